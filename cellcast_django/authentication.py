@@ -1,0 +1,66 @@
+"""Who may send webhooks: HTTP Basic against ``CELLCAST_WEBHOOK_CREDENTIALS``, nothing else."""
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass
+from hashlib import sha256
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from cellcast_django.conf import conf
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSender:
+    """What ``request.user`` is for an authenticated webhook: which credential opened the door."""
+
+    username: str
+    is_authenticated: bool = True
+
+
+class WebhookAuthentication(BaseAuthentication):
+    """Looks at the ``Authorization`` header alone: no body, no database, no password hasher.
+
+    Raises ``AuthenticationFailed``, the same for every cause. With no credentials configured,
+    everybody is refused.
+    """
+
+    def authenticate(self, request: Request) -> tuple[WebhookSender, None]:
+        """Return the sender, or raise ``AuthenticationFailed``."""
+        username = matching_username(request.META.get("HTTP_AUTHORIZATION", ""))
+        if username is None:
+            raise AuthenticationFailed(_("Wrong or missing username and password."))
+        return WebhookSender(username), None
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge for ``WWW-Authenticate`` (RFC 7617)."""
+        return 'Basic realm="Cellcast webhook", charset="UTF-8"'
+
+
+def matching_username(header: str) -> str | None:
+    """Return the username of the credential that the header carries, or ``None``.
+
+    Compares digests of equal length, each with every credential, in constant time: the answer's
+    time tells nothing about how much of a password was right.
+    """
+    given = sha256(_basic_credential(header)).digest()
+    found = None
+    for credential in conf.webhook_credentials:
+        if hmac.compare_digest(given, sha256(credential.encode()).digest()):
+            found = credential.partition(":")[0]
+    return found
+
+
+def _basic_credential(header: str) -> bytes:
+    """Return what follows ``Basic``, decoded; empty, which matches nothing, where it is malformed."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return b""

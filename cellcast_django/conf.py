@@ -1,0 +1,65 @@
+"""The settings of this app, one property each, read when used so that ``override_settings`` works."""
+
+from django.conf import settings
+
+
+class Settings:
+    """Typed access to the ``CELLCAST_…`` settings. Values are checked by ``cellcast_django.checks``."""
+
+    @property
+    def webhook_credentials(self) -> tuple[str, ...]:
+        """The ``"username:password"`` strings that open the door.
+
+        Malformed entries open nothing: a mistake in the settings refuses everybody, and a system
+        check names it.
+        """
+        value = getattr(settings, "CELLCAST_WEBHOOK_CREDENTIALS", ())
+        if not isinstance(value, (list, tuple)):
+            return ()
+        return tuple(entry for entry in value if is_credential(entry))
+
+    @property
+    def default_region(self) -> str:
+        """The region (ISO 3166 code) of numbers that come without a country code."""
+        return getattr(settings, "CELLCAST_DEFAULT_REGION", "AU")
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Webhooks with a larger body, in bytes, are refused."""
+        return getattr(settings, "CELLCAST_MAX_BODY_BYTES", 262_144)
+
+    @property
+    def announce_via(self) -> str:
+        """``"inline"``: handlers run before the answer; ``"task"``: on a Django Tasks backend."""
+        return getattr(settings, "CELLCAST_ANNOUNCE_VIA", "inline")
+
+    @property
+    def task_backend(self) -> str:
+        """The alias in ``TASKS`` that announcements are enqueued on."""
+        return getattr(settings, "CELLCAST_TASK_BACKEND", "default")
+
+    @property
+    def announce_lease(self) -> int:
+        """Seconds for which a running announcement is left alone by other processes."""
+        return getattr(settings, "CELLCAST_ANNOUNCE_LEASE", 300)
+
+    @property
+    def announce_max_attempts(self) -> int:
+        """After this many attempts an event is failed and waits for a person."""
+        return getattr(settings, "CELLCAST_ANNOUNCE_MAX_ATTEMPTS", 12)
+
+    @property
+    def public_url(self) -> str:
+        """The site's own base URL, without a trailing slash; ``""`` when it is not set."""
+        return str(getattr(settings, "CELLCAST_PUBLIC_URL", "")).rstrip("/")
+
+
+def is_credential(entry: object) -> bool:
+    """Whether this is a ``"username:password"`` string with both parts present."""
+    if not isinstance(entry, str):
+        return False
+    username, _, password = entry.partition(":")
+    return bool(username and password)
+
+
+conf = Settings()

@@ -1,0 +1,21 @@
+"""A text column that every database compares to the letter."""
+
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class ExactCharField(models.CharField):
+    """Compared with case and accents on MariaDB and MySQL too, as elsewhere.
+
+    Their default collations find ``ABC`` where ``abc`` was asked for, and refuse the second of two
+    statuses that differ only in an accent.
+    """
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        """Return the column's type, with a binary collation where the default one is not exact."""
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            parameters["collation"] = "utf8mb4_bin"
+        return parameters

@@ -1,0 +1,269 @@
+"""What Cellcast sends, read into dataclasses: plain Python that knows no request and no database.
+
+This is the only module that knows Cellcast's field names. Sources: Cellcast's set-up page
+(developer.cellcast.com/getting-started/setup-webhook.html), its v3 API documentation, and what
+public integrations have seen of live accounts.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from json.decoder import JSONDecoder
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+MAX_EVENTS = 1_000
+MAX_ID_LENGTH = 128
+MAX_NUMBER_LENGTH = 64
+MAX_STATUS_LENGTH = 64
+
+
+class Endpoint(TextChoices):
+    """The three URLs that Cellcast's dashboard has a field for."""
+
+    RECEIVE = "receive", _("Receive URL")
+    STATUS = "status", _("Status URL")
+    OPT_OUT = "opt_out", _("Opt-Out URL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A customer's answer. ``sender`` is the customer; ``original_body`` is what they answered to."""
+
+    raw: str
+    cellcast_id: str
+    sender: str
+    receiver: str
+    status: str
+    body: str
+    original_body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """What became of a message: of one that you sent, or (``inbound``) of a customer's reply."""
+
+    raw: str
+    cellcast_id: str
+    sender: str
+    receiver: str
+    status: str
+    inbound: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptOut:
+    """A customer who no longer wants messages. It has no identity: the same again is a new one."""
+
+    raw: str
+    number: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invalid:
+    """What could not be understood, as it came, with the reason for a person to read."""
+
+    raw: str
+    reason: str
+
+
+Payload = Reply | StatusReport | OptOut | Invalid
+
+
+class PayloadError(ValueError):
+    """An element that cannot be understood; its text is the reason, for a person to read."""
+
+
+def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
+    """Read the body of one webhook; never raises, and never returns an empty list.
+
+    The body is JSON whatever ``content_type`` says, or form-encoded when it says so: an object, or
+    an array of at most 1,000 objects. What is not understood comes back as ``Invalid``. The parts
+    of an array are read one by one, so that a bad one costs none of the others.
+    """
+    raw = decode(body)
+    try:
+        elements = _split(body, raw, content_type)
+    except PayloadError as error:
+        return [Invalid(raw=raw, reason=str(error))]
+    return [_read_element(element, element_raw, endpoint) for element, element_raw in elements]
+
+
+def decode(body: bytes) -> str:
+    r"""Return the body as text that every database keeps: NUL and what is no UTF-8 as ``\xNN``."""
+    return body.decode("utf-8", errors="backslashreplace").replace("\x00", r"\x00")
+
+
+def clean(text: str) -> str:
+    """Drop NUL and turn a lone surrogate into U+FFFD: no database stores them. Idempotent."""
+    return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+# From bytes to elements
+
+
+def _split(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
+    """Return the body's elements, each with its own text. Raises ``PayloadError``."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PayloadError(f"The body is not UTF-8 (byte {error.start}).") from None
+    if not text.strip():
+        raise PayloadError("The body is empty.")
+    is_form = content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+    if is_form and not text.lstrip().startswith(("{", "[")):
+        return [(dict(parse_qsl(text.strip(), keep_blank_values=True)), raw)]
+    document = _parse_json(text)
+    if not isinstance(document, list):
+        return [(document, raw)]
+    if not document:
+        raise PayloadError("The array is empty.")
+    if len(document) > MAX_EVENTS:
+        raise PayloadError(f"The array has {len(document)} elements; at most {MAX_EVENTS} are read.")
+    texts = _element_texts(text)
+    return [(e, decode(t.encode())) for e, t in zip(document, texts, strict=True)]
+
+
+# Numbers stay as they were written: ids of any length, and no 1e999 that becomes infinity. A raw
+# newline inside a string is no reason to lose a customer's answer, hence not strict.
+_decoder = JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False)
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return _decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise PayloadError(
+            f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+        ) from None
+    except RecursionError:
+        raise PayloadError("The JSON is nested too deeply.") from None
+
+
+def _element_texts(text: str) -> list[str]:
+    """Return the text of each element of a JSON array that is known to parse, as it was written."""
+    texts = []
+    position = text.index("[")
+    while text[position] != "]":
+        start = _skip_space(text, position + 1)
+        _, end = _decoder.raw_decode(text, start)
+        texts.append(text[start:end])
+        position = _skip_space(text, end)
+    return texts
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+# From an element to what it says
+
+_KNOWN_TYPES = {  # SMS and MMS are those of v3
+    "receive": Endpoint.RECEIVE,
+    "sms": Endpoint.RECEIVE,
+    "mms": Endpoint.RECEIVE,
+    "send": Endpoint.STATUS,
+    "optout": Endpoint.OPT_OUT,
+}
+
+
+def _read_element(element: Any, raw: str, endpoint: Endpoint) -> Payload:
+    try:
+        if not isinstance(element, dict):
+            raise PayloadError("Expected a JSON object, or an array of objects.")
+        speaks_for = _KNOWN_TYPES.get(_word(element.get("type")), endpoint)
+        if speaks_for == Endpoint.OPT_OUT:
+            return _read_opt_out(element, raw)
+        if speaks_for == Endpoint.STATUS:
+            return _read_status_report(element, raw)
+        return _read_receive(element, raw, endpoint)
+    except PayloadError as error:
+        return Invalid(raw=raw, reason=str(error))
+
+
+def _word(value: object) -> str:
+    """Return the letters and digits of a keyword: ``Opt-Out`` and ``opt_out`` are one word."""
+    return re.sub(r"[\W_]", "", value).lower() if isinstance(value, str) else ""
+
+
+def _read_receive(element: dict[str, Any], raw: str, endpoint: Endpoint) -> Reply | StatusReport:
+    """Read a reply, or a status report that calls itself ``receive`` but carries no text.
+
+    Seen on live accounts: the customer's text comes in ``reply``, and ``message`` is then the text
+    of your own that was answered. v3 calls the text ``body``.
+    """
+    body = _text(element, "reply")
+    original_body = _text(element, "original_body")
+    if body is None:
+        body = _text(element, "message", "body")
+    elif original_body is None:
+        original_body = _text(element, "message")
+    if body is None:
+        return _read_status_report(element, raw, inbound=endpoint == Endpoint.RECEIVE)
+    return Reply(
+        raw=raw,
+        cellcast_id=_cellcast_id(element),
+        sender=_text(element, "sender", "from", limit=MAX_NUMBER_LENGTH) or "",
+        receiver=_text(element, "receiver", "to", limit=MAX_NUMBER_LENGTH) or "",
+        status=_status(element) or "received",
+        body=body,
+        original_body=original_body or "",
+    )
+
+
+def _read_status_report(
+    element: dict[str, Any], raw: str, *, inbound: bool = False
+) -> StatusReport:
+    status = _status(element)
+    if not status:
+        raise PayloadError("A status report without a status.")
+    return StatusReport(
+        raw=raw,
+        cellcast_id=_cellcast_id(element),
+        sender=_text(element, "sender", "from", limit=MAX_NUMBER_LENGTH) or "",
+        receiver=_text(element, "receiver", "recipient", limit=MAX_NUMBER_LENGTH) or "",
+        status=status,
+        inbound=inbound,
+    )
+
+
+def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
+    number = _text(element, "contact", "sender", "from", limit=MAX_NUMBER_LENGTH)
+    if not number or not number.strip():
+        raise PayloadError("An opt-out without a number.")
+    return OptOut(raw=raw, number=number)
+
+
+def _cellcast_id(element: dict[str, Any]) -> str:
+    cellcast_id = _text(element, "_id", "message_id", limit=MAX_ID_LENGTH)
+    if not cellcast_id or not cellcast_id.strip():
+        raise PayloadError("There is no message id.")
+    return cellcast_id
+
+
+def _status(element: dict[str, Any]) -> str:
+    return (_text(element, "status", limit=MAX_STATUS_LENGTH) or "").strip().lower()
+
+
+def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str | None:
+    """Return the first of the keys that is present and not null, cleaned.
+
+    Raises ``PayloadError`` where it is no string (the decoder keeps numbers as strings) or longer
+    than ``limit`` characters.
+    """
+    for key in keys:
+        value = element.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise PayloadError(f'"{key}" is not a string.')
+        text = clean(value)
+        if limit is not None and len(text) > limit:
+            raise PayloadError(f'"{key}" is longer than {limit} characters.')
+        return text
+    return None

@@ -1,0 +1,76 @@
+"""The three facts that your code can listen to, and the names of the functions that listen."""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+from weakref import ReferenceType
+
+from asgiref.sync import async_to_sync
+from django.dispatch import Signal
+from django.dispatch.dispatcher import NONE_ID, _make_id
+
+
+class Handler(NamedTuple):
+    """A connected function and the name under which its outcome is kept."""
+
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+
+    def call(self, **arguments: Any) -> None:
+        """Call the function, an async one to its end. Raises whatever it raises."""
+        function = async_to_sync(self.function) if self.is_async else self.function
+        function(**arguments)
+
+
+class FactSignal(Signal):
+    """A signal whose handlers can be told apart, so that the outcome of each one is kept."""
+
+    def handlers(self, sender: type) -> list[Handler]:
+        """Return the handlers connected for ``sender``, in the order in which they connected."""
+        handlers = []
+        seen: Counter[str] = Counter()
+        for (uid, sender_id), receiver, *_, is_async in list(self.receivers):
+            function = receiver() if isinstance(receiver, ReferenceType) else receiver
+            if function is None or sender_id not in (NONE_ID, _make_id(sender)):
+                continue
+            name = uid if isinstance(uid, str) else handler_name(function)
+            seen[name] += 1
+            if seen[name] > 1:
+                name = f"{name}#{seen[name]}"
+            handlers.append(Handler(name, function, is_async))
+        return handlers
+
+
+def handler_name(function: Callable[..., Any]) -> str:
+    """Return ``module.qualname``: of a partial its function's, of an object its class's."""
+    while isinstance(function, partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+message_received = FactSignal()
+"""An inbound message has been stored for the first time.
+
+``sender`` is ``Message``. Keyword arguments: ``message`` (the inbound ``Message``) and ``event``
+(the ``WebhookEvent`` that brought it). Sent after the commit, once for each handler; again only to
+a handler that raised or was cut off.
+"""
+
+status_changed = FactSignal()
+"""A message's history has a new row (not for the first row of an inbound message).
+
+``sender`` is ``Message``. Keyword arguments: ``message``, ``status_change`` (the new
+``StatusChange``; its ``applied`` tells whether it moved ``message.status``) and ``event``. Sent
+after the commit, once for each handler; again only to a handler that raised or was cut off.
+"""
+
+opt_out_received = FactSignal()
+"""A customer no longer wants messages.
+
+``sender`` is ``WebhookEvent``. Keyword arguments: ``contact`` (E.164, or as Cellcast wrote it
+where it is no phone number) and ``event``. Sent after the commit, once for each handler; again only
+to a handler that raised or was cut off. The same opt-out may come more than once.
+"""

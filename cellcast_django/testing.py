@@ -1,0 +1,78 @@
+"""For the host project's tests: payloads as Cellcast sends them, and a client that sends them."""
+
+import base64
+import json
+from typing import Any
+
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from cellcast_django.conf import conf
+
+
+def reply_payload(**changes: Any) -> dict[str, Any]:
+    """Return the documented payload of a customer's reply, with ``changes`` to its keys."""
+    return {
+        "_id": "66b5b93b1e2c012dfe964000",
+        "status": "delivered",
+        "type": "receive",
+        "message": "This is reply message",
+        "sender": "+61400000000",
+        "receiver": "+61400000001",
+    } | changes
+
+
+def status_payload(**changes: Any) -> dict[str, Any]:
+    """Return the documented payload of a delivery report, with ``changes`` to its keys."""
+    return {
+        "_id": "66b5b93b1e2c012dfe964000",
+        "status": "delivered",
+        "type": "send",
+        "sender": "cellcast",
+        "receiver": "+61400000001",
+    } | changes
+
+
+def opt_out_payload(**changes: Any) -> dict[str, Any]:
+    """Return an opt-out as it has been seen on live accounts, with ``changes`` to its keys."""
+    return {"type": "optout", "contact": "404000000"} | changes
+
+
+class WebhookClient(Client):
+    """A Django test client that sends webhooks with the first configured credential.
+
+    Without a configured credential no ``Authorization`` header is sent, and the answer is 401.
+    """
+
+    def reply(self, **changes: Any) -> HttpResponse:
+        """Send a customer's reply to the Receive URL."""
+        return self.send("webhook-receiver", reply_payload(**changes))
+
+    def status(self, **changes: Any) -> HttpResponse:
+        """Send a delivery report to the Status URL."""
+        return self.send("webhook-status", status_payload(**changes))
+
+    def opt_out(self, **changes: Any) -> HttpResponse:
+        """Send an opt-out to the Opt-Out URL."""
+        return self.send("webhook-opt-out", opt_out_payload(**changes))
+
+    def send(
+        self, url_name: str, payload: Any, content_type: str = "application/json"
+    ) -> HttpResponse:
+        """Send any payload to one of the URLs; bytes as they are, everything else as JSON."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        return self.post(
+            reverse(f"cellcast_django:{url_name}"),
+            body,
+            content_type=content_type,
+            headers=authorization(),
+        )
+
+
+def authorization() -> dict[str, str]:
+    """Return the ``Authorization`` header for the first configured credential."""
+    if not conf.webhook_credentials:
+        return {}
+    encoded = base64.b64encode(conf.webhook_credentials[0].encode()).decode()
+    return {"Authorization": f"Basic {encoded}"}

@@ -1,0 +1,185 @@
+"""The three URLs that Cellcast calls."""
+
+import logging
+from typing import Any, ClassVar
+
+from django.db import Error as DatabaseError
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.utils.translation import gettext_lazy as _
+from rest_framework import status
+from rest_framework.exceptions import APIException
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from cellcast_django import announcements, inbox, payloads, tasks
+from cellcast_django.authentication import WebhookAuthentication
+from cellcast_django.conf import conf
+from cellcast_django.models import WebhookEvent
+from cellcast_django.payloads import Endpoint
+
+logger = logging.getLogger("cellcast_django")
+
+RETRY_AFTER_SECONDS = 30
+
+
+class BodyTooLargeError(APIException):
+    """The body is over ``CELLCAST_MAX_BODY_BYTES``; nothing of it is kept."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = _("The body is too large.")
+
+
+class BodyUnreadableError(APIException):
+    """The connection broke before the body had come; the sender will not see this answer."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+    default_detail = _("The body could not be read.")
+
+
+class StorageUnavailableError(APIException):
+    """The database refused before the commit; nothing was stored."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = _("The webhook could not be stored. Please send it again.")
+    wait = RETRY_AFTER_SECONDS
+
+
+class JSONNegotiation(BaseContentNegotiation):
+    """Every answer is JSON, whatever ``Accept`` says."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[Any, str]:
+        """Return the first renderer."""
+        return renderers[0], renderers[0].media_type
+
+
+def json_exception_handler(exception: Exception, context: dict[str, Any]) -> HttpResponse | None:
+    """Answer an exception that carries an HTTP status with its detail as JSON."""
+    if isinstance(exception, DatabaseError):
+        logger.error("A webhook could not be stored: %s.", type(exception).__qualname__)
+        exception = StorageUnavailableError()
+    if not isinstance(exception, APIException):
+        return None
+    response = JsonResponse({"detail": str(exception.detail)}, status=exception.status_code)
+    if challenge := getattr(exception, "auth_header", None):
+        response["WWW-Authenticate"] = challenge
+    if wait := getattr(exception, "wait", None):
+        response["Retry-After"] = str(wait)
+    return response
+
+
+class WebhookView(APIView):
+    """Stores what a webhook says, announces it, and answers.
+
+    Every policy of Django REST framework is named here, so that nothing of the host project's
+    ``REST_FRAMEWORK`` changes how a webhook is received.
+    """
+
+    endpoint: ClassVar[Endpoint]
+
+    http_method_names = ["get", "head", "post"]
+    authentication_classes = [WebhookAuthentication]
+    permission_classes = []
+    throttle_classes = []
+    parser_classes = []
+    renderer_classes = [JSONRenderer]
+    content_negotiation_class = JSONNegotiation
+    versioning_class = None
+    metadata_class = None
+    schema = None
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """Return the view, outside the host project's ``ATOMIC_REQUESTS`` on every database."""
+        view = super().as_view(**initkwargs)
+        for alias in connections:
+            view = transaction.non_atomic_requests(using=alias)(view)
+        return view
+
+    def get_exception_handler(self) -> Any:
+        """Return our own, whatever the host project's ``EXCEPTION_HANDLER``."""
+        return json_exception_handler
+
+    def perform_authentication(self, request: Request) -> None:
+        """Ask for the password before a webhook; a probe of the URL needs none and sees nothing."""
+        if request.method == "POST":
+            super().perform_authentication(request)
+
+    def get(self, request: Request) -> HttpResponse:
+        """Answer a probe of the URL."""
+        return JsonResponse({})
+
+    def post(self, request: Request) -> HttpResponse:
+        """Take a webhook: 200 means stored."""
+        body = read_body(request._request, limit=conf.max_body_bytes)
+        content_type = request.META.get("CONTENT_TYPE", "")
+        events = inbox.store(
+            payloads.read(body, content_type, self.endpoint),
+            endpoint=self.endpoint,
+            content_type=content_type,
+            username=request.user.username,
+        )
+        if conf.announce_via == "task":
+            tasks.enqueue(events)
+        else:
+            announcements.announce(events)
+        return answer(events)
+
+
+class ReplyWebhookView(WebhookView):
+    """Takes what Cellcast sends to the Receive URL."""
+
+    endpoint = Endpoint.RECEIVE
+
+
+class StatusWebhookView(WebhookView):
+    """Takes what Cellcast sends to the Status URL."""
+
+    endpoint = Endpoint.STATUS
+
+
+class OptOutWebhookView(WebhookView):
+    """Takes what Cellcast sends to the Opt-Out URL."""
+
+    endpoint = Endpoint.OPT_OUT
+
+
+def answer(events: list[WebhookEvent]) -> HttpResponse:
+    """Tell what became of each event; 400 when not one of them could be understood."""
+    outcomes = [{"id": event.pk, "outcome": event.outcome} for event in events]
+    if any(event.outcome != WebhookEvent.Outcome.INVALID for event in events):
+        return JsonResponse({"events": outcomes})
+    reasons = " ".join(dict.fromkeys(event.error for event in events))
+    return JsonResponse(
+        {"events": outcomes, "detail": reasons}, status=status.HTTP_400_BAD_REQUEST
+    )
+
+
+def read_body(request: HttpRequest, *, limit: int) -> bytes:
+    """Read the body, and not one byte of it when it says that it is over ``limit`` bytes.
+
+    Raises ``BodyTooLargeError`` and ``BodyUnreadableError``. A chunked request says no length;
+    Django then reads nothing, so the server's own stream is read where it ends by itself.
+    """
+    if _content_length(request) > limit:
+        raise BodyTooLargeError
+    is_chunked = "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
+    source: Any = request
+    if is_chunked and request.META.get("wsgi.input_terminated"):
+        source = request.META["wsgi.input"]
+    try:
+        body: bytes = source.read(limit + 1)
+    except (UnreadablePostError, OSError):
+        raise BodyUnreadableError from None
+    if len(body) > limit:
+        raise BodyTooLargeError
+    return body
+
+
+def _content_length(request: HttpRequest) -> int:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return int(length) if str(length).isdecimal() else 0
