@@ -52,7 +52,9 @@ def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
     """
     now = timezone.now()
     if pks is None:
-        pks = list(_events().due(now).order_by("announce_due_at", "pk").values_list("pk", flat=True))
+        pks = list(
+            _events().due(now).order_by("announce_due_at", "pk").values_list("pk", flat=True)
+        )
     for pk in pks:
         event = _load(pk)
         if event is None or not event.is_due(now):

@@ -7,7 +7,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class ExactCharField(models.CharField):
-    """Compared with case and accents on MariaDB and MySQL too, as elsewhere.
+    """Compared with case, accents and trailing spaces on MariaDB and MySQL too, as elsewhere.
 
     Their default collations find ``ABC`` where ``abc`` was asked for, and refuse the second of two
     statuses that differ only in an accent.
@@ -17,5 +17,6 @@ class ExactCharField(models.CharField):
         """Return the column's type, with a binary collation where the default one is not exact."""
         parameters = super().db_parameters(connection)
         if connection.vendor == "mysql":
-            parameters["collation"] = "utf8mb4_bin"
+            is_mariadb = connection.mysql_is_mariadb
+            parameters["collation"] = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
         return parameters

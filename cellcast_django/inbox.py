@@ -7,11 +7,20 @@ status change and one announcement, on every database.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import InterfaceError, OperationalError, connections, models, router, transaction
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    models,
+    router,
+    transaction,
+)
 from django.utils import timezone
 
 from cellcast_django.conf import conf
@@ -103,7 +112,8 @@ def with_retries(write: Callable[[str], T]) -> T:
         except (OperationalError, InterfaceError):
             if connection.in_atomic_block:  # a test's own transaction, which cannot go on
                 raise
-            connection.close()
+            with suppress(DatabaseError):
+                connection.close()
             time.sleep(pause)
     return write(using)
 
@@ -132,6 +142,7 @@ def fact_of(event: WebhookEvent) -> Fact | None:
         return None
     if message.direction == Direction.INBOUND and not change.previous_status:
         return Fact(message_received, Message, {"message": message, "event": event})
+    change.message = message  # the same object, also where the two were read from the database
     arguments = {"message": message, "status_change": change, "event": event}
     return Fact(status_changed, Message, arguments)
 
@@ -214,7 +225,7 @@ def _inbound_message(
         Message.objects.using(using)
         .inbound()
         .filter(cellcast_id=report.cellcast_id, contact=contact)
-        .order_by("-pk")
+        .order_by("-created_at", "-pk")
         .first()
     )
     if message is not None:
@@ -227,6 +238,7 @@ class _Ledger:
 
     def __init__(self, using: str, spoken_of: Iterable[Message | None]) -> None:
         self.using = using
+        self.now = timezone.now()
         messages = [message for message in spoken_of if message is not None]
         self.messages = Message.objects.using(using).lock(messages) if messages else {}
         self.history = self._read_history()
@@ -250,7 +262,7 @@ class _Ledger:
             event.kind = WebhookEvent.Kind.OPT_OUT
             event.contact = normalise(payload.number, conf.default_region)
             event.outcome = WebhookEvent.Outcome.STORED
-            _schedule(event)
+            _schedule(event, self.now)
         else:
             self._enter_status(event, payload, spoken_of)
         return event
@@ -276,7 +288,7 @@ class _Ledger:
             return
         event.outcome = WebhookEvent.Outcome.STORED
         self._add_change(event, message, payload.status)
-        _schedule(event)
+        _schedule(event, self.now)
 
     def _add_change(self, event: WebhookEvent, message: Message, status: str) -> None:
         change = StatusChange(
@@ -284,7 +296,7 @@ class _Ledger:
             status=status,
             previous_status=message.status,
             applied=supersedes(status, message.status),
-            recorded_at=timezone.now(),
+            recorded_at=self.now,
             event=event,
         )
         self.changes.append(change)
@@ -316,13 +328,12 @@ def _mark_invalid(event: WebhookEvent, kind: WebhookEvent.Kind, reason: str) -> 
     event.error = reason
 
 
-def _schedule(event: WebhookEvent) -> None:
+def _schedule(event: WebhookEvent, now: datetime) -> None:
     """Plan the announcement, or note that nobody listens.
 
     Inline, the attempt begins right after the commit in this process, so it is counted and leased
     here already: that saves a write, and a crash in between is taken over when the lease is up.
     """
-    now = timezone.now()
     fact = fact_of(event)
     if fact is None or not fact.signal.handlers(fact.sender):
         event.announced_at = now

@@ -365,7 +365,10 @@ class WebhookEvent(models.Model):
         _("body"), help_text=_("The text as it came; what is no text stands as \\xNN.")
     )
     content_type = models.CharField(
-        _("content type"), max_length=MAX_CONTENT_TYPE_LENGTH, blank=True, help_text=_("As it came.")
+        _("content type"),
+        max_length=MAX_CONTENT_TYPE_LENGTH,
+        blank=True,
+        help_text=_("As it came."),
     )
     cellcast_id = ExactCharField(
         _("Cellcast id"),

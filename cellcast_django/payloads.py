@@ -122,7 +122,9 @@ def _split(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
     if not document:
         raise PayloadError("The array is empty.")
     if len(document) > MAX_EVENTS:
-        raise PayloadError(f"The array has {len(document)} elements; at most {MAX_EVENTS} are read.")
+        raise PayloadError(
+            f"The array has {len(document)} elements; at most {MAX_EVENTS} are read."
+        )
     texts = _element_texts(text)
     return [(e, decode(t.encode())) for e, t in zip(document, texts, strict=True)]
 

@@ -1,10 +1,11 @@
-"""Announce on the host project's own queue: ``CELLCAST_ANNOUNCE_VIA = "task"``."""
+"""Announce inline, or on the host project's own queue: ``CELLCAST_ANNOUNCE_VIA``."""
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
-from cellcast_django.announcements import announce_due
+from cellcast_django import announcements
 from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
 
@@ -22,19 +23,24 @@ logger = logging.getLogger("cellcast_django")
 
 def announce_event(event_id: int) -> None:
     """Announce one event if it is due. Safe to run twice."""
-    for _ in announce_due([event_id]):
+    for _ in announcements.announce_due([event_id]):
         pass
 
 
 if task is not None:
-    announce_event = task(announce_event)
+    # A wrong TASKS raises here, on import. It must not take the site down: a system check names it.
+    with suppress(Exception):
+        announce_event = task(backend=conf.task_backend)(announce_event)
 
 
-def enqueue(events: Iterable[WebhookEvent]) -> None:
-    """Enqueue a task for each event that has something to announce.
+def announce(events: Iterable[WebhookEvent]) -> None:
+    """Announce events that have just been stored, in the way that ``CELLCAST_ANNOUNCE_VIA`` names.
 
-    Never raises: an event that could not be enqueued is due, and ``cellcast_announce`` finds it.
+    Never raises: what goes wrong is logged, and ``cellcast_announce`` finds the event.
     """
+    if conf.announce_via != "task":
+        announcements.announce(events)
+        return
     for event in events:
         if event.announce_due_at is None:
             continue

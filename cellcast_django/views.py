@@ -14,7 +14,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cellcast_django import announcements, inbox, payloads, tasks
+from cellcast_django import inbox, payloads, tasks
 from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
@@ -123,10 +123,7 @@ class WebhookView(APIView):
             content_type=content_type,
             username=request.user.username,
         )
-        if conf.announce_via == "task":
-            tasks.enqueue(events)
-        else:
-            announcements.announce(events)
+        tasks.announce(events)
         return answer(events)
 
 
@@ -154,9 +151,7 @@ def answer(events: list[WebhookEvent]) -> HttpResponse:
     if any(event.outcome != WebhookEvent.Outcome.INVALID for event in events):
         return JsonResponse({"events": outcomes})
     reasons = " ".join(dict.fromkeys(event.error for event in events))
-    return JsonResponse(
-        {"events": outcomes, "detail": reasons}, status=status.HTTP_400_BAD_REQUEST
-    )
+    return JsonResponse({"events": outcomes, "detail": reasons}, status=status.HTTP_400_BAD_REQUEST)
 
 
 def read_body(request: HttpRequest, *, limit: int) -> bytes:

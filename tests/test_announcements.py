@@ -1,0 +1,445 @@
+"""Announcements: every handler hears every fact, once, and its error is kept until it has."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, OperationalError, connection
+from django.test import TestCase
+from django.utils import timezone
+
+from cellcast_django import announcements
+from cellcast_django.announcements import announce_again, announce_due, pause_after
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.testing import WebhookClient
+
+pytestmark = pytest.mark.django_db
+
+
+class Calls:
+    """A handler that counts its calls and raises as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.arguments: list[dict[str, Any]] = []
+        self.error: BaseException | None = None
+        self.during: Callable[..., Any] = lambda **kwargs: None
+
+    def __call__(self, **kwargs: Any) -> None:
+        self.arguments.append(kwargs)
+        self.during(**kwargs)
+        if self.error is not None:
+            raise self.error
+
+    def __len__(self) -> int:
+        return len(self.arguments)
+
+
+@contextmanager
+def connected(signal: Any, **handlers: Callable[..., Any]) -> Iterator[None]:
+    for name, handler in handlers.items():
+        signal.connect(handler, dispatch_uid=name)
+    try:
+        yield
+    finally:
+        for name in handlers:
+            signal.disconnect(dispatch_uid=name)
+
+
+@pytest.fixture
+def first() -> Iterator[Calls]:
+    """A handler of ``message_received`` named "first"."""
+    calls = Calls()
+    with connected(message_received, first=calls):
+        yield calls
+
+
+@pytest.fixture
+def second(first: Calls) -> Iterator[Calls]:
+    """Another one, connected later."""
+    calls = Calls()
+    with connected(message_received, second=calls):
+        yield calls
+
+
+def reply(**changes: Any) -> WebhookEvent:
+    response = WebhookClient().reply(**changes)
+    assert response.status_code == 200
+    return WebhookEvent.objects.latest("pk")
+
+
+def make_due(event: WebhookEvent) -> None:
+    WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=timezone.now())
+
+
+def announced(events: Iterator[WebhookEvent]) -> list[int]:
+    return [event.pk for event in events]
+
+
+# inline
+
+
+def test_handler_hears_message_and_event(first: Calls) -> None:
+    event = reply(message="YES, I'll come")
+    [heard] = first.arguments
+    assert set(heard) == {"signal", "sender", "message", "event"}
+    assert (heard["sender"], heard["signal"]) == (Message, message_received)
+    assert heard["message"].body == "YES, I'll come"
+    assert heard["event"] == event
+
+
+def test_status_handler_hears_message_status_change_and_event() -> None:
+    calls = Calls()
+    with connected(status_changed, calls=calls):
+        WebhookClient().status(status="expired")
+    [heard] = calls.arguments
+    assert set(heard) == {"signal", "sender", "message", "status_change", "event"}
+    assert heard["message"].status == heard["status_change"].status == "expired"
+    assert heard["sender"] is Message
+
+
+def test_opt_out_handler_hears_contact_and_event() -> None:
+    calls = Calls()
+    with connected(opt_out_received, calls=calls):
+        WebhookClient().opt_out(contact="404000000")
+    [heard] = calls.arguments
+    assert set(heard) == {"signal", "sender", "contact", "event"}
+    assert (heard["contact"], heard["sender"]) == ("+61404000000", WebhookEvent)
+
+
+def test_first_row_of_a_reply_is_no_status_change() -> None:
+    calls = Calls()
+    with connected(status_changed, calls=calls):
+        reply()
+    assert not calls
+
+
+def test_finished_event_is_announced_and_has_nothing_more_to_do(first: Calls) -> None:
+    event = reply()
+    assert event.announced_at is not None
+    assert (event.announce_due_at, event.announce_attempts) == (None, 1)
+    assert event.announcements["first"]["error"] == ""
+    assert event.announcements["first"]["at"] <= event.announced_at.isoformat()
+
+
+def test_duplicate_is_not_announced_again(first: Calls) -> None:
+    reply()
+    reply()
+    assert len(first) == 1
+
+
+def test_async_handler_runs_to_its_end() -> None:
+    heard = []
+
+    async def handler(message: Message, **kwargs: Any) -> None:
+        await asyncio.sleep(0)
+        found = await Message.objects.aget(pk=message.pk)
+        heard.append(found.body)
+
+    with connected(message_received, handler=handler):
+        event = reply(message="yes")
+    assert heard == ["yes"]
+    assert event.announced_at is not None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("no"), DatabaseError("no"), asyncio.CancelledError("no"), RecursionError("no")],
+    ids=lambda error: type(error).__name__,
+)
+def test_failing_handler_stops_nobody_and_its_error_is_kept(
+    first: Calls, second: Calls, error: BaseException
+) -> None:
+    first.error = error
+    event = reply()
+    assert len(second) == 1
+    assert event.announcements["first"]["error"] == f"{type(error).__name__}: no"
+    assert event.announcements["second"]["error"] == ""
+    assert event.handler_errors() == {"first": f"{type(error).__name__}: no"}
+    assert event.announced_at is None
+
+
+def test_database_error_of_a_handler_does_not_abort_the_test_around_it(
+    first: Calls, second: Calls
+) -> None:
+    def break_the_transaction(**kwargs: Any) -> None:
+        Message.objects.create(key="half-done")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT no_such_column FROM no_such_table")
+
+    first.during = break_the_transaction
+    event = reply()
+    assert len(second) == 1
+    assert "first" in event.handler_errors()
+    assert not Message.objects.filter(key="half-done").exists()
+
+
+def test_error_is_cleaned_and_cut(first: Calls) -> None:
+    first.error = ValueError("\0\ud83d" + "x" * 5_000)
+    error = reply().announcements["first"]["error"]
+    assert error.startswith("ValueError: \ufffdxxx")
+    assert len(error) == announcements.MAX_ERROR_LENGTH
+
+
+def test_exception_whose_text_cannot_be_read_is_kept_by_its_type(first: Calls) -> None:
+    class UnreadableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    first.error = UnreadableError()
+    error = reply().announcements["first"]["error"]
+    assert error.endswith("UnreadableError: (its text cannot be read)")
+
+
+def test_log_names_handler_event_and_place_but_no_text(
+    first: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    first.error = ValueError("call +61400000000 about the biopsy")
+    event = reply()
+    [record] = [record for record in caplog.records if record.name == "cellcast_django"]
+    line = record.getMessage()
+    assert line.startswith(f"Handler first failed for event {event.pk}: ValueError in __call__ (")
+    assert "biopsy" not in caplog.text
+    assert "+61" not in caplog.text
+
+
+def test_answer_is_200_when_announcing_itself_breaks(
+    first: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("the database is gone")
+
+    monkeypatch.setattr(WebhookEvent.objects.none().__class__, "update", fail)
+    event = reply()
+    assert len(first) == 1
+    assert event.announced_at is None
+    assert event.announce_due_at is not None
+
+
+def test_each_outcome_is_saved_before_the_next_handler_runs(first: Calls, second: Calls) -> None:
+    saved = []
+
+    def look(event: WebhookEvent, **kwargs: Any) -> None:
+        saved.append(WebhookEvent.objects.get(pk=event.pk))
+
+    second.during = look
+    event = reply()
+    [while_second_ran] = saved
+    assert set(while_second_ran.announcements) == {"first"}
+    assert while_second_ran.announced_at is None
+    assert while_second_ran.announce_due_at > timezone.now() + timedelta(seconds=290)
+    assert set(event.announcements) == {"first", "second"}
+
+
+# attempts
+
+
+def test_only_the_handler_that_failed_is_called_again(first: Calls, second: Calls) -> None:
+    first.error = ValueError("not yet")
+    event = reply()
+    make_due(event)
+    first.error = None
+
+    assert announced(announce_due()) == [event.pk]
+    assert (len(first), len(second)) == (2, 1)
+    assert set(first.arguments[1]) == {"signal", "sender", "message", "event"}
+    event.refresh_from_db()
+    assert event.announced_at is not None
+    assert (event.announce_attempts, event.handler_errors()) == (2, {})
+
+
+def test_second_attempt_speaks_of_the_same_objects_as_the_first() -> None:
+    calls = Calls()
+    calls.error = ValueError("not yet")
+    with connected(status_changed, calls=calls):
+        WebhookClient().status()
+        event = WebhookEvent.objects.get()
+        make_due(event)
+        announced(announce_due())
+    once, again = calls.arguments
+    assert once == again
+    assert again["status_change"].message is again["message"]
+
+
+def test_pauses_double_from_a_minute_to_six_hours() -> None:
+    minutes = [pause_after(attempts).total_seconds() / 60 for attempts in range(1, 13)]
+    assert minutes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]
+    assert pause_after(30_000) == timedelta(hours=6)
+
+
+def test_failing_event_waits_for_its_pause(first: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    assert announced(announce_due()) == []
+    pause = event.announce_due_at - timezone.now()
+    assert timedelta(seconds=50) < pause <= timedelta(minutes=1)
+
+    make_due(event)
+    announced(announce_due())
+    event.refresh_from_db()
+    pause = event.announce_due_at - timezone.now()
+    assert timedelta(seconds=110) < pause <= timedelta(minutes=2)
+
+
+def test_event_is_failed_after_the_last_attempt(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+    first.error = ValueError("no")
+    event = reply()
+    make_due(event)
+    announced(announce_due())
+    assert WebhookEvent.objects.failed().get() == event
+    assert not WebhookEvent.objects.pending().exists()
+    assert announced(announce_due()) == []
+
+
+def test_handler_that_kills_the_process_ends_as_failed_too(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 3
+    first.error = SystemExit(9)
+    with pytest.raises(SystemExit):
+        reply()
+    event = WebhookEvent.objects.get()
+    for _ in range(2):
+        make_due(event)
+        with pytest.raises(SystemExit):
+            announced(announce_due())
+    assert len(first) == 3
+    make_due(event)
+    assert announced(announce_due()) == [event.pk]
+    assert WebhookEvent.objects.failed().get() == event
+    assert len(first) == 3
+
+
+def test_crash_before_the_first_handler_is_taken_over_when_the_lease_is_up(first: Calls) -> None:
+    first.error = SystemExit(9)
+    with pytest.raises(SystemExit):
+        reply()
+    first.error = None
+    event = WebhookEvent.objects.get()
+    assert announced(announce_due()) == []
+    make_due(event)
+    assert announced(announce_due()) == [event.pk]
+    event.refresh_from_db()
+    assert event.announced_at is not None
+
+
+def test_due_events_are_announced_the_longest_waiting_first(first: Calls) -> None:
+    first.error = ValueError("no")
+    events = [reply(message=text) for text in "abc"]
+    now = timezone.now()
+    for age, event in enumerate(events):
+        WebhookEvent.objects.filter(pk=event.pk).update(
+            announce_due_at=now - timedelta(minutes=age)
+        )
+    assert announced(announce_due()) == [event.pk for event in reversed(events)]
+
+
+def test_event_claimed_by_another_process_is_left_alone(
+    first: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    make_due(event)
+    load = announcements._load
+
+    def load_and_lose_the_race(pk: int) -> WebhookEvent | None:
+        loaded = load(pk)
+        WebhookEvent.objects.filter(pk=pk).update(announce_attempts=2)
+        return loaded
+
+    monkeypatch.setattr(announcements, "_load", load_and_lose_the_race)
+    assert announced(announce_due()) == []
+    assert len(first) == 1
+
+
+def test_event_that_is_gone_or_no_longer_due_is_passed_over(first: Calls) -> None:
+    first.error = ValueError("no")
+    waiting = reply()
+    assert announced(announce_due([waiting.pk, waiting.pk + 1])) == []
+
+
+def test_slow_handler_whose_event_was_taken_over_calls_no_further_handler(
+    first: Calls, second: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    def outlive_the_lease(**kwargs: Any) -> None:
+        WebhookEvent.objects.update(announce_attempts=2)
+
+    first.during = outlive_the_lease
+    event = reply()
+    assert not second
+    assert event.announcements == {}
+    assert "ran longer than CELLCAST_ANNOUNCE_LEASE" in caplog.text
+
+
+def test_handler_connected_since_is_called_and_one_gone_since_is_not_waited_for(
+    first: Calls,
+) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    make_due(event)
+    message_received.disconnect(dispatch_uid="first")
+    renamed = Calls()
+    with connected(message_received, renamed=renamed):
+        announced(announce_due())
+    event.refresh_from_db()
+    assert len(renamed) == 1
+    assert event.announced_at is not None
+    assert set(event.announcements) == {"first", "renamed"}
+
+
+def test_event_with_no_handler_left_is_announced(first: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    make_due(event)
+    message_received.disconnect(dispatch_uid="first")
+    announced(announce_due())
+    event.refresh_from_db()
+    assert event.announced_at is not None
+
+
+def test_event_whose_message_was_deleted_is_failed_with_the_reason(first: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    make_due(event)
+    Message.objects.all().delete()
+    announced(announce_due())
+    event.refresh_from_db()
+    assert event.error == "Its message was deleted before it was announced."
+    assert WebhookEvent.objects.failed().get() == event
+
+
+# announce_again
+
+
+def test_failed_event_is_announced_again_on_request(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    first.error = ValueError("no")
+    event = reply()
+    first.error = None
+    assert announced(announce_again([event.pk])) == [event.pk]
+    event.refresh_from_db()
+    assert event.announced_at is not None
+    assert event.announce_attempts == 2
+
+
+def test_announced_and_unknown_events_are_not_announced_again(first: Calls) -> None:
+    event = reply()
+    duplicate = reply()
+    assert announced(announce_again([event.pk, duplicate.pk, duplicate.pk + 1])) == []
+    assert len(first) == 1
+
+
+class HostProjectTests(TestCase):
+    """Signals fire in a host project's plain TestCase, with nothing patched."""
+
+    def test_handlers_run_and_see_the_stored_message(self) -> None:
+        seen = []
+
+        def handler(message: Message, **kwargs: Any) -> None:
+            seen.append(Message.objects.get(pk=message.pk).body)
+
+        with connected(message_received, handler=handler):
+            WebhookClient().reply(message="YES")
+        self.assertEqual(seen, ["YES"])

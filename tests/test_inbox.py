@@ -1,0 +1,429 @@
+"""The inbox: what is stored, what is a duplicate, and that the order of arrival does not matter."""
+
+from itertools import chain, permutations
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from cellcast_django import inbox
+from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.statuses import Status
+
+pytestmark = pytest.mark.django_db
+
+ID = "66b5b93b1e2c012dfe964000"
+CUSTOMER = "+61400000001"
+OURS = "+61400000009"
+
+
+def report(status: str = "delivered", **changes: Any) -> StatusReport:
+    values = {"raw": "{}", "cellcast_id": ID, "sender": "cellcast", "receiver": CUSTOMER}
+    return StatusReport(**(values | {"status": status} | changes))
+
+
+def reply(body: str = "YES, I'll come", **changes: Any) -> Reply:
+    values = {"raw": "{}", "cellcast_id": ID, "sender": CUSTOMER, "receiver": OURS}
+    values |= {"status": "received", "body": body, "original_body": ""}
+    return Reply(**(values | changes))
+
+
+def store(*payloads: Payload) -> list[WebhookEvent]:
+    return inbox.store(payloads, endpoint=Endpoint.STATUS)
+
+
+def outcomes(events: list[WebhookEvent]) -> list[str]:
+    return [event.outcome for event in events]
+
+
+# store
+
+
+def test_delivery_report_makes_a_message_its_history_and_an_event() -> None:
+    [event] = inbox.store(
+        [report(raw='{"_id": "…"}')],
+        endpoint=Endpoint.STATUS,
+        content_type="application/json",
+        username="cellcast",
+    )
+
+    message = Message.objects.get()
+    assert message.direction == Direction.OUTBOUND
+    assert (message.cellcast_id, message.sender, message.receiver) == (ID, "cellcast", CUSTOMER)
+    assert (message.contact, message.status) == (CUSTOMER, "delivered")
+    change = message.status_history.get()
+    assert (change.status, change.previous_status, change.applied) == ("delivered", "", True)
+    assert message.status_changed_at == change.recorded_at
+    event = WebhookEvent.objects.get(pk=event.pk)
+    assert change.event == event
+    assert event.message == message
+    assert (event.kind, event.outcome, event.error) == ("status", "stored", "")
+    assert (event.endpoint, event.content_type) == ("status", "application/json")
+    assert (event.body, event.username) == ('{"_id": "…"}', "cellcast")
+    assert (event.cellcast_id, event.contact) == (ID, CUSTOMER)
+
+
+def test_reply_makes_an_inbound_message_whose_contact_is_its_sender() -> None:
+    [event] = store(reply("Ça va 👍", original_body="Coming? Reply STOP to opt-out"))
+
+    message = Message.objects.get()
+    assert (message.direction, message.contact) == (Direction.INBOUND, CUSTOMER)
+    assert (message.body, message.original_body) == ("Ça va 👍", "Coming? Reply STOP to opt-out")
+    assert (message.status, message.submitted_at) == ("received", None)
+    assert event.kind == "reply"
+    assert event.status_change.previous_status == ""
+
+
+def test_the_same_status_again_is_a_duplicate_that_is_kept_as_an_event() -> None:
+    store(report())
+    [event] = store(report())
+
+    assert event.outcome == "duplicate"
+    assert event.message == Message.objects.get()
+    assert StatusChange.objects.count() == 1
+    assert WebhookEvent.objects.count() == 2
+    assert not event.announced_at and not event.announce_due_at
+
+
+def test_the_same_reply_again_is_a_duplicate() -> None:
+    store(reply())
+    assert outcomes(store(reply())) == ["duplicate"]
+    assert Message.objects.count() == StatusChange.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"body": "no"}, {"sender": "+61400000002"}, {"receiver": "+61400000008"}]
+)
+def test_second_reply_with_the_same_id_is_kept(changes: dict[str, str]) -> None:
+    store(reply("yes"))
+    assert outcomes(store(reply(**({"body": "yes"} | changes)))) == ["stored"]
+    assert Message.objects.inbound().count() == 2
+
+
+def test_reply_and_outbound_message_of_one_id_are_two_messages() -> None:
+    assert outcomes(store(report(), reply())) == ["stored", "stored"]
+    assert set(Message.objects.values_list("direction", flat=True)) == {"inbound", "outbound"}
+
+
+def test_ids_that_differ_only_in_case_accents_or_spaces_are_different_messages() -> None:
+    store(*(report(cellcast_id=each) for each in ["abc", "ABC", "àbc", "abc "]))
+    assert Message.objects.count() == 4
+    assert Message.objects.filter(cellcast_id="abc").count() == 1
+
+
+def test_unknown_statuses_that_differ_only_in_an_accent_are_two_history_rows() -> None:
+    assert outcomes(store(report("geliefert"), report("gélîefert"))) == ["stored", "stored"]
+    assert StatusChange.objects.count() == 2
+
+
+def test_late_report_is_history_but_does_not_move_the_status() -> None:
+    store(report("delivered"))
+    store(report("received"))
+
+    message = Message.objects.get()
+    assert message.status == "delivered"
+    late = message.status_history.get(status="received")
+    assert (late.previous_status, late.applied) == ("delivered", False)
+
+
+def test_of_two_unknown_statuses_the_later_stands() -> None:
+    store(report("queued"))
+    store(report("dispatched"))
+    store(report("queued"))
+    assert Message.objects.get().status == "dispatched"
+
+
+ORDERS = list(permutations(Status.values))
+
+
+@pytest.mark.parametrize("first", range(0, len(ORDERS), 90))
+def test_every_order_of_the_statuses_with_duplicates_ends_the_same(first: int) -> None:
+    for number, order in enumerate(ORDERS[first : first + 90]):
+        for status in chain(order, reversed(order)):
+            store(report(status, cellcast_id=f"{first}-{number}"))
+        message = Message.objects.get(cellcast_id=f"{first}-{number}")
+        history = list(message.status_history.values_list("status", flat=True))
+        assert message.status == "delivered"
+        assert history == list(order)
+        applied = message.status_history.filter(applied=True).values_list("status", flat=True)
+        assert list(applied)[-1] == "delivered"
+
+
+@pytest.mark.parametrize("order", list(permutations(["received", "dead", "failed", "expired"])))
+def test_every_order_inside_one_array_ends_the_same(order: tuple[str, ...]) -> None:
+    assert outcomes(store(*map(report, order), *map(report, order))) == (
+        ["stored"] * 4 + ["duplicate"] * 4
+    )
+    assert Message.objects.get().status == "expired"
+    assert StatusChange.objects.count() == 4
+
+
+def test_array_is_answered_in_its_own_order_whatever_the_order_of_the_locks() -> None:
+    payloads = [report(cellcast_id=f"id-{number}") for number in range(50)]
+    events = store(*payloads)
+    assert [event.cellcast_id for event in events] == [f"id-{number}" for number in range(50)]
+    assert [event.pk for event in events] == sorted(event.pk for event in events)
+
+
+def test_array_of_a_thousand_is_stored_in_a_bounded_number_of_statements(
+    django_assert_max_num_queries: Any,
+) -> None:
+    payloads = [report(cellcast_id=f"id-{number}") for number in range(1_000)]
+    with django_assert_max_num_queries(120):
+        assert set(outcomes(store(*payloads))) == {"stored"}
+    assert StatusChange.objects.count() == 1_000
+
+
+def test_what_is_empty_is_filled_in_and_what_is_there_is_kept() -> None:
+    store(report("received", sender="", receiver=""))
+    store(report("delivered", sender="cellcast", receiver=CUSTOMER))
+    store(report("expired", sender="other", receiver="+61400000005"))
+    message = Message.objects.get()
+    assert (message.sender, message.receiver, message.contact) == ("cellcast", CUSTOMER, CUSTOMER)
+
+
+def test_early_report_is_adopted_by_record_sent() -> None:
+    store(report("delivered"))
+    message = Message.objects.record_sent(ID, receiver="0400000001", body="See you at nine?")
+    assert Message.objects.count() == 1
+    assert (message.status, message.body) == ("delivered", "See you at nine?")
+
+
+def test_report_finds_what_record_sent_made() -> None:
+    message = Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you at nine?")
+    [event] = store(report("delivered"))
+    assert event.message == message
+    assert event.status_change.previous_status == ""
+    assert Message.objects.get().body == "See you at nine?"
+
+
+def test_status_report_on_a_reply_goes_to_the_latest_with_that_id_and_sender() -> None:
+    store(reply("one"), reply("two"), reply("other", sender="+61400000002"))
+    [event] = store(report("delivered", inbound=True, sender="0400 000 001", receiver=OURS))
+
+    assert event.message is not None
+    assert event.message.body == "two"
+    assert event.status_change.previous_status == "received"
+    assert Message.objects.get(body="two").status == "delivered"
+
+
+def test_status_report_on_a_reply_finds_it_in_the_same_array() -> None:
+    events = store(reply("one"), report("delivered", inbound=True, sender=CUSTOMER))
+    assert outcomes(events) == ["stored", "stored"]
+    assert events[0].message == events[1].message
+
+
+def test_status_report_on_a_reply_that_is_not_there_is_invalid() -> None:
+    store(report("received"))
+    [event] = store(report("delivered", inbound=True, sender=CUSTOMER))
+    assert (event.outcome, event.kind, event.contact) == ("invalid", "status", CUSTOMER)
+    assert event.error == "There is no inbound message with this id and sender."
+    assert Message.objects.count() == 1
+
+
+def test_reply_that_comes_again_with_another_status_is_a_status_change() -> None:
+    store(reply())
+    [event] = store(reply(status="delivered"))
+    assert (event.outcome, event.kind) == ("stored", "reply")
+    assert Message.objects.get().status == "delivered"
+
+
+def test_each_opt_out_is_stored_also_the_same_again() -> None:
+    events = store(OptOut(raw="{}", number="404000000"), OptOut(raw="{}", number="404000000"))
+    assert outcomes(events) == ["stored", "stored"]
+    assert [event.contact for event in events] == ["+61404000000"] * 2
+    assert {(event.kind, event.message) for event in events} == {("opt_out", None)}
+
+
+def test_invalid_is_kept_with_its_reason_beside_what_was_understood() -> None:
+    events = store(Invalid(raw="[", reason="Not JSON."), report())
+    assert outcomes(events) == ["invalid", "stored"]
+    kept = WebhookEvent.objects.invalid().get()
+    assert (kept.body, kept.error, kept.kind) == ("[", "Not JSON.", "unknown")
+
+
+def test_long_header_values_are_cut_and_cleaned() -> None:
+    [event] = inbox.store(
+        [report()], endpoint=Endpoint.STATUS, content_type="x\0" * 500, username="u" * 500
+    )
+    event.refresh_from_db()
+    assert (event.content_type, event.username) == ("x" * 255, "u" * 255)
+
+
+# what is to be announced
+
+
+def test_event_that_nobody_listens_to_is_announced_at_once() -> None:
+    [event] = store(report())
+    assert event.announced_at and event.announce_due_at is None
+    assert event.announce_attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("signal", "payload"),
+    [
+        (message_received, reply()),
+        (status_changed, report()),
+        (opt_out_received, OptOut(raw="{}", number="404000000")),
+    ],
+)
+def test_event_with_a_handler_is_leased_to_this_process(signal: Any, payload: Payload) -> None:
+    def handler(**kwargs: Any) -> None:
+        """Listen."""
+
+    signal.connect(handler)
+    try:
+        [event] = store(payload)
+    finally:
+        signal.disconnect(handler)
+    assert event.announced_at is None
+    assert event.announce_attempts == 1
+    lease = event.announce_due_at - event.received_at
+    assert 300 <= lease.total_seconds() < 305
+
+
+def test_in_task_mode_the_event_is_due_at_once(settings: Any) -> None:
+    settings.CELLCAST_ANNOUNCE_VIA = "task"
+
+    def handler(**kwargs: Any) -> None:
+        """Listen."""
+
+    status_changed.connect(handler)
+    try:
+        [event] = store(report())
+    finally:
+        status_changed.disconnect(handler)
+    assert event.announce_attempts == 0
+    assert WebhookEvent.objects.due(event.announce_due_at).get() == event
+
+
+def test_first_row_of_a_reply_is_a_message_received_and_a_later_one_a_status_changed() -> None:
+    [first] = store(reply())
+    [second] = store(reply(status="delivered"))
+    [third] = store(reply(status="delivered"))
+    facts = [inbox.fact_of(first), inbox.fact_of(second)]
+    assert [fact.signal for fact in facts if fact] == [message_received, status_changed]
+    assert inbox.fact_of(third) is None
+
+
+def test_event_whose_message_was_deleted_has_nothing_to_announce() -> None:
+    [event] = store(report())
+    Message.objects.all().delete()
+    assert inbox.fact_of(WebhookEvent.objects.get(pk=event.pk)) is None
+
+
+# reprocess
+
+
+def invalid(body: str, endpoint: Endpoint = Endpoint.STATUS) -> WebhookEvent:
+    [event] = inbox.store(read(body.encode(), "", endpoint), endpoint=endpoint)
+    assert event.outcome == "invalid"
+    return event
+
+
+def test_reprocess_leaves_what_still_cannot_be_understood() -> None:
+    event = invalid("[1")
+    [again] = inbox.reprocess(event)
+    assert (again.pk, again.outcome, again.error) == (event.pk, "invalid", event.error)
+    assert WebhookEvent.objects.get().body == "[1"
+
+
+def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now() -> None:
+    event = invalid('{"_id": "1", "type": "receive", "status": "delivered"}', Endpoint.RECEIVE)
+    store(reply(cellcast_id="1", sender=""))
+    [again] = inbox.reprocess(event)
+
+    assert (again.pk, again.outcome, again.error) == (event.pk, "stored", "")
+    stored = WebhookEvent.objects.get(pk=event.pk)
+    assert (stored.outcome, stored.kind, stored.error) == ("stored", "status", "")
+    assert stored.received_at == event.received_at
+    assert stored.status_change.status == "delivered"
+    assert Message.objects.get().status == "delivered"
+
+
+def test_reprocess_of_an_array_makes_one_event_of_each_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cellcast_django.payloads.MAX_EVENTS", 1)
+    event = invalid('[{"_id": 1, "status": "sent"}, {"_id": 2, "status": "sent"}]')
+    monkeypatch.undo()
+
+    events = inbox.reprocess(event)
+    assert outcomes(events) == ["stored", "stored"]
+    assert events[0].pk == event.pk
+    assert sorted(WebhookEvent.objects.values_list("body", flat=True)) == [
+        '{"_id": 1, "status": "sent"}',
+        '{"_id": 2, "status": "sent"}',
+    ]
+
+
+def test_reprocess_does_nothing_to_an_event_that_another_process_has_taken() -> None:
+    event = invalid("[1")
+    WebhookEvent.objects.update(outcome="stored", body='{"_id": "1", "status": "sent"}')
+    event.refresh_from_db()
+    assert inbox.reprocess(event) == []
+    assert not Message.objects.exists()
+
+
+# with_retries
+
+
+@pytest.mark.django_db(transaction=True)
+def test_transaction_that_the_database_calls_off_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = [OperationalError("deadlock detected"), OperationalError("database is locked")]
+    lock = type(Message.objects.all()).lock
+
+    def fail_twice(*args: Any) -> Any:
+        result = lock(*args)
+        if failures:
+            raise failures.pop()
+        return result
+
+    monkeypatch.setattr("cellcast_django.inbox.RETRY_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(type(Message.objects.all()), "lock", fail_twice)
+    assert outcomes(store(report())) == ["stored"]
+    assert Message.objects.count() == WebhookEvent.objects.count() == 1
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no server to lose")
+@pytest.mark.django_db(transaction=True)
+def test_connection_that_the_server_has_cut_is_opened_again() -> None:
+    cut = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}[connection.vendor]
+    ask = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
+    with connection.cursor() as cursor:
+        cursor.execute(ask[connection.vendor])
+        [backend] = cursor.fetchone()
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute(cut % backend)
+    other.close()
+    assert outcomes(store(report())) == ["stored"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_database_that_stays_away_raises_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise OperationalError("the server is gone")
+
+    monkeypatch.setattr("cellcast_django.inbox.RETRY_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(type(Message.objects.all()), "lock", fail)
+    with pytest.raises(OperationalError):
+        store(report())
+    assert not WebhookEvent.objects.exists()
+
+
+def test_in_a_test_transaction_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def fail(*args: Any) -> None:
+        calls.append(args)
+        raise OperationalError("syntax error")
+
+    monkeypatch.setattr(type(Message.objects.all()), "lock", fail)
+    with pytest.raises(OperationalError):
+        store(report())
+    assert len(calls) == 1

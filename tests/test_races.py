@@ -1,0 +1,137 @@
+"""Webhooks that come at the same moment: threads with connections of their own."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any, TypeVar
+
+import pytest
+from django.db import connections
+
+from cellcast_django.announcements import announce_due
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.signals import message_received, status_changed
+from cellcast_django.statuses import Status
+from cellcast_django.testing import WebhookClient, reply_payload, status_payload
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def heard() -> Iterator[Counter[str]]:
+    """How often each fact was announced."""
+    heard: Counter[str] = Counter()
+
+    def hear_reply(message: Message, **kwargs: Any) -> None:
+        heard[message.body] += 1
+
+    def hear_status(message: Message, status_change: StatusChange, **kwargs: Any) -> None:
+        heard[f"{message.cellcast_id} {status_change.status}"] += 1
+
+    message_received.connect(hear_reply)
+    status_changed.connect(hear_status)
+    yield heard
+    message_received.disconnect(hear_reply)
+    status_changed.disconnect(hear_status)
+
+
+T = TypeVar("T")
+
+
+def at_once(calls: list[Callable[[], T]]) -> list[T]:
+    """Make all the calls at the same moment, each in a thread of its own."""
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        barrier.wait()
+        try:
+            return call()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(run, calls))
+
+
+def send(url_name: str, payload: Any) -> Callable[[], tuple[int, list[str]]]:
+    def call() -> tuple[int, list[str]]:
+        response = WebhookClient().send(url_name, payload)
+        return response.status_code, [e["outcome"] for e in response.json().get("events", [])]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("url_name", "payload", "fact"),
+    [
+        ("webhook-status", status_payload(_id="1"), "1 delivered"),
+        ("webhook-receiver", reply_payload(message="yes"), "yes"),
+    ],
+)
+def test_twenty_copies_of_one_webhook_are_one_message_one_change_one_announcement(
+    heard: Counter[str], url_name: str, payload: Any, fact: str
+) -> None:
+    answers = at_once([send(url_name, payload)] * 20)
+    assert Counter(status for status, _ in answers) == {200: 20}
+    assert Counter(outcome for _, [outcome] in answers) == {"stored": 1, "duplicate": 19}
+    assert Message.objects.count() == StatusChange.objects.count() == 1
+    assert heard == {fact: 1}
+
+
+def test_all_statuses_of_one_message_at_once(heard: Counter[str]) -> None:
+    answers = at_once(
+        [send("webhook-status", status_payload(_id="1", status=status)) for status in Status] * 3
+    )
+    assert Counter(status for status, _ in answers) == {200: 18}
+    message = Message.objects.get()
+    assert message.status == "delivered"
+    assert message.status_history.count() == 6
+    assert heard == {f"1 {status}": 1 for status in Status.values}
+    previous = ""
+    for change in message.status_history.filter(applied=True):
+        assert change.previous_status == previous
+        previous = change.status
+
+
+def test_arrays_that_speak_of_the_same_messages_in_other_orders(heard: Counter[str]) -> None:
+    ids = [str(number) for number in range(30)]
+    arrays = [[status_payload(_id=each) for each in random.sample(ids, 30)] for _ in range(15)]
+    answers = at_once([send("webhook-status", array) for array in arrays])
+    assert Counter(status for status, _ in answers) == {200: 15}
+    assert Message.objects.count() == StatusChange.objects.count() == 30
+    assert WebhookEvent.objects.count() == 450
+    assert set(heard.values()) == {1}
+
+
+def test_record_sent_races_the_first_report(heard: Counter[str]) -> None:
+    def record() -> tuple[int, list[str]]:
+        Message.objects.record_sent("1", receiver="+61400000001", body="See you at nine?")
+        return 200, []
+
+    answers = at_once([send("webhook-status", status_payload(_id="1")), record] * 8)
+    assert Counter(status for status, _ in answers) == {200: 16}
+    message = Message.objects.get()
+    assert (message.status, message.body) == ("delivered", "See you at nine?")
+    assert heard == {"1 delivered": 1}
+
+
+def test_several_processes_that_announce_what_is_due_share_it_out(heard: Counter[str]) -> None:
+    for number in range(20):
+        WebhookClient().status(_id=str(number))
+    heard.clear()
+    WebhookEvent.objects.update(
+        announced_at=None,
+        announcements={},
+        announce_attempts=0,
+        announce_due_at="2026-01-01T00:00Z",
+    )
+
+    def announce() -> int:
+        return len(list(announce_due()))
+
+    counts = at_once([announce] * 5)
+    assert sum(counts) == 20
+    assert set(heard.values()) == {1}
+    assert WebhookEvent.objects.announced().count() == 20
