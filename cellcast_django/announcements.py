@@ -85,7 +85,8 @@ def announce_again(pks: Iterable[int]) -> Iterator[WebhookEvent]:
 
 def pause_after(attempts: int) -> timedelta:
     """How long to wait after so many attempts: a minute, two, four … and at most six hours."""
-    return min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), LONGEST_PAUSE)
+    doublings = min(attempts - 1, 16)  # more would overflow, and the longest is reached by 9
+    return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
 
 
 # One attempt
@@ -109,8 +110,8 @@ def _run_attempt(event: WebhookEvent) -> None:
         values = _ending(event, handlers) if is_last else {"announce_due_at": _lease_end()}
         if not _save_if_ours(event, announcements=event.announcements, **values):
             logger.warning(
-                "Handler %s ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken over "
-                "event %s.",
+                "Handler %s ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken "
+                "event %s over.",
                 handler.name,
                 event.pk,
             )

@@ -56,7 +56,7 @@ def matching_username(header: str) -> str | None:
 
 
 def _basic_credential(header: str) -> bytes:
-    """Return what follows ``Basic``, decoded; empty, which matches nothing, where it is malformed."""
+    """Return what follows ``Basic``, decoded; empty, matching nothing, where it is malformed."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return b""

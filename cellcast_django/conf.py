@@ -1,10 +1,10 @@
-"""The settings of this app, one property each, read when used so that ``override_settings`` works."""
+"""The app's settings, one property each, read when used: ``override_settings`` just works."""
 
 from django.conf import settings
 
 
 class Settings:
-    """Typed access to the ``CELLCAST_…`` settings. Values are checked by ``cellcast_django.checks``."""
+    """Typed access to the ``CELLCAST_…`` settings; system checks look at their values."""
 
     @property
     def webhook_credentials(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-class ExactCharField(models.CharField):
+class ExactCharField(models.CharField):  # type: ignore[type-arg]  # no generic at run time
     """Compared with case, accents and trailing spaces on MariaDB and MySQL too, as elsewhere.
 
     Their default collations find ``ABC`` where ``abc`` was asked for, and refuse the second of two
@@ -17,6 +17,6 @@ class ExactCharField(models.CharField):
         """Return the column's type, with a binary collation where the default one is not exact."""
         parameters = super().db_parameters(connection)
         if connection.vendor == "mysql":
-            is_mariadb = connection.mysql_is_mariadb
+            is_mariadb = connection.mysql_is_mariadb  # type: ignore[attr-defined]
             parameters["collation"] = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
         return parameters

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import (
@@ -23,6 +23,7 @@ from django.db import (
 )
 from django.utils import timezone
 
+from cellcast_django import inbox_sql
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.models import (
@@ -162,6 +163,8 @@ def _write(
     replaced: WebhookEvent | None = None,
 ) -> list[WebhookEvent]:
     """Write everything in one transaction. ``replaced`` is an event that exists already."""
+    if replaced is None and len(payloads) == 1 and _is_common(payloads[0], using):
+        return [_write_common(payloads[0], using, origin)]
     spoken_of = _messages_spoken_of(using, payloads)
     with transaction.atomic(using=using, durable=True):
         ledger = _Ledger(using, spoken_of)
@@ -171,7 +174,7 @@ def _write(
         ]
         if replaced is not None:
             _replace(using, replaced, events[0])
-        _insert(using, [event for event in events if event.pk is None])
+        _insert(using, events if replaced is None else events[1:])
         ledger.save()
     return events
 
@@ -184,53 +187,88 @@ def _messages_spoken_of(using: str, payloads: Sequence[Payload]) -> list[Message
     """
     spoken_of: list[Message | None] = []
     for payload in payloads:
-        if isinstance(payload, Reply):
-            message: Message | None = Message.from_parts(
-                Direction.INBOUND,
-                cellcast_id=payload.cellcast_id,
-                sender=payload.sender,
-                receiver=payload.receiver,
-                body=payload.body,
-                original_body=payload.original_body,
-            )
+        if isinstance(payload, Invalid | OptOut):
+            spoken_of.append(None)
         elif isinstance(payload, StatusReport) and payload.inbound:
-            message = _inbound_message(using, payload, spoken_of)
-        elif isinstance(payload, StatusReport):
-            message = Message.from_parts(
-                Direction.OUTBOUND,
-                cellcast_id=payload.cellcast_id,
-                sender=payload.sender,
-                receiver=payload.receiver,
-            )
+            spoken_of.append(_inbound_message(using, payload, spoken_of))
         else:
-            message = None
-        spoken_of.append(message)
+            spoken_of.append(_named_message(payload))
     return spoken_of
 
 
+def _named_message(payload: Reply | StatusReport) -> Message:
+    """Return the message that the payload itself describes, unsaved and without a status."""
+    if isinstance(payload, StatusReport):
+        return Message.from_parts(
+            Direction.OUTBOUND,
+            cellcast_id=payload.cellcast_id,
+            sender=payload.sender,
+            receiver=payload.receiver,
+        )
+    return Message.from_parts(
+        Direction.INBOUND,
+        cellcast_id=payload.cellcast_id,
+        sender=payload.sender,
+        receiver=payload.receiver,
+        body=payload.body,
+        original_body=payload.original_body,
+    )
+
+
 def _inbound_message(
-    using: str, report: StatusReport, earlier: Iterable[Message | None]
+    using: str, report: StatusReport, earlier: Sequence[Message | None]
 ) -> Message | None:
     contact = normalise(report.sender, conf.default_region)
-    found = [
-        message
-        for message in earlier
-        if message is not None
-        and message.direction == Direction.INBOUND
-        and (message.cellcast_id, message.contact) == (report.cellcast_id, contact)
-    ]
-    if found:
-        return found[-1]
-    message = (
+    wanted = (Direction.INBOUND.value, report.cellcast_id, contact)
+    for message in reversed(earlier):
+        if message and (message.direction, message.cellcast_id, message.contact) == wanted:
+            return message
+    found = (
         Message.objects.using(using)
         .inbound()
         .filter(cellcast_id=report.cellcast_id, contact=contact)
         .order_by("-created_at", "-pk")
         .first()
     )
-    if message is not None:
-        message.pk = None  # it is to be locked by its key, like the others
-    return message
+    if found is not None:
+        found.pk = None  # it is to be locked by its key, like the others
+    return found
+
+
+def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
+    """Whether the payload can be written by ``inbox_sql``."""
+    if isinstance(payload, Invalid | OptOut):
+        return False
+    if isinstance(payload, StatusReport) and payload.inbound:
+        return False
+    return inbox_sql.can_write(connections[using], payload.status)
+
+
+def _write_common(
+    payload: Reply | StatusReport, using: str, origin: dict[str, Any]
+) -> WebhookEvent:
+    now = timezone.now()
+    message = _named_message(payload)
+    message.status = payload.status
+    message.status_changed_at = now
+    event = WebhookEvent(
+        body=payload.raw,
+        kind=_kind_of(payload),
+        outcome=WebhookEvent.Outcome.STORED,
+        cellcast_id=message.cellcast_id,
+        contact=message.contact,
+        **origin,
+    )
+    is_heard = status_changed.handlers(Message) or (
+        isinstance(payload, Reply) and message_received.handlers(Message)
+    )
+    _schedule(event, now, is_heard=bool(is_heard))
+    inbox_sql.write(connections[using], message, event, now)
+    return event
+
+
+def _kind_of(payload: Reply | StatusReport) -> WebhookEvent.Kind:
+    return WebhookEvent.Kind.REPLY if isinstance(payload, Reply) else WebhookEvent.Kind.STATUS
 
 
 class _Ledger:
@@ -262,7 +300,7 @@ class _Ledger:
             event.kind = WebhookEvent.Kind.OPT_OUT
             event.contact = normalise(payload.number, conf.default_region)
             event.outcome = WebhookEvent.Outcome.STORED
-            _schedule(event, self.now)
+            _schedule(event, self.now, is_heard=_is_heard(event))
         else:
             self._enter_status(event, payload, spoken_of)
         return event
@@ -271,8 +309,7 @@ class _Ledger:
         self, event: WebhookEvent, payload: Reply | StatusReport, spoken_of: Message | None
     ) -> None:
         event.cellcast_id = payload.cellcast_id
-        is_reply = isinstance(payload, Reply)
-        kind = WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS
+        kind = _kind_of(payload)
         if spoken_of is None:
             event.contact = normalise(payload.sender, conf.default_region)
             _mark_invalid(event, kind, "There is no inbound message with this id and sender.")
@@ -288,7 +325,7 @@ class _Ledger:
             return
         event.outcome = WebhookEvent.Outcome.STORED
         self._add_change(event, message, payload.status)
-        _schedule(event, self.now)
+        _schedule(event, self.now, is_heard=_is_heard(event))
 
     def _add_change(self, event: WebhookEvent, message: Message, status: str) -> None:
         change = StatusChange(
@@ -300,11 +337,12 @@ class _Ledger:
             event=event,
         )
         self.changes.append(change)
+        message.previous_status = message.status
+        self.changed_messages.add(message)
         self.history.add((message.pk, status))
         if change.applied:
             message.status = status
             message.status_changed_at = change.recorded_at
-            self.changed_messages.add(message)
 
     def save(self) -> None:
         """Write the history and the messages; the events must have been saved."""
@@ -317,6 +355,7 @@ class _Ledger:
                 "contact",
                 "original_body",
                 "status",
+                "previous_status",
                 "status_changed_at",
             ],
         )
@@ -328,14 +367,18 @@ def _mark_invalid(event: WebhookEvent, kind: WebhookEvent.Kind, reason: str) -> 
     event.error = reason
 
 
-def _schedule(event: WebhookEvent, now: datetime) -> None:
+def _is_heard(event: WebhookEvent) -> bool:
+    fact = fact_of(event)
+    return fact is not None and bool(fact.signal.handlers(fact.sender))
+
+
+def _schedule(event: WebhookEvent, now: datetime, *, is_heard: bool) -> None:
     """Plan the announcement, or note that nobody listens.
 
     Inline, the attempt begins right after the commit in this process, so it is counted and leased
     here already: that saves a write, and a crash in between is taken over when the lease is up.
     """
-    fact = fact_of(event)
-    if fact is None or not fact.signal.handlers(fact.sender):
+    if not is_heard:
         event.announced_at = now
     elif conf.announce_via == "inline":
         event.announce_attempts = 1

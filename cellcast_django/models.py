@@ -25,6 +25,8 @@ from cellcast_django.statuses import FINAL, Status, is_final
 
 MAX_CONTENT_TYPE_LENGTH = 255
 MAX_USERNAME_LENGTH = 255
+FILLED_IN = ("sender", "receiver", "contact", "body", "original_body")
+"""The fields of a message that a later event fills in where they are empty."""
 
 
 class Direction(models.TextChoices):
@@ -34,7 +36,7 @@ class Direction(models.TextChoices):
     OUTBOUND = "outbound", _("outbound")
 
 
-class MessageQuerySet(models.QuerySet["Message"]):
+class MessageQuerySet(models.QuerySet["Message", "Message"]):
     """Messages by what people ask of them."""
 
     def inbound(self) -> Self:
@@ -77,7 +79,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
             receiver=_checked("receiver", receiver, MAX_NUMBER_LENGTH, required=True),
             body=clean(str(body)),
         )
-        using = self._db or router.db_for_write(Message)
+        using = self._db or router.db_for_write(Message)  # type: ignore[attr-defined]
         with transaction.atomic(using=using):
             message = Message.objects.using(using).lock([sent])[sent.key]
             if filled := message.fill_in_from(sent):
@@ -151,6 +153,13 @@ class Message(models.Model):
         max_length=MAX_STATUS_LENGTH,
         blank=True,
         help_text=_("The highest status of the history; empty when nothing has been heard yet."),
+    )
+    previous_status = ExactCharField(
+        _("previous status"),
+        max_length=MAX_STATUS_LENGTH,
+        blank=True,
+        editable=False,
+        help_text=_("The status before the last report."),
     )
     submitted_at = models.DateTimeField(
         _("submitted at"),
@@ -241,7 +250,7 @@ class Message(models.Model):
     def fill_in_from(self, other: "Message") -> list[str]:
         """Take from ``other`` what is empty here, and return the names of the fields taken."""
         filled = []
-        for name in ("sender", "receiver", "contact", "body", "original_body"):
+        for name in FILLED_IN:
             if not getattr(self, name) and getattr(other, name):
                 setattr(self, name, getattr(other, name))
                 filled.append(name)
@@ -297,7 +306,7 @@ class StatusChange(models.Model):
         return f"{self.previous_status or '–'} → {self.status}"
 
 
-class WebhookEventQuerySet(models.QuerySet["WebhookEvent"]):
+class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
     """Events by the state of their announcement."""
 
     def pending(self) -> Self:
@@ -448,8 +457,14 @@ class WebhookEvent(models.Model):
         """Whether it told something new that a handler has not finished with, failed or not."""
         return self.outcome == self.Outcome.STORED and self.announced_at is None
 
+    def mark_duplicate(self) -> None:
+        """Turn a stored event into a duplicate, which has nothing to announce. Saves nothing."""
+        self.outcome = self.Outcome.DUPLICATE
+        self.announced_at = self.announce_due_at = None
+        self.announce_attempts = 0
+
     def is_due(self, now: datetime) -> bool:
-        """Whether an attempt may begin; a first one at once, whatever the clocks of two hosts say."""
+        """Whether an attempt may begin; a first one at once, should the clocks of hosts differ."""
         if self.announce_due_at is None:
             return False
         return self.announce_attempts == 0 or self.announce_due_at <= now

@@ -31,7 +31,7 @@ class Endpoint(TextChoices):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A customer's answer. ``sender`` is the customer; ``original_body`` is what they answered to."""
+    """A customer's answer. ``sender`` is the customer, ``original_body`` what they answered to."""
 
     raw: str
     cellcast_id: str

@@ -8,7 +8,6 @@ from weakref import ReferenceType
 
 from asgiref.sync import async_to_sync
 from django.dispatch import Signal
-from django.dispatch.dispatcher import NONE_ID, _make_id
 
 
 class Handler(NamedTuple):
@@ -33,7 +32,7 @@ class FactSignal(Signal):
         seen: Counter[str] = Counter()
         for (uid, sender_id), receiver, *_, is_async in list(self.receivers):
             function = receiver() if isinstance(receiver, ReferenceType) else receiver
-            if function is None or sender_id not in (NONE_ID, _make_id(sender)):
+            if function is None or sender_id not in (id(None), id(sender)):
                 continue
             name = uid if isinstance(uid, str) else handler_name(function)
             seen[name] += 1

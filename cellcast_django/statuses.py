@@ -51,7 +51,7 @@ FINAL = frozenset(Status.values) - {Status.RECEIVED.value}
 
 
 def precedence(status: str) -> int:
-    """The place of a status in the order; ``""`` is lowest, an unknown one beats only ``received``."""
+    """The place of a status in the order: an unknown one beats only ``received`` and ``""``."""
     return PRECEDENCE.get(status, UNKNOWN_PRECEDENCE)
 
 

@@ -3,22 +3,25 @@
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from cellcast_django import announcements
 from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
 
-task: Any = None
-try:
-    from django.tasks import task  # type: ignore[no-redef]
-except ImportError:  # Django 5.2
-    try:
-        from django_tasks import task  # type: ignore[no-redef]
-    except ImportError:
-        pass  # a system check says so when the setting asks for tasks
-
 logger = logging.getLogger("cellcast_django")
+
+
+def _django_tasks() -> Any:
+    """Return Django's ``task`` decorator, on Django 5.2 the backport's; ``None`` without either."""
+    for name in ("django.tasks", "django_tasks"):
+        with suppress(ImportError):
+            return import_module(name).task
+    return None
+
+
+task = _django_tasks()
 
 
 def announce_event(event_id: int) -> None:

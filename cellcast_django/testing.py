@@ -2,13 +2,15 @@
 
 import base64
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
 from cellcast_django.conf import conf
+
+if TYPE_CHECKING:
+    from django.test.client import _MonkeyPatchedWSGIResponse as Response
 
 
 def reply_payload(**changes: Any) -> dict[str, Any]:
@@ -45,21 +47,21 @@ class WebhookClient(Client):
     Without a configured credential no ``Authorization`` header is sent, and the answer is 401.
     """
 
-    def reply(self, **changes: Any) -> HttpResponse:
+    def reply(self, **changes: Any) -> "Response":
         """Send a customer's reply to the Receive URL."""
         return self.send("webhook-receiver", reply_payload(**changes))
 
-    def status(self, **changes: Any) -> HttpResponse:
+    def status(self, **changes: Any) -> "Response":
         """Send a delivery report to the Status URL."""
         return self.send("webhook-status", status_payload(**changes))
 
-    def opt_out(self, **changes: Any) -> HttpResponse:
+    def opt_out(self, **changes: Any) -> "Response":
         """Send an opt-out to the Opt-Out URL."""
         return self.send("webhook-opt-out", opt_out_payload(**changes))
 
     def send(
         self, url_name: str, payload: Any, content_type: str = "application/json"
-    ) -> HttpResponse:
+    ) -> "Response":
         """Send any payload to one of the URLs; bytes as they are, everything else as JSON."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         return self.post(

@@ -442,4 +442,4 @@ class HostProjectTests(TestCase):
 
         with connected(message_received, handler=handler):
             WebhookClient().reply(message="YES")
-        self.assertEqual(seen, ["YES"])
+        assert seen == ["YES"]

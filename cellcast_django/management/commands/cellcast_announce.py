@@ -13,9 +13,9 @@ class Command(BaseCommand):
     """Announces stored events to the handlers that have not finished with them."""
 
     help = (
-        "Announce what is due to the handlers that have not finished with it: what a crash cut off, "
-        "and what a handler raised on. Run it every minute, from cron or a timer; several at once "
-        "do no harm. A handler that has finished with an event is not called again."
+        "Announce what is due to the handlers that have not finished with it: what a crash cut "
+        "off, and what a handler raised on. Run it every minute, from cron or a timer; several at "
+        "once do no harm. A handler that has finished with an event is not called again."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

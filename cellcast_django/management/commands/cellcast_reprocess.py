@@ -15,8 +15,9 @@ class Command(BaseCommand):
 
     help = (
         "Read the events that could not be understood again: after an upgrade of cellcast-django, "
-        "or when a report came before the reply that it speaks of. What is understood now is stored "
-        "and announced as if it had just come in; the rest stays as it is, with the present reason."
+        "or when a report came before the reply that it speaks of. What is understood now is "
+        "stored and announced as if it had just come in; the rest stays as it is, with the present "
+        "reason."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
