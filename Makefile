@@ -1,0 +1,45 @@
+# Needs Python 3.11 or later, and nothing else: `make help` lists the targets.
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint fire bench clean
+
+help: ## List the targets
+	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [BENCH_ARGS=...]'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/demo ## Start a small site with lively traffic and an admin to look at (DEMO_ARGS=--check: verify and exit)
+	@.venv/bin/python -m example_project.demo $(DEMO_ARGS)
+
+test: .venv/test ## Run the tests on SQLite; every line and branch has to be covered
+	@.venv/bin/pytest --numprocesses=auto --cov $(PYTEST_ARGS)
+	@.venv/bin/python -W error manage.py test example_project
+
+lint: .venv/dev ## Check style, formatting, import layers and types
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/lint-imports
+	@.venv/bin/mypy
+
+fire: .venv/fire ## Run the tests under load, crashes and hostile input
+	@.venv/bin/pytest -m fire $(PYTEST_ARGS)
+
+bench: .venv/fire ## Measure the receiver
+	@.venv/bin/python -m benchmarks $(BENCH_ARGS)
+
+clean: ## Remove all that was installed or built
+	rm -rf .venv .tox .coverage dist
+
+# One environment for all targets. .venv/GROUP says that the dependency group of that name is in it.
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Python 3.11 or later is needed; $(PYTHON) is " + sys.version.split()[0] + ". Try: make PYTHON=python3.13")'
+	@echo 'Creating .venv ...'
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --upgrade pip
+
+.venv/%: pyproject.toml .venv/pyvenv.cfg
+	@echo 'Installing the dependency group "$*" into .venv ...'
+	@.venv/bin/pip install --quiet --editable '.[tasks]' --group $*
+	@touch $@
