@@ -1,0 +1,217 @@
+"""The command cellcast_setup: what it prints, and what it says is missing."""
+
+import re
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+
+from cellcast_django.checks import check_credentials
+from cellcast_django.management.commands import cellcast_setup
+
+pytestmark = pytest.mark.django_db
+
+CREDENTIAL = re.compile(r"cellcast-[0-9a-f]{6}:[A-Za-z0-9]{32}")
+EXISTING = "first-username:first-long-enough-password"
+
+
+class EmptyURLConf:
+    """A project without the app's URLs."""
+
+    urlpatterns: list[Any] = []
+
+
+@pytest.fixture
+def new_site(settings: Any) -> Any:
+    """Where nothing has been set up but HTTPS."""
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    settings.CELLCAST_PUBLIC_URL = ""
+    settings.SECURE_HSTS_SECONDS = 3600
+    return settings
+
+
+@pytest.fixture
+def ready_site(settings: Any) -> Any:
+    """Where all is in place."""
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = [EXISTING]
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
+    return settings
+
+
+def setup(*arguments: str) -> str:
+    """What the command prints."""
+    output = StringIO()
+    call_command("cellcast_setup", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def part(output: str, heading: str) -> str:
+    """What stands below a heading."""
+    match = re.search(rf"^{heading}\n((?:  .*\n|\n(?=  ))*)", output, re.MULTILINE)
+    assert match, output
+    return match[1]
+
+
+# What to paste where
+
+
+def test_says_where_in_the_dashboard_and_what(new_site: Any) -> None:
+    text = part(setup("--public-url", "https://sms.example.com"), "Paste into Cellcast's dashboard")
+    assert "API menu, tab API KEYS, section Webhook" in text
+    assert re.findall(r"^  (\S.*?)  +(\S+)$", text, re.MULTILINE)[:3] == [
+        ("Receive URL", "https://sms.example.com/sms/webhook-receiver"),
+        ("Status URL", "https://sms.example.com/sms/webhook-status"),
+        ("Opt-Out URL", "https://sms.example.com/sms/webhook-opt-out"),
+    ]
+
+
+def test_dashboard_and_settings_get_the_same_fresh_credential(new_site: Any) -> None:
+    output = setup()
+    dashboard = part(output, "Paste into Cellcast's dashboard")
+    username, password = re.findall(r"(?:Username|Password) +(\S+)", dashboard)
+    text = part(output, "Put into your settings")
+    assert f'CELLCAST_WEBHOOK_CREDENTIALS = ["{username}:{password}"]' in text
+    assert f"CELLCAST_WEBHOOK_CREDENTIALS={username}:{password}" in text
+    assert CREDENTIAL.fullmatch(f"{username}:{password}")
+
+
+def test_credential_is_another_each_time_and_passes_the_checks(new_site: Any) -> None:
+    credentials = {":".join(cellcast_setup.new_credential()) for _ in range(50)}
+    assert len(credentials) == 50
+    new_site.CELLCAST_WEBHOOK_CREDENTIALS = list(credentials)
+    assert list(check_credentials()) == []
+
+
+def test_public_url_of_the_settings_is_used(ready_site: Any) -> None:
+    output = setup()
+    assert "https://sms.example.com/sms/webhook-status" in output
+    assert "Put into your settings" not in output
+
+
+def test_public_url_of_the_command_line_is_to_go_into_the_settings(ready_site: Any) -> None:
+    output = setup("--public-url", "https://other.example.com/")
+    assert "https://other.example.com/sms/webhook-status" in output
+    text = part(output, "Put into your settings")
+    assert text == '  CELLCAST_PUBLIC_URL = "https://other.example.com"\n'
+
+
+@pytest.mark.parametrize("url", ["", "sms.example.com", "https://sms.example.com/sms"])
+def test_public_url_that_is_no_base_url_is_refused(url: str) -> None:
+    with pytest.raises(CommandError, match="scheme and host alone"):
+        setup("--public-url", url)
+
+
+# With credentials
+
+
+@pytest.mark.parametrize(
+    ("credentials", "words"),
+    [
+        ([EXISTING], "1 credential is configured already"),
+        ([EXISTING, "second:second-long-enough-password"], "2 credentials are configured already"),
+    ],
+)
+def test_rotation_without_a_gap(ready_site: Any, credentials: list[str], words: str) -> None:
+    ready_site.CELLCAST_WEBHOOK_CREDENTIALS = credentials
+    text = part(setup(), "To change the password without a gap")
+    assert words in text
+    [credential] = CREDENTIAL.findall(text)
+    assert f'CELLCAST_WEBHOOK_CREDENTIALS = [THE_OLD_ONE, "{credential}"]' in text
+    username, password = re.findall(r"(?:Username|Password) +(\S+)$", text, re.MULTILINE)
+    assert f"{username}:{password}" == credential
+
+
+def test_configured_credential_is_never_printed(ready_site: Any) -> None:
+    output = setup()
+    assert "configured already" in part(output, "Paste into Cellcast's dashboard")
+    assert "first-username" not in output
+    assert "first-long-enough-password" not in output
+
+
+def test_malformed_credential_counts_as_none_and_is_never_printed(ready_site: Any) -> None:
+    ready_site.CELLCAST_WEBHOOK_CREDENTIALS = ["first-long-enough-password"]
+    output = setup()
+    assert "configured already" not in output
+    assert CREDENTIAL.search(part(output, "Put into your settings"))
+    assert "cellcast_django.E002" in part(output, "Still missing")
+    assert "first-long-enough-password" not in output
+
+
+# What is missing
+
+
+def missing() -> list[str]:
+    return re.findall(r"^  (\S.*)$", part(setup(), "Still missing"), re.MULTILINE)
+
+
+def test_nothing_is_missing(ready_site: Any) -> None:
+    assert missing() == ["Nothing.", "Try it: manage.py cellcast_test_send receive"]
+
+
+def test_new_site_lacks_credential_and_public_url(new_site: Any) -> None:
+    url, credential = missing()
+    assert url == "Nothing says where your site is."
+    assert "CELLCAST_WEBHOOK_CREDENTIALS is empty" in credential
+
+
+def test_urls_are_missing(ready_site: Any) -> None:
+    ready_site.ROOT_URLCONF = EmptyURLConf
+    output = setup()
+    assert output.count("(not in your URLs yet, see below)") == 3
+    assert 'include("cellcast_django.urls")' in part(output, "Still missing")
+
+
+def test_migration_is_pending(ready_site: Any) -> None:
+    [newest] = MigrationLoader(connection).graph.leaf_nodes("cellcast_django")
+    MigrationRecorder(connection).record_unapplied(*newest)
+    assert "not up to date" in missing()[0]
+
+
+@pytest.fixture
+def unreachable_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(*args: object) -> None:
+        raise OperationalError("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cellcast_setup, "MigrationLoader", refuse)
+        yield
+
+
+@pytest.mark.usefixtures("unreachable_database")
+def test_database_cannot_be_reached(ready_site: Any) -> None:
+    assert missing() == ["The database cannot be asked (OperationalError)."]
+
+
+def test_public_url_of_the_settings_is_wrong(ready_site: Any) -> None:
+    ready_site.CELLCAST_PUBLIC_URL = "sms.example.com"
+    output = setup()
+    assert "https://your-site.example/sms/webhook-status" in output
+    assert "cellcast_django.E010" in part(output, "Still missing")
+    assert "Nothing says where your site is" not in output
+
+
+@pytest.mark.parametrize(("debug", "found"), [(False, True), (True, False)])
+def test_deployment_is_checked_unless_debug(ready_site: Any, debug: bool, found: bool) -> None:
+    ready_site.CELLCAST_PUBLIC_URL = "http://sms.example.com"
+    ready_site.DEBUG = debug
+    assert ("cellcast_django.W007" in setup()) is found
+
+
+def test_silenced_checks_are_not_repeated(ready_site: Any) -> None:
+    ready_site.CELLCAST_PUBLIC_URL = "http://sms.example.com"
+    ready_site.SILENCED_SYSTEM_CHECKS = ["cellcast_django.W007"]
+    assert missing()[0] == "Nothing."
+
+
+def test_errors_of_the_settings_do_not_stop_it(ready_site: Any) -> None:
+    ready_site.CELLCAST_DEFAULT_REGION = "ZZ"
+    output = StringIO()
+    command = cellcast_setup.Command(stdout=output)
+    arguments = command.create_parser("manage.py", "cellcast_setup").parse_args([])
+    command.execute(**vars(arguments))  # unlike call_command(), this does not skip the checks
+    assert "cellcast_django.E005" in output.getvalue()

@@ -1,0 +1,253 @@
+"""The command cellcast_test_send: over a real socket, to the app itself."""
+
+import base64
+import json
+import socket
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+
+from cellcast_django.management.commands import cellcast_test_send
+from cellcast_django.management.commands.cellcast_test_send import describe, printable
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.test_send import EXAMPLES, Answer
+
+PASSWORD = settings.CELLCAST_WEBHOOK_CREDENTIALS[0].partition(":")[2]
+
+
+class EmptyURLConf:
+    """A project without the app's URLs."""
+
+    urlpatterns: list[Any] = []
+
+
+@pytest.fixture
+def site(live_server: Any, settings: Any) -> str:
+    """The app, running, and CELLCAST_PUBLIC_URL saying where."""
+    settings.CELLCAST_PUBLIC_URL = live_server.url
+    return str(live_server.url)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+def run(*arguments: str) -> str:
+    """What the command prints; it never prints a password."""
+    output = StringIO()
+    call_command("cellcast_test_send", *arguments, stdout=output)
+    return shown(output)
+
+
+def run_in_vain(*arguments: str) -> str:
+    """What the command prints before it fails."""
+    output = StringIO()
+    with pytest.raises(CommandError, match="not stored as it should be"):
+        call_command("cellcast_test_send", *arguments, stdout=output)
+    return shown(output)
+
+
+def shown(output: StringIO) -> str:
+    text = output.getvalue()
+    assert PASSWORD not in text
+    assert base64.b64encode(f"cellcast:{PASSWORD}".encode()).decode() not in text
+    return text
+
+
+# Which request
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "kind"),
+    [
+        ("receive", "webhook-receiver", "reply"),
+        ("status", "webhook-status", "status"),
+        ("opt-out", "webhook-opt-out", "opt_out"),
+    ],
+)
+def test_sends_the_example_to_its_url(site: str, endpoint: str, path: str, kind: str) -> None:
+    output = run(endpoint)
+    event = WebhookEvent.objects.get()
+    assert (event.kind, event.outcome, event.username) == (kind, "stored", "cellcast")
+    assert event.body.encode() == EXAMPLES[event.endpoint]  # type: ignore[index]
+    assert f"POST {site}/sms/{path}\n" in output
+    assert "as cellcast\n" in output
+    assert event.body in output
+    assert "200 OK after " in output
+    assert f"Event {event.pk}: stored." in output
+
+
+def test_same_request_again_succeeds_as_a_duplicate(site: str) -> None:
+    run("status")
+    assert ": duplicate." in run("status")
+    assert Message.objects.count() == 1
+
+
+def test_set_changes_keys_of_the_example(site: str) -> None:
+    run("status", "--set", "status=failed", "--set", "_id=abc", "--set", "note=a=b")
+    assert json.loads(WebhookEvent.objects.get().body) == {
+        "_id": "abc",
+        "status": "failed",
+        "type": "send",
+        "sender": "cellcast",
+        "receiver": "+61400000001",
+        "note": "a=b",
+    }
+
+
+def test_data_replaces_the_example(site: str) -> None:
+    run("receive", "--data", '{"_id": "1", "reply": "ja", "message": "?"}')
+    assert Message.objects.get().body == "ja"
+
+
+def test_set_changes_data(site: str) -> None:
+    run("receive", "--data", '{"_id": 1, "reply": "?"}', "--set", "reply=ja")
+    assert WebhookEvent.objects.get().body == '{"_id": 1, "reply": "ja"}'
+
+
+def test_data_may_be_no_json(site: str) -> None:
+    output = run_in_vain("receive", "--data", "hello")
+    assert WebhookEvent.objects.get().body == "hello"
+    assert "400 Bad Request after " in output
+    assert "It was kept but not understood: The body is not JSON" in output
+
+
+def test_data_may_come_from_a_file(site: str, tmp_path: Path) -> None:
+    file = tmp_path / "payload"
+    file.write_bytes(b"\xff\x1b[31m")
+    output = run_in_vain("receive", "--data", f"@{file}")
+    assert WebhookEvent.objects.get().body == "\\xff\x1b[31m"
+    assert "\\xff [31m" in output
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "@/no/such/file"], "No such file or directory"),
+        (["--data", "hello", "--set", "a=b"], "needs a JSON object"),
+        (["--data", "[]", "--set", "a=b"], "needs a JSON object"),
+        (["--data", "[" * 100_000, "--set", "a=b"], "needs a JSON object"),
+        (["--set", "status"], "write KEY=VALUE"),
+    ],
+)
+def test_body_that_cannot_be_made(arguments: list[str], words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        run("receive", *arguments)
+    assert not WebhookEvent.objects.exists()
+
+
+# Where to
+
+
+def test_url_of_a_site_gets_the_projects_path(live_server: Any) -> None:
+    output = run("status", "--url", f"{live_server.url}/")
+    assert f"POST {live_server.url}/sms/webhook-status\n" in output
+
+
+def test_url_with_a_path_is_taken_as_it_is(live_server: Any) -> None:
+    run("status", "--url", f"{live_server.url}/sms/webhook-receiver/")
+    assert WebhookEvent.objects.get().endpoint == "receive"
+
+
+def test_without_any_url_it_asks_for_one() -> None:
+    with pytest.raises(CommandError, match="Set CELLCAST_PUBLIC_URL"):
+        run("receive")
+
+
+def test_without_the_apps_urls_it_says_so(settings: Any) -> None:
+    settings.ROOT_URLCONF = EmptyURLConf
+    settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
+    with pytest.raises(CommandError, match="not in ROOT_URLCONF"):
+        run("receive")
+
+
+# As whom
+
+
+def test_first_credential_is_used(site: str, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = [f"new:{PASSWORD}", f"cellcast:{PASSWORD}"]
+    run("receive")
+    assert WebhookEvent.objects.get().username == "new"
+
+
+def test_credential_may_be_given(site: str) -> None:
+    output = run_in_vain("receive", "--credential", f"other:{PASSWORD}")
+    assert "as other\n" in output
+    assert "refused the username and password" in output
+    assert not WebhookEvent.objects.exists()
+
+
+def test_given_credential_is_malformed(settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
+    with pytest.raises(CommandError, match="must be USERNAME:PASSWORD"):
+        run("receive", "--credential", "secret")
+
+
+def test_no_credential_is_configured(settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["secret"]
+    with pytest.raises(CommandError, match="no usable entry"):
+        run("receive")
+
+
+# What came back
+
+
+def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
+    settings.PREPEND_WWW = True
+    output = run_in_vain("receive")
+    assert "301 Moved Permanently after " in output
+    assert "It redirects to http://www.localhost:" in output
+    assert "  Use the host to which it redirects" in output
+
+
+def test_missing_answer_is_diagnosed(closed_port: int) -> None:
+    output = run_in_vain("receive", "--url", f"http://127.0.0.1:{closed_port}")
+    assert "Nothing listens at this host and port" in output
+    assert " after " not in output
+
+
+def test_errors_of_the_settings_do_not_stop_it(site: str, settings: Any) -> None:
+    settings.CELLCAST_ANNOUNCE_LEASE = "60"
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 0
+    command = cellcast_test_send.Command(stdout=StringIO())
+    arguments = command.create_parser("manage.py", "cellcast_test_send").parse_args(["opt-out"])
+    command.execute(**vars(arguments))  # unlike call_command(), this does not skip the checks
+    assert WebhookEvent.objects.get().outcome == "stored"
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (
+            Answer(
+                url="",
+                status=502,
+                reason="Bad Gateway",
+                headers={"content-type": "text/html"},
+                body=b"<title>\n502 \x1b[31mBad Gateway</title>",
+                seconds=0.0124,
+            ),
+            '502 Bad Gateway after 12 ms: text/html, "502  [31mBad Gateway"',
+        ),
+        (
+            Answer(url="", status=200, reason="OK", body=b"12345", seconds=1.5),
+            "200 OK after 1500 ms: no Content-Type, 5 bytes",
+        ),
+    ],
+)
+def test_answer_is_described_in_one_line(answer: Answer, line: str) -> None:
+    assert describe(answer) == line
+
+
+def test_printable_leaves_nothing_that_moves_the_cursor() -> None:
+    assert printable("caf\u00e9\x1b[2J\r\n\u202e") == "caf\u00e9 [2J   "

@@ -1,0 +1,437 @@
+"""System checks: each with a setting that is wrong and one that is right. None opens a database."""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+
+from cellcast_django import checks, tasks
+
+STRONG = "kT4pXw9ZbQ2mVd7R"
+
+Check = Callable[[], Iterator[CheckMessage]]
+
+
+def ids(check: Check) -> list[str]:
+    """The ids of a check's messages, without the app's label; each message says what to do."""
+    messages = list(check())
+    assert all(message.hint for message in messages)
+    return [str(message.id).removeprefix("cellcast_django.") for message in messages]
+
+
+# Credentials
+
+
+@pytest.mark.parametrize("value", ["cellcast:secret", None, {"cellcast:secret"}, {"a": "b"}])
+def test_credentials_that_are_no_list(settings: Any, value: object) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = value
+    assert ids(checks.check_credentials) == ["E001"]
+
+
+@pytest.mark.parametrize("value", [[], ()])
+def test_no_credentials(settings: Any, value: object) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = value
+    assert ids(checks.check_credentials) == ["W001"]
+
+
+def test_credentials_setting_is_missing(settings: Any) -> None:
+    del settings.CELLCAST_WEBHOOK_CREDENTIALS
+    assert ids(checks.check_credentials) == ["W001"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        b"cellcast:" + STRONG.encode(),
+        ("cellcast", STRONG),
+        "",
+        STRONG,
+        f":{STRONG}",
+        "cellcast:",
+        f" cellcast:{STRONG}",
+        f"cellcast :{STRONG}",
+        f"cellcast: {STRONG}",
+        f"cellcast:{STRONG}\n",
+        f"cellcast:{STRONG}\x00{STRONG}",
+    ],
+)
+def test_malformed_credential(settings: Any, entry: object) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = [f"cellcast:{STRONG}", entry]
+    [message] = checks.check_credentials()
+    assert message.id == "cellcast_django.E002"
+    assert message.msg.startswith("Entry 2 ")
+
+
+@pytest.mark.parametrize(
+    "entry", ["username:password", "Username:Password", "user:pass", f"cellcast:<{STRONG}>"]
+)
+def test_sample_credential(settings: Any, entry: str) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = [entry]
+    assert ids(checks.check_credentials) == ["E003"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(f"cellcast:{STRONG[:15]}", id="short"),
+        pytest.param("cellcast:abcdeabcdeabcdeabcde", id="few characters"),
+        pytest.param("Cellcast-of-our-own:cellcast-of-our-own", id="the username"),
+    ],
+)
+def test_weak_password(settings: Any, entry: str) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = [entry]
+    assert ids(checks.check_credentials) == ["W002"]
+
+
+def test_password_outside_ascii(settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = [f"cellcast:{STRONG}é"]
+    assert ids(checks.check_credentials) == ["W003"]
+
+
+def test_each_wrong_credential_has_its_message(settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:short", STRONG, "username:password"]
+    assert ids(checks.check_credentials) == ["W002", "E002", "E003"]
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_good_credentials(settings: Any, kind: Callable[..., Any]) -> None:
+    entries = [f"cellcast:{STRONG}", f"cellcast-2:with:colons and spaces {STRONG}"]
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = kind(entries)
+    assert ids(checks.check_credentials) == []
+
+
+def test_no_message_shows_a_password(settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:hunter2", "hunter2", "cellcast: hunter2"]
+    assert "hunter2" not in "".join(map(str, checks.check_credentials()))
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = "cellcast:hunter2"
+    assert "hunter2" not in "".join(map(str, checks.check_credentials()))
+    settings.CELLCAST_PUBLIC_URL = "https://cellcast:hunter2@sms.example.com"
+    assert "hunter2" not in "".join(map(str, checks.check_public_url()))
+
+
+@pytest.mark.parametrize("value", [[], ["no colon"], f"cellcast:{STRONG}"])
+def test_deployment_without_a_usable_credential(settings: Any, value: object) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = value
+    assert ids(checks.check_credentials_for_deployment) == ["E004"]
+
+
+def test_deployment_with_a_usable_credential(settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["no colon", f"cellcast:{STRONG}"]
+    assert ids(checks.check_credentials_for_deployment) == []
+
+
+# The other settings
+
+
+@pytest.mark.parametrize("region", ["", "au", "Australia", "ZZ", None, 61, ["AU"]])
+def test_unknown_region(settings: Any, region: object) -> None:
+    settings.CELLCAST_DEFAULT_REGION = region
+    assert ids(checks.check_default_region) == ["E005"]
+
+
+@pytest.mark.parametrize("region", ["AU", "NZ", "US"])
+def test_known_region(settings: Any, region: str) -> None:
+    settings.CELLCAST_DEFAULT_REGION = region
+    assert ids(checks.check_default_region) == []
+
+
+NUMBERS = [
+    ("CELLCAST_MAX_BODY_BYTES", "E006"),
+    ("CELLCAST_ANNOUNCE_LEASE", "E007"),
+    ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", "E008"),
+]
+
+
+@pytest.mark.parametrize(("name", "message_id"), NUMBERS)
+@pytest.mark.parametrize("value", [0, -1, 1.5, "300", True, None])
+def test_no_whole_number_above_zero(
+    settings: Any, name: str, message_id: str, value: object
+) -> None:
+    setattr(settings, name, value)
+    assert ids(checks.check_numbers) == [message_id]
+
+
+@pytest.mark.parametrize(("name", "message_id"), NUMBERS)
+def test_whole_number_above_zero(settings: Any, name: str, message_id: str) -> None:
+    setattr(settings, name, 1)
+    assert ids(checks.check_numbers) == []
+
+
+@pytest.mark.parametrize("value", ["", "Inline", "celery", None, ["task"]])
+def test_unknown_way_to_announce(settings: Any, value: object) -> None:
+    settings.CELLCAST_ANNOUNCE_VIA = value
+    assert ids(checks.check_announce_via) == ["E009"]
+
+
+@pytest.mark.parametrize("value", ["inline", "task"])
+def test_known_way_to_announce(settings: Any, value: str) -> None:
+    settings.CELLCAST_ANNOUNCE_VIA = value
+    assert ids(checks.check_announce_via) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sms.example.com",
+        "//sms.example.com",
+        "ftp://sms.example.com",
+        "https://",
+        "https:///sms",
+        "https://sms.example.com/webhooks",
+        "https://sms.example.com/?",
+        "https://sms.example.com#top",
+        "https://me:secret@sms.example.com",
+        "https://sms.example.com ",
+        "https://sms.example.com:port",
+        None,
+        True,
+        b"https://sms.example.com",
+    ],
+)
+def test_public_url_that_is_no_base_url(settings: Any, url: object) -> None:
+    settings.CELLCAST_PUBLIC_URL = url
+    assert ids(checks.check_public_url) == ["E010"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://sms.example.com",
+        "https://sms.example.com/",
+        "HTTPS://SMS.example.com",
+        "http://localhost:8000",
+        "http://127.0.0.1:8000",
+        "http://[::1]:8000",
+    ],
+)
+def test_public_url_that_is_a_base_url(settings: Any, url: str) -> None:
+    settings.CELLCAST_PUBLIC_URL = url
+    settings.ALLOWED_HOSTS = ["sms.example.com", "localhost", "127.0.0.1", "[::1]"]
+    assert ids(checks.check_public_url) == []
+
+
+def test_public_url_with_a_host_that_django_refuses(settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
+    settings.ALLOWED_HOSTS = ["www.example.com"]
+    [message] = checks.check_public_url()
+    assert message.id == "cellcast_django.W004"
+    assert '"sms.example.com"' in str(message.hint)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [("http://localhost:8000", []), ("https://tunnel.example.com", ["W004"])],
+)
+def test_public_url_while_debug_allows_localhost(
+    settings: Any, url: str, expected: list[str]
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = url
+    settings.ALLOWED_HOSTS = []
+    settings.DEBUG = True
+    assert ids(checks.check_public_url) == expected
+
+
+# Tasks
+
+BACKENDS = f"{tasks.task.__module__.rpartition('.')[0]}.backends"
+IMMEDIATE = f"{BACKENDS}.immediate.ImmediateBackend"
+DUMMY = f"{BACKENDS}.dummy.DummyBackend"
+
+
+class WorkerBackend:
+    """A backend of a third party."""
+
+    queues = frozenset({"default"})
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        """Take what Django gives to a backend."""
+
+
+WORKER = f"{__name__}.WorkerBackend"
+
+
+@pytest.fixture
+def task_mode(settings: Any) -> Any:
+    """Announce by tasks."""
+    settings.CELLCAST_ANNOUNCE_VIA = "task"
+    return settings
+
+
+def test_no_tasks_in_this_django(task_mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    assert ids(checks.check_task_backend) == ["E011"]
+
+
+@pytest.mark.parametrize("alias", ["sms", "", None, ["default"]])
+def test_task_backend_that_tasks_does_not_have(task_mode: Any, alias: object) -> None:
+    task_mode.TASKS = {"default": {"BACKEND": IMMEDIATE}}
+    task_mode.CELLCAST_TASK_BACKEND = alias
+    assert ids(checks.check_task_backend) == ["E012"]
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        {"BACKEND": "nowhere.Backend"},
+        {"BACKEND": f"{__name__}.ids"},
+        {},
+        {"BACKEND": IMMEDIATE, "QUEUES": ["mail"]},
+    ],
+)
+def test_task_backend_that_takes_no_task_of_ours(task_mode: Any, backend: dict[str, Any]) -> None:
+    task_mode.TASKS = {"default": backend}
+    assert ids(checks.check_task_backend) == ["E013"]
+    assert ids(checks.check_task_worker) == []
+
+
+@pytest.mark.parametrize("queues", [[], ["default"], ["mail", "default"]])
+def test_task_backend_that_takes_tasks(task_mode: Any, queues: list[str]) -> None:
+    task_mode.TASKS = {"default": {}, "sms": {"BACKEND": IMMEDIATE, "QUEUES": queues}}
+    task_mode.CELLCAST_TASK_BACKEND = "sms"
+    assert ids(checks.check_task_backend) == []
+
+
+def test_task_backend_does_not_matter_inline(settings: Any) -> None:
+    settings.CELLCAST_TASK_BACKEND = "sms"
+    assert ids(checks.check_task_backend) == []
+    assert ids(checks.check_task_worker) == []
+
+
+@pytest.mark.parametrize("backend", [IMMEDIATE, DUMMY])
+def test_task_backend_without_a_worker(task_mode: Any, backend: str) -> None:
+    task_mode.TASKS = {"default": {"BACKEND": backend}}
+    assert ids(checks.check_task_worker) == ["W005"]
+
+
+def test_task_backend_with_a_worker(task_mode: Any) -> None:
+    task_mode.TASKS = {"default": {"BACKEND": WORKER}}
+    assert ids(checks.check_task_backend) == []
+    assert ids(checks.check_task_worker) == []
+
+
+# The way to the views
+
+
+class EmptyURLConf:
+    """A project without the app's URLs."""
+
+    urlpatterns: list[Any] = []
+
+
+@pytest.mark.parametrize("urlconf", [EmptyURLConf, None])
+def test_urls_are_not_included(settings: Any, urlconf: object) -> None:
+    settings.ROOT_URLCONF = urlconf
+    assert ids(checks.check_urls) == ["W006"]
+
+
+def test_urls_are_included(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.urls"
+    assert ids(checks.check_urls) == []
+
+
+def test_public_url_without_https(settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
+    settings.SECURE_HSTS_SECONDS = 3600
+    assert ids(checks.check_https) == ["W007"]
+
+
+@pytest.mark.parametrize("url", ["", "sms.example.com", None])
+def test_nothing_speaks_of_https(settings: Any, url: object) -> None:
+    settings.CELLCAST_PUBLIC_URL = url
+    assert ids(checks.check_https) == ["W007"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CELLCAST_PUBLIC_URL", "https://sms.example.com"),
+        ("SECURE_SSL_REDIRECT", True),
+        ("SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https")),
+        ("SECURE_HSTS_SECONDS", 3600),
+    ],
+)
+def test_something_speaks_of_https(settings: Any, name: str, value: object) -> None:
+    setattr(settings, name, value)
+    assert ids(checks.check_https) == []
+
+
+def test_redirect_to_https_eats_webhooks(settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
+    assert ids(checks.check_redirects) == ["W008"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"CELLCAST_PUBLIC_URL": "https://sms.example.com"},
+        {"CELLCAST_PUBLIC_URL": ""},
+        {"CELLCAST_PUBLIC_URL": "http:sms.example.com"},
+        {"SECURE_SSL_REDIRECT": False},
+        {"SECURE_REDIRECT_EXEMPT": ["^admin/", "^sms/"]},
+        {"MIDDLEWARE": []},
+    ],
+)
+def test_redirect_to_https_does_not_meet_webhooks(settings: Any, changes: dict[str, Any]) -> None:
+    wrong = {"SECURE_SSL_REDIRECT": True, "CELLCAST_PUBLIC_URL": "http://sms.example.com"}
+    for name, value in (wrong | changes).items():
+        setattr(settings, name, value)
+    assert ids(checks.check_redirects) == []
+
+
+@pytest.mark.parametrize("url", ["", "https://example.com", "https://wwwexample.com"])
+def test_redirect_to_www_eats_webhooks(settings: Any, url: str) -> None:
+    settings.PREPEND_WWW = True
+    settings.CELLCAST_PUBLIC_URL = url
+    assert ids(checks.check_redirects) == ["W009"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"CELLCAST_PUBLIC_URL": "https://www.example.com"},
+        {"PREPEND_WWW": False},
+        {"MIDDLEWARE": []},
+    ],
+)
+def test_redirect_to_www_does_not_meet_webhooks(settings: Any, changes: dict[str, Any]) -> None:
+    wrong = {"PREPEND_WWW": True, "CELLCAST_PUBLIC_URL": "https://example.com"}
+    for name, value in (wrong | changes).items():
+        setattr(settings, name, value)
+    assert ids(checks.check_redirects) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, []), ({"ATOMIC_REQUESTS": False}, []), ({"ATOMIC_REQUESTS": True}, ["I001"])],
+)
+def test_atomic_requests_do_not_hold_for_handlers(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], expected: list[str]
+) -> None:
+    databases = {"default": {}, "other": options}
+    monkeypatch.setattr(checks, "settings", SimpleNamespace(DATABASES=databases))
+    assert ids(checks.check_atomic_requests) == expected
+
+
+# Registration
+
+
+def registered_ids(*, deploy: bool) -> list[str]:
+    messages = run_checks(tags=[checks.TAG], include_deployment_checks=deploy)
+    return sorted(str(message.id).removeprefix("cellcast_django.") for message in messages)
+
+
+def test_checks_are_registered(settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    settings.CELLCAST_DEFAULT_REGION = "ZZ"
+    assert registered_ids(deploy=False) == ["E005", "W001"]
+    assert registered_ids(deploy=True) == ["E004", "E005", "W001", "W007"]
+
+
+def test_settings_as_they_should_be_pass_all_checks(settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
+    assert registered_ids(deploy=True) == []
