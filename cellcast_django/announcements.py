@@ -39,7 +39,7 @@ def announce(events: Iterable[WebhookEvent]) -> None:
             continue
         try:
             _run_attempt(event)
-        except Exception as error:  # the webhook is stored: nothing may change its answer
+        except Exception as error:  # noqa: BLE001  # it is stored: nothing changes its answer
             logger.error("Announcing event %s was broken off: %s.", event.pk, _place(error))
 
 
@@ -127,7 +127,7 @@ def _call(handler: Handler, event_id: int, fact: Fact) -> str:
                 if connection.in_atomic_block:
                     savepoints.enter_context(transaction.atomic(using=connection.alias))
             handler.call(signal=fact.signal, sender=fact.sender, **fact.arguments)
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # one handler stops none
         logger.error("Handler %s failed for event %s: %s.", handler.name, event_id, _place(error))
         return _describe(error)
     return ""
@@ -147,7 +147,7 @@ def _describe(error: BaseException) -> str:
     """Return the exception's type and text as they are kept: cleaned, and cut."""
     try:
         text = str(error)
-    except Exception:  # an exception of the host project, whose __str__ may do anything
+    except Exception:  # noqa: BLE001  # the host project's __str__ may do anything
         text = "(its text cannot be read)"
     return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
 

@@ -16,7 +16,7 @@ from cellcast_django.conf import conf
 
 @dataclass(frozen=True, slots=True)
 class WebhookSender:
-    """What ``request.user`` is for an authenticated webhook: which credential opened the door."""
+    """Whose webhook this is: the username of the credential that opened the door."""
 
     username: str
     is_authenticated: bool = True

@@ -55,11 +55,14 @@ class Settings:
 
 
 def is_credential(entry: object) -> bool:
-    """Whether this is a ``"username:password"`` string with both parts present."""
+    """Whether this is a ``"username:password"`` string, both parts present, that has a UTF-8 form.
+
+    A byte of the environment that is no UTF-8 comes as a lone surrogate, which has none.
+    """
     if not isinstance(entry, str):
         return False
     username, _, password = entry.partition(":")
-    return bool(username and password)
+    return bool(username and password) and entry.isprintable()
 
 
 conf = Settings()

@@ -23,7 +23,7 @@ from django.db import (
 )
 from django.utils import timezone
 
-from cellcast_django import inbox_sql
+from cellcast_django import inbox_postgresql, inbox_sql
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.models import (
@@ -50,7 +50,13 @@ from cellcast_django.signals import (
     opt_out_received,
     status_changed,
 )
-from cellcast_django.statuses import supersedes
+from cellcast_django.statuses import PRECEDENCE, supersedes
+
+WRITERS: dict[str, inbox_sql.Writer] = {
+    "postgresql": inbox_postgresql.one_statement,
+    "sqlite": inbox_sql.three_statements,
+}
+"""How the common case is written, by the database's vendor; elsewhere the portable way is taken."""
 
 RETRY_PAUSES = (0.05, 0.2, 0.8)
 """Seconds before the transaction is tried again when the database calls it off."""
@@ -236,12 +242,12 @@ def _inbound_message(
 
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
-    """Whether the payload can be written by ``inbox_sql``."""
+    """Whether the payload speaks of one documented status, and the database has a writer."""
     if isinstance(payload, Invalid | OptOut):
         return False
     if isinstance(payload, StatusReport) and payload.inbound:
         return False
-    return inbox_sql.can_write(connections[using], payload.status)
+    return payload.status in PRECEDENCE and connections[using].vendor in WRITERS
 
 
 def _write_common(
@@ -263,7 +269,8 @@ def _write_common(
         isinstance(payload, Reply) and message_received.handlers(Message)
     )
     _schedule(event, now, is_heard=bool(is_heard))
-    inbox_sql.write(connections[using], message, event, now)
+    connection = connections[using]
+    inbox_sql.write(connection, WRITERS[connection.vendor], message, event, now)
     return event
 
 

@@ -1,15 +1,15 @@
 """The inbox's common case in SQL of its own: one event that speaks of one documented status.
 
-The portable way through ``inbox`` takes seven statements; PostgreSQL can do the same in one, and
-SQLite in three. Both begin with one upsert, which locks the message's row and moves its status, and
-both leave it to the unique constraint of the history whether the status is news.
+The portable way through ``inbox`` takes seven statements. SQLite can do the same in three, and
+PostgreSQL in one (``inbox_postgresql``). Both begin with one upsert, which locks the message's row
+and moves its status, and both leave it to the unique constraint of the history whether the status
+is news.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,39 +19,66 @@ from cellcast_django.models import FILLED_IN, Message, StatusChange, WebhookEven
 from cellcast_django.statuses import PRECEDENCE, precedence
 
 
-def can_write(connection: BaseDatabaseWrapper, status: str) -> bool:
-    """Whether ``write`` knows this database and this status."""
-    return connection.vendor in _WRITERS and status in PRECEDENCE
+class Written(NamedTuple):
+    """What a writer has found and done; ``change_id`` is ``None`` for a duplicate."""
+
+    message_id: int
+    status: str
+    previous_status: str
+    created_at: Any
+    change_id: int | None
+    event_id: int
+
+
+Writer = Callable[[BaseDatabaseWrapper, str, list[Any], WebhookEvent, datetime], Written]
+"""Takes the connection, the status, the message's values, the event and when it was heard."""
 
 
 def write(
-    connection: BaseDatabaseWrapper, message: Message, event: WebhookEvent, heard_at: datetime
+    connection: BaseDatabaseWrapper,
+    writer: Writer,
+    message: Message,
+    event: WebhookEvent,
+    heard_at: datetime,
 ) -> None:
     """Write message, history and event, in a transaction of their own.
 
     ``message`` carries the status that was heard of, ``event`` all that it has when that is news.
-    Afterwards ``event.message`` is the message as it is stored now, and ``event.status_change`` its
-    new row; a duplicate has none.
+    Afterwards the event is as it is stored. Where it has something to announce, ``event.message``
+    and ``event.status_change`` are at hand too.
     """
-    stored, change_id, event.pk = _WRITERS[connection.vendor](connection, message, event, heard_at)
+    status, message_values = message.status, values(message, connection)
+    written = writer(connection, status, message_values, event, heard_at)
+    event.pk = written.event_id
+    event.message_id = written.message_id
     _note_saved(event, connection)
-    event.message = stored
-    if change_id is None:
+    if written.change_id is None:
         event.mark_duplicate()
+    if event.announce_due_at is None:
         return
-    change = _change_of(stored, message.status, heard_at)
-    change.pk = change_id
+    if written.created_at == message_values[_CREATED_AT]:
+        message.pk = written.message_id
+        message.status = written.status
+        message.previous_status = written.previous_status
+        _note_saved(message, connection)
+    else:  # it was there before, and may know more than this event says
+        message = Message.objects.using(connection.alias).get(pk=written.message_id)
+    event.message = message
+    change = _change_of(written, status, heard_at)
+    change.pk = written.change_id
+    change.message = message
     change.event = event
     _note_saved(change, connection)
 
 
-def _change_of(stored: Message, status: str, heard_at: datetime) -> StatusChange:
+def _change_of(written: Written, status: str, heard_at: datetime) -> StatusChange:
     return StatusChange(
-        message=stored,
+        message_id=written.message_id,
         status=status,
-        previous_status=stored.previous_status,
-        applied=stored.status != stored.previous_status,
+        previous_status=written.previous_status,
+        applied=written.status != written.previous_status,
         recorded_at=heard_at,
+        event_id=written.event_id,
     )
 
 
@@ -60,90 +87,71 @@ def _note_saved(instance: models.Model, connection: BaseDatabaseWrapper) -> None
     instance._state.db = connection.alias
 
 
-Written = tuple[Message, int | None, int]
-"""The message as it is stored now, the id of its new history row, and the id of the event."""
-
-
-def _write_postgresql(
-    connection: BaseDatabaseWrapper, message: Message, event: WebhookEvent, heard_at: datetime
+def three_statements(
+    connection: BaseDatabaseWrapper,
+    status: str,
+    message_values: list[Any],
+    event: WebhookEvent,
+    heard_at: datetime,
 ) -> Written:
-    parameters = [
-        *_values(message, connection),
-        *(message.status, heard_at),
-        *_values(event, connection),
-    ]
-    # A single statement is a transaction, and spares BEGIN and COMMIT.
-    in_autocommit = connection.get_autocommit() and not connection.in_atomic_block
-    with (
-        nullcontext() if in_autocommit else atomic(using=connection.alias, durable=True),
-        connection.cursor() as cursor,
-    ):
-        cursor.execute(_postgresql_statement(message.status), parameters)
-        *row, change_id, event_id = cursor.fetchone()
-    return Message.from_db(connection.alias, _names(Message), row), change_id, event_id
-
-
-def _write_sqlite(
-    connection: BaseDatabaseWrapper, message: Message, event: WebhookEvent, heard_at: datetime
-) -> Written:
+    """Write with an upsert and two inserts, which SQLite and PostgreSQL spell alike."""
     with atomic(using=connection.alias, durable=True), connection.cursor() as cursor:
-        [stored] = Message.objects.using(connection.alias).raw(
-            _upsert(message.status), _values(message, connection)
-        )
-        event.message = stored
-        cursor.execute(_insert(WebhookEvent), _values(event, connection))
+        cursor.execute(upsert(status), message_values)
+        message_id, now_status, previous_status, created_at = cursor.fetchone()
+        event.message_id = message_id
+        cursor.execute(_insert(WebhookEvent), values(event, connection))
         [event_id] = cursor.fetchone()
-        change = _change_of(stored, message.status, heard_at)
-        change.event_id = event_id
-        cursor.execute(_insert(StatusChange), _values(change, connection))
-        inserted = cursor.fetchone()
-        if inserted is None:
-            cursor.execute(_mark_duplicate(), [event_id])
-    return stored, inserted and inserted[0], event_id
-
-
-Writer = Callable[[BaseDatabaseWrapper, Message, WebhookEvent, datetime], Written]
-_WRITERS: dict[str, Writer] = {
-    "postgresql": _write_postgresql,
-    "sqlite": _write_sqlite,
-}
+        written = Written(message_id, now_status, previous_status, created_at, None, event_id)
+        change = _change_of(written, status, heard_at)
+        cursor.execute(_insert(StatusChange), values(change, connection))
+        if inserted := cursor.fetchone():
+            return written._replace(change_id=inserted[0])
+        cursor.execute(_mark_duplicate(), [event_id])
+        return written
 
 
 # The statements, made once each
 
 
-def _fields(model: type[models.Model]) -> list[Any]:
+@cache
+def fields(model: type[models.Model]) -> list[Any]:
+    """Return the model's columns but the id."""
     return [field for field in model._meta.concrete_fields if not field.primary_key]
 
 
-def _names(model: type[models.Model]) -> list[str]:
-    return ["id", *(field.attname for field in _fields(model))]
-
-
-def _values(instance: models.Model, connection: BaseDatabaseWrapper) -> list[Any]:
+def values(instance: models.Model, connection: BaseDatabaseWrapper) -> list[Any]:
+    """Return what goes into the instance's columns, as the database wants it."""
     return [
         field.get_db_prep_save(getattr(instance, field.attname), connection)
-        for field in _fields(type(instance))
+        for field in fields(type(instance))
     ]
 
 
-def _columns(model: type[models.Model]) -> str:
-    return ", ".join(f'"{field.column}"' for field in _fields(model))
+_CREATED_AT = [field.name for field in fields(Message)].index("created_at")
+
+
+def places(model: type[models.Model]) -> str:
+    """Return a placeholder for each of the model's columns but the id."""
+    return ", ".join(["%s"] * len(fields(model)))
+
+
+def columns(model: type[models.Model]) -> str:
+    """Return the names of the model's columns but the id."""
+    return ", ".join(f'"{field.column}"' for field in fields(model))
 
 
 @cache
 def _insert(model: type[models.Model]) -> str:
     """Insert a row unless a unique constraint says that it is there; return its id."""
-    places = ", ".join(["%s"] * len(_fields(model)))
     return (
-        f'INSERT INTO "{model._meta.db_table}" ({_columns(model)}) VALUES ({places}) '
+        f'INSERT INTO "{model._meta.db_table}" ({columns(model)}) VALUES ({places(model)}) '
         "ON CONFLICT DO NOTHING RETURNING id"
     )
 
 
 @cache
-def _upsert(status: str) -> str:
-    """Insert the message, or move its status and fill in what is empty; return the row as it is."""
+def upsert(status: str) -> str:
+    """Insert the message, or move its status and fill in what is empty; return what it is now."""
     moves = _moves(status)
     changes = {
         "previous_status": "old.status",
@@ -155,10 +163,10 @@ def _upsert(status: str) -> str:
     for name in FILLED_IN:
         changes[name] = f"CASE WHEN old.{name} = '' THEN excluded.{name} ELSE old.{name} END"
     assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
-    places = ", ".join(["%s"] * len(_fields(Message)))
     return (
-        f'INSERT INTO "{Message._meta.db_table}" AS old ({_columns(Message)}) VALUES ({places}) '
-        f"ON CONFLICT (key) DO UPDATE SET {assignments} RETURNING id, {_columns(Message)}"
+        f'INSERT INTO "{Message._meta.db_table}" AS old ({columns(Message)}) '
+        f"VALUES ({places(Message)}) ON CONFLICT (key) DO UPDATE SET {assignments} "
+        "RETURNING id, status, previous_status, created_at"
     )
 
 
@@ -176,41 +184,3 @@ def _mark_duplicate() -> str:
         f"UPDATE \"{WebhookEvent._meta.db_table}\" SET outcome = 'duplicate', announced_at = NULL, "
         "announce_due_at = NULL, announce_attempts = 0 WHERE id = %s"
     )
-
-
-@cache
-def _postgresql_statement(status: str) -> str:
-    """Return all three writes as one statement.
-
-    The event's id is drawn first, because its row and that of the history name each other.
-    """
-    event_table = WebhookEvent._meta.db_table
-    if_new = "CASE WHEN change.id IS NULL THEN {} ELSE %s{} END"
-    special = {
-        "outcome": if_new.format("'duplicate'", ""),
-        "announced_at": if_new.format("NULL", "::timestamptz"),
-        "announce_due_at": if_new.format("NULL", "::timestamptz"),
-        "announce_attempts": if_new.format("0", "::smallint"),
-        "message_id": "COALESCE(%s, message.id)",
-    }
-    event_values = ", ".join(special.get(f.column, "%s") for f in _fields(WebhookEvent))
-    return f"""
-WITH message AS ({_upsert(status)}),
-event_id AS (SELECT nextval(pg_get_serial_sequence('"{event_table}"', 'id')) AS id),
-change AS (
-    INSERT INTO "{StatusChange._meta.db_table}"
-    (message_id, status, previous_status, applied, recorded_at, event_id)
-    SELECT message.id, %s, message.previous_status, message.status <> message.previous_status,
-           %s::timestamptz, event_id.id
-    FROM message, event_id
-    ON CONFLICT (message_id, status) DO NOTHING RETURNING id
-),
-event AS (
-    INSERT INTO "{event_table}" (id, {_columns(WebhookEvent)})
-    SELECT event_id.id, {event_values}
-    FROM message CROSS JOIN event_id LEFT JOIN change ON true
-    RETURNING id
-)
-SELECT message.*, change.id AS change_id, event.id AS event_id
-FROM message CROSS JOIN event LEFT JOIN change ON true
-"""

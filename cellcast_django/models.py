@@ -61,7 +61,8 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
 
     def with_contact(self, number: str) -> Self:
         """Messages from and to one customer, whatever the spelling of the number."""
-        return self.filter(contact=normalise(clean(number), conf.default_region))
+        contact = normalise(clean(number), conf.default_region)
+        return self.filter(contact=contact) if contact else self.none()
 
     def record_sent(
         self, cellcast_id: str, *, receiver: str, sender: str = "", body: str = ""
@@ -450,7 +451,7 @@ class WebhookEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.cellcast_id or self.contact}".strip()
+        return f"{self.kind} {self.cellcast_id}".strip()  # no number: it may be logged
 
     @property
     def is_unannounced(self) -> bool:
@@ -501,7 +502,7 @@ def submission_time(cellcast_id: str) -> datetime | None:
 
 
 def _checked(name: str, value: Any, limit: int, *, required: bool = False) -> str:
-    text = clean(str(value))
+    text = "" if value is None else clean(str(value))
     if required and not text.strip():
         raise ValueError(f"{name} is empty.")
     if len(text) > limit:

@@ -206,7 +206,9 @@ def _read_receive(element: dict[str, Any], raw: str, endpoint: Endpoint) -> Repl
     elif original_body is None:
         original_body = _text(element, "message")
     if body is None:
-        return _read_status_report(element, raw, inbound=endpoint == Endpoint.RECEIVE)
+        # v3's delivery reports alone have a "recipient", should one URL stand in both fields.
+        is_inbound = endpoint == Endpoint.RECEIVE and "recipient" not in element
+        return _read_status_report(element, raw, inbound=is_inbound)
     return Reply(
         raw=raw,
         cellcast_id=_cellcast_id(element),
@@ -235,10 +237,11 @@ def _read_status_report(
 
 
 def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
-    number = _text(element, "contact", "sender", "from", limit=MAX_NUMBER_LENGTH)
-    if not number or not number.strip():
-        raise PayloadError("An opt-out without a number.")
-    return OptOut(raw=raw, number=number)
+    for key in ("contact", "sender", "from"):
+        number = _text(element, key, limit=MAX_NUMBER_LENGTH)
+        if number and number.strip():
+            return OptOut(raw=raw, number=number)
+    raise PayloadError("An opt-out without a number.")
 
 
 def _cellcast_id(element: dict[str, Any]) -> str:
@@ -249,7 +252,10 @@ def _cellcast_id(element: dict[str, Any]) -> str:
 
 
 def _status(element: dict[str, Any]) -> str:
-    return (_text(element, "status", limit=MAX_STATUS_LENGTH) or "").strip().lower()
+    status = (_text(element, "status") or "").strip().lower()
+    if len(status) > MAX_STATUS_LENGTH:
+        raise PayloadError(f'"status" is longer than {MAX_STATUS_LENGTH} characters.')
+    return status
 
 
 def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str | None:

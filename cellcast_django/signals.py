@@ -1,8 +1,8 @@
 """The three facts that your code can listen to, and the names of the functions that listen."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from inspect import isawaitable
 from typing import Any, NamedTuple
 from weakref import ReferenceType
 
@@ -15,12 +15,16 @@ class Handler(NamedTuple):
 
     name: str
     function: Callable[..., Any]
-    is_async: bool
 
     def call(self, **arguments: Any) -> None:
         """Call the function, an async one to its end. Raises whatever it raises."""
-        function = async_to_sync(self.function) if self.is_async else self.function
-        function(**arguments)
+        result = self.function(**arguments)
+        if isawaitable(result):
+            async_to_sync(_finish)(result)
+
+
+async def _finish(awaitable: Awaitable[Any]) -> None:
+    await awaitable
 
 
 class FactSignal(Signal):
@@ -28,18 +32,18 @@ class FactSignal(Signal):
 
     def handlers(self, sender: type) -> list[Handler]:
         """Return the handlers connected for ``sender``, in the order in which they connected."""
-        handlers = []
-        seen: Counter[str] = Counter()
-        for (uid, sender_id), receiver, *_, is_async in list(self.receivers):
+        handlers: dict[str, Handler] = {}
+        for (uid, sender_id), receiver, *_ in list(self.receivers):
             function = receiver() if isinstance(receiver, ReferenceType) else receiver
             if function is None or sender_id not in (id(None), id(sender)):
                 continue
-            name = uid if isinstance(uid, str) else handler_name(function)
-            seen[name] += 1
-            if seen[name] > 1:
-                name = f"{name}#{seen[name]}"
-            handlers.append(Handler(name, function, is_async))
-        return handlers
+            name = first = uid if isinstance(uid, str) else handler_name(function)
+            number = 1
+            while name in handlers:
+                number += 1
+                name = f"{first}#{number}"
+            handlers[name] = Handler(name, function)
+        return list(handlers.values())
 
 
 def handler_name(function: Callable[..., Any]) -> str:

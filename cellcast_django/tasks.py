@@ -49,5 +49,5 @@ def announce(events: Iterable[WebhookEvent]) -> None:
             continue
         try:
             announce_event.using(backend=conf.task_backend).enqueue(event.pk)  # type: ignore[attr-defined]
-        except Exception as error:  # a broker that is down, a backend that is not configured
+        except Exception as error:  # noqa: BLE001  # the broker is down, the backend is wrong
             logger.error("Event %s was not enqueued: %s.", event.pk, type(error).__qualname__)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from cellcast_django import inbox, inbox_sql
+from cellcast_django import inbox, inbox_postgresql, inbox_sql
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -19,11 +19,20 @@ CUSTOMER = "+61400000001"
 OURS = "+61400000009"
 
 
-@pytest.fixture(autouse=True, params=["statements of its own", "portable"])
+WAYS: list[inbox_sql.Writer | None] = [None]
+if connection.vendor in inbox.WRITERS:
+    WAYS.append(inbox_sql.three_statements)
+if connection.vendor == "postgresql":
+    WAYS.append(inbox_postgresql.one_statement)
+
+
+@pytest.fixture(autouse=True, params=WAYS, ids=lambda way: way.__name__ if way else "portable")
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of writing, wherever the database has two."""
-    if request.param == "portable":
-        monkeypatch.setattr(inbox_sql, "can_write", lambda connection, status: False)
+    """Every way of writing that the database has."""
+    if request.param is None:
+        monkeypatch.setattr(inbox, "WRITERS", {})
+    else:
+        monkeypatch.setitem(inbox.WRITERS, connection.vendor, request.param)
 
 
 def report(status: str = "delivered", **changes: Any) -> StatusReport:

@@ -1,0 +1,41 @@
+"""What every test may ask for: a client that sends webhooks, and an ear for the signals."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from cellcast_django.signals import FactSignal
+from cellcast_django.testing import WebhookClient
+
+settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=100)
+settings.load_profile("tests")
+
+Calls = list[dict[str, Any]]
+
+
+@pytest.fixture
+def client() -> WebhookClient:
+    """A Django test client that sends webhooks with the right password."""
+    return WebhookClient()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[FactSignal], Calls]]:
+    """Connects a handler to a signal until the test ends, and returns the list of its calls."""
+    connected: list[tuple[FactSignal, Callable[..., None]]] = []
+
+    def connect(signal: FactSignal) -> Calls:
+        calls: Calls = []
+
+        def handler(**arguments: Any) -> None:
+            calls.append(arguments)
+
+        signal.connect(handler, weak=False)
+        connected.append((signal, handler))
+        return calls
+
+    yield connect
+    for signal, handler in connected:
+        signal.disconnect(handler)

@@ -1,0 +1,259 @@
+"""Authentication: the header alone opens the door, and everybody else costs and learns nothing.
+
+Most tests here may not touch the database: that they pass shows that nobody asked it.
+"""
+
+import base64
+import logging
+from typing import Any
+
+import pytest
+from django.contrib import auth
+from django.contrib.auth import hashers
+from django.test import Client, RequestFactory, override_settings
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from cellcast_django.authentication import WebhookAuthentication
+from cellcast_django.models import WebhookEvent
+from cellcast_django.testing import WebhookClient
+
+URLS = ["/sms/webhook-receiver", "/sms/webhook-status", "/sms/webhook-opt-out"]
+CHALLENGE = 'Basic realm="Cellcast webhook", charset="UTF-8"'
+RIGHT = "cellcast:a-long-enough-password"
+
+
+def encoded(credential: str, encoding: str = "utf-8") -> str:
+    return base64.b64encode(credential.encode(encoding)).decode()
+
+
+def username(header: str | None) -> str | None:
+    """Return who the header lets in, or ``None``."""
+    headers = {} if header is None else {"Authorization": header}
+    request = Request(RequestFactory().post(URLS[0], headers=headers))
+    try:
+        sender, _ = WebhookAuthentication().authenticate(request)
+    except AuthenticationFailed:
+        return None
+    assert sender.is_authenticated
+    return sender.username
+
+
+BAD_HEADERS = {
+    "missing": None,
+    "empty": "",
+    "scheme alone": "Basic",
+    "scheme and a space": "Basic ",
+    "other scheme": f"Bearer {encoded(RIGHT)}",
+    "longer scheme": f"Basics {encoded(RIGHT)}",
+    "no scheme": encoded(RIGHT),
+    "not encoded": f"Basic {RIGHT}",
+    "no base64": "Basic %%%",
+    "base64 without padding": f"Basic {encoded(RIGHT).rstrip('=')[:-1]}",
+    "base64 with rubbish in it": f"Basic !{encoded(RIGHT)}",
+    "non-ASCII": "Basic é",
+    "two values": f"Basic {encoded(RIGHT)}, Basic {encoded(RIGHT)}",
+    "no colon": f"Basic {encoded('cellcast')}",
+    "empty credential": f"Basic {encoded('')}",
+    "colon alone": f"Basic {encoded(':')}",
+    "username alone": f"Basic {encoded('cellcast:')}",
+    "password alone": f"Basic {encoded(':a-long-enough-password')}",
+    "wrong password": f"Basic {encoded('cellcast:wrong')}",
+    "wrong username": f"Basic {encoded('somebody:a-long-enough-password')}",
+    "part of the password": f"Basic {encoded(RIGHT[:-1])}",
+    "more than the password": f"Basic {encoded(RIGHT + '!')}",
+    "other case": f"Basic {encoded(RIGHT.upper())}",
+    "line feed": f"Basic {encoded(RIGHT + chr(10))}",
+    "NUL": f"Basic {encoded(RIGHT + chr(0))}",
+    "no UTF-8": f"Basic {base64.b64encode(bytes([0xFF]) + RIGHT.encode()).decode()}",
+    "very long": "Basic " + "A" * 100_000,
+}
+bad_headers = pytest.mark.parametrize("header", BAD_HEADERS.values(), ids=BAD_HEADERS)
+
+
+# Who is let in
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "bAsIc"])
+@pytest.mark.parametrize("space", [" ", "   "])
+def test_right_credential_opens_the_door(scheme: str, space: str) -> None:
+    assert username(f"{scheme}{space}{encoded(RIGHT)}") == "cellcast"
+
+
+@bad_headers
+def test_nothing_else_does(header: str | None) -> None:
+    assert username(header) is None
+
+
+@pytest.mark.parametrize(
+    ("credential", "expected"),
+    [
+        ("new:password-of-today", "new"),
+        ("old:password-of-yesterday", "old"),
+        ("same:one", "same"),
+        ("same:two", "same"),
+        ("new:password-of-yesterday", None),
+        ("gone:password-of-last-year", None),
+    ],
+)
+def test_each_configured_credential_opens_the_door(credential: str, expected: str | None) -> None:
+    both = ["new:password-of-today", "old:password-of-yesterday", "same:one", "same:two"]
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=both):
+        assert username(f"Basic {encoded(credential)}") == expected
+
+
+@pytest.mark.parametrize(
+    "credential", ["cellcast:pass:with:colons", "cellcast: spaces ", "käse:пароль-🔑-é"]
+)
+def test_password_may_hold_colons_spaces_and_any_letter(credential: str) -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[credential]):
+        assert username(f"Basic {encoded(credential)}") == credential.partition(":")[0]
+
+
+def test_password_is_compared_as_utf8() -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=["cellcast:café-café"]):
+        assert username(f"Basic {encoded('cellcast:café-café', 'latin-1')}") is None
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [[], (), None, "cellcast:a-long-enough-password", [""], [":"], ["cellcast"], [None]],
+)
+@pytest.mark.parametrize("given", ["", ":", "cellcast", "cellcast:", RIGHT])
+def test_with_no_credential_configured_everybody_is_refused(configured: Any, given: str) -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=configured):
+        assert username(f"Basic {encoded(given)}") is None
+        assert username(None) is None
+
+
+def test_credential_that_is_no_unicode_opens_nothing_and_breaks_nothing() -> None:
+    broken = "cellcast:\udce9"  # what os.environ makes of a Latin-1 byte
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[broken, RIGHT]):
+        assert username(f"Basic {encoded('cellcast:?')}") is None
+        assert username(f"Basic {encoded(RIGHT)}") == "cellcast"
+
+
+def test_challenge() -> None:
+    request = Request(RequestFactory().post(URLS[0]))
+    assert WebhookAuthentication().authenticate_header(request) == CHALLENGE
+
+
+# The answer to everybody else
+
+
+class UnreadableStream:
+    """A body that must not be read."""
+
+    def read(self, *size: int) -> bytes:
+        raise AssertionError("The body was read.")
+
+    readline = read
+
+
+def post_unread(url: str, header: str | None) -> Any:
+    headers = {} if header is None else {"Authorization": header}
+    extra: dict[str, Any] = {"wsgi.input": UnreadableStream(), "CONTENT_LENGTH": "150"}
+    return Client(enforce_csrf_checks=True).generic(
+        "POST", url, b"", "application/json", headers=headers, **extra
+    )
+
+
+@bad_headers
+@pytest.mark.parametrize("url", URLS)
+def test_refusal_has_a_challenge_and_leaves_body_and_database_alone(
+    url: str, header: str | None
+) -> None:
+    response = post_unread(url, header)
+    assert response.status_code == 401
+    assert response["WWW-Authenticate"] == CHALLENGE
+    assert response["Content-Type"] == "application/json"
+    assert list(response.json()) == ["detail"]
+
+
+def test_refusal_is_the_same_for_every_cause() -> None:
+    answers = set()
+    for header in BAD_HEADERS.values():
+        response = post_unread(URLS[0], header)
+        answers.add((response.content, *sorted(response.headers.items())))
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[]):
+        response = post_unread(URLS[0], f"Basic {encoded(RIGHT)}")
+        answers.add((response.content, *sorted(response.headers.items())))
+    assert len(answers) == 1
+
+
+def test_body_over_the_limit_is_refused_like_any_other() -> None:
+    with override_settings(CELLCAST_MAX_BODY_BYTES=1):
+        assert post_unread(URLS[0], "Basic rubbish").status_code == 401
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "header", [f"Basic {encoded('cellcast:wrong')}", f"Basic {encoded(RIGHT)}"]
+)
+def test_no_user_is_looked_up_and_no_password_hashed(
+    header: str, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not_be_called(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("A webhook is no business of django.contrib.auth.")
+
+    for module, name in [
+        (auth, "authenticate"),
+        (auth, "get_user"),
+        (hashers, "check_password"),
+        (hashers, "make_password"),
+    ]:
+        monkeypatch.setattr(module, name, must_not_be_called)
+    response = client.generic(
+        "POST", URLS[1], b"{}", "application/json", headers={"Authorization": header}
+    )
+    assert response.status_code in {400, 401}
+
+
+@pytest.mark.django_db
+def test_refusal_leaves_no_row(client: WebhookClient) -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[]):
+        assert client.reply().status_code == 401
+    assert client.post(URLS[0], b"{}", "application/json").status_code == 401
+    assert not WebhookEvent.objects.exists()
+
+
+@bad_headers
+def test_neither_header_nor_password_is_logged(
+    header: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    post_unread(URLS[0], header)
+    assert "a-long-enough-password" not in caplog.text
+    assert "YS1sb25nLWVub3VnaC1wYXNzd29yZ" not in caplog.text
+    assert not header or len(header) < 10 or header not in caplog.text
+
+
+# Which credential it was
+
+
+@pytest.mark.django_db
+def test_event_tells_which_credential_was_used() -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=["new:today-today", "old:yesterday"]):
+        for credential in ["old:yesterday", "new:today-today"]:
+            Client().post(
+                URLS[1],
+                b"{}",
+                "application/json",
+                headers={"Authorization": f"Basic {encoded(credential)}"},
+            )
+    assert list(WebhookEvent.objects.order_by("pk").values_list("username", flat=True)) == [
+        *("old", "new")
+    ]
+
+
+@pytest.mark.django_db
+def test_very_long_username_is_cut() -> None:
+    credential = "u" * 1_000 + ":a-long-enough-password"
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[credential]):
+        WebhookClient().status()
+    assert WebhookEvent.objects.get().username == "u" * 255
+
+
+def test_staff_session_opens_nothing(admin_client: Client) -> None:
+    response = admin_client.post(URLS[0], b"{}", "application/json")
+    assert response.status_code == 401

@@ -1,0 +1,91 @@
+"""The settings: their defaults, that they are read when used, and what a mistake in them opens."""
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from cellcast_django.conf import conf, is_credential
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "default"),
+    [
+        ("CELLCAST_WEBHOOK_CREDENTIALS", "webhook_credentials", ()),
+        ("CELLCAST_DEFAULT_REGION", "default_region", "AU"),
+        ("CELLCAST_MAX_BODY_BYTES", "max_body_bytes", 262_144),
+        ("CELLCAST_ANNOUNCE_VIA", "announce_via", "inline"),
+        ("CELLCAST_TASK_BACKEND", "task_backend", "default"),
+        ("CELLCAST_ANNOUNCE_LEASE", "announce_lease", 300),
+        ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", "announce_max_attempts", 12),
+        ("CELLCAST_PUBLIC_URL", "public_url", ""),
+    ],
+)
+def test_default(setting: str, name: str, default: object) -> None:
+    with override_settings(**{setting: None}):
+        delattr(settings, setting)
+        assert getattr(conf, name) == default
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "value"),
+    [
+        ("CELLCAST_WEBHOOK_CREDENTIALS", "webhook_credentials", ("new:secret", "old:secret")),
+        ("CELLCAST_DEFAULT_REGION", "default_region", "US"),
+        ("CELLCAST_MAX_BODY_BYTES", "max_body_bytes", 1),
+        ("CELLCAST_ANNOUNCE_VIA", "announce_via", "task"),
+        ("CELLCAST_TASK_BACKEND", "task_backend", "sms"),
+        ("CELLCAST_ANNOUNCE_LEASE", "announce_lease", 60),
+        ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", "announce_max_attempts", 3),
+        ("CELLCAST_PUBLIC_URL", "public_url", "https://example.com"),
+    ],
+)
+def test_setting_is_read_when_used(setting: str, name: str, value: Any) -> None:
+    before = getattr(conf, name)
+    with override_settings(**{setting: value}):
+        assert getattr(conf, name) == value
+    assert getattr(conf, name) == before != value
+
+
+@pytest.mark.parametrize(
+    ("value", "opens"),
+    [
+        (["cellcast:secret"], ("cellcast:secret",)),
+        (("cellcast:secret",), ("cellcast:secret",)),
+        (["cellcast:pass:with:colons"], ("cellcast:pass:with:colons",)),
+        (["no-colon", "", ":", "user:", ":password", None, 5, b"user:password"], ()),
+        (["no-colon", "cellcast:secret"], ("cellcast:secret",)),
+        ("cellcast:secret", ()),  # a string is a sequence of strings too
+        ({"cellcast:secret": ""}, ()),
+        (None, ()),
+    ],
+)
+def test_malformed_credentials_open_nothing(value: object, opens: tuple[str, ...]) -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=value):
+        assert conf.webhook_credentials == opens
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("cellcast:secret", True),
+        ("a:b", True),
+        ("cellcast:", False),
+        (":secret", False),
+        ("cellcast", False),
+        ("", False),
+        (None, False),
+        (("cellcast", "secret"), False),
+    ],
+)
+def test_is_credential(entry: object, expected: bool) -> None:
+    assert is_credential(entry) is expected
+
+
+@pytest.mark.parametrize(
+    "value", ["https://example.com", "https://example.com/", "https://example.com//"]
+)
+def test_public_url_has_no_trailing_slash(value: str) -> None:
+    with override_settings(CELLCAST_PUBLIC_URL=value):
+        assert conf.public_url == "https://example.com"

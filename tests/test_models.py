@@ -1,0 +1,643 @@
+"""Models: what is kept, what makes two events speak of one message, and what people ask of it."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import IntegrityError, connection, models, transaction
+from django.test import override_settings
+from django.utils import timezone
+from django.utils.functional import Promise
+
+from cellcast_django.fields import ExactCharField
+from cellcast_django.models import (
+    Direction,
+    Message,
+    StatusChange,
+    WebhookEvent,
+    submission_time,
+)
+from cellcast_django.signals import FactSignal, status_changed
+from cellcast_django.statuses import Status
+from cellcast_django.testing import WebhookClient
+from tests.conftest import Calls
+
+ID = "66b5b93b1e2c012dfe964000"
+SUBMITTED = datetime(2024, 8, 9, 6, 37, 47, tzinfo=UTC)
+CUSTOMER = "+61400000001"
+
+
+def outbound(cellcast_id: str = ID, **changes: Any) -> Message:
+    parts = {"cellcast_id": cellcast_id, "sender": "cellcast", "receiver": CUSTOMER}
+    return Message.from_parts(Direction.OUTBOUND, **(parts | changes))
+
+
+def inbound(cellcast_id: str = ID, **changes: Any) -> Message:
+    parts = {"cellcast_id": cellcast_id, "sender": CUSTOMER, "receiver": "+61400000009"}
+    return Message.from_parts(Direction.INBOUND, **(parts | {"body": "YES"} | changes))
+
+
+def saved(message: Message, **changes: Any) -> Message:
+    for name, value in changes.items():
+        setattr(message, name, value)
+    message.save()
+    return message
+
+
+def event(**changes: Any) -> WebhookEvent:
+    values = {"endpoint": "receive", "kind": "reply", "outcome": "stored", "body": "{}"}
+    return WebhookEvent.objects.create(**(values | changes))
+
+
+# Schema
+
+
+@pytest.mark.django_db
+def test_migrations_are_complete() -> None:
+    call_command("makemigrations", "cellcast_django", check=True, dry_run=True, verbosity=0)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        field
+        for model in (Message, StatusChange, WebhookEvent)
+        for field in model._meta.get_fields()
+        if isinstance(field, models.Field) and not field.auto_created
+    ],
+    ids=str,
+)
+def test_every_field_explains_itself_in_the_readers_language(
+    field: "models.Field[Any, Any]",
+) -> None:
+    assert isinstance(field.verbose_name, Promise)
+    assert isinstance(field.help_text, Promise)
+    assert str(field.help_text)
+
+
+@pytest.mark.parametrize("model", [Message, StatusChange, WebhookEvent])
+def test_models_have_translatable_names(model: type[models.Model]) -> None:
+    assert isinstance(model._meta.verbose_name, Promise)
+    assert isinstance(model._meta.verbose_name_plural, Promise)
+    assert model._meta.app_label == "cellcast_django"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "is_mariadb", "collation"),
+    [
+        ("postgresql", False, None),
+        ("sqlite", False, None),
+        ("mysql", True, "utf8mb4_nopad_bin"),
+        ("mysql", False, "utf8mb4_0900_bin"),
+    ],
+)
+def test_exact_text_column_has_a_binary_collation_where_the_default_is_not_exact(
+    vendor: str, is_mariadb: bool, collation: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "vendor", vendor)
+    monkeypatch.setattr(connection, "mysql_is_mariadb", is_mariadb, raising=False)
+    field = ExactCharField(max_length=64)
+    parameters = field.db_parameters(connection)
+    assert parameters.get("collation") == collation
+    assert parameters["type"] == models.CharField(max_length=64).db_type(connection)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["cellcast_id", "contact", "status"])
+@pytest.mark.parametrize("other", ["ABC", "àbc", "abc ", "ábc"])
+def test_text_that_people_search_for_is_compared_to_the_letter(name: str, other: str) -> None:
+    saved(outbound(), **{name: "abc"})
+    assert Message.objects.filter(**{name: "abc"}).exists()
+    assert not Message.objects.filter(**{name: other}).exists()
+
+
+# Identity
+
+
+@pytest.mark.parametrize("message", [outbound(), inbound()], ids=str)
+def test_key_is_a_hex_digest(message: Message) -> None:
+    assert re.fullmatch("[0-9a-f]{32,}", message.key)
+    assert len(message.key) <= (Message._meta.get_field("key").max_length or 0)
+
+
+def test_outbound_message_is_known_by_its_id_alone() -> None:
+    assert outbound().key == outbound(sender="other", receiver="other", body="other").key
+    assert outbound("a").key != outbound("b").key != outbound("B").key
+
+
+@pytest.mark.parametrize("part", ["cellcast_id", "sender", "receiver", "body"])
+def test_inbound_message_is_known_by_id_sender_receiver_and_text(part: str) -> None:
+    assert inbound().key == inbound().key == inbound(original_body="Coming?").key
+    assert inbound().key != inbound(**{part: "other"}).key
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"sender": "12", "receiver": "3"}, {"sender": "1", "receiver": "23"}),
+        ({"sender": "", "receiver": "1"}, {"sender": "1", "receiver": ""}),
+        ({"receiver": "1", "body": "23"}, {"receiver": "12", "body": "3"}),
+    ],
+)
+def test_parts_of_the_key_do_not_run_together(one: dict[str, str], other: dict[str, str]) -> None:
+    assert inbound(**one).key != inbound(**other).key
+
+
+def test_inbound_and_outbound_message_of_one_id_are_two() -> None:
+    assert outbound().key != inbound().key
+    assert outbound().key != inbound(sender="", receiver="", body="").key
+
+
+@pytest.mark.django_db
+def test_two_messages_of_one_key_are_refused() -> None:
+    outbound().save()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        outbound().save()
+
+
+@pytest.mark.parametrize(
+    ("message", "contact"),
+    [
+        (outbound(receiver="0400000001"), "+61400000001"),
+        (outbound(receiver="400000001"), "+61400000001"),
+        (outbound(receiver="2125550123"), "2125550123"),
+        (outbound(receiver=""), ""),
+        (inbound(sender="61400000001"), "+61400000001"),
+        (inbound(sender="cellcast"), "cellcast"),
+        (inbound(sender="#SharedNum#"), "#SharedNum#"),
+    ],
+)
+def test_contact_is_the_customers_number_and_the_rest_stays_as_written(
+    message: Message, contact: str
+) -> None:
+    assert message.contact == contact
+    assert "+61400000001" not in {message.sender, message.receiver}
+
+
+def test_region_of_the_settings_decides_on_the_contact() -> None:
+    with override_settings(CELLCAST_DEFAULT_REGION="US"):
+        assert outbound(receiver="2125550123").contact == "+12125550123"
+
+
+def test_only_an_outbound_message_has_a_time_of_submission() -> None:
+    assert outbound().submitted_at == SUBMITTED
+    assert inbound().submitted_at is None
+
+
+@pytest.mark.parametrize(
+    ("cellcast_id", "expected"),
+    [
+        (ID, SUBMITTED),
+        (ID.upper(), SUBMITTED),
+        ("000000000000000000000000", datetime(1970, 1, 1, tzinfo=UTC)),
+        ("ffffffff0000000000000000", datetime(2106, 2, 7, 6, 28, 15, tzinfo=UTC)),
+        ("66b5b93b1e2c012dfe9640001", None),  # documented too, and one too long
+        ("66b5b93b1e2c012dfe96400", None),
+        ("66b5b93b1e2c012dfe96400g", None),
+        ("66b5b93b1e2c012dfe964000\n", None),
+        ("٦٦b5b93b1e2c012dfe964000", None),
+        ("5c8f1d1e-6f0a-4c57-9b0e-3f8f2d6a1b11", None),
+        ("10423817", None),
+        ("", None),
+    ],
+)
+def test_submission_time(cellcast_id: str, expected: datetime | None) -> None:
+    assert submission_time(cellcast_id) == expected
+
+
+def test_submission_time_is_naive_local_time_without_time_zone_support() -> None:
+    with override_settings(USE_TZ=False, TIME_ZONE="Australia/Sydney"):
+        assert submission_time(ID) == datetime(2024, 8, 9, 16, 37, 47)  # noqa: DTZ001
+    with override_settings(USE_TZ=True, TIME_ZONE="Australia/Sydney"):
+        assert submission_time(ID) == SUBMITTED
+
+
+# record_sent
+
+
+@pytest.mark.django_db
+def test_record_sent() -> None:
+    message = Message.objects.record_sent(
+        ID, receiver="0400 000 001", sender="cellcast", body="Coming? 👍"
+    )
+    message.refresh_from_db()
+    assert Message.objects.get() == message
+    assert (message.direction, message.cellcast_id) == (Direction.OUTBOUND, ID)
+    assert (message.sender, message.receiver) == ("cellcast", "0400 000 001")
+    assert (message.contact, message.body) == (CUSTOMER, "Coming? 👍")
+    assert (message.status, message.status_changed_at) == ("", None)
+    assert not message.is_final
+    assert message.submitted_at == SUBMITTED
+    assert not message.status_history.exists()
+    assert not WebhookEvent.objects.exists()
+
+
+@pytest.mark.django_db
+def test_record_sent_needs_an_id_and_a_receiver_only() -> None:
+    message = Message.objects.record_sent("10423817", receiver=CUSTOMER)
+    assert (message.sender, message.body, message.submitted_at) == ("", "", None)
+
+
+@pytest.mark.django_db
+def test_record_sent_is_idempotent() -> None:
+    first = Message.objects.record_sent(ID, receiver=CUSTOMER, sender="cellcast", body="Coming?")
+    again = Message.objects.record_sent(ID, receiver=CUSTOMER, sender="cellcast", body="Coming?")
+    assert again == first == Message.objects.get()
+    assert again.created_at == first.created_at
+
+
+@pytest.mark.django_db
+def test_record_sent_again_fills_in_what_is_empty_and_changes_nothing_else() -> None:
+    Message.objects.record_sent(ID, receiver=CUSTOMER, body="Coming?")
+    Message.objects.record_sent(ID, receiver="+61400000002", sender="cellcast", body="Other")
+    message = Message.objects.get()
+    assert (message.receiver, message.contact) == (CUSTOMER, CUSTOMER)
+    assert (message.sender, message.body) == ("cellcast", "Coming?")
+
+
+@pytest.mark.django_db
+def test_record_sent_adopts_the_row_of_an_early_report(
+    client: WebhookClient, listen: Callable[[FactSignal], Calls]
+) -> None:
+    client.status(_id=ID, sender="cellcast", receiver="61400000001", status="delivered")
+    early = Message.objects.get()
+    calls = listen(status_changed)
+
+    message = Message.objects.record_sent(ID, receiver=CUSTOMER, sender="Salon", body="Coming?")
+
+    assert message == early == Message.objects.get()
+    message.refresh_from_db()
+    assert (message.body, message.status) == ("Coming?", Status.DELIVERED)
+    assert (message.sender, message.receiver) == ("cellcast", "61400000001")
+    assert message.contact == CUSTOMER
+    assert message.created_at == early.created_at
+    assert message.status_changed_at == early.status_changed_at
+    assert message.status_history.count() == 1
+    assert calls == []
+
+
+@pytest.mark.django_db
+def test_record_sent_gives_a_report_without_a_receiver_its_contact(client: WebhookClient) -> None:
+    client.send("webhook-status", {"message_id": 7, "status": "Delivered"})
+    assert Message.objects.get().contact == ""
+    Message.objects.record_sent("7", receiver="0400000001")
+    assert Message.objects.get().contact == CUSTOMER
+
+
+@pytest.mark.django_db
+def test_later_report_finds_the_recorded_message(client: WebhookClient) -> None:
+    message = Message.objects.record_sent(ID, receiver=CUSTOMER, body="Coming?")
+    client.status(_id=ID, status="expired")
+    assert Message.objects.get() == message
+    message.refresh_from_db()
+    assert (message.status, message.body) == ("expired", "Coming?")
+    assert message.sender == "cellcast"  # which only the report told
+
+
+@pytest.mark.django_db
+def test_reply_is_not_the_recorded_message(client: WebhookClient) -> None:
+    message = Message.objects.record_sent(ID, receiver="+61400000000")
+    client.reply(_id=ID)
+    assert Message.objects.outbound().get() == message
+    assert Message.objects.inbound().get().cellcast_id == ID
+
+
+@pytest.mark.django_db
+def test_record_sent_drops_what_no_database_stores() -> None:
+    message = Message.objects.record_sent(
+        "i\x00d", receiver="+614\x0000000001", sender="\ud83d", body="half \ud83d\x00"
+    )
+    message.refresh_from_db()
+    assert (message.cellcast_id, message.receiver) == ("id", CUSTOMER)
+    assert (message.sender, message.body) == ("\ufffd", "half \ufffd")
+    assert Message.objects.record_sent("id", receiver=CUSTOMER) == message
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"cellcast_id": ""}, "cellcast_id"),
+        ({"cellcast_id": " \t"}, "cellcast_id"),
+        ({"cellcast_id": "\x00"}, "cellcast_id"),
+        ({"cellcast_id": None}, "cellcast_id"),  # what .get("MessageId") gives for an error
+        ({"cellcast_id": "x" * 129}, "cellcast_id"),
+        ({"receiver": ""}, "receiver"),
+        ({"receiver": " "}, "receiver"),
+        ({"receiver": None}, "receiver"),
+        ({"receiver": "1" * 65}, "receiver"),
+        ({"sender": "1" * 65}, "sender"),
+    ],
+)
+def test_record_sent_refuses_what_is_empty_or_too_long(changes: dict[str, Any], named: str) -> None:
+    arguments = {"cellcast_id": ID, "receiver": CUSTOMER} | changes
+    with pytest.raises(ValueError, match=named):
+        Message.objects.record_sent(**arguments)
+    assert not Message.objects.exists()
+
+
+@pytest.mark.django_db
+def test_record_sent_takes_what_is_just_short_enough() -> None:
+    message = Message.objects.record_sent(
+        "x" * 128, receiver="1" * 64, sender="👍" * 64, body="ü" * 20_000
+    )
+    message.refresh_from_db()
+    assert (len(message.cellcast_id), len(message.body)) == (128, 20_000)
+
+
+@pytest.mark.django_db
+def test_record_sent_within_a_transaction_of_the_host() -> None:
+    with transaction.atomic():
+        assert not Message.objects.exists()
+        message = Message.objects.record_sent(ID, receiver=CUSTOMER)
+        transaction.set_rollback(True)
+    assert not Message.objects.filter(pk=message.pk).exists()
+
+
+@pytest.mark.django_db
+def test_record_sent_on_a_database_of_ones_own_choice() -> None:
+    message = Message.objects.using("default").record_sent(ID, receiver=CUSTOMER)
+    assert Message.objects.get() == message
+
+
+# QuerySets of messages
+
+
+@pytest.mark.django_db
+def test_inbound_and_outbound() -> None:
+    sent, received = saved(outbound()), saved(inbound())
+    assert list(Message.objects.outbound()) == [sent]
+    assert list(Message.objects.inbound()) == [received]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        ("", "pending"),
+        ("received", "pending"),
+        ("queued", "pending"),
+        ("dead", "undelivered"),
+        ("failed", "undelivered"),
+        ("expired", "undelivered"),
+        ("rejected", "undelivered"),
+        ("delivered", "delivered"),
+    ],
+)
+def test_outbound_message_is_pending_delivered_or_undelivered(status: str, found: str) -> None:
+    message = saved(outbound(), status=status)
+    saved(inbound(), status=status)
+    for name in ["pending", "delivered", "undelivered"]:
+        expected = [message] if name == found else []
+        assert list(getattr(Message.objects, name)()) == expected
+    assert message.is_final is (found != "pending")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "number",
+    [
+        "+61400000001",
+        "61400000001",
+        "0400000001",
+        "400000001",
+        "+61 400 000 001",
+        "(04) 0000 0001",
+        "0400\x00000001",
+    ],
+)
+def test_with_contact_in_any_spelling(number: str) -> None:
+    both = [saved(outbound(receiver="0400000001")), saved(inbound(sender="61400000001"))]
+    saved(outbound("other", receiver="+61400000002"))
+    assert list(Message.objects.with_contact(number).order_by("pk")) == both
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("number", ["cellcast", "#SharedNum#", "2125550123", "half \ufffd"])
+def test_with_contact_that_is_no_number(number: str) -> None:
+    message = saved(inbound(sender=number))
+    saved(inbound(sender="other"))
+    assert list(Message.objects.with_contact(number)) == [message]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("number", ["nobody", "\ud83d", "9" * 1_000])
+def test_with_contact_of_nobody(number: str) -> None:
+    outbound().save()
+    assert list(Message.objects.with_contact(number)) == []
+
+
+@pytest.mark.django_db
+def test_querysets_can_be_chained() -> None:
+    message = saved(inbound())
+    saved(outbound())
+    assert Message.objects.with_contact("0400000001").inbound().get() == message
+    assert not Message.objects.inbound().pending()
+
+
+@pytest.mark.django_db
+def test_lock_makes_missing_rows_and_leaves_present_ones_as_they_are() -> None:
+    present = saved(outbound("a", body="Coming?"), status="delivered")
+    with transaction.atomic():
+        locked = Message.objects.lock([outbound("b"), outbound("a"), outbound("b")])
+    assert set(locked) == {outbound("a").key, outbound("b").key}
+    assert locked[present.key] == present
+    assert (locked[present.key].body, locked[present.key].status) == ("Coming?", "delivered")
+    assert locked[outbound("b").key].pk
+    assert Message.objects.count() == 2
+
+
+# A message
+
+
+@pytest.mark.django_db
+def test_delivery_time_is_from_submission_to_the_record_of_delivered() -> None:
+    message = saved(outbound())
+    for status, seconds in [("received", 5), ("delivered", 90), ("queued", 200)]:
+        message.status_history.create(
+            status=status, applied=True, recorded_at=SUBMITTED + timedelta(seconds=seconds)
+        )
+    assert message.delivery_time == timedelta(seconds=90)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [(outbound(), "received"), (outbound(), "rejected"), (outbound("7"), "delivered")],
+)
+def test_delivery_time_is_none_where_one_end_is_missing(message: Message, status: str) -> None:
+    message.pk = None
+    message.save(force_insert=True)
+    assert message.delivery_time is None
+    message.status_history.create(status=status, applied=True)
+    assert message.delivery_time is None
+
+
+@pytest.mark.django_db
+def test_delivery_time_of_an_inbound_message_is_none(client: WebhookClient) -> None:
+    client.reply(status="delivered")
+    assert Message.objects.get().delivery_time is None
+
+
+@pytest.mark.django_db
+def test_conversation_is_all_with_the_same_contact_oldest_first() -> None:
+    start = timezone.now()
+    third = saved(outbound("3", receiver="0400000001"), created_at=start + timedelta(minutes=2))
+    first = saved(outbound("1"), created_at=start)
+    second = saved(inbound("2", sender="61400000001"), created_at=start + timedelta(minutes=1))
+    fourth = saved(inbound("4"), created_at=start + timedelta(minutes=2))
+    saved(outbound("other", receiver="+61400000002"))
+    for message in [first, second, third, fourth]:
+        assert list(message.conversation()) == [first, second, third, fourth]
+
+
+@pytest.mark.django_db
+def test_message_without_a_contact_converses_with_itself() -> None:
+    message = saved(inbound("1", sender=""))
+    saved(inbound("2", sender=""))
+    assert list(message.conversation()) == [message]
+
+
+@pytest.mark.parametrize("message", [outbound(body="secret"), inbound(body="secret")], ids=str)
+def test_message_in_a_log_shows_neither_number_nor_text(message: Message) -> None:
+    assert ID in str(message)
+    assert "61400000" not in str(message) + repr(message)
+    assert "secret" not in str(message) + repr(message)
+
+
+# Status history
+
+
+@pytest.mark.django_db
+def test_history_has_one_row_a_status() -> None:
+    message = saved(outbound())
+    message.status_history.create(status="delivered", applied=True)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        message.status_history.create(status="delivered", applied=False)
+    other = saved(outbound("other"))
+    other.status_history.create(status="delivered", applied=True)
+    assert StatusChange.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_history_outlives_its_events_and_dies_with_its_message(client: WebhookClient) -> None:
+    client.status()
+    WebhookEvent.objects.all().delete()
+    change = StatusChange.objects.get()
+    assert change.event is None
+    event(message=change.message)
+    change.message.delete()
+    assert not StatusChange.objects.exists()
+    assert WebhookEvent.objects.get().message is None
+
+
+@pytest.mark.parametrize(("previous", "expected"), [("", "– → dead"), ("queued", "queued → dead")])
+def test_status_change_shows_from_where_to_where(previous: str, expected: str) -> None:
+    assert str(StatusChange(previous_status=previous, status="dead")) == expected
+
+
+# Events
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("values", "states"),
+    [
+        ({"announced_at": NOW}, {"announced"}),
+        ({"announce_due_at": NOW}, {"pending", "due"}),
+        ({"announce_due_at": NOW - SECOND}, {"pending", "due"}),
+        ({"announce_due_at": NOW + SECOND}, {"pending"}),
+        ({"announce_attempts": 12}, {"failed"}),
+        ({"outcome": "duplicate"}, set()),
+        ({"outcome": "invalid"}, {"invalid"}),
+    ],
+)
+def test_state_of_an_event(values: dict[str, Any], states: set[str]) -> None:
+    event(**values)
+    events = WebhookEvent.objects.all()
+    found = {
+        "pending": events.pending(),
+        "announced": events.announced(),
+        "failed": events.failed(),
+        "due": events.due(NOW),
+        "invalid": events.invalid(),
+    }
+    assert {name for name, queryset in found.items() if queryset.exists()} == states
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"outcome": "stored"}, True),
+        ({"outcome": "stored", "announce_due_at": NOW}, True),
+        ({"outcome": "stored", "announced_at": NOW}, False),
+        ({"outcome": "duplicate"}, False),
+        ({"outcome": "invalid"}, False),
+    ],
+)
+def test_is_unannounced(values: dict[str, Any], expected: bool) -> None:
+    assert WebhookEvent(**values).is_unannounced is expected
+
+
+@pytest.mark.parametrize(
+    ("due_at", "attempts", "expected"),
+    [
+        (None, 0, False),
+        (None, 3, False),
+        (NOW, 0, True),
+        (NOW + SECOND, 0, True),  # never tried: the clocks of two hosts may differ
+        (NOW, 1, True),
+        (NOW + SECOND, 1, False),
+    ],
+)
+def test_is_due(due_at: datetime | None, attempts: int, expected: bool) -> None:
+    assert WebhookEvent(announce_due_at=due_at, announce_attempts=attempts).is_due(NOW) is expected
+
+
+def test_outcome_of_each_handler() -> None:
+    announced = WebhookEvent(
+        announcements={
+            "first": {"at": "2026-11-24T12:00:00+00:00", "error": ""},
+            "second": {"at": "2026-11-24T12:00:00+00:00", "error": "ValueError: no"},
+        }
+    )
+    assert announced.has_finished("first")
+    assert not announced.has_finished("second")
+    assert not announced.has_finished("third")
+    assert announced.handler_errors() == {"second": "ValueError: no"}
+    assert WebhookEvent().handler_errors() == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"kind": "reply", "cellcast_id": ID, "contact": CUSTOMER, "body": "secret"},
+            f"reply {ID}",
+        ),
+        ({"kind": "unknown", "body": "secret"}, "unknown"),
+    ],
+)
+def test_event_in_a_log_shows_neither_number_nor_text(
+    values: dict[str, str], expected: str
+) -> None:
+    assert str(WebhookEvent(**values)) == expected
+
+
+def test_opt_out_in_a_log_shows_no_number() -> None:
+    opt_out = WebhookEvent(kind="opt_out", contact=CUSTOMER)
+    assert CUSTOMER not in f"{opt_out} {opt_out!r}"
+
+
+@pytest.mark.django_db
+def test_event_outlives_its_message() -> None:
+    kept = event(message=saved(outbound()))
+    Message.objects.all().delete()
+    kept.refresh_from_db()
+    assert kept.message is None

@@ -1,0 +1,733 @@
+"""Payloads: every shape that Cellcast is known to send, and every bad one that we know of."""
+
+import json
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+from cellcast_django.payloads import (
+    Endpoint,
+    Invalid,
+    OptOut,
+    Payload,
+    Reply,
+    StatusReport,
+    clean,
+    read,
+)
+
+DOCUMENTED_RECEIVE = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
+    b'"message": "This is reply message", "sender": "+61400000000", "receiver": "+61400000001"}'
+)
+DOCUMENTED_STATUS = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", '
+    b'"sender": "cellcast", "receiver": "+61400000001"}'
+)
+SEEN_REPLY = {
+    "_id": "66b5b93b1e2c012dfe964000",
+    "status": "received",
+    "type": "receive",
+    "message": "Your appointment is at 9. Reply STOP to opt-out",
+    "reply": "YES",
+    "sender": "+61400000000",
+    "receiver": "+61400000001",
+}
+REPORT = {
+    "_id": "66b5b93b1e2c012dfe964000",
+    "status": "delivered",
+    "type": "send",
+    "sender": "cellcast",
+    "receiver": "+61400000001",
+}
+V3_INBOUND = {
+    "from": "61400000000",
+    "body": "Yes please",
+    "received_at": "2024-08-09 16:37:47",
+    "message_id": "5c8f1d1e-6f0a-4c57-9b0e-3f8f2d6a1b11",
+    "custom_string": "appointment-7",
+    "type": "SMS",
+    "original_message_id": "0f6d7f7a-9a2e-4a34-a2d4-14c1c4f1c0aa",
+    "original_body": "Are you coming?",
+}
+V3_REPORT = {
+    "message_id": 10423817,
+    "status": "Delivered",
+    "recipient": "61400000001",
+    "custom_string": "appointment-7",
+    "source": "cellcast",
+}
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+def read_one(
+    document: Any, endpoint: Endpoint = Endpoint.RECEIVE, content_type: str = JSON
+) -> Payload:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    [payload] = read(body, content_type, endpoint)
+    return payload
+
+
+def without(document: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in keys}
+
+
+def reason(payload: Payload) -> str:
+    assert isinstance(payload, Invalid)
+    return payload.reason
+
+
+# The documented examples
+
+
+def test_documented_reply() -> None:
+    assert read(DOCUMENTED_RECEIVE, JSON, Endpoint.RECEIVE) == [
+        Reply(
+            raw=DOCUMENTED_RECEIVE.decode(),
+            cellcast_id="66b5b93b1e2c012dfe964000",
+            sender="+61400000000",
+            receiver="+61400000001",
+            status="delivered",
+            body="This is reply message",
+            original_body="",
+        )
+    ]
+
+
+def test_documented_delivery_report() -> None:
+    assert read(DOCUMENTED_STATUS, JSON, Endpoint.STATUS) == [
+        StatusReport(
+            raw=DOCUMENTED_STATUS.decode(),
+            cellcast_id="66b5b93b1e2c012dfe964000",
+            sender="cellcast",
+            receiver="+61400000001",
+            status="delivered",
+            inbound=False,
+        )
+    ]
+
+
+@pytest.mark.parametrize("endpoint", Endpoint, ids=str)
+def test_documented_examples_are_understood_at_every_url(endpoint: Endpoint) -> None:
+    assert isinstance(read_one(DOCUMENTED_RECEIVE, endpoint), Reply)
+    assert isinstance(read_one(DOCUMENTED_STATUS, endpoint), StatusReport)
+
+
+def test_endpoints() -> None:
+    assert Endpoint.values == ["receive", "status", "opt_out"]
+
+
+@pytest.mark.parametrize(
+    "body", [DOCUMENTED_RECEIVE, DOCUMENTED_STATUS, b"[]", b'{"type":"optout"}']
+)
+def test_payloads_are_frozen(body: bytes) -> None:
+    payload = read_one(body)
+    with pytest.raises(FrozenInstanceError):
+        payload.raw = ""  # type: ignore[misc]
+
+
+# From bytes to elements
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/json; charset=utf-16",
+        "application/json; charset=zlib",
+        "application/json; charset=no-such-charset",
+        "text/plain",
+        "text/html",
+        "application/xml",
+        "multipart/form-data; boundary=x",
+        "application/x-www-form-urlencoded",  # what `curl -d` says of any body
+        "APPLICATION/X-WWW-FORM-URLENCODED; charset=utf-8",
+        "application/octet-stream",
+        "rubbish",
+        ";",
+        "",
+    ],
+)
+def test_json_is_read_whatever_the_content_type_says(content_type: str) -> None:
+    payload = read_one(SEEN_REPLY, content_type=content_type)
+    assert isinstance(payload, Reply)
+    assert payload.body == "YES"
+
+
+@pytest.mark.parametrize("content_type", [JSON, FORM])
+@pytest.mark.parametrize(
+    "body", [b"\n [%s]\r\n\t", b" %s ", b"\xef\xbb\xbf%s", b"\xef\xbb\xbf [%s]"]
+)
+def test_byte_order_mark_and_white_space_around_the_document(
+    body: bytes, content_type: str
+) -> None:
+    payload = read_one(body % DOCUMENTED_RECEIVE, content_type=content_type)
+    assert isinstance(payload, Reply)
+    assert payload.body == "This is reply message"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [FORM, f"{FORM}; charset=UTF-8", f" {FORM.upper()} ;charset=latin-1", f"{FORM};"],
+)
+def test_form_is_read_when_the_header_says_so(content_type: str) -> None:
+    body = (
+        b"_id=66b5b93b1e2c012dfe964000&status=&type=receive&message=Ja+gern%2C+%C3%BCbrigens+"
+        b"%F0%9F%91%8D&sender=%2B61400000000&receiver=%2B61400000001&extra=1"
+    )
+    assert read_one(body, content_type=content_type) == Reply(
+        raw=body.decode(),
+        cellcast_id="66b5b93b1e2c012dfe964000",
+        sender="+61400000000",
+        receiver="+61400000001",
+        status="received",
+        body="Ja gern, übrigens 👍",
+        original_body="",
+    )
+
+
+def test_form_keeps_an_empty_text() -> None:
+    payload = read_one(b"_id=1&type=receive&message=&sender=1", content_type=FORM)
+    assert isinstance(payload, Reply)
+    assert payload.body == ""
+
+
+def test_form_with_escapes_that_are_no_text_is_kept() -> None:
+    body = b"_id=1&type=receive&sender=1&message=a%00b%ED%A0%BD%FFc"
+    payload = read_one(body, content_type=FORM)
+    assert isinstance(payload, Reply)
+    assert (payload.body[:2], payload.body[-1]) == ("ab", "c")
+    assert set(payload.body[2:-1]) == {"\ufffd"}
+    assert payload.raw == body.decode()
+
+
+@pytest.mark.parametrize("content_type", [JSON, "text/plain", "", "multipart/form-data"])
+def test_form_is_not_guessed(content_type: str) -> None:
+    assert "not JSON" in reason(read_one(b"_id=1&status=delivered", content_type=content_type))
+
+
+@pytest.mark.parametrize("body", [b"hello", b"&&&", b"=", b'"text"', b"%"])
+def test_form_that_says_nothing_is_invalid(body: bytes) -> None:
+    payload = read_one(body, content_type=FORM)
+    assert isinstance(payload, Invalid)
+    assert payload.raw == body.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "raw", "why"),
+    [
+        (b"", "", "empty"),
+        (b" \n", " \n", "empty"),
+        (b"\xef\xbb\xbf", "\ufeff", "empty"),
+        (b"[]", "[]", "empty"),
+        (b"{", "{", "not JSON"),
+        (b"<html></html>", "<html></html>", "not JSON"),
+        (b'{"_id": "1"} x', '{"_id": "1"} x', "not JSON"),
+        (b"{'_id': '1'}", "{'_id': '1'}", "not JSON"),
+        (b'{"_id": "1",}', '{"_id": "1",}', "not JSON"),
+        (b"\xff\xfe{\x00}\x00", r"\xff\xfe{\x00}\x00", "UTF-8"),  # UTF-16 with a mark
+        (b"{\x00}\x00", r"{\x00}\x00", "not JSON"),  # and without
+        (b'{"message": "caf\xe9"}', r'{"message": "caf\xe9"}', "UTF-8"),  # Latin-1
+        (b"\x00", r"\x00", "not JSON"),
+        (b"\xed\xa0\xbd", r"\xed\xa0\xbd", "UTF-8"),
+        ("{\u00a0}".encode(), "{\u00a0}", "not JSON"),
+    ],
+)
+def test_what_is_no_json_is_invalid_and_kept_as_it_came(body: bytes, raw: str, why: str) -> None:
+    payload = read_one(body)
+    assert why in reason(payload)
+    assert payload.raw == raw
+
+
+@pytest.mark.parametrize("document", [None, True, 5, 1.5, "text", [None], [5], ["text"], [[]]])
+@pytest.mark.parametrize("endpoint", Endpoint, ids=str)
+def test_what_is_no_object_is_invalid(document: Any, endpoint: Endpoint) -> None:
+    assert "object" in reason(read_one(document, endpoint))
+
+
+@pytest.mark.parametrize("content_type", [JSON, FORM])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"_id": "1", "a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    ],
+    ids=["arrays", "objects", "closed", "inside"],
+)
+def test_json_that_is_too_deep_is_invalid(body: bytes, content_type: str) -> None:
+    assert isinstance(read_one(body, content_type=content_type), Invalid)
+
+
+def test_no_depth_of_an_arrays_element_raises() -> None:
+    outcomes = set()
+    for depth in range(1, 20_000, 137):
+        nested = b"[" * depth + b"]" * depth
+        [payload] = read(
+            b'[{"_id": "1", "status": "sent", "x": %s}]' % nested, JSON, Endpoint.STATUS
+        )
+        outcomes.add(type(payload))
+    assert StatusReport in outcomes
+    assert outcomes <= {StatusReport, Invalid}
+
+
+@pytest.mark.parametrize("depth", range(940, 1_010))
+def test_no_depth_close_to_the_recursion_limit_raises(depth: int) -> None:
+    nested = b"[" * depth + b"]" * depth
+    payload = read_one(b'[{"_id": "1", "status": "sent", "x": %s}]' % nested, Endpoint.STATUS)
+    assert isinstance(payload, StatusReport | Invalid)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1" * 5_000, "-" + "1" * 5_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "0.1"],
+)
+def test_number_that_python_cannot_hold_costs_nothing(number: str) -> None:
+    body = f'{{"_id": "1", "status": "delivered", "price": {number}}}'
+    payload = read_one(body.encode(), Endpoint.STATUS)
+    assert isinstance(payload, StatusReport)
+    assert payload.raw == body
+
+
+@pytest.mark.parametrize("number", ["1e999", "10423817", "1.0", "1" * 128, "NaN", "-Infinity"])
+def test_number_stays_as_it_was_written(number: str) -> None:
+    payload = read_one(f'{{"_id": {number}, "status": "sent"}}'.encode(), Endpoint.STATUS)
+    assert isinstance(payload, StatusReport)
+    assert payload.cellcast_id == number
+
+
+# Arrays
+
+
+def test_array_is_read_in_its_order_each_element_with_its_own_text() -> None:
+    first = '{"_id":"1",  "status": "sent", "price": 1.50, "price": 1e2}'
+    second = '{ "message": "[}, \\" \\ud83d\\udc4d ü",\n"type":"receive","_id":2}'
+    third = '{"type": "optout", "contact": 404000000}'
+    body = f"[{first} ,\r\n\t{second},{third}\n]"
+
+    payloads = read(body.encode(), JSON, Endpoint.STATUS)
+
+    assert [type(payload) for payload in payloads] == [StatusReport, Reply, OptOut]
+    assert [payload.raw for payload in payloads] == [first, second, third]
+
+
+def test_bad_element_costs_none_of_the_others() -> None:
+    body = json.dumps([REPORT, "rubbish", without(REPORT, "_id"), None, [], REPORT]).encode()
+    payloads = read(body, JSON, Endpoint.STATUS)
+    assert [isinstance(payload, Invalid) for payload in payloads] == [
+        *(False, True, True, True, True, False)
+    ]
+    assert payloads[1].raw == '"rubbish"'
+    assert payloads[4].raw == "[]"
+
+
+def test_raw_of_an_element_holds_no_nul() -> None:
+    [payload] = read(b'[{"_id": "1", "status": "sent", "x": "a\x00b"}]', JSON, Endpoint.STATUS)
+    assert payload.raw == r'{"_id": "1", "status": "sent", "x": "a\x00b"}'
+
+
+def test_array_of_a_thousand_elements_is_read() -> None:
+    body = json.dumps([REPORT | {"_id": str(number)} for number in range(1_000)]).encode()
+    payloads = read(body, JSON, Endpoint.STATUS)
+    assert [p.cellcast_id for p in payloads if isinstance(p, StatusReport)] == [
+        str(number) for number in range(1_000)
+    ]
+
+
+def test_array_of_more_than_a_thousand_elements_is_one_invalid() -> None:
+    body = json.dumps([REPORT] * 1_001).encode()
+    payload = read_one(body, Endpoint.STATUS)
+    assert "1000" in reason(payload).replace(",", "")
+    assert payload.raw == body.decode()
+
+
+# The kind
+
+SPELLINGS = {
+    Reply: ["receive", "RECEIVE", "Receive", " receive ", "SMS", "sms", "MMS", "Mms"],
+    StatusReport: ["send", "SEND", "Send"],
+    OptOut: ["optout", "OptOut", "OPTOUT", "opt-out", "opt_out", "Opt Out", "OPT-OUT"],
+}
+EVERYTHING = SEEN_REPLY | {"contact": "404000000"}
+
+
+@pytest.mark.parametrize("endpoint", Endpoint, ids=str)
+@pytest.mark.parametrize(
+    ("spelling", "kind"),
+    [(spelling, kind) for kind, spellings in SPELLINGS.items() for spelling in spellings],
+)
+def test_known_type_decides_whatever_the_url(
+    spelling: str, kind: type[Payload], endpoint: Endpoint
+) -> None:
+    assert type(read_one(EVERYTHING | {"type": spelling}, endpoint)) is kind
+
+
+@pytest.mark.parametrize(
+    "type_", [None, "", "delivery", "received", "sent", 5, True, ["receive"], {"a": 1}]
+)
+@pytest.mark.parametrize(
+    ("endpoint", "kind"),
+    [(Endpoint.RECEIVE, Reply), (Endpoint.STATUS, StatusReport), (Endpoint.OPT_OUT, OptOut)],
+)
+def test_url_decides_where_the_type_is_none_that_we_know(
+    type_: Any, endpoint: Endpoint, kind: type[Payload]
+) -> None:
+    assert type(read_one(EVERYTHING | {"type": type_}, endpoint)) is kind
+    assert type(read_one(without(EVERYTHING, "type"), endpoint)) is kind
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "inbound"),
+    [(Endpoint.RECEIVE, True), (Endpoint.STATUS, False), (Endpoint.OPT_OUT, False)],
+)
+@pytest.mark.parametrize("text", [{}, {"message": None}, {"message": None, "reply": None}])
+def test_receive_without_a_text_is_a_status_report(
+    text: dict[str, None], endpoint: Endpoint, inbound: bool
+) -> None:
+    payload = read_one(REPORT | {"type": "receive", "status": "Received"} | text, endpoint)
+    assert isinstance(payload, StatusReport)
+    assert (payload.inbound, payload.status) == (inbound, "received")
+
+
+def test_send_at_the_receive_url_is_a_report_on_the_outbound_message() -> None:
+    payload = read_one(REPORT, Endpoint.RECEIVE)
+    assert isinstance(payload, StatusReport)
+    assert not payload.inbound
+
+
+@pytest.mark.parametrize("text", [{"message": ""}, {"reply": ""}, {"body": ""}])
+def test_empty_text_is_a_text(text: dict[str, str]) -> None:
+    payload = read_one(without(SEEN_REPLY, "message", "reply") | text)
+    assert isinstance(payload, Reply)
+    assert payload.body == ""
+
+
+# Replies
+
+
+@pytest.mark.parametrize(
+    ("texts", "body", "original_body"),
+    [
+        ({"message": "YES"}, "YES", ""),
+        ({"reply": "YES"}, "YES", ""),
+        ({"reply": "YES", "message": "Coming?"}, "YES", "Coming?"),
+        ({"reply": "", "message": "Coming?"}, "", "Coming?"),
+        ({"reply": None, "message": "YES"}, "YES", ""),
+        ({"reply": "YES", "message": None}, "YES", ""),
+        ({"body": "YES"}, "YES", ""),
+        ({"body": "YES", "original_body": "Coming?"}, "YES", "Coming?"),
+        ({"body": "YES", "original_body": None}, "YES", ""),
+        ({"message": "YES", "body": "rubbish"}, "YES", ""),
+        ({"message": None, "body": "YES"}, "YES", ""),
+        ({"reply": "YES", "message": "?", "original_body": "Coming?"}, "YES", "Coming?"),
+        ({"reply": 1}, "1", ""),
+        ({"message": 2.50}, "2.5", ""),
+    ],
+)
+def test_text_of_a_reply(texts: dict[str, Any], body: str, original_body: str) -> None:
+    payload = read_one(without(SEEN_REPLY, "message", "reply") | texts)
+    assert isinstance(payload, Reply)
+    assert (payload.body, payload.original_body) == (body, original_body)
+
+
+@pytest.mark.parametrize("status", [{}, {"status": None}, {"status": ""}, {"status": " "}])
+def test_reply_without_a_status_has_received(status: dict[str, Any]) -> None:
+    payload = read_one(without(SEEN_REPLY, "status") | status)
+    assert isinstance(payload, Reply)
+    assert payload.status == "received"
+
+
+def test_reply_may_lack_sender_and_receiver() -> None:
+    payload = read_one(without(SEEN_REPLY, "sender", "receiver"))
+    assert isinstance(payload, Reply)
+    assert (payload.sender, payload.receiver) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "text", ["  spaces\t", "\n\nlines\r\n", "\ufeffmark", "👍🏽", "ü" * 10_000]
+)
+def test_text_is_kept_to_the_letter(text: str) -> None:
+    payload = read_one(SEEN_REPLY | {"reply": text, "message": text})
+    assert isinstance(payload, Reply)
+    assert payload.body == payload.original_body == text
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        (r"a\u0000b", "ab"),
+        (r"\u0000", ""),
+        (r"half \ud83d of it", "half \ufffd of it"),
+        (r"half \udc4d of it", "half \ufffd of it"),
+        (r"\ud83d", "\ufffd"),
+        (r"\udc4d\ud83d", "\ufffd\ufffd"),
+        (r"\ud83d\ud83d\udc4d", "\ufffd👍"),
+        (r"\ud83d\udc4d", "👍"),
+    ],
+)
+def test_half_an_emoji_and_nul_are_no_reason_to_lose_an_answer(escaped: str, text: str) -> None:
+    body = f'{{"_id": "1", "type": "receive", "message": "{escaped}", "sender": "1"}}'
+    payload = read_one(body.encode())
+    assert isinstance(payload, Reply)
+    assert payload.body == text
+    assert payload.raw == body
+
+
+def test_raw_control_characters_in_a_text_are_no_reason_to_lose_an_answer() -> None:
+    body = b'{"_id": "1", "type": "receive", "message": "a\nb\tc\x00d", "sender": "1"}'
+    payload = read_one(body)
+    assert isinstance(payload, Reply)
+    assert payload.body == "a\nb\tcd"
+
+
+# Status reports
+
+
+@pytest.mark.parametrize(
+    ("written", "status"),
+    [
+        ("delivered", "delivered"),
+        ("Delivered", "delivered"),
+        (" EXPIRED\n", "expired"),
+        ("queued", "queued"),
+        ("Dispatched", "dispatched"),
+        ("canceled", "canceled"),
+        ("Sent To Carrier", "sent to carrier"),
+        (5, "5"),
+        ("s" * 64, "s" * 64),
+    ],
+)
+def test_status_is_kept_in_lower_case_and_trimmed(written: Any, status: str) -> None:
+    payload = read_one(REPORT | {"status": written}, Endpoint.STATUS)
+    assert isinstance(payload, StatusReport)
+    assert payload.status == status
+
+
+@pytest.mark.parametrize("status", [{}, {"status": None}, {"status": ""}, {"status": " \u0000"}])
+def test_status_report_without_a_status_is_invalid(status: dict[str, Any]) -> None:
+    assert "status" in reason(read_one(without(REPORT, "status") | status, Endpoint.STATUS))
+
+
+@pytest.mark.parametrize("sender", ["cellcast", "#SharedNum#", "1234567890123456", "+61400000009"])
+def test_sender_of_an_outbound_message_is_kept_as_written(sender: str) -> None:
+    payload = read_one(REPORT | {"sender": sender}, Endpoint.STATUS)
+    assert isinstance(payload, StatusReport)
+    assert payload.sender == sender
+
+
+# Opt-outs
+
+
+def test_opt_out_as_seen() -> None:
+    body = b'{"type": "optout", "contact": "404000000", "list": "All contacts"}'
+    assert read(body, JSON, Endpoint.RECEIVE) == [OptOut(raw=body.decode(), number="404000000")]
+
+
+@pytest.mark.parametrize(
+    "document", [{"contact": 404000000}, {"contact": "404000000"}, {"sender": "404000000"}]
+)
+def test_opt_out_by_its_url_alone(document: dict[str, Any]) -> None:
+    payload = read_one(document, Endpoint.OPT_OUT)
+    assert isinstance(payload, OptOut)
+    assert payload.number == "404000000"
+
+
+@pytest.mark.parametrize("number", [{}, {"contact": None}, {"contact": ""}, {"contact": " \u0000"}])
+def test_opt_out_without_a_number_is_invalid(number: dict[str, Any]) -> None:
+    assert "number" in reason(read_one({"type": "optout"} | number))
+
+
+# Legacy v3
+
+
+@pytest.mark.parametrize("document", [V3_INBOUND, [V3_INBOUND], [V3_INBOUND | {"type": "MMS"}]])
+@pytest.mark.parametrize("endpoint", Endpoint, ids=str)
+def test_v3_inbound_as_an_object_and_as_an_array_of_one(document: Any, endpoint: Endpoint) -> None:
+    payload = read_one(document, endpoint)
+    element = document[0] if isinstance(document, list) else document
+    assert payload == Reply(
+        raw=json.dumps(element),
+        cellcast_id="5c8f1d1e-6f0a-4c57-9b0e-3f8f2d6a1b11",
+        sender="61400000000",
+        receiver="",
+        status="received",
+        body="Yes please",
+        original_body="Are you coming?",
+    )
+
+
+@pytest.mark.parametrize("document", [V3_REPORT, [V3_REPORT]])
+def test_v3_delivery_report(document: Any) -> None:
+    assert read_one(document, Endpoint.STATUS) == StatusReport(
+        raw=json.dumps(V3_REPORT),
+        cellcast_id="10423817",
+        sender="",
+        receiver="61400000001",
+        status="delivered",
+    )
+
+
+# Fields that are missing, of a wrong shape, or too long
+
+
+@pytest.mark.parametrize("id_", [{}, {"_id": None}, {"_id": ""}, {"_id": " "}, {"_id": "\u0000"}])
+@pytest.mark.parametrize("document", [SEEN_REPLY, REPORT], ids=["reply", "report"])
+def test_no_id_is_invalid(document: dict[str, Any], id_: dict[str, Any]) -> None:
+    assert "id" in reason(read_one(without(document, "_id") | id_))
+
+
+@pytest.mark.parametrize(
+    "cellcast_id",
+    ["66b5b93b1e2c012dfe964000", "66b5b93b1e2c012dfe9640001", "UPPER", "a b", "é👍", "1" * 128],
+)
+def test_id_is_opaque(cellcast_id: str) -> None:
+    payload = read_one(REPORT | {"_id": cellcast_id}, Endpoint.STATUS)
+    assert isinstance(payload, StatusReport)
+    assert payload.cellcast_id == cellcast_id
+
+
+@pytest.mark.parametrize("value", [True, False, [], ["x"], {}, {"x": 1}])
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        (SEEN_REPLY, "_id"),
+        (SEEN_REPLY, "reply"),
+        (SEEN_REPLY, "message"),
+        (SEEN_REPLY, "status"),
+        (SEEN_REPLY, "sender"),
+        (SEEN_REPLY, "receiver"),
+        (REPORT, "_id"),
+        (REPORT, "status"),
+        (REPORT, "sender"),
+        (REPORT, "receiver"),
+        (V3_INBOUND, "original_body"),
+        ({"type": "optout", "contact": "404000000"}, "contact"),
+    ],
+)
+def test_field_of_a_wrong_shape_is_invalid(document: dict[str, Any], key: str, value: Any) -> None:
+    assert key in reason(read_one(document | {key: value}))
+
+
+@pytest.mark.parametrize(
+    ("document", "key", "limit"),
+    [
+        (SEEN_REPLY, "_id", 128),
+        (SEEN_REPLY, "sender", 64),
+        (SEEN_REPLY, "receiver", 64),
+        (SEEN_REPLY, "status", 64),
+        (REPORT, "_id", 128),
+        (REPORT, "sender", 64),
+        (REPORT, "receiver", 64),
+        (REPORT, "status", 64),
+        (V3_INBOUND, "message_id", 128),
+        (V3_INBOUND, "from", 64),
+        (V3_REPORT, "recipient", 64),
+        ({"type": "optout", "contact": "404000000"}, "contact", 64),
+    ],
+)
+def test_field_over_its_length_is_invalid(document: dict[str, Any], key: str, limit: int) -> None:
+    endpoint = Endpoint.STATUS if document is V3_REPORT else Endpoint.RECEIVE
+    assert not isinstance(read_one(document | {key: "x" * limit}, endpoint), Invalid)
+    payload = read_one(document | {key: "x" * (limit + 1)}, endpoint)
+    assert key in reason(payload)
+    assert payload.raw == json.dumps(document | {key: "x" * (limit + 1)})
+
+
+def test_number_of_five_thousand_digits_is_too_long_an_id() -> None:
+    body = f'{{"_id": {"1" * 5_000}, "status": "delivered"}}'.encode()
+    assert "_id" in reason(read_one(body, Endpoint.STATUS))
+
+
+def test_status_that_grows_in_lower_case_is_within_the_limit() -> None:
+    payload = read_one(REPORT | {"status": "İ" * 64}, Endpoint.STATUS)  # each is two in lower case
+    assert isinstance(payload, Invalid) or len(getattr(payload, "status", "")) <= 64
+
+
+# Whatever comes
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [("", ""), ("a\x00b", "ab"), ("\ud83d", "\ufffd"), ("\ufeffa", "\ufeffa"), ("👍", "👍")],
+)
+def test_clean(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+
+
+any_text = st.text(alphabet=st.characters(exclude_categories=()))
+
+
+@given(any_text)
+def test_clean_is_idempotent_never_longer_and_leaves_what_can_be_stored(text: str) -> None:
+    cleaned = clean(text)
+    assert clean(cleaned) == cleaned
+    assert len(cleaned) <= len(text)
+    assert "\x00" not in cleaned
+    cleaned.encode()
+
+
+KEYS = [
+    *("_id", "status", "type", "message", "reply", "sender", "receiver", "contact"),
+    *("message_id", "from", "to", "body", "original_body", "recipient"),
+]
+TYPES = ["receive", "send", "optout", "SMS", "rubbish"]
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text | st.sampled_from(TYPES)
+)
+long_texts = st.sampled_from(["x", "İ", "\ud83d", "\x00", " "]).flatmap(
+    lambda character: st.integers(60, 140).map(lambda length: character * length)
+)
+elements = st.dictionaries(
+    st.sampled_from(KEYS) | any_text,
+    scalars | long_texts | st.lists(scalars, max_size=2),
+    max_size=10,
+)
+documents = (elements | st.lists(elements | scalars, max_size=4)).map(
+    lambda document: json.dumps(document).encode()
+)
+bodies = documents | st.binary() | st.text().map(str.encode) | st.sampled_from([b"[", b"{", b"[{"])
+
+
+def assert_can_be_stored(payload: Payload) -> None:
+    limits = {"cellcast_id": 128, "sender": 64, "receiver": 64, "status": 64, "number": 64}
+    for field in fields(payload):
+        value = getattr(payload, field.name)
+        if isinstance(value, str):
+            value.encode()
+            assert "\x00" not in value
+            assert len(value) <= limits.get(field.name, len(value))
+    if isinstance(payload, Invalid):
+        assert payload.reason
+    if isinstance(payload, Reply | StatusReport):
+        assert payload.cellcast_id.strip()
+        assert payload.status == payload.status.strip().lower() != ""
+    if isinstance(payload, OptOut):
+        assert payload.number.strip()
+
+
+@given(
+    bodies, st.sampled_from([JSON, FORM, "", "text/plain"]) | st.text(), st.sampled_from(Endpoint)
+)
+@example(b'{"_id": "1", "status": "\xc4\xb0\xc4\xb0"}', JSON, Endpoint.STATUS)
+def test_whatever_comes_is_read_and_can_be_stored(
+    body: bytes, content_type: str, endpoint: Endpoint
+) -> None:
+    payloads = read(body, content_type, endpoint)
+    assert payloads
+    for payload in payloads:
+        assert_can_be_stored(payload)
+
+
+@given(elements, st.sampled_from(Endpoint))
+def test_raw_is_the_text_as_it_came(document: dict[str, Any], endpoint: Endpoint) -> None:
+    body = json.dumps(document)
+    [payload] = read(body.encode(), JSON, endpoint)
+    assert payload.raw == body
+    [first, second] = read(f"[ {body},{body} ]".encode(), JSON, endpoint)
+    assert first == second == payload

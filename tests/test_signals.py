@@ -1,0 +1,333 @@
+"""Signals: by which name a handler is known, who hears what, and every kind of handler."""
+
+import gc
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+import pytest
+from django.dispatch import receiver
+
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import (
+    FactSignal,
+    Handler,
+    handler_name,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
+from cellcast_django.testing import WebhookClient
+from tests.conftest import Calls
+
+HERE = "tests.test_signals"
+heard: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_heard() -> None:
+    heard.clear()
+
+
+@pytest.fixture
+def signal() -> FactSignal:
+    return FactSignal()
+
+
+def function(**kwargs: Any) -> None:
+    heard.append("function")
+
+
+async def async_function(**kwargs: Any) -> None:
+    heard.append("async_function")
+
+
+def function_with_arguments(word: str, **kwargs: Any) -> None:
+    heard.append(word)
+
+
+async def async_function_with_arguments(word: str, **kwargs: Any) -> None:
+    heard.append(word)
+
+
+@wraps(function)
+def decorated(**kwargs: Any) -> None:
+    heard.append("decorated")
+
+
+class Object:
+    def __call__(self, **kwargs: Any) -> None:
+        heard.append("object")
+
+    def method(self, **kwargs: Any) -> None:
+        heard.append("method")
+
+    async def async_method(self, **kwargs: Any) -> None:
+        heard.append("async_method")
+
+    @classmethod
+    def class_method(cls, **kwargs: Any) -> None:
+        heard.append("class_method")
+
+    @staticmethod
+    def static_method(**kwargs: Any) -> None:
+        heard.append("static_method")
+
+    class Inner:
+        def __call__(self, **kwargs: Any) -> None:
+            heard.append("inner")
+
+
+class AsyncObject:
+    async def __call__(self, **kwargs: Any) -> None:
+        heard.append("async_object")
+
+
+a_lambda: Callable[..., None] = lambda **kwargs: heard.append("lambda")  # noqa: E731
+an_object = Object()
+
+HANDLERS = [
+    (function, "function", "function"),
+    (async_function, "async_function", "async_function"),
+    (a_lambda, "<lambda>", "lambda"),
+    (decorated, "function", "decorated"),
+    (an_object, "Object", "object"),
+    (Object.Inner(), "Object.Inner", "inner"),
+    (an_object.method, "Object.method", "method"),
+    (an_object.async_method, "Object.async_method", "async_method"),
+    (Object.class_method, "Object.class_method", "class_method"),
+    (Object.static_method, "Object.static_method", "static_method"),
+    (partial(function_with_arguments, "partial"), "function_with_arguments", "partial"),
+    (
+        partial(async_function_with_arguments, "async partial"),
+        "async_function_with_arguments",
+        "async partial",
+    ),
+    (partial(partial(function)), "function", "function"),
+    (partial(an_object.method), "Object.method", "method"),
+    (partial(an_object), "Object", "object"),
+    (AsyncObject(), "AsyncObject", "async_object"),
+    (partial(AsyncObject()), "AsyncObject", "async_object"),
+]
+every_handler = pytest.mark.parametrize(
+    ("handler", "name", "says"),
+    HANDLERS,
+    ids=[f"{number} {says}" for number, (_, _, says) in enumerate(HANDLERS)],
+)
+
+
+def names(signal: FactSignal, sender: type = Message) -> list[str]:
+    return [handler.name for handler in signal.handlers(sender)]
+
+
+# The name
+
+
+@every_handler
+def test_handler_is_known_by_module_and_qualified_name(
+    handler: Callable[..., Any], name: str, says: str, signal: FactSignal
+) -> None:
+    signal.connect(handler, weak=False)
+    assert names(signal) == [f"{HERE}.{name}"]
+    assert handler_name(handler) == f"{HERE}.{name}"
+
+
+@every_handler
+def test_handler_of_every_kind_is_called_to_its_end(
+    handler: Callable[..., Any], name: str, says: str, signal: FactSignal
+) -> None:
+    signal.connect(handler, weak=False)
+    [connected] = signal.handlers(Message)
+    connected.call(signal=signal, sender=Message)
+    assert heard == [says]
+
+
+@pytest.mark.parametrize("sender", [None, Message])
+def test_dispatch_uid_that_is_a_string_is_the_name(sender: type | None, signal: FactSignal) -> None:
+    signal.connect(function, sender=sender, dispatch_uid="confirm an appointment")
+    assert names(signal) == ["confirm an appointment"]
+
+
+@pytest.mark.parametrize("uid", [("a", "tuple"), 5, object()])
+def test_dispatch_uid_that_is_no_string_is_not(uid: object, signal: FactSignal) -> None:
+    signal.connect(function, dispatch_uid=uid)
+    assert names(signal) == [f"{HERE}.function"]
+
+
+def test_second_handler_of_a_name_gets_a_number(signal: FactSignal) -> None:
+    handlers = [partial(function_with_arguments, word) for word in ["one", "two", "three"]]
+    for handler in handlers:
+        signal.connect(handler)
+    name = f"{HERE}.function_with_arguments"
+    assert names(signal) == [name, f"{name}#2", f"{name}#3"]
+    for connected in signal.handlers(Message):
+        connected.call()
+    assert heard == ["one", "two", "three"]
+
+
+def test_same_uid_for_all_senders_and_for_one_is_two_handlers(signal: FactSignal) -> None:
+    signal.connect(function, dispatch_uid="uid")
+    signal.connect(decorated, sender=Message, dispatch_uid="uid")
+    assert names(signal) == ["uid", "uid#2"]
+    assert names(signal, WebhookEvent) == ["uid"]
+
+
+def test_every_name_is_unique_whatever_the_uids(signal: FactSignal) -> None:
+    signal.connect(partial(function), weak=False)
+    signal.connect(decorated, dispatch_uid=f"{HERE}.function#2")
+    signal.connect(partial(function), weak=False)
+    assert len(set(names(signal))) == 3
+
+
+# Who is connected
+
+
+def test_handlers_come_in_the_order_in_which_they_connected(signal: FactSignal) -> None:
+    order: list[Callable[..., Any]] = [async_function, an_object, function, a_lambda]
+    for handler in order:
+        signal.connect(handler, weak=False)
+    assert [handler.function for handler in signal.handlers(Message)] == order
+
+
+def test_only_handlers_of_the_sender_and_of_all_senders(signal: FactSignal) -> None:
+    signal.connect(function, sender=Message)
+    signal.connect(a_lambda, sender=WebhookEvent)
+    signal.connect(an_object)
+    assert names(signal, Message) == [f"{HERE}.function", f"{HERE}.Object"]
+    assert names(signal, WebhookEvent) == [f"{HERE}.<lambda>", f"{HERE}.Object"]
+
+
+def test_handler_that_no_longer_exists_is_passed_over(signal: FactSignal) -> None:
+    short_lived = Object()
+    signal.connect(short_lived)
+    signal.connect(short_lived.method)
+    signal.connect(function)
+    assert len(names(signal)) == 3
+    del short_lived
+    gc.collect()
+    assert names(signal) == [f"{HERE}.function"]
+
+
+def test_disconnected_handler_is_gone(signal: FactSignal) -> None:
+    signal.connect(function)
+    assert signal.disconnect(function)
+    assert names(signal) == []
+
+
+def test_receiver_decorator_connects(signal: FactSignal) -> None:
+    @receiver(signal, sender=Message)
+    def on_message(**kwargs: Any) -> None: ...
+
+    assert names(signal) == [f"{HERE}.test_receiver_decorator_connects.<locals>.on_message"]
+
+
+def test_call_raises_what_the_handler_raises() -> None:
+    def fails(**kwargs: Any) -> None:
+        raise LookupError("no such appointment")
+
+    async def fails_later(**kwargs: Any) -> None:
+        raise LookupError("no such appointment")
+
+    with pytest.raises(LookupError, match="no such appointment"):
+        Handler("fails", fails).call()
+    with pytest.raises(LookupError, match="no such appointment"):
+        Handler("fails later", fails_later).call()
+
+
+# What the three signals carry
+
+
+@pytest.fixture
+def on_any(listen: Callable[[FactSignal], Calls]) -> dict[FactSignal, Calls]:
+    return {each: listen(each) for each in [message_received, status_changed, opt_out_received]}
+
+
+@pytest.mark.django_db
+def test_message_received(client: WebhookClient, on_any: dict[FactSignal, Calls]) -> None:
+    client.reply()
+
+    message, event = Message.objects.get(), WebhookEvent.objects.get()
+    assert on_any == {
+        message_received: [
+            {"signal": message_received, "sender": Message, "message": message, "event": event}
+        ],
+        status_changed: [],
+        opt_out_received: [],
+    }
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("statuses", [["delivered"], ["received", "delivered"], ["queued", "dead"]])
+def test_status_changed(
+    client: WebhookClient, on_any: dict[FactSignal, Calls], statuses: list[str]
+) -> None:
+    for status in statuses:
+        client.status(status=status)
+
+    message = Message.objects.get()
+    changes = list(message.status_history.all())
+    assert [change.status for change in changes] == statuses
+    assert on_any == {
+        message_received: [],
+        status_changed: [
+            {
+                "signal": status_changed,
+                "sender": Message,
+                "message": message,
+                "status_change": change,
+                "event": change.event,
+            }
+            for change in changes
+        ],
+        opt_out_received: [],
+    }
+
+
+@pytest.mark.django_db
+def test_status_changed_tells_of_late_reports_too(
+    client: WebhookClient, on_any: dict[FactSignal, Calls]
+) -> None:
+    client.status(status="delivered")
+    client.status(status="expired")
+    assert [call["status_change"].applied for call in on_any[status_changed]] == [True, False]
+    assert [call["message"].status for call in on_any[status_changed]] == ["delivered"] * 2
+
+
+@pytest.mark.django_db
+def test_status_changed_of_an_inbound_message_begins_with_its_second_row(
+    client: WebhookClient, on_any: dict[FactSignal, Calls]
+) -> None:
+    client.reply(status="received")
+    client.reply(status="delivered")
+    assert len(on_any[message_received]) == 1
+    [call] = on_any[status_changed]
+    assert call["message"] == Message.objects.inbound().get()
+    assert (call["status_change"].previous_status, call["status_change"].status) == (
+        *("received", "delivered"),
+    )
+
+
+@pytest.mark.django_db
+def test_opt_out_received_each_time(client: WebhookClient, on_any: dict[FactSignal, Calls]) -> None:
+    client.opt_out(contact="404000000")
+    client.opt_out(contact="404000000")
+
+    assert on_any[message_received] == on_any[status_changed] == []
+    assert on_any[opt_out_received] == [
+        {
+            "signal": opt_out_received,
+            "sender": WebhookEvent,
+            "contact": "+61404000000",
+            "event": event,
+        }
+        for event in WebhookEvent.objects.order_by("pk")
+    ]
+    assert len(on_any[opt_out_received]) == 2
+
+
+@pytest.mark.django_db
+def test_duplicate_is_not_announced(client: WebhookClient, on_any: dict[FactSignal, Calls]) -> None:
+    for _ in range(3):
+        client.reply()
+        client.status()
+    assert len(on_any[message_received]) == len(on_any[status_changed]) == 1

@@ -1,0 +1,157 @@
+"""What host projects test with: payloads as Cellcast sends them, and a client that sends them."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client, TestCase, override_settings
+
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import message_received
+from cellcast_django.testing import (
+    WebhookClient,
+    authorization,
+    opt_out_payload,
+    reply_payload,
+    status_payload,
+)
+
+# The payloads
+
+
+def test_reply_payload_is_the_documented_one() -> None:
+    assert json.dumps(reply_payload()) == (
+        '{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
+        '"message": "This is reply message", "sender": "+61400000000", "receiver": "+61400000001"}'
+    )
+
+
+def test_status_payload_is_the_documented_one() -> None:
+    assert json.dumps(status_payload()) == (
+        '{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", '
+        '"sender": "cellcast", "receiver": "+61400000001"}'
+    )
+
+
+def test_opt_out_payload_is_the_one_that_was_seen() -> None:
+    assert opt_out_payload() == {"type": "optout", "contact": "404000000"}
+
+
+@pytest.mark.parametrize("payload", [reply_payload, status_payload, opt_out_payload])
+def test_changes_replace_and_add_keys_of_one_payload_only(
+    payload: Callable[..., dict[str, Any]],
+) -> None:
+    changed = payload(type="other", reply="YES", custom_string="appointment-7")
+    added = {"type": "other", "reply": "YES", "custom_string": "appointment-7"}
+    assert changed == payload() | added
+    assert payload()["type"] != "other"
+
+
+# The client
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("method", "endpoint", "kind"),
+    [
+        ("reply", "receive", "reply"),
+        ("status", "status", "status"),
+        ("opt_out", "opt_out", "opt_out"),
+    ],
+)
+def test_client_sends_to_the_url_of_its_kind(
+    method: str, endpoint: str, kind: str, client: WebhookClient
+) -> None:
+    response = getattr(client, method)()
+    event = WebhookEvent.objects.get()
+    assert response.status_code == 200
+    assert response.json() == {"events": [{"id": event.pk, "outcome": "stored"}]}
+    assert (event.endpoint, event.kind) == (endpoint, kind)
+    assert (event.content_type, event.username) == ("application/json", "cellcast")
+
+
+@pytest.mark.django_db
+def test_changes_are_sent(client: WebhookClient) -> None:
+    client.reply(_id="1", message="Coming?", reply="YES", sender="0400000002")
+    client.status(_id="2", status="expired", receiver="0400000002")
+    client.opt_out(contact="0400000002")
+
+    reply, sent = Message.objects.order_by("pk")
+    assert (reply.cellcast_id, reply.body, reply.original_body) == ("1", "YES", "Coming?")
+    assert (sent.cellcast_id, sent.status) == ("2", "expired")
+    assert set(WebhookEvent.objects.values_list("contact", flat=True)) == {"+61400000002"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("payload", "content_type", "body"),
+    [
+        (b'{"x" :1}', "text/plain", '{"x" :1}'),
+        ({"x": 1}, "application/json", '{"x": 1}'),
+        ("text", "application/json", '"text"'),
+        (b"x=1&y=2", "application/x-www-form-urlencoded", "x=1&y=2"),
+    ],
+)
+def test_send_takes_any_payload(
+    payload: Any, content_type: str, body: str, client: WebhookClient
+) -> None:
+    response = client.send("webhook-status", payload, content_type=content_type)
+    event = WebhookEvent.objects.get()
+    assert response.status_code == 400
+    assert (event.body, event.content_type) == (body, content_type)
+
+
+@pytest.mark.django_db
+def test_send_takes_an_array(client: WebhookClient) -> None:
+    response = client.send("webhook-status", [status_payload(), status_payload(_id="2")])
+    assert [event["outcome"] for event in response.json()["events"]] == ["stored", "stored"]
+
+
+# The header
+
+
+@pytest.mark.parametrize("credential", ["cellcast:secret", "käse:пароль:🔑"])
+def test_authorization_is_that_of_the_first_credential(credential: str) -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[credential, "old:password"]):
+        scheme, encoded = authorization()["Authorization"].split(" ")
+    assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", credential)
+
+
+def test_without_a_configured_credential_the_client_is_refused(client: WebhookClient) -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[]):
+        assert authorization() == {}
+        assert client.reply().status_code == 401
+
+
+@pytest.mark.django_db
+def test_client_goes_with_rotated_credentials(client: WebhookClient) -> None:
+    for credentials in [["old:password"], ["new:password", "old:password"], ["new:password"]]:
+        with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=credentials):
+            client.status()
+    used = WebhookEvent.objects.order_by("pk").values_list("username", flat=True)
+    assert list(used) == ["old", "new", "new"]
+
+
+# In the test case of a host project
+
+
+class HostProjectTests(TestCase):
+    client_class = WebhookClient
+    client: WebhookClient
+
+    def test_handlers_run_before_the_client_returns(self) -> None:
+        texts: list[str] = []
+
+        def handler(message: Message, **kwargs: Any) -> None:
+            texts.append(message.body)
+
+        message_received.connect(handler)
+        self.addCleanup(message_received.disconnect, handler)
+        self.client.reply(message="YES")
+        assert texts == ["YES"]
+
+    def test_client_can_do_what_any_test_client_can(self) -> None:
+        assert isinstance(self.client, Client)
+        assert self.client.get("/sms/webhook-receiver").json() == {}

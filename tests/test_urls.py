@@ -1,0 +1,68 @@
+"""The URLs: what they are called, with and without a slash, and that none ever redirects."""
+
+from typing import Any
+
+import pytest
+from django.test import Client, override_settings
+from django.urls import Resolver404, resolve, reverse
+
+from cellcast_django.models import WebhookEvent
+from cellcast_django.testing import (
+    WebhookClient,
+    authorization,
+    opt_out_payload,
+    reply_payload,
+    status_payload,
+)
+
+PATHS = [
+    ("webhook-receiver", "/sms/webhook-receiver"),
+    ("webhook-status", "/sms/webhook-status"),
+    ("webhook-opt-out", "/sms/webhook-opt-out"),
+]
+
+
+@pytest.mark.parametrize(("name", "path"), PATHS)
+def test_name_and_path(name: str, path: str) -> None:
+    assert reverse(f"cellcast_django:{name}") == path
+    assert resolve(path).view_name == resolve(path + "/").view_name == f"cellcast_django:{name}"
+
+
+@pytest.mark.parametrize(("name", "path"), PATHS)
+@pytest.mark.parametrize("rest", ["//", "/x", "x", ".json", "/?/"])
+def test_nothing_else_is_taken(name: str, path: str, rest: str) -> None:
+    with pytest.raises(Resolver404):
+        resolve(path + rest)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("append_slash", [True, False])
+@pytest.mark.parametrize(("name", "path"), PATHS)
+@pytest.mark.parametrize("method", ["get", "head", "post"])
+def test_slash_or_not_never_redirects(
+    method: str, name: str, path: str, append_slash: bool, slash: str, client: WebhookClient
+) -> None:
+    with override_settings(APPEND_SLASH=append_slash):
+        response = getattr(client, method)(path + slash)
+    assert response.status_code == (401 if method == "post" else 200)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize(
+    ("path", "payload", "endpoint"),
+    [
+        (PATHS[0][1], reply_payload(), "receive"),
+        (PATHS[1][1], status_payload(), "status"),
+        (PATHS[2][1], opt_out_payload(), "opt_out"),
+        (PATHS[0][1], status_payload(), "receive"),  # one URL pasted into two fields
+        (PATHS[1][1], reply_payload(), "status"),
+    ],
+)
+def test_event_tells_to_which_url_it_came(
+    path: str, payload: dict[str, Any], endpoint: str, slash: str
+) -> None:
+    response = Client().post(path + slash, payload, "application/json", headers=authorization())
+    assert response.status_code == 200
+    event = WebhookEvent.objects.get()
+    assert (event.endpoint, event.outcome) == (endpoint, "stored")

@@ -1,0 +1,895 @@
+"""The views: every answer, every trap on the way to it, and nothing of the host project."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import (
+    DataError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    connections,
+)
+from django.http import HttpRequest, HttpResponseBase
+from django.test import AsyncClient, override_settings
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import APIException
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.permissions import BasePermission
+from rest_framework.throttling import BaseThrottle
+
+from cellcast_django import inbox, tasks
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
+from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
+from tests.conftest import Calls
+
+RECEIVE = "/sms/webhook-receiver"
+STATUS = "/sms/webhook-status"
+OPT_OUT = "/sms/webhook-opt-out"
+URLS = [RECEIVE, STATUS, OPT_OUT]
+
+DOCUMENTED_RECEIVE = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
+    b'"message": "This is reply message", "sender": "+61400000000", "receiver": "+61400000001"}'
+)
+DOCUMENTED_STATUS = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", '
+    b'"sender": "cellcast", "receiver": "+61400000001"}'
+)
+FORM = "application/x-www-form-urlencoded"
+
+
+def post(
+    body: bytes,
+    url: str = RECEIVE,
+    content_type: str = "application/json",
+    client: WebhookClient | None = None,
+    headers: dict[str, str] | None = None,
+    **environ: Any,
+) -> Any:
+    """Send these very bytes; ``environ`` replaces what the server would say of them."""
+    return (client or WebhookClient()).generic(
+        "POST", url, body, content_type, headers=authorization() | (headers or {}), **environ
+    )
+
+
+def post_chunked(body: bytes | BytesIO, *, terminated: bool = True) -> Any:
+    environ: dict[str, Any] = {
+        "wsgi.input": BytesIO(body) if isinstance(body, bytes) else body,
+        "wsgi.input_terminated": terminated,
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "CONTENT_TYPE": "application/json",
+    }
+    return post(b"", **environ)
+
+
+class UnreadableStream:
+    def read(self, *size: int) -> bytes:
+        raise AssertionError("The body was read.")
+
+    readline = read
+
+
+class BrokenStream(BytesIO):
+    def read(self, *size: int | None) -> bytes:
+        raise ConnectionResetError("The client has gone.")
+
+
+def outcomes(response: Any) -> list[str]:
+    return [event["outcome"] for event in response.json()["events"]]
+
+
+# The documented examples
+
+
+@pytest.mark.django_db
+def test_documented_reply_is_stored_and_heard(listen: Callable[[FactSignal], Calls]) -> None:
+    calls = listen(message_received)
+
+    response = post(DOCUMENTED_RECEIVE, RECEIVE)
+
+    event = WebhookEvent.objects.get()
+    assert response.status_code == 200
+    assert response.json() == {"events": [{"id": event.pk, "outcome": "stored"}]}
+    message = Message.objects.inbound().get()
+    assert (message.cellcast_id, message.body) == (
+        *("66b5b93b1e2c012dfe964000", "This is reply message"),
+    )
+    assert (message.sender, message.receiver) == ("+61400000000", "+61400000001")
+    assert (message.contact, message.status) == ("+61400000000", "delivered")
+    assert (event.body, event.kind, event.message) == (
+        DOCUMENTED_RECEIVE.decode(),
+        "reply",
+        message,
+    )
+    assert event.announced_at
+    [call] = calls
+    assert (call["message"], call["event"]) == (message, event)
+
+
+@pytest.mark.django_db
+def test_documented_delivery_report_is_stored_and_heard(
+    listen: Callable[[FactSignal], Calls],
+) -> None:
+    calls = listen(status_changed)
+
+    response = post(DOCUMENTED_STATUS, STATUS)
+
+    event = WebhookEvent.objects.get()
+    assert response.status_code == 200
+    assert response.json() == {"events": [{"id": event.pk, "outcome": "stored"}]}
+    message = Message.objects.outbound().get()
+    assert (message.cellcast_id, message.status) == ("66b5b93b1e2c012dfe964000", "delivered")
+    assert (message.sender, message.receiver) == ("cellcast", "+61400000001")
+    assert message.contact == "+61400000001"
+    assert (event.body, event.kind, event.message) == (
+        DOCUMENTED_STATUS.decode(),
+        "status",
+        message,
+    )
+    [call] = calls
+    assert call["status_change"] == message.status_history.get()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("body", "url", "signal"),
+    [
+        (DOCUMENTED_RECEIVE, RECEIVE, message_received),
+        (DOCUMENTED_STATUS, STATUS, status_changed),
+    ],
+    ids=["reply", "report"],
+)
+def test_same_request_again_is_a_duplicate(
+    body: bytes, url: str, signal: FactSignal, listen: Callable[[FactSignal], Calls]
+) -> None:
+    calls = listen(signal)
+    assert outcomes(post(body, url)) == ["stored"]
+
+    response = post(body, url)
+
+    assert response.status_code == 200
+    assert outcomes(response) == ["duplicate"]
+    assert Message.objects.count() == StatusChange.objects.count() == len(calls) == 1
+    assert WebhookEvent.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_second_reply_with_the_same_id_is_kept(
+    client: WebhookClient, listen: Callable[[FactSignal], Calls]
+) -> None:
+    calls = listen(message_received)
+    assert outcomes(client.reply(message="YES")) == ["stored"]
+    assert outcomes(client.reply(message="No, sorry")) == ["stored"]
+    assert [call["message"].body for call in calls] == ["YES", "No, sorry"]
+    assert Message.objects.inbound().count() == 2
+
+
+@pytest.mark.django_db
+def test_reply_beside_the_original_text_is_the_text(client: WebhookClient) -> None:
+    client.reply(message="Coming? Reply STOP to opt-out", reply="YES")
+    message = Message.objects.get()
+    assert (message.body, message.original_body) == ("YES", "Coming? Reply STOP to opt-out")
+
+
+@pytest.mark.django_db
+def test_same_opt_out_again_is_stored_again(
+    client: WebhookClient, listen: Callable[[FactSignal], Calls]
+) -> None:
+    calls = listen(opt_out_received)
+    assert outcomes(client.opt_out()) == outcomes(client.opt_out()) == ["stored"]
+    assert [call["contact"] for call in calls] == ["+61404000000"] * 2
+
+
+# Methods
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", URLS)
+def test_probe_of_the_url_needs_no_password_and_sees_nothing(
+    url: str, client: WebhookClient
+) -> None:
+    client.reply()
+    for headers in [{}, {"Authorization": "Basic rubbish"}, authorization()]:
+        response = client.get(url, {"format": "api"}, headers=headers)
+        assert (response.status_code, response.content) == (200, b"{}")
+        assert response["Content-Type"] == "application/json"
+        response = client.head(url, headers=headers)
+        assert (response.status_code, response.content) == (200, b"")
+        assert response["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("with_password", [True, False])
+def test_other_methods_are_not_allowed(method: str, url: str, with_password: bool) -> None:
+    headers = authorization() if with_password else {}
+    response = WebhookClient().generic(method, url, headers=headers)
+    assert response.status_code == 405
+    assert response["Content-Type"] == "application/json"
+    assert list(response.json()) == ["detail"]
+    assert {*response["Allow"].split(", ")} == {"GET", "HEAD", "POST"}
+
+
+# Whatever the headers say
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *("text/xml", "text/html", "application/json; version=2", "image/*;q=0.1", "rubbish"),
+        *("", "*/*", "application/json;q=0", "application/json; indent=4"),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?format=xml", "?format=api", "?format=json&_method=PUT"])
+def test_every_answer_is_json_whatever_accept_says(accept: str, query: str) -> None:
+    headers = {"Accept": accept}
+    answers = [
+        (200, post(DOCUMENTED_RECEIVE, RECEIVE + query, headers=headers)),
+        (400, post(b"rubbish", RECEIVE + query, headers=headers)),
+        (401, WebhookClient().post(RECEIVE + query, headers=headers)),
+        (405, WebhookClient().put(RECEIVE + query, headers=headers)),
+        (200, WebhookClient().get(RECEIVE + query, headers=headers)),
+    ]
+    for status, response in answers:
+        assert response.status_code == status
+        assert response["Content-Type"] == "application/json"
+        assert isinstance(response.json(), dict)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/json; charset=utf-16",
+        "application/json; charset=utf-7",
+        "application/json; charset=zlib",
+        "application/json; charset=bz2_codec",
+        "application/json; charset=undefined",
+        "application/json; charset=no-such-charset",
+        "application/json; charset=" + "x" * 5_000,
+        "application/json; charset=\xff",
+        "text/plain",
+        "text/xml",
+        FORM,
+        f"{FORM}; charset=latin-1",
+        "multipart/form-data",
+        "multipart/form-data; boundary=x",
+        "rubbish",
+        ";;;",
+        "é",
+        "",
+    ],
+)
+def test_json_is_taken_whatever_the_content_type_says(content_type: str) -> None:
+    body = '{"_id": "1", "type": "receive", "message": "ü 👍", "sender": "0400000000"}'
+    response = post(body.encode(), content_type=content_type)
+    assert (response.status_code, outcomes(response)) == (200, ["stored"])
+    assert Message.objects.get().body == "ü 👍"
+    assert WebhookEvent.objects.get().content_type == content_type[:255]
+
+
+@pytest.mark.django_db
+def test_no_content_type_at_all() -> None:
+    body = DOCUMENTED_STATUS
+    environ: dict[str, Any] = {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    response = WebhookClient().generic("POST", STATUS, b"", headers=authorization(), **environ)
+    assert (response.status_code, outcomes(response)) == (200, ["stored"])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("content_type", [FORM, f"{FORM}; charset=UTF-8", FORM.upper()])
+def test_form_is_taken(content_type: str) -> None:
+    body = b"_id=1&type=receive&message=Ja+gern+%F0%9F%91%8D&sender=%2B61400000000"
+    response = post(body, content_type=content_type)
+    assert (response.status_code, outcomes(response)) == (200, ["stored"])
+    message = Message.objects.get()
+    assert (message.body, message.contact) == ("Ja gern 👍", "+61400000000")
+    assert WebhookEvent.objects.get().body == body.decode()
+
+
+# What is in the body
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (
+            b'{"_id": "1", "status": "sent", "x": "a\x00b"}',
+            r'{"_id": "1", "status": "sent", "x": "a\x00b"}',
+        ),
+        (
+            rb'{"_id": "1\u0000", "status": "sent\ud83d"}',
+            r'{"_id": "1\u0000", "status": "sent\ud83d"}',
+        ),
+        (b'{"_id": 1, "status": 1e999}', '{"_id": 1, "status": 1e999}'),
+        (b'{"_id": 1, "status": NaN}', '{"_id": 1, "status": NaN}'),
+        (b'\xef\xbb\xbf{"_id": 1, "status": "sent"}', '\ufeff{"_id": 1, "status": "sent"}'),
+        (b'{"_id": 1, "status": "sent", "x": %s}' % (b"1" * 5_000), None),
+        (b'{"_id": "%s", "status": "%s"}' % (b"x" * 128, b"y" * 64), None),
+        (b'{"_id": 1, "status": "sent", "sender": "%s"}' % (b"1" * 64), None),
+    ],
+    ids=[
+        *("NUL", "escaped NUL and surrogate", "1e999", "NaN", "byte order mark"),
+        *("5,000 digits", "longest id and status", "longest sender"),
+    ],
+)
+def test_odd_body_that_can_be_understood_is_stored(body: bytes, kept: str | None) -> None:
+    response = post(body, STATUS)
+    assert (response.status_code, outcomes(response)) == (200, ["stored"])
+    assert WebhookEvent.objects.get().body == (kept or body.decode())
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b"", ""),
+        (b" ", " "),
+        (b"[]", "[]"),
+        (b"{}", "{}"),
+        (b"null", "null"),
+        (b"rubbish", "rubbish"),
+        (b'{"_id": "1"}', '{"_id": "1"}'),
+        (b'{"_id": "1", "status": "delivered"', '{"_id": "1", "status": "delivered"'),
+        (b'{"status": "delivered"}', '{"status": "delivered"}'),
+        (b'{"_id": {}, "status": "delivered"}', '{"_id": {}, "status": "delivered"}'),
+        (b'{"type": "optout"}', '{"type": "optout"}'),
+        (b"\x00", r"\x00"),
+        (b"caf\xe9", r"caf\xe9"),
+        (
+            '{"_id": "1"}'.encode("utf-16"),
+            r"\xff\xfe" + "".join(f"{c}\\x00" for c in '{"_id": "1"}'),
+        ),
+        (b'{"_id": "%s", "status": "sent"}' % (b"x" * 129), None),
+        (b'{"_id": %s, "status": "sent"}' % (b"1" * 5_000), None),
+        (b'{"_id": "1", "status": "%s"}' % (b"x" * 65), None),
+        (b'{"_id": "1", "status": "sent", "receiver": "%s"}' % (b"1" * 65), None),
+        (b"[" * 100_000, None),
+        (b'{"a":' * 40_000, None),
+        (json.dumps([status_payload()] * 1_001).encode(), None),
+    ],
+    ids=[
+        *("nothing", "white space", "empty array", "empty object", "null", "no JSON"),
+        *("no status", "cut off", "no id", "wrong shape", "no number"),
+        *("NUL", "Latin-1", "UTF-16", "long id", "5,000 digits", "long status", "long number"),
+        *("deep arrays", "deep objects", "1,001 elements"),
+    ],
+)
+def test_body_that_cannot_be_understood_is_kept_and_answered_400_with_the_reason(
+    body: bytes, kept: str | None
+) -> None:
+    response = post(body, STATUS, CONTENT_TYPE="text/plain")
+
+    event = WebhookEvent.objects.get()
+    assert response.status_code == 400
+    assert response.json() == {
+        "events": [{"id": event.pk, "outcome": "invalid"}],
+        "detail": event.error,
+    }
+    assert event.error
+    assert (event.outcome, event.kind) == ("invalid", "unknown")
+    assert event.body == (body.decode() if kept is None else kept)
+    assert (event.endpoint, event.content_type, event.username) == (
+        *("status", "text/plain", "cellcast"),
+    )
+    assert not Message.objects.exists()
+
+
+@pytest.mark.django_db
+def test_status_that_grows_in_lower_case_is_no_database_error() -> None:
+    response = post(json.dumps(status_payload(status="İ" * 64)).encode(), STATUS)
+    assert response.status_code in {200, 400}
+    assert all(len(status) <= 64 for status in Message.objects.values_list("status", flat=True))
+
+
+@pytest.mark.django_db
+def test_receive_without_text_and_without_its_message_is_kept_as_invalid() -> None:
+    response = post(json.dumps(status_payload(type="receive")).encode(), RECEIVE)
+    assert (response.status_code, outcomes(response)) == (400, ["invalid"])
+    assert WebhookEvent.objects.get().error == response.json()["detail"]
+
+
+@pytest.mark.django_db
+def test_array_that_is_partly_bad_is_answered_200_with_every_outcome() -> None:
+    elements = [status_payload(), "rubbish", status_payload(), status_payload(_id="2"), {}]
+    response = post(json.dumps(elements).encode(), STATUS)
+    assert response.status_code == 200
+    assert list(response.json()) == ["events"]
+    assert outcomes(response) == ["stored", "invalid", "duplicate", "stored", "invalid"]
+    ids = [event["id"] for event in response.json()["events"]]
+    bodies = {event.pk: event.body for event in WebhookEvent.objects.all()}
+    assert [json.loads(bodies[each]) for each in ids] == elements
+
+
+@pytest.mark.django_db
+def test_array_of_duplicates_and_rubbish_is_answered_200() -> None:
+    post(DOCUMENTED_STATUS, STATUS)
+    response = post(b"[5, %s]" % DOCUMENTED_STATUS, STATUS)
+    assert (response.status_code, outcomes(response)) == (200, ["invalid", "duplicate"])
+
+
+@pytest.mark.django_db
+def test_array_of_rubbish_is_answered_400_with_each_reason_once() -> None:
+    response = post(b'[5, 6, {"status": "sent"}, {}]', STATUS)
+    assert (response.status_code, outcomes(response)) == (400, ["invalid"] * 4)
+    reasons = list(WebhookEvent.objects.order_by("pk").values_list("error", flat=True))
+    detail = response.json()["detail"]
+    assert all(detail.count(each) == 1 for each in set(reasons))
+    assert len(set(reasons)) == 3
+
+
+@pytest.mark.django_db
+def test_legacy_array_of_one_is_stored() -> None:
+    body = (
+        b'[{"from": "61400000000", "body": "Yes", "received_at": "2024-08-09 16:37:47", '
+        b'"message_id": 10423817, "type": "SMS", "original_body": "Coming?"}]'
+    )
+    assert outcomes(post(body)) == ["stored"]
+    message = Message.objects.get()
+    assert (message.direction, message.cellcast_id, message.body) == ("inbound", "10423817", "Yes")
+    assert (message.contact, message.original_body) == ("+61400000000", "Coming?")
+
+
+# How long the body is
+
+
+@pytest.mark.django_db
+def test_body_at_the_limit_is_taken_and_one_byte_more_is_not() -> None:
+    with override_settings(CELLCAST_MAX_BODY_BYTES=len(DOCUMENTED_STATUS)):
+        response = post(DOCUMENTED_STATUS + b" ", STATUS)
+        assert response.status_code == 413
+        assert list(response.json()) == ["detail"]
+        assert not WebhookEvent.objects.exists()
+        assert post(DOCUMENTED_STATUS, STATUS).status_code == 200
+
+
+@pytest.mark.django_db
+def test_default_limit_is_256_kib() -> None:
+    assert post(DOCUMENTED_STATUS.ljust(262_144), STATUS).status_code == 200
+    assert post(DOCUMENTED_STATUS.ljust(262_145), STATUS).status_code == 413
+    assert WebhookEvent.objects.count() == 1
+
+
+@pytest.mark.parametrize("length", ["262145", "9" * 30, "9" * 5_000])
+def test_body_that_says_it_is_over_the_limit_is_not_read(length: str) -> None:
+    environ: dict[str, Any] = {"wsgi.input": UnreadableStream(), "CONTENT_LENGTH": length}
+    assert post(b"", **environ).status_code == 413
+
+
+@pytest.mark.django_db
+def test_limit_of_the_host_project_does_not_matter() -> None:
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10, DATA_UPLOAD_MAX_NUMBER_FIELDS=1):
+        assert post(DOCUMENTED_STATUS, STATUS).status_code == 200
+        form = b"_id=1&type=receive&message=YES&sender=0400000000"
+        assert post(form, content_type=FORM).status_code == 200
+
+
+@pytest.mark.django_db
+def test_chunked_body_is_read_to_its_end() -> None:
+    assert outcomes(post_chunked(DOCUMENTED_RECEIVE)) == ["stored"]
+    assert WebhookEvent.objects.get().body == DOCUMENTED_RECEIVE.decode()
+
+
+@pytest.mark.django_db
+def test_chunked_body_has_the_same_limit() -> None:
+    with override_settings(CELLCAST_MAX_BODY_BYTES=len(DOCUMENTED_RECEIVE)):
+        assert post_chunked(DOCUMENTED_RECEIVE + b" ").status_code == 413
+        assert not WebhookEvent.objects.exists()
+        assert post_chunked(DOCUMENTED_RECEIVE).status_code == 200
+
+
+def test_no_more_of_a_chunked_body_is_read_than_shows_that_it_is_too_large() -> None:
+    stream = BytesIO(b" " * 1_000_000)
+    assert post_chunked(stream).status_code == 413
+    assert stream.tell() == 262_145
+
+
+@pytest.mark.django_db
+def test_chunked_body_of_a_server_that_does_not_end_it_is_not_waited_for() -> None:
+    response = post_chunked(DOCUMENTED_RECEIVE, terminated=False)
+    assert (response.status_code, outcomes(response)) == (400, ["invalid"])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("length", "status", "kept"),
+    [
+        (str(len(DOCUMENTED_STATUS)), 200, DOCUMENTED_STATUS),
+        (str(len(DOCUMENTED_STATUS) + 50), 200, DOCUMENTED_STATUS),
+        ("20", 400, DOCUMENTED_STATUS[:20]),
+        ("0", 400, b""),
+        ("", 400, b""),
+        ("-5", 400, b""),
+        ("twenty", 400, b""),
+        ("²", 400, b""),
+        ("1e3", 400, b""),
+    ],
+)
+def test_content_length_that_lies(length: str, status: int, kept: bytes) -> None:
+    environ: dict[str, Any] = {
+        "wsgi.input": BytesIO(DOCUMENTED_STATUS),
+        "CONTENT_LENGTH": length,
+    }
+    response = post(b"", STATUS, **environ)
+    assert response.status_code == status
+    assert WebhookEvent.objects.get().body == kept.decode()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_connection_that_breaks_is_answered_400_and_stores_nothing(chunked: bool) -> None:
+    environ: dict[str, Any] = {"wsgi.input": BrokenStream(), "CONTENT_LENGTH": "150"}
+    if chunked:
+        environ |= {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "gzip, Chunked"}
+    response = post(b"", **environ)
+    assert response.status_code == 400
+    assert list(response.json()) == ["detail"]
+
+
+# When the database refuses
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError, DataError, ProgrammingError])
+@pytest.mark.parametrize("url", URLS)
+def test_database_that_refuses_is_answered_503_and_nothing_is_stored(
+    url: str, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise error("FATAL: +61400000000 said This is reply message")
+
+    with connection.execute_wrapper(refuse):
+        response = post(DOCUMENTED_RECEIVE, url)
+
+    assert response.status_code == 503
+    assert response["Content-Type"] == "application/json"
+    assert int(response["Retry-After"]) > 0
+    assert list(response.json()) == ["detail"]
+    assert error.__name__ in caplog.text
+    assert "+61400000000" not in caplog.text + response.content.decode()
+    assert not WebhookEvent.objects.exists()
+    assert not Message.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("last", range(1, 6))
+def test_database_that_refuses_any_statement_leaves_nothing_behind(
+    last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far the transaction has come, it is all or nothing."""
+    monkeypatch.setattr(inbox, "RETRY_PAUSES", ())
+    statements = 0
+
+    def refuse_the_last(
+        execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+    ) -> Any:
+        nonlocal statements
+        statements += 1
+        if statements >= last:
+            raise OperationalError("gone")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(refuse_the_last):
+        response = post(b"[%s, %s]" % (DOCUMENTED_RECEIVE, DOCUMENTED_STATUS), RECEIVE)
+
+    stored = [WebhookEvent.objects.count(), Message.objects.count(), StatusChange.objects.count()]
+    assert statements == last or response.status_code == 200
+    assert stored == ([2, 2, 2] if response.status_code == 200 else [0, 0, 0])
+
+
+def test_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(inbox, "store", broken)
+    with pytest.raises(ZeroDivisionError):
+        post(DOCUMENTED_RECEIVE)
+
+
+# Handlers
+
+
+@pytest.mark.django_db
+def test_handler_that_raises_changes_nothing_for_cellcast_and_the_others(
+    listen: Callable[[FactSignal], Calls],
+) -> None:
+    def fails(**kwargs: Any) -> None:
+        raise APIException("a teapot")
+
+    message_received.connect(fails)
+    try:
+        calls = listen(message_received)
+        response = post(DOCUMENTED_RECEIVE)
+    finally:
+        message_received.disconnect(fails)
+    assert (response.status_code, outcomes(response)) == (200, ["stored"])
+    assert len(calls) == 1
+    [error] = WebhookEvent.objects.get().handler_errors().values()
+    assert error == "APIException: a teapot"
+
+
+@pytest.mark.django_db
+def test_announcing_by_task_is_left_to_the_task(
+    listen: Callable[[FactSignal], Calls], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = listen(message_received)
+    announced: list[Any] = []
+    monkeypatch.setattr(tasks, "announce", announced.extend)
+    with override_settings(CELLCAST_ANNOUNCE_VIA="task"):
+        response = post(DOCUMENTED_RECEIVE)
+    assert response.status_code == 200
+    assert announced == [WebhookEvent.objects.get()]
+    assert calls == []
+
+
+# Nothing of the host project in between
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("body", [DOCUMENTED_RECEIVE, b"rubbish"], ids=["reply", "rubbish"])
+def test_atomic_requests_do_not_reach_the_views(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_a_transaction: list[bool] = []
+
+    def handler(**kwargs: Any) -> None:
+        in_a_transaction.append(connection.in_atomic_block)
+
+    for each in connections.all():
+        monkeypatch.setitem(each.settings_dict, "ATOMIC_REQUESTS", True)
+    message_received.connect(handler)
+    try:
+        response = post(body)
+    finally:
+        message_received.disconnect(handler)
+    assert response.status_code == (400 if body == b"rubbish" else 200)
+    assert WebhookEvent.objects.count() == 1
+    assert True not in in_a_transaction
+    assert len(in_a_transaction) == (body == DOCUMENTED_RECEIVE)
+
+
+@pytest.mark.django_db
+def test_csrf_and_the_session_of_a_staff_member_do_not_matter(admin_user: User) -> None:
+    client = WebhookClient(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    assert client.post(RECEIVE, DOCUMENTED_RECEIVE, "application/json").status_code == 401
+    response = post(DOCUMENTED_RECEIVE, client=client)
+    assert (response.status_code, outcomes(response)) == (200, ["stored"])
+    assert WebhookEvent.objects.get().username == "cellcast"
+
+
+def middleware_that_reads_the_body(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        request.body.decode()
+        return get_response(request)
+
+    return middleware
+
+
+def middleware_that_reads_the_form(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        request.POST.dict()
+        return get_response(request)
+
+    return middleware
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        "tests.test_views.middleware_that_reads_the_body",
+        "tests.test_views.middleware_that_reads_the_form",
+        "django.contrib.auth.middleware.LoginRequiredMiddleware",
+        "django.middleware.locale.LocaleMiddleware",
+        "django.middleware.gzip.GZipMiddleware",
+    ],
+)
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (DOCUMENTED_RECEIVE, "application/json"),
+        (DOCUMENTED_RECEIVE, FORM),
+        (b"_id=1&type=receive&message=YES&sender=0400000000", FORM),
+    ],
+    ids=["JSON", "JSON called a form", "form"],
+)
+def test_middleware_of_the_host_project(middleware: str, body: bytes, content_type: str) -> None:
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, middleware]):
+        response = post(body, content_type=content_type)
+        assert (response.status_code, outcomes(response)) == (200, ["stored"])
+        assert WebhookClient().get(RECEIVE).status_code == 200
+        if "reads" not in middleware:
+            assert WebhookClient().post(RECEIVE).status_code == 401
+
+
+@pytest.mark.django_db
+def test_asgi() -> None:
+    texts: list[str] = []
+
+    async def handler(message: Message, **kwargs: Any) -> None:
+        texts.append(message.body)
+
+    message_received.connect(handler)
+    try:
+        send = async_to_sync(AsyncClient().post)
+        response = send(RECEIVE, DOCUMENTED_RECEIVE, "application/json", headers=authorization())
+        refused = send(RECEIVE, DOCUMENTED_RECEIVE, "application/json")
+    finally:
+        message_received.disconnect(handler)
+    assert (response.status_code, outcomes(response)) == (200, ["stored"])
+    assert refused.status_code == 401
+    assert texts == ["This is reply message"]
+
+
+class MustNotBeAskedError(Exception):
+    """The host project's own Django REST framework settings reached a webhook."""
+
+
+class Deny(BaseAuthentication, BasePermission, BaseThrottle, BaseContentNegotiation):
+    """Says no to everything, in every role that a host project can give it."""
+
+    def __init__(self) -> None:
+        raise MustNotBeAskedError
+
+    def no(self, *args: Any, **kwargs: Any) -> Any:
+        raise MustNotBeAskedError
+
+    authenticate = authenticate_header = has_permission = allow_request = no
+    select_parser = select_renderer = determine_version = determine_metadata = parse = render = no
+
+
+def must_not_be_asked(*args: Any) -> Any:
+    raise MustNotBeAskedError
+
+
+HOSTILE = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [Deny],
+    "DEFAULT_PERMISSION_CLASSES": [Deny],
+    "DEFAULT_THROTTLE_CLASSES": [Deny],
+    "DEFAULT_PARSER_CLASSES": [Deny],
+    "DEFAULT_RENDERER_CLASSES": [Deny],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": Deny,
+    "DEFAULT_VERSIONING_CLASS": Deny,
+    "DEFAULT_METADATA_CLASS": Deny,
+    "EXCEPTION_HANDLER": must_not_be_asked,
+    "UNAUTHENTICATED_USER": must_not_be_asked,
+    "UNAUTHENTICATED_TOKEN": must_not_be_asked,
+    "URL_FORMAT_OVERRIDE": "f",
+    "FORMAT_SUFFIX_KWARG": "f",
+    "ALLOWED_VERSIONS": ["7"],
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("setting", HOSTILE)
+def test_rest_framework_settings_that_are_read_when_used(setting: str) -> None:
+    with override_settings(REST_FRAMEWORK={setting: HOSTILE[setting]}):
+        assert post(DOCUMENTED_RECEIVE).status_code == 200
+        assert post(b"rubbish").status_code == 400
+        response = WebhookClient().post(RECEIVE)
+        assert response.status_code == 401
+        assert response["WWW-Authenticate"].startswith("Basic ")
+        assert WebhookClient().get(RECEIVE).status_code == 200
+        assert WebhookClient().options(RECEIVE).status_code == 405
+
+
+HOST_PROJECT = """
+from django.conf import settings
+
+class Deny:
+    media_type, format, charset = "text/html", "html", "utf-8"
+
+    def no(self, *args, **kwargs):
+        raise RuntimeError("Reached the host project's Deny")
+
+    __init__ = authenticate = authenticate_header = has_permission = allow_request = no
+    select_parser = select_renderer = determine_version = determine_metadata = parse = render = no
+
+def no(*args):
+    raise RuntimeError("Reached the host project's function")
+
+settings.configure(
+    SECRET_KEY="x",
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF="__main__",
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    INSTALLED_APPS=["cellcast_django"],
+    USE_TZ=True,
+    CELLCAST_WEBHOOK_CREDENTIALS=["cellcast:secret"],
+    REST_FRAMEWORK=HOSTILE_SETTINGS,
+)
+import django
+django.setup()
+from django.core.management import call_command
+from django.urls import include, path
+from cellcast_django.testing import WebhookClient
+urlpatterns = [path("", include("cellcast_django.urls"))]
+call_command("migrate", verbosity=0)
+client = WebhookClient()
+responses = [
+    client.reply(),
+    client.send("webhook-status", b"rubbish"),
+    client.post("/webhook-opt-out"),
+    client.get("/webhook-receiver", headers={"Accept": "text/html"}),
+    client.options("/webhook-receiver"),
+]
+print([(response.status_code, response["Content-Type"]) for response in responses])
+"""
+NAMED_CLASSES = "".join(
+    f'"DEFAULT_{name}_CLASSES": ["__main__.Deny"], '
+    for name in ["AUTHENTICATION", "PERMISSION", "THROTTLE", "PARSER", "RENDERER"]
+) + "".join(
+    f'"DEFAULT_{name}_CLASS": "__main__.Deny", '
+    for name in ["CONTENT_NEGOTIATION", "VERSIONING", "METADATA", "SCHEMA"]
+)
+
+
+@pytest.mark.parametrize(
+    "hostile_settings",
+    [
+        f"{{{NAMED_CLASSES}'EXCEPTION_HANDLER': '__main__.no', 'UNAUTHENTICATED_USER': None}}",
+        "{}",
+    ],
+    ids=["hostile", "none"],
+)
+def test_rest_framework_settings_that_are_read_on_import(hostile_settings: str) -> None:
+    """In a process of its own, and in a project that has no ``django.contrib.auth``."""
+    script = HOST_PROJECT.replace("HOSTILE_SETTINGS", hostile_settings)
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.stdout.strip() == str(
+        [(status, "application/json") for status in [200, 400, 401, 200, 405]]
+    ), process.stderr
+
+
+# What is logged
+
+
+@pytest.mark.django_db
+def test_neither_number_nor_text_is_logged(
+    caplog: pytest.LogCaptureFixture, client: WebhookClient
+) -> None:
+    def fails(**kwargs: Any) -> None:
+        raise ValueError("+61400000000 said This is reply message")
+
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO, logger="django.db.backends")  # which shows every parameter
+    for signal in [message_received, opt_out_received]:
+        signal.connect(fails)
+    try:
+        client.reply()
+        client.opt_out(contact="+61400000000")
+        client.send("webhook-status", b"+61400000000 said This is reply message")
+        client.send("webhook-status", reply_payload(type="send", status=None))
+    finally:
+        for signal in [message_received, opt_out_received]:
+            signal.disconnect(fails)
+    assert "ValueError" in caplog.text
+    assert "400000000" not in caplog.text
+    assert "reply message" not in caplog.text
