@@ -1,8 +1,11 @@
 """One spelling for each phone number."""
 
+import re
 from functools import lru_cache
 
 import phonenumbers
+
+AUSTRALIAN_MOBILE = re.compile(r"\+614[0-9]{8}")
 
 
 @lru_cache(maxsize=4096)
@@ -13,6 +16,8 @@ def normalise(number: str, region: str) -> str:
     ``400000000``; ``region`` decides what a number without a country code belongs to. Senders such
     as ``cellcast`` or ``#SharedNum#``, and numbers that are not valid anywhere, stay as they are.
     """
+    if AUSTRALIAN_MOBILE.fullmatch(number):
+        return number  # most numbers are such, valid or not, and a parser takes its time
     if any(character.isalpha() for character in number):
         return number  # phonenumbers would read letters as the keys of a telephone
     try:

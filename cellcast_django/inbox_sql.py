@@ -9,6 +9,7 @@ is news.
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.db import models
@@ -121,10 +122,24 @@ def fields(model: type[models.Model]) -> list[Any]:
 
 def values(instance: models.Model, connection: BaseDatabaseWrapper) -> list[Any]:
     """Return what goes into the instance's columns, as the database wants it."""
-    return [
-        field.get_db_prep_save(getattr(instance, field.attname), connection)
-        for field in fields(type(instance))
-    ]
+    model = type(instance)
+    prepared = list(_raw_values(model)(instance))
+    for position in _to_prepare(model):
+        field = fields(model)[position]
+        prepared[position] = field.get_db_prep_save(prepared[position], connection)
+    return prepared
+
+
+@cache
+def _raw_values(model: type[models.Model]) -> Callable[[models.Model], tuple[Any, ...]]:
+    return attrgetter(*(field.attname for field in fields(model)))
+
+
+@cache
+def _to_prepare(model: type[models.Model]) -> list[int]:
+    """Return the positions of the values that are neither text nor numbers."""
+    kinds = (models.DateTimeField, models.JSONField)
+    return [position for position, field in enumerate(fields(model)) if isinstance(field, kinds)]
 
 
 _CREATED_AT = [field.name for field in fields(Message)].index("created_at")

@@ -189,7 +189,6 @@ class Message(models.Model):
             models.Index(fields=["cellcast_id"], name="cellcast_message_id"),
             models.Index(fields=["contact"], name="cellcast_message_contact"),
             models.Index(fields=["direction", "status"], name="cellcast_message_direction"),
-            models.Index(fields=["status"], name="cellcast_message_status"),
             models.Index(fields=["created_at"], name="cellcast_message_created"),
         ]
 
@@ -304,6 +303,8 @@ class StatusChange(models.Model):
         ]
 
     def __str__(self) -> str:
+        if not self.applied:
+            return f"{self.status} (late)"
         return f"{self.previous_status or '–'} → {self.status}"
 
 
@@ -312,7 +313,7 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
 
     def pending(self) -> Self:
         """Events with a handler that has not finished, and a next attempt planned or running."""
-        return self.filter(announce_due_at__isnull=False)
+        return self.filter(announced_at__isnull=True, announce_due_at__isnull=False)
 
     def announced(self) -> Self:
         """Events that every handler has finished with."""
@@ -320,19 +321,23 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
 
     def failed(self) -> Self:
         """Events that were given up after the last attempt and wait for a person."""
-        return self.filter(
-            outcome=WebhookEvent.Outcome.STORED,
-            announced_at__isnull=True,
-            announce_due_at__isnull=True,
-        )
+        return self._unannounced().filter(outcome=WebhookEvent.Outcome.STORED)
 
     def due(self, now: datetime) -> Self:
         """Events whose next attempt should begin, or whose last one was cut off."""
-        return self.filter(announce_due_at__lte=now)
+        return self.filter(announced_at__isnull=True, announce_due_at__lte=now)
 
     def invalid(self) -> Self:
         """Events that could not be understood."""
-        return self.filter(outcome=WebhookEvent.Outcome.INVALID)
+        return self._unannounced().filter(outcome=WebhookEvent.Outcome.INVALID)
+
+    def duplicates(self) -> Self:
+        """Events that said what had been said before."""
+        return self._unannounced().filter(outcome=WebhookEvent.Outcome.DUPLICATE)
+
+    def _unannounced(self) -> Self:
+        """Neither announced nor waiting for it: the index on the state begins with these two."""
+        return self.filter(announced_at__isnull=True, announce_due_at__isnull=True)
 
 
 class WebhookEvent(models.Model):
@@ -442,12 +447,12 @@ class WebhookEvent(models.Model):
             ("reprocess_webhookevent", _("Can process invalid webhook events again")),
         ]
         indexes = [
-            models.Index(fields=["outcome", "announced_at"], name="cellcast_event_outcome"),
-            models.Index(fields=["announce_due_at"], name="cellcast_event_due"),
+            models.Index(
+                fields=["announced_at", "announce_due_at", "outcome"], name="cellcast_event_state"
+            ),
+            models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
-            models.Index(fields=["cellcast_id"], name="cellcast_event_id"),
             models.Index(fields=["contact"], name="cellcast_event_contact"),
-            models.Index(fields=["kind"], name="cellcast_event_kind"),
         ]
 
     def __str__(self) -> str:

@@ -66,8 +66,10 @@ status_changed = FactSignal()
 """A message's history has a new row (not for the first row of an inbound message).
 
 ``sender`` is ``Message``. Keyword arguments: ``message``, ``status_change`` (the new
-``StatusChange``; its ``applied`` tells whether it moved ``message.status``) and ``event``. Sent
-after the commit, once for each handler; again only to a handler that raised or was cut off.
+``StatusChange``; its ``applied`` tells whether it moved ``message.status``) and ``event``. Mostly
+it is a delivery report on an outbound message. It may be a later status of an inbound one, which
+can carry the id of the message replied to: look at ``message.direction``. Sent after the commit,
+once for each handler; again only to a handler that raised or was cut off.
 """
 
 opt_out_received = FactSignal()

@@ -75,6 +75,11 @@ def make_due(event: WebhookEvent) -> None:
     WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=timezone.now())
 
 
+def pause_before(event: WebhookEvent) -> timedelta:
+    assert event.announce_due_at is not None
+    return event.announce_due_at - timezone.now()
+
+
 def announced(events: Iterator[WebhookEvent]) -> list[int]:
     return [event.pk for event in events]
 
@@ -230,6 +235,7 @@ def test_each_outcome_is_saved_before_the_next_handler_runs(first: Calls, second
     [while_second_ran] = saved
     assert set(while_second_ran.announcements) == {"first"}
     assert while_second_ran.announced_at is None
+    assert while_second_ran.announce_due_at is not None
     assert while_second_ran.announce_due_at > timezone.now() + timedelta(seconds=290)
     assert set(event.announcements) == {"first", "second"}
 
@@ -274,13 +280,13 @@ def test_failing_event_waits_for_its_pause(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     assert announced(announce_due()) == []
-    pause = event.announce_due_at - timezone.now()
+    pause = pause_before(event)
     assert timedelta(seconds=50) < pause <= timedelta(minutes=1)
 
     make_due(event)
     announced(announce_due())
     event.refresh_from_db()
-    pause = event.announce_due_at - timezone.now()
+    pause = pause_before(event)
     assert timedelta(seconds=110) < pause <= timedelta(minutes=2)
 
 

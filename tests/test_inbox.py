@@ -296,6 +296,7 @@ def test_event_with_a_handler_is_leased_to_this_process(signal: Any, payload: Pa
         signal.disconnect(handler)
     assert event.announced_at is None
     assert event.announce_attempts == 1
+    assert event.announce_due_at is not None
     lease = event.announce_due_at - event.received_at
     assert 300 <= lease.total_seconds() < 305
 
@@ -312,6 +313,7 @@ def test_in_task_mode_the_event_is_due_at_once(settings: Any) -> None:
     finally:
         status_changed.disconnect(handler)
     assert event.announce_attempts == 0
+    assert event.announce_due_at is not None
     assert WebhookEvent.objects.due(event.announce_due_at).get() == event
 
 

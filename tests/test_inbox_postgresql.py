@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from cellcast_django import inbox, inbox_postgresql
 from cellcast_django.models import Message
+from cellcast_django.payloads import Endpoint, read
 from cellcast_django.testing import WebhookClient
 
 pytestmark = [
@@ -64,7 +65,7 @@ def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(ProgrammingError):
         inbox.store(
-            inbox.read(b'{"_id": "1", "status": "delivered"}', "", inbox.Endpoint.STATUS),
-            endpoint=inbox.Endpoint.STATUS,
+            read(b'{"_id": "1", "status": "delivered"}', "", Endpoint.STATUS),
+            endpoint=Endpoint.STATUS,
         )
     assert not Message.objects.exists()

@@ -536,7 +536,12 @@ def test_history_outlives_its_events_and_dies_with_its_message(client: WebhookCl
 
 @pytest.mark.parametrize(("previous", "expected"), [("", "– → dead"), ("queued", "queued → dead")])
 def test_status_change_shows_from_where_to_where(previous: str, expected: str) -> None:
-    assert str(StatusChange(previous_status=previous, status="dead")) == expected
+    assert str(StatusChange(previous_status=previous, status="dead", applied=True)) == expected
+
+
+def test_late_status_does_not_read_as_if_it_had_moved_the_message() -> None:
+    late = StatusChange(previous_status="delivered", status="failed", applied=False)
+    assert str(late) == "failed (late)"
 
 
 # Events
