@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.inbox import Fact, fact_of, with_retries
+from cellcast_django.inbox_sql import update_event
 from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet
 from cellcast_django.payloads import clean
 from cellcast_django.signals import Handler
@@ -183,10 +184,7 @@ def _save_if_ours(event: WebhookEvent, **values: Any) -> bool:
     """Save these fields, unless another process has begun an attempt since the event was read."""
 
     def save(using: str) -> int:
-        ours = WebhookEvent.objects.using(using).filter(
-            pk=event.pk, announce_attempts=event.announce_attempts
-        )
-        return ours.update(**values)
+        return update_event(connections[using], event, values)
 
     saved = with_retries(save) == 1
     if saved:

@@ -3,8 +3,12 @@
 import base64
 import binascii
 import hmac
+import logging
 from dataclasses import dataclass
 from hashlib import sha256
+from math import inf
+from threading import Lock
+from time import monotonic
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework.authentication import BaseAuthentication
@@ -12,6 +16,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from cellcast_django.conf import conf
+
+logger = logging.getLogger("cellcast_django")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +39,49 @@ class WebhookAuthentication(BaseAuthentication):
         """Return the sender, or raise ``AuthenticationFailed``."""
         username = matching_username(request.META.get("HTTP_AUTHORIZATION", ""))
         if username is None:
+            _refusals.log(request.META.get("REMOTE_ADDR", ""))
             raise AuthenticationFailed(_("Wrong or missing username and password."))
         return WebhookSender(username), None
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge for ``WWW-Authenticate`` (RFC 7617)."""
         return 'Basic realm="Cellcast webhook", charset="UTF-8"'
+
+
+class RefusalLog:
+    """Logs refused webhooks with the remote address, and nothing of what was sent.
+
+    At most ``LINES`` in ``SECONDS``, in each process, so that a stranger cannot fill a disk; the
+    first line after that says how many were left out.
+    """
+
+    LINES = 10
+    SECONDS = 60
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._since = -inf
+        self._refused = 0
+
+    def log(self, address: str) -> None:
+        """Log one refusal, unless there have been too many."""
+        now = monotonic()
+        with self._lock:
+            left_out = 0
+            if now - self._since >= self.SECONDS:
+                left_out = max(0, self._refused - self.LINES)
+                self._since, self._refused = now, 0
+            self._refused += 1
+            is_too_many = self._refused > self.LINES
+        if left_out:
+            logger.warning("%d more webhooks were refused before.", left_out)
+        if not is_too_many:
+            logger.warning(
+                "A webhook from %s was refused: wrong or missing username and password.", address
+            )
+
+
+_refusals = RefusalLog()
 
 
 def matching_username(header: str) -> str | None:

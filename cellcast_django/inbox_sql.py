@@ -111,6 +111,28 @@ def three_statements(
         return written
 
 
+def update_event(
+    connection: BaseDatabaseWrapper, event: WebhookEvent, values: dict[str, Any]
+) -> int:
+    """Save these fields of the event if its attempt is still the last one; return 1 then, else 0.
+
+    One statement on every database, at a third of the price of ``QuerySet.update``.
+    """
+    quote = connection.ops.quote_name
+    assignments = ", ".join(f"{quote(name)} = %s" for name in values)
+    statement = (
+        f"UPDATE {quote(WebhookEvent._meta.db_table)} SET {assignments} "
+        f"WHERE {quote('id')} = %s AND {quote('announce_attempts')} = %s"
+    )
+    columns_by_name = {field.attname: field for field in fields(WebhookEvent)}
+    parameters = [
+        columns_by_name[name].get_db_prep_save(value, connection) for name, value in values.items()
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*parameters, event.pk, event.announce_attempts])
+        return int(cursor.rowcount)
+
+
 # The statements, made once each
 
 

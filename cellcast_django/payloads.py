@@ -93,7 +93,10 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
 
 
 def decode(body: bytes) -> str:
-    r"""Return the body as text that every database keeps: NUL and what is no UTF-8 as ``\xNN``."""
+    r"""Return the body as text that every database keeps: NUL and what is no UTF-8 as ``\xNN``.
+
+    A body in which ``\xNN`` is written out in letters as well is told apart from it by nothing.
+    """
     return body.decode("utf-8", errors="backslashreplace").replace("\x00", r"\x00")
 
 

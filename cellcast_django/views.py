@@ -1,10 +1,11 @@
 """The three URLs that Cellcast calls."""
 
 import logging
+from collections import Counter
 from typing import Any, ClassVar
 
 from django.db import Error as DatabaseError, connections, transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext_lazy as _
 from rest_framework import status
 from rest_framework.exceptions import APIException
@@ -17,7 +18,7 @@ from cellcast_django import inbox, payloads, tasks
 from cellcast_django.authentication import WebhookAuthentication, WebhookSender
 from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import Endpoint, Invalid, Payload
 
 logger = logging.getLogger("cellcast_django")
 
@@ -68,6 +69,8 @@ def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> Ht
     response = JsonResponse({"detail": str(exception.detail)}, status=exception.status_code)
     if challenge := getattr(exception, "auth_header", None):
         response["WWW-Authenticate"] = challenge
+        # Our own line is rate-limited; Django would add one for each refusal.
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
     if wait := getattr(exception, "wait", None):
         response["Retry-After"] = str(wait)
     return response
@@ -121,13 +124,22 @@ class WebhookView(APIView):
         """Take a webhook: 200 means stored."""
         body = read_body(request._request, limit=conf.max_body_bytes)
         content_type = request.META.get("CONTENT_TYPE", "")
+        said: list[Payload]
+        if (length := content_length(request._request) or 0) > len(body):
+            reason = f"The body ended after {len(body)} of {length} bytes."
+            said = [Invalid(raw=payloads.decode(body), reason=reason)]
+            content_type = ""  # half a form must not be read as a whole one later
+        else:
+            said = payloads.read(body, content_type, self.endpoint)
         events = inbox.store(
-            payloads.read(body, content_type, self.endpoint),
+            said,
             endpoint=self.endpoint,
             content_type=content_type,
             username=self.sender.username,
         )
         tasks.announce(events)
+        if logger.isEnabledFor(logging.INFO):
+            log_webhook(self.endpoint, self.sender, events)
         return answer(events)
 
 
@@ -158,28 +170,49 @@ def answer(events: list[WebhookEvent]) -> HttpResponse:
     return JsonResponse({"events": outcomes, "detail": reasons}, status=status.HTTP_400_BAD_REQUEST)
 
 
+def log_webhook(endpoint: Endpoint, sender: WebhookSender, events: list[WebhookEvent]) -> None:
+    """Log one line for a webhook, at level INFO: no number, no text.
+
+    The same stands in the record's attributes ``cellcast_endpoint``, ``cellcast_username`` and
+    ``cellcast_outcomes``, for handlers that write JSON.
+    """
+    outcomes = dict(Counter(str(event.outcome) for event in events))
+    logger.info(
+        "Webhook on the %s: %s.",
+        endpoint.label,
+        ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items()),
+        extra={
+            "cellcast_endpoint": endpoint.value,
+            "cellcast_username": sender.username,
+            "cellcast_outcomes": outcomes,
+        },
+    )
+
+
 def read_body(request: HttpRequest, *, limit: int) -> bytes:
     """Read the body, and not one byte of it when it says that it is over ``limit`` bytes.
 
     Raises ``BodyTooLargeError`` and ``BodyUnreadableError``. A chunked request says no length;
     Django then reads nothing, so the server's own stream is read where it ends by itself.
     """
-    if _content_length(request) > limit:
+    length = content_length(request)
+    if length is not None and length > limit:
         raise BodyTooLargeError
     source: Any = request
-    if request.META.get("wsgi.input_terminated") and not request.META.get("CONTENT_LENGTH"):
+    if length is None and request.META.get("wsgi.input_terminated"):
         source = request.META["wsgi.input"]
     try:
         body: bytes = source.read(limit + 1)
-    except (UnreadablePostError, OSError):
+    except Exception:  # noqa: BLE001  # a lost connection, or chunks that the server cannot read
         raise BodyUnreadableError from None
     if len(body) > limit:
         raise BodyTooLargeError
     return body
 
 
-def _content_length(request: HttpRequest) -> int:
-    length = str(request.META.get("CONTENT_LENGTH") or "0")
+def content_length(request: HttpRequest) -> int | None:
+    """Return how long the body says that it is; ``None`` where it does not say."""
+    length = str(request.META.get("CONTENT_LENGTH") or "")
     if not length.isdecimal():
-        return 0
+        return None
     return int(length[:MAX_LENGTH_DIGITS])

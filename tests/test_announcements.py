@@ -217,7 +217,7 @@ def test_answer_is_200_when_announcing_itself_breaks(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("the database is gone")
 
-    monkeypatch.setattr(WebhookEvent.objects.none().__class__, "update", fail)
+    monkeypatch.setattr(announcements, "update_event", fail)
     event = reply()
     assert len(first) == 1
     assert event.announced_at is None

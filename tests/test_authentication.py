@@ -14,6 +14,7 @@ from django.test import Client, RequestFactory, override_settings
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from cellcast_django import authentication
 from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.models import WebhookEvent
 from cellcast_django.testing import WebhookClient
@@ -257,3 +258,49 @@ def test_very_long_username_is_cut() -> None:
 def test_staff_session_opens_nothing(admin_client: Client) -> None:
     response = admin_client.post(URLS[0], b"{}", "application/json")
     assert response.status_code == 401
+
+
+# What is logged of strangers
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that a test sets, and a log that has seen nobody."""
+    time = [1_000.0]
+    monkeypatch.setattr(authentication, "monotonic", lambda: time[0])
+    monkeypatch.setattr(authentication, "_refusals", authentication.RefusalLog())
+    return time
+
+
+def refused_lines(caplog: pytest.LogCaptureFixture, *, times: int) -> list[str]:
+    caplog.clear()
+    for _ in range(times):
+        assert username(f"Basic {encoded('stranger:guess')}") is None
+    return [each.getMessage() for each in caplog.records if each.name == "cellcast_django"]
+
+
+def test_refused_webhook_is_logged_by_its_address_alone(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert refused_lines(caplog, times=1) == [
+        "A webhook from 127.0.0.1 was refused: wrong or missing username and password."
+    ]
+
+
+def test_flood_of_refused_webhooks_is_ten_lines_a_minute_and_a_count(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(refused_lines(caplog, times=1_000)) == 10
+    clock[0] += 59
+    assert refused_lines(caplog, times=1) == []
+    clock[0] += 1
+    first, *others = refused_lines(caplog, times=1_000)
+    assert first == "991 more webhooks were refused before."
+    assert len(others) == 10
+
+
+def test_accepted_webhook_is_not_logged_as_refused(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert username(f"Basic {encoded(RIGHT)}") is not None
+    assert not caplog.records

@@ -512,7 +512,7 @@ def test_chunked_body_of_a_server_that_does_not_end_it_is_not_waited_for() -> No
     ("length", "status", "kept"),
     [
         (str(len(DOCUMENTED_STATUS)), 200, DOCUMENTED_STATUS),
-        (str(len(DOCUMENTED_STATUS) + 50), 200, DOCUMENTED_STATUS),
+        (str(len(DOCUMENTED_STATUS) + 50), 400, DOCUMENTED_STATUS),
         ("20", 400, DOCUMENTED_STATUS[:20]),
         ("0", 400, b""),
         ("", 400, b""),
@@ -530,6 +530,24 @@ def test_content_length_that_lies(length: str, status: int, kept: bytes) -> None
     response = post(b"", STATUS, **environ)
     assert response.status_code == status
     assert WebhookEvent.objects.get().body == kept.decode()
+
+
+@pytest.mark.django_db
+def test_half_a_form_is_kept_and_never_read_as_a_whole_one() -> None:
+    environ: dict[str, Any] = {"wsgi.input": BytesIO(b"_id=1&status=deliv"), "CONTENT_LENGTH": "21"}
+    response = post(b"", STATUS, content_type=FORM, **environ)
+    assert response.json()["detail"] == "The body ended after 18 of 21 bytes."
+    event = WebhookEvent.objects.get()
+    assert (event.outcome, event.body) == ("invalid", "_id=1&status=deliv")
+    assert [again.outcome for again in inbox.reprocess(event)] == ["invalid"]
+
+
+def test_chunks_that_the_server_cannot_read_are_answered_400() -> None:
+    class BadChunks(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise RuntimeError("Invalid chunk size: 'zz'")
+
+    assert post_chunked(BadChunks()).status_code == 400
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -893,3 +911,16 @@ def test_neither_number_nor_text_is_logged(
     assert "ValueError" in caplog.text
     assert "400000000" not in caplog.text
     assert "reply message" not in caplog.text
+
+
+@pytest.mark.django_db
+def test_webhook_is_one_line_with_its_outcomes_and_no_number(
+    caplog: pytest.LogCaptureFixture, client: WebhookClient
+) -> None:
+    caplog.set_level(logging.INFO, logger="cellcast_django")
+    client.send("webhook-status", [status_payload(), status_payload(), {}])
+    [record] = caplog.records
+    assert record.getMessage() == "Webhook on the Status URL: 1 stored, 1 duplicate, 1 invalid."
+    assert vars(record)["cellcast_endpoint"] == "status"
+    assert vars(record)["cellcast_username"] == "cellcast"
+    assert vars(record)["cellcast_outcomes"] == {"stored": 1, "duplicate": 1, "invalid": 1}
