@@ -1,0 +1,1 @@
+"""A small host project: appointments whose reminders are answered by SMS."""

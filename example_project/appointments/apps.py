@@ -1,0 +1,12 @@
+"""The app's configuration."""
+
+from django.apps import AppConfig
+
+
+class AppointmentsConfig(AppConfig):
+    """Connects the handlers of what Cellcast says."""
+
+    name = "example_project.appointments"
+
+    def ready(self) -> None:
+        from example_project.appointments import handlers  # noqa: F401, PLC0415  importing connects

@@ -1,0 +1,55 @@
+"""What happens here when Cellcast says something.
+
+A handler may be called again for what it has done already, after a crash half-way. Each of these
+ends the same then, and does not care in which order the events come.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.dispatch import receiver
+
+from cellcast_django.models import Direction, Message, WebhookEvent
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+from example_project.appointments.answers import read_answer
+from example_project.appointments.models import Appointment, OptOut
+from example_project.appointments.reminders import mark_reminder
+
+
+@receiver(message_received)
+def answer_appointment(message: Message, event: WebhookEvent, **kwargs: Any) -> None:
+    """Confirm or cancel the appointment that the sender was last reminded of."""
+    appointment = appointment_asked_about(message.contact, event.received_at)
+    if appointment is not None:
+        appointment.take_answer(read_answer(message.body), event.received_at)
+
+
+@receiver(status_changed)
+def mark_reminder_of_message(message: Message, **kwargs: Any) -> None:
+    """Mark the reminder as delivered or failed; of a message that is no reminder, do nothing.
+
+    A reply has a status too, and may have the id of the message replied to.
+    """
+    if message.direction == Direction.OUTBOUND:
+        mark_reminder(message)
+
+
+@receiver(opt_out_received)
+def record_opt_out(contact: str, event: WebhookEvent, **kwargs: Any) -> None:
+    """Send no more reminders to this number. The same opt-out may come more than once."""
+    OptOut.objects.get_or_create(phone_number=contact, defaults={"opted_out_at": event.received_at})
+
+
+def appointment_asked_about(phone_number: str, replied_at: datetime) -> Appointment | None:
+    """Return the coming appointment that this number had last been reminded of when it replied.
+
+    As of the reply, not as of now: an event that is announced again an hour later still means the
+    same appointment.
+    """
+    return (
+        Appointment.objects.filter(
+            phone_number=phone_number, reminded_at__lte=replied_at, starts_at__gt=replied_at
+        )
+        .order_by("-reminded_at")
+        .first()
+    )

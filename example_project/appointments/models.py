@@ -1,0 +1,97 @@
+"""Appointments, their reminders, and who wants no more of those."""
+
+from datetime import datetime
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+is_e164 = RegexValidator(
+    r"\A\+[1-9]\d{6,14}\Z", _("Write the number with its country code: +61400000000")
+)
+
+
+class Answer(models.TextChoices):
+    """What a customer's reply means for the appointment."""
+
+    YES = "yes", _("yes")
+    NO = "no", _("no")
+    UNCLEAR = "unclear", _("unclear")
+
+
+class Appointment(models.Model):
+    """A customer's appointment, and the SMS that reminds of it."""
+
+    class State(models.TextChoices):
+        """Whether the customer is coming."""
+
+        PLANNED = "planned", _("planned")
+        CONFIRMED = "confirmed", _("confirmed")
+        CANCELLED = "cancelled", _("cancelled")
+
+    class Reminder(models.TextChoices):
+        """What became of the reminder."""
+
+        NOT_SENT = "not_sent", _("not sent")
+        SENT = "sent", _("sent")
+        DELIVERED = "delivered", _("delivered")
+        FAILED = "failed", _("failed")
+
+    customer_name = models.CharField(_("customer"), max_length=100)
+    phone_number = models.CharField(
+        _("phone number"), max_length=16, db_index=True, validators=[is_e164]
+    )
+    starts_at = models.DateTimeField(_("starts at"))
+    state = models.CharField(_("state"), max_length=9, choices=State, default=State.PLANNED)
+    needs_attention = models.BooleanField(
+        _("needs attention"),
+        default=False,
+        help_text=_("The customer's answer was neither a clear yes nor a clear no: please call."),
+    )
+    answered_at = models.DateTimeField(_("answered at"), null=True, blank=True)
+    reminder = models.CharField(
+        _("reminder"), max_length=9, choices=Reminder, default=Reminder.NOT_SENT
+    )
+    reminder_id = models.CharField(
+        _("reminder's Cellcast id"), max_length=128, blank=True, db_index=True
+    )
+    reminded_at = models.DateTimeField(_("reminded at"), null=True, blank=True)
+    reminder_delivered_at = models.DateTimeField(_("reminder delivered at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("appointment")
+        verbose_name_plural = _("appointments")
+
+    def __str__(self) -> str:
+        return f"{timezone.localtime(self.starts_at):%d %b %H:%M}, {self.customer_name}"
+
+    def take_answer(self, answer: Answer, at: datetime) -> None:
+        """Confirm, cancel, or ask for a person, unless a later answer has been taken already.
+
+        Idempotent, and one UPDATE: two replies that come in at the same moment do no harm.
+        """
+        changes: dict[str, object] = {"answered_at": at, "needs_attention": False}
+        if answer == Answer.YES:
+            changes["state"] = self.State.CONFIRMED
+        elif answer == Answer.NO:
+            changes["state"] = self.State.CANCELLED
+        else:
+            changes["needs_attention"] = True
+        no_later_answer = Q(answered_at=None) | Q(answered_at__lte=at)
+        Appointment.objects.filter(no_later_answer, pk=self.pk).update(**changes)
+
+
+class OptOut(models.Model):
+    """A number that must get no more reminders."""
+
+    phone_number = models.CharField(_("phone number"), max_length=64, unique=True)
+    opted_out_at = models.DateTimeField(_("opted out at"))
+
+    class Meta:
+        verbose_name = _("opt-out")
+        verbose_name_plural = _("opt-outs")
+
+    def __str__(self) -> str:
+        return self.phone_number

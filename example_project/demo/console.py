@@ -1,0 +1,38 @@
+"""What the demo prints."""
+
+import sys
+from io import TextIOWrapper
+
+IS_TERMINAL = sys.stdout.isatty()
+if isinstance(sys.stdout, TextIOWrapper):
+    sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ is no reason to stop
+
+
+def heading(text: str) -> None:
+    """Print the title of a part."""
+    print(f"\n{_styled(text, 1)}")
+
+
+def done(text: str) -> None:
+    """Print what has been done."""
+    print(f"  {_styled('✓', 32)} {text}", flush=True)
+
+
+def wrong(text: str) -> None:
+    """Print what is not as it should be."""
+    print(f"  {_styled('✗', 31)} {text}", flush=True)
+
+
+def line(text: str = "") -> None:
+    """Print something beside."""
+    print(f"    {text}".rstrip(), flush=True)
+
+
+def progress(position: int, total: int) -> None:
+    """Show how far something is, on a terminal, in a line that the next one overwrites."""
+    if IS_TERMINAL:
+        print(f"  … {position} of {total}", end="\r", flush=True)
+
+
+def _styled(text: str, code: int) -> str:
+    return f"\033[{code}m{text}\033[0m" if IS_TERMINAL else text
