@@ -16,7 +16,8 @@ from django.db import connections, router, transaction
 from django.utils import timezone
 
 from cellcast_django.conf import conf
-from cellcast_django.inbox import Fact, fact_of, with_retries
+from cellcast_django.facts import Fact, fact_of
+from cellcast_django.inbox import with_retries
 from cellcast_django.inbox_sql import update_event
 from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet
 from cellcast_django.payloads import clean

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from cellcast_django import inbox, inbox_postgresql, inbox_sql
+from cellcast_django import facts, inbox, inbox_postgresql, inbox_sql
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -321,15 +321,15 @@ def test_first_row_of_a_reply_is_a_message_received_and_a_later_one_a_status_cha
     [first] = store(reply())
     [second] = store(reply(status="delivered"))
     [third] = store(reply(status="delivered"))
-    facts = [inbox.fact_of(first), inbox.fact_of(second)]
-    assert [fact.signal for fact in facts if fact] == [message_received, status_changed]
-    assert inbox.fact_of(third) is None
+    told = [facts.fact_of(first), facts.fact_of(second)]
+    assert [fact.signal for fact in told if fact] == [message_received, status_changed]
+    assert facts.fact_of(third) is None
 
 
 def test_event_whose_message_was_deleted_has_nothing_to_announce() -> None:
     [event] = store(report())
     Message.objects.all().delete()
-    assert inbox.fact_of(WebhookEvent.objects.get(pk=event.pk)) is None
+    assert facts.fact_of(WebhookEvent.objects.get(pk=event.pk)) is None
 
 
 # reprocess

@@ -1,0 +1,218 @@
+"""For tests: rows as the inbox would have written them. Needs factory_boy.
+
+``MessageFactory.create(inbound=True, body="YES")`` and the like store rows without a webhook, so no
+handler is called. To see your handlers at work, send one with ``cellcast_django.testing``.
+"""
+
+import json
+import time
+from typing import Any
+
+from django.utils import timezone
+
+from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint
+from cellcast_django.statuses import Status, supersedes
+from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
+
+try:
+    import factory
+    from factory.django import DjangoModelFactory
+except ImportError as error:
+    raise ImportError(
+        "cellcast_django.factories needs factory_boy: pip install factory_boy"
+    ) from error
+
+OWN_NUMBER = "+61400000001"
+
+
+def _new_id(number: int) -> str:
+    """Return an id as Cellcast makes them: it begins with the present time."""
+    return f"{int(time.time()):08x}{number:016x}"
+
+
+def _new_number(number: int) -> str:
+    """Return an Australian mobile number."""
+    return f"+6149{number % 10**7:07d}"
+
+
+def _derived(message: Any) -> Message:
+    """Return the message whose key, contact and time of submission follow from these parts."""
+    return Message.from_parts(
+        Direction(message.direction),
+        cellcast_id=message.cellcast_id,
+        sender=message.sender,
+        receiver=message.receiver,
+        body=message.body,
+    )
+
+
+class MessageFactory(DjangoModelFactory[Message]):
+    """Outbound messages of which nothing has been heard; with ``inbound=True`` replies.
+
+    ``delivered=True`` and ``undelivered=True`` give it a final status, ``status=…`` any other one.
+    The history has a row for the status, at ``status_changed_at``; none with ``history=False``.
+    Key, contact and ``submitted_at`` follow from the rest: a webhook about ``cellcast_id`` finds
+    the row.
+    """
+
+    class Meta:
+        model = Message
+        skip_postgeneration_save = True
+
+    class Params:
+        inbound = factory.Trait(
+            direction=Direction.INBOUND.value,
+            sender=factory.Sequence(_new_number),
+            receiver=OWN_NUMBER,
+            body="This is reply message",
+            status=Status.RECEIVED.value,
+        )
+        delivered = factory.Trait(status=Status.DELIVERED.value)
+        undelivered = factory.Trait(status=Status.EXPIRED.value)
+
+    direction = Direction.OUTBOUND.value
+    cellcast_id = factory.Sequence(_new_id)
+    sender = "cellcast"
+    receiver = factory.Sequence(_new_number)
+    body = "See you at nine?"
+    status = ""
+    key = factory.LazyAttribute(lambda message: _derived(message).key)
+    contact = factory.LazyAttribute(lambda message: _derived(message).contact)
+    submitted_at = factory.LazyAttribute(lambda message: _derived(message).submitted_at)
+    created_at = factory.LazyFunction(timezone.now)
+    status_changed_at = factory.LazyAttribute(
+        lambda message: timezone.now() if message.status else None
+    )
+
+    @factory.post_generation
+    def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+        """Store the row of the history that tells of the status."""
+        if create and message.status and extracted is not False:
+            StatusChange.objects.using(message._state.db).create(
+                message=message,
+                status=message.status,
+                applied=True,
+                recorded_at=message.status_changed_at or timezone.now(),
+            )
+
+
+class StatusChangeFactory(DjangoModelFactory[StatusChange]):
+    """Rows of a history, of an outbound message that was delivered unless you say otherwise.
+
+    ``previous_status`` and ``applied`` follow from the message's status, and the message moves to
+    the new one, as it does when a webhook tells of it.
+    """
+
+    class Meta:
+        model = StatusChange
+        skip_postgeneration_save = True
+
+    message = factory.SubFactory(MessageFactory)
+    status = Status.DELIVERED.value
+    previous_status = factory.LazyAttribute(lambda change: change.message.status)
+    applied = factory.LazyAttribute(lambda change: supersedes(change.status, change.message.status))
+    recorded_at = factory.LazyFunction(timezone.now)
+    event = None
+
+    @factory.post_generation
+    def move_message(change: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+        """Move the message's status."""
+        if create and change.applied:
+            message = change.message
+            message.previous_status = message.status
+            message.status = change.status
+            message.status_changed_at = change.recorded_at
+            message.save(update_fields=["previous_status", "status", "status_changed_at"])
+
+
+class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
+    """Events that have been announced: a delivery report each, unless a trait says otherwise.
+
+    What it is: ``reply=True``, ``opt_out=True``. What became of it: ``duplicate=True``,
+    ``invalid=True``. How the announcement stands: ``pending=True``, ``failed=True``. A stored reply
+    or report has its message and its row of the history, so that it can be announced.
+    """
+
+    class Meta:
+        model = WebhookEvent
+        skip_postgeneration_save = True
+
+    class Params:
+        reply = factory.Trait(
+            kind=WebhookEvent.Kind.REPLY.value,
+            endpoint=Endpoint.RECEIVE.value,
+            message=factory.SubFactory(MessageFactory, inbound=True, status=""),
+        )
+        opt_out = factory.Trait(
+            kind=WebhookEvent.Kind.OPT_OUT.value,
+            endpoint=Endpoint.OPT_OUT.value,
+            message=None,
+            contact=factory.Sequence(_new_number),
+        )
+        duplicate = factory.Trait(outcome=WebhookEvent.Outcome.DUPLICATE.value, announced_at=None)
+        invalid = factory.Trait(
+            kind=WebhookEvent.Kind.UNKNOWN.value,
+            outcome=WebhookEvent.Outcome.INVALID.value,
+            error="There is no message id.",
+            message=None,
+            announced_at=None,
+        )
+        pending = factory.Trait(
+            announced_at=None, announce_due_at=factory.LazyFunction(timezone.now)
+        )
+        failed = factory.Trait(
+            announced_at=None,
+            announce_attempts=12,
+            announcements=factory.LazyFunction(
+                lambda: {
+                    "shop.handlers.confirm": {
+                        "at": timezone.now().isoformat(),
+                        "error": "ConnectionError: the calendar is down",
+                    }
+                }
+            ),
+        )
+
+    kind = WebhookEvent.Kind.STATUS.value
+    endpoint = Endpoint.STATUS.value
+    outcome = WebhookEvent.Outcome.STORED.value
+    message = factory.SubFactory(MessageFactory)
+    cellcast_id = factory.LazyAttribute(
+        lambda event: event.message.cellcast_id if event.message else ""
+    )
+    contact = factory.LazyAttribute(lambda event: event.message.contact if event.message else "")
+    content_type = "application/json"
+    username = "cellcast"
+    received_at = factory.LazyFunction(timezone.now)
+    announced_at = factory.LazyFunction(timezone.now)
+    body = factory.LazyAttribute(lambda event: json.dumps(_payload(event)))
+
+    @factory.post_generation
+    def history(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+        """Store the row of the history of which the event tells; none with ``history=False``."""
+        tells_something_new = event.outcome == WebhookEvent.Outcome.STORED and event.message
+        if create and tells_something_new and extracted is not False:
+            status = "received" if event.kind == WebhookEvent.Kind.REPLY else "delivered"
+            StatusChangeFactory.create(
+                message=event.message,
+                event=event,
+                recorded_at=event.received_at,
+                **{"status": status} | kwargs,
+            )
+
+
+def _payload(event: Any) -> dict[str, Any]:
+    """Return what Cellcast would have sent for the event."""
+    if event.kind == WebhookEvent.Kind.UNKNOWN:
+        return {"hello": "world"}
+    if event.message is None:
+        return opt_out_payload(contact=event.contact)
+    parts = {
+        "_id": event.cellcast_id,
+        "sender": event.message.sender,
+        "receiver": event.message.receiver,
+    }
+    if event.kind == WebhookEvent.Kind.REPLY:
+        return reply_payload(**parts, message=event.message.body)
+    return status_payload(**parts)

@@ -1,0 +1,66 @@
+"""The fact that an event has to announce, who listens for it, and when it is due."""
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import models
+
+from cellcast_django.conf import conf
+from cellcast_django.models import Direction, Message, WebhookEvent
+from cellcast_django.signals import (
+    FactSignal,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
+
+
+class Fact(NamedTuple):
+    """What an event has to tell the handlers."""
+
+    signal: FactSignal
+    sender: type[models.Model]
+    arguments: dict[str, Any]
+
+
+def fact_of(event: WebhookEvent) -> Fact | None:
+    """Return what the event has to announce.
+
+    ``None`` for one that told nothing new, and for one whose message has been deleted since.
+    """
+    if event.kind == WebhookEvent.Kind.OPT_OUT:
+        return Fact(opt_out_received, WebhookEvent, {"contact": event.contact, "event": event})
+    message = event.message
+    try:
+        change = event.status_change
+    except ObjectDoesNotExist:
+        return None
+    if message is None:
+        return None
+    if message.direction == Direction.INBOUND and not change.previous_status:
+        return Fact(message_received, Message, {"message": message, "event": event})
+    change.message = message  # the same object, also where the two were read from the database
+    arguments = {"message": message, "status_change": change, "event": event}
+    return Fact(status_changed, Message, arguments)
+
+
+def is_heard(event: WebhookEvent) -> bool:
+    """Whether a handler is connected for what the event tells."""
+    fact = fact_of(event)
+    return fact is not None and bool(fact.signal.handlers(fact.sender))
+
+
+def schedule(event: WebhookEvent, now: datetime, *, heard: bool) -> None:
+    """Plan the announcement, or note that nobody listens.
+
+    Inline, the attempt begins right after the commit in this process, so it is counted and leased
+    here already: that saves a write, and a crash in between is taken over when the lease is up.
+    """
+    if not heard:
+        event.announced_at = now
+    elif conf.announce_via == "inline":
+        event.announce_attempts = 1
+        event.announce_due_at = now + timedelta(seconds=conf.announce_lease)
+    else:
+        event.announce_due_at = now

@@ -1,0 +1,258 @@
+"""Let go of what is no longer needed: delete it, or empty it of all that speaks of a person.
+
+In batches, each a short transaction of its own: no table is locked for long, memory stays flat, and
+what was interrupted goes on where it stopped when it is run again.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import phonenumbers
+from django.db import models, router, transaction
+from django.db.models import Case, Exists, F, Max, Min, OuterRef, Q, Value, When
+from django.db.models.functions import Cast, Concat
+
+from cellcast_django.conf import conf
+from cellcast_django.contacts import normalise
+from cellcast_django.inbox import with_retries
+from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import clean
+
+BATCH_SIZE = 1_000
+"""How many rows are locked at a time."""
+
+EMPTY_MESSAGE = dict.fromkeys(("sender", "receiver", "contact", "body", "original_body"), "")
+EMPTY_EVENT = dict.fromkeys(("body", "contact", "error"), "")
+
+
+class Removed(NamedTuple):
+    """How many messages and events were deleted or emptied."""
+
+    messages: int
+    events: int
+
+
+class Kept(NamedTuple):
+    """How many events were left alone: still to be announced, and given up by the handlers."""
+
+    pending: int
+    failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What is to go: what is older than a time, what is about one contact, or what is both.
+
+    A message is as old as the last event about it. Left alone is an event that is still to be
+    announced, or that has failed and waits for a person (unless ``include_failed``), and so is its
+    message. ``number`` is the contact's, in any spelling; events that could not be understood are
+    selected when their body carries it. With ``redact``, what has been emptied already is passed
+    over. Raises ``ValueError`` when neither time nor number is given, or an empty number.
+    """
+
+    before: datetime | None = None
+    number: str | None = None
+    redact: bool = False
+    include_failed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.number is None and self.before is None:
+            raise ValueError("Neither a time nor a number says what is to go.")
+        if self.number is not None and not clean(self.number).strip():
+            raise ValueError("The number is empty.")
+
+    @property
+    def using(self) -> str:
+        """The alias of the database that holds the messages."""
+        return router.db_for_write(Message)
+
+    def messages(self) -> models.QuerySet[Message]:
+        """Return the messages that are to go."""
+        messages = Message.objects.using(self.using)
+        blocking = self._waiting
+        if self.before is not None:
+            messages = messages.filter(created_at__lt=self.before)
+            blocking |= Q(received_at__gte=self.before)
+        if self.number is not None:
+            messages = messages.filter(contact__in=self._contacts(self.number))
+        if self.redact:
+            messages = messages.exclude(**EMPTY_MESSAGE)
+        events = WebhookEvent.objects.using(self.using).filter(blocking, message=OuterRef("pk"))
+        return messages.filter(~Exists(events))
+
+    def events(self) -> list[models.QuerySet[WebhookEvent]]:
+        """Return the events that are to go, in parts that share none: each is found by an index."""
+        return [part.filter(~self._waiting) for part in self._event_parts()]
+
+    def count(self) -> Removed:
+        """Return how many rows there are to go."""
+        events = sum(part.count() for part in self.events())
+        return Removed(messages=self.messages().count(), events=events)
+
+    def kept(self) -> Kept:
+        """Return how many events are left alone, of those that are old enough or of the contact."""
+        parts = self._event_parts()
+        pending = sum(part.filter(_PENDING).count() for part in parts)
+        failed = 0 if self.include_failed else sum(part.filter(_FAILED).count() for part in parts)
+        return Kept(pending=pending, failed=failed)
+
+    @property
+    def _waiting(self) -> Q:
+        return _PENDING if self.include_failed else _PENDING | _FAILED
+
+    def _event_parts(self) -> list[models.QuerySet[WebhookEvent]]:
+        events: models.QuerySet[WebhookEvent] = WebhookEvent.objects.using(self.using)
+        if self.before is not None:
+            events = events.filter(received_at__lt=self.before)
+        if self.redact:
+            events = events.exclude(**EMPTY_EVENT)
+        if self.number is None:
+            return [events]
+        contacts = self._contacts(self.number)
+        others = events.exclude(contact__in=contacts)
+        return [
+            events.filter(contact__in=contacts),
+            others.filter(message__contact__in=contacts),
+            others.filter(pk__in=self._carriers(others, self.number)),
+        ]
+
+    @staticmethod
+    def _contacts(number: str) -> set[str]:
+        written = clean(number)
+        return {written, written.strip(), normalise(written.strip(), conf.default_region)}
+
+    @staticmethod
+    def _carriers(events: models.QuerySet[WebhookEvent], number: str) -> list[int]:
+        """Return the events that could not be understood and whose body carries the number."""
+        pattern = pattern_of(clean(number).strip(), conf.default_region)
+        invalid = events.filter(_INVALID).values_list("pk", "body")
+        bodies = invalid.order_by("pk").iterator(chunk_size=BATCH_SIZE)
+        return [pk for pk, body in bodies if pattern.search(body)]
+
+
+_UNANNOUNCED = Q(announced_at__isnull=True)
+_PENDING = _UNANNOUNCED & Q(announce_due_at__isnull=False)
+_FAILED = _UNANNOUNCED & Q(announce_due_at__isnull=True, outcome=WebhookEvent.Outcome.STORED)
+_INVALID = _UNANNOUNCED & Q(announce_due_at__isnull=True, outcome=WebhookEvent.Outcome.INVALID)
+
+
+def prune(selection: Selection) -> Iterator[Removed]:
+    """Delete or empty what is selected, and yield after each batch what it has removed.
+
+    Deleted messages take their history and their events with them, and whatever your own models
+    hang on them by ``on_delete``. Emptied are a message's numbers and texts, and an event's body,
+    contact, error and the texts of its handlers' errors; counts, statuses, times and Cellcast's ids
+    stay. The ``key`` of an outbound message stays too, a digest of its id alone: a late report
+    still finds the row (what it fills in again is emptied once the report is old enough). That of a
+    reply is a digest of number and text, which could be guessed from it, so another one takes its
+    place: the same reply, should it come again, counts as a new one.
+
+    Every batch is a transaction and is committed when it is yielded. Raises ``django.db.Error``
+    when the database refuses, and ``ProtectedError`` or ``RestrictedError`` when a model of yours
+    forbids to delete a message; the batches before stay removed.
+    """
+    for part in selection.events():
+        yield from _in_batches(part, "pk", _redact_events if selection.redact else _delete_events)
+    remove = _redact_messages if selection.redact else _delete_messages
+    # In the order in which webhooks lock them: in any other, an array of late reports deadlocks.
+    yield from _in_batches(selection.messages(), "key", remove)
+
+
+def pattern_of(number: str, region: str) -> re.Pattern[str]:
+    """Return what finds a number in a text: with or without country code, and however grouped.
+
+    The spellings of a number are those of ``region``. What is no phone number is found as written.
+    """
+    try:
+        parsed = phonenumbers.parse(number, region)
+    except phonenumbers.NumberParseException:
+        return re.compile(rf"(?<!\w){re.escape(number)}(?!\w)")
+    gap = r"(?:[\s().+-]|%20)*+"  # possessive: a megabyte of white space costs no time
+    code = f"(?:00(?:11)?{gap})?{parsed.country_code}{gap}(?:0{gap})?"
+    digits = gap.join(phonenumbers.national_significant_number(parsed))
+    return re.compile(rf"(?<!\d)(?:{code}|0{gap})?{digits}(?!\d)")
+
+
+# Batches
+
+
+def _in_batches(rows: models.QuerySet[Any], lock_order: str, remove: Any) -> Iterator[Removed]:
+    for pks in _batches(rows, lock_order):
+
+        def remove_batch(using: str, pks: list[int] = pks) -> Removed:
+            with transaction.atomic(using=using):
+                removed: Removed = remove(using, _lock(rows, pks, lock_order))
+            return removed
+
+        yield with_retries(remove_batch)
+
+
+def _batches(rows: models.QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
+    """Yield the primary keys, range by range, each batch in the order of its locks."""
+    bounds = rows.aggregate(first=Min("pk"), last=Max("pk"))
+    if bounds["last"] is None:
+        return
+    start, last = bounds["first"], bounds["last"]
+    while True:
+        ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
+        batch = list(ahead.values_list("pk", lock_order)[:BATCH_SIZE])
+        if not batch:
+            return
+        start = batch[-1][0] + 1
+        yield [pk for pk, _ in sorted(batch, key=itemgetter(1))]
+
+
+def _lock(rows: models.QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
+    """Lock these rows, then look again, and return those that are still selected."""
+    candidates = rows.model.objects.using(rows.db).filter(pk__in=pks)
+    # A write that changes nothing: on SQLite, a transaction that reads first cannot write later.
+    candidates.filter(pk=pks[0]).update(cellcast_id=F("cellcast_id"))
+    list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
+    return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
+
+
+def _delete_messages(using: str, pks: list[int]) -> Removed:
+    StatusChange.objects.using(using).filter(message__in=pks).delete()
+    events = _delete(WebhookEvent.objects.using(using).filter(message__in=pks))
+    return Removed(_delete(Message.objects.using(using).filter(pk__in=pks)), events)
+
+
+def _delete_events(using: str, pks: list[int]) -> Removed:
+    return Removed(0, _delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
+
+
+def _delete(rows: models.QuerySet[Any]) -> int:
+    """Delete the rows of a batch, and whatever depends on them; return how many rows these were."""
+    _, deleted = rows.delete()
+    return deleted.get(rows.model._meta.label, 0)
+
+
+_KEY_WITHOUT_PERSON = Case(
+    When(
+        direction=Direction.INBOUND,
+        then=Concat(Value("redacted-"), Cast("pk", models.CharField(max_length=19))),
+    ),
+    default=F("key"),
+    output_field=models.CharField(),
+)
+
+
+def _redact_messages(using: str, pks: list[int]) -> Removed:
+    events = WebhookEvent.objects.using(using).filter(message__in=pks).exclude(**EMPTY_EVENT)
+    removed = _redact_events(using, list(events.values_list("pk", flat=True)))
+    messages = Message.objects.using(using).filter(pk__in=pks)
+    return Removed(messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON), removed.events)
+
+
+def _redact_events(using: str, pks: list[int]) -> Removed:
+    events = WebhookEvent.objects.using(using).filter(pk__in=pks)
+    for event in events.only("announcements").iterator(chunk_size=BATCH_SIZE):
+        if event.handler_errors():
+            for outcome in event.announcements.values():
+                outcome["error"] = outcome["error"].partition(":")[0]  # the exception's type
+            event.save(using=using, update_fields=["announcements"])
+    return Removed(0, events.update(**EMPTY_EVENT))
