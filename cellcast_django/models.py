@@ -187,8 +187,11 @@ class Message(models.Model):
         verbose_name_plural = _("messages")
         indexes = [
             models.Index(fields=["cellcast_id"], name="cellcast_message_id"),
-            models.Index(fields=["contact"], name="cellcast_message_contact"),
-            models.Index(fields=["direction", "status"], name="cellcast_message_direction"),
+            models.Index(fields=["contact", "created_at"], name="cellcast_message_contact"),
+            models.Index(fields=["direction", "created_at"], name="cellcast_message_direction"),
+            models.Index(
+                fields=["direction", "status", "created_at"], name="cellcast_message_status"
+            ),
             models.Index(fields=["created_at"], name="cellcast_message_created"),
         ]
 
@@ -298,6 +301,9 @@ class StatusChange(models.Model):
         verbose_name = _("status change")
         verbose_name_plural = _("status history")
         ordering = ["pk"]
+        indexes = [
+            models.Index(fields=["status", "recorded_at"], name="cellcast_change_status"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["message", "status"], name="cellcast_one_row_a_status")
         ]
@@ -448,7 +454,8 @@ class WebhookEvent(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["announced_at", "announce_due_at", "outcome"], name="cellcast_event_state"
+                fields=["announced_at", "announce_due_at", "outcome", "id"],
+                name="cellcast_event_state",
             ),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),

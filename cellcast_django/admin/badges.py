@@ -1,0 +1,86 @@
+"""States as badges: a word and a sign, so that the colour is never all that tells them apart."""
+
+from enum import Enum
+
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.models import WebhookEvent
+from cellcast_django.statuses import Status
+
+
+class Tone(Enum):
+    """How a state is to be taken; the value is the sign that stands before the word."""
+
+    GOOD = "✓"
+    BAD = "✕"
+    OPEN = "…"
+    QUIET = "•"
+
+
+def badge(tone: Tone, word: str | Promise) -> SafeString:
+    """Return the badge as HTML; the sign is hidden from screen readers, which read the word."""
+    return format_html(
+        '<span class="cellcast-badge cellcast-badge-{}">'
+        '<span aria-hidden="true">{}</span> <bdi>{}</bdi></span>',
+        tone.name.lower(),
+        tone.value,
+        word,
+    )
+
+
+def status_badge(status: str) -> SafeString:
+    """Return the badge of a message's status, a word that we do not know included."""
+    if not status:
+        return badge(Tone.QUIET, _("no status yet"))
+    if status not in Status.values:
+        return badge(Tone.OPEN, status)
+    return badge(_STATUS_TONES[status], Status(status).label)
+
+
+_STATUS_TONES = dict.fromkeys(Status.values, Tone.BAD) | {
+    Status.RECEIVED.value: Tone.QUIET,
+    Status.DELIVERED.value: Tone.GOOD,
+}
+
+
+_OUTCOME_TONES = {
+    WebhookEvent.Outcome.STORED: Tone.GOOD,
+    WebhookEvent.Outcome.DUPLICATE: Tone.QUIET,
+    WebhookEvent.Outcome.INVALID: Tone.BAD,
+}
+
+
+def outcome_badge(event: WebhookEvent) -> SafeString:
+    """Return the badge of what became of an event in the inbox."""
+    outcome = WebhookEvent.Outcome(event.outcome)
+    return badge(_OUTCOME_TONES[outcome], outcome.label)
+
+
+_ANNOUNCEMENTS = {
+    "announced": (Tone.GOOD, _("announced")),
+    "pending": (Tone.OPEN, _("pending")),
+    "failed": (Tone.BAD, _("failed")),
+}
+
+
+def announcement_state(event: WebhookEvent) -> str:
+    """Name the QuerySet method that finds the event; empty when it told nothing new."""
+    if event.announced_at is not None:
+        return "announced"
+    if event.announce_due_at is not None:
+        return "pending"
+    return "failed" if event.is_unannounced else ""
+
+
+def announcement_badge(event: WebhookEvent) -> SafeString | None:
+    """Return the badge of an event's announcement; ``None`` when it told nothing new."""
+    state = announcement_state(event)
+    return badge(*_ANNOUNCEMENTS[state]) if state else None
+
+
+def handler_badge(error: str) -> SafeString:
+    """Return the badge of what became of a handler's last call."""
+    return badge(Tone.BAD, _("raised an error")) if error else badge(Tone.GOOD, _("finished"))

@@ -1,0 +1,172 @@
+"""The filters of the lists. Each one asks for what an index answers, and offers no counts."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.admin.read_only import found_first
+from cellcast_django.models import Direction, WebhookEvent
+from cellcast_django.statuses import Status
+
+Choices = Iterable[tuple[str, Any]]
+
+
+class ExactFilter(admin.SimpleListFilter):
+    """Rows that have one of the choices in the column that the filter is named after."""
+
+    parameter_name: str
+    words: ClassVar[Choices]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the choices."""
+        return self.words
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the choice; anything else that the address says is passed over."""
+        if self.value() not in dict(self.lookup_choices):
+            return queryset
+        return queryset.filter(**{self.parameter_name: self.value()})
+
+
+class DirectionFilter(ExactFilter):
+    """Replies, or what you sent."""
+
+    title = _("direction")
+    parameter_name = "direction"
+    words = Direction.choices
+
+
+class KindFilter(ExactFilter):
+    """What an event speaks of."""
+
+    title = _("kind")
+    parameter_name = "kind"
+    words = WebhookEvent.Kind.choices
+
+
+class StatusFilter(ExactFilter):
+    """The documented statuses, and those others that occur."""
+
+    title = _("status")
+    parameter_name = "status"
+    MAX_WORDS = 20
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the documented statuses, then what else Cellcast has said."""
+        known = [(status.value, status.label) for status in reversed(Status)]
+        in_use = self._words_in_use(self.narrow(model_admin.get_queryset(request)))
+        return known + [(word, word) for word in in_use if word not in Status.values]
+
+    def narrow(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows that the filter is about."""
+        return queryset
+
+    def _words_in_use(self, queryset: QuerySet[Any]) -> list[str]:
+        """Hop through the index from word to word: ``DISTINCT`` would read the whole table."""
+        words = [""]
+        while len(words) < self.MAX_WORDS:
+            following = queryset.filter(status__gt=words[-1]).order_by("status")
+            word = following.values_list("status", flat=True).first()
+            if word is None:
+                break
+            words.append(word)
+        return words[1:]
+
+
+class SentStatusFilter(StatusFilter):
+    """The statuses of what you sent, one of which is to have none yet. Hidden among replies."""
+
+    title = _("status of what you sent")
+    UNHEARD = "-"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return also the choice for messages of which nothing has been heard."""
+        if request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND:
+            return []
+        return [*super().lookups(request, model_admin), (self.UNHEARD, _("no status yet"))]
+
+    def narrow(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return what you sent."""
+        return queryset.filter(direction=Direction.OUTBOUND)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the choice, among what you sent."""
+        if self.value() == self.UNHEARD:
+            return self.narrow(queryset).filter(status="")
+        if self.value() not in dict(self.lookup_choices):
+            return queryset
+        return super().queryset(request, self.narrow(queryset))
+
+
+class OutcomeFilter(admin.SimpleListFilter):
+    """What became of an event: the states that the list shows as badges."""
+
+    title = _("outcome")
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the states."""
+        return [
+            ("announced", _("announced")),
+            ("pending", _("pending")),
+            ("failed", _("failed")),
+            ("duplicate", _("duplicate")),
+            ("invalid", _("invalid")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to a state."""
+        events: Any = queryset
+        match self.value():
+            case "announced":
+                return events.announced()  # type: ignore[no-any-return]
+            case "pending":
+                return found_first(queryset, WebhookEvent.objects.pending())
+            case "failed":
+                return found_first(queryset, WebhookEvent.objects.failed())
+            case "duplicate":
+                return events.duplicates()  # type: ignore[no-any-return]
+            case "invalid":
+                return events.invalid()  # type: ignore[no-any-return]
+            case _:
+                return queryset
+
+
+class PeriodFilter(admin.SimpleListFilter):
+    """The last day, week or month."""
+
+    parameter_name = "period"
+    field: ClassVar[str]
+    DAYS = {"1": _("last 24 hours"), "7": _("last 7 days"), "30": _("last 30 days")}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the periods by their days."""
+        return self.DAYS.items()
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the period."""
+        days = self.value()
+        if days not in self.DAYS:
+            return queryset
+        start = timezone.now() - timedelta(days=int(days))
+        return queryset.filter(**{f"{self.field}__gte": start})
+
+
+class CreatedFilter(PeriodFilter):
+    """When a message was first heard of."""
+
+    title = _("created at")
+    field = "created_at"
+
+
+class ReceivedFilter(PeriodFilter):
+    """When a webhook came in."""
+
+    title = _("received at")
+    field = "received_at"

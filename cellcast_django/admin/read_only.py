@@ -1,0 +1,178 @@
+"""What the three admins share: pages to read, whose cost does not grow with the tables."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.formats import number_format
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+
+from cellcast_django.conf import conf
+from cellcast_django.contacts import normalise
+from cellcast_django.payloads import clean
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+    AnyPaginator = Paginator[Any]
+else:  # on Django 5.2 neither can be subscripted
+    ModelAdmin = admin.ModelAdmin
+    AnyPaginator = Paginator
+
+
+class CappedPaginator(AnyPaginator):
+    """Counts no further than ``MAX_COUNT``, and pages through as many rows."""
+
+    MAX_COUNT = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows there are, at most ``MAX_COUNT``."""
+        return min(self._count_beyond_cap, self.MAX_COUNT)
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there are more rows than ``count`` says."""
+        return self._count_beyond_cap > self.MAX_COUNT
+
+    @property
+    def cap(self) -> str:
+        """``MAX_COUNT`` as people write it."""
+        return number_format(self.MAX_COUNT, force_grouping=True)
+
+    @cached_property
+    def _count_beyond_cap(self) -> int:
+        rows: Any = self.object_list
+        return int(rows.order_by()[: self.MAX_COUNT + 1].count())
+
+
+class CappedChangeList(ChangeList):
+    """A list that does not know how many rows there are in all, and loads what it shows."""
+
+    def get_queryset(
+        self, request: HttpRequest, exclude_parameters: Any = None
+    ) -> QuerySet[Any, Any]:
+        """Leave out the columns that may be long and are not shown."""
+        left_out: Sequence[str] = self.model_admin.list_defer  # type: ignore[attr-defined]
+        return super().get_queryset(request, exclude_parameters).defer(*left_out)
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any, Any]) -> list[Any]:
+        """Keep to the order that the indexes have, whatever the address says."""
+        return list(self.model_admin.get_ordering(request))
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Say a number beside the search box only where it is one that was asked for."""
+        super().get_results(request)
+        self.show_admin_actions = self.result_count > 0
+        is_narrowed = bool(self.query) or self.has_active_filters
+        if self.paginator.is_capped or not is_narrowed:
+            self.full_result_count = self.result_count
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Lists newest first, finds by exact number or id, and lets nobody change anything.
+
+    Every filter, search and order must be served by an index; the tests look at the plans.
+    """
+
+    list_defer: ClassVar[Sequence[str]] = ()
+    """The columns that the list does not load."""
+    list_per_page = 50
+    paginator = CappedPaginator
+    show_facets = admin.ShowFacets.NEVER
+    show_full_result_count = False
+    sortable_by = ()
+
+    class Media:
+        css = {"all": ["cellcast_django/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds by hand what Cellcast has not said."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody changes what Cellcast has said."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody deletes by hand; ``cellcast_prune`` deletes by age."""
+        return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the list that stays cheap."""
+        return CappedChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find exactly: a number in any spelling, or an id."""
+        term = clean(search_term).strip()
+        if not term:
+            return queryset, False
+        found = self.get_queryset(request).filter(self.condition(term))
+        return found_first(queryset, found), False
+
+    def condition(self, term: str) -> Q:
+        """Return the condition for the rows that a person means by ``term``."""
+        return Q(cellcast_id=term) | Q(contact__in=spellings(term))
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,  # noqa: FBT001, FBT002 - as Django calls it
+        change: bool = False,  # noqa: FBT001, FBT002
+        form_url: str = "",
+        obj: Model | None = None,
+    ) -> HttpResponse:
+        """Add to the page what the template shows below the fields."""
+        context |= self.details(request, obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """Return what the template of the detail page shows below the fields."""
+        return {}
+
+    def may_view(self, request: HttpRequest, model: type[Model]) -> bool:
+        """Whether this site shows rows of another model to this person."""
+        site = self.admin_site
+        if not site.is_registered(model):
+            return False
+        return site.get_model_admin(model).has_view_permission(request)
+
+    def link_to(self, obj: Model, text: str) -> str:
+        """Return ``text`` as a link to the page of ``obj``, if this site has one."""
+        if not self.admin_site.is_registered(type(obj)):
+            return text
+        return format_html('<a href="{}">{}</a>', self.url_of(type(obj), "change", obj.pk), text)
+
+    def url_of(self, model: type[Model], page: str, *arguments: Any) -> str:
+        """Return the address of a page of this site."""
+        options = self.admin_site.get_model_admin(model).opts
+        name = f"admin:{options.app_label}_{options.model_name}_{page}"
+        return reverse(name, args=arguments, current_app=self.admin_site.name)
+
+
+def found_first(queryset: QuerySet[Any], few: QuerySet[Any]) -> QuerySet[Any]:
+    """Narrow to rows that are ``few``, by an index of their own; to the newest where they are many.
+
+    They are looked up beforehand: said as a condition, a database may misjudge how few they are,
+    and walk through all rows in the order of the list until it has met enough of them.
+    """
+    return queryset.filter(pk__in=keys_of(few.using(queryset.db)))
+
+
+def keys_of(few: QuerySet[Any]) -> list[int]:
+    """Return the primary keys of a few rows, newest first; of many rows those of the newest."""
+    keys = few.order_by().values_list("pk", flat=True)
+    return sorted(keys, reverse=True)[: CappedPaginator.MAX_COUNT + 1]
+
+
+def spellings(number: str) -> set[str]:
+    """Return a number as it is kept where it is a valid one, and where it is none."""
+    return {number, normalise(number, conf.default_region)}

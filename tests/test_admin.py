@@ -1,0 +1,1095 @@
+"""The admin: what people see, what they may do, and what each page costs."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.db import connection, connections
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import include, path, reverse
+from django.utils import timezone, translation
+
+from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin, events
+from cellcast_django.admin.filters import StatusFilter
+from cellcast_django.admin.read_only import CappedPaginator
+from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.signals import message_received, status_changed
+from cellcast_django.testing import WebhookClient
+
+pytestmark = pytest.mark.django_db
+
+CUSTOMER = "+61400000001"
+ID = "66b5b93b1e2c012dfe964000"
+MODELS = ("message", "statuschange", "webhookevent")
+Connect = Callable[[Any, Callable[..., None]], None]
+
+
+@pytest.fixture
+def reader() -> Client:
+    """A member of staff who may view everything of this app, and do nothing."""
+    return staff("view_message", "view_statuschange", "view_webhookevent")
+
+
+@pytest.fixture
+def operator() -> Client:
+    """A member of staff who may also run the actions."""
+    return staff("view_webhookevent", "announce_webhookevent", "reprocess_webhookevent")
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Connects a handler under its own name until the test ends."""
+    connected = []
+
+    def connect(signal: Any, handler: Callable[..., None]) -> None:
+        signal.connect(handler, weak=False, dispatch_uid=handler.__name__)
+        connected.append((signal, handler.__name__))
+
+    yield connect
+    for signal, name in connected:
+        signal.disconnect(dispatch_uid=name)
+
+
+def staff(*codenames: str) -> Client:
+    user = User.objects.create_user(f"staff-{User.objects.count()}", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def url_of(model: str, page: str = "changelist", *args: Any, **query: Any) -> str:
+    url = reverse(f"admin:cellcast_django_{model}_{page}", args=args)
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+def page_of(client: Client, *args: Any, **query: Any) -> str:
+    response = client.get(url_of(*args, **query))
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def listed(client: Client, model: str, **query: Any) -> list[Any]:
+    response = client.get(url_of(model, **query))
+    assert response.status_code == 200
+    return [row.pk for row in response.context["cl"].result_list]
+
+
+def run(client: Client, action: str, *selected: int, **query: Any) -> list[tuple[str, str]]:
+    """Run an action on the selected events, and return what the page says: level and text."""
+    data = {"action": action, "_selected_action": selected, "index": 0, "select_across": 0}
+    response = client.post(url_of("webhookevent", **query), data, follow=True)
+    assert response.status_code == 200
+    return [(message.level_tag, str(message)) for message in response.context["messages"]]
+
+
+def text_of(html: str) -> str:
+    """Return the text of a page as it is read, without its markup."""
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+def make_invalid(body: str = "{broken", **values: Any) -> WebhookEvent:
+    return WebhookEvent.objects.create(
+        endpoint="receive",
+        kind="unknown",
+        outcome="invalid",
+        error="The body is not JSON.",
+        body=body,
+        **values,
+    )
+
+
+# Nothing is added, changed or deleted by hand
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nobody_adds_changes_or_deletes_by_hand(
+    admin_client: Client, client: WebhookClient, model: str
+) -> None:
+    client.status()
+    rows: dict[str, Any] = {
+        "message": Message,
+        "statuschange": StatusChange,
+        "webhookevent": WebhookEvent,
+    }
+    row = rows[model].objects.get()
+
+    assert admin_client.get(url_of(model, "add")).status_code == 403
+    assert admin_client.post(url_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+    assert admin_client.post(url_of(model, "change", row.pk), {"status": "x"}).status_code == 403
+    page = page_of(admin_client, model, "change", row.pk)
+    assert "<input" not in re.sub(r'<input type="hidden"[^>]*>', "", page.split("<main")[-1])
+    assert "delete_selected" not in page_of(admin_client, model)
+    assert rows[model].objects.get() == row
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_pages_need_the_permission_to_view(client: WebhookClient, model: str) -> None:
+    client.status()
+    others = staff(*(f"view_{name}" for name in MODELS if name != model))
+
+    assert others.get(url_of(model)).status_code == 403
+    assert staff().get(url_of(model)).status_code == 403
+    assert Client().get(url_of(model)).status_code == 302
+    assert staff(f"view_{model}").get(url_of(model)).status_code == 200
+
+
+# Messages
+
+
+def test_list_of_messages_shows_direction_contact_first_words_and_status(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.reply(message="Yes,\n I will   be there. " + "And more of it. " * 10)
+
+    words = text_of(page_of(reader, "message"))
+
+    assert "↙ inbound +61400000000 Yes, I will be there. And more of it." in words
+    assert "…" in words
+    assert words.count("And more of it.") < 5
+    assert "✓ delivered" in words
+
+
+def test_list_of_messages_loads_no_more_of_the_texts_than_it_shows(reader: Client) -> None:
+    Message.objects.record_sent(ID, receiver=CUSTOMER, body="x" * 100_000)
+
+    response = reader.get(url_of("message"))
+
+    [message] = response.context["cl"].result_list
+    assert message.get_deferred_fields() == {"body", "original_body"}
+    assert len(message.beginning) < 100
+
+
+@pytest.mark.parametrize(
+    ("status", "badge"),
+    [
+        ("", "• no status yet"),
+        ("received", "• received"),
+        ("delivered", "✓ delivered"),
+        ("failed", "✕ failed"),
+        ("dead", "✕ dead"),
+        ("queued", "… queued"),
+    ],
+)
+def test_status_is_a_word_with_a_sign_not_only_a_colour(
+    reader: Client, client: WebhookClient, status: str, badge: str
+) -> None:
+    message = Message.objects.record_sent(ID, receiver=CUSTOMER)
+    if status:
+        client.status(status=status)
+
+    assert badge in text_of(page_of(reader, "message").split("result_list")[-1])
+    assert badge in text_of(page_of(reader, "message", "change", message.pk))
+
+
+def test_unknown_status_is_escaped(reader: Client, client: WebhookClient) -> None:
+    client.status(status="<b>odd</b>")
+
+    for page in (page_of(reader, "message"), page_of(reader, "statuschange")):
+        assert "<b>odd</b>" not in page
+        assert "&lt;b&gt;odd&lt;/b&gt;" in page
+
+
+def test_texts_and_raw_events_are_escaped(reader: Client, client: WebhookClient) -> None:
+    client.reply(reply="<script>alert(1)</script>", message="<img src=x onerror=alert(2)>")
+    message = Message.objects.get()
+
+    pages = [
+        page_of(reader, "message"),
+        page_of(reader, "message", "change", message.pk),
+        page_of(reader, "webhookevent", "change", message.events.get().pk),
+    ]
+
+    for page in pages:
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&lt;img src=x onerror=alert(2)&gt;" in pages[1]
+
+
+def test_message_shows_the_timeline_and_says_which_reports_came_late(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.status(status="delivered")
+    client.status(status="received")
+
+    page = page_of(reader, "message", "change", Message.objects.get().pk)
+
+    timeline = re.findall(r"<li>.*?</li>", page.split('class="cellcast-timeline"')[1], re.DOTALL)
+    first, second = (text_of(entry) for entry in timeline)
+    assert "✓ delivered Message has been delivered by the carrier transport" in first
+    assert "late" not in first
+    assert "• received Message has been received" in second
+    assert "It came late: the status stayed ✓ delivered" in second
+
+
+def test_message_shows_its_raw_events_newest_first(reader: Client, client: WebhookClient) -> None:
+    client.status()
+    client.status()
+    message = Message.objects.get()
+    stored, duplicate = message.events.order_by("pk")
+
+    page = page_of(reader, "message", "change", message.pk)
+
+    assert page.index(f"#{duplicate.pk}</a>") < page.index(f"#{stored.pk}</a>")
+    assert "• duplicate" in text_of(page)
+    assert page.count("&quot;sender&quot;: &quot;cellcast&quot;") == 2
+    all_events = url_of("webhookevent", message__id__exact=message.pk)
+    assert all_events in page
+    assert listed(reader, "webhookevent", message__id__exact=message.pk) == [
+        duplicate.pk,
+        stored.pk,
+    ]
+    assert listed(reader, "webhookevent", message__id__exact=message.pk + 1) == []
+
+
+def test_message_of_which_nothing_has_been_heard_says_so(reader: Client) -> None:
+    message = Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you on Monday")
+
+    words = text_of(page_of(reader, "message", "change", message.pk))
+
+    assert "See you on Monday" in words
+    assert "Nothing has been heard of this message yet." in words
+    assert "No event speaks of this message, or they have been pruned." in words
+    assert "Aug. 9, 2024" in words  # submitted: the time inside the id
+    assert "Original text" not in words
+
+
+def test_reply_shows_the_text_that_it_answers(reader: Client, client: WebhookClient) -> None:
+    client.reply(reply="YES", message="Are you coming?")
+
+    words = text_of(page_of(reader, "message", "change", Message.objects.get().pk))
+
+    assert "Text: YES Original text: Are you coming?" in words
+    assert "Submitted at" not in words
+
+
+def test_empty_text_and_contact_show_as_empty(reader: Client, client: WebhookClient) -> None:
+    client.status(receiver="")
+
+    assert "Contact: -" in text_of(page_of(reader, "message", "change", Message.objects.get().pk))
+    assert "Text: -" in text_of(page_of(reader, "message", "change", Message.objects.get().pk))
+    assert f">{ID}</a>" in page_of(reader, "statuschange")
+
+
+def test_history_and_events_are_shown_to_those_who_may_view_them(client: WebhookClient) -> None:
+    client.status()
+    arguments = ("message", "change", Message.objects.get().pk)
+
+    neither = page_of(staff("view_message"), *arguments)
+    timeline_only = page_of(staff("view_message", "view_statuschange"), *arguments)
+    events_only = page_of(staff("view_message", "view_webhookevent"), *arguments)
+
+    assert "cellcast-timeline" not in neither
+    assert "cellcast-event" not in neither
+    assert "cellcast-timeline" in timeline_only
+    assert "cellcast-event" not in timeline_only
+    assert "cellcast-timeline" not in events_only
+    assert "cellcast-event" in events_only
+
+
+# The history
+
+
+def test_history_shows_what_was_heard_and_whether_it_moved_the_status(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.status(status="failed")
+    client.status(status="received")
+    late, first = StatusChange.objects.order_by("-pk")
+
+    assert listed(reader, "statuschange") == [late.pk, first.pk]
+    words = text_of(page_of(reader, "statuschange").split("result_list")[-1])
+    assert f"{CUSTOMER} • received ✕ failed" in words
+    page = page_of(reader, "statuschange", "change", late.pk)
+    assert "Previous status: ✕ failed" in text_of(page)
+    assert url_of("message", "change", late.message_id) in page
+    assert url_of("webhookevent", "change", late.event_id) in page
+    assert "Previous status: -" in text_of(page_of(reader, "statuschange", "change", first.pk))
+
+
+# Events
+
+
+def test_list_of_events_shows_what_became_of_each(
+    reader: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError("no luck")
+
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    client.status(status="received")
+    client.status(status="received")
+    connect(status_changed, unlucky)
+    client.status(status="failed")
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+    client.status(status="delivered")
+    client.opt_out(contact="0400 000 009")
+    client.send("webhook-status", b"{broken")
+
+    response = reader.get(url_of("webhookevent"))
+
+    rows = response.content.decode().split("result_list")[-1].split("<tr>")[2:]
+    words = [
+        re.sub(r"^\W*\w+\. \d+, \d+, (?:.* [ap]\.m\.|noon|midnight) ", "", text_of(r)) for r in rows
+    ]
+    assert words[0].startswith("unknown ✕ invalid - The body is not JSON")
+    assert words[1] == "opt-out ✓ announced +61400000009 -"
+    assert words[2] == f"status … pending {CUSTOMER} unlucky"
+    assert words[3] == f"status ✕ failed {CUSTOMER} unlucky"
+    assert words[4] == f"status • duplicate {CUSTOMER} -"
+    assert words[5].startswith(f"status ✓ announced {CUSTOMER} -")
+    assert {"body"} <= response.context["cl"].result_list[0].get_deferred_fields()
+
+
+def test_event_shows_its_body_and_each_handlers_outcome(
+    reader: Client, client: WebhookClient, connect: Connect
+) -> None:
+    def lucky(**arguments: Any) -> None:
+        pass
+
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError("<b>no luck</b>")
+
+    connect(message_received, lucky)
+    connect(message_received, unlucky)
+    client.reply(message="YES")
+
+    page = page_of(reader, "webhookevent", "change", WebhookEvent.objects.get().pk)
+
+    handlers = text_of(page.split("cellcast-handlers-heading")[-1])
+    assert re.search(r" lucky .* ✓ finished unlucky .* ✕ raised an error ValueError: ", handlers)
+    assert "<b>no luck" not in page
+    assert "&quot;message&quot;: &quot;YES&quot;" in page
+    assert re.search(r"Username: .*\bcellcast\b", text_of(page))
+
+
+def test_event_that_nobody_heard_says_so(reader: Client) -> None:
+    event = make_invalid()
+
+    words = text_of(page_of(reader, "webhookevent", "change", event.pk))
+
+    assert "No handler has been called for this event." in words
+    assert "Contact: -" in words
+    assert "Announcement: -" in words
+
+
+# Search and filters
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        "+61400000001",
+        "0400 000 001",
+        "61400000001",
+        "400000001",
+        " +61 400-000-001 ",
+        ID,
+    ],
+)
+@pytest.mark.parametrize("model", MODELS)
+def test_search_finds_a_number_in_any_spelling_and_an_id(
+    reader: Client, client: WebhookClient, model: str, term: str
+) -> None:
+    client.status(_id="another", receiver="+61400000002")
+    client.status()
+    found = {
+        "message": Message.objects.get(cellcast_id=ID).pk,
+        "statuschange": StatusChange.objects.get(message__cellcast_id=ID).pk,
+        "webhookevent": WebhookEvent.objects.get(cellcast_id=ID).pk,
+    }
+
+    assert listed(reader, model, q=term) == [found[model]]
+    assert listed(reader, model, q="+61400000003") == []
+    assert listed(reader, model, q="  ") != []
+
+
+def test_search_for_nul_is_refused_with_a_message(reader: Client) -> None:
+    response = reader.get(url_of("message", q="04\x00"))
+
+    assert response.status_code == 200
+    assert "Null characters are not allowed" in response.content.decode()
+
+
+def test_search_finds_numbers_that_are_none(reader: Client, client: WebhookClient) -> None:
+    client.status(receiver="#SharedNum#")
+
+    assert listed(reader, "message", q="#SharedNum#") == [Message.objects.get().pk]
+
+
+def test_search_finds_an_event_by_its_own_number(reader: Client, client: WebhookClient) -> None:
+    client.opt_out()
+    event = make_invalid()
+
+    assert listed(reader, "webhookevent", q=event.pk) == [event.pk]
+    assert listed(reader, "webhookevent", q="9" * 30) == []
+
+
+def test_messages_are_filtered_by_direction_and_status(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.reply()
+    client.status(_id="delivered")
+    client.status(_id="odd", status="queued")
+    Message.objects.record_sent("new", receiver=CUSTOMER)
+    names = dict(Message.objects.values_list("pk", "cellcast_id"))
+
+    def found(**query: str) -> set[str]:
+        return {names[pk] for pk in listed(reader, "message", **query)}
+
+    assert found(direction="inbound") == {ID}
+    assert found(direction="outbound") == {"delivered", "odd", "new"}
+    assert found(status="delivered") == {"delivered"}  # of what was sent
+    assert found(direction="outbound", status="delivered") == {"delivered"}
+    assert found(direction="inbound", status="failed") == {ID}  # replies are not told apart
+    assert found(status="queued") == {"odd"}
+    assert found(status="-") == {"new"}
+    assert found(status="failed") == set()
+    assert found(status="no such status") == set(names.values())
+
+
+def test_history_is_filtered_by_status(reader: Client, client: WebhookClient) -> None:
+    for status in ("received", "delivered", "failed"):
+        client.status(status=status)
+    client.reply(status="received")
+    received = StatusChange.objects.filter(status="received").order_by("-pk")
+
+    assert listed(reader, "statuschange", status="received") == [row.pk for row in received]
+    assert listed(reader, "statuschange", status="dead") == []
+
+
+def test_unknown_statuses_that_occur_are_choices_of_the_filter(
+    reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for status in ("zombie", "aborted", "delivered"):
+        client.status(_id=status, status=status)
+
+    def choices(model: str) -> list[str]:
+        specs = reader.get(url_of(model)).context["cl"].filter_specs
+        [spec] = [spec for spec in specs if spec.parameter_name == "status"]
+        return [str(lookup) for lookup, _ in spec.lookup_choices]
+
+    known = ["delivered", "rejected", "expired", "failed", "dead", "received"]
+    assert choices("message") == [*known, "aborted", "zombie", "-"]
+    assert choices("statuschange") == [*known, "aborted", "zombie"]
+    monkeypatch.setattr(StatusFilter, "MAX_WORDS", 2)
+    assert choices("statuschange") == [*known, "aborted"]
+
+
+def test_events_are_filtered_by_outcome_and_kind(
+    reader: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError
+
+    client.reply()
+    client.reply()
+    connect(status_changed, unlucky)
+    client.status(_id="pending")
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    client.status(_id="failed")
+    make_invalid()
+    pks = WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
+    reply, duplicate, pending, failed, invalid = pks
+
+    def found(**query: str) -> list[int]:
+        return listed(reader, "webhookevent", **query)
+
+    assert found(outcome="announced") == [reply]
+    assert found(outcome="pending") == [pending]
+    assert found(outcome="failed") == [failed]
+    assert found(outcome="duplicate") == [duplicate]
+    assert found(outcome="invalid") == [invalid]
+    assert found(kind="reply") == [duplicate, reply]
+    assert found(kind="reply", outcome="announced") == [reply]
+    assert found(outcome="no such outcome") == [invalid, failed, pending, duplicate, reply]
+
+
+@pytest.mark.parametrize("model", ["message", "webhookevent"])
+def test_lists_are_filtered_by_period(reader: Client, client: WebhookClient, model: str) -> None:
+    now = timezone.now()
+    for days in (0, 3, 20, 60):
+        client.status(_id=f"{days} days ago")
+        time = now - timedelta(days=days)
+        Message.objects.filter(cellcast_id=f"{days} days ago").update(created_at=time)
+        WebhookEvent.objects.filter(cellcast_id=f"{days} days ago").update(received_at=time)
+
+    assert [len(listed(reader, model, period=days)) for days in (1, 7, 30)] == [1, 2, 3]
+    assert len(listed(reader, model, period="forever")) == 4
+
+
+def test_of_many_rows_that_should_be_few_the_newest_are_found(
+    reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    for number in range(4):
+        client.reply(message=f"number {number}")
+    monkeypatch.setattr(MessageAdmin, "list_per_page", 1)
+    newest = list(Message.objects.order_by("-pk").values_list("pk", flat=True))
+
+    assert [listed(reader, "message", q="+61400000000", p=page) for page in (1, 2)] == [
+        newest[:1],
+        newest[1:2],
+    ]
+    assert "There are more than 2 in all" in text_of(page_of(reader, "message", q="+61400000000"))
+
+
+# Announce again
+
+
+def test_announce_again_calls_the_handlers_that_have_not_finished(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    calls = []
+
+    def finished(**arguments: Any) -> None:
+        calls.append("finished")
+
+    def mended(**arguments: Any) -> None:
+        calls.append("mended")
+        if calls.count("mended") == 1:
+            raise ValueError("not yet")
+
+    connect(message_received, finished)
+    connect(message_received, mended)
+    client.reply()
+    event = WebhookEvent.objects.get()
+
+    assert run(operator, "announce_again", event.pk) == [("success", "1 event has been announced.")]
+    assert calls == ["finished", "mended", "mended"]
+    event.refresh_from_db()
+    assert event.announced_at is not None
+    assert run(operator, "announce_again", event.pk) == [
+        ("info", "1 event has nothing left to announce.")
+    ]
+    assert len(calls) == 3
+
+
+def test_announce_again_says_what_waits_what_failed_and_which_handler_raised(
+    operator: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError("no luck")
+
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+    connect(message_received, unlucky)
+    client.reply(message="one")
+    client.reply(message="two")
+    pks = WebhookEvent.objects.values_list("pk", flat=True)
+    raised = ("warning", "Handlers that raised an error: unlucky.")
+
+    assert run(operator, "announce_again", *pks) == [
+        ("error", "2 events have failed: they wait for a person."),
+        raised,
+    ]
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 9
+    assert run(operator, "announce_again", pks[0]) == [
+        ("warning", "1 event waits for its next announcement."),
+        raised,
+    ]
+
+
+def test_announce_again_takes_the_oldest_event_first(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    heard = []
+
+    def unlucky_at_first(message: Message, **arguments: Any) -> None:
+        heard.append(message.body)
+        if len(heard) <= 3:
+            raise ValueError
+
+    connect(message_received, unlucky_at_first)
+    for body in ("one", "two", "three"):
+        client.reply(message=body)
+
+    run(operator, "announce_again", *WebhookEvent.objects.values_list("pk", flat=True))
+
+    assert heard[3:] == ["one", "two", "three"]
+
+
+def test_too_many_selected_events_are_refused(
+    operator: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def unlucky(**arguments: Any) -> None:
+        calls.append(1)
+        raise ValueError
+
+    monkeypatch.setattr(events, "MAX_SELECTED", 2)
+    connect(message_received, unlucky)
+    for body in ("one", "two", "three"):
+        client.reply(message=body)
+
+    said = run(operator, "announce_again", *WebhookEvent.objects.values_list("pk", flat=True))
+
+    assert said == [("error", "Nothing was done: no more than 2 events can be selected.")]
+    assert len(calls) == 3
+
+
+# Process again
+
+
+def test_process_again_stores_and_announces_what_is_understood_now(
+    operator: Client, connect: Connect
+) -> None:
+    heard = []
+
+    def hear(message: Message, **arguments: Any) -> None:
+        heard.append(message.body)
+
+    connect(message_received, hear)
+    event = make_invalid(f'{{"_id": "{ID}", "sender": "{CUSTOMER}", "message": "YES"}}')
+
+    assert run(operator, "process_again", event.pk) == [
+        ("success", "1 event has been understood."),
+        ("success", "1 event has been announced."),
+    ]
+    assert heard == ["YES"]
+    event.refresh_from_db()
+    assert (event.outcome, event.kind) == ("stored", "reply")
+    assert event.announced_at is not None
+
+
+def test_process_again_says_what_is_still_invalid_and_what_never_was(
+    operator: Client, client: WebhookClient
+) -> None:
+    client.status()
+    stored = WebhookEvent.objects.get()
+    event = make_invalid()
+
+    assert run(operator, "process_again", event.pk, stored.pk) == [
+        ("warning", "1 event still cannot be understood."),
+        ("info", "1 event is not invalid: there is nothing to process again."),
+    ]
+    event.refresh_from_db()
+    assert event.outcome == "invalid"
+    assert event.error != "The body is not JSON."  # the present reason
+
+
+@pytest.mark.django_db(transaction=True)
+def test_actions_work_under_atomic_requests(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_transaction = []
+
+    def hear(**arguments: Any) -> None:
+        in_transaction.append(connection.in_atomic_block)
+
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    connect(message_received, hear)
+    operator = staff("view_webhookevent", "announce_webhookevent", "reprocess_webhookevent")
+    event = make_invalid(f'{{"_id": "{ID}", "sender": "{CUSTOMER}", "message": "YES"}}')
+
+    said = run(operator, "process_again", event.pk)
+
+    assert said[0] == ("success", "1 event has been understood.")
+    assert in_transaction == [False]
+
+
+# The permissions of the actions
+
+
+@pytest.mark.parametrize(
+    ("permission", "offered", "withheld"),
+    [
+        ("announce_webhookevent", "announce_again", "process_again"),
+        ("reprocess_webhookevent", "process_again", "announce_again"),
+    ],
+)
+def test_each_action_has_a_permission_of_its_own(
+    client: WebhookClient, connect: Connect, permission: str, offered: str, withheld: str
+) -> None:
+    calls = []
+
+    def unlucky(**arguments: Any) -> None:
+        calls.append(1)
+        raise ValueError
+
+    connect(message_received, unlucky)
+    client.reply()
+    invalid = make_invalid(f'{{"_id": "{ID}", "sender": "{CUSTOMER}", "message": "YES"}}')
+    person = staff("view_webhookevent", permission)
+
+    page = page_of(person, "webhookevent")
+    assert f'value="{offered}"' in page
+    assert f'value="{withheld}"' not in page
+    run(person, withheld, *WebhookEvent.objects.values_list("pk", flat=True))
+    assert len(calls) == 1
+    invalid.refresh_from_db()
+    assert invalid.outcome == "invalid"
+
+
+def test_reader_is_offered_no_action(reader: Client, client: WebhookClient) -> None:
+    client.status()
+
+    assert 'name="action"' not in page_of(reader, "webhookevent")
+
+
+def test_empty_list_offers_no_action(operator: Client) -> None:
+    assert 'name="action"' not in page_of(operator, "webhookevent")
+
+
+# What a page costs
+
+
+def test_list_counts_up_to_a_cap_and_says_that_there_are_more(
+    reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 1_200)
+    monkeypatch.setattr(MessageAdmin, "list_per_page", 500)
+    fill(1_200)
+    exact = text_of(page_of(reader, "message"))
+    assert "1200 messages" in exact
+    assert "There are more than" not in exact
+
+    fill(1)
+    capped = page_of(reader, "message")
+
+    assert (
+        "There are more than 1,200 in all; the newest 1,200 are listed. "
+        "Search or filter to find the others."
+    ) in text_of(capped)
+    assert "1200 results" not in text_of(capped)
+    assert "?p=3" in capped
+    assert "?p=4" not in capped
+    assert len(listed(reader, "message", p=3)) == 200
+    assert reader.get(url_of("message", p=4)).status_code == 302
+    with translation.override("de"):
+        assert "1.200" in page_of(reader, "message")
+
+
+def test_number_of_results_stands_beside_a_search_alone(reader: Client) -> None:
+    Message.objects.record_sent(ID, receiver=CUSTOMER)
+
+    assert "1 result " in text_of(page_of(reader, "message", q=CUSTOMER))
+    assert "1 result " in text_of(page_of(reader, "message", direction="outbound"))
+    assert "1 result " not in text_of(page_of(reader, "message"))
+
+
+def test_pages_do_not_sort_by_what_the_address_says(reader: Client) -> None:
+    fill(20)
+
+    for model in MODELS:
+        assert listed(reader, model, o="1.2.3.4.5") == listed(reader, model)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_number_of_queries_does_not_grow_with_the_rows(reader: Client, model: str) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            listed(reader, model)
+        return len(captured)
+
+    fill(30)
+    few = queries()
+    fill(300)
+
+    assert queries() == few
+    assert few < 20
+
+
+def test_detail_page_shows_the_newest_events_of_many(reader: Client, client: WebhookClient) -> None:
+    client.status()
+    message = Message.objects.get()
+    [event] = message.events.all()
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            page = page_of(reader, "message", "change", message.pk)
+        assert page.count('<article class="cellcast-event">') == min(message.events.count(), 20)
+        return len(captured)
+
+    few = queries()
+    for _ in range(30):
+        event.pk = None
+        event.save()
+
+    assert queries() == few
+
+
+Query = dict[str, Any]
+WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page is full
+    ("message", {}),
+    ("message", {"p": 2}),
+    ("message", {"direction": "inbound"}),
+    ("message", {"direction": "outbound"}),
+    ("message", {"status": "delivered"}),
+    ("message", {"status": "queued"}),
+    ("message", {"status": "-"}),
+    ("message", {"status": "rejected"}),
+    ("message", {"direction": "outbound", "status": "failed"}),
+    ("message", {"period": 7}),
+    ("message", {"direction": "inbound", "period": 7}),
+    ("message", {"status": "failed", "period": 30}),
+    ("statuschange", {}),
+    ("statuschange", {"p": 2}),
+    ("statuschange", {"status": "delivered"}),
+    ("statuschange", {"status": "rejected"}),
+    ("webhookevent", {}),
+    ("webhookevent", {"outcome": "announced"}),
+    ("webhookevent", {"outcome": "duplicate"}),
+    ("webhookevent", {"outcome": "invalid"}),
+    ("webhookevent", {"kind": "status"}),
+    ("webhookevent", {"kind": "unknown"}),
+    ("webhookevent", {"kind": "status", "outcome": "announced"}),
+    ("webhookevent", {"kind": "status", "outcome": "duplicate"}),
+    ("webhookevent", {"kind": "reply", "outcome": "invalid"}),
+    ("webhookevent", {"period": 7}),
+]
+FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are then sorted
+    ("message", {"q": "0400 000 007"}),
+    ("message", {"q": "id-7"}),
+    ("statuschange", {"q": "0400 000 007"}),
+    ("statuschange", {"q": "id-7"}),
+    ("webhookevent", {"outcome": "pending"}),
+    ("webhookevent", {"outcome": "failed"}),
+    ("webhookevent", {"q": "0400 000 007"}),
+    ("webhookevent", {"q": "id-7"}),
+    ("webhookevent", {"q": "7"}),
+    ("webhookevent", {"message__id__exact": 7}),
+]
+FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells by its statistics
+    ("message", {"q": "0400 000 007", "direction": "outbound"}),
+    ("message", {"q": "0400 000 007", "direction": "outbound", "status": "failed", "period": 30}),
+    ("statuschange", {"q": "id-7", "status": "delivered"}),
+    ("webhookevent", {"kind": "reply", "outcome": "invalid", "period": 7}),
+    ("webhookevent", {"outcome": "pending", "kind": "status"}),
+    ("webhookevent", {"outcome": "failed", "kind": "status", "period": 30}),
+    ("webhookevent", {"q": "0400 000 007", "outcome": "duplicate", "kind": "status"}),
+]
+
+only_on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
+
+
+@only_on_sqlite
+def test_no_list_filter_or_search_scans_a_table(reader: Client) -> None:
+    fill(300)
+
+    for model, query in WALKS + FINDS + FILTERED_FINDS:
+        with CaptureQueriesContext(connection) as captured:
+            listed(reader, model, **query)
+        statements = [q["sql"] for q in captured if f'FROM "cellcast_django_{model}"' in q["sql"]]
+        assert len(statements) >= 2  # the count and the rows
+        for statement in statements:
+            plan = plan_of(statement)
+            # LIMIT ends a scan when the page is full: at once where there is no condition, and soon
+            # where it is the usual state of an event.
+            usual = "WHERE" not in statement or query == {"outcome": "announced"}
+            ends = "LIMIT" in statement and usual
+            scans = [step for step in plan if step.startswith("SCAN cellcast")]
+            assert ends or not scans, (model, query, plan)
+            sorts = "USE TEMP B-TREE FOR ORDER BY" in plan
+            assert not sorts or (model, query) not in WALKS, (model, query, plan)
+
+
+def plan_of(statement: str) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
+        return [row[-1] for row in cursor.fetchall()]
+
+
+@only_on_sqlite
+@pytest.mark.parametrize(
+    ("lists", "analyse"), [(WALKS + FINDS, False), (WALKS + FINDS + FILTERED_FINDS, True)]
+)
+def test_work_for_a_list_does_not_grow_with_the_tables(
+    reader: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    lists: list[tuple[str, Query]],
+    analyse: bool,
+) -> None:
+    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 40)
+    for model_admin in (MessageAdmin, StatusChangeAdmin, WebhookEventAdmin):
+        monkeypatch.setattr(model_admin, "list_per_page", 20)
+
+    def work() -> dict[str, int]:
+        if analyse:
+            connection.cursor().execute("ANALYZE")
+        return {
+            f"{model} {query}": steps_of(partial(listed, reader, model, **query))
+            for model, query in lists
+        }
+
+    fill(1_000)
+    before = work()
+    fill(6_000)
+
+    grown = {name: (before[name], n) for name, n in work().items() if n > 1.5 * before[name] + 50}
+    assert grown == {}
+
+
+def steps_of(work: Callable[[], Any]) -> int:
+    """Count the steps of SQLite's virtual machine, in hundreds."""
+    counter = [0]
+
+    def count() -> int:
+        counter[0] += 1
+        return 0
+
+    connection.connection.set_progress_handler(count, 100)
+    work()
+    connection.connection.set_progress_handler(None, 100)
+    return counter[0]
+
+
+def fill(count: int) -> None:
+    """Add a busy time to the tables: something of everything, all of it older than before."""
+    now = timezone.now()
+    first = Message.objects.count()
+    rows = []
+    for number in range(first, first + count):
+        inbound = number % 5 == 0
+        time = now - timedelta(seconds=number)
+        spelling = f"+6140000{number:04d}"
+        message = Message.from_parts(
+            Direction.INBOUND if inbound else Direction.OUTBOUND,
+            cellcast_id=f"id-{number}",
+            sender=spelling if inbound else "cellcast",
+            receiver="" if inbound else spelling,
+        )
+        message.status = ["delivered", "received", "failed", "queued", "", "dead"][number % 6]
+        message.created_at = time
+        event = WebhookEvent(
+            endpoint="status",
+            kind=["status", "status", "reply", "opt_out"][number % 4],
+            outcome=["stored", "duplicate", "invalid"][number % 3],
+            body="{}",
+            contact=message.contact,
+            cellcast_id=message.cellcast_id,
+            message=message,
+            received_at=time,
+        )
+        if event.outcome == "stored" and number not in (30, 33, 60):
+            event.announced_at = time
+        elif event.outcome == "stored" and number != 60:
+            event.announce_due_at = time
+        status = message.status or "received"
+        change = StatusChange(
+            message=message, event=event, status=status, applied=True, recorded_at=time
+        )
+        rows.append((message, event, change))
+    Message.objects.bulk_create([message for message, _, _ in rows])
+    WebhookEvent.objects.bulk_create([event for _, event, _ in rows])
+    StatusChange.objects.bulk_create([change for _, _, change in rows])
+
+
+# Other sites, and none
+
+other_site = admin.AdminSite("other")
+other_site.register(Message, MessageAdmin)
+other_site.register(WebhookEvent, WebhookEventAdmin)
+partial_site = admin.AdminSite("partial")
+partial_site.register(WebhookEvent, WebhookEventAdmin)
+messages_site = admin.AdminSite("messages")
+messages_site.register(Message, MessageAdmin)
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("other/", other_site.urls),
+    path("partial/", partial_site.urls),
+    path("messages/", messages_site.urls),
+    path("sms/", include("cellcast_django.urls")),
+]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_pages_of_a_second_site_link_to_that_site(
+    admin_client: Client, client: WebhookClient
+) -> None:
+    client.status()
+    message, event = Message.objects.get(), WebhookEvent.objects.get()
+
+    events_page = admin_client.get("/other/cellcast_django/webhookevent/").content.decode()
+    page = admin_client.get(f"/other/cellcast_django/message/{message.pk}/change/").content.decode()
+
+    assert f'href="/other/cellcast_django/message/{message.pk}/change/"' in events_page
+    assert f'href="/other/cellcast_django/webhookevent/{event.pk}/change/"' in page
+    assert f"/other/cellcast_django/webhookevent/?message__id__exact={message.pk}" in page
+    assert 'href="/admin/' not in events_page + page
+    assert "cellcast-timeline" not in page  # the history is not registered there
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_site_without_a_page_for_a_model_does_not_link_to_it(
+    admin_client: Client, client: WebhookClient
+) -> None:
+    client.status()
+    message, event = Message.objects.get(), WebhookEvent.objects.get()
+
+    events_page = admin_client.get("/partial/cellcast_django/webhookevent/").content.decode()
+    event_page = admin_client.get(f"/partial/cellcast_django/webhookevent/{event.pk}/change/")
+    page = admin_client.get(f"/messages/cellcast_django/message/{message.pk}/change/")
+
+    assert f"<bdi>{CUSTOMER}</bdi>" in events_page
+    assert "/message/" not in events_page
+    assert event_page.status_code == 200
+    assert page.status_code == 200
+    assert "cellcast-event" not in page.content.decode()
+
+
+WITHOUT_ADMIN = """
+import django
+from django.conf import settings
+from django.urls import include, path
+settings.configure(
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "cellcast_django"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    ROOT_URLCONF="__main__",
+    ALLOWED_HOSTS=["*"],
+    USE_TZ=True,
+    CELLCAST_WEBHOOK_CREDENTIALS=["cellcast:a-long-enough-password"],
+)
+django.setup()
+urlpatterns = [path("sms/", include("cellcast_django.urls"))]
+import sys
+from django.core.management import call_command
+from django.test import Client
+from cellcast_django.models import Message
+from cellcast_django.testing import authorization, status_payload
+call_command("check")
+call_command("migrate", verbosity=0)
+answer = Client(headers=authorization()).post(
+    "/sms/webhook-status", status_payload(), content_type="application/json"
+)
+assert answer.status_code == 200, answer.content
+assert Message.objects.delivered().count() == 1
+assert "cellcast_django.admin" not in sys.modules
+"""
+
+
+def test_app_works_without_the_admin() -> None:
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_ADMIN]
+
+    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+    assert finished.returncode == 0, finished.stderr
+
+
+# Nothing inline
+
+
+def test_pages_carry_no_inline_script_or_style(admin_client: Client, client: WebhookClient) -> None:
+    client.reply()
+    message, event = Message.objects.get(), WebhookEvent.objects.get()
+    pages = [page_of(admin_client, model) for model in MODELS]
+    pages.append(page_of(admin_client, "message", "change", message.pk))
+    pages.append(page_of(admin_client, "webhookevent", "change", event.pk))
+
+    for page in pages:
+        assert "cellcast_django/admin.css" in page
+        assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
+        for script in re.findall(r"<script[^>]*>", page):
+            assert " src=" in script or 'type="application/json"' in script
