@@ -25,7 +25,7 @@ lint: .venv/dev ## Check style, formatting, import layers and types
 fire: .venv/fire ## Run the tests under load, crashes and hostile input
 	@.venv/bin/pytest -m fire $(PYTEST_ARGS)
 
-bench: .venv/fire ## Measure the receiver
+bench: .venv/bench ## Measure the receiver
 	@.venv/bin/python -m benchmarks $(BENCH_ARGS)
 
 clean: ## Remove all that was installed or built

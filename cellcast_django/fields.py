@@ -1,12 +1,18 @@
 """A text column that every database compares to the letter."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.expressions import Combinable
+
+if TYPE_CHECKING:
+    CharField = models.CharField[str | int | Combinable, str]
+else:  # which cannot be subscripted
+    CharField = models.CharField
 
 
-class ExactCharField(models.CharField):  # type: ignore[type-arg]  # no generic at run time
+class ExactCharField(CharField):
     """Compared with case, accents and trailing spaces on MariaDB and MySQL too, as elsewhere.
 
     Their default collations find ``ABC`` where ``abc`` was asked for, and refuse the second of two

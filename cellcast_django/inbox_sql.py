@@ -57,7 +57,8 @@ def write(
         event.mark_duplicate()
     if event.announce_due_at is None:
         return
-    if written.created_at == message_values[_CREATED_AT]:
+    # SQLite may be told to hand out the text of a time as a datetime.
+    if message_values[_CREATED_AT] in (written.created_at, str(written.created_at)):
         message.pk = written.message_id
         message.status = written.status
         message.previous_status = written.previous_status

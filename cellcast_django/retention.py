@@ -5,7 +5,7 @@ what was interrupted goes on where it stopped when it is run again.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -19,11 +19,14 @@ from django.db.models.functions import Cast, Concat
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.inbox import with_retries
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.payloads import clean
 
-BATCH_SIZE = 1_000
-"""How many rows are locked at a time."""
+BATCH_SIZE = 500
+"""How many rows are locked, and in memory, at a time."""
+
+MIN_SEARCHED_LENGTH = 6
+"""A shorter number is not looked for in bodies: there it may stand for anything else."""
 
 EMPTY_MESSAGE = dict.fromkeys(("sender", "receiver", "contact", "body", "original_body"), "")
 EMPTY_EVENT = dict.fromkeys(("body", "contact", "error"), "")
@@ -128,7 +131,10 @@ class Selection:
     @staticmethod
     def _carriers(events: models.QuerySet[WebhookEvent], number: str) -> list[int]:
         """Return the events that could not be understood and whose body carries the number."""
-        pattern = pattern_of(clean(number).strip(), conf.default_region)
+        written = clean(number).strip()
+        if len(written) < MIN_SEARCHED_LENGTH:
+            return []
+        pattern = pattern_of(written, conf.default_region)
         invalid = events.filter(_INVALID).values_list("pk", "body")
         bodies = invalid.order_by("pk").iterator(chunk_size=BATCH_SIZE)
         return [pk for pk, body in bodies if pattern.search(body)]
@@ -180,13 +186,16 @@ def pattern_of(number: str, region: str) -> re.Pattern[str]:
 # Batches
 
 
-def _in_batches(rows: models.QuerySet[Any], lock_order: str, remove: Any) -> Iterator[Removed]:
+Remover = Callable[[str, list[int]], Removed]
+"""Takes the alias of the database and the primary keys of rows that are locked."""
+
+
+def _in_batches(rows: models.QuerySet[Any], lock_order: str, remove: Remover) -> Iterator[Removed]:
     for pks in _batches(rows, lock_order):
 
         def remove_batch(using: str, pks: list[int] = pks) -> Removed:
             with transaction.atomic(using=using):
-                removed: Removed = remove(using, _lock(rows, pks, lock_order))
-            return removed
+                return remove(using, _lock(rows, pks, lock_order))
 
         yield with_retries(remove_batch)
 
@@ -200,10 +209,11 @@ def _batches(rows: models.QuerySet[Any], lock_order: str) -> Iterator[list[int]]
     while True:
         ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
         batch = list(ahead.values_list("pk", lock_order)[:BATCH_SIZE])
-        if not batch:
+        if batch:
+            yield [pk for pk, _ in sorted(batch, key=itemgetter(1))]
+        if len(batch) < BATCH_SIZE:
             return
         start = batch[-1][0] + 1
-        yield [pk for pk, _ in sorted(batch, key=itemgetter(1))]
 
 
 def _lock(rows: models.QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
@@ -216,7 +226,6 @@ def _lock(rows: models.QuerySet[Any], pks: list[int], lock_order: str) -> list[i
 
 
 def _delete_messages(using: str, pks: list[int]) -> Removed:
-    StatusChange.objects.using(using).filter(message__in=pks).delete()
     events = _delete(WebhookEvent.objects.using(using).filter(message__in=pks))
     return Removed(_delete(Message.objects.using(using).filter(pk__in=pks)), events)
 

@@ -9,6 +9,8 @@ from hypothesis import settings
 from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
 
+pytest_plugins = ["cellcast_django.pytest_plugin", "pytester"]
+
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=100)
 settings.load_profile("tests")
 

@@ -1,0 +1,1 @@
+"""How fast is the receiver: ``python -m benchmarks`` (or ``make bench``) measures it."""

@@ -1,0 +1,30 @@
+"""The settings of the measured site, the same for every variant but for what its name says.
+
+``BENCH_DATABASE`` is the database as JSON, ``BENCH_VARIANT`` a name out of ``VARIANTS``.
+"""
+
+import json
+import os
+
+VARIANT = os.environ["BENCH_VARIANT"]
+
+SECRET_KEY = "only-for-benchmarks"
+ALLOWED_HOSTS = ["127.0.0.1", "testserver"]
+DEBUG = False
+USE_TZ = True
+ROOT_URLCONF = "benchmarks.urls"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+MIDDLEWARE: list[str] = []
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "rest_framework",
+    "cellcast_django",
+    "benchmarks",
+]
+DATABASES = {"default": {**json.loads(os.environ["BENCH_DATABASE"]), "CONN_MAX_AGE": None}}
+
+CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:a-long-enough-password"]
+if VARIANT == "task":
+    CELLCAST_ANNOUNCE_VIA = "task"
+    TASKS = {"default": {"BACKEND": "benchmarks.tasks.ForgetfulBackend"}}

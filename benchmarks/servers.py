@@ -1,0 +1,219 @@
+"""What is measured, the databases and web servers for it, and what CPU time they have used."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import urlopen
+
+from benchmarks.load import Target
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to receive a webhook, and what it is called in the table."""
+
+    title: str
+    status_path: str = "/webhook-status"
+    reply_path: str = "/webhook-receiver"
+
+
+VARIANTS = {
+    "bare": Variant("bare", "/bare", "/bare"),
+    "by-hand": Variant("by hand", "/by-hand", "/by-hand"),
+    "app": Variant("app"),
+    "handler": Variant("app, one handler"),
+    "task": Variant("app, task mode"),
+}
+
+
+# Databases
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database server; ``pid`` is ``None`` where it has no process that we can see."""
+
+    vendor: str
+    settings: dict[str, Any]
+    pid: int | None = None
+
+    def create(self, name: str) -> dict[str, Any]:
+        """Create an empty database, and return its Django settings."""
+        if self.vendor == "sqlite":
+            return {**self.settings, "NAME": f"{self.settings['NAME']}/{name}.sqlite3"}
+        name = f"cellcast_bench_{name.replace('-', '_')}"
+        for statement in (f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}"):
+            self._execute(statement)
+        return {**self.settings, "NAME": name}
+
+    def _execute(self, statement: str) -> None:
+        server = {key.lower(): self.settings[key] for key in ("HOST", "PORT", "USER", "PASSWORD")}
+        if self.vendor == "postgresql":
+            import psycopg  # noqa: PLC0415  # each driver is needed by its own database alone
+
+            with psycopg.connect(dbname="postgres", autocommit=True, **server) as postgresql:
+                postgresql.execute(statement.encode())
+        else:
+            import MySQLdb  # noqa: PLC0415
+
+            mariadb = MySQLdb.connect(**server)
+            mariadb.cursor().execute(statement)
+            mariadb.close()
+
+
+SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+}
+
+
+@contextmanager
+def database(vendor: str, folder: str) -> Iterator[Database]:
+    """Start a server that lives as long as the context, or use that of ``BENCH_<VENDOR>_URL``."""
+    if vendor == "sqlite":
+        engine = "django.db.backends.sqlite3"
+        yield Database(vendor, {"ENGINE": engine, "NAME": folder, "OPTIONS": SQLITE_OPTIONS})
+    elif url := os.environ.get(f"BENCH_{vendor.upper()}_URL"):
+        yield _server(vendor, urlsplit(url))
+    else:
+        # The script's server stops when its command ends, and that ends with our end of the pipe.
+        command = [str(ROOT / ".ci" / f"with-{vendor}"), "sh", "-c", 'echo "$DATABASE_URL"; cat']
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as script:
+            yield _server(vendor, urlsplit(_find_url(script)))
+
+
+def _find_url(script: subprocess.Popen[str]) -> str:
+    """Return the line that is a URL, behind what the script says of the server that it starts."""
+    for line in script.stdout or ():
+        if line.startswith(("postgres://", "mysql://")):
+            return line.strip()
+    raise RuntimeError("The database server did not start.")
+
+
+def _server(vendor: str, url: SplitResult) -> Database:
+    engine = "mysql" if vendor == "mariadb" else vendor
+    settings = {
+        "ENGINE": f"django.db.backends.{engine}",
+        "HOST": url.hostname,
+        "PORT": url.port,
+        "USER": url.username,
+        "PASSWORD": url.password or "",
+    }
+    return Database(vendor, settings, _server_pid(url.port))
+
+
+def _server_pid(port: int | None) -> int | None:
+    """Return the process of the database server that was told to listen on this port."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            program, *arguments = (folder / "cmdline").read_text().split("\0")
+            is_server = Path(program).name in {"postgres", "mariadbd"}
+            if is_server and {str(port), f"--port={port}"}.intersection(arguments):
+                return int(folder.name)
+    return None
+
+
+# Web servers
+
+
+@dataclass(frozen=True)
+class WebServer:
+    """gunicorn with one variant on one database."""
+
+    variant: Variant
+    target: Target
+    pid: int
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """Get JSON from one of the URLs that only the harness knows."""
+        with urlopen(f"http://127.0.0.1:{self.target.port}{path}", timeout=60) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+    def counts(self) -> dict[str, int]:
+        """Return what the tables hold, once the requests that a load has left behind are done."""
+        counts = self.ask("/counts")
+        for _ in range(100):
+            earlier, counts = counts, self.ask("/counts")
+            if counts == earlier:
+                return counts
+            time.sleep(0.1)
+        raise RuntimeError(f"{self.variant.title}: rows are still being written")
+
+
+@contextmanager
+def web_server(name: str, database: Database) -> Iterator[WebServer]:
+    """Migrate a database of its own, and serve the variant of this name until the context ends."""
+    settings = database.create(name)
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "benchmarks.project",
+        "BENCH_DATABASE": json.dumps(settings),
+        "BENCH_VARIANT": name,
+    }
+    python = [sys.executable, "-m"]
+    migrate = [*python, "django", "migrate", "--run-syncdb", "--verbosity=0"]
+    subprocess.run(migrate, check=True, cwd=ROOT, env=environment)
+    port = _free_port()
+    gunicorn = [
+        *(*python, "gunicorn", "django.core.wsgi:get_wsgi_application()", "--no-control-socket"),
+        *(f"--workers={WORKERS}", f"--bind=127.0.0.1:{port}", "--log-level=warning"),
+    ]
+    with subprocess.Popen(gunicorn, cwd=ROOT, env=environment) as process:
+        try:
+            _wait_for(port)
+            variant = VARIANTS[name]
+            target = Target(port, variant.status_path, variant.reply_path)
+            yield WebServer(variant, target, process.pid)
+        finally:
+            process.terminate()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(300):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise RuntimeError("gunicorn did not start")
+
+
+# CPU time
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """Return the CPU time of a process and its descendants, those that have ended included."""
+    if pid is None:
+        return 0
+    ticks, parents = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # Field 4 is the parent, 14 to 17 are the times; field 2 may contain spaces.
+            fields = stat.read_text().rpartition(")")[2].split()
+            process = int(stat.parent.name)
+            parents[process] = int(fields[1])
+            ticks[process] = sum(map(int, fields[11:15]))
+    family, generation = {pid}, {pid}
+    while generation:
+        generation = {child for child, parent in parents.items() if parent in generation}
+        family |= generation
+    return sum(ticks.get(process, 0) for process in family) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,174 @@
+"""Say how receiving goes, to a person or to the monitoring."""
+
+import json
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.timesince import timesince
+
+from cellcast_django.health import Health, measure_health
+from cellcast_django.management.durations import parse_duration
+from cellcast_django.payloads import Endpoint
+
+ENDPOINTS = {
+    "receive": Endpoint.RECEIVE,
+    "status": Endpoint.STATUS,
+    "opt-out": Endpoint.OPT_OUT,
+}
+
+
+class MaxAge(NamedTuple):
+    """How old the last webhook may be: on one URL, or on whichever had one (``None``)."""
+
+    endpoint: Endpoint | None
+    age: timedelta
+
+
+def max_age(text: str) -> MaxAge:
+    """Read ``15m`` or ``receive=2h``. Raises ``ArgumentTypeError``."""
+    name, separator, duration = text.rpartition("=")
+    if separator and name not in ENDPOINTS:
+        raise ArgumentTypeError(f'"{name}" is no URL: write one of {", ".join(ENDPOINTS)}.')
+    return MaxAge(ENDPOINTS.get(name), parse_duration(duration))
+
+
+class Command(BaseCommand):
+    """Prints the health, and exits 1 where it is not as it should be."""
+
+    help = (
+        "Say when the last webhooks came, what became of the last day's events, what waits to be "
+        "announced, and how many of the last day's messages were delivered. With a limit, exits 1 "
+        "and says on stderr what is beyond it: for cron and for monitoring. Changes nothing."
+    )
+    requires_system_checks = []  # a warning about the settings is no news of the webhooks
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the form of the output, and the limits."""
+        parser.add_argument("--json", action="store_true", help="print it as JSON")
+        parser.add_argument(
+            "--max-age",
+            action="append",
+            type=max_age,
+            default=[],
+            metavar="[URL=]AGE",
+            help="exit 1 when the last webhook is older than this: 15m, 2h or 1d on any URL, "
+            "receive=2h on one of receive, status and opt-out; may be repeated",
+        )
+        parser.add_argument(
+            "--max-pending",
+            type=int,
+            metavar="N",
+            help="exit 1 when more events than this wait to be announced",
+        )
+        parser.add_argument(
+            "--max-failed",
+            type=int,
+            metavar="N",
+            help="exit 1 when more events than this were given up and wait for a person",
+        )
+
+    def handle(self, **options: Any) -> None:
+        """Print the health. Raises ``CommandError`` for what is beyond a limit."""
+        health = measure_health()
+        found = list(problems(health, options))
+        if options["json"]:
+            document = as_dict(health) | {"problems": found}
+            self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder, indent=2))
+        else:
+            self._print(health)
+        if found:
+            raise CommandError(" ".join(found))
+
+    def _print(self, health: Health) -> None:
+        self._head("Last webhook")
+        for endpoint, at in health.last_webhook_at.items():
+            self._row(str(endpoint.label), since(health, at) if at else "none")
+        self._head("Events of the last 24 hours")
+        for outcome, number in health.events.items():
+            self._row(str(outcome.label), f"{number:,}")
+        self._head("Announcements")
+        self._row("pending", pending_in_words(health))
+        self._row("failed", f"{health.failed:,}")
+        self._head("Messages sent in the last 24 hours")
+        for name, number, note in deliveries(health):
+            self._row(name, f"{number:,}{note}")
+
+    def _head(self, text: str) -> None:
+        self.stdout.write(self.style.MIGRATE_HEADING(text))
+
+    def _row(self, name: str, value: str) -> None:
+        self.stdout.write(f"  {name:<14}{value}")
+
+
+def pending_in_words(health: Health) -> str:
+    """Return how many announcements are pending, and whether one is late."""
+    number = f"{health.pending:,}"
+    if not health.overdue:
+        return number
+    return f"{number}, the oldest due {since(health, health.measured_at - health.overdue)}"
+
+
+def deliveries(health: Health) -> Iterator[tuple[str, int, str]]:
+    """Yield what became of the sent messages, each with a note."""
+    rate = health.delivery_rate
+    yield (
+        "delivered",
+        health.delivered,
+        "" if rate is None else f" ({rate:.1%} of those that ended)",
+    )
+    yield "undelivered", health.undelivered, ""
+    yield "under way", health.sent - health.delivered - health.undelivered, ""
+
+
+def since(health: Health, moment: datetime) -> str:
+    """Return how long ago a moment was, in words."""
+    age = health.age(moment)
+    if age < timedelta(minutes=1):
+        return f"{age.seconds} s ago"
+    return timesince(moment, health.measured_at).replace("\xa0", " ") + " ago"
+
+
+def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each limit that is passed."""
+    for endpoint, age in limits["max_age"]:
+        where = f"on the {endpoint.label}" if endpoint else "on any URL"
+        at = health.last_webhook_at[endpoint] if endpoint else health.last_webhook_at_any_url
+        if at is None:
+            yield f"There has been no webhook {where}."
+        elif health.age(at) > age:
+            yield f"The last webhook {where} came {since(health, at)}."
+    for name, number in (("pending", health.pending), ("failed", health.failed)):
+        limit = limits[f"max_{name}"]
+        if limit is not None and number > limit:
+            yield f"Announcements {name}: {number:,}, at most {limit:,} may be."
+
+
+def as_dict(health: Health) -> dict[str, Any]:
+    """Return the health as JSON has it: ages in seconds, the delivery rate from 0 to 1."""
+    return {
+        "measured_at": health.measured_at,
+        "last_webhooks": {
+            endpoint.value: {
+                "at": at,
+                "age_seconds": health.age(at).total_seconds() if at else None,
+            }
+            for endpoint, at in health.last_webhook_at.items()
+        },
+        "events": {outcome.value: number for outcome, number in health.events.items()},
+        "announcements": {
+            "pending": health.pending,
+            "failed": health.failed,
+            "oldest_due_at": health.oldest_due_at,
+            "overdue_seconds": health.overdue.total_seconds(),
+        },
+        "messages": {
+            "sent": health.sent,
+            "delivered": health.delivered,
+            "undelivered": health.undelivered,
+            "delivery_rate": health.delivery_rate,
+        },
+    }

@@ -1,0 +1,187 @@
+"""The command that prunes: what it takes, and what it says."""
+
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models import ProtectedError
+from django.db.models.signals import pre_delete
+from django.utils import timezone
+
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.management.commands.cellcast_prune import day
+from cellcast_django.models import Message, WebhookEvent
+
+pytestmark = pytest.mark.django_db
+
+CONTACT = "+61491570156"
+
+
+class Terminal(StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run(*arguments: str, stdout: StringIO | None = None, **options: Any) -> str:
+    stdout = stdout or StringIO()
+    call_command("cellcast_prune", *arguments, stdout=stdout, **options)
+    return stdout.getvalue()
+
+
+@pytest.fixture
+def old() -> list[WebhookEvent]:
+    """Three reports of a hundred days ago and their messages."""
+    at = timezone.now() - timedelta(days=100)
+    return [
+        WebhookEventFactory.create(received_at=at, message__created_at=at, **changes)
+        for changes in [{}, {"pending": True}, {"failed": True}]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "--older-than 90d, --contact NUMBER, or both"),
+        (["--redact"], "--older-than 90d, --contact NUMBER, or both"),
+        (["--contact", ""], "--contact: The number is empty."),
+        (["--contact", " "], "--contact: The number is empty."),
+        (["--older-than", "90"], '"90" is no length of time'),
+        (["--older-than", "3m"], r"h \(hours\), d \(days\), w \(weeks\)"),
+        (["--older-than", "0d"], '"0d" is no length of time'),
+        (["--older-than", "-1d"], "expected one argument|is no length of time"),
+        (["--older-than", "1.5d"], '"1.5d" is no length of time'),
+        (["--older-than", "10000000w"], "is no length of time"),
+        (["--older-than", ""], "is no length of time"),
+    ],
+)
+def test_what_selects_nothing_is_an_error(
+    old: list[WebhookEvent], arguments: list[str], complaint: str
+) -> None:
+    with pytest.raises(CommandError, match=complaint):
+        run(*arguments)
+    assert WebhookEvent.objects.count() == 3
+
+
+@pytest.mark.parametrize("age", ["99d", "14w", "2376h", " 90d "])
+def test_units_of_the_age(old: list[WebhookEvent], age: str) -> None:
+    assert run("--older-than", age).startswith("Deleted: 1 message and 1 event from before ")
+
+
+@pytest.mark.parametrize("age", ["101d", "15w", "2500h"])
+def test_what_is_younger_stays(old: list[WebhookEvent], age: str) -> None:
+    assert run("--older-than", age).startswith("Deleted: 0 messages and 0 events from before ")
+    assert WebhookEvent.objects.count() == Message.objects.count() == 3
+
+
+def test_age_further_back_than_any_date_is_an_error(old: list[WebhookEvent]) -> None:
+    with pytest.raises(CommandError, match="--older-than goes back further than the calendar"):
+        run("--older-than", "999999d")
+    assert WebhookEvent.objects.count() == 3
+
+
+def test_says_what_was_deleted_and_why_the_rest_was_kept(old: list[WebhookEvent]) -> None:
+    deleted, pending, failed = run("--older-than", "90d").splitlines()
+    before = day(timezone.now() - timedelta(days=90))
+    assert deleted.startswith(f"Deleted: 1 message and 1 event from before {before[:-3]}")
+    assert pending == "Kept: 1 event still to be announced."
+    assert failed == (
+        "Kept: 1 event whose announcement was given up. Announce again with cellcast_announce "
+        "--failed, or prune too with --include-failed."
+    )
+    assert set(WebhookEvent.objects.all()) == set(old[1:])
+
+
+def test_include_failed(old: list[WebhookEvent]) -> None:
+    output = run("--older-than", "90d", "--include-failed")
+    assert output.startswith("Deleted: 2 messages and 2 events from before ")
+    assert output.endswith("Kept: 1 event still to be announced.\n")
+    assert WebhookEvent.objects.get() == old[1]
+
+
+def test_redact_keeps_the_rows(old: list[WebhookEvent]) -> None:
+    assert run("--older-than", "90d", "--redact").startswith("Emptied: 1 message and 1 event from")
+    assert WebhookEvent.objects.count() == Message.objects.count() == 3
+    assert WebhookEvent.objects.get(body="") == old[0]
+
+
+@pytest.mark.parametrize(("options", "verb"), [([], "deleted"), (["--redact"], "emptied")])
+def test_dry_run_changes_nothing(old: list[WebhookEvent], options: list[str], verb: str) -> None:
+    rows = list(WebhookEvent.objects.values()), list(Message.objects.values())
+    output = run("--older-than", "90d", "--dry-run", *options)
+    assert output.startswith(f"Would be {verb}: 1 message and 1 event from before ")
+    assert "Kept: 1 event still to be announced." in output
+    assert (list(WebhookEvent.objects.values()), list(Message.objects.values())) == rows
+
+
+def test_contact_is_erased_without_being_named() -> None:
+    MessageFactory.create_batch(2, receiver=CONTACT)
+    WebhookEventFactory.create(opt_out=True, contact=CONTACT)
+    WebhookEventFactory.create()
+    output = run("--contact", "0491 570 156")
+    assert output == "Deleted: 2 messages and 1 event about this contact.\n"
+    assert Message.objects.count() == WebhookEvent.objects.count() == 1
+
+
+def test_contact_and_age() -> None:
+    at = timezone.now() - timedelta(days=10)
+    MessageFactory.create(receiver=CONTACT, created_at=at)
+    MessageFactory.create(receiver=CONTACT)
+    output = run("--contact", CONTACT, "--older-than", "1w", "--redact")
+    assert output.startswith("Emptied: 1 message and 0 events about this contact from before ")
+
+
+def test_erasure_that_is_incomplete_fails() -> None:
+    WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
+    MessageFactory.create(receiver=CONTACT)
+    stdout = StringIO()
+    with pytest.raises(CommandError, match="Not everything about this contact is gone yet"):
+        run("--contact", CONTACT, stdout=stdout)
+    assert stdout.getvalue().splitlines() == [
+        "Deleted: 1 message and 0 events about this contact.",
+        "Kept: 1 event still to be announced.",
+    ]
+    assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
+
+
+def test_progress_is_shown_on_a_terminal_and_wiped(old: list[WebhookEvent]) -> None:
+    output = run("--older-than", "90d", stdout=Terminal(), no_color=True)
+    assert "\r1 of 2 rows" in output
+    assert "\r2 of 2 rows" in output
+    assert f"\r{' ' * 40}\rDeleted: 1 message and 1 event" in output
+
+
+@pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
+def test_no_progress_elsewhere(
+    old: list[WebhookEvent], stdout: type[StringIO], options: dict[str, Any]
+) -> None:
+    output = run("--older-than", "90d", stdout=stdout(), no_color=True, **options)
+    assert "\r" not in output
+    assert output.startswith("Deleted: 1 message")
+
+
+def test_model_that_forbids_to_delete_is_named(old: list[WebhookEvent]) -> None:
+    def protect(instance: Message, **kwargs: Any) -> None:
+        raise ProtectedError("They are referenced by 'Appointment.message'.", {instance})
+
+    pre_delete.connect(protect, sender=Message)
+    try:
+        with pytest.raises(CommandError) as raised:
+            run("--older-than", "90d")
+    finally:
+        pre_delete.disconnect(protect, sender=Message)
+    assert str(raised.value) == (
+        "They are referenced by 'Appointment.message'. Until then 0 messages and 1 event were "
+        "deleted. Remove what refers to the messages first, or use --redact, which keeps the rows."
+    )
+    assert Message.objects.count() == 3
+
+
+@pytest.mark.parametrize(("use_tz", "shown"), [(True, "2026-03-01 11:00"), (False, "2026-03-01")])
+def test_time_is_shown_in_the_projects_time_zone(settings: Any, use_tz: bool, shown: str) -> None:
+    settings.USE_TZ = use_tz
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    assert day(moment if use_tz else moment.replace(tzinfo=None)).startswith(shown)

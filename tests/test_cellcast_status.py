@@ -1,0 +1,189 @@
+"""The command that says how receiving goes: to a person, and to the monitoring."""
+
+import json
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def ago(**duration: int) -> datetime:
+    return timezone.now() - timedelta(**duration)
+
+
+def run(*arguments: str) -> str:
+    stdout = StringIO()
+    call_command("cellcast_status", *arguments, stdout=stdout)
+    return stdout.getvalue()
+
+
+def complaint(*arguments: str) -> str:
+    """Return what the command says when it exits with 1."""
+    with pytest.raises(CommandError) as raised:
+        run(*arguments)
+    assert raised.value.returncode == 1
+    return str(raised.value)
+
+
+@pytest.fixture
+def traffic() -> None:
+    """A reply, reports, and announcements that wait."""
+    WebhookEventFactory.create(reply=True, received_at=ago(hours=3))
+    WebhookEventFactory.create_batch(2, duplicate=True, received_at=ago(seconds=5))
+    WebhookEventFactory.create_batch(
+        2, pending=True, announce_due_at=ago(minutes=12), received_at=ago(days=2)
+    )
+    WebhookEventFactory.create(failed=True, received_at=ago(days=2), history__status="expired")
+
+
+def test_a_person_reads(traffic: None) -> None:
+    MessageFactory.create(delivered=True)
+    assert run() == (
+        "Last webhook\n"
+        "  Receive URL   3 hours ago\n"
+        "  Status URL    5 s ago\n"
+        "  Opt-Out URL   none\n"
+        "Events of the last 24 hours\n"
+        "  stored        1\n"
+        "  duplicate     2\n"
+        "  invalid       0\n"
+        "Announcements\n"
+        "  pending       2, the oldest due 12 minutes ago\n"
+        "  failed        1\n"
+        "Messages sent in the last 24 hours\n"
+        "  delivered     3 (75.0% of those that ended)\n"
+        "  undelivered   1\n"
+        "  under way     2\n"
+    )
+
+
+def test_nothing_to_say_yet() -> None:
+    output = run()
+    assert "  pending       0\n" in output
+    assert "  delivered     0\n" in output
+    assert output.count("none") == 3
+
+
+def test_announcement_that_is_not_due_yet_is_not_called_late() -> None:
+    WebhookEventFactory.create(pending=True, announce_due_at=timezone.now() + timedelta(minutes=5))
+    assert "  pending       1\n" in run()
+
+
+def test_json(traffic: None) -> None:
+    document = json.loads(run("--json"))
+    receive = document["last_webhooks"]["receive"]
+    assert datetime.fromisoformat(receive["at"]) < ago(hours=3)
+    assert 10_800 <= receive["age_seconds"] < 10_900
+    assert 720 <= document["announcements"].pop("overdue_seconds") < 800
+    oldest_due_at = document["announcements"].pop("oldest_due_at")
+    assert datetime.fromisoformat(oldest_due_at) < ago(minutes=12)
+    assert datetime.fromisoformat(document.pop("measured_at")) <= timezone.now()
+    assert document["last_webhooks"].pop("status")["age_seconds"] < 100
+    del document["last_webhooks"]["receive"]
+    assert document == {
+        "last_webhooks": {"opt_out": {"at": None, "age_seconds": None}},
+        "events": {"stored": 1, "duplicate": 2, "invalid": 0},
+        "announcements": {"pending": 2, "failed": 1},
+        "messages": {"sent": 5, "delivered": 2, "undelivered": 1, "delivery_rate": 2 / 3},
+        "problems": [],
+    }
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        ["--max-age", "15m"],
+        ["--max-age", "receive=4h", "--max-age", "status=1m"],
+        ["--max-pending", "2"],
+        ["--max-failed", "1"],
+    ],
+)
+def test_within_the_limits(traffic: None, limits: list[str]) -> None:
+    assert run(*limits) == run()
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        (["--max-age", "receive=2h"], "The last webhook on the Receive URL came 3 hours ago."),
+        (["--max-age", "opt-out=1w"], "There has been no webhook on the Opt-Out URL."),
+        (["--max-pending", "1"], "Announcements pending: 2, at most 1 may be."),
+        (["--max-pending", "0"], "Announcements pending: 2, at most 0 may be."),
+        (["--max-failed", "0"], "Announcements failed: 1, at most 0 may be."),
+        (
+            ["--max-age", "15m", "--max-age", "receive=1h", "--max-failed", "0"],
+            (
+                "The last webhook on the Receive URL came 3 hours ago. "
+                "Announcements failed: 1, at most 0 may be."
+            ),
+        ),
+    ],
+)
+def test_beyond_the_limits(traffic: None, limits: list[str], problem: str) -> None:
+    assert complaint(*limits) == problem
+
+
+def test_webhooks_have_stopped() -> None:
+    assert complaint("--max-age", "15m") == "There has been no webhook on any URL."
+    WebhookEventFactory.create(received_at=ago(minutes=20))
+    assert complaint("--max-age", "15m") == "The last webhook on any URL came 20 minutes ago."
+
+
+def test_json_is_printed_before_it_fails(traffic: None) -> None:
+    stdout = StringIO()
+    with pytest.raises(CommandError, match="Announcements pending: 2"):
+        call_command("cellcast_status", "--json", "--max-pending", "1", stdout=stdout)
+    assert json.loads(stdout.getvalue())["problems"] == [
+        "Announcements pending: 2, at most 1 may be."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--max-age", "15"], '"15" is no length of time'),
+        (["--max-age", "replies=15m"], '"replies" is no URL: write one of receive, status, opt-'),
+        (["--max-age", "=15m"], '"" is no URL'),
+        (["--max-pending", "few"], "invalid int value"),
+    ],
+)
+def test_limits_that_cannot_be_read(arguments: list[str], problem: str) -> None:
+    with pytest.raises(CommandError, match=problem):
+        run(*arguments)
+
+
+def test_process_exits_with_1_and_says_why_on_stderr(tmp_path: Any) -> None:
+    """As cron and monitoring run it, on a database of its own."""
+    program = (
+        "from django.conf import settings\n"
+        "import django, sys\n"
+        "from django.core.management import call_command, execute_from_command_line\n"
+        f"settings.configure(DATABASES={{'default': {{'ENGINE': 'django.db.backends.sqlite3', "
+        f"'NAME': {str(tmp_path / 'db')!r}}}}}, INSTALLED_APPS=['cellcast_django'], USE_TZ=True)\n"
+        "django.setup()\n"
+        "call_command('migrate', verbosity=0)\n"
+        "execute_from_command_line(['manage.py', 'cellcast_status', '--json', *sys.argv[1:]])\n"
+    )
+    command = [sys.executable, "-c", program]
+    good = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert json.loads(good.stdout)["problems"] == []
+
+    bad = subprocess.run(
+        [*command, "--max-age", "15m"], capture_output=True, text=True, check=False
+    )
+    assert bad.returncode == 1
+    assert bad.stderr == "CommandError: There has been no webhook on any URL.\n"
+    assert json.loads(bad.stdout)["problems"] == ["There has been no webhook on any URL."]

@@ -1,0 +1,776 @@
+"""The documentation: its blocks run, its tables agree with the code, its links lead somewhere."""
+
+import ast
+import configparser
+import json
+import logging
+import operator
+import re
+import shlex
+import sys
+import textwrap
+import tomllib
+import unittest
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import StringIO
+from pathlib import Path
+from threading import Thread
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+from unittest.mock import MagicMock, call, patch
+from xml.etree import ElementTree as ET
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.core.checks import Error
+from django.core.management import call_command, get_commands
+from django.db import DatabaseError
+from django.db.utils import ConnectionHandler
+from django.test import Client, override_settings
+from django.urls import resolve, reverse
+from django.utils import timezone
+from rest_framework.settings import api_settings
+
+import cellcast_django
+from cellcast_django import announcements, checks, inbox, pytest_plugin, signals, testing, views
+from cellcast_django.conf import Settings, conf
+from cellcast_django.models import Direction, Message, WebhookEvent
+from cellcast_django.signals import FactSignal
+from cellcast_django.statuses import Status, precedence
+from cellcast_django.testing import WebhookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(cellcast_django.__file__).parent
+PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
+SIGNALS = {name: value for name, value in vars(signals).items() if isinstance(value, FactSignal)}
+LANGUAGES = {"apache", "ini", "json", "nginx", "python", "sh", "text"}
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    code: str
+
+    @property
+    def first_line(self) -> str:
+        return self.code.partition("\n")[0]
+
+    def run(self, namespace: dict[str, Any]) -> None:
+        code = compile("\n" * self.line + self.code, self.page, "exec")
+        exec(code, namespace)  # noqa: S102
+
+
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(name: str, language: str) -> list[Block]:
+    return [block for block in all_blocks(name) if block.language == language]
+
+
+def all_blocks(name: str) -> list[Block]:
+    text = text_of(name)
+    return [
+        Block(name, text.count("\n", 0, m.start()) + 1, m[2], textwrap.dedent(m[3]))
+        for m in FENCE.finditer(text)
+    ]
+
+
+def table(name: str, *heading: str) -> list[list[str]]:
+    """Return the rows of the one table whose first columns have this heading."""
+    tables = re.findall(r"(?:^\|.*\|\n)+", text_of(name), re.MULTILINE)
+    parsed = [[cells(line) for line in each.splitlines()] for each in tables]
+    [found] = [rows[2:] for rows in parsed if rows[0][: len(heading)] == list(heading)]
+    return found
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+
+
+def code_words(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def page_ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+PAGE_NAMES = [page_ids(path) for path in PAGES]
+
+
+# Links and blocks of all pages
+
+
+def anchors(text: str) -> set[str]:
+    """The ids that a forge gives to the headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_links_lead_to_files_and_headings(name: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text_of(name))):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = ((ROOT / name).parent / file).resolve() if file else ROOT / name
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_index_names_every_page() -> None:
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", text_of("docs/README.md")))
+    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_blocks_are_closed_and_say_their_language(name: str) -> None:
+    found = all_blocks(name)
+    assert len(re.findall(r"^ *```", text_of(name), re.MULTILINE)) == 2 * len(found)
+    assert {block.language for block in found} <= LANGUAGES
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_python_compiles_and_json_parses(name: str) -> None:
+    for block in blocks(name, "python"):
+        compile(block.code, block.page, "exec")
+    for block in blocks(name, "json"):
+        json.loads(block.code)
+
+
+def test_picture_is_well_formed_and_has_both_colour_schemes() -> None:
+    picture = text_of("docs/architecture.svg")
+    root = ET.fromstring(picture)  # noqa: S314  # our own file
+    assert root.tag.endswith("svg")
+    assert "prefers-color-scheme: dark" in picture
+    assert "<title" in picture
+
+
+# Commands in the shell
+
+COMMAND_LINES = sorted(
+    {
+        line.partition("  #")[0].strip()
+        for name in PAGE_NAMES
+        for block in blocks(name, "sh")
+        for line in block.code.splitlines()
+        if "manage.py" in line
+    }
+)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_command_lines_run(line: str, live_server: Any, settings: Any) -> None:
+    python, manage, name, *arguments = shlex.split(line)
+    assert (python, manage) == ("python", "manage.py")
+    settings.CELLCAST_PUBLIC_URL = live_server.url
+    outcome = "invalid" if name == "cellcast_reprocess" else "stored"
+    announced_at = timezone.now() if name == "cellcast_status" else None
+    WebhookEvent.objects.create(
+        pk=17,
+        endpoint="opt_out",
+        kind="opt_out",
+        outcome=outcome,
+        body='{"contact": "1"}',
+        announced_at=announced_at,
+    )
+    call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
+
+
+def test_targets_of_make_exist() -> None:
+    targets = re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE)
+    for name in PAGE_NAMES:
+        for block in blocks(name, "sh"):
+            assert set(re.findall(r"^make (\w+)", block.code, re.MULTILINE)) <= set(targets)
+
+
+def test_units_of_systemd_parse_and_call_a_command() -> None:
+    units = {}
+    for block in blocks("docs/deployment.md", "ini"):
+        parser = configparser.ConfigParser()
+        parser.read_string(block.code)
+        units[Path(block.first_line.removeprefix("# ")).suffix] = parser
+    assert units[".service"]["Service"]["ExecStart"].split()[-1] in get_commands()
+    assert units[".timer"]["Timer"]["OnCalendar"] == "minutely"
+
+
+# Settings
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """What the page's settings blocks set, the last one of a name."""
+    namespace: dict[str, Any] = {}
+    for block in blocks(name, "python"):
+        if block.first_line == "# settings.py":
+            block.run(namespace)
+    return {key: value for key, value in namespace.items() if key.isupper()}
+
+
+@pytest.mark.parametrize("name", [name for name in PAGE_NAMES if name.startswith("docs/")])
+def test_settings_blocks_pass_the_checks(name: str) -> None:
+    found = settings_of(name)
+    found.pop("INSTALLED_APPS", None)
+    found.pop("DATABASES", None)
+    found["CELLCAST_ANNOUNCE_VIA"] = "inline"  # its backend need not be installed here
+    with override_settings(**found):
+        messages = [message for check in checks.CHECKS for message in check()]
+    assert not [message for message in messages if isinstance(message, Error)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/settings.md"])
+def test_settings_and_defaults_are_those_of_the_code(page: str, settings: Any) -> None:
+    properties = [name for name, each in vars(Settings).items() if isinstance(each, property)]
+    for name in properties:
+        setting = f"CELLCAST_{name.upper()}"
+        if hasattr(settings, setting):
+            delattr(settings, setting)
+    defaults = {f"`CELLCAST_{name.upper()}`": getattr(conf, name) for name in properties}
+    defaults["`CELLCAST_WEBHOOK_CREDENTIALS`"] = list(conf.webhook_credentials)
+    rows = table(page, "setting", "default")
+    assert {row[0]: ast.literal_eval(row[1].strip("`")) for row in rows} == defaults
+
+
+def test_installed_apps_have_what_the_app_needs() -> None:
+    assert set(settings_of("docs/getting-started.md")["INSTALLED_APPS"]) >= {
+        config.name for config in apps.get_app_configs()
+    }
+
+
+def test_ids_of_the_checks() -> None:
+    source = (PACKAGE / "checks.py").read_text(encoding="utf-8")
+    ids = set(re.findall(r"cellcast_django\.[EWI]\d{3}", source))
+    rows = table("docs/settings.md", "id")
+    assert {row[0].strip("`") for row in rows} == ids
+    assert len(rows) == len(ids)
+
+
+def test_attempts_end_when_the_page_says() -> None:
+    pauses = sum((announcements.pause_after(n) for n in range(1, 12)), timedelta())
+    [hours] = re.findall(
+        r"With 12, the last attempt comes some (\d+) hours", text_of("docs/settings.md")
+    )
+    assert abs(pauses - timedelta(hours=int(hours))) < timedelta(hours=1)
+
+
+def sqlite_blocks() -> list[Block]:
+    found = blocks("docs/deployment.md", "python")
+    return [block for block in found if "backends.sqlite3" in block.code]
+
+
+@pytest.mark.django_db
+def test_options_of_sqlite_do_what_the_page_says(tmp_path: Path) -> None:
+    [block] = sqlite_blocks()
+    namespace: dict[str, Any] = {}
+    block.run(namespace)
+    database = namespace["DATABASES"]["default"] | {"NAME": str(tmp_path / "db.sqlite3")}
+    [readme] = re.findall(r'`(\{"transaction_mode".*?\})`', text_of("README.md"))
+    assert database["OPTIONS"] == ast.literal_eval(readme)
+
+    connection = ConnectionHandler({"default": database})["default"]
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        assert cursor.fetchone() == ("wal",)
+        cursor.execute("PRAGMA synchronous")
+        assert cursor.fetchone() == (1,)
+        cursor.execute("PRAGMA busy_timeout")
+        assert cursor.fetchone() == (20_000,)
+    assert connection.transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
+    connection.close()
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_other_databases_keep_their_connections(engine: str) -> None:
+    namespace: dict[str, Any] = {}
+    for block in blocks("docs/deployment.md", "python"):
+        if "DATABASES" in block.code:
+            block.run(namespace)
+            database = namespace["DATABASES"]["default"]
+            if database["ENGINE"].endswith(engine):
+                assert database["CONN_MAX_AGE"]
+                assert database["CONN_HEALTH_CHECKS"]
+                return
+    pytest.fail(f"no settings for {engine}")
+
+
+def test_logging_names_a_level_and_a_handler() -> None:
+    config = settings_of("docs/operations.md")["LOGGING"]
+    logger = config["loggers"]["cellcast_django"]
+    assert logger["level"] in logging.getLevelNamesMapping()
+    assert set(logger["handlers"]) == set(config["handlers"])
+
+
+# URLs and answers
+
+
+def test_urls_of_getting_started() -> None:
+    [block] = [
+        each for each in blocks("docs/getting-started.md", "python") if "urlpatterns" in each.code
+    ]
+    namespace: dict[str, Any] = {}
+    block.run(namespace)
+    rows = table("docs/getting-started.md", "name")
+    urls = ModuleType("urls")
+    vars(urls)["urlpatterns"] = namespace["urlpatterns"]
+    with override_settings(ROOT_URLCONF=urls):
+        for name, path, *_ in rows:
+            assert reverse(name.strip("`")) == f"/sms/{path.strip('`')}"
+            for slash in ("", "/"):
+                assert resolve(f"/sms/{path.strip('`')}{slash}").view_name == name.strip("`")
+    pattern_names = {pattern.name for pattern in sys.modules["cellcast_django.urls"].urlpatterns}
+    assert {path.strip("`") for _, path, *_ in rows} == pattern_names
+
+
+@pytest.mark.django_db
+def test_answers(client: WebhookClient, settings: Any) -> None:
+    documented = [int(row[0]) for row in table("docs/getting-started.md", "answer")]
+    answers = [client.reply(), client.send("webhook-receiver", b"{")]
+    answers.append(Client().post("/sms/webhook-receiver"))
+    answers.append(client.put("/sms/webhook-receiver"))
+    settings.CELLCAST_MAX_BODY_BYTES = 10
+    answers.append(client.reply())
+    settings.CELLCAST_MAX_BODY_BYTES = 1_000
+    with patch.object(inbox, "store", side_effect=DatabaseError):
+        answers.append(client.reply())
+    assert [answer.status_code for answer in answers] == documented
+    assert answers[-1]["Retry-After"]
+    [example] = blocks("docs/getting-started.md", "json")
+    assert answers[0].json() == json.loads(example.code) | {
+        "events": [{"id": WebhookEvent.objects.earliest("pk").pk, "outcome": "stored"}]
+    }
+    assert client.get("/sms/webhook-receiver").json() == {}
+
+
+# Signals, commands, statuses, layers, versions
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/handlers.md"])
+def test_signals_and_their_arguments(page: str) -> None:
+    rows = {row[0].strip("`"): code_words(row[2]) for row in table(page, "signal")}
+    assert rows.keys() == SIGNALS.keys()
+    source = (PACKAGE / "signals.py").read_text(encoding="utf-8")
+    for name, arguments in rows.items():
+        docstring = source.partition(f"{name} = FactSignal()")[2].split('"""')[1]
+        assert [each for each in arguments if f"``{each}``" not in docstring] == []
+
+
+def commands(page: str) -> set[str]:
+    return {row[0].strip("`").split()[0] for row in table(page, "command")}
+
+
+def test_commands_are_those_of_the_app() -> None:
+    existing = {name for name, app in get_commands().items() if app == "cellcast_django"}
+    assert commands("docs/operations.md") == existing
+    assert commands("README.md") <= existing
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/handlers.md", "docs/architecture.md"])
+def test_order_of_the_statuses(page: str) -> None:
+    order = r"`received`\s+<\s+a status that Cellcast does not document\s+<(?:\s+`\w+`\s*<?)+"
+    [sentence] = re.findall(order, text_of(page))
+    documented = code_words(sentence)
+    assert documented == sorted(Status.values, key=precedence)
+    assert precedence("received") < precedence("queued") < precedence(documented[1])
+
+
+def test_layers_are_those_of_the_contract() -> None:
+    contract = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
+    depth = {
+        module: number
+        for number, layer in enumerate(contract["layers"])
+        for module in layer.split(" | ")
+    }
+    lines = blocks("docs/architecture.md", "text")[0].code.splitlines()
+    depths = [{depth[module] for module in line.split(" · ")} for line in lines]
+    assert depths == [{number} for number in sorted(set().union(*depths))]
+
+
+def test_states_of_an_announcement_are_methods() -> None:
+    for state, *_, found_by in table("docs/architecture.md", "state"):
+        queryset = operator.attrgetter(state)(WebhookEvent.objects)()
+        assert found_by == f"`WebhookEvent.objects.{state}()`"
+        assert queryset.model is WebhookEvent
+
+
+def test_attempts_of_the_transaction() -> None:
+    assert "tried again, three times" in text_of("docs/architecture.md")
+    assert len(inbox.RETRY_PAUSES) == 3
+
+
+def test_versions_are_those_of_the_package() -> None:
+    classifiers = tomllib.loads(text_of("pyproject.toml"))["project"]["classifiers"]
+    declared = set()
+    for classifier in classifiers:
+        if found := re.fullmatch(r".*:: (Python|Django) :: (\d\.\d+)", classifier):
+            declared.add(found.groups())
+    rows = table("docs/versions.md", "", "supported")
+    assert {(row[0], row[1].split()[0]) for row in rows} == declared
+
+
+def test_names_for_tests_are_those_of_the_module() -> None:
+    documented = {
+        row[0].strip("`") for row in table("docs/testing.md", "name in `cellcast_django.testing`")
+    }
+    public = {
+        name
+        for name, value in vars(testing).items()
+        if getattr(value, "__module__", "") == testing.__name__
+    }
+    assert documented == public
+
+
+def logged_lines() -> set[tuple[str, str]]:
+    """Each call of a logger in the package: its level, and its sentence with … for what varies."""
+    lines = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "logger"
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                sentence = re.sub(r"%[sd]", "…", str(node.args[0].value))
+                lines.add((node.func.attr.upper(), sentence))
+    return {line for line in lines if line[0] in logging.getLevelNamesMapping()}
+
+
+def test_log_lines_are_those_of_the_code() -> None:
+    rows = table("docs/operations.md", "level", "line")
+    assert {(level, line) for level, line in rows} == logged_lines()
+
+
+@pytest.mark.django_db
+def test_log_line_of_a_webhook_has_the_documented_attributes(
+    client: WebhookClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "cellcast_django")
+    client.reply()
+    [record] = caplog.records
+    documented = re.findall(r"`(cellcast_\w+)`", text_of("docs/operations.md"))
+    attributes = {name for name in vars(record) if name.startswith("cellcast_")}
+    assert attributes <= set(documented)
+    assert len(attributes) == 3
+
+
+def test_personal_fields_exist() -> None:
+    for model, fields in table("docs/operations.md", "model"):
+        known = {
+            field.name for field in apps.get_model("cellcast_django", model.strip("`"))._meta.fields
+        }
+        assert set(code_words(fields)) <= known
+
+
+# What the pages of the second day do
+
+
+@pytest.mark.django_db
+def test_newest_username_and_metrics(client: WebhookClient, rf: Any) -> None:
+    namespace: dict[str, Any] = {}
+    client.reply()
+    client.send("webhook-receiver", b"{")
+    for block in blocks("docs/operations.md", "python"):
+        block.run(namespace)
+    assert namespace["newest"] == "cellcast"
+    lines = namespace["metrics"](rf.get("/metrics")).content.decode().splitlines()
+    assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
+    assert "cellcast_announcements_pending 0" in lines
+    assert 'cellcast_events_last_day{outcome="invalid"} 1' in lines
+    assert sum(line.startswith("cellcast_last_webhook") for line in lines) == 1
+
+
+@pytest.mark.django_db
+def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
+    client.reply()
+    client.opt_out(contact="400000000")
+    client.send("webhook-receiver", b'{"sender": "+61400000000"')
+    client.status()
+    [line] = [line for line in COMMAND_LINES if "--contact" in line]
+    call_command(*shlex.split(line)[2:], stdout=StringIO())
+    assert Message.objects.get().direction == Direction.OUTBOUND
+    assert WebhookEvent.objects.get().kind == "status"
+
+
+@pytest.mark.django_db
+def test_permissions_of_the_admin_page() -> None:
+    namespace: dict[str, Any] = {}
+    for block in blocks("docs/admin.md", "python"):
+        block.run(namespace)
+    namespace["let_support_read_and_repair"]()
+    assert Group.objects.get(name="Support").permissions.count() == 5
+    assert {model.__name__ for model in namespace["site"]._registry} == {
+        "Message",
+        "StatusChange",
+        "WebhookEvent",
+    }
+
+
+def test_pages_and_actions_of_the_admin_page() -> None:
+    models = apps.get_app_config("cellcast_django").get_models()
+    titles = {str(model._meta.verbose_name_plural) for model in models}
+    assert {row[0].lower() for row in table("docs/admin.md", "page")} == titles
+    model_admin = admin.site.get_model_admin(WebhookEvent)
+    assert model_admin.actions
+    actions = [getattr(model_admin, str(name)) for name in model_admin.actions]
+    documented = {(row[0], row[1].strip("`")) for row in table("docs/admin.md", "action")}
+    assert documented == {
+        (str(each.short_description), f"cellcast_django.{each.allowed_permissions[0]}_webhookevent")
+        for each in actions
+    }
+
+
+def test_no_policy_of_rest_framework_needs_an_exception() -> None:
+    for name in ("permission", "throttle", "renderer", "parser"):
+        assert f"{name}_classes" in vars(views.WebhookView)
+        assert hasattr(api_settings, f"DEFAULT_{name.upper()}_CLASSES")
+
+
+# The handlers' page
+
+
+class Consumer(HTTPServer):
+    """The second consumer: keeps what it is sent, and answers ``status``."""
+
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), ConsumerHandler)
+        self.received: list[tuple[str | None, bytes]] = []
+
+
+class ConsumerHandler(BaseHTTPRequestHandler):
+    server: Consumer
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append((self.headers["Idempotency-Key"], body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def consumer(settings: Any) -> Iterator[Consumer]:
+    with Consumer() as server:
+        thread = Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        settings.SHOP_FORWARD_URL = f"http://127.0.0.1:{server.server_address[1]}/"
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch, consumer: Consumer) -> Iterator[Any]:
+    """The names of handlers.md, its handlers connected; ``Order`` and others are mocks."""
+    package, models, sms = ModuleType("shop"), ModuleType("shop.models"), ModuleType("shop.sms")
+    for name in ("Answer", "Customer", "Order"):
+        setattr(models, name, MagicMock())
+    vars(models)["Answer"].objects.get_or_create.side_effect = [(None, True), (None, False)]
+    vars(sms)["send_sms"] = MagicMock(return_value="66b5b93b1e2c012dfe964000")
+    for module in (package, models, sms):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    before = {name: list(signal.receivers) for name, signal in SIGNALS.items()}
+    namespace: dict[str, Any] = {"__name__": "shop.handlers"}
+    for block in blocks("docs/handlers.md", "python"):
+        block.run(namespace)
+    yield SimpleNamespace(**namespace)
+    for name, signal in SIGNALS.items():
+        signal.receivers = before[name]
+        signal.sender_receivers_cache.clear()
+
+
+@pytest.mark.django_db
+def test_handlers_are_known_by_the_documented_names(shop: Any, client: WebhookClient) -> None:
+    client.reply()
+    assert set(WebhookEvent.objects.get().announcements) == {
+        "shop.handlers.tell_opening_hours",
+        "shop.forward",
+        "shop.handlers.take_answer",
+    }
+
+
+@pytest.mark.django_db
+def test_reply_is_answered_once(shop: Any, client: WebhookClient) -> None:
+    client.reply(message=" Hours")
+    event = WebhookEvent.objects.get()
+    shop.tell_opening_hours(message=event.message, event=event)
+    shop.send_sms.assert_called_once()
+    assert Message.objects.outbound().get().contact == "+61400000000"
+
+
+@pytest.mark.django_db
+def test_report_marks_the_notice(shop: Any, client: WebhookClient) -> None:
+    order = MagicMock(phone_number="+61400000001")
+    shop.send_notice(order, "Ready.")
+    assert order.notice_id == "66b5b93b1e2c012dfe964000"
+    shop.Order.objects.filter.return_value.update.assert_not_called()
+    client.status()
+    assert shop.Order.objects.filter.call_args == call(notice_id="66b5b93b1e2c012dfe964000")
+    assert shop.Order.objects.filter.return_value.update.call_args.kwargs["notice"] == "delivered"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("status", "notice"), [("delivered", "delivered"), ("dead", "failed")])
+def test_report_that_comes_before_record_sent(
+    status: str, notice: str, shop: Any, client: WebhookClient
+) -> None:
+    client.status(status=status)
+    shop.Order.reset_mock()
+    shop.send_notice(MagicMock(phone_number="+61400000001"), "Ready.")
+    assert shop.Order.objects.filter.return_value.update.call_args.kwargs["notice"] == notice
+
+
+@pytest.mark.django_db
+def test_report_on_a_reply_marks_no_notice(shop: Any, client: WebhookClient) -> None:
+    client.reply(status="received")
+    client.send("webhook-receiver", testing.reply_payload(message=None))
+    assert Message.objects.get().direction == Direction.INBOUND
+    assert WebhookEvent.objects.latest("pk").announced_at
+    shop.Order.objects.filter.assert_not_called()
+
+
+@pytest.mark.django_db
+def test_opt_out_is_recorded_by_when_it_came(shop: Any, client: WebhookClient) -> None:
+    client.opt_out()
+    customers = shop.Customer.objects.filter
+    assert customers.call_args == call(phone_number="+61404000000")
+    received_at = WebhookEvent.objects.get().received_at
+    assert customers.return_value.update.call_args == call(opted_out_at=received_at)
+
+
+def test_stop_words_do_what_the_table_says(shop: Any) -> None:
+    rows = table("docs/handlers.md", "the customer writes")
+    truth = {"yes": True, "no": False}
+    assert len(rows) == 8
+    for text, substring, asks, person in rows:
+        customer = text.strip("`")
+        assert ("stop" in customer.lower()) is truth[substring], customer
+        assert shop.asks_to_stop(customer) is truth[asks], customer
+        assert shop.needs_a_person(customer) is truth[person], customer
+
+
+@pytest.mark.django_db
+def test_events_are_forwarded_and_again_after_an_outage(
+    shop: Any, consumer: Consumer, client: WebhookClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer.status = 503
+    client.reply()
+    consumer.status = 200
+    client.reply()  # a duplicate
+    client.send("webhook-status", b'[{"_id":"1","status":"sent"}, {"_id":"2","status":"sent"}]')
+    client.opt_out()
+    event = WebhookEvent.objects.pending().get()
+    assert event.handler_errors() == {
+        "shop.forward": "HTTPError: HTTP Error 503: Service Unavailable"
+    }
+    call_command("cellcast_announce", "--event", str(event.pk), stdout=StringIO())
+    bodies = [body for _, body in consumer.received]
+    assert bodies[0] == bodies[-1] == json.dumps(testing.reply_payload()).encode()
+    assert bodies[1:3] == [b'{"_id":"1","status":"sent"}', b'{"_id":"2","status":"sent"}']
+    assert json.loads(bodies[3]) == testing.opt_out_payload()
+    assert consumer.received[0][0] == f"cellcast-{event.pk}"
+    assert len(bodies) == 5
+
+
+@pytest.mark.django_db
+def test_late_answer_is_taken_as_of_when_it_came(shop: Any, client: WebhookClient) -> None:
+    client.reply(message="Yes")
+    received_at = WebhookEvent.objects.get().received_at
+    [condition] = shop.Order.objects.filter.call_args.args
+    assert ("answered_at__lte", received_at) in condition.children
+    update = shop.Order.objects.filter.return_value.update
+    assert update.call_args == call(is_wanted=True, answered_at=received_at)
+
+
+@pytest.mark.django_db
+def test_what_is_stored(shop: Any, client: WebhookClient) -> None:
+    client.reply(message="Yes")
+    for number, status in enumerate(["delivered", "failed", "queued"]):
+        client.status(_id=str(number), status=status)
+    assert shop.what_is_stored() == {
+        "replies": ["Yes"],
+        "delivered": 1,
+        "ended otherwise": 1,
+        "no final status yet": 1,
+    }
+
+
+# The tests' page, and getting started
+
+
+def names_of_testing_page(*, with_factories: bool) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "shop.tests"}
+    for block in blocks("docs/testing.md", "python"):
+        if ("factories" in block.code) is with_factories:
+            block.run(namespace)
+    return namespace
+
+
+@pytest.mark.django_db(transaction=True)  # TestCase closes the connection of a transaction
+def test_test_cases_of_the_testing_page_pass() -> None:
+    cases = [
+        each
+        for each in names_of_testing_page(with_factories=False).values()
+        if isinstance(each, type) and each.__module__ == "shop.tests"
+    ]
+    loader = unittest.TestLoader()
+    suite = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases)
+    result = unittest.TestResult()
+    suite.run(result)
+    assert result.failures + result.errors == []
+    assert (len(cases), result.testsRun) == (2, 4)
+
+
+@pytest.mark.django_db
+def test_pytest_test_of_the_testing_page_passes(client: WebhookClient) -> None:
+    assert callable(pytest_plugin.cellcast)
+    names_of_testing_page(with_factories=False)["test_the_later_of_two_reports_does_not_count"](
+        client
+    )
+
+
+@pytest.mark.django_db
+def test_factories_of_the_testing_page_work() -> None:
+    pytest.importorskip("factory")
+    names_of_testing_page(with_factories=True)["test_numbers_of_the_day"]()
+
+
+def test_factories_and_traits_are_those_of_the_module() -> None:
+    tree = ast.parse((PACKAGE / "factories.py").read_text(encoding="utf-8"))
+    found: dict[str, set[str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = set(re.findall(r"(\w+) = factory\.Trait", ast.unparse(node)))
+    rows = table("docs/testing.md", "factory")
+    assert {row[0].strip("`"): set(code_words(row[2])) for row in rows} == found
+
+
+@pytest.mark.django_db
+def test_handler_of_getting_started(
+    client: WebhookClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = list(signals.message_received.receivers)
+    [block] = [
+        each
+        for each in blocks("docs/getting-started.md", "python")
+        if each.first_line == "# shop/handlers.py"
+    ]
+    namespace: dict[str, Any] = {"__name__": "shop.handlers"}
+    block.run(namespace)
+    client.reply(message="Yes")
+    signals.message_received.receivers = before
+    signals.message_received.sender_receivers_cache.clear()
+    assert capsys.readouterr().out == f"Reply {Message.objects.get().pk} has 3 characters\n"

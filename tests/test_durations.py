@@ -1,0 +1,43 @@
+"""Lengths of time as people type them."""
+
+from argparse import ArgumentTypeError
+from datetime import timedelta
+
+import pytest
+
+from cellcast_django.management.durations import parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("15m", timedelta(minutes=15)),
+        ("36h", timedelta(hours=36)),
+        ("90d", timedelta(days=90)),
+        ("12w", timedelta(weeks=12)),
+        ("007d", timedelta(days=7)),
+        (" 1d\n", timedelta(days=1)),
+        ("999999w", timedelta(weeks=999_999)),
+    ],
+)
+def test_number_and_unit(text: str, duration: timedelta) -> None:
+    assert parse_duration(text) == duration
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "d", "90", "90 d", "90D", "0d", "000h", "-1d", "1.5h", "90days", "1d1h", "٣d", "1000000w"],
+)
+def test_anything_else_is_refused_with_the_units(text: str) -> None:
+    with pytest.raises(ArgumentTypeError) as raised:
+        parse_duration(text)
+    assert str(raised.value) == (
+        f'"{text}" is no length of time: write a whole number and a unit, of m (minutes), '
+        "h (hours), d (days), w (weeks)."
+    )
+
+
+def test_only_the_units_that_are_asked_for() -> None:
+    assert parse_duration("1h", units="hdw") == timedelta(hours=1)
+    with pytest.raises(ArgumentTypeError, match=r"of h \(hours\), d \(days\), w \(weeks\)\."):
+        parse_duration("3m", units="hdw")

@@ -1,0 +1,208 @@
+"""The rows that factories make are those that the inbox would have written."""
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from cellcast_django.announcements import announce_again
+from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
+from cellcast_django.testing import WebhookClient
+
+pytestmark = pytest.mark.django_db
+
+
+def test_without_factory_boy_the_import_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "cellcast_django.factories")
+    monkeypatch.setitem(sys.modules, "factory", None)
+    with pytest.raises(ImportError, match="pip install factory_boy"):
+        import_module("cellcast_django.factories")
+
+
+# Messages
+
+
+def test_message_that_was_sent_and_of_which_nothing_was_heard() -> None:
+    message = MessageFactory.create()
+    assert (message.direction, message.status, message.status_changed_at) == ("outbound", "", None)
+    assert message.contact == message.receiver != ""
+    assert message.submitted_at is not None
+    assert timezone.now() - message.submitted_at < timedelta(seconds=10)
+    assert not StatusChange.objects.exists()
+
+
+def test_every_message_is_another_one() -> None:
+    messages = MessageFactory.create_batch(20)
+    assert len({message.key for message in messages}) == 20
+    assert len({message.contact for message in messages}) == 20
+
+
+def test_parts_of_a_message_agree() -> None:
+    message = MessageFactory.create(
+        cellcast_id="66b5b93b1e2c012dfe964000", receiver="0400 000 000", status="queued"
+    )
+    again = Message.objects.record_sent("66b5b93b1e2c012dfe964000", receiver="0400000000")
+    assert again == message
+    assert message.contact == "+61400000000"
+    assert message.submitted_at == again.submitted_at
+
+
+def test_reply_that_comes_as_a_webhook_too_is_known(client: WebhookClient) -> None:
+    message = MessageFactory.create(inbound=True, body="YES")
+    response = client.reply(
+        _id=message.cellcast_id,
+        sender=message.sender,
+        receiver=message.receiver,
+        message="YES",
+        status="received",
+    )
+    assert response.json()["events"][0]["outcome"] == "duplicate"
+    assert Message.objects.get() == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"delivered": True}, "delivered"),
+        ({"undelivered": True}, "expired"),
+        ({"status": "queued"}, "queued"),
+        ({"inbound": True}, "received"),
+        ({"inbound": True, "delivered": True}, "delivered"),
+    ],
+)
+def test_history_tells_of_the_status(changes: dict[str, Any], status: str) -> None:
+    message = MessageFactory.create(**changes)
+    assert message.status == status
+    change = message.status_history.get()
+    assert (change.status, change.previous_status, change.applied) == (status, "", True)
+    assert change.recorded_at == message.status_changed_at
+
+
+def test_delivery_time() -> None:
+    message = MessageFactory.create(cellcast_id="66b5b93b1e2c012dfe964000", delivered=True)
+    assert message.delivery_time is not None
+    assert message.submitted_at is not None
+    assert message.submitted_at + message.delivery_time == message.status_changed_at
+
+
+def test_history_can_be_left_out() -> None:
+    message = MessageFactory.create(delivered=True, history=False)
+    assert not message.status_history.exists()
+
+
+def test_built_rows_are_not_stored() -> None:
+    message = MessageFactory.build(inbound=True, body="YES")
+    event = WebhookEventFactory.build(reply=True, message=message)
+    change = StatusChangeFactory.build(message=message, status="delivered")
+    assert (event.contact, change.previous_status) == (message.sender, "received")
+    assert message.status == "received"
+    assert not Message.objects.exists()
+    assert not StatusChange.objects.exists()
+
+
+# The history
+
+
+def test_status_change_moves_its_message() -> None:
+    message = MessageFactory.create(status="queued")
+    change = StatusChangeFactory.create(message=message)
+    message.refresh_from_db()
+    assert (change.previous_status, change.status, change.applied) == ("queued", "delivered", True)
+    assert (message.previous_status, message.status) == ("queued", "delivered")
+    assert message.status_changed_at == change.recorded_at
+
+
+def test_late_status_does_not_move_its_message() -> None:
+    message = MessageFactory.create(delivered=True)
+    change = StatusChangeFactory.create(message=message, status="expired")
+    message.refresh_from_db()
+    assert (change.previous_status, change.applied) == ("delivered", False)
+    assert message.status == "delivered"
+
+
+def test_status_change_makes_its_message() -> None:
+    assert StatusChangeFactory.create().message.status == "delivered"
+
+
+# Events
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "endpoint"),
+    [
+        ({}, "status", "status"),
+        ({"reply": True}, "reply", "receive"),
+        ({"opt_out": True}, "opt_out", "opt_out"),
+    ],
+)
+def test_stored_event(changes: dict[str, Any], kind: str, endpoint: str) -> None:
+    event = WebhookEventFactory.create(**changes)
+    assert (event.kind, event.endpoint, event.outcome) == (kind, endpoint, "stored")
+    assert WebhookEvent.objects.announced().get() == event
+    assert event.contact.startswith("+61")
+
+
+@pytest.mark.parametrize("changes", [{}, {"reply": True}, {"opt_out": True}])
+def test_body_is_what_cellcast_would_have_sent(
+    changes: dict[str, Any], client: WebhookClient
+) -> None:
+    event = WebhookEventFactory.create(**changes)
+    urls = {"status": "webhook-status", "receive": "webhook-receiver"}
+    client.send(urls.get(event.endpoint, "webhook-opt-out"), event.body.encode())
+    again = WebhookEvent.objects.latest("pk")
+    assert again != event
+    assert again.message == event.message
+    assert (again.kind, again.contact, again.cellcast_id) == (
+        event.kind,
+        event.contact,
+        event.cellcast_id,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "signal"),
+    [
+        ({}, status_changed),
+        ({"reply": True}, message_received),
+        ({"opt_out": True}, opt_out_received),
+    ],
+)
+def test_failed_event_can_be_announced_again(
+    changes: dict[str, Any], signal: FactSignal, listen: Callable[[FactSignal], list[Any]]
+) -> None:
+    heard = listen(signal)
+    event = WebhookEventFactory.create(failed=True, **changes)
+    assert WebhookEvent.objects.failed().get() == event
+    assert not heard
+    assert [announced.pk for announced in announce_again([event.pk])] == [event.pk]
+    assert [arguments["event"] for arguments in heard] == [event]
+
+
+def test_pending_event_is_due() -> None:
+    event = WebhookEventFactory.create(pending=True)
+    assert WebhookEvent.objects.due(timezone.now()).get() == event
+
+
+def test_duplicate_and_invalid_events_have_nothing_to_announce() -> None:
+    duplicate = WebhookEventFactory.create(duplicate=True)
+    invalid = WebhookEventFactory.create(invalid=True)
+    assert WebhookEvent.objects.duplicates().get() == duplicate
+    assert WebhookEvent.objects.invalid().get() == invalid
+    assert (invalid.message, invalid.body) == (None, '{"hello": "world"}')
+    assert not StatusChange.objects.exists()
+
+
+def test_history_of_an_event() -> None:
+    event = WebhookEventFactory.create(history__status="rejected")
+    assert event.status_change.status == "rejected"
+    assert event.status_change.recorded_at == event.received_at
+    without = WebhookEventFactory.create(history=False)
+    assert not StatusChange.objects.filter(event=without).exists()

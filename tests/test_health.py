@@ -1,0 +1,167 @@
+"""How receiving goes, as the database knows it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from cellcast_django import health
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.health import Health, measure_health
+from cellcast_django.models import WebhookEvent
+from cellcast_django.payloads import Endpoint
+from cellcast_django.testing import WebhookClient
+
+pytestmark = pytest.mark.django_db
+
+
+def ago(**duration: int) -> datetime:
+    return timezone.now() - timedelta(**duration)
+
+
+def a_health(**changes: Any) -> Health:
+    values: dict[str, Any] = {
+        "measured_at": timezone.now(),
+        "last_webhook_at": dict.fromkeys(Endpoint),
+        "events": dict.fromkeys(WebhookEvent.Outcome, 0),
+        "pending": 0,
+        "failed": 0,
+        "oldest_due_at": None,
+        "sent": 0,
+        "delivered": 0,
+        "undelivered": 0,
+    }
+    return Health(**values | changes)
+
+
+def test_nothing_has_come_yet() -> None:
+    measured = measure_health()
+    assert measured == a_health(measured_at=measured.measured_at)
+    assert measured.last_webhook_at_any_url is None
+    assert measured.delivery_rate is None
+    assert measured.overdue == timedelta()
+
+
+# The last webhook
+
+
+def test_last_webhook_of_each_url(client: WebhookClient) -> None:
+    client.reply()
+    client.status()
+    client.status()
+    events = WebhookEvent.objects.order_by("pk")
+    receive, _, status = events.values_list("received_at", flat=True)
+    measured = measure_health()
+    assert measured.last_webhook_at == {
+        Endpoint.RECEIVE: receive,
+        Endpoint.STATUS: status,
+        Endpoint.OPT_OUT: None,
+    }
+    assert measured.last_webhook_at_any_url == status
+
+
+@pytest.mark.parametrize("kind", list(WebhookEvent.Kind))
+def test_any_kind_of_event_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
+    """An opt-out may come to the Receive URL, and rubbish to any."""
+    WebhookEventFactory.create(endpoint="opt_out", kind=kind, received_at=ago(days=2))
+    event = WebhookEventFactory.create(endpoint="opt_out", kind=kind, received_at=ago(days=1))
+    assert measure_health().last_webhook_at[Endpoint.OPT_OUT] == event.received_at
+
+
+def test_last_webhook_is_looked_for_among_the_newest_of_each_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "LOOK_BACK", 2)
+    opt_out = WebhookEventFactory.create(opt_out=True, received_at=ago(days=30))
+    WebhookEventFactory.create(endpoint="receive", received_at=ago(days=1))
+    WebhookEventFactory.create_batch(2)
+    measured = measure_health()
+    assert measured.last_webhook_at[Endpoint.OPT_OUT] == opt_out.received_at
+    assert measured.last_webhook_at[Endpoint.RECEIVE] is None
+
+
+# Events and announcements
+
+
+def test_events_of_the_last_day_by_outcome() -> None:
+    WebhookEventFactory.create_batch(3, received_at=ago(hours=23))
+    WebhookEventFactory.create(opt_out=True)
+    WebhookEventFactory.create_batch(2, duplicate=True)
+    WebhookEventFactory.create(invalid=True, received_at=ago(hours=25))
+    Outcome = WebhookEvent.Outcome  # noqa: N806
+    assert measure_health().events == {
+        Outcome.STORED: 4,
+        Outcome.DUPLICATE: 2,
+        Outcome.INVALID: 0,
+    }
+
+
+def test_pending_and_failed_announcements_of_any_age() -> None:
+    oldest = WebhookEventFactory.create(pending=True, announce_due_at=ago(minutes=12))
+    WebhookEventFactory.create(pending=True, received_at=ago(days=30))
+    WebhookEventFactory.create_batch(3, failed=True, received_at=ago(days=30))
+    WebhookEventFactory.create()
+    measured = measure_health()
+    assert (measured.pending, measured.failed) == (2, 3)
+    assert measured.oldest_due_at == oldest.announce_due_at
+    assert timedelta(minutes=12) <= measured.overdue < timedelta(minutes=13)
+
+
+def test_announcement_that_is_due_later_is_not_overdue() -> None:
+    WebhookEventFactory.create(pending=True, announce_due_at=timezone.now() + timedelta(minutes=5))
+    measured = measure_health()
+    assert measured.pending == 1
+    assert measured.overdue == timedelta()
+
+
+# Deliveries
+
+
+def test_deliveries_of_the_last_day() -> None:
+    MessageFactory.create_batch(3, delivered=True, created_at=ago(hours=23))
+    for status in ("expired", "failed", "dead"):
+        MessageFactory.create(status=status)
+    for status in ("", "received", "queued"):
+        MessageFactory.create(status=status)
+    MessageFactory.create(inbound=True, delivered=True)
+    MessageFactory.create(delivered=True, created_at=ago(hours=25))
+    measured = measure_health()
+    assert (measured.sent, measured.delivered, measured.undelivered) == (9, 3, 3)
+    assert measured.delivery_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("delivered", "undelivered", "rate"), [(0, 0, None), (0, 2, 0.0), (2, 0, 1.0), (3, 1, 0.75)]
+)
+def test_delivery_rate_is_of_the_messages_that_ended(
+    delivered: int, undelivered: int, rate: float | None
+) -> None:
+    measured = a_health(sent=100, delivered=delivered, undelivered=undelivered)
+    assert measured.delivery_rate == rate
+
+
+# Reading
+
+
+def test_age_is_never_negative() -> None:
+    """The clocks of two hosts may differ."""
+    measured = a_health()
+    assert measured.age(measured.measured_at - timedelta(seconds=5)) == timedelta(seconds=5)
+    assert measured.age(measured.measured_at + timedelta(seconds=5)) == timedelta()
+
+
+def test_health_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        a_health().pending = 1  # type: ignore[misc]
+
+
+def test_measuring_only_reads() -> None:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        measure_health()
+    assert len(queries) == 10
+    assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)

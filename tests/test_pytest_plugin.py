@@ -1,0 +1,134 @@
+"""The fixture that host projects get, in projects with and without Django."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+import cellcast_django
+from cellcast_django.conf import conf
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import Message
+from cellcast_django.pytest_plugin import TEST_CREDENTIAL
+from cellcast_django.testing import WebhookClient
+
+# As a host project's test has it
+
+
+@pytest.mark.django_db
+def test_delivery_report_finds_the_message_that_was_sent(cellcast: WebhookClient) -> None:
+    sent = MessageFactory.create(receiver="+61491570156")
+
+    response = cellcast.status(_id=sent.cellcast_id, status="delivered", receiver=sent.receiver)
+
+    assert response.status_code == 200
+    sent.refresh_from_db()
+    assert sent.status == "delivered"
+
+
+# The credential
+
+
+def test_configured_credentials_are_used(cellcast: WebhookClient) -> None:
+    assert conf.webhook_credentials == ("cellcast:a-long-enough-password",)
+
+
+@pytest.fixture
+def no_credentials(settings: Any) -> None:
+    """Settings of a project that has not configured any."""
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+
+
+def test_credential_for_the_test_where_none_is_configured(
+    no_credentials: None, cellcast: WebhookClient
+) -> None:
+    assert conf.webhook_credentials == (TEST_CREDENTIAL,)
+
+
+def test_credential_is_gone_after_the_test() -> None:
+    assert conf.webhook_credentials == ("cellcast:a-long-enough-password",)
+
+
+@pytest.mark.django_db
+def test_test_may_change_the_credentials_itself(cellcast: WebhookClient) -> None:
+    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=["new:password"]):
+        assert cellcast.reply().status_code == 200
+    assert cellcast.reply().status_code == 200
+    assert Message.objects.count() == 1
+
+
+# In other projects
+
+
+def test_plugin_does_not_import_django() -> None:
+    program = (
+        "import sys, cellcast_django.pytest_plugin; "
+        "sys.exit('django' in sys.modules or 'cellcast_django.models' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_project_without_django_is_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_sum():\n    assert 1 + 1 == 2\n")
+    result = run(pytester)
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+
+
+def test_fixture_is_listed_with_its_first_sentence(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "--fixtures", "-q")
+    result.stdout.fnmatch_lines(["cellcast -- *", "*A Django test client that sends webhooks*"])
+
+
+def test_host_project_with_its_own_settings(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        host="""
+        SECRET_KEY = "only-for-tests"
+        INSTALLED_APPS = ["cellcast_django"]
+        DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+        ROOT_URLCONF = "host_urls"
+        USE_TZ = True
+        """,
+        host_urls="""
+        from django.urls import include, path
+
+        urlpatterns = [path("sms/", include("cellcast_django.urls"))]
+        """,
+        test_host="""
+        import pytest
+        from cellcast_django.conf import conf
+        from cellcast_django.models import Message
+        from cellcast_django.signals import message_received
+
+        pytestmark = pytest.mark.django_db
+
+        def test_reply(cellcast):
+            texts = []
+
+            def handler(message, **kwargs):
+                texts.append(message.body)
+
+            message_received.connect(handler)
+            assert cellcast.reply(message="YES").status_code == 200
+            assert texts == ["YES"]
+
+        def test_nothing_is_left():
+            assert not conf.webhook_credentials
+            assert not Message.objects.exists()
+        """,
+    )
+    result = run(pytester, "-p", "pytest_django.plugin", "--ds=host")
+    result.assert_outcomes(passed=2)
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """Run pytest in a process of its own, with the plugin and no other that happens to be there."""
+    [folder] = cellcast_django.__path__
+    environment = {"PYTHONPATH": str(Path(folder).parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return pytester.runpytest_subprocess("-p", "cellcast_django.pytest_plugin", *arguments)

@@ -1,0 +1,444 @@
+"""What goes, what stays, and that it goes in small steps."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import pytest
+from django.db.models import ProtectedError
+from django.db.models.signals import pre_delete
+from django.utils import timezone
+
+from cellcast_django import retention
+from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.retention import Kept, Removed, Selection, pattern_of, prune
+from cellcast_django.signals import FactSignal, message_received
+from cellcast_django.testing import WebhookClient
+from tests.test_races import at_once
+
+pytestmark = pytest.mark.django_db
+
+CONTACT = "+61491570156"
+OTHER = "+61491570157"
+
+
+def days_ago(days: int) -> datetime:
+    return timezone.now() - timedelta(days=days)
+
+
+def older_than(days: int, **options: Any) -> Selection:
+    return Selection(before=days_ago(days), **options)
+
+
+def run(selection: Selection) -> Removed:
+    """Prune, and return the sum; what was counted beforehand must be what was removed."""
+    counted = selection.count()
+    batches = list(prune(selection))
+    removed = Removed(sum(b.messages for b in batches), sum(b.events for b in batches))
+    assert removed == counted
+    assert selection.count() == (0, 0)
+    return removed
+
+
+def old_report(days: int = 100, **changes: Any) -> WebhookEvent:
+    """Store a report, its message and its history, all of them of so many days ago."""
+    at = days_ago(days)
+    defaults = {"received_at": at, "message__created_at": at}
+    event: WebhookEvent = WebhookEventFactory.create(**defaults | changes)
+    return event
+
+
+# What is selected
+
+
+@pytest.mark.parametrize("number", [None, "", "  ", "\x00"])
+def test_selecting_nothing_is_an_error_and_not_everything(number: str | None) -> None:
+    with pytest.raises(ValueError, match="number"):
+        Selection(number=number)
+
+
+def test_old_messages_go_with_their_history_and_events() -> None:
+    old_report()
+    young = old_report(days=1)
+    assert run(older_than(90)) == (1, 1)
+    assert Message.objects.get() == young.message
+    assert WebhookEvent.objects.get() == young
+    assert StatusChange.objects.get().event == young
+
+
+def test_message_without_an_event_goes_by_its_own_age() -> None:
+    MessageFactory.create(created_at=days_ago(100))
+    MessageFactory.create(created_at=days_ago(80))
+    assert run(older_than(90)) == (1, 0)
+
+
+def test_message_is_as_old_as_the_last_event_about_it() -> None:
+    old = old_report()
+    late = WebhookEventFactory.create(duplicate=True, message=old.message)
+    assert run(older_than(90)) == (0, 1)
+    message = Message.objects.get()
+    assert message.events.get() == late
+    assert message.status_history.get().event is None
+
+
+def test_what_came_at_the_time_itself_stays() -> None:
+    event = old_report()
+    assert Selection(before=event.received_at).count() == (0, 0)
+    assert Selection(before=event.received_at + timedelta(microseconds=1)).count() == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["opt_out", "invalid"])
+def test_events_without_a_message_go_by_their_age(kind: str) -> None:
+    WebhookEventFactory.create(**{kind: True}, received_at=days_ago(100))
+    WebhookEventFactory.create(**{kind: True}, received_at=days_ago(1))
+    assert run(older_than(90)) == (0, 1)
+
+
+@pytest.mark.parametrize("redact", [False, True])
+@pytest.mark.parametrize(("trait", "kept"), [("pending", Kept(1, 0)), ("failed", Kept(0, 1))])
+def test_what_is_still_to_be_announced_stays_with_its_message(
+    trait: str, kept: Kept, redact: bool
+) -> None:
+    waiting = old_report(**{trait: True})
+    WebhookEventFactory.create(duplicate=True, message=waiting.message, received_at=days_ago(95))
+    before = WebhookEvent.objects.filter(pk=waiting.pk).values().get()
+    text = waiting.message.body if waiting.message else ""
+
+    selection = older_than(90, redact=redact)
+    assert run(selection) == (0, 1)
+    assert selection.kept() == kept
+    assert WebhookEvent.objects.filter(pk=waiting.pk).values().get() == before
+    assert Message.objects.get().body == text != ""
+    assert StatusChange.objects.get().event_id == waiting.pk
+
+
+def test_failed_events_go_when_they_are_included_and_pending_ones_never() -> None:
+    old_report(failed=True)
+    pending = old_report(pending=True)
+    selection = older_than(90, include_failed=True)
+    assert run(selection) == (1, 1)
+    assert selection.kept() == Kept(pending=1, failed=0)
+    assert WebhookEvent.objects.get() == pending
+
+
+def test_event_that_was_announced_in_the_meantime_goes_with_its_message() -> None:
+    """Between the events' turn and the messages', a handler may finish."""
+    event = old_report(pending=True)
+    other = old_report()
+    batches = prune(older_than(90))
+    assert next(batches) == (0, 1)
+    assert not WebhookEvent.objects.filter(pk=other.pk).exists()
+    WebhookEvent.objects.filter(pk=event.pk).update(
+        announced_at=timezone.now(), announce_due_at=None
+    )
+    assert list(batches) == [(2, 1)]
+    assert not WebhookEvent.objects.exists()
+
+
+def test_event_that_has_become_pending_in_the_meantime_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another process may process an invalid event again, between the look and the lock."""
+    event = WebhookEventFactory.create(invalid=True, received_at=days_ago(100))
+    lock = retention._lock
+
+    def lock_late(*arguments: Any) -> list[int]:
+        WebhookEvent.objects.update(outcome="stored", announce_due_at=timezone.now())
+        return lock(*arguments)
+
+    monkeypatch.setattr(retention, "_lock", lock_late)
+    assert list(prune(older_than(90))) == [(0, 0)]
+    assert WebhookEvent.objects.get() == event
+
+
+# Emptying
+
+
+def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
+    at = days_ago(100)
+    event = old_report(
+        reply=True,
+        received_at=at,
+        message__original_body="Coming?",
+        announce_attempts=2,
+        announcements={
+            "shop.confirm": {"at": at.isoformat(), "error": ""},
+            "shop.renamed": {"at": at.isoformat(), "error": f"KeyError: {CONTACT}: no such row"},
+        },
+        error="A reason.",
+    )
+    rows = {model: model._default_manager.values().get() for model in MODELS}
+
+    assert run(older_than(90, redact=True)) == (1, 1)
+    message = rows[Message] | dict.fromkeys(
+        ["sender", "receiver", "contact", "body", "original_body"], ""
+    )
+    message["key"] = f"redacted-{message['id']}"
+    outcome = {"at": at.isoformat(), "error": ""}
+    stored = rows[WebhookEvent] | {
+        "body": "",
+        "contact": "",
+        "error": "",
+        "announcements": {
+            "shop.confirm": outcome,
+            "shop.renamed": outcome | {"error": "KeyError"},
+        },
+    }
+    assert Message.objects.values().get() == message
+    assert WebhookEvent.objects.values().get() == stored
+    assert StatusChange.objects.values().get() == rows[StatusChange]
+    assert event.message_id == message["id"]
+
+
+MODELS: list[type[Any]] = [Message, WebhookEvent, StatusChange]
+
+
+def test_redacted_rows_are_not_redacted_again() -> None:
+    old_report()
+    assert run(older_than(90, redact=True)) == (1, 1)
+    assert run(older_than(90, redact=True)) == (0, 0)
+    assert run(older_than(90)) == (1, 1)
+
+
+def test_late_report_finds_the_redacted_message_and_is_redacted_when_it_is_old(
+    client: WebhookClient,
+) -> None:
+    MessageFactory.create(cellcast_id="1", receiver=CONTACT, created_at=days_ago(100))
+    assert run(older_than(90, redact=True)) == (1, 0)
+
+    client.status(_id="1", receiver=CONTACT)
+    message = Message.objects.get()
+    assert (message.status, message.contact, message.body) == ("delivered", CONTACT, "")
+    assert run(older_than(90, redact=True)) == (0, 0)
+    WebhookEvent.objects.update(received_at=days_ago(91))
+    assert run(older_than(90, redact=True)) == (1, 1)
+    assert Message.objects.get().contact == ""
+
+
+def test_redacted_reply_that_comes_again_is_a_new_one(
+    client: WebhookClient, listen: Callable[[FactSignal], list[Any]]
+) -> None:
+    client.reply(message="YES")
+    key = Message.objects.get().key
+    assert run(Selection(number="0400000000", redact=True)) == (1, 1)
+    assert Message.objects.get().key != key
+
+    heard = listen(message_received)
+    client.reply(message="YES")
+    assert Message.objects.count() == 2
+    assert len(heard) == 1
+
+
+# One contact
+
+
+@pytest.mark.parametrize(
+    "spelling", [CONTACT, "61491570156", "0491570156", "0491 570 156", "491570156", f" {CONTACT}\n"]
+)
+@pytest.mark.parametrize("redact", [False, True])
+def test_contact_is_erased_in_any_spelling(spelling: str, redact: bool) -> None:
+    old_report(days=0, message__receiver=CONTACT)
+    old_report(days=0, reply=True, message__sender=CONTACT)
+    WebhookEventFactory.create(opt_out=True, contact=CONTACT)
+    WebhookEventFactory.create(invalid=True, contact=CONTACT, body="{}")
+    others = [
+        old_report(message__receiver=OTHER),
+        WebhookEventFactory.create(opt_out=True, contact=OTHER),
+        WebhookEventFactory.create(invalid=True, body=f'{{"from": "{OTHER}"}}'),
+    ]
+    assert run(Selection(number=spelling, redact=redact)) == (2, 4)
+    assert set(others) == set(WebhookEvent.objects.exclude(body=""))
+    assert Message.objects.exclude(contact="").get().contact == OTHER
+    assert "491570156" not in str([list(model._default_manager.values()) for model in MODELS])
+
+
+def test_contact_that_is_no_phone_number_is_erased_as_it_is_written() -> None:
+    WebhookEventFactory.create(opt_out=True, contact="Cellcast Pty")
+    WebhookEventFactory.create(opt_out=True, contact="cellcast pty")
+    WebhookEventFactory.create(invalid=True, body='{"from":"Cellcast Pty"}')
+    assert run(Selection(number="Cellcast Pty")) == (0, 2)
+
+
+def test_short_number_is_not_looked_for_in_bodies() -> None:
+    WebhookEventFactory.create(opt_out=True, contact="12345")
+    invalid = WebhookEventFactory.create(invalid=True, body='{"code": 12345}')
+    assert run(Selection(number="12345")) == (0, 1)
+    assert WebhookEvent.objects.get() == invalid
+
+
+def test_event_that_carries_no_number_goes_with_its_message() -> None:
+    event = old_report(message__receiver=CONTACT, contact="")
+    assert event.contact == ""
+    assert run(Selection(number=CONTACT)) == (1, 1)
+
+
+def test_event_about_another_contacts_message_goes_and_the_message_stays() -> None:
+    """One id was reported for two receivers."""
+    first = old_report(message__receiver=OTHER)
+    second = WebhookEventFactory.create(
+        message=first.message, contact=CONTACT, history__status="expired"
+    )
+    assert run(Selection(number=CONTACT)) == (0, 1)
+    assert Message.objects.get().status_history.count() == 2
+    assert not StatusChange.objects.filter(event=second.pk).exists()
+
+
+def test_contact_and_age_select_what_is_both() -> None:
+    old_report(message__receiver=CONTACT)
+    old_report(days=1, message__receiver=CONTACT)
+    old_report(message__receiver=OTHER)
+    WebhookEventFactory.create(invalid=True, body=CONTACT, received_at=days_ago(100))
+    WebhookEventFactory.create(invalid=True, body=CONTACT)
+    assert run(older_than(90, number=CONTACT)) == (1, 2)
+    assert Message.objects.count() == 2
+
+
+def test_contacts_events_that_wait_are_counted() -> None:
+    old_report(message__receiver=CONTACT, pending=True)
+    old_report(message__receiver=OTHER, pending=True)
+    WebhookEventFactory.create(opt_out=True, contact=CONTACT, failed=True)
+    selection = Selection(number=CONTACT)
+    assert run(selection) == (0, 0)
+    assert selection.kept() == Kept(pending=1, failed=1)
+
+
+# Numbers in what could not be understood
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"from": "+61491570156"}',
+        '{"from": 61491570156}',
+        '{"from":"0491 570 156"}',
+        '{"from":"(0491) 570-156"}',
+        '{"from":"+61 (0) 491.570.156"}',
+        '{"from":"0011 61 491 570 156"}',
+        '{"from":"0061491570156"}',
+        "from=%2B61491570156&body=hi",
+        "from=0491%20570+156",
+        '{"from":"\\u002b61491570156"}',
+        "491570156",
+    ],
+)
+def test_number_is_found_however_it_is_spelled(text: str) -> None:
+    assert pattern_of(CONTACT, "AU").search(text)
+    assert pattern_of("0491 570 156", "AU").search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["+614915701567", "1491570156", "+62491570156", "66b5491570156491", '["491570","156"]', ""],
+)
+def test_number_is_not_found_inside_a_longer_one(text: str) -> None:
+    assert not pattern_of(CONTACT, "AU").search(text)
+
+
+def test_number_of_another_country_is_found_by_its_own_spellings() -> None:
+    pattern = pattern_of("+12025550123", "AU")
+    assert [bool(pattern.search(text)) for text in ("2025550123", "1 202 555 0123", "61")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_long_runs_of_white_space_cost_no_time() -> None:
+    text = " " * 300_000 + "0" + " " * 300_000 + "61" + " " * 300_000 + "49157015"
+    started = timezone.now()
+    assert not pattern_of(CONTACT, "AU").search(text)
+    assert timezone.now() - started < timedelta(seconds=2)
+
+
+# Batches
+
+
+@pytest.mark.parametrize("redact", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 5, 6])
+def test_batches_are_small_and_reach_everything(
+    monkeypatch: pytest.MonkeyPatch, size: int, redact: bool
+) -> None:
+    monkeypatch.setattr(retention, "BATCH_SIZE", size)
+    for _ in range(5):
+        old_report()
+        old_report(days=1)
+    batches = list(prune(older_than(90, redact=redact)))
+    assert max(batch.events for batch in batches) == min(size, 5)
+    assert max(batch.messages for batch in batches) == min(size, 5)
+    assert sum(sum(batch) for batch in batches) == 10
+    assert older_than(90, redact=redact).count() == (0, 0)
+
+
+def test_interrupted_pruning_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH_SIZE", 2)
+    for _ in range(5):
+        old_report()
+    assert list(islice(prune(older_than(90)), 4)) == [(0, 2), (0, 2), (0, 1), (2, 0)]
+    assert older_than(90).count() == (3, 0)
+    assert run(older_than(90)) == (3, 0)
+
+
+def test_queries_do_not_grow_with_the_rows(django_assert_max_num_queries: Any) -> None:
+    for _ in range(20):
+        StatusChangeFactory.create(message=old_report().message, status="expired")
+    with django_assert_max_num_queries(24):
+        list(prune(older_than(90)))
+
+
+def test_model_that_forbids_to_delete_a_message_stops_the_batch() -> None:
+    message = old_report().message
+
+    def protect(instance: Message, **kwargs: Any) -> None:
+        raise ProtectedError("Protected.", {instance})
+
+    pre_delete.connect(protect, sender=Message)
+    try:
+        with pytest.raises(ProtectedError):
+            list(prune(older_than(90)))
+    finally:
+        pre_delete.disconnect(protect, sender=Message)
+    assert Message.objects.get() == message
+    assert Message.objects.get().status_history.count() == 1
+
+
+# With webhooks at the same moment
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("redact", [False, True])
+def test_webhooks_that_come_meanwhile_lose_nothing(
+    monkeypatch: pytest.MonkeyPatch, redact: bool
+) -> None:
+    monkeypatch.setattr(retention, "BATCH_SIZE", 7)
+    ids = [f"id-{number}" for number in range(40)]
+    for cellcast_id in ids:
+        old_report(message__cellcast_id=cellcast_id, message__receiver=CONTACT)
+    answers: list[list[int]] = []
+
+    def send() -> None:
+        client = WebhookClient()
+        for start in range(0, 40, 8):
+            payload = [
+                {"_id": each, "status": "rejected", "type": "send", "receiver": CONTACT}
+                for each in reversed(ids[start : start + 8])
+            ]
+            response = client.send("webhook-status", payload)
+            assert response.status_code == 200, response.content
+            answers.append([event["id"] for event in response.json()["events"]])
+
+    def clean_up() -> None:
+        list(prune(older_than(90, redact=redact)))
+
+    at_once([clean_up, send, clean_up, send])
+    reported = {pk for pks in answers for pk in pks}
+    events = WebhookEvent.objects.filter(pk__in=reported).exclude(body="")
+    assert events.count() == len(reported) == 80
+    assert not events.filter(message=None).exists()
+    assert {event.contact for event in events} == {CONTACT}
+    assert Message.objects.count() == 40
+    for message in Message.objects.prefetch_related("status_history"):
+        assert "rejected" in {change.status for change in message.status_history.all()}
+        assert re.fullmatch("[0-9a-f]{32}", message.key)

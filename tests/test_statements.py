@@ -1,0 +1,164 @@
+"""How many statements each kind of webhook costs: every one more is a round trip and CPU time.
+
+``docs/performance.md`` gives the reason for each of them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from cellcast_django.models import Message
+from cellcast_django.signals import (
+    FactSignal,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
+from cellcast_django.testing import WebhookClient, status_payload
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Send = Callable[[WebhookClient], Any]
+Listen = Callable[[FactSignal], Any]
+
+LETTERS = {
+    "BEGIN": "B",
+    "COMMIT": "C",
+    "EXECUTE": "E",  # PostgreSQL's one statement, prepared before
+    "INSERT": "I",
+    "SELECT": "S",
+    "UPDATE": "U",
+}
+
+
+# The webhooks
+
+
+def report(status: str = "delivered") -> Send:
+    return lambda client: client.status(_id="1", status=status)
+
+
+def reply(**changes: Any) -> Send:
+    return lambda client: client.reply(_id="1", **changes)
+
+
+def opt_out(client: WebhookClient) -> Any:
+    return client.opt_out()
+
+
+def invalid(client: WebhookClient) -> Any:
+    return client.status(_id="")
+
+
+def hundred_reports(client: WebhookClient) -> Any:
+    return client.send("webhook-status", [status_payload(_id=f"{n:024x}") for n in range(100)])
+
+
+def wrong_password(client: WebhookClient) -> Any:
+    return client.post("/sms/webhook-status", b"{}", content_type="application/json")
+
+
+def too_large(client: WebhookClient) -> Any:
+    return client.send("webhook-status", b" " * 300_000)
+
+
+def probe(client: WebhookClient) -> Any:
+    return client.get("/sms/webhook-status")
+
+
+def record_sent(_client: WebhookClient) -> None:
+    Message.objects.record_sent("1", receiver="+61400000000", body="Hello")
+
+
+# The budget
+
+
+class Budget(NamedTuple):
+    """A webhook, what has come before it, and the letters of its statements on each database."""
+
+    kind: str
+    before: list[Send]
+    webhook: Send
+    postgresql: str
+    sqlite: str
+    elsewhere: str
+
+    def letters(self) -> str:
+        return str(getattr(self, connection.vendor, self.elsewhere))
+
+
+WITHOUT_HANDLER = [
+    Budget("new report", [], report(), "E", "BIIIC", "BISIIUC"),
+    Budget("new reply", [], reply(), "E", "BIIIC", "BISIIUC"),
+    Budget("report on a recorded message", [record_sent], report(), "E", "BIIIC", "BISIIUC"),
+    Budget("later status", [report("failed")], report(), "E", "BIIIC", "BISSIIUC"),
+    Budget("late status", [report()], report("failed"), "E", "BIIIC", "BISSIIUC"),
+    Budget("duplicate report", [report()], report(), "E", "BIIIUC", "BISSIC"),
+    Budget("duplicate reply", [reply()], reply(), "E", "BIIIUC", "BISSIC"),
+    Budget("unknown status", [], report("seen"), *["BISIIUC"] * 3),
+    Budget("unknown status, later", [report()], report("seen"), *["BISSIIUC"] * 3),
+    Budget(
+        "status of a reply", [reply(status="received")], reply(message=None), *["SBISSIIUC"] * 3
+    ),
+    Budget("opt-out", [], opt_out, *["BIC"] * 3),
+    Budget("invalid", [], invalid, *["BIC"] * 3),
+    Budget("100 reports", [], hundred_reports, "BISIIUC", "BISIIUC", "BISIIUC"),
+    Budget("100 duplicates", [hundred_reports], hundred_reports, "BISSIC", "BISSIC", "BISSIC"),
+    Budget("wrong password", [], wrong_password, *[""] * 3),
+    Budget("too large", [], too_large, *[""] * 3),
+    Budget("probe", [], probe, *[""] * 3),
+]
+
+# What stands behind "E" or "C" belongs to the announcement.
+WITH_ONE_HANDLER = [
+    Budget("new report", [], report(), "EU", "BIIICU", "BISIIUCU"),
+    Budget("new reply", [], reply(), "EU", "BIIICU", "BISIIUCU"),
+    Budget("report on a recorded message", [record_sent], report(), "ESU", "BIIICSU", "BISIIUCU"),
+    Budget("later status", [report("failed")], report(), "ESU", "BIIICSU", "BISSIIUCU"),
+    Budget("late status", [report()], report("failed"), "ESU", "BIIICSU", "BISSIIUCU"),
+    Budget("duplicate report", [report()], report(), "E", "BIIIUC", "BISSIC"),
+    Budget("duplicate reply", [reply()], reply(), "E", "BIIIUC", "BISSIC"),
+    Budget("opt-out", [], opt_out, *["BICU"] * 3),
+    Budget("invalid", [], invalid, *["BIC"] * 3),
+    Budget("100 reports", [], hundred_reports, *["BISIIUC" + "U" * 100] * 3),
+]
+
+
+@pytest.fixture(autouse=True)
+def _prepared_statements() -> None:
+    """Send each status that is prepared for once: the first time is not what a webhook costs."""
+    for send in (report("received"), report("failed"), report(), reply(), reply(status="received")):
+        send(WebhookClient())
+    Message.objects.all().delete()
+
+
+def letters_of(budget: Budget) -> str:
+    """Send what comes before, then the webhook, and return the letters of its statements."""
+    client = WebhookClient()
+    for send in budget.before:
+        send(client)
+    with CaptureQueriesContext(connection) as queries:
+        budget.webhook(client)
+    return "".join(LETTERS[query["sql"].split()[0]] for query in queries)
+
+
+@pytest.mark.parametrize("budget", WITHOUT_HANDLER, ids=lambda budget: budget.kind)
+def test_without_handler(budget: Budget) -> None:
+    assert letters_of(budget) == budget.letters()
+
+
+@pytest.mark.parametrize("budget", WITH_ONE_HANDLER, ids=lambda budget: budget.kind)
+def test_with_one_handler(budget: Budget, listen: Listen) -> None:
+    for signal in (message_received, status_changed, opt_out_received):
+        listen(signal)
+    assert letters_of(budget) == budget.letters()
+
+
+def test_each_further_handler_costs_one_update(listen: Listen) -> None:
+    for _ in range(3):
+        listen(status_changed)
+    [new_report] = [budget for budget in WITH_ONE_HANDLER if budget.kind == "new report"]
+    assert letters_of(new_report) == new_report.letters() + "UU"
