@@ -53,8 +53,8 @@ def invalid(client: WebhookClient) -> Any:
     return client.status(_id="")
 
 
-def hundred_reports(client: WebhookClient) -> Any:
-    return client.send("webhook-status", [status_payload(_id=f"{n:024x}") for n in range(100)])
+def fifty_reports(client: WebhookClient) -> Any:
+    return client.send("webhook-status", [status_payload(_id=f"{n:024x}") for n in range(50)])
 
 
 def wrong_password(client: WebhookClient) -> Any:
@@ -105,8 +105,8 @@ WITHOUT_HANDLER = [
     ),
     Budget("opt-out", [], opt_out, *["BIC"] * 3),
     Budget("invalid", [], invalid, *["BIC"] * 3),
-    Budget("100 reports", [], hundred_reports, "BISIIUC", "BISIIUC", "BISIIUC"),
-    Budget("100 duplicates", [hundred_reports], hundred_reports, "BISSIC", "BISSIC", "BISSIC"),
+    Budget("50 reports", [], fifty_reports, "BISIIUC", "BISIIUC", "BISIIUC"),
+    Budget("50 duplicates", [fifty_reports], fifty_reports, "BISSIC", "BISSIC", "BISSIC"),
     Budget("wrong password", [], wrong_password, *[""] * 3),
     Budget("too large", [], too_large, *[""] * 3),
     Budget("probe", [], probe, *[""] * 3),
@@ -123,7 +123,7 @@ WITH_ONE_HANDLER = [
     Budget("duplicate reply", [reply()], reply(), "E", "BIIIUC", "BISSIC"),
     Budget("opt-out", [], opt_out, *["BICU"] * 3),
     Budget("invalid", [], invalid, *["BIC"] * 3),
-    Budget("100 reports", [], hundred_reports, *["BISIIUC" + "U" * 100] * 3),
+    Budget("50 reports", [], fifty_reports, *["BISIIUC" + "U" * 50] * 3),
 ]
 
 

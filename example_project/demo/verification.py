@@ -84,7 +84,7 @@ def verify_rows(expect: Expect) -> None:
 def verify_stories(expect: Expect) -> None:
     """What is special about some of the messages."""
     for name, what, history in [
-        ("Jack", "an old report came late", ["– → delivered", "delivered → failed"]),
+        ("Jack", "an old report came late", ["– → delivered", "failed (late)"]),
         ("Noah", "the phone was off", ["– → expired", "expired → delivered"]),
         ("Mia", "reported before it was recorded", ["– → delivered"]),
     ]:

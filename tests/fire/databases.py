@@ -1,0 +1,129 @@
+"""The three databases, real ones, started for this run alone."""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import environ
+from django.db.utils import ConnectionHandler
+
+CI = Path(__file__).resolve().parents[2] / ".ci"
+VENDORS = ("postgresql", "mariadb", "sqlite")
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database, asked in plain SQL: what the app's models make of it is not believed."""
+
+    vendor: str
+    url: str
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return all rows of a query, over a connection of its own."""
+        with self._cursor() as cursor:
+            cursor.execute(sql)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def execute(self, sql: str) -> None:
+        """Run a statement that returns nothing."""
+        with self._cursor() as cursor:
+            cursor.execute(sql)
+
+    def forget_everything(self) -> None:
+        """Delete every row of the app."""
+        for name in ("statuschange", "webhookevent", "message"):
+            self.execute(f"DELETE FROM cellcast_django_{name}")  # noqa: S608
+
+    def value(self, sql: str) -> Any:
+        """Return the one value that a query has."""
+        [[value]] = self.query(sql)
+        return value
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        connection = ConnectionHandler({"default": environ.Env.db_url_config(self.url)})["default"]
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+
+class Servers:
+    """Starts each database server when it is first needed, by the scripts that CI uses.
+
+    What a script does not find it installs; a server that does not start is a failure.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+        self.running: dict[str, tuple[subprocess.Popen[str], str]] = {}
+
+    def new_database(self, vendor: str) -> Database:
+        """Make an empty database, without tables."""
+        self.count += 1
+        name = f"fire_{self.count}"
+        if vendor == "sqlite":
+            return Database(vendor, f"sqlite:///{self.folder / name}.sqlite3")
+        url = self._url(vendor)
+        Database(vendor, url).execute(f"CREATE DATABASE {name}")
+        url = urlsplit(url)._replace(path=f"/{name}").geturl()
+        if vendor == "postgresql":  # CI's server is told to forget what a crash may cost
+            url += f"?options={quote('-c synchronous_commit=on')}"
+        return Database(vendor, url)
+
+    def kill_postgresql(self) -> Callable[[], None]:
+        """Stop the server in the midst of everything; return what starts it again."""
+        database = Database("postgresql", self._url("postgresql"))
+        folder = Path(database.value("SHOW data_directory"))
+        program, *options = shlex.split((folder / "postmaster.opts").read_text())
+        owner = folder.stat()
+        is_ours = owner.st_uid == os.geteuid()
+        user, group = (None, None) if is_ours else (owner.st_uid, owner.st_gid)
+
+        def control(*arguments: str) -> None:
+            command = [str(Path(program).with_name("pg_ctl")), "--silent", f"--pgdata={folder}"]
+            subprocess.run(
+                [*command, *arguments], check=True, cwd="/", timeout=60, user=user, group=group
+            )
+
+        control("stop", "--mode=immediate")
+        return lambda: control(
+            "start", "--wait", f"--log={folder}/log", f"--options={shlex.join(options)}"
+        )
+
+    def stop(self) -> None:
+        """Stop the servers that run; their folders go with them."""
+        for process, _ in self.running.values():
+            process.communicate(timeout=60)
+
+    def _url(self, vendor: str) -> str:
+        if vendor not in self.running:
+            self.running[vendor] = self._start(vendor)
+        return self.running[vendor][1]
+
+    def _start(self, vendor: str) -> tuple[subprocess.Popen[str], str]:
+        # It lives until its input ends: also when this process is killed.
+        process = subprocess.Popen(
+            [CI / f"with-{vendor}", "sh", "-c", 'echo "READY $DATABASE_URL"; exec cat'],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("READY "):
+                return process, _server_url(vendor, line.split()[1])
+        raise AssertionError(f"{vendor} did not start.")
+
+
+def _server_url(vendor: str, url: str) -> str:
+    """Return the URL of a database that is there from the start."""
+    return urlsplit(url)._replace(path="/mysql").geturl() if vendor == "mariadb" else url

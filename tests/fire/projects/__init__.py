@@ -1,0 +1,1 @@
+"""Host projects that make it hard: each is a settings module, with what it needs beside it."""
