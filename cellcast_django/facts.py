@@ -32,11 +32,11 @@ def fact_of(event: WebhookEvent) -> Fact | None:
     if event.kind == WebhookEvent.Kind.OPT_OUT:
         return Fact(opt_out_received, WebhookEvent, {"contact": event.contact, "event": event})
     message = event.message
+    if message is None:
+        return None
     try:
         change = event.status_change
     except ObjectDoesNotExist:
-        return None
-    if message is None:
         return None
     if message.direction == Direction.INBOUND and not change.previous_status:
         return Fact(message_received, Message, {"message": message, "event": event})

@@ -1,7 +1,7 @@
 """Announce inline, or on the host project's own queue: ``CELLCAST_ANNOUNCE_VIA``."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -30,10 +30,19 @@ def announce_event(event_id: int) -> None:
         pass
 
 
-if task is not None:
-    # A wrong TASKS raises here, on import. It must not take the site down: a system check names it.
-    with suppress(Exception):
-        announce_event = task(backend=conf.task_backend)(announce_event)
+def _as_task(function: Callable[[int], None]) -> Any:
+    """Return the function as a task, or as it is where there is no backend for it.
+
+    A wrong ``TASKS`` raises here, on import. It must not take the site down: a system check names
+    it.
+    """
+    if task is not None:
+        with suppress(Exception):
+            return task(backend=conf.task_backend)(function)
+    return function
+
+
+announce_event = _as_task(announce_event)
 
 
 def announce(events: Iterable[WebhookEvent]) -> None:

@@ -231,6 +231,27 @@ def test_status_report_on_a_reply_finds_it_in_the_same_array() -> None:
     assert events[0].message == events[1].message
 
 
+def test_status_report_on_a_reply_passes_over_others_in_the_same_array() -> None:
+    others: list[Payload] = [
+        report(),
+        reply("two", sender="+61400000002"),
+        OptOut(raw="{}", number="1"),
+    ]
+    events = store(reply("one"), *others, report("delivered", inbound=True, sender=CUSTOMER))
+    assert events[0].message == events[-1].message
+
+
+def test_events_have_their_ids_where_the_database_does_not_tell_those_of_several_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection.features, "can_return_rows_from_bulk_insert", False)
+    events = store(report("received"), report("delivered"))
+    assert [event.pk for event in events] == list(
+        WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
+    )
+    assert StatusChange.objects.get(status="delivered").event == events[1]
+
+
 def test_status_report_on_a_reply_that_is_not_there_is_invalid() -> None:
     store(report("received"))
     [event] = store(report("delivered", inbound=True, sender=CUSTOMER))

@@ -93,6 +93,14 @@ def test_event_that_cannot_be_enqueued_is_due(
     assert f"Event {event.pk} was not enqueued" in caplog.text
 
 
+def test_without_django_tasks_the_function_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("django.tasks", "django_tasks"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert tasks._django_tasks() is None
+    monkeypatch.setattr(tasks, "task", None)
+    assert tasks._as_task(print) is print
+
+
 @pytest.mark.parametrize(
     "code",
     [
