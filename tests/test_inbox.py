@@ -244,7 +244,7 @@ def test_status_report_on_a_reply_passes_over_others_in_the_same_array() -> None
 def test_events_have_their_ids_where_the_database_does_not_tell_those_of_several_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection.features, "can_return_rows_from_bulk_insert", False)
+    monkeypatch.setattr(type(connection.features), "can_return_rows_from_bulk_insert", False)
     events = store(report("received"), report("delivered"))
     assert [event.pk for event in events] == list(
         WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
