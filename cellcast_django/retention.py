@@ -210,7 +210,8 @@ def _batches(rows: models.QuerySet[Any], lock_order: str) -> Iterator[list[int]]
         ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
         batch = list(ahead.values_list("pk", lock_order)[:BATCH_SIZE])
         if batch:
-            yield [pk for pk, _ in sorted(batch, key=itemgetter(1))]
+            # The last column is the first where the order is that of the keys: a column is named once.
+            yield [row[0] for row in sorted(batch, key=itemgetter(-1))]
         if len(batch) < BATCH_SIZE:
             return
         start = batch[-1][0] + 1
