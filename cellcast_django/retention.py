@@ -210,7 +210,7 @@ def _batches(rows: models.QuerySet[Any], lock_order: str) -> Iterator[list[int]]
         ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
         batch = list(ahead.values_list("pk", lock_order)[:BATCH_SIZE])
         if batch:
-            # The last column is the first where the order is that of the keys: a column is named once.
+            # In the order of the primary keys there is but one column.
             yield [row[0] for row in sorted(batch, key=itemgetter(-1))]
         if len(batch) < BATCH_SIZE:
             return
