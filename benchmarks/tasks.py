@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from django.tasks.backends.dummy import DummyBackend
+try:
+    from django.tasks.backends.dummy import DummyBackend
+except ImportError:  # Django 5.2
+    from django_tasks.backends.dummy import DummyBackend
 
 
 class ForgetfulBackend(DummyBackend):
