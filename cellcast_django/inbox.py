@@ -19,7 +19,7 @@ from django.db import (
 )
 from django.utils import timezone
 
-from cellcast_django import inbox_orm, inbox_postgresql, inbox_sql
+from cellcast_django import inbox_orm, inbox_postgresql, inbox_sql, inbox_sqlite
 from cellcast_django.facts import schedule
 from cellcast_django.inbox_orm import kind_of, named_message
 from cellcast_django.models import (
@@ -46,7 +46,7 @@ from cellcast_django.statuses import PRECEDENCE
 
 WRITERS: dict[str, inbox_sql.Writer] = {
     "postgresql": inbox_postgresql.one_statement,
-    "sqlite": inbox_sql.three_statements,
+    "sqlite": inbox_sqlite.one_statement,
 }
 """How the common case is written, by the database's vendor; elsewhere the portable way is taken."""
 
@@ -138,13 +138,13 @@ def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
 def _write_common(
     payload: Reply | StatusReport, using: str, origin: dict[str, Any]
 ) -> WebhookEvent:
-    now = timezone.now()
+    now = origin["received_at"]
     message = named_message(payload)
     message.status = payload.status
-    message.status_changed_at = now
+    message.created_at = message.status_changed_at = now
     event = WebhookEvent(
         body=payload.raw,
-        kind=kind_of(payload),
+        kind=kind_of(payload).value,
         outcome=WebhookEvent.Outcome.STORED,
         cellcast_id=message.cellcast_id,
         contact=message.contact,
@@ -155,5 +155,5 @@ def _write_common(
     )
     schedule(event, now, heard=bool(heard))
     connection = connections[using]
-    inbox_sql.write(connection, WRITERS[connection.vendor], message, event, now)
+    inbox_sql.write(connection, WRITERS[connection.vendor], message, event)
     return event

@@ -28,7 +28,7 @@ def test_statement_is_prepared_once_and_executed_each_time() -> None:
     connection.close()
     assert statements(_id="1") == ["PREPARE", "EXECUTE"]
     assert statements(_id="2") == ["EXECUTE"]
-    assert statements(_id="3", status="failed") == ["PREPARE", "EXECUTE"]
+    assert statements(_id="3", status="failed") == ["EXECUTE"]
 
 
 def test_new_connection_prepares_anew() -> None:
@@ -47,7 +47,7 @@ def test_statement_that_a_pooler_has_left_in_another_session_is_sent_whole() -> 
 
 def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole() -> None:
     statements(_id="1")
-    inbox_postgresql._prepared.clear()
+    inbox_postgresql._has_prepared.clear()
     assert statements(_id="2") == ["PREPARE", "WITH"]
     assert Message.objects.count() == 2
 
@@ -61,7 +61,7 @@ def test_nothing_is_prepared_where_the_settings_speak_of_a_pooler(
 
 def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        inbox_postgresql, "_prepared_statement", lambda status: ("x", "PREPARE x AS rubbish", "")
+        inbox_postgresql, "_prepared_statement", lambda: ("PREPARE x AS rubbish", "")
     )
     with pytest.raises(ProgrammingError):
         inbox.store(

@@ -91,13 +91,13 @@ class Budget(NamedTuple):
 
 
 WITHOUT_HANDLER = [
-    Budget("new report", [], report(), "E", "BIIIC", "BISIIUC"),
-    Budget("new reply", [], reply(), "E", "BIIIC", "BISIIUC"),
-    Budget("report on a recorded message", [record_sent], report(), "E", "BIIIC", "BISIIUC"),
-    Budget("later status", [report("failed")], report(), "E", "BIIIC", "BISSIIUC"),
-    Budget("late status", [report()], report("failed"), "E", "BIIIC", "BISSIIUC"),
-    Budget("duplicate report", [report()], report(), "E", "BIIIUC", "BISSIC"),
-    Budget("duplicate reply", [reply()], reply(), "E", "BIIIUC", "BISSIC"),
+    Budget("new report", [], report(), "E", "IS", "BISIIUC"),
+    Budget("new reply", [], reply(), "E", "IS", "BISIIUC"),
+    Budget("report on a recorded message", [record_sent], report(), "E", "IS", "BISIIUC"),
+    Budget("later status", [report("failed")], report(), "E", "IS", "BISSIIUC"),
+    Budget("late status", [report()], report("failed"), "E", "IS", "BISSIIUC"),
+    Budget("duplicate report", [report()], report(), "E", "IS", "BISSIC"),
+    Budget("duplicate reply", [reply()], reply(), "E", "IS", "BISSIC"),
     Budget("unknown status", [], report("seen"), *["BISIIUC"] * 3),
     Budget("unknown status, later", [report()], report("seen"), *["BISSIIUC"] * 3),
     Budget(
@@ -114,13 +114,13 @@ WITHOUT_HANDLER = [
 
 # What stands behind "E" or "C" belongs to the announcement.
 WITH_ONE_HANDLER = [
-    Budget("new report", [], report(), "EU", "BIIICU", "BISIIUCU"),
-    Budget("new reply", [], reply(), "EU", "BIIICU", "BISIIUCU"),
-    Budget("report on a recorded message", [record_sent], report(), "ESU", "BIIICSU", "BISIIUCU"),
-    Budget("later status", [report("failed")], report(), "ESU", "BIIICSU", "BISSIIUCU"),
-    Budget("late status", [report()], report("failed"), "ESU", "BIIICSU", "BISSIIUCU"),
-    Budget("duplicate report", [report()], report(), "E", "BIIIUC", "BISSIC"),
-    Budget("duplicate reply", [reply()], reply(), "E", "BIIIUC", "BISSIC"),
+    Budget("new report", [], report(), "EU", "ISU", "BISIIUCU"),
+    Budget("new reply", [], reply(), "EU", "ISU", "BISIIUCU"),
+    Budget("report on a recorded message", [record_sent], report(), "ESU", "ISSU", "BISIIUCU"),
+    Budget("later status", [report("failed")], report(), "ESU", "ISSU", "BISSIIUCU"),
+    Budget("late status", [report()], report("failed"), "ESU", "ISSU", "BISSIIUCU"),
+    Budget("duplicate report", [report()], report(), "E", "IS", "BISSIC"),
+    Budget("duplicate reply", [reply()], reply(), "E", "IS", "BISSIC"),
     Budget("opt-out", [], opt_out, *["BICU"] * 3),
     Budget("invalid", [], invalid, *["BIC"] * 3),
     Budget("50 reports", [], fifty_reports, *["BISIIUC" + "U" * 50] * 3),
