@@ -15,7 +15,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cellcast_django.inbox_sql import (
     HISTORY,
     MESSAGE,
-    PARAMETERS,
     Written,
     insert_change,
     insert_event,
@@ -23,43 +22,44 @@ from cellcast_django.inbox_sql import (
 )
 
 
-def one_statement(connection: BaseDatabaseWrapper, values: tuple[Any, ...]) -> Written:
+def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
     """Write with one statement; a second one reads what became of it."""
     with connection.cursor() as cursor:
+        names = tuple(values)
         try:
-            cursor.execute(_INSERT, values)
+            cursor.execute(_insert(names), values)
         except OperationalError as error:
             if "cellcast_webhook" not in str(error):
                 raise
-            for statement in _temporary_objects():  # the connection is new
+            for statement in _temporary_objects(names):  # the connection is new
                 cursor.execute(statement)
-            cursor.execute(_INSERT, values)
+            cursor.execute(_insert(names), values)
         cursor.execute("SELECT * FROM cellcast_written")
         return Written(*cursor.fetchone())
 
 
-_INSERT = f"INSERT INTO cellcast_webhook VALUES ({', '.join(['%s'] * len(PARAMETERS))})"
-
-
 @cache
-def _temporary_objects() -> list[str]:
+def _insert(names: tuple[str, ...]) -> str:
+    return f"INSERT INTO cellcast_webhook VALUES ({', '.join(f'%({name})s' for name in names)})"
+
+
+def _temporary_objects(names: tuple[str, ...]) -> list[str]:
+    columns = ", ".join(f"0 AS {name}" for name in names)
     return [
         f"CREATE TEMP TABLE IF NOT EXISTS cellcast_written ({', '.join(Written._fields)})",
-        f"CREATE TEMP VIEW cellcast_webhook AS SELECT {', '.join(f'0 AS {n}' for n in PARAMETERS)}",
+        f"CREATE TEMP VIEW IF NOT EXISTS cellcast_webhook AS SELECT {columns}",
         _trigger(),
     ]
 
 
 def _trigger() -> str:
     """Return the trigger. ``last_insert_rowid`` and ``changes`` are those of the line before."""
-    is_news = (
-        f"NOT EXISTS (SELECT 1 FROM {HISTORY} WHERE message_id = message.id AND status = NEW.status)"
-    )
+    heard_before = f"SELECT 1 FROM {HISTORY} WHERE message_id = message.id AND status = NEW.status"
     message = f"{MESSAGE} AS message WHERE message.key = NEW.key"
     return f"""
-CREATE TEMP TRIGGER cellcast_store INSTEAD OF INSERT ON cellcast_webhook BEGIN
+CREATE TEMP TRIGGER IF NOT EXISTS cellcast_store INSTEAD OF INSERT ON cellcast_webhook BEGIN
     {upsert(_new)};
-    {insert_event(_new, source=message, is_news=is_news)};
+    {insert_event(_new, source=message, is_news=f"NOT EXISTS ({heard_before})")};
     DELETE FROM cellcast_written;
     INSERT INTO cellcast_written
     SELECT id, status, previous_status, created_at = NEW.received_at, NULL, last_insert_rowid()
