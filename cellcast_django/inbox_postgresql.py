@@ -12,7 +12,7 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import atomic
 
-from cellcast_django.inbox_sql import Written, columns, fields, upsert, values
+from cellcast_django.inbox_sql import Outbox, Written, columns, fields, upsert, values
 from cellcast_django.models import StatusChange, WebhookEvent
 
 
@@ -22,14 +22,22 @@ def one_statement(
     message_values: list[Any],
     event: WebhookEvent,
     heard_at: datetime,
+    outbox: Outbox | None,
 ) -> Written:
-    """Write with one statement: a transaction of its own, that spares BEGIN and COMMIT."""
+    """Write with one statement: a transaction of its own, that spares BEGIN and COMMIT.
+
+    An outbox has to write in the same transaction, so then there is one around both.
+    """
     parameters = [*message_values, status, heard_at, *values(event, connection)]
     with connection.cursor() as cursor:
-        if connection.in_atomic_block or not connection.get_autocommit():
+        if outbox or connection.in_atomic_block or not connection.get_autocommit():
             with atomic(using=connection.alias, durable=True):
                 cursor.execute(_statement(status), parameters)
-        elif not _execute_prepared(connection, cursor, status, parameters):
+                written = Written(*cursor.fetchone())
+                if outbox and written.change_id is not None:
+                    outbox([written.event_id])
+                return written
+        if not _execute_prepared(connection, cursor, status, parameters):
             cursor.execute(_statement(status), parameters)
         return Written(*cursor.fetchone())
 

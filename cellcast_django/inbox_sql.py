@@ -31,8 +31,14 @@ class Written(NamedTuple):
     event_id: int
 
 
-Writer = Callable[[BaseDatabaseWrapper, str, list[Any], WebhookEvent, datetime], Written]
-"""Takes the connection, the status, the message's values, the event and when it was heard."""
+Outbox = Callable[[list[int]], None]
+"""Takes the ids of events that have something to announce, before their transaction commits."""
+
+Writer = Callable[
+    [BaseDatabaseWrapper, str, list[Any], WebhookEvent, datetime, Outbox | None], Written
+]
+"""Takes the connection, the status, the message's values, the event, when it was heard, and the
+outbox for an event that is news."""
 
 
 def write(
@@ -41,6 +47,7 @@ def write(
     message: Message,
     event: WebhookEvent,
     heard_at: datetime,
+    outbox: Outbox | None = None,
 ) -> None:
     """Write message, history and event, in a transaction of their own.
 
@@ -49,7 +56,9 @@ def write(
     and ``event.status_change`` are at hand too.
     """
     status, message_values = message.status, values(message, connection)
-    written = writer(connection, status, message_values, event, heard_at)
+    if event.announce_due_at is None:
+        outbox = None
+    written = writer(connection, status, message_values, event, heard_at, outbox)
     event.pk = written.event_id
     event.message_id = written.message_id
     _note_saved(event, connection)
@@ -95,6 +104,7 @@ def three_statements(
     message_values: list[Any],
     event: WebhookEvent,
     heard_at: datetime,
+    outbox: Outbox | None,
 ) -> Written:
     """Write with an upsert and two inserts, which SQLite and PostgreSQL spell alike."""
     with atomic(using=connection.alias, durable=True), connection.cursor() as cursor:
@@ -107,6 +117,8 @@ def three_statements(
         change = _change_of(written, status, heard_at)
         cursor.execute(_insert(StatusChange), values(change, connection))
         if inserted := cursor.fetchone():
+            if outbox is not None:
+                outbox([event_id])
             return written._replace(change_id=inserted[0])
         cursor.execute(_mark_duplicate(), [event_id])
         return written
