@@ -33,21 +33,6 @@ def _django_tasks() -> Any:
 task = _django_tasks()
 
 
-def announce_event(event_id: int) -> None:
-    """Announce one event if it is due. Safe to run twice."""
-    for _ in announcements.announce_due([event_id]):
-        pass
-
-
-def announce_due() -> None:
-    """Announce all that is due, as ``cellcast_announce`` does: a task for a schedule to call.
-
-    Safe to run several times at once. Raises ``django.db.Error`` when the database refuses.
-    """
-    for _ in announcements.announce_due():
-        pass
-
-
 def _as_task(function: Callable[..., None]) -> Any:
     """Return the function as a task, or as it is where there is no backend for it.
 
@@ -60,8 +45,21 @@ def _as_task(function: Callable[..., None]) -> Any:
     return function
 
 
-announce_event = _as_task(announce_event)
-announce_due = _as_task(announce_due)
+@_as_task
+def announce_event(event_id: int) -> None:
+    """Announce one event if it is due. Safe to run twice."""
+    for _ in announcements.announce_due([event_id]):
+        pass
+
+
+@_as_task
+def announce_due() -> None:
+    """Announce all that is due, as ``cellcast_announce`` does: a task for a schedule to call.
+
+    Safe to run several times at once. Raises ``django.db.Error`` when the database refuses.
+    """
+    for _ in announcements.announce_due():
+        pass
 
 
 def store_and_announce(
@@ -101,11 +99,11 @@ def announce(events: Iterable[WebhookEvent]) -> None:
         _enqueue([event.pk for event in events if event.announce_due_at is not None])
     except _NotEnqueuedError as error:
         cause = type(error.__cause__).__qualname__
-        logger.error("Not enqueued: %s events, from event %s on: %s.", *error.args, cause)
+        logger.error("Not enqueued: event %s and %s more: %s.", *error.args, cause)
 
 
 class _NotEnqueuedError(Exception):
-    """The broker is down, or the backend is wrong. Its arguments: how many events, the first."""
+    """The broker is down, or the backend is wrong. Its arguments: the event, how many more."""
 
 
 def _enqueue(event_ids: list[int]) -> None:
@@ -117,11 +115,11 @@ def _enqueue(event_ids: list[int]) -> None:
         try:
             _announce_event().enqueue(event_id)
         except Exception as error:
-            raise _NotEnqueuedError(len(event_ids) - position, event_id) from error
+            raise _NotEnqueuedError(event_id, len(event_ids) - position - 1) from error
 
 
 def _announce_event() -> Any:
-    return announce_event.using(backend=conf.task_backend)  # type: ignore[attr-defined]
+    return announce_event.using(backend=conf.task_backend)
 
 
 def _is_in_same_database() -> bool:

@@ -95,7 +95,7 @@ def test_broker_that_is_down_costs_nothing_but_time(
         after = [send(server.port, webhook.encode()) for webhook in webhooks[1:]]
     assert {answer.status for answer in [before, *after]} == {200}
     assert max(answer.seconds for answer in after) < 5
-    assert shop.log.count("Not enqueued: 1 events") == 2
+    assert shop.log.count("Not enqueued: event ") == 2
     assert shop.manage("cellcast_announce").startswith("3 announced")
     assert_stored(shop, webhooks)
     assert not assert_heard_by_every_handler(shop)
