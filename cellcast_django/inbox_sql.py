@@ -35,8 +35,16 @@ Writer = Callable[[BaseDatabaseWrapper, dict[str, Any]], Written]
 """Takes the connection and the values by their names."""
 
 
+Outbox = Callable[[list[int]], None]
+"""Takes the ids of events that have something to announce, before their transaction commits."""
+
+
 def write(
-    connection: BaseDatabaseWrapper, writer: Writer, message: Message, event: WebhookEvent
+    connection: BaseDatabaseWrapper,
+    writer: Writer,
+    message: Message,
+    event: WebhookEvent,
+    outbox: Outbox | None = None,
 ) -> None:
     """Write message, history and event, in a transaction of their own.
 
@@ -45,8 +53,12 @@ def write(
     and ``event.status_change`` are at hand too.
     """
     status = message.status
-    with _own_transaction(connection):
+    if event.announce_due_at is None:
+        outbox = None
+    with _own_transaction(connection, is_needed=outbox is not None):
         written = writer(connection, _values(message, event, connection))
+        if outbox is not None and written.change_id is not None:
+            outbox([written.event_id])
     event.pk = written.event_id
     event.message_id = written.message_id
     _note_saved(event, connection)
@@ -74,9 +86,11 @@ def write(
     _note_saved(change, connection)
 
 
-def _own_transaction(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+def _own_transaction(
+    connection: BaseDatabaseWrapper, *, is_needed: bool
+) -> AbstractContextManager[None]:
     """One statement needs no BEGIN and no COMMIT, unless the connection has a transaction open."""
-    if connection.get_autocommit() and not connection.in_atomic_block:
+    if not is_needed and connection.get_autocommit() and not connection.in_atomic_block:
         return nullcontext()
     return atomic(using=connection.alias, durable=True)
 

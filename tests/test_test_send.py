@@ -221,7 +221,7 @@ def test_apps_database_refuses(live_server: Any, monkeypatch: pytest.MonkeyPatch
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("no such table")
 
-    monkeypatch.setattr("cellcast_django.views.inbox.store", refuse)
+    monkeypatch.setattr("cellcast_django.inbox.store", refuse)
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.problem == "The app is there, but its database refused: nothing was stored."
