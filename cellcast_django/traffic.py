@@ -51,6 +51,11 @@ class Period:
         """Where the first slot starts."""
         return self.starts[0]
 
+    @property
+    def is_hourly(self) -> bool:
+        """Whether the slots are hours."""
+        return (self.end - self.start) / len(self.starts) < timedelta(hours=2)
+
     def holds(self, messages: QuerySet[Message]) -> QuerySet[Message]:
         """Narrow to the messages that were first heard of in the period."""
         return messages.filter(created_at__gte=self.start, created_at__lt=self.end)

@@ -43,7 +43,7 @@ def test_chart_of_nothing_has_no_bars() -> None:
 
 @pytest.mark.parametrize(
     ("number", "top"),
-    [(0, 1), (1, 1), (3, 5), (5, 5), (6, 10), (11, 20), (999, 1000), (1001, 2000)],
+    [(0, 1), (1, 1), (3, 3), (9, 9), (10, 10), (11, 20), (230, 300), (999, 1000), (1001, 2000)],
 )
 def test_top_is_a_round_number(number: int, top: int) -> None:
     assert round_up(number) == top

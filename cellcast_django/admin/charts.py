@@ -100,10 +100,10 @@ class StackedBars:
 
 
 def round_up(number: int) -> int:
-    """Return the next of 1, 2, 5, 10, 20, 50 … that is not below ``number``."""
+    """Return the next number of one digit, and zeros behind it, that is not below ``number``."""
     power = 1
     while True:
-        for digit in (1, 2, 5):
+        for digit in range(1, 10):
             if digit * power >= number:
                 return digit * power
         power *= 10
