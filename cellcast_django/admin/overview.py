@@ -1,6 +1,6 @@
 """The overview: whether webhooks come, what waits for a person, and how a period went.
 
-What a person may not see is neither asked for nor shown.
+What a person may not see is not shown.
 """
 
 from collections import Counter
@@ -72,12 +72,13 @@ def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
     """Return the lights, what waits, and the use of the credentials."""
     health = measure_health()
     today = midnight(local_date(health.measured_at))
+    is_forgotten = health.overdue > OVERDUE
     unfinished = count_unfinished() if health.pending or health.failed else {}
     return {
         "lights": list(lights(health, count_events_by_url(today))),
         "is_new": not health.last_webhook_at_any_url,
         "waiting": list(waiting(health, model_admin.url_of(WebhookEvent, "changelist"))),
-        "overdue": in_words(health.overdue.seconds) if health.overdue > OVERDUE else None,
+        "overdue": in_words(int(health.overdue.total_seconds())) if is_forgotten else None,
         "unfinished": list(handlers(unfinished)),
         "unfinished_of_newest": LOOK_AT if max(health.pending, health.failed) > LOOK_AT else None,
         "credentials": list(credentials(health)),

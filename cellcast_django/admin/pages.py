@@ -76,12 +76,14 @@ class PagesAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, name: str, title: Promise, details: dict[str, Any]
     ) -> HttpResponse:
         request.current_app = self.admin_site.name
+        pages = self.page_urls(request)
         context = {
             **self.admin_site.each_context(request),
             "title": title,
             "opts": self.opts,
             "media": self.media,
-            "cellcast_pages": self.page_urls(request),
+            "pages": pages,
+            "other_pages": {other: url for other, url in pages.items() if other != name},
             **details,
         }
         return TemplateResponse(request, f"admin/cellcast_django/{name}.html", context)
