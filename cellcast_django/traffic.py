@@ -102,11 +102,9 @@ def count_messages(period: Period) -> Traffic:
     The slots are compared with, not computed by the database: their limits follow the clocks of the
     time zone also where the database does not know it.
     """
-    newest_first = reversed(list(enumerate(period.starts)))
-    cases = [When(created_at__gte=start, then=Value(slot)) for slot, start in newest_first]
     rows = (
         period.holds(Message.objects.all())
-        .annotate(slot=Case(*cases, output_field=IntegerField()))
+        .annotate(slot=slot_among(list(enumerate(period.starts))))
         .order_by()
         .values_list("slot", "direction", "status")
         .annotate(Count("pk"))
@@ -119,6 +117,15 @@ def count_messages(period: Period) -> Traffic:
         else:
             sent[status if status in FINAL else UNDER_WAY][slot] += number
     return Traffic(period=period, replies=replies, sent=sent)
+
+
+def slot_among(slots: list[tuple[int, datetime]]) -> Case | Value:
+    """Return the slot of ``created_at``, found by halving: some comparisons instead of ninety."""
+    if len(slots) == 1:
+        return Value(slots[0][0])
+    middle = len(slots) // 2
+    is_later = When(created_at__gte=slots[middle][1], then=slot_among(slots[middle:]))
+    return Case(is_later, default=slot_among(slots[:middle]), output_field=IntegerField())
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +181,7 @@ class UnixSeconds(Func):
     output_field = IntegerField()
     TEMPLATES = {
         "mysql": "TIMESTAMPDIFF(SECOND, '1970-01-01', %(expressions)s)",
-        "postgresql": "FLOOR(EXTRACT(EPOCH FROM %(expressions)s))::bigint",
+        "postgresql": "FLOOR(DATE_PART('epoch', %(expressions)s))::bigint",
         "sqlite": "CAST(STRFTIME('%%%%s', %(expressions)s) AS INTEGER)",
     }
 
