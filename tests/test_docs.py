@@ -42,7 +42,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from rest_framework.settings import api_settings
 
 import cellcast_django
-from cellcast_django import announcements, checks, inbox, pytest_plugin, signals, testing, views
+from cellcast_django import (
+    announcements,
+    checks,
+    health,
+    inbox,
+    pytest_plugin,
+    signals,
+    testing,
+    views,
+)
+from cellcast_django.admin import overview, setup
 from cellcast_django.conf import Settings, conf
 from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import FactSignal
@@ -587,6 +597,22 @@ def test_pages_and_actions_of_the_admin_page() -> None:
         (str(each.short_description), f"cellcast_django.{each.allowed_permissions[0]}_webhookevent")
         for each in actions
     }
+
+
+def test_parts_of_the_overview_are_those_of_its_templates() -> None:
+    folder = PACKAGE / "templates" / "admin" / "cellcast_django"
+    headings = [
+        heading
+        for name in ("overview_events.html", "overview_messages.html")
+        for heading in re.findall(
+            r'<h2[^>]*>{% translate "(.*?)" %}</h2>', (folder / name).read_text()
+        )
+    ]
+    assert [row[0] for row in table("docs/admin.md", "part")] == headings
+    assert list(overview.PERIODS) == ["1", "7", "30", "90"]
+    assert f"`{setup.PERMISSION}`" in text_of("docs/admin.md")
+    assert setup.TIMEOUT_SECONDS == 10
+    assert health.LOOK_BACK == 10_000
 
 
 def test_no_policy_of_rest_framework_needs_an_exception() -> None:

@@ -13,9 +13,10 @@ import pytest
 from django.db import OperationalError
 
 from cellcast_django import test_send
+from cellcast_django.diagnosis import Finding, diagnose
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint
-from cellcast_django.test_send import EXAMPLES, Answer, Finding, diagnose, send, webhook_url
+from cellcast_django.test_send import EXAMPLES, Answer, send, webhook_url
 from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
 
 CREDENTIAL = "cellcast:a-long-enough-password"

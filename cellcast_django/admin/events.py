@@ -28,14 +28,15 @@ from cellcast_django.admin.filters import (
     ReceivedFilter,
 )
 from cellcast_django.admin.messages import number
-from cellcast_django.admin.read_only import ReadOnlyAdmin, keys_of, spellings
+from cellcast_django.admin.pages import PagesAdmin
+from cellcast_django.admin.read_only import keys_of, spellings
 from cellcast_django.models import Message, WebhookEvent
 
 MAX_SELECTED = 1_000
 """Events for one action: each of them calls handlers, while a person waits."""
 
 
-class WebhookEventAdmin(ReadOnlyAdmin):
+class WebhookEventAdmin(PagesAdmin):
     """Everything that Cellcast said, as it came, and what became of it."""
 
     actions = ["announce_again", "process_again"]

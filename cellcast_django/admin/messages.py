@@ -17,6 +17,7 @@ from cellcast_django.admin.filters import (
     SentStatusFilter,
     StatusFilter,
 )
+from cellcast_django.admin.pages import PagesAdmin
 from cellcast_django.admin.read_only import ReadOnlyAdmin, keys_of
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.statuses import Status
@@ -31,7 +32,7 @@ MAX_EVENTS = 20
 ARROWS = {Direction.INBOUND.value: "↙", Direction.OUTBOUND.value: "↗"}
 
 
-class MessageAdmin(ReadOnlyAdmin):
+class MessageAdmin(PagesAdmin):
     """The SMS that came in and went out."""
 
     list_display = ["way", "customer", "first_words", "status_word", "created_at"]
