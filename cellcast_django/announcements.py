@@ -86,7 +86,7 @@ def announce_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[We
         event = _load(pk)
         if event is None or not _can_be_announced(event, everyone=everyone):
             continue
-        forgotten = {"announced_at": None, "announcements": {}} if everyone else {}
+        forgotten: dict[str, Any] = {"announced_at": None, "announcements": {}} if everyone else {}
         if _claim(event, **forgotten):
             _run_attempt(event)
             yield event

@@ -48,7 +48,7 @@ def fact_of(event: WebhookEvent) -> Fact | None:
 
 def is_heard(event: WebhookEvent) -> bool:
     """Whether a handler is connected for what the event tells."""
-    return bool(_handlers_of(event))
+    return bool(handlers_of(event))
 
 
 def hearers(event: WebhookEvent) -> list[Handler]:
@@ -59,10 +59,11 @@ def hearers(event: WebhookEvent) -> list[Handler]:
     """
     if event.outcome != WebhookEvent.Outcome.STORED or not event.body:
         return []
-    return _handlers_of(event)
+    return handlers_of(event)
 
 
-def _handlers_of(event: WebhookEvent) -> list[Handler]:
+def handlers_of(event: WebhookEvent) -> list[Handler]:
+    """Return the handlers that are connected for what the event tells."""
     fact = fact_of(event)
     return [] if fact is None else fact.signal.handlers(fact.sender)
 
