@@ -16,7 +16,7 @@ from django.db import connections, router, transaction
 from django.utils import timezone
 
 from cellcast_django.conf import conf
-from cellcast_django.facts import Fact, fact_of
+from cellcast_django.facts import Fact, fact_of, hearers
 from cellcast_django.inbox import with_retries
 from cellcast_django.inbox_sql import update_event
 from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet
@@ -70,19 +70,30 @@ def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
         yield event
 
 
-def announce_again(pks: Iterable[int]) -> Iterator[WebhookEvent]:
+def announce_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[WebhookEvent]:
     """Make one more attempt for events that failed or wait for their next attempt.
 
     Only the handlers that have not finished are called. Yields each event after its attempt; events
     that have nothing left to announce are passed over. An event that another process is announcing
     at this moment is taken from it, which may call one handler twice.
+
+    With ``everyone``, the handlers that had finished are called too, and events that had been
+    announced as well: their outcomes are forgotten when the attempt begins. It is the one way in
+    which a handler hears a fact again on purpose. Passed over is what nobody listens for, and what
+    has been emptied of personal data.
     """
     for pk in pks:
         event = _load(pk)
-        if event is None or not event.is_unannounced or not _claim(event):
+        if event is None or not _can_be_announced(event, everyone=everyone):
             continue
-        _run_attempt(event)
-        yield event
+        forgotten: dict[str, Any] = {"announced_at": None, "announcements": {}} if everyone else {}
+        if _claim(event, **forgotten):
+            _run_attempt(event)
+            yield event
+
+
+def _can_be_announced(event: WebhookEvent, *, everyone: bool) -> bool:
+    return bool(hearers(event)) if everyone else event.is_unannounced
 
 
 def pause_after(attempts: int) -> timedelta:
@@ -175,10 +186,10 @@ def _lease_end() -> datetime:
     return timezone.now() + timedelta(seconds=conf.announce_lease)
 
 
-def _claim(event: WebhookEvent) -> bool:
+def _claim(event: WebhookEvent, **values: Any) -> bool:
     """Begin an attempt: count it and take the lease. False where another process was quicker."""
     attempts = event.announce_attempts + 1
-    return _save_if_ours(event, announce_due_at=_lease_end(), announce_attempts=attempts)
+    return _save_if_ours(event, announce_due_at=_lease_end(), announce_attempts=attempts, **values)
 
 
 def _save_if_ours(event: WebhookEvent, **values: Any) -> bool:

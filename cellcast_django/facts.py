@@ -10,6 +10,7 @@ from cellcast_django.conf import conf
 from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import (
     FactSignal,
+    Handler,
     message_received,
     opt_out_received,
     status_changed,
@@ -47,8 +48,24 @@ def fact_of(event: WebhookEvent) -> Fact | None:
 
 def is_heard(event: WebhookEvent) -> bool:
     """Whether a handler is connected for what the event tells."""
+    return bool(handlers_of(event))
+
+
+def hearers(event: WebhookEvent) -> list[Handler]:
+    """Return all handlers that may be told of the event again, finished or not.
+
+    None for an event that told nothing new, and for one that has been emptied of personal data:
+    an opt-out without a number would be about somebody else.
+    """
+    if event.outcome != WebhookEvent.Outcome.STORED or not event.body:
+        return []
+    return handlers_of(event)
+
+
+def handlers_of(event: WebhookEvent) -> list[Handler]:
+    """Return the handlers that are connected for what the event tells."""
     fact = fact_of(event)
-    return fact is not None and bool(fact.signal.handlers(fact.sender))
+    return [] if fact is None else fact.signal.handlers(fact.sender)
 
 
 def schedule(event: WebhookEvent, now: datetime, *, heard: bool) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.test import Client
 from hypothesis import settings
 
 from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
+from tests.admin_pages import Connect, staff
 
 pytest_plugins = ["cellcast_django.pytest_plugin", "pytester"]
 
@@ -41,3 +43,29 @@ def listen() -> Iterator[Callable[[FactSignal], Calls]]:
     yield connect
     for signal, handler in connected:
         signal.disconnect(handler)
+
+
+@pytest.fixture
+def reader() -> Client:
+    """A member of staff who may view everything of this app, and do nothing."""
+    return staff("view_message", "view_statuschange", "view_webhookevent")
+
+
+@pytest.fixture
+def operator() -> Client:
+    """A member of staff who may also run the actions."""
+    return staff("view_webhookevent", "announce_webhookevent", "reprocess_webhookevent")
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Connects a handler under its own name until the test ends."""
+    connected = []
+
+    def connect(signal: Any, handler: Callable[..., None]) -> None:
+        signal.connect(handler, weak=False, dispatch_uid=handler.__name__)
+        connected.append((signal, handler.__name__))
+
+    yield connect
+    for signal, name in connected:
+        signal.disconnect(dispatch_uid=name)

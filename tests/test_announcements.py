@@ -437,6 +437,120 @@ def test_announced_and_unknown_events_are_not_announced_again(first: Calls) -> N
     assert len(first) == 1
 
 
+# announce_again to everyone
+
+
+def test_everyone_hears_an_announced_event_again(first: Calls, second: Calls) -> None:
+    event = reply()
+
+    assert announced(announce_again([event.pk], everyone=True)) == [event.pk]
+
+    assert (len(first), len(second)) == (2, 2)
+    before = event.announcements
+    event.refresh_from_db()
+    assert event.announced_at is not None
+    assert (event.announce_due_at, event.announce_attempts) == (None, 2)
+    assert all(event.announcements[name]["at"] > before[name]["at"] for name in before)
+
+
+def test_everyone_hears_a_failed_event_again_those_who_had_finished_too(
+    first: Calls, second: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    first.error = ValueError("no")
+    event = reply()
+
+    assert announced(announce_again([event.pk], everyone=True)) == [event.pk]
+
+    assert (len(first), len(second)) == (2, 2)
+    assert WebhookEvent.objects.failed().get() == event
+
+
+def test_old_outcomes_are_forgotten_before_anyone_hears_again(first: Calls, second: Calls) -> None:
+    event = reply()
+    saved = []
+
+    def look(event: WebhookEvent, **kwargs: Any) -> None:
+        saved.append(WebhookEvent.objects.get(pk=event.pk))
+
+    first.during = second.during = look
+    announced(announce_again([event.pk], everyone=True))
+
+    while_first_ran, while_second_ran = saved
+    assert while_first_ran.announcements == {}
+    assert while_first_ran.announced_at is None
+    assert while_first_ran.announce_due_at is not None
+    assert set(while_second_ran.announcements) == {"first"}
+
+
+def test_process_killed_while_everyone_hears_again_leaves_the_rest_to_the_next_one(
+    first: Calls, second: Calls
+) -> None:
+    event = reply()
+    second.error = SystemExit(9)
+    with pytest.raises(SystemExit):
+        announced(announce_again([event.pk], everyone=True))
+    second.error = None
+
+    make_due(event)
+    assert announced(announce_due()) == [event.pk]
+
+    assert (len(first), len(second)) == (2, 3)
+    event.refresh_from_db()
+    assert event.announced_at is not None
+
+
+def test_what_told_nothing_new_is_announced_to_nobody(first: Calls) -> None:
+    reply()
+    duplicate = reply()
+    WebhookClient().send("webhook-receiver", b"{")
+    invalid = WebhookEvent.objects.latest("pk")
+    unheard = WebhookClient().opt_out().json()["events"][0]["id"]
+    pks = [duplicate.pk, invalid.pk, unheard]
+
+    assert announced(announce_again(pks, everyone=True)) == []
+
+    assert len(first) == 1
+
+
+def test_what_was_emptied_of_personal_data_is_announced_to_nobody() -> None:
+    calls = Calls()
+    with connected(opt_out_received, calls=calls):
+        WebhookClient().opt_out()
+        event = WebhookEvent.objects.get()
+        WebhookEvent.objects.update(body="", contact="")
+        assert announced(announce_again([event.pk], everyone=True)) == []
+    assert len(calls) == 1
+
+
+def test_event_whose_message_is_gone_keeps_its_outcomes(first: Calls) -> None:
+    event = reply()
+    Message.objects.all().delete()
+
+    assert announced(announce_again([event.pk], everyone=True)) == []
+
+    event.refresh_from_db()
+    assert event.announced_at is not None
+    assert set(event.announcements) == {"first"}
+
+
+def test_event_that_another_process_took_first_is_not_announced_to_everyone(
+    first: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = reply()
+    load = announcements._load
+
+    def load_and_lose_the_race(pk: int) -> WebhookEvent | None:
+        loaded = load(pk)
+        WebhookEvent.objects.filter(pk=pk).update(announce_attempts=2)
+        return loaded
+
+    monkeypatch.setattr(announcements, "_load", load_and_lose_the_race)
+    assert announced(announce_again([event.pk], everyone=True)) == []
+    event.refresh_from_db()
+    assert set(event.announcements) == {"first"}
+
+
 class HostProjectTests(TestCase):
     """Signals fire in a host project's plain TestCase, with nothing patched."""
 

@@ -7,7 +7,8 @@ register the classes there: ``site.register(Message, MessageAdmin)``.
 from django.contrib import admin
 
 from cellcast_django.admin.events import WebhookEventAdmin
-from cellcast_django.admin.messages import MessageAdmin, StatusChangeAdmin
+from cellcast_django.admin.history import StatusChangeAdmin
+from cellcast_django.admin.messages import MessageAdmin
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 
 __all__ = ["MessageAdmin", "StatusChangeAdmin", "WebhookEventAdmin"]

@@ -46,6 +46,11 @@ _STATUS_TONES = dict.fromkeys(Status.values, Tone.BAD) | {
 }
 
 
+def description_of(status: str) -> str:
+    """Return Cellcast's sentence about a status; empty for one that is not documented."""
+    return str(Status(status).description) if status in Status.values else ""
+
+
 _OUTCOME_TONES = {
     WebhookEvent.Outcome.STORED: Tone.GOOD,
     WebhookEvent.Outcome.DUPLICATE: Tone.QUIET,

@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.read_only import found_first
-from cellcast_django.models import Direction, WebhookEvent
+from cellcast_django.admin.read_only import CappedPaginator
+from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import Status
 
 Choices = Iterable[tuple[str, Any]]
@@ -40,14 +40,6 @@ class DirectionFilter(ExactFilter):
     title = _("direction")
     parameter_name = "direction"
     words = Direction.choices
-
-
-class KindFilter(ExactFilter):
-    """What an event speaks of."""
-
-    title = _("kind")
-    parameter_name = "kind"
-    words = WebhookEvent.Kind.choices
 
 
 class StatusFilter(ExactFilter):
@@ -87,7 +79,8 @@ class SentStatusFilter(StatusFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return also the choice for messages of which nothing has been heard."""
-        if request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND:
+        is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
+        if is_inbound or AnswerFilter.parameter_name in request.GET:
             return []
         return [*super().lookups(request, model_admin), (self.UNHEARD, _("no status yet"))]
 
@@ -104,38 +97,50 @@ class SentStatusFilter(StatusFilter):
         return super().queryset(request, self.narrow(queryset))
 
 
-class OutcomeFilter(admin.SimpleListFilter):
-    """What became of an event: the states that the list shows as badges."""
+class AnswerFilter(admin.SimpleListFilter):
+    """Replies after which nothing was sent to the same customer. Hidden among what you sent.
 
-    title = _("outcome")
-    parameter_name = "outcome"
+    How many there are, nothing but the messages themselves can tell: so only the newest replies are
+    looked at, and what was sent since.
+    """
+
+    title = _("answer to a reply")
+    parameter_name = "answer"
+    UNANSWERED = "none"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the states."""
-        return [
-            ("announced", _("announced")),
-            ("pending", _("pending")),
-            ("failed", _("failed")),
-            ("duplicate", _("duplicate")),
-            ("invalid", _("invalid")),
-        ]
+        """Return the choice."""
+        if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
+            return []
+        return [(self.UNANSWERED, _("unanswered, of the newest 10,000"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to a state."""
-        events: Any = queryset
-        match self.value():
-            case "announced":
-                return events.announced()  # type: ignore[no-any-return]
-            case "pending":
-                return found_first(queryset, WebhookEvent.objects.pending())
-            case "failed":
-                return found_first(queryset, WebhookEvent.objects.failed())
-            case "duplicate":
-                return events.duplicates()  # type: ignore[no-any-return]
-            case "invalid":
-                return events.invalid()  # type: ignore[no-any-return]
-            case _:
-                return queryset
+        """Narrow to the replies that wait for an answer."""
+        if self.value() != self.UNANSWERED:
+            return queryset
+        replies = newest(queryset.filter(direction=Direction.INBOUND))
+        answers = Message.objects.filter(
+            _WAS_SENT_AFTER,
+            direction=Direction.OUTBOUND,
+            contact=OuterRef("contact"),
+            created_at__gt=OuterRef("created_at"),
+        )
+        return replies.exclude(contact="").filter(~Exists(answers))
+
+
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""The time of submission is Cellcast's and exact to a second, that of the reply is ours."""
+
+# A message that is first heard of by its report was made when the report came, and sent earlier.
+_WAS_SENT_AFTER = Q(submitted_at=None) | Q(submitted_at__gt=OuterRef("created_at") - CLOCKS_DIFFER)
+
+
+def newest(messages: QuerySet[Any]) -> QuerySet[Any]:
+    """Narrow to the newest messages, of which there are as many as a list counts."""
+    count = CappedPaginator.MAX_COUNT
+    times = messages.order_by("-created_at").values_list("created_at", flat=True)
+    last = times[count - 1 : count]
+    return messages.filter(created_at__gte=last[0]) if last else messages
 
 
 class PeriodFilter(admin.SimpleListFilter):
@@ -163,10 +168,3 @@ class CreatedFilter(PeriodFilter):
 
     title = _("created at")
     field = "created_at"
-
-
-class ReceivedFilter(PeriodFilter):
-    """When a webhook came in."""
-
-    title = _("received at")
-    field = "received_at"

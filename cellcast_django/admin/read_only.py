@@ -65,6 +65,12 @@ class CappedChangeList(ChangeList):
         """Keep to the order that the indexes have, whatever the address says."""
         return list(self.model_admin.get_ordering(request))
 
+    @property
+    def export_url(self) -> str:
+        """The address of all these rows as a file; empty where there is none."""
+        query_string = self.get_query_string(remove=["p", "all"])
+        return self.model_admin.export_url(query_string)  # type: ignore[attr-defined,no-any-return]
+
     def get_results(self, request: HttpRequest) -> None:
         """Say a number beside the search box only where it is one that was asked for."""
         super().get_results(request)
@@ -114,8 +120,11 @@ class ReadOnlyAdmin(ModelAdmin):
         term = clean(search_term).strip()
         if not term:
             return queryset, False
-        found = self.get_queryset(request).filter(self.condition(term))
-        return found_first(queryset, found), False
+        return self.find(request, queryset, term), False
+
+    def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """Narrow to the rows that a person means by ``term``."""
+        return found_first(queryset, self.get_queryset(request).filter(self.condition(term)))
 
     def condition(self, term: str) -> Q:
         """Return the condition for the rows that a person means by ``term``."""
@@ -137,6 +146,10 @@ class ReadOnlyAdmin(ModelAdmin):
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return what the template of the detail page shows below the fields."""
         return {}
+
+    def export_url(self, query_string: str) -> str:
+        """Return the address of the list as a file; empty for a list that cannot be exported."""
+        return ""
 
     def may_view(self, request: HttpRequest, model: type[Model]) -> bool:
         """Whether this site shows rows of another model to this person."""

@@ -1,0 +1,85 @@
+"""The body of an event, laid out for people to read."""
+
+import json
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from django.utils.translation import gettext as _
+
+from cellcast_django.payloads import clean
+
+FORM = "application/x-www-form-urlencoded"
+MAX_ROWS = 200
+"""Fields of a form that are shown; Cellcast's own have a handful."""
+
+MAX_INDENT = 30
+"""Levels: in a body that is nested very deeply, the spaces would outweigh all else."""
+
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """``text`` of JSON, ``rows`` of a form, or the ``reason`` why there is neither."""
+
+    text: str = ""
+    rows: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+
+
+def lay_out(body: str, content_type: str) -> LaidOut:
+    """Return the body with one line for each value. Nothing is left out and no number changed."""
+    text = body.removeprefix("\ufeff").strip()
+    if not text:
+        return LaidOut(reason=_("The body is empty."))
+    is_form = content_type.partition(";")[0].strip().lower() == FORM
+    if is_form and not text.startswith(("{", "[")):
+        rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
+        return LaidOut(rows=tuple((clean(name), clean(value)) for name, value in rows))
+    try:
+        json.loads(text, strict=False, parse_int=str)
+    except json.JSONDecodeError as error:
+        where = {"line": error.lineno, "column": error.colno, "problem": error.msg}
+        return LaidOut(
+            reason=_("It is not JSON: %(problem)s (line %(line)d, column %(column)d).") % where
+        )
+    except RecursionError:
+        return LaidOut(reason=_("The JSON is nested too deeply."))
+    return LaidOut(text=clean(indent(text)))
+
+
+def indent(text: str) -> str:
+    r"""Return valid JSON with one line for each value, numbers and repeated keys as they came.
+
+    Escaped letters are written out: ``\u0646`` is nothing that a person can read.
+    """
+    lines = [""]
+    depth = 0
+
+    def break_line() -> None:
+        lines.append("  " * min(depth, MAX_INDENT))
+
+    parts = _PART.findall(text)
+    for position, part in enumerate(parts):
+        previous = parts[position - 1] if position else ""
+        if part in "]}":
+            depth -= 1
+            if previous not in "[{":
+                break_line()
+        elif previous and previous in "[{":
+            break_line()
+        lines[-1] += _readable(part)
+        if part in "[{":
+            depth += 1
+        elif part == ",":
+            break_line()
+        elif part == ":":
+            lines[-1] += " "
+    return "\n".join(lines)
+
+
+def _readable(part: str) -> str:
+    if not part.startswith('"'):
+        return part
+    return json.dumps(json.loads(part, strict=False), ensure_ascii=False)

@@ -1,0 +1,59 @@
+"""The pages of the history of statuses."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.admin.badges import status_badge
+from cellcast_django.admin.filters import StatusFilter
+from cellcast_django.admin.read_only import ReadOnlyAdmin, keys_of
+from cellcast_django.admin.texts import ago, number
+from cellcast_django.models import Message, StatusChange
+
+
+class StatusChangeAdmin(ReadOnlyAdmin):
+    """Every status that was heard of, in the order in which it came."""
+
+    list_display = ["when", "message_link", "status_word", "previous_word", "applied"]
+    list_filter = [StatusFilter]
+    list_select_related = ["message"]
+    list_defer = ["message__body", "message__original_body"]
+    search_fields = ["message__contact", "message__cellcast_id"]
+    search_help_text = _("The customer's number in any spelling, or a Cellcast id.")
+    fields = ["recorded_at", ("status_word", "previous_word", "applied"), ("message", "event")]
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Return the order of time, in the words of the index that serves the request."""
+        is_filtered = StatusFilter.parameter_name in request.GET
+        return ["-recorded_at", "-pk"] if is_filtered else ["-pk"]
+
+    def condition(self, term: str) -> Q:
+        """Find by the message, whose history is short."""
+        return Q(message__in=keys_of(Message.objects.filter(super().condition(term))))
+
+    @admin.display(description=_("recorded at"))
+    def when(self, change: StatusChange) -> SafeString:
+        """Return how long ago it was heard of."""
+        return ago(change.recorded_at)
+
+    @admin.display(description=_("message"))
+    def message_link(self, change: StatusChange) -> str:
+        """Return a link to the message, by its customer's number."""
+        message = change.message
+        return self.link_to(message, number(message.contact) or message.cellcast_id)
+
+    @admin.display(description=_("status"))
+    def status_word(self, change: StatusChange) -> SafeString:
+        """Return the status that was heard of as a badge."""
+        return status_badge(change.status)
+
+    @admin.display(description=_("previous status"))
+    def previous_word(self, change: StatusChange) -> str:
+        """Return the message's status before as a badge."""
+        if not change.previous_status:
+            return self.get_empty_value_display()
+        return status_badge(change.previous_status)

@@ -1,0 +1,531 @@
+"""The actions on events: the page that asks, what is done, and what is said about it."""
+
+import re
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+from django.test import Client
+
+from cellcast_django.admin import actions
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import message_received, opt_out_received
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import (
+    CUSTOMER,
+    ID,
+    Connect,
+    make_invalid,
+    page_of,
+    staff,
+    text_of,
+    url_of,
+)
+
+pytestmark = pytest.mark.django_db
+
+UNDERSTOOD_NOW = f'{{"_id": "{ID}", "sender": "{CUSTOMER}", "message": "YES"}}'
+
+
+def choose(client: Client, action: str, *selected: int, **data: Any) -> Any:
+    """Choose an action for the selected events, as the list does."""
+    data = {"action": action, "_selected_action": selected, "index": 0, "select_across": 0} | data
+    return client.post(url_of("webhookevent"), data, follow=True)
+
+
+def confirm(client: Client, question: Any) -> Any:
+    """Press the button of the page that asks."""
+    form = question.content.decode().rpartition("<form")[2]
+    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
+    return client.post(url_of("webhookevent"), dict(fields), follow=True)
+
+
+def said(response: Any) -> list[tuple[str, str]]:
+    """Return what the page says: level and text."""
+    assert response.status_code == 200
+    return [(message.level_tag, str(message)) for message in response.context["messages"]]
+
+
+def run(client: Client, action: str, *selected: int) -> list[tuple[str, str]]:
+    """Choose an action, confirm it if the page asks, and return what is said in the end."""
+    response = choose(client, action, *selected)
+    asks = 'name="confirmed"' in response.content.decode()
+    return said(confirm(client, response) if asks else response)
+
+
+# Announce again
+
+
+def test_announce_again_calls_the_handlers_that_have_not_finished(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    calls = []
+
+    def finished(**arguments: Any) -> None:
+        calls.append("finished")
+
+    def mended(**arguments: Any) -> None:
+        calls.append("mended")
+        if calls.count("mended") == 1:
+            raise ValueError("not yet")
+
+    connect(message_received, finished)
+    connect(message_received, mended)
+    client.reply()
+    event = WebhookEvent.objects.get()
+
+    assert run(operator, "announce_again", event.pk) == [("success", "1 event has been announced.")]
+    assert calls == ["finished", "mended", "mended"]
+    event.refresh_from_db()
+    assert event.announced_at is not None
+    assert run(operator, "announce_again", event.pk) == [
+        ("info", "1 event has nothing left to announce.")
+    ]
+    assert len(calls) == 3
+
+
+def test_announce_again_says_what_waits_what_failed_and_which_handler_raised(
+    operator: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError("no luck")
+
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+    connect(message_received, unlucky)
+    client.reply(message="one")
+    client.reply(message="two")
+    pks = WebhookEvent.objects.values_list("pk", flat=True)
+    raised = ("warning", "Handlers that raised an error: unlucky.")
+
+    assert run(operator, "announce_again", *pks) == [
+        ("error", "2 events have failed: they wait for a person."),
+        raised,
+    ]
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 9
+    assert run(operator, "announce_again", pks[0]) == [
+        ("warning", "1 event waits for its next announcement."),
+        raised,
+    ]
+
+
+def test_announce_again_takes_the_oldest_event_first(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    heard = []
+
+    def unlucky_at_first(message: Message, **arguments: Any) -> None:
+        heard.append(message.body)
+        if len(heard) <= 3:
+            raise ValueError
+
+    connect(message_received, unlucky_at_first)
+    for body in ("one", "two", "three"):
+        client.reply(message=body)
+
+    run(operator, "announce_again", *WebhookEvent.objects.values_list("pk", flat=True))
+
+    assert heard[3:] == ["one", "two", "three"]
+
+
+def test_too_many_selected_events_are_refused(
+    operator: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def unlucky(**arguments: Any) -> None:
+        calls.append(1)
+        raise ValueError
+
+    monkeypatch.setattr(actions, "MAX_SELECTED", 2)
+    connect(message_received, unlucky)
+    for body in ("one", "two", "three"):
+        client.reply(message=body)
+
+    sentences = run(operator, "announce_again", *WebhookEvent.objects.values_list("pk", flat=True))
+
+    assert sentences == [("error", "Nothing was done: no more than 2 events can be selected.")]
+    assert len(calls) == 3
+
+
+# Process again
+
+
+def test_process_again_stores_and_announces_what_is_understood_now(
+    operator: Client, connect: Connect
+) -> None:
+    heard = []
+
+    def hear(message: Message, **arguments: Any) -> None:
+        heard.append(message.body)
+
+    connect(message_received, hear)
+    event = make_invalid(UNDERSTOOD_NOW)
+
+    assert run(operator, "process_again", event.pk) == [
+        ("success", "1 event has been understood."),
+        ("success", "1 event has been announced."),
+    ]
+    assert heard == ["YES"]
+    event.refresh_from_db()
+    assert (event.outcome, event.kind) == ("stored", "reply")
+    assert event.announced_at is not None
+
+
+def test_process_again_says_what_is_still_invalid_and_what_never_was(
+    operator: Client, client: WebhookClient
+) -> None:
+    client.status()
+    stored = WebhookEvent.objects.get()
+    event = make_invalid()
+
+    question = choose(operator, "process_again", event.pk, stored.pk)
+    assert "1 event is not invalid: there is nothing to process again." in text_of(
+        question.content.decode()
+    )
+    assert said(confirm(operator, question)) == [("warning", "1 event still cannot be understood.")]
+    event.refresh_from_db()
+    assert event.outcome == "invalid"
+    assert event.error != "The body is not JSON."  # the present reason
+
+
+@pytest.mark.django_db(transaction=True)
+def test_actions_work_under_atomic_requests(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_transaction = []
+
+    def hear(**arguments: Any) -> None:
+        in_transaction.append(connection.in_atomic_block)
+
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    connect(message_received, hear)
+    operator = staff("view_webhookevent", "announce_webhookevent", "reprocess_webhookevent")
+    event = make_invalid(UNDERSTOOD_NOW)
+
+    sentences = run(operator, "process_again", event.pk)
+
+    assert sentences[0] == ("success", "1 event has been understood.")
+    assert in_transaction == [False]
+
+
+# The permissions of the actions
+
+
+@pytest.mark.parametrize(
+    ("permission", "offered", "withheld"),
+    [
+        ("announce_webhookevent", "announce_again", "process_again"),
+        ("reprocess_webhookevent", "process_again", "announce_again"),
+    ],
+)
+def test_each_action_has_a_permission_of_its_own(
+    client: WebhookClient, connect: Connect, permission: str, offered: str, withheld: str
+) -> None:
+    calls = []
+
+    def unlucky(**arguments: Any) -> None:
+        calls.append(1)
+        raise ValueError
+
+    connect(message_received, unlucky)
+    client.reply()
+    invalid = make_invalid(UNDERSTOOD_NOW)
+    person = staff("view_webhookevent", permission)
+
+    page = page_of(person, "webhookevent")
+    assert f'value="{offered}"' in page
+    assert f'value="{withheld}"' not in page
+    run(person, withheld, *WebhookEvent.objects.values_list("pk", flat=True))
+    assert len(calls) == 1
+    invalid.refresh_from_db()
+    assert invalid.outcome == "invalid"
+
+
+def test_reader_is_offered_no_action(reader: Client, client: WebhookClient) -> None:
+    client.status()
+
+    assert 'name="action"' not in page_of(reader, "webhookevent")
+
+
+def test_empty_list_offers_no_action(operator: Client) -> None:
+    assert 'name="action"' not in page_of(operator, "webhookevent")
+
+
+# The page that asks
+
+
+def test_nothing_is_done_before_it_is_confirmed(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    calls = []
+
+    def unlucky(**arguments: Any) -> None:
+        calls.append(1)
+        raise ValueError
+
+    connect(message_received, unlucky)
+    client.reply()
+    invalid = make_invalid(UNDERSTOOD_NOW)
+    pks = WebhookEvent.objects.values_list("pk", flat=True)
+
+    for action in ("announce_again", "announce_to_all", "process_again"):
+        page = choose(operator, action, *pks)
+        assert 'name="confirmed"' in page.content.decode()
+
+    assert len(calls) == 1
+    invalid.refresh_from_db()
+    assert invalid.outcome == "invalid"
+
+
+def test_page_says_how_many_events_and_which_handlers(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    def finished(**arguments: Any) -> None:
+        pass
+
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError
+
+    connect(message_received, finished)
+    client.reply(message="announced")
+    connect(message_received, unlucky)
+    client.reply(message="one")
+    client.reply(message="two")
+    client.reply(message="two")
+    pks = WebhookEvent.objects.values_list("pk", flat=True)
+
+    unfinished = text_of(choose(operator, "announce_again", *pks).content.decode())
+    everyone = text_of(choose(operator, "announce_to_all", *pks).content.decode())
+
+    assert "2 events will be announced." in unfinished
+    assert "unlucky – for 2 events" in unfinished
+    assert "finished – " not in unfinished
+    assert "2 events have nothing left to announce." in unfinished
+    assert "hear it a second time" not in unfinished
+    assert "3 events will be announced." in everyone
+    assert "finished – for 3 events unlucky – for 3 events" in everyone
+    assert "1 event has nothing to announce, or nobody to hear it." in everyone
+    assert "Handlers that had finished hear it a second time" in everyone
+    assert "After 20 seconds no further event is begun" in everyone
+
+
+def test_page_says_for_how_many_events_nobody_is_left(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError
+
+    connect(message_received, unlucky)
+    client.reply()
+    message_received.disconnect(dispatch_uid="unlucky")
+    event = WebhookEvent.objects.get()
+
+    question = choose(operator, "announce_again", event.pk)
+
+    assert "For 1 event nobody is left to be called." in text_of(question.content.decode())
+    assert "while you wait" not in text_of(question.content.decode())
+    assert said(confirm(operator, question)) == [
+        ("success", "1 event has been announced."),
+        ("warning", "Handlers that raised an error: unlucky."),
+    ]
+
+
+def test_page_about_invalid_events_names_all_handlers_and_the_queue(
+    operator: Client, connect: Connect, settings: Any
+) -> None:
+    def hear(**arguments: Any) -> None:
+        pass
+
+    def opt_out(**arguments: Any) -> None:
+        pass
+
+    connect(message_received, hear)
+    connect(opt_out_received, opt_out)
+    event = make_invalid(UNDERSTOOD_NOW)
+
+    words = text_of(choose(operator, "process_again", event.pk).content.decode())
+    assert "1 invalid event will be read again." in words
+    assert "hear opt_out" in words
+    assert "while you wait" in words
+
+    settings.CELLCAST_ANNOUNCE_VIA = "task"
+    words = text_of(choose(operator, "process_again", event.pk).content.decode())
+    assert "called by the queue, soon after" in words
+    assert "while you wait" not in words
+
+
+def test_name_of_a_handler_is_escaped(operator: Client, client: WebhookClient) -> None:
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError
+
+    message_received.connect(unlucky, dispatch_uid="<b>odd</b>")
+    try:
+        client.reply()
+        page = choose(operator, "announce_again", WebhookEvent.objects.get().pk).content.decode()
+    finally:
+        message_received.disconnect(dispatch_uid="<b>odd</b>")
+
+    assert "&lt;b&gt;odd&lt;/b&gt;" in page
+    assert "<b>odd" not in page
+
+
+def test_what_was_confirmed_is_done_whatever_the_list_shows_by_then(
+    operator: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    moods = iter([ValueError("no"), None])
+
+    def moody(**arguments: Any) -> None:
+        if error := next(moods):
+            raise error
+
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 9
+    connect(message_received, moody)
+    client.reply()
+    event = WebhookEvent.objects.get()
+    question = choose(operator, "announce_again", event.pk)
+    form = dict(
+        re.findall(
+            r'name="(\w+)" value="([^"]*)"', question.content.decode().rpartition("<form")[2]
+        )
+    )
+
+    response = operator.post(url_of("webhookevent", outcome="failed"), form, follow=True)
+
+    assert said(response) == [("success", "1 event has been announced.")]
+
+
+def test_all_events_of_several_pages_can_be_selected(
+    operator: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def unlucky_at_first(**arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) <= 3:
+            raise ValueError
+
+    monkeypatch.setattr(actions, "CHUNK_SIZE", 2)
+    connect(message_received, unlucky_at_first)
+    for body in ("one", "two", "three"):
+        client.reply(message=body)
+    one = WebhookEvent.objects.values_list("pk", flat=True)[0]
+
+    question = choose(operator, "announce_again", one, select_across=1)
+
+    assert "3 events will be announced." in text_of(question.content.decode())
+    assert question.content.decode().count("<input") < 20  # a form may have 1,000 fields
+    assert said(confirm(operator, question)) == [("success", "3 events have been announced.")]
+
+
+def test_keys_that_nobody_chose_on_a_page_do_no_harm(operator: Client) -> None:
+    keys = f"x,-1,²,{'9' * 30},,77"
+    for key in (keys, ""):
+        form = {"action": "announce_again", "_selected_action": 1, "confirmed": "yes", "keys": key}
+        assert said(operator.post(url_of("webhookevent"), form, follow=True)) == []
+
+
+def test_no_event_is_begun_when_time_is_up(
+    operator: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def unlucky_at_first(**arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) <= 3:
+            raise ValueError
+
+    connect(message_received, unlucky_at_first)
+    for body in ("one", "two", "three"):
+        client.reply(message=body)
+    pks = WebhookEvent.objects.values_list("pk", flat=True)
+    question = choose(operator, "announce_again", *pks)
+    seconds = iter([0.0, 1.0, 21.0])
+    monkeypatch.setattr(actions, "monotonic", lambda: next(seconds))
+
+    assert said(confirm(operator, question)) == [
+        ("success", "1 event has been announced."),
+        (
+            "warning",
+            "Time was up: 2 events have been left as they were. Do it again for these.",
+        ),
+    ]
+    assert WebhookEvent.objects.pending().count() == 2
+
+
+# Announce to all
+
+
+def test_announce_to_all_calls_the_handlers_that_had_finished(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    heard = []
+
+    def hear(message: Message, **arguments: Any) -> None:
+        heard.append(message.body)
+
+    connect(message_received, hear)
+    client.reply(message="YES")
+    event = WebhookEvent.objects.get()
+
+    assert run(operator, "announce_to_all", event.pk) == [
+        ("success", "1 event has been announced.")
+    ]
+    assert heard == ["YES", "YES"]
+
+
+def test_what_nobody_hears_is_announced_to_nobody(operator: Client, client: WebhookClient) -> None:
+    client.reply()
+
+    assert run(operator, "announce_to_all", WebhookEvent.objects.get().pk) == [
+        ("info", "1 event has nothing to announce, or nobody to hear it.")
+    ]
+
+
+# On the page of one event
+
+
+def test_page_of_an_event_offers_what_can_be_done_with_it_and_shows_what_became_of_it(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    moods = iter([ValueError("no"), None, None])
+
+    def moody(**arguments: Any) -> None:
+        if error := next(moods):
+            raise error
+
+    connect(message_received, moody)
+    client.reply()
+    event = WebhookEvent.objects.get()
+
+    def offered() -> list[str]:
+        page = page_of(operator, "webhookevent", "change", event.pk)
+        return re.findall(r'name="action" value="(\w+)"', page)
+
+    assert offered() == ["announce_again", "announce_to_all"]
+    form = {"action": "announce_again", "_selected_action": event.pk, "event": "one"}
+    question = operator.post(url_of("webhookevent"), form)
+    assert url_of("webhookevent", "change", event.pk) in question.content.decode()
+    response = confirm(operator, question)
+    assert response.redirect_chain == [(url_of("webhookevent", "change", event.pk), 302)]
+    assert said(response) == [("success", "1 event has been announced.")]
+    assert offered() == ["announce_to_all"]
+
+
+def test_page_of_an_invalid_event_offers_to_process_it(operator: Client) -> None:
+    page = page_of(operator, "webhookevent", "change", make_invalid().pk)
+
+    assert re.findall(r'name="action" value="(\w+)"', page) == ["process_again"]
+
+
+def test_page_of_an_event_offers_nothing_to_those_who_may_not(
+    reader: Client, client: WebhookClient, connect: Connect
+) -> None:
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError
+
+    connect(message_received, unlucky)
+    client.reply()
+
+    page = page_of(reader, "webhookevent", "change", WebhookEvent.objects.get().pk)
+
+    assert 'name="action"' not in page

@@ -1,0 +1,89 @@
+"""Bodies laid out: easier to read, and nothing lost or changed."""
+
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+
+from cellcast_django.admin.bodies import indent, lay_out
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def test_json_has_a_line_for_each_value() -> None:
+    body = '{"_id":"66b5","parts":[1,{"x":true}],"none":[],"nothing":{}}'
+
+    assert lay_out(body, "application/json").text == (
+        '{\n  "_id": "66b5",\n  "parts": [\n    1,\n    {\n      "x": true\n    }\n  ],\n'
+        '  "none": [],\n  "nothing": {}\n}'
+    )
+
+
+@pytest.mark.parametrize("body", ["17", '"text"', "null", "[]"])
+def test_json_that_is_no_object_is_laid_out_too(body: str) -> None:
+    assert lay_out(body, "").text == body
+
+
+def test_numbers_and_repeated_keys_stay_as_they_came() -> None:
+    digits = "9" * 5_000
+
+    text = lay_out(f'{{"a": 1.00, "a": 1e999, "b": {digits}}}', "").text
+
+    assert text.splitlines()[1:-1] == ['  "a": 1.00,', '  "a": 1e999,', f'  "b": {digits}']
+
+
+def test_escaped_letters_are_written_out() -> None:
+    body = r'{"message": "\u0646\u0639\u0645 \ud83d\ude00 \ud83d", "q": "\"}{,:\\"}'
+
+    text = lay_out(body, "").text
+
+    assert '"message": "نعم 😀 \ufffd"' in text
+    assert r'"q": "\"}{,:\\"' in text
+
+
+def test_line_break_in_a_text_is_escaped_and_a_byte_order_mark_is_nothing() -> None:
+    assert lay_out('\ufeff{"message": "one\ntwo"}', "").text == '{\n  "message": "one\\ntwo"\n}'
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+)
+
+
+@given(VALUES)
+def test_laid_out_json_says_the_same(value: object) -> None:
+    assert json.loads(indent(json.dumps(value))) == value
+
+
+def test_form_is_laid_out_as_fields() -> None:
+    laid_out = lay_out("_id=66b5&message=Yes%2C+I+will&sender=", f"{FORM}; charset=utf-8")
+
+    assert laid_out.rows == (("_id", "66b5"), ("message", "Yes, I will"), ("sender", ""))
+
+
+def test_json_that_is_called_a_form_is_laid_out_as_json() -> None:
+    assert lay_out('{"a": 1}', FORM).text == '{\n  "a": 1\n}'
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("", "The body is empty."),
+        (" \n", "The body is empty."),
+        ("{broken", "It is not JSON: Expecting property name enclosed in double quotes"),
+        (r"\xff", "It is not JSON: Expecting value (line 1, column 1)."),
+        ("[" * 100_000, "The JSON is nested too deeply."),
+    ],
+)
+def test_what_cannot_be_laid_out_has_a_reason(body: str, reason: str) -> None:
+    laid_out = lay_out(body, "application/json")
+
+    assert laid_out.reason.startswith(reason)
+    assert not laid_out.text
+
+
+def test_deep_nesting_is_not_blown_up_by_spaces() -> None:
+    body = "[" * 500 + "]" * 500
+
+    assert len(lay_out(body, "").text) < 100_000

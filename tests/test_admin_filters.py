@@ -1,0 +1,206 @@
+"""Filters and searches that need more than a column: unanswered, failing handler, words."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from cellcast_django.admin.event_filters import HandlerFilter
+from cellcast_django.admin.read_only import CappedPaginator
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import message_received, status_changed
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import CUSTOMER, Connect, listed, page_of, text_of, url_of
+
+pytestmark = pytest.mark.django_db
+
+NOW = timezone.now()
+
+
+def ask(seconds_ago: int, **parts: Any) -> Message:
+    parts = {"sender": CUSTOMER, "created_at": NOW - timedelta(seconds=seconds_ago)} | parts
+    return MessageFactory.create(inbound=True, **parts)
+
+
+def answer(seconds_ago: int, **parts: Any) -> Message:
+    time = NOW - timedelta(seconds=seconds_ago)
+    parts = {"receiver": CUSTOMER, "created_at": time, "submitted_at": time} | parts
+    return MessageFactory.create(**parts)
+
+
+def unanswered(client: Client, **query: Any) -> list[int]:
+    return listed(client, "message", answer="none", **query)
+
+
+# Unanswered
+
+
+def test_reply_after_which_nothing_was_sent_is_unanswered(reader: Client) -> None:
+    answer(300)
+    reply = ask(200)
+
+    assert unanswered(reader) == [reply.pk]
+
+
+def test_reply_after_which_something_was_sent_is_answered(reader: Client) -> None:
+    ask(300)
+    answer(200)
+    later = ask(100)
+
+    assert unanswered(reader) == [later.pk]
+
+
+def test_what_was_sent_to_somebody_else_is_no_answer(reader: Client) -> None:
+    reply = ask(200)
+    answer(100, receiver="+61400000002")
+
+    assert unanswered(reader) == [reply.pk]
+
+
+def test_message_that_was_sent_before_and_heard_of_after_the_reply_is_no_answer(
+    reader: Client,
+) -> None:
+    reply = ask(200)
+    answer(100, submitted_at=NOW - timedelta(seconds=260))
+
+    assert unanswered(reader) == [reply.pk]
+
+
+def test_answer_of_the_same_second_is_one_and_so_is_one_whose_id_has_no_time(
+    reader: Client,
+) -> None:
+    ask(200)
+    answer(199, submitted_at=NOW - timedelta(seconds=201))
+    ask(200, sender="+61400000002")
+    answer(100, receiver="+61400000002", cellcast_id="legacy", submitted_at=None)
+
+    assert unanswered(reader) == []
+
+
+def test_reply_without_a_number_cannot_be_answered(reader: Client) -> None:
+    ask(200, sender="")
+
+    assert unanswered(reader) == []
+
+
+def test_newest_replies_are_looked_at_and_the_filter_says_so(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    replies = [ask(seconds, sender=f"+6140000000{seconds}") for seconds in (3, 2, 1)]
+
+    assert unanswered(reader) == [replies[2].pk, replies[1].pk]
+    page = page_of(reader, "message", direction="inbound")
+    assert "unanswered, of the newest 10,000" in text_of(page)
+    assert "unanswered" not in page_of(reader, "message", direction="outbound").split("<search")[-1]
+    assert "status of what you sent" not in page_of(reader, "message", answer="none")
+
+
+def test_other_choice_than_unanswered_is_passed_over(reader: Client) -> None:
+    reply = ask(1)
+
+    assert listed(reader, "message", answer="all") == [reply.pk]
+
+
+# Words
+
+
+@pytest.mark.parametrize("words", ["late", "LATE", "late running", "  running   late "])
+def test_messages_are_found_by_words_of_their_text(reader: Client, words: str) -> None:
+    found = ask(2, body="Sorry, I am running LATE!")
+    ask(1, body="on time")
+
+    assert listed(reader, "message", q=words) == [found.pk]
+
+
+def test_number_is_found_before_words(reader: Client) -> None:
+    ask(2, sender="+61400000002", body=f"Call me: {CUSTOMER}")
+    by_number = ask(1)
+
+    assert listed(reader, "message", q=CUSTOMER) == [by_number.pk]
+
+
+def test_words_are_looked_for_in_the_newest_messages_of_the_filters(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    replies = [ask(seconds, body="hello") for seconds in (30, 20, 10)]
+    answer(5, body="hello")
+    newest = answer(4, body="hello")
+
+    assert listed(reader, "message", q="hello")[0] == newest.pk
+    assert listed(reader, "message", q="hello", direction="inbound") == [
+        replies[2].pk,
+        replies[1].pk,
+    ]
+
+
+def test_percent_sign_is_a_character_like_any_other(reader: Client) -> None:
+    found = ask(2, body="100% sure")
+    ask(1, body="100 times")
+
+    assert listed(reader, "message", q="100%") == [found.pk]
+
+
+# Failing handler
+
+
+def test_events_are_filtered_by_the_handler_that_raised(
+    reader: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    def finished(**arguments: Any) -> None:
+        pass
+
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError
+
+    client.reply(message="announced before")
+    connect(message_received, finished)
+    connect(message_received, unlucky)
+    client.reply(message="waits")
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    client.reply(message="failed")
+    _, waits, failed = WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
+
+    assert listed(reader, "webhookevent", handler="unlucky") == [failed, waits]
+    assert listed(reader, "webhookevent", handler="unlucky", outcome="failed") == [failed]
+    assert listed(reader, "webhookevent", handler="finished") == []
+    assert listed(reader, "webhookevent", handler="") == list(
+        WebhookEvent.objects.order_by("-pk").values_list("pk", flat=True)
+    )
+
+
+def test_handlers_to_choose_are_those_connected_and_those_that_have_failed(
+    reader: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connected(**arguments: Any) -> None:
+        pass
+
+    def choices(**query: Any) -> list[str]:
+        specs = reader.get(url_of("webhookevent", **query)).context["cl"].filter_specs
+        found = [spec for spec in specs if isinstance(spec, HandlerFilter)]
+        return [str(lookup) for spec in found for lookup, _ in spec.lookup_choices]
+
+    assert choices() == []
+    connect(status_changed, connected)
+    assert choices() == ["connected"]
+    WebhookEventFactory.create(failed=True)  # by a handler that has another name by now
+    assert choices() == ["connected", "shop.handlers.confirm"]
+    monkeypatch.setattr(HandlerFilter, "MAX_EVENTS", 0)
+    assert choices() == ["connected"]
+    assert choices(handler="shop.handlers.confirm") == ["connected", "shop.handlers.confirm"]
+
+
+def test_of_many_events_in_trouble_the_newest_are_looked_at(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    events = [WebhookEventFactory.create(failed=True) for _ in range(3)]
+
+    assert listed(reader, "webhookevent", handler="shop.handlers.confirm") == [
+        events[2].pk,
+        events[1].pk,
+    ]

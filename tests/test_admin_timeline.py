@@ -1,0 +1,154 @@
+"""The page of a message: what happened to it, with waiting times, repeats and handlers."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from cellcast_django.admin import messages
+from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import status_changed
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import Connect, page_of, staff, text_of
+
+pytestmark = pytest.mark.django_db
+
+
+def steps_of(client: Client, message: Message) -> list[str]:
+    """Return the text of each step of the timeline."""
+    page = page_of(client, "message", "change", message.pk)
+    timeline = page.split('class="cellcast-timeline"')[1].split("</ol>")[0]
+    return [text_of(step.partition(">")[2]) for step in timeline.split("<li")[1:]]
+
+
+def test_each_step_says_how_long_after_the_one_before_it_came(reader: Client) -> None:
+    message = MessageFactory.create(submitted_at=timezone.now() - timedelta(days=2))
+    started = message.submitted_at
+    assert started is not None
+    StatusChangeFactory.create(
+        message=message, status="received", recorded_at=started + timedelta(seconds=3)
+    )
+    StatusChangeFactory.create(
+        message=message, status="delivered", recorded_at=started + timedelta(seconds=68)
+    )
+
+    submitted, received, delivered = steps_of(reader, message)
+
+    assert "• submitted" in submitted
+    assert "after the one before" not in submitted
+    assert "• received" in received
+    assert received.endswith("3 s after the one before")
+    assert delivered.endswith("1 min 5 s after the one before")
+
+
+def test_first_step_of_a_reply_waits_for_nothing(reader: Client, client: WebhookClient) -> None:
+    client.reply()
+
+    [step] = steps_of(reader, Message.objects.get())
+
+    assert "submitted" not in step
+    assert "after the one before" not in step
+
+
+def test_duplicate_stands_in_the_timeline_with_what_it_repeated(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.status(status="received")
+    client.status(status="delivered")
+    client.status(status="received")
+
+    steps = steps_of(reader, Message.objects.get())
+
+    assert len(steps) == 4
+    assert "• duplicate “received” was said again" in steps[-1]
+
+
+def test_duplicate_whose_body_is_gone_still_stands_in_the_timeline(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.status()
+    client.status()
+    WebhookEvent.objects.update(body="")
+
+    assert "The same was said again" in steps_of(reader, Message.objects.get())[-1]
+
+
+def test_duplicates_are_shown_to_those_who_may_view_events(client: WebhookClient) -> None:
+    client.status()
+    client.status()
+
+    steps = steps_of(staff("view_message", "view_statuschange"), Message.objects.get())
+
+    assert len(steps) == 2
+
+
+def test_each_handlers_outcome_is_shown_with_its_error(
+    reader: Client, client: WebhookClient, connect: Connect
+) -> None:
+    def lucky(**arguments: Any) -> None:
+        pass
+
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError("<b>no luck</b>")
+
+    connect(status_changed, lucky)
+    connect(status_changed, unlucky)
+    client.status()
+    message = Message.objects.get()
+
+    page = page_of(reader, "message", "change", message.pk)
+
+    section = page.partition('id="cellcast-handlers-heading"')[2].partition("</section>")[0]
+    assert f"lucky #{message.events.get().pk} " in text_of(section)
+    assert "✓ finished" in text_of(section)
+    assert "✕ raised an error ValueError: &lt;b&gt;no luck&lt;/b&gt;" in text_of(section)
+
+
+def test_message_without_handlers_has_no_table_of_them(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.status()
+
+    page = page_of(reader, "message", "change", Message.objects.get().pk)
+
+    assert "cellcast-handlers-heading" not in page
+
+
+def test_page_with_hundreds_of_events_shows_some_and_says_so(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = MessageFactory.create()
+    for _ in range(25):
+        WebhookEventFactory.create(duplicate=True, message=message)
+    WebhookEventFactory.create(message=message)
+
+    words = text_of(page_of(reader, "message", "change", message.pk))
+
+    assert "Only the newest 20 are shown, here and in the history above." in words
+    assert len(steps_of(reader, message)) == 1 + 1 + 19  # submitted, delivered, said again
+    monkeypatch.setattr(messages, "MAX_EVENTS", 26)
+    assert "are shown, here" not in text_of(page_of(reader, "message", "change", message.pk))
+
+
+def test_cost_of_the_page_does_not_grow_with_what_it_shows(reader: Client) -> None:
+    message = MessageFactory.create()
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            page_of(reader, "message", "change", message.pk)
+        return len(captured)
+
+    WebhookEventFactory.create(message=message, failed=True)
+    queries()  # Django keeps the content type
+    few = queries()
+    for number in range(30):
+        MessageFactory.create(receiver=message.receiver)
+        WebhookEventFactory.create(message=message, failed=True, history__status=f"odd {number}")
+
+    assert queries() == few
+    assert few < 15
