@@ -1,0 +1,289 @@
+"""What each kind of answer to a Test Send is taken for."""
+
+import socket
+import ssl
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from cellcast_django.diagnosis import Finding, diagnose
+from cellcast_django.models import WebhookEvent
+from cellcast_django.payloads import Endpoint
+from cellcast_django.test_send import EXAMPLES, Answer, send, webhook_url
+from tests.other_side import CREDENTIAL, OtherSide
+
+Ask = Callable[..., list[Finding]]
+
+
+@pytest.fixture
+def ask(other_side: OtherSide) -> Ask:
+    """Sends a webhook to a server that answers so, and returns the findings."""
+
+    def ask(status: str, *headers: str, body: str = "", path: str = "/sms/") -> list[Finding]:
+        head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close"])
+        other_side.answer = f"{head}\r\n\r\n{body}".encode()
+        return diagnose(send(f"{other_side.url}{path}", b"{}", CREDENTIAL, timeout=5))
+
+    return ask
+
+
+HTML = "Content-Type: text/html; charset=utf-8"
+JSON = "Content-Type: application/json"
+
+
+# The app itself, over a socket
+
+
+@pytest.mark.parametrize("endpoint", Endpoint)
+def test_app_stores_each_example(live_server: Any, endpoint: Endpoint) -> None:
+    url = webhook_url(endpoint, live_server.url)
+    answer = send(url, EXAMPLES[endpoint], CREDENTIAL, timeout=5)
+    assert answer.is_accepted
+    assert diagnose(answer) == []
+    event = WebhookEvent.objects.get()
+    assert answer.events == [{"id": event.pk, "outcome": "stored"}]
+    assert event.endpoint == endpoint
+    assert event.body.encode() == EXAMPLES[endpoint]
+
+
+def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
+    url = webhook_url(Endpoint.STATUS, live_server.url)
+    send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5)
+    answer = send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5)
+    assert [event["outcome"] for event in answer.events] == ["duplicate"]
+    assert diagnose(answer) == []
+
+
+def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
+    url = webhook_url(Endpoint.STATUS, live_server.url)
+    [finding] = diagnose(send(url, b"{", CREDENTIAL, timeout=5))
+    assert finding.problem.startswith("It was kept but not understood: The body is not JSON")
+
+
+def test_app_did_not_understand_a_part(live_server: Any) -> None:
+    body = b"[%b, {}]" % EXAMPLES[Endpoint.STATUS]
+    answer = send(webhook_url(Endpoint.STATUS, live_server.url), body, CREDENTIAL, timeout=5)
+    assert not answer.is_accepted
+    [finding] = diagnose(answer)
+    assert finding.problem == "A part of it was kept but not understood."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_app_refuses_another_password(live_server: Any) -> None:
+    url = webhook_url(Endpoint.STATUS, live_server.url)
+    [finding] = diagnose(send(url, b"{}", "cellcast:wrong", timeout=5))
+    assert finding.problem == "The app is there and refused the username and password."
+    assert "CELLCAST_WEBHOOK_CREDENTIALS" in finding.remedy
+    assert "Authorization" in finding.remedy
+
+
+def test_app_refuses_a_large_body(live_server: Any, settings: Any) -> None:
+    settings.CELLCAST_MAX_BODY_BYTES = 10
+    url = webhook_url(Endpoint.STATUS, live_server.url)
+    [finding] = diagnose(send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5))
+    assert finding.problem == "The body is too large."
+
+
+def test_apps_database_refuses(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("no such table")
+
+    monkeypatch.setattr("cellcast_django.inbox.store", refuse)
+    url = webhook_url(Endpoint.STATUS, live_server.url)
+    [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+    assert finding.problem == "The app is there, but its database refused: nothing was stored."
+    assert "migrate" in finding.remedy
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_django_does_not_know_the_host(live_server: Any, settings: Any, debug: bool) -> None:
+    settings.ALLOWED_HOSTS = ["sms.example.com"]
+    settings.DEBUG = debug
+    url = webhook_url(Endpoint.STATUS, live_server.url)
+    [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+    assert "ALLOWED_HOSTS" in finding.remedy
+
+
+def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
+    settings.PREPEND_WWW = True
+    url = webhook_url(Endpoint.STATUS, live_server.url)
+    [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+    assert finding.problem.startswith("It redirects to http://www.localhost:")
+    assert "www." in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("/webhook-status", "Nothing is at this path."),
+        ("/sms/nothing", "Nothing is at this path."),
+        ("/admin/login/", "Django's CSRF protection refused it, so another view answered."),
+    ],
+)
+def test_another_path_of_the_project(live_server: Any, path: str, problem: str) -> None:
+    [finding] = diagnose(send(f"{live_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
+    assert finding.problem == problem
+
+
+# Redirects
+
+
+@pytest.mark.parametrize(
+    ("location", "remedy"),
+    [
+        pytest.param("/sms/", "It redirects to itself", id="itself"),
+        pytest.param("/sms", "a slash at its end, or without", id="slash"),
+        pytest.param("/accounts/login/?next=/sms/", "asks for a login", id="login"),
+        pytest.param("https://login.example.com/", "asks for a login", id="single sign-on"),
+        pytest.param("/?next=%2Fsms%2F", "asks for a login", id="next"),
+        pytest.param("/en/sms/", "if that is the app's", id="language"),
+        pytest.param("/lessons/", "if that is the app's", id="no login"),
+    ],
+)
+def test_redirect_has_a_cause(ask: Ask, location: str, remedy: str) -> None:
+    finding = ask("302 Found", f"Location: {location}")[-1]
+    assert location in finding.problem
+    assert "loses the webhook" in finding.problem
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("location", "remedies"),
+    [
+        ("https://example.com/sms", ["https://"]),
+        ("https://www.example.com/sms/", ["https://", "www.", "slash"]),
+    ],
+)
+def test_redirect_has_several_causes(location: str, remedies: list[str]) -> None:
+    answer = Answer(url="http://example.com/sms", status=301, headers={"location": location})
+    findings = diagnose(answer)
+    assert len(findings) == len(remedies)
+    for finding, remedy in zip(findings, remedies, strict=True):
+        assert remedy in finding.remedy
+
+
+# Other answers
+
+LOGIN_PAGE = "<html><form><input name=p type='password'></form></html>"
+PROXY = "nginx/1.26"
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "body", "words"),
+    [
+        ("200 OK", HTML, LOGIN_PAGE, "A login page"),
+        ("200 OK", HTML, "<h1>Welcome</h1>", "A web page"),
+        ("200 OK", JSON, '{"ok": true}', "Another app"),
+        ("200 OK", JSON, "[]", "Another app"),
+        ("200 OK", JSON, '{"events": {"id": 1}}', "Another app"),
+        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "Another app"),
+        ("200 OK", JSON, "[" * 10_000, "Another app"),
+        ("204 No Content", "X-Nothing: 1", "", "Something else"),
+        ("200 OK", "Content-Type: text/plain", "OK", "Something else"),
+        ("400 Bad Request", HTML, "The plain HTTP request was sent to HTTPS port", "HTTPS"),
+        ("400 Bad Request", JSON, "{}", "says nothing"),
+        ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "in front"),
+        ("403 Forbidden", "Server: cloudflare", "Attention required", "firewall"),
+        ("405 Method Not Allowed", "Allow: GET", "", "takes no POST"),
+        ("413 Content Too Large", HTML, PROXY, "too large"),
+        ("429 Too Many Requests", HTML, PROXY, "counts requests"),
+        ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "failed"),
+        ("502 Bad Gateway", HTML, PROXY, "does not answer"),
+        ("503 Service Unavailable", HTML, PROXY, "does not answer"),
+        ("504 Gateway Timeout", HTML, PROXY, "does not answer"),
+        ("507 Insufficient Storage", HTML, "", "failed"),
+        ("418 I'm a teapot", HTML, "", "says nothing"),
+        ("304 Not Modified", HTML, "", "says nothing"),
+    ],
+)
+def test_answer_that_is_not_the_apps(
+    ask: Ask, status: str, header: str, body: str, words: str
+) -> None:
+    [finding] = ask(status, header, body=body)
+    assert words in finding.problem
+    assert finding.remedy
+
+
+# No answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "closed the connection"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "does not speak HTTP"),
+        (b"(nothing)", "in time"),
+    ],
+)
+def test_other_side_does_not_answer(other_side: OtherSide, answer: bytes, words: str) -> None:
+    other_side.answer = answer
+    [finding] = diagnose(send(other_side.url, b"{}", CREDENTIAL, timeout=0.2))
+    assert words in finding.problem
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    [finding] = diagnose(send(f"http://127.0.0.1:{port}/sms", b"{}", CREDENTIAL, timeout=5))
+    assert "Nothing listens" in finding.problem
+
+
+def test_other_side_does_not_speak_tls() -> None:
+    def answer_in_clear(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1_000)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=answer_in_clear, args=[server])
+        thread.start()
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/sms"
+        [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+        thread.join()
+    assert "does not speak TLS" in finding.problem
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "not in DNS"),
+        (ssl.SSLCertVerificationError("self-signed certificate"), "certificate is not valid"),
+        (ConnectionResetError(104, "Connection reset by peer"), "closed the connection"),
+        (OSError(101, "Network is unreachable"), "cannot be reached"),
+    ],
+)
+def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, words: str) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "create_connection", fail)
+    answer = send("https://sms.example.com/sms", b"{}", CREDENTIAL, timeout=5)
+    assert answer.error is error
+    [finding] = diagnose(answer)
+    assert words in finding.problem
+    assert str(error) in finding.problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "sms.example.com",
+        "ftp://sms.example.com",
+        "https://",
+        "https://me:secret@127.0.0.1",
+        "http://127.0.0.1:99999999/",
+        "http://[::1",
+        "http://two words/",
+        f"http://{'x' * 70}.example.com/",
+    ],
+)
+def test_url_cannot_be_used(url: str) -> None:
+    answer = send(url, b"{}", CREDENTIAL, timeout=5)
+    assert answer.status == 0
+    [finding] = diagnose(answer)
+    assert "cannot be used" in finding.problem
