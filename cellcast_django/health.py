@@ -1,10 +1,12 @@
 """How receiving goes: the last webhooks, what waits to be announced, and what was delivered."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
-from django.db.models import Count, Max, Min, Q
+from django.db.models import Count, Max, Min
 from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent
@@ -14,7 +16,10 @@ PERIOD = timedelta(days=1)
 """The time that the numbers of events and of deliveries are about."""
 
 LOOK_BACK = 10_000
-"""For the last webhook, so many events of each kind are looked at: no index leads to the URL."""
+"""Of each kind so many events are looked at for the last webhook: no index leads to its URL."""
+
+LOOK_AT = 1_000
+"""So many of the pending and of the failed events are asked for their handlers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +29,12 @@ class Health:
     measured_at: datetime
     last_webhook_at: dict[Endpoint, datetime | None]
     """For each URL; ``None`` where the newest 10,000 events of each kind came by other ones."""
+    last_use_of: dict[str, datetime]
+    """When the last webhook came with each username, among the same events."""
     events: dict[WebhookEvent.Outcome, int]
     """The events of the last day, by what became of them in the inbox."""
+    invalid: int
+    """Events of any age that could not be understood, and wait to be processed again."""
     pending: int
     """Events with a handler that has not finished, and a next attempt planned or running."""
     failed: int
@@ -71,10 +80,16 @@ def measure_health() -> Health:
     """
     now = timezone.now()
     waiting = WebhookEvent.objects.pending().aggregate(n=Count("pk"), due=Min("announce_due_at"))
+    last_uses = list(_last_uses())
     return Health(
         measured_at=now,
-        last_webhook_at=_last_webhooks(),
+        last_webhook_at={
+            endpoint: max((use.at for use in last_uses if use.endpoint == endpoint), default=None)
+            for endpoint in Endpoint
+        },
+        last_use_of={use.username: use.at for use in sorted(last_uses, key=lambda use: use.at)},
         events=_events_since(now - PERIOD),
+        invalid=WebhookEvent.objects.invalid().count(),
         pending=waiting["n"],
         failed=WebhookEvent.objects.failed().count(),
         oldest_due_at=waiting["due"],
@@ -82,22 +97,56 @@ def measure_health() -> Health:
     )
 
 
-def _last_webhooks() -> dict[Endpoint, datetime | None]:
-    """Return when each URL last took a webhook: the newest of what each kind of event says."""
-    wanted: dict[str, Any] = {
-        endpoint.value: Max("received_at", filter=Q(endpoint=endpoint.value))
-        for endpoint in Endpoint
-    }
-    newest: dict[Endpoint, datetime | None] = dict.fromkeys(Endpoint)
+class LastUse(NamedTuple):
+    """When a URL last took a webhook with a username."""
+
+    endpoint: str
+    username: str
+    at: datetime
+
+
+def _last_uses() -> Iterator[LastUse]:
+    """Yield the newest of what each kind of event says: a quiet kind reaches further back."""
     for kind in WebhookEvent.Kind:
-        events = WebhookEvent.objects.filter(kind=kind).order_by("-received_at")[:LOOK_BACK]
-        for name, at in events.aggregate(**wanted).items():
-            newest[Endpoint(name)] = _later(newest[Endpoint(name)], at)
-    return newest
+        events = WebhookEvent.objects.filter(kind=kind)
+        times = events.order_by("-received_at").values_list("received_at", flat=True)
+        if oldest := times[LOOK_BACK - 1 : LOOK_BACK].first():
+            events = events.filter(received_at__gte=oldest)
+        uses = events.order_by().values_list("endpoint", "username").annotate(Max("received_at"))
+        yield from (LastUse(*use) for use in uses)
 
 
-def _later(one: datetime | None, other: datetime | None) -> datetime | None:
-    return max((at for at in (one, other) if at), default=None)
+def count_unfinished() -> dict[str, Counter[str]]:
+    """Count for each handler the events, ``pending`` and ``failed``, that it has raised for.
+
+    Events for which no handler has raised, because none has been called or the process died, stand
+    under the empty name. Looks at ``LOOK_AT`` events: of the pending the ones due first, of the
+    failed the newest.
+    """
+    events = WebhookEvent.objects.only("announcements")
+    unfinished: dict[str, Counter[str]] = {}
+    # In all the words of the index: by "-pk" alone, PostgreSQL walks the table until it has enough.
+    words = ["announced_at", "announce_due_at", "outcome", "pk"]
+    for state, some in (
+        ("pending", events.pending().order_by(*words)),
+        ("failed", events.failed().order_by(*(f"-{word}" for word in words))),
+    ):
+        for event in some[:LOOK_AT]:
+            for name in event.handler_errors() or [""]:
+                unfinished.setdefault(name, Counter())[state] += 1
+    return unfinished
+
+
+def count_events_by_url(start: datetime) -> dict[Endpoint, int]:
+    """Count the events that each URL has taken since ``start``."""
+    by_url = (
+        WebhookEvent.objects.filter(received_at__gte=start)
+        .order_by()
+        .values_list("endpoint")
+        .annotate(Count("pk"))
+    )
+    numbers = dict(by_url)
+    return {endpoint: numbers.get(endpoint.value, 0) for endpoint in Endpoint}
 
 
 def _events_since(start: datetime) -> dict[WebhookEvent.Outcome, int]:

@@ -19,7 +19,7 @@ from django.db import (
 )
 from django.utils import timezone
 
-from cellcast_django import inbox_orm, inbox_postgresql, inbox_sql
+from cellcast_django import inbox_orm, inbox_postgresql, inbox_sql, inbox_sqlite
 from cellcast_django.facts import schedule
 from cellcast_django.inbox_orm import kind_of, named_message
 from cellcast_django.models import (
@@ -46,7 +46,7 @@ from cellcast_django.statuses import PRECEDENCE
 
 WRITERS: dict[str, inbox_sql.Writer] = {
     "postgresql": inbox_postgresql.one_statement,
-    "sqlite": inbox_sql.three_statements,
+    "sqlite": inbox_sqlite.one_statement,
 }
 """How the common case is written, by the database's vendor; elsewhere the portable way is taken."""
 
@@ -55,13 +55,21 @@ RETRY_PAUSES = (0.05, 0.2, 0.8)
 
 
 def store(
-    payloads: Sequence[Payload], *, endpoint: Endpoint, content_type: str = "", username: str = ""
+    payloads: Sequence[Payload],
+    *,
+    endpoint: Endpoint,
+    content_type: str = "",
+    username: str = "",
+    outbox: inbox_sql.Outbox | None = None,
 ) -> list[WebhookEvent]:
     """Store what one webhook said, and return one event for each payload, in their order.
 
     When this returns, the transaction has committed. What was said before is a ``duplicate``; only
     an opt-out is stored each time. An event that has something to announce has ``announce_due_at``
     set, and its first attempt counts as begun when announcements run inline.
+
+    ``outbox`` is called inside the transaction with the ids of those events, so that what it writes
+    into the same database is there exactly if the webhook is. When it raises, nothing is stored.
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
     that is not had in time and a lost connection are tried again first.
@@ -72,7 +80,7 @@ def store(
         "username": clean(username)[:MAX_USERNAME_LENGTH],
         "received_at": timezone.now(),
     }
-    return with_retries(lambda using: _write(using, payloads, origin))
+    return with_retries(lambda using: _write(using, payloads, origin, outbox))
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
@@ -120,10 +128,15 @@ def with_retries(write: Callable[[str], T]) -> T:
 # The two ways
 
 
-def _write(using: str, payloads: Sequence[Payload], origin: dict[str, Any]) -> list[WebhookEvent]:
+def _write(
+    using: str,
+    payloads: Sequence[Payload],
+    origin: dict[str, Any],
+    outbox: inbox_sql.Outbox | None,
+) -> list[WebhookEvent]:
     if len(payloads) == 1 and _is_common(payloads[0], using):
-        return [_write_common(payloads[0], using, origin)]
-    return inbox_orm.write(using, payloads, origin)
+        return [_write_common(payloads[0], using, origin, outbox)]
+    return inbox_orm.write(using, payloads, origin, outbox=outbox)
 
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
@@ -136,15 +149,18 @@ def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
 
 
 def _write_common(
-    payload: Reply | StatusReport, using: str, origin: dict[str, Any]
+    payload: Reply | StatusReport,
+    using: str,
+    origin: dict[str, Any],
+    outbox: inbox_sql.Outbox | None,
 ) -> WebhookEvent:
-    now = timezone.now()
+    now = origin["received_at"]
     message = named_message(payload)
     message.status = payload.status
-    message.status_changed_at = now
+    message.created_at = message.status_changed_at = now
     event = WebhookEvent(
         body=payload.raw,
-        kind=kind_of(payload),
+        kind=kind_of(payload).value,
         outcome=WebhookEvent.Outcome.STORED,
         cellcast_id=message.cellcast_id,
         contact=message.contact,
@@ -155,5 +171,5 @@ def _write_common(
     )
     schedule(event, now, heard=bool(heard))
     connection = connections[using]
-    inbox_sql.write(connection, WRITERS[connection.vendor], message, event, now)
+    inbox_sql.write(connection, WRITERS[connection.vendor], message, event, outbox)
     return event

@@ -13,6 +13,7 @@ from django.utils import timezone
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.facts import is_heard, schedule
+from cellcast_django.inbox_sql import Outbox
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Invalid, OptOut, Payload, Reply, StatusReport
 from cellcast_django.statuses import supersedes
@@ -28,6 +29,7 @@ def write(
     origin: dict[str, Any],
     *,
     replaced: WebhookEvent | None = None,
+    outbox: Outbox | None = None,
 ) -> list[WebhookEvent]:
     """Write everything in one transaction of its own, and return the events in the payloads' order.
 
@@ -45,6 +47,9 @@ def write(
             _replace(using, replaced, events[0])
         _insert(using, events if replaced is None else events[1:])
         ledger.save()
+        due = [event.pk for event in events if event.announce_due_at is not None]
+        if outbox is not None and due:
+            outbox(due)
     return events
 
 

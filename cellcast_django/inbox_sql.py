@@ -1,23 +1,23 @@
 """The inbox's common case in SQL of its own: one event that speaks of one documented status.
 
-The portable way through ``inbox`` takes seven statements. SQLite can do the same in three, and
-PostgreSQL in one (``inbox_postgresql``). Both begin with one upsert, which locks the message's row
-and moves its status, and both leave it to the unique constraint of the history whether the status
-is news.
+The portable way takes seven statements. PostgreSQL (``inbox_postgresql``) and SQLite
+(``inbox_sqlite``) do the same in one, which is a transaction by itself. It begins with an upsert,
+which locks the message's row and moves its status, and leaves it to the history whether the status
+is news. Here is what the two have in common.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import atomic
 
+from cellcast_django import prepared
 from cellcast_django.models import FILLED_IN, Message, StatusChange, WebhookEvent
-from cellcast_django.statuses import PRECEDENCE, precedence
+from cellcast_django.statuses import PRECEDENCE, UNKNOWN_PRECEDENCE
 
 
 class Written(NamedTuple):
@@ -26,13 +26,17 @@ class Written(NamedTuple):
     message_id: int
     status: str
     previous_status: str
-    created_at: Any
+    is_new: bool | int
     change_id: int | None
     event_id: int
 
 
-Writer = Callable[[BaseDatabaseWrapper, str, list[Any], WebhookEvent, datetime], Written]
-"""Takes the connection, the status, the message's values, the event and when it was heard."""
+Writer = Callable[[BaseDatabaseWrapper, dict[str, Any]], Written]
+"""Takes the connection and the values by their names."""
+
+
+Outbox = Callable[[list[int]], None]
+"""Takes the ids of events that have something to announce, before their transaction commits."""
 
 
 def write(
@@ -40,7 +44,7 @@ def write(
     writer: Writer,
     message: Message,
     event: WebhookEvent,
-    heard_at: datetime,
+    outbox: Outbox | None = None,
 ) -> None:
     """Write message, history and event, in a transaction of their own.
 
@@ -48,8 +52,13 @@ def write(
     Afterwards the event is as it is stored. Where it has something to announce, ``event.message``
     and ``event.status_change`` are at hand too.
     """
-    status, message_values = message.status, values(message, connection)
-    written = writer(connection, status, message_values, event, heard_at)
+    status = message.status
+    if event.announce_due_at is None:
+        outbox = None
+    with _own_transaction(connection, is_needed=outbox is not None):
+        written = writer(connection, _values(message, event, connection))
+        if outbox is not None and written.change_id is not None:
+            outbox([written.event_id])
     event.pk = written.event_id
     event.message_id = written.message_id
     _note_saved(event, connection)
@@ -57,59 +66,65 @@ def write(
         event.mark_duplicate()
     if event.announce_due_at is None:
         return
-    # SQLite may be told to hand out the text of a time as a datetime.
-    if message_values[_CREATED_AT] in (written.created_at, str(written.created_at)):
+    if written.is_new:
         message.pk = written.message_id
         message.status = written.status
         message.previous_status = written.previous_status
         _note_saved(message, connection)
-    else:  # it was there before, and may know more than this event says
+    else:  # it may know more than this event says
         message = Message.objects.using(connection.alias).get(pk=written.message_id)
     event.message = message
-    change = _change_of(written, status, heard_at)
-    change.pk = written.change_id
-    change.message = message
-    change.event = event
-    _note_saved(change, connection)
-
-
-def _change_of(written: Written, status: str, heard_at: datetime) -> StatusChange:
-    return StatusChange(
-        message_id=written.message_id,
+    change = StatusChange(
+        pk=written.change_id,
+        message=message,
         status=status,
         previous_status=written.previous_status,
         applied=written.status != written.previous_status,
-        recorded_at=heard_at,
-        event_id=written.event_id,
+        recorded_at=event.received_at,
+        event=event,
     )
+    _note_saved(change, connection)
+
+
+def _own_transaction(
+    connection: BaseDatabaseWrapper, *, is_needed: bool
+) -> AbstractContextManager[None]:
+    """One statement needs no BEGIN and no COMMIT, unless the connection has a transaction open."""
+    if not is_needed and connection.get_autocommit() and not connection.in_atomic_block:
+        return nullcontext()
+    return atomic(using=connection.alias, durable=True)
+
+
+def _values(
+    message: Message, event: WebhookEvent, connection: BaseDatabaseWrapper
+) -> dict[str, Any]:
+    """All other columns follow from these: each value costs time on its way."""
+    adapted = connection.ops.adapt_datetimefield_value
+    return {
+        "key": message.key,
+        "direction": message.direction,
+        "cellcast_id": message.cellcast_id,
+        "sender": message.sender,
+        "receiver": message.receiver,
+        "contact": message.contact,
+        "body": message.body,
+        "original_body": message.original_body,
+        "status": message.status,
+        "submitted_at": adapted(message.submitted_at),
+        "endpoint": event.endpoint,
+        "kind": event.kind,
+        "raw": event.body,
+        "content_type": event.content_type,
+        "username": event.username,
+        "received_at": adapted(event.received_at),
+        "announce_due_at": adapted(event.announce_due_at),
+        "announce_attempts": event.announce_attempts,
+    }
 
 
 def _note_saved(instance: models.Model, connection: BaseDatabaseWrapper) -> None:
     instance._state.adding = False
     instance._state.db = connection.alias
-
-
-def three_statements(
-    connection: BaseDatabaseWrapper,
-    status: str,
-    message_values: list[Any],
-    event: WebhookEvent,
-    heard_at: datetime,
-) -> Written:
-    """Write with an upsert and two inserts, which SQLite and PostgreSQL spell alike."""
-    with atomic(using=connection.alias, durable=True), connection.cursor() as cursor:
-        cursor.execute(upsert(status), message_values)
-        message_id, now_status, previous_status, created_at = cursor.fetchone()
-        event.message_id = message_id
-        cursor.execute(_insert(WebhookEvent), values(event, connection))
-        [event_id] = cursor.fetchone()
-        written = Written(message_id, now_status, previous_status, created_at, None, event_id)
-        change = _change_of(written, status, heard_at)
-        cursor.execute(_insert(StatusChange), values(change, connection))
-        if inserted := cursor.fetchone():
-            return written._replace(change_id=inserted[0])
-        cursor.execute(_mark_duplicate(), [event_id])
-        return written
 
 
 def update_event(
@@ -119,22 +134,37 @@ def update_event(
 
     One statement on every database, at a third of the price of ``QuerySet.update``.
     """
-    quote = connection.ops.quote_name
-    assignments = ", ".join(f"{quote(name)} = %s" for name in values)
-    statement = (
-        f"UPDATE {quote(WebhookEvent._meta.db_table)} SET {assignments} "
-        f"WHERE {quote('id')} = %s AND {quote('announce_attempts')} = %s"
-    )
-    columns_by_name = {field.attname: field for field in fields(WebhookEvent)}
-    parameters = [
-        columns_by_name[name].get_db_prep_save(value, connection) for name, value in values.items()
-    ]
+    prepared_values = {
+        name: _field(name).get_db_prep_save(value, connection) for name, value in values.items()
+    }
+    prepared_values |= {"id": event.pk, "attempt": event.announce_attempts}
     with connection.cursor() as cursor:
-        cursor.execute(statement, [*parameters, event.pk, event.announce_attempts])
+        prepared.execute(connection, cursor, _update(tuple(values)), prepared_values)
         return int(cursor.rowcount)
 
 
-# The statements, made once each
+@cache
+def _field(name: str) -> Any:
+    return WebhookEvent._meta.get_field(name)
+
+
+@cache
+def _update(names: tuple[str, ...]) -> str:
+    assignments = ", ".join(f"{name} = %({name})s" for name in names)
+    return (
+        f"UPDATE {WebhookEvent._meta.db_table} SET {assignments} "
+        "WHERE id = %(id)s AND announce_attempts = %(attempt)s"
+    )
+
+
+# The parts of the statements
+
+Given = Callable[[str], str]
+"""Returns the SQL of the value of this name."""
+
+MESSAGE = f'"{Message._meta.db_table}"'
+HISTORY = f'"{StatusChange._meta.db_table}"'
+EVENT = f'"{WebhookEvent._meta.db_table}"'
 
 
 @cache
@@ -143,82 +173,68 @@ def fields(model: type[models.Model]) -> list[Any]:
     return [field for field in model._meta.concrete_fields if not field.primary_key]
 
 
-def values(instance: models.Model, connection: BaseDatabaseWrapper) -> list[Any]:
-    """Return what goes into the instance's columns, as the database wants it."""
-    model = type(instance)
-    prepared = list(_raw_values(model)(instance))
-    for position in _to_prepare(model):
-        field = fields(model)[position]
-        prepared[position] = field.get_db_prep_save(prepared[position], connection)
-    return prepared
+def upsert(given: Given) -> str:
+    """Insert the message, or move its status and fill in what is empty."""
+    special = {
+        "previous_status": "''",
+        "created_at": given("received_at"),
+        "status_changed_at": given("received_at"),
+    }
+    moves = f"{_precedence('excluded.status')} > {_precedence(f'{MESSAGE}.status')}"
+    changes = {"previous_status": f"{MESSAGE}.status"}
+    for name in ("status", "status_changed_at"):
+        changes[name] = f"CASE WHEN {moves} THEN excluded.{name} ELSE {MESSAGE}.{name} END"
+    for name in FILLED_IN:
+        old = f"{MESSAGE}.{name}"
+        changes[name] = f"CASE WHEN {old} = '' THEN excluded.{name} ELSE {old} END"
+    return (
+        f"INSERT INTO {MESSAGE} ({_names(Message)}) "
+        f"VALUES ({_expressions(Message, given, special)}) "
+        f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{n} = {v}' for n, v in changes.items())}"
+    )
 
 
-@cache
-def _raw_values(model: type[models.Model]) -> Callable[[models.Model], tuple[Any, ...]]:
-    return attrgetter(*(field.attname for field in fields(model)))
+def _precedence(status: str) -> str:
+    known = " ".join(f"WHEN '{each}' THEN {place}" for each, place in PRECEDENCE.items())
+    return f"CASE {status} {known} ELSE {UNKNOWN_PRECEDENCE} END"
 
 
-@cache
-def _to_prepare(model: type[models.Model]) -> list[int]:
-    """Return the positions of the values that are neither text nor numbers."""
-    kinds = (models.DateTimeField, models.JSONField)
-    return [position for position, field in enumerate(fields(model)) if isinstance(field, kinds)]
+def insert_event(given: Given, *, source: str, event_id: str = "", is_news: str) -> str:
+    """Insert the event from ``source``, which has the message's row as ``message``."""
+    special = {
+        "outcome": f"CASE WHEN {is_news} THEN 'stored' ELSE 'duplicate' END",
+        "error": "''",
+        "body": given("raw"),
+        "message_id": "message.id",
+        "announced_at": (
+            f"CASE WHEN {is_news} AND {given('announce_due_at')} IS NULL "
+            f"THEN {given('received_at')} END"
+        ),
+        "announce_due_at": f"CASE WHEN {is_news} THEN {given('announce_due_at')} END",
+        "announce_attempts": f"CASE WHEN {is_news} THEN {given('announce_attempts')} ELSE 0 END",
+        "announcements": "'{}'",
+    }
+    id_name, id_value = ("id, ", f"{event_id}, ") if event_id else ("", "")
+    return (
+        f"INSERT INTO {EVENT} ({id_name}{_names(WebhookEvent)}) "
+        f"SELECT {id_value}{_expressions(WebhookEvent, given, special)} FROM {source}"
+    )
 
 
-_CREATED_AT = [field.name for field in fields(Message)].index("created_at")
+def insert_change(given: Given, *, source: str) -> str:
+    """Insert the history's row from ``source``, unless the unique constraint says it is there."""
+    return (
+        f"INSERT INTO {HISTORY} "
+        "(message_id, status, previous_status, applied, recorded_at, event_id) "
+        f"SELECT message_id, {given('status')}, previous_status, status <> previous_status, "
+        f"{given('received_at')}, event_id FROM {source} "
+        "WHERE true ON CONFLICT (message_id, status) DO NOTHING"
+    )
 
 
-def places(model: type[models.Model]) -> str:
-    """Return a placeholder for each of the model's columns but the id."""
-    return ", ".join(["%s"] * len(fields(model)))
-
-
-def columns(model: type[models.Model]) -> str:
-    """Return the names of the model's columns but the id."""
+def _names(model: type[models.Model]) -> str:
     return ", ".join(f'"{field.column}"' for field in fields(model))
 
 
-@cache
-def _insert(model: type[models.Model]) -> str:
-    """Insert a row unless a unique constraint says that it is there; return its id."""
-    return (
-        f'INSERT INTO "{model._meta.db_table}" ({columns(model)}) VALUES ({places(model)}) '
-        "ON CONFLICT DO NOTHING RETURNING id"
-    )
-
-
-@cache
-def upsert(status: str) -> str:
-    """Insert the message, or move its status and fill in what is empty; return what it is now."""
-    moves = _moves(status)
-    changes = {
-        "previous_status": "old.status",
-        "status": f"CASE WHEN {moves} THEN excluded.status ELSE old.status END",
-        "status_changed_at": (
-            f"CASE WHEN {moves} THEN excluded.status_changed_at ELSE old.status_changed_at END"
-        ),
-    }
-    for name in FILLED_IN:
-        changes[name] = f"CASE WHEN old.{name} = '' THEN excluded.{name} ELSE old.{name} END"
-    assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
-    return (
-        f'INSERT INTO "{Message._meta.db_table}" AS old ({columns(Message)}) '
-        f"VALUES ({places(Message)}) ON CONFLICT (key) DO UPDATE SET {assignments} "
-        "RETURNING id, status, previous_status, created_at"
-    )
-
-
-def _moves(status: str) -> str:
-    """Return the condition under which a message's old status gives way to this one."""
-    if status == "received":
-        return "old.status = ''"  # even an unknown status stands
-    standing = [each for each in PRECEDENCE if precedence(each) >= precedence(status)]
-    return f"old.status NOT IN ({', '.join(repr(each) for each in standing)})"
-
-
-@cache
-def _mark_duplicate() -> str:
-    return (
-        f"UPDATE \"{WebhookEvent._meta.db_table}\" SET outcome = 'duplicate', announced_at = NULL, "
-        "announce_due_at = NULL, announce_attempts = 0 WHERE id = %s"
-    )
+def _expressions(model: type[models.Model], given: Given, special: dict[str, str]) -> str:
+    return ", ".join(special.get(f.column) or given(f.column) for f in fields(model))

@@ -451,6 +451,7 @@ class WebhookEvent(models.Model):
         permissions = [
             ("announce_webhookevent", _("Can announce webhook events again")),
             ("reprocess_webhookevent", _("Can process invalid webhook events again")),
+            ("set_up_webhookevent", _("Can see how webhooks are set up, and send some to try it")),
         ]
         indexes = [
             models.Index(

@@ -102,6 +102,8 @@ def decode(body: bytes) -> str:
 
 def clean(text: str) -> str:
     """Drop NUL and turn a lone surrogate into U+FFFD: no database stores them. Idempotent."""
+    if text.isprintable():
+        return text  # as nearly every text is
     return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -43,6 +43,7 @@ def traffic() -> None:
         2, pending=True, announce_due_at=ago(minutes=12), received_at=ago(days=2)
     )
     WebhookEventFactory.create(failed=True, received_at=ago(days=2), history__status="expired")
+    WebhookEventFactory.create(invalid=True, received_at=ago(days=2))
 
 
 def test_a_person_reads(traffic: None) -> None:
@@ -52,10 +53,12 @@ def test_a_person_reads(traffic: None) -> None:
         "  Receive URL   3 hours ago\n"
         "  Status URL    5 s ago\n"
         "  Opt-Out URL   none\n"
+        "Last webhook by username\n"
+        "  cellcast      5 s ago\n"
         "Events of the last 24 hours\n"
         "  stored        1\n"
         "  duplicate     2\n"
-        "  invalid       0\n"
+        "  invalid       0 (1 of any age)\n"
         "Announcements\n"
         "  pending       2, the oldest due 12 minutes ago\n"
         "  failed        1\n"
@@ -89,9 +92,12 @@ def test_json(traffic: None) -> None:
     assert datetime.fromisoformat(document.pop("measured_at")) <= timezone.now()
     assert document["last_webhooks"].pop("status")["age_seconds"] < 100
     del document["last_webhooks"]["receive"]
+    assert 0 <= document["usernames"].pop("cellcast")["age_seconds"] < 100
     assert document == {
         "last_webhooks": {"opt_out": {"at": None, "age_seconds": None}},
+        "usernames": {},
         "events": {"stored": 1, "duplicate": 2, "invalid": 0},
+        "invalid_of_any_age": 1,
         "announcements": {"pending": 2, "failed": 1},
         "messages": {"sent": 5, "delivered": 2, "undelivered": 1, "delivery_rate": 2 / 3},
         "problems": [],

@@ -26,7 +26,9 @@ def a_health(**changes: Any) -> Health:
     values: dict[str, Any] = {
         "measured_at": timezone.now(),
         "last_webhook_at": dict.fromkeys(Endpoint),
+        "last_use_of": {},
         "events": dict.fromkeys(WebhookEvent.Outcome, 0),
+        "invalid": 0,
         "pending": 0,
         "failed": 0,
         "oldest_due_at": None,
@@ -83,6 +85,24 @@ def test_last_webhook_is_looked_for_among_the_newest_of_each_kind(
     assert measured.last_webhook_at[Endpoint.RECEIVE] is None
 
 
+def test_last_use_of_each_username_on_whichever_url() -> None:
+    """So one sees when an old password can go."""
+    old = WebhookEventFactory.create(username="old", received_at=ago(days=2))
+    WebhookEventFactory.create(username="old", received_at=ago(days=3))
+    WebhookEventFactory.create(username="new", received_at=ago(hours=2))
+    new = WebhookEventFactory.create(username="new", reply=True, received_at=ago(hours=1))
+    assert measure_health().last_use_of == {"old": old.received_at, "new": new.received_at}
+
+
+def test_last_use_is_looked_for_among_the_newest_of_each_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "LOOK_BACK", 2)
+    WebhookEventFactory.create(username="old", received_at=ago(days=1))
+    WebhookEventFactory.create_batch(2, username="new")
+    assert set(measure_health().last_use_of) == {"new"}
+
+
 # Events and announcements
 
 
@@ -108,6 +128,53 @@ def test_pending_and_failed_announcements_of_any_age() -> None:
     assert (measured.pending, measured.failed) == (2, 3)
     assert measured.oldest_due_at == oldest.announce_due_at
     assert timedelta(minutes=12) <= measured.overdue < timedelta(minutes=13)
+
+
+def test_events_of_any_age_that_could_not_be_understood() -> None:
+    WebhookEventFactory.create_batch(2, invalid=True, received_at=ago(days=30))
+    WebhookEventFactory.create(duplicate=True)
+    WebhookEventFactory.create(failed=True)
+    assert measure_health().invalid == 2
+
+
+def outcomes(**errors: str) -> dict[str, Any]:
+    return {name: {"at": "2026-11-01T09:00:00", "error": error} for name, error in errors.items()}
+
+
+def test_unfinished_handlers_are_those_that_raised() -> None:
+    WebhookEventFactory.create(pending=True, announcements=outcomes(confirm="Bad: luck", log=""))
+    WebhookEventFactory.create(pending=True, announcements={})
+    WebhookEventFactory.create_batch(2, failed=True, announcements=outcomes(confirm="Bad: luck"))
+    WebhookEventFactory.create(failed=True, announcements=outcomes(a="Bad: luck", b="Bad: luck"))
+    WebhookEventFactory.create(announcements=outcomes(log=""))
+    assert health.count_unfinished() == {
+        "confirm": {"pending": 1, "failed": 2},
+        "": {"pending": 1},
+        "a": {"failed": 1},
+        "b": {"failed": 1},
+    }
+
+
+def test_unfinished_handlers_are_those_of_a_bounded_number_of_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "LOOK_AT", 1)
+    for state in ("pending", "failed"):
+        for name in ("first", "second"):
+            outcome = outcomes(**{name: "Bad: luck"})
+            WebhookEventFactory.create(**{state: True}, announcements=outcome)
+    assert health.count_unfinished() == {"first": {"pending": 1}, "second": {"failed": 1}}
+
+
+def test_events_of_each_url_since_a_moment() -> None:
+    WebhookEventFactory.create_batch(2, received_at=ago(hours=1))
+    WebhookEventFactory.create(invalid=True, endpoint="receive", received_at=ago(hours=1))
+    WebhookEventFactory.create(opt_out=True, received_at=ago(hours=3))
+    assert health.count_events_by_url(ago(hours=2)) == {
+        Endpoint.RECEIVE: 1,
+        Endpoint.STATUS: 2,
+        Endpoint.OPT_OUT: 0,
+    }
 
 
 def test_announcement_that_is_due_later_is_not_overdue() -> None:
@@ -163,5 +230,5 @@ def test_measuring_only_reads() -> None:
         connection,
     ) as queries:
         measure_health()
-    assert len(queries) == 10
+    assert len(queries) == 15
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from cellcast_django import facts, inbox, inbox_postgresql, inbox_sql
+from cellcast_django import facts, inbox, inbox_sql
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -21,9 +21,7 @@ OURS = "+61400000009"
 
 WAYS: list[inbox_sql.Writer | None] = [None]
 if connection.vendor in inbox.WRITERS:
-    WAYS.append(inbox_sql.three_statements)
-if connection.vendor == "postgresql":
-    WAYS.append(inbox_postgresql.one_statement)
+    WAYS.append(inbox.WRITERS[connection.vendor])
 
 
 @pytest.fixture(autouse=True, params=WAYS, ids=lambda way: way.__name__ if way else "portable")

@@ -102,7 +102,18 @@ def test_exact_text_column_has_a_binary_collation_where_the_default_is_not_exact
     field = ExactCharField(max_length=64)
     parameters = field.db_parameters(connection)
     assert parameters.get("collation") == collation
-    assert parameters["type"] == models.CharField(max_length=64).db_type(connection)
+    long_form = {"postgresql": "character varying(64)"}
+    expected = models.CharField(max_length=64).db_type(connection)
+    assert parameters["type"] == long_form.get(vendor, expected)
+
+
+@pytest.mark.django_db
+def test_key_has_one_index_on_postgresql_too_although_django_would_add_one_for_like() -> None:
+    with connection.cursor() as cursor:
+        table = Message._meta.db_table
+        constraints = connection.introspection.get_constraints(cursor, table)
+    indexes = [each for each in constraints.values() if each["columns"] == ["key"]]
+    assert len(indexes) == 1
 
 
 @pytest.mark.django_db

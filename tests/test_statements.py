@@ -27,7 +27,7 @@ Listen = Callable[[FactSignal], Any]
 LETTERS = {
     "BEGIN": "B",
     "COMMIT": "C",
-    "EXECUTE": "E",  # PostgreSQL's one statement, prepared before
+    "EXECUTE": "E",  # on PostgreSQL, of what was prepared before
     "INSERT": "I",
     "SELECT": "S",
     "UPDATE": "U",
@@ -91,13 +91,13 @@ class Budget(NamedTuple):
 
 
 WITHOUT_HANDLER = [
-    Budget("new report", [], report(), "E", "BIIIC", "BISIIUC"),
-    Budget("new reply", [], reply(), "E", "BIIIC", "BISIIUC"),
-    Budget("report on a recorded message", [record_sent], report(), "E", "BIIIC", "BISIIUC"),
-    Budget("later status", [report("failed")], report(), "E", "BIIIC", "BISSIIUC"),
-    Budget("late status", [report()], report("failed"), "E", "BIIIC", "BISSIIUC"),
-    Budget("duplicate report", [report()], report(), "E", "BIIIUC", "BISSIC"),
-    Budget("duplicate reply", [reply()], reply(), "E", "BIIIUC", "BISSIC"),
+    Budget("new report", [], report(), "E", "IS", "BISIIUC"),
+    Budget("new reply", [], reply(), "E", "IS", "BISIIUC"),
+    Budget("report on a recorded message", [record_sent], report(), "E", "IS", "BISIIUC"),
+    Budget("later status", [report("failed")], report(), "E", "IS", "BISSIIUC"),
+    Budget("late status", [report()], report("failed"), "E", "IS", "BISSIIUC"),
+    Budget("duplicate report", [report()], report(), "E", "IS", "BISSIC"),
+    Budget("duplicate reply", [reply()], reply(), "E", "IS", "BISSIC"),
     Budget("unknown status", [], report("seen"), *["BISIIUC"] * 3),
     Budget("unknown status, later", [report()], report("seen"), *["BISSIIUC"] * 3),
     Budget(
@@ -114,24 +114,23 @@ WITHOUT_HANDLER = [
 
 # What stands behind "E" or "C" belongs to the announcement.
 WITH_ONE_HANDLER = [
-    Budget("new report", [], report(), "EU", "BIIICU", "BISIIUCU"),
-    Budget("new reply", [], reply(), "EU", "BIIICU", "BISIIUCU"),
-    Budget("report on a recorded message", [record_sent], report(), "ESU", "BIIICSU", "BISIIUCU"),
-    Budget("later status", [report("failed")], report(), "ESU", "BIIICSU", "BISSIIUCU"),
-    Budget("late status", [report()], report("failed"), "ESU", "BIIICSU", "BISSIIUCU"),
-    Budget("duplicate report", [report()], report(), "E", "BIIIUC", "BISSIC"),
-    Budget("duplicate reply", [reply()], reply(), "E", "BIIIUC", "BISSIC"),
-    Budget("opt-out", [], opt_out, *["BICU"] * 3),
+    Budget("new report", [], report(), "EE", "ISU", "BISIIUCU"),
+    Budget("new reply", [], reply(), "EE", "ISU", "BISIIUCU"),
+    Budget("report on a recorded message", [record_sent], report(), "ESE", "ISSU", "BISIIUCU"),
+    Budget("later status", [report("failed")], report(), "ESE", "ISSU", "BISSIIUCU"),
+    Budget("late status", [report()], report("failed"), "ESE", "ISSU", "BISSIIUCU"),
+    Budget("duplicate report", [report()], report(), "E", "IS", "BISSIC"),
+    Budget("duplicate reply", [reply()], reply(), "E", "IS", "BISSIC"),
+    Budget("opt-out", [], opt_out, "BICE", "BICU", "BICU"),
     Budget("invalid", [], invalid, *["BIC"] * 3),
-    Budget("50 reports", [], fifty_reports, *["BISIIUC" + "U" * 50] * 3),
+    Budget("50 reports", [], fifty_reports, "BISIIUC" + "E" * 50, *["BISIIUC" + "U" * 50] * 2),
 ]
 
 
 @pytest.fixture(autouse=True)
-def _prepared_statements() -> None:
-    """Send each status that is prepared for once: the first time is not what a webhook costs."""
-    for send in (report("received"), report("failed"), report(), reply(), reply(status="received")):
-        send(WebhookClient())
+def _warm_connection() -> None:
+    """What a connection needs once is not what a webhook costs."""
+    report()(WebhookClient())
     Message.objects.all().delete()
 
 
@@ -142,7 +141,8 @@ def letters_of(budget: Budget) -> str:
         send(client)
     with CaptureQueriesContext(connection) as queries:
         budget.webhook(client)
-    return "".join(LETTERS[query["sql"].split()[0]] for query in queries)
+    words = [query["sql"].split()[0] for query in queries]
+    return "".join(LETTERS[word] for word in words if word != "PREPARE")
 
 
 @pytest.mark.parametrize("budget", WITHOUT_HANDLER, ids=lambda budget: budget.kind)
@@ -161,4 +161,4 @@ def test_each_further_handler_costs_one_update(listen: Listen) -> None:
     for _ in range(3):
         listen(status_changed)
     [new_report] = [budget for budget in WITH_ONE_HANDLER if budget.kind == "new report"]
-    assert letters_of(new_report) == new_report.letters() + "UU"
+    assert letters_of(new_report) == new_report.letters() + new_report.letters()[-1] * 2

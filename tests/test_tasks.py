@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from django.db import OperationalError, ProgrammingError, connection, connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
 
-from cellcast_django import tasks
-from cellcast_django.models import WebhookEvent
+from cellcast_django import inbox, tasks
+from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, reply_payload
 
 pytestmark = pytest.mark.django_db
 
@@ -59,13 +64,13 @@ def test_task_gets_the_primary_key_only(task_mode: Any, heard: list[str]) -> Non
     task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     WebhookClient().reply()
     event = WebhookEvent.objects.get()
-    [result] = tasks.announce_event.using().get_backend().results  # type: ignore[attr-defined]
+    [result] = tasks.announce_event.using().get_backend().results
     assert (result.args, result.kwargs) == ([event.pk], {})
 
 
 def test_task_that_runs_twice_announces_once(task_mode: Any, heard: list[str]) -> None:
     WebhookClient().reply()
-    tasks.announce_event.enqueue(WebhookEvent.objects.get().pk)  # type: ignore[attr-defined]
+    tasks.announce_event.enqueue(WebhookEvent.objects.get().pk)
     assert len(heard) == 1
 
 
@@ -73,7 +78,7 @@ def test_duplicate_enqueues_nothing(task_mode: Any, heard: list[str]) -> None:
     WebhookClient().reply()
     task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     WebhookClient().reply()
-    assert tasks.announce_event.using().get_backend().results == []  # type: ignore[attr-defined]
+    assert tasks.announce_event.using().get_backend().results == []
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,181 @@ def test_event_that_cannot_be_enqueued_is_due(
     assert WebhookClient().reply().status_code == 200
     event = WebhookEvent.objects.get()
     assert WebhookEvent.objects.due(timezone.now()).get() == event
-    assert f"Event {event.pk} was not enqueued" in caplog.text
+    assert f"Not enqueued: event {event.pk} and 0 more: " in caplog.text
+
+
+def test_first_refusal_ends_the_attempts_of_a_webhook(
+    task_mode: Any, heard: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse = f"{BACKENDS}.dummy.DummyBackend.enqueue"
+    with patch(refuse, side_effect=ConnectionError("30 seconds later")) as enqueue:
+        task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
+        replies = [reply_payload(message=str(number)) for number in range(20)]
+        assert WebhookClient().send("webhook-receiver", replies).status_code == 200
+    assert enqueue.call_count == 1
+    events = WebhookEvent.objects.due(timezone.now()).order_by("pk")
+    assert len(events) == 20
+    line = f"Not enqueued: event {events[0].pk} and 19 more: ConnectionError."
+    assert caplog.messages == [line]
+
+
+def test_task_for_a_schedule_announces_what_is_due(task_mode: Any, heard: list[str]) -> None:
+    task_mode.TASKS = {"default": {"BACKEND": "no.such.Backend"}}
+    for text in ("one", "two"):
+        WebhookClient().reply(message=text)
+    task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend"}}
+    tasks.announce_due.enqueue()
+    assert heard == ["one", "two"]
+    assert not WebhookEvent.objects.pending().exists()
+
+
+# A queue in the same database
+
+
+@pytest.fixture
+def outbox(task_mode: Any) -> Any:
+    """Announce by tasks that are rows of the same database."""
+    task_mode.TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+    return task_mode
+
+
+@pytest.fixture
+def failing_commits() -> Callable[[int], AbstractContextManager[Any]]:
+    """Lets so many commits fail."""
+    database: Any = type(connections["default"])
+    commit = database._commit
+    failures = 0
+
+    def fail_or_commit(self: Any) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise OperationalError
+        commit(self)
+
+    def fail(times: int) -> AbstractContextManager[Any]:
+        nonlocal failures
+        failures = times
+        return patch.object(database, "_commit", fail_or_commit)
+
+    return fail
+
+
+def enqueued() -> list[Any]:
+    """The ids that the tasks in the database carry."""
+    return [task.args_kwargs["args"][0] for task in DBTaskResult.objects.order_by("enqueued_at")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_task_in_the_same_database_is_written_before_the_commit(
+    outbox: Any, heard: list[str]
+) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert WebhookClient().reply().status_code == 200
+    statements = [query["sql"] for query in queries]
+    [of_task] = [n for n, sql in enumerate(statements) if DBTaskResult._meta.db_table in sql]
+    commits = [n for n, sql in enumerate(statements) if sql == "COMMIT"]
+    assert commits == [of_task + 1]
+    assert enqueued() == [WebhookEvent.objects.get().pk]
+    assert not heard
+
+
+@pytest.mark.django_db(transaction=True)
+def test_webhook_that_is_not_stored_leaves_no_task(
+    outbox: Any, heard: list[str], failing_commits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "RETRY_PAUSES", (0,))
+    with failing_commits(2):
+        assert WebhookClient().reply().status_code == 503
+    assert not WebhookEvent.objects.exists()
+    assert not enqueued()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("says", ["one status", "several things"])
+def test_transaction_that_is_tried_again_leaves_one_task_for_each_event(
+    says: str, outbox: Any, heard: list[str], failing_commits: Any
+) -> None:
+    replies = [reply_payload(message=text) for text in ("one", "two")]
+    with failing_commits(1):
+        WebhookClient().send("webhook-receiver", replies[0] if says == "one status" else replies)
+    pks = list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
+    assert len(pks) == (1 if says == "one status" else 2)
+    assert enqueued() == pks
+
+
+@pytest.mark.parametrize("body", [reply_payload(), [reply_payload()], {"_id": ""}])
+def test_what_has_nothing_to_announce_has_no_task(body: Any, outbox: Any, heard: list[str]) -> None:
+    WebhookClient().reply()
+    DBTaskResult.objects.all().delete()
+    WebhookClient().send("webhook-receiver", body)
+    assert WebhookEvent.objects.count() == 2
+    assert not enqueued()
+
+
+def test_what_nobody_listens_for_has_no_task(outbox: Any) -> None:
+    WebhookClient().reply()
+    assert WebhookEvent.objects.announced().exists()
+    assert not enqueued()
+
+
+def test_task_in_the_same_database_announces(outbox: Any, heard: list[str]) -> None:
+    WebhookClient().reply(message="yes")
+    task = DBTaskResult.objects.get()
+    for _ in range(2):
+        task.task.call(*task.args_kwargs["args"])
+    assert heard == ["yes"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("failures", [1, 2])
+def test_webhook_is_stored_whatever_the_queue_says(
+    failures: int, outbox: Any, heard: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """When it refuses after the commit too, a schedule has to announce."""
+    refusals = iter(range(failures))
+
+    def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if DBTaskResult._meta.db_table in sql and next(refusals, None) is not None:
+            raise ProgrammingError("no such table")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(refuse):
+        assert WebhookClient().reply(message="yes").status_code == 200
+    event = WebhookEvent.objects.get()
+    assert Message.objects.get().status_history.count() == 1
+    assert enqueued() == ([event.pk] if failures == 1 else [])
+    assert ("Not enqueued" in caplog.text) is (failures == 2)
+    tasks.announce_due.call()
+    assert heard == ["yes"]
+
+
+class TasksElsewhere:
+    """A router that keeps the tasks in another database."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "tasks" if model is DBTaskResult else None
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_outbox"),
+    [
+        pytest.param({}, True, id="the same database"),
+        pytest.param({"DATABASE_ROUTERS": [TasksElsewhere()]}, False, id="another database"),
+        pytest.param(
+            {"TASKS": {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}},
+            False,
+            id="another backend",
+        ),
+        pytest.param({"TASKS": {}}, False, id="no backend"),
+    ],
+)
+def test_outbox_is_a_queue_in_the_same_database(
+    changes: dict[str, Any], is_outbox: bool, outbox: Any
+) -> None:
+    for name, value in changes.items():
+        setattr(outbox, name, value)
+    assert tasks._is_in_same_database() is is_outbox
 
 
 def test_without_django_tasks_the_function_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

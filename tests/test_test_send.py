@@ -13,9 +13,10 @@ import pytest
 from django.db import OperationalError
 
 from cellcast_django import test_send
+from cellcast_django.diagnosis import Finding, diagnose
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint
-from cellcast_django.test_send import EXAMPLES, Answer, Finding, diagnose, send, webhook_url
+from cellcast_django.test_send import EXAMPLES, Answer, send, webhook_url
 from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
 
 CREDENTIAL = "cellcast:a-long-enough-password"
@@ -221,7 +222,7 @@ def test_apps_database_refuses(live_server: Any, monkeypatch: pytest.MonkeyPatch
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("no such table")
 
-    monkeypatch.setattr("cellcast_django.views.inbox.store", refuse)
+    monkeypatch.setattr("cellcast_django.inbox.store", refuse)
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.problem == "The app is there, but its database refused: nothing was stored."

@@ -15,7 +15,7 @@ from django.test import TestCase
 from django.urls import include, path
 from django.utils.functional import Promise
 
-from cellcast_django import payloads
+from cellcast_django import payloads, tasks
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
@@ -172,6 +172,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
     assert_type(health.events[WebhookEvent.Outcome.INVALID], int)
     assert_type(health.overdue, timedelta)
     return HttpResponse(f"cellcast_pending {health.pending}")
+
+
+def announce_on_a_schedule() -> None:
+    """Enqueue what a schedule would, and what runs for one event."""
+    tasks.announce_due.enqueue()
+    tasks.announce_event.using(priority=10).enqueue(1)
 
 
 def erase(number: str) -> int:

@@ -19,6 +19,7 @@ from cellcast_django.admin.event_filters import (
     ReceivedFilter,
 )
 from cellcast_django.admin.export import ExportAdmin, columns
+from cellcast_django.admin.pages import PagesAdmin
 from cellcast_django.admin.read_only import keys_of, spellings
 from cellcast_django.admin.replays import REPLAYS
 from cellcast_django.admin.texts import ago, number
@@ -26,7 +27,7 @@ from cellcast_django.admin.timeline import handler_rows
 from cellcast_django.models import Message, WebhookEvent
 
 
-class WebhookEventAdmin(ReplayAdmin, ExportAdmin):
+class WebhookEventAdmin(ReplayAdmin, ExportAdmin, PagesAdmin):
     """Everything that Cellcast said, as it came, and what became of it."""
 
     list_display = ["when", "kind", "state", "customer_link", "trouble"]

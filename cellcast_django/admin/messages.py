@@ -26,6 +26,7 @@ from cellcast_django.admin.filters import (
     SentStatusFilter,
     newest,
 )
+from cellcast_django.admin.pages import PagesAdmin
 from cellcast_django.admin.read_only import found_first
 from cellcast_django.admin.texts import ago, beginning, number, text_block
 from cellcast_django.admin.timeline import handler_rows, steps
@@ -41,7 +42,7 @@ MAX_EVENTS = 20
 ARROWS = {Direction.INBOUND.value: "↙", Direction.OUTBOUND.value: "↗"}
 
 
-class MessageAdmin(ExportAdmin):
+class MessageAdmin(ExportAdmin, PagesAdmin):
     """The SMS that came in and went out."""
 
     list_display = ["way", "customer", "first_words", "status_word", "when"]

@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'webhook event',
                 'verbose_name_plural': 'webhook events',
-                'permissions': [('announce_webhookevent', 'Can announce webhook events again'), ('reprocess_webhookevent', 'Can process invalid webhook events again')],
+                'permissions': [('announce_webhookevent', 'Can announce webhook events again'), ('reprocess_webhookevent', 'Can process invalid webhook events again'), ('set_up_webhookevent', 'Can see how webhooks are set up, and send some to try it')],
             },
         ),
         migrations.CreateModel(

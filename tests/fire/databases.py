@@ -106,22 +106,27 @@ class Servers:
 
     def _url(self, vendor: str) -> str:
         if vendor not in self.running:
-            self.running[vendor] = self._start(vendor)
+            process, url = start_service(vendor, "DATABASE_URL")
+            self.running[vendor] = process, _server_url(vendor, url)
         return self.running[vendor][1]
 
-    def _start(self, vendor: str) -> tuple[subprocess.Popen[str], str]:
-        # It lives until its input ends: also when this process is killed.
-        process = subprocess.Popen(
-            [CI / f"with-{vendor}", "sh", "-c", 'echo "READY $DATABASE_URL"; exec cat'],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("READY "):
-                return process, _server_url(vendor, line.split()[1])
-        raise AssertionError(f"{vendor} did not start.")
+
+def start_service(name: str, variable: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a service by CI's script of that name; return what ``variable`` then says, too.
+
+    The service lives until its input ends: also when this process is killed.
+    """
+    process = subprocess.Popen(
+        [CI / f"with-{name}", "sh", "-c", f'echo "READY ${variable}"; exec cat'],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("READY "):
+            return process, line.split()[1]
+    raise AssertionError(f"{name} did not start.")
 
 
 def _server_url(vendor: str, url: str) -> str:

@@ -182,9 +182,9 @@ def answers(port: int) -> bool:
         connection.close()
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float) -> None:
-    """Wait until it holds; a failure when it does not in time."""
+def wait_for(condition: Callable[[], object], *, seconds: float, pause: float = 0.05) -> None:
+    """Wait until it holds, looking every ``pause``; a failure when it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(pause)

@@ -87,9 +87,13 @@ class Command(BaseCommand):
         self._head("Last webhook")
         for endpoint, at in health.last_webhook_at.items():
             self._row(str(endpoint.label), since(health, at) if at else "none")
+        self._head("Last webhook by username")
+        for username, at in health.last_use_of.items():
+            self._row(username, since(health, at))
         self._head("Events of the last 24 hours")
         for outcome, number in health.events.items():
-            self._row(str(outcome.label), f"{number:,}")
+            note = f" ({health.invalid:,} of any age)" if outcome == "invalid" else ""
+            self._row(str(outcome.label), f"{number:,}{note}")
         self._head("Announcements")
         self._row("pending", pending_in_words(health))
         self._row("failed", f"{health.failed:,}")
@@ -101,7 +105,7 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(text))
 
     def _row(self, name: str, value: str) -> None:
-        self.stdout.write(f"  {name:<14}{value}")
+        self.stdout.write(f"  {name:<13} {value}")
 
 
 def pending_in_words(health: Health) -> str:
@@ -158,7 +162,12 @@ def as_dict(health: Health) -> dict[str, Any]:
             }
             for endpoint, at in health.last_webhook_at.items()
         },
+        "usernames": {
+            username: {"at": at, "age_seconds": health.age(at).total_seconds()}
+            for username, at in health.last_use_of.items()
+        },
         "events": {outcome.value: number for outcome, number in health.events.items()},
+        "invalid_of_any_age": health.invalid,
         "announcements": {
             "pending": health.pending,
             "failed": health.failed,

@@ -28,20 +28,22 @@ def die_if(moment: str, event: WebhookEvent) -> None:
 
 
 def watch_commits(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Look at what each connection writes."""
+    """Look at what each connection writes; one that is opened again is watched already."""
+    if watch not in connection.execute_wrappers:
+        connection.execute_wrappers.append(watch)
 
-    def watch(
-        execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
-    ) -> Any:
-        written = "" if sql.startswith(("SELECT", "UPDATE")) else " ".join(map(str, params or ()))
-        commits_itself = not connection.in_atomic_block
-        if "before-commit" in written and commits_itself:
-            die()
-        result = execute(sql, params, many, context)
-        if "before-commit" in written:
-            die()
-        if "after-commit" in written:
-            connection.on_commit(die)  # at once where the statement has committed itself
-        return result
 
-    connection.execute_wrappers.append(watch)
+def watch(
+    execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    connection: BaseDatabaseWrapper = context["connection"]
+    written = "" if sql.startswith(("SELECT", "UPDATE")) else " ".join(map(str, params or ()))
+    commits_itself = not connection.in_atomic_block
+    if "before-commit" in written and commits_itself:
+        die()
+    result = execute(sql, params, many, context)
+    if "before-commit" in written:
+        die()
+    if "after-commit" in written:
+        connection.on_commit(die)  # at once where the statement has committed itself
+    return result

@@ -1,4 +1,4 @@
-"""The statement for PostgreSQL: prepared once for each connection, unless a pooler shares them."""
+"""Statements for PostgreSQL: prepared once for each connection, unless a pooler shares them."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import pytest
 from django.db import ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django import inbox, inbox_postgresql
+from cellcast_django import inbox, prepared
 from cellcast_django.models import Message
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.testing import WebhookClient
 
 pytestmark = [
-    pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's own statement"),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL prepares"),
     pytest.mark.django_db(transaction=True),
 ]
 
@@ -28,7 +28,7 @@ def test_statement_is_prepared_once_and_executed_each_time() -> None:
     connection.close()
     assert statements(_id="1") == ["PREPARE", "EXECUTE"]
     assert statements(_id="2") == ["EXECUTE"]
-    assert statements(_id="3", status="failed") == ["PREPARE", "EXECUTE"]
+    assert statements(_id="3", status="failed") == ["EXECUTE"]
 
 
 def test_new_connection_prepares_anew() -> None:
@@ -47,7 +47,7 @@ def test_statement_that_a_pooler_has_left_in_another_session_is_sent_whole() -> 
 
 def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole() -> None:
     statements(_id="1")
-    inbox_postgresql._prepared.clear()
+    prepared._names.clear()
     assert statements(_id="2") == ["PREPARE", "WITH"]
     assert Message.objects.count() == 2
 
@@ -60,9 +60,7 @@ def test_nothing_is_prepared_where_the_settings_speak_of_a_pooler(
 
 
 def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        inbox_postgresql, "_prepared_statement", lambda status: ("x", "PREPARE x AS rubbish", "")
-    )
+    monkeypatch.setattr(prepared, "_prepared", lambda *_: ("x", "PREPARE x AS rubbish", ""))
     with pytest.raises(ProgrammingError):
         inbox.store(
             read(b'{"_id": "1", "status": "delivered"}', "", Endpoint.STATUS),

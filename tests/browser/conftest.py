@@ -1,0 +1,78 @@
+"""A browser, and a server whose pages may run and load nothing that they should not."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, override_settings
+from pytest_django.live_server_helper import LiveServer
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def strict_policy(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response["Content-Security-Policy"] = POLICY
+        return response
+
+    return middleware
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium: Playwright's own is not downloaded."""
+    chromium = shutil.which("chromium")
+    assert chromium, "There is no chromium on PATH."
+    off = ["gpu", "quic", "background-networking", "component-update", "sync"]
+    arguments = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in off)]
+    playwright = import_module("playwright.sync_api")  # it is there only when browsers are driven
+    with pytest.MonkeyPatch.context() as monkeypatch, playwright.sync_playwright() as driver:
+        monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # the driver runs an event loop
+        browser = driver.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page of a browser that has no history."""
+    with browser.new_context() as context:
+        yield context.new_page()
+
+
+@pytest.fixture
+def server(transactional_db: None) -> Iterator[str]:
+    """A server that adds the policy to every answer."""
+    middleware = [f"{__name__}.strict_policy", *django_settings.MIDDLEWARE]
+    with override_settings(MIDDLEWARE=middleware):
+        server = LiveServer("localhost")
+        yield server.url
+        server.stop()
+
+
+@pytest.fixture
+def browse(page: Any, server: str, admin_client: Client) -> Iterator[Callable[[str], None]]:
+    """Opens a page as an administrator; at the end the browser must have had nothing to say."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{page.url}: {message.text}"))
+    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+    page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
+    name = django_settings.SESSION_COOKIE_NAME
+    cookie = {"name": name, "value": admin_client.cookies[name].value, "url": server}
+    page.context.add_cookies([cookie])
+
+    def browse(path: str) -> None:
+        page.goto(server + path)
+
+    yield browse
+    assert complaints == []

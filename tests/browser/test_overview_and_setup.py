@@ -1,0 +1,91 @@
+"""From an empty database to a green light, as a new host goes the way."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.urls import reverse
+
+from cellcast_django.models import Message
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+OVERVIEW = "admin:cellcast_django_overview"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_from_an_empty_database_to_a_green_light(
+    browse: Callable[[str], None],
+    page: Any,
+    server: str,
+    settings: Any,
+    width: int,
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = server
+    page.set_viewport_size({"width": width, "height": 900})
+    browse(reverse("admin:app_list", args=["cellcast_django"]))
+    page.get_by_role("main").get_by_role("link", name="Overview").click()
+    light = page.get_by_role("listitem").filter(has_text="Receive URL")
+    assert "nothing yet" in light.inner_text()
+
+    page.get_by_role("link", name="See what to paste where, and try it").click()
+    assert f"{server}/sms/webhook-receiver" in page.get_by_role("main").inner_text()
+    form = page.get_by_role("form", name="Receive URL")
+    body = form.get_by_label("JSON to send")
+    body.fill(body.input_value().replace("This is reply message", "See you at nine"))
+    form.get_by_role("button", name="Send to the Receive URL").click()
+    answer = page.get_by_role("region", name="Answer of the Receive URL")
+    assert "stored" in answer.inner_text()
+    assert Message.objects.get().body == "See you at nine"
+
+    answer.get_by_role("link", name="See its light on the overview").click()
+    assert "receiving" in light.inner_text()
+    assert "1 event today" in light.inner_text()
+    chart = page.get_by_role("img", name="Messages by time and status")
+    assert chart.is_visible()
+    page.get_by_text("As a table").click()
+    table = page.get_by_role("table", name="Messages by time and status")
+    assert table.get_by_role("columnheader").all_inner_texts()[1:] == ["REPLIES"]
+    page.get_by_role("link", name="Today").click()
+    assert page.get_by_role("link", name="Today").get_attribute("aria-current") == "page"
+
+
+def test_urls_are_copied(
+    browse: Callable[[str], None],
+    page: Any,
+    server: str,
+    settings: Any,
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = server
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    browse(reverse("admin:cellcast_django_setup"))
+    page.get_by_role("button", name="Copy the Status URL").click()
+    page.get_by_text(f"Copied: {server}/sms/webhook-status").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == f"{server}/sms/webhook-status"
+
+
+def test_url_is_selected_where_the_browser_does_not_copy(
+    browse: Callable[[str], None],
+    page: Any,
+    server: str,
+    settings: Any,
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = server
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    browse(reverse("admin:cellcast_django_setup"))
+    page.get_by_role("button", name="Copy the Receive URL").click()
+    page.get_by_text("Selected: copy it with your keyboard").wait_for()
+    assert page.evaluate("String(getSelection())") == f"{server}/sms/webhook-receiver"
+
+
+def test_pages_can_be_read_without_scripts(browser: Any, server: str, admin_client: Any) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        cookie = admin_client.cookies["sessionid"].value
+        context.add_cookies([{"name": "sessionid", "value": cookie, "url": server}])
+        page = context.new_page()
+        page.goto(server + reverse("admin:cellcast_django_setup"))
+        assert "/sms/webhook-status" in page.get_by_role("main").inner_text()
+        assert page.get_by_role("button", name="Copy").count() == 0
+        page.goto(server + reverse(OVERVIEW))
+        assert "nothing yet" in page.get_by_role("main").inner_text()

@@ -1,0 +1,59 @@
+"""The rectangles of the charts."""
+
+import pytest
+from django.utils import translation
+
+from cellcast_django.admin.charts import Series, StackedBars, round_up, share
+
+
+def chart(*numbers: list[int]) -> StackedBars:
+    series = [Series(f"kind-{i}", f"kind {i}", values) for i, values in enumerate(numbers)]
+    return StackedBars(series, [f"day {day}" for day in range(len(numbers[0]))])
+
+
+def test_series_stand_upon_each_other() -> None:
+    bars = chart([30, 0], [20, 50]).bars
+    assert [(bar.css_class, bar.x, bar.y, bar.width, bar.height) for bar in bars] == [
+        ("kind-0", "50.0", "80.0", "400.0", "120.0"),
+        ("kind-1", "50.0", "0.0", "400.0", "80.0"),
+        ("kind-1", "550.0", "0.0", "400.0", "200.0"),
+    ]
+
+
+def test_bar_says_what_it_is() -> None:
+    assert [bar.title for bar in chart([1234]).bars] == ["day 0: kind 0, 1,234"]
+
+
+def test_drawing_has_points_in_every_language() -> None:
+    with translation.override("de"):
+        [bar] = chart([1234]).bars
+    assert bar.title == "day 0: kind 0, 1.234"
+    assert bar.x == "100.0"
+
+
+def test_rows_are_the_same_numbers() -> None:
+    assert chart([1, 2], [3, 4]).rows == [("day 0", [1, 3]), ("day 1", [2, 4])]
+    assert [each.total for each in chart([1, 2], [3, 4]).series] == [3, 7]
+
+
+def test_chart_of_nothing_has_no_bars() -> None:
+    assert chart([0, 0]).bars == []
+    assert chart([0, 0]).top == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "top"),
+    [(0, 1), (1, 1), (3, 3), (9, 9), (10, 10), (11, 20), (230, 300), (999, 1000), (1001, 2000)],
+)
+def test_top_is_a_round_number(number: int, top: int) -> None:
+    assert round_up(number) == top
+
+
+def test_axis_has_the_labels_that_there_is_room_for() -> None:
+    assert chart([0] * 7).axis == [f"day {day}" for day in range(7)]
+    assert chart([0] * 30).axis == ["day 0", "day 15", "day 29"]
+
+
+def test_share_of_the_highest_fills_the_width() -> None:
+    assert [share(number, 8) for number in (0, 2, 8)] == ["0.0", "250.0", "1000.0"]
+    assert share(0, 0) == "0"

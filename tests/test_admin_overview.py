@@ -1,0 +1,410 @@
+"""The overview: who may see what of it, and what it says."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import include, path, reverse
+from django.utils import timezone, translation
+
+from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin, overview
+from cellcast_django.admin.overview import in_words
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import staff, text_of
+
+pytestmark = pytest.mark.django_db
+
+OVERVIEW = "admin:cellcast_django_overview"
+SETUP = "admin:cellcast_django_setup"
+
+
+@pytest.fixture
+def noon(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Noon of a Wednesday, so that no test runs into midnight."""
+    noon = datetime(2026, 8, 12, 12, tzinfo=timezone.get_default_timezone())
+    monkeypatch.setattr(timezone, "now", lambda: noon)
+    return noon
+
+
+@pytest.fixture
+def reader(db: None) -> Client:
+    """A member of staff who may view messages and events."""
+    return staff("view_message", "view_webhookevent")
+
+
+def html_of(client: Client, **query: Any) -> str:
+    response = client.get(reverse(OVERVIEW), query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def section_of(html: str, heading: str) -> str:
+    """Return the text of a section, which begins with its heading."""
+    [found] = [
+        text
+        for section in re.findall(r"<section.*?</section>", html, re.DOTALL)
+        if (text := text_of(section)).startswith(heading)
+    ]
+    return found.removeprefix(heading).strip()
+
+
+# Who may see what
+
+
+def test_strangers_are_sent_to_the_login() -> None:
+    response = Client().get(reverse(OVERVIEW))
+    assert response.status_code == 302
+    assert "/login/" in response["Location"]
+
+
+def test_staff_without_permission_see_nothing() -> None:
+    assert staff("view_statuschange").get(reverse(OVERVIEW)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("model", "shown", "hidden"),
+    [("message", "Delivery rate", "Status URL"), ("webhookevent", "Status URL", "Delivery rate")],
+)
+def test_what_a_person_may_not_see_is_not_shown(model: str, shown: str, hidden: str) -> None:
+    page = html_of(staff(f"view_{model}"))
+    assert shown in page
+    assert hidden not in page
+
+
+def test_every_list_and_the_index_of_the_app_link_to_it() -> None:
+    client = staff("view_message", "view_statuschange", "view_webhookevent")
+    index = reverse("admin:app_list", args=["cellcast_django"])
+    lists = [
+        reverse(f"admin:cellcast_django_{model}_changelist")
+        for model in ("message", "statuschange", "webhookevent")
+    ]
+    for url in (index, *lists):
+        page = client.get(url).content.decode()
+        assert page.count(f'href="{reverse(OVERVIEW)}"') == 1
+        assert f'href="{reverse(SETUP)}"' not in page  # the person may not
+
+
+def test_who_may_not_open_it_is_offered_no_link() -> None:
+    client = staff("view_statuschange")
+    page = client.get(reverse("admin:cellcast_django_statuschange_changelist")).content.decode()
+    assert reverse(OVERVIEW) not in page
+
+
+# Webhooks
+
+
+def test_new_host_is_invited_to_set_up_webhooks(admin_client: Client, reader: Client) -> None:
+    invitation = "No webhook has come yet. See what to paste where, and try it"
+    assert invitation in text_of(html_of(admin_client))
+    assert "Ask somebody who may open the set-up page" in text_of(html_of(reader))
+    WebhookEventFactory.create()
+    assert "No webhook has come yet" not in html_of(admin_client)
+
+
+def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
+    WebhookEventFactory.create(received_at=noon - timedelta(hours=13))
+    WebhookEventFactory.create_batch(2, received_at=noon - timedelta(minutes=7))
+    WebhookEventFactory.create(reply=True, received_at=noon - timedelta(days=3))
+    assert section_of(html_of(reader), "Webhooks") == (
+        "Receive URL … quiet The last one came 3 days ago . 0 events today "
+        "Status URL ✓ receiving The last one came 7 minutes ago . 2 events today "
+        "Opt-Out URL • nothing yet None has come. 0 events today"
+    )
+
+
+def test_webhook_of_this_minute_came_just_now(reader: Client, client: WebhookClient) -> None:
+    client.opt_out()
+    assert "The last one came just now . 1 event today" in text_of(html_of(reader))
+
+
+def test_events_that_wait_are_counted_and_linked_to(reader: Client) -> None:
+    WebhookEventFactory.create_batch(2, invalid=True)
+    WebhookEventFactory.create_batch(3, failed=True)
+    WebhookEventFactory.create(pending=True)
+    page = html_of(reader)
+    assert section_of(page, "Events that wait").startswith(
+        "2 ✕ could not be understood 3 ✕ announcement failed 1 … announcement pending"
+    )
+    for state, number in (("invalid", 2), ("failed", 3), ("pending", 1)):
+        [url] = re.findall(rf'href="([^"]*\?outcome={state})"', page)
+        assert reader.get(url).context["cl"].result_count == number
+
+
+def test_nothing_that_waits_is_good(reader: Client) -> None:
+    assert section_of(html_of(reader), "Events that wait") == (
+        "0 ✓ could not be understood 0 ✓ announcement failed 0 ✓ announcement pending"
+    )
+
+
+def test_unfinished_handlers_are_counted_by_name(reader: Client) -> None:
+    outcome = {"at": timezone.now().isoformat(), "error": "Bad: luck"}
+    WebhookEventFactory.create_batch(2, failed=True, announcements={"shop.confirm": outcome})
+    WebhookEventFactory.create(pending=True, announcements={"shop.confirm": outcome})
+    WebhookEventFactory.create(pending=True)
+    assert section_of(html_of(reader), "Events that wait").endswith(
+        "Handlers that have not finished Handler Failed Pending "
+        "shop.confirm 2 1 none has been called, or it was cut off 0 1"
+    )
+
+
+def test_handlers_of_many_events_are_counted_among_some(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "LOOK_AT", 2)
+    WebhookEventFactory.create_batch(2, failed=True)
+    assert "Counted among" not in html_of(reader)
+    WebhookEventFactory.create(failed=True)
+    assert "Counted among 2 failed and 2 pending events." in text_of(html_of(reader))
+
+
+def test_announcement_that_nothing_announces_is_pointed_out(reader: Client, noon: datetime) -> None:
+    event = WebhookEventFactory.create(pending=True, announce_due_at=noon - timedelta(minutes=5))
+    assert "cellcast_announce" not in html_of(reader)
+    event.announce_due_at = noon - timedelta(days=2, minutes=5)
+    event.save()
+    assert "has been due for a day or more: look whether" in text_of(html_of(reader))
+
+
+def test_usernames_are_shown_by_their_last_use(
+    reader: Client, noon: datetime, settings: Any
+) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["old:a", "new:b", "new:c", "spare:d"]
+    for username, hours in (("old", 50), ("new", 2), ("gone", 1)):
+        received_at = noon - timedelta(hours=hours)
+        WebhookEventFactory.create(username=username, received_at=received_at)
+    page = html_of(reader)
+    assert section_of(page, "Usernames by their last use").startswith(
+        "Username Last webhook In the settings "
+        "old 2 days, 2 hours ago yes "
+        "new 2 hours ago 2 passwords, which cannot be told apart here "
+        "spare not among the newest events yes "
+        "gone 1 hour ago no longer"
+    )
+
+
+def test_host_without_credentials_is_told_so(reader: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    assert "There is no username and password yet." in html_of(reader)
+
+
+# Messages
+
+
+def periods_of(html: str) -> str:
+    [chosen] = re.findall(r'aria-current="page">([^<]*)</a></li>', html)
+    return str(chosen)
+
+
+@pytest.mark.parametrize(
+    ("query", "chosen", "number"),
+    [
+        ({}, "7 days", 2),
+        ({"period": "1"}, "Today", 1),
+        ({"period": "7"}, "7 days", 2),
+        ({"period": "30"}, "30 days", 3),
+        ({"period": "90"}, "90 days", 4),
+        ({"period": "365"}, "7 days", 2),
+        ({"period": "'--"}, "7 days", 2),
+    ],
+)
+def test_period_is_chosen_by_the_address(
+    reader: Client, noon: datetime, query: dict[str, str], chosen: str, number: int
+) -> None:
+    for days in (0, 6, 29, 89, 90):
+        MessageFactory.create(delivered=True, created_at=noon - timedelta(days=days))
+    page = html_of(reader, **query)
+    assert periods_of(page) == chosen
+    assert f"delivered: {number}. The table below has all numbers." in text_of(page)
+
+
+def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: datetime) -> None:
+    for status in ("delivered", "delivered", "expired", "queued"):
+        MessageFactory.create(status=status, created_at=noon)
+    MessageFactory.create(inbound=True, created_at=noon - timedelta(days=1))
+    page = html_of(reader)
+    section = section_of(page, "Messages by time and status")
+    assert section.startswith("delivered 2 under way 1 expired 1 replies 1 4 ")
+    assert section.endswith(
+        "Time delivered under way expired replies "
+        "Thu 6 0 0 0 0 Fri 7 0 0 0 0 Sat 8 0 0 0 0 Sun 9 0 0 0 0 Mon 10 0 0 0 0 "
+        "Tue 11 0 0 0 1 Wed 12 2 1 1 0 In all 2 1 1 1"
+    )
+    bars = re.findall(r'<rect class="(\S+)" x="\S+" y="(\S+)" width="\S+" height="(\S+)">', page)
+    assert bars == [
+        ("cellcast-series-replies", "150.0", "50.0"),
+        ("cellcast-series-delivered", "100.0", "100.0"),
+        ("cellcast-series-under-way", "50.0", "50.0"),
+        ("cellcast-series-expired", "0.0", "50.0"),
+    ]
+
+
+def test_slots_are_called_as_they_are_long(reader: Client, noon: datetime) -> None:
+    MessageFactory.create(created_at=noon)
+    assert "noon: under way, 1" in html_of(reader, period=1)
+    assert "Wed 12: under way, 1" in html_of(reader, period=7)
+    assert "August 12: under way, 1" in html_of(reader, period=30)
+
+
+def test_delivery_rate_and_times(reader: Client, noon: datetime) -> None:
+    for seconds in (0, 4, 9, 75, 4000):
+        values = {"submitted_at": noon, "status_changed_at": noon + timedelta(seconds=seconds)}
+        MessageFactory.create(delivered=True, created_at=noon, **values)
+    MessageFactory.create_batch(3, undelivered=True, created_at=noon)
+    page = html_of(reader)
+    assert section_of(page, "Messages Today").startswith(
+        "7 days 30 days 90 days "
+        "Delivery rate 62.5 % of the sent messages that have a final status "
+        "Median delivery time 9 s half of them were quicker "
+        "95th percentile 1 h 6 min 40 s one in twenty was slower"
+    )
+    assert section_of(page, "Delivery time Delivery time").startswith(
+        "Messages under 5 s 2 5 s – 10 s 1 10 s – 30 s 0 30 s – 1 min 0 1 min – 5 min 1 "
+        "5 min – 15 min 0 15 min – 1 h 0 1 h – 6 h 1 6 h – a day 0 a day or more 0"
+    )
+    assert page.count('width="1000.0"') == 1
+    assert page.count('width="500.0"') == 3
+
+
+def test_period_without_messages_says_so(reader: Client) -> None:
+    text = text_of(html_of(reader))
+    assert "Delivery rate –" in text
+    assert "There are no messages in this period." in text
+    assert "No message of this period has been delivered whose id tells" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, ""),
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3_661, "1 h 1 min 1 s"),
+        (86_399, "23 h 59 min 59 s"),
+        (86_400, "a day or more"),
+    ],
+)
+def test_times_in_words(seconds: int | None, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_project_without_time_zones(reader: Client, settings: Any) -> None:
+    settings.USE_TZ = False
+    WebhookClient().status()
+    assert "✓ receiving The last one came just now" in text_of(html_of(reader))
+
+
+# What it costs, and what it is made of
+
+
+def test_numbers_of_queries_do_not_grow_with_the_rows(reader: Client) -> None:
+    def number_of_queries() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            html_of(reader, period=90)
+        return len(queries)
+
+    WebhookEventFactory.create(failed=True)
+    before = number_of_queries()
+    WebhookEventFactory.create_batch(20, failed=True)
+    WebhookEventFactory.create_batch(20, reply=True)
+    assert number_of_queries() == before
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
+def test_every_query_is_answered_by_an_index(reader: Client) -> None:
+    WebhookEventFactory.create(failed=True)
+    with CaptureQueriesContext(connection) as queries:
+        html_of(reader)
+    statements = [q["sql"] for q in queries if 'FROM "cellcast_django_' in q["sql"]]
+    assert len(statements) >= 15
+    for statement in statements:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
+            plan = [row[-1] for row in cursor.fetchall()]
+        assert not [step for step in plan if step.startswith("SCAN cellcast")], (statement, plan)
+
+
+def test_page_carries_no_inline_script_or_style(admin_client: Client) -> None:
+    MessageFactory.create(delivered=True)
+    page = html_of(admin_client)
+    assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son\w+=|javascript:", page)
+
+
+def test_drawing_survives_a_language_that_writes_commas(reader: Client, noon: datetime) -> None:
+    MessageFactory.create_batch(2, delivered=True, created_at=noon)
+    MessageFactory.create(undelivered=True, created_at=noon)
+    with translation.override("de"):
+        page = reader.get(reverse(OVERVIEW), headers={"Accept-Language": "de"}).content.decode()
+    drawing = re.findall(r'(?:x|y|width|height|viewBox|x1|x2|y1|y2)="([^"]*)"', page)
+    assert drawing
+    assert not [number for number in drawing if "," in number]
+
+
+# Other sites
+
+everything = admin.AdminSite("everything")
+everything.register(Message, MessageAdmin)
+everything.register(WebhookEvent, WebhookEventAdmin)
+messages_alone = admin.AdminSite("messages-alone")
+messages_alone.register(Message, MessageAdmin)
+history_alone = admin.AdminSite("history-alone")
+history_alone.register(StatusChange, StatusChangeAdmin)
+plain = admin.AdminSite("plain")
+plain.register(WebhookEvent)
+plain.register(Message, MessageAdmin)
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("everything/", everything.urls),
+    path("messages/", messages_alone.urls),
+    path("history/", history_alone.urls),
+    path("plain/", plain.urls),
+    path("sms/", include("cellcast_django.urls")),
+]
+
+
+@pytest.fixture
+def other_sites(settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+
+
+@pytest.mark.parametrize(
+    ("site", "listed", "home"),
+    [
+        ("everything", "message", "webhookevent"),
+        ("messages", "message", "message"),
+        ("plain", "message", "message"),
+    ],
+)
+def test_other_site_has_pages_of_its_own(
+    other_sites: None, admin_client: Client, site: str, listed: str, home: str
+) -> None:
+    overview_url = f"/{site}/cellcast_django/{home}/overview/"
+    setup_url = f"/{site}/cellcast_django/{home}/setup/"
+    page = admin_client.get(f"/{site}/cellcast_django/{listed}/").content.decode()
+    assert f'href="{overview_url}"' in page
+    assert f'href="{setup_url}"' in page
+    for url in (overview_url, setup_url):
+        response = admin_client.get(url)
+        assert response.status_code == 200
+        assert 'href="/admin/' not in response.content.decode()
+
+
+def test_site_without_messages_and_events_has_no_pages(
+    other_sites: None, admin_client: Client
+) -> None:
+    response = admin_client.get("/history/cellcast_django/statuschange/")
+    assert response.status_code == 200
+    assert "overview" not in response.content.decode()
+
+
+def test_site_of_messages_alone_shows_no_events(other_sites: None, admin_client: Client) -> None:
+    page = admin_client.get("/messages/cellcast_django/message/overview/").content.decode()
+    assert "Delivery rate" in page
+    assert "Status URL" not in page

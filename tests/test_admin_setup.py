@@ -1,0 +1,340 @@
+"""The set-up page: who may open it, what it says, and what Test Send does."""
+
+import json
+import re
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from django.conf.urls.i18n import i18n_patterns
+from django.contrib import admin
+from django.db import connections
+from django.test import Client
+from django.urls import include, path, reverse
+from django.utils import translation
+
+from cellcast_django import checks
+from cellcast_django.admin import check_results, setup
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.payloads import Endpoint
+from cellcast_django.signals import message_received
+from cellcast_django.test_send import EXAMPLES, Answer
+from tests.admin_pages import staff, text_of
+
+pytestmark = pytest.mark.django_db
+
+SETUP = "admin:cellcast_django_setup"
+PASSWORD = "a-long-enough-password"  # noqa: S105
+STORED = b'{"events": [{"id": 1, "outcome": "stored"}]}'
+
+
+@pytest.fixture
+def operator(db: None) -> Client:
+    """A member of staff who may set webhooks up, and nothing else."""
+    return staff("set_up_webhookevent")
+
+
+@pytest.fixture
+def send(monkeypatch: pytest.MonkeyPatch, settings: Any) -> MagicMock:
+    """Stands for the network: it answers that all is stored."""
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
+    send = MagicMock(return_value=answer_of(STORED))
+    monkeypatch.setattr(setup, "send", send)
+    return send
+
+
+def answer_of(body: bytes = b"", status: int = 200, **values: Any) -> Answer:
+    return Answer(url="https://sms.example.com/", status=status, body=body, **values)
+
+
+def page_of(client: Client, **headers: Any) -> str:
+    response = client.get(reverse(SETUP), headers=headers)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def post(client: Client, endpoint: str = "receive", body: str = "{}") -> str:
+    response = client.post(reverse(SETUP), {"endpoint": endpoint, "body": body})
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+# Who may open it
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_page_needs_a_permission_of_its_own(send: MagicMock, method: str) -> None:
+    viewer = staff("view_message", "view_webhookevent", "announce_webhookevent")
+    assert getattr(viewer, method)(reverse(SETUP)).status_code == 403
+    assert getattr(Client(), method)(reverse(SETUP)).status_code == 302
+    assert not send.called
+
+
+def test_sending_is_protected_against_forgery(send: MagicMock, operator: Client) -> None:
+    operator.handler.enforce_csrf_checks = True
+    response = operator.post(reverse(SETUP), {"endpoint": "receive", "body": "{}"})
+    assert response.status_code == 403
+    assert not send.called
+
+
+def test_opening_it_sends_nothing(send: MagicMock, operator: Client) -> None:
+    page_of(operator)
+    assert not send.called
+
+
+def test_lists_link_to_it_for_those_who_may() -> None:
+    client = staff("view_message", "set_up_webhookevent")
+    page = client.get(reverse("admin:cellcast_django_message_changelist")).content.decode()
+    assert f'href="{reverse(SETUP)}"' in page
+
+
+# What to paste where
+
+
+def test_fields_of_the_dashboard_and_what_goes_into_them(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com/"
+    text = text_of(page_of(operator))
+    assert "dashboard, top right: API menu, tab API KEYS, section Webhook." in text
+    assert "Receive URL https://sms.example.com/sms/webhook-receiver Copy the Receive URL" in text
+    assert "Status URL https://sms.example.com/sms/webhook-status Copy the Status URL" in text
+    assert "Opt-Out URL https://sms.example.com/sms/webhook-opt-out Copy the Opt-Out URL" in text
+    assert "Username cellcast Copy the username" in text
+    assert "it is never shown here" in text
+
+
+def test_without_a_public_url_the_urls_are_those_of_the_page(operator: Client) -> None:
+    assert "http://sms.example.com:8000/sms/webhook-status" in page_of(
+        operator, host="sms.example.com:8000"
+    )
+
+
+def test_no_password_is_shown(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = [f"cellcast:{PASSWORD}", "spare:another-password"]
+    page = page_of(operator)
+    assert "cellcast, spare" in page
+    assert PASSWORD not in page
+    assert "another-password" not in page
+
+
+def test_host_without_credentials_hears_how_to_make_some(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    text = text_of(page_of(operator))
+    assert "Username none yet Password none yet: manage.py cellcast_setup makes a pair" in text
+    assert "There is no username and password yet: see what the checks say." in text
+
+
+def test_urls_do_not_depend_on_the_language_of_the_person(operator: Client, settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
+    with translation.override("de"):
+        url = reverse(SETUP)
+        page = operator.get(url, headers={"Host": "localhost"}).content.decode()
+    assert url.startswith("/de/")
+    assert "http://localhost/en-us/sms/webhook-receiver" in page
+
+
+urlpatterns = i18n_patterns(
+    path("admin/", admin.site.urls),
+    path("sms/", include("cellcast_django.urls")),
+)
+
+
+# The checks
+
+
+def test_every_check_of_the_app_is_a_part_of_the_page() -> None:
+    shown = [check for _, _, functions in check_results.SUBJECTS for check in functions]
+    assert set(shown) == {*checks.CHECKS, *checks.DEPLOYMENT_CHECKS}
+    assert len(shown) == len(set(shown))
+
+
+def test_checks_say_what_is_well_and_what_is_not(
+    operator: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
+    settings.CELLCAST_DEFAULT_REGION = "Australia"
+    monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
+    text = text_of(page_of(operator))
+    assert "Limits ✓ all right Size, time and attempts are numbers that can be used." in text
+    assert "Encryption … warning Nothing says that webhooks come over HTTPS" in text
+    assert "Transactions • note ATOMIC_REQUESTS does not hold for webhooks" in text
+    assert "Numbers without a country code ✕ error CELLCAST_DEFAULT_REGION is" in text
+    assert "(cellcast_django.E005) Use an ISO 3166 code of two capital letters" in text
+
+
+def test_silenced_check_is_left_out(operator: Client, settings: Any) -> None:
+    settings.SILENCED_SYSTEM_CHECKS = ["cellcast_django.W007"]
+    assert "Encryption ✓ all right" in text_of(page_of(operator))
+
+
+# Test Send
+
+
+def test_person_is_warned_and_hears_who_will_hear_it(operator: Client, send: MagicMock) -> None:
+    message_received.connect(confirm, dispatch_uid="shop.confirm")
+    try:
+        text = text_of(page_of(operator))
+    finally:
+        message_received.disconnect(dispatch_uid="shop.confirm")
+    assert "your handlers hear it as if a customer had answered" in text
+    assert "Receive URL Handlers that hear it: shop.confirm" in text
+    assert "Status URL No handler is connected: it is only stored." in text
+
+
+def confirm(**arguments: Any) -> None:
+    """A handler that is never called."""
+
+
+def test_forms_hold_the_documented_examples(operator: Client, send: MagicMock) -> None:
+    bodies = re.findall(r"<textarea[^>]*>(.*?)</textarea>", page_of(operator), re.DOTALL)
+    sent = [json.loads(body.replace("&quot;", '"')) for body in bodies]
+    assert sent == [json.loads(EXAMPLES[endpoint]) for endpoint in Endpoint]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path"),
+    [("receive", "receiver"), ("status", "status"), ("opt_out", "opt-out")],
+)
+def test_sends_what_the_form_holds_to_the_sites_own_url(
+    operator: Client, send: MagicMock, endpoint: str, path: str
+) -> None:
+    body = '{"message": "Grüße 👋"}'
+    page = post(operator, endpoint, body)
+    send.assert_called_once_with(
+        f"https://sms.example.com/sms/webhook-{path}",
+        body.encode(),
+        f"cellcast:{PASSWORD}",
+        setup.TIMEOUT_SECONDS,
+    )
+    assert f"Answer of the {Endpoint(endpoint).label}" in page
+    assert "Grüße 👋" in page  # to be changed, and sent again
+    assert PASSWORD not in page
+
+
+def test_says_what_became_of_it(operator: Client, send: MagicMock) -> None:
+    send.return_value = answer_of(STORED, reason="OK", seconds=0.0123)
+    text = text_of(post(operator))
+    assert "Answer of the Receive URL ✓ stored Event 1 Sent to https://sms.example.com/" in text
+    assert "Username cellcast Answer 200 OK Time 12 ms" in text
+
+
+def test_duplicate_is_explained(operator: Client, send: MagicMock) -> None:
+    send.return_value = answer_of(STORED.replace(b"stored", b"duplicate"))
+    text = text_of(post(operator))
+    assert "✓ duplicate Event 1 It had been said before, so no handler hears it." in text
+
+
+@pytest.mark.parametrize(
+    ("host", "codenames", "is_linked"),
+    [
+        ("sms.example.com", ["view_webhookevent"], True),
+        ("sms.example.com", [], False),
+        ("office.example.com", ["view_webhookevent"], False),
+    ],
+)
+def test_event_is_linked_where_it_is_and_may_be_seen(
+    send: MagicMock, host: str, codenames: list[str], is_linked: bool
+) -> None:
+    client = staff("set_up_webhookevent", *codenames)
+    data = {"endpoint": "receive", "body": "{}"}
+    page = client.post(reverse(SETUP), data, headers={"Host": host}, secure=True).content.decode()
+    url = reverse("admin:cellcast_django_webhookevent_change", args=[1])
+    assert (f'href="{url}"' in page) == is_linked
+
+
+def test_person_who_may_is_led_to_the_light(admin_client: Client, send: MagicMock) -> None:
+    assert "See its light on the overview" in post(admin_client)
+
+
+def test_says_what_is_wrong_and_shows_the_answer(operator: Client, send: MagicMock) -> None:
+    send.return_value = answer_of(b"<b>Who are you?</b>" * 1_000, status=401)
+    page = post(operator)
+    assert "Something in front of the app asks for a password of its own." in page
+    assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
+    assert "<b>Who" not in page
+    assert page.count("Who are you?") < 120
+    assert "✓" not in page.split("What to paste where")[0]
+
+
+def test_event_that_was_not_understood_is_no_success(operator: Client, send: MagicMock) -> None:
+    body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
+    send.return_value = answer_of(body, status=400)
+    page = text_of(post(operator)).split("What to paste where")[0]
+    assert "It was kept but not understood: There is no message id." in page
+    assert "Event 1" not in page
+
+
+def test_server_with_one_worker_cannot_answer_itself(operator: Client, send: MagicMock) -> None:
+    send.return_value = Answer(url="https://sms.example.com/", error=TimeoutError("timed out"))
+    page = text_of(post(operator))
+    assert "This site did not answer itself within 10 seconds." in page
+    assert "A server with one worker and one thread is busy with this page" in page
+    assert "No answer came in time (timed out)." in page
+    assert "Answer 0" not in page
+
+
+ADMIN_ALONE = (path("admin/", admin.site.urls),)
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://169.254.169.254/", "unknown"])
+def test_nothing_but_the_webhook_urls_can_be_sent_to(
+    operator: Client, send: MagicMock, endpoint: str
+) -> None:
+    data = {"endpoint": endpoint, "body": "{}", "url": "http://169.254.169.254/"}
+    assert operator.post(reverse(SETUP), data).status_code == 400
+    assert not send.called
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"CELLCAST_PUBLIC_URL": ""}, "This site answers to any host name"),
+        ({"CELLCAST_PUBLIC_URL": "sms.example.com"}, "The webhook URLs are not known"),
+        ({"ROOT_URLCONF": ADMIN_ALONE}, "The webhook URLs are not known"),
+        ({"CELLCAST_WEBHOOK_CREDENTIALS": []}, "There is no username and password yet"),
+    ],
+)
+def test_nothing_is_sent_while_something_is_missing(
+    operator: Client, send: MagicMock, settings: Any, changes: dict[str, Any], words: str
+) -> None:
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    page = post(operator)
+    assert words in page
+    assert "<textarea" not in page
+    assert not send.called
+
+
+def test_named_hosts_are_trusted(operator: Client, send: MagicMock, settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = ""
+    settings.ALLOWED_HOSTS = ["testserver"]
+    post(operator)
+    assert send.call_args.args[0] == "http://testserver/sms/webhook-receiver"
+
+
+def test_page_waits_for_another_request_outside_any_transaction() -> None:
+    [pattern] = [
+        pattern
+        for pattern in admin.site.get_model_admin(WebhookEvent).get_urls()
+        if pattern.name == "cellcast_django_setup"
+    ]
+    assert set(connections) <= pattern.callback._non_atomic_requests  # type: ignore[attr-defined]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_real_webhook_goes_all_the_way(
+    live_server: Any, admin_client: Client, settings: Any
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = live_server.url
+    example = EXAMPLES[Endpoint.RECEIVE].decode()
+    assert "✓ stored Event" in text_of(post(admin_client, "receive", example))
+    assert Message.objects.get().body == "This is reply message"
+    assert "✓ duplicate Event" in text_of(post(admin_client, "receive", example))
+    assert "It was kept but not understood" in text_of(post(admin_client, "status", "{broken"))
+    outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
+    assert list(outcomes) == ["stored", "duplicate", "invalid"]
+
+
+def test_page_carries_no_inline_script_or_style(operator: Client, send: MagicMock) -> None:
+    for page in (page_of(operator), post(operator)):
+        assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son\w+=|javascript:", page)

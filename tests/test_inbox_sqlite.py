@@ -1,0 +1,56 @@
+"""The statement for SQLite: a trigger of the connection's own does the writing."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from cellcast_django import inbox
+from cellcast_django.models import Message
+from cellcast_django.testing import WebhookClient
+
+pytestmark = [
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own statement"),
+    pytest.mark.django_db(transaction=True),
+]
+
+
+def statements(**changes: Any) -> list[str]:
+    """Send a delivery report and return the first word of each statement that it took."""
+    with CaptureQueriesContext(connection) as queries:
+        assert WebhookClient().status(**changes).status_code == 200
+    return [query["sql"].split()[0] for query in queries]
+
+
+@pytest.fixture
+def _new_connection() -> None:
+    """As the temporary objects of an earlier test would stay with the connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("DROP VIEW IF EXISTS cellcast_webhook")
+        cursor.execute("DROP TABLE IF EXISTS cellcast_written")
+
+
+@pytest.mark.usefixtures("_new_connection")
+def test_trigger_is_made_once_for_each_connection() -> None:
+    assert statements(_id="1") == ["INSERT", "CREATE", "CREATE", "CREATE", "INSERT", "SELECT"]
+    assert statements(_id="2") == ["INSERT", "SELECT"]
+    assert Message.objects.count() == 2
+
+
+@pytest.mark.usefixtures("_new_connection")
+def test_schema_of_the_database_stays_as_it_is() -> None:
+    before = connection.introspection.table_names(include_views=True)
+    statements()
+    assert connection.introspection.table_names(include_views=True) == before
+
+
+def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "RETRY_PAUSES", ())
+    statements(_id="1")
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA query_only = ON")
+        response = WebhookClient().status(_id="2")
+        cursor.execute("PRAGMA query_only = OFF")
+    assert response.status_code == 503
+    assert Message.objects.count() == 1

@@ -1,0 +1,218 @@
+"""The messages of a period, as the database counts them."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import Message
+from cellcast_django.testing import WebhookClient
+from cellcast_django.traffic import (
+    LONGEST,
+    UNDER_WAY,
+    DeliveryTimes,
+    Period,
+    count_delivery_times,
+    count_messages,
+)
+
+SYDNEY = ZoneInfo("Australia/Sydney")
+
+
+@pytest.fixture
+def noon(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Noon in Sydney, which has been reached at this moment."""
+    return set_clock(monkeypatch, datetime(2026, 8, 14, 12, tzinfo=SYDNEY))
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> datetime:
+    monkeypatch.setattr(timezone, "now", lambda: moment)
+    return moment
+
+
+def sent(status: str, created_at: datetime, **values: Any) -> Message:
+    return MessageFactory.create(status=status, created_at=created_at, **values)
+
+
+def clocks(starts: tuple[datetime, ...]) -> list[str]:
+    return [f"{start.astimezone(SYDNEY):%m-%d %H:%M}" for start in starts]
+
+
+# Periods
+
+
+def test_period_is_of_whole_days_with_today(noon: datetime) -> None:
+    period = Period.of_last_days(3)
+    assert clocks(period.starts) == ["08-12 00:00", "08-13 00:00", "08-14 00:00"]
+    assert clocks((period.end,)) == ["08-15 00:00"]
+
+
+def test_single_day_is_cut_into_hours(noon: datetime) -> None:
+    period = Period.of_last_days(1)
+    assert len(period.starts) == 24
+    assert clocks(period.starts)[::23] == ["08-14 00:00", "08-14 23:00"]
+
+
+@pytest.mark.parametrize(
+    ("day", "number"),
+    [
+        (datetime(2026, 10, 4, 12, tzinfo=SYDNEY), 23),
+        (datetime(2026, 4, 5, 12, tzinfo=SYDNEY), 25),
+    ],
+)
+def test_day_on_which_the_clocks_change(
+    monkeypatch: pytest.MonkeyPatch, day: datetime, number: int
+) -> None:
+    set_clock(monkeypatch, day)
+    assert len(Period.of_last_days(1).starts) == number
+    assert clocks(Period.of_last_days(2).starts)[1].endswith("00:00")
+
+
+def test_days_are_those_of_the_current_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, datetime(2026, 8, 13, 15, tzinfo=UTC))  # the 14th in Sydney
+    with timezone.override("Australia/Adelaide"):
+        assert clocks(Period.of_last_days(2).starts) == ["08-13 00:30", "08-14 00:30"]
+    assert clocks(Period.of_last_days(2).starts) == ["08-13 00:00", "08-14 00:00"]
+
+
+# Messages
+
+
+@pytest.mark.django_db
+def test_messages_count_on_the_day_on_which_they_were_first_heard_of(noon: datetime) -> None:
+    midnight = noon.replace(hour=0)
+    for created_at in (midnight, noon, midnight - timedelta(seconds=1), noon - timedelta(days=3)):
+        sent("delivered", created_at)
+        MessageFactory.create(inbound=True, created_at=created_at)
+    counted = count_messages(Period.of_last_days(3))
+    assert counted.sent["delivered"] == [0, 1, 2]
+    assert counted.replies == [0, 1, 2]
+
+
+@pytest.mark.django_db
+def test_sent_messages_count_by_their_status(noon: datetime) -> None:
+    for status in ("delivered", "delivered", "expired", "rejected", "failed", "dead"):
+        sent(status, noon)
+    for status in ("", "received", "queued"):
+        sent(status, noon)
+    counted = count_messages(Period.of_last_days(2))
+    assert {status: numbers[-1] for status, numbers in counted.sent.items()} == {
+        "delivered": 2,
+        "expired": 1,
+        "rejected": 1,
+        "failed": 1,
+        "dead": 1,
+        UNDER_WAY: 3,
+    }
+    assert counted.replies == [0, 0]
+    assert counted.delivery_rate == 2 / 6
+
+
+@pytest.mark.django_db
+def test_messages_of_today_count_by_the_hour(noon: datetime) -> None:
+    sent("delivered", noon + timedelta(minutes=59))
+    sent("delivered", noon + timedelta(minutes=60))
+    counted = count_messages(Period.of_last_days(1))
+    assert counted.sent["delivered"][12:14] == [1, 1]
+    assert sum(counted.sent["delivered"]) == 2
+
+
+@pytest.mark.django_db
+def test_delivery_rate_is_unknown_while_no_message_has_ended(noon: datetime) -> None:
+    sent("queued", noon)
+    assert count_messages(Period.of_last_days(7)).delivery_rate is None
+
+
+@pytest.fixture
+def naive_time(settings: Any) -> Iterator[None]:
+    """A project that has switched time zones off: the connection has to hear of it."""
+    settings.USE_TZ = False
+    yield
+    settings.USE_TZ = True
+
+
+@pytest.mark.django_db
+def test_project_without_time_zones(naive_time: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    noon = set_clock(monkeypatch, datetime(2026, 8, 14, 12, tzinfo=SYDNEY).replace(tzinfo=None))
+    delivered_at = noon + timedelta(seconds=9)
+    sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
+    sent("delivered", noon - timedelta(hours=13))
+    midnight = noon.replace(hour=0)
+    assert Period.of_last_days(2).starts == (midnight - timedelta(days=1), midnight)
+    assert count_messages(Period.of_last_days(2)).sent["delivered"] == [1, 1]
+    assert count_messages(Period.of_last_days(1)).sent["delivered"][12] == 1
+    assert count_delivery_times(Period.of_last_days(1)).numbers == {9: 1}
+
+
+# Delivery times
+
+
+@pytest.mark.django_db
+def test_delivery_time_is_that_of_the_message(client: WebhookClient) -> None:
+    submitted_at = timezone.now() - timedelta(seconds=90)
+    client.status(_id=f"{int(submitted_at.timestamp()):08x}1e2c012dfe964000", status="failed")
+    message = Message.objects.get()
+    client.status(_id=message.cellcast_id, status="delivered")
+    client.status(_id=message.cellcast_id, status="expired")  # it comes late, and moves nothing
+    message.refresh_from_db()
+    assert message.delivery_time is not None
+    seconds = int(message.delivery_time.total_seconds())
+    assert count_delivery_times(Period.of_last_days(7)).numbers == {seconds: 1}
+
+
+@pytest.mark.django_db
+def test_delivery_times_are_those_of_the_period_in_whole_seconds(noon: datetime) -> None:
+    for milliseconds in (0, 999, 4_000, 4_500, 60_000):
+        delivered_at = noon + timedelta(milliseconds=milliseconds)
+        sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
+    sent("delivered", noon - timedelta(days=7), submitted_at=noon, status_changed_at=noon)
+    sent("expired", noon, submitted_at=noon, status_changed_at=noon)
+    sent("delivered", noon, submitted_at=None)
+    assert count_delivery_times(Period.of_last_days(7)).numbers == {0: 2, 4: 2, 60: 1}
+
+
+@pytest.mark.django_db
+def test_delivery_times_are_bounded_whatever_the_clocks_said(noon: datetime) -> None:
+    """The server's clock may be behind Cellcast's, and a report may come weeks late."""
+    for seconds in (-5, 200_000, 300_000):
+        delivered_at = noon + timedelta(seconds=seconds)
+        sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
+    assert count_delivery_times(Period.of_last_days(7)).numbers == {0: 1, LONGEST: 2}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "median", "percentile_95"),
+    [
+        ({}, None, None),
+        ({7: 1}, 7, 7),
+        ({3: 1, 5: 1}, 3, 5),
+        ({1: 50, 2: 45, 9: 5}, 1, 2),
+        ({1: 50, 2: 44, 9: 6}, 1, 9),
+        ({9: 60, 2: 40}, 9, 9),
+    ],
+)
+def test_percentiles_are_times_that_occurred(
+    numbers: dict[int, int], median: int | None, percentile_95: int | None
+) -> None:
+    times = DeliveryTimes(numbers)
+    assert (times.percentile(50), times.percentile(95)) == (median, percentile_95)
+
+
+def test_histogram_counts_up_to_each_limit_and_beyond() -> None:
+    times = DeliveryTimes({0: 1, 4: 1, 5: 2, 59: 4, 60: 8, LONGEST: 16})
+    assert times.histogram([5, 60]) == [2, 6, 24]
+    assert times.total == 32
+
+
+@pytest.mark.django_db
+def test_whole_seconds_are_counted_in_one_query_each(noon: datetime) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        count_messages(Period.of_last_days(90))
+        count_delivery_times(Period.of_last_days(90))
+    assert len(queries) == 2

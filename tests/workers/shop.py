@@ -1,0 +1,123 @@
+"""A host project made of the documentation: its modules and settings are the blocks of a page."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.fire.databases import Database
+from tests.fire.hosts import ROOT, Host, wait_for
+from tests.test_docs import blocks
+
+PAGE = "docs/deployment.md"
+DATABASE_QUEUE = ("django_tasks_db.DatabaseBackend",)
+CELERY = ("django_tasks_celery.CeleryBackend",)
+CELERY_WITHOUT_A_PACKAGE = (*CELERY, "shop.tasks.CeleryBackend")
+"""What finds the blocks of settings, the later one changing what the first has set."""
+
+
+@dataclass(frozen=True)
+class Shop(Host):
+    """The project; its queue's settings are those blocks of the page that name these backends."""
+
+    project: str = "shop.settings"
+    queue: tuple[str, ...] = DATABASE_QUEUE
+    broker_url: str = ""
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {
+            "PYTHONPATH": str(self.folder),
+            "CELERY_BROKER_URL": self.broker_url,
+        }
+
+    @property
+    def is_celery(self) -> bool:
+        """Whether the workers are Celery's."""
+        return self.queue != DATABASE_QUEUE
+
+    def write(self) -> None:
+        """Write the modules that the page shows, and the settings."""
+        package = self.folder / "shop"
+        package.mkdir()
+        parts = [
+            "from tests.fire.host.settings import *",
+            'INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db"]',
+            *(settings_that_name(backend) for backend in self.queue),
+        ]
+        if self.is_celery:
+            names = ["shop/__init__.py", "shop/celery.py"]
+            if self.queue == CELERY_WITHOUT_A_PACKAGE:
+                names.append("shop/tasks.py")
+                parts.append('INSTALLED_APPS = [*INSTALLED_APPS, "shop"]')
+            for block in blocks(PAGE, "python"):
+                name = block.first_line.removeprefix("# ")
+                if name in names:
+                    (self.folder / name).write_text(block.code)
+                    names.remove(name)
+            assert not names
+            parts.append('CELERY_BEAT_SCHEDULE["announce"]["schedule"] = 2')
+        (package / "settings.py").write_text("\n\n".join(parts) + "\n")
+
+    def start_workers(self, count: int) -> list[subprocess.Popen[bytes]]:
+        """Start workers, each a single process, and wait until they are ready."""
+        command: tuple[str, ...]
+        for number in range(count):
+            if self.is_celery:
+                options = (f"--hostname=worker{number}@localhost", "--loglevel=INFO")
+                quiet = ("--pool=solo", "--without-gossip", "--without-mingle")
+                command = ("celery", "-A", "shop", "worker", *options, *quiet)
+            else:
+                command = ("django", "db_worker", "--interval=0.2", "--no-startup-delay")
+            self.started.append(self.start(*command))
+        ready = "@localhost ready." if self.is_celery else "Starting worker"
+        wait_for(lambda: self.log.count(ready) == count, seconds=60)
+        return self.started
+
+    def stop_workers(self) -> None:
+        """Stop whatever was started, as a restart of the host would."""
+        for process in self.started:
+            process.terminate()
+        for process in self.started:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    @contextmanager
+    def schedule(self) -> Iterator[None]:
+        """Announce every two seconds what is due: by Celery's beat, or by the command."""
+        if self.is_celery:
+            file = f"--schedule={self.folder / 'beat'}"
+            command = [sys.executable, "-m", "celery", "-A", "shop", "beat", file]
+        else:
+            announce = f"{sys.executable} -m django cellcast_announce"
+            command = ["sh", "-c", f"while sleep 2; do {announce}; done"]
+        with (self.folder / "server.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def settings_that_name(backend: str) -> str:
+    """Return the page's block of settings that names this backend."""
+    [found] = [
+        block.code
+        for block in blocks(PAGE, "python")
+        if block.first_line == "# settings.py" and f'"{backend}"' in block.code
+    ]
+    return found
+
+
+def forget_everything(database: Database) -> None:
+    """Delete the rows of the app and those of the queue."""
+    database.forget_everything()
+    database.execute("DELETE FROM django_tasks_database_dbtaskresult")

@@ -1,0 +1,130 @@
+"""Two web servers and three workers of a real queue, one of them killed; or no broker at all."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import django
+import pytest
+
+from tests.fire import figures
+from tests.fire.clients import Answer, Request, converse, send
+from tests.fire.hosts import wait_for
+from tests.fire.load import numbered
+from tests.fire.storm import report
+from tests.fire.verdicts import assert_heard_by_every_handler, assert_stored, assert_were_cut_off
+from tests.workers.conftest import BROKERS, QUEUES
+from tests.workers.shop import Shop
+
+pytestmark = pytest.mark.workers
+
+WEBHOOKS = int(os.environ.get("WORKERS_WEBHOOKS", "200"))
+CLIENTS = 8
+WORKERS = 3
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_every_handler_hears_every_fact_although_a_worker_is_killed(
+    queue: str, new_shop: Callable[[str], Shop]
+) -> None:
+    shop = new_shop(queue)
+    webhooks = [numbered(serial) for serial in range(WEBHOOKS - 1)]
+    # In the middle of it, a worker kills itself with SIGKILL inside a handler.
+    webhooks.insert(WEBHOOKS // 2, report("in-first@1 1", "delivered"))
+    with (
+        shop.gunicorn("--threads=4", workers=1) as one,
+        shop.gunicorn("--threads=4", workers=1) as two,
+    ):
+        workers = shop.start_workers(WORKERS)
+        start = time.time()
+        with ThreadPoolExecutor(2) as balancer:
+            halves: list[Future[list[tuple[Request, Answer]]]] = [
+                balancer.submit(
+                    converse,
+                    server.port,
+                    [[[webhook]] for webhook in webhooks[place::2]],
+                    clients=CLIENTS,
+                )
+                for place, server in enumerate([one, two])
+            ]
+            answers = [answer for half in halves for _, answer in half.result()]
+        seconds = time.time() - start
+        left = settle(shop)
+        idle = time.time()
+        with shop.schedule():
+            wait_for(lambda: not waiting(shop), seconds=60, pause=0.2)
+        scheduled = time.time() - idle
+
+    assert {answer.status for answer in answers} == {200}
+    assert_stored(shop, webhooks)
+    [victim] = [worker.pid for worker in workers if worker.poll() == -signal.SIGKILL]
+    [repeated] = assert_heard_by_every_handler(shop)
+    assert (repeated.pid, repeated.handler) == (victim, "first")
+    assert_were_cut_off([repeated], shop.calls())
+    shop.assert_log_is_clean()
+    pids = {worker.pid for worker in workers}
+    worked = max(call.at for call in shop.calls() if call.pid in pids and call.at < idle) - start
+    times = [answer.seconds for answer in answers]
+    figures.record(
+        f"{queue}, Django {django.get_version()}",
+        webhooks=WEBHOOKS,
+        answered_200_and_stored=len(answers),
+        facts_heard_by_each_of_two_handlers=announced(shop),
+        webhooks_per_second=WEBHOOKS / seconds,
+        slowest_of_a_hundred_answers=figures.milliseconds(figures.percentile(times, 99)),
+        events_announced_per_second=(announced(shop) - left) / worked,
+        last_event_of_the_workers_after_the_last_answer_in_seconds=worked - seconds,
+        events_left_over_by_the_killed_worker=left,
+        until_the_schedule_had_announced_them_in_seconds=scheduled,
+        calls_of_a_handler_repeated_because_they_were_cut_off=1,
+    )
+
+
+@pytest.mark.parametrize("queue", BROKERS)
+def test_broker_that_is_down_costs_nothing_but_time(
+    queue: str, new_shop: Callable[[str], Shop], stop_broker: list[Callable[[], Any]]
+) -> None:
+    shop = new_shop(queue)
+    webhooks = [numbered(serial) for serial in range(3)]
+    with shop.gunicorn(workers=1) as server:
+        before = send(server.port, webhooks[0].encode())
+        stop_broker.pop()()
+        after = [send(server.port, webhook.encode()) for webhook in webhooks[1:]]
+    assert {answer.status for answer in [before, *after]} == {200}
+    assert max(answer.seconds for answer in after) < 5
+    assert shop.log.count("Not enqueued: event ") == 2
+    assert shop.manage("cellcast_announce").startswith("3 announced")
+    assert_stored(shop, webhooks)
+    assert not assert_heard_by_every_handler(shop)
+    figures.record(
+        f"{queue}, Django {django.get_version()}",
+        slowest_answer_when_it_is_down=figures.milliseconds(max(a.seconds for a in after)),
+    )
+
+
+def announced(shop: Shop) -> int:
+    return int(
+        shop.database.value(
+            "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE announced_at IS NOT NULL"
+        )
+    )
+
+
+def waiting(shop: Shop) -> int:
+    return int(
+        shop.database.value(
+            "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE announce_due_at IS NOT NULL"
+        )
+    )
+
+
+def settle(shop: Shop) -> int:
+    """Wait until the workers have nothing to do; return how many events they have left over."""
+    left = -1
+    while (now := waiting(shop)) not in (0, left):
+        left = now
+        time.sleep(1.5)
+    return now
