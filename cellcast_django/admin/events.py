@@ -27,7 +27,7 @@ from cellcast_django.admin.timeline import handler_rows
 from cellcast_django.models import Message, WebhookEvent
 
 
-class WebhookEventAdmin(ReplayAdmin, ExportAdmin, PagesAdmin):
+class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
     """Everything that Cellcast said, as it came, and what became of it."""
 
     list_display = ["when", "kind", "state", "customer_link", "trouble"]

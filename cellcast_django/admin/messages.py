@@ -42,7 +42,7 @@ MAX_EVENTS = 20
 ARROWS = {Direction.INBOUND.value: "↙", Direction.OUTBOUND.value: "↗"}
 
 
-class MessageAdmin(ExportAdmin, PagesAdmin):
+class MessageAdmin(PagesAdmin, ExportAdmin):
     """The SMS that came in and went out."""
 
     list_display = ["way", "customer", "first_words", "status_word", "when"]
