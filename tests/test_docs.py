@@ -317,6 +317,18 @@ def test_other_databases_keep_their_connections(engine: str) -> None:
     pytest.fail(f"no settings for {engine}")
 
 
+def test_rates_of_the_steps_are_those_that_were_measured() -> None:
+    measured = {
+        tuple(row[:2]): row[2] for row in table("docs/performance.md", "database", "variant")
+    }
+    steps = table("docs/deployment.md", "step")
+    assert [row[2].split()[0] for row in steps[:3]] == [
+        measured["SQLite", "app, one handler"],
+        measured["PostgreSQL", "app, one handler"],
+        measured["PostgreSQL", "app, task mode"],
+    ]
+
+
 def test_logging_names_a_level_and_a_handler() -> None:
     config = settings_of("docs/operations.md")["LOGGING"]
     logger = config["loggers"]["cellcast_django"]

@@ -34,7 +34,7 @@ def ago(time: datetime) -> SafeString:
     """Return how long ago something was; the exact time is a hover away, and read aloud."""
     exact = date_format(localised(time), "DATETIME_FORMAT")
     return format_html(
-        '<time datetime="{}" title="{}">{}<span class="cellcast-unseen">, {}</span></time>',
+        '<time datetime="{}" title="{}">{}<span class="cellcast-hidden">, {}</span></time>',
         localised(time).isoformat(),
         exact,
         _ago_in_words(time),
