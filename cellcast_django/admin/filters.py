@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -125,7 +125,10 @@ class AnswerFilter(admin.SimpleListFilter):
             contact=OuterRef("contact"),
             created_at__gt=OuterRef("created_at"),
         )
-        return replies.exclude(contact="").filter(~Exists(answers))
+        # Not "NOT EXISTS": PostgreSQL would make it a join, and read all that was ever sent for it.
+        first_answer = Subquery(answers.order_by("created_at").values("pk")[:1])
+        asked: QuerySet[Any] = replies.exclude(contact="").alias(answer=first_answer)
+        return asked.filter(answer=None)
 
 
 CLOCKS_DIFFER = timedelta(seconds=5)
