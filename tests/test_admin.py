@@ -664,9 +664,9 @@ def test_work_for_a_list_does_not_grow_with_the_tables(
             for model, query in lists
         }
 
-    fill(1_000)
+    fill(400)
     before = work()
-    fill(6_000)
+    fill(2_000)
 
     grown = {name: (before[name], n) for name, n in work().items() if n > 1.5 * before[name] + 50}
     assert grown == {}

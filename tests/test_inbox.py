@@ -154,15 +154,26 @@ ORDERS = list(permutations(Status.values))
 
 @pytest.mark.parametrize("first", range(0, len(ORDERS), 90))
 def test_every_order_of_the_statuses_with_duplicates_ends_the_same(first: int) -> None:
-    for number, order in enumerate(ORDERS[first : first + 90]):
+    every = 1 if inbox.WRITERS else 10  # the portable way has all of them in the next test
+    for order in ORDERS[first : first + 90 : every]:
         for status in chain(order, order[::3]):
-            store(report(status, cellcast_id=f"{first}-{number}"))
-        message = Message.objects.get(cellcast_id=f"{first}-{number}")
-        history = list(message.status_history.values_list("status", flat=True))
-        assert message.status == "delivered"
-        assert history == list(order)
-        applied = message.status_history.filter(applied=True).values_list("status", flat=True)
-        assert list(applied)[-1] == "delivered"
+            store(report(status, cellcast_id=" ".join(order)))
+        assert_ended_as_it_should(order)
+
+
+def test_every_order_of_the_statuses_in_arrays_ends_the_same() -> None:
+    for place in [*range(len(Status)), 0, 3]:
+        store(*(report(order[place], cellcast_id=" ".join(order)) for order in ORDERS))
+    for order in ORDERS:
+        assert_ended_as_it_should(order)
+
+
+def assert_ended_as_it_should(order: tuple[str, ...]) -> None:
+    message = Message.objects.get(cellcast_id=" ".join(order))
+    changes = list(message.status_history.all())
+    assert message.status == "delivered"
+    assert [change.status for change in changes] == list(order)
+    assert [change.status for change in changes if change.applied][-1] == "delivered"
 
 
 @pytest.mark.parametrize("order", list(permutations(["received", "dead", "failed", "expired"])))
