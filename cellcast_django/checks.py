@@ -16,6 +16,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning as Notice, reg
 from django.core.exceptions import ImproperlyConfigured
 from django.http.request import split_domain_port, validate_host
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext
 
 from cellcast_django.conf import conf, is_credential
 
@@ -43,25 +44,31 @@ def check_credentials(**_: Any) -> Messages:
     value = getattr(settings, "CELLCAST_WEBHOOK_CREDENTIALS", [])
     if not isinstance(value, (list, tuple)):
         yield Error(
-            "CELLCAST_WEBHOOK_CREDENTIALS is not a list, so every webhook is refused.",
-            hint='Write ["username:password"], with the brackets; from an environment variable, '
-            'env.list(…) or .split(",").',
+            gettext("CELLCAST_WEBHOOK_CREDENTIALS is not a list, so every webhook is refused."),
+            hint=gettext(
+                'Write ["username:password"], with the brackets; from an environment '
+                'variable, env.list(…) or .split(",").'
+            ),
             id="cellcast_django.E001",
         )
         return
     if not value:
         yield Notice(
-            "CELLCAST_WEBHOOK_CREDENTIALS is empty, so every webhook is refused.",
-            hint='Put a credential into it; "manage.py cellcast_setup" makes one.',
+            gettext("CELLCAST_WEBHOOK_CREDENTIALS is empty, so every webhook is refused."),
+            hint=gettext('Put a credential into it; "manage.py cellcast_setup" makes one.'),
             id="cellcast_django.W001",
         )
     for position, entry in enumerate(value, start=1):
-        where = f"Entry {position} of CELLCAST_WEBHOOK_CREDENTIALS"
+        where = gettext("Entry %(position)d of CELLCAST_WEBHOOK_CREDENTIALS") % {
+            "position": position
+        }
         if not isinstance(entry, str) or _is_malformed(entry):
             yield Error(
-                f"{where} is malformed and lets nobody in.",
-                hint='It must be a string "username:password": both parts present, no white space '
-                "at their ends, no line break.",
+                gettext("%(where)s is malformed and lets nobody in.") % {"where": where},
+                hint=gettext(
+                    'It must be a string "username:password": both parts present, no white '
+                    "space at their ends, no line break."
+                ),
                 id="cellcast_django.E002",
             )
         else:
@@ -78,21 +85,30 @@ def _check_well_formed_credential(where: str, entry: str) -> Messages:
     username, _, password = entry.partition(":")
     if entry.lower() in SAMPLES or re.fullmatch(r"<.*>", password):
         yield Error(
-            f"{where} is a sample from the documentation, which anybody can read.",
-            hint='Use one of your own instead; "manage.py cellcast_setup" makes one.',
+            gettext("%(where)s is a sample from the documentation, which anybody can read.")
+            % {"where": where},
+            hint=gettext('Use one of your own instead; "manage.py cellcast_setup" makes one.'),
             id="cellcast_django.E003",
         )
     elif _is_weak(password, username):
         yield Notice(
-            f"{where} has a weak password.",
-            hint=f"Use at least {MIN_PASSWORD_LENGTH} random characters that do not repeat the "
-            'username; "manage.py cellcast_setup" makes such a password.',
+            gettext("%(where)s has a weak password.") % {"where": where},
+            hint=gettext(
+                "Use at least %(number)s random characters that do not repeat the "
+                'username; "manage.py cellcast_setup" makes such a password.'
+            )
+            % {"number": MIN_PASSWORD_LENGTH},
             id="cellcast_django.W002",
         )
     if not entry.isascii():
         yield Notice(
-            f"{where} has characters outside ASCII, which senders encode in different ways.",
-            hint="Use letters and digits, or try it with Test Send in Cellcast's dashboard.",
+            gettext(
+                "%(where)s has characters outside ASCII, which senders encode in different ways."
+            )
+            % {"where": where},
+            hint=gettext(
+                "Use letters and digits, or try it with Test Send in Cellcast's dashboard."
+            ),
             id="cellcast_django.W003",
         )
 
@@ -109,8 +125,10 @@ def check_credentials_for_deployment(**_: Any) -> Messages:
     """A deployed site without a credential loses everything that Cellcast sends."""
     if not conf.webhook_credentials:
         yield Error(
-            "No usable entry in CELLCAST_WEBHOOK_CREDENTIALS: this site refuses every webhook.",
-            hint='Put a credential into it; "manage.py cellcast_setup" makes one.',
+            gettext(
+                "No usable entry in CELLCAST_WEBHOOK_CREDENTIALS: this site refuses every webhook."
+            ),
+            hint=gettext('Put a credential into it; "manage.py cellcast_setup" makes one.'),
             id="cellcast_django.E004",
         )
 
@@ -123,8 +141,9 @@ def check_default_region(**_: Any) -> Messages:
     region: Any = conf.default_region
     if not isinstance(region, str) or region not in phonenumbers.SUPPORTED_REGIONS:
         yield Error(
-            f"CELLCAST_DEFAULT_REGION is {region!r}, which is no region.",
-            hint='Use an ISO 3166 code of two capital letters, such as "AU" or "NZ".',
+            gettext("CELLCAST_DEFAULT_REGION is %(region)s, which is no region.")
+            % {"region": repr(region)},
+            hint=gettext('Use an ISO 3166 code of two capital letters, such as "AU" or "NZ".'),
             id="cellcast_django.E005",
         )
 
@@ -139,8 +158,11 @@ def check_numbers(**_: Any) -> Messages:
     for name, value, message_id in values:
         if type(value) is not int or value < 1:  # True is an int too, hence not isinstance
             yield Error(
-                f"{name} is {value!r}, which is no whole number above zero.",
-                hint="Write a number without quotes, or remove the setting to have the default.",
+                gettext("%(name)s is %(value)s, which is no whole number above zero.")
+                % {"name": name, "value": repr(value)},
+                hint=gettext(
+                    "Write a number without quotes, or remove the setting to have the default."
+                ),
                 id=message_id,
             )
 
@@ -149,9 +171,12 @@ def check_announce_via(**_: Any) -> Messages:
     """Handlers run inline or as a task."""
     if conf.announce_via not in ("inline", "task"):
         yield Error(
-            f'CELLCAST_ANNOUNCE_VIA is {conf.announce_via!r}, neither "inline" nor "task".',
-            hint='Use "inline" to run handlers before the answer, "task" to run them on a Tasks '
-            "backend.",
+            gettext('CELLCAST_ANNOUNCE_VIA is %(value)s, neither "inline" nor "task".')
+            % {"value": repr(conf.announce_via)},
+            hint=gettext(
+                'Use "inline" to run handlers before the answer, "task" to run them on a '
+                "Tasks backend."
+            ),
             id="cellcast_django.E009",
         )
 
@@ -171,9 +196,11 @@ def check_public_url(**_: Any) -> Messages:
         return
     if not is_base_url(url):
         yield Error(
-            "CELLCAST_PUBLIC_URL is no base URL of a site.",
-            hint='Write scheme and host alone, such as "https://sms.example.com": no path, no '
-            "query, no username.",
+            gettext("CELLCAST_PUBLIC_URL is no base URL of a site."),
+            hint=gettext(
+                'Write scheme and host alone, such as "https://sms.example.com": no path, '
+                "no query, no username."
+            ),
             id="cellcast_django.E010",
         )
         return
@@ -183,8 +210,10 @@ def check_public_url(**_: Any) -> Messages:
         allowed_hosts = [".localhost", "127.0.0.1", "[::1]"]
     if not validate_host(host, allowed_hosts):
         yield Notice(
-            f"The host of CELLCAST_PUBLIC_URL, {host}, is not in ALLOWED_HOSTS.",
-            hint=f'Add "{host}" to ALLOWED_HOSTS, or Django answers webhooks with 400.',
+            gettext("The host of CELLCAST_PUBLIC_URL, %(host)s, is not in ALLOWED_HOSTS.")
+            % {"host": host},
+            hint=gettext('Add "%(host)s" to ALLOWED_HOSTS, or Django answers webhooks with 400.')
+            % {"host": host},
             id="cellcast_django.W004",
         )
 
@@ -208,20 +237,23 @@ def check_task_backend(**_: Any) -> Messages:
     backends = task_backends()
     if backends is None:
         yield Error(
-            'CELLCAST_ANNOUNCE_VIA is "task", but this Django has no Tasks.',
-            hint='Install "cellcast-django[tasks]", or upgrade to Django 6.0.',
+            gettext('CELLCAST_ANNOUNCE_VIA is "task", but this Django has no Tasks.'),
+            hint=gettext('Install "cellcast-django[tasks]", or upgrade to Django 6.0.'),
             id="cellcast_django.E011",
         )
     elif not isinstance(alias, str) or alias not in backends.settings:
         yield Error(
-            f"CELLCAST_TASK_BACKEND is {alias!r}, which TASKS does not have.",
-            hint=f"Add it to TASKS, or use one that is there: {', '.join(backends.settings)}.",
+            gettext("CELLCAST_TASK_BACKEND is %(alias)s, which TASKS does not have.")
+            % {"alias": repr(alias)},
+            hint=gettext("Add it to TASKS, or use one that is there: %(names)s.")
+            % {"names": ", ".join(backends.settings)},
             id="cellcast_django.E012",
         )
     elif problem := _problem_of_backend(backends, alias):
         yield Error(
-            f"The Tasks backend {alias!r} {problem}.",
-            hint="Correct it in TASKS, or name another in CELLCAST_TASK_BACKEND.",
+            gettext("The Tasks backend %(alias)s %(problem)s.")
+            % {"alias": repr(alias), "problem": problem},
+            hint=gettext("Correct it in TASKS, or name another in CELLCAST_TASK_BACKEND."),
             id="cellcast_django.E013",
         )
 
@@ -230,8 +262,8 @@ def _problem_of_backend(backends: Any, alias: str) -> str:
     try:
         queues = backends[alias].queues
     except (ImproperlyConfigured, KeyError, TypeError) as error:
-        return f"cannot be used: {type(error).__name__}: {error}"
-    return 'has no queue "default"' if queues and "default" not in queues else ""
+        return gettext("cannot be used: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
+    return gettext('has no queue "default"') if queues and "default" not in queues else ""
 
 
 def check_task_worker(**_: Any) -> Messages:
@@ -240,10 +272,16 @@ def check_task_worker(**_: Any) -> Messages:
         return
     name = type(task_backends()[conf.task_backend]).__name__
     if name in ("ImmediateBackend", "DummyBackend"):
-        when = "before the answer" if name == "ImmediateBackend" else "by cellcast_announce"
+        is_immediate = name == "ImmediateBackend"
+        when = gettext("before the answer") if is_immediate else gettext("by cellcast_announce")
         yield Notice(
-            f'CELLCAST_ANNOUNCE_VIA is "task", but with {name} handlers run only {when}.',
-            hint="Configure a backend with a worker in TASKS, such as that of django-tasks-db.",
+            gettext(
+                'CELLCAST_ANNOUNCE_VIA is "task", but with %(name)s handlers run only %(when)s.'
+            )
+            % {"name": name, "when": when},
+            hint=gettext(
+                "Configure a backend with a worker in TASKS, such as that of django-tasks-db."
+            ),
             id="cellcast_django.W005",
         )
 
@@ -255,8 +293,8 @@ def check_urls(**_: Any) -> Messages:
     """The webhook views need a place in the project's URLs."""
     if not _webhook_path():
         yield Notice(
-            "The webhook URLs are not in ROOT_URLCONF, so no webhook can come in.",
-            hint='Add path("sms/", include("cellcast_django.urls")) to its urlpatterns.',
+            gettext("The webhook URLs are not in ROOT_URLCONF, so no webhook can come in."),
+            hint=gettext('Add path("sms/", include("cellcast_django.urls")) to its urlpatterns.'),
             id="cellcast_django.W006",
         )
 
@@ -281,9 +319,11 @@ def check_https(**_: Any) -> Messages:
     )
     if scheme != "https" and (scheme or not speaks_of_https):
         yield Notice(
-            "Nothing says that webhooks come over HTTPS; over HTTP, anybody on the way reads the "
-            "password and the messages.",
-            hint='Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".',
+            gettext(
+                "Nothing says that webhooks come over HTTPS; over HTTP, anybody on the way "
+                "reads the password and the messages."
+            ),
+            hint=gettext('Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".'),
             id="cellcast_django.W007",
         )
 
@@ -293,16 +333,22 @@ def check_redirects(**_: Any) -> Messages:
     url = urlsplit(conf.public_url if is_base_url(conf.public_url) else "")
     if url.scheme == "http" and _redirects_to_https():
         yield Notice(
-            "SECURE_SSL_REDIRECT redirects webhooks to https://, and a redirect loses them.",
-            hint='Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
-            "Cellcast's dashboard.",
+            gettext(
+                "SECURE_SSL_REDIRECT redirects webhooks to https://, and a redirect loses them."
+            ),
+            hint=gettext(
+                'Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
+                "Cellcast's dashboard."
+            ),
             id="cellcast_django.W008",
         )
     if _redirects_to_www() and not (url.hostname or "").startswith("www."):
         yield Notice(
-            "PREPEND_WWW redirects webhooks to www., and a redirect loses them.",
-            hint='Set CELLCAST_PUBLIC_URL = "https://www.…" and paste the URLs with www. into '
-            "Cellcast's dashboard.",
+            gettext("PREPEND_WWW redirects webhooks to www., and a redirect loses them."),
+            hint=gettext(
+                'Set CELLCAST_PUBLIC_URL = "https://www.…" and paste the URLs with www. '
+                "into Cellcast's dashboard."
+            ),
             id="cellcast_django.W009",
         )
 
@@ -326,9 +372,11 @@ def check_atomic_requests(**_: Any) -> Messages:
     """The webhook views are outside ``ATOMIC_REQUESTS``, which handlers may count on."""
     if any(options.get("ATOMIC_REQUESTS") for options in settings.DATABASES.values()):
         yield Info(
-            "ATOMIC_REQUESTS does not hold for webhooks: they are committed before handlers run, "
-            "and handlers run outside any transaction.",
-            hint="Open transaction.atomic() in each handler that writes more than once.",
+            gettext(
+                "ATOMIC_REQUESTS does not hold for webhooks: they are committed before "
+                "handlers run, and handlers run outside any transaction."
+            ),
+            hint=gettext("Open transaction.atomic() in each handler that writes more than once."),
             id="cellcast_django.I001",
         )
 

@@ -15,6 +15,8 @@ from cellcast_django.payloads import Endpoint
 PERIOD = timedelta(days=1)
 """The time that the numbers of events and of deliveries are about."""
 
+CENTURY = timedelta(days=36_525)
+
 LOOK_BACK = 10_000
 """Of each kind so many events are looked at for the last webhook: no index leads to its URL."""
 
@@ -107,12 +109,17 @@ class LastUse(NamedTuple):
 
 def _last_uses() -> Iterator[LastUse]:
     """Yield the newest of what each kind of event says: a quiet kind reaches further back."""
+    long_ago = timezone.now() - CENTURY  # without a limit, SQLite would rather scan the table
     for kind in WebhookEvent.Kind:
         events = WebhookEvent.objects.filter(kind=kind)
         times = events.order_by("-received_at").values_list("received_at", flat=True)
-        if oldest := times[LOOK_BACK - 1 : LOOK_BACK].first():
-            events = events.filter(received_at__gte=oldest)
-        uses = events.order_by().values_list("endpoint", "username").annotate(Max("received_at"))
+        oldest = times[LOOK_BACK - 1 : LOOK_BACK].first() or long_ago
+        uses = (
+            events.filter(received_at__gte=oldest)
+            .order_by()
+            .values_list("endpoint", "username")
+            .annotate(Max("received_at"))
+        )
         yield from (LastUse(*use) for use in uses)
 
 

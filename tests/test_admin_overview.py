@@ -113,15 +113,16 @@ def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
     WebhookEventFactory.create_batch(2, received_at=noon - timedelta(minutes=7))
     WebhookEventFactory.create(reply=True, received_at=noon - timedelta(days=3))
     assert section_of(html_of(reader), "Webhooks") == (
-        "Receive URL … quiet The last one came 3 days ago . 0 events today "
-        "Status URL ✓ receiving The last one came 7 minutes ago . 2 events today "
+        "Receive URL … quiet The last one came 3 days ago , Aug. 9, 2026, noon . 0 events today "
+        "Status URL ✓ receiving The last one came 7 minutes ago , Aug. 12, 2026, 11:53 a.m. . "
+        "2 events today "
         "Opt-Out URL • nothing yet None has come. 0 events today"
     )
 
 
 def test_webhook_of_this_minute_came_just_now(reader: Client, client: WebhookClient) -> None:
     client.opt_out()
-    assert "The last one came just now . 1 event today" in text_of(html_of(reader))
+    assert "The last one came just now , " in text_of(html_of(reader))
 
 
 def test_events_that_wait_are_counted_and_linked_to(reader: Client) -> None:
@@ -169,7 +170,7 @@ def test_announcement_that_nothing_announces_is_pointed_out(reader: Client, noon
     assert "cellcast_announce" not in html_of(reader)
     event.announce_due_at = noon - timedelta(days=2, minutes=5)
     event.save()
-    assert "has been due for a day or more: look whether" in text_of(html_of(reader))
+    assert "has been due for 2 d: look whether" in text_of(html_of(reader))
 
 
 def test_usernames_are_shown_by_their_last_use(
@@ -182,10 +183,10 @@ def test_usernames_are_shown_by_their_last_use(
     page = html_of(reader)
     assert section_of(page, "Usernames by their last use").startswith(
         "Username Last webhook In the settings "
-        "old 2 days, 2 hours ago yes "
-        "new 2 hours ago 2 passwords, which cannot be told apart here "
+        "old 2 days ago , Aug. 10, 2026, 10 a.m. yes "
+        "new 2 hours ago , Aug. 12, 2026, 10 a.m. 2 passwords, which cannot be told apart here "
         "spare not among the newest events yes "
-        "gone 1 hour ago no longer"
+        "gone 1 hour ago , Aug. 12, 2026, 11 a.m. no longer"
     )
 
 
@@ -262,7 +263,7 @@ def test_delivery_rate_and_times(reader: Client, noon: datetime) -> None:
         "7 days 30 days 90 days "
         "Delivery rate 62.5 % of the sent messages that have a final status "
         "Median delivery time 9 s half of them were quicker "
-        "95th percentile 1 h 6 min 40 s one in twenty was slower"
+        "95th percentile 1 h 6 min one in twenty was slower"
     )
     assert section_of(page, "Delivery time Delivery time").startswith(
         "Messages under 5 s 2 5 s – 10 s 1 10 s – 30 s 0 30 s – 1 min 0 1 min – 5 min 1 "
@@ -286,8 +287,8 @@ def test_period_without_messages_says_so(reader: Client) -> None:
         (0, "0 s"),
         (59, "59 s"),
         (60, "1 min"),
-        (3_661, "1 h 1 min 1 s"),
-        (86_399, "23 h 59 min 59 s"),
+        (3_661, "1 h 1 min"),
+        (86_399, "23 h 59 min"),
         (86_400, "a day or more"),
     ],
 )
@@ -319,7 +320,12 @@ def test_numbers_of_queries_do_not_grow_with_the_rows(reader: Client) -> None:
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
 def test_every_query_is_answered_by_an_index(reader: Client) -> None:
+    for age in range(300):
+        received_at = timezone.now() - timedelta(days=age)
+        message = MessageFactory.create(delivered=True, created_at=received_at)
+        WebhookEventFactory.create(message=message, duplicate=True, received_at=received_at)
     WebhookEventFactory.create(failed=True)
+    connection.cursor().execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
         html_of(reader)
     statements = [q["sql"] for q in queries if 'FROM "cellcast_django_' in q["sql"]]

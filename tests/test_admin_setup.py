@@ -162,9 +162,30 @@ def test_checks_say_what_is_well_and_what_is_not(
     assert "(cellcast_django.E005) Use an ISO 3166 code of two capital letters" in text
 
 
+def test_checks_speak_the_language_of_the_person(
+    operator: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "gettext", lambda text: f"«{text}»")
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["user:pass"]
+    settings.CELLCAST_PUBLIC_URL = "nowhere"
+    settings.CELLCAST_MAX_BODY_BYTES = 0
+    results = list(check_results.check_results())
+    said = [text for result in results for m in result.messages for text in (m.msg, m.hint)]
+    assert len(said) == 8
+    assert all(str(text).startswith("«") for text in said)
+    assert "«CELLCAST_PUBLIC_URL is no base URL of a site.»" in page_of(operator)
+
+
 def test_silenced_check_is_left_out(operator: Client, settings: Any) -> None:
     settings.SILENCED_SYSTEM_CHECKS = ["cellcast_django.W007"]
     assert "Encryption ✓ all right" in text_of(page_of(operator))
+
+
+def test_project_that_lets_in_only_who_has_logged_in(operator: Client, settings: Any) -> None:
+    login_required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, login_required]
+    assert "What to paste where" in page_of(operator)
+    assert Client().get(reverse(SETUP)).status_code == 302
 
 
 # Test Send

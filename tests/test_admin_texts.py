@@ -47,11 +47,13 @@ def test_time_is_said_with_and_without_time_zones(use_tz: bool, settings: object
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
+        (-5, "0 s"),
         (0.4, "0 s"),
         (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
         (3_599, "59 min 59 s"),
-        (3_600, "1 h 0 min"),
+        (3_600, "1 h"),
         (86_399, "23 h 59 min"),
         (90_000, "1 d 1 h"),
     ],

@@ -1,5 +1,6 @@
 """How receiving goes, as the database knows it."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -164,6 +165,19 @@ def test_unfinished_handlers_are_those_of_a_bounded_number_of_events(
             outcome = outcomes(**{name: "Bad: luck"})
             WebhookEventFactory.create(**{state: True}, announcements=outcome)
     assert health.count_unfinished() == {"first": {"pending": 1}, "second": {"failed": 1}}
+
+
+def test_unfinished_events_are_asked_for_in_the_words_of_their_index() -> None:
+    """In other words, PostgreSQL walks the whole table when there are few of them."""
+    [state] = [
+        index for index in WebhookEvent._meta.indexes if index.name == "cellcast_event_state"
+    ]
+    with CaptureQueriesContext(connection) as queries:
+        health.count_unfinished()
+    for query in queries:
+        ordered_by = re.findall(r"[`\"](\w+)[`\"](?: (?:ASC|DESC))", query["sql"])
+        assert ordered_by == state.fields
+    assert len(queries) == 2
 
 
 def test_events_of_each_url_since_a_moment() -> None:

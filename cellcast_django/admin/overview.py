@@ -5,22 +5,20 @@ What a person may not see is not shown.
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from django.conf import settings
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
-from django.utils.timesince import timesince
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.badges import Tone, badge
 from cellcast_django.admin.charts import MAX_LABELS, Series, StackedBars, share
 from cellcast_django.admin.read_only import ReadOnlyAdmin
+from cellcast_django.admin.texts import ago, duration, localised
 from cellcast_django.conf import conf
 from cellcast_django.health import (
     LOOK_AT,
@@ -78,7 +76,7 @@ def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
         "lights": list(lights(health, count_events_by_url(today))),
         "is_new": not health.last_webhook_at_any_url,
         "waiting": list(waiting(health, model_admin.url_of(WebhookEvent, "changelist"))),
-        "overdue": in_words(int(health.overdue.total_seconds())) if is_forgotten else None,
+        "overdue": duration(health.overdue) if is_forgotten else None,
         "unfinished": list(handlers(unfinished)),
         "unfinished_of_newest": LOOK_AT if max(health.pending, health.failed) > LOOK_AT else None,
         "credentials": list(credentials(health)),
@@ -97,17 +95,9 @@ def lights(health: Health, today: dict[Any, int]) -> Iterator[dict[str, Any]]:
         yield {
             "name": endpoint.label,
             "light": light,
-            "at": at,
-            "ago": ago(health, at) if at else None,
+            "ago": ago(at) if at else None,
             "today": today[endpoint],
         }
-
-
-def ago(health: Health, moment: datetime) -> str:
-    """Return how long before the measurement a moment was, in words."""
-    if health.age(moment) < timedelta(minutes=1):
-        return gettext("just now")
-    return gettext("%(time)s ago") % {"time": timesince(moment, health.measured_at)}
 
 
 def waiting(health: Health, list_url: str) -> Iterator[dict[str, Any]]:
@@ -140,8 +130,7 @@ def credentials(health: Health) -> Iterator[dict[str, Any]]:
         at = health.last_use_of.get(username)
         yield {
             "username": username,
-            "at": at,
-            "ago": ago(health, at) if at else None,
+            "ago": ago(at) if at else None,
             "entries": configured.get(username, 0),
         }
 
@@ -191,12 +180,7 @@ def slot_labels(period: Period) -> list[str]:
         format_ = "TIME_FORMAT"
     else:
         format_ = "D j" if len(period.starts) <= MAX_LABELS else "MONTH_DAY_FORMAT"
-    return [date_format(local(start), format_) for start in period.starts]
-
-
-def local(moment: datetime) -> datetime:
-    """Return a moment in the current time zone."""
-    return timezone.localtime(moment) if settings.USE_TZ else moment
+    return [date_format(localised(start), format_) for start in period.starts]
 
 
 LIMITS = [5, 10, 30, 60, 5 * 60, 15 * 60, 60 * 60, 6 * 60 * 60, LONGEST]
@@ -224,15 +208,7 @@ def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
 
 
 def in_words(seconds: int | None) -> str:
-    """Return a time of delivery as people say it; empty for ``None``."""
+    """Return a delivery time, of which nobody knows more than that it took ``LONGEST``."""
     if seconds is None:
         return ""
-    if seconds >= LONGEST:
-        return gettext("a day or more")
-    parts = [
-        (seconds // 3600, _("%(number)d h")),
-        (seconds // 60 % 60, _("%(number)d min")),
-        (seconds % 60, _("%(number)d s")),
-    ]
-    said = [word % {"number": number} for number, word in parts if number]
-    return " ".join(said) or gettext("%(number)d s") % {"number": 0}
+    return duration(timedelta(seconds=seconds)) if seconds < LONGEST else gettext("a day or more")

@@ -34,7 +34,7 @@ def ago(time: datetime) -> SafeString:
     """Return how long ago something was; the exact time is a hover away, and read aloud."""
     exact = date_format(localised(time), "DATETIME_FORMAT")
     return format_html(
-        '<time datetime="{}" title="{}">{}<span class="cellcast-unseen">, {}</span></time>',
+        '<time datetime="{}" title="{}">{}<span class="cellcast-hidden">, {}</span></time>',
         localised(time).isoformat(),
         exact,
         _ago_in_words(time),
@@ -45,7 +45,7 @@ def ago(time: datetime) -> SafeString:
 def _ago_in_words(time: datetime) -> str:
     if timezone.now() - time < timedelta(minutes=1):
         return _("just now")
-    return _("%(time)s ago") % {"time": timesince(time, depth=1)}
+    return _("%(time)s ago") % {"time": timesince(time, timezone.now(), depth=1)}
 
 
 def localised(time: datetime) -> datetime:
@@ -55,17 +55,14 @@ def localised(time: datetime) -> datetime:
 
 def duration(time: timedelta) -> str:
     """Return how long something took, in the two largest units: a timeline has to be short."""
-    seconds = round(time.total_seconds())
-    if seconds < MINUTE:
-        return _("%(seconds)d s") % {"seconds": seconds}
-    if seconds < HOUR:
-        return _("%(minutes)d min %(seconds)d s") % {
-            "minutes": seconds // MINUTE,
-            "seconds": seconds % MINUTE,
-        }
-    if seconds < DAY:
-        return _("%(hours)d h %(minutes)d min") % {
-            "hours": seconds // HOUR,
-            "minutes": seconds % HOUR // MINUTE,
-        }
-    return _("%(days)d d %(hours)d h") % {"days": seconds // DAY, "hours": seconds % DAY // HOUR}
+    seconds = max(0, round(time.total_seconds()))
+    units = [
+        (seconds // DAY, _("%(number)d d")),
+        (seconds % DAY // HOUR, _("%(number)d h")),
+        (seconds % HOUR // MINUTE, _("%(number)d min")),
+        (seconds % MINUTE, _("%(number)d s")),
+    ]
+    largest = next((place for place, (number, _word) in enumerate(units) if number), len(units) - 1)
+    said = units[largest : largest + 2]
+    words = [word % {"number": number} for number, word in said if number]
+    return " ".join(words) or units[-1][1] % {"number": 0}

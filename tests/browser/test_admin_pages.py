@@ -7,7 +7,6 @@ import pytest
 from django.urls import reverse
 
 from cellcast_django.models import Message, StatusChange, WebhookEvent
-from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -37,6 +36,8 @@ def every_page() -> list[str]:
         ("webhookevent", WebhookEvent),
     ]
     lists = [url_of(name) for name, _ in rows]
+    lists += [f"{url_of('message', 'conversation')}?contact=%2B61400000000"]
+    lists += [f"{url_of('message')}?answer=none", f"{url_of('message')}?q=window"]
     lists += [reverse(f"admin:cellcast_django_{name}") for name in ("overview", "setup")]
     lists += [reverse("admin:app_list", args=["cellcast_django"])]
     return lists + [
@@ -94,33 +95,49 @@ def test_person_finds_what_became_of_a_message(browse: Callable[[str], None], pa
     page.get_by_role("link", name="+61400000007").click()
 
     timeline = page.get_by_role("region", name="Status history").get_by_role("listitem")
-    assert "delivered" in timeline.inner_text()  # there is exactly one
+    assert "submitted" in timeline.first.inner_text()
+    assert "delivered" in timeline.last.inner_text()
+    assert timeline.count() == 2
     assert page.get_by_role("region", name="Events").get_by_role("article").count() == 1
 
 
-def test_person_announces_a_failed_event_again(
-    browse: Callable[[str], None], page: Any, settings: Any
+def test_person_reads_the_conversation_from_its_newest_message_back(
+    browse: Callable[[str], None], page: Any
 ) -> None:
-    moods = iter([ValueError("no luck"), None])
+    for number in range(60):
+        WebhookClient().reply(message=f"number {number}")
 
-    def moody(**arguments: Any) -> None:
-        if error := next(moods):
-            raise error
+    browse(url_of("message", "change", Message.objects.latest("pk").pk))
+    page.get_by_role("link", name="The whole conversation").click()
 
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
-    message_received.connect(moody, dispatch_uid="moody")
-    try:
-        WebhookClient().reply()
-        browse(url_of("webhookevent"))
-        page.get_by_role("link", name="failed").click()
-        page.wait_for_url("**/?outcome=failed")
-        page.locator("tr", has_text="moody").get_by_role("checkbox").check()
-        page.locator("select[name=action]").select_option("announce_again")
-        page.locator("button[name=index]").click()
-        page.get_by_text("1 event has been announced.").wait_for()
-    finally:
-        message_received.disconnect(dispatch_uid="moody")
+    newest = page.get_by_text("number 59", exact=True)
+    newest.wait_for()
+    assert newest.evaluate(IS_IN_VIEW)
+    assert not page.get_by_text("number 10", exact=True).evaluate(IS_IN_VIEW)
+    page.get_by_role("link", name="Load older").click()
+    oldest_of_page = page.get_by_text("number 9", exact=True)
+    oldest_of_page.wait_for()
+    assert oldest_of_page.evaluate(IS_IN_VIEW)
+    page.get_by_role("link", name="Back to the newest").click()
+    newest.wait_for()
 
-    assert page.locator("#result_list tbody tr").count() == 0
-    page.get_by_role("link", name="announced", exact=True).click()
-    page.locator("#result_list tbody tr").wait_for()
+
+IS_IN_VIEW = """element => {
+    const box = element.closest(".cellcast-scroll").getBoundingClientRect();
+    const { top, bottom } = element.getBoundingClientRect();
+    return top >= box.top && bottom <= box.bottom;
+}"""
+
+
+def test_person_takes_the_filtered_list_away(browse: Callable[[str], None], page: Any) -> None:
+    WebhookClient().reply(message="=1+1")
+    WebhookClient().status()
+
+    browse(f"{url_of('message')}?direction=inbound")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export these as CSV").click()
+
+    assert download.value.suggested_filename.startswith("messages-")
+    lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
+    assert len(lines) == 2
+    assert '"\'=1+1"' in lines[1]

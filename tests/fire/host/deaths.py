@@ -37,7 +37,8 @@ def watch(
     execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
     connection: BaseDatabaseWrapper = context["connection"]
-    written = "" if sql.startswith(("SELECT", "UPDATE")) else " ".join(map(str, params or ()))
+    values = params.values() if isinstance(params, dict) else params or ()
+    written = "" if sql.startswith(("SELECT", "UPDATE")) else " ".join(map(str, values))
     commits_itself = not connection.in_atomic_block
     if "before-commit" in written and commits_itself:
         die()

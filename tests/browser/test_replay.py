@@ -1,0 +1,80 @@
+"""A handler fails, a person sees it, and lets the event be announced again."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient
+from tests.browser.test_admin_pages import url_of
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def calls(settings: Any) -> Iterator[list[str]]:
+    """The calls of two handlers: one that finishes, and one that fails at its first call."""
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    calls: list[str] = []
+
+    def lucky(**arguments: Any) -> None:
+        calls.append("lucky")
+
+    def moody(**arguments: Any) -> None:
+        calls.append("moody")
+        if calls.count("moody") == 1:
+            raise ValueError("no luck")
+
+    for handler in (lucky, moody):
+        message_received.connect(handler, weak=False, dispatch_uid=handler.__name__)
+    yield calls
+    for handler in (lucky, moody):
+        message_received.disconnect(dispatch_uid=handler.__name__)
+
+
+def test_failed_event_is_replayed_from_the_list(
+    browse: Callable[[str], None], page: Any, calls: list[str]
+) -> None:
+    WebhookClient().reply()
+    browse(url_of("webhookevent"))
+    page.get_by_role("link", name="failed").click()
+    page.wait_for_url("**/?outcome=failed")
+    page.locator("tr", has_text="moody").get_by_role("checkbox").check()
+    page.locator("select[name=action]").select_option("announce_again")
+    page.locator("button[name=index]").click()
+
+    page.get_by_text("1 event will be announced.").wait_for()
+    question = page.get_by_role("main").inner_text()
+    assert "moody – for 1 event" in question
+    assert "lucky" not in question
+    assert calls == ["lucky", "moody"]
+    page.get_by_role("button", name="Yes, do it").click()
+
+    page.get_by_text("1 event has been announced.").wait_for()
+    assert calls == ["lucky", "moody", "moody"]
+    assert page.locator("#result_list tbody tr").count() == 0
+    page.get_by_role("link", name="announced", exact=True).click()
+    page.locator("#result_list tbody tr").wait_for()
+
+
+def test_failed_event_is_replayed_from_its_page(
+    browse: Callable[[str], None], page: Any, calls: list[str]
+) -> None:
+    WebhookClient().reply()
+    browse(f"{url_of('webhookevent')}?handler=moody")
+    page.locator("#result_list tbody tr th a").click()
+    handlers = page.get_by_role("region", name="Handlers")
+    assert "ValueError: no luck" in handlers.inner_text()
+
+    page.get_by_role("button", name="Announce again to all handlers").click()
+    page.get_by_text("Handlers that had finished hear it a second time").wait_for()
+    page.get_by_role("link", name="No, take me back").click()
+    assert "ValueError: no luck" in handlers.inner_text()
+    assert calls == ["lucky", "moody"]
+
+    page.get_by_role("button", name="Announce again to all handlers").click()
+    page.get_by_role("button", name="Yes, do it").click()
+    page.get_by_text("1 event has been announced.").wait_for()
+    assert "ValueError" not in handlers.inner_text()
+    assert calls == ["lucky", "moody", "lucky", "moody"]
