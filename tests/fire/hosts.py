@@ -120,7 +120,7 @@ class Host:
         bind = f"--bind=127.0.0.1:{port}"
         command = ("gunicorn", WSGI, f"--workers={workers}", bind, "--preload", *options)
         with self.serving(port, command) as server:
-            wait_for(lambda: len(server.workers()) == workers, seconds=30)
+            wait_for(lambda: len(server.workers()) == workers, seconds=120)
             yield server
 
     @contextmanager
@@ -145,7 +145,7 @@ class Host:
         """Serve the project by a Python module that listens on ``port``."""
         process = self.start(*command)
         try:
-            wait_for(lambda: answers(port), seconds=30)
+            wait_for(lambda: answers(port), seconds=120)
             yield Server(process, port)
         finally:
             process.send_signal(signal.SIGTERM)

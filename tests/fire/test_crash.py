@@ -124,7 +124,8 @@ def test_cellcast_announce_killed_at_random_leaves_the_rest_to_the_next_run(
     killed = set()
     for number in range(scaled(3)):
         pair = [host.start("django", "cellcast_announce") for _ in range(2)]
-        wait_for(lambda: len(host.calls()) > 400 * number + 50, seconds=30)  # noqa: B023
+        enough = scaled(400) * number + scaled(50)
+        wait_for(lambda: len(host.calls()) > enough, seconds=60)  # noqa: B023
         for process in pair:
             process.kill()
             process.wait()
@@ -161,7 +162,7 @@ def test_postgresql_killed_and_started_under_load(
             assert answer.json() == {"detail": detail}
             start_again()
             outages.append((begin, time.time()))
-        wait_for(lambda: load.answered[-1][1].status == 200, seconds=10)
+        wait_for(lambda: load.answered[-1][1].status == 200, seconds=60)
         time.sleep(1)
     assert load.statuses() == {200, 503}
     runs = announce_everything(host)

@@ -43,7 +43,7 @@ def test_clock_that_jumps_back_changes_no_status_and_loses_no_fact(
 
         assert say("message 1", "expired") == 200
         assert say("in-second@1 2", "delivered") == 0  # its lease ends by the clock of now
-        wait_for(lambda: say("message 1", "delivered") == 200, seconds=20)
+        wait_for(lambda: say("message 1", "delivered") == 200, seconds=60)
         set_clock(host, -HOUR)
         assert say("message 1", "failed") == 200
         assert say("message 1", "expired") == 200
@@ -98,7 +98,7 @@ def converse_while(port: int, webhook: Webhook, meanwhile: Callable[[], None]) -
 
 def announce_until_taken_over(host: Host) -> None:
     """Run cellcast_announce once the lease is up, while the handler still sleeps."""
-    wait_for(lambda: heard(host), seconds=10)
+    wait_for(lambda: heard(host), seconds=60)
     time.sleep(1.1)
     assert "1 announced" in host.manage("cellcast_announce")
 
