@@ -1,11 +1,11 @@
 """The filters of the lists. Each one asks for what an index answers, and offers no counts."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -118,14 +118,19 @@ class AnswerFilter(admin.SimpleListFilter):
         """Narrow to the replies that wait for an answer."""
         if self.value() != self.UNANSWERED:
             return queryset
-        replies = newest(queryset.filter(direction=Direction.INBOUND))
+        replies = queryset.filter(direction=Direction.INBOUND)
+        start = start_of_newest(replies)
+        if start is None:
+            return replies
         answers = Message.objects.filter(
             _WAS_SENT_AFTER,
             direction=Direction.OUTBOUND,
             contact=OuterRef("contact"),
             created_at__gt=OuterRef("created_at"),
+            created_at__gte=start,  # which follows, but no database sees it
         )
-        return replies.exclude(contact="").filter(~Exists(answers))
+        newest_replies = replies.filter(created_at__gte=start)
+        return newest_replies.exclude(contact="").filter(~Exists(answers))
 
 
 CLOCKS_DIFFER = timedelta(seconds=5)
@@ -137,10 +142,15 @@ _WAS_SENT_AFTER = Q(submitted_at=None) | Q(submitted_at__gt=OuterRef("created_at
 
 def newest(messages: QuerySet[Any]) -> QuerySet[Any]:
     """Narrow to the newest messages, of which there are as many as a list counts."""
-    count = CappedPaginator.MAX_COUNT
-    times = messages.order_by("-created_at").values_list("created_at", flat=True)
-    last = times[count - 1 : count]
-    return messages.filter(created_at__gte=last[0]) if last else messages
+    start = start_of_newest(messages)
+    return messages if start is None else messages.filter(created_at__gte=start)
+
+
+def start_of_newest(messages: QuerySet[Any]) -> datetime | None:
+    """Return when the oldest of the newest messages was created; ``None`` where there are none."""
+    some = messages.order_by("-created_at").values("created_at")[: CappedPaginator.MAX_COUNT]
+    start: datetime | None = some.aggregate(start=Min("created_at"))["start"]
+    return start
 
 
 class PeriodFilter(admin.SimpleListFilter):
