@@ -219,7 +219,7 @@ def write_plans(file: Path, sites: Sites, size: int, table: Table) -> None:
     with file.open("w") as plans:
         for name, measured in table.items():
             for sql in measured["app", size].queries:
-                if "cellcast_django_" not in sql or not sql.startswith("SELECT"):
+                if "cellcast_django_" not in sql or not sql.startswith(("SELECT", "(SELECT")):
                     continue
                 plan = explain(sql)
                 plans.write(f"# {name}\n{sql}\n\n{plan}\n\n")

@@ -1,4 +1,7 @@
-"""The settings of a site with its admin: ``BENCH_DATABASE`` is the database as JSON."""
+"""The settings of a site with its admin: ``BENCH_DATABASE`` is the database as JSON.
+
+With ``BENCH_APP=0``, the same site without the app.
+"""
 
 import json
 import os
@@ -9,7 +12,6 @@ ALLOWED_HOSTS = ["testserver"]
 DEBUG = False
 USE_TZ = True
 TIME_ZONE = "Australia/Sydney"
-ROOT_URLCONF = "benchmarks.site_urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 INSTALLED_APPS = [
@@ -20,8 +22,10 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "rest_framework",
-    "cellcast_django",
 ]
+if HAS_APP := os.environ.get("BENCH_APP") != "0":
+    INSTALLED_APPS.append("cellcast_django")
+ROOT_URLCONF = "benchmarks.site_urls" if HAS_APP else "benchmarks.site_urls_without"
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -42,6 +42,7 @@ class PlainWebhookEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 urlpatterns: list[Any] = [
     path("admin/", admin.site.urls),
+    path("accounts/", include("rest_framework.urls")),
     path("plain/", plain.urls),
     path("", include("cellcast_django.urls")),
 ]
