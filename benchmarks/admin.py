@@ -24,7 +24,7 @@ from benchmarks.tables import ms, print_table, short
 
 LIMIT_MS = 100
 LIMIT_RATIO = 3
-PATIENCE = 60
+PATIENCE = 30
 """Seconds that a query may take: Django's own pages count and search all rows."""
 SLOW = 2
 """Seconds from which on a page is asked for only once."""

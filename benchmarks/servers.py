@@ -157,12 +157,12 @@ class WebServer:
 
 
 @contextmanager
-def web_server(name: str, database: Database) -> Iterator[WebServer]:
+def web_server(name: str, database: Database, *, workers: int = WORKERS) -> Iterator[WebServer]:
     """Migrate a database of its own, and serve the variant of this name until the context ends."""
     environment = environment_of("benchmarks.project", database.create(name), name)
     migrate = [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity=0"]
     subprocess.run(migrate, check=True, cwd=ROOT, env=environment)
-    with serving(name, environment) as server:
+    with serving(name, environment, workers=workers) as server:
         yield server
 
 
@@ -179,13 +179,15 @@ def environment_of(
 
 
 @contextmanager
-def serving(name: str, environment: dict[str, str]) -> Iterator[WebServer]:
+def serving(
+    name: str, environment: dict[str, str], *, workers: int = WORKERS
+) -> Iterator[WebServer]:
     """Serve the variant of this name, on a database that has its tables."""
     port = _free_port()
     gunicorn = [
         *(sys.executable, "-m", "gunicorn", "django.core.wsgi:get_wsgi_application()"),
         "--no-control-socket",
-        *(f"--workers={WORKERS}", f"--bind=127.0.0.1:{port}", "--log-level=warning"),
+        *(f"--workers={workers}", f"--bind=127.0.0.1:{port}", "--log-level=warning"),
     ]
     with subprocess.Popen(gunicorn, cwd=ROOT, env=environment) as process:
         try:

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.urls import include, path
 
+from benchmarks import site_urls_without
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 
 plain = admin.AdminSite(name="plain")
@@ -41,8 +42,7 @@ class PlainWebhookEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 urlpatterns: list[Any] = [
-    path("admin/", admin.site.urls),
-    path("accounts/", include("rest_framework.urls")),
+    *site_urls_without.urlpatterns,
     path("plain/", plain.urls),
     path("", include("cellcast_django.urls")),
 ]
