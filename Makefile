@@ -6,7 +6,7 @@ PYTHON ?= python3
 .PHONY: help demo test lint fire bench clean
 
 help: ## List the targets
-	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [BENCH_ARGS=...]'
+	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [BENCH=...] [BENCH_ARGS=...]'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/demo ## Start a small site with lively traffic and an admin to look at (DEMO_ARGS=--check: verify and exit)
@@ -25,8 +25,8 @@ lint: .venv/dev ## Check style, formatting, import layers and types
 fire: .venv/fire ## Run the tests under load, crashes and hostile input
 	@.venv/bin/pytest -m fire $(PYTEST_ARGS)
 
-bench: .venv/bench ## Measure the receiver
-	@.venv/bin/python -m benchmarks $(BENCH_ARGS)
+bench: .venv/bench ## Measure the receiver (BENCH=growth, indexes, admin, commands or installing: something else)
+	@.venv/bin/python -m benchmarks$(BENCH:%=.%) $(BENCH_ARGS)
 
 clean: ## Remove all that was installed or built
 	rm -rf .venv .tox .coverage dist

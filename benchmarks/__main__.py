@@ -11,7 +11,16 @@ from statistics import median
 from typing import Any
 
 from benchmarks.load import CONNECTIONS, Figures, Target, burst, new_prefix, steady
-from benchmarks.servers import VARIANTS, Database, WebServer, cpu_seconds, database, web_server
+from benchmarks.servers import (
+    VARIANTS,
+    WORKERS,
+    Database,
+    WebServer,
+    cpu_seconds,
+    database,
+    web_server,
+)
+from benchmarks.tables import print_table
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 LOADS = ("unique", "duplicates", "burst")
@@ -26,6 +35,7 @@ parser.add_argument("--loads", default=",".join(LOADS), metavar="LOAD,…")
 parser.add_argument("--rounds", type=int, default=5, help="the table shows their medians")
 parser.add_argument("--seconds", type=int, default=4, help="of each round")
 parser.add_argument("--burst", type=int, default=1_000, help="reports of a burst")
+parser.add_argument("--workers", type=int, default=WORKERS, help="of each web server")
 parser.add_argument("--show-sql", action="store_true", help="print the SQL of each webhook")
 
 
@@ -59,7 +69,7 @@ def main() -> None:
         for vendor in options.databases.split(","):
             rows += measure_database(vendor, options)
     finally:
-        print_table(rows)
+        print_table(HEADINGS, rows)
 
 
 def measure_database(vendor: str, options: argparse.Namespace) -> Iterator[list[str]]:
@@ -68,7 +78,7 @@ def measure_database(vendor: str, options: argparse.Namespace) -> Iterator[list[
         folder = running.enter_context(tempfile.TemporaryDirectory())
         server = running.enter_context(database(vendor, folder))
         sites = {
-            name: running.enter_context(web_server(name, server))
+            name: running.enter_context(web_server(name, server, workers=options.workers))
             for name in options.only.split(",")
         }
         statements = {name: statements_of(site) for name, site in sites.items()}
@@ -195,12 +205,6 @@ def ratio(runs: list[Measured], others: list[Measured] | None, name: str) -> str
 
 def is_statement(sql: str) -> bool:
     return not sql.startswith(("BEGIN", "COMMIT"))
-
-
-def print_table(rows: list[list[str]]) -> None:
-    print()
-    for row in [list(HEADINGS), ["---"] * len(HEADINGS), *rows]:
-        print("|", " | ".join(row), "|")
 
 
 main()

@@ -49,12 +49,13 @@ class Database:
     settings: dict[str, Any]
     pid: int | None = None
 
-    def create(self, name: str) -> dict[str, Any]:
-        """Create an empty database, and return its Django settings."""
+    def create(self, name: str, *, template: str = "") -> dict[str, Any]:
+        """Create an empty database, or a copy of another one, and return its Django settings."""
         if self.vendor == "sqlite":
             return {**self.settings, "NAME": f"{self.settings['NAME']}/{name}.sqlite3"}
         name = f"cellcast_bench_{name.replace('-', '_')}"
-        for statement in (f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}"):
+        create = f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else "")
+        for statement in (f"DROP DATABASE IF EXISTS {name}", create):
             self._execute(statement)
         return {**self.settings, "NAME": name}
 
@@ -156,22 +157,37 @@ class WebServer:
 
 
 @contextmanager
-def web_server(name: str, database: Database) -> Iterator[WebServer]:
+def web_server(name: str, database: Database, *, workers: int = WORKERS) -> Iterator[WebServer]:
     """Migrate a database of its own, and serve the variant of this name until the context ends."""
-    settings = database.create(name)
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "benchmarks.project",
-        "BENCH_DATABASE": json.dumps(settings),
-        "BENCH_VARIANT": name,
-    }
-    python = [sys.executable, "-m"]
-    migrate = [*python, "django", "migrate", "--run-syncdb", "--verbosity=0"]
+    environment = environment_of("benchmarks.project", database.create(name), name)
+    migrate = [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity=0"]
     subprocess.run(migrate, check=True, cwd=ROOT, env=environment)
+    with serving(name, environment, workers=workers) as server:
+        yield server
+
+
+def environment_of(
+    settings_module: str, settings: dict[str, Any], variant: str = "app"
+) -> dict[str, str]:
+    """Return what a process needs to work on a database."""
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": settings_module,
+        "BENCH_DATABASE": json.dumps(settings),
+        "BENCH_VARIANT": variant,
+    }
+
+
+@contextmanager
+def serving(
+    name: str, environment: dict[str, str], *, workers: int = WORKERS
+) -> Iterator[WebServer]:
+    """Serve the variant of this name, on a database that has its tables."""
     port = _free_port()
     gunicorn = [
-        *(*python, "gunicorn", "django.core.wsgi:get_wsgi_application()", "--no-control-socket"),
-        *(f"--workers={WORKERS}", f"--bind=127.0.0.1:{port}", "--log-level=warning"),
+        *(sys.executable, "-m", "gunicorn", "django.core.wsgi:get_wsgi_application()"),
+        "--no-control-socket",
+        *(f"--workers={workers}", f"--bind=127.0.0.1:{port}", "--log-level=warning"),
     ]
     with subprocess.Popen(gunicorn, cwd=ROOT, env=environment) as process:
         try:

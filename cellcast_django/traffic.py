@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Case, Count, F, Func, IntegerField, QuerySet, Value, When
+from django.db.models import Count, F, Func, IntegerField, QuerySet, Value
 from django.db.models.functions import Greatest, Least
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
@@ -99,19 +99,19 @@ class Traffic:
 def count_messages(period: Period) -> Traffic:
     """Count the messages by the slot of ``created_at``, by direction and by status.
 
-    The slots are compared with, not computed by the database: their limits follow the clocks of the
-    time zone also where the database does not know it.
+    The limits of the slots are compared with, not computed by the database: they follow the clocks
+    of the time zone also where the database does not know it. Each slot is a query of its own, all
+    sent as one: grouped by an expression, PostgreSQL expects a group for each message, and sorts
+    millions of them on disk.
     """
-    rows = (
-        period.holds(Message.objects.all())
-        .annotate(slot=slot_among(list(enumerate(period.starts))))
-        .order_by()
-        .values_list("slot", "direction", "status")
-        .annotate(Count("pk"))
+    ends = [*period.starts[1:], period.end]
+    first, *others = (
+        _counts_between(start, end).annotate(slot=Value(slot))
+        for slot, (start, end) in enumerate(zip(period.starts, ends, strict=True))
     )
     replies = [0] * len(period.starts)
     sent = {status: [0] * len(period.starts) for status in (*FINAL, UNDER_WAY)}
-    for slot, direction, status, number in rows:
+    for direction, status, number, slot in first.union(*others, all=True):
         if direction == Direction.INBOUND:
             replies[slot] += number
         else:
@@ -119,13 +119,9 @@ def count_messages(period: Period) -> Traffic:
     return Traffic(period=period, replies=replies, sent=sent)
 
 
-def slot_among(slots: list[tuple[int, datetime]]) -> Case | Value:
-    """Return the slot of ``created_at``, found by halving: some comparisons instead of ninety."""
-    if len(slots) == 1:
-        return Value(slots[0][0])
-    middle = len(slots) // 2
-    is_later = When(created_at__gte=slots[middle][1], then=slot_among(slots[middle:]))
-    return Case(is_later, default=slot_among(slots[:middle]), output_field=IntegerField())
+def _counts_between(start: datetime, end: datetime) -> QuerySet[Any, Any]:
+    messages = Message.objects.filter(created_at__gte=start, created_at__lt=end)
+    return messages.order_by().values_list("direction", "status").annotate(Count("pk"))
 
 
 @dataclass(frozen=True, slots=True)

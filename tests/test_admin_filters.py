@@ -53,6 +53,12 @@ def test_reply_after_which_something_was_sent_is_answered(reader: Client) -> Non
     assert unanswered(reader) == [later.pk]
 
 
+def test_nothing_is_unanswered_where_nobody_has_replied(reader: Client) -> None:
+    answer(100)
+
+    assert unanswered(reader) == []
+
+
 def test_what_was_sent_to_somebody_else_is_no_answer(reader: Client) -> None:
     reply = ask(200)
     answer(100, receiver="+61400000002")

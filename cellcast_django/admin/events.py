@@ -19,12 +19,13 @@ from cellcast_django.admin.event_filters import (
     ReceivedFilter,
 )
 from cellcast_django.admin.export import ExportAdmin, columns
+from cellcast_django.admin.keyset import is_key
 from cellcast_django.admin.pages import PagesAdmin
-from cellcast_django.admin.read_only import keys_of, spellings
+from cellcast_django.admin.read_only import spellings
 from cellcast_django.admin.replays import REPLAYS
 from cellcast_django.admin.texts import ago, number
 from cellcast_django.admin.timeline import handler_rows
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import WebhookEvent
 
 
 class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
@@ -75,12 +76,11 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
         by_state = request.GET.get(OutcomeFilter.parameter_name) in {"duplicate", "invalid"}
         return ["-pk"] if by_state else ["-received_at", "-pk"]
 
-    def condition(self, term: str) -> Q:
+    def meanings(self, term: str) -> list[Q]:
         """Find by number, by the message's id, and by the number of the event in the log."""
-        contacts = Q(contact__in=spellings(term))
-        messages = Q(message__in=keys_of(Message.objects.filter(cellcast_id=term)))
-        event = Q(pk=int(term)) if term.isdecimal() else Q()
-        return contacts | messages | event
+        by_pk = [Q(pk=int(term))] if is_key(term) else []
+        contacts = [Q(contact=each) for each in spellings(term)]
+        return [Q(message__cellcast_id=term), *contacts, *by_pk]
 
     # What is shown
 

@@ -1,11 +1,11 @@
 """The filters of the lists. Each one asks for what an index answers, and offers no counts."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import Min, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -140,10 +140,9 @@ _WAS_SENT_AFTER = Q(submitted_at=None) | Q(submitted_at__gt=OuterRef("created_at
 
 def newest(messages: QuerySet[Any]) -> QuerySet[Any]:
     """Narrow to the newest messages, of which there are as many as a list counts."""
-    count = CappedPaginator.MAX_COUNT
-    times = messages.order_by("-created_at").values_list("created_at", flat=True)
-    last = times[count - 1 : count]
-    return messages.filter(created_at__gte=last[0]) if last else messages
+    some = messages.order_by("-created_at").values("created_at")[: CappedPaginator.MAX_COUNT]
+    start: datetime | None = some.aggregate(start=Min("created_at"))["start"]
+    return messages if start is None else messages.filter(created_at__gte=start)
 
 
 class PeriodFilter(admin.SimpleListFilter):

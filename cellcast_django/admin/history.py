@@ -10,9 +10,9 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.badges import status_badge
 from cellcast_django.admin.filters import StatusFilter
-from cellcast_django.admin.read_only import ReadOnlyAdmin, keys_of
+from cellcast_django.admin.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.admin.texts import ago, number
-from cellcast_django.models import Message, StatusChange
+from cellcast_django.models import StatusChange
 
 
 class StatusChangeAdmin(ReadOnlyAdmin):
@@ -31,9 +31,12 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         is_filtered = StatusFilter.parameter_name in request.GET
         return ["-recorded_at", "-pk"] if is_filtered else ["-pk"]
 
-    def condition(self, term: str) -> Q:
+    def meanings(self, term: str) -> list[Q]:
         """Find by the message, whose history is short."""
-        return Q(message__in=keys_of(Message.objects.filter(super().condition(term))))
+        return [
+            Q(message__cellcast_id=term),
+            *(Q(message__contact=each) for each in spellings(term)),
+        ]
 
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:

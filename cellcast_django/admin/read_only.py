@@ -1,6 +1,8 @@
 """What the three admins share: pages to read, whose cost does not grow with the tables."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
@@ -124,11 +126,11 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Narrow to the rows that a person means by ``term``."""
-        return found_first(queryset, self.get_queryset(request).filter(self.condition(term)))
+        return found_first(queryset, *map(self.get_queryset(request).filter, self.meanings(term)))
 
-    def condition(self, term: str) -> Q:
-        """Return the condition for the rows that a person means by ``term``."""
-        return Q(cellcast_id=term) | Q(contact__in=spellings(term))
+    def meanings(self, term: str) -> list[Q]:
+        """Return what a person may mean by ``term``: each condition has an index of its own."""
+        return [Q(cellcast_id=term), *(Q(contact=each) for each in spellings(term))]
 
     def render_change_form(
         self,
@@ -171,19 +173,32 @@ class ReadOnlyAdmin(ModelAdmin):
         return reverse(name, args=arguments, current_app=self.admin_site.name)
 
 
-def found_first(queryset: QuerySet[Any], few: QuerySet[Any]) -> QuerySet[Any]:
-    """Narrow to rows that are ``few``, by an index of their own; to the newest where they are many.
+FEW = 1_000
+"""Up to so many rows are looked up by their keys."""
+
+
+def found_first(queryset: QuerySet[Any], *parts: QuerySet[Any]) -> QuerySet[Any]:
+    """Narrow to the rows of all ``parts``, each of which is few rows that an index leads to.
 
     They are looked up beforehand: said as a condition, a database may misjudge how few they are,
-    and walk through all rows in the order of the list until it has met enough of them.
+    and walk through all rows in the order of the list until it has met enough of them. Where they
+    are many after all, it soon has; then only the parts are named that have any.
     """
-    return queryset.filter(pk__in=keys_of(few.using(queryset.db)))
+    keys: set[int] = set()
+    found = []
+    for part in parts:
+        some = keys_of(part.using(queryset.db))
+        if some:
+            keys.update(some)
+            found.append(part.using(queryset.db))
+    if len(keys) <= FEW:
+        return queryset.filter(pk__in=keys)
+    return queryset & reduce(or_, found)
 
 
-def keys_of(few: QuerySet[Any]) -> list[int]:
-    """Return the primary keys of a few rows, newest first; of many rows those of the newest."""
-    keys = few.order_by().values_list("pk", flat=True)
-    return sorted(keys, reverse=True)[: CappedPaginator.MAX_COUNT + 1]
+def keys_of(rows: QuerySet[Any]) -> list[int]:
+    """Return the primary keys of a few rows; of many rows those of one more than few."""
+    return list(rows.order_by().values_list("pk", flat=True)[: FEW + 1])
 
 
 def spellings(number: str) -> set[str]:

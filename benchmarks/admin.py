@@ -1,0 +1,238 @@
+"""Measures the admin's pages on databases of several sizes, next to Django's own admin."""
+
+import argparse
+import json
+import os
+import re
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import django
+from django.db import OperationalError, connections
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from benchmarks.progress import show
+from benchmarks.servers import database
+from benchmarks.sizes import filled
+from benchmarks.tables import ms, print_table, short
+
+LIMIT_MS = 100
+LIMIT_RATIO = 3
+PATIENCE = 30
+"""Seconds that a query may take: Django's own pages count and search all rows."""
+SLOW = 2
+"""Seconds from which on a page is asked for only once."""
+
+parser = argparse.ArgumentParser(prog="python -m benchmarks.admin", description=__doc__)
+parser.add_argument(
+    "--messages", default="0,1000,1000000,10000000", metavar="N,…", help="sizes, ascending"
+)
+parser.add_argument("--rounds", type=int, default=5, help="the table shows the quickest")
+parser.add_argument("--only", default="", metavar="TEXT", help="pages with this in their name")
+parser.add_argument("--no-plain", action="store_true", help="without Django's own admin")
+parser.add_argument("--plans", type=Path, metavar="FILE", help="write the plans of all queries")
+parser.add_argument("--refill", action="store_true", help="fill the databases anew")
+
+
+@dataclass
+class Measured:
+    """What one page costs on one database; ``seconds`` is infinite where it was given up."""
+
+    queries: list[str] = field(default_factory=list)
+    seconds: float = float("inf")
+
+
+class Sites:
+    """The site on each of the databases, whose connections stay open, in this process."""
+
+    def __init__(self, databases: dict[int, dict[str, Any]]) -> None:
+        self.connections = {}
+        self.clients = {}
+        for count, settings in databases.items():
+            connection = connections.create_connection("default")
+            connection.settings_dict["NAME"] = settings["NAME"]
+            self.connections[count] = connection
+            self.use(count)
+            self.clients[count] = self._staff()
+
+    def use(self, count: int) -> None:
+        """Work on this database from now on."""
+        connections["default"] = self.connections[count]
+
+    def _staff(self) -> Client:
+        from django.contrib.auth.models import User  # noqa: PLC0415  # Django is set up by now
+
+        user, _ = User.objects.get_or_create(username="staff", is_staff=True, is_superuser=True)
+        client = Client()
+        client.force_login(user)
+        with connections["default"].cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = '{PATIENCE}s'")
+        return client
+
+    def get(self, count: int, path: str) -> float:
+        """Return how long the page takes. Raises ``RuntimeError`` unless it is one."""
+        begin = time.perf_counter()
+        response = self.clients[count].get(path)
+        seconds = time.perf_counter() - begin
+        if response.status_code != 200:  # noqa: PLR2004
+            raise RuntimeError(f"{path} answered {response.status_code}")
+        return seconds
+
+    def queries(self, count: int, path: str) -> list[str]:
+        """Return the statements of the page."""
+        with CaptureQueriesContext(self.connections[count]) as captured:
+            self.get(count, path)
+        return [query["sql"] for query in captured]
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    options = parser.parse_args()
+    sizes = [int(size) for size in options.messages.split(",")]
+    with tempfile.TemporaryDirectory() as folder, database("postgresql", folder) as server:
+        databases = filled(server, sizes, refill=options.refill)
+        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.site"
+        os.environ["BENCH_DATABASE"] = json.dumps(databases[sizes[0]])
+        django.setup()
+        sites = Sites(databases)
+        measured = measure(sites, sizes, options)
+        print_table(headings(sizes, options), rows(measured, sizes, options))
+        if options.plans:
+            write_plans(options.plans, sites, sizes[-1], measured)
+        for connection in sites.connections.values():
+            connection.close()
+
+
+# Measuring
+
+
+Table = dict[str, dict[tuple[str, int], Measured]]
+"""For each page what it costs, by whose admin it is and on which database."""
+
+
+def measure(sites: Sites, sizes: list[int], options: argparse.Namespace) -> Table:
+    """Ask for every page on every database in turn."""
+    wanted: dict[str, dict[tuple[str, int], str]] = defaultdict(dict)
+    from benchmarks.admin_pages import pages  # noqa: PLC0415  # needs Django set up
+
+    for size in sizes:
+        sites.use(size)
+        for page in pages():
+            if options.only in page.name:
+                wanted[page.name]["app", size] = page.path
+                if page.plain and not options.no_plain:
+                    wanted[page.name]["plain", size] = page.plain
+    table: Table = {}
+    for name, paths in wanted.items():
+        show(name)
+        table[name] = measure_page(sites, paths, options.rounds)
+        print_line(name, table[name])
+    show("")
+    return table
+
+
+def measure_page(
+    sites: Sites, paths: dict[tuple[str, int], str], rounds: int
+) -> dict[tuple[str, int], Measured]:
+    """Ask for one page on all databases: once to count and to warm up, then in rounds."""
+    found = {key: Measured() for key in paths}
+    for number in range(rounds + 1):
+        for key, path in paths.items():
+            sites.use(key[1])
+            measured = found[key]
+            try:
+                if number == 0:
+                    begin = time.perf_counter()
+                    measured.queries = sites.queries(key[1], path)
+                    first = time.perf_counter() - begin
+                    if first > SLOW:
+                        measured.seconds = first
+                elif measured.queries and not SLOW < measured.seconds < float("inf"):
+                    measured.seconds = min(measured.seconds, sites.get(key[1], path))
+            except OperationalError:  # it took longer than our patience
+                measured.queries = []
+    return found
+
+
+def print_line(name: str, measured: dict[tuple[str, int], Measured]) -> None:
+    times = (f"{whose} {short(size)} {each.seconds * 1_000:,.1f} ms"
+             for (whose, size), each in measured.items())  # fmt: skip
+    print(f"{name}: {', '.join(times)}", flush=True)
+
+
+# The table
+
+
+def headings(sizes: list[int], options: argparse.Namespace) -> list[str]:
+    """Return the columns: times on each database, and what the largest costs more."""
+    plain = [] if options.no_plain else [f"Django's, {short(size)}" for size in sizes[2:]]
+    return ["page", *map(short, sizes), "ratio", "within", "queries", *plain]
+
+
+def rows(table: Table, sizes: list[int], options: argparse.Namespace) -> Iterator[list[str]]:
+    """Yield a row for each page; milliseconds."""
+    for name, measured in table.items():
+        base = next(measured["app", size] for size in sizes if ("app", size) in measured)
+        largest = measured["app", sizes[-1]]
+        ratio = largest.seconds / base.seconds
+        is_within = ratio <= LIMIT_RATIO or largest.seconds * 1_000 < LIMIT_MS
+        counts = {
+            len(measured["app", size].queries) for size in sizes[1:] if ("app", size) in measured
+        }
+        yield [
+            name,
+            *(time_of(measured.get(("app", size))) for size in sizes),
+            f"{ratio:.1f}",
+            "yes" if is_within else "**no**",
+            "–".join(map(str, sorted({min(counts), max(counts)}))),
+            *(
+                time_of(measured.get(("plain", size)))
+                for size in (() if options.no_plain else sizes[2:])
+            ),
+        ]
+
+
+def time_of(measured: Measured | None) -> str:
+    """Return milliseconds; empty where there is no such page."""
+    if measured is None:
+        return ""
+    return ms(measured.seconds) if measured.seconds < float("inf") else f"> {PATIENCE} s"
+
+
+# Plans
+
+_SCANS = re.compile(
+    r"(Seq Scan on|Scan using|Scan Backward using|Index Scan on) (\S+)(?: on (\S+))?"
+)
+_WHOLE = re.compile(r"Seq Scan on cellcast_django_\w+")
+
+
+def write_plans(file: Path, sites: Sites, size: int, table: Table) -> None:
+    """Write what the database does for each query of each page, and print full scans."""
+    sites.use(size)
+    with file.open("w") as plans:
+        for name, measured in table.items():
+            for sql in measured["app", size].queries:
+                if "cellcast_django_" not in sql or not sql.startswith(("SELECT", "(SELECT")):
+                    continue
+                plan = explain(sql)
+                plans.write(f"# {name}\n{sql}\n\n{plan}\n\n")
+                if whole := _WHOLE.search(plan):
+                    print(f"{name}: {whole[0]}")
+
+
+def explain(sql: str) -> str:
+    """Return the plan, with what it read."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {sql}")
+        return "\n".join(row[0] for row in cursor.fetchall())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Every page of the admin that is measured, and what Django makes of the same wish."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from benchmarks.filling import BUSY_CONTACT
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+
+PAGED = 10_000
+"""Messages from which on there is a page 100 of every list."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """``plain`` is the address on Django's own admin, empty where it has no such page."""
+
+    name: str
+    path: str
+    plain: str = ""
+
+
+def pages() -> list[Page]:
+    """Return the pages of the database in use, whose rows some of them name."""
+    found = [*_of_messages(), *_of_events(), *_of_history(), *_of_overview()]
+    has_many_pages = Message.objects.all()[PAGED - 1 : PAGED].exists()
+    return [page for page in found if has_many_pages or "page 100" not in page.name]
+
+
+def _list(model: str, name: str, query: dict[str, Any], plain: dict[str, Any] | None) -> Page:
+    words = {"message": "messages", "webhookevent": "events", "statuschange": "history"}
+    address = f"cellcast_django/{model}/?"
+    return Page(
+        f"{words[model]}{', ' if name else ''}{name}",
+        f"/admin/{address}{urlencode(query)}",
+        "" if plain is None else f"/plain/{address}{urlencode(plain)}",
+    )
+
+
+def _of_messages() -> list[Page]:
+    message = Message.objects.outbound().exclude(contact=BUSY_CONTACT).order_by("-pk").first()
+    contact = message.contact if message else "+61400000123"
+    cellcast_id = message.cellcast_id if message else "66b5b93b1e2c012dfe964000"
+    digits = contact.removeprefix("+61")
+    lists: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+        ("", {}, {}),
+        ("page 100", {"p": 100}, {"p": 50}),  # a page of Django's has twice as many rows
+        *((way, {"direction": way}, {"direction__exact": way}) for way in ("inbound", "outbound")),
+        *(
+            (status, {"status": status}, {"status": status})
+            for status in ("delivered", "expired", "dead", "sent")
+        ),
+        ("no status yet", {"status": "-"}, {"status": ""}),
+        ("unanswered", {"answer": "none"}, None),
+        *((f"last {days} days", {"period": days}, None) for days in (1, 7, 30)),
+        ("failed of 7 days", {"status": "failed", "period": 7}, None),
+        ("find a number", {"q": contact}, {"q": contact}),
+        ("find 0400 …", {"q": f"0{digits[:3]} {digits[3:6]} {digits[6:]}"}, None),
+        ("find 61400…", {"q": f"61{digits}"}, None),
+        ("find the busy contact", {"q": BUSY_CONTACT}, {"q": BUSY_CONTACT}),
+        ("find an id", {"q": cellcast_id}, {"q": cellcast_id}),
+        ("find a word", {"q": "later"}, {"q": "later"}),
+        ("find no word", {"q": "xylophone"}, {"q": "xylophone"}),
+    ]
+    return [
+        *(_list("message", *each) for each in lists),
+        *_details("message", message),
+        *_conversations(),
+    ]
+
+
+def _details(model: str, row: Any) -> list[Page]:
+    if row is None:
+        return []
+    path = f"cellcast_django/{model}/{row.pk}/change/"
+    name = {"message": "a message", "webhookevent": "an event", "statuschange": "a status change"}
+    return [Page(name[model], f"/admin/{path}", f"/plain/{path}")]
+
+
+def _conversations() -> list[Page]:
+    said = Message.objects.with_contact(BUSY_CONTACT).order_by("pk")
+    if not said:
+        return []
+    middle = said[said.count() // 2]
+    address = "/admin/cellcast_django/message/conversation/?"
+    return [
+        Page(
+            "a message of the busy contact",
+            f"/admin/cellcast_django/message/{middle.pk}/change/",
+        ),
+        Page(
+            "the busy conversation",
+            address + urlencode({"contact": BUSY_CONTACT}),
+        ),
+        Page(
+            "the busy conversation, its middle",
+            address + urlencode({"contact": BUSY_CONTACT, "before": middle.pk}),
+        ),
+    ]
+
+
+def _of_events() -> list[Page]:
+    event = WebhookEvent.objects.filter(outcome="stored").order_by("-pk").first()
+    contact = event.contact if event else "+61400000123"
+    cellcast_id = event.cellcast_id if event else "66b5b93b1e2c012dfe964000"
+    pk = event.pk if event else 1
+    plain_outcomes = {"invalid": "invalid", "duplicate": "duplicate"}
+    lists: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+        ("", {}, {}),
+        ("page 100", {"p": 100}, {"p": 50}),
+        *(
+            (
+                outcome,
+                {"outcome": outcome},
+                {"outcome__exact": outcome} if outcome in plain_outcomes else None,
+            )
+            for outcome in ("announced", "pending", "failed", "duplicate", "invalid")
+        ),
+        *(
+            (kind, {"kind": kind}, {"kind__exact": kind})
+            for kind in ("reply", "status", "opt_out", "unknown")
+        ),
+        ("a failing handler", {"handler": "shop.handlers.mark"}, None),
+        *((f"last {days} days", {"period": days}, None) for days in (1, 7, 30)),
+        ("find a number", {"q": contact}, {"q": contact}),
+        ("find the busy contact", {"q": BUSY_CONTACT}, {"q": BUSY_CONTACT}),
+        ("find an id", {"q": cellcast_id}, {"q": cellcast_id}),
+        ("find an event", {"q": pk}, None),
+    ]
+    return [*(_list("webhookevent", *each) for each in lists), *_details("webhookevent", event)]
+
+
+def _of_history() -> list[Page]:
+    change = StatusChange.objects.select_related("message").order_by("-pk").first()
+    contact = change.message.contact if change else "+61400000123"
+    cellcast_id = change.message.cellcast_id if change else "66b5b93b1e2c012dfe964000"
+    lists: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+        ("", {}, {}),
+        ("page 100", {"p": 100}, {"p": 50}),
+        *(
+            (status, {"status": status}, {"status": status})
+            for status in ("delivered", "dead", "queued")
+        ),
+        ("find a number", {"q": contact}, {"q": contact}),
+        ("find the busy contact", {"q": BUSY_CONTACT}, None),
+        ("find an id", {"q": cellcast_id}, {"q": cellcast_id}),
+    ]
+    return [*(_list("statuschange", *each) for each in lists), *_details("statuschange", change)]
+
+
+def _of_overview() -> list[Page]:
+    name = {1: "today", 7: "7 days", 30: "30 days", 90: "90 days"}
+    event = WebhookEvent._meta.app_label
+    return [
+        Page(f"overview, {name[days]}", f"/admin/{event}/webhookevent/overview/?period={days}")
+        for days in name
+    ]

@@ -1,0 +1,51 @@
+"""The settings of a site with its admin: ``BENCH_DATABASE`` is the database as JSON.
+
+With ``BENCH_APP=0``, the same site without the app.
+"""
+
+import json
+import os
+from typing import Any
+
+SECRET_KEY = "only-for-benchmarks"
+ALLOWED_HOSTS = ["testserver"]
+DEBUG = False
+USE_TZ = True
+TIME_ZONE = "Australia/Sydney"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "rest_framework",
+]
+if HAS_APP := os.environ.get("BENCH_APP") != "0":
+    INSTALLED_APPS.append("cellcast_django")
+ROOT_URLCONF = "benchmarks.site_urls" if HAS_APP else "benchmarks.site_urls_without"
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DATABASES = {"default": {**json.loads(os.environ["BENCH_DATABASE"]), "CONN_MAX_AGE": None}}
+
+CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:a-long-enough-password"]
