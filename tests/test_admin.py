@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 from django.utils import timezone, translation
 
+import cellcast_django
 from cellcast_django.admin import (
     MessageAdmin,
     StatusChangeAdmin,
@@ -152,6 +153,19 @@ def test_texts_and_raw_events_are_escaped(reader: Client, client: WebhookClient)
         assert "<img src=x" not in page
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "&lt;img src=x onerror=alert(2)&gt;" in pages[1]
+
+
+def test_every_class_that_a_page_uses_has_a_rule() -> None:
+    folder = Path(cellcast_django.__file__).parent
+    rules = (folder / "static" / "cellcast_django" / "admin.css").read_text()
+    sources = [*(folder / "templates").rglob("*.html"), *(folder / "admin").glob("*.py")]
+    used = {
+        name
+        for source in sources
+        for classes in re.findall(r'class="([^"]*)"', source.read_text())
+        for name in re.findall(r"cellcast-[\w-]+(?![\w{-])", classes)
+    }
+    assert {name for name in used if f".{name}" not in rules} == set()
 
 
 def test_message_shows_the_timeline_and_says_which_reports_came_late(

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -50,9 +51,9 @@ def page(browser: Any) -> Iterator[Any]:
         yield context.new_page()
 
 
-@pytest.fixture
-def server(transactional_db: None) -> Iterator[str]:
-    """A server that adds the policy to every answer."""
+@contextmanager
+def serving() -> Iterator[str]:
+    """A server that adds the policy to every answer; at its URL."""
     middleware = [f"{__name__}.strict_policy", *django_settings.MIDDLEWARE]
     with override_settings(MIDDLEWARE=middleware):
         server = LiveServer("localhost")
@@ -61,15 +62,32 @@ def server(transactional_db: None) -> Iterator[str]:
 
 
 @pytest.fixture
-def browse(page: Any, server: str, admin_client: Client) -> Iterator[Callable[[str], None]]:
-    """Opens a page as an administrator; at the end the browser must have had nothing to say."""
+def server(transactional_db: None) -> Iterator[str]:
+    """The server for one test."""
+    with serving() as url:
+        yield url
+
+
+def log_in(context: Any, server: str, client: Client) -> None:
+    """Let the browser be whoever has logged in with this client."""
+    name = django_settings.SESSION_COOKIE_NAME
+    context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": server}])
+
+
+def complaints_of(page: Any) -> list[str]:
+    """Return a list to which the browser adds what it has to say: also what the policy forbids."""
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(f"{page.url}: {message.text}"))
-    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
     page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
-    name = django_settings.SESSION_COOKIE_NAME
-    cookie = {"name": name, "value": admin_client.cookies[name].value, "url": server}
-    page.context.add_cookies([cookie])
+    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+    return complaints
+
+
+@pytest.fixture
+def browse(page: Any, server: str, admin_client: Client) -> Iterator[Callable[[str], None]]:
+    """Opens a page as an administrator; at the end the browser must have had nothing to say."""
+    complaints = complaints_of(page)
+    log_in(page.context, server, admin_client)
 
     def browse(path: str) -> None:
         page.goto(server + path)

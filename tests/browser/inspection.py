@@ -1,0 +1,50 @@
+"""What must be true of any page: nothing overflows, nothing ran, and everybody can use it."""
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from django.utils.text import slugify
+
+LOOKS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 390)}
+"""The colour scheme and the width, in pixels, by the name of the look."""
+
+SCREENSHOTS = os.environ.get("BROWSER_SCREENSHOTS")
+"""A folder for a picture of each page that is inspected."""
+
+# Source: www.deque.com/axe/core-documentation/api-documentation/#axe-core-tags
+WCAG_22_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+# Evaluated, not loaded by an element: so the page's policy need not let it in.
+AXE = """async tags => {
+    const results = await axe.run({ runOnly: tags, resultTypes: ["violations"], preload: false });
+    return results.violations.flatMap(({ id, help, nodes }) =>
+        nodes.map(node => `${id}: ${help}: ${node.html.slice(0, 300)}\\n${node.failureSummary}`));
+}"""
+
+EXCESS = """() => {
+    const { scrollWidth, clientWidth } = document.scrollingElement;
+    return scrollWidth - clientWidth;
+}"""
+
+
+def dress(page: Any, look: str) -> None:
+    """Let the browser be wide or narrow, by day or by night."""
+    color_scheme, width = LOOKS[look]
+    page.emulate_media(color_scheme=color_scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+
+
+def problems_of(page: Any, name: str) -> list[str]:
+    """Return what is wrong with the page that the browser shows; keep its picture, if wanted."""
+    problems: list[str] = []
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{slugify(name)}.png", full_page=True)
+    if (ran := page.evaluate("window.ran")) is not None:
+        problems.append(f"a script ran that a customer wrote: {ran}")
+    if (excess := page.evaluate(EXCESS)) > 0:
+        problems.append(f"the page is {excess} pixels wider than the window")
+    page.evaluate(import_module("axe_playwright_python.base").AXE_SCRIPT)
+    problems += page.evaluate(AXE, WCAG_22_AA)
+    return problems

@@ -1,0 +1,155 @@
+"""Every page of the admin, in every look, with texts that customers might write."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from time import time
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client, override_settings
+from django.urls import reverse
+
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import url_of
+from tests.browser.conftest import complaints_of, log_in, serving
+from tests.browser.inspection import LOOKS, dress, problems_of
+
+pytestmark = pytest.mark.browser
+
+CUSTOMER = "+61400000000"
+TEXTS = {
+    "markup": "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>",
+    "right-to-left": "مرحبا! نعم، سأحضر غدا في الساعة 9:30",
+    "emoji": "👍🏽 See you 👩‍👩‍👧‍👦🎉",
+    "five thousand characters": "y" * 5_000,
+    "five thousand characters in words": "I shall come, if only the bus is on time. " * 119,
+}
+LONG_NAME = "shop.handlers." + "of_a_long_name_" * 10
+
+
+def page_url(name: str) -> str:
+    return reverse(f"admin:cellcast_django_{name}")
+
+
+def message_url(**values: Any) -> str:
+    return url_of("message", "change", Message.objects.filter(**values).latest("pk").pk)
+
+
+def event_url(**values: Any) -> str:
+    return url_of("webhookevent", "change", WebhookEvent.objects.filter(**values).latest("pk").pk)
+
+
+@dataclass
+class Sight:
+    """An address that is known when everything is stored; and a button that leads on from there."""
+
+    url: Callable[[], str]
+    press: str = ""
+
+
+SIGHTS = {
+    "section": Sight(lambda: reverse("admin:app_list", args=["cellcast_django"])),
+    "overview": Sight(lambda: page_url("overview")),
+    "overview of today": Sight(lambda: page_url("overview") + "?period=1"),
+    "overview of 90 days": Sight(lambda: page_url("overview") + "?period=90"),
+    "set-up": Sight(lambda: page_url("setup")),
+    "set-up, answered": Sight(lambda: page_url("setup"), "Send to the Status URL"),
+    "messages": Sight(lambda: url_of("message")),
+    "messages, found": Sight(lambda: url_of("message", q="window")),
+    "messages, nothing found": Sight(lambda: url_of("message", q="nobody wrote this")),
+    "messages, unanswered": Sight(lambda: url_of("message", answer="none")),
+    "conversation": Sight(lambda: url_of("message", "conversation", contact=CUSTOMER)),
+    "message sent": Sight(lambda: message_url(body="See you at nine?")),
+    **{f"message, {name}": Sight(partial(message_url, body=text)) for name, text in TEXTS.items()},
+    "status history": Sight(lambda: url_of("statuschange")),
+    "status change": Sight(
+        lambda: url_of("statuschange", "change", StatusChange.objects.latest("pk").pk)
+    ),
+    "events": Sight(lambda: url_of("webhookevent")),
+    "events, failed": Sight(lambda: url_of("webhookevent", outcome="failed")),
+    "event, failed": Sight(lambda: event_url(kind="reply", body__contains="window.ran")),
+    "event, five thousand characters": Sight(lambda: event_url(body__contains="y" * 5_000)),
+    "event, opt-out": Sight(lambda: event_url(kind="opt_out")),
+    "event, duplicate": Sight(lambda: event_url(outcome="duplicate")),
+    "event, invalid": Sight(lambda: event_url(outcome="invalid")),
+    "confirmation": Sight(
+        lambda: event_url(kind="reply", body__contains="window.ran"),
+        "Announce again to the handlers that have not finished",
+    ),
+    "confirmation, with a warning": Sight(
+        lambda: event_url(kind="reply", body__contains="window.ran"),
+        "Announce again to all handlers",
+    ),
+    "confirmation, invalid": Sight(
+        lambda: event_url(outcome="invalid"), "Process invalid events again"
+    ),
+}
+
+
+def store_everything() -> None:
+    client = WebhookClient()
+    ids = [f"{int(time()) - 20:08x}2e1c012dfe{number:06x}" for number in range(7)]
+    Message.objects.record_sent(ids[0], receiver=CUSTOMER, body="See you at nine?")
+    for status in ("failed", "delivered", "expired", "delivered"):
+        client.status(_id=ids[0], receiver=CUSTOMER, status=status)
+    others = ["delivered", "expired", "rejected", "failed", "dead", "queued"]
+    for cellcast_id, status in zip(ids[1:], others, strict=True):
+        client.status(_id=cellcast_id, receiver=CUSTOMER, status=status)
+    for text in TEXTS.values():
+        client.reply(reply=text, message=f"You wrote: {text}")
+    client.opt_out()
+    client.send("webhook-status", b"{broken " + b"y" * 5_000)
+
+
+@pytest.fixture(scope="module")
+def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Pages are only looked at here, so the database is emptied once, after the last."""
+    with django_db_blocker.unblock():
+        yield
+        call_command("flush", verbosity=0, interactive=False)
+
+
+@pytest.fixture(scope="module")
+def everything(transactional_db: None) -> Iterator[str]:
+    """A server where something of everything is stored, and a handler raises; at its URL."""
+
+    def bookkeeper(**arguments: Any) -> None:
+        raise ValueError(arguments["message"].body)
+
+    message_received.connect(bookkeeper, dispatch_uid=LONG_NAME)
+    with (
+        serving() as url,
+        override_settings(CELLCAST_ANNOUNCE_MAX_ATTEMPTS=1, CELLCAST_PUBLIC_URL=url),
+    ):
+        store_everything()
+        yield url
+    message_received.disconnect(dispatch_uid=LONG_NAME)
+
+
+@pytest.fixture(scope="module")
+def visitor(browser: Any, everything: str) -> Iterator[Any]:
+    """A page of a browser where an administrator has logged in."""
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin"))
+    with browser.new_context() as context:
+        log_in(context, everything, client)
+        yield context.new_page()
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", SIGHTS)
+def test_everybody_can_use(name: str, look: str, visitor: Any, everything: str) -> None:
+    sight = SIGHTS[name]
+    complaints = complaints_of(visitor)
+    dress(visitor, look)
+
+    visitor.goto(everything + sight.url())
+    if sight.press:
+        visitor.get_by_role("button", name=sight.press).click()
+
+    assert problems_of(visitor, f"{name} {look}") + complaints == []
