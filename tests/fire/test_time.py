@@ -73,7 +73,7 @@ def test_handler_that_outlasts_its_lease_is_taken_over_once(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     host = new_host(vendor, CELLCAST_ANNOUNCE_LEASE=1)
-    webhook = report("sleep-first@1=6 1", "delivered")
+    webhook = report("sleep-first@1=12 1", "delivered")
     with host.gunicorn(workers=1) as server:
         [(_, answer)] = converse_while(
             server.port, webhook, lambda: announce_until_taken_over(host)
