@@ -35,7 +35,12 @@ parser.add_argument(
 )
 parser.add_argument("--rounds", type=int, default=5, help="the table shows the quickest")
 parser.add_argument("--only", default="", metavar="TEXT", help="pages with this in their name")
-parser.add_argument("--no-plain", action="store_true", help="without Django's own admin")
+parser.add_argument(
+    "--plain",
+    default="1000000",
+    metavar="N,…",
+    help="sizes on which Django's own admin is asked too: it takes half a minute for ten million",
+)
 parser.add_argument("--plans", type=Path, metavar="FILE", help="write the plans of all queries")
 parser.add_argument("--refill", action="store_true", help="fill the databases anew")
 
@@ -126,7 +131,7 @@ def measure(sites: Sites, sizes: list[int], options: argparse.Namespace) -> Tabl
         for page in pages():
             if options.only in page.name:
                 wanted[page.name]["app", size] = page.path
-                if page.plain and not options.no_plain:
+                if page.plain and str(size) in options.plain.split(","):
                     wanted[page.name]["plain", size] = page.plain
     table: Table = {}
     for name, paths in wanted.items():
@@ -171,8 +176,13 @@ def print_line(name: str, measured: dict[tuple[str, int], Measured]) -> None:
 
 def headings(sizes: list[int], options: argparse.Namespace) -> list[str]:
     """Return the columns: times on each database, and what the largest costs more."""
-    plain = [] if options.no_plain else [f"Django's, {short(size)}" for size in sizes[2:]]
+    plain = [f"Django's, {short(size)}" for size in plain_sizes(sizes, options)]
     return ["page", *map(short, sizes), "ratio", "within", "queries", *plain]
+
+
+def plain_sizes(sizes: list[int], options: argparse.Namespace) -> list[int]:
+    """Return the databases on which Django's own admin is measured."""
+    return [size for size in sizes if str(size) in options.plain.split(",")]
 
 
 def rows(table: Table, sizes: list[int], options: argparse.Namespace) -> Iterator[list[str]]:
@@ -191,10 +201,7 @@ def rows(table: Table, sizes: list[int], options: argparse.Namespace) -> Iterato
             f"{ratio:.1f}",
             "yes" if is_within else "**no**",
             "–".join(map(str, sorted({min(counts), max(counts)}))),
-            *(
-                time_of(measured.get(("plain", size)))
-                for size in (() if options.no_plain else sizes[2:])
-            ),
+            *(time_of(measured.get(("plain", size))) for size in plain_sizes(sizes, options)),
         ]
 
 

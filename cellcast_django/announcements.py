@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections, router, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from cellcast_django.conf import conf
@@ -28,6 +29,8 @@ logger = logging.getLogger("cellcast_django")
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
 MAX_ERROR_LENGTH = 1_000
+BATCH_SIZE = 1_000
+"""How many ids of events that are due are in memory at a time."""
 
 
 def announce(events: Iterable[WebhookEvent]) -> None:
@@ -53,11 +56,7 @@ def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
     refuses.
     """
     now = timezone.now()
-    if pks is None:
-        pks = list(
-            _events().due(now).order_by("announce_due_at", "pk").values_list("pk", flat=True)
-        )
-    for pk in pks:
+    for pk in _due(now) if pks is None else pks:
         event = _load(pk)
         if event is None or not event.is_due(now):
             continue
@@ -176,6 +175,20 @@ def _place(error: BaseException) -> str:
 
 def _events() -> WebhookEventQuerySet:
     return WebhookEvent.objects.using(router.db_for_write(Message))
+
+
+def _due(now: datetime) -> Iterator[int]:
+    """Yield the ids of what is due now, the longest waiting first; after an outage it is much."""
+    due = _events().due(now).order_by("announce_due_at", "pk")
+    rest = due
+    while True:
+        some = list(rest.values_list("announce_due_at", "pk")[:BATCH_SIZE])
+        yield from (pk for _, pk in some)
+        if len(some) < BATCH_SIZE:
+            return
+        at, last = some[-1]
+        is_later = Q(announce_due_at__gt=at) | Q(pk__gt=last)
+        rest = due.filter(is_later, announce_due_at__gte=at)  # which an index can begin with
 
 
 def _load(pk: int) -> WebhookEvent | None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, OperationalError, connection
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import announcements
@@ -340,6 +341,31 @@ def test_due_events_are_announced_the_longest_waiting_first(first: Calls) -> Non
             announce_due_at=now - timedelta(minutes=age)
         )
     assert announced(announce_due()) == [event.pk for event in reversed(events)]
+
+
+@pytest.mark.parametrize("number", [3, 4, 5])
+def test_ids_of_what_is_due_are_fetched_in_batches(
+    first: Calls, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(announcements, "BATCH_SIZE", 2)
+    first.error = ValueError()  # so that each one stays among those that wait
+    since = timezone.now() - timedelta(minutes=5)
+    for each in range(number):
+        reply(message=str(each))
+    WebhookEvent.objects.update(announce_due_at=since)
+    in_order = list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
+    WebhookEvent.objects.filter(pk=in_order[-1]).update(
+        announce_due_at=since - timedelta(minutes=1)
+    )
+    calls = len(first)
+
+    with CaptureQueriesContext(connection) as captured:
+        found = [event.pk for event in announce_due()]
+
+    assert found == [in_order[-1], *in_order[:-1]]
+    assert len(first) - calls == number
+    batches = [q for q in captured if "LIMIT 2" in q["sql"]]
+    assert len(batches) == number // 2 + 1
 
 
 def test_event_claimed_by_another_process_is_left_alone(
