@@ -295,11 +295,11 @@ def test_list_of_events_shows_what_became_of_each(
         re.sub(r"^just now , .*? (?:[ap]\.m\.|noon|midnight) ", "", text_of(row)) for row in rows
     ]
     assert words[0].startswith("unknown ✕ invalid - The body is not JSON")
-    assert words[1] == "opt-out ✓ announced +61400000009 -"
+    assert words[1] == "opt-out ✓ announced +61400000009"
     assert words[2] == f"status … pending {CUSTOMER} unlucky"
     assert words[3] == f"status ✕ failed {CUSTOMER} unlucky"
-    assert words[4] == f"status • duplicate {CUSTOMER} -"
-    assert words[5].startswith(f"status ✓ announced {CUSTOMER} -")
+    assert words[4] == f"status • duplicate {CUSTOMER}"
+    assert words[5].startswith(f"status ✓ announced {CUSTOMER}")
     assert {"body"} <= response.context["cl"].result_list[0].get_deferred_fields()
 
 
@@ -323,6 +323,11 @@ def test_event_shows_its_body_and_each_handlers_outcome(
     assert "<b>no luck" not in page
     assert "&quot;message&quot;: &quot;YES&quot;" in page
     assert re.search(r"Username: .*\bcellcast\b", text_of(page))
+
+
+def test_event_shows_the_number_by_which_the_log_speaks_of_it(reader: Client) -> None:
+    event = make_invalid()
+    assert f"#{event.pk}" in page_of(reader, "webhookevent", "change", event.pk)
 
 
 def test_event_that_nobody_heard_says_so(reader: Client) -> None:
@@ -478,6 +483,27 @@ def test_lists_are_filtered_by_period(reader: Client, client: WebhookClient, mod
 
     assert [len(listed(reader, model, period=days)) for days in (1, 7, 30)] == [1, 2, 3]
     assert len(listed(reader, model, period="forever")) == 4
+
+
+@pytest.mark.parametrize(
+    ("model", "choice"),
+    [
+        ("message", {"direction": "outbound"}),
+        ("statuschange", {"status": "failed"}),
+        ("webhookevent", {"outcome": "failed"}),
+    ],
+)
+def test_empty_list_leads_to_the_set_up_page(
+    admin_client: Client, reader: Client, client: WebhookClient, model: str, choice: dict[str, str]
+) -> None:
+    link = "See what to paste where, and try it"
+    assert link in page_of(admin_client, model)
+    assert link not in page_of(admin_client, model, q="nobody")
+    assert link not in page_of(admin_client, model, **choice)
+    said = page_of(reader, model)
+    assert "There is nothing to list yet" in said and link not in said
+    client.status()
+    assert "There is nothing to list yet" not in page_of(admin_client, model)
 
 
 def test_of_many_rows_that_should_be_few_the_newest_are_found(

@@ -53,7 +53,7 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
             None,
             {
                 "fields": [
-                    ("received_at", "endpoint", "kind"),
+                    ("log_number", "received_at", "endpoint", "kind"),
                     ("outcome_word", "error"),
                     ("message", "customer", "cellcast_id"),
                     ("username", "content_type"),
@@ -89,6 +89,11 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
         """Return how long ago it came in."""
         return ago(event.received_at)
 
+    @admin.display(description=_("number"))
+    def log_number(self, event: WebhookEvent) -> str:
+        """Return the number by which the log speaks of it."""
+        return f"#{event.pk}"
+
     @admin.display(description=_("outcome"))
     def outcome_word(self, event: WebhookEvent) -> SafeString:
         """Return the outcome as a badge."""
@@ -116,7 +121,7 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
             return self.customer(event)
         return self.link_to(event.message, self.customer(event))
 
-    @admin.display(description=_("trouble"))
+    @admin.display(description=_("trouble"), empty_value="")
     def trouble(self, event: WebhookEvent) -> str:
         """Return why it could not be understood, or which handlers raised."""
         return event.error or ", ".join(event.handler_errors())

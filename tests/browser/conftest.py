@@ -94,3 +94,31 @@ def browse(page: Any, server: str, admin_client: Client) -> Iterator[Callable[[s
 
     yield browse
     assert complaints == []
+
+
+@pytest.fixture
+def plain_page(browser: Any, server: str, admin_client: Client) -> Iterator[Any]:
+    """A page of an administrator's browser that runs no scripts."""
+    with browser.new_context(base_url=server, java_script_enabled=False) as context:
+        log_in(context, server, admin_client)
+        yield context.new_page()
+
+
+def tab_stops(page: Any) -> list[str]:
+    """Return the name of everything that the tabulator key reaches in the page's content."""
+    stops: list[str] = []
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        name, is_inside = page.evaluate(FOCUS)
+        if is_inside:
+            stops.append(name)
+        elif stops:
+            return stops
+    raise AssertionError(f"The keyboard does not leave the content: {stops}")
+
+
+FOCUS = """() => {
+    const { activeElement: here } = document;
+    const name = here.labels?.[0]?.textContent || here.ariaLabel || here.value || here.textContent;
+    return [name.trim().replace(/\\s+/g, " "), Boolean(here.closest("#content"))];
+}"""

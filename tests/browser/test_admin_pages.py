@@ -4,16 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.urls import reverse
 
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
+from tests.admin_pages import url_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-def url_of(model: str, page: str = "changelist", *args: Any) -> str:
-    return reverse(f"admin:cellcast_django_{model}_{page}", args=args)
 
 
 def test_person_finds_what_became_of_a_message(browse: Callable[[str], None], page: Any) -> None:

@@ -7,6 +7,9 @@ import pytest
 from django.urls import reverse
 
 from cellcast_django.models import Message
+from tests.admin_pages import url_of
+from tests.browser.conftest import tab_stops
+from tests.browser.inspection import LOOKS, dress, problems_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -79,13 +82,43 @@ def test_url_is_selected_where_the_browser_does_not_copy(
     assert page.evaluate("String(getSelection())") == f"{server}/sms/webhook-receiver"
 
 
-def test_pages_can_be_read_without_scripts(browser: Any, server: str, admin_client: Any) -> None:
-    with browser.new_context(java_script_enabled=False) as context:
-        cookie = admin_client.cookies["sessionid"].value
-        context.add_cookies([{"name": "sessionid", "value": cookie, "url": server}])
-        page = context.new_page()
-        page.goto(server + reverse("admin:cellcast_django_setup"))
-        assert "/sms/webhook-status" in page.get_by_role("main").inner_text()
-        assert page.get_by_role("button", name="Copy").count() == 0
-        page.goto(server + reverse(OVERVIEW))
-        assert "nothing yet" in page.get_by_role("main").inner_text()
+def test_pages_can_be_read_without_scripts(plain_page: Any) -> None:
+    plain_page.goto(reverse("admin:cellcast_django_setup"))
+    assert "/sms/webhook-status" in plain_page.get_by_role("main").inner_text()
+    assert plain_page.get_by_role("button", name="Copy").count() == 0
+    plain_page.goto(reverse(OVERVIEW))
+    assert "nothing yet" in plain_page.get_by_role("main").inner_text()
+
+
+def test_webhook_is_sent_without_scripts(plain_page: Any, server: str, settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = server
+    plain_page.goto(reverse("admin:cellcast_django_setup"))
+    plain_page.get_by_role("button", name="Send to the Receive URL").click()
+    answer = plain_page.get_by_role("region", name="Answer of the Receive URL")
+    assert "stored" in answer.inner_text()
+
+
+def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
+    browse: Callable[[str], None], page: Any, server: str, settings: Any
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = server
+    browse(reverse("admin:cellcast_django_setup"))
+    urls = ["Receive URL", "Status URL", "Opt-Out URL"]
+    assert tab_stops(page) == [
+        "Overview",
+        *[f"Copy the {name}" for name in urls],
+        "Copy the username",
+        *[stop for name in urls for stop in ("JSON to send", f"Send to the {name}")],
+    ]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_everybody_can_use_the_pages_of_an_empty_database(
+    browse: Callable[[str], None], page: Any, look: str
+) -> None:
+    dress(page, look)
+    models = ("message", "statuschange", "webhookevent")
+    pages = [reverse(OVERVIEW), *(url_of(model) for model in models)]
+    for number, path in enumerate(pages):
+        browse(path)
+        assert problems_of(page, f"empty {number} {look}") == []

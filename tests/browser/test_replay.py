@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from tests.browser.test_admin_pages import url_of
+from tests.admin_pages import url_of
+from tests.browser.conftest import tab_stops
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -78,3 +80,26 @@ def test_failed_event_is_replayed_from_its_page(
     page.get_by_text("1 event has been announced.").wait_for()
     assert "ValueError" not in handlers.inner_text()
     assert calls == ["lucky", "moody", "lucky", "moody"]
+
+
+def test_failed_event_is_replayed_with_the_keyboard_alone(
+    browse: Callable[[str], None], page: Any, calls: list[str]
+) -> None:
+    WebhookClient().reply()
+    browse(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
+    page.get_by_role("button", name="Announce again to the handlers that have not").press("Enter")
+    page.get_by_text("1 event will be announced.").wait_for()
+
+    assert tab_stops(page) == ["Yes, do it", "No, take me back"]
+    page.get_by_role("button", name="Yes, do it").press("Enter")
+    page.get_by_text("1 event has been announced.").wait_for()
+    assert calls == ["lucky", "moody", "moody"]
+
+
+def test_failed_event_is_replayed_without_scripts(plain_page: Any, calls: list[str]) -> None:
+    WebhookClient().reply()
+    plain_page.goto(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
+    plain_page.get_by_role("button", name="Announce again to the handlers that have not").click()
+    plain_page.get_by_role("button", name="Yes, do it").click()
+    plain_page.get_by_text("1 event has been announced.").wait_for()
+    assert calls == ["lucky", "moody", "moody"]
