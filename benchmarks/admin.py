@@ -34,7 +34,7 @@ parser.add_argument(
     "--messages", default="0,1000,1000000,10000000", metavar="N,…", help="sizes, ascending"
 )
 parser.add_argument("--rounds", type=int, default=5, help="the table shows the quickest")
-parser.add_argument("--only", default="", metavar="TEXT", help="pages with this in their name")
+parser.add_argument("--only", default="", metavar="REGEX", help="pages with this in their name")
 parser.add_argument(
     "--plain",
     default="1000000",
@@ -129,7 +129,7 @@ def measure(sites: Sites, sizes: list[int], options: argparse.Namespace) -> Tabl
     for size in sizes:
         sites.use(size)
         for page in pages():
-            if options.only in page.name:
+            if re.search(options.only, page.name):
                 wanted[page.name]["app", size] = page.path
                 if page.plain and str(size) in options.plain.split(","):
                     wanted[page.name]["plain", size] = page.plain

@@ -12,7 +12,7 @@ from benchmarks.filling import TABLES
 from benchmarks.load import Figures, steady
 from benchmarks.progress import show
 from benchmarks.servers import cpu_seconds, database, environment_of, serving
-from benchmarks.sizes import address, copied, filled
+from benchmarks.sizes import address, filled
 from benchmarks.tables import print_table, short
 
 HEADINGS = (
@@ -46,11 +46,9 @@ def main() -> None:
     with ExitStack() as running:
         folder = running.enter_context(tempfile.TemporaryDirectory())
         server = running.enter_context(database("postgresql", folder))
-        # The large ones are loaded as they are: their copies would take long, and some thousand
-        # messages more change nothing. The empty one stays empty for others.
         databases = filled(server, sizes, refill=options.refill)
-        if 0 in databases:
-            databases[0] = copied(server, databases[0], "growth")
+        for settings in databases.values():
+            running.callback(clean, settings, newest_message(settings))
         sites = {
             size: running.enter_context(
                 serving("app", environment_of("benchmarks.project", settings))
@@ -73,6 +71,22 @@ def main() -> None:
                     show(f"round {number}, {short(size)}: {rate:,.0f}/s")
         show("")
     print_table(HEADINGS, [row(size, runs[size], runs[sizes[0]]) for size in sizes])
+
+
+def newest_message(settings: dict[str, Any]) -> int:
+    """Return the highest id of a message; 0 where there is none."""
+    with psycopg.connect(**address(settings)) as postgres:
+        found = postgres.execute("SELECT coalesce(max(id), 0) FROM cellcast_django_message")
+        [[newest]] = found.fetchall()
+        return int(newest)
+
+
+def clean(settings: dict[str, Any], newest: int) -> None:
+    """Delete what the load has left, for the next run; a copy would take long to make."""
+    with psycopg.connect(**address(settings), autocommit=True) as postgres:
+        for table, key in zip(reversed(TABLES), ("message_id", "message_id", "id"), strict=True):
+            postgres.execute(f"DELETE FROM {table} WHERE {key} > {newest}".encode())
+            postgres.execute(f"VACUUM (ANALYZE) {table}".encode())
 
 
 def analyse(settings: dict[str, Any]) -> None:

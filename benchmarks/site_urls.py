@@ -29,6 +29,7 @@ class PlainStatusChangeAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ["status", "applied", "recorded_at"]
     search_fields = ["message__contact", "message__cellcast_id"]
     date_hierarchy = "recorded_at"
+    raw_id_fields = ["message", "event"]
 
 
 @admin.register(WebhookEvent, site=plain)
@@ -39,6 +40,7 @@ class PlainWebhookEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ["outcome", "kind", "endpoint", "received_at"]
     search_fields = ["contact", "cellcast_id", "body"]
     date_hierarchy = "received_at"
+    raw_id_fields = ["message"]
 
 
 urlpatterns: list[Any] = [
