@@ -3,11 +3,11 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint fire bench clean
+.PHONY: help demo test lint fire bench screenshots clean
 
 help: ## List the targets
 	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [BENCH=...] [BENCH_ARGS=...]'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/demo ## Start a small site with lively traffic and an admin to look at (DEMO_ARGS=--check: verify and exit)
 	@.venv/bin/python -m example_project.demo $(DEMO_ARGS)
@@ -27,6 +27,9 @@ fire: .venv/fire ## Run the tests under load, crashes and hostile input
 
 bench: .venv/bench ## Measure the receiver (BENCH=growth, indexes, admin, commands or installing: something else)
 	@.venv/bin/python -m benchmarks$(BENCH:%=.%) $(BENCH_ARGS)
+
+screenshots: .venv/browser ## Take the pictures of docs/screenshots again, from the demo; needs Chromium
+	@.venv/bin/python -m tests.browser.screenshots
 
 clean: ## Remove all that was installed or built
 	rm -rf .venv .tox .coverage dist

@@ -58,6 +58,7 @@ from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import FactSignal
 from cellcast_django.statuses import Status, precedence
 from cellcast_django.testing import WebhookClient
+from tests.browser.conftest import POLICY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(cellcast_django.__file__).parent
@@ -609,6 +610,11 @@ def test_pages_and_actions_of_the_admin_page() -> None:
         (str(each.short_description), f"cellcast_django.{each.allowed_permissions[0]}_webhookevent")
         for each in actions
     }
+
+
+def test_policy_of_the_admin_page_is_the_one_that_browsers_kept_to() -> None:
+    [block] = blocks("docs/admin.md", "text")
+    assert " ".join(block.code.split()) == f"Content-Security-Policy: {POLICY}"
 
 
 def test_parts_of_the_overview_are_those_of_its_templates() -> None:

@@ -110,7 +110,7 @@ def waiting(health: Health, list_url: str) -> Iterator[dict[str, Any]]:
     for state, number, tone, words in states:
         yield {
             "number": number_format(number, force_grouping=True),
-            "badge": badge(tone if number else Tone.GOOD, words),
+            "badge": badge(tone if number else Tone.QUIET, words),
             "url": f"{list_url}?outcome={state}",
         }
 

@@ -16,11 +16,18 @@ SCREENSHOTS = os.environ.get("BROWSER_SCREENSHOTS")
 # Source: www.deque.com/axe/core-documentation/api-documentation/#axe-core-tags
 WCAG_22_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
+# Before 6.1, Django does not underline the links above a page and beside a search. They are found
+# on its own page of a user, too, when the name is longer than the links before it.
+DJANGOS_LINKS = "div.breadcrumbs, #changelist-search .quiet"
+
 # Evaluated, not loaded by an element: so the page's policy need not let it in.
-AXE = """async tags => {
+AXE = """async ([tags, djangosLinks]) => {
     const results = await axe.run({ runOnly: tags, resultTypes: ["violations"], preload: false });
+    const isDjangos = (id, { target }) =>
+        id === "link-in-text-block" && document.querySelector(target[0]).closest(djangosLinks);
     return results.violations.flatMap(({ id, help, nodes }) =>
-        nodes.map(node => `${id}: ${help}: ${node.html.slice(0, 300)}\\n${node.failureSummary}`));
+        nodes.filter(node => !isDjangos(id, node)).map(({ html, failureSummary }) =>
+            `${id}: ${help}: ${html.slice(0, 300)}\\n${failureSummary}`));
 }"""
 
 EXCESS = """() => {
@@ -46,5 +53,5 @@ def problems_of(page: Any, name: str) -> list[str]:
     if (excess := page.evaluate(EXCESS)) > 0:
         problems.append(f"the page is {excess} pixels wider than the window")
     page.evaluate(import_module("axe_playwright_python.base").AXE_SCRIPT)
-    problems += page.evaluate(AXE, WCAG_22_AA)
+    problems += page.evaluate(AXE, [WCAG_22_AA, DJANGOS_LINKS])
     return problems

@@ -150,6 +150,7 @@ def test_everybody_can_use(name: str, look: str, visitor: Any, everything: str) 
 
     visitor.goto(everything + sight.url())
     if sight.press:
-        visitor.get_by_role("button", name=sight.press).click()
+        with visitor.expect_navigation():
+            visitor.get_by_role("button", name=sight.press).click()
 
     assert problems_of(visitor, f"{name} {look}") + complaints == []
