@@ -4,7 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.admin.event_filters import HandlerFilter
@@ -103,6 +105,19 @@ def test_newest_replies_are_looked_at_and_the_filter_says_so(
     assert "unanswered, of the newest 10,000" in text_of(page)
     assert "unanswered" not in page_of(reader, "message", direction="outbound").split("<search")[-1]
     assert "status of what you sent" not in page_of(reader, "message", answer="none")
+
+
+def test_what_was_sent_before_the_newest_replies_is_not_looked_at(reader: Client) -> None:
+    ask(1)
+
+    with CaptureQueriesContext(connection) as captured:
+        unanswered(reader)
+
+    looks = [query["sql"] for query in captured if "EXISTS" in query["sql"]]
+    quoted = connection.ops.quote_name
+    since = f"U0.{quoted('created_at')} >= "
+    assert len(looks) == 2  # the count and the rows
+    assert all(since in sql.replace(quoted("U0"), "U0") for sql in looks)
 
 
 def test_other_choice_than_unanswered_is_passed_over(reader: Client) -> None:
