@@ -102,3 +102,12 @@ def test_unknown_event_is_an_error_and_nothing_is_announced(handler: Handler) ->
     with pytest.raises(CommandError, match="There is no event 999999"):
         run("--event", str(event.pk), "--event", "999999")
     assert handler.calls == 1
+
+
+def test_error_of_a_handler_that_is_no_longer_connected_is_not_told(handler: Handler) -> None:
+    event = failing_event()
+    message_received.disconnect(dispatch_uid="calendar")
+    assert run(f"--event={event.pk}") == (
+        "1 announced, 0 to be tried again later, 0 failed.",
+        "",
+    )

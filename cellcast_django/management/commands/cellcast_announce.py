@@ -39,7 +39,8 @@ class Command(BaseCommand):
             announced += event.announced_at is not None
             waiting += event.announce_due_at is not None
             failed += event.is_unannounced and event.announce_due_at is None
-            for name, error in event.handler_errors().items():
+            errors = event.handler_errors() if event.is_unannounced else {}
+            for name, error in errors.items():
                 self.stderr.write(f"event {event.pk}: {name}: {error}")
         self.stdout.write(
             f"{announced} announced, {waiting} to be tried again later, {failed} failed."
