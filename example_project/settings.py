@@ -16,7 +16,8 @@ env.read_env(BASE_DIR / ".env")
 
 DEBUG = env.bool("DEBUG", default=False)
 # A random key ends all sessions at a restart: set one, above all where several processes serve.
-SECRET_KEY = env.str("SECRET_KEY", default=get_random_secret_key())
+# It is no default: django-environ takes "$" at its beginning for the name of another variable.
+SECRET_KEY = env.str("SECRET_KEY", default="") or get_random_secret_key()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 

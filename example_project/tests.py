@@ -1,0 +1,22 @@
+"""The settings, where the environment says nothing."""
+
+import os
+import runpy
+from unittest import mock
+
+from django.test import SimpleTestCase
+
+from example_project import settings
+
+
+class SettingsTests(SimpleTestCase):
+    """What they are without an environment."""
+
+    def test_random_secret_key_may_begin_with_a_dollar_sign(self) -> None:
+        with (
+            mock.patch.dict(os.environ),
+            mock.patch("django.core.management.utils.get_random_secret_key", return_value="$x"),
+        ):
+            os.environ.pop("SECRET_KEY", None)
+            read = runpy.run_path(settings.__file__)
+        self.assertEqual(read["SECRET_KEY"], "$x")
