@@ -142,6 +142,20 @@ def test_late_report_is_history_but_does_not_move_the_status() -> None:
     assert (late.previous_status, late.applied) == ("delivered", False)
 
 
+@pytest.mark.parametrize("payload", [report(), reply()], ids=["report", "reply"])
+@pytest.mark.parametrize("heard", [False, True])
+def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen: Any) -> None:
+    if heard:
+        listen(status_changed)
+        listen(message_received)
+    names = ("outcome", "announced_at", "announce_due_at", "announce_attempts", "message_id")
+    for outcome in ("stored", "duplicate"):
+        [event] = store(payload)
+        [stored] = WebhookEvent.objects.filter(pk=event.pk).values(*names)
+        assert stored == {name: getattr(event, name) for name in names}
+        assert stored["outcome"] == outcome
+
+
 def test_of_two_unknown_statuses_the_later_stands() -> None:
     store(report("queued"))
     store(report("dispatched"))
