@@ -68,16 +68,16 @@ def handlers_of(event: WebhookEvent) -> list[Handler]:
     return [] if fact is None else fact.signal.handlers(fact.sender)
 
 
-def schedule(event: WebhookEvent, now: datetime, *, heard: bool) -> None:
-    """Plan the announcement, or note that nobody listens.
+def planned(now: datetime, *, heard: bool) -> dict[str, Any]:
+    """Return the fields of an event that plan its announcement, or note that nobody listens.
 
     Inline, the attempt begins right after the commit in this process, so it is counted and leased
     here already: that saves a write, and a crash in between is taken over when the lease is up.
     """
+    plan = {"announced_at": None, "announce_due_at": now, "announce_attempts": 0}
     if not heard:
-        event.announced_at = now
+        plan |= {"announced_at": now, "announce_due_at": None}
     elif conf.announce_via == "inline":
-        event.announce_attempts = 1
-        event.announce_due_at = now + timedelta(seconds=conf.announce_lease)
-    else:
-        event.announce_due_at = now
+        lease = timedelta(seconds=conf.announce_lease)
+        plan |= {"announce_due_at": now + lease, "announce_attempts": 1}
+    return plan

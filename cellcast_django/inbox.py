@@ -20,8 +20,8 @@ from django.db import (
 from django.utils import timezone
 
 from cellcast_django import inbox_orm, inbox_postgresql, inbox_sql, inbox_sqlite
-from cellcast_django.facts import schedule
-from cellcast_django.inbox_orm import kind_of, named_message
+from cellcast_django.facts import planned
+from cellcast_django.inbox_orm import kind_of, values_named_by
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_USERNAME_LENGTH,
@@ -154,22 +154,11 @@ def _write_common(
     origin: dict[str, Any],
     outbox: inbox_sql.Outbox | None,
 ) -> WebhookEvent:
-    now = origin["received_at"]
-    message = named_message(payload)
-    message.status = payload.status
-    message.created_at = message.status_changed_at = now
-    event = WebhookEvent(
-        body=payload.raw,
-        kind=kind_of(payload).value,
-        outcome=WebhookEvent.Outcome.STORED,
-        cellcast_id=message.cellcast_id,
-        contact=message.contact,
-        **origin,
-    )
     heard = status_changed.handlers(Message) or (
         isinstance(payload, Reply) and message_received.handlers(Message)
     )
-    schedule(event, now, heard=bool(heard))
+    values = values_named_by(payload)
+    values |= {"status": payload.status, "kind": kind_of(payload).value, "raw": payload.raw}
+    values |= origin | planned(origin["received_at"], heard=bool(heard))
     connection = connections[using]
-    inbox_sql.write(connection, WRITERS[connection.vendor], message, event, outbox)
-    return event
+    return inbox_sql.write(connection, WRITERS[connection.vendor], values, outbox)

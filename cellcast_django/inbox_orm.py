@@ -12,9 +12,15 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
-from cellcast_django.facts import is_heard, schedule
+from cellcast_django.facts import is_heard, planned
 from cellcast_django.inbox_sql import Outbox
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    Direction,
+    Message,
+    StatusChange,
+    WebhookEvent,
+    message_values,
+)
 from cellcast_django.payloads import Invalid, OptOut, Payload, Reply, StatusReport
 from cellcast_django.statuses import supersedes
 
@@ -66,20 +72,20 @@ def _messages_spoken_of(using: str, payloads: Sequence[Payload]) -> list[Message
         elif isinstance(payload, StatusReport) and payload.inbound:
             spoken_of.append(_inbound_message(using, payload, spoken_of))
         else:
-            spoken_of.append(named_message(payload))
+            spoken_of.append(Message(**values_named_by(payload)))
     return spoken_of
 
 
-def named_message(payload: Reply | StatusReport) -> Message:
-    """Return the message that the payload itself describes, unsaved and without a status."""
+def values_named_by(payload: Reply | StatusReport) -> dict[str, Any]:
+    """Return the fields of the message that the payload itself describes, without a status."""
     if isinstance(payload, StatusReport):
-        return Message.from_parts(
+        return message_values(
             Direction.OUTBOUND,
             cellcast_id=payload.cellcast_id,
             sender=payload.sender,
             receiver=payload.receiver,
         )
-    return Message.from_parts(
+    return message_values(
         Direction.INBOUND,
         cellcast_id=payload.cellcast_id,
         sender=payload.sender,
@@ -143,7 +149,7 @@ class _Ledger:
             event.kind = WebhookEvent.Kind.OPT_OUT
             event.contact = normalise(payload.number, conf.default_region)
             event.outcome = WebhookEvent.Outcome.STORED
-            schedule(event, self.now, heard=is_heard(event))
+            self._plan(event)
         else:
             self._enter_status(event, payload, spoken_of)
         return event
@@ -168,7 +174,11 @@ class _Ledger:
             return
         event.outcome = WebhookEvent.Outcome.STORED
         self._add_change(event, message, payload.status)
-        schedule(event, self.now, heard=is_heard(event))
+        self._plan(event)
+
+    def _plan(self, event: WebhookEvent) -> None:
+        for name, value in planned(self.now, heard=is_heard(event)).items():
+            setattr(event, name, value)
 
     def _add_change(self, event: WebhookEvent, message: Message, status: str) -> None:
         change = StatusChange(

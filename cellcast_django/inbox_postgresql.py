@@ -18,7 +18,7 @@ from cellcast_django.inbox_sql import (
 def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
     """Write with one statement."""
     with connection.cursor() as cursor:
-        prepared.execute(connection, cursor, _statement(), values)
+        prepared.execute(cursor, _statement(), values)
         return Written(*cursor.fetchone())
 
 

@@ -199,34 +199,9 @@ class Message(models.Model):
         return f"{self.direction} {self.cellcast_id}"
 
     @classmethod
-    def from_parts(
-        cls,
-        direction: Direction,
-        *,
-        cellcast_id: str,
-        sender: str,
-        receiver: str,
-        body: str = "",
-        original_body: str = "",
-    ) -> Self:
-        """Build an unsaved message: its key, contact and time of submission follow from the parts.
-
-        An outbound message is known by its id. An inbound one is known by id, sender, receiver and
-        text: Cellcast may give a reply the id of the message replied to.
-        """
-        outbound = direction == Direction.OUTBOUND
-        identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body]
-        return cls(
-            key=sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32],
-            direction=direction.value,
-            cellcast_id=cellcast_id,
-            sender=sender,
-            receiver=receiver,
-            contact=normalise(receiver if outbound else sender, conf.default_region),
-            body=body,
-            original_body=original_body,
-            submitted_at=submission_time(cellcast_id) if outbound else None,
-        )
+    def from_parts(cls, direction: Direction, **parts: str) -> Self:
+        """Build an unsaved message; the parts are those of ``message_values``."""
+        return cls(**message_values(direction, **parts))
 
     @property
     def is_final(self) -> bool:
@@ -471,12 +446,6 @@ class WebhookEvent(models.Model):
         """Whether it told something new that a handler has not finished with, failed or not."""
         return self.outcome == self.Outcome.STORED and self.announced_at is None
 
-    def mark_duplicate(self) -> None:
-        """Turn a stored event into a duplicate, which has nothing to announce. Saves nothing."""
-        self.outcome = self.Outcome.DUPLICATE
-        self.announced_at = self.announce_due_at = None
-        self.announce_attempts = 0
-
     def is_due(self, now: datetime) -> bool:
         """Whether an attempt may begin; a first one at once, should the clocks of hosts differ."""
         if self.announce_due_at is None:
@@ -495,6 +464,35 @@ class WebhookEvent(models.Model):
             for name, outcome in self.announcements.items()
             if outcome["error"]
         }
+
+
+def message_values(
+    direction: Direction,
+    *,
+    cellcast_id: str,
+    sender: str,
+    receiver: str,
+    body: str = "",
+    original_body: str = "",
+) -> dict[str, Any]:
+    """Return the fields of a message: these parts, and what follows from them.
+
+    An outbound message is known by its id. An inbound one is known by id, sender, receiver and
+    text: Cellcast may give a reply the id of the message replied to.
+    """
+    outbound = direction == Direction.OUTBOUND
+    identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body]
+    return {
+        "key": sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32],
+        "direction": direction.value,
+        "cellcast_id": cellcast_id,
+        "sender": sender,
+        "receiver": receiver,
+        "contact": normalise(receiver if outbound else sender, conf.default_region),
+        "body": body,
+        "original_body": original_body,
+        "submitted_at": submission_time(cellcast_id) if outbound else None,
+    }
 
 
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")

@@ -1,59 +1,75 @@
-"""Statements that PostgreSQL prepares: from the second time on they cost it a third."""
+"""Statements that PostgreSQL prepares: it plans them once, and gets their values as they are.
 
-from functools import cache
-from hashlib import sha256
+psycopg does both, with a cursor of its own; Django's writes the values into each statement.
+"""
+
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
-_names: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
-"""The names of the prepared statements of each connection to PostgreSQL."""
+try:
+    from psycopg import Connection, Cursor
+except ImportError:  # pragma: no cover  # another database, or psycopg2
+    Connection = Cursor = object  # type: ignore[misc,assignment]
+
+FREQUENT = 5
+"""After so many of our statements on a connection they are prepared: it will not end at once."""
+
+ONLY_ON_DEMAND = 2**31
+"""psycopg's threshold with which it prepares none of the host project's statements."""
 
 _NOT_PREPARED = {"26000", "42P05"}  # a pooler has given us another connection's session
 
+_uses: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""How many of our statements each connection has executed before they were prepared."""
 
-def execute(
-    connection: BaseDatabaseWrapper, cursor: Any, statement: str, values: dict[str, Any]
-) -> None:
+
+def execute(cursor: CursorWrapper, statement: str, values: dict[str, Any]) -> None:
     """Execute a statement with ``%(name)s`` for each of the values; prepared where that can be.
 
-    That is on PostgreSQL, but neither behind a pooler that shares sessions between transactions
-    nor inside a transaction, which an error would end.
+    That is on PostgreSQL with psycopg 3, but neither behind a pooler that shares sessions between
+    transactions nor inside a transaction, which an error would end.
     """
-    can_prepare = (
-        connection.vendor == "postgresql"
-        and not connection.in_atomic_block
-        and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-    )
-    if not (can_prepare and _execute_prepared(connection, cursor, statement, values)):
-        cursor.execute(statement, values)
+    usual, session = cursor.cursor, cursor.db.connection
+    if _can_prepare(cursor.db):
+        cursor.cursor = _PreparingCursor(session)
+        try:
+            cursor.execute(statement, values)
+        except DatabaseError as error:
+            if getattr(error.__cause__, "sqlstate", None) not in _NOT_PREPARED:
+                raise
+            session.prepare_threshold = None
+            cursor.cursor = usual
+        else:
+            return
+    cursor.execute(statement, values)
 
 
-def _execute_prepared(
-    connection: BaseDatabaseWrapper, cursor: Any, statement: str, values: dict[str, Any]
-) -> bool:
-    """Return whether that went well; nothing is done where the statement is not prepared."""
-    names = _names.setdefault(connection.connection, set())
-    name, prepare, execute = _prepared(statement, tuple(values))
-    try:
-        if name not in names:
-            cursor.execute(prepare)
-            names.add(name)
-        cursor.execute(execute, tuple(values.values()))
-    except DatabaseError as error:
-        if getattr(error.__cause__, "sqlstate", None) not in _NOT_PREPARED:
-            raise
+class _PreparingCursor(Cursor):
+    def execute(self, query: Any, params: Any = None) -> Any:  # type: ignore[override]
+        return super().execute(query, params, prepare=True)
+
+
+def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
+    session = connection.connection
+    if connection.vendor != "postgresql" or not isinstance(session, Connection):
         return False
-    return True
+    if connection.in_atomic_block or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return False
+    if session.prepare_threshold is None:  # as Django leaves it
+        _uses[session] = _uses.get(session, 0) + 1
+        if _uses[session] == FREQUENT and _is_its_own(session):
+            session.prepare_threshold = ONLY_ON_DEMAND
+    return session.prepare_threshold is not None
 
 
-@cache
-def _prepared(statement: str, parameters: tuple[str, ...]) -> tuple[str, str, str]:
-    """Return a name that no other statement has, and how to prepare and how to execute it."""
-    numbers = {name: f"${number}" for number, name in enumerate(parameters, start=1)}
-    statement %= numbers
-    name = f"cellcast_{sha256(statement.encode()).hexdigest()[:16]}"
-    places = ", ".join(["%s"] * len(parameters))
-    return name, f"PREPARE {name} AS {statement}", f"EXECUTE {name} ({places})"
+def _is_its_own(session: Any) -> bool:
+    """Whether we were greeted by the process that answers now, and not by a pooler.
+
+    Behind one, psycopg's name for our statement may stand for somebody else's.
+    """
+    [answering] = session.execute("SELECT pg_backend_pid()").fetchone()
+    return bool(answering == session.info.backend_pid)

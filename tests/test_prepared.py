@@ -1,69 +1,122 @@
-"""Statements for PostgreSQL: prepared once for each connection, unless a pooler shares them."""
+"""Statements for PostgreSQL: prepared on a connection that lasts, unless a pooler shares it."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, connection
+from django.db import ProgrammingError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django import inbox, prepared
+from cellcast_django import prepared
 from cellcast_django.models import Message
-from cellcast_django.payloads import Endpoint, read
+from cellcast_django.signals import FactSignal, status_changed
 from cellcast_django.testing import WebhookClient
 
+psycopg = pytest.importorskip("psycopg")
 pytestmark = [
     pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL prepares"),
     pytest.mark.django_db(transaction=True),
 ]
 
 
-def statements(**changes: Any) -> list[str]:
-    """Send a delivery report and return the first word of each statement that it took."""
-    with CaptureQueriesContext(connection) as queries:
-        assert WebhookClient().status(**changes).status_code == 200
-    return [query["sql"].split()[0] for query in queries]
-
-
-def test_statement_is_prepared_once_and_executed_each_time() -> None:
+@pytest.fixture(autouse=True)
+def _new_connection() -> Iterator[None]:
     connection.close()
-    assert statements(_id="1") == ["PREPARE", "EXECUTE"]
-    assert statements(_id="2") == ["EXECUTE"]
-    assert statements(_id="3", status="failed") == ["EXECUTE"]
+    yield
+    connection.close()
+
+
+def send(number: int) -> None:
+    """Send so many delivery reports, each on a message of its own, and see them stored."""
+    before = Message.objects.count()
+    for n in range(number):
+        assert WebhookClient().status(_id=f"{before + n}").status_code == 200
+    assert Message.objects.count() == before + number
+
+
+def prepared_statements() -> list[str]:
+    """Return the first words of what the server has prepared for this connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements ORDER BY prepare_time")
+        return [statement.split()[0] for (statement,) in cursor.fetchall()]
+
+
+def test_connection_that_ends_soon_prepares_nothing() -> None:
+    send(prepared.FREQUENT - 1)
+    assert prepared_statements() == []
+
+
+def test_connection_that_lasts_prepares_each_statement_once(
+    listen: Callable[[FactSignal], Any],
+) -> None:
+    listen(status_changed)
+    send(prepared.FREQUENT + 3)
+    assert sorted(prepared_statements()) == ["UPDATE", "WITH"]
 
 
 def test_new_connection_prepares_anew() -> None:
-    statements(_id="1")
+    send(prepared.FREQUENT)
     connection.close()
-    assert statements(_id="2") == ["PREPARE", "EXECUTE"]
+    assert prepared_statements() == []
+    send(prepared.FREQUENT)
+    assert prepared_statements() == ["WITH"]
 
 
-def test_statement_that_a_pooler_has_left_in_another_session_is_sent_whole() -> None:
-    statements(_id="1")
-    with connection.cursor() as cursor:
-        cursor.execute("DEALLOCATE ALL")
-    assert statements(_id="2") == ["EXECUTE", "WITH"]
-    assert Message.objects.count() == 2
+def test_statements_of_the_host_project_are_left_as_they_are() -> None:
+    send(prepared.FREQUENT)
+    for _ in range(10):
+        psycopg.Cursor(connection.connection).execute("SELECT 1 + %s", (1,))
+    assert prepared_statements() == ["WITH"]
 
 
-def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole() -> None:
-    statements(_id="1")
-    prepared._names.clear()
-    assert statements(_id="2") == ["PREPARE", "WITH"]
-    assert Message.objects.count() == 2
+def test_nothing_is_prepared_inside_a_transaction() -> None:
+    send(prepared.FREQUENT)
+    connection.close()
+    with transaction.atomic():
+        for _ in range(10):
+            with connection.cursor() as cursor:
+                prepared.execute(cursor, "SELECT 1", {})
+    assert prepared_statements() == []
 
 
 def test_nothing_is_prepared_where_the_settings_speak_of_a_pooler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
-    assert statements() == ["WITH"]
+    send(10)
+    assert prepared_statements() == []
 
 
-def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "_prepared", lambda *_: ("x", "PREPARE x AS rubbish", ""))
-    with pytest.raises(ProgrammingError):
-        inbox.store(
-            read(b'{"_id": "1", "status": "delivered"}', "", Endpoint.STATUS),
-            endpoint=Endpoint.STATUS,
-        )
-    assert not Message.objects.exists()
+def test_nothing_is_prepared_where_another_process_answers_than_greeted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 1)
+    send(10)
+    assert prepared_statements() == []
+
+
+def test_statement_that_a_pooler_has_left_in_another_session_is_sent_whole() -> None:
+    send(prepared.FREQUENT)
+    with connection.cursor() as cursor:
+        cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg does not see it
+    send(10)
+    assert prepared_statements() == []
+
+
+def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole() -> None:
+    send(1)
+    with connection.cursor() as cursor:
+        cursor.execute("PREPARE _pg3_0 AS SELECT 'of another process'")
+    send(10)
+    assert prepared_statements() == ["PREPARE"]
+
+
+def test_other_errors_are_raised() -> None:
+    send(prepared.FREQUENT)
+    with (
+        CaptureQueriesContext(connection) as queries,
+        connection.cursor() as cursor,
+        pytest.raises(ProgrammingError),
+    ):
+        prepared.execute(cursor, "rubbish", {})
+    assert len(queries) == 1
