@@ -137,10 +137,6 @@ def _of_history() -> list[Page]:
     lists: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
         ("", {}, {}),
         ("page 100", {"p": 100}, {"p": 50}),
-        *(
-            (status, {"status": status}, {"status": status})
-            for status in ("delivered", "dead", "queued")
-        ),
         ("find a number", {"q": contact}, {"q": contact}),
         ("find the busy contact", {"q": BUSY_CONTACT}, None),
         ("find an id", {"q": cellcast_id}, {"q": cellcast_id}),

@@ -276,9 +276,6 @@ class StatusChange(models.Model):
         verbose_name = _("status change")
         verbose_name_plural = _("status history")
         ordering = ["pk"]
-        indexes = [
-            models.Index(fields=["status", "recorded_at"], name="cellcast_change_status"),
-        ]
         constraints = [
             models.UniqueConstraint(fields=["message", "status"], name="cellcast_one_row_a_status")
         ]

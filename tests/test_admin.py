@@ -415,32 +415,21 @@ def test_messages_are_filtered_by_direction_and_status(
     assert found(status="no such status") == set(names.values())
 
 
-def test_history_is_filtered_by_status(reader: Client, client: WebhookClient) -> None:
-    for status in ("received", "delivered", "failed"):
-        client.status(status=status)
-    client.reply(status="received")
-    received = StatusChange.objects.filter(status="received").order_by("-pk")
-
-    assert listed(reader, "statuschange", status="received") == [row.pk for row in received]
-    assert listed(reader, "statuschange", status="dead") == []
-
-
 def test_unknown_statuses_that_occur_are_choices_of_the_filter(
     reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for status in ("zombie", "aborted", "delivered"):
         client.status(_id=status, status=status)
 
-    def choices(model: str) -> list[str]:
-        specs = reader.get(url_of(model)).context["cl"].filter_specs
+    def choices() -> list[str]:
+        specs = reader.get(url_of("message")).context["cl"].filter_specs
         [spec] = [spec for spec in specs if spec.parameter_name == "status"]
         return [str(lookup) for lookup, _ in spec.lookup_choices]
 
     known = ["delivered", "rejected", "expired", "failed", "dead", "received"]
-    assert choices("message") == [*known, "aborted", "zombie", "-"]
-    assert choices("statuschange") == [*known, "aborted", "zombie"]
+    assert choices() == [*known, "aborted", "zombie", "-"]
     monkeypatch.setattr(StatusFilter, "MAX_WORDS", 2)
-    assert choices("statuschange") == [*known, "aborted"]
+    assert choices() == [*known, "aborted", "-"]
 
 
 def test_events_are_filtered_by_outcome_and_kind(
@@ -489,7 +478,6 @@ def test_lists_are_filtered_by_period(reader: Client, client: WebhookClient, mod
     ("model", "choice"),
     [
         ("message", {"direction": "outbound"}),
-        ("statuschange", {"status": "failed"}),
         ("webhookevent", {"outcome": "failed"}),
     ],
 )
@@ -694,8 +682,6 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("message", {"answer": "none", "direction": "inbound", "period": 7}),
     ("statuschange", {}),
     ("statuschange", {"p": 2}),
-    ("statuschange", {"status": "delivered"}),
-    ("statuschange", {"status": "rejected"}),
     ("webhookevent", {}),
     ("webhookevent", {"outcome": "announced"}),
     ("webhookevent", {"outcome": "duplicate"}),
@@ -724,7 +710,6 @@ FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are the
 FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells by its statistics
     ("message", {"q": "0400 000 007", "direction": "outbound"}),
     ("message", {"q": "0400 000 007", "direction": "outbound", "status": "failed", "period": 30}),
-    ("statuschange", {"q": "id-7", "status": "delivered"}),
     ("webhookevent", {"kind": "reply", "outcome": "invalid", "period": 7}),
     ("webhookevent", {"outcome": "pending", "kind": "status"}),
     ("webhookevent", {"outcome": "failed", "kind": "status", "period": 30}),

@@ -43,21 +43,30 @@ class DirectionFilter(ExactFilter):
 
 
 class StatusFilter(ExactFilter):
-    """The documented statuses, and those others that occur."""
+    """The statuses of what you sent, one of which is to have none yet. Hidden among replies."""
 
-    title = _("status")
+    title = _("status of what you sent")
     parameter_name = "status"
     MAX_WORDS = 20
+    UNHEARD = "-"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the documented statuses, then what else Cellcast has said."""
+        """Return the documented statuses, then what else Cellcast has said, and at last none."""
+        is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
+        if is_inbound or AnswerFilter.parameter_name in request.GET:
+            return []
         known = [(status.value, status.label) for status in reversed(Status)]
-        in_use = self._words_in_use(self.narrow(model_admin.get_queryset(request)))
-        return known + [(word, word) for word in in_use if word not in Status.values]
+        in_use = self._words_in_use(_sent(model_admin.get_queryset(request)))
+        others = [(word, word) for word in in_use if word not in Status.values]
+        return [*known, *others, (self.UNHEARD, _("no status yet"))]
 
-    def narrow(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return the rows that the filter is about."""
-        return queryset
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the choice, among what you sent."""
+        if self.value() == self.UNHEARD:
+            return _sent(queryset).filter(status="")
+        if self.value() not in dict(self.lookup_choices):
+            return queryset
+        return super().queryset(request, _sent(queryset))
 
     def _words_in_use(self, queryset: QuerySet[Any]) -> list[str]:
         """Hop through the index from word to word: ``DISTINCT`` would read the whole table."""
@@ -71,30 +80,8 @@ class StatusFilter(ExactFilter):
         return words[1:]
 
 
-class SentStatusFilter(StatusFilter):
-    """The statuses of what you sent, one of which is to have none yet. Hidden among replies."""
-
-    title = _("status of what you sent")
-    UNHEARD = "-"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return also the choice for messages of which nothing has been heard."""
-        is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
-        if is_inbound or AnswerFilter.parameter_name in request.GET:
-            return []
-        return [*super().lookups(request, model_admin), (self.UNHEARD, _("no status yet"))]
-
-    def narrow(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return what you sent."""
-        return queryset.filter(direction=Direction.OUTBOUND)
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the choice, among what you sent."""
-        if self.value() == self.UNHEARD:
-            return self.narrow(queryset).filter(status="")
-        if self.value() not in dict(self.lookup_choices):
-            return queryset
-        return super().queryset(request, self.narrow(queryset))
+def _sent(messages: QuerySet[Any]) -> QuerySet[Any]:
+    return messages.filter(direction=Direction.OUTBOUND)
 
 
 class AnswerFilter(admin.SimpleListFilter):

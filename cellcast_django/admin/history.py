@@ -1,15 +1,11 @@
 """The pages of the history of statuses."""
 
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import Q
-from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.badges import status_badge
-from cellcast_django.admin.filters import StatusFilter
 from cellcast_django.admin.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.admin.texts import ago, number
 from cellcast_django.models import StatusChange
@@ -19,17 +15,12 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     """Every status that was heard of, in the order in which it came."""
 
     list_display = ["when", "message_link", "status_word", "previous_word", "applied"]
-    list_filter = [StatusFilter]
+    ordering = ["-pk"]
     list_select_related = ["message"]
     list_defer = ["message__body", "message__original_body"]
     search_fields = ["message__contact", "message__cellcast_id"]
     search_help_text = _("The customer's number in any spelling, or a Cellcast id.")
     fields = ["recorded_at", ("status_word", "previous_word", "applied"), ("message", "event")]
-
-    def get_ordering(self, request: HttpRequest) -> Any:
-        """Return the order of time, in the words of the index that serves the request."""
-        is_filtered = StatusFilter.parameter_name in request.GET
-        return ["-recorded_at", "-pk"] if is_filtered else ["-pk"]
 
     def meanings(self, term: str) -> list[Q]:
         """Find by the message, whose history is short."""

@@ -23,7 +23,7 @@ from cellcast_django.admin.filters import (
     AnswerFilter,
     CreatedFilter,
     DirectionFilter,
-    SentStatusFilter,
+    StatusFilter,
     newest,
 )
 from cellcast_django.admin.pages import PagesAdmin
@@ -48,7 +48,7 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
     list_display = ["way", "customer", "first_words", "status_word", "when"]
     list_display_links = ["customer"]
     list_defer = ["body", "original_body"]
-    list_filter = [DirectionFilter, SentStatusFilter, AnswerFilter, CreatedFilter]
+    list_filter = [DirectionFilter, StatusFilter, AnswerFilter, CreatedFilter]
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]
     search_help_text = _(

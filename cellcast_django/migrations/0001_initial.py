@@ -97,10 +97,6 @@ class Migration(migrations.Migration):
             model_name='webhookevent',
             index=models.Index(fields=['contact'], name='cellcast_event_contact'),
         ),
-        migrations.AddIndex(
-            model_name='statuschange',
-            index=models.Index(fields=['status', 'recorded_at'], name='cellcast_change_status'),
-        ),
         migrations.AddConstraint(
             model_name='statuschange',
             constraint=models.UniqueConstraint(fields=('message', 'status'), name='cellcast_one_row_a_status'),
