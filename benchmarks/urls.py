@@ -88,10 +88,12 @@ def _questions() -> int:
         return int(cursor.fetchone()[1])
 
 
+measured = {
+    "bare": path("bare", bare.webhook),
+    "by-hand": path("by-hand", by_hand.WebhookView.as_view()),
+}
 urlpatterns = [
-    path("bare", bare.webhook),
-    path("by-hand", by_hand.WebhookView.as_view()),
+    measured.get(settings.VARIANT) or path("", include("cellcast_django.urls")),
     path("counts", counts),
     path("statements", statements),
-    path("", include("cellcast_django.urls")),
 ]

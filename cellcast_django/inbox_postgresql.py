@@ -17,8 +17,7 @@ from cellcast_django.inbox_sql import (
 
 def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
     """Write with one statement."""
-    with connection.cursor() as cursor:
-        prepared.execute(cursor, _statement(), values)
+    with prepared.execute(connection, _statement(), values) as cursor:
         return Written(*cursor.fetchone())
 
 

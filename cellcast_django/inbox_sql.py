@@ -148,8 +148,7 @@ def update_event(
         name: _field(name).get_db_prep_save(value, connection) for name, value in values.items()
     }
     prepared_values |= {"id": event.pk, "attempt": event.announce_attempts}
-    with connection.cursor() as cursor:
-        prepared.execute(cursor, _update(tuple(values)), prepared_values)
+    with prepared.execute(connection, _update(tuple(values)), prepared_values) as cursor:
         return int(cursor.rowcount)
 
 

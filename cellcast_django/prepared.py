@@ -1,4 +1,4 @@
-"""Statements that PostgreSQL prepares: it plans them once, and gets their values as they are.
+"""Our own statements, on PostgreSQL prepared: planned once, and their values sent as they are.
 
 psycopg does both, with a cursor of its own; Django's writes the values into each statement.
 """
@@ -27,25 +27,32 @@ _uses: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 """How many of our statements each connection has executed before they were prepared."""
 
 
-def execute(cursor: CursorWrapper, statement: str, values: dict[str, Any]) -> None:
-    """Execute a statement with ``%(name)s`` for each of the values; prepared where that can be.
+def execute(
+    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
+) -> CursorWrapper:
+    """Execute a statement with ``%(name)s`` for each of the values, and return the cursor.
 
-    That is on PostgreSQL with psycopg 3, but neither behind a pooler that shares sessions between
-    transactions nor inside a transaction, which an error would end.
+    It is prepared on PostgreSQL with psycopg 3, but neither behind a pooler that shares sessions
+    between transactions nor inside a transaction, which an error would end.
     """
-    usual, session = cursor.cursor, cursor.db.connection
-    if _can_prepare(cursor.db):
-        cursor.cursor = _PreparingCursor(session)
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    if _can_prepare(connection):
+        # Not by connection.cursor(), which makes another one first: that costs as much as planning.
+        wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+        cursor: Any = _PreparingCursor(connection.connection)
         try:
-            cursor.execute(statement, values)
+            return _executed(wrap(cursor), statement, values)
         except DatabaseError as error:
             if getattr(error.__cause__, "sqlstate", None) not in _NOT_PREPARED:
                 raise
-            session.prepare_threshold = None
-            cursor.cursor = usual
-        else:
-            return
+            connection.connection.prepare_threshold = None
+    return _executed(connection.cursor(), statement, values)
+
+
+def _executed(cursor: CursorWrapper, statement: str, values: dict[str, Any]) -> CursorWrapper:
     cursor.execute(statement, values)
+    return cursor
 
 
 class _PreparingCursor(Cursor):

@@ -74,8 +74,7 @@ def test_nothing_is_prepared_inside_a_transaction() -> None:
     connection.close()
     with transaction.atomic():
         for _ in range(10):
-            with connection.cursor() as cursor:
-                prepared.execute(cursor, "SELECT 1", {})
+            prepared.execute(connection, "SELECT 1", {})
     assert prepared_statements() == []
 
 
@@ -113,10 +112,6 @@ def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole(
 
 def test_other_errors_are_raised() -> None:
     send(prepared.FREQUENT)
-    with (
-        CaptureQueriesContext(connection) as queries,
-        connection.cursor() as cursor,
-        pytest.raises(ProgrammingError),
-    ):
-        prepared.execute(cursor, "rubbish", {})
+    with CaptureQueriesContext(connection) as queries, pytest.raises(ProgrammingError):
+        prepared.execute(connection, "rubbish", {})
     assert len(queries) == 1
