@@ -182,6 +182,7 @@ def upsert(
     """Insert the message, or move its status and fill in what is empty.
 
     Every assignment reads the row as it was, also where one sees what those before it have done.
+    Empty is what has no length, because MariaDB finds a blank equal to ``''``.
     """
     special = {
         "previous_status": "''",
@@ -194,7 +195,7 @@ def upsert(
         changes[name] = f"CASE WHEN {moves} THEN {offered(name)} ELSE {MESSAGE}.{name} END"
     for name in FILLED_IN:
         old = f"{MESSAGE}.{name}"
-        changes[name] = f"CASE WHEN {old} = '' THEN {offered(name)} ELSE {old} END"
+        changes[name] = f"CASE WHEN LENGTH({old}) = 0 THEN {offered(name)} ELSE {old} END"
     return (
         f"INSERT INTO {MESSAGE} ({names(Message)}) "
         f"VALUES ({_expressions(Message, given, special)}) "

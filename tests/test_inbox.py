@@ -230,6 +230,13 @@ def test_what_is_empty_is_filled_in_and_what_is_there_is_kept() -> None:
     assert (message.sender, message.receiver, message.contact) == ("cellcast", CUSTOMER, CUSTOMER)
 
 
+@pytest.mark.parametrize("text", [" ", "\n", "\u200b"], ids=ascii)
+def test_white_space_is_a_text_that_is_kept(text: str) -> None:
+    Message.objects.record_sent(ID, receiver=CUSTOMER, body=text)
+    store(report())
+    assert Message.objects.get().body == text
+
+
 def test_early_report_is_adopted_by_record_sent() -> None:
     store(report("delivered"))
     message = Message.objects.record_sent(ID, receiver="0400000001", body="See you at nine?")
