@@ -204,7 +204,7 @@ def ratio(runs: list[Measured], others: list[Measured] | None, name: str) -> str
 
 
 def is_statement(sql: str) -> bool:
-    return not sql.startswith(("BEGIN", "COMMIT"))
+    return sql.startswith("BEGIN NOT ATOMIC") or not sql.startswith(("BEGIN", "COMMIT"))
 
 
 main()

@@ -19,7 +19,13 @@ from django.db import (
 )
 from django.utils import timezone
 
-from cellcast_django import inbox_orm, inbox_postgresql, inbox_sql, inbox_sqlite
+from cellcast_django import (
+    inbox_mariadb,
+    inbox_orm,
+    inbox_postgresql,
+    inbox_sql,
+    inbox_sqlite,
+)
 from cellcast_django.facts import planned
 from cellcast_django.inbox_orm import kind_of, values_named_by
 from cellcast_django.models import (
@@ -45,10 +51,12 @@ from cellcast_django.signals import (
 from cellcast_django.statuses import PRECEDENCE
 
 WRITERS: dict[str, inbox_sql.Writer] = {
-    "postgresql": inbox_postgresql.one_statement,
-    "sqlite": inbox_sqlite.one_statement,
+    "MariaDB": inbox_mariadb.one_statement,
+    "PostgreSQL": inbox_postgresql.one_statement,
+    "SQLite": inbox_sqlite.one_statement,
 }
-"""How the common case is written, by the database's vendor; elsewhere the portable way is taken."""
+"""How the common case is written, by the database's ``display_name``, as MariaDB and MySQL are one
+vendor to Django; elsewhere the portable way is taken."""
 
 RETRY_PAUSES = (0.05, 0.2, 0.8)
 """Seconds before the transaction is tried again when the database calls it off."""
@@ -145,7 +153,7 @@ def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
         return False
     if isinstance(payload, StatusReport) and payload.inbound:
         return False
-    return payload.status in PRECEDENCE and connections[using].vendor in WRITERS
+    return payload.status in PRECEDENCE and connections[using].display_name in WRITERS
 
 
 def _write_common(
@@ -161,4 +169,4 @@ def _write_common(
     values |= {"status": payload.status, "kind": kind_of(payload).value, "raw": payload.raw}
     values |= origin | planned(origin["received_at"], heard=bool(heard))
     connection = connections[using]
-    return inbox_sql.write(connection, WRITERS[connection.vendor], values, outbox)
+    return inbox_sql.write(connection, WRITERS[connection.display_name], values, outbox)

@@ -1,9 +1,9 @@
 """The inbox's common case in SQL of its own: one event that speaks of one documented status.
 
-The portable way takes seven statements. PostgreSQL (``inbox_postgresql``) and SQLite
-(``inbox_sqlite``) do the same in one, which is a transaction by itself. It begins with an upsert,
-which locks the message's row and moves its status, and leaves it to the history whether the status
-is news. Here is what the two have in common.
+The portable way takes seven statements. PostgreSQL (``inbox_postgresql``), SQLite
+(``inbox_sqlite``) and MariaDB (``inbox_mariadb``) do the same in one, which is a transaction by
+itself. It begins with an upsert, which locks the message's row and moves its status, and leaves it
+to the history whether the status is news. Here is what the three have in common.
 """
 
 from collections.abc import Callable
@@ -182,24 +182,33 @@ def fields(model: type[models.Model]) -> list[Any]:
     return [field for field in model._meta.concrete_fields if not field.primary_key]
 
 
-def upsert(given: Given) -> str:
-    """Insert the message, or move its status and fill in what is empty."""
+def upsert(
+    given: Given,
+    *,
+    on_conflict: str = "ON CONFLICT (key) DO UPDATE SET",
+    offered: Given = "excluded.{}".format,
+) -> str:
+    """Insert the message, or move its status and fill in what is empty.
+
+    Every assignment reads the row as it was, also where one sees what those before it have done.
+    Empty is what has no length, because MariaDB finds a blank equal to ``''``.
+    """
     special = {
         "previous_status": "''",
         "created_at": given("received_at"),
         "status_changed_at": given("received_at"),
     }
-    moves = f"{_precedence('excluded.status')} > {_precedence(f'{MESSAGE}.status')}"
+    moves = f"{_precedence(offered('status'))} > {_precedence(f'{MESSAGE}.status')}"
     changes = {"previous_status": f"{MESSAGE}.status"}
-    for name in ("status", "status_changed_at"):
-        changes[name] = f"CASE WHEN {moves} THEN excluded.{name} ELSE {MESSAGE}.{name} END"
+    for name in ("status_changed_at", "status"):
+        changes[name] = f"CASE WHEN {moves} THEN {offered(name)} ELSE {MESSAGE}.{name} END"
     for name in FILLED_IN:
         old = f"{MESSAGE}.{name}"
-        changes[name] = f"CASE WHEN {old} = '' THEN excluded.{name} ELSE {old} END"
+        changes[name] = f"CASE WHEN LENGTH({old}) = 0 THEN {offered(name)} ELSE {old} END"
     return (
-        f"INSERT INTO {MESSAGE} ({_names(Message)}) "
+        f"INSERT INTO {MESSAGE} ({names(Message)}) "
         f"VALUES ({_expressions(Message, given, special)}) "
-        f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{n} = {v}' for n, v in changes.items())}"
+        f"{on_conflict} {', '.join(f'{name} = {value}' for name, value in changes.items())}"
     )
 
 
@@ -210,6 +219,15 @@ def _precedence(status: str) -> str:
 
 def insert_event(given: Given, *, source: str, event_id: str = "", is_news: str) -> str:
     """Insert the event from ``source``, which has the message's row as ``message``."""
+    id_name, id_value = ("id, ", f"{event_id}, ") if event_id else ("", "")
+    return (
+        f"INSERT INTO {EVENT} ({id_name}{names(WebhookEvent)}) "
+        f"SELECT {id_value}{event_values(given, is_news=is_news)} FROM {source}"
+    )
+
+
+def event_values(given: Given, *, is_news: str) -> str:
+    """Return the event's columns, in their order; the message is known as ``message``."""
     special = {
         "outcome": f"CASE WHEN {is_news} THEN 'stored' ELSE 'duplicate' END",
         "error": "''",
@@ -223,11 +241,7 @@ def insert_event(given: Given, *, source: str, event_id: str = "", is_news: str)
         "announce_attempts": f"CASE WHEN {is_news} THEN {given('announce_attempts')} ELSE 0 END",
         "announcements": "'{}'",
     }
-    id_name, id_value = ("id, ", f"{event_id}, ") if event_id else ("", "")
-    return (
-        f"INSERT INTO {EVENT} ({id_name}{_names(WebhookEvent)}) "
-        f"SELECT {id_value}{_expressions(WebhookEvent, given, special)} FROM {source}"
-    )
+    return _expressions(WebhookEvent, given, special)
 
 
 def insert_change(given: Given, *, source: str) -> str:
@@ -241,7 +255,8 @@ def insert_change(given: Given, *, source: str) -> str:
     )
 
 
-def _names(model: type[models.Model]) -> str:
+def names(model: type[models.Model]) -> str:
+    """Return the model's columns but the id, quoted."""
     return ", ".join(f'"{field.column}"' for field in fields(model))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from cellcast_django import facts, inbox, inbox_sql
+from cellcast_django import facts, inbox
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -19,18 +19,11 @@ CUSTOMER = "+61400000001"
 OURS = "+61400000009"
 
 
-WAYS: list[inbox_sql.Writer | None] = [None]
-if connection.vendor in inbox.WRITERS:
-    WAYS.append(inbox.WRITERS[connection.vendor])
-
-
-@pytest.fixture(autouse=True, params=WAYS, ids=lambda way: way.__name__ if way else "portable")
+@pytest.fixture(autouse=True, params=["own", "portable"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every way of writing that the database has."""
-    if request.param is None:
+    """The database's own way of writing and the portable one."""
+    if request.param == "portable":
         monkeypatch.setattr(inbox, "WRITERS", {})
-    else:
-        monkeypatch.setitem(inbox.WRITERS, connection.vendor, request.param)
 
 
 def report(status: str = "delivered", **changes: Any) -> StatusReport:
@@ -142,6 +135,14 @@ def test_late_report_is_history_but_does_not_move_the_status() -> None:
     assert (late.previous_status, late.applied) == ("delivered", False)
 
 
+def test_time_of_the_status_is_that_of_the_report_that_moved_it() -> None:
+    for status in ("failed", "delivered", "expired"):
+        store(report(status))
+    message = Message.objects.get()
+    delivered = message.status_history.get(status="delivered")
+    assert message.status_changed_at == delivered.recorded_at
+
+
 @pytest.mark.parametrize("payload", [report(), reply()], ids=["report", "reply"])
 @pytest.mark.parametrize("heard", [False, True])
 def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen: Any) -> None:
@@ -154,6 +155,12 @@ def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen
         [stored] = WebhookEvent.objects.filter(pk=event.pk).values(*names)
         assert stored == {name: getattr(event, name) for name in names}
         assert stored["outcome"] == outcome
+
+
+def test_text_is_stored_to_the_letter() -> None:
+    text = 'It\'s 100 %, \\ %s %(key)s "so"; `END`; -- \t\r\n🙂 '
+    store(reply(text, raw=text))
+    assert Message.objects.get().body == WebhookEvent.objects.get().body == text
 
 
 def test_of_two_unknown_statuses_the_later_stands() -> None:
@@ -221,6 +228,13 @@ def test_what_is_empty_is_filled_in_and_what_is_there_is_kept() -> None:
     store(report("expired", sender="other", receiver="+61400000005"))
     message = Message.objects.get()
     assert (message.sender, message.receiver, message.contact) == ("cellcast", CUSTOMER, CUSTOMER)
+
+
+@pytest.mark.parametrize("text", [" ", "\n", "\u200b"], ids=ascii)
+def test_white_space_is_a_text_that_is_kept(text: str) -> None:
+    Message.objects.record_sent(ID, receiver=CUSTOMER, body=text)
+    store(report())
+    assert Message.objects.get().body == text
 
 
 def test_early_report_is_adopted_by_record_sent() -> None:

@@ -1,0 +1,124 @@
+"""The statement for MariaDB: a transaction by itself, of which nothing is ever stored half."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection
+from django.test.utils import CaptureQueriesContext
+
+from cellcast_django import inbox, inbox_mariadb
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint, read
+from cellcast_django.testing import WebhookClient
+
+pytestmark = pytest.mark.skipif(connection.vendor != "mysql", reason="MariaDB's own statement")
+
+Meddle = Callable[[str], None]
+
+
+@pytest.fixture
+def meddle(monkeypatch: pytest.MonkeyPatch) -> Meddle:
+    """Put SQL behind the last write of the statement. It is not tried again."""
+    monkeypatch.setattr(inbox, "RETRY_PAUSES", ())
+    original = inbox_mariadb._statement
+
+    def meddle(sql: str) -> None:
+        def statement(*, is_transaction: bool) -> str:
+            before, end_if, after = original(is_transaction=is_transaction).partition("END IF;")
+            return f"{before}{end_if} {sql}; {after}"
+
+        monkeypatch.setattr(inbox_mariadb, "_statement", statement)
+
+    return meddle
+
+
+def store(cellcast_id: str, status: str = "delivered") -> None:
+    payload = f'{{"_id": "{cellcast_id}", "status": "{status}"}}'
+    inbox.store(read(payload.encode(), "", Endpoint.STATUS), endpoint=Endpoint.STATUS)
+
+
+def rows() -> tuple[int, int, int]:
+    return Message.objects.count(), StatusChange.objects.count(), WebhookEvent.objects.count()
+
+
+ERRORS = {
+    "killed query, which no handler in SQL sees": "KILL QUERY CONNECTION_ID()",
+    "lost connection": "KILL CONNECTION_ID()",
+    "error that is not tried again": "SIGNAL SQLSTATE '23000' SET MYSQL_ERRNO = 1062",
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", ERRORS.values(), ids=list(ERRORS))
+def test_error_behind_the_last_write_leaves_nothing(
+    error: str, meddle: Meddle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meddle(error)
+    with pytest.raises(DatabaseError):
+        store("1")
+    monkeypatch.undo()
+    store("2")
+    assert rows() == (1, 1, 1)
+    assert Message.objects.get().cellcast_id == "2"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_commit_that_fails_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = inbox_mariadb._statement
+    monkeypatch.setattr(inbox, "RETRY_PAUSES", ())
+    monkeypatch.setattr(
+        inbox_mariadb,
+        "_statement",
+        lambda **kwargs: original(**kwargs).replace("COMMIT;", "KILL QUERY CONNECTION_ID();"),
+    )
+    assert WebhookClient().status().status_code == 503
+    assert rows() == (0, 0, 0)
+
+
+@pytest.mark.django_db
+def test_in_a_transaction_of_the_host_nothing_is_committed_and_what_came_before_stays(
+    meddle: Meddle,
+) -> None:
+    store("1")
+    meddle("SIGNAL SQLSTATE '23000' SET MYSQL_ERRNO = 1062")
+    with pytest.raises(DatabaseError):
+        store("2")
+    assert rows() == (1, 1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connection_without_autocommit_keeps_the_transaction_to_itself() -> None:
+    connection.set_autocommit(False)
+    try:
+        store("1")
+    finally:
+        connection.set_autocommit(True)
+    assert rows() == (1, 1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_mysql_takes_the_portable_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "display_name", "MySQL")
+    with CaptureQueriesContext(connection) as queries:
+        store("1")
+    assert not any("ATOMIC" in query["sql"] for query in queries)
+    assert rows() == (1, 1, 1)
+
+
+@pytest.fixture
+def _latin_database(transactional_db: Any) -> Any:
+    """A database whose own character set knows few letters; the tables' is another."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@character_set_database, @@collation_database")
+        before = cursor.fetchone()
+        cursor.execute("ALTER DATABASE CHARACTER SET latin1")
+        yield
+        cursor.execute("ALTER DATABASE CHARACTER SET {} COLLATE {}".format(*before))
+
+
+@pytest.mark.usefixtures("_latin_database")
+def test_previous_status_has_all_its_letters_whatever_the_character_set_of_the_database() -> None:
+    store("1", "прочитано 🙂")
+    store("1", "delivered")
+    assert StatusChange.objects.get(status="delivered").previous_status == "прочитано 🙂"
