@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 from django.utils import timezone, translation
 
+from cellcast_django import traffic
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin, overview
 from cellcast_django.admin.overview import in_words
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
@@ -271,6 +272,20 @@ def test_delivery_rate_and_times(reader: Client, noon: datetime) -> None:
     )
     assert page.count('width="1000.0"') == 1
     assert page.count('width="500.0"') == 3
+
+
+def test_delivery_times_of_some_of_the_messages_are_said_to_be_those(
+    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "SAMPLE", 2)
+    times = {"submitted_at": noon, "status_changed_at": noon}
+    for age in (1, 2):
+        MessageFactory.create(delivered=True, created_at=noon - timedelta(minutes=age), **times)
+    assert "Measured on" not in html_of(reader)
+    MessageFactory.create(delivered=True, created_at=noon, **times)
+    assert "Measured on 2 of the messages: of each bar above the newest." in text_of(
+        html_of(reader)
+    )
 
 
 def test_period_without_messages_says_so(reader: Client) -> None:

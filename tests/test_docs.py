@@ -50,6 +50,7 @@ from cellcast_django import (
     pytest_plugin,
     signals,
     testing,
+    traffic,
     views,
 )
 from cellcast_django.admin import overview, setup
@@ -630,7 +631,8 @@ def test_parts_of_the_overview_are_those_of_its_templates() -> None:
     assert list(overview.PERIODS) == ["1", "7", "30", "90"]
     assert f"`{setup.PERMISSION}`" in text_of("docs/admin.md")
     assert setup.TIMEOUT_SECONDS == 10
-    assert health.LOOK_BACK == 10_000
+    assert health.LOOK_BACK == traffic.SAMPLE == 10_000
+    assert timedelta(weeks=1) == traffic.SETTLED
 
 
 def test_no_policy_of_rest_framework_needs_an_exception() -> None:

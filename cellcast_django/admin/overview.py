@@ -150,7 +150,7 @@ def details_of_messages(request: HttpRequest) -> dict[str, Any]:
         "chosen_period": days,
         "chart": chart(traffic),
         "delivery_rate": None if rate is None else number_format(100 * rate, 1),
-        **times(count_delivery_times(period)),
+        **times(count_delivery_times(traffic)),
     }
 
 
@@ -198,6 +198,7 @@ def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
     ]
     return {
         "timed": delivery_times.total,
+        "timed_is_sample": delivery_times.is_sample,
         "median": in_words(delivery_times.percentile(50)),
         "percentile_95": in_words(delivery_times.percentile(95)),
         "histogram": [
