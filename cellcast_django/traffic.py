@@ -242,8 +242,8 @@ def _seconds_of_newest(wanted: list[tuple[datetime, datetime, int]]) -> list[tup
     seconds = _UNIX_SECONDS[connections[Message.objects.db].vendor].format
     took = f"{seconds('status_changed_at')} - {seconds('submitted_at')}"
     newest = " UNION ALL ".join([_NEWEST] * len(wanted))
-    sql = f"""
-        SELECT {took}, COUNT(*) FROM ({newest}) AS delivered
-        WHERE submitted_at IS NOT NULL AND status_changed_at IS NOT NULL GROUP BY 1
-    """  # noqa: S608
+    sql = (
+        f"SELECT {took}, COUNT(*) FROM ({newest}) AS delivered"  # noqa: S608
+        " WHERE submitted_at IS NOT NULL AND status_changed_at IS NOT NULL GROUP BY 1"
+    )
     return _fetch(sql, [value for each in wanted for value in each])

@@ -244,5 +244,5 @@ def test_measuring_only_reads() -> None:
         connection,
     ) as queries:
         measure_health()
-    assert len(queries) == 15
+    assert len(queries) == 8
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
