@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.read_only import CappedPaginator
+from cellcast_django.admin.read_only import FEW, CappedPaginator
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import Status
 
@@ -101,7 +101,7 @@ class AnswerFilter(admin.SimpleListFilter):
     """Replies after which nothing was sent to the same customer. Hidden among what you sent.
 
     How many there are, nothing but the messages themselves can tell: so only the newest replies are
-    looked at, and what was sent since.
+    looked at, and what was sent since; and of those that wait no more than ``FEW`` are shown.
     """
 
     title = _("answer to a reply")
@@ -128,7 +128,9 @@ class AnswerFilter(admin.SimpleListFilter):
         # Not "NOT EXISTS": PostgreSQL would make it a join, and read all that was ever sent for it.
         first_answer = Subquery(answers.order_by("created_at").values("pk")[:1])
         asked: QuerySet[Any] = replies.exclude(contact="").alias(answer=first_answer)
-        return asked.filter(answer=None)
+        waiting = asked.filter(answer=None).order_by("-created_at")
+        # Looked up once: the count and the rows would each ask for all answers.
+        return queryset.filter(pk__in=list(waiting.values_list("pk", flat=True)[:FEW]))
 
 
 CLOCKS_DIFFER = timedelta(seconds=5)

@@ -10,9 +10,9 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.badges import status_badge
 from cellcast_django.admin.filters import StatusFilter
-from cellcast_django.admin.read_only import ReadOnlyAdmin, spellings
+from cellcast_django.admin.read_only import FEW, ReadOnlyAdmin, spellings
 from cellcast_django.admin.texts import ago, number
-from cellcast_django.models import StatusChange
+from cellcast_django.models import Message, StatusChange
 
 
 class StatusChangeAdmin(ReadOnlyAdmin):
@@ -32,10 +32,11 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         return ["-recorded_at", "-pk"] if is_filtered else ["-pk"]
 
     def meanings(self, term: str) -> list[Q]:
-        """Find by the message, whose history is short."""
+        """Find by the message, whose history is short; of a contact's messages by the newest."""
+        newest = Message.objects.order_by("-created_at").values_list("pk", flat=True)
         return [
             Q(message__cellcast_id=term),
-            *(Q(message__contact=each) for each in spellings(term)),
+            *(Q(message__in=list(newest.filter(contact=each)[:FEW])) for each in spellings(term)),
         ]
 
     @admin.display(description=_("recorded at"))
