@@ -632,7 +632,7 @@ def test_parts_of_the_overview_are_those_of_its_templates() -> None:
     assert f"`{setup.PERMISSION}`" in text_of("docs/admin.md")
     assert setup.TIMEOUT_SECONDS == 10
     assert health.LOOK_BACK == traffic.SAMPLE == 10_000
-    assert timedelta(weeks=1) == traffic.SETTLED
+    assert timedelta(days=3) == traffic.SETTLED
 
 
 def test_lists_look_as_far_as_the_admin_page_says() -> None:

@@ -29,6 +29,8 @@ def a_health(**changes: Any) -> Health:
         "last_webhook_at": dict.fromkeys(Endpoint),
         "last_use_of": {},
         "events": dict.fromkeys(WebhookEvent.Outcome, 0),
+        "taken": dict.fromkeys(Endpoint, 0),
+        "taken_more": frozenset(),
         "invalid": 0,
         "pending": 0,
         "failed": 0,
@@ -184,11 +186,20 @@ def test_events_of_each_url_since_a_moment() -> None:
     WebhookEventFactory.create_batch(2, received_at=ago(hours=1))
     WebhookEventFactory.create(invalid=True, endpoint="receive", received_at=ago(hours=1))
     WebhookEventFactory.create(opt_out=True, received_at=ago(hours=3))
-    assert health.count_events_by_url(ago(hours=2)) == {
-        Endpoint.RECEIVE: 1,
-        Endpoint.STATUS: 2,
-        Endpoint.OPT_OUT: 0,
-    }
+    measured = health.measure_receiving(ago(hours=2))
+    assert measured.taken == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2, Endpoint.OPT_OUT: 0}
+    assert not measured.taken_more
+
+
+def test_events_of_a_url_are_counted_up_to_a_number_of_each_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "LOOK_BACK", 2)
+    WebhookEventFactory.create_batch(3, received_at=ago(hours=1))
+    WebhookEventFactory.create(reply=True, received_at=ago(hours=1))
+    measured = health.measure_receiving(ago(hours=2))
+    assert measured.taken == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2, Endpoint.OPT_OUT: 0}
+    assert measured.taken_more == {Endpoint.STATUS}
 
 
 def test_announcement_that_is_due_later_is_not_overdue() -> None:
