@@ -24,7 +24,7 @@ from cellcast_django.admin import (
     WebhookEventAdmin,
     read_only,
 )
-from cellcast_django.admin.filters import StatusFilter
+from cellcast_django.admin.filters import AnswerFilter, StatusFilter
 from cellcast_django.admin.read_only import CappedPaginator
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
@@ -737,6 +737,7 @@ def test_no_list_filter_or_search_scans_a_table(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 120)  # fewer than there are
+    monkeypatch.setattr(AnswerFilter, "MAX_REPLIES", 120)
     fill(300)
 
     for model, query in WALKS + FINDS + FILTERED_FINDS:
@@ -773,6 +774,7 @@ def test_work_for_a_list_does_not_grow_with_the_tables(
     analyse: bool,
 ) -> None:
     monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 40)
+    monkeypatch.setattr(AnswerFilter, "MAX_REPLIES", 40)
     for model_admin in (MessageAdmin, StatusChangeAdmin, WebhookEventAdmin):
         monkeypatch.setattr(model_admin, "list_per_page", 20)
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from cellcast_django.admin import filters, history
 from cellcast_django.admin.event_filters import HandlerFilter
+from cellcast_django.admin.filters import AnswerFilter
 from cellcast_django.admin.read_only import CappedPaginator
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
@@ -98,12 +99,12 @@ def test_reply_without_a_number_cannot_be_answered(reader: Client) -> None:
 def test_newest_replies_are_looked_at_and_the_filter_says_so(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    monkeypatch.setattr(AnswerFilter, "MAX_REPLIES", 2)
     replies = [ask(seconds, sender=f"+6140000000{seconds}") for seconds in (3, 2, 1)]
 
     assert unanswered(reader) == [replies[2].pk, replies[1].pk]
     page = page_of(reader, "message", direction="inbound")
-    assert "unanswered, of the newest 10,000" in text_of(page)
+    assert "unanswered, of the newest 5,000" in text_of(page)
     assert "unanswered" not in page_of(reader, "message", direction="outbound").split("<search")[-1]
     assert "status of what you sent" not in page_of(reader, "message", answer="none")
 
@@ -243,7 +244,7 @@ def test_of_many_events_in_trouble_the_newest_are_looked_at(
 def test_history_of_a_busy_contact_is_that_of_the_newest_messages(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "FEW", 2)
+    monkeypatch.setattr(history, "FEW_MESSAGES", 2)
     changes = [
         StatusChangeFactory.create(message=message, status=status)
         for message in (answer(3), answer(2), answer(1))

@@ -53,7 +53,7 @@ from cellcast_django import (
     traffic,
     views,
 )
-from cellcast_django.admin import overview, read_only, setup
+from cellcast_django.admin import filters, history, overview, read_only, setup
 from cellcast_django.conf import Settings, conf
 from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import FactSignal
@@ -638,6 +638,8 @@ def test_parts_of_the_overview_are_those_of_its_templates() -> None:
 def test_lists_look_as_far_as_the_admin_page_says() -> None:
     assert read_only.CappedPaginator.MAX_COUNT == 10_000
     assert read_only.FEW == 1_000
+    assert history.FEW_MESSAGES == 200
+    assert filters.AnswerFilter.MAX_REPLIES == 5_000
 
 
 def test_no_policy_of_rest_framework_needs_an_exception() -> None:

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.read_only import FEW, CappedPaginator
+from cellcast_django.admin.read_only import FEW
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import Status
 
@@ -107,18 +107,19 @@ class AnswerFilter(admin.SimpleListFilter):
     title = _("answer to a reply")
     parameter_name = "answer"
     UNANSWERED = "none"
+    MAX_REPLIES = 5_000
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the choice."""
         if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
             return []
-        return [(self.UNANSWERED, _("unanswered, of the newest 10,000"))]
+        return [(self.UNANSWERED, _("unanswered, of the newest 5,000"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the replies that wait for an answer."""
         if self.value() != self.UNANSWERED:
             return queryset
-        replies = newest(queryset.filter(direction=Direction.INBOUND))
+        replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
         answers = Message.objects.filter(
             _WAS_SENT_AFTER,
             direction=Direction.OUTBOUND,
@@ -140,9 +141,9 @@ CLOCKS_DIFFER = timedelta(seconds=5)
 _WAS_SENT_AFTER = Q(submitted_at=None) | Q(submitted_at__gt=OuterRef("created_at") - CLOCKS_DIFFER)
 
 
-def newest(messages: QuerySet[Any]) -> QuerySet[Any]:
-    """Narrow to the newest messages, of which there are as many as a list counts."""
-    some = messages.order_by("-created_at").values("created_at")[: CappedPaginator.MAX_COUNT]
+def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
+    """Narrow to the newest so many messages."""
+    some = messages.order_by("-created_at").values("created_at")[:count]
     start: datetime | None = some.aggregate(start=Min("created_at"))["start"]
     return messages if start is None else messages.filter(created_at__gte=start)
 

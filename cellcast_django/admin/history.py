@@ -10,9 +10,12 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.badges import status_badge
 from cellcast_django.admin.filters import StatusFilter
-from cellcast_django.admin.read_only import FEW, ReadOnlyAdmin, spellings
+from cellcast_django.admin.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.admin.texts import ago, number
 from cellcast_django.models import Message, StatusChange
+
+FEW_MESSAGES = 200
+"""So many of a contact's messages are looked at, the newest: their history is few rows too."""
 
 
 class StatusChangeAdmin(ReadOnlyAdmin):
@@ -36,7 +39,10 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         newest = Message.objects.order_by("-created_at").values_list("pk", flat=True)
         return [
             Q(message__cellcast_id=term),
-            *(Q(message__in=list(newest.filter(contact=each)[:FEW])) for each in spellings(term)),
+            *(
+                Q(message__in=list(newest.filter(contact=each)[:FEW_MESSAGES]))
+                for each in spellings(term)
+            ),
         ]
 
     @admin.display(description=_("recorded at"))
