@@ -125,7 +125,7 @@ def _numbers(slots: list[Slot]) -> list[list[int]]:
     key = f"cellcast_django.traffic.{now:%Y-%m-%d}"
     kept: dict[str, list[int]] = cache.get(key, {})
     database = connections[Message.objects.db].settings_dict["NAME"]  # that of tests is another one
-    names = {f"{database} {start.isoformat()}": (start, end) for start, end in slots}
+    names = {f"{database} {slot[0].isoformat()} {slot[1].isoformat()}": slot for slot in slots}
     missing = {name: slot for name, slot in names.items() if name not in kept}
     counted = dict(zip(missing, _count(list(missing.values())), strict=True))
     settled = {name: counted[name] for name, (_, end) in missing.items() if end < now - SETTLED}

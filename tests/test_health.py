@@ -106,6 +106,19 @@ def test_last_use_is_looked_for_among_the_newest_of_each_kind(
     assert set(measure_health().last_use_of) == {"new"}
 
 
+def test_newest_of_each_kind_are_asked_for_in_the_words_of_their_index() -> None:
+    """In other words, PostgreSQL may walk the index on the time, past all other kinds."""
+    [by_kind] = [
+        index for index in WebhookEvent._meta.indexes if index.name == "cellcast_event_kind"
+    ]
+    with CaptureQueriesContext(connection) as queries:
+        measure_health()
+    order = ", ".join(f"{field} DESC" for field in by_kind.fields)
+    for kind in WebhookEvent.Kind.values:
+        assert f"kind >= '{kind}' AND kind <= '{kind}'" in queries[0]["sql"]
+    assert queries[0]["sql"].count(f"ORDER BY {order} LIMIT 10000") == len(WebhookEvent.Kind)
+
+
 # Events and announcements
 
 
