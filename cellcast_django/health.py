@@ -1,40 +1,39 @@
 """How receiving goes: the last webhooks, what waits to be announced, and what was delivered."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any
 
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Min
 from django.utils import timezone
 
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import Message, WebhookEvent, errors_of
 from cellcast_django.payloads import Endpoint
 
 PERIOD = timedelta(days=1)
 """The time that the numbers of events and of deliveries are about."""
 
-CENTURY = timedelta(days=36_525)
-
 LOOK_BACK = 10_000
-"""Of each kind so many events are looked at for the last webhook: no index leads to its URL."""
+"""Of each kind so many events are looked at for what each URL took: no index leads to its URL."""
 
 LOOK_AT = 1_000
 """So many of the pending and of the failed events are asked for their handlers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """How receiving goes at one moment."""
+class Receiving:
+    """What has come and what waits at one moment. ``Health`` is this, and numbers of the day."""
 
     measured_at: datetime
     last_webhook_at: dict[Endpoint, datetime | None]
     """For each URL; ``None`` where the newest 10,000 events of each kind came by other ones."""
     last_use_of: dict[str, datetime]
     """When the last webhook came with each username, among the same events."""
-    events: dict[WebhookEvent.Outcome, int]
-    """The events of the last day, by what became of them in the inbox."""
+    taken: dict[Endpoint, int]
+    """The events that each URL has taken since the moment that was asked for, among the same."""
+    taken_more: frozenset[Endpoint]
+    """The URLs that may have taken more: of a kind all 10,000 are as young."""
     invalid: int
     """Events of any age that could not be understood, and wait to be processed again."""
     pending: int
@@ -46,18 +45,6 @@ class Health:
 
     In the past by more than a few minutes, nothing runs ``cellcast_announce``.
     """
-    sent: int
-    """Messages that you sent, and that were first heard of in the last day."""
-    delivered: int
-    """Those of them that arrived."""
-    undelivered: int
-    """Those of them that ended otherwise."""
-
-    @property
-    def delivery_rate(self) -> float | None:
-        """Of the sent messages that have a final status the part that arrived, from 0 to 1."""
-        ended = self.delivered + self.undelivered
-        return self.delivered / ended if ended else None
 
     @property
     def last_webhook_at_any_url(self) -> datetime | None:
@@ -74,53 +61,94 @@ class Health:
         return self.age(self.oldest_due_at) if self.oldest_due_at else timedelta()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health(Receiving):
+    """How receiving goes at one moment."""
+
+    events: dict[WebhookEvent.Outcome, int]
+    """The events of the last day, by what became of them in the inbox."""
+    sent: int
+    """Messages that you sent, and that were first heard of in the last day."""
+    delivered: int
+    """Those of them that arrived."""
+    undelivered: int
+    """Those of them that ended otherwise."""
+
+    @property
+    def delivery_rate(self) -> float | None:
+        """Of the sent messages that have a final status the part that arrived, from 0 to 1."""
+        ended = self.delivered + self.undelivered
+        return self.delivered / ended if ended else None
+
+
 def measure_health() -> Health:
     """Ask the database how receiving goes. Changes nothing, and raises ``django.db.Error``.
 
     Every question is answered by an index: the cost grows with the day's traffic and with what is
     pending, not with the tables.
     """
-    now = timezone.now()
+    start = timezone.now() - PERIOD
+    receiving = measure_receiving(start)
+    values: dict[str, Any] = {
+        each.name: getattr(receiving, each.name) for each in fields(receiving)
+    }
+    return Health(**values, events=_events_since(start), **_deliveries_since(start))
+
+
+def measure_receiving(start: datetime) -> Receiving:
+    """Ask what has come, and since ``start`` how much, and what waits. Raises ``django.db.Error``.
+
+    Does not grow with the traffic, only with what is pending.
+    """
+    uses = _last_uses(start)
+    by_kind: Counter[str] = Counter()
+    taken = dict.fromkeys(Endpoint, 0)
+    for use in uses:
+        by_kind[use.kind] += use.number
+        taken[Endpoint(use.endpoint)] += use.number
     waiting = WebhookEvent.objects.pending().aggregate(n=Count("pk"), due=Min("announce_due_at"))
-    last_uses = list(_last_uses())
-    return Health(
-        measured_at=now,
-        last_webhook_at={
-            endpoint: max((use.at for use in last_uses if use.endpoint == endpoint), default=None)
-            for endpoint in Endpoint
-        },
-        last_use_of={use.username: use.at for use in sorted(last_uses, key=lambda use: use.at)},
-        events=_events_since(now - PERIOD),
+    return Receiving(
+        measured_at=timezone.now(),
+        last_webhook_at=dict.fromkeys(Endpoint)
+        | {Endpoint(use.endpoint): use.received_at for use in uses},
+        last_use_of={use.username: use.received_at for use in uses},
+        taken=taken,
+        taken_more=frozenset(
+            Endpoint(use.endpoint) for use in uses if by_kind[use.kind] >= LOOK_BACK
+        ),
         invalid=WebhookEvent.objects.invalid().count(),
         pending=waiting["n"],
         failed=WebhookEvent.objects.failed().count(),
         oldest_due_at=waiting["due"],
-        **_deliveries_since(now - PERIOD),
     )
 
 
-class LastUse(NamedTuple):
-    """When a URL last took a webhook with a username."""
+_NEWEST = " UNION ALL ".join(
+    f"""
+    SELECT * FROM (
+        SELECT id, kind, endpoint, username, received_at FROM {WebhookEvent._meta.db_table}
+        WHERE kind >= '{kind}' AND kind <= '{kind}'
+        ORDER BY kind DESC, received_at DESC LIMIT %(look_back)s
+    ) AS newest_{kind}
+    """  # noqa: S608
+    for kind in WebhookEvent.Kind.values
+)
+_LAST_USES = (
+    "SELECT MAX(id) AS id, kind, endpoint, username, MAX(received_at) AS received_at,"  # noqa: S608
+    " COUNT(CASE WHEN received_at >= %(start)s THEN 1 END) AS number"
+    f" FROM ({_NEWEST}) AS newest GROUP BY kind, endpoint, username ORDER BY 5"
+)
 
-    endpoint: str
-    username: str
-    at: datetime
 
+def _last_uses(start: datetime) -> list[Any]:
+    """Return of each kind, URL and username the last time, oldest first, and how many came since.
 
-def _last_uses() -> Iterator[LastUse]:
-    """Yield the newest of what each kind of event says: a quiet kind reaches further back."""
-    long_ago = timezone.now() - CENTURY  # without a limit, SQLite would rather scan the table
-    for kind in WebhookEvent.Kind:
-        events = WebhookEvent.objects.filter(kind=kind)
-        times = events.order_by("-received_at").values_list("received_at", flat=True)
-        oldest = times[LOOK_BACK - 1 : LOOK_BACK].first() or long_ago
-        uses = (
-            events.filter(received_at__gte=oldest)
-            .order_by()
-            .values_list("endpoint", "username")
-            .annotate(Max("received_at"))
-        )
-        yield from (LastUse(*use) for use in uses)
+    The newest of each kind are looked at: a quiet kind reaches further back. That ``kind`` is asked
+    for as a range, and named in the order, leaves only the index that begins with it: by that on
+    the time, PostgreSQL reads ten events of other kinds for each reply.
+    """
+    values = {"look_back": LOOK_BACK, "start": start}
+    return list(WebhookEvent.objects.raw(_LAST_USES, values))
 
 
 def count_unfinished() -> dict[str, Counter[str]]:
@@ -130,7 +158,7 @@ def count_unfinished() -> dict[str, Counter[str]]:
     under the empty name. Looks at ``LOOK_AT`` events: of the pending the ones due first, of the
     failed the newest.
     """
-    events = WebhookEvent.objects.only("announcements")
+    events = WebhookEvent.objects
     unfinished: dict[str, Counter[str]] = {}
     # In all the words of the index: by "-pk" alone, PostgreSQL walks the table until it has enough.
     words = ["announced_at", "announce_due_at", "outcome", "pk"]
@@ -138,22 +166,10 @@ def count_unfinished() -> dict[str, Counter[str]]:
         ("pending", events.pending().order_by(*words)),
         ("failed", events.failed().order_by(*(f"-{word}" for word in words))),
     ):
-        for event in some[:LOOK_AT]:
-            for name in event.handler_errors() or [""]:
+        for announcements in some.values_list("announcements", flat=True)[:LOOK_AT]:
+            for name in errors_of(announcements) or [""]:
                 unfinished.setdefault(name, Counter())[state] += 1
     return unfinished
-
-
-def count_events_by_url(start: datetime) -> dict[Endpoint, int]:
-    """Count the events that each URL has taken since ``start``."""
-    by_url = (
-        WebhookEvent.objects.filter(received_at__gte=start)
-        .order_by()
-        .values_list("endpoint")
-        .annotate(Count("pk"))
-    )
-    numbers = dict(by_url)
-    return {endpoint: numbers.get(endpoint.value, 0) for endpoint in Endpoint}
 
 
 def _events_since(start: datetime) -> dict[WebhookEvent.Outcome, int]:
@@ -167,7 +183,7 @@ def _events_since(start: datetime) -> dict[WebhookEvent.Outcome, int]:
     return {outcome: numbers.get(outcome.value, 0) for outcome in WebhookEvent.Outcome}
 
 
-def _deliveries_since(start: datetime) -> dict[str, int]:
+def _deliveries_since(start: datetime) -> dict[str, Any]:
     sent = Message.objects.outbound().filter(created_at__gte=start)
     return {
         "sent": sent.count(),

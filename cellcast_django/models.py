@@ -456,11 +456,12 @@ class WebhookEvent(models.Model):
 
     def handler_errors(self) -> dict[str, str]:
         """Return the error of each handler that raised when it was last called."""
-        return {
-            name: outcome["error"]
-            for name, outcome in self.announcements.items()
-            if outcome["error"]
-        }
+        return errors_of(self.announcements)
+
+
+def errors_of(announcements: dict[str, Any]) -> dict[str, str]:
+    """Return the errors that the column of this name holds, by the handlers' names."""
+    return {name: outcome["error"] for name, outcome in announcements.items() if outcome["error"]}
 
 
 def message_values(

@@ -1,21 +1,19 @@
 """The messages of a period: how many, what became of them, and how long their delivery took.
 
-Every question is answered by an index on the time, and costs what the period holds. The database
-counts; what comes back is a number for each slot and status, or for each second of delivery time.
+How many there are is read from indexes alone, and for days that have long ended from the cache. Of
+the delivery times a bounded number is read.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import ceil
 from typing import Any, Self
 
 from django.conf import settings
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Count, F, Func, IntegerField, QuerySet, Value
-from django.db.models.functions import Greatest, Least
-from django.db.models.sql.compiler import SQLCompiler
+from django.core.cache import cache
+from django.db import connections
 from django.utils import timezone
 
 from cellcast_django.models import Direction, Message
@@ -24,8 +22,20 @@ from cellcast_django.statuses import FINAL, Status
 UNDER_WAY = ""
 """Stands for every status that is not final."""
 
+SETTLED = timedelta(days=3)
+"""A slot that ended so long ago is counted once a day: hardly a status is still to come."""
+
+AT_ONCE = 30
+"""Slots of one query: PostgreSQL compiles those of more of them first, which takes a second."""
+
+SAMPLE = 10_000
+"""Of so many delivered messages of a period the times are read."""
+
 LONGEST = 86_400
 """Seconds: a delivery that took longer counts as one that took a day."""
+
+Slot = tuple[datetime, datetime]
+"""The first moment that belongs to it, and the first that does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +66,10 @@ class Period:
         """Whether the slots are hours."""
         return (self.end - self.start) / len(self.starts) < timedelta(hours=2)
 
-    def holds(self, messages: QuerySet[Message]) -> QuerySet[Message]:
-        """Narrow to the messages that were first heard of in the period."""
-        return messages.filter(created_at__gte=self.start, created_at__lt=self.end)
+    @property
+    def slots(self) -> list[Slot]:
+        """Start and end of each slot."""
+        return list(pairwise([*self.starts, self.end]))
 
 
 def local_date(moment: datetime) -> date:
@@ -99,29 +110,70 @@ class Traffic:
 def count_messages(period: Period) -> Traffic:
     """Count the messages by the slot of ``created_at``, by direction and by status.
 
-    The limits of the slots are compared with, not computed by the database: they follow the clocks
-    of the time zone also where the database does not know it. Each slot is a query of its own, all
-    sent as one: grouped by an expression, PostgreSQL expects a group for each message, and sorts
-    millions of them on disk.
+    Slots that ended more than three days ago are kept in Django's default cache, so that their
+    numbers may be up to a day old: three months of ten million a year take more than half a second.
     """
-    ends = [*period.starts[1:], period.end]
-    first, *others = (
-        _counts_between(start, end).annotate(slot=Value(slot))
-        for slot, (start, end) in enumerate(zip(period.starts, ends, strict=True))
-    )
-    replies = [0] * len(period.starts)
-    sent = {status: [0] * len(period.starts) for status in (*FINAL, UNDER_WAY)}
-    for direction, status, number, slot in first.union(*others, all=True):
-        if direction == Direction.INBOUND:
-            replies[slot] += number
-        else:
-            sent[status if status in FINAL else UNDER_WAY][slot] += number
-    return Traffic(period=period, replies=replies, sent=sent)
+    replies, sent, *ended = map(list, zip(*_numbers(period.slots), strict=True))
+    under_way = [number - sum(others) for number, *others in zip(sent, *ended, strict=True)]
+    by_status = dict(zip(_FINAL, ended, strict=True))
+    return Traffic(period=period, replies=replies, sent={**by_status, UNDER_WAY: under_way})
 
 
-def _counts_between(start: datetime, end: datetime) -> QuerySet[Any, Any]:
-    messages = Message.objects.filter(created_at__gte=start, created_at__lt=end)
-    return messages.order_by().values_list("direction", "status").annotate(Count("pk"))
+def _numbers(slots: list[Slot]) -> list[list[int]]:
+    """Return for each slot what ``_count`` says, or said earlier today."""
+    now = timezone.now()
+    key = f"cellcast_django.traffic.{now:%Y-%m-%d}"
+    kept: dict[str, list[int]] = cache.get(key, {})
+    database = connections[Message.objects.db].settings_dict["NAME"]  # that of tests is another one
+    names = {f"{database} {slot[0].isoformat()} {slot[1].isoformat()}": slot for slot in slots}
+    missing = {name: slot for name, slot in names.items() if name not in kept}
+    counted = dict(zip(missing, _count(list(missing.values())), strict=True))
+    settled = {name: counted[name] for name, (_, end) in missing.items() if end < now - SETTLED}
+    if settled:
+        cache.set(key, kept | settled, timeout=24 * 60 * 60)
+    return [(kept | counted)[name] for name in names]
+
+
+_TABLE = Message._meta.db_table
+_IS_INBOUND = f"direction = '{Direction.INBOUND.value}'"
+_IS_OUTBOUND = f"direction = '{Direction.OUTBOUND.value}'"
+_FINAL = sorted(FINAL)
+_COUNTED = [
+    _IS_INBOUND,
+    _IS_OUTBOUND,
+    *(f"{_IS_OUTBOUND} AND status = '{status}'" for status in _FINAL),
+]
+_COUNTS = ", ".join(
+    f"(SELECT COUNT(*) FROM {_TABLE} WHERE {which} AND created_at >= %s AND created_at < %s)"  # noqa: S608
+    for which in _COUNTED
+)
+
+
+def _count(slots: list[Slot]) -> list[list[int]]:
+    """Count for each slot the replies, all that was sent, and that with each final status.
+
+    Each number is a range of one index, whose rows are not looked at; what is under way is the
+    rest. Grouped by a status or by an expression, databases read the rows, and PostgreSQL sorts
+    millions of them on disk. As querysets, 600 of these conditions take longer to build than to
+    answer.
+    """
+    found: list[tuple[int, ...]] = []
+    for first in range(0, len(slots), AT_ONCE):
+        some = slots[first : first + AT_ONCE]
+        selects = (f"SELECT {first + number}, {_COUNTS}" for number in range(len(some)))
+        values = [moment for slot in some for _ in _COUNTED for moment in slot]
+        found += _fetch(" UNION ALL ".join(selects), values)
+    return [numbers for _, *numbers in sorted(found)]
+
+
+def _fetch(sql: str, values: list[Any]) -> list[tuple[int, ...]]:
+    connection = connections[Message.objects.db]
+    adapt = connection.ops.adapt_datetimefield_value
+    values = [adapt(each) if isinstance(each, datetime) else each for each in values]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        rows: list[tuple[int, ...]] = cursor.fetchall()
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +182,8 @@ class DeliveryTimes:
 
     numbers: dict[int, int]
     """The number of messages by whole seconds, from 0 to ``LONGEST``."""
+    is_sample: bool = False
+    """Whether these are some of the period's messages: the newest of each slot."""
 
     @property
     def total(self) -> int:
@@ -153,37 +207,50 @@ class DeliveryTimes:
         return [counted[position] for position in range(len(limits) + 1)]
 
 
-def count_delivery_times(period: Period) -> DeliveryTimes:
+def count_delivery_times(traffic: Traffic) -> DeliveryTimes:
     """Count the delivered messages by the seconds from ``submitted_at`` to ``delivered``.
 
-    No status comes after ``delivered``, so ``status_changed_at`` is when it was recorded. Messages
+    Where there are more than ``SAMPLE``, each slot gives its part of so many, the newest it has. No
+    status comes after ``delivered``, so ``status_changed_at`` is when it was recorded. Messages
     whose id does not tell when they were submitted are left out.
     """
-    seconds = UnixSeconds(F("status_changed_at")) - UnixSeconds(F("submitted_at"))
-    rows: Any = (
-        period.holds(Message.objects.delivered())
-        .filter(submitted_at__isnull=False, status_changed_at__isnull=False)
-        .annotate(seconds=Least(Greatest(seconds, Value(0)), Value(LONGEST)))
-        .order_by()
-        .values_list("seconds")
-        .annotate(Count("pk"))
+    delivered = traffic.sent[Status.DELIVERED]
+    part = min(1, SAMPLE / max(1, sum(delivered)))
+    wanted = [
+        (start, end, ceil(number * part))
+        for (start, end), number in zip(traffic.period.slots, delivered, strict=True)
+        if number
+    ]
+    numbers: Counter[int] = Counter()
+    for seconds, number in _seconds_of_newest(wanted):
+        numbers[min(max(seconds, 0), LONGEST)] += number
+    return DeliveryTimes(dict(numbers), is_sample=part < 1)
+
+
+_NEWEST = f"""
+    SELECT * FROM (
+        SELECT submitted_at, status_changed_at FROM {_TABLE}
+        WHERE {_IS_OUTBOUND} AND status = '{Status.DELIVERED.value}'
+            AND created_at >= %s AND created_at < %s
+        ORDER BY created_at DESC LIMIT %s
+    ) AS newest
+"""  # noqa: S608
+_UNIX_SECONDS = {
+    "mysql": "TIMESTAMPDIFF(SECOND, '1970-01-01', {})",
+    "postgresql": "FLOOR(DATE_PART('epoch', {}))::bigint",
+    "sqlite": "CAST(STRFTIME('%%s', {}) AS INTEGER)",
+}
+
+
+def _seconds_of_newest(wanted: list[tuple[datetime, datetime, int]]) -> list[tuple[int, ...]]:
+    """Return how long the newest messages of each slot took, and how many took as long."""
+    if not wanted:
+        return []
+    seconds = _UNIX_SECONDS[connections[Message.objects.db].vendor].format
+    took = f"{seconds('status_changed_at')} - {seconds('submitted_at')}"
+    newest = " UNION ALL ".join([_NEWEST] * len(wanted))
+    sql = (
+        f"SELECT {took}, COUNT(*) FROM ({newest}) AS delivered"  # noqa: S608
+        " WHERE submitted_at IS NOT NULL AND status_changed_at IS NOT NULL GROUP BY 1"
     )
-    return DeliveryTimes(dict(rows))
-
-
-class UnixSeconds(Func):
-    """The whole seconds of a moment since an epoch, without a call of Python for each row."""
-
-    output_field = IntegerField()
-    TEMPLATES = {
-        "mysql": "TIMESTAMPDIFF(SECOND, '1970-01-01', %(expressions)s)",
-        "postgresql": "FLOOR(DATE_PART('epoch', %(expressions)s))::bigint",
-        "sqlite": "CAST(STRFTIME('%%%%s', %(expressions)s) AS INTEGER)",
-    }
-
-    def as_sql(  # type: ignore[override]
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
-    ) -> tuple[str, Any]:
-        """Return the expression as this database has it."""
-        template = self.TEMPLATES[connection.vendor]
-        return super().as_sql(compiler, connection, template=template, **context)
+    return _fetch(sql, [value for each in wanted for value in each])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 from hypothesis import settings
 
@@ -17,6 +18,12 @@ settings.register_profile("tests", derandomize=True, database=None, deadline=Non
 settings.load_profile("tests")
 
 Calls = list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> None:
+    """Keep what the overview has counted from the next test."""
+    cache.clear()
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from cellcast_django.admin import filters, history
 from cellcast_django.admin.event_filters import HandlerFilter
+from cellcast_django.admin.filters import AnswerFilter
 from cellcast_django.admin.read_only import CappedPaginator
-from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
@@ -97,14 +99,23 @@ def test_reply_without_a_number_cannot_be_answered(reader: Client) -> None:
 def test_newest_replies_are_looked_at_and_the_filter_says_so(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    monkeypatch.setattr(AnswerFilter, "MAX_REPLIES", 2)
     replies = [ask(seconds, sender=f"+6140000000{seconds}") for seconds in (3, 2, 1)]
 
     assert unanswered(reader) == [replies[2].pk, replies[1].pk]
     page = page_of(reader, "message", direction="inbound")
-    assert "unanswered, of the newest 10,000" in text_of(page)
+    assert "unanswered, of the newest 5,000" in text_of(page)
     assert "unanswered" not in page_of(reader, "message", direction="outbound").split("<search")[-1]
     assert "status of what you sent" not in page_of(reader, "message", answer="none")
+
+
+def test_newest_of_many_that_wait_are_shown(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "FEW", 2)
+    replies = [ask(seconds, sender=f"+6140000000{seconds}") for seconds in (3, 2, 1)]
+
+    assert unanswered(reader) == [replies[2].pk, replies[1].pk]
 
 
 def test_database_is_asked_about_each_reply_and_not_for_all_that_was_ever_sent(
@@ -116,7 +127,7 @@ def test_database_is_asked_about_each_reply_and_not_for_all_that_was_ever_sent(
         unanswered(reader)
 
     looks = [query["sql"] for query in captured if "LIMIT 1)" in query["sql"]]
-    assert len(looks) == 2  # the count and the rows
+    assert len(looks) == 1
     assert not any("EXISTS" in query["sql"] for query in captured)  # PostgreSQL makes it a join
 
 
@@ -224,4 +235,25 @@ def test_of_many_events_in_trouble_the_newest_are_looked_at(
     assert listed(reader, "webhookevent", handler="shop.handlers.confirm") == [
         events[2].pk,
         events[1].pk,
+    ]
+
+
+# The history of a contact
+
+
+def test_history_of_a_busy_contact_is_that_of_the_newest_messages(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "FEW_MESSAGES", 2)
+    changes = [
+        StatusChangeFactory.create(message=message, status=status)
+        for message in (answer(3), answer(2), answer(1))
+        for status in ("received", "delivered")
+    ]
+
+    found = [change.pk for change in reversed(changes[2:])]
+    assert listed(reader, "statuschange", q="0400 000 001") == found
+    assert listed(reader, "statuschange", q=changes[0].message.cellcast_id) == [
+        changes[1].pk,
+        changes[0].pk,
     ]

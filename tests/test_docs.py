@@ -50,9 +50,10 @@ from cellcast_django import (
     pytest_plugin,
     signals,
     testing,
+    traffic,
     views,
 )
-from cellcast_django.admin import overview, setup
+from cellcast_django.admin import filters, history, overview, read_only, setup
 from cellcast_django.conf import Settings, conf
 from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import FactSignal
@@ -630,7 +631,15 @@ def test_parts_of_the_overview_are_those_of_its_templates() -> None:
     assert list(overview.PERIODS) == ["1", "7", "30", "90"]
     assert f"`{setup.PERMISSION}`" in text_of("docs/admin.md")
     assert setup.TIMEOUT_SECONDS == 10
-    assert health.LOOK_BACK == 10_000
+    assert health.LOOK_BACK == traffic.SAMPLE == 10_000
+    assert timedelta(days=3) == traffic.SETTLED
+
+
+def test_lists_look_as_far_as_the_admin_page_says() -> None:
+    assert read_only.CappedPaginator.MAX_COUNT == 10_000
+    assert read_only.FEW == 1_000
+    assert history.FEW_MESSAGES == 200
+    assert filters.AnswerFilter.MAX_REPLIES == 5_000
 
 
 def test_no_policy_of_rest_framework_needs_an_exception() -> None:

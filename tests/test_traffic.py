@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from cellcast_django import traffic
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
@@ -38,6 +39,10 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> datetime:
 
 def sent(status: str, created_at: datetime, **values: Any) -> Message:
     return MessageFactory.create(status=status, created_at=created_at, **values)
+
+
+def times_of_last_days(days: int) -> DeliveryTimes:
+    return count_delivery_times(count_messages(Period.of_last_days(days)))
 
 
 def clocks(starts: tuple[datetime, ...]) -> list[str]:
@@ -147,7 +152,7 @@ def test_project_without_time_zones(naive_time: None, monkeypatch: pytest.Monkey
     assert Period.of_last_days(2).starts == (midnight - timedelta(days=1), midnight)
     assert count_messages(Period.of_last_days(2)).sent["delivered"] == [1, 1]
     assert count_messages(Period.of_last_days(1)).sent["delivered"][12] == 1
-    assert count_delivery_times(Period.of_last_days(1)).numbers == {9: 1}
+    assert times_of_last_days(1).numbers == {9: 1}
 
 
 # Delivery times
@@ -163,7 +168,7 @@ def test_delivery_time_is_that_of_the_message(client: WebhookClient) -> None:
     message.refresh_from_db()
     assert message.delivery_time is not None
     seconds = int(message.delivery_time.total_seconds())
-    assert count_delivery_times(Period.of_last_days(7)).numbers == {seconds: 1}
+    assert times_of_last_days(7).numbers == {seconds: 1}
 
 
 @pytest.mark.django_db
@@ -174,7 +179,7 @@ def test_delivery_times_are_those_of_the_period_in_whole_seconds(noon: datetime)
     sent("delivered", noon - timedelta(days=7), submitted_at=noon, status_changed_at=noon)
     sent("expired", noon, submitted_at=noon, status_changed_at=noon)
     sent("delivered", noon, submitted_at=None)
-    assert count_delivery_times(Period.of_last_days(7)).numbers == {0: 2, 4: 2, 60: 1}
+    assert times_of_last_days(7).numbers == {0: 2, 4: 2, 60: 1}
 
 
 @pytest.mark.django_db
@@ -183,7 +188,7 @@ def test_delivery_times_are_bounded_whatever_the_clocks_said(noon: datetime) -> 
     for seconds in (-5, 200_000, 300_000):
         delivered_at = noon + timedelta(seconds=seconds)
         sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
-    assert count_delivery_times(Period.of_last_days(7)).numbers == {0: 1, LONGEST: 2}
+    assert times_of_last_days(7).numbers == {0: 1, LONGEST: 2}
 
 
 @pytest.mark.parametrize(
@@ -211,8 +216,86 @@ def test_histogram_counts_up_to_each_limit_and_beyond() -> None:
 
 
 @pytest.mark.django_db
-def test_whole_seconds_are_counted_in_one_query_each(noon: datetime) -> None:
+def test_delivery_times_of_many_messages_are_those_of_the_newest_of_each_slot(
+    noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy day gives more of them than a quiet one."""
+    monkeypatch.setattr(traffic, "SAMPLE", 4)
+    for day, took in ((0, (9, 8, 7, 6, 5)), (1, (4, 3)), (2, (2,))):
+        for minute, seconds in enumerate(took):
+            created_at = noon - timedelta(days=day, minutes=minute)
+            delivered_at = created_at + timedelta(seconds=seconds)
+            sent("delivered", created_at, submitted_at=created_at, status_changed_at=delivered_at)
+    times = times_of_last_days(7)
+    assert times.numbers == {9: 1, 8: 1, 7: 1, 4: 1, 2: 1}
+    assert times.is_sample
+
+
+@pytest.mark.django_db
+def test_delivery_times_of_few_messages_are_those_of_all(
+    noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "SAMPLE", 2)
+    for age in (0, 1):
+        sent("delivered", noon - timedelta(minutes=age), submitted_at=noon, status_changed_at=noon)
+    times = times_of_last_days(7)
+    assert times.total == 2
+    assert not times.is_sample
+
+
+@pytest.mark.django_db
+def test_period_without_delivered_messages_has_no_delivery_times(noon: datetime) -> None:
+    sent("expired", noon)
+    assert times_of_last_days(7) == DeliveryTimes({})
+
+
+# What it costs
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("days", "number"), [(1, 1), (7, 1), (30, 1), (90, 3)])
+def test_counting_takes_a_query_for_a_month_and_timing_one(
+    noon: datetime, days: int, number: int
+) -> None:
+    sent("delivered", noon)
     with CaptureQueriesContext(connection) as queries:
-        count_messages(Period.of_last_days(90))
-        count_delivery_times(Period.of_last_days(90))
-    assert len(queries) == 2
+        times_of_last_days(days)
+    assert len(queries) == number + 1
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
+def test_counting_reads_indexes_alone(noon: datetime) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        count_messages(Period.of_last_days(1))
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {queries[0]['sql']}")
+        reads = [row[-1] for row in cursor.fetchall() if "cellcast" in row[-1]]
+    assert len(reads) == 24 * 7
+    assert all("USING COVERING INDEX" in read for read in reads)
+
+
+@pytest.mark.django_db
+def test_days_that_ended_more_than_three_days_ago_are_counted_once_a_day(
+    noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delivered(*ages: int) -> list[int]:
+        for days in ages:
+            sent("delivered", noon - timedelta(days=days))
+        return count_messages(Period.of_last_days(6)).sent["delivered"]
+
+    assert delivered(0, 3, 4, 5) == [1, 1, 1, 0, 0, 1]
+    assert delivered(0, 3, 4, 5) == [1, 1, 2, 0, 0, 2]
+    set_clock(monkeypatch, noon + timedelta(days=1))
+    assert delivered() == [2, 2, 0, 0, 2, 0]
+
+
+@pytest.mark.django_db
+def test_numbers_of_another_database_are_not_taken_for_those_of_this_one(
+    noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sites may share a cache, and so may a site and its tests."""
+    count_messages(Period.of_last_days(30))
+    sent("delivered", noon - timedelta(days=20))
+    monkeypatch.setitem(connection.settings_dict, "NAME", "another")
+    assert sum(count_messages(Period.of_last_days(30)).sent["delivered"]) == 1

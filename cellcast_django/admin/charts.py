@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from django.utils.formats import number_format
 from django.utils.functional import Promise
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
 WIDTH = 1000
 HEIGHT = 200
@@ -40,6 +42,9 @@ class Bar(NamedTuple):
     y: str
     width: str
     height: str
+
+
+RECTANGLE = '<rect class="{0}" x="{2}" y="{3}" width="{4}" height="{5}"><title>{1}</title></rect>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +81,32 @@ class StackedBars:
     @property
     def bars(self) -> list[Bar]:
         """The rectangles, from left to right and from bottom to top."""
+        slot, unit = WIDTH / len(self.labels), HEIGHT / self.top
+        in_words = {
+            number: number_format(number, force_grouping=True)
+            for number in {number for each in self.series for number in each.numbers}
+        }
         bars = []
         for column, label in enumerate(self.labels):
             below = 0
             for each in self.series:
                 if number := each.numbers[column]:
-                    title = f"{label}: {each.name}, {number_format(number, force_grouping=True)}"
-                    bars.append(self._bar(each.css_class, title, column, below, number))
                     below += number
+                    bar = Bar(
+                        each.css_class,
+                        f"{label}: {each.name}, {in_words[number]}",
+                        x=f"{(column + GAP / 2) * slot:.1f}",
+                        y=f"{HEIGHT - below * unit:.1f}",
+                        width=f"{(1 - GAP) * slot:.1f}",
+                        height=f"{number * unit:.1f}",
+                    )
+                    bars.append(bar)
         return bars
 
-    def _bar(self, css_class: str, title: str, column: int, below: int, number: int) -> Bar:
-        slot = WIDTH / len(self.labels)
-        unit = HEIGHT / self.top
-        return Bar(
-            css_class,
-            title,
-            x=f"{(column + GAP / 2) * slot:.1f}",
-            y=f"{HEIGHT - (below + number) * unit:.1f}",
-            width=f"{(1 - GAP) * slot:.1f}",
-            height=f"{number * unit:.1f}",
-        )
+    @property
+    def drawing(self) -> SafeString:
+        """The rectangles as SVG: a template takes several times as long for hundreds of them."""
+        return format_html_join("\n", RECTANGLE, self.bars)
 
 
 def round_up(number: int) -> int:

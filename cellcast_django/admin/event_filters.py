@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.filters import Choices, ExactFilter, PeriodFilter
 from cellcast_django.admin.read_only import CappedPaginator, found_first
-from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet
+from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet, errors_of
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 
 
@@ -72,7 +72,7 @@ class HandlerFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the handlers that are connected, and those that have failed by another name."""
         failing = _newest_troubled(model_admin.get_queryset(request), self.MAX_EVENTS)
-        names = {name for _pk, announcements in failing for name in _raised(announcements)}
+        names = {name for _pk, announcements in failing for name in errors_of(announcements)}
         names.update(connected_handlers())
         if chosen := request.GET.get(self.parameter_name):
             names.add(chosen)
@@ -84,7 +84,7 @@ class HandlerFilter(admin.SimpleListFilter):
             return queryset
         troubled = _newest_troubled(queryset, CappedPaginator.MAX_COUNT)
         return queryset.filter(
-            pk__in=[pk for pk, each in troubled if self.value() in _raised(each)]
+            pk__in=[pk for pk, each in troubled if self.value() in errors_of(each)]
         )
 
 
@@ -106,10 +106,6 @@ def _newest_troubled(events: QuerySet[Any], count: int) -> Iterable[tuple[int, d
         every.pending().order_by("-announce_due_at", "-outcome", "-pk"),  # as the index has it
     ]
     return chain.from_iterable(state.values_list("pk", "announcements")[:count] for state in states)
-
-
-def _raised(announcements: dict[str, Any]) -> list[str]:
-    return [name for name, outcome in announcements.items() if outcome["error"]]
 
 
 class ReceivedFilter(PeriodFilter):

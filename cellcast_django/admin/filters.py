@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.read_only import CappedPaginator
+from cellcast_django.admin.read_only import FEW
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import Status
 
@@ -88,24 +88,25 @@ class AnswerFilter(admin.SimpleListFilter):
     """Replies after which nothing was sent to the same customer. Hidden among what you sent.
 
     How many there are, nothing but the messages themselves can tell: so only the newest replies are
-    looked at, and what was sent since.
+    looked at, and what was sent since; and of those that wait no more than ``FEW`` are shown.
     """
 
     title = _("answer to a reply")
     parameter_name = "answer"
     UNANSWERED = "none"
+    MAX_REPLIES = 5_000
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the choice."""
         if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
             return []
-        return [(self.UNANSWERED, _("unanswered, of the newest 10,000"))]
+        return [(self.UNANSWERED, _("unanswered, of the newest 5,000"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the replies that wait for an answer."""
         if self.value() != self.UNANSWERED:
             return queryset
-        replies = newest(queryset.filter(direction=Direction.INBOUND))
+        replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
         answers = Message.objects.filter(
             _WAS_SENT_AFTER,
             direction=Direction.OUTBOUND,
@@ -115,7 +116,9 @@ class AnswerFilter(admin.SimpleListFilter):
         # Not "NOT EXISTS": PostgreSQL would make it a join, and read all that was ever sent for it.
         first_answer = Subquery(answers.order_by("created_at").values("pk")[:1])
         asked: QuerySet[Any] = replies.exclude(contact="").alias(answer=first_answer)
-        return asked.filter(answer=None)
+        waiting = asked.filter(answer=None).order_by("-created_at")
+        # Looked up once: the count and the rows would each ask for all answers.
+        return queryset.filter(pk__in=list(waiting.values_list("pk", flat=True)[:FEW]))
 
 
 CLOCKS_DIFFER = timedelta(seconds=5)
@@ -125,9 +128,9 @@ CLOCKS_DIFFER = timedelta(seconds=5)
 _WAS_SENT_AFTER = Q(submitted_at=None) | Q(submitted_at__gt=OuterRef("created_at") - CLOCKS_DIFFER)
 
 
-def newest(messages: QuerySet[Any]) -> QuerySet[Any]:
-    """Narrow to the newest messages, of which there are as many as a list counts."""
-    some = messages.order_by("-created_at").values("created_at")[: CappedPaginator.MAX_COUNT]
+def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
+    """Narrow to the newest so many messages."""
+    some = messages.order_by("-created_at").values("created_at")[:count]
     start: datetime | None = some.aggregate(start=Min("created_at"))["start"]
     return messages if start is None else messages.filter(created_at__gte=start)
 

@@ -8,7 +8,10 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.admin.badges import status_badge
 from cellcast_django.admin.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.admin.texts import ago, number
-from cellcast_django.models import StatusChange
+from cellcast_django.models import Message, StatusChange
+
+FEW_MESSAGES = 200
+"""So many of a contact's messages are looked at, the newest: their history is few rows too."""
 
 
 class StatusChangeAdmin(ReadOnlyAdmin):
@@ -23,10 +26,14 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     fields = ["recorded_at", ("status_word", "previous_word", "applied"), ("message", "event")]
 
     def meanings(self, term: str) -> list[Q]:
-        """Find by the message, whose history is short."""
+        """Find by the message, whose history is short; of a contact's messages by the newest."""
+        newest = Message.objects.order_by("-created_at").values_list("pk", flat=True)
         return [
             Q(message__cellcast_id=term),
-            *(Q(message__contact=each) for each in spellings(term)),
+            *(
+                Q(message__in=list(newest.filter(contact=each)[:FEW_MESSAGES]))
+                for each in spellings(term)
+            ),
         ]
 
     @admin.display(description=_("recorded at"))

@@ -27,7 +27,7 @@ from cellcast_django.admin.filters import (
     newest,
 )
 from cellcast_django.admin.pages import PagesAdmin
-from cellcast_django.admin.read_only import found_first
+from cellcast_django.admin.read_only import CappedPaginator, found_first
 from cellcast_django.admin.texts import ago, beginning, number, text_block
 from cellcast_django.admin.timeline import handler_rows, steps
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
@@ -106,7 +106,7 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
         has_words = Q()
         for word in term.split():
             has_words &= Q(body__icontains=word)
-        return found_first(queryset, newest(queryset).filter(has_words))
+        return found_first(queryset, newest(queryset, CappedPaginator.MAX_COUNT).filter(has_words))
 
     @admin.display(description=_("direction"))
     def way(self, message: Message) -> SafeString:

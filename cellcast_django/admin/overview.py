@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db.models import Model
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy as _
@@ -23,10 +24,9 @@ from cellcast_django.conf import conf
 from cellcast_django.health import (
     LOOK_AT,
     PERIOD,
-    Health,
-    count_events_by_url,
+    Receiving,
     count_unfinished,
-    measure_health,
+    measure_receiving,
 )
 from cellcast_django.models import MAX_USERNAME_LENGTH, Message, WebhookEvent
 from cellcast_django.statuses import Status
@@ -68,12 +68,11 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
 
 def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
     """Return the lights, what waits, and the use of the credentials."""
-    health = measure_health()
-    today = midnight(local_date(health.measured_at))
+    health = measure_receiving(midnight(local_date(timezone.now())))
     is_forgotten = health.overdue > OVERDUE
     unfinished = count_unfinished() if health.pending or health.failed else {}
     return {
-        "lights": list(lights(health, count_events_by_url(today))),
+        "lights": list(lights(health)),
         "is_new": not health.last_webhook_at_any_url,
         "waiting": list(waiting(health, model_admin.url_of(WebhookEvent, "changelist"))),
         "overdue": duration(health.overdue) if is_forgotten else None,
@@ -83,7 +82,7 @@ def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
     }
 
 
-def lights(health: Health, today: dict[Any, int]) -> Iterator[dict[str, Any]]:
+def lights(health: Receiving) -> Iterator[dict[str, Any]]:
     """Yield for each webhook URL whether webhooks come, by the last day."""
     for endpoint, at in health.last_webhook_at.items():
         if at is None:
@@ -96,11 +95,12 @@ def lights(health: Health, today: dict[Any, int]) -> Iterator[dict[str, Any]]:
             "name": endpoint.label,
             "light": light,
             "ago": ago(at) if at else None,
-            "today": today[endpoint],
+            "today": health.taken[endpoint],
+            "more_today": endpoint in health.taken_more,
         }
 
 
-def waiting(health: Health, list_url: str) -> Iterator[dict[str, Any]]:
+def waiting(health: Receiving, list_url: str) -> Iterator[dict[str, Any]]:
     """Yield what is not finished, each with where to find it."""
     states: list[tuple[str, int, Tone, Promise]] = [
         ("invalid", health.invalid, Tone.BAD, _("could not be understood")),
@@ -122,7 +122,7 @@ def handlers(unfinished: dict[str, Counter[str]]) -> Iterator[dict[str, Any]]:
         yield {"name": name, "failed": numbers["failed"], "pending": numbers["pending"]}
 
 
-def credentials(health: Health) -> Iterator[dict[str, Any]]:
+def credentials(health: Receiving) -> Iterator[dict[str, Any]]:
     """Yield each username with its last use: those in the settings, then those once used."""
     entries = Counter(entry.partition(":")[0] for entry in conf.webhook_credentials)
     configured = {name[:MAX_USERNAME_LENGTH]: number for name, number in entries.items()}
@@ -150,7 +150,7 @@ def details_of_messages(request: HttpRequest) -> dict[str, Any]:
         "chosen_period": days,
         "chart": chart(traffic),
         "delivery_rate": None if rate is None else number_format(100 * rate, 1),
-        **times(count_delivery_times(period)),
+        **times(count_delivery_times(traffic)),
     }
 
 
@@ -198,6 +198,7 @@ def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
     ]
     return {
         "timed": delivery_times.total,
+        "timed_is_sample": delivery_times.is_sample,
         "median": in_words(delivery_times.percentile(50)),
         "percentile_95": in_words(delivery_times.percentile(95)),
         "histogram": [
