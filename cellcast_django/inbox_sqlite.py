@@ -13,6 +13,7 @@ from typing import Any
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cellcast_django import busy
 from cellcast_django.inbox_sql import (
     EVENT,
     HISTORY,
@@ -27,17 +28,17 @@ from cellcast_django.inbox_sql import (
 def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
     """Write with one statement."""
     names = tuple(values)
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute(_insert(names), values)
-        except OperationalError as error:
-            if "cellcast_webhook" not in str(error):
-                raise
-            # The connection is new.
-            connection.connection.create_function("cellcast_tell", len(Written._fields), _tell)
+    try:
+        busy.execute(connection, _insert(names), values)
+    except OperationalError as error:
+        if "cellcast_webhook" not in str(error):
+            raise
+        # The connection is new.
+        connection.connection.create_function("cellcast_tell", len(Written._fields), _tell)
+        with connection.cursor() as cursor:
             cursor.execute(_view(names))
             cursor.execute(_trigger())
-            cursor.execute(_insert(names), values)
+        busy.execute(connection, _insert(names), values)
     return Written(*_told.row)
 
 

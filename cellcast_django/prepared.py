@@ -1,4 +1,4 @@
-"""Our own statements, on PostgreSQL prepared: planned once, and their values sent as they are.
+"""Statements of ours on PostgreSQL: planned once, and their values sent as they are.
 
 psycopg does both, with a cursor of its own; Django's writes the values into each statement.
 """
@@ -12,8 +12,14 @@ from django.db.backends.utils import CursorWrapper
 
 try:
     from psycopg import Connection, Cursor
-except ImportError:  # pragma: no cover  # another database, or psycopg2
-    Connection = Cursor = object  # type: ignore[misc,assignment]
+except ImportError:  # pragma: no cover  # psycopg2, or another database
+
+    class Connection:  # type: ignore[no-redef]
+        """Is none of psycopg 3."""
+
+    class Cursor:  # type: ignore[no-redef]
+        """Is none either."""
+
 
 FREQUENT = 5
 """After so many of our statements on a connection they are prepared: it will not end at once."""
@@ -32,8 +38,8 @@ def execute(
 ) -> CursorWrapper:
     """Execute a statement with ``%(name)s`` for each of the values, and return the cursor.
 
-    It is prepared on PostgreSQL with psycopg 3, but neither behind a pooler that shares sessions
-    between transactions nor inside a transaction, which an error would end.
+    psycopg 3 prepares it, but neither behind a pooler that shares sessions between transactions
+    nor inside a transaction, which an error would end.
     """
     connection.close_if_health_check_failed()
     connection.ensure_connection()
@@ -62,7 +68,7 @@ class _PreparingCursor(Cursor):
 
 def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
     session = connection.connection
-    if connection.vendor != "postgresql" or not isinstance(session, Connection):
+    if not isinstance(session, Connection):
         return False
     if connection.in_atomic_block or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         return False
