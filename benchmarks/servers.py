@@ -163,7 +163,10 @@ class WebServer:
 def web_server(name: str, database: Database, *, workers: int = WORKERS) -> Iterator[WebServer]:
     """Migrate a database of its own, and serve the variant of this name until the context ends."""
     environment = environment_of("benchmarks.project", database.create(name), name)
-    migrate = [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity=0"]
+    migrate = [
+        *(sys.executable, "-m", "django", "migrate"),
+        *("--run-syncdb", "--skip-checks", "--verbosity=0"),
+    ]
     subprocess.run(migrate, check=True, cwd=ROOT, env=environment)
     with serving(name, environment, workers=workers) as server:
         yield server

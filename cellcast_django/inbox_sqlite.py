@@ -28,6 +28,7 @@ from cellcast_django.inbox_sql import (
 def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
     """Write with one statement."""
     names = tuple(values)
+    _told.row = ()  # never that of the webhook before
     try:
         busy.execute(connection, _insert(names), values)
     except OperationalError as error:
