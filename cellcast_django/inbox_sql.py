@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 from django.db.transaction import atomic
 
 from cellcast_django import busy, prepared
@@ -145,28 +144,13 @@ def update_event(
 
     One statement on every database, at a third of the price of ``QuerySet.update``.
     """
-    execute = EXECUTE.get(connection.vendor, _execute)
+    execute = busy.execute if connection.vendor == "sqlite" else prepared.execute
     adapted = {
         name: _field(name).get_db_prep_save(value, connection) for name, value in values.items()
     }
     adapted |= {"id": event.pk, "attempt": event.announce_attempts}
     with execute(connection, _update(tuple(values)), adapted) as cursor:
         return int(cursor.rowcount)
-
-
-EXECUTE: dict[str, Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper]] = {
-    "postgresql": prepared.execute,
-    "sqlite": busy.execute,
-}
-"""How a statement of ours is executed best, by the database's vendor."""
-
-
-def _execute(
-    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
-) -> CursorWrapper:
-    cursor = connection.cursor()
-    cursor.execute(statement, values)
-    return cursor
 
 
 @cache

@@ -38,17 +38,17 @@ def execute(
 ) -> CursorWrapper:
     """Execute a statement with ``%(name)s`` for each of the values, and return the cursor.
 
-    psycopg 3 prepares it, but neither behind a pooler that shares sessions between transactions
-    nor inside a transaction, which an error would end.
+    Where psycopg 3 is the driver it is prepared, but neither behind a pooler that shares sessions
+    between transactions, nor inside a transaction, which an error would end, nor while queries are
+    logged: Django's own cursor shows them whole.
     """
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     if _can_prepare(connection):
         # Not by connection.cursor(), which makes another one first: that costs as much as planning.
-        wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
         cursor: Any = _PreparingCursor(connection.connection)
         try:
-            return _executed(wrap(cursor), statement, values)
+            return _executed(connection.make_cursor(cursor), statement, values)
         except DatabaseError as error:
             if getattr(error.__cause__, "sqlstate", None) not in _NOT_PREPARED:
                 raise
@@ -68,9 +68,12 @@ class _PreparingCursor(Cursor):
 
 def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
     session = connection.connection
-    if not isinstance(session, Connection):
-        return False
-    if connection.in_atomic_block or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+    if (
+        not isinstance(session, Connection)
+        or connection.in_atomic_block
+        or connection.queries_logged
+        or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    ):
         return False
     if session.prepare_threshold is None:  # as Django leaves it
         _uses[session] = _uses.get(session, 0) + 1

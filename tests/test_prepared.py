@@ -110,8 +110,21 @@ def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole(
     assert prepared_statements() == ["PREPARE"]
 
 
+def test_log_of_queries_shows_the_whole_statement() -> None:
+    send(prepared.FREQUENT)
+    with CaptureQueriesContext(connection) as queries:
+        prepared.execute(connection, "SELECT %(number)s", {"number": 7})
+    assert [query["sql"] for query in queries] == ["SELECT 7"]
+
+
 def test_other_errors_are_raised() -> None:
     send(prepared.FREQUENT)
-    with CaptureQueriesContext(connection) as queries, pytest.raises(ProgrammingError):
+    executed = []
+
+    def note(execute: Any, sql: str, *others: Any) -> Any:
+        executed.append(sql)
+        return execute(sql, *others)
+
+    with connection.execute_wrapper(note), pytest.raises(ProgrammingError):
         prepared.execute(connection, "rubbish", {})
-    assert len(queries) == 1
+    assert executed == ["rubbish"]
