@@ -5,6 +5,7 @@ the delivery times a bounded number is read.
 """
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import accumulate, pairwise
@@ -123,14 +124,17 @@ def _numbers(slots: list[Slot]) -> list[list[int]]:
     """Return for each slot what ``_count`` says, or said earlier today."""
     now = timezone.now()
     key = f"cellcast_django.traffic.{now:%Y-%m-%d}"
-    kept: dict[str, list[int]] = cache.get(key, {})
+    kept: dict[str, list[int]] = {}
+    with suppress(Exception):  # a cache that is down makes the page slower, and no more than that
+        kept = cache.get(key, {})
     database = connections[Message.objects.db].settings_dict["NAME"]  # that of tests is another one
     names = {f"{database} {slot[0].isoformat()} {slot[1].isoformat()}": slot for slot in slots}
     missing = {name: slot for name, slot in names.items() if name not in kept}
     counted = dict(zip(missing, _count(list(missing.values())), strict=True))
     settled = {name: counted[name] for name, (_, end) in missing.items() if end < now - SETTLED}
     if settled:
-        cache.set(key, kept | settled, timeout=24 * 60 * 60)
+        with suppress(Exception):
+            cache.set(key, kept | settled, timeout=24 * 60 * 60)
     return [(kept | counted)[name] for name in names]
 
 

@@ -299,3 +299,22 @@ def test_numbers_of_another_database_are_not_taken_for_those_of_this_one(
     sent("delivered", noon - timedelta(days=20))
     monkeypatch.setitem(connection.settings_dict, "NAME", "another")
     assert sum(count_messages(Period.of_last_days(30)).sent["delivered"]) == 1
+
+
+class BrokenCache:
+    """Answers as a cache does whose server is down."""
+
+    def get(self, *_: Any) -> Any:
+        raise ConnectionError
+
+    def set(self, *_: Any, **__: Any) -> None:
+        raise ConnectionError
+
+
+@pytest.mark.django_db
+def test_without_its_cache_the_messages_are_counted(
+    noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "cache", BrokenCache())
+    sent("delivered", noon - timedelta(days=20))
+    assert sum(count_messages(Period.of_last_days(30)).sent["delivered"]) == 1
