@@ -3,23 +3,14 @@
 psycopg does both, with a cursor of its own; Django's writes the values into each statement.
 """
 
+from functools import cache
+from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
-
-try:
-    from psycopg import Connection, Cursor
-except ImportError:  # pragma: no cover  # psycopg2, or another database
-
-    class Connection:  # type: ignore[no-redef]
-        """Is none of psycopg 3."""
-
-    class Cursor:  # type: ignore[no-redef]
-        """Is none either."""
-
 
 FREQUENT = 5
 """After so many of our statements on a connection they are prepared: it will not end at once."""
@@ -46,7 +37,7 @@ def execute(
     connection.ensure_connection()
     if _can_prepare(connection):
         # Not by connection.cursor(), which makes another one first: that costs as much as planning.
-        cursor: Any = _PreparingCursor(connection.connection)
+        cursor = _preparing_cursor()(connection.connection)
         try:
             return _executed(connection.make_cursor(cursor), statement, values)
         except DatabaseError as error:
@@ -61,15 +52,22 @@ def _executed(cursor: CursorWrapper, statement: str, values: dict[str, Any]) -> 
     return cursor
 
 
-class _PreparingCursor(Cursor):
-    def execute(self, query: Any, params: Any = None) -> Any:  # type: ignore[override]
-        return super().execute(query, params, prepare=True)
+@cache
+def _preparing_cursor() -> Any:
+    """Return the class, made when psycopg is known to be the driver: it need not be installed."""
+    usual: Any = import_module("psycopg").Cursor
+
+    class PreparingCursor(usual):  # type: ignore[misc]
+        def execute(self, query: Any, params: Any = None) -> Any:
+            return super().execute(query, params, prepare=True)
+
+    return PreparingCursor
 
 
 def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
     session = connection.connection
     if (
-        not isinstance(session, Connection)
+        not hasattr(session, "prepare_threshold")  # of no driver but psycopg 3
         or connection.in_atomic_block
         or connection.queries_logged
         or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
@@ -77,15 +75,17 @@ def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
         return False
     if session.prepare_threshold is None:  # as Django leaves it
         _uses[session] = _uses.get(session, 0) + 1
-        if _uses[session] == FREQUENT and _is_its_own(session):
+        if _uses[session] == FREQUENT and _is_its_own(connection):
             session.prepare_threshold = ONLY_ON_DEMAND
     return session.prepare_threshold is not None
 
 
-def _is_its_own(session: Any) -> bool:
+def _is_its_own(connection: BaseDatabaseWrapper) -> bool:
     """Whether we were greeted by the process that answers now, and not by a pooler.
 
     Behind one, psycopg's name for our statement may stand for somebody else's.
     """
-    [answering] = session.execute("SELECT pg_backend_pid()").fetchone()
+    session = connection.connection
+    with connection.wrap_database_errors:
+        [answering] = session.execute("SELECT pg_backend_pid()").fetchone()
     return bool(answering == session.info.backend_pid)

@@ -96,13 +96,18 @@ def test_reply_without_a_number_cannot_be_answered(reader: Client) -> None:
     assert unanswered(reader) == []
 
 
+def ask_three() -> list[int]:
+    """Let three customers write one after the other; return the keys, the newest first."""
+    return [ask(seconds, sender=f"+6140000000{seconds}").pk for seconds in (3, 2, 1)][::-1]
+
+
 def test_newest_replies_are_looked_at_and_the_filter_says_so(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AnswerFilter, "MAX_REPLIES", 2)
-    replies = [ask(seconds, sender=f"+6140000000{seconds}") for seconds in (3, 2, 1)]
+    newest_two = ask_three()[:2]
 
-    assert unanswered(reader) == [replies[2].pk, replies[1].pk]
+    assert unanswered(reader) == newest_two
     page = page_of(reader, "message", direction="inbound")
     assert "unanswered, of the newest 5,000" in text_of(page)
     assert "unanswered" not in page_of(reader, "message", direction="outbound").split("<search")[-1]
@@ -113,9 +118,9 @@ def test_newest_of_many_that_wait_are_shown(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filters, "FEW", 2)
-    replies = [ask(seconds, sender=f"+6140000000{seconds}") for seconds in (3, 2, 1)]
+    newest_two = ask_three()[:2]
 
-    assert unanswered(reader) == [replies[2].pk, replies[1].pk]
+    assert unanswered(reader) == newest_two
 
 
 def test_database_is_asked_about_each_reply_and_not_for_all_that_was_ever_sent(

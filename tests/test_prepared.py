@@ -110,6 +110,16 @@ def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole(
     assert prepared_statements() == ["PREPARE"]
 
 
+def test_connection_that_is_lost_before_it_prepares_loses_no_webhook() -> None:
+    send(prepared.FREQUENT - 1)
+    backend = connection.connection.info.backend_pid
+    with connection.copy().cursor() as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [backend])
+        other.db.close()
+    assert WebhookClient().status(_id="after").status_code == 200
+    assert Message.objects.filter(cellcast_id="after").exists()
+
+
 def test_log_of_queries_shows_the_whole_statement() -> None:
     send(prepared.FREQUENT)
     with CaptureQueriesContext(connection) as queries:
