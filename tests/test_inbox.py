@@ -157,6 +157,27 @@ def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen
         assert stored["outcome"] == outcome
 
 
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize(
+    "payloads",
+    [[report()], [reply()], [report("failed"), report()], [report(), report("failed")]],
+    ids=["report", "reply", "later status", "late status"],
+)
+def test_handlers_are_given_the_rows_as_they_are_stored(
+    payloads: list[Payload], is_recorded: bool, listen: Any
+) -> None:
+    listen(status_changed)
+    listen(message_received)
+    if is_recorded:
+        Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you on Tuesday?")
+    [*_, event] = [event for payload in payloads for event in store(payload)]
+    for row in (event, event.message, event.status_change):
+        assert row is not None
+        names = [field.attname for field in row._meta.concrete_fields]
+        [stored] = type(row)._default_manager.filter(pk=row.pk).values(*names)
+        assert stored == {name: getattr(row, name) for name in names}
+
+
 def test_text_is_stored_to_the_letter() -> None:
     text = 'It\'s 100 %, \\ %s %(key)s "so"; `END`; -- \t\r\n🙂 '
     store(reply(text, raw=text))
