@@ -22,7 +22,10 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     list_select_related = ["message"]
     list_defer = ["message__body", "message__original_body"]
     search_fields = ["message__contact", "message__cellcast_id"]
-    search_help_text = _("The customer's number in any spelling, or a Cellcast id.")
+    search_help_text = _(
+        "The customer's number in any spelling, or a Cellcast id. Of a customer the newest 200 "
+        "messages are looked at."
+    )
     fields = ["recorded_at", ("status_word", "previous_word", "applied"), ("message", "event")]
 
     def meanings(self, term: str) -> list[Q]:
