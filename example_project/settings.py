@@ -70,11 +70,14 @@ EMBEDDED_DATABASE_URL = f"sqlite:///{quote((BASE_DIR / 'db.sqlite3').as_posix(),
 DATABASES = {"default": env.db("DATABASE_URL", default=EMBEDDED_DATABASE_URL)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Webhooks come in at the same time. With WAL, reading does not wait for writing; a transaction
-    # that takes the write lock at its beginning is never told "database is locked" half-way.
+    # that takes the write lock at its beginning is never told "database is locked" half-way. The
+    # log is copied into the database after 8,000 pages instead of 1,000: most are the same again.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "init_command": (
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
+        ),
     }
 else:
     # A burst of a thousand delivery reports should not open a thousand connections.

@@ -299,6 +299,8 @@ def test_options_of_sqlite_do_what_the_page_says(tmp_path: Path) -> None:
         assert cursor.fetchone() == ("wal",)
         cursor.execute("PRAGMA synchronous")
         assert cursor.fetchone() == (1,)
+        cursor.execute("PRAGMA wal_autocheckpoint")
+        assert cursor.fetchone() == (8_000,)
         cursor.execute("PRAGMA busy_timeout")
         assert cursor.fetchone() == (20_000,)
     assert connection.transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
