@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.fields import ExactCharField
+from cellcast_django.indexes import PartialIndex
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
     MAX_NUMBER_LENGTH,
@@ -426,9 +427,10 @@ class WebhookEvent(models.Model):
             ("set_up_webhookevent", _("Can see how webhooks are set up, and send some to try it")),
         ]
         indexes = [
-            models.Index(
+            PartialIndex(
                 fields=["announced_at", "announce_due_at", "outcome", "id"],
                 name="cellcast_event_state",
+                where=models.Q(announced_at__isnull=True),
             ),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),

@@ -125,6 +125,33 @@ def test_text_that_people_search_for_is_compared_to_the_letter(name: str, other:
     assert not Message.objects.filter(**{name: other}).exists()
 
 
+# Indexes
+
+DEFINITIONS = {
+    "sqlite": "SELECT sql FROM sqlite_master WHERE name = 'cellcast_event_state'",
+    "postgresql": "SELECT indexdef FROM pg_indexes WHERE indexname = 'cellcast_event_state'",
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor not in DEFINITIONS, reason="knows no partial indexes")
+def test_index_of_what_is_not_announced_has_no_other_events() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(DEFINITIONS[connection.vendor])
+        [(definition,)] = cursor.fetchall()
+    assert re.search(r"WHERE \(?\"?announced_at\"? IS NULL", definition)
+
+
+@pytest.mark.django_db
+def test_index_of_what_is_not_announced_is_there_on_every_database_and_warns_of_nothing() -> None:
+    with connection.cursor() as cursor:
+        table = WebhookEvent._meta.db_table
+        constraints = connection.introspection.get_constraints(cursor, table)
+    state = constraints["cellcast_event_state"]
+    assert state["columns"] == ["announced_at", "announce_due_at", "outcome", "id"]
+    assert WebhookEvent.check(databases=["default"]) == []
+
+
 # Identity
 
 
