@@ -26,6 +26,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(inbox, "WRITERS", {})
 
 
+arrays_are_always_portable = pytest.mark.parametrize("way", ["portable"], indirect=True)
+
+
 def report(status: str = "delivered", **changes: Any) -> StatusReport:
     values = {"raw": "{}", "cellcast_id": ID, "sender": "cellcast", "receiver": CUSTOMER}
     return StatusReport(**(values | {"status": status} | changes))
@@ -203,6 +206,7 @@ def test_every_order_of_the_statuses_with_duplicates_ends_the_same(first: int) -
         assert_ended_as_it_should(order)
 
 
+@arrays_are_always_portable
 def test_every_order_of_the_statuses_in_arrays_ends_the_same() -> None:
     for place in [*range(len(Status)), 0, 3]:
         store(*(report(order[place], cellcast_id=" ".join(order)) for order in ORDERS))
@@ -234,6 +238,7 @@ def test_array_is_answered_in_its_own_order_whatever_the_order_of_the_locks() ->
     assert [event.pk for event in events] == sorted(event.pk for event in events)
 
 
+@arrays_are_always_portable
 def test_array_of_a_thousand_is_stored_in_a_bounded_number_of_statements(
     django_assert_max_num_queries: Any,
 ) -> None:
