@@ -12,7 +12,7 @@ from benchmarks.filling import TABLES
 from benchmarks.load import Figures, steady
 from benchmarks.progress import show
 from benchmarks.servers import cpu_seconds, database, environment_of, serving
-from benchmarks.sizes import address, filled
+from benchmarks.sizes import address, filled, vacuum
 from benchmarks.tables import print_table, short
 
 HEADINGS = (
@@ -86,7 +86,7 @@ def clean(settings: dict[str, Any], newest: int) -> None:
     with psycopg.connect(**address(settings), autocommit=True) as postgres:
         for table, key in zip(reversed(TABLES), ("message_id", "message_id", "id"), strict=True):
             postgres.execute(f"DELETE FROM {table} WHERE {key} > {newest}".encode())
-            postgres.execute(f"VACUUM (ANALYZE) {table}".encode())
+    vacuum(settings)
 
 
 def analyse(settings: dict[str, Any]) -> None:
