@@ -113,7 +113,7 @@ def clean(text: str) -> str:
 def _split(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
     """Return the body's elements, each with its own text. Raises ``PayloadError``."""
     try:
-        text = body.decode("utf-8-sig")
+        text = body.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise PayloadError(f"The body is not UTF-8 (byte {error.start}).") from None
     if not text.strip():

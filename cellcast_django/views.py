@@ -1,5 +1,6 @@
 """The three URLs that Cellcast calls."""
 
+import json
 import logging
 from collections import Counter
 from typing import Any, ClassVar
@@ -174,11 +175,13 @@ class OptOutWebhookView(WebhookView):
 
 def answer(events: list[WebhookEvent]) -> HttpResponse:
     """Tell what became of each event; 400 when not one of them could be understood."""
-    outcomes = [{"id": event.pk, "outcome": event.outcome} for event in events]
-    if any(event.outcome != WebhookEvent.Outcome.INVALID for event in events):
-        return JsonResponse({"events": outcomes})
-    reasons = " ".join(dict.fromkeys(event.error for event in events))
-    return JsonResponse({"events": outcomes, "detail": reasons}, status=status.HTTP_400_BAD_REQUEST)
+    said: dict[str, Any] = {"events": [{"id": each.pk, "outcome": each.outcome} for each in events]}
+    code: int = status.HTTP_200_OK
+    if all(event.outcome == WebhookEvent.Outcome.INVALID for event in events):
+        said["detail"] = " ".join(dict.fromkeys(event.error for event in events))
+        code = status.HTTP_400_BAD_REQUEST
+    # Not by JsonResponse, whose encoder, for dates and the like, is made anew for each answer.
+    return HttpResponse(json.dumps(said), content_type="application/json", status=code)
 
 
 def log_webhook(endpoint: Endpoint, sender: WebhookSender, events: list[WebhookEvent]) -> None:
