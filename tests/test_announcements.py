@@ -343,6 +343,18 @@ def test_due_events_are_announced_the_longest_waiting_first(first: Calls) -> Non
     assert announced(announce_due()) == [event.pk for event in reversed(events)]
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
+def test_what_is_due_is_found_by_the_index_of_what_is_not_announced() -> None:
+    """The command asks each minute, and nearly every event of the table has been announced."""
+    with CaptureQueriesContext(connection) as queries:
+        assert list(announce_due()) == []
+    [query] = queries
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+        plan = [row[-1] for row in cursor.fetchall()]
+    assert "cellcast_event_state (announced_at=? AND announce_due_at" in plan[0]
+
+
 @pytest.mark.parametrize("number", [3, 4, 5])
 def test_ids_of_what_is_due_are_fetched_in_batches(
     first: Calls, monkeypatch: pytest.MonkeyPatch, number: int
