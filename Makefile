@@ -3,14 +3,14 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint fire bench screenshots clean
+.PHONY: help demo test lint stress bench screenshots clean
 
 help: ## List the targets
 	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [BENCH=...] [BENCH_ARGS=...]'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/demo ## Start a small site with lively traffic and an admin to look at (DEMO_ARGS=--check: verify and exit)
-	@.venv/bin/python -m example_project.demo $(DEMO_ARGS)
+	@.venv/bin/python -m tests.demo $(DEMO_ARGS)
 
 test: .venv/test ## Run the tests on SQLite; every line and branch has to be covered
 	@.venv/bin/pytest --numprocesses=auto --cov $(PYTEST_ARGS)
@@ -22,8 +22,8 @@ lint: .venv/dev ## Check style, formatting, import layers and types
 	@.venv/bin/lint-imports
 	@.venv/bin/mypy
 
-fire: .venv/fire ## Run the tests under load, crashes and hostile input
-	@.venv/bin/pytest -m fire $(PYTEST_ARGS)
+stress: .venv/stress ## Run the tests under load, crashes and hostile input
+	@.venv/bin/pytest -m stress $(PYTEST_ARGS)
 
 bench: .venv/bench ## Measure the receiver (BENCH=growth, indexes, admin, commands or installing: something else)
 	@.venv/bin/python -m benchmarks$(BENCH:%=.%) $(BENCH_ARGS)

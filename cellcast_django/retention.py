@@ -18,8 +18,8 @@ from django.db.models.functions import Cast, Concat
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
-from cellcast_django.inbox import with_retries
-from cellcast_django.models import Direction, Message, WebhookEvent
+from cellcast_django.database.retries import with_retries
+from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
 from cellcast_django.payloads import clean
 
 BATCH_SIZE = 500
@@ -197,7 +197,7 @@ def _in_batches(rows: models.QuerySet[Any], lock_order: str, remove: Remover) ->
             with transaction.atomic(using=using):
                 return remove(using, _lock(rows, pks, lock_order))
 
-        yield with_retries(remove_batch)
+        yield with_retries(remove_batch, using=database_alias())
 
 
 def _batches(rows: models.QuerySet[Any], lock_order: str) -> Iterator[list[int]]:

@@ -15,7 +15,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cellcast_django import payloads, tasks
+from cellcast_django import payloads, receiving
 from cellcast_django.authentication import WebhookAuthentication, WebhookSender
 from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
@@ -144,7 +144,7 @@ class WebhookView(APIView):
             content_type = ""  # half a form must not be read as a whole one later
         else:
             said = payloads.read(body, content_type, self.endpoint)
-        events = tasks.store_and_announce(
+        events = receiving.receive(
             said,
             endpoint=self.endpoint,
             content_type=content_type,

@@ -18,14 +18,10 @@ from django.urls import include, path, reverse
 from django.utils import timezone, translation
 
 import cellcast_django
-from cellcast_django.admin import (
-    MessageAdmin,
-    StatusChangeAdmin,
-    WebhookEventAdmin,
-    read_only,
-)
-from cellcast_django.admin.filters import AnswerFilter, StatusFilter
-from cellcast_django.admin.read_only import CappedPaginator
+from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
+from cellcast_django.admin.lists import read_only
+from cellcast_django.admin.lists.filters import AnswerFilter, StatusFilter
+from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from cellcast_django.admin.bodies import indent, lay_out
+from cellcast_django.admin.display.bodies import indent, lay_out
 
 FORM = "application/x-www-form-urlencoded"
 

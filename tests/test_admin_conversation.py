@@ -15,7 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils import timezone
 
-from cellcast_django.admin import MessageAdmin, conversation
+from cellcast_django.admin import MessageAdmin
+from cellcast_django.admin.pages import conversation
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient

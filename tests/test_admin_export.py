@@ -14,8 +14,8 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin import export
-from cellcast_django.admin.export import harmless
+from cellcast_django.admin.lists import export
+from cellcast_django.admin.lists.export import harmless
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient

@@ -9,10 +9,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin import filters, history
-from cellcast_django.admin.event_filters import HandlerFilter
-from cellcast_django.admin.filters import AnswerFilter
-from cellcast_django.admin.read_only import CappedPaginator
+from cellcast_django.admin import history
+from cellcast_django.admin.lists import filters
+from cellcast_django.admin.lists.event_filters import HandlerFilter
+from cellcast_django.admin.lists.filters import AnswerFilter
+from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed

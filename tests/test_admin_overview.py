@@ -12,9 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 from django.utils import timezone, translation
 
-from cellcast_django import health, traffic
-from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin, overview
-from cellcast_django.admin.overview import in_words
+from cellcast_django import health
+from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
+from cellcast_django.admin.pages import overview, traffic
+from cellcast_django.admin.pages.overview import in_words
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient

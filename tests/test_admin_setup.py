@@ -14,11 +14,11 @@ from django.urls import include, path, reverse
 from django.utils import translation
 
 from cellcast_django import checks
-from cellcast_django.admin import check_results, setup
+from cellcast_django.admin.pages import check_results, setup
+from cellcast_django.diagnostics.test_send import EXAMPLES, Answer
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.signals import message_received
-from cellcast_django.test_send import EXAMPLES, Answer
 from tests.admin_pages import staff, text_of
 
 pytestmark = pytest.mark.django_db

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone, translation
 
-from cellcast_django.admin.texts import ago, beginning, duration
+from cellcast_django.admin.display.texts import ago, beginning, duration
 from tests.admin_pages import text_of
 
 

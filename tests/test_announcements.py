@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import announcements
-from cellcast_django.announcements import announce_again, announce_due, pause_after
+from cellcast_django.announcements import announce_again, announce_due, attempts, schedule
+from cellcast_django.announcements.schedule import pause_after
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
@@ -187,7 +188,7 @@ def test_error_is_cleaned_and_cut(first: Calls) -> None:
     first.error = ValueError("\0\ud83d" + "x" * 5_000)
     error = reply().announcements["first"]["error"]
     assert error.startswith("ValueError: \ufffdxxx")
-    assert len(error) == announcements.MAX_ERROR_LENGTH
+    assert len(error) == attempts.MAX_ERROR_LENGTH
 
 
 def test_exception_whose_text_cannot_be_read_is_kept_by_its_type(first: Calls) -> None:
@@ -218,7 +219,7 @@ def test_answer_is_200_when_announcing_itself_breaks(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("the database is gone")
 
-    monkeypatch.setattr(announcements, "update_event", fail)
+    monkeypatch.setattr(schedule, "_update_event", fail)
     event = reply()
     assert len(first) == 1
     assert event.announced_at is None
@@ -359,7 +360,7 @@ def test_what_is_due_is_found_by_the_index_of_what_is_not_announced() -> None:
 def test_ids_of_what_is_due_are_fetched_in_batches(
     first: Calls, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(announcements, "BATCH_SIZE", 2)
+    monkeypatch.setattr(schedule, "BATCH_SIZE", 2)
     first.error = ValueError()  # so that each one stays among those that wait
     since = timezone.now() - timedelta(minutes=5)
     for each in range(number):
@@ -386,14 +387,14 @@ def test_event_claimed_by_another_process_is_left_alone(
     first.error = ValueError("no")
     event = reply()
     make_due(event)
-    load = announcements._load
+    load = schedule.load
 
     def load_and_lose_the_race(pk: int) -> WebhookEvent | None:
         loaded = load(pk)
         WebhookEvent.objects.filter(pk=pk).update(announce_attempts=2)
         return loaded
 
-    monkeypatch.setattr(announcements, "_load", load_and_lose_the_race)
+    monkeypatch.setattr(announcements, "load", load_and_lose_the_race)
     assert announced(announce_due()) == []
     assert len(first) == 1
 
@@ -576,14 +577,14 @@ def test_event_that_another_process_took_first_is_not_announced_to_everyone(
     first: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = reply()
-    load = announcements._load
+    load = schedule.load
 
     def load_and_lose_the_race(pk: int) -> WebhookEvent | None:
         loaded = load(pk)
         WebhookEvent.objects.filter(pk=pk).update(announce_attempts=2)
         return loaded
 
-    monkeypatch.setattr(announcements, "_load", load_and_lose_the_race)
+    monkeypatch.setattr(announcements, "load", load_and_lose_the_race)
     assert announced(announce_again([event.pk], everyone=True)) == []
     event.refresh_from_db()
     assert set(event.announcements) == {"first"}

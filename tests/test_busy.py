@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from cellcast_django import busy
+from cellcast_django.database import lock_waits
 
 pytestmark = [
     pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own lock"),
@@ -44,12 +44,12 @@ def other(database: DatabaseWrapper) -> Iterator[sqlite3.Connection]:
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Note each sleep instead of sleeping."""
     sleeps: list[float] = []
-    monkeypatch.setattr("cellcast_django.busy.time.sleep", sleeps.append)
+    monkeypatch.setattr("cellcast_django.database.lock_waits.time.sleep", sleeps.append)
     return sleeps
 
 
 def insert(database: DatabaseWrapper) -> None:
-    busy.execute(database, "INSERT INTO webhook VALUES (%(id)s)", {"id": 1}).close()
+    lock_waits.execute(database, "INSERT INTO webhook VALUES (%(id)s)", {"id": 1}).close()
 
 
 def ask(database: DatabaseWrapper, question: str) -> Any:
@@ -73,10 +73,10 @@ def test_lock_that_is_soon_free_is_waited_for_in_small_steps(
         if len(sleeps) == 3:
             other.execute("COMMIT")
 
-    monkeypatch.setattr("cellcast_django.busy.time.sleep", sleep)
+    monkeypatch.setattr("cellcast_django.database.lock_waits.time.sleep", sleep)
     insert(database)
     assert ask(database, "SELECT count(*) FROM webhook") == 1
-    assert sleeps == [busy.STEP_SECONDS] * 3
+    assert sleeps == [lock_waits.STEP_SECONDS] * 3
 
 
 @pytest.mark.usefixtures("other")
@@ -85,7 +85,7 @@ def test_lock_that_stays_taken_is_waited_for_as_the_settings_say(
 ) -> None:
     with pytest.raises(OperationalError, match="locked"):
         insert(database)
-    assert sleeps == [busy.STEP_SECONDS] * busy.STEPS
+    assert sleeps == [lock_waits.STEP_SECONDS] * lock_waits.STEPS
 
 
 @pytest.mark.usefixtures("sleeps")
@@ -102,6 +102,6 @@ def test_time_out_of_the_settings_stays(
 
 def test_other_errors_are_raised_at_once(database: DatabaseWrapper, sleeps: list[float]) -> None:
     with pytest.raises(OperationalError, match="no such table"):
-        busy.execute(database, "INSERT INTO nowhere VALUES (1)", {})
+        lock_waits.execute(database, "INSERT INTO nowhere VALUES (1)", {})
     assert sleeps == []
     assert ask(database, "PRAGMA busy_timeout") == TIMEOUT_MS

@@ -11,10 +11,10 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from cellcast_django.diagnostics.test_send import EXAMPLES, Answer
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe, printable
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.test_send import EXAMPLES, Answer
 
 PASSWORD = settings.CELLCAST_WEBHOOK_CREDENTIALS[0].partition(":")[2]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage, run_checks
 
-from cellcast_django import checks, tasks
+from cellcast_django import checks
+from cellcast_django.announcements import queue
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
 
@@ -237,7 +238,7 @@ def test_public_url_while_debug_allows_localhost(
 
 # Tasks
 
-BACKENDS = f"{tasks.task.__module__.rpartition('.')[0]}.backends"
+BACKENDS = f"{queue.task.__module__.rpartition('.')[0]}.backends"
 IMMEDIATE = f"{BACKENDS}.immediate.ImmediateBackend"
 DUMMY = f"{BACKENDS}.dummy.DummyBackend"
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from cellcast_django.diagnosis import Finding, diagnose
+from cellcast_django.diagnostics.diagnosis import Finding, diagnose
+from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint
-from cellcast_django.test_send import EXAMPLES, Answer, send, webhook_url
 from tests.other_side import CREDENTIAL, OtherSide
 
 Ask = Callable[..., list[Finding]]

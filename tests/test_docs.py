@@ -43,18 +43,20 @@ from rest_framework.settings import api_settings
 
 import cellcast_django
 from cellcast_django import (
-    announcements,
     checks,
     health,
     inbox,
     pytest_plugin,
     signals,
     testing,
-    traffic,
     views,
 )
-from cellcast_django.admin import filters, history, overview, read_only, setup
+from cellcast_django.admin import history
+from cellcast_django.admin.lists import filters, read_only
+from cellcast_django.admin.pages import overview, setup, traffic
+from cellcast_django.announcements import schedule
 from cellcast_django.conf import Settings, conf
+from cellcast_django.database import retries
 from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import FactSignal
 from cellcast_django.statuses import Status, precedence
@@ -272,7 +274,7 @@ def test_ids_of_the_checks() -> None:
 
 
 def test_attempts_end_when_the_page_says() -> None:
-    pauses = sum((announcements.pause_after(n) for n in range(1, 12)), timedelta())
+    pauses = sum((schedule.pause_after(n) for n in range(1, 12)), timedelta())
     [hours] = re.findall(
         r"With 12, the last attempt comes some (\d+) hours", text_of("docs/settings.md")
     )
@@ -413,6 +415,17 @@ def test_order_of_the_statuses(page: str) -> None:
     assert precedence("received") < precedence("queued") < precedence(documented[1])
 
 
+def test_module_map_has_a_row_for_each_file() -> None:
+    package = ROOT / "cellcast_django"
+    files = {
+        str(path.relative_to(package)).replace("/__init__.py", "/")
+        for path in package.rglob("*.py")
+        if "migrations" not in path.parts and path.read_text().strip()
+    }
+    rows = table("docs/architecture.md", "file")
+    assert sorted(row[0].strip("`") for row in rows) == sorted(files)
+
+
 def test_layers_are_those_of_the_contract() -> None:
     contract = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
     depth = {
@@ -434,7 +447,7 @@ def test_states_of_an_announcement_are_methods() -> None:
 
 def test_attempts_of_the_transaction() -> None:
     assert "tried again, three times" in text_of("docs/architecture.md")
-    assert len(inbox.RETRY_PAUSES) == 3
+    assert len(retries.RETRY_PAUSES) == 3
 
 
 def test_versions_are_those_of_the_package() -> None:

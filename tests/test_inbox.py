@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from cellcast_django import facts, inbox
+from cellcast_django import inbox
+from cellcast_django.announcements import facts
+from cellcast_django.database import retries
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -484,7 +486,7 @@ def test_transaction_that_the_database_calls_off_is_tried_again(
             raise failures.pop()
         return write(*args, **kwargs)
 
-    monkeypatch.setattr(inbox, "RETRY_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(retries, "RETRY_PAUSES", (0, 0, 0))
     monkeypatch.setattr(inbox, "_write", fail_twice)
     assert outcomes(store(report())) == ["stored"]
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
@@ -510,7 +512,7 @@ def test_database_that_stays_away_raises_its_error(monkeypatch: pytest.MonkeyPat
     def fail(*args: Any) -> None:
         raise OperationalError("the server is gone")
 
-    monkeypatch.setattr(inbox, "RETRY_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(retries, "RETRY_PAUSES", (0, 0, 0))
     monkeypatch.setattr(inbox, "_write", fail)
     with pytest.raises(OperationalError):
         store(report())

@@ -7,7 +7,9 @@ import pytest
 from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django import inbox, inbox_mariadb
+from cellcast_django import inbox
+from cellcast_django.database import retries
+from cellcast_django.inbox.single_statement import mariadb
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.testing import WebhookClient
@@ -20,15 +22,15 @@ Meddle = Callable[[str], None]
 @pytest.fixture
 def meddle(monkeypatch: pytest.MonkeyPatch) -> Meddle:
     """Put SQL behind the last write of the statement. It is not tried again."""
-    monkeypatch.setattr(inbox, "RETRY_PAUSES", ())
-    original = inbox_mariadb._statement
+    monkeypatch.setattr(retries, "RETRY_PAUSES", ())
+    original = mariadb._statement
 
     def meddle(sql: str) -> None:
         def statement(*, is_transaction: bool) -> str:
             before, end_if, after = original(is_transaction=is_transaction).partition("END IF;")
             return f"{before}{end_if} {sql}; {after}"
 
-        monkeypatch.setattr(inbox_mariadb, "_statement", statement)
+        monkeypatch.setattr(mariadb, "_statement", statement)
 
     return meddle
 
@@ -65,10 +67,10 @@ def test_error_behind_the_last_write_leaves_nothing(
 
 @pytest.mark.django_db(transaction=True)
 def test_commit_that_fails_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = inbox_mariadb._statement
-    monkeypatch.setattr(inbox, "RETRY_PAUSES", ())
+    original = mariadb._statement
+    monkeypatch.setattr(retries, "RETRY_PAUSES", ())
     monkeypatch.setattr(
-        inbox_mariadb,
+        mariadb,
         "_statement",
         lambda **kwargs: original(**kwargs).replace("COMMIT;", "KILL QUERY CONNECTION_ID();"),
     )

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django import inbox
+from cellcast_django.database import retries
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
 
@@ -45,7 +45,7 @@ def test_schema_of_the_database_stays_as_it_is() -> None:
 
 
 def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "RETRY_PAUSES", ())
+    monkeypatch.setattr(retries, "RETRY_PAUSES", ())
     statements(_id="1")
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA query_only = ON")

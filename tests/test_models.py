@@ -12,7 +12,7 @@ from django.test import override_settings
 from django.utils import timezone
 from django.utils.functional import Promise
 
-from cellcast_django.fields import ExactCharField
+from cellcast_django.database.fields import ExactCharField
 from cellcast_django.models import (
     Direction,
     Message,

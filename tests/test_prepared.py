@@ -7,7 +7,7 @@ import pytest
 from django.db import ProgrammingError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django import prepared
+from cellcast_django.database import prepared_statements
 from cellcast_django.models import Message
 from cellcast_django.signals import FactSignal, status_changed
 from cellcast_django.testing import WebhookClient
@@ -34,7 +34,7 @@ def send(number: int) -> None:
     assert Message.objects.count() == before + number
 
 
-def prepared_statements() -> list[str]:
+def statements_prepared() -> list[str]:
     """Return the first words of what the server has prepared for this connection."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement FROM pg_prepared_statements ORDER BY prepare_time")
@@ -42,40 +42,40 @@ def prepared_statements() -> list[str]:
 
 
 def test_connection_that_ends_soon_prepares_nothing() -> None:
-    send(prepared.FREQUENT - 1)
-    assert prepared_statements() == []
+    send(prepared_statements.FREQUENT - 1)
+    assert statements_prepared() == []
 
 
 def test_connection_that_lasts_prepares_each_statement_once(
     listen: Callable[[FactSignal], Any],
 ) -> None:
     listen(status_changed)
-    send(prepared.FREQUENT + 3)
-    assert sorted(prepared_statements()) == ["UPDATE", "WITH"]
+    send(prepared_statements.FREQUENT + 3)
+    assert sorted(statements_prepared()) == ["UPDATE", "WITH"]
 
 
 def test_new_connection_prepares_anew() -> None:
-    send(prepared.FREQUENT)
+    send(prepared_statements.FREQUENT)
     connection.close()
-    assert prepared_statements() == []
-    send(prepared.FREQUENT)
-    assert prepared_statements() == ["WITH"]
+    assert statements_prepared() == []
+    send(prepared_statements.FREQUENT)
+    assert statements_prepared() == ["WITH"]
 
 
 def test_statements_of_the_host_project_are_left_as_they_are() -> None:
-    send(prepared.FREQUENT)
+    send(prepared_statements.FREQUENT)
     for _ in range(10):
         psycopg.Cursor(connection.connection).execute("SELECT 1 + %s", (1,))
-    assert prepared_statements() == ["WITH"]
+    assert statements_prepared() == ["WITH"]
 
 
 def test_nothing_is_prepared_inside_a_transaction() -> None:
-    send(prepared.FREQUENT)
+    send(prepared_statements.FREQUENT)
     connection.close()
     with transaction.atomic():
         for _ in range(10):
-            prepared.execute(connection, "SELECT 1", {})
-    assert prepared_statements() == []
+            prepared_statements.execute(connection, "SELECT 1", {})
+    assert statements_prepared() == []
 
 
 def test_nothing_is_prepared_where_the_settings_speak_of_a_pooler(
@@ -83,7 +83,7 @@ def test_nothing_is_prepared_where_the_settings_speak_of_a_pooler(
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
     send(10)
-    assert prepared_statements() == []
+    assert statements_prepared() == []
 
 
 def test_nothing_is_prepared_where_another_process_answers_than_greeted(
@@ -91,15 +91,15 @@ def test_nothing_is_prepared_where_another_process_answers_than_greeted(
 ) -> None:
     monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 1)
     send(10)
-    assert prepared_statements() == []
+    assert statements_prepared() == []
 
 
 def test_statement_that_a_pooler_has_left_in_another_session_is_sent_whole() -> None:
-    send(prepared.FREQUENT)
+    send(prepared_statements.FREQUENT)
     with connection.cursor() as cursor:
         cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg does not see it
     send(10)
-    assert prepared_statements() == []
+    assert statements_prepared() == []
 
 
 def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole() -> None:
@@ -107,11 +107,11 @@ def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole(
     with connection.cursor() as cursor:
         cursor.execute("PREPARE _pg3_0 AS SELECT 'of another process'")
     send(10)
-    assert prepared_statements() == ["PREPARE"]
+    assert statements_prepared() == ["PREPARE"]
 
 
 def test_connection_that_is_lost_before_it_prepares_loses_no_webhook() -> None:
-    send(prepared.FREQUENT - 1)
+    send(prepared_statements.FREQUENT - 1)
     backend = connection.connection.info.backend_pid
     with connection.copy().cursor() as other:
         other.execute("SELECT pg_terminate_backend(%s)", [backend])
@@ -121,14 +121,14 @@ def test_connection_that_is_lost_before_it_prepares_loses_no_webhook() -> None:
 
 
 def test_log_of_queries_shows_the_whole_statement() -> None:
-    send(prepared.FREQUENT)
+    send(prepared_statements.FREQUENT)
     with CaptureQueriesContext(connection) as queries:
-        prepared.execute(connection, "SELECT %(number)s", {"number": 7})
+        prepared_statements.execute(connection, "SELECT %(number)s", {"number": 7})
     assert [query["sql"] for query in queries] == ["SELECT 7"]
 
 
 def test_other_errors_are_raised() -> None:
-    send(prepared.FREQUENT)
+    send(prepared_statements.FREQUENT)
     executed = []
 
     def note(execute: Any, sql: str, *others: Any) -> Any:
@@ -136,5 +136,5 @@ def test_other_errors_are_raised() -> None:
         return execute(sql, *others)
 
     with connection.execute_wrapper(note), pytest.raises(ProgrammingError):
-        prepared.execute(connection, "rubbish", {})
+        prepared_statements.execute(connection, "rubbish", {})
     assert executed == ["rubbish"]

@@ -13,14 +13,16 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from cellcast_django import inbox, tasks
+from cellcast_django import tasks
+from cellcast_django.announcements import queue
+from cellcast_django.database import retries
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
 
 pytestmark = pytest.mark.django_db
 
-BACKENDS = f"{tasks.task.__module__.rpartition('.')[0]}.backends"
+BACKENDS = f"{queue.task.__module__.rpartition('.')[0]}.backends"
 
 
 @pytest.fixture
@@ -180,7 +182,7 @@ def test_task_in_the_same_database_is_written_before_the_commit(
 def test_webhook_that_is_not_stored_leaves_no_task(
     outbox: Any, heard: list[str], failing_commits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "RETRY_PAUSES", (0,))
+    monkeypatch.setattr(retries, "RETRY_PAUSES", (0,))
     with failing_commits(2):
         assert WebhookClient().reply().status_code == 503
     assert not WebhookEvent.objects.exists()
@@ -271,15 +273,15 @@ def test_outbox_is_a_queue_in_the_same_database(
 ) -> None:
     for name, value in changes.items():
         setattr(outbox, name, value)
-    assert tasks._is_in_same_database() is is_outbox
+    assert queue.is_in_same_database() is is_outbox
 
 
 def test_without_django_tasks_the_function_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("django.tasks", "django_tasks"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert tasks._django_tasks() is None
-    monkeypatch.setattr(tasks, "task", None)
-    assert tasks._as_task(print) is print
+    assert queue._task_decorator() is None
+    monkeypatch.setattr(queue, "task", None)
+    assert queue.as_task(print) is print
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from cellcast_django import test_send
+from cellcast_django.diagnostics import test_send
+from cellcast_django.diagnostics.test_send import EXAMPLES, send, webhook_url
 from cellcast_django.payloads import Endpoint
-from cellcast_django.test_send import EXAMPLES, send, webhook_url
 from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
 from tests.other_side import CREDENTIAL, STORED, OtherSide
 

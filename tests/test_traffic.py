@@ -10,11 +10,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django import traffic
-from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message
-from cellcast_django.testing import WebhookClient
-from cellcast_django.traffic import (
+from cellcast_django.admin.pages import traffic
+from cellcast_django.admin.pages.traffic import (
     LONGEST,
     UNDER_WAY,
     DeliveryTimes,
@@ -22,6 +19,9 @@ from cellcast_django.traffic import (
     count_delivery_times,
     count_messages,
 )
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import Message
+from cellcast_django.testing import WebhookClient
 
 SYDNEY = ZoneInfo("Australia/Sydney")
 

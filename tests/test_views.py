@@ -31,7 +31,8 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import BasePermission
 from rest_framework.throttling import BaseThrottle
 
-from cellcast_django import inbox, tasks
+from cellcast_django import inbox, receiving
+from cellcast_django.database import retries
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
@@ -594,7 +595,7 @@ def test_database_that_refuses_any_statement_leaves_nothing_behind(
     last: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However far the transaction has come, it is all or nothing."""
-    monkeypatch.setattr(inbox, "RETRY_PAUSES", ())
+    monkeypatch.setattr(retries, "RETRY_PAUSES", ())
     statements = 0
 
     def refuse_the_last(
@@ -651,7 +652,7 @@ def test_announcing_by_task_is_left_to_the_task(
 ) -> None:
     calls = listen(message_received)
     announced: list[Any] = []
-    monkeypatch.setattr(tasks, "announce", announced.extend)
+    monkeypatch.setattr(receiving, "announce", announced.extend)
     with override_settings(CELLCAST_ANNOUNCE_VIA="task"):
         response = post(DOCUMENTED_RECEIVE)
     assert response.status_code == 200

@@ -9,22 +9,26 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.actions import ReplayAdmin
-from cellcast_django.admin.badges import announcement_badge, announcement_state, outcome_badge
-from cellcast_django.admin.bodies import lay_out
-from cellcast_django.admin.event_filters import (
+from cellcast_django.admin.display.badges import (
+    announcement_badge,
+    announcement_state,
+    outcome_badge,
+)
+from cellcast_django.admin.display.bodies import lay_out
+from cellcast_django.admin.display.texts import ago, number
+from cellcast_django.admin.display.timeline import handler_rows
+from cellcast_django.admin.lists.event_filters import (
     HandlerFilter,
     KindFilter,
     OutcomeFilter,
     ReceivedFilter,
 )
-from cellcast_django.admin.export import ExportAdmin, columns
-from cellcast_django.admin.keyset import is_key
-from cellcast_django.admin.pages import PagesAdmin
-from cellcast_django.admin.read_only import spellings
-from cellcast_django.admin.replays import REPLAYS
-from cellcast_django.admin.texts import ago, number
-from cellcast_django.admin.timeline import handler_rows
+from cellcast_django.admin.lists.export import ExportAdmin, columns
+from cellcast_django.admin.lists.keyset import is_key
+from cellcast_django.admin.lists.read_only import spellings
+from cellcast_django.admin.pages.registry import PagesAdmin
+from cellcast_django.admin.replay.actions import ReplayAdmin
+from cellcast_django.admin.replay.replays import REPLAYS
 from cellcast_django.models import WebhookEvent
 
 

@@ -5,9 +5,9 @@ from django.db.models import Q
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.badges import status_badge
-from cellcast_django.admin.read_only import ReadOnlyAdmin, spellings
-from cellcast_django.admin.texts import ago, number
+from cellcast_django.admin.display.badges import status_badge
+from cellcast_django.admin.display.texts import ago, number
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.models import Message, StatusChange
 
 FEW_MESSAGES = 200

@@ -11,25 +11,25 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.badges import (
+from cellcast_django.admin.display.badges import (
     announcement_badge,
     description_of,
     outcome_badge,
     status_badge,
 )
-from cellcast_django.admin.conversation import Conversation, ConversationView
-from cellcast_django.admin.export import ExportAdmin, columns
-from cellcast_django.admin.filters import (
+from cellcast_django.admin.display.texts import ago, beginning, number, text_block
+from cellcast_django.admin.display.timeline import handler_rows, steps
+from cellcast_django.admin.lists.export import ExportAdmin, columns
+from cellcast_django.admin.lists.filters import (
     AnswerFilter,
     CreatedFilter,
     DirectionFilter,
     StatusFilter,
     newest,
 )
-from cellcast_django.admin.pages import PagesAdmin
-from cellcast_django.admin.read_only import CappedPaginator, found_first
-from cellcast_django.admin.texts import ago, beginning, number, text_block
-from cellcast_django.admin.timeline import handler_rows, steps
+from cellcast_django.admin.lists.read_only import CappedPaginator, found_first
+from cellcast_django.admin.pages.conversation import Conversation, ConversationView
+from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 
 FIRST_WORDS = 60

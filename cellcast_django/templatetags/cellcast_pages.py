@@ -4,7 +4,7 @@ from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
 
-from cellcast_django.admin.pages import pages_of
+from cellcast_django.admin.pages.registry import pages_of
 
 register = Library()
 

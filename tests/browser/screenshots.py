@@ -30,7 +30,7 @@ PICTURES = {
 
 def main() -> None:
     """Start the demo, log in as it says, and take the pictures."""
-    command = [sys.executable, "-u", "-m", "example_project.demo"]
+    command = [sys.executable, "-u", "-m", "tests.demo"]
     with subprocess.Popen(command, cwd=ROOT, stdout=PIPE, stderr=DEVNULL, text=True) as demo:
         try:
             url, user, password = (said_by(demo, word) for word in ("Admin", "User", "Password"))

@@ -8,8 +8,8 @@ import django
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from tests.fire.conftest import pytest_terminal_summary, servers
-from tests.fire.databases import Database, Servers, start_service
+from tests.stress.conftest import pytest_terminal_summary, servers
+from tests.stress.databases import Database, Servers, start_service
 from tests.workers.shop import (
     CELERY,
     CELERY_WITHOUT_A_PACKAGE,

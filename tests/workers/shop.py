@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.fire.databases import Database
-from tests.fire.hosts import ROOT, Host, wait_for
+from tests.stress.databases import Database
+from tests.stress.hosts import ROOT, Host, wait_for
 from tests.test_docs import blocks
 
 PAGE = "docs/deployment.md"
@@ -43,7 +43,7 @@ class Shop(Host):
         package = self.folder / "shop"
         package.mkdir()
         parts = [
-            "from tests.fire.host.settings import *",
+            "from tests.stress.host.settings import *",
             'INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db"]',
             *(settings_that_name(backend) for backend in self.queue),
         ]

@@ -10,12 +10,12 @@ from typing import Any
 import django
 import pytest
 
-from tests.fire import figures
-from tests.fire.clients import Answer, Request, converse, send
-from tests.fire.hosts import wait_for
-from tests.fire.load import numbered
-from tests.fire.storm import report
-from tests.fire.verdicts import assert_heard_by_every_handler, assert_stored, assert_were_cut_off
+from tests.stress import figures
+from tests.stress.clients import Answer, Request, converse, send
+from tests.stress.hosts import wait_for
+from tests.stress.load import numbered
+from tests.stress.storm import report
+from tests.stress.verdicts import assert_heard_by_every_handler, assert_stored, assert_were_cut_off
 from tests.workers.conftest import BROKERS, QUEUES
 from tests.workers.shop import Shop
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from cellcast_django import tasks
+from cellcast_django import receiving
 from cellcast_django.inbox import reprocess
 from cellcast_django.models import WebhookEvent
 
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         understood = invalid = 0
         for event in self._events(options["event"]):
             results = reprocess(event)
-            tasks.announce(results)
+            receiving.announce(results)
             for result in results:
                 if result.outcome == WebhookEvent.Outcome.INVALID:
                     invalid += 1

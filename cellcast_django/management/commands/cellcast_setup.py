@@ -15,8 +15,8 @@ from django.urls import NoReverseMatch
 
 from cellcast_django.checks import TAG, is_base_url
 from cellcast_django.conf import conf
+from cellcast_django.diagnostics.test_send import webhook_url
 from cellcast_django.payloads import Endpoint
-from cellcast_django.test_send import webhook_url
 
 ALPHABET = string.ascii_letters + string.digits  # nothing that a shell or an .env file reads
 PASSWORD_LENGTH = 32

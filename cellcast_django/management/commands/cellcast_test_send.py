@@ -10,9 +10,9 @@ from django.urls import NoReverseMatch
 
 from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf, is_credential
-from cellcast_django.diagnosis import diagnose
+from cellcast_django.diagnostics.diagnosis import diagnose
+from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
 from cellcast_django.payloads import Endpoint
-from cellcast_django.test_send import EXAMPLES, Answer, send, webhook_url
 
 TIMEOUT_SECONDS = 15
 ENDPOINTS = {

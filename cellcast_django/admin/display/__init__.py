@@ -1,0 +1,1 @@
+"""How rows are shown: badges, bodies, timelines and sentences. Nothing here queries or writes."""

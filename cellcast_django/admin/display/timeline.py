@@ -1,0 +1,106 @@
+"""What happened to a message, in the order of time, from the events and the history about it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy as _
+
+from cellcast_django.admin.display.badges import (
+    Tone,
+    badge,
+    description_of,
+    handler_badge,
+    status_badge,
+)
+from cellcast_django.admin.display.texts import duration
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
+
+
+@dataclass
+class Step:
+    """One thing that happened: ``wait`` is how long after the step before it."""
+
+    at: datetime
+    badge: SafeString
+    sentence: str | Promise = ""
+    stayed: SafeString | None = None
+    """Of a report that came late: the status that the message kept."""
+    event: WebhookEvent | None = None
+    wait: str = ""
+
+
+def steps(
+    message: Message, changes: Iterable[StatusChange], events: Iterable[WebhookEvent]
+) -> list[Step]:
+    """Return the submission, each status that was heard of, and each time that it was said again.
+
+    An empty list where nothing has been heard.
+    """
+    heard = [*map(_step_of_change, changes), *map(_step_of_duplicate, _duplicates(events))]
+    if not heard:
+        return []
+    if message.submitted_at is not None:
+        heard.append(
+            Step(
+                message.submitted_at,
+                badge(Tone.QUIET, _("submitted")),
+                _("Cellcast took the message: the time inside its id"),
+            )
+        )
+    ordered = sorted(heard, key=attrgetter("at"))  # stable: a change stands before its duplicates
+    for before, step in pairwise(ordered):
+        step.wait = gettext("%(time)s after the one before") % {
+            "time": duration(step.at - before.at)
+        }
+    return ordered
+
+
+def _step_of_change(change: StatusChange) -> Step:
+    return Step(
+        at=change.recorded_at,
+        badge=status_badge(change.status),
+        sentence=description_of(change.status),
+        stayed=None if change.applied else status_badge(change.previous_status),
+    )
+
+
+def _duplicates(events: Iterable[WebhookEvent]) -> Iterator[WebhookEvent]:
+    return (event for event in events if event.outcome == WebhookEvent.Outcome.DUPLICATE)
+
+
+def _step_of_duplicate(event: WebhookEvent) -> Step:
+    return Step(
+        at=event.received_at,
+        badge=badge(Tone.QUIET, _("duplicate")),
+        sentence=_sentence_of_duplicate(event),
+        event=event,
+    )
+
+
+def _sentence_of_duplicate(event: WebhookEvent) -> str:
+    """Say which status was repeated: an event knows it by its body alone, which may be gone."""
+    [payload, *_others] = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
+    if not isinstance(payload, Reply | StatusReport):
+        return gettext("The same was said again")
+    return gettext("“%(status)s” was said again") % {"status": payload.status}
+
+
+def handler_rows(event: WebhookEvent) -> list[dict[str, Any]]:
+    """Return what became of each handler that has been called for the event."""
+    return [
+        {
+            "name": name,
+            "badge": handler_badge(outcome["error"]),
+            "error": outcome["error"],
+            "at": parse_datetime(outcome["at"]),
+        }
+        for name, outcome in event.announcements.items()
+    ]

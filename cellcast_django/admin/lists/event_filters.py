@@ -1,0 +1,115 @@
+"""The filters of the list of events."""
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.admin.lists.filters import Choices, ExactFilter, PeriodFilter
+from cellcast_django.admin.lists.read_only import CappedPaginator, found_first
+from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet, errors_of
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+
+
+class KindFilter(ExactFilter):
+    """What an event speaks of."""
+
+    title = _("kind")
+    parameter_name = "kind"
+    words = WebhookEvent.Kind.choices
+
+
+class OutcomeFilter(admin.SimpleListFilter):
+    """What became of an event: the states that the list shows as badges."""
+
+    title = _("outcome")
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the states."""
+        return [
+            ("announced", _("announced")),
+            ("pending", _("pending")),
+            ("failed", _("failed")),
+            ("duplicate", _("duplicate")),
+            ("invalid", _("invalid")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to a state."""
+        events: Any = queryset
+        match self.value():
+            case "announced":
+                return events.announced()  # type: ignore[no-any-return]
+            case "pending":
+                return found_first(queryset, WebhookEvent.objects.pending())
+            case "failed":
+                return found_first(queryset, WebhookEvent.objects.failed())
+            case "duplicate":
+                return events.duplicates()  # type: ignore[no-any-return]
+            case "invalid":
+                return events.invalid()  # type: ignore[no-any-return]
+            case _:
+                return queryset
+
+
+class HandlerFilter(admin.SimpleListFilter):
+    """Events that wait or have failed because this handler raised.
+
+    No index knows the handlers: so it looks at the events that wait or have failed, which are few,
+    and of many at the newest.
+    """
+
+    title = _("failing handler")
+    parameter_name = "handler"
+    MAX_EVENTS = 200
+    """Events whose handlers are choices, of those that failed and of those that wait."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the handlers that are connected, and those that have failed by another name."""
+        failing = _newest_troubled(model_admin.get_queryset(request), self.MAX_EVENTS)
+        names = {name for _pk, announcements in failing for name in errors_of(announcements)}
+        names.update(connected_handlers())
+        if chosen := request.GET.get(self.parameter_name):
+            names.add(chosen)
+        return [(name, name) for name in sorted(names)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the events on which the handler raised when it was last called."""
+        if not self.value():
+            return queryset
+        troubled = _newest_troubled(queryset, CappedPaginator.MAX_COUNT)
+        return queryset.filter(
+            pk__in=[pk for pk, each in troubled if self.value() in errors_of(each)]
+        )
+
+
+def connected_handlers() -> list[str]:
+    """Return the names of all handlers, in the order of the signals."""
+    signals = [
+        (message_received, Message),
+        (status_changed, Message),
+        (opt_out_received, WebhookEvent),
+    ]
+    return [handler.name for signal, sender in signals for handler in signal.handlers(sender)]
+
+
+def _newest_troubled(events: QuerySet[Any], count: int) -> Iterable[tuple[int, dict[str, Any]]]:
+    """Return key and announcements of events that failed and of those that wait."""
+    every: Any = WebhookEvent.objects.using(events.db)
+    states: list[WebhookEventQuerySet] = [
+        every.failed().order_by("-pk"),
+        every.pending().order_by("-announce_due_at", "-outcome", "-pk"),  # as the index has it
+    ]
+    return chain.from_iterable(state.values_list("pk", "announcements")[:count] for state in states)
+
+
+class ReceivedFilter(PeriodFilter):
+    """When a webhook came in."""
+
+    title = _("received at")
+    field = "received_at"

@@ -1,0 +1,162 @@
+"""The filters of the lists. Each one asks for what an index answers, and offers no counts."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Min, OuterRef, Q, QuerySet, Subquery
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.admin.lists.read_only import FEW
+from cellcast_django.models import Direction, Message
+from cellcast_django.statuses import Status
+
+Choices = Iterable[tuple[str, Any]]
+
+
+class ExactFilter(admin.SimpleListFilter):
+    """Rows that have one of the choices in the column that the filter is named after."""
+
+    parameter_name: str
+    words: ClassVar[Choices]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the choices."""
+        return self.words
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the choice; anything else that the address says is passed over."""
+        if self.value() not in dict(self.lookup_choices):
+            return queryset
+        return queryset.filter(**{self.parameter_name: self.value()})
+
+
+class DirectionFilter(ExactFilter):
+    """Replies, or what you sent."""
+
+    title = _("direction")
+    parameter_name = "direction"
+    words = Direction.choices
+
+
+class StatusFilter(ExactFilter):
+    """The statuses of what you sent, one of which is to have none yet. Hidden among replies."""
+
+    title = _("status of what you sent")
+    parameter_name = "status"
+    MAX_WORDS = 20
+    UNHEARD = "-"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the documented statuses, then what else Cellcast has said, and at last none."""
+        is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
+        if is_inbound or AnswerFilter.parameter_name in request.GET:
+            return []
+        known = [(status.value, status.label) for status in reversed(Status)]
+        in_use = self._words_in_use(_sent(model_admin.get_queryset(request)))
+        others = [(word, word) for word in in_use if word not in Status.values]
+        return [*known, *others, (self.UNHEARD, _("no status yet"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the choice, among what you sent."""
+        if self.value() == self.UNHEARD:
+            return _sent(queryset).filter(status="")
+        if self.value() not in dict(self.lookup_choices):
+            return queryset
+        return super().queryset(request, _sent(queryset))
+
+    def _words_in_use(self, queryset: QuerySet[Any]) -> list[str]:
+        """Hop through the index from word to word: ``DISTINCT`` would read the whole table."""
+        words = [""]
+        while len(words) < self.MAX_WORDS:
+            following = queryset.filter(status__gt=words[-1]).order_by("status")
+            word = following.values_list("status", flat=True).first()
+            if word is None:
+                break
+            words.append(word)
+        return words[1:]
+
+
+def _sent(messages: QuerySet[Any]) -> QuerySet[Any]:
+    return messages.filter(direction=Direction.OUTBOUND)
+
+
+class AnswerFilter(admin.SimpleListFilter):
+    """Replies after which nothing was sent to the same customer. Hidden among what you sent.
+
+    How many there are, nothing but the messages themselves can tell: so only the newest replies are
+    looked at, and what was sent since; and of those that wait no more than ``FEW`` are shown.
+    """
+
+    title = _("answer to a reply")
+    parameter_name = "answer"
+    UNANSWERED = "none"
+    MAX_REPLIES = 5_000
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the choice."""
+        if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
+            return []
+        return [(self.UNANSWERED, _("unanswered, of the newest 5,000"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the replies that wait for an answer."""
+        if self.value() != self.UNANSWERED:
+            return queryset
+        replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
+        answers = Message.objects.filter(
+            _WAS_SENT_AFTER,
+            direction=Direction.OUTBOUND,
+            contact=OuterRef("contact"),
+            created_at__gt=OuterRef("created_at"),
+        )
+        # Not "NOT EXISTS": PostgreSQL would make it a join, and read all that was ever sent for it.
+        first_answer = Subquery(answers.order_by("created_at").values("pk")[:1])
+        asked: QuerySet[Any] = replies.exclude(contact="").alias(answer=first_answer)
+        waiting = asked.filter(answer=None).order_by("-created_at")
+        # Looked up once: the count and the rows would each ask for all answers.
+        return queryset.filter(pk__in=list(waiting.values_list("pk", flat=True)[:FEW]))
+
+
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""The time of submission is Cellcast's and exact to a second, that of the reply is ours."""
+
+# A message that is first heard of by its report was made when the report came, and sent earlier.
+_WAS_SENT_AFTER = Q(submitted_at=None) | Q(submitted_at__gt=OuterRef("created_at") - CLOCKS_DIFFER)
+
+
+def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
+    """Narrow to the newest so many messages."""
+    some = messages.order_by("-created_at").values("created_at")[:count]
+    start: datetime | None = some.aggregate(start=Min("created_at"))["start"]
+    return messages if start is None else messages.filter(created_at__gte=start)
+
+
+class PeriodFilter(admin.SimpleListFilter):
+    """The last day, week or month."""
+
+    parameter_name = "period"
+    field: ClassVar[str]
+    DAYS = {"1": _("last 24 hours"), "7": _("last 7 days"), "30": _("last 30 days")}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the periods by their days."""
+        return self.DAYS.items()
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the period."""
+        days = self.value()
+        if days not in self.DAYS:
+            return queryset
+        start = timezone.now() - timedelta(days=int(days))
+        return queryset.filter(**{f"{self.field}__gte": start})
+
+
+class CreatedFilter(PeriodFilter):
+    """When a message was first heard of."""
+
+    title = _("created at")
+    field = "created_at"

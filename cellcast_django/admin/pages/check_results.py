@@ -1,0 +1,91 @@
+"""The app's system checks in plain words: what each of them is about, and how it stands."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from django.core.checks import ERROR, WARNING, CheckMessage
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django import checks
+from cellcast_django.admin.display.badges import Tone, badge
+
+Check = Callable[[], Iterable[CheckMessage]]
+
+
+class Result(NamedTuple):
+    """How one thing stands that has to be right."""
+
+    badge: SafeString
+    about: Promise
+    is_well: Promise
+    """What is true where there are no messages."""
+    messages: list[CheckMessage]
+
+
+def check_results() -> Iterator[Result]:
+    """Yield how everything stands, what matters only for a deployed site included."""
+    for about, is_well, functions in SUBJECTS:
+        messages = [
+            message for function in functions for message in function() if not message.is_silenced()
+        ]
+        yield Result(_badge(messages), about, is_well, messages)
+
+
+def _badge(messages: list[CheckMessage]) -> SafeString:
+    level = max((message.level for message in messages), default=0)
+    if level >= ERROR:
+        return badge(Tone.BAD, _("error"))
+    if level >= WARNING:
+        return badge(Tone.OPEN, _("warning"))
+    return badge(Tone.QUIET, _("note")) if messages else badge(Tone.GOOD, _("all right"))
+
+
+SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
+    (
+        _("Username and password"),
+        _("Webhooks with the right username and password are let in."),
+        [checks.check_credentials, checks.check_credentials_for_deployment],
+    ),
+    (
+        _("Webhook URLs"),
+        _("They are among the project's URLs."),
+        [checks.check_urls],
+    ),
+    (
+        _("Address of the site"),
+        _("CELLCAST_PUBLIC_URL can be used, or is not set: then it is that of this page."),
+        [checks.check_public_url],
+    ),
+    (
+        _("Encryption"),
+        _("Webhooks come over HTTPS."),
+        [checks.check_https],
+    ),
+    (
+        _("Redirects"),
+        _("No redirect of Django's loses a webhook."),
+        [checks.check_redirects],
+    ),
+    (
+        _("Announcements"),
+        _("Handlers are called, and there is what they need."),
+        [checks.check_announce_via, checks.check_task_backend, checks.check_task_worker],
+    ),
+    (
+        _("Transactions"),
+        _("Nothing suggests that a handler counts on ATOMIC_REQUESTS."),
+        [checks.check_atomic_requests],
+    ),
+    (
+        _("Numbers without a country code"),
+        _("CELLCAST_DEFAULT_REGION is a region."),
+        [checks.check_default_region],
+    ),
+    (
+        _("Limits"),
+        _("Size, time and attempts are numbers that can be used."),
+        [checks.check_numbers],
+    ),
+]

@@ -1,0 +1,215 @@
+"""The overview: whether webhooks come, what waits for a person, and how a period went.
+
+What a person may not see is not shown.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+from django.utils.functional import Promise
+from django.utils.translation import gettext, gettext_lazy as _
+
+from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.admin.display.texts import ago, duration, localised
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
+from cellcast_django.admin.pages.traffic import (
+    LONGEST,
+    UNDER_WAY,
+    DeliveryTimes,
+    Period,
+    Traffic,
+    count_delivery_times,
+    count_messages,
+    local_date,
+    midnight,
+)
+from cellcast_django.conf import conf
+from cellcast_django.health import (
+    LOOK_AT,
+    PERIOD,
+    Receiving,
+    count_unfinished,
+    measure_receiving,
+)
+from cellcast_django.models import MAX_USERNAME_LENGTH, Message, WebhookEvent
+from cellcast_django.statuses import Status
+
+PARAMETER = "period"
+PERIODS = {"1": _("Today"), "7": _("7 days"), "30": _("30 days"), "90": _("90 days")}
+DEFAULT_PERIOD = "7"
+
+MODELS: tuple[type[Model], ...] = (WebhookEvent, Message)
+"""Whoever may view one of these may see the overview: the part that is about it."""
+
+OVERDUE = timedelta(minutes=15)
+"""An announcement that has been due for longer has been forgotten: nothing announces it."""
+
+
+def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
+    """Return what the page shows to this person."""
+    shown: dict[str, Any] = {}
+    if model_admin.may_view(request, WebhookEvent):
+        shown |= details_of_events(model_admin)
+    if model_admin.may_view(request, Message):
+        shown |= details_of_messages(request)
+    return shown
+
+
+# Events
+
+
+def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
+    """Return the lights, what waits, and the use of the credentials."""
+    health = measure_receiving(midnight(local_date(timezone.now())))
+    is_forgotten = health.overdue > OVERDUE
+    unfinished = count_unfinished() if health.pending or health.failed else {}
+    return {
+        "lights": list(lights(health)),
+        "is_new": not health.last_webhook_at_any_url,
+        "waiting": list(waiting(health, model_admin.url_of(WebhookEvent, "changelist"))),
+        "overdue": duration(health.overdue) if is_forgotten else None,
+        "unfinished": list(handlers(unfinished)),
+        "unfinished_of_newest": LOOK_AT if max(health.pending, health.failed) > LOOK_AT else None,
+        "credentials": list(credentials(health)),
+    }
+
+
+def lights(health: Receiving) -> Iterator[dict[str, Any]]:
+    """Yield for each webhook URL whether webhooks come, by the last day."""
+    for endpoint, at in health.last_webhook_at.items():
+        if at is None:
+            light = badge(Tone.QUIET, _("nothing yet"))
+        elif health.age(at) > PERIOD:
+            light = badge(Tone.OPEN, _("quiet"))
+        else:
+            light = badge(Tone.GOOD, _("receiving"))
+        yield {
+            "name": endpoint.label,
+            "light": light,
+            "ago": ago(at) if at else None,
+            "today": health.taken[endpoint],
+            "more_today": endpoint in health.taken_more,
+        }
+
+
+def waiting(health: Receiving, list_url: str) -> Iterator[dict[str, Any]]:
+    """Yield what is not finished, each with where to find it."""
+    states: list[tuple[str, int, Tone, Promise]] = [
+        ("invalid", health.invalid, Tone.BAD, _("could not be understood")),
+        ("failed", health.failed, Tone.BAD, _("announcement failed")),
+        ("pending", health.pending, Tone.OPEN, _("announcement pending")),
+    ]
+    for state, number, tone, words in states:
+        yield {
+            "number": number_format(number, force_grouping=True),
+            "badge": badge(tone if number else Tone.QUIET, words),
+            "url": f"{list_url}?outcome={state}",
+        }
+
+
+def handlers(unfinished: dict[str, Counter[str]]) -> Iterator[dict[str, Any]]:
+    """Yield for each handler how many events it has not finished with; last those of none."""
+    for name in sorted(unfinished, key=lambda name: (not name, name)):
+        numbers = unfinished[name]
+        yield {"name": name, "failed": numbers["failed"], "pending": numbers["pending"]}
+
+
+def credentials(health: Receiving) -> Iterator[dict[str, Any]]:
+    """Yield each username with its last use: those in the settings, then those once used."""
+    entries = Counter(entry.partition(":")[0] for entry in conf.webhook_credentials)
+    configured = {name[:MAX_USERNAME_LENGTH]: number for name, number in entries.items()}
+    for username in [*configured, *(name for name in health.last_use_of if name not in configured)]:
+        at = health.last_use_of.get(username)
+        yield {
+            "username": username,
+            "ago": ago(at) if at else None,
+            "entries": configured.get(username, 0),
+        }
+
+
+# Messages
+
+
+def details_of_messages(request: HttpRequest) -> dict[str, Any]:
+    """Return how the period went that the address asks for."""
+    chosen = request.GET.get(PARAMETER, DEFAULT_PERIOD)
+    days = chosen if chosen in PERIODS else DEFAULT_PERIOD
+    period = Period.of_last_days(int(days))
+    traffic = count_messages(period)
+    rate = traffic.delivery_rate
+    return {
+        "periods": [(key, f"?{PARAMETER}={key}", word) for key, word in PERIODS.items()],
+        "chosen_period": days,
+        "chart": chart(traffic),
+        "delivery_rate": None if rate is None else number_format(100 * rate, 1),
+        **times(count_delivery_times(traffic)),
+    }
+
+
+SERIES: dict[str, str | Promise] = {
+    Status.DELIVERED.value: Status.DELIVERED.label,
+    UNDER_WAY: _("under way"),
+    Status.EXPIRED.value: Status.EXPIRED.label,
+    Status.REJECTED.value: Status.REJECTED.label,
+    Status.FAILED.value: Status.FAILED.label,
+    Status.DEAD.value: Status.DEAD.label,
+}
+
+
+def chart(traffic: Traffic) -> StackedBars:
+    """Return the messages by slot and status; only the series that there is something of."""
+    series = [
+        Series(f"cellcast-series-{status or 'under-way'}", name, traffic.sent[status])
+        for status, name in SERIES.items()
+    ]
+    series.append(Series("cellcast-series-replies", _("replies"), traffic.replies))
+    return StackedBars([each for each in series if each.total], slot_labels(traffic.period))
+
+
+def slot_labels(period: Period) -> list[str]:
+    """Return what each slot is called: an hour, a day of the week or a day of the year."""
+    if period.is_hourly:
+        format_ = "TIME_FORMAT"
+    else:
+        format_ = "D j" if len(period.starts) <= MAX_LABELS else "MONTH_DAY_FORMAT"
+    return [date_format(localised(start), format_) for start in period.starts]
+
+
+LIMITS = [5, 10, 30, 60, 5 * 60, 15 * 60, 60 * 60, 6 * 60 * 60, LONGEST]
+"""Seconds: where the bars of the histogram end."""
+
+
+def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
+    """Return median, 95th percentile and histogram of the delivery time."""
+    numbers = delivery_times.histogram(LIMITS)
+    limits = [*map(in_words, LIMITS[:-1]), gettext("a day")]
+    labels = [
+        gettext("under %(limit)s") % {"limit": limits[0]},
+        *(f"{low} – {high}" for low, high in pairwise(limits)),
+        in_words(LONGEST),
+    ]
+    return {
+        "timed": delivery_times.total,
+        "timed_is_sample": delivery_times.is_sample,
+        "median": in_words(delivery_times.percentile(50)),
+        "percentile_95": in_words(delivery_times.percentile(95)),
+        "histogram": [
+            (label, number, share(number, max(numbers)))
+            for label, number in zip(labels, numbers, strict=True)
+        ],
+    }
+
+
+def in_words(seconds: int | None) -> str:
+    """Return a delivery time, of which nobody knows more than that it took ``LONGEST``."""
+    if seconds is None:
+        return ""
+    return duration(timedelta(seconds=seconds)) if seconds < LONGEST else gettext("a day or more")

@@ -1,0 +1,99 @@
+"""The app's own pages of an admin site, and who may open which."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.core.exceptions import PermissionDenied
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages import overview, setup
+
+
+class PagesAdmin(ReadOnlyAdmin):
+    """Brings the app's own pages to a site: once, whichever of the models are registered there."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages, if no other model of the site brings them."""
+        urls = super().get_urls()
+        if pages_of(self.admin_site) is not self:
+            return urls
+        return [
+            self._page("overview", self.overview_view),
+            self._page("setup", self.setup_view),
+            *urls,
+        ]
+
+    def _page(self, name: str, view: Callable[[HttpRequest], HttpResponse]) -> URLPattern:
+        """Return the address of a page, outside a host project's ``ATOMIC_REQUESTS``.
+
+        The set-up page waits for another request, which may wait for what this one has locked.
+        """
+        wrapped = self.admin_site.admin_view(view)
+        for alias in connections:
+            transaction.non_atomic_requests(using=alias)(wrapped)
+        return path(f"{name}/", wrapped, name=f"{self.opts.app_label}_{name}")
+
+    def overview_view(self, request: HttpRequest) -> HttpResponse:
+        """Show how receiving goes."""
+        if not self.may_see_overview(request):
+            raise PermissionDenied
+        return self._render(request, "overview", _("Overview"), overview.details(self, request))
+
+    def setup_view(self, request: HttpRequest) -> HttpResponse:
+        """Show how to set webhooks up, and send one to try it."""
+        if not self.may_set_up(request):
+            raise PermissionDenied
+        return self._render(request, "setup", _("Set-up"), setup.details(self, request))
+
+    def may_see_overview(self, request: HttpRequest) -> bool:
+        """Whether there is something on the overview that this person may see."""
+        return any(self.may_view(request, model) for model in overview.MODELS)
+
+    def may_set_up(self, request: HttpRequest) -> bool:
+        """Whether this person may see how webhooks are set up, and send some."""
+        return bool(
+            self.admin_site.has_permission(request) and request.user.has_perm(setup.PERMISSION)
+        )
+
+    def page_urls(self, request: HttpRequest) -> dict[str, str]:
+        """Return the addresses of the pages that this person may open."""
+        allowed = {"overview": self.may_see_overview(request), "setup": self.may_set_up(request)}
+        site = self.admin_site.name
+        return {
+            name: reverse(f"admin:{self.opts.app_label}_{name}", current_app=site)
+            for name, is_allowed in allowed.items()
+            if is_allowed
+        }
+
+    def _render(
+        self, request: HttpRequest, name: str, title: Promise, details: dict[str, Any]
+    ) -> HttpResponse:
+        request.current_app = self.admin_site.name
+        pages = self.page_urls(request)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "media": self.media,
+            "pages": pages,
+            "other_pages": {other: url for other, url in pages.items() if other != name},
+            **details,
+        }
+        return TemplateResponse(request, f"admin/cellcast_django/{name}.html", context)
+
+
+def pages_of(site: AdminSite) -> PagesAdmin | None:
+    """Return what brings the pages to a site; ``None`` where they are not."""
+    for model in overview.MODELS:
+        if site.is_registered(model):
+            model_admin = site.get_model_admin(model)
+            if isinstance(model_admin, PagesAdmin):
+                return model_admin
+    return None

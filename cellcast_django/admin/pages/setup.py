@@ -1,0 +1,178 @@
+"""The set-up page: what to paste where, what the system checks say, and Test Send."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest
+from django.urls import NoReverseMatch
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _, override
+
+from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages.check_results import check_results
+from cellcast_django.checks import is_base_url
+from cellcast_django.conf import conf
+from cellcast_django.diagnostics.diagnosis import Finding, diagnose
+from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.payloads import Endpoint
+from cellcast_django.signals import Handler, message_received, opt_out_received, status_changed
+
+PERMISSION = "cellcast_django.set_up_webhookevent"
+
+TIMEOUT_SECONDS = 10
+MAX_TEXT = 2_000
+"""Characters of an answer's body that are shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The site's own webhook URLs, the only ones that are sent to, and with which credential."""
+
+    base_url: str
+    urls: dict[Endpoint, str]
+    """Empty where the project's URLs do not have them."""
+    credential: str
+    """The first of the configured ones; empty where there is none."""
+    is_certain: bool
+    """Whether the settings say what the site's host is, and not the person who asks for it."""
+
+    @classmethod
+    def of_request(cls, request: HttpRequest) -> "Site":
+        """Return the site that ``CELLCAST_PUBLIC_URL`` names, else the one that was asked for."""
+        base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
+        return cls(
+            base_url=base_url,
+            urls=webhook_urls(base_url) if is_base_url(base_url) else {},
+            credential=next(iter(conf.webhook_credentials), ""),
+            is_certain=bool(conf.public_url) or "*" not in settings.ALLOWED_HOSTS,
+        )
+
+    @property
+    def obstacle(self) -> Promise | None:
+        """Why nothing can be sent."""
+        if not self.urls:
+            return _("The webhook URLs are not known: see what the checks say.")
+        if not self.credential:
+            return _("There is no username and password yet: see what the checks say.")
+        if not self.is_certain:
+            return _(
+                "This site answers to any host name, so whoever asks could have the password sent "
+                "to a host of their own. Set CELLCAST_PUBLIC_URL, or name the hosts in "
+                "ALLOWED_HOSTS."
+            )
+        return None
+
+
+def webhook_urls(base_url: str) -> dict[Endpoint, str]:
+    """Return the URLs to paste, in whatever language they are read; none where there are none."""
+    try:
+        with override(settings.LANGUAGE_CODE):
+            return {endpoint: webhook_url(endpoint, base_url) for endpoint in Endpoint}
+    except NoReverseMatch:
+        return {}
+
+
+def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
+    """Return what the page shows; a POST sends first what its form holds.
+
+    Raises ``BadRequest`` for a form that is none of the page's.
+    """
+    site = Site.of_request(request)
+    bodies = {endpoint: indented(EXAMPLES[endpoint]) for endpoint in Endpoint}
+    shown: dict[str, Any] = {}
+    if request.method == "POST" and not site.obstacle:
+        endpoint = endpoint_of(request)
+        bodies[endpoint] = request.POST.get("body", "")
+        shown = try_out(model_admin, request, site, endpoint)
+    usernames = [entry.partition(":")[0] for entry in conf.webhook_credentials]
+    return {
+        "obstacle": site.obstacle,
+        "username": site.credential.partition(":")[0],
+        "usernames": list(dict.fromkeys(usernames)),
+        "checks": list(check_results()),
+        "places": [
+            {
+                "endpoint": endpoint,
+                "url": site.urls.get(endpoint),
+                "body": body,
+                "handlers": handlers_of(endpoint),
+            }
+            for endpoint, body in bodies.items()
+        ],
+        **shown,
+    }
+
+
+def endpoint_of(request: HttpRequest) -> Endpoint:
+    """Return which URL the form is for. Raises ``BadRequest``."""
+    try:
+        return Endpoint(request.POST.get("endpoint", ""))
+    except ValueError as error:
+        raise BadRequest("There is no such webhook URL.") from error
+
+
+def indented(example: bytes) -> str:
+    """Return JSON as people like to read and change it."""
+    return json.dumps(json.loads(example), indent=2)
+
+
+def handlers_of(endpoint: Endpoint) -> list[Handler]:
+    """Return the handlers that hear what the documented example of a URL says."""
+    if endpoint == Endpoint.OPT_OUT:
+        return opt_out_received.handlers(WebhookEvent)
+    signal = message_received if endpoint == Endpoint.RECEIVE else status_changed
+    return signal.handlers(Message)
+
+
+# Test Send
+
+
+def try_out(
+    model_admin: ReadOnlyAdmin, request: HttpRequest, site: Site, endpoint: Endpoint
+) -> dict[str, Any]:
+    """Send the form's body as Cellcast would, and return what came back and what it means."""
+    body = request.POST.get("body", "").encode()
+    answer = send(site.urls[endpoint], body, site.credential, TIMEOUT_SECONDS)
+    events = answer.events if answer.is_accepted else []
+    is_here = site.base_url == f"{request.scheme}://{request.get_host()}"
+    may_view = is_here and model_admin.may_view(request, WebhookEvent)
+    return {
+        "sent_to": endpoint,
+        "answer": answer,
+        "milliseconds": round(answer.seconds * 1000),
+        "answer_text": answer.text[:MAX_TEXT],
+        "findings": findings(answer),
+        "events": [
+            {
+                "id": event.get("id"),
+                "badge": badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
+                "is_duplicate": event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
+                "url": event_url(model_admin, event.get("id")) if may_view else None,
+            }
+            for event in events
+        ],
+    }
+
+
+def event_url(model_admin: ReadOnlyAdmin, pk: Any) -> str:
+    """Return the address of an event's page."""
+    return model_admin.url_of(WebhookEvent, "change", pk)
+
+
+def findings(answer: Answer) -> list[Finding]:
+    """Say what is wrong, and first of all whether the server had nobody to answer itself."""
+    if isinstance(answer.error, TimeoutError):
+        problem = _("This site did not answer itself within %(seconds)d seconds.")
+        remedy = _(
+            "A server with one worker and one thread is busy with this page and cannot answer "
+            "meanwhile (it may store the webhook afterwards): give it two, or use "
+            "“manage.py cellcast_test_send” from a shell."
+        )
+        own = Finding(str(problem % {"seconds": TIMEOUT_SECONDS}), str(remedy))
+        return [own, *diagnose(answer)]
+    return diagnose(answer)

@@ -1,0 +1,74 @@
+"""Announcing on the host project's own queue: ``CELLCAST_ANNOUNCE_VIA = "task"``."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.db import router
+
+from cellcast_django import announcements
+from cellcast_django.conf import conf
+from cellcast_django.models import database_alias
+
+
+def _task_decorator() -> Any:
+    """Return Django's ``task`` decorator, on Django 5.2 the backport's; ``None`` without either."""
+    for name in ("django.tasks", "django_tasks"):
+        with suppress(ImportError):
+            return import_module(name).task
+    return None
+
+
+task = _task_decorator()
+
+
+def as_task(function: Callable[..., None]) -> Any:
+    """Return the function as a task, or as it is where there is no backend for it.
+
+    A wrong ``TASKS`` raises here, on import. It must not take the site down: a system check names
+    it.
+    """
+    if task is not None:
+        with suppress(Exception):
+            return task(backend=conf.task_backend)(function)
+    return function
+
+
+@as_task
+def announce_event(event_id: int) -> None:
+    """Announce one event if it is due. Safe to run twice."""
+    for _ in announcements.announce_due([event_id]):
+        pass
+
+
+class NotEnqueuedError(Exception):
+    """The broker is down, or the backend is wrong. Its arguments: the event, how many more."""
+
+
+def enqueue(event_ids: list[int]) -> None:
+    """Enqueue one task for each event, and stop at the first that is refused.
+
+    The others would be refused as well, perhaps after a time-out each.
+    """
+    for position, event_id in enumerate(event_ids):
+        try:
+            _announce_event().enqueue(event_id)
+        except Exception as error:
+            raise NotEnqueuedError(event_id, len(event_ids) - position - 1) from error
+
+
+def _announce_event() -> Any:
+    return announce_event.using(backend=conf.task_backend)
+
+
+def is_in_same_database() -> bool:
+    """Whether the queue is that of django-tasks-db, its tasks beside our messages."""
+    try:
+        backend = type(_announce_event().get_backend())
+        model = apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
+    except Exception:  # noqa: BLE001  # a wrong TASKS, or none; no such app
+        return False
+    is_its_backend = any(base.__module__.startswith("django_tasks_db.") for base in backend.__mro__)
+    return is_its_backend and router.db_for_write(model) == database_alias()

@@ -1,0 +1,141 @@
+"""From payloads to rows: one transaction stores messages, their history and the events.
+
+The transaction's first statement writes, and takes the lock on the messages' rows; whatever is
+decided is decided under that lock. So copies of one webhook that race end as one message, one
+status change and one announcement, on every database.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+from django.db import connections
+from django.utils import timezone
+
+from cellcast_django.announcements.schedule import planned
+from cellcast_django.database.retries import with_retries
+from cellcast_django.inbox import portable
+from cellcast_django.inbox.portable import kind_of, values_named_by
+from cellcast_django.inbox.single_statement import mariadb, postgresql, sqlite, statement
+from cellcast_django.models import (
+    MAX_CONTENT_TYPE_LENGTH,
+    MAX_USERNAME_LENGTH,
+    Message,
+    WebhookEvent,
+    database_alias,
+)
+from cellcast_django.payloads import (
+    Endpoint,
+    Invalid,
+    OptOut,
+    Payload,
+    Reply,
+    StatusReport,
+    clean,
+    read,
+)
+from cellcast_django.signals import (
+    message_received,
+    status_changed,
+)
+from cellcast_django.statuses import PRECEDENCE
+
+WRITERS: dict[str, statement.Writer] = {
+    "MariaDB": mariadb.one_statement,
+    "PostgreSQL": postgresql.one_statement,
+    "SQLite": sqlite.one_statement,
+}
+"""How the common case is written, by the database's ``display_name``, as MariaDB and MySQL are one
+vendor to Django; elsewhere the portable way is taken."""
+
+
+def store(
+    payloads: Sequence[Payload],
+    *,
+    endpoint: Endpoint,
+    content_type: str = "",
+    username: str = "",
+    outbox: statement.Outbox | None = None,
+) -> list[WebhookEvent]:
+    """Store what one webhook said, and return one event for each payload, in their order.
+
+    When this returns, the transaction has committed. What was said before is a ``duplicate``; only
+    an opt-out is stored each time. An event that has something to announce has ``announce_due_at``
+    set, and its first attempt counts as begun when announcements run inline.
+
+    ``outbox`` is called inside the transaction with the ids of those events, so that what it writes
+    into the same database is there exactly if the webhook is. When it raises, nothing is stored.
+
+    Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
+    that is not had in time and a lost connection are tried again first.
+    """
+    origin = {
+        "endpoint": endpoint.value,
+        "content_type": clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
+        "username": clean(username)[:MAX_USERNAME_LENGTH],
+        "received_at": timezone.now(),
+    }
+    return with_retries(
+        lambda using: _write(using, payloads, origin, outbox), using=database_alias()
+    )
+
+
+def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
+    """Read an invalid event again, and return the events that it has become.
+
+    The event keeps its id; it stays invalid, with the present reason, when it still cannot be
+    understood. Nothing is written, and nothing returned, for an event that is not invalid (any
+    more). Raises ``django.db.Error`` as ``store`` does.
+    """
+    payloads = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
+    origin = {
+        "endpoint": event.endpoint,
+        "content_type": event.content_type,
+        "username": event.username,
+        "received_at": event.received_at,
+    }
+    try:
+        return with_retries(
+            lambda using: portable.write(using, payloads, origin, replaced=event),
+            using=database_alias(),
+        )
+    except portable.NoLongerInvalidError:
+        return []
+
+
+# The two ways
+
+
+def _write(
+    using: str,
+    payloads: Sequence[Payload],
+    origin: dict[str, Any],
+    outbox: statement.Outbox | None,
+) -> list[WebhookEvent]:
+    if len(payloads) == 1 and _is_common(payloads[0], using):
+        return [_write_common(payloads[0], using, origin, outbox)]
+    return portable.write(using, payloads, origin, outbox=outbox)
+
+
+def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
+    """Whether the payload speaks of one documented status, and the database has a writer."""
+    if isinstance(payload, Invalid | OptOut):
+        return False
+    if isinstance(payload, StatusReport) and payload.inbound:
+        return False
+    return payload.status in PRECEDENCE and connections[using].display_name in WRITERS
+
+
+def _write_common(
+    payload: Reply | StatusReport,
+    using: str,
+    origin: dict[str, Any],
+    outbox: statement.Outbox | None,
+) -> WebhookEvent:
+    heard = status_changed.handlers(Message) or (
+        isinstance(payload, Reply) and message_received.handlers(Message)
+    )
+    values = values_named_by(payload)
+    values |= {"status": payload.status, "kind": kind_of(payload).value, "raw": payload.raw}
+    values |= origin | planned(origin["received_at"], heard=bool(heard))
+    connection = connections[using]
+    return statement.write(connection, WRITERS[connection.display_name], values, outbox)

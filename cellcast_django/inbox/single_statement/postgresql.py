@@ -1,0 +1,53 @@
+"""The inbox's common case in one statement, as PostgreSQL can do it."""
+
+from functools import cache
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cellcast_django.database import prepared_statements
+from cellcast_django.inbox.single_statement.statement import (
+    EVENT,
+    Written,
+    insert_change,
+    insert_event,
+    upsert,
+)
+
+
+def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
+    """Write with one statement."""
+    with prepared_statements.execute(connection, _statement(), values) as cursor:
+        return Written(*cursor.fetchone())
+
+
+@cache
+def _statement() -> str:
+    """Return all three writes as one statement.
+
+    The event's id is drawn first, because its row and that of the history name each other.
+    """
+    event = insert_event(
+        _given,
+        source="message CROSS JOIN event_id LEFT JOIN change ON true",
+        event_id="event_id.id",
+        is_news="change.id IS NOT NULL",
+    )
+    told = (
+        "SELECT message.id AS message_id, status, previous_status, event_id.id AS event_id "
+        "FROM message CROSS JOIN event_id"
+    )
+    return f"""
+WITH message AS ({upsert(_given)}
+    RETURNING id, status, previous_status, created_at = {_given("received_at")} AS is_new
+),
+event_id AS (SELECT nextval(pg_get_serial_sequence('{EVENT}', 'id')) AS id),
+change AS ({insert_change(_given, source=f"({told}) AS told")} RETURNING id),
+event AS ({event} RETURNING id)
+SELECT message.*, change.id, event.id FROM message CROSS JOIN event LEFT JOIN change ON true
+"""
+
+
+def _given(name: str) -> str:
+    kind = "timestamptz" if name.endswith("_at") else "text"
+    return f"%({name})s::{'smallint' if name == 'announce_attempts' else kind}"

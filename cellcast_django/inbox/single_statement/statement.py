@@ -1,0 +1,234 @@
+"""The inbox's common case in SQL of its own: one event that speaks of one documented status.
+
+The portable way takes seven statements. PostgreSQL (``inbox_postgresql``), SQLite
+(``inbox_sqlite``) and MariaDB (``inbox_mariadb``) do the same in one, which is a transaction by
+itself. It begins with an upsert, which locks the message's row and moves its status, and leaves it
+to the history whether the status is news. Here is what the three have in common.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import atomic
+
+from cellcast_django.models import FILLED_IN, Message, StatusChange, WebhookEvent
+from cellcast_django.statuses import PRECEDENCE, UNKNOWN_PRECEDENCE
+
+
+class Written(NamedTuple):
+    """What a writer has found and done; ``change_id`` is ``None`` for a duplicate."""
+
+    message_id: int
+    status: str
+    previous_status: str
+    is_new: bool | int
+    change_id: int | None
+    event_id: int
+
+
+Writer = Callable[[BaseDatabaseWrapper, dict[str, Any]], Written]
+"""Takes the connection and the values by their names."""
+
+
+Outbox = Callable[[list[int]], None]
+"""Takes the ids of events that have something to announce, before their transaction commits."""
+
+
+def write(
+    connection: BaseDatabaseWrapper,
+    writer: Writer,
+    values: dict[str, Any],
+    outbox: Outbox | None = None,
+) -> WebhookEvent:
+    """Write message, history and event, in a transaction of their own, and return the event.
+
+    ``values`` are the fields of the message (with the status that was heard of) and of the event
+    that are not the same for every webhook; the event's text is ``raw``. Where the event has
+    something to announce, ``event.message`` and ``event.status_change`` are at hand too.
+    """
+    if values["announce_due_at"] is None:
+        outbox = None
+    with _own_transaction(connection, is_needed=outbox is not None):
+        written = writer(connection, _adapted(values, connection))
+        if outbox is not None and written.change_id is not None:
+            outbox([written.event_id])
+    event = _event(values, written, connection)
+    if event.announce_due_at is not None:
+        _add_what_is_announced(event, values, written, connection)
+    return event
+
+
+def _own_transaction(
+    connection: BaseDatabaseWrapper, *, is_needed: bool
+) -> AbstractContextManager[None]:
+    """One statement needs no BEGIN and no COMMIT, unless the connection has a transaction open."""
+    if not is_needed and connection.get_autocommit() and not connection.in_atomic_block:
+        return nullcontext()
+    return atomic(using=connection.alias, durable=True)
+
+
+_TIMES = ("submitted_at", "received_at", "announce_due_at")
+
+
+def _adapted(values: dict[str, Any], connection: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return what a writer needs; each value costs time on its way."""
+    adapted = {name: value for name, value in values.items() if name != "announced_at"}
+    for name in _TIMES:
+        adapted[name] = connection.ops.adapt_datetimefield_value(values[name])
+    return adapted
+
+
+def _event(
+    values: dict[str, Any], written: Written, connection: BaseDatabaseWrapper
+) -> WebhookEvent:
+    row = values | {
+        "id": written.event_id,
+        "outcome": WebhookEvent.Outcome.STORED,
+        "error": "",
+        "body": values["raw"],
+        "message_id": written.message_id,
+        "announcements": {},
+    }
+    if written.change_id is None:
+        row["outcome"] = WebhookEvent.Outcome.DUPLICATE
+        row |= {"announced_at": None, "announce_due_at": None, "announce_attempts": 0}
+    return _as_read(WebhookEvent, row, connection)
+
+
+def _add_what_is_announced(
+    event: WebhookEvent, values: dict[str, Any], written: Written, connection: BaseDatabaseWrapper
+) -> None:
+    now, statuses = event.received_at, {"previous_status": written.previous_status}
+    if written.is_new:
+        statuses["status"] = written.status
+        row = values | statuses | {"id": written.message_id}
+        message = _as_read(Message, row | {"created_at": now, "status_changed_at": now}, connection)
+    else:  # it may know more than this event says
+        message = Message.objects.using(connection.alias).get(pk=written.message_id)
+    row = statuses | {
+        "id": written.change_id,
+        "message_id": message.pk,
+        "status": values["status"],
+        "applied": written.status != written.previous_status,
+        "recorded_at": now,
+        "event_id": event.pk,
+    }
+    change = _as_read(StatusChange, row, connection)
+    event.message = change.message = message
+    change.event = event
+
+
+M = TypeVar("M", bound=models.Model)
+
+
+def _as_read(model: type[M], row: dict[str, Any], connection: BaseDatabaseWrapper) -> M:
+    """Return the row as if it had been read, at half the price of building it by names."""
+    names = _columns(model)
+    return model.from_db(connection.alias, names, [row[name] for name in names])
+
+
+@cache
+def _columns(model: type[models.Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields]
+
+
+# The parts of the statements
+
+Given = Callable[[str], str]
+"""Returns the SQL of the value of this name."""
+
+MESSAGE = f'"{Message._meta.db_table}"'
+HISTORY = f'"{StatusChange._meta.db_table}"'
+EVENT = f'"{WebhookEvent._meta.db_table}"'
+
+
+@cache
+def fields(model: type[models.Model]) -> list[Any]:
+    """Return the model's columns but the id."""
+    return [field for field in model._meta.concrete_fields if not field.primary_key]
+
+
+def upsert(
+    given: Given,
+    *,
+    on_conflict: str = "ON CONFLICT (key) DO UPDATE SET",
+    offered: Given = "excluded.{}".format,
+) -> str:
+    """Insert the message, or move its status and fill in what is empty.
+
+    Every assignment reads the row as it was, also where one sees what those before it have done.
+    Empty is what has no length, because MariaDB finds a blank equal to ``''``.
+    """
+    special = {
+        "previous_status": "''",
+        "created_at": given("received_at"),
+        "status_changed_at": given("received_at"),
+    }
+    moves = f"{_precedence(offered('status'))} > {_precedence(f'{MESSAGE}.status')}"
+    changes = {"previous_status": f"{MESSAGE}.status"}
+    for name in ("status_changed_at", "status"):
+        changes[name] = f"CASE WHEN {moves} THEN {offered(name)} ELSE {MESSAGE}.{name} END"
+    for name in FILLED_IN:
+        old = f"{MESSAGE}.{name}"
+        changes[name] = f"CASE WHEN LENGTH({old}) = 0 THEN {offered(name)} ELSE {old} END"
+    return (
+        f"INSERT INTO {MESSAGE} ({names(Message)}) "
+        f"VALUES ({_expressions(Message, given, special)}) "
+        f"{on_conflict} {', '.join(f'{name} = {value}' for name, value in changes.items())}"
+    )
+
+
+def _precedence(status: str) -> str:
+    known = " ".join(f"WHEN '{each}' THEN {place}" for each, place in PRECEDENCE.items())
+    return f"CASE {status} {known} ELSE {UNKNOWN_PRECEDENCE} END"
+
+
+def insert_event(given: Given, *, source: str, event_id: str = "", is_news: str) -> str:
+    """Insert the event from ``source``, which has the message's row as ``message``."""
+    id_name, id_value = ("id, ", f"{event_id}, ") if event_id else ("", "")
+    return (
+        f"INSERT INTO {EVENT} ({id_name}{names(WebhookEvent)}) "
+        f"SELECT {id_value}{event_values(given, is_news=is_news)} FROM {source}"
+    )
+
+
+def event_values(given: Given, *, is_news: str) -> str:
+    """Return the event's columns, in their order; the message is known as ``message``."""
+    special = {
+        "outcome": f"CASE WHEN {is_news} THEN 'stored' ELSE 'duplicate' END",
+        "error": "''",
+        "body": given("raw"),
+        "message_id": "message.id",
+        "announced_at": (
+            f"CASE WHEN {is_news} AND {given('announce_due_at')} IS NULL "
+            f"THEN {given('received_at')} END"
+        ),
+        "announce_due_at": f"CASE WHEN {is_news} THEN {given('announce_due_at')} END",
+        "announce_attempts": f"CASE WHEN {is_news} THEN {given('announce_attempts')} ELSE 0 END",
+        "announcements": "'{}'",
+    }
+    return _expressions(WebhookEvent, given, special)
+
+
+def insert_change(given: Given, *, source: str) -> str:
+    """Insert the history's row from ``source``, unless the unique constraint says it is there."""
+    return (
+        f"INSERT INTO {HISTORY} "
+        "(message_id, status, previous_status, applied, recorded_at, event_id) "
+        f"SELECT message_id, {given('status')}, previous_status, status <> previous_status, "
+        f"{given('received_at')}, event_id FROM {source} "
+        "WHERE true ON CONFLICT (message_id, status) DO NOTHING"
+    )
+
+
+def names(model: type[models.Model]) -> str:
+    """Return the model's columns but the id, quoted."""
+    return ", ".join(f'"{field.column}"' for field in fields(model))
+
+
+def _expressions(model: type[models.Model], given: Given, special: dict[str, str]) -> str:
+    return ", ".join(special.get(f.column) or given(f.column) for f in fields(model))

@@ -1,0 +1,39 @@
+"""What is kept: messages, the history of their statuses, and the events that reported them.
+
+The inbox writes these rows, the announcements update the events, and the admin reads them all. One
+file per model; start with ``message``.
+"""
+
+from cellcast_django.models.message import (
+    FILLED_IN,
+    Direction,
+    Message,
+    MessageQuerySet,
+    database_alias,
+    message_values,
+    submission_time,
+)
+from cellcast_django.models.status_change import StatusChange
+from cellcast_django.models.webhook_event import (
+    MAX_CONTENT_TYPE_LENGTH,
+    MAX_USERNAME_LENGTH,
+    WebhookEvent,
+    WebhookEventQuerySet,
+    errors_of,
+)
+
+__all__ = [
+    "FILLED_IN",
+    "MAX_CONTENT_TYPE_LENGTH",
+    "MAX_USERNAME_LENGTH",
+    "Direction",
+    "Message",
+    "MessageQuerySet",
+    "StatusChange",
+    "WebhookEvent",
+    "WebhookEventQuerySet",
+    "database_alias",
+    "errors_of",
+    "message_values",
+    "submission_time",
+]

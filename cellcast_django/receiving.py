@@ -1,0 +1,63 @@
+"""Receive what Cellcast reported: store it, then announce it, inline or on the host's queue.
+
+The one pipeline, for views, recovery and reprocessing alike. A queue in the same database is an
+outbox: the task is written with the event, in one transaction. Any other queue gets the task after
+the commit.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from cellcast_django import announcements, inbox
+from cellcast_django.announcements.queue import (
+    NotEnqueuedError,
+    enqueue,
+    is_in_same_database,
+)
+from cellcast_django.conf import conf
+from cellcast_django.inbox.single_statement.statement import Outbox
+from cellcast_django.models import WebhookEvent
+from cellcast_django.payloads import Endpoint, Payload
+
+logger = logging.getLogger("cellcast_django")
+
+
+def receive(
+    payloads: Sequence[Payload], *, endpoint: Endpoint, content_type: str = "", username: str = ""
+) -> list[WebhookEvent]:
+    """Store what one webhook said, announce it, and return its events as ``inbox.store`` does.
+
+    Raises ``django.db.Error`` when the database refuses; nothing is stored then.
+    """
+
+    def store(outbox: Outbox | None = None) -> list[WebhookEvent]:
+        return inbox.store(
+            payloads,
+            endpoint=endpoint,
+            content_type=content_type,
+            username=username,
+            outbox=outbox,
+        )
+
+    if conf.announce_via == "task" and is_in_same_database():
+        with suppress(NotEnqueuedError):  # the webhook is stored whatever becomes of its tasks
+            return store(outbox=enqueue)
+    events = store()
+    announce(events)
+    return events
+
+
+def announce(events: Iterable[WebhookEvent]) -> None:
+    """Announce events that have just been stored, in the way that ``CELLCAST_ANNOUNCE_VIA`` names.
+
+    Never raises: what goes wrong is logged, and ``cellcast_announce`` finds the events.
+    """
+    if conf.announce_via != "task":
+        announcements.announce(events)
+        return
+    try:
+        enqueue([event.pk for event in events if event.announce_due_at is not None])
+    except NotEnqueuedError as error:
+        cause = type(error.__cause__).__qualname__
+        logger.error("Not enqueued: event %s and %s more: %s.", *error.args, cause)

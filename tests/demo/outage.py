@@ -1,0 +1,81 @@
+"""A handler that fails at first: what the announcements are for."""
+
+import logging
+from dataclasses import dataclass
+from io import StringIO
+
+from django.core.management import call_command
+from django.utils import timezone
+
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import message_received
+from example_project.appointments.models import Appointment
+from tests.demo import console
+from tests.demo.people import ELLA, LEO, Customer
+from tests.demo.plan import reply
+from tests.demo.traffic import Traffic
+
+
+class OfficeCalendar:
+    """Stands in for a service that is down now and then. Nobody but the demo connects it."""
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self.entries: list[int] = []
+
+    def enter_reply(self, message: Message, **kwargs: object) -> None:
+        """Enter a reply in the calendar, for everybody in the office to see."""
+        if not self.is_up:
+            raise ConnectionError("The office calendar is down")
+        self.entries.append(message.pk)
+
+
+calendar = OfficeCalendar()
+
+
+def connect_calendar() -> None:
+    """Add a handler that hears of every reply, beside those of the project."""
+    message_received.connect(calendar.enter_reply, dispatch_uid="office_calendar")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outage:
+    """What became of two replies: one is announced again, the other waits for a person to do so."""
+
+    announced_again: WebhookEvent
+    called_again: list[str]
+    waiting: WebhookEvent
+
+
+def show_outage(traffic: Traffic) -> Outage:
+    """Let two replies come in while the calendar is down, and announce the first one again."""
+    log = logging.getLogger("cellcast_django")
+    log.setLevel(logging.CRITICAL)  # the errors are printed here
+    calendar.is_up = False
+    first = _receive_reply(traffic, ELLA, "Yes, see you there")
+    waiting = _receive_reply(traffic, LEO, "No, sorry")
+    console.done("The office calendar is down. Two replies come in, and both are answered 200")
+    for name, outcome in first.announcements.items():
+        console.line(f"{name}: {outcome['error'] or 'done'}")
+
+    log.setLevel(logging.NOTSET)
+    calendar.is_up = True
+    output = StringIO()
+    call_command("cellcast_announce", "--event", str(first.pk), stdout=output)
+    again = WebhookEvent.objects.get(pk=first.pk)
+    called = [
+        name
+        for name, outcome in again.announcements.items()
+        if outcome["at"] != first.announcements[name]["at"]
+    ]
+    console.done(f"It is up again: manage.py cellcast_announce --event {first.pk}")
+    console.line(output.getvalue().strip())
+    console.line(f"Called again: {', '.join(called)}, and no other")
+    console.done(f"Event {waiting.pk} still waits: announce it again in the admin, and see")
+    return Outage(announced_again=again, called_again=called, waiting=waiting)
+
+
+def _receive_reply(traffic: Traffic, customer: Customer, text: str) -> WebhookEvent:
+    reminder_id = Appointment.objects.get(phone_number=customer.number).reminder_id
+    [event_id] = traffic.receive([reply(timezone.now(), customer.number, text, _id=reminder_id)])
+    return WebhookEvent.objects.get(pk=event_id)

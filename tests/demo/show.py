@@ -1,0 +1,142 @@
+"""The demo from its beginning to its end."""
+
+import json
+import logging
+import secrets
+import time
+from io import StringIO
+from pathlib import Path
+from threading import Event
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ObjectDoesNotExist
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.urls import reverse
+from django.utils import timezone
+
+from cellcast_django.conf import conf
+from cellcast_django.diagnostics.test_send import webhook_url
+from cellcast_django.payloads import Endpoint
+from example_project.wsgi import application
+from tests.demo import console
+from tests.demo.ageing import age
+from tests.demo.outage import connect_calendar, show_outage
+from tests.demo.people import CUSTOMERS, SAM
+from tests.demo.plan import BURST_DUPLICATES, BURST_NUMBERS, new_id, reply, two_days
+from tests.demo.server import DemoServer
+from tests.demo.traffic import DemoError, Traffic
+from tests.demo.verification import ADMIN, verify
+
+
+def run(server: DemoServer, database: Path, *, check: bool) -> int:
+    """Run the demo, and return the exit code. Without ``check`` it ends with Ctrl-C."""
+    server.start(application)
+    try:
+        password = prepare(server, database)
+        problems = show(server, password, check=check)
+        if not check:
+            wait(server, password)
+    except KeyboardInterrupt:
+        print("\nStopped.")
+        return 0
+    except (CommandError, DemoError, ObjectDoesNotExist) as error:
+        console.wrong(str(error))
+        return 1
+    finally:
+        server.stop()
+        if check:
+            remove_database(database)
+    return 1 if problems else 0
+
+
+def prepare(server: DemoServer, database: Path) -> str:
+    """Make an empty database and a user for the admin; return the user's password."""
+    logging.getLogger("django.request").addHandler(logging.StreamHandler())  # why it was a 500
+    logging.getLogger("django.request").setLevel(logging.ERROR)
+    logging.getLogger("django.server").setLevel(logging.CRITICAL)
+    console.heading("A dentist's reminders by SMS, and what Cellcast says of them")
+    remove_database(database)
+    call_command("migrate", verbosity=0)
+    console.done(f"A new database, {database.name}")
+    password = secrets.token_urlsafe(12)
+    get_user_model().objects.create_superuser(ADMIN, password=password)
+    console.done(f"A user for the admin, {ADMIN}, with a random password")
+    console.done(f"A server at {server.url}")
+    return password
+
+
+def show(server: DemoServer, password: str, *, check: bool) -> int:
+    """Let everything happen; return how much of it is not as it should be, when checking."""
+    traffic = Traffic(server.server_port)
+    connect_calendar()
+
+    console.heading("Two days of traffic: messages sent by the project, webhooks over HTTP")
+    play_two_days(traffic)
+
+    console.heading("Test Send, as from Cellcast's dashboard")
+    test_send("receive")
+    test_send("receive")
+    test_send("status", "--set", f"_id={new_id(timezone.now())}")
+    test_send("opt-out")
+
+    console.heading("A handler fails, and succeeds on the next attempt")
+    outage = show_outage(traffic)
+
+    if not check:
+        return 0
+    console.heading("Is everything as it should be?")
+    return verify(outage, server, password)
+
+
+def play_two_days(traffic: Traffic) -> None:
+    """Play the plan, say how it went, and give the rows the plan's times."""
+    started = time.monotonic()
+    traffic.play(two_days(timezone.now()))
+    seconds = time.monotonic() - started
+    age(sent_at=traffic.sent_at, told_at=traffic.told_at)
+
+    told = traffic.outcomes
+    console.done(f"{len(traffic.sent_at)} messages sent, of them {len(CUSTOMERS)} reminders")
+    console.done(
+        f"{told.total()} webhooks in {seconds:.1f} s, {len(BURST_NUMBERS) + BURST_DUPLICATES} of "
+        f"them at once: {told['stored']} stored, {told['duplicate']} duplicates, "
+        f"{told['invalid']} invalid ones kept"
+    )
+    console.done("1 webhook without the password refused, and not kept")
+    console.done("All of it moved back in time, to spread it over two days")
+
+
+def test_send(*arguments: str) -> None:
+    """Run the command, which raises ``CommandError`` when the webhook is not stored."""
+    output = StringIO()
+    call_command("cellcast_test_send", *arguments, stdout=output)
+    verdict = output.getvalue().strip().splitlines()[-1]
+    console.done(f"manage.py cellcast_test_send {' '.join(arguments)}: {verdict}")
+
+
+def wait(server: DemoServer, password: str) -> None:
+    """Say what there is to see and to try, until Ctrl-C."""
+    payload = reply(timezone.now(), SAM.number, "YES", _id=new_id(timezone.now())).payload
+    admin = server.url + reverse("admin:index")
+    console.heading("Look around")
+    console.line(f"Admin         {admin}")
+    console.line(f"User          {ADMIN}")
+    console.line(f"Password      {password}")
+    console.line(f"Messages      {server.url}{reverse('admin:cellcast_django_message_changelist')}")
+    appointments = reverse("admin:appointments_appointment_changelist")
+    console.line(f"Appointments  {server.url}{appointments}")
+    console.heading(f"Be {SAM.name}: say YES, and see your appointment confirmed")
+    console.line(f"curl -u {conf.webhook_credentials[0]} \\")
+    console.line(f"  -d '{json.dumps(payload)}' \\")
+    console.line(f"  {webhook_url(Endpoint.RECEIVE, server.url)}")
+    console.heading("Ctrl-C stops the server")
+    logging.getLogger("django.server").setLevel(logging.INFO)
+    Event().wait()
+
+
+def remove_database(database: Path) -> None:
+    """Remove the file, and those that SQLite puts beside it."""
+    connections.close_all()
+    for suffix in ("", "-shm", "-wal"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)

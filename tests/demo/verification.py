@@ -1,0 +1,161 @@
+"""What must be stored after the demo, counted by hand from ``people.py`` and ``plan.py``."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Manager, Max, Min
+from django.urls import reverse
+
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from example_project.appointments.models import Appointment, OptOut
+from tests.demo import console
+from tests.demo.browser import Browser
+from tests.demo.outage import Outage, calendar
+from tests.demo.server import DemoServer
+
+ADMIN = "admin"
+ADMIN_PAGES: dict[str, Manager[Any]] = {
+    "cellcast_django_message": Message.objects,
+    "cellcast_django_statuschange": StatusChange.objects,
+    "cellcast_django_webhookevent": WebhookEvent.objects,
+    "appointments_appointment": Appointment.objects,
+    "appointments_optout": OptOut.objects,
+}
+LAYLA_SAYS = "مرحبا! نعم، سأحضر 👍🏽"
+
+Expect = Callable[[str, object, object], None]
+
+
+class Verification:
+    """Compares, prints, and counts the problems."""
+
+    def __init__(self) -> None:
+        self.problems = 0
+
+    def expect(self, what: str, found: object, expected: object) -> None:
+        """Print whether this is as expected."""
+        if found == expected:
+            console.done(f"{what}: {_readable(found)}")
+        else:
+            console.wrong(f"{what}: {_readable(found)}, but expected: {_readable(expected)}")
+            self.problems += 1
+
+
+def verify(outage: Outage, server: DemoServer, password: str) -> int:
+    """Compare what is stored, and what the admin shows, with what should be.
+
+    Returns the number of problems.
+    """
+    verification = Verification()
+    expect = verification.expect
+    verify_rows(expect)
+    verify_stories(expect)
+    verify_appointments(expect)
+    verify_announcements(expect, outage)
+    verify_admin(expect, Browser(server.server_port), password)
+    return verification.problems
+
+
+def verify_rows(expect: Expect) -> None:
+    """How many rows there are of each kind."""
+    outbound = Message.objects.outbound()
+    expect("Inbound messages", Message.objects.inbound().count(), 15)
+    expect("Outbound messages", outbound.count(), 98)
+    expect(
+        "Statuses of outbound messages",
+        Counter(outbound.values_list("status", flat=True)),
+        {"delivered": 80, "failed": 4, "rejected": 4, "expired": 3, "dead": 3, "": 4},
+    )
+    expect(
+        "Status history, applied and not",
+        [StatusChange.objects.filter(applied=applied).count() for applied in (True, False)],
+        [117, 1],
+    )
+    expect(
+        "Events",
+        Counter(WebhookEvent.objects.values_list("outcome", flat=True)),
+        {"stored": 121, "duplicate": 10, "invalid": 2},
+    )
+    expect("Days between the first and the last event", _days_of_events(), 2)
+
+
+def verify_stories(expect: Expect) -> None:
+    """What is special about some of the messages."""
+    for name, what, history in [
+        ("Jack", "an old report came late", ["– → delivered", "failed (late)"]),
+        ("Noah", "the phone was off", ["– → expired", "expired → delivered"]),
+        ("Mia", "reported before it was recorded", ["– → delivered"]),
+    ]:
+        reminders = Message.objects.outbound().filter(body__startswith=f"Hi {name} ")
+        changes = StatusChange.objects.filter(message__in=reminders)
+        expect(
+            f"{name}'s reminder ({what})",
+            [*reminders.values_list("status", flat=True), *map(str, changes)],
+            ["delivered", *history],
+        )
+    replies = Message.objects.inbound().order_by("pk")
+    bodies = replies.values_list("body", flat=True)
+    ids = replies.filter(body="No").values("cellcast_id")
+    two = ["No", "Sorry, wrong button: I'm coming!"]
+    expect("Two replies with one id", list(bodies.filter(cellcast_id__in=ids)), two)
+    expect("Right to left, with an emoji", list(bodies.filter(body__contains="نعم")), [LAYLA_SAYS])
+    expect("Text from reply, not from message", list(bodies.filter(body="yes!")), ["yes!"])
+
+
+def verify_appointments(expect: Expect) -> None:
+    """What the example project's handlers have done."""
+    appointments = Appointment.objects.all()
+    expect(
+        "Appointments",
+        Counter(appointments.values_list("state", flat=True)),
+        {"confirmed": 5, "cancelled": 4, "planned": 6},
+    )
+    expect(
+        "Their reminders",
+        Counter(appointments.values_list("reminder", flat=True)),
+        {"delivered": 12, "failed": 2, "sent": 1},
+    )
+    expect("For a person to call", appointments.filter(needs_attention=True).count(), 3)
+    expect("Opted out", OptOut.objects.count(), 2)
+
+
+def verify_announcements(expect: Expect, outage: Outage) -> None:
+    """What was announced, and what was announced again."""
+    expect("Events announced", WebhookEvent.objects.announced().count(), 120)
+    expect("Events waiting", list(WebhookEvent.objects.pending()), [outage.waiting])
+    expect("Handlers that were called again", outage.called_again, ["office_calendar"])
+    expect("Errors after that", outage.announced_again.handler_errors(), {})
+    expect("Replies in the office calendar", len(calendar.entries), 14)
+
+
+def verify_admin(expect: Expect, browser: Browser, password: str) -> None:
+    """What a person sees who logs in."""
+    expect("Answer to the log-in, a redirect", browser.log_in(ADMIN, password), 302)
+    for name, objects in ADMIN_PAGES.items():
+        newest = objects.order_by("-pk")[0]
+        paths = [
+            reverse(f"admin:{name}_changelist"),
+            reverse(f"admin:{name}_change", args=[newest.pk]),
+        ]
+        answers = [browser.request("GET", path)[0] for path in paths]
+        expect(f"Pages {' and '.join(paths)}", answers, [200, 200])
+    reply = Message.objects.get(body=LAYLA_SAYS)
+    path = reverse("admin:cellcast_django_message_change", args=[reply.pk])
+    page = browser.request("GET", path)[1]
+    expect(f"{path} shows", LAYLA_SAYS if LAYLA_SAYS in page else "", LAYLA_SAYS)
+
+
+def _days_of_events() -> int:
+    times = WebhookEvent.objects.aggregate(first=Min("received_at"), last=Max("received_at"))
+    duration: timedelta = times["last"] - times["first"]
+    return round(duration / timedelta(days=1))
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, dict):
+        value = [f"{count} {key or 'nothing heard yet'}" for key, count in value.items()]
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

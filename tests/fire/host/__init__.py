@@ -1,1 +1,0 @@
-"""A host project to be set on fire: it notes each call of a handler, and dies where told."""

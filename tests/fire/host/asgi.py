@@ -1,8 +1,0 @@
-"""What uvicorn serves."""
-
-import os
-
-from django.core.asgi import get_asgi_application
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.fire.host.settings")
-application = get_asgi_application()

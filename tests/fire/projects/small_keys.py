@@ -1,5 +1,0 @@
-"""The host's models have other keys by default."""
-
-from tests.fire.host.settings import *  # noqa: F403
-
-DEFAULT_AUTO_FIELD = "django.db.models.SmallAutoField"

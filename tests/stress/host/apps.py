@@ -1,0 +1,22 @@
+"""Connects the handlers, and what kills them."""
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.db.backends.signals import connection_created
+
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+
+
+class HostConfig(AppConfig):
+    name = "tests.stress.host"
+    label = "fire_host"
+
+    def ready(self) -> None:
+        # They import the models, which are there only now.
+        from tests.stress.host import deaths, handlers  # noqa: PLC0415
+
+        for name in getattr(settings, "FIRE_HANDLERS", ()):
+            handler = handlers.Handler(name)
+            for signal in (message_received, status_changed, opt_out_received):
+                signal.connect(handler, weak=False, dispatch_uid=name)
+        connection_created.connect(deaths.watch_commits)

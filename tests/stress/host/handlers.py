@@ -1,0 +1,74 @@
+"""Handlers that note when they begin and when they have finished, one line of a file each time.
+
+The line is there as soon as it is written, whatever kills the process next.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from django.db import connections, router
+
+from cellcast_django.models import Message, WebhookEvent
+from tests.stress.host.deaths import die_if
+
+LOG = Path(os.environ["FIRE_FOLDER"]) / "calls.jsonl"
+
+
+class Handler:
+    """Listens to all three signals under a name of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, event: WebhookEvent, **arguments: Any) -> None:
+        fact = describe(event, **arguments)
+        self.note("begin", event, fact)
+        die_if(f"in-{self.name}@{event.announce_attempts}", event)
+        sleep_if(f"sleep-{self.name}@{event.announce_attempts}", event)
+        refuse_if(f"refuse-{self.name}@{event.announce_attempts}", event)
+        self.note("end", event, fact)
+        die_if(f"after-{self.name}@{event.announce_attempts}", event)
+
+    def note(self, phase: str, event: WebhookEvent, fact: list[str]) -> None:
+        line = {
+            "handler": self.name,
+            "phase": phase,
+            "event": event.pk,
+            "fact": fact,
+            "pid": os.getpid(),
+            "at": time.time(),
+        }
+        log = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(log, json.dumps(line).encode() + b"\n")
+        os.close(log)
+
+
+def describe(event: WebhookEvent, **arguments: Any) -> list[str]:
+    """Return what was heard, as the oracle names it too."""
+    message: Message | None = arguments.get("message")
+    if message is None:
+        return ["opt_out_received", arguments["contact"], str(event.pk)]
+    identity = [message.direction, message.cellcast_id]
+    if message.direction == "inbound":
+        identity += [message.sender, message.receiver, message.body]
+    if change := arguments.get("status_change"):
+        return ["status_changed", *identity, change.status]
+    return ["message_received", *identity]
+
+
+def refuse_if(place: str, event: WebhookEvent) -> None:
+    """Let the database refuse a statement where the event's id says so."""
+    if place in event.cellcast_id.partition(" ")[0].split("+"):
+        with connections[router.db_for_write(Message)].cursor() as cursor:
+            cursor.execute("INSERT INTO there_is_no_such_table VALUES (1)")
+
+
+def sleep_if(place: str, event: WebhookEvent) -> None:
+    """Sleep where the event's id says so: ``sleep-first@1=2.5``, in seconds."""
+    for part in event.cellcast_id.partition(" ")[0].split("+"):
+        where, _, seconds = part.partition("=")
+        if where == place:
+            time.sleep(float(seconds))

@@ -1,0 +1,64 @@
+"""Clients that never stop: load for as long as a test breaks things."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from threading import Event, Thread
+
+from tests.stress.clients import OPT_OUT, RECEIVE, STATUS, Answer, Webhook, send
+
+STATUSES = ("received", "queued", "expired", "delivered")
+
+
+class Load:
+    """What has been sent, and what was answered."""
+
+    def __init__(self) -> None:
+        self.answered: list[tuple[Webhook, Answer]] = []
+
+    def statuses(self) -> set[int]:
+        """Return the statuses of all answers; 0 stands for a connection that was cut."""
+        return {answer.status for _, answer in self.answered}
+
+    def stored(self) -> list[Webhook]:
+        """Return the webhooks that were answered 200."""
+        return [webhook for webhook, answer in self.answered if answer.status == 200]
+
+
+@contextmanager
+def load_on(port: int, *, clients: int) -> Iterator[Load]:
+    """Send webhooks from so many clients at once until the block ends."""
+    load = Load()
+    serials = count()
+    ended = Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            webhook = numbered(next(serials))
+            answer = send(port, webhook.encode())
+            load.answered.append((webhook, answer))
+            if not answer.status:
+                ended.wait(0.02)
+
+    threads = [Thread(target=run) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def numbered(serial: int) -> Webhook:
+    """Return one of an endless row of webhooks: reports, replies and opt-outs, no two the same."""
+    group, place = divmod(serial, 10)
+    if place == 9:
+        return Webhook(OPT_OUT, {"type": "optout", "contact": f"0400{group:06}"})
+    if place < 8:
+        payload = {"_id": f"report-{group}-{place // 4}", "type": "send"}
+        payload |= {"status": STATUSES[place % 4], "sender": "cellcast", "receiver": "+61400000001"}
+        return Webhook(STATUS, payload)
+    payload = {"_id": f"reply-{group}", "type": "receive", "status": "received", "message": "yes"}
+    return Webhook(RECEIVE, payload | {"sender": "+61400000001", "receiver": "+61400000999"})

@@ -1,0 +1,113 @@
+"""What must be in the database and what the handlers must have heard, computed from the webhooks.
+
+It is written from the promises alone, and shares no line with the app.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tests.stress.clients import STATUS, Webhook
+from tests.stress.databases import Database
+from tests.stress.hosts import Call
+
+RANK = {"received": 1, "dead": 3, "failed": 4, "expired": 5, "rejected": 6, "delivered": 7}
+RANK_OF_THE_UNKNOWN = 2
+HANDLERS = ("first", "second")
+
+Identity = tuple[str, ...]
+"""("outbound", id) or ("inbound", id, sender, receiver, text)."""
+
+Fact = tuple[str, ...]
+
+
+def elements(webhooks: Iterable[Webhook]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return each thing that the webhooks say, with the path that it came to."""
+    for webhook in webhooks:
+        for element in webhook.payload if isinstance(webhook.payload, list) else [webhook.payload]:
+            yield webhook.path, element
+
+
+def histories(webhooks: Iterable[Webhook]) -> dict[Identity, set[str]]:
+    """Return each message and the statuses of its history.
+
+    Replies have a text, and no two of them share id and sender where a status report follows.
+    """
+    said = [(path, each) for path, each in elements(webhooks) if each["type"] != "optout"]
+    result: dict[Identity, set[str]] = defaultdict(set)
+    replies: dict[tuple[str, str], Identity] = {}
+    identity: Identity
+    for _, each in said:
+        if "message" in each:
+            identity = ("inbound", each["_id"], each["sender"], each["receiver"], each["message"])
+            result[identity].add(each["status"])
+            replies[each["_id"], each["sender"]] = identity
+    for path, each in said:
+        if "message" not in each:
+            is_outbound = path == STATUS
+            outbound = ("outbound", each["_id"])
+            identity = outbound if is_outbound else replies[each["_id"], each["sender"]]
+            result[identity].add(each["status"])
+    return dict(result)
+
+
+def opt_outs(webhooks: Iterable[Webhook]) -> int:
+    """Return how many opt-outs there are: each one counts."""
+    return sum(each["type"] == "optout" for _, each in elements(webhooks))
+
+
+def highest(statuses: Iterable[str]) -> str:
+    """Return the status that a message has in the end; at most one of them may be unknown."""
+    return max(statuses, key=lambda status: RANK.get(status, RANK_OF_THE_UNKNOWN))
+
+
+def stored_histories(database: Database) -> dict[Identity, Counter[str]]:
+    """Return what the database holds: each message and how often each status is in its history."""
+    result: dict[Identity, Counter[str]] = defaultdict(Counter)
+    for status, *parts in database.query(
+        "SELECT s.status, m.direction, m.cellcast_id, m.sender, m.receiver, m.body "
+        "FROM cellcast_django_statuschange s "
+        "JOIN cellcast_django_message m ON m.id = s.message_id"
+    ):
+        result[_identity(parts)][status] += 1
+    return dict(result)
+
+
+def stored_statuses(database: Database) -> list[tuple[Identity, str]]:
+    """Return each message of the database with its status."""
+    rows = database.query(
+        "SELECT status, direction, cellcast_id, sender, receiver, body FROM cellcast_django_message"
+    )
+    return [(_identity(parts), status) for status, *parts in rows]
+
+
+def stored_facts(database: Database) -> set[Fact]:
+    """Return what the handlers must have heard, by the rows that the database holds."""
+    facts: set[Fact] = set()
+    for status, previous, *parts in database.query(
+        "SELECT s.status, s.previous_status, m.direction, m.cellcast_id, m.sender, m.receiver, "
+        "m.body FROM cellcast_django_statuschange s "
+        "JOIN cellcast_django_message m ON m.id = s.message_id"
+    ):
+        identity = _identity(parts)
+        is_first_of_a_reply = identity[0] == "inbound" and not previous
+        facts.add(
+            ("message_received", *identity)
+            if is_first_of_a_reply
+            else ("status_changed", *identity, status)
+        )
+    for pk, contact in database.query(
+        "SELECT id, contact FROM cellcast_django_webhookevent WHERE kind = 'opt_out'"
+    ):
+        facts.add(("opt_out_received", contact, str(pk)))
+    return facts
+
+
+def finished(calls: Iterable[Call]) -> Counter[tuple[str, Fact]]:
+    """Return how often each handler finished with each fact."""
+    return Counter((call.handler, call.fact) for call in calls if call.phase == "end")
+
+
+def _identity(parts: list[str]) -> Identity:
+    direction, cellcast_id, *rest = parts
+    return ("outbound", cellcast_id) if direction == "outbound" else (direction, cellcast_id, *rest)

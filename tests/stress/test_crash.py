@@ -1,0 +1,209 @@
+"""Crash: workers killed at random and at chosen moments, and the database too."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+
+from tests.stress import figures
+from tests.stress.clients import Answer, converse, send
+from tests.stress.databases import VENDORS, Servers
+from tests.stress.hosts import Host, wait_for
+from tests.stress.load import load_on, numbered
+from tests.stress.scale import scaled
+from tests.stress.storm import report
+from tests.stress.verdicts import assert_heard_by_every_handler, assert_stored, assert_were_cut_off
+
+pytestmark = pytest.mark.stress
+
+LEASE = 3
+KILLS = scaled(12)
+MOMENTS = [
+    "before-commit",
+    "after-commit",
+    "in-first@1",
+    "after-first@1",
+    "in-second@1",
+    "after-second@1",
+    "after-commit+in-first@2",
+    "in-first@1+in-second@2",
+    "in-first@1+after-second@2",
+    "after-first@1+in-second@2+in-second@3",
+]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_workers_killed_at_random_lose_nothing_that_was_answered_200(
+    vendor: str, new_host: Callable[..., Host]
+) -> None:
+    host = new_host(vendor, CELLCAST_ANNOUNCE_LEASE=LEASE)
+    chance = random.Random(vendor)  # noqa: S311
+    killed: set[int] = set()
+    with host.gunicorn() as server, load_on(server.port, clients=16) as load:
+        while len(killed) < KILLS:
+            time.sleep(chance.uniform(0.2, 0.8))
+            if workers := server.workers():
+                victim = chance.choice(workers)
+                os.kill(victim, signal.SIGKILL)
+                killed.add(victim)
+    assert load.statuses() <= {200, 0}
+    runs = announce_everything(host)
+
+    assert_stored(host, load.stored())
+    repeated = assert_heard_by_every_handler(host)
+    assert {call.pid for call in repeated} <= killed
+    assert_were_cut_off(repeated, host.calls())
+    figures.record(
+        f"crash, {vendor}: workers killed at random",
+        workers_killed_under_load=len(killed),
+        webhooks_sent=len(load.answered),
+        answered_200_and_stored=len(load.stored()),
+        runs_of_cellcast_announce_until_all_was_heard=runs,
+        calls_of_a_handler_repeated_because_they_were_cut_off=len(repeated),
+    )
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_death_at_each_moment_repeats_only_the_call_that_was_cut_off(
+    vendor: str, new_host: Callable[..., Host]
+) -> None:
+    host = new_host(vendor, CELLCAST_ANNOUNCE_LEASE=1)
+    webhooks = {moment: report(f"{moment} 1", "delivered") for moment in MOMENTS}
+    with host.gunicorn(workers=1) as server:
+        for webhook in webhooks.values():
+            assert send(server.port, webhook.encode()).status == 0
+    runs = announce_everything(host)
+
+    assert_stored(host, [webhook for moment, webhook in webhooks.items() if moment[0] != "b"])
+    assert_were_cut_off(assert_heard_by_every_handler(host), host.calls())
+    begun = defaultdict(list)
+    for call in host.calls():
+        if call.phase == "begin":
+            begun[call.fact[2].removesuffix(" 1")].append(call.handler)
+    assert begun == {
+        "after-commit": ["first", "second"],
+        "in-first@1": ["first", "first", "second"],
+        "after-first@1": ["first", "first", "second"],
+        "in-second@1": ["first", "second", "second"],
+        "after-second@1": ["first", "second", "second"],
+        "after-commit+in-first@2": ["first", "first", "second"],
+        "in-first@1+in-second@2": ["first", "first", "second", "second"],
+        "in-first@1+after-second@2": ["first", "first", "second", "second"],
+        "after-first@1+in-second@2+in-second@3": ["first", "first", *["second"] * 3],
+    }
+    figures.record(
+        f"crash, {vendor}: at chosen moments",
+        workers_killed_between_two_steps=len(MOMENTS),
+        cellcast_announce_killed_inside_a_handler=5,
+        runs_of_cellcast_announce_until_all_was_heard=runs,
+    )
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_cellcast_announce_killed_at_random_leaves_the_rest_to_the_next_run(
+    vendor: str, new_host: Callable[..., Host]
+) -> None:
+    """Two of it run at once; with tasks that no worker takes, everything is left to them."""
+    host = new_host(
+        vendor,
+        CELLCAST_ANNOUNCE_LEASE=LEASE,
+        CELLCAST_ANNOUNCE_VIA="task",
+        TASKS={"default": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"}},
+    )
+    webhooks = [numbered(serial) for serial in range(scaled(400))]
+    with host.gunicorn() as server:
+        answered = converse(server.port, [[[webhook]] for webhook in webhooks], clients=8)
+    assert {answer.status for _, answer in answered} == {200}
+    assert not host.calls()
+    killed = set()
+    for number in range(scaled(3)):
+        pair = [host.start("django", "cellcast_announce") for _ in range(2)]
+        enough = scaled(400) * number + scaled(50)
+        wait_for(lambda: len(host.calls()) > enough, seconds=60)  # noqa: B023
+        for process in pair:
+            process.kill()
+            process.wait()
+            killed.add(process.pid)
+    runs = announce_everything(host)
+
+    repeated = assert_heard_by_every_handler(host)
+    assert {call.pid for call in repeated} <= killed
+    assert_were_cut_off(repeated, host.calls())
+    figures.record(
+        f"crash, {vendor}: cellcast_announce",
+        killed_at_random=len(killed),
+        facts_waiting=len(webhooks),
+        runs_of_cellcast_announce_until_all_was_heard=runs,
+        calls_of_a_handler_repeated_because_they_were_cut_off=len(repeated),
+    )
+
+
+def test_postgresql_killed_and_started_under_load(
+    servers: Servers, new_host: Callable[..., Host]
+) -> None:
+    host = new_host("postgresql", CELLCAST_ANNOUNCE_LEASE=LEASE)
+    outages = []
+    refused = 0
+    with host.gunicorn() as server, load_on(server.port, clients=8) as load:
+        for _ in range(scaled(3)):
+            time.sleep(1.5)
+            begin = time.time()
+            start_again = servers.kill_postgresql()
+            answer = first_that_is_not_200(server.port, 10_000_000 + len(load.answered))
+            assert answer.status == 503
+            assert b"\r\nretry-after: 30" in answer.head.lower()
+            detail = "The webhook could not be stored. Please send it again."
+            assert answer.json() == {"detail": detail}
+            start_again()
+            outages.append((begin, time.time()))
+        wait_for(lambda: load.answered[-1][1].status == 200, seconds=60)
+        time.sleep(1)
+    assert load.statuses() == {200, 503}
+    runs = announce_everything(host)
+
+    assert_stored(host, load.stored())
+    repeated = assert_heard_by_every_handler(host)
+    retrying = 1.5
+    for call in repeated:
+        assert any(begin - retrying < call.at < end + retrying for begin, end in outages), call
+    refused = len(load.answered) - len(load.stored())
+    log = host.log
+    assert "Traceback" not in log
+    figures.record(
+        "crash, postgresql stopped with “immediate”",
+        times=len(outages),
+        webhooks_sent=len(load.answered),
+        answered_200_and_stored=len(load.stored()),
+        answered_503_with_Retry_After=refused,
+        longest_answer_while_away=figures.milliseconds(
+            max(answer.seconds for _, answer in load.answered)
+        ),
+        calls_of_a_handler_repeated_because_they_could_not_be_saved=len(repeated),
+        runs_of_cellcast_announce_until_all_was_heard=runs,
+    )
+
+
+def first_that_is_not_200(port: int, serial: int) -> Answer:
+    """Send webhooks, numbered from ``serial``, until one is answered otherwise."""
+    answers = (send(port, numbered(number).encode()) for number in count(serial))
+    return next(answer for answer in answers if answer.status != 200)
+
+
+def announce_everything(host: Host) -> int:
+    """Run cellcast_announce, whatever kills it, until nothing waits; return how often."""
+    waiting = "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE announce_due_at IS NOT NULL"
+    for runs in range(60):
+        if not host.database.value(waiting):
+            return runs
+        try:
+            host.start("django", "cellcast_announce").wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            pytest.fail("cellcast_announce hangs")
+        time.sleep(0.5)
+    raise AssertionError("Events wait for ever.")

@@ -1,0 +1,166 @@
+"""Hostile input: never a 5xx, never a hung worker, and nothing that was let in is lost."""
+
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from html import escape
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from cellcast_django import payloads
+from cellcast_django.payloads import Endpoint, Invalid
+from tests.stress import figures
+from tests.stress.clients import Answer, post, send
+from tests.stress.databases import VENDORS
+from tests.stress.hostile import LIMIT, Body, Hostile
+from tests.stress.hosts import Host, Server
+from tests.stress.scale import scaled
+from tests.stress.staff import Staff
+
+pytestmark = pytest.mark.stress
+
+ENDPOINTS = {
+    "/sms/webhook-receiver": Endpoint.RECEIVE,
+    "/sms/webhook-status": Endpoint.STATUS,
+    "/sms/webhook-opt-out": Endpoint.OPT_OUT,
+}
+LENGTHS = {"cellcast_id": 128, "sender": 64, "receiver": 64, "number": 64, "status": 64}
+
+
+def test_each_of_a_hundred_thousand_bodies_is_read_into_what_a_database_can_keep() -> None:
+    kinds: Counter[str] = Counter()
+    slowest = 0.0
+    for body in Hostile(seed=5).bodies(scaled(100_000)):
+        start = time.perf_counter()
+        read = payloads.read(body.data, body.content_type, ENDPOINTS[body.path])
+        slowest = max(slowest, time.perf_counter() - start)
+        assert read
+        for payload in read:
+            assert_can_be_kept(payload)
+            kinds[type(payload).__name__] += 1
+        assert_recoverable(payloads.decode(body.data), body.data)
+    assert set(kinds) == {"Reply", "StatusReport", "OptOut", "Invalid"}
+    assert slowest < 2
+    figures.record(
+        "hostile input, payloads.read",
+        bodies=scaled(100_000),
+        understood=kinds.total() - kinds["Invalid"],
+        kept_as_invalid=kinds["Invalid"],
+        exceptions=0,
+        slowest=figures.milliseconds(slowest),
+    )
+
+
+TEXTS = st.text() | st.text(st.characters(categories=["Cs", "Cc", "Nd", "So"]))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(TEXTS, children, max_size=4),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    [
+        *("_id", "message_id", "status", "type", "message", "reply", "body", "original_body"),
+        *("sender", "from", "receiver", "to", "recipient", "contact"),
+    ]
+)
+TYPES = st.sampled_from(["receive", "SEND", "Opt-Out", "opt_out", "sms", "MMS", "", "other"])
+OBJECTS = st.builds(
+    lambda fields, kind: fields | {"type": kind},
+    st.dictionaries(KEYS | TEXTS, TEXTS | VALUES, max_size=8),
+    TYPES | VALUES,
+)
+
+
+@settings(max_examples=scaled(3_000), deadline=None, database=None, derandomize=True)
+@given(document=OBJECTS | VALUES | st.lists(OBJECTS | VALUES), endpoint=st.sampled_from(Endpoint))
+def test_any_json_is_read_into_what_a_database_can_keep(document: Any, endpoint: Endpoint) -> None:
+    body = json.dumps(document).encode()
+    read = payloads.read(body, "application/json", endpoint)
+    assert len(read) == (max(1, len(document)) if isinstance(document, list) else 1)
+    for payload in read:
+        assert_can_be_kept(payload)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_hostile_bodies_over_the_wire_are_answered_and_kept_as_they_came(
+    vendor: str, new_host: Callable[..., Host]
+) -> None:
+    host = new_host(vendor)
+    bodies = list(Hostile(seed=7).bodies(scaled(2_000)))
+    with host.gunicorn() as server:
+        workers = set(server.workers())
+
+        def attack(body: Body) -> Answer:
+            request = post(body.path, body.data, content_type=body.content_type)
+            return send(server.port, request, timeout=20)
+
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(attack, bodies))
+        pages = check_pages(server, host)
+        assert set(server.workers()) == workers
+    statuses = Counter(answer.status for answer in answers)
+    assert set(statuses) == {200, 400}, statuses
+    kept = bodies_of(host)
+    for body, answer in zip(bodies, answers, strict=True):
+        events = answer.json()["events"]
+        assert all(event["id"] in kept for event in events)
+        if len(events) == 1 and not body.data.lstrip(b"\xef\xbb\xbf \n\t").startswith(b"["):
+            assert_recoverable(kept[events[0]["id"]], body.data)
+    host.assert_log_is_clean()
+    figures.record(
+        f"hostile input over the wire, {vendor}",
+        bodies=len(bodies),
+        answered_200=statuses[200],
+        answered_400_and_kept=statuses[400],
+        answered_5xx=0,
+        events_read_in_the_admin=pages,
+        slowest_answer=figures.milliseconds(max(answer.seconds for answer in answers)),
+    )
+
+
+def check_pages(server: Server, host: Host) -> int:
+    """Read some of the events in the admin, as they came; return how many."""
+    staff = Staff(server.port)
+    staff.log_in()
+    for model in ("message", "statuschange", "webhookevent"):
+        page = staff.get(f"/admin/cellcast_django/{model}/")
+        assert page.status == 200
+        assert "<script>alert" not in page.text
+    kept = bodies_of(host)
+    some = random.Random(7).sample(sorted(kept), scaled(100))  # noqa: S311
+    for pk in some:
+        page = staff.event(pk)
+        assert page.status == 200
+        assert escape(kept[pk]) in page.text, pk
+        assert "<script>alert" not in page.text
+    return len(some)
+
+
+def bodies_of(host: Host) -> dict[int, str]:
+    """Return the body of each event."""
+    return dict(host.database.query("SELECT id, body FROM cellcast_django_webhookevent"))
+
+
+def assert_can_be_kept(payload: payloads.Payload) -> None:
+    """Every text is one that all three databases store, and short enough for its column."""
+    for name in payload.__slots__:
+        value = getattr(payload, name)
+        if isinstance(value, str):
+            value.encode()
+            assert "\0" not in value
+            assert len(value) <= LENGTHS.get(name, LIMIT * 4)
+    if isinstance(payload, Invalid):
+        assert payload.reason
+
+
+def assert_recoverable(text: str, data: bytes) -> None:
+    r"""The bytes as they came can be computed from what was kept: ``\xNN`` is one byte."""
+    if not re.search(rb"\\x[0-9a-f]{2}", data):
+        kept = text.encode()
+        assert re.sub(rb"\\x([0-9a-f]{2})", lambda hit: bytes([int(hit[1], 16)]), kept) == data

@@ -1,0 +1,99 @@
+"""Storm: 10,000 webhooks for 1,500 messages by 32 clients at once, on each database."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.stress import figures, oracle
+from tests.stress.clients import Webhook, converse
+from tests.stress.databases import VENDORS, Database
+from tests.stress.hosts import Host
+from tests.stress.storm import MESSAGES, WEBHOOKS, Storm
+
+pytestmark = pytest.mark.stress
+
+CLIENTS = 32
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_storm_ends_in_what_was_said_and_each_handler_hears_it_once(
+    vendor: str, new_host: Callable[..., Host]
+) -> None:
+    host = new_host(vendor)
+    storm = Storm(seed=3)
+    with host.gunicorn() as server:
+        start = time.monotonic()
+        answered = converse(server.port, storm.conversations, clients=CLIENTS)
+        seconds = time.monotonic() - start
+
+    webhooks = storm.webhooks
+    expected = oracle.histories(webhooks)
+    assert (len(webhooks), len(expected)) == (WEBHOOKS, MESSAGES)
+    assert Counter(answer.status for _, answer in answered) == {200: len(answered)}
+    assert oracle.stored_histories(host.database) == {
+        identity: Counter(statuses) for identity, statuses in expected.items()
+    }
+    assert sorted(oracle.stored_statuses(host.database)) == sorted(
+        (identity, oracle.highest(statuses)) for identity, statuses in expected.items()
+    )
+    check_events(host.database, webhooks, expected)
+    check_calls(host, expected, webhooks)
+    assert "Traceback" not in host.log
+
+    times = [answer.seconds for request, answer in answered if isinstance(request, Webhook)]
+    figures.record(
+        f"storm, {vendor}",
+        webhooks=len(webhooks),
+        messages=len(expected),
+        answered_200=len(times),
+        facts_each_heard_once_by_two_handlers=sum(map(len, expected.values()))
+        + oracle.opt_outs(webhooks),
+        deadlocks_that_the_database_broke=deadlocks(host.database),
+        webhooks_per_second=len(webhooks) / seconds,
+        slowest_of_a_hundred_answers=figures.milliseconds(figures.percentile(times, 99)),
+        slowest_answer=figures.milliseconds(max(times)),
+    )
+
+
+def check_events(
+    database: Database, webhooks: list[Webhook], expected: dict[oracle.Identity, set[str]]
+) -> None:
+    """Each thing said is an event; as many as there are facts are "stored"."""
+    outcomes = Counter(
+        outcome for [outcome] in database.query("SELECT outcome FROM cellcast_django_webhookevent")
+    )
+    said = len(list(oracle.elements(webhooks)))
+    new = sum(map(len, expected.values())) + oracle.opt_outs(webhooks)
+    assert outcomes == {"stored": new, "duplicate": said - new}
+    unannounced = database.value(
+        "SELECT COUNT(*) FROM cellcast_django_webhookevent "
+        "WHERE outcome = 'stored' AND announced_at IS NULL"
+    )
+    assert unannounced == 0
+
+
+def check_calls(
+    host: Host, expected: dict[oracle.Identity, set[str]], webhooks: list[Webhook]
+) -> None:
+    """Each handler has heard every fact of the webhooks exactly once."""
+    heard = oracle.finished(host.calls())
+    facts: set[tuple[Any, ...]] = oracle.stored_facts(host.database)
+    assert len(facts) == sum(map(len, expected.values())) + oracle.opt_outs(webhooks)
+    assert heard == Counter((name, fact) for name in oracle.HANDLERS for fact in facts)
+
+
+def deadlocks(database: Database) -> int | str:
+    """Return how many the server has counted."""
+    if database.vendor == "postgresql":
+        return int(
+            database.value(
+                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            )
+        )
+    if database.vendor == "mariadb":
+        [[_, count]] = database.query("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")
+        return int(count)
+    return "–"

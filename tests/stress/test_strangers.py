@@ -1,0 +1,273 @@
+"""Strangers: without the password nobody costs more than a comparison, or learns anything."""
+
+import base64
+import random
+import re
+import socket
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+import pytest
+
+from cellcast_django.authentication import RefusalLog, matching_username
+from tests.stress import figures
+from tests.stress.clients import (
+    OPT_OUT,
+    PASSWORD,
+    RECEIVE,
+    STATUS,
+    USERNAME,
+    Answer,
+    Webhook,
+    converse,
+    post,
+    send,
+)
+from tests.stress.hosts import Host
+from tests.stress.load import numbered
+from tests.stress.scale import scaled
+
+pytestmark = pytest.mark.stress
+
+REQUESTS = scaled(10_000)
+WORKERS = 4
+REFUSAL = re.compile(
+    r"WARNING cellcast_django \[\d+\] A webhook from 127\.0\.0\.1 was refused: "
+    r"wrong or missing username and password\."
+)
+SUMMARY = re.compile(r"WARNING cellcast_django \[\d+\] (\d+) more webhooks were refused before\.")
+SECRET_TEXT = b'{"_id": "1", "message": "my reply message", "sender": "+61400000000"}'
+
+
+def basic(credential: str | bytes) -> str:
+    """Return the header's value for a credential."""
+    data = credential if isinstance(credential, bytes) else credential.encode()
+    return "Basic " + base64.b64encode(data).decode()
+
+
+RIGHT = basic(f"{USERNAME}:{PASSWORD}")
+ODD: list[str | None] = [
+    *(None, "", " ", "Basic", "Basic ", "Basic  ", "Basic =", "Basic ====", "Basic :", "basic a"),
+    *("Bearer " + RIGHT[6:], "Digest username=cellcast", "Token x", RIGHT[6:], "Basic" + RIGHT[6:]),
+    *(
+        RIGHT + "=",
+        RIGHT + "A",
+        RIGHT[:-1],
+        RIGHT + " x",
+        RIGHT.lower(),
+        "Basic, " + RIGHT,
+        "é" * 9,
+    ),
+    *(basic(""), basic(":"), basic("cellcast"), basic("cellcast:"), basic(f":{PASSWORD}")),
+    *(basic(f"{USERNAME}:{PASSWORD[:-1]}"), basic(f"{USERNAME}:{PASSWORD}!"), basic("\0" * 900)),
+    *(basic(f"{USERNAME.upper()}:{PASSWORD}"), basic(f"{USERNAME}:{PASSWORD}\n")),
+    *(basic(f"{USERNAME}:{PASSWORD}".encode("utf-16")), basic(b"\xff\xfe:\x80"), basic("👍:👍")),
+    *(basic(f"cellcast:{'x' * 4_000}"), "Basic " + "A" * 6_001, "Basic " + "\xff\x80" * 100),
+]
+
+
+def test_ten_thousand_strangers_leave_nothing_but_a_few_lines(
+    new_host: Callable[..., Host],
+) -> None:
+    host = new_host("sqlite")
+    chance = random.Random(4)  # noqa: S311
+    with host.gunicorn(workers=WORKERS) as server, ThreadPoolExecutor(8) as threads:
+
+        def knock(request: bytes) -> Answer:
+            return send(server.port, request, timeout=20)
+
+        start = time.monotonic()
+        answers = list(threads.map(knock, strange_requests(chance, REQUESTS // 5)))
+        memory_before = server.resident_bytes()
+        answers += threads.map(knock, strange_requests(chance, REQUESTS - REQUESTS // 5))
+        grown = server.resident_bytes() - memory_before
+        minutes = (time.monotonic() - start) / 60
+
+    assert len({same_for_all(answer) for answer in answers}) == 1
+    assert Counter(answer.status for answer in answers) == {401: REQUESTS}
+    assert answers[0].json() == {"detail": "Wrong or missing username and password."}
+    challenge = b'WWW-Authenticate: Basic realm="Cellcast webhook", charset="UTF-8"'
+    assert challenge in answers[0].head
+    for table in ("message", "statuschange", "webhookevent"):
+        assert host.database.value(f"SELECT COUNT(*) FROM cellcast_django_{table}") == 0  # noqa: S608
+    assert not host.calls()
+    assert grown < 8 * 2**20
+
+    host.assert_log_is_clean()
+    lines = [line for line in host.log.splitlines() if "cellcast_django" in line]
+    refusals = [line for line in lines if REFUSAL.fullmatch(line)]
+    summaries = [int(found[1]) for line in lines if (found := SUMMARY.fullmatch(line))]
+    assert len(refusals) + len(summaries) == len(lines)
+    assert 0 < len(refusals) <= WORKERS * RefusalLog.LINES * (int(minutes) + 1)
+    assert " 401" not in host.log
+    figures.record(
+        "strangers",
+        requests=REQUESTS,
+        answered_401_by_the_same_bytes=len(answers),
+        rows=0,
+        memory_that_four_workers_grew_by=f"{grown / 2**20:,.1f} MiB",
+        lines_in_the_log=len(lines),
+        slowest_of_a_hundred_answers=figures.milliseconds(
+            figures.percentile([answer.seconds for answer in answers], 99)
+        ),
+    )
+
+
+def strange_requests(chance: random.Random, count: int) -> Iterator[bytes]:
+    """Return requests with odd headers, and large bodies: some whole, of others the beginning."""
+    whole = SECRET_TEXT.ljust(250_000)
+    for number in range(count):
+        path = chance.choice([RECEIVE, STATUS, OPT_OUT])
+        promised = chance.choice([len(SECRET_TEXT), 60_000, len(whole), 100_000_000])
+        body = whole[: min(promised, 60_000 if number % 10 else len(whole))]
+        yield post(path, body, f"Content-Length: {promised}", authorization=ODD[number % len(ODD)])
+
+
+def same_for_all(answer: Answer) -> bytes:
+    """Return the answer's bytes without the time of day."""
+    return re.sub(rb"\r\nDate: [^\r]*", b"", answer.head) + b"\r\n\r\n" + answer.body
+
+
+def test_stranger_is_answered_before_the_body_has_come(new_host: Callable[..., Host]) -> None:
+    host = new_host("sqlite")
+    head = post(STATUS, b"", "Content-Length: 200000", authorization=basic("cellcast:wrong"))
+    chunked = post(STATUS, b"", "Transfer-Encoding: chunked", authorization=None)
+    with host.gunicorn() as server:
+        for request in (head, chunked):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+                connection.sendall(request)
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
+
+
+def test_refusals_of_an_earlier_minute_are_counted_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr("cellcast_django.authentication.monotonic", lambda: clock[0])
+    refusals = RefusalLog()
+    for _ in range(REQUESTS):
+        refusals.log("192.0.2.1")
+    assert len(caplog.messages) == RefusalLog.LINES
+    caplog.clear()
+    clock[0] += RefusalLog.SECONDS
+    refusals.log("192.0.2.2")
+    assert caplog.messages == [
+        f"{max(0, REQUESTS - RefusalLog.LINES)} more webhooks were refused before.",
+        "A webhook from 192.0.2.2 was refused: wrong or missing username and password.",
+    ]
+
+
+def test_those_who_know_the_password_are_served_among_strangers(
+    new_host: Callable[..., Host],
+) -> None:
+    host = new_host("sqlite")
+    stranger = post(STATUS, SECRET_TEXT.ljust(60_000), authorization=basic("cellcast:wrong"))
+    webhooks: list[Webhook] = [numbered(serial) for serial in range(scaled(200))]
+    with host.gunicorn() as server, ThreadPoolExecutor(8) as threads:
+        refused = threads.map(lambda _: send(server.port, stranger), range(scaled(1_000)))
+        answered = converse(server.port, [[[webhook]] for webhook in webhooks], clients=4)
+        assert {answer.status for answer in refused} == {401}
+    assert {answer.status for _, answer in answered} == {200}
+
+
+# What the time of an answer tells
+
+CREDENTIAL = f"{USERNAME}:{PASSWORD}"
+RIGHT_LETTERS = {
+    "nothing right": 0,
+    "the username right": len(USERNAME) + 1,
+    "half of the password right": len(USERNAME) + 1 + len(PASSWORD) // 2,
+    "all but the last letter right": len(CREDENTIAL) - 1,
+}
+
+
+def test_time_of_the_comparison_tells_nothing_of_the_password() -> None:
+    """How often the closer guess takes longer: half the time, if the time tells nothing.
+
+    A comparison that stops at the first wrong letter shows that the measurement would see it.
+    """
+    count = scaled(20_000)
+    chances = slower_guesses(matching_username, count)
+    control = slower_guesses(letter_by_letter, count)
+    assert all(abs(chance - 0.5) < tolerance(count) for chance in chances.values()), chances
+    assert control["all but the last letter right"] > 0.7
+    figures.record(
+        "strangers, time of the comparison",
+        guesses_of_each_kind=count,
+        chance_that_a_closer_guess_takes_longer=spread(chances),
+        the_same_where_letters_are_compared_one_by_one=spread(control),
+    )
+
+
+def test_time_of_the_answer_tells_nothing_of_the_password(new_host: Callable[..., Host]) -> None:
+    host = new_host("sqlite")
+    count = scaled(750)
+    with host.gunicorn(workers=1) as server:
+
+        def knock(header: str) -> None:
+            assert send(server.port, post(STATUS, b"{}", authorization=header)).status == 401
+
+        chances = slower_guesses(knock, count)
+    assert all(abs(chance - 0.5) < tolerance(count) for chance in chances.values()), chances
+    figures.record(
+        "strangers, time of the answer",
+        guesses_of_each_kind=count,
+        chance_that_a_closer_guess_takes_longer=spread(chances),
+    )
+
+
+def slower_guesses(attempt: Callable[[str], object], count: int) -> dict[str, float]:
+    """Return for each kind of guess how often it takes longer than one with nothing right."""
+    chance = random.Random(9)  # noqa: S311
+    order = [kind for kind in RIGHT_LETTERS for _ in range(count)]
+    chance.shuffle(order)
+    guesses = [guess(chance, RIGHT_LETTERS[kind]).encode() for kind in order]
+    taken = []
+    for credential in guesses:
+        header = basic(credential)  # where it lies in memory must not tell of its kind
+        start = time.perf_counter()
+        attempt(header)
+        taken.append(time.perf_counter() - start)
+    times = defaultdict(list)
+    for kind, seconds in zip(order, taken, strict=True):
+        times[kind].append(seconds)
+    nothing_right = times.pop("nothing right")
+    return {kind: chance_of_longer(each, nothing_right) for kind, each in times.items()}
+
+
+def guess(chance: random.Random, right: int) -> str:
+    """Return a credential of the right length that begins with so many right letters."""
+    wrong = "".join(chance.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=len(CREDENTIAL)))
+    return CREDENTIAL[:right] + wrong[right:]
+
+
+def chance_of_longer(ones: list[float], others: list[float]) -> float:
+    """Return the chance that one of ``ones`` is longer than one of ``others`` (Mann-Whitney)."""
+    both = sorted([(value, 1) for value in ones] + [(value, 0) for value in others])
+    below = 0
+    wins = 0.0
+    for _, group in groupby(both, key=lambda each: each[0]):
+        is_one = [each for _, each in group]
+        of_ones = sum(is_one)
+        of_others = len(is_one) - of_ones
+        wins += of_ones * (below + of_others / 2)
+        below += of_others
+    return wins / (len(ones) * len(others))
+
+
+def tolerance(count: int) -> float:
+    """Return five standard deviations of that chance, where the two are the same."""
+    return float(5 * ((2 * count + 1) / (12 * count * count)) ** 0.5)
+
+
+def letter_by_letter(header: str) -> bool:
+    """Compare as one should not."""
+    given = base64.b64decode(header[6:]).decode()
+    return all(a == b for a, b in zip(given, CREDENTIAL, strict=True))
+
+
+def spread(chances: dict[str, float]) -> str:
+    return f"{min(chances.values()):.1%} to {max(chances.values()):.1%}"

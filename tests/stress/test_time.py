@@ -1,0 +1,167 @@
+"""Time and growth: clocks jump, handlers take their time, rows go, and names change."""
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.stress import figures, oracle
+from tests.stress.clients import Webhook, converse, send
+from tests.stress.databases import VENDORS
+from tests.stress.hosts import Host, wait_for
+from tests.stress.load import numbered
+from tests.stress.scale import scaled
+from tests.stress.storm import report
+
+pytestmark = pytest.mark.stress
+
+HOUR = 3_600
+
+
+def set_clock(host: Host, wrong_by: float) -> None:
+    """Let the host's clock be wrong by so many seconds."""
+    (host.folder / "clock").write_text(str(wrong_by))
+
+
+def heard(host: Host) -> list[tuple[str, str]]:
+    """Return which handler began with which status, in the order of the calls."""
+    return [(call.handler, call.fact[-1]) for call in host.calls() if call.phase == "begin"]
+
+
+def test_clock_that_jumps_back_changes_no_status_and_loses_no_fact(
+    new_host: Callable[..., Host],
+) -> None:
+    host = new_host("sqlite", CELLCAST_ANNOUNCE_LEASE=1)
+    with host.gunicorn(workers=1) as server:
+
+        def say(cellcast_id: str, status: str) -> int:
+            return send(server.port, report(cellcast_id, status).encode()).status
+
+        assert say("message 1", "expired") == 200
+        assert say("in-second@1 2", "delivered") == 0  # its lease ends by the clock of now
+        wait_for(lambda: say("message 1", "delivered") == 200, seconds=60)
+        set_clock(host, -HOUR)
+        assert say("message 1", "failed") == 200
+        assert say("message 1", "expired") == 200
+        assert say("message 3", "delivered") == 200
+        assert say("in-first@1 4", "delivered") == 0
+    before = heard(host)
+    time.sleep(1.1)
+    assert "1 announced" in host.manage("cellcast_announce")  # what began after the jump
+    assert heard(host)[len(before) :] == [("first", "delivered"), ("second", "delivered")]
+    set_clock(host, 0)
+    assert "1 announced" in host.manage("cellcast_announce")  # the clock has caught up
+    assert heard(host)[len(before) + 2 :] == [("second", "delivered")]
+    assert "0 announced" in host.manage("cellcast_announce")
+
+    statuses = {identity[1]: status for identity, status in oracle.stored_statuses(host.database)}
+    assert set(statuses.values()) == {"delivered"}
+    history = oracle.stored_histories(host.database)["outbound", "message 1"]
+    assert history == {"expired": 1, "delivered": 1, "failed": 1}
+    facts = oracle.stored_facts(host.database)
+    each_once = dict.fromkeys(((name, fact) for name in oracle.HANDLERS for fact in facts), 1)
+    assert oracle.finished(host.calls()) == each_once
+    figures.record("time", clock_jumped_back_by="1 h", facts=len(facts), facts_lost=0)
+
+
+@pytest.mark.parametrize("vendor", ["mariadb", "sqlite"])
+def test_handler_that_outlasts_its_lease_is_taken_over_once(
+    vendor: str, new_host: Callable[..., Host]
+) -> None:
+    host = new_host(vendor, CELLCAST_ANNOUNCE_LEASE=1)
+    webhook = report("sleep-first@1=12 1", "delivered")
+    with host.gunicorn(workers=1) as server:
+        [(_, answer)] = converse_while(
+            server.port, webhook, lambda: announce_until_taken_over(host)
+        )
+    assert answer.status == 200
+    assert heard(host) == [("first", "delivered")] * 2 + [("second", "delivered")]
+    assert oracle.finished(host.calls()).total() == 3
+    assert "ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken event" in host.log
+    assert host.database.query(
+        "SELECT COUNT(*), MAX(announce_attempts) FROM cellcast_django_webhookevent "
+        "WHERE announced_at IS NOT NULL AND announce_due_at IS NULL"
+    ) == [(1, 2)]
+
+
+def converse_while(port: int, webhook: Webhook, meanwhile: Callable[[], None]) -> Any:
+    """Send a webhook and do something else before its answer comes."""
+    with ThreadPoolExecutor(1) as thread:
+        answered = thread.submit(converse, port, [[[webhook]]], clients=1)
+        meanwhile()
+        return answered.result()
+
+
+def announce_until_taken_over(host: Host) -> None:
+    """Run cellcast_announce once the lease is up, while the handler still sleeps."""
+    wait_for(lambda: heard(host), seconds=60)
+    time.sleep(1.1)
+    assert "1 announced" in host.manage("cellcast_announce")
+
+
+def test_event_whose_message_has_gone_is_given_up_with_the_reason(
+    new_host: Callable[..., Host],
+) -> None:
+    host = new_host("sqlite", CELLCAST_ANNOUNCE_LEASE=1)
+    with host.gunicorn(workers=1) as server:
+        assert send(server.port, report("after-commit 1", "delivered").encode()).status == 0
+    delete = "from cellcast_django.models import Message; Message.objects.all().delete()"
+    host.manage("shell", "--command", delete)
+    time.sleep(1.1)
+    assert "0 announced, 0 to be tried again later, 1 failed" in host.manage("cellcast_announce")
+    assert "0 announced, 0 to be tried again later, 0 failed" in host.manage("cellcast_announce")
+    assert not host.calls()
+    [[error, due]] = host.database.query(
+        "SELECT error, announce_due_at FROM cellcast_django_webhookevent"
+    )
+    assert (error, due) == ("Its message was deleted before it was announced.", None)
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (["first", "renamed"], ["renamed"]),
+        (["renamed", "second"], ["renamed", "second"]),  # "first" had finished
+    ],
+)
+def test_renamed_handler_is_called_under_its_new_name_and_no_other_one_again(
+    names: list[str], called: list[str], new_host: Callable[..., Host]
+) -> None:
+    host = new_host("sqlite", CELLCAST_ANNOUNCE_LEASE=1)
+    with host.gunicorn(workers=1) as server:
+        assert send(server.port, report("in-second@1 1", "delivered").encode()).status == 0
+    time.sleep(1.1)
+    renamed = replace(host, settings=host.settings | {"FIRE_HANDLERS": names})
+    assert "1 announced" in renamed.manage("cellcast_announce")
+    assert [handler for handler, _ in heard(host)] == ["first", "second", *called]
+    [[announcements]] = host.database.query(
+        "SELECT announcements FROM cellcast_django_webhookevent"
+    )
+    assert set(json.loads(announcements)) == {"first", *called}
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_migrate_leaves_a_database_with_rows_as_it_is(
+    vendor: str, new_host: Callable[..., Host]
+) -> None:
+    host = new_host(vendor)
+    webhooks = [numbered(serial) for serial in range(scaled(500))]
+    with host.gunicorn() as server:
+        answered = converse(server.port, [[[webhook]] for webhook in webhooks], clients=8)
+    assert {answer.status for _, answer in answered} == {200}
+    tables = ("message", "statuschange", "webhookevent")
+
+    def rows() -> list[Any]:
+        queries = [f"SELECT * FROM cellcast_django_{name} ORDER BY id" for name in tables]  # noqa: S608
+        return [host.database.query(query) for query in queries]
+
+    before = rows()
+    assert "No migrations to apply." in host.manage("migrate")
+    host.manage("migrate", "--check")
+    assert rows() == before
+    name = f"rows that migrate left as they were, {vendor}"
+    figures.record("time", **{name: sum(map(len, before))})

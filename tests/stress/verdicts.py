@@ -1,0 +1,49 @@
+"""What must hold after a crash: all is stored, all was heard, and little was said twice."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from tests.stress import oracle
+from tests.stress.clients import OPT_OUT, Webhook
+from tests.stress.hosts import Call, Host
+
+
+def assert_stored(host: Host, webhooks: Iterable[Webhook]) -> None:
+    """Each of these webhooks is in the database."""
+    said = list(webhooks)
+    stored = oracle.stored_histories(host.database)
+    for identity, statuses in oracle.histories(said).items():
+        assert statuses <= set(stored[identity]), identity
+        assert set(stored[identity].values()) == {1}
+    opted_out = host.database.query(
+        "SELECT contact FROM cellcast_django_webhookevent WHERE kind = 'opt_out'"
+    )
+    for webhook in said:
+        if webhook.path == OPT_OUT:
+            assert ("+61" + webhook.payload["contact"][1:],) in opted_out
+
+
+def assert_heard_by_every_handler(host: Host) -> list[Call]:
+    """Every fact that is stored was heard to the end; return the calls that were repeated."""
+    calls = host.calls()
+    heard = oracle.finished(calls)
+    facts = oracle.stored_facts(host.database)
+    assert {fact for _, fact in heard} == facts
+    assert all((handler, fact) in heard for handler in oracle.HANDLERS for fact in facts)
+    unfinished = host.database.value(
+        "SELECT COUNT(*) FROM cellcast_django_webhookevent "
+        "WHERE outcome = 'stored' AND announced_at IS NULL"
+    )
+    assert unfinished == 0
+    begun = defaultdict(list)
+    for call in calls:
+        if call.phase == "begin":
+            begun[call.handler, call.event].append(call)
+    return [call for each in begun.values() for call in each[:-1]]
+
+
+def assert_were_cut_off(repeated: Iterable[Call], calls: list[Call]) -> None:
+    """Each of these calls was the last thing that its process did."""
+    last_event = {call.pid: (call.handler, call.event) for call in calls}
+    for call in repeated:
+        assert last_event[call.pid] == (call.handler, call.event)
