@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from benchmarks.models import BareEvent
 
-EXPECTED = "Basic " + b64encode(settings.CELLCAST_WEBHOOK_CREDENTIALS[0].encode()).decode()
+EXPECTED = "Basic " + b64encode(settings.CELLCAST_WEBHOOK_SECRETS[0].encode()).decode()
 
 
 @csrf_exempt

@@ -30,7 +30,7 @@ class WebhookAuthentication(BasicAuthentication):
     def authenticate_credentials(
         self, userid: str, password: str, request: Any = None
     ) -> tuple[Any, None]:
-        expected = settings.CELLCAST_WEBHOOK_CREDENTIALS[0]
+        expected = settings.CELLCAST_WEBHOOK_SECRETS[0]
         if not constant_time_compare(f"{userid}:{password}", expected):
             raise AuthenticationFailed
         return SimpleNamespace(username=userid, is_authenticated=True), None

@@ -24,7 +24,7 @@ INSTALLED_APPS = [
 ]
 DATABASES = {"default": {**json.loads(os.environ["BENCH_DATABASE"]), "CONN_MAX_AGE": None}}
 
-CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:a-long-enough-password"]
+CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]
 if VARIANT == "task":
     CELLCAST_ANNOUNCE_VIA = "task"
     TASKS = {"default": {"BACKEND": "benchmarks.tasks.ForgetfulBackend"}}

@@ -48,4 +48,4 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 DATABASES = {"default": {**json.loads(os.environ["BENCH_DATABASE"]), "CONN_MAX_AGE": None}}
 
-CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:a-long-enough-password"]
+CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]

@@ -1,4 +1,4 @@
-"""Who may send webhooks: HTTP Basic against ``CELLCAST_WEBHOOK_CREDENTIALS``, nothing else."""
+"""Who may send webhooks: HTTP Basic against ``CELLCAST_WEBHOOK_SECRETS``, nothing else."""
 
 import base64
 import binascii
@@ -92,7 +92,7 @@ def matching_username(header: str) -> str | None:
     """
     given = sha256(_basic_credential(header)).digest()
     found = None
-    for credential in conf.webhook_credentials:
+    for credential in conf.webhook_secrets:
         if hmac.compare_digest(given, sha256(credential.encode()).digest()):
             found = credential.partition(":")[0]
     return found

@@ -41,10 +41,11 @@ Messages = Iterator[CheckMessage]
 
 def check_credentials(**_: Any) -> Messages:
     """Somebody has to be let in, and only with a password that nobody guesses."""
-    value = getattr(settings, "CELLCAST_WEBHOOK_CREDENTIALS", [])
+    yield from _check_old_name()
+    value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", [])
     if not isinstance(value, (list, tuple)):
         yield Error(
-            gettext("CELLCAST_WEBHOOK_CREDENTIALS is not a list, so every webhook is refused."),
+            gettext("CELLCAST_WEBHOOK_SECRETS is not a list, so every webhook is refused."),
             hint=gettext(
                 'Write ["username:password"], with the brackets; from an environment '
                 'variable, env.list(…) or .split(",").'
@@ -54,14 +55,12 @@ def check_credentials(**_: Any) -> Messages:
         return
     if not value:
         yield Notice(
-            gettext("CELLCAST_WEBHOOK_CREDENTIALS is empty, so every webhook is refused."),
+            gettext("CELLCAST_WEBHOOK_SECRETS is empty, so every webhook is refused."),
             hint=gettext('Put a credential into it; "manage.py cellcast_setup" makes one.'),
             id="cellcast_django.W001",
         )
     for position, entry in enumerate(value, start=1):
-        where = gettext("Entry %(position)d of CELLCAST_WEBHOOK_CREDENTIALS") % {
-            "position": position
-        }
+        where = gettext("Entry %(position)d of CELLCAST_WEBHOOK_SECRETS") % {"position": position}
         if not isinstance(entry, str) or _is_malformed(entry):
             yield Error(
                 gettext("%(where)s is malformed and lets nobody in.") % {"where": where},
@@ -73,6 +72,19 @@ def check_credentials(**_: Any) -> Messages:
             )
         else:
             yield from _check_well_formed_credential(where, entry)
+
+
+def _check_old_name() -> Messages:
+    """Django hides a setting by its name, and this one has no word such as SECRET or PASS."""
+    if hasattr(settings, "CELLCAST_WEBHOOK_CREDENTIALS"):
+        yield Error(
+            gettext(
+                "CELLCAST_WEBHOOK_CREDENTIALS is no longer read, and Django shows its value in "
+                "error mails and on debug pages."
+            ),
+            hint=gettext("Rename it to CELLCAST_WEBHOOK_SECRETS."),
+            id="cellcast_django.E014",
+        )
 
 
 def _is_malformed(entry: str) -> bool:
@@ -123,10 +135,10 @@ def _is_weak(password: str, username: str) -> bool:
 
 def check_credentials_for_deployment(**_: Any) -> Messages:
     """A deployed site without a credential loses everything that Cellcast sends."""
-    if not conf.webhook_credentials:
+    if not conf.webhook_secrets:
         yield Error(
             gettext(
-                "No usable entry in CELLCAST_WEBHOOK_CREDENTIALS: this site refuses every webhook."
+                "No usable entry in CELLCAST_WEBHOOK_SECRETS: this site refuses every webhook."
             ),
             hint=gettext('Put a credential into it; "manage.py cellcast_setup" makes one.'),
             id="cellcast_django.E004",

@@ -7,13 +7,13 @@ class Settings:
     """Typed access to the ``CELLCAST_…`` settings; system checks look at their values."""
 
     @property
-    def webhook_credentials(self) -> tuple[str, ...]:
+    def webhook_secrets(self) -> tuple[str, ...]:
         """The ``"username:password"`` strings that open the door.
 
         Malformed entries open nothing: a mistake in the settings refuses everybody, and a system
         check names it.
         """
-        value = getattr(settings, "CELLCAST_WEBHOOK_CREDENTIALS", ())
+        value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", ())
         if not isinstance(value, (list, tuple)):
             return ()
         return tuple(entry for entry in value if is_credential(entry))

@@ -23,6 +23,6 @@ def cellcast(settings: Any) -> "WebhookClient":
     from cellcast_django.conf import conf  # noqa: PLC0415
     from cellcast_django.testing import WebhookClient  # noqa: PLC0415
 
-    if not conf.webhook_credentials:
-        settings.CELLCAST_WEBHOOK_CREDENTIALS = [TEST_CREDENTIAL]
+    if not conf.webhook_secrets:
+        settings.CELLCAST_WEBHOOK_SECRETS = [TEST_CREDENTIAL]
     return WebhookClient()

@@ -74,7 +74,7 @@ class WebhookClient(Client):
 
 def authorization() -> dict[str, str]:
     """Return the ``Authorization`` header for the first configured credential."""
-    if not conf.webhook_credentials:
+    if not conf.webhook_secrets:
         return {}
-    encoded = base64.b64encode(conf.webhook_credentials[0].encode()).decode()
+    encoded = base64.b64encode(conf.webhook_secrets[0].encode()).decode()
     return {"Authorization": f"Basic {encoded}"}

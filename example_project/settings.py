@@ -22,9 +22,9 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 # Cellcast: https://developer.cellcast.com/getting-started/setup-webhook.html
-# CELLCAST_WEBHOOK_CREDENTIALS=username:password, or two of them with a space between while you
+# CELLCAST_WEBHOOK_SECRETS=username:password, or two of them with a space between while you
 # change the password. `manage.py cellcast_setup` makes one, and says where to paste it.
-CELLCAST_WEBHOOK_CREDENTIALS = env.str("CELLCAST_WEBHOOK_CREDENTIALS", default="").split()
+CELLCAST_WEBHOOK_SECRETS = env.str("CELLCAST_WEBHOOK_SECRETS", default="").split()
 CELLCAST_PUBLIC_URL = env.str("CELLCAST_PUBLIC_URL", default="")
 
 INSTALLED_APPS = [

@@ -60,4 +60,4 @@ TEMPLATES = [
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:a-long-enough-password"]
+CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]

@@ -853,7 +853,7 @@ settings.configure(
     ROOT_URLCONF="__main__",
     ALLOWED_HOSTS=["*"],
     USE_TZ=True,
-    CELLCAST_WEBHOOK_CREDENTIALS=["cellcast:a-long-enough-password"],
+    CELLCAST_WEBHOOK_SECRETS=["cellcast:a-long-enough-password"],
 )
 django.setup()
 urlpatterns = [path("sms/", include("cellcast_django.urls"))]

@@ -186,7 +186,7 @@ def test_announcement_that_nothing_announces_is_pointed_out(reader: Client, noon
 def test_usernames_are_shown_by_their_last_use(
     reader: Client, noon: datetime, settings: Any
 ) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["old:a", "new:b", "new:c", "spare:d"]
+    settings.CELLCAST_WEBHOOK_SECRETS = ["old:a", "new:b", "new:c", "spare:d"]
     for username, hours in (("old", 50), ("new", 2), ("gone", 1)):
         received_at = noon - timedelta(hours=hours)
         WebhookEventFactory.create(username=username, received_at=received_at)
@@ -201,7 +201,7 @@ def test_usernames_are_shown_by_their_last_use(
 
 
 def test_host_without_credentials_is_told_so(reader: Client, settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    settings.CELLCAST_WEBHOOK_SECRETS = []
     assert "There is no username and password yet." in html_of(reader)
 
 

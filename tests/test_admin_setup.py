@@ -109,7 +109,7 @@ def test_without_a_public_url_the_urls_are_those_of_the_page(operator: Client) -
 
 
 def test_no_password_is_shown(operator: Client, settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = [f"cellcast:{PASSWORD}", "spare:another-password"]
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{PASSWORD}", "spare:another-password"]
     page = page_of(operator)
     assert "cellcast, spare" in page
     assert PASSWORD not in page
@@ -117,7 +117,7 @@ def test_no_password_is_shown(operator: Client, settings: Any) -> None:
 
 
 def test_host_without_credentials_hears_how_to_make_some(operator: Client, settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    settings.CELLCAST_WEBHOOK_SECRETS = []
     text = text_of(page_of(operator))
     assert "Username none yet Password none yet: manage.py cellcast_setup makes a pair" in text
     assert "There is no username and password yet: see what the checks say." in text
@@ -166,7 +166,7 @@ def test_checks_speak_the_language_of_the_person(
     operator: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "gettext", lambda text: f"«{text}»")
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["user:pass"]
+    settings.CELLCAST_WEBHOOK_SECRETS = ["user:pass"]
     settings.CELLCAST_PUBLIC_URL = "nowhere"
     settings.CELLCAST_MAX_BODY_BYTES = 0
     results = list(check_results.check_results())
@@ -312,7 +312,7 @@ def test_nothing_but_the_webhook_urls_can_be_sent_to(
         ({"CELLCAST_PUBLIC_URL": ""}, "This site answers to any host name"),
         ({"CELLCAST_PUBLIC_URL": "sms.example.com"}, "The webhook URLs are not known"),
         ({"ROOT_URLCONF": ADMIN_ALONE}, "The webhook URLs are not known"),
-        ({"CELLCAST_WEBHOOK_CREDENTIALS": []}, "There is no username and password yet"),
+        ({"CELLCAST_WEBHOOK_SECRETS": []}, "There is no username and password yet"),
     ],
 )
 def test_nothing_is_sent_while_something_is_missing(

@@ -99,7 +99,7 @@ def test_nothing_else_does(header: str | None) -> None:
 )
 def test_each_configured_credential_opens_the_door(credential: str, expected: str | None) -> None:
     both = ["new:password-of-today", "old:password-of-yesterday", "same:one", "same:two"]
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=both):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=both):
         assert username(f"Basic {encoded(credential)}") == expected
 
 
@@ -107,12 +107,12 @@ def test_each_configured_credential_opens_the_door(credential: str, expected: st
     "credential", ["cellcast:pass:with:colons", "cellcast: spaces ", "käse:пароль-🔑-é"]
 )
 def test_password_may_hold_colons_spaces_and_any_letter(credential: str) -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[credential]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential]):
         assert username(f"Basic {encoded(credential)}") == credential.partition(":")[0]
 
 
 def test_password_is_compared_as_utf8() -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=["cellcast:café-café"]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=["cellcast:café-café"]):
         assert username(f"Basic {encoded('cellcast:café-café', 'latin-1')}") is None
 
 
@@ -122,14 +122,14 @@ def test_password_is_compared_as_utf8() -> None:
 )
 @pytest.mark.parametrize("given", ["", ":", "cellcast", "cellcast:", RIGHT])
 def test_with_no_credential_configured_everybody_is_refused(configured: Any, given: str) -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=configured):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=configured):
         assert username(f"Basic {encoded(given)}") is None
         assert username(None) is None
 
 
 def test_credential_that_is_no_unicode_opens_nothing_and_breaks_nothing() -> None:
     broken = "cellcast:\udce9"  # what os.environ makes of a Latin-1 byte
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[broken, RIGHT]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[broken, RIGHT]):
         assert username(f"Basic {encoded('cellcast:?')}") is None
         assert username(f"Basic {encoded(RIGHT)}") == "cellcast"
 
@@ -176,7 +176,7 @@ def test_refusal_is_the_same_for_every_cause() -> None:
     for header in BAD_HEADERS.values():
         response = post_unread(URLS[0], header)
         answers.add((response.content, *sorted(response.headers.items())))
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
         response = post_unread(URLS[0], f"Basic {encoded(RIGHT)}")
         answers.add((response.content, *sorted(response.headers.items())))
     assert len(answers) == 1
@@ -212,7 +212,7 @@ def test_no_user_is_looked_up_and_no_password_hashed(
 
 @pytest.mark.django_db
 def test_refusal_leaves_no_row(client: WebhookClient) -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
         assert client.reply().status_code == 401
     assert client.post(URLS[0], b"{}", "application/json").status_code == 401
     assert not WebhookEvent.objects.exists()
@@ -234,7 +234,7 @@ def test_neither_header_nor_password_is_logged(
 
 @pytest.mark.django_db
 def test_event_tells_which_credential_was_used() -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=["new:today-today", "old:yesterday"]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=["new:today-today", "old:yesterday"]):
         for credential in ["old:yesterday", "new:today-today"]:
             Client().post(
                 URLS[1],
@@ -250,7 +250,7 @@ def test_event_tells_which_credential_was_used() -> None:
 @pytest.mark.django_db
 def test_very_long_username_is_cut() -> None:
     credential = "u" * 1_000 + ":a-long-enough-password"
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[credential]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential]):
         WebhookClient().status()
     assert WebhookEvent.objects.get().username == "u" * 255
 

@@ -29,7 +29,7 @@ class EmptyURLConf:
 @pytest.fixture
 def new_site(settings: Any) -> Any:
     """Where nothing has been set up but HTTPS."""
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    settings.CELLCAST_WEBHOOK_SECRETS = []
     settings.CELLCAST_PUBLIC_URL = ""
     settings.SECURE_HSTS_SECONDS = 3600
     return settings
@@ -38,7 +38,7 @@ def new_site(settings: Any) -> Any:
 @pytest.fixture
 def ready_site(settings: Any) -> Any:
     """Where all is in place."""
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = [EXISTING]
+    settings.CELLCAST_WEBHOOK_SECRETS = [EXISTING]
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     return settings
 
@@ -75,15 +75,15 @@ def test_dashboard_and_settings_get_the_same_fresh_credential(new_site: Any) -> 
     dashboard = part(output, "Paste into Cellcast's dashboard")
     username, password = re.findall(r"(?:Username|Password) +(\S+)", dashboard)
     text = part(output, "Put into your settings")
-    assert f'CELLCAST_WEBHOOK_CREDENTIALS = ["{username}:{password}"]' in text
-    assert f"CELLCAST_WEBHOOK_CREDENTIALS={username}:{password}" in text
+    assert f'CELLCAST_WEBHOOK_SECRETS = ["{username}:{password}"]' in text
+    assert f"CELLCAST_WEBHOOK_SECRETS={username}:{password}" in text
     assert CREDENTIAL.fullmatch(f"{username}:{password}")
 
 
 def test_credential_is_another_each_time_and_passes_the_checks(new_site: Any) -> None:
     credentials = {":".join(cellcast_setup.new_credential()) for _ in range(50)}
     assert len(credentials) == 50
-    new_site.CELLCAST_WEBHOOK_CREDENTIALS = list(credentials)
+    new_site.CELLCAST_WEBHOOK_SECRETS = list(credentials)
     assert list(check_credentials()) == []
 
 
@@ -117,11 +117,11 @@ def test_public_url_that_is_no_base_url_is_refused(url: str) -> None:
     ],
 )
 def test_rotation_without_a_gap(ready_site: Any, credentials: list[str], words: str) -> None:
-    ready_site.CELLCAST_WEBHOOK_CREDENTIALS = credentials
+    ready_site.CELLCAST_WEBHOOK_SECRETS = credentials
     text = part(setup(), "To change the password without a gap")
     assert words in text
     [credential] = CREDENTIAL.findall(text)
-    assert f'CELLCAST_WEBHOOK_CREDENTIALS = [THE_OLD_ONE, "{credential}"]' in text
+    assert f'CELLCAST_WEBHOOK_SECRETS = [THE_OLD_ONE, "{credential}"]' in text
     username, password = re.findall(r"(?:Username|Password) +(\S+)$", text, re.MULTILINE)
     assert f"{username}:{password}" == credential
 
@@ -134,7 +134,7 @@ def test_configured_credential_is_never_printed(ready_site: Any) -> None:
 
 
 def test_malformed_credential_counts_as_none_and_is_never_printed(ready_site: Any) -> None:
-    ready_site.CELLCAST_WEBHOOK_CREDENTIALS = ["first-long-enough-password"]
+    ready_site.CELLCAST_WEBHOOK_SECRETS = ["first-long-enough-password"]
     output = setup()
     assert "configured already" not in output
     assert CREDENTIAL.search(part(output, "Put into your settings"))
@@ -156,7 +156,7 @@ def test_nothing_is_missing(ready_site: Any) -> None:
 def test_new_site_lacks_credential_and_public_url(new_site: Any) -> None:
     url, credential = missing()
     assert url == "Nothing says where your site is."
-    assert "CELLCAST_WEBHOOK_CREDENTIALS is empty" in credential
+    assert "CELLCAST_WEBHOOK_SECRETS is empty" in credential
 
 
 def test_urls_are_missing(ready_site: Any) -> None:

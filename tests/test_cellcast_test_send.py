@@ -16,7 +16,7 @@ from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe, printable
 from cellcast_django.models import Message, WebhookEvent
 
-PASSWORD = settings.CELLCAST_WEBHOOK_CREDENTIALS[0].partition(":")[2]
+PASSWORD = settings.CELLCAST_WEBHOOK_SECRETS[0].partition(":")[2]
 
 
 class EmptyURLConf:
@@ -174,7 +174,7 @@ def test_without_the_apps_urls_it_says_so(settings: Any) -> None:
 
 
 def test_first_credential_is_used(site: str, settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = [f"new:{PASSWORD}", f"cellcast:{PASSWORD}"]
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"new:{PASSWORD}", f"cellcast:{PASSWORD}"]
     run("receive")
     assert WebhookEvent.objects.get().username == "new"
 
@@ -194,7 +194,7 @@ def test_given_credential_is_malformed(settings: Any) -> None:
 
 def test_no_credential_is_configured(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["secret"]
+    settings.CELLCAST_WEBHOOK_SECRETS = ["secret"]
     with pytest.raises(CommandError, match="no usable entry"):
         run("receive")
 

@@ -27,19 +27,27 @@ def ids(check: Check) -> list[str]:
 
 @pytest.mark.parametrize("value", ["cellcast:secret", None, {"cellcast:secret"}, {"a": "b"}])
 def test_credentials_that_are_no_list(settings: Any, value: object) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = value
+    settings.CELLCAST_WEBHOOK_SECRETS = value
     assert ids(checks.check_credentials) == ["E001"]
 
 
 @pytest.mark.parametrize("value", [[], ()])
 def test_no_credentials(settings: Any, value: object) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = value
+    settings.CELLCAST_WEBHOOK_SECRETS = value
     assert ids(checks.check_credentials) == ["W001"]
 
 
 def test_credentials_setting_is_missing(settings: Any) -> None:
-    del settings.CELLCAST_WEBHOOK_CREDENTIALS
+    del settings.CELLCAST_WEBHOOK_SECRETS
     assert ids(checks.check_credentials) == ["W001"]
+
+
+@pytest.mark.parametrize("value", [[], [f"cellcast:{STRONG}"]])
+def test_the_old_name_of_the_setting(settings: Any, value: object) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}"]
+    settings.CELLCAST_WEBHOOK_CREDENTIALS = value
+    assert ids(checks.check_credentials) == ["E014"]
+    assert STRONG not in "".join(map(str, checks.check_credentials()))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +68,7 @@ def test_credentials_setting_is_missing(settings: Any) -> None:
     ],
 )
 def test_malformed_credential(settings: Any, entry: object) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = [f"cellcast:{STRONG}", entry]
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}", entry]
     [message] = checks.check_credentials()
     assert message.id == "cellcast_django.E002"
     assert message.msg.startswith("Entry 2 ")
@@ -70,7 +78,7 @@ def test_malformed_credential(settings: Any, entry: object) -> None:
     "entry", ["username:password", "Username:Password", "user:pass", f"cellcast:<{STRONG}>"]
 )
 def test_sample_credential(settings: Any, entry: str) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = [entry]
+    settings.CELLCAST_WEBHOOK_SECRETS = [entry]
     assert ids(checks.check_credentials) == ["E003"]
 
 
@@ -83,31 +91,31 @@ def test_sample_credential(settings: Any, entry: str) -> None:
     ],
 )
 def test_weak_password(settings: Any, entry: str) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = [entry]
+    settings.CELLCAST_WEBHOOK_SECRETS = [entry]
     assert ids(checks.check_credentials) == ["W002"]
 
 
 def test_password_outside_ascii(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = [f"cellcast:{STRONG}é"]
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}é"]
     assert ids(checks.check_credentials) == ["W003"]
 
 
 def test_each_wrong_credential_has_its_message(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:short", STRONG, "username:password"]
+    settings.CELLCAST_WEBHOOK_SECRETS = ["cellcast:short", STRONG, "username:password"]
     assert ids(checks.check_credentials) == ["W002", "E002", "E003"]
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_good_credentials(settings: Any, kind: Callable[..., Any]) -> None:
     entries = [f"cellcast:{STRONG}", f"cellcast-2:with:colons and spaces {STRONG}"]
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = kind(entries)
+    settings.CELLCAST_WEBHOOK_SECRETS = kind(entries)
     assert ids(checks.check_credentials) == []
 
 
 def test_no_message_shows_a_password(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:hunter2", "hunter2", "cellcast: hunter2"]
+    settings.CELLCAST_WEBHOOK_SECRETS = ["cellcast:hunter2", "hunter2", "cellcast: hunter2"]
     assert "hunter2" not in "".join(map(str, checks.check_credentials()))
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = "cellcast:hunter2"
+    settings.CELLCAST_WEBHOOK_SECRETS = "cellcast:hunter2"
     assert "hunter2" not in "".join(map(str, checks.check_credentials()))
     settings.CELLCAST_PUBLIC_URL = "https://cellcast:hunter2@sms.example.com"
     assert "hunter2" not in "".join(map(str, checks.check_public_url()))
@@ -115,12 +123,12 @@ def test_no_message_shows_a_password(settings: Any) -> None:
 
 @pytest.mark.parametrize("value", [[], ["no colon"], f"cellcast:{STRONG}"])
 def test_deployment_without_a_usable_credential(settings: Any, value: object) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = value
+    settings.CELLCAST_WEBHOOK_SECRETS = value
     assert ids(checks.check_credentials_for_deployment) == ["E004"]
 
 
 def test_deployment_with_a_usable_credential(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = ["no colon", f"cellcast:{STRONG}"]
+    settings.CELLCAST_WEBHOOK_SECRETS = ["no colon", f"cellcast:{STRONG}"]
     assert ids(checks.check_credentials_for_deployment) == []
 
 
@@ -427,7 +435,7 @@ def registered_ids(*, deploy: bool) -> list[str]:
 
 
 def test_checks_are_registered(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    settings.CELLCAST_WEBHOOK_SECRETS = []
     settings.CELLCAST_DEFAULT_REGION = "ZZ"
     assert registered_ids(deploy=False) == ["E005", "W001"]
     assert registered_ids(deploy=True) == ["E004", "E005", "W001", "W007"]

@@ -12,7 +12,7 @@ from cellcast_django.conf import conf, is_credential
 @pytest.mark.parametrize(
     ("setting", "name", "default"),
     [
-        ("CELLCAST_WEBHOOK_CREDENTIALS", "webhook_credentials", ()),
+        ("CELLCAST_WEBHOOK_SECRETS", "webhook_secrets", ()),
         ("CELLCAST_DEFAULT_REGION", "default_region", "AU"),
         ("CELLCAST_MAX_BODY_BYTES", "max_body_bytes", 262_144),
         ("CELLCAST_ANNOUNCE_VIA", "announce_via", "inline"),
@@ -31,7 +31,7 @@ def test_default(setting: str, name: str, default: object) -> None:
 @pytest.mark.parametrize(
     ("setting", "name", "value"),
     [
-        ("CELLCAST_WEBHOOK_CREDENTIALS", "webhook_credentials", ("new:secret", "old:secret")),
+        ("CELLCAST_WEBHOOK_SECRETS", "webhook_secrets", ("new:secret", "old:secret")),
         ("CELLCAST_DEFAULT_REGION", "default_region", "US"),
         ("CELLCAST_MAX_BODY_BYTES", "max_body_bytes", 1),
         ("CELLCAST_ANNOUNCE_VIA", "announce_via", "task"),
@@ -62,8 +62,8 @@ def test_setting_is_read_when_used(setting: str, name: str, value: Any) -> None:
     ],
 )
 def test_malformed_credentials_open_nothing(value: object, opens: tuple[str, ...]) -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=value):
-        assert conf.webhook_credentials == opens
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=value):
+        assert conf.webhook_secrets == opens
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_app_refuses_another_password(live_server: Any) -> None:
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{}", "cellcast:wrong", timeout=5))
     assert finding.problem == "The app is there and refused the username and password."
-    assert "CELLCAST_WEBHOOK_CREDENTIALS" in finding.remedy
+    assert "CELLCAST_WEBHOOK_SECRETS" in finding.remedy
     assert "Authorization" in finding.remedy
 
 

@@ -255,7 +255,7 @@ def test_settings_and_defaults_are_those_of_the_code(page: str, settings: Any) -
         if hasattr(settings, setting):
             delattr(settings, setting)
     defaults = {f"`CELLCAST_{name.upper()}`": getattr(conf, name) for name in properties}
-    defaults["`CELLCAST_WEBHOOK_CREDENTIALS`"] = list(conf.webhook_credentials)
+    defaults["`CELLCAST_WEBHOOK_SECRETS`"] = list(conf.webhook_secrets)
     rows = table(page, "setting", "default")
     assert {row[0]: ast.literal_eval(row[1].strip("`")) for row in rows} == defaults
 

@@ -33,28 +33,28 @@ def test_delivery_report_finds_the_message_that_was_sent(cellcast: WebhookClient
 
 
 def test_configured_credentials_are_used(cellcast: WebhookClient) -> None:
-    assert conf.webhook_credentials == ("cellcast:a-long-enough-password",)
+    assert conf.webhook_secrets == ("cellcast:a-long-enough-password",)
 
 
 @pytest.fixture
 def no_credentials(settings: Any) -> None:
     """Settings of a project that has not configured any."""
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = []
+    settings.CELLCAST_WEBHOOK_SECRETS = []
 
 
 def test_credential_for_the_test_where_none_is_configured(
     no_credentials: None, cellcast: WebhookClient
 ) -> None:
-    assert conf.webhook_credentials == (TEST_CREDENTIAL,)
+    assert conf.webhook_secrets == (TEST_CREDENTIAL,)
 
 
 def test_credential_is_gone_after_the_test() -> None:
-    assert conf.webhook_credentials == ("cellcast:a-long-enough-password",)
+    assert conf.webhook_secrets == ("cellcast:a-long-enough-password",)
 
 
 @pytest.mark.django_db
 def test_test_may_change_the_credentials_itself(cellcast: WebhookClient) -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=["new:password"]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=["new:password"]):
         assert cellcast.reply().status_code == 200
     assert cellcast.reply().status_code == 200
     assert Message.objects.count() == 1
@@ -116,7 +116,7 @@ def test_host_project_with_its_own_settings(pytester: pytest.Pytester) -> None:
             assert texts == ["YES"]
 
         def test_nothing_is_left():
-            assert not conf.webhook_credentials
+            assert not conf.webhook_secrets
             assert not Message.objects.exists()
         """,
     )

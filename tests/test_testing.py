@@ -114,13 +114,13 @@ def test_send_takes_an_array(client: WebhookClient) -> None:
 
 @pytest.mark.parametrize("credential", ["cellcast:secret", "käse:пароль:🔑"])
 def test_authorization_is_that_of_the_first_credential(credential: str) -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[credential, "old:password"]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential, "old:password"]):
         scheme, encoded = authorization()["Authorization"].split(" ")
     assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", credential)
 
 
 def test_without_a_configured_credential_the_client_is_refused(client: WebhookClient) -> None:
-    with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=[]):
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
         assert authorization() == {}
         assert client.reply().status_code == 401
 
@@ -128,7 +128,7 @@ def test_without_a_configured_credential_the_client_is_refused(client: WebhookCl
 @pytest.mark.django_db
 def test_client_goes_with_rotated_credentials(client: WebhookClient) -> None:
     for credentials in [["old:password"], ["new:password", "old:password"], ["new:password"]]:
-        with override_settings(CELLCAST_WEBHOOK_CREDENTIALS=credentials):
+        with override_settings(CELLCAST_WEBHOOK_SECRETS=credentials):
             client.status()
     used = WebhookEvent.objects.order_by("pk").values_list("username", flat=True)
     assert list(used) == ["old", "new", "new"]

@@ -838,7 +838,7 @@ settings.configure(
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
     INSTALLED_APPS=["cellcast_django"],
     USE_TZ=True,
-    CELLCAST_WEBHOOK_CREDENTIALS=["cellcast:secret"],
+    CELLCAST_WEBHOOK_SECRETS=["cellcast:secret"],
     REST_FRAMEWORK=HOSTILE_SETTINGS,
 )
 import django

@@ -148,7 +148,7 @@ def read(body: bytes) -> str:
 
 def settings() -> None:
     """Read the settings with their defaults."""
-    assert_type(conf.webhook_credentials, tuple[str, ...])
+    assert_type(conf.webhook_secrets, tuple[str, ...])
     assert_type(conf.default_region, str)
     assert_type(conf.max_body_bytes, int)
     assert_type(conf.announce_via, str)

@@ -193,7 +193,7 @@ _ANSWERS: list[tuple[str, str, Promise, Promise]] = [
         r'realm="Cellcast webhook"',
         _("The app is there and refused the username and password."),
         _(
-            "Compare them with CELLCAST_WEBHOOK_CREDENTIALS on that server, and restart it after a "
+            "Compare them with CELLCAST_WEBHOOK_SECRETS on that server, and restart it after a "
             "change. If they are equal, a proxy removes the Authorization header (Apache needs "
             '"WSGIPassAuthorization On").'
         ),

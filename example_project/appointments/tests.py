@@ -30,7 +30,7 @@ State = Appointment.State
 Reminder = Appointment.Reminder
 
 
-@override_settings(CELLCAST_WEBHOOK_CREDENTIALS=["cellcast:a-password-for-tests"])
+@override_settings(CELLCAST_WEBHOOK_SECRETS=["cellcast:a-password-for-tests"])
 class WebhookTestCase(TestCase):
     """A test whose ``self.client`` sends what Cellcast would send."""
 

@@ -30,7 +30,7 @@ os.environ.update(
     DJANGO_SETTINGS_MODULE="example_project.settings",
     ALLOWED_HOSTS=HOST,
     CELLCAST_PUBLIC_URL=server.url,
-    CELLCAST_WEBHOOK_CREDENTIALS=f"cellcast:{secrets.token_hex(16)}",
+    CELLCAST_WEBHOOK_SECRETS=f"cellcast:{secrets.token_hex(16)}",
     DATABASE_URL=f"sqlite:///{quote(database.as_posix(), safe='/:')}",
     DEBUG="false",
     BEHIND_HTTPS_PROXY="false",

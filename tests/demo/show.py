@@ -127,7 +127,7 @@ def wait(server: DemoServer, password: str) -> None:
     appointments = reverse("admin:appointments_appointment_changelist")
     console.line(f"Appointments  {server.url}{appointments}")
     console.heading(f"Be {SAM.name}: say YES, and see your appointment confirmed")
-    console.line(f"curl -u {conf.webhook_credentials[0]} \\")
+    console.line(f"curl -u {conf.webhook_secrets[0]} \\")
     console.line(f"  -d '{json.dumps(payload)}' \\")
     console.line(f"  {webhook_url(Endpoint.RECEIVE, server.url)}")
     console.heading("Ctrl-C stops the server")

@@ -124,7 +124,7 @@ def handlers(unfinished: dict[str, Counter[str]]) -> Iterator[dict[str, Any]]:
 
 def credentials(health: Receiving) -> Iterator[dict[str, Any]]:
     """Yield each username with its last use: those in the settings, then those once used."""
-    entries = Counter(entry.partition(":")[0] for entry in conf.webhook_credentials)
+    entries = Counter(entry.partition(":")[0] for entry in conf.webhook_secrets)
     configured = {name[:MAX_USERNAME_LENGTH]: number for name, number in entries.items()}
     for username in [*configured, *(name for name in health.last_use_of if name not in configured)]:
         at = health.last_use_of.get(username)

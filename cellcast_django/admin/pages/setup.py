@@ -48,7 +48,7 @@ class Site:
         return cls(
             base_url=base_url,
             urls=webhook_urls(base_url) if is_base_url(base_url) else {},
-            credential=next(iter(conf.webhook_credentials), ""),
+            credential=next(iter(conf.webhook_secrets), ""),
             is_certain=bool(conf.public_url) or "*" not in settings.ALLOWED_HOSTS,
         )
 
@@ -89,7 +89,7 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
         endpoint = endpoint_of(request)
         bodies[endpoint] = request.POST.get("body", "")
         shown = try_out(model_admin, request, site, endpoint)
-    usernames = [entry.partition(":")[0] for entry in conf.webhook_credentials]
+    usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
     return {
         "obstacle": site.obstacle,
         "username": site.credential.partition(":")[0],

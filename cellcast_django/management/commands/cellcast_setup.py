@@ -21,7 +21,7 @@ from cellcast_django.payloads import Endpoint
 ALPHABET = string.ascii_letters + string.digits  # nothing that a shell or an .env file reads
 PASSWORD_LENGTH = 32
 
-SETTING = "CELLCAST_WEBHOOK_CREDENTIALS"
+SETTING = "CELLCAST_WEBHOOK_SECRETS"
 
 
 class Command(BaseCommand):
@@ -46,7 +46,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         base_url = find_base_url(options["public_url"])
         username, password = new_credential()
-        is_configured = bool(conf.webhook_credentials)
+        is_configured = bool(conf.webhook_secrets)
         self._print_dashboard(base_url, None if is_configured else (username, password))
         if is_configured:
             self._print_rotation(username, password)
@@ -74,7 +74,7 @@ class Command(BaseCommand):
             return "(not in your URLs yet, see below)"
 
     def _print_rotation(self, username: str, password: str) -> None:
-        count = len(conf.webhook_credentials)
+        count = len(conf.webhook_secrets)
         noun = "credential is" if count == 1 else "credentials are"
         self._head("To change the password without a gap")
         self.stdout.write(f"  {count} {noun} configured already. For a new one:")

@@ -54,7 +54,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--credential",
             metavar="USERNAME:PASSWORD",
-            help="default: the first of CELLCAST_WEBHOOK_CREDENTIALS",
+            help="default: the first of CELLCAST_WEBHOOK_SECRETS",
         )
 
     def handle(self, **options: Any) -> None:
@@ -104,12 +104,12 @@ def find_credential(given: str | None) -> str:
         if not is_credential(given):
             raise CommandError("--credential must be USERNAME:PASSWORD.")
         return given
-    if not conf.webhook_credentials:
+    if not conf.webhook_secrets:
         raise CommandError(
-            "CELLCAST_WEBHOOK_CREDENTIALS has no usable entry: run cellcast_setup, or give "
+            "CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup, or give "
             "--credential USERNAME:PASSWORD."
         )
-    return conf.webhook_credentials[0]
+    return conf.webhook_secrets[0]
 
 
 def make_body(endpoint: Endpoint, data: str | None, changes: list[str]) -> bytes:

@@ -69,7 +69,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
 }
 
-CELLCAST_WEBHOOK_CREDENTIALS = ["cellcast:a-long-enough-password"]
+CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]
 
 FIRE_HANDLERS = ["first", "second"]
 clock.install(Path(os.environ["FIRE_FOLDER"]) / "clock")  # before a model takes the function
