@@ -271,7 +271,7 @@ def task_mode(settings: Any) -> Any:
 
 
 def test_no_tasks_in_this_django(task_mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr("cellcast_django.checks.tasks.find_spec", lambda name: None)
     assert ids(checks.check_task_backend) == ["E011"]
 
 
@@ -422,7 +422,9 @@ def test_atomic_requests_do_not_hold_for_handlers(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], expected: list[str]
 ) -> None:
     databases = {"default": {}, "other": options}
-    monkeypatch.setattr(checks, "settings", SimpleNamespace(DATABASES=databases))
+    monkeypatch.setattr(
+        "cellcast_django.checks.databases.settings", SimpleNamespace(DATABASES=databases)
+    )
     assert ids(checks.check_atomic_requests) == expected
 
 

@@ -266,8 +266,8 @@ def test_installed_apps_have_what_the_app_needs() -> None:
 
 
 def test_ids_of_the_checks() -> None:
-    source = (PACKAGE / "checks.py").read_text(encoding="utf-8")
-    ids = set(re.findall(r"cellcast_django\.[EWI]\d{3}", source))
+    sources = [path.read_text(encoding="utf-8") for path in (PACKAGE / "checks").glob("*.py")]
+    ids = set(re.findall(r"cellcast_django\.[EWI]\d{3}", "".join(sources)))
     rows = table("docs/settings.md", "id")
     assert {row[0].strip("`") for row in rows} == ids
     assert len(rows) == len(ids)

@@ -1,0 +1,65 @@
+"""System checks: what is wrong with the settings, and what to do. None of them opens a database.
+
+``manage.py check --tag cellcast_django --deploy`` runs these alone. No message shows a password.
+"""
+
+from django.core.checks import register
+
+from cellcast_django.checks.credentials import check_credentials, check_credentials_for_deployment
+from cellcast_django.checks.databases import check_atomic_requests
+from cellcast_django.checks.tasks import check_task_backend, check_task_worker
+from cellcast_django.checks.urls import check_https, check_redirects, check_urls
+from cellcast_django.checks.values import (
+    check_announce_via,
+    check_default_region,
+    check_numbers,
+    check_public_url,
+    is_base_url,
+)
+
+__all__ = [
+    "CHECKS",
+    "DEPLOYMENT_CHECKS",
+    "TAG",
+    "check_announce_via",
+    "check_atomic_requests",
+    "check_credentials",
+    "check_credentials_for_deployment",
+    "check_default_region",
+    "check_https",
+    "check_numbers",
+    "check_public_url",
+    "check_redirects",
+    "check_task_backend",
+    "check_task_worker",
+    "check_urls",
+    "is_base_url",
+    "register_checks",
+]
+
+TAG = "cellcast_django"
+
+CHECKS = [
+    check_credentials,
+    check_default_region,
+    check_numbers,
+    check_announce_via,
+    check_public_url,
+    check_task_backend,
+    check_urls,
+]
+DEPLOYMENT_CHECKS = [
+    check_credentials_for_deployment,
+    check_task_worker,
+    check_https,
+    check_redirects,
+    check_atomic_requests,
+]
+
+
+def register_checks() -> None:
+    """Tell Django of all checks."""
+    for check in CHECKS:
+        register(check, TAG)
+    for check in DEPLOYMENT_CHECKS:
+        register(check, TAG, deploy=True)
