@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint stress bench screenshots clean
+.PHONY: help demo test lint docs stress bench screenshots clean
 
 help: ## List the targets
 	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [BENCH=...] [BENCH_ARGS=...]'
@@ -22,6 +22,10 @@ lint: .venv/dev ## Check style, formatting, import layers and types
 	@.venv/bin/lint-imports
 	@.venv/bin/mypy
 
+docs: .venv/docs .venv/demo ## Build the documentation site into docs/_build/html
+	@.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo 'Open docs/_build/html/index.html'
+
 stress: .venv/stress ## Run the tests under load, crashes and hostile input
 	@.venv/bin/pytest -m stress $(PYTEST_ARGS)
 
@@ -32,7 +36,7 @@ screenshots: .venv/browser ## Take the pictures of docs/screenshots again, from 
 	@.venv/bin/python -m tests.browser.screenshots
 
 clean: ## Remove all that was installed or built
-	rm -rf .venv .tox .coverage dist
+	rm -rf .venv .tox .coverage dist docs/_build
 
 # One environment for all targets. .venv/GROUP says that the dependency group of that name is in it.
 .venv/pyvenv.cfg:

@@ -8,18 +8,16 @@ import operator
 import re
 import shlex
 import sys
-import textwrap
 import tomllib
 import unittest
 from collections.abc import Iterator
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 from pathlib import Path
 from threading import Thread
 from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
-from unittest.mock import MagicMock, call, patch
+from typing import Any
+from unittest.mock import MagicMock, call
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -28,10 +26,8 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.core.checks import Error
 from django.core.management import call_command, get_commands
-from django.db import DatabaseError
 from django.db.utils import ConnectionHandler
-from django.test import Client, override_settings
-from django.urls import resolve, reverse
+from django.test import override_settings
 from django.utils import timezone
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -39,85 +35,23 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from rest_framework.settings import api_settings
 
 import cellcast_django
 from cellcast_django import (
     checks,
-    health,
-    inbox,
     pytest_plugin,
     signals,
     testing,
-    views,
 )
-from cellcast_django.admin import history
-from cellcast_django.admin.lists import filters, read_only
-from cellcast_django.admin.pages import overview, setup, traffic
-from cellcast_django.announcements import schedule
-from cellcast_django.conf import Settings, conf
-from cellcast_django.database import retries
 from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import FactSignal
-from cellcast_django.statuses import Status, precedence
 from cellcast_django.testing import WebhookClient
 from tests.browser.conftest import POLICY
+from tests.pages import FENCE, PAGES, ROOT, Block, all_blocks, blocks, code_words, table, text_of
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(cellcast_django.__file__).parent
-PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
 SIGNALS = {name: value for name, value in vars(signals).items() if isinstance(value, FactSignal)}
-LANGUAGES = {"apache", "ini", "json", "nginx", "python", "sh", "text"}
-
-
-def text_of(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
-
-
-class Block(NamedTuple):
-    page: str
-    line: int
-    language: str
-    code: str
-
-    @property
-    def first_line(self) -> str:
-        return self.code.partition("\n")[0]
-
-    def run(self, namespace: dict[str, Any]) -> None:
-        code = compile("\n" * self.line + self.code, self.page, "exec")
-        exec(code, namespace)  # noqa: S102
-
-
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(name: str, language: str) -> list[Block]:
-    return [block for block in all_blocks(name) if block.language == language]
-
-
-def all_blocks(name: str) -> list[Block]:
-    text = text_of(name)
-    return [
-        Block(name, text.count("\n", 0, m.start()) + 1, m[2], textwrap.dedent(m[3]))
-        for m in FENCE.finditer(text)
-    ]
-
-
-def table(name: str, *heading: str) -> list[list[str]]:
-    """Return the rows of the one table whose first columns have this heading."""
-    tables = re.findall(r"(?:^\|.*\|\n)+", text_of(name), re.MULTILINE)
-    parsed = [[cells(line) for line in each.splitlines()] for each in tables]
-    [found] = [rows[2:] for rows in parsed if rows[0][: len(heading)] == list(heading)]
-    return found
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
-
-
-def code_words(text: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", text)
+LANGUAGES = {"apache", "{eval-rst}", "ini", "json", "nginx", "python", "sh", "text"}
 
 
 def page_ids(path: Path) -> str:
@@ -147,9 +81,13 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
-def test_index_names_every_page() -> None:
-    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", text_of("docs/README.md")))
-    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+def test_index_links_to_every_page_and_has_it_in_a_toctree() -> None:
+    index = text_of("docs/index.md")
+    pages = {str(path.relative_to(ROOT / "docs")) for path in PAGES if "docs" in path.parts}
+    assert set(re.findall(r"\]\(((?!\.\.)[\w/-]+\.md)\)", index)) == pages - {"index.md"}
+    toctrees = re.findall(r":::\{toctree\}.*?\n\n(.*?):::", index, re.DOTALL)
+    entries = [entry for toctree in toctrees for entry in toctree.split()]
+    assert sorted(f"{entry}.md" for entry in entries) == sorted(pages - {"index.md"})
 
 
 @pytest.mark.parametrize("name", PAGE_NAMES)
@@ -183,7 +121,7 @@ COMMAND_LINES = sorted(
         for name in PAGE_NAMES
         for block in blocks(name, "sh")
         for line in block.code.splitlines()
-        if "manage.py" in line
+        if "manage.py cellcast_" in line or "manage.py check" in line
     }
 )
 
@@ -191,6 +129,7 @@ COMMAND_LINES = sorted(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_command_lines_run(line: str, live_server: Any, settings: Any) -> None:
+    line = line.replace("http://127.0.0.1:8000", live_server.url)
     python, manage, name, *arguments = shlex.split(line)
     assert (python, manage) == ("python", "manage.py")
     settings.CELLCAST_PUBLIC_URL = live_server.url
@@ -247,38 +186,9 @@ def test_settings_blocks_pass_the_checks(name: str) -> None:
     assert not [message for message in messages if isinstance(message, Error)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/settings.md"])
-def test_settings_and_defaults_are_those_of_the_code(page: str, settings: Any) -> None:
-    properties = [name for name, each in vars(Settings).items() if isinstance(each, property)]
-    for name in properties:
-        setting = f"CELLCAST_{name.upper()}"
-        if hasattr(settings, setting):
-            delattr(settings, setting)
-    defaults = {f"`CELLCAST_{name.upper()}`": getattr(conf, name) for name in properties}
-    defaults["`CELLCAST_WEBHOOK_SECRETS`"] = list(conf.webhook_secrets)
-    rows = table(page, "setting", "default")
-    assert {row[0]: ast.literal_eval(row[1].strip("`")) for row in rows} == defaults
-
-
 def test_installed_apps_have_what_the_app_needs() -> None:
     needed = {config.name for config in apps.get_app_configs()} - {"django_tasks_db"}
     assert set(settings_of("docs/getting-started.md")["INSTALLED_APPS"]) >= needed
-
-
-def test_ids_of_the_checks() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in (PACKAGE / "checks").glob("*.py")]
-    ids = set(re.findall(r"cellcast_django\.[EWI]\d{3}", "".join(sources)))
-    rows = table("docs/settings.md", "id")
-    assert {row[0].strip("`") for row in rows} == ids
-    assert len(rows) == len(ids)
-
-
-def test_attempts_end_when_the_page_says() -> None:
-    pauses = sum((schedule.pause_after(n) for n in range(1, 12)), timedelta())
-    [hours] = re.findall(
-        r"With 12, the last attempt comes some (\d+) hours", text_of("docs/settings.md")
-    )
-    assert abs(pauses - timedelta(hours=int(hours))) < timedelta(hours=1)
 
 
 def sqlite_blocks() -> list[Block]:
@@ -335,84 +245,7 @@ def test_rates_of_the_steps_are_those_that_were_measured() -> None:
     ]
 
 
-def test_logging_names_a_level_and_a_handler() -> None:
-    config = settings_of("docs/operations.md")["LOGGING"]
-    logger = config["loggers"]["cellcast_django"]
-    assert logger["level"] in logging.getLevelNamesMapping()
-    assert set(logger["handlers"]) == set(config["handlers"])
-
-
-# URLs and answers
-
-
-def test_urls_of_getting_started() -> None:
-    [block] = [
-        each for each in blocks("docs/getting-started.md", "python") if "urlpatterns" in each.code
-    ]
-    namespace: dict[str, Any] = {}
-    block.run(namespace)
-    rows = table("docs/getting-started.md", "name")
-    urls = ModuleType("urls")
-    vars(urls)["urlpatterns"] = namespace["urlpatterns"]
-    with override_settings(ROOT_URLCONF=urls):
-        for name, path, *_ in rows:
-            assert reverse(name.strip("`")) == f"/sms/{path.strip('`')}"
-            for slash in ("", "/"):
-                assert resolve(f"/sms/{path.strip('`')}{slash}").view_name == name.strip("`")
-    pattern_names = {pattern.name for pattern in sys.modules["cellcast_django.urls"].urlpatterns}
-    assert {path.strip("`") for _, path, *_ in rows} == pattern_names
-
-
-@pytest.mark.django_db
-def test_answers(client: WebhookClient, settings: Any) -> None:
-    documented = [int(row[0]) for row in table("docs/getting-started.md", "answer")]
-    answers = [client.reply(), client.send("webhook-receiver", b"{")]
-    answers.append(Client().post("/sms/webhook-receiver"))
-    answers.append(client.put("/sms/webhook-receiver"))
-    settings.CELLCAST_MAX_BODY_BYTES = 10
-    answers.append(client.reply())
-    settings.CELLCAST_MAX_BODY_BYTES = 1_000
-    with patch.object(inbox, "store", side_effect=DatabaseError):
-        answers.append(client.reply())
-    assert [answer.status_code for answer in answers] == documented
-    assert answers[-1]["Retry-After"]
-    [example] = blocks("docs/getting-started.md", "json")
-    assert answers[0].json() == json.loads(example.code) | {
-        "events": [{"id": WebhookEvent.objects.earliest("pk").pk, "outcome": "stored"}]
-    }
-    assert client.get("/sms/webhook-receiver").json() == {}
-
-
-# Signals, commands, statuses, layers, versions
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/handlers.md"])
-def test_signals_and_their_arguments(page: str) -> None:
-    rows = {row[0].strip("`"): code_words(row[2]) for row in table(page, "signal")}
-    assert rows.keys() == SIGNALS.keys()
-    source = (PACKAGE / "signals.py").read_text(encoding="utf-8")
-    for name, arguments in rows.items():
-        docstring = source.partition(f"{name} = FactSignal()")[2].split('"""')[1]
-        assert [each for each in arguments if f"``{each}``" not in docstring] == []
-
-
-def commands(page: str) -> set[str]:
-    return {row[0].strip("`").split()[0] for row in table(page, "command")}
-
-
-def test_commands_are_those_of_the_app() -> None:
-    existing = {name for name, app in get_commands().items() if app == "cellcast_django"}
-    assert commands("docs/operations.md") == existing
-    assert commands("README.md") <= existing
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/handlers.md", "docs/architecture.md"])
-def test_order_of_the_statuses(page: str) -> None:
-    order = r"`received`\s+<\s+a status that Cellcast does not document\s+<(?:\s+`\w+`\s*<?)+"
-    [sentence] = re.findall(order, text_of(page))
-    documented = code_words(sentence)
-    assert documented == sorted(Status.values, key=precedence)
-    assert precedence("received") < precedence("queued") < precedence(documented[1])
+# Architecture, and names for tests
 
 
 def test_module_map_has_a_row_for_each_file() -> None:
@@ -445,21 +278,6 @@ def test_states_of_an_announcement_are_methods() -> None:
         assert queryset.model is WebhookEvent
 
 
-def test_attempts_of_the_transaction() -> None:
-    assert "tried again, three times" in text_of("docs/architecture.md")
-    assert len(retries.RETRY_PAUSES) == 3
-
-
-def test_versions_are_those_of_the_package() -> None:
-    classifiers = tomllib.loads(text_of("pyproject.toml"))["project"]["classifiers"]
-    declared = set()
-    for classifier in classifiers:
-        if found := re.fullmatch(r".*:: (Python|Django) :: (\d\.\d+)", classifier):
-            declared.add(found.groups())
-    rows = table("docs/versions.md", "", "supported")
-    assert {(row[0], row[1].split()[0]) for row in rows} == declared
-
-
 def test_names_for_tests_are_those_of_the_module() -> None:
     documented = {
         row[0].strip("`") for row in table("docs/testing.md", "name in `cellcast_django.testing`")
@@ -470,41 +288,6 @@ def test_names_for_tests_are_those_of_the_module() -> None:
         if getattr(value, "__module__", "") == testing.__name__
     }
     assert documented == public
-
-
-def logged_lines() -> set[tuple[str, str]]:
-    """Each call of a logger in the package: its level, and its sentence with … for what varies."""
-    lines = set()
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and isinstance(node.func.value, ast.Name)
-                and node.func.value.id == "logger"
-                and isinstance(node.args[0], ast.Constant)
-            ):
-                sentence = re.sub(r"%[sd]", "…", str(node.args[0].value))
-                lines.add((node.func.attr.upper(), sentence))
-    return {line for line in lines if line[0] in logging.getLevelNamesMapping()}
-
-
-def test_log_lines_are_those_of_the_code() -> None:
-    rows = table("docs/operations.md", "level", "line")
-    assert {(level, line) for level, line in rows} == logged_lines()
-
-
-@pytest.mark.django_db
-def test_log_line_of_a_webhook_has_the_documented_attributes(
-    client: WebhookClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "cellcast_django")
-    client.reply()
-    [record] = caplog.records
-    documented = re.findall(r"`(cellcast_\w+)`", text_of("docs/operations.md"))
-    attributes = {name for name in vars(record) if name.startswith("cellcast_")}
-    assert attributes <= set(documented)
-    assert len(attributes) == 3
 
 
 def test_personal_fields_exist() -> None:
@@ -643,24 +426,6 @@ def test_parts_of_the_overview_are_those_of_its_templates() -> None:
         )
     ]
     assert [row[0] for row in table("docs/admin.md", "part")] == headings
-    assert list(overview.PERIODS) == ["1", "7", "30", "90"]
-    assert f"`{setup.PERMISSION}`" in text_of("docs/admin.md")
-    assert setup.TIMEOUT_SECONDS == 10
-    assert health.LOOK_BACK == traffic.SAMPLE == 10_000
-    assert timedelta(days=3) == traffic.SETTLED
-
-
-def test_lists_look_as_far_as_the_admin_page_says() -> None:
-    assert read_only.CappedPaginator.MAX_COUNT == 10_000
-    assert read_only.FEW == 1_000
-    assert history.FEW_MESSAGES == 200
-    assert filters.AnswerFilter.MAX_REPLIES == 5_000
-
-
-def test_no_policy_of_rest_framework_needs_an_exception() -> None:
-    for name in ("permission", "throttle", "renderer", "parser"):
-        assert f"{name}_classes" in vars(views.WebhookView)
-        assert hasattr(api_settings, f"DEFAULT_{name.upper()}_CLASSES")
 
 
 # The handlers' page

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.pages import blocks
 from tests.stress.databases import Database
 from tests.stress.hosts import ROOT, Host, wait_for
-from tests.test_docs import blocks
 
 PAGE = "docs/deployment.md"
 DATABASE_QUEUE = ("django_tasks_db.DatabaseBackend",)

@@ -1,0 +1,87 @@
+"""The documentation site: ``make docs`` builds it into docs/_build, with warnings as errors."""
+
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import django
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PYPROJECT["urls"]["Repository"]
+
+# autodoc imports the models, and models want settings.
+sys.path.insert(0, str(ROOT))
+os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
+django.setup()
+
+project = PYPROJECT["name"]
+author = "The cellcast-django contributors"
+project_copyright = author
+version = release = PYPROJECT["version"]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx"]
+exclude_patterns = ["_build"]
+nitpicky = False
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_use_legacy_class_based = False
+python_use_unqualified_type_names = True
+
+# Without a network the build goes on: no page of ours depends on these two.
+intersphinx_mapping: dict[str, tuple[str, None]] = {}
+if os.environ.get("READTHEDOCS"):
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "django": ("https://docs.djangoproject.com/en/stable", None),
+    }
+
+html_theme = "furo"
+html_title = f"{project} {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "source_repository": f"{REPOSITORY}/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+html_show_sphinx = False
+html_copy_source = False
+
+PICTURE = re.compile(
+    r'<picture>\s*<source[^>]*srcset="([^"]+)">\s*<img alt="([^"]*)" src="([^"]+)">\s*</picture>'
+)
+OUTSIDE = re.compile(r"\]\((?:\.\./)+((?!docs/)[A-Za-z_.][\w./-]*)\)")
+
+
+def link_to_the_repository(app: Sphinx, page: str, source: list[str]) -> None:
+    """Let links to files outside docs/ lead to the repository, and not nowhere."""
+    folder = (Path(app.srcdir) / page).parent
+
+    def replace(match: re.Match[str]) -> str:
+        target = (folder / match[0][2:-1]).resolve()
+        if target.is_relative_to(app.srcdir):
+            return match[0]
+        kind = "tree" if target.is_dir() else "blob"
+        return f"]({REPOSITORY}/{kind}/main/{target.relative_to(ROOT).as_posix()})"
+
+    source[0] = OUTSIDE.sub(replace, source[0])
+
+
+def follow_the_theme(app: Sphinx, page: str, source: list[str]) -> None:
+    """Let a picture for each colour scheme follow the switch of the theme, and not the system."""
+    both = r"![\2](\3){.only-light}\n\n![\2](\1){.only-dark}"
+    source[0] = PICTURE.sub(both, source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Register what this page of settings cannot say."""
+    app.connect("source-read", link_to_the_repository)
+    app.connect("source-read", follow_the_theme)
