@@ -1,0 +1,54 @@
+"""The database session behind one of Django's connections: whether it is idle, and its end.
+
+Django knows only the transactions that it has begun itself. A plain ``BEGIN`` in the host project's
+code is known to the session alone, which the driver can tell without a statement.
+"""
+
+from contextlib import suppress
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+PSYCOPG_IDLE = 0
+
+
+def is_idle(connection: BaseDatabaseWrapper) -> bool:
+    """Whether no transaction is open, by Django's account and by the session's own.
+
+    A connection that is not open is idle. MariaDB and MySQL are asked nothing: a ``BEGIN`` of ours
+    commits whatever somebody has left open there.
+    """
+    if connection.in_atomic_block:
+        return False
+    session = connection.connection
+    if session is None:
+        return True
+    if not connection.autocommit:
+        return False
+    status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
+    return status == PSYCOPG_IDLE and not getattr(session, "in_transaction", False)
+
+
+def is_in_test(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the innermost transaction is that of a ``TestCase``, which is not to be ended."""
+    blocks = connection.atomic_blocks
+    # As Django's own durable=True asks.
+    return bool(blocks) and blocks[-1]._from_testcase  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def discard(connection: BaseDatabaseWrapper) -> None:
+    """End the session, and with it any transaction; the next statement opens another one.
+
+    Not even a pool gets it back. A database in SQLite's memory would be lost with its session, so
+    there what is open is rolled back.
+    """
+    # As Django's connect() does, for what is asked of the connection before the next statement.
+    connection.in_atomic_block = connection.closed_in_transaction = False
+    connection.needs_rollback = False
+    connection.atomic_blocks, connection.savepoint_ids = [], []
+    if (session := connection.connection) is not None:
+        with suppress(Error), connection.wrap_database_errors:
+            end = session.rollback if connection.vendor == "sqlite" else session.close
+            end()
+    with suppress(Error):
+        connection.close()

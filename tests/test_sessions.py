@@ -1,0 +1,110 @@
+"""The session behind a connection: what somebody has left open in it, and its end."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.db.backends.sqlite3.base import DatabaseWrapper
+
+from cellcast_django.database import sessions
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _new_session() -> Iterator[None]:
+    if not sessions.is_in_test(connection):
+        connection.close()
+    yield
+    if not sessions.is_in_test(connection):
+        sessions.discard(connection)
+
+
+def begin() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+
+
+def enter_atomic() -> None:
+    transaction.atomic().__enter__()
+
+
+def turn_autocommit_off() -> None:
+    connection.set_autocommit(False)
+
+
+# MariaDB's driver cannot tell of a plain BEGIN; our own commits it there.
+LEFT_OPEN = pytest.mark.parametrize(
+    "leave_open",
+    [enter_atomic, turn_autocommit_off, *([begin] if connection.vendor != "mysql" else [])],
+)
+
+
+def test_connection_that_is_not_open_is_idle() -> None:
+    assert sessions.is_idle(connection)
+
+
+def test_session_is_idle_between_transactions() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert sessions.is_idle(connection)
+
+
+@LEFT_OPEN
+def test_session_with_something_left_open_is_not_idle(leave_open: Callable[[], None]) -> None:
+    leave_open()
+    assert not sessions.is_idle(connection)
+
+
+@LEFT_OPEN
+def test_discarded_session_is_followed_by_one_that_is_idle(leave_open: Callable[[], None]) -> None:
+    leave_open()
+    sessions.discard(connection)
+    assert sessions.is_idle(connection)
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+    assert sessions.is_idle(connection)
+
+
+def test_session_that_is_lost_already_is_discarded_too() -> None:
+    connection.ensure_connection()
+    connection.connection.close()
+    sessions.discard(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def test_closed_inside_a_transaction_that_nobody_has_left_is_usable_again() -> None:
+    enter_atomic()
+    connection.ensure_connection()
+    connection.close()
+    sessions.discard(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def test_database_in_memory_keeps_its_rows() -> None:
+    settings: dict[str, Any] = {**connection.settings_dict, "OPTIONS": {}}
+    database = DatabaseWrapper(settings | {"NAME": ":memory:"}, alias="memory")
+    with database.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept (id integer)")
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO kept VALUES (1)")
+    sessions.discard(database)
+    assert sessions.is_idle(database)
+    with database.cursor() as cursor:
+        assert cursor.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    database.connection.close()
+
+
+def test_transaction_of_a_test_case_is_known_from_one_left_open() -> None:
+    assert not sessions.is_in_test(connection)
+    with transaction.atomic():
+        assert not sessions.is_in_test(connection)
+
+
+@pytest.mark.django_db(transaction=False)
+def test_transaction_of_a_test_case_is_known() -> None:
+    assert sessions.is_in_test(connection)
