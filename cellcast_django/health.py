@@ -9,7 +9,7 @@ from django.db.models import Count, Min
 from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent, errors_of
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
 PERIOD = timedelta(days=1)
 """The time that the numbers of events and of deliveries are about."""
@@ -102,14 +102,14 @@ def measure_receiving(start: datetime) -> Receiving:
     """
     uses = _last_uses(start)
     by_kind: Counter[str] = Counter()
-    taken = dict.fromkeys(Endpoint, 0)
+    taken = dict.fromkeys(WEBHOOK_ENDPOINTS, 0)
     for use in uses:
         by_kind[use.kind] += use.number
         taken[Endpoint(use.endpoint)] += use.number
     waiting = WebhookEvent.objects.pending().aggregate(n=Count("pk"), due=Min("announce_due_at"))
     return Receiving(
         measured_at=timezone.now(),
-        last_webhook_at=dict.fromkeys(Endpoint)
+        last_webhook_at=dict.fromkeys(WEBHOOK_ENDPOINTS)
         | {Endpoint(use.endpoint): use.received_at for use in uses},
         last_use_of={use.username: use.received_at for use in uses},
         taken=taken,
@@ -126,7 +126,7 @@ def measure_receiving(start: datetime) -> Receiving:
 _NEWEST = " UNION ALL ".join(
     f"""
     SELECT * FROM (
-        SELECT id, kind, endpoint, username, received_at FROM {WebhookEvent._meta.db_table}
+        SELECT id, kind, endpoint, username, received_at, is_test FROM {WebhookEvent._meta.db_table}
         WHERE kind >= '{kind}' AND kind <= '{kind}'
         ORDER BY kind DESC, received_at DESC LIMIT %(look_back)s
     ) AS newest_{kind}
@@ -136,14 +136,17 @@ _NEWEST = " UNION ALL ".join(
 _LAST_USES = (
     "SELECT MAX(id) AS id, kind, endpoint, username, MAX(received_at) AS received_at,"  # noqa: S608
     " COUNT(CASE WHEN received_at >= %(start)s THEN 1 END) AS number"
-    f" FROM ({_NEWEST}) AS newest GROUP BY kind, endpoint, username ORDER BY 5"
+    f" FROM ({_NEWEST}) AS newest"
+    f" WHERE NOT is_test AND endpoint <> '{Endpoint.API.value}'"
+    " GROUP BY kind, endpoint, username ORDER BY 5"
 )
 
 
 def _last_uses(start: datetime) -> list[Any]:
     """Return of each kind, URL and username the last time, oldest first, and how many came since.
 
-    The newest of each kind are looked at: a quiet kind reaches further back. That ``kind`` is asked
+    The newest of each kind are looked at: a quiet kind reaches further back. Our own tests and what
+    was fetched from Cellcast's API are left out: they prove no webhook. That ``kind`` is asked
     for as a range, and named in the order, leaves only the index that begins with it: by that on
     the time, PostgreSQL reads ten events of other kinds for each reply.
     """

@@ -22,11 +22,16 @@ MAX_STATUS_LENGTH = 64
 
 
 class Endpoint(TextChoices):
-    """The three URLs that Cellcast's dashboard has a field for."""
+    """Where an event came from: one of the three URLs of Cellcast's dashboard, or its API."""
 
     RECEIVE = "receive", _("Receive URL")
     STATUS = "status", _("Status URL")
     OPT_OUT = "opt_out", _("Opt-Out URL")
+    API = "api", _("Cellcast’s API")
+
+
+WEBHOOK_ENDPOINTS = (Endpoint.RECEIVE, Endpoint.STATUS, Endpoint.OPT_OUT)
+"""The URLs that Cellcast's dashboard has a field for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

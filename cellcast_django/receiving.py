@@ -24,7 +24,12 @@ logger = logging.getLogger("cellcast_django")
 
 
 def receive(
-    payloads: Sequence[Payload], *, endpoint: Endpoint, content_type: str = "", username: str = ""
+    payloads: Sequence[Payload],
+    *,
+    endpoint: Endpoint,
+    content_type: str = "",
+    username: str = "",
+    is_test: bool = False,
 ) -> list[WebhookEvent]:
     """Store what one webhook said, announce it, and return its events as ``inbox.store`` does.
 
@@ -37,6 +42,7 @@ def receive(
             endpoint=endpoint,
             content_type=content_type,
             username=username,
+            is_test=is_test,
             outbox=outbox,
         )
 

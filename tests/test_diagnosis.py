@@ -12,7 +12,7 @@ from django.db import OperationalError
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 from tests.other_side import CREDENTIAL, OtherSide
 
 Ask = Callable[..., list[Finding]]
@@ -37,7 +37,7 @@ JSON = "Content-Type: application/json"
 # The app itself, over a socket
 
 
-@pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.parametrize("endpoint", WEBHOOK_ENDPOINTS)
 def test_app_stores_each_example(live_server: Any, endpoint: Endpoint) -> None:
     url = webhook_url(endpoint, live_server.url)
     answer = send(url, EXAMPLES[endpoint], CREDENTIAL, timeout=5)

@@ -13,7 +13,7 @@ from cellcast_django import health
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.health import Health, measure_health
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 from cellcast_django.testing import WebhookClient
 
 pytestmark = pytest.mark.django_db
@@ -26,10 +26,10 @@ def ago(**duration: int) -> datetime:
 def a_health(**changes: Any) -> Health:
     values: dict[str, Any] = {
         "measured_at": timezone.now(),
-        "last_webhook_at": dict.fromkeys(Endpoint),
+        "last_webhook_at": dict.fromkeys(WEBHOOK_ENDPOINTS),
         "last_use_of": {},
         "events": dict.fromkeys(WebhookEvent.Outcome, 0),
-        "taken": dict.fromkeys(Endpoint, 0),
+        "taken": dict.fromkeys(WEBHOOK_ENDPOINTS, 0),
         "taken_more": frozenset(),
         "invalid": 0,
         "pending": 0,
@@ -270,3 +270,12 @@ def test_measuring_only_reads() -> None:
         measure_health()
     assert len(queries) == 8
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("changes", [{"is_test": True}, {"endpoint": Endpoint.API.value}])
+def test_what_cellcast_did_not_send_itself_proves_no_webhook(changes: dict[str, Any]) -> None:
+    WebhookEventFactory.create(**changes)
+    measured = measure_health()
+    assert set(measured.last_webhook_at.values()) == {None}
+    assert measured.last_use_of == {}

@@ -118,7 +118,7 @@ def test_documented_examples_are_understood_at_every_url(endpoint: Endpoint) -> 
 
 
 def test_endpoints() -> None:
-    assert Endpoint.values == ["receive", "status", "opt_out"]
+    assert Endpoint.values == ["receive", "status", "opt_out", "api"]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def store(
     endpoint: Endpoint,
     content_type: str = "",
     username: str = "",
+    is_test: bool = False,
     outbox: statement.Outbox | None = None,
 ) -> list[WebhookEvent]:
     """Store what one webhook said, and return one event for each payload, in their order.
@@ -72,6 +73,7 @@ def store(
         "endpoint": endpoint.value,
         "content_type": clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
         "username": clean(username)[:MAX_USERNAME_LENGTH],
+        "is_test": is_test,
         "received_at": timezone.now(),
     }
     return with_retries(
@@ -91,6 +93,7 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
         "endpoint": event.endpoint,
         "content_type": event.content_type,
         "username": event.username,
+        "is_test": event.is_test,
         "received_at": event.received_at,
     }
     try:
@@ -136,6 +139,7 @@ def _write_common(
     )
     values = values_named_by(payload)
     values |= {"status": payload.status, "kind": kind_of(payload).value, "raw": payload.raw}
+    values |= {"reason": ""}
     values |= origin | planned(origin["received_at"], heard=bool(heard))
     connection = connections[using]
     return statement.write(connection, WRITERS[connection.display_name], values, outbox)

@@ -4,6 +4,7 @@ The inbox writes these rows, the announcements update the events, and the admin 
 file per model; start with ``message``.
 """
 
+from cellcast_django.models.command_run import CommandRun
 from cellcast_django.models.message import (
     FILLED_IN,
     Direction,
@@ -13,6 +14,7 @@ from cellcast_django.models.message import (
     message_values,
     submission_time,
 )
+from cellcast_django.models.opt_out import OptOut, OptOutQuerySet
 from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,
@@ -26,9 +28,12 @@ __all__ = [
     "FILLED_IN",
     "MAX_CONTENT_TYPE_LENGTH",
     "MAX_USERNAME_LENGTH",
+    "CommandRun",
     "Direction",
     "Message",
     "MessageQuerySet",
+    "OptOut",
+    "OptOutQuerySet",
     "StatusChange",
     "WebhookEvent",
     "WebhookEventQuerySet",

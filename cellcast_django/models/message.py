@@ -1,7 +1,7 @@
 """A message, its QuerySet, and what identifies it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Self
@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.database.fields import ExactCharField
+from cellcast_django.database.indexes import PartialIndex
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
     MAX_NUMBER_LENGTH,
@@ -146,6 +147,12 @@ class Message(models.Model):
         blank=True,
         help_text=_("Of a reply: the text that was replied to, where Cellcast says it."),
     )
+    media = models.JSONField(
+        _("media"),
+        default=list,
+        blank=True,
+        help_text=_("Of an MMS: the addresses of its pictures and other media."),
+    )
     status = ExactCharField(
         _("status"),
         max_length=MAX_STATUS_LENGTH,
@@ -176,6 +183,12 @@ class Message(models.Model):
         blank=True,
         help_text=_("When the status last moved."),
     )
+    handled_at = models.DateTimeField(
+        _("handled at"),
+        null=True,
+        blank=True,
+        help_text=_("Of a reply: since when nobody needs to do anything about it."),
+    )
 
     objects = MessageQuerySet.as_manager()
 
@@ -190,6 +203,16 @@ class Message(models.Model):
                 fields=["direction", "status", "created_at"], name="cellcast_message_status"
             ),
             models.Index(fields=["created_at"], name="cellcast_message_created"),
+            PartialIndex(
+                fields=["contact", "created_at"],
+                name="cellcast_message_unhandled",
+                where=models.Q(direction=Direction.INBOUND, handled_at__isnull=True),
+            ),
+        ]
+        permissions = [
+            ("reply_message", _("Can reply to messages")),
+            ("handle_message", _("Can mark replies as handled")),
+            ("export_message", _("Can export messages")),
         ]
 
     def __str__(self) -> str:
@@ -240,14 +263,15 @@ def message_values(
     receiver: str,
     body: str = "",
     original_body: str = "",
+    media: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the fields of a message: these parts, and what follows from them.
 
-    An outbound message is known by its id. An inbound one is known by id, sender, receiver and
-    text: Cellcast may give a reply the id of the message replied to.
+    An outbound message is known by its id. An inbound one is known by id, sender, receiver,
+    text and media: Cellcast may give a reply the id of the message replied to.
     """
     outbound = direction == Direction.OUTBOUND
-    identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body]
+    identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
     return {
         "key": sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32],
         "direction": direction.value,
@@ -257,6 +281,7 @@ def message_values(
         "contact": normalise(receiver if outbound else sender, conf.default_region),
         "body": body,
         "original_body": original_body,
+        "media": list(media),
         "submitted_at": submission_time(cellcast_id) if outbound else None,
     }
 

@@ -35,6 +35,11 @@ class StatusChange(models.Model):
         _("applied"),
         help_text=_("Whether it moved the message's status; not when a higher one had come first."),
     )
+    reason = models.TextField(
+        _("reason"),
+        blank=True,
+        help_text=_("Why, in Cellcast’s words: of the first report of this status."),
+    )
     recorded_at = models.DateTimeField(
         _("recorded at"), default=timezone.now, help_text=_("When it was heard of here.")
     )

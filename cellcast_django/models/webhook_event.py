@@ -124,6 +124,11 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text=_("Which of the configured credentials was used."),
     )
+    is_test = models.BooleanField(
+        _("test"),
+        default=False,
+        help_text=_("Whether it came from our own Test Send, and not from Cellcast."),
+    )
     received_at = models.DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook came in.")
     )
@@ -158,6 +163,7 @@ class WebhookEvent(models.Model):
             ("announce_webhookevent", _("Can announce webhook events again")),
             ("reprocess_webhookevent", _("Can process invalid webhook events again")),
             ("set_up_webhookevent", _("Can see how webhooks are set up, and send some to try it")),
+            ("export_webhookevent", _("Can export webhook events")),
         ]
         indexes = [
             PartialIndex(

@@ -19,7 +19,7 @@ from cellcast_django.conf import conf
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 from cellcast_django.signals import Handler, message_received, opt_out_received, status_changed
 
 PERMISSION = "cellcast_django.set_up_webhookevent"
@@ -72,7 +72,7 @@ def webhook_urls(base_url: str) -> dict[Endpoint, str]:
     """Return the URLs to paste, in whatever language they are read; none where there are none."""
     try:
         with override(settings.LANGUAGE_CODE):
-            return {endpoint: webhook_url(endpoint, base_url) for endpoint in Endpoint}
+            return {endpoint: webhook_url(endpoint, base_url) for endpoint in WEBHOOK_ENDPOINTS}
     except NoReverseMatch:
         return {}
 
@@ -83,7 +83,7 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     Raises ``BadRequest`` for a form that is none of the page's.
     """
     site = Site.of_request(request)
-    bodies = {endpoint: indented(EXAMPLES[endpoint]) for endpoint in Endpoint}
+    bodies = {endpoint: indented(EXAMPLES[endpoint]) for endpoint in WEBHOOK_ENDPOINTS}
     shown: dict[str, Any] = {}
     if request.method == "POST" and not site.obstacle:
         endpoint = endpoint_of(request)

@@ -68,9 +68,9 @@ BEGIN NOT ATOMIC
     SET event_id = LAST_INSERT_ID();
     IF message.is_news THEN
         INSERT INTO {HISTORY}
-        (message_id, status, previous_status, applied, recorded_at, event_id)
+        (message_id, status, previous_status, applied, reason, recorded_at, event_id)
         VALUES (message.id, {_given("status")}, message.previous_status, message.has_moved,
-            {_given("received_at")}, event_id);
+            {_given("reason")}, {_given("received_at")}, event_id);
         SET change_id = LAST_INSERT_ID();
     END IF;
     {commit}

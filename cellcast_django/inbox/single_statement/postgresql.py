@@ -49,5 +49,7 @@ SELECT message.*, change.id, event.id FROM message CROSS JOIN event LEFT JOIN ch
 
 
 def _given(name: str) -> str:
-    kind = "timestamptz" if name.endswith("_at") else "text"
-    return f"%({name})s::{'smallint' if name == 'announce_attempts' else kind}"
+    return f"%({name})s::{_CASTS.get(name, 'timestamptz' if name.endswith('_at') else 'text')}"
+
+
+_CASTS = {"announce_attempts": "smallint", "is_test": "boolean", "media": "jsonb"}

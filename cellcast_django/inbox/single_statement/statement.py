@@ -6,6 +6,7 @@ itself. It begins with an upsert, which locks the message's row and moves its st
 to the history whether the status is news. Here is what the three have in common.
 """
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -77,6 +78,7 @@ _TIMES = ("submitted_at", "received_at", "announce_due_at")
 def _adapted(values: dict[str, Any], connection: BaseDatabaseWrapper) -> dict[str, Any]:
     """Return what a writer needs; each value costs time on its way."""
     adapted = {name: value for name, value in values.items() if name != "announced_at"}
+    adapted["media"] = json.dumps(values["media"])
     for name in _TIMES:
         adapted[name] = connection.ops.adapt_datetimefield_value(values[name])
     return adapted
@@ -105,8 +107,10 @@ def _add_what_is_announced(
     now, statuses = event.received_at, {"previous_status": written.previous_status}
     if written.is_new:
         statuses["status"] = written.status
+        handled_at = now if event.is_test else None
+        times = {"created_at": now, "status_changed_at": now, "handled_at": handled_at}
         row = values | statuses | {"id": written.message_id}
-        message = _as_read(Message, row | {"created_at": now, "status_changed_at": now}, connection)
+        message = _as_read(Message, row | times, connection)
     else:  # it may know more than this event says
         message = Message.objects.using(connection.alias).get(pk=written.message_id)
     row = statuses | {
@@ -114,6 +118,7 @@ def _add_what_is_announced(
         "message_id": message.pk,
         "status": values["status"],
         "applied": written.status != written.previous_status,
+        "reason": values["reason"],
         "recorded_at": now,
         "event_id": event.pk,
     }
@@ -167,6 +172,8 @@ def upsert(
         "previous_status": "''",
         "created_at": given("received_at"),
         "status_changed_at": given("received_at"),
+        # Nobody needs to do anything about a test of our own.
+        "handled_at": f"CASE WHEN {given('is_test')} THEN {given('received_at')} END",
     }
     moves = f"{_precedence(offered('status'))} > {_precedence(f'{MESSAGE}.status')}"
     changes = {"previous_status": f"{MESSAGE}.status"}
@@ -218,9 +225,9 @@ def insert_change(given: Given, *, source: str) -> str:
     """Insert the history's row from ``source``, unless the unique constraint says it is there."""
     return (
         f"INSERT INTO {HISTORY} "
-        "(message_id, status, previous_status, applied, recorded_at, event_id) "
+        "(message_id, status, previous_status, applied, reason, recorded_at, event_id) "
         f"SELECT message_id, {given('status')}, previous_status, status <> previous_status, "
-        f"{given('received_at')}, event_id FROM {source} "
+        f"{given('reason')}, {given('received_at')}, event_id FROM {source} "
         "WHERE true ON CONFLICT (message_id, status) DO NOTHING"
     )
 

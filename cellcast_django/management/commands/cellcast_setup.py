@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch
 from cellcast_django.checks import TAG, is_base_url
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.test_send import webhook_url
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
 ALPHABET = string.ascii_letters + string.digits  # nothing that a shell or an .env file reads
 PASSWORD_LENGTH = 32
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         self._head("Paste into Cellcast's dashboard")
         self.stdout.write("  Top right: API menu, tab API KEYS, section Webhook.")
         self.stdout.write("")
-        for endpoint in Endpoint:
+        for endpoint in WEBHOOK_ENDPOINTS:
             self._field(str(endpoint.label), self._url(endpoint, base_url))
         username, password = credential or ("(one that is configured already)", "(its password)")
         self._field("Username", username)

@@ -1,0 +1,33 @@
+"""When a command of the app last ran, and what it found."""
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class CommandRun(models.Model):
+    """The last run of a command that a schedule starts: one row per command."""
+
+    class Command(models.TextChoices):
+        """The commands that record when they ran."""
+
+        ANNOUNCE = "announce", "cellcast_announce"
+        RECOVER = "recover", "cellcast_recover"
+
+    command = models.CharField(
+        _("command"), max_length=16, choices=Command, unique=True, help_text=_("Which command.")
+    )
+    ran_at = models.DateTimeField(
+        _("ran at"), default=timezone.now, help_text=_("When it last ran to its end.")
+    )
+    summary = models.JSONField(
+        _("summary"), default=dict, blank=True, help_text=_("What it found: counts, no numbers.")
+    )
+
+    class Meta:
+        verbose_name = _("command run")
+        verbose_name_plural = _("command runs")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.command
