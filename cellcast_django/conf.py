@@ -1,6 +1,11 @@
 """The app's settings, one property each, read when used: ``override_settings`` just works."""
 
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
 from django.conf import settings
+
+DEFAULT_API_URL = "https://api.cellcast.com"
 
 
 class Settings:
@@ -53,6 +58,17 @@ class Settings:
         """The site's own base URL, without a trailing slash; ``""`` when it is not set."""
         return str(getattr(settings, "CELLCAST_PUBLIC_URL", "")).rstrip("/")
 
+    @property
+    def api_key(self) -> str:
+        """The bearer token of Cellcast's API; ``""`` when it is not set, or cannot be a token."""
+        value = getattr(settings, "CELLCAST_API_KEY", "")
+        return value if is_api_key(value) else ""
+
+    @property
+    def api_url(self) -> str:
+        """The base URL of Cellcast's API, without a trailing slash."""
+        return str(getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)).rstrip("/")
+
 
 def is_credential(entry: object) -> bool:
     """Whether this is a ``"username:password"`` string, both parts present, that has a UTF-8 form.
@@ -63,6 +79,40 @@ def is_credential(entry: object) -> bool:
         return False
     username, _, password = entry.partition(":")
     return bool(username and password) and entry.isprintable()
+
+
+def is_api_key(value: object) -> bool:
+    """Whether this can stand in an HTTP header as it is."""
+    return (
+        isinstance(value, str)
+        and value != ""
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
+
+
+def is_api_url(url: object) -> bool:
+    """Whether the API key may be sent there: over HTTPS, or to this machine itself."""
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    if not host or "@" in parts.netloc or parts.query or parts.fragment:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine: ``localhost`` or an address of its loopback interface."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 conf = Settings()

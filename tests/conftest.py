@@ -12,7 +12,12 @@ from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import Connect, staff
 
-pytest_plugins = ["cellcast_django.pytest_plugin", "pytester", "tests.other_side"]
+pytest_plugins = [
+    "cellcast_django.pytest_plugin",
+    "pytester",
+    "tests.fake_cellcast",
+    "tests.other_side",
+]
 
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=100)
 settings.load_profile("tests")

@@ -244,6 +244,70 @@ def test_public_url_while_debug_allows_localhost(
     assert ids(checks.check_public_url) == expected
 
 
+# The API
+
+
+@pytest.mark.parametrize("key", ["", "4f1c9a52", "eyJhbGciOi.J9-_~+/="])
+def test_api_key_that_can_be_sent(settings: Any, key: str) -> None:
+    settings.CELLCAST_API_KEY = key
+    assert ids(checks.check_api_key) == []
+
+
+@pytest.mark.parametrize("key", [None, b"key", 5, ["key"], "two words", "line\n", " ", "schlüssel"])
+def test_api_key_that_cannot_be_sent(settings: Any, key: object) -> None:
+    settings.CELLCAST_API_KEY = key
+    assert ids(checks.check_api_key) == ["E015"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.cellcast.com",
+        "https://api.cellcast.com/",
+        "HTTPS://api.example.com:8443/cellcast",
+        "http://localhost:8000",
+        "http://127.0.0.1:8000",
+        "http://127.8.8.8",
+        "http://[::1]:8000",
+    ],
+)
+def test_api_url_that_the_key_may_be_sent_to(settings: Any, url: str) -> None:
+    settings.CELLCAST_API_URL = url
+    assert ids(checks.check_api_url) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.cellcast.com",
+        "http://localhost.example.com",
+        "http://10.0.0.1",
+        "api.cellcast.com",
+        "ftp://api.cellcast.com",
+        "https://",
+        "https://me:secret@api.cellcast.com",
+        "https://api.cellcast.com?key=1",
+        "https://api.cellcast.com#top",
+        "https://api.cellcast.com:port",
+        "https://[::1",
+        "https://api.cellcast.com\n",
+        "https://api .cellcast.com",
+        "https://äpi.cellcast.com",
+        "",
+        None,
+        b"https://api.cellcast.com",
+    ],
+)
+def test_api_url_that_the_key_must_not_be_sent_to(settings: Any, url: object) -> None:
+    settings.CELLCAST_API_URL = url
+    assert ids(checks.check_api_url) == ["E016"]
+
+
+def test_api_settings_are_missing(settings: Any) -> None:
+    assert not hasattr(settings, "CELLCAST_API_KEY")
+    assert ids(checks.check_api_key) == ids(checks.check_api_url) == []
+
+
 # Tasks
 
 BACKENDS = f"{queue.task.__module__.rpartition('.')[0]}.backends"

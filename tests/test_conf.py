@@ -20,6 +20,8 @@ from cellcast_django.conf import conf, is_credential
         ("CELLCAST_ANNOUNCE_LEASE", "announce_lease", 300),
         ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", "announce_max_attempts", 12),
         ("CELLCAST_PUBLIC_URL", "public_url", ""),
+        ("CELLCAST_API_KEY", "api_key", ""),
+        ("CELLCAST_API_URL", "api_url", "https://api.cellcast.com"),
     ],
 )
 def test_default(setting: str, name: str, default: object) -> None:
@@ -39,6 +41,8 @@ def test_default(setting: str, name: str, default: object) -> None:
         ("CELLCAST_ANNOUNCE_LEASE", "announce_lease", 60),
         ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", "announce_max_attempts", 3),
         ("CELLCAST_PUBLIC_URL", "public_url", "https://example.com"),
+        ("CELLCAST_API_KEY", "api_key", "4f1c9a52"),
+        ("CELLCAST_API_URL", "api_url", "https://api.example.com"),
     ],
 )
 def test_setting_is_read_when_used(setting: str, name: str, value: Any) -> None:
@@ -89,3 +93,14 @@ def test_is_credential(entry: object, expected: bool) -> None:
 def test_public_url_has_no_trailing_slash(value: str) -> None:
     with override_settings(CELLCAST_PUBLIC_URL=value):
         assert conf.public_url == "https://example.com"
+
+
+@pytest.mark.parametrize("value", [None, b"key", 5, "two words", "line\n"])
+def test_what_cannot_be_an_api_key_is_none(value: object) -> None:
+    with override_settings(CELLCAST_API_KEY=value):
+        assert conf.api_key == ""
+
+
+def test_api_url_has_no_trailing_slash() -> None:
+    with override_settings(CELLCAST_API_URL="https://api.example.com/"):
+        assert conf.api_url == "https://api.example.com"

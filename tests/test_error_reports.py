@@ -8,6 +8,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.test import Client
 
 PASSWORD = "S3cretPassw0rdXYZ"  # noqa: S105
+KEY = "4f1c9a52-cellcast-api-key-e07b"
 OPERATOR = "operator@example.com"
 
 
@@ -18,10 +19,11 @@ def site(settings: Any) -> Any:
     settings.ADMINS = [OPERATOR] if django.VERSION >= (6, 0) else [("Operator", OPERATOR)]
     settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
     settings.CELLCAST_WEBHOOK_SECRETS = [f"new:{PASSWORD}", f"old:{PASSWORD}"]
+    settings.CELLCAST_API_KEY = KEY
     return settings
 
 
-def test_an_error_mail_hides_the_password(
+def test_an_error_mail_hides_password_and_key(
     site: Any, mailoutbox: list[EmailMultiAlternatives]
 ) -> None:
     assert Client().get("/", headers={"Host": "evil.example"}).status_code == 400
@@ -29,10 +31,12 @@ def test_an_error_mail_hides_the_password(
     text = str(mail.message())
     assert "CELLCAST_WEBHOOK_SECRETS" in text
     assert PASSWORD not in text
+    assert KEY not in text
 
 
-def test_the_debug_page_hides_the_password(site: Any) -> None:
+def test_the_debug_page_hides_password_and_key(site: Any) -> None:
     site.DEBUG = True
     response = Client().get("/", headers={"Host": "evil.example"})
     assert "CELLCAST_WEBHOOK_SECRETS" in response.text
     assert PASSWORD not in response.text
+    assert KEY not in response.text

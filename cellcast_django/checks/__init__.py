@@ -5,6 +5,7 @@
 
 from django.core.checks import register
 
+from cellcast_django.checks.api import check_api_key, check_api_url
 from cellcast_django.checks.credentials import check_credentials, check_credentials_for_deployment
 from cellcast_django.checks.databases import check_atomic_requests
 from cellcast_django.checks.tasks import check_task_backend, check_task_worker
@@ -22,6 +23,8 @@ __all__ = [
     "DEPLOYMENT_CHECKS",
     "TAG",
     "check_announce_via",
+    "check_api_key",
+    "check_api_url",
     "check_atomic_requests",
     "check_credentials",
     "check_credentials_for_deployment",
@@ -45,6 +48,8 @@ CHECKS = [
     check_numbers,
     check_announce_via,
     check_public_url,
+    check_api_key,
+    check_api_url,
     check_task_backend,
     check_urls,
 ]
