@@ -16,7 +16,7 @@ pytest_plugins = [
     "cellcast_django.pytest_plugin",
     "pytester",
     "tests.fake_cellcast",
-    "tests.other_side",
+    "tests.scripted_server",
 ]
 
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=100)

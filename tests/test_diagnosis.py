@@ -13,19 +13,19 @@ from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
-from tests.other_side import CREDENTIAL, OtherSide
+from tests.scripted_server import CREDENTIAL, ScriptedServer
 
 Ask = Callable[..., list[Finding]]
 
 
 @pytest.fixture
-def ask(other_side: OtherSide) -> Ask:
+def ask(scripted_server: ScriptedServer) -> Ask:
     """Sends a webhook to a server that answers so, and returns the findings."""
 
     def ask(status: str, *headers: str, body: str = "", path: str = "/sms/") -> list[Finding]:
         head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close"])
-        other_side.answer = f"{head}\r\n\r\n{body}".encode()
-        return diagnose(send(f"{other_side.url}{path}", b"{}", CREDENTIAL, timeout=5))
+        scripted_server.answer = f"{head}\r\n\r\n{body}".encode()
+        return diagnose(send(f"{scripted_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
 
     return ask
 
@@ -218,9 +218,11 @@ def test_answer_that_is_not_the_apps(
         (b"(nothing)", "in time"),
     ],
 )
-def test_other_side_does_not_answer(other_side: OtherSide, answer: bytes, words: str) -> None:
-    other_side.answer = answer
-    [finding] = diagnose(send(other_side.url, b"{}", CREDENTIAL, timeout=0.2))
+def test_scripted_server_does_not_answer(
+    scripted_server: ScriptedServer, answer: bytes, words: str
+) -> None:
+    scripted_server.answer = answer
+    [finding] = diagnose(send(scripted_server.url, b"{}", CREDENTIAL, timeout=0.2))
     assert words in finding.problem
 
 
@@ -231,7 +233,7 @@ def test_nobody_listens() -> None:
     assert "Nothing listens" in finding.problem
 
 
-def test_other_side_does_not_speak_tls() -> None:
+def test_scripted_server_does_not_speak_tls() -> None:
     def answer_in_clear(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection:

@@ -9,7 +9,7 @@ from cellcast_django.diagnostics import test_send
 from cellcast_django.diagnostics.test_send import EXAMPLES, send, webhook_url
 from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
-from tests.other_side import CREDENTIAL, STORED, OtherSide
+from tests.scripted_server import CREDENTIAL, STORED, ScriptedServer
 
 # webhook_url
 
@@ -45,17 +45,19 @@ def test_examples_are_those_of_the_testing_module() -> None:
     assert [json.loads(example) for example in EXAMPLES.values()] == payloads
 
 
-def test_send_posts_the_body_as_it_is(other_side: OtherSide) -> None:
-    other_side.answer = b"HTTP/1.1 200 OK\r\nX-Thing: one\r\nConnection: close\r\n\r\n" + STORED
+def test_send_posts_the_body_as_it_is(scripted_server: ScriptedServer) -> None:
+    scripted_server.answer = (
+        b"HTTP/1.1 200 OK\r\nX-Thing: one\r\nConnection: close\r\n\r\n" + STORED
+    )
     body = b"no JSON: \xff\x00"
-    url = f"{other_side.url}/sms/webhook-receiver?from=c\u00e9ll"
+    url = f"{scripted_server.url}/sms/webhook-receiver?from=c\u00e9ll"
     answer = send(url, body, "us\u00e9r:pass:word", timeout=5)
 
-    [request] = other_side.requests
+    [request] = scripted_server.requests
     assert request.requestline == "POST /sms/webhook-receiver?from=c%C3%A9ll HTTP/1.1"
     assert request.body == body
     assert request.headers["Content-Type"] == "application/json"
-    assert request.headers["Host"] == other_side.url.removeprefix("http://")
+    assert request.headers["Host"] == scripted_server.url.removeprefix("http://")
     scheme, _, encoded = request.headers["Authorization"].partition(" ")
     assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", "us\u00e9r:pass:word")
     assert (answer.url, answer.status, answer.reason, answer.error) == (url, 200, "OK", None)
@@ -64,27 +66,31 @@ def test_send_posts_the_body_as_it_is(other_side: OtherSide) -> None:
     assert answer.is_accepted
 
 
-def test_send_takes_a_url_without_a_path(other_side: OtherSide) -> None:
-    other_side.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
-    assert send(other_side.url, b"", CREDENTIAL, timeout=5).status == 204
-    assert other_side.requests[0].path == "/"
+def test_send_takes_a_url_without_a_path(scripted_server: ScriptedServer) -> None:
+    scripted_server.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert send(scripted_server.url, b"", CREDENTIAL, timeout=5).status == 204
+    assert scripted_server.requests[0].path == "/"
 
 
-def test_send_reads_no_more_than_the_beginning_of_a_long_answer(other_side: OtherSide) -> None:
-    other_side.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 100_000
-    answer = send(other_side.url, b"", CREDENTIAL, timeout=5)
+def test_send_reads_no_more_than_the_beginning_of_a_long_answer(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 100_000
+    answer = send(scripted_server.url, b"", CREDENTIAL, timeout=5)
     assert answer.body == b"x" * test_send.MAX_ANSWER_BYTES
 
 
-def test_send_does_not_follow_a_redirect(other_side: OtherSide) -> None:
-    other_side.answer = (
-        f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {other_side.url}/other\r\n\r\n".encode()
+def test_send_does_not_follow_a_redirect(scripted_server: ScriptedServer) -> None:
+    scripted_server.answer = (
+        f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {scripted_server.url}/other\r\n\r\n".encode()
     )
-    assert send(f"{other_side.url}/sms", b"{}", CREDENTIAL, timeout=5).status == 307
-    assert [request.path for request in other_side.requests] == ["/sms"]
+    assert send(f"{scripted_server.url}/sms", b"{}", CREDENTIAL, timeout=5).status == 307
+    assert [request.path for request in scripted_server.requests] == ["/sms"]
 
 
-def test_send_uses_no_proxy(other_side: OtherSide, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_send_uses_no_proxy(
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    other_side.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
-    assert send(other_side.url, b"", CREDENTIAL, timeout=5).is_accepted
+    scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
+    assert send(scripted_server.url, b"", CREDENTIAL, timeout=5).is_accepted

@@ -1,4 +1,4 @@
-"""A server that stands for whatever may answer a webhook."""
+"""A server that answers with the bytes that a test gives it, whatever it is asked."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +11,7 @@ CREDENTIAL = "cellcast:a-long-enough-password"
 STORED = b'{"events": [{"id": 1, "outcome": "stored"}]}'
 
 
-class OtherSide(ThreadingHTTPServer):
+class ScriptedServer(ThreadingHTTPServer):
     """A server that gives one answer, byte for byte, and remembers what it was sent."""
 
     answer: bytes = b""
@@ -26,7 +26,7 @@ class OtherSide(ThreadingHTTPServer):
 class Request(BaseHTTPRequestHandler):
     """One request, kept as it came."""
 
-    server: OtherSide
+    server: ScriptedServer
     body: bytes
 
     def do_POST(self) -> None:
@@ -42,9 +42,9 @@ class Request(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def other_side() -> Iterator[OtherSide]:
+def scripted_server() -> Iterator[ScriptedServer]:
     """A server on the loopback interface."""
-    with OtherSide(("127.0.0.1", 0), Request) as server:
+    with ScriptedServer(("127.0.0.1", 0), Request) as server:
         server.requests = []
         server.stop = Event()
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

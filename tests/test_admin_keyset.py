@@ -1,0 +1,53 @@
+"""Walking through rows newest first, page by page, whatever share of them was stored at once."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+
+import pytest
+
+from cellcast_django.admin.lists.keyset import chunks, is_key, newer_than, older_than
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import Message
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def messages() -> list[Message]:
+    """Seven messages, newest first; three of them are of one moment."""
+    minutes = [0, 1, 2, 2, 2, 3, 4]
+    made = [MessageFactory.create(created_at=NOON + timedelta(minutes=m)) for m in minutes]
+    return made[::-1]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("order", ["-created_at", "-pk"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_chunks_hold_every_row_once_newest_first(
+    messages: list[Message], order: str, size: int
+) -> None:
+    lists = list(chunks(Message.objects.all(), order, size))
+    assert list(chain(*lists)) == messages
+    assert all(len(rows) == size for rows in lists[:-1])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("place", range(7))
+def test_rows_before_and_after_a_row_are_all_the_others(
+    messages: list[Message], place: int
+) -> None:
+    row = messages[place]
+    newest_first = Message.objects.order_by("-created_at", "-pk")
+    newer = newer_than(newest_first, "created_at", row.created_at, row.pk)
+    older = older_than(newest_first, "created_at", row.created_at, row.pk)
+    assert [*newer, row, *older] == messages
+
+
+@pytest.mark.parametrize("text", ["1", "007", "9" * 18])
+def test_text_that_can_be_a_key(text: str) -> None:
+    assert is_key(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.0", " 1", "٣", "9" * 19, "x"])
+def test_text_that_can_be_no_key(text: str) -> None:
+    assert not is_key(text)
