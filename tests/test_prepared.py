@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, connection, transaction
+from django.db import ProgrammingError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.database import prepared_statements
-from cellcast_django.models import Message
+from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import FactSignal, status_changed
 from cellcast_django.testing import WebhookClient
 
@@ -138,3 +138,76 @@ def test_other_errors_are_raised() -> None:
     with connection.execute_wrapper(note), pytest.raises(ProgrammingError):
         prepared_statements.execute(connection, "rubbish", {})
     assert executed == ["rubbish"]
+
+
+# Backends with cursors of their own
+
+
+TENANTS = ("alpha", "beta")
+TABLES = [model._meta.db_table for model in (Message, StatusChange, WebhookEvent)]
+
+
+class Tenants(type(connections["default"])):  # type: ignore[misc]
+    """A backend that names the tenant's schema whenever a cursor is made."""
+
+    schema = "public"
+
+    def _cursor(self, name: str | None = None) -> Any:
+        cursor = super()._cursor(name)
+        cursor.execute(f"SET search_path = {self.schema}")
+        return cursor
+
+
+@pytest.fixture
+def tenants(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A schema for each tenant beside the public one, all three with the tables."""
+    with connection.cursor() as cursor:
+        for schema in TENANTS:
+            cursor.execute(f"CREATE SCHEMA {schema}")
+            for table in TABLES:
+                like = f"(LIKE public.{table} INCLUDING ALL)"
+                cursor.execute(f"CREATE TABLE {schema}.{table} {like}")
+    monkeypatch.setattr(connections["default"], "__class__", Tenants)
+    yield
+    monkeypatch.undo()
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA alpha, beta CASCADE")
+
+
+def rows_of(schema: str) -> list[int]:
+    with connection.cursor() as cursor:
+        return [
+            cursor.execute(f"SELECT count(*) FROM {schema}.{table}").fetchone()[0]  # noqa: S608
+            for table in TABLES
+        ]
+
+
+@pytest.mark.usefixtures("tenants")
+def test_webhooks_are_stored_in_the_schema_that_the_backend_names(
+    monkeypatch: pytest.MonkeyPatch, listen: Callable[[FactSignal], Any]
+) -> None:
+    listen(status_changed)
+    for number in range(20):
+        monkeypatch.setattr(Tenants, "schema", TENANTS[number % 2])
+        assert WebhookClient().status(_id=f"{number}").status_code == 200
+    assert rows_of("alpha") == rows_of("beta") == [10, 10, 10]
+    assert rows_of("public") == [0, 0, 0]
+    assert statements_prepared() == []
+
+
+def test_nothing_is_prepared_where_something_has_wrapped_the_connections_cursor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cursors = []
+    original = connection.cursor
+
+    def cursor() -> Any:
+        cursors.append(original())
+        return cursors[-1]
+
+    monkeypatch.setattr(connection, "cursor", cursor)
+    send(10)
+    assert len(cursors) >= 10
+    monkeypatch.undo()
+    assert statements_prepared() == []
