@@ -1,6 +1,9 @@
 """The app's settings, one property each, read when used: ``override_settings`` just works."""
 
+from contextlib import suppress
+from importlib import import_module
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -113,6 +116,14 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def tasks_package() -> Any:
+    """Return ``django.tasks``, on Django 5.2 its backport; ``None`` without either."""
+    for name in ("django.tasks", "django_tasks"):
+        with suppress(ImportError):
+            return import_module(name)
+    return None
 
 
 conf = Settings()

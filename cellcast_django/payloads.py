@@ -29,6 +29,11 @@ class Endpoint(TextChoices):
     OPT_OUT = "opt_out", _("Opt-Out URL")
     API = "api", _("Cellcast’s API")
 
+    @property
+    def slug(self) -> str:
+        """How commands and their output spell it: ``opt-out``."""
+        return self.value.replace("_", "-")
+
 
 WEBHOOK_ENDPOINTS = (Endpoint.RECEIVE, Endpoint.STATUS, Endpoint.OPT_OUT)
 """The URLs that Cellcast's dashboard has a field for."""
@@ -112,6 +117,11 @@ def clean(text: str) -> str:
     return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def is_form(content_type: str) -> bool:
+    """Whether the header says that the body is form-encoded."""
+    return content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+
+
 # From bytes to elements
 
 
@@ -123,8 +133,7 @@ def _split(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
         raise PayloadError(f"The body is not UTF-8 (byte {error.start}).") from None
     if not text.strip():
         raise PayloadError("The body is empty.")
-    is_form = content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
-    if is_form and not text.lstrip().startswith(("{", "[")):
+    if is_form(content_type) and not text.lstrip().startswith(("{", "[")):
         return [(dict(parse_qsl(text.strip(), keep_blank_values=True)), raw)]
     document = _parse_json(text)
     if not isinstance(document, list):

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from typing import Any, ClassVar
 
-from django.db import Error as DatabaseError, connections, transaction
+from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext_lazy as _
 from rest_framework import status
@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from cellcast_django import payloads, receiving
 from cellcast_django.authentication import WebhookAuthentication, WebhookSender
 from cellcast_django.conf import conf
+from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, Payload
 
@@ -101,10 +102,7 @@ class WebhookView(APIView):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         """Return the view, outside the host project's ``ATOMIC_REQUESTS`` on every database."""
-        view = super().as_view(**initkwargs)
-        for alias in connections:
-            view = transaction.non_atomic_requests(using=alias)(view)
-        return view
+        return outside_atomic_requests(super().as_view(**initkwargs))
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Return the request without what a parser would be told, as none is used here.

@@ -1,5 +1,6 @@
 """System checks: each with a setting that is wrong and one that is right. None opens a database."""
 
+import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 
 from cellcast_django import checks
-from cellcast_django.announcements import queue
+from cellcast_django.conf import tasks_package
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
 
@@ -310,7 +311,7 @@ def test_api_settings_are_missing(settings: Any) -> None:
 
 # Tasks
 
-BACKENDS = f"{queue.task.__module__.rpartition('.')[0]}.backends"
+BACKENDS = f"{tasks_package().__name__}.backends"
 IMMEDIATE = f"{BACKENDS}.immediate.ImmediateBackend"
 DUMMY = f"{BACKENDS}.dummy.DummyBackend"
 
@@ -335,7 +336,8 @@ def task_mode(settings: Any) -> Any:
 
 
 def test_no_tasks_in_this_django(task_mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cellcast_django.checks.tasks.find_spec", lambda name: None)
+    for name in ("django.tasks", "django_tasks"):
+        monkeypatch.setitem(sys.modules, name, None)
     assert ids(checks.check_task_backend) == ["E011"]
 
 

@@ -15,6 +15,7 @@ from django_tasks_db.models import DBTaskResult
 
 from cellcast_django import tasks
 from cellcast_django.announcements import queue
+from cellcast_django.conf import tasks_package
 from cellcast_django.database import retries
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
@@ -22,7 +23,7 @@ from cellcast_django.testing import WebhookClient, reply_payload
 
 pytestmark = pytest.mark.django_db
 
-BACKENDS = f"{queue.task.__module__.rpartition('.')[0]}.backends"
+BACKENDS = f"{tasks_package().__name__}.backends"
 
 
 @pytest.fixture
@@ -279,8 +280,7 @@ def test_outbox_is_a_queue_in_the_same_database(
 def test_without_django_tasks_the_function_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("django.tasks", "django_tasks"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert queue._task_decorator() is None
-    monkeypatch.setattr(queue, "task", None)
+    assert tasks_package() is None
     assert queue.as_task(print) is print
 
 

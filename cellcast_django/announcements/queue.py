@@ -2,26 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 from django.apps import apps
 from django.db import router
 
 from cellcast_django import announcements
-from cellcast_django.conf import conf
+from cellcast_django.conf import conf, tasks_package
 from cellcast_django.models import database_alias
-
-
-def _task_decorator() -> Any:
-    """Return Django's ``task`` decorator, on Django 5.2 the backport's; ``None`` without either."""
-    for name in ("django.tasks", "django_tasks"):
-        with suppress(ImportError):
-            return import_module(name).task
-    return None
-
-
-task = _task_decorator()
 
 
 def as_task(function: Callable[..., None]) -> Any:
@@ -30,9 +18,10 @@ def as_task(function: Callable[..., None]) -> Any:
     A wrong ``TASKS`` raises here, on import. It must not take the site down: a system check names
     it.
     """
-    if task is not None:
+    package = tasks_package()
+    if package is not None:
         with suppress(Exception):
-            return task(backend=conf.task_backend)(function)
+            return package.task(backend=conf.task_backend)(function)
     return function
 
 

@@ -1,25 +1,15 @@
 """What is to be announced by a task needs a Tasks backend, and a worker."""
 
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning as Notice
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext
 
-from cellcast_django.conf import conf
+from cellcast_django.conf import conf, tasks_package
 
 Messages = Iterator[CheckMessage]
-
-
-def task_backends() -> Any:
-    """Return Django's Tasks backends, ``None`` where there are no Tasks: plain Django 5.2."""
-    for package in ("django.tasks", "django_tasks"):
-        if find_spec(package):
-            return import_module(package).task_backends
-    return None
 
 
 def check_task_backend(**_: Any) -> Messages:
@@ -27,22 +17,22 @@ def check_task_backend(**_: Any) -> Messages:
     alias: Any = conf.task_backend
     if conf.announce_via != "task":
         return
-    backends = task_backends()
-    if backends is None:
+    package = tasks_package()
+    if package is None:
         yield Error(
             gettext('CELLCAST_ANNOUNCE_VIA is "task", but this Django has no Tasks.'),
             hint=gettext('Install "cellcast-django[tasks]", or upgrade to Django 6.0.'),
             id="cellcast_django.E011",
         )
-    elif not isinstance(alias, str) or alias not in backends.settings:
+    elif not isinstance(alias, str) or alias not in package.task_backends.settings:
         yield Error(
             gettext("CELLCAST_TASK_BACKEND is %(alias)s, which TASKS does not have.")
             % {"alias": repr(alias)},
             hint=gettext("Add it to TASKS, or use one that is there: %(names)s.")
-            % {"names": ", ".join(backends.settings)},
+            % {"names": ", ".join(package.task_backends.settings)},
             id="cellcast_django.E012",
         )
-    elif problem := _problem_of_backend(backends, alias):
+    elif problem := _problem_of_backend(package.task_backends, alias):
         yield Error(
             gettext("The Tasks backend %(alias)s %(problem)s.")
             % {"alias": repr(alias), "problem": problem},
@@ -63,7 +53,7 @@ def check_task_worker(**_: Any) -> Messages:
     """Django's own backends have no worker: they run a task at once, or never."""
     if conf.announce_via != "task" or any(check_task_backend()):
         return
-    name = type(task_backends()[conf.task_backend]).__name__
+    name = type(tasks_package().task_backends[conf.task_backend]).__name__
     if name in ("ImmediateBackend", "DummyBackend"):
         is_immediate = name == "ImmediateBackend"
         when = gettext("before the answer") if is_immediate else gettext("by cellcast_announce")

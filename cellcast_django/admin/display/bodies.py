@@ -7,9 +7,8 @@ from urllib.parse import parse_qsl
 
 from django.utils.translation import gettext as _
 
-from cellcast_django.payloads import clean
+from cellcast_django.payloads import clean, is_form
 
-FORM = "application/x-www-form-urlencoded"
 MAX_ROWS = 200
 """Fields of a form that are shown; Cellcast's own have a handful."""
 
@@ -33,8 +32,7 @@ def lay_out(body: str, content_type: str) -> LaidOut:
     text = body.removeprefix("\ufeff").strip()
     if not text:
         return LaidOut(reason=_("The body is empty."))
-    is_form = content_type.partition(";")[0].strip().lower() == FORM
-    if is_form and not text.startswith(("{", "[")):
+    if is_form(content_type) and not text.startswith(("{", "[")):
         rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
         return LaidOut(rows=tuple((clean(name), clean(value)) for name, value in rows))
     try:

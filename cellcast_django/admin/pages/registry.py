@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
-from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -14,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages import overview, setup
+from cellcast_django.database.transactions import outside_atomic_requests
 
 
 class PagesAdmin(ReadOnlyAdmin):
@@ -35,9 +35,7 @@ class PagesAdmin(ReadOnlyAdmin):
 
         The set-up page waits for another request, which may wait for what this one has locked.
         """
-        wrapped = self.admin_site.admin_view(view)
-        for alias in connections:
-            transaction.non_atomic_requests(using=alias)(wrapped)
+        wrapped = outside_atomic_requests(self.admin_site.admin_view(view))
         return path(f"{name}/", wrapped, name=f"{self.opts.app_label}_{name}")
 
     def overview_view(self, request: HttpRequest) -> HttpResponse:

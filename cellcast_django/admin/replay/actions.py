@@ -8,7 +8,6 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth import get_permission_codename
-from django.db import connections, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -20,6 +19,7 @@ from cellcast_django.admin.display.badges import announcement_state
 from cellcast_django.admin.lists.keyset import chunks, is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.replay.replays import PROCESS, TO_EVERYONE, TO_UNFINISHED, Plan, Replay
+from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import WebhookEvent
 
 MAX_SELECTED = 1_000
@@ -41,8 +41,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         """
         patterns = super().get_urls()
         for pattern in patterns:
-            for alias in connections:
-                transaction.non_atomic_requests(using=alias)(pattern.callback)
+            outside_atomic_requests(pattern.callback)
         return patterns
 
     def has_announce_permission(self, request: HttpRequest) -> bool:

@@ -12,13 +12,9 @@ from django.utils.timesince import timesince
 
 from cellcast_django.health import Health, measure_health
 from cellcast_django.management.durations import parse_duration
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
-ENDPOINTS = {
-    "receive": Endpoint.RECEIVE,
-    "status": Endpoint.STATUS,
-    "opt-out": Endpoint.OPT_OUT,
-}
+ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
 
 
 class MaxAge(NamedTuple):

@@ -12,14 +12,10 @@ from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf, is_credential
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
 TIMEOUT_SECONDS = 15
-ENDPOINTS = {
-    "receive": Endpoint.RECEIVE,
-    "status": Endpoint.STATUS,
-    "opt-out": Endpoint.OPT_OUT,
-}
+ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
 
 
 class Command(BaseCommand):
