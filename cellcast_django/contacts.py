@@ -4,8 +4,11 @@ import re
 from functools import lru_cache
 
 import phonenumbers
+from phonenumbers import PhoneNumber
 
 AUSTRALIAN_MOBILE = re.compile(r"\+614[0-9]{8}")
+AUSTRALIA = 61
+AUSTRALIAN_MOBILES = range(400_000_000, 500_000_000)
 
 
 @lru_cache(maxsize=4096)
@@ -17,13 +20,58 @@ def normalise(number: str, region: str) -> str:
     as ``cellcast`` or ``#SharedNum#``, and numbers that are not valid anywhere, stay as they are.
     """
     if AUSTRALIAN_MOBILE.fullmatch(number):
-        return number  # most numbers are such, valid or not, and a parser takes its time
-    if any(character.isalpha() for character in number):
-        return number  # phonenumbers would read letters as the keys of a telephone
-    try:
-        parsed = phonenumbers.parse(number, region)
-    except phonenumbers.NumberParseException:
-        return number
-    if not phonenumbers.is_valid_number(parsed):
+        return number  # most numbers are such, and a parser takes its time
+    parsed = _parse(number, region)
+    if parsed is None or not _is_valid(parsed):
         return number
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+def is_phone_number(number: str, region: str) -> bool:
+    """Whether ``normalise`` knows ``number`` as one, in whatever spelling."""
+    parsed = _parse(number, region)
+    return parsed is not None and _is_valid(parsed)
+
+
+def spellings(number: str, region: str) -> re.Pattern[str]:
+    """Return what finds a number in a webhook's body: with or without country code, and grouped.
+
+    Its spellings are those of ``region``; a digit may be escaped as JSON, a form or UTF-16 do. What
+    is no phone number is found as written.
+    """
+    parsed = _parse(number, region)
+    if parsed is None:
+        return re.compile(rf"(?<!\w){re.escape(number)}(?!\w)")
+    zero = _digits("0")
+    code = f"{_digits(str(parsed.country_code))}{_GAP}(?:{zero}{_GAP})?"
+    international = f"(?:{zero}{_GAP}{zero}(?:{_GAP}{_digits('11')})?{_GAP})?{code}"
+    national = _digits(phonenumbers.national_significant_number(parsed))
+    prefix = f"(?:{international}|{zero}{_GAP})?"
+    return re.compile(f"{_START}{prefix}{national}(?!\\d)", re.IGNORECASE)
+
+
+_GAP = r"(?:[\s().+-]|%20|\\x00)*+"  # possessive: a megabyte of white space costs no time
+_START = r"(?:(?<!\d)|(?<=%[0-9a-f]{2})|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
+
+
+def _digits(digits: str) -> str:
+    return _GAP.join(rf"(?:{digit}|%3{digit}|\\u003{digit})" for digit in digits)
+
+
+def _parse(number: str, region: str) -> PhoneNumber | None:
+    if any(character.isalpha() for character in number):
+        return None  # phonenumbers would read letters as the keys of a telephone
+    try:
+        return phonenumbers.parse(number, region)
+    except phonenumbers.NumberParseException:
+        return None
+
+
+def _is_valid(number: PhoneNumber) -> bool:
+    """Whether the number can be called; any Australian mobile, whether its range is known or not.
+
+    ``phonenumbers`` learns of a range when it is given out, some time after customers have it.
+    """
+    if number.country_code == AUSTRALIA and number.national_number in AUSTRALIAN_MOBILES:
+        return True
+    return phonenumbers.is_valid_number(number)

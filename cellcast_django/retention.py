@@ -4,20 +4,19 @@ In batches, each a short transaction of its own: no table is locked for long, me
 what was interrupted goes on where it stopped when it is run again.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-import phonenumbers
 from django.db import models, router, transaction
 from django.db.models import Case, Exists, F, Max, Min, OuterRef, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
+from cellcast_django.contacts import normalise, spellings
 from cellcast_django.database.retries import with_retries
 from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
 from cellcast_django.payloads import clean
@@ -52,9 +51,11 @@ class Selection:
 
     A message is as old as the last event about it. Left alone is an event that is still to be
     announced, or that has failed and waits for a person (unless ``include_failed``), and so is its
-    message. ``number`` is the contact's, in any spelling; events that could not be understood are
-    selected when their body carries it. With ``redact``, what has been emptied already is passed
-    over. Raises ``ValueError`` when neither time nor number is given, or an empty number.
+    message. ``number`` is the contact's, in any spelling; events that name no contact, because they
+    could not be understood or because of where Cellcast put the number, are selected when their
+    body carries it, and so is a message without a contact that such an event is about. With
+    ``redact``, what has been emptied already is passed over. Raises ``ValueError`` when neither
+    time nor number is given, or an empty number.
     """
 
     before: datetime | None = None
@@ -81,7 +82,10 @@ class Selection:
             messages = messages.filter(created_at__lt=self.before)
             blocking |= Q(received_at__gte=self.before)
         if self.number is not None:
-            messages = messages.filter(contact__in=self._contacts(self.number))
+            carried = [message for _, message in self._carriers if message is not None]
+            messages = messages.filter(
+                Q(contact__in=self._contacts) | Q(contact="", pk__in=carried)
+            )
         if self.redact:
             messages = messages.exclude(**EMPTY_MESSAGE)
         events = WebhookEvent.objects.using(self.using).filter(blocking, message=OuterRef("pk"))
@@ -115,29 +119,34 @@ class Selection:
             events = events.exclude(**EMPTY_EVENT)
         if self.number is None:
             return [events]
-        contacts = self._contacts(self.number)
-        others = events.exclude(contact__in=contacts)
+        others = events.exclude(contact__in=self._contacts)
         return [
-            events.filter(contact__in=contacts),
-            others.filter(message__contact__in=contacts),
-            others.filter(pk__in=self._carriers(others, self.number)),
+            events.filter(contact__in=self._contacts),
+            others.filter(message__contact__in=self._contacts),
+            others.filter(pk__in=[event for event, _ in self._carriers]).exclude(
+                message__contact__in=self._contacts
+            ),
         ]
 
-    @staticmethod
-    def _contacts(number: str) -> set[str]:
-        written = clean(number)
+    @cached_property
+    def _contacts(self) -> set[str]:
+        written = clean(self.number or "")
         return {written, written.strip(), normalise(written.strip(), conf.default_region)}
 
-    @staticmethod
-    def _carriers(events: models.QuerySet[WebhookEvent], number: str) -> list[int]:
-        """Return the events that could not be understood and whose body carries the number."""
-        written = clean(number).strip()
+    @cached_property
+    def _carriers(self) -> list[tuple[int, int | None]]:
+        """The events that name no contact but whose body carries the number, and their messages."""
+        written = clean(self.number or "").strip()
         if len(written) < MIN_SEARCHED_LENGTH:
             return []
-        pattern = pattern_of(written, conf.default_region)
-        invalid = events.filter(_INVALID).values_list("pk", "body")
-        bodies = invalid.order_by("pk").iterator(chunk_size=BATCH_SIZE)
-        return [pk for pk, body in bodies if pattern.search(body)]
+        pattern = spellings(written, conf.default_region)
+        events = WebhookEvent.objects.using(self.using).filter(_INVALID | Q(contact=""))
+        rows = events.order_by("pk").values_list("pk", "message_id", "body")
+        return [
+            (pk, message)
+            for pk, message, body in rows.iterator(chunk_size=BATCH_SIZE)
+            if pattern.search(body)
+        ]
 
 
 _UNANNOUNCED = Q(announced_at__isnull=True)
@@ -166,21 +175,6 @@ def prune(selection: Selection) -> Iterator[Removed]:
     remove = _redact_messages if selection.redact else _delete_messages
     # In the order in which webhooks lock them: in any other, an array of late reports deadlocks.
     yield from _in_batches(selection.messages(), "key", remove)
-
-
-def pattern_of(number: str, region: str) -> re.Pattern[str]:
-    """Return what finds a number in a text: with or without country code, and however grouped.
-
-    The spellings of a number are those of ``region``. What is no phone number is found as written.
-    """
-    try:
-        parsed = phonenumbers.parse(number, region)
-    except phonenumbers.NumberParseException:
-        return re.compile(rf"(?<!\w){re.escape(number)}(?!\w)")
-    gap = r"(?:[\s().+-]|%20)*+"  # possessive: a megabyte of white space costs no time
-    code = f"(?:00(?:11)?{gap})?{parsed.country_code}{gap}(?:0{gap})?"
-    digits = gap.join(phonenumbers.national_significant_number(parsed))
-    return re.compile(rf"(?<!\d)(?:{code}|0{gap})?{digits}(?!\d)")
 
 
 # Batches

@@ -126,6 +126,23 @@ def test_contact_is_erased_without_being_named() -> None:
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"], ["--redact"]])
+def test_mistyped_number_of_which_there_is_nothing_does_not_look_like_success(
+    options: list[str],
+) -> None:
+    with pytest.raises(CommandError, match="not a valid phone number"):
+        run("--contact", "hello", *options)
+
+
+def test_contact_that_is_no_phone_number_is_erased_if_there_is_one() -> None:
+    WebhookEventFactory.create(opt_out=True, contact="hello")
+    assert run("--contact", "hello") == "Deleted: 0 messages and 1 event about this contact.\n"
+
+
+def test_valid_number_of_which_there_is_nothing_is_no_mistake() -> None:
+    assert run("--contact", CONTACT) == "Deleted: 0 messages and 0 events about this contact.\n"
+
+
 def test_contact_and_age() -> None:
     at = timezone.now() - timedelta(days=10)
     MessageFactory.create(receiver=CONTACT, created_at=at)

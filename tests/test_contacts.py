@@ -1,9 +1,14 @@
 """Contacts: one spelling for each phone number, and rubbish left alone."""
 
+from time import monotonic
+
 import pytest
 from hypothesis import example, given, strategies as st
 
-from cellcast_django.contacts import normalise
+from cellcast_django.contacts import is_phone_number, normalise, spellings
+from cellcast_django.payloads import decode
+
+NUMBER = "+61491570156"
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,20 @@ from cellcast_django.contacts import normalise
 )
 def test_every_spelling_of_an_australian_number_is_one_contact(number: str) -> None:
     assert normalise(number, "AU") == "+61400000000"
+
+
+@pytest.mark.parametrize("region", ["AU", "US"])
+@pytest.mark.parametrize("prefix", ["400", "441", "442", "443", "445", "446", "453", "471", "499"])
+def test_a_mobile_of_a_range_that_phonenumbers_does_not_know_is_one_contact(
+    prefix: str, region: str
+) -> None:
+    spellings = [f"+61{prefix}123456", f"+61 {prefix} 123 456", f"+61 (0){prefix}-123-456"]
+    if region == "AU":
+        spellings += [f"0{prefix}123456", f"61{prefix}123456", f"{prefix}123456"]
+        spellings += [f"0{prefix} 123 456", f"0011 61 {prefix} 123 456", f"\xa0{prefix}.123.456 "]
+    contacts = {normalise(spelling, region) for spelling in spellings}
+    assert contacts == {f"+61{prefix}123456"}
+    assert all(is_phone_number(spelling, region) for spelling in spellings)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +83,7 @@ def test_region_decides_what_a_number_without_country_code_is(
 )
 def test_what_is_no_phone_number_stays_as_written(number: str) -> None:
     assert normalise(number, "AU") == number
+    assert not is_phone_number(number, "AU")
 
 
 @pytest.mark.parametrize("region", ["", "XX", "Australia"])
@@ -79,3 +99,71 @@ def test_never_raises_and_is_idempotent(number: str) -> None:
     contact = normalise(number, "AU")
     assert normalise(contact, "AU") == contact
     assert contact == number or len(contact) <= 16
+
+
+# In the body of a webhook
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"from": "+61491570156"}',
+        '{"from": 61491570156}',
+        '{"from":"0491 570 156"}',
+        '{"from":"(0491) 570-156"}',
+        '{"from":"+61 (0) 491.570.156"}',
+        '{"from":"0011 61 491 570 156"}',
+        '{"from":"0061491570156"}',
+        "from=%2B61491570156&body=hi",
+        "from=0491%20570+156",
+        '{"from":"\\u002b61491570156"}',
+        "from=%20491570156",
+        "from=%2B6149157015%36",
+        r'{"from":"\u002B6149157\u0030156"}',
+        r'{"from":"\u0020491570156"}',
+        decode('{"from": "0491570156"}'.encode("utf-16")),
+        decode('{"from": "+61 491 570 156"}'.encode("utf-16-be")),
+        "491570156",
+    ],
+)
+def test_number_is_found_however_it_is_spelled(text: str) -> None:
+    assert spellings(NUMBER, "AU").search(text)
+    assert spellings("0491 570 156", "AU").search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+614915701567",
+        "%2B614915701567",
+        "1491570156",
+        "+62491570156",
+        "66b5491570156491",
+        '["491570","156"]',
+        "",
+    ],
+)
+def test_number_is_not_found_inside_a_longer_one(text: str) -> None:
+    assert not spellings(NUMBER, "AU").search(text)
+
+
+def test_number_of_another_country_is_found_by_its_own_spellings() -> None:
+    pattern = spellings("+12025550123", "AU")
+    assert [bool(pattern.search(text)) for text in ("2025550123", "1 202 555 0123", "61")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_long_runs_of_white_space_cost_no_time() -> None:
+    text = " " * 300_000 + "0" + " " * 300_000 + "61" + " " * 300_000 + "49157015"
+    started = monotonic()
+    assert not spellings(NUMBER, "AU").search(text)
+    assert monotonic() - started < 2
+
+
+def test_what_is_no_phone_number_is_found_as_written() -> None:
+    pattern = spellings("Cellcast Pty", "AU")
+    assert pattern.search('{"sender": "Cellcast Pty"}')
+    assert not pattern.search('{"sender": "Cellcast Ptys"}')

@@ -7,7 +7,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
+from cellcast_django.conf import conf
+from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.durations import parse_duration
+from cellcast_django.payloads import clean
 from cellcast_django.retention import Kept, Removed, Selection, prune
 
 
@@ -38,8 +41,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--contact",
             metavar="NUMBER",
-            help="only what is about this customer, opt-outs and webhooks that could not be "
-            "understood included; any spelling of the number",
+            help="only what is about this customer, webhooks that name the number in an unexpected "
+            "place included; any spelling of the number. Not found are mentions of the number in "
+            "other customers' messages",
         )
         parser.add_argument(
             "--redact",
@@ -62,10 +66,12 @@ class Command(BaseCommand):
             removed = selection.count()
         else:
             removed = self._prune(selection, is_quiet=options["verbosity"] == 0)
+        kept = selection.kept()
+        if is_mistyped(selection.number) and not any(removed + kept):
+            raise CommandError("Nothing is about this contact, which is not a valid phone number.")
         verb = "emptied" if selection.redact else "deleted"
         done = f"Would be {verb}" if options["dry_run"] else verb.capitalize()
         self.stdout.write(self.style.SUCCESS(f"{done}: {describe(removed)}{scope(selection)}."))
-        kept = selection.kept()
         for line in reasons(kept):
             self.stdout.write(line)
         if selection.number is not None and any(kept) and not options["dry_run"]:
@@ -115,6 +121,11 @@ def find_selection(options: dict[str, Any]) -> Selection:
         )
     except ValueError as error:
         raise CommandError(f"--contact: {error}") from None
+
+
+def is_mistyped(number: str | None) -> bool:
+    """Whether there is a number that is none."""
+    return number is not None and not is_phone_number(clean(number), conf.default_region)
 
 
 def describe(removed: Removed) -> str:
