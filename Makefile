@@ -16,10 +16,8 @@ test: .venv/test ## Run the tests on SQLite; every line and branch has to be cov
 	@.venv/bin/pytest --numprocesses=auto --cov $(PYTEST_ARGS)
 	@.venv/bin/python -W error manage.py test example_project
 
-lint: .venv/dev ## Check style, formatting, import layers and types
-	@.venv/bin/ruff check
-	@.venv/bin/ruff format --check
-	@.venv/bin/lint-imports
+lint: .venv/dev ## Check style, spelling, workflows, import layers and types
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .ci/lint
 	@.venv/bin/mypy
 
 docs: .venv/docs .venv/demo ## Build the documentation site into docs/_build/html

@@ -1,0 +1,36 @@
+"""The files around the package agree with each other."""
+
+import re
+import tomllib
+
+from tests.pages import text_of
+
+PYPROJECT = tomllib.loads(text_of("pyproject.toml"))
+
+
+def test_pre_commit_has_the_versions_of_the_lint_group() -> None:
+    pinned = re.findall(r'additional_dependencies: \["(.+)"\]', text_of(".pre-commit-config.yaml"))
+    assert pinned
+    assert set(pinned) <= set(PYPROJECT["dependency-groups"]["lint"])
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    for name in ("tests", "release"):
+        uses = re.findall(r"uses: (.+)", text_of(f".github/workflows/{name}.yml"))
+        assert uses
+        assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", each) for each in uses)
+
+
+def test_every_environment_of_the_workflow_is_one_of_tox() -> None:
+    named = set(re.findall(r"environment: ([\w-]+)", text_of(".github/workflows/tests.yml")))
+    sections = set(re.findall(r"^\[testenv:([\w-]+)\]", text_of("tox.ini"), re.MULTILINE))
+    generated = re.compile(r"py31\d-django(52|60|61)(-postgresql|-mariadb)?|floors")
+    assert {name for name in named if not generated.fullmatch(name)} <= sections
+
+
+def test_urls_of_the_project_are_those_of_the_links() -> None:
+    repository = PYPROJECT["project"]["urls"]["Repository"]
+    substitutions = PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    for each in substitutions["substitutions"]:
+        assert repository.removeprefix("https://github.com/") in each["replacement"]
+    assert f"{repository}/security/" in text_of(".github/ISSUE_TEMPLATE/config.yml")
