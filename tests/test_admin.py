@@ -25,6 +25,7 @@ from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
+from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (
     CUSTOMER,
@@ -112,7 +113,9 @@ def test_list_of_messages_loads_no_more_of_the_texts_than_it_shows(reader: Clien
         ("delivered", "✓ delivered"),
         ("failed", "✕ failed"),
         ("dead", "✕ dead"),
+        ("blocked", "✕ blocked"),
         ("queued", "… queued"),
+        ("paused", "? paused"),
     ],
 )
 def test_status_is_a_word_with_a_sign_not_only_a_colour(
@@ -414,7 +417,7 @@ def test_messages_are_filtered_by_direction_and_status(
 def test_unknown_statuses_that_occur_are_choices_of_the_filter(
     reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for status in ("zombie", "aborted", "delivered"):
+    for status in ("zombie", "paused", "delivered"):
         client.status(_id=status, status=status)
 
     def choices() -> list[str]:
@@ -422,10 +425,10 @@ def test_unknown_statuses_that_occur_are_choices_of_the_filter(
         [spec] = [spec for spec in specs if spec.parameter_name == "status"]
         return [str(lookup) for lookup, _ in spec.lookup_choices]
 
-    known = ["delivered", "rejected", "expired", "failed", "dead", "received"]
-    assert choices() == [*known, "aborted", "zombie", "-"]
-    monkeypatch.setattr(StatusFilter, "MAX_WORDS", 2)
-    assert choices() == [*known, "aborted", "-"]
+    known = Status.values[::-1]
+    assert choices() == [*known, "paused", "zombie", "-"]
+    monkeypatch.setattr(StatusFilter, "MAX_WORDS", 3)
+    assert choices() == [*known, "paused", "-"]
 
 
 def test_events_are_filtered_by_outcome_and_kind(

@@ -21,7 +21,7 @@ from cellcast_django.payloads import (
     MAX_STATUS_LENGTH,
     clean,
 )
-from cellcast_django.statuses import FINAL, Status, is_final
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
 
 FILLED_IN = ("sender", "receiver", "contact", "body", "original_body")
 """The fields of a message that a later event fills in where they are empty."""
@@ -51,7 +51,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
 
     def undelivered(self) -> Self:
         """Messages that you sent and that ended otherwise."""
-        return self.outbound().filter(status__in=FINAL - {Status.DELIVERED.value})
+        return self.outbound().filter(status__in=UNDELIVERED)
 
     def pending(self) -> Self:
         """Messages that you sent and that have no final status yet."""

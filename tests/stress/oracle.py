@@ -11,8 +11,23 @@ from tests.stress.clients import STATUS, Webhook
 from tests.stress.databases import Database
 from tests.stress.hosts import Call
 
-RANK = {"received": 1, "dead": 3, "failed": 4, "expired": 5, "rejected": 6, "delivered": 7}
-RANK_OF_THE_UNKNOWN = 2
+RANK = {
+    "scheduled": 1,
+    "pending": 2,
+    "queued": 3,
+    "dispatched": 4,
+    "sent": 5,
+    "received": 6,
+    "dead": 8,
+    "failed": 9,
+    "aborted": 10,
+    "canceled": 11,
+    "expired": 12,
+    "rejected": 13,
+    "blocked": 14,
+    "delivered": 15,
+}
+RANK_OF_THE_UNKNOWN = 7
 HANDLERS = ("first", "second")
 
 Identity = tuple[str, ...]
@@ -57,8 +72,8 @@ def opt_outs(webhooks: Iterable[Webhook]) -> int:
 
 
 def highest(statuses: Iterable[str]) -> str:
-    """Return the status that a message has in the end; at most one of them may be unknown."""
-    return max(statuses, key=lambda status: RANK.get(status, RANK_OF_THE_UNKNOWN))
+    """Return the status that a message has in the end."""
+    return max(statuses, key=lambda status: (RANK.get(status, RANK_OF_THE_UNKNOWN), status))
 
 
 def stored_histories(database: Database) -> dict[Identity, Counter[str]]:

@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.models import WebhookEvent
-from cellcast_django.statuses import Status
+from cellcast_django.statuses import UNDELIVERED, Status
 
 
 class Tone(Enum):
@@ -17,6 +17,7 @@ class Tone(Enum):
     GOOD = "✓"
     BAD = "✕"
     OPEN = "…"
+    UNKNOWN = "?"
     QUIET = "•"
 
 
@@ -36,18 +37,20 @@ def status_badge(status: str) -> SafeString:
     if not status:
         return badge(Tone.QUIET, _("no status yet"))
     if status not in Status.values:
-        return badge(Tone.OPEN, status)
+        return badge(Tone.UNKNOWN, status)
     return badge(_STATUS_TONES[status], Status(status).label)
 
 
-_STATUS_TONES = dict.fromkeys(Status.values, Tone.BAD) | {
-    Status.RECEIVED.value: Tone.QUIET,
+_STATUS_TONES = {
+    **dict.fromkeys(Status.values, Tone.OPEN),
+    Status.RECEIVED.value: Tone.QUIET,  # that of nearly every reply, which waits for nothing
+    **dict.fromkeys(UNDELIVERED, Tone.BAD),
     Status.DELIVERED.value: Tone.GOOD,
 }
 
 
 def description_of(status: str) -> str:
-    """Return Cellcast's sentence about a status; empty for one that is not documented."""
+    """Return the sentence about a status; empty for one that we do not know."""
     return str(Status(status).description) if status in Status.values else ""
 
 

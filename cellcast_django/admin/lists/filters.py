@@ -47,11 +47,11 @@ class StatusFilter(ExactFilter):
 
     title = _("status of what you sent")
     parameter_name = "status"
-    MAX_WORDS = 20
+    MAX_WORDS = 30
     UNHEARD = "-"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the documented statuses, then what else Cellcast has said, and at last none."""
+        """Return the statuses that we know, then what else Cellcast has said, and at last none."""
         is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
         if is_inbound or AnswerFilter.parameter_name in request.GET:
             return []

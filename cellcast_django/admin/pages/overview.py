@@ -40,7 +40,7 @@ from cellcast_django.health import (
     measure_receiving,
 )
 from cellcast_django.models import MAX_USERNAME_LENGTH, Message, WebhookEvent
-from cellcast_django.statuses import Status
+from cellcast_django.statuses import UNDELIVERED, Status
 
 PARAMETER = "period"
 PERIODS = {"1": _("Today"), "7": _("7 days"), "30": _("30 days"), "90": _("90 days")}
@@ -157,10 +157,7 @@ def details_of_messages(request: HttpRequest) -> dict[str, Any]:
 SERIES: dict[str, str | Promise] = {
     Status.DELIVERED.value: Status.DELIVERED.label,
     UNDER_WAY: _("under way"),
-    Status.EXPIRED.value: Status.EXPIRED.label,
-    Status.REJECTED.value: Status.REJECTED.label,
-    Status.FAILED.value: Status.FAILED.label,
-    Status.DEAD.value: Status.DEAD.label,
+    **{status.value: status.label for status in reversed(Status) if status.value in UNDELIVERED},
 }
 
 

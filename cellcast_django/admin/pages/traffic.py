@@ -26,7 +26,7 @@ UNDER_WAY = ""
 SETTLED = timedelta(days=3)
 """A slot that ended so long ago is counted once a day: hardly a status is still to come."""
 
-AT_ONCE = 30
+AT_ONCE = 24
 """Slots of one query: PostgreSQL compiles those of more of them first, which takes a second."""
 
 SAMPLE = 10_000
@@ -158,7 +158,7 @@ def _count(slots: list[Slot]) -> list[list[int]]:
 
     Each number is a range of one index, whose rows are not looked at; what is under way is the
     rest. Grouped by a status or by an expression, databases read the rows, and PostgreSQL sorts
-    millions of them on disk. As querysets, 600 of these conditions take longer to build than to
+    millions of them on disk. As querysets, 900 of these conditions take longer to build than to
     answer.
     """
     found: list[tuple[int, ...]] = []
