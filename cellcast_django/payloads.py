@@ -8,6 +8,7 @@ public integrations have seen of live accounts.
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from json.decoder import JSONDecoder
 from typing import Any
 from urllib.parse import parse_qsl
@@ -51,6 +52,17 @@ class Reply:
     status: str
     body: str
     original_body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredReply(Reply):
+    """A reply as Cellcast's API lists it: without an id, but with the time.
+
+    ``claimed`` are the primary keys of the messages that other replies of the list have become.
+    """
+
+    received_at: datetime
+    claimed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from cellcast_django.models.message import (
     Message,
     MessageQuerySet,
     database_alias,
+    message_key,
     message_values,
     submission_time,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "WebhookEventQuerySet",
     "database_alias",
     "errors_of",
+    "message_key",
     "message_values",
     "submission_time",
 ]

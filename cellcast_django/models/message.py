@@ -273,7 +273,7 @@ def message_values(
     outbound = direction == Direction.OUTBOUND
     identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
     return {
-        "key": sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32],
+        "key": message_key(direction, *identity),
         "direction": direction.value,
         "cellcast_id": cellcast_id,
         "sender": sender,
@@ -284,6 +284,11 @@ def message_values(
         "media": list(media),
         "submitted_at": submission_time(cellcast_id) if outbound else None,
     }
+
+
+def message_key(direction: Direction, *identity: str) -> str:
+    """Return the key of the message that has this identity: a digest, which compares everywhere."""
+    return sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32]
 
 
 def database_alias() -> str:
