@@ -18,7 +18,7 @@ from django.db.models.functions import Cast, Concat
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise, spellings
 from cellcast_django.database.retries import with_retries
-from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
+from cellcast_django.models import Direction, Message, WebhookEvent, database_alias, error_type
 from cellcast_django.payloads import clean
 
 BATCH_SIZE = 500
@@ -257,6 +257,6 @@ def _redact_events(using: str, pks: list[int]) -> Removed:
     for event in events.only("announcements").iterator(chunk_size=BATCH_SIZE):
         if event.handler_errors():
             for outcome in event.announcements.values():
-                outcome["error"] = outcome["error"].partition(":")[0]  # the exception's type
+                outcome["error"] = error_type(outcome["error"])
             event.save(using=using, update_fields=["announcements"])
     return Removed(0, events.update(**EMPTY_EVENT))

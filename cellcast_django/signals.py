@@ -1,13 +1,71 @@
-"""The three facts that your code can listen to, and the names of the functions that listen."""
+"""The facts that your code can listen to, and what a handler may ask for.
+
+A handler asks by ``RetryLater``, ``GiveUp`` and ``@exactly_once``. Each is known by a name, under
+which its outcome is kept.
+"""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
-from inspect import isawaitable
-from typing import Any, NamedTuple
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, NamedTuple, TypeVar
 from weakref import ReferenceType
 
 from asgiref.sync import async_to_sync
 from django.dispatch import Signal
+
+H = TypeVar("H", bound=Callable[..., object])
+
+LONGEST_WAIT = timedelta(days=365)
+_MARK = "_cellcast_exactly_once"
+
+
+class RetryLater(Exception):  # noqa: N818  # a request, named as it is read: raise RetryLater(...)
+    """Raised by a handler: call me again after this time, instead of after the usual pause.
+
+    It counts as an attempt. Where another handler has failed for the same event, all of them are
+    called again at the earlier time. ``after`` is at most 365 days.
+    """
+
+    def __init__(self, after: timedelta) -> None:
+        if not isinstance(after, timedelta):
+            raise TypeError(f"RetryLater takes a timedelta, not {type(after).__name__}.")
+        if not timedelta() <= after <= LONGEST_WAIT:
+            raise ValueError("RetryLater takes a time of 0 to 365 days.")
+        super().__init__(f"after {after}")
+        self.after = after
+
+
+class GiveUp(Exception):  # noqa: N818  # likewise
+    """Raised by a handler: do not call me again.
+
+    The event ends as failed, with this reason, once the other handlers have finished. A person who
+    runs its handlers again calls this one too.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def exactly_once(handler: H) -> H:
+    """Mark a handler to be called inside a transaction that saves its outcome as well.
+
+    The transaction is on the database of this app's models. What the handler writes there is
+    committed with the record that it has finished, or not at all: not even a crash repeats it. Any
+    exception rolls it back. What the handler does elsewhere, on another database or over HTTP, is
+    done again after a crash. Raises ``TypeError`` for a coroutine function.
+    """
+    function: Any = handler
+    while isinstance(function, partial):
+        function = function.func
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # its kind is asked
+        raise TypeError(
+            f"{handler_name(handler)} is asynchronous: exactly_once needs a plain function, as "
+            "Django's transactions do."
+        )
+    setattr(getattr(handler, "__func__", handler), _MARK, True)  # of a bound method its function
+    return handler
 
 
 class Handler(NamedTuple):
@@ -15,6 +73,14 @@ class Handler(NamedTuple):
 
     name: str
     function: Callable[..., Any]
+
+    @property
+    def is_exactly_once(self) -> bool:
+        """Whether the function is marked by ``exactly_once``, also inside a partial."""
+        function = self.function
+        while isinstance(function, partial) and not hasattr(function, _MARK):
+            function = function.func
+        return hasattr(function, _MARK)
 
     def call(self, **arguments: Any) -> None:
         """Call the function, an async one to its end. Raises whatever it raises."""
@@ -78,4 +144,13 @@ opt_out_received = FactSignal()
 ``sender`` is ``WebhookEvent``. Keyword arguments: ``contact`` (E.164, or as Cellcast wrote it
 where it is no phone number) and ``event``. Sent after the commit, once for each handler; again only
 to a handler that raised or was cut off. The same opt-out may come more than once.
+"""
+
+announcement_failed = FactSignal()
+"""An event has become failed: its attempts are used up, or a handler gave up.
+
+``sender`` is ``WebhookEvent``. Keyword arguments: ``event`` and ``errors`` (the text of each
+handler's error, by the handler's name; the texts may hold what customers wrote). Sent once each
+time that an event becomes failed. What its handlers raise is logged and otherwise ignored: this
+signal is neither stored nor sent again.
 """

@@ -325,7 +325,7 @@ def test_page_says_for_how_many_events_nobody_is_left(
     assert "For 1 event nobody is left to be called." in text_of(question.content.decode())
     assert "while you wait" not in text_of(question.content.decode())
     assert said(confirm(operator, question)) == [
-        ("success", "1 event has been announced."),
+        ("warning", "1 event waits for its next announcement."),
         ("warning", "Handlers that raised an error: unlucky."),
     ]
 

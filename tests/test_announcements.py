@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import announcements
-from cellcast_django.announcements import announce_again, announce_due, attempts, schedule
+from cellcast_django.announcements import announce_again, announce_due, calls, schedule
 from cellcast_django.announcements.schedule import pause_after
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -75,6 +76,16 @@ def reply(**changes: Any) -> WebhookEvent:
 
 def make_due(event: WebhookEvent) -> None:
     WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=timezone.now())
+
+
+def as_if_killed(event: WebhookEvent, *called: str) -> None:
+    """Bring the event into the state of one whose process died after these handlers."""
+    event.refresh_from_db()
+    WebhookEvent.objects.filter(pk=event.pk).update(
+        announcements={name: event.announcements[name] for name in called},
+        announced_at=None,
+        announce_due_at=timezone.now(),
+    )
 
 
 def pause_before(event: WebhookEvent) -> timedelta:
@@ -188,7 +199,7 @@ def test_error_is_cleaned_and_cut(first: Calls) -> None:
     first.error = ValueError("\0\ud83d" + "x" * 5_000)
     error = reply().announcements["first"]["error"]
     assert error.startswith("ValueError: \ufffdxxx")
-    assert len(error) == attempts.MAX_ERROR_LENGTH
+    assert len(error) == calls.MAX_ERROR_LENGTH
 
 
 def test_exception_whose_text_cannot_be_read_is_kept_by_its_type(first: Calls) -> None:
@@ -278,6 +289,13 @@ def test_pauses_double_from_a_minute_to_six_hours() -> None:
     assert pause_after(30_000) == timedelta(hours=6)
 
 
+def test_pauses_of_many_events_are_spread_and_never_longer_than_the_usual_one() -> None:
+    pauses = sorted(pause_after(1, spread_by=pk).total_seconds() for pk in range(5_000, 6_000))
+    assert 60 * 0.92 <= pauses[0] < pauses[-1] <= 60
+    gaps = [after - before for before, after in pairwise(pauses)]
+    assert max(gaps) < 3 * (pauses[-1] - pauses[0]) / len(pauses)
+
+
 def test_failing_event_waits_for_its_pause(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
@@ -303,29 +321,60 @@ def test_event_is_failed_after_the_last_attempt(first: Calls, settings: Any) -> 
     assert announced(announce_due()) == []
 
 
-def test_handler_that_kills_the_process_ends_as_failed_too(first: Calls, settings: Any) -> None:
+def test_handler_that_kills_the_process_ends_as_failed_and_is_named(
+    first: Calls, settings: Any
+) -> None:
     settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 3
-    first.error = SystemExit(9)
-    with pytest.raises(SystemExit):
-        reply()
-    event = WebhookEvent.objects.get()
+    event = reply()
     for _ in range(2):
-        make_due(event)
-        with pytest.raises(SystemExit):
-            announced(announce_due())
+        as_if_killed(event)
+        announced(announce_due())
     assert len(first) == 3
-    make_due(event)
+    as_if_killed(event)
     assert announced(announce_due()) == [event.pk]
-    assert WebhookEvent.objects.failed().get() == event
     assert len(first) == 3
+    failed = WebhookEvent.objects.failed().get()
+    assert failed.handler_errors() == {
+        "first": "ProcessEnded: every attempt was cut off before the handler had returned."
+    }
+
+
+def test_handlers_behind_one_that_kills_the_process_are_called_all_the_same(
+    first: Calls, second: Calls
+) -> None:
+    third = Calls()
+    with connected(message_received, third=third):
+        event = reply()
+        as_if_killed(event)
+        order: list[str] = []
+        for name, handler in {"first": first, "second": second, "third": third}.items():
+            handler.during = lambda name=name, **kwargs: order.append(name)
+        announced(announce_due())
+        assert order == ["second", "third", "first"]
+
+
+def test_second_attempt_begins_with_the_handlers_that_have_not_been_called(
+    first: Calls, second: Calls
+) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    order: list[str] = []
+    first.during = lambda **kwargs: order.append("first")
+    second.during = lambda **kwargs: order.append("second")
+
+    as_if_killed(event, "first")
+    announced(announce_due())
+    assert order == ["second", "first"]
+    as_if_killed(event, "first")
+    announced(announce_due())
+    assert order == ["second", "first", "first", "second"], "each has its turn"
 
 
 def test_crash_before_the_first_handler_is_taken_over_when_the_lease_is_up(first: Calls) -> None:
-    first.error = SystemExit(9)
-    with pytest.raises(SystemExit):
-        reply()
-    first.error = None
-    event = WebhookEvent.objects.get()
+    event = reply()
+    lease_end = timezone.now() + timedelta(minutes=5)
+    as_if_killed(event)
+    WebhookEvent.objects.update(announce_due_at=lease_end)
     assert announced(announce_due()) == []
     make_due(event)
     assert announced(announce_due()) == [event.pk]
@@ -418,30 +467,61 @@ def test_slow_handler_whose_event_was_taken_over_calls_no_further_handler(
     assert "ran longer than CELLCAST_ANNOUNCE_LEASE" in caplog.text
 
 
-def test_handler_connected_since_is_called_and_one_gone_since_is_not_waited_for(
+def test_handler_connected_since_is_called_and_one_that_failed_and_is_gone_is_waited_for(
     first: Calls,
 ) -> None:
     first.error = ValueError("no")
     event = reply()
     make_due(event)
     message_received.disconnect(dispatch_uid="first")
-    renamed = Calls()
-    with connected(message_received, renamed=renamed):
+    connected_since = Calls()
+    with connected(message_received, since=connected_since):
         announced(announce_due())
+        event.refresh_from_db()
+        assert len(connected_since) == 1
+        assert event.state == "pending"
+        assert set(event.announcements) == {"first", "since"}
+
+        first.error = None
+        make_due(event)
+        with connected(message_received, first=first):
+            announced(announce_due())
     event.refresh_from_db()
-    assert len(renamed) == 1
-    assert event.announced_at is not None
-    assert set(event.announcements) == {"first", "renamed"}
+    assert (len(first), len(connected_since)) == (2, 1)
+    assert event.state == "announced"
 
 
-def test_event_with_no_handler_left_is_announced(first: Calls) -> None:
+@pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])
+@pytest.mark.parametrize("again", [announce_due, announce_again])
+def test_process_without_any_of_the_handlers_settles_nothing(
+    first: Calls, settings: Any, called: list[str], again: Callable[..., Any]
+) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 3
     first.error = ValueError("no")
     event = reply()
+    as_if_killed(event, *called)
+    message_received.disconnect(dispatch_uid="first")
+
+    assert announced(again([event.pk])) == [event.pk]
+    event.refresh_from_db()
+    assert event.state == "pending"
+    assert timedelta(seconds=100) < pause_before(event) <= timedelta(minutes=2)
+
     make_due(event)
+    announced(again([event.pk]))
+    event.refresh_from_db()
+    assert event.state == "failed"
+
+
+def test_handlers_of_an_event_that_all_finished_elsewhere_are_not_waited_for(
+    first: Calls, second: Calls
+) -> None:
+    event = reply()
+    as_if_killed(event, "first")
     message_received.disconnect(dispatch_uid="first")
     announced(announce_due())
     event.refresh_from_db()
-    assert event.announced_at is not None
+    assert event.state == "announced"
 
 
 def test_event_whose_message_was_deleted_is_failed_with_the_reason(first: Calls) -> None:
@@ -526,12 +606,9 @@ def test_process_killed_while_everyone_hears_again_leaves_the_rest_to_the_next_o
     first: Calls, second: Calls
 ) -> None:
     event = reply()
-    second.error = SystemExit(9)
-    with pytest.raises(SystemExit):
-        announced(announce_again([event.pk], everyone=True))
-    second.error = None
+    announced(announce_again([event.pk], everyone=True))
 
-    make_due(event)
+    as_if_killed(event, "first")
     assert announced(announce_due()) == [event.pk]
 
     assert (len(first), len(second)) == (2, 3)

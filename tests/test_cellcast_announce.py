@@ -70,7 +70,7 @@ def test_names_the_handler_that_fails_again(handler: Handler) -> None:
     WebhookEvent.objects.update(announce_due_at=timezone.now())
     assert run() == (
         "0 announced, 1 to be tried again later, 0 failed.",
-        f"event {event.pk}: calendar: ConnectionError: the calendar is down",
+        f"event {event.pk}: calendar: ConnectionError",
     )
 
 
@@ -104,10 +104,10 @@ def test_unknown_event_is_an_error_and_nothing_is_announced(handler: Handler) ->
     assert handler.calls == 1
 
 
-def test_error_of_a_handler_that_is_no_longer_connected_is_not_told(handler: Handler) -> None:
+def test_error_of_a_handler_that_is_not_connected_here_is_told_as_well(handler: Handler) -> None:
     event = failing_event()
     message_received.disconnect(dispatch_uid="calendar")
     assert run(f"--event={event.pk}") == (
-        "1 announced, 0 to be tried again later, 0 failed.",
-        "",
+        "0 announced, 1 to be tried again later, 0 failed.",
+        f"event {event.pk}: calendar: ConnectionError",
     )

@@ -13,7 +13,8 @@ from django.core.management import CommandError, call_command
 
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer
 from cellcast_django.management.commands import cellcast_test_send
-from cellcast_django.management.commands.cellcast_test_send import describe, printable
+from cellcast_django.management.commands.cellcast_test_send import describe
+from cellcast_django.management.terminal import printable
 from cellcast_django.models import Message, WebhookEvent
 
 PASSWORD = settings.CELLCAST_WEBHOOK_SECRETS[0].partition(":")[2]

@@ -11,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import (
     announcement_badge,
-    announcement_state,
     outcome_badge,
 )
 from cellcast_django.admin.display.bodies import lay_out
@@ -46,7 +45,7 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
     export_columns = (
         columns("id", "received_at", "endpoint", "kind", "outcome", "error")
         | {
-            "announcement": announcement_state,
+            "announcement": lambda event: event.state,
             "failing_handlers": lambda event: ", ".join(event.handler_errors()),
         }
         | columns("announced_at", "announce_due_at", "announce_attempts")

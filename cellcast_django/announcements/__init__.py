@@ -11,9 +11,18 @@ from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django.announcements.attempts import place_of, run_attempt
-from cellcast_django.announcements.facts import hearers
-from cellcast_django.announcements.schedule import claim, due_ids, load, save_if_ours
+from cellcast_django.announcements.attempts import end_cut_off, in_turn, run_attempt
+from cellcast_django.announcements.calls import place_of
+from cellcast_django.announcements.facts import Callee, callees_of, callees_to_replay
+from cellcast_django.announcements.failures import tell_if_failed
+from cellcast_django.announcements.schedule import (
+    claim,
+    due_ids,
+    load,
+    save_if_ours,
+    settled,
+    unsettled,
+)
 from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
 
@@ -48,9 +57,9 @@ def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
         if event is None or not event.is_due(now):
             continue
         if event.announce_attempts >= conf.announce_max_attempts:
-            save_if_ours(event, announce_due_at=None)  # the last attempt killed its process
+            end_cut_off(event)
         elif claim(event):
-            run_attempt(event)
+            run_attempt(event, in_turn(event, callees_of(event)))
         else:
             continue
         yield event
@@ -59,9 +68,10 @@ def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
 def announce_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[WebhookEvent]:
     """Make one more attempt for events that failed or wait for their next attempt.
 
-    Only the handlers that have not finished are called. Yields each event after its attempt; events
-    that have nothing left to announce are passed over. An event that another process is announcing
-    at this moment is taken from it, which may call one handler twice.
+    Only the handlers that have not finished are called, those that gave up included. Yields each
+    event after its attempt; events that have nothing left to announce are passed over. An event
+    that another process is announcing at this moment is taken from it, which may call one handler
+    twice.
 
     With ``everyone``, the handlers that had finished are called too, and events that had been
     announced as well: their outcomes are forgotten when the attempt begins. It is the one way in
@@ -70,13 +80,49 @@ def announce_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[We
     """
     for pk in pks:
         event = load(pk)
-        if event is None or not _can_be_announced(event, everyone=everyone):
+        if event is None:
             continue
-        forgotten: dict[str, Any] = {"announced_at": None, "announcements": {}} if everyone else {}
-        if claim(event, **forgotten):
+        callees = callees_to_replay(event) if everyone else callees_of(event)
+        if not (callees if everyone else event.is_unannounced):
+            continue
+        kept = _without_decisions_of(callees, event.announcements, everyone=everyone)
+        if claim(event, announced_at=None, announcements=kept):
             run_attempt(event)
             yield event
 
 
-def _can_be_announced(event: WebhookEvent, *, everyone: bool) -> bool:
-    return bool(hearers(event)) if everyone else event.is_unannounced
+def _without_decisions_of(
+    callees: Iterable[Callee], announcements: dict[str, Any], *, everyone: bool
+) -> dict[str, Any]:
+    """Return the outcomes without those that would keep one of these handlers from being called."""
+    kept = dict(announcements)
+    for callee in callees:
+        if (outcome := kept.pop(callee.name, None)) and not everyone:
+            kept[callee.name] = {key: outcome[key] for key in outcome if key != "gave_up"}
+    return kept
+
+
+def skip(event_id: int, handler_name: str) -> bool:
+    """Note that a person has decided that this handler need not be called for the event.
+
+    The event is announced when no other handler is unfinished. False where there is nothing to
+    decide: the event is not stored or is announced, the handler has finished, or is not known. A
+    process that is announcing the event at this moment stops after the handler that it runs.
+    """
+    event = load(event_id)
+    if event is None or not event.is_unannounced or event.has_finished(handler_name):
+        return False
+    connected = [callee.name for callee in callees_of(event)]
+    known = {*connected, *event.announcements}
+    if known and handler_name not in known:
+        return False
+    was_pending = event.state == WebhookEvent.State.PENDING
+    outcome = {"at": timezone.now().isoformat(), "error": "", "skipped": True}
+    event.announcements[handler_name] = outcome
+    values: dict[str, Any] = {} if unsettled(event, connected) else settled(event)
+    # Counted like an attempt, so that one that is running finds the event taken.
+    values |= {"announce_attempts": event.announce_attempts + was_pending}
+    saved = save_if_ours(event, announcements=event.announcements, **values)
+    if saved and was_pending:
+        tell_if_failed(event)
+    return saved

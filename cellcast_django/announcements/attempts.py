@@ -1,75 +1,148 @@
 """One attempt: call the handlers that have not finished with an event, and keep each outcome."""
 
-import asyncio
 import logging
-import traceback
-from contextlib import ExitStack
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
 
-from django.db import connections, transaction
 from django.utils import timezone
 
-from cellcast_django.announcements.facts import Fact, fact_of
-from cellcast_django.announcements.schedule import ending, lease_end, save_if_ours
+from cellcast_django.announcements.calls import Failure, contained, in_transaction
+from cellcast_django.announcements.facts import Callee, callees_of, facts_of
+from cellcast_django.announcements.failures import tell_if_failed
+from cellcast_django.announcements.schedule import (
+    ending,
+    has_been_saved,
+    lease_end,
+    save_if_ours,
+)
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import clean
-from cellcast_django.signals import Handler
+from cellcast_django.signals import GiveUp
 
 logger = logging.getLogger("cellcast_django")
 
-MAX_ERROR_LENGTH = 1_000
+CUT_OFF = "ProcessEnded: every attempt was cut off before the handler had returned."
 
 
-def run_attempt(event: WebhookEvent) -> None:
-    """Call the handlers that have not finished with the event, and keep each outcome."""
-    fact = fact_of(event)
-    if fact is None:
+class TakenOverError(Exception):
+    """Another process has begun an attempt in the meantime; nothing of ours may be saved."""
+
+
+def run_attempt(event: WebhookEvent, callees: Sequence[Callee] | None = None) -> None:
+    """Call the handlers that have not finished with the event, and keep each outcome.
+
+    With ``callees``, these are called, in this order.
+    """
+    if not facts_of(event):
         error = "Its message was deleted before it was announced."
-        save_if_ours(event, error=error, announce_due_at=None)
+        save_if_ours(event, error=error, announced_at=None, announce_due_at=None)
+        tell_if_failed(event)
         return
-    handlers = fact.signal.handlers(fact.sender)
-    unfinished = [handler for handler in handlers if not event.has_finished(handler.name)]
-    if not unfinished:
-        save_if_ours(event, **ending(event, handlers))
-    for position, handler in enumerate(unfinished, start=1):
-        error = _call(handler, event.pk, fact)
-        event.announcements[handler.name] = {"at": timezone.now().isoformat(), "error": error}
-        is_last = position == len(unfinished)
-        values = ending(event, handlers) if is_last else {"announce_due_at": lease_end()}
-        if not save_if_ours(event, announcements=event.announcements, **values):
-            logger.warning(
-                "Handler %s ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken "
-                "event %s over.",
-                handler.name,
-                event.pk,
-            )
-            return
-
-
-def _call(handler: Handler, event_id: int, fact: Fact) -> str:
-    """Call one handler, and return its error, empty when it has finished."""
+    connected = callees_of(event)
+    if callees is None:
+        callees = unfinished(event, connected)
+    attempt = _Attempt(event, [callee.name for callee in connected])
     try:
-        with ExitStack() as savepoints:
-            for connection in connections.all(initialized_only=True):
-                # In a test's own transaction, a handler's database error must not abort the test.
-                if connection.in_atomic_block:
-                    savepoints.enter_context(transaction.atomic(using=connection.alias))
-            handler.call(signal=fact.signal, sender=fact.sender, **fact.arguments)
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # one handler stops none
-        logger.error("Handler %s failed for event %s: %s.", handler.name, event_id, place_of(error))
-        return _describe(error)
-    return ""
+        attempt.run(callees)
+    except TakenOverError as error:
+        logger.warning(
+            "Handler %s ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken "
+            "event %s over.",
+            *error.args,
+            event.pk,
+        )
+    else:
+        tell_if_failed(event)
 
 
-def _describe(error: BaseException) -> str:
-    """Return the exception's type and text as they are kept: cleaned, and cut."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  # the host project's __str__ may do anything
-        text = "(its text cannot be read)"
-    return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
+def unfinished(event: WebhookEvent, connected: Sequence[Callee]) -> list[Callee]:
+    """Return those of the handlers that the event still has to be told to, in the order of calls.
+
+    First those that have not been called yet: the others have had their turn.
+    """
+    waiting = [each for each in connected if not event.is_done_with(each.name)]
+    return sorted(waiting, key=lambda each: each.name in event.announcements)
 
 
-def place_of(error: BaseException) -> str:
-    """Return the exception's type and where it was raised, for the log: no text, no number."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__qualname__} in {frame.name} ({frame.filename}:{frame.lineno})"
+def in_turn(event: WebhookEvent, connected: Sequence[Callee]) -> list[Callee]:
+    """Return the handlers that an attempt calls after one that may have been cut off.
+
+    A handler may kill its process, which leaves no outcome. So that it keeps no other one from
+    being called, each attempt begins with another of those that have none, and every second one
+    with those that have failed before.
+    """
+    waiting = unfinished(event, connected)
+    uncalled = [each for each in waiting if each.name not in event.announcements]
+    called = waiting[len(uncalled) :]
+    if uncalled:
+        start = event.announce_attempts // 2 % len(uncalled)
+        uncalled = uncalled[start:] + uncalled[:start]
+    is_odd = event.announce_attempts > 1 and event.announce_attempts % 2
+    return called + uncalled if is_odd else uncalled + called
+
+
+def end_cut_off(event: WebhookEvent) -> None:
+    """Give up an event whose last attempt did not come to its end, as its process died."""
+    outcome = {"at": timezone.now().isoformat(), "error": CUT_OFF}
+    uncalled = {each.name: outcome for each in unfinished(event, callees_of(event))}
+    announcements = uncalled | event.announcements
+    save_if_ours(event, announcements=announcements, announce_due_at=None)
+    tell_if_failed(event)
+
+
+class _Attempt:
+    """The calls of one attempt, and what the handlers have asked for in it."""
+
+    def __init__(self, event: WebhookEvent, connected: list[str]) -> None:
+        self.event = event
+        self.connected = connected
+        self.asked_for: dict[str, datetime] = {}
+
+    def run(self, callees: Sequence[Callee]) -> None:
+        """Call the handlers, and save each outcome before the next call."""
+        if not callees:
+            save_if_ours(self.event, **self._ending())
+        for position, callee in enumerate(callees, start=1):
+            self._call(callee, is_last=position == len(callees))
+
+    def _call(self, callee: Callee, *, is_last: bool) -> None:
+        save = partial(self._save, callee.name, is_last=is_last)
+        if callee.handler.is_exactly_once:
+            failure = contained(partial(in_transaction, callee.call, save))
+            is_saved = failure is None or has_been_saved(self.event, callee.name)
+        else:
+            failure = contained(callee.call)
+            is_saved = False
+        if failure is not None and failure.kind is TakenOverError:
+            raise TakenOverError(callee.name)
+        if failure is not None:
+            self._log(callee.name, failure)
+        if not is_saved:
+            save(failure)
+        if failure is not None and failure.kind is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    def _save(self, name: str, failure: Failure | None = None, *, is_last: bool) -> None:
+        self.event.announcements[name] = self._outcome(name, failure)
+        values = self._ending() if is_last else {"announce_due_at": lease_end()}
+        if not save_if_ours(self.event, announcements=self.event.announcements, **values):
+            raise TakenOverError(name)
+
+    def _outcome(self, name: str, failure: Failure | None) -> dict[str, Any]:
+        now = timezone.now()
+        outcome: dict[str, Any] = {"at": now.isoformat(), "error": failure.text if failure else ""}
+        if failure is not None and issubclass(failure.kind, GiveUp):
+            outcome["gave_up"] = True
+        if failure is not None and failure.retry_after is not None:
+            self.asked_for[name] = now + failure.retry_after
+        return outcome
+
+    def _log(self, name: str, failure: Failure) -> None:
+        if failure.retry_after is not None:
+            logger.info("Handler %s asks for event %s later.", name, self.event.pk)
+        else:
+            logger.error("Handler %s failed for event %s: %s.", name, self.event.pk, failure.place)
+
+    def _ending(self) -> dict[str, datetime | None]:
+        return ending(self.event, self.connected, self.asked_for)

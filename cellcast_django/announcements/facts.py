@@ -1,4 +1,4 @@
-"""The fact that an event has to announce, who listens for it, and when it is due."""
+"""The facts that an event has to announce, and the handlers that are called for them."""
 
 from typing import Any, NamedTuple
 
@@ -14,6 +14,9 @@ from cellcast_django.signals import (
     status_changed,
 )
 
+OPT_OUT_SUFFIX = " (opt_out_received)"
+"""Ends the names of the handlers of a reply's second fact, which may be those of its first."""
+
 
 class Fact(NamedTuple):
     """What an event has to tell the handlers."""
@@ -21,35 +24,56 @@ class Fact(NamedTuple):
     signal: FactSignal
     sender: type[models.Model]
     arguments: dict[str, Any]
+    suffix: str = ""
+
+    def callees(self) -> list["Callee"]:
+        """Return the handlers that are connected for the fact, in the order of connection."""
+        return [
+            Callee(handler.name + self.suffix, handler, self)
+            for handler in self.signal.handlers(self.sender)
+        ]
 
 
-def fact_of(event: WebhookEvent) -> Fact | None:
-    """Return what the event has to announce.
+class Callee(NamedTuple):
+    """A handler that is connected for a fact, and the name that keeps its outcome."""
 
-    ``None`` for one that told nothing new, and for one whose message has been deleted since.
+    name: str
+    handler: Handler
+    fact: Fact
+
+    def call(self) -> None:
+        """Call the handler, and raise whatever it raises."""
+        fact = self.fact
+        self.handler.call(signal=fact.signal, sender=fact.sender, **fact.arguments)
+
+
+def facts_of(event: WebhookEvent) -> list[Fact]:
+    """Return what the event has to announce, in the order in which it is told.
+
+    Nothing for one that told nothing new, and for one whose message has been deleted since.
     """
     if event.kind == WebhookEvent.Kind.OPT_OUT:
-        return Fact(opt_out_received, WebhookEvent, {"contact": event.contact, "event": event})
+        return [Fact(opt_out_received, WebhookEvent, {"contact": event.contact, "event": event})]
     message = event.message
     if message is None:
-        return None
+        return []
     try:
         change = event.status_change
     except ObjectDoesNotExist:
-        return None
+        return []
     if message.direction == Direction.INBOUND and not change.previous_status:
-        return Fact(message_received, Message, {"message": message, "event": event})
+        return [Fact(message_received, Message, {"message": message, "event": event})]
     change.message = message  # the same object, also where the two were read from the database
     arguments = {"message": message, "status_change": change, "event": event}
-    return Fact(status_changed, Message, arguments)
+    return [Fact(status_changed, Message, arguments)]
 
 
-def is_heard(event: WebhookEvent) -> bool:
-    """Whether a handler is connected for what the event tells."""
-    return bool(handlers_of(event))
+def callees_of(event: WebhookEvent) -> list[Callee]:
+    """Return the handlers that are connected for what the event tells."""
+    return [callee for fact in facts_of(event) for callee in fact.callees()]
 
 
-def hearers(event: WebhookEvent) -> list[Handler]:
+def callees_to_replay(event: WebhookEvent) -> list[Callee]:
     """Return all handlers that may be told of the event again, finished or not.
 
     None for an event that told nothing new, and for one that has been emptied of personal data:
@@ -57,10 +81,9 @@ def hearers(event: WebhookEvent) -> list[Handler]:
     """
     if event.outcome != WebhookEvent.Outcome.STORED or not event.body:
         return []
-    return handlers_of(event)
+    return callees_of(event)
 
 
-def handlers_of(event: WebhookEvent) -> list[Handler]:
-    """Return the handlers that are connected for what the event tells."""
-    fact = fact_of(event)
-    return [] if fact is None else fact.signal.handlers(fact.sender)
+def is_heard(event: WebhookEvent) -> bool:
+    """Whether a handler is connected for what the event tells."""
+    return bool(callees_of(event))

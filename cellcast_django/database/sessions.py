@@ -5,6 +5,7 @@ code is known to the session alone, which the driver can tell without a statemen
 """
 
 from contextlib import suppress
+from typing import Any
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,8 +26,22 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
         return True
     if not connection.autocommit:
         return False
+    return not _has_transaction(session)
+
+
+def _has_transaction(session: Any) -> bool:
     status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
-    return status == PSYCOPG_IDLE and not getattr(session, "in_transaction", False)
+    return status != PSYCOPG_IDLE or bool(getattr(session, "in_transaction", False))
+
+
+def has_lost_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether somebody has ended the transaction of an ``atomic()`` behind Django's back.
+
+    A plain ``COMMIT`` or ``ROLLBACK`` does. MariaDB and MySQL cannot tell without a statement.
+    """
+    return connection.vendor in {"postgresql", "sqlite"} and not _has_transaction(
+        connection.connection
+    )
 
 
 def is_in_test(connection: BaseDatabaseWrapper) -> bool:

@@ -11,7 +11,6 @@ from cellcast_django.models.message import (
     Message,
     MessageQuerySet,
     database_alias,
-    message_key,
     message_values,
     submission_time,
 )
@@ -22,6 +21,7 @@ from cellcast_django.models.webhook_event import (
     MAX_USERNAME_LENGTH,
     WebhookEvent,
     WebhookEventQuerySet,
+    error_type,
     errors_of,
 )
 
@@ -39,8 +39,8 @@ __all__ = [
     "WebhookEvent",
     "WebhookEventQuerySet",
     "database_alias",
+    "error_type",
     "errors_of",
-    "message_key",
     "message_values",
     "submission_time",
 ]

@@ -1,8 +1,12 @@
 """When a command of the app last ran, and what it found."""
 
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.models.message import database_alias
 
 
 class CommandRun(models.Model):
@@ -31,3 +35,10 @@ class CommandRun(models.Model):
 
     def __str__(self) -> str:
         return self.command
+
+    @classmethod
+    def record(cls, command: Command, summary: dict[str, Any]) -> None:
+        """Note that the command has just run, and what it found."""
+        values = {"ran_at": timezone.now(), "summary": summary}
+        runs = cls.objects.using(database_alias())
+        runs.update_or_create(command=command, defaults=values)

@@ -70,6 +70,13 @@ class WebhookEvent(models.Model):
         DUPLICATE = "duplicate", _("duplicate")
         INVALID = "invalid", _("invalid")
 
+    class State(models.TextChoices):
+        """How far the announcement of an event is; each has a QuerySet method of its name."""
+
+        PENDING = "pending", _("pending")
+        ANNOUNCED = "announced", _("announced")
+        FAILED = "failed", _("failed")
+
     endpoint = models.CharField(
         _("URL"), max_length=8, choices=Endpoint, help_text=_("Which of the URLs it came to.")
     )
@@ -180,6 +187,15 @@ class WebhookEvent(models.Model):
         return f"{self.kind} {self.cellcast_id}".strip()  # no number: it may be logged
 
     @property
+    def state(self) -> State | None:
+        """How far its announcement is; ``None`` for an event that told nothing new."""
+        if self.announced_at is not None:
+            return self.State.ANNOUNCED
+        if self.announce_due_at is not None:
+            return self.State.PENDING
+        return self.State.FAILED if self.outcome == self.Outcome.STORED else None
+
+    @property
     def is_unannounced(self) -> bool:
         """Whether it told something new that a handler has not finished with, failed or not."""
         return self.outcome == self.Outcome.STORED and self.announced_at is None
@@ -195,6 +211,14 @@ class WebhookEvent(models.Model):
         outcome = self.announcements.get(handler_name)
         return outcome is not None and not outcome["error"]
 
+    def has_given_up(self, handler_name: str) -> bool:
+        """Whether the handler of this name has asked not to be called again."""
+        return bool(self.announcements.get(handler_name, {}).get("gave_up"))
+
+    def is_done_with(self, handler_name: str) -> bool:
+        """Whether the handler of this name is not to be called again, unless a person asks."""
+        return self.has_finished(handler_name) or self.has_given_up(handler_name)
+
     def handler_errors(self) -> dict[str, str]:
         """Return the error of each handler that raised when it was last called."""
         return errors_of(self.announcements)
@@ -203,3 +227,8 @@ class WebhookEvent(models.Model):
 def errors_of(announcements: dict[str, Any]) -> dict[str, str]:
     """Return the errors that the column of this name holds, by the handlers' names."""
     return {name: outcome["error"] for name, outcome in announcements.items() if outcome["error"]}
+
+
+def error_type(error: str) -> str:
+    """Return the exception's type of an outcome's error, without its text."""
+    return error.partition(":")[0]

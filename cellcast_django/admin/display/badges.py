@@ -67,26 +67,17 @@ def outcome_badge(event: WebhookEvent) -> SafeString:
     return badge(_OUTCOME_TONES[outcome], outcome.label)
 
 
-_ANNOUNCEMENTS = {
-    "announced": (Tone.GOOD, _("announced")),
-    "pending": (Tone.OPEN, _("pending")),
-    "failed": (Tone.BAD, _("failed")),
+_STATE_TONES = {
+    WebhookEvent.State.ANNOUNCED: Tone.GOOD,
+    WebhookEvent.State.PENDING: Tone.OPEN,
+    WebhookEvent.State.FAILED: Tone.BAD,
 }
-
-
-def announcement_state(event: WebhookEvent) -> str:
-    """Name the QuerySet method that finds the event; empty when it told nothing new."""
-    if event.announced_at is not None:
-        return "announced"
-    if event.announce_due_at is not None:
-        return "pending"
-    return "failed" if event.is_unannounced else ""
 
 
 def announcement_badge(event: WebhookEvent) -> SafeString | None:
     """Return the badge of an event's announcement; ``None`` when it told nothing new."""
-    state = announcement_state(event)
-    return badge(*_ANNOUNCEMENTS[state]) if state else None
+    state = event.state
+    return badge(_STATE_TONES[state], state.label) if state else None
 
 
 def handler_badge(error: str) -> SafeString:

@@ -15,7 +15,6 @@ from django.urls import URLPattern
 from django.utils.translation import gettext
 
 from cellcast_django.admin.display import sentences
-from cellcast_django.admin.display.badges import announcement_state
 from cellcast_django.admin.lists.keyset import chunks, is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.replay.replays import PROCESS, TO_EVERYONE, TO_UNFINISHED, Plan, Replay
@@ -155,11 +154,12 @@ class ReplayAdmin(ReadOnlyAdmin):
 
     def _say_what_became_of(self, request: HttpRequest, events: list[WebhookEvent]) -> None:
         invalid = sum(event.outcome == WebhookEvent.Outcome.INVALID for event in events)
-        states = Counter(announcement_state(event) for event in events)
+        states = Counter(event.state for event in events)
+        state = WebhookEvent.State
         self._say(request, messages.WARNING, sentences.STILL_INVALID, invalid)
-        self._say(request, messages.SUCCESS, sentences.ANNOUNCED, states["announced"])
-        self._say(request, messages.WARNING, sentences.WAITING, states["pending"])
-        self._say(request, messages.ERROR, sentences.FAILED, states["failed"])
+        self._say(request, messages.SUCCESS, sentences.ANNOUNCED, states[state.ANNOUNCED])
+        self._say(request, messages.WARNING, sentences.WAITING, states[state.PENDING])
+        self._say(request, messages.ERROR, sentences.FAILED, states[state.FAILED])
         if raised := sorted({name for event in events for name in event.handler_errors()}):
             sentence = gettext("Handlers that raised an error: %(names)s.")
             self.message_user(request, sentence % {"names": ", ".join(raised)}, messages.WARNING)

@@ -12,6 +12,7 @@ from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf, is_credential
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
+from cellcast_django.management.terminal import printable
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
 TIMEOUT_SECONDS = 15
@@ -143,8 +144,3 @@ def describe(answer: Answer) -> str:
     what = f'"{title[1]}"' if title else f"{len(answer.body)} bytes"
     duration = f"{answer.seconds * 1000:.0f} ms"
     return printable(f"{answer.status} {answer.reason} after {duration}: {content_type}, {what}")
-
-
-def printable(text: str) -> str:
-    """Return the text without what could move the cursor or colour the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

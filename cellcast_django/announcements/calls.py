@@ -1,0 +1,117 @@
+"""One call of one handler: whatever it does harms neither the other handlers nor the caller."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cellcast_django.database import sessions
+from cellcast_django.models import database_alias
+from cellcast_django.payloads import clean
+from cellcast_django.signals import RetryLater
+
+MAX_ERROR_LENGTH = 1_000
+
+
+class TransactionLeftOpenError(Exception):
+    """The handler has left a transaction open, or autocommit off; it has been rolled back."""
+
+
+class TransactionEndedError(Exception):
+    """A handler marked ``exactly_once`` has ended the transaction by a statement of its own."""
+
+
+class Failure(NamedTuple):
+    """How a call has failed. The exception itself would keep alive what its frames hold."""
+
+    kind: type[BaseException]
+    text: str
+    """The exception's type and text, cleaned and cut: what is kept."""
+    place: str
+    """The exception's type and where it was raised: what is logged."""
+    retry_after: timedelta | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Describe an exception."""
+        after = error.after if isinstance(error, RetryLater) else None
+        return cls(type(error), _describe(error), place_of(error), after)
+
+
+def contained(function: Callable[[], None]) -> Failure | None:
+    """Call the function, and return what it raised or left behind; ``None`` when all is well.
+
+    Nothing that it raises gets out, ``SystemExit`` included, and no transaction that it has begun
+    is open afterwards: its connection is closed.
+    """
+    failure = None
+    busy = {each.alias for each in _connections() if not sessions.is_idle(each)}
+    try:
+        with ExitStack() as savepoints:
+            for connection in _connections():
+                # In a test's own transaction, a handler's database error must not abort the test.
+                if connection.in_atomic_block:
+                    savepoints.enter_context(_savepoint(connection))
+            function()
+    except BaseException as error:  # noqa: BLE001  # one handler stops none
+        failure = Failure.of(error)
+    for connection in _connections():
+        if connection.alias not in busy and not sessions.is_idle(connection):
+            sessions.discard(connection)
+            failure = failure or Failure.of(_left_open(connection))
+    return failure
+
+
+def in_transaction(function: Callable[[], None], save: Callable[[], None]) -> None:
+    """Call the function, then ``save``, in one transaction on the database of this app's models.
+
+    Raises whatever they raise, when nothing has been committed; or what a function of the host
+    project's ``on_commit`` raises, when all has.
+    """
+    using = database_alias()
+    with transaction.atomic(using=using):
+        function()
+        if sessions.has_lost_transaction(connections[using]):
+            raise TransactionEndedError("exactly_once: its transaction was ended by the handler.")
+        save()
+
+
+def _connections() -> Sequence[BaseDatabaseWrapper]:
+    return connections.all(initialized_only=True)
+
+
+@contextmanager
+def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Roll back what was done inside when it raises, or when an ``atomic()`` was not left."""
+    with transaction.atomic(using=connection.alias):
+        depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
+        yield
+        if len(connection.savepoint_ids) > depth:
+            del connection.savepoint_ids[depth:], connection.atomic_blocks[blocks:]
+            raise _left_open(connection)
+
+
+def _left_open(connection: BaseDatabaseWrapper) -> TransactionLeftOpenError:
+    return TransactionLeftOpenError(
+        f"It left a transaction open on the database {connection.alias}, which was rolled back."
+    )
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # the host project's __str__ may do anything
+        text = "(its text cannot be read)"
+    return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
+
+
+def place_of(error: BaseException) -> str:
+    """Return the exception's type and where it was raised, for the log: no text, no number."""
+    kind, place = type(error).__qualname__, ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        place = f" in {frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
+    return kind + place

@@ -1,0 +1,73 @@
+"""A command that looks for work every few seconds, until it is told to end."""
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from django.db import Error, close_old_connections
+
+logger = logging.getLogger("cellcast_django")
+
+SECONDS_BETWEEN_LOOKS = 3
+SECONDS_BETWEEN_HEARTBEATS = 60
+STEP_SECONDS = 0.25
+"""How soon SIGTERM ends a wait."""
+
+
+class Watch:
+    """Looks until SIGTERM, which is only noted: what is running is not cut off."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._heartbeat_at = 0.0
+        self._is_without_database = False
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGTERM, self._end)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+
+    def _end(self, *_signal_and_frame: Any) -> None:
+        self.is_over = True
+
+    def looks(self) -> Iterator[None]:
+        """Yield for each look, with connections that are neither too old nor broken."""
+        while not self.is_over:
+            close_old_connections()
+            yield
+            self._wait()
+
+    def is_time_for_heartbeat(self) -> bool:
+        """Whether a minute has passed since this was last true."""
+        now = time.monotonic()
+        is_time = now >= self._heartbeat_at
+        if is_time:
+            self._heartbeat_at = now + SECONDS_BETWEEN_HEARTBEATS
+        return is_time
+
+    def _wait(self) -> None:
+        end = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        while not self.is_over and time.monotonic() < end:
+            time.sleep(STEP_SECONDS)
+
+    def lose_database(self, error: Error) -> None:
+        """Note that the database refuses: said once, until it is there again."""
+        if not self._is_without_database:
+            logger.warning("The database refuses (%s); looking again.", type(error).__qualname__)
+        self._is_without_database = True
+
+    def has_database(self) -> None:
+        """Note that the database has answered."""
+        if self._is_without_database:
+            logger.warning("The database is there again.")
+        self._is_without_database = False
