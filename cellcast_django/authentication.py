@@ -6,6 +6,7 @@ import hmac
 import logging
 from dataclasses import dataclass
 from hashlib import sha256
+from ipaddress import ip_address
 from math import inf
 from threading import Lock
 from time import monotonic
@@ -26,6 +27,10 @@ class WebhookSender:
 
     username: str
     is_authenticated: bool = True
+
+    def get_username(self) -> str:
+        """Return the username, as a user of Django's does."""
+        return self.username
 
 
 class WebhookAuthentication(BaseAuthentication):
@@ -63,7 +68,7 @@ class RefusalLog:
         self._since = -inf
         self._refused = 0
 
-    def log(self, address: str) -> None:
+    def log(self, remote_address: str) -> None:
         """Log one refusal, unless there have been too many."""
         now = monotonic()
         with self._lock:
@@ -77,8 +82,17 @@ class RefusalLog:
             logger.warning("%d more webhooks were refused before.", left_out)
         if not is_too_many:
             logger.warning(
-                "A webhook from %s was refused: wrong or missing username and password.", address
+                "A webhook from %s was refused: wrong or missing username and password.",
+                _ip_address(remote_address),
             )
+
+
+def _ip_address(text: str) -> str:
+    """Return the address, or "unknown": some servers take it from what a stranger sends."""
+    try:
+        return str(ip_address(text.partition("%")[0]))  # what follows is a zone of any length
+    except ValueError:
+        return "unknown"
 
 
 _refusals = RefusalLog()

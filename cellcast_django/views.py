@@ -3,20 +3,20 @@
 import json
 import logging
 from collections import Counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext_lazy as _
 from rest_framework import status
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotAuthenticated
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from cellcast_django import payloads, receiving
-from cellcast_django.authentication import WebhookAuthentication, WebhookSender
+from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import WebhookEvent
@@ -25,6 +25,9 @@ from cellcast_django.payloads import Endpoint, Invalid, Payload
 logger = logging.getLogger("cellcast_django")
 
 RETRY_AFTER_SECONDS = 30
+TEST_SEND_HEADER = "Cellcast-Test-Send"
+"""``1`` says that the webhook is no report of Cellcast's, but our own Test Send."""
+TEST_SEND_KEY = "HTTP_CELLCAST_TEST_SEND"
 MAX_LENGTH_DIGITS = 18
 """Of a ``Content-Length`` no more digits are read: an ``int`` of thousands is an error."""
 
@@ -34,6 +37,16 @@ class BodyTooLargeError(APIException):
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = _("The body is too large.")
+
+
+class LengthRequiredError(APIException):
+    """A chunked body, which this server does not hand over; nothing of it is kept."""
+
+    status_code = status.HTTP_411_LENGTH_REQUIRED
+    default_detail = _(
+        "This server does not hand over a chunked body. Let the proxy in front of it buffer "
+        "requests, or run the app on a server that sets wsgi.input_terminated, such as gunicorn."
+    )
 
 
 class BodyUnreadableError(APIException):
@@ -86,7 +99,8 @@ class WebhookView(APIView):
     """
 
     endpoint: ClassVar[Endpoint]
-    sender: WebhookSender
+    username: str
+    """Of whoever sent this webhook, as the authentication class names them."""
 
     http_method_names = ["get", "head", "post"]
     authentication_classes = [WebhookAuthentication]
@@ -119,11 +133,19 @@ class WebhookView(APIView):
         return json_exception_handler
 
     def perform_authentication(self, request: Request) -> None:
-        """Ask for the password before a webhook; a probe of the URL needs none and sees nothing."""
-        if request.method == "POST":
-            # Not by request.user: a refusal would ask for the host's UNAUTHENTICATED_USER, and a
-            # middleware of the host may take what stands there for a user with a primary key.
-            self.sender, _ = WebhookAuthentication().authenticate(request)
+        """Ask for the password before a webhook; a probe of the URL needs none and sees nothing.
+
+        Not by ``request.user``: a refusal would ask for the host's ``UNAUTHENTICATED_USER``, and a
+        middleware of the host may take what stands there for a user with a primary key.
+        """
+        if request.method != "POST":
+            return
+        for authenticator in request.authenticators or ():
+            authenticated: Any = authenticator.authenticate(request)
+            if authenticated is not None:
+                self.username = authenticated[0].get_username()
+                return
+        raise NotAuthenticated
 
     def get(self, request: Request) -> HttpResponse:
         """Answer a probe of the URL."""
@@ -134,23 +156,16 @@ class WebhookView(APIView):
     def post(self, request: Request) -> HttpResponse:
         """Take a webhook: 200 means stored."""
         body = read_body(request._request, limit=conf.max_body_bytes)
-        content_type = request.META.get("CONTENT_TYPE", "")
-        said: list[Payload]
-        if (length := content_length(request._request) or 0) > len(body):
-            reason = f"The body ended after {len(body)} of {length} bytes."
-            said = [Invalid(raw=payloads.decode(body), reason=reason)]
-            content_type = ""  # half a form must not be read as a whole one later
-        else:
-            said = payloads.read(body, content_type, self.endpoint)
+        reported = parse(body, self.endpoint)
         events = receiving.receive(
-            said,
+            reported,
             endpoint=self.endpoint,
-            content_type=content_type,
-            username=self.sender.username,
+            content_type=body.content_type,
+            username=self.username,
+            is_test=request.META.get(TEST_SEND_KEY) == "1",
         )
-        if logger.isEnabledFor(logging.INFO):
-            log_webhook(self.endpoint, self.sender, events)
-        return answer(events)
+        log_webhook(self.endpoint, self.username, events)
+        return respond(events)
 
 
 class ReplyWebhookView(WebhookView):
@@ -171,55 +186,39 @@ class OptOutWebhookView(WebhookView):
     endpoint = Endpoint.OPT_OUT
 
 
-def answer(events: list[WebhookEvent]) -> HttpResponse:
-    """Tell what became of each event; 400 when not one of them could be understood."""
-    said: dict[str, Any] = {"events": [{"id": each.pk, "outcome": each.outcome} for each in events]}
-    code: int = status.HTTP_200_OK
-    if all(event.outcome == WebhookEvent.Outcome.INVALID for event in events):
-        said["detail"] = " ".join(dict.fromkeys(event.error for event in events))
-        code = status.HTTP_400_BAD_REQUEST
-    # Not by JsonResponse, whose encoder, for dates and the like, is made anew for each answer.
-    return HttpResponse(json.dumps(said), content_type="application/json", status=code)
+# The steps
 
 
-def log_webhook(endpoint: Endpoint, sender: WebhookSender, events: list[WebhookEvent]) -> None:
-    """Log one line for a webhook, at level INFO: no number, no text.
+class Body(NamedTuple):
+    """What the server has handed over of a request's body."""
 
-    The same stands in the record's attributes ``cellcast_endpoint``, ``cellcast_username`` and
-    ``cellcast_outcomes``, for handlers that write JSON.
-    """
-    outcomes = dict(Counter(str(event.outcome) for event in events))
-    logger.info(
-        "Webhook on the %s: %s.",
-        endpoint.label,
-        ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items()),
-        extra={
-            "cellcast_endpoint": endpoint.value,
-            "cellcast_username": sender.username,
-            "cellcast_outcomes": outcomes,
-        },
-    )
+    content: bytes
+    content_type: str
+    shortfall: str = ""
+    """How it falls short of the length that the request announced; empty where it is whole."""
 
 
-def read_body(request: HttpRequest, *, limit: int) -> bytes:
+def read_body(request: HttpRequest, *, limit: int) -> Body:
     """Read the body, and not one byte of it when it says that it is over ``limit`` bytes.
 
-    Raises ``BodyTooLargeError`` and ``BodyUnreadableError``. A chunked request says no length;
-    Django then reads nothing, so the server's own stream is read where it ends by itself.
+    Raises ``BodyTooLargeError``, ``LengthRequiredError`` and ``BodyUnreadableError``. A chunked
+    request says no length; Django then reads nothing, so the server's own stream is read where it
+    ends by itself.
     """
     length = content_length(request)
     if length is not None and length > limit:
         raise BodyTooLargeError
-    source: Any = request
-    if length is None and request.META.get("wsgi.input_terminated"):
-        source = request.META["wsgi.input"]
+    source = request if length is not None else _source_without_length(request)
     try:
-        body: bytes = source.read(limit + 1)
+        content: bytes = source.read(limit + 1)
     except Exception:  # noqa: BLE001  # a lost connection, or chunks that the server cannot read
         raise BodyUnreadableError from None
-    if len(body) > limit:
+    if len(content) > limit:
         raise BodyTooLargeError
-    return body
+    if length is not None and length > len(content):
+        shortfall = f"The body ended after {len(content)} of {length} bytes."
+        return Body(content, "", shortfall)  # half a form must not be read as a whole one later
+    return Body(content, request.META.get("CONTENT_TYPE", ""))
 
 
 def content_length(request: HttpRequest) -> int | None:
@@ -228,3 +227,51 @@ def content_length(request: HttpRequest) -> int | None:
     if not length.isdecimal():
         return None
     return int(length[:MAX_LENGTH_DIGITS])
+
+
+def _source_without_length(request: HttpRequest) -> Any:
+    """Return what a body of unknown length is read from. Raises ``LengthRequiredError``."""
+    if request.META.get("wsgi.input_terminated"):
+        return request.META["wsgi.input"]
+    if "wsgi.input" in request.META and request.META.get("HTTP_TRANSFER_ENCODING"):
+        raise LengthRequiredError
+    return request  # there is no body, or an ASGI server has handed all of it over
+
+
+def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
+    """Return what the body says: one payload for each event."""
+    if body.shortfall:
+        return [Invalid(raw=payloads.decode(body.content), reason=body.shortfall)]
+    return payloads.read(body.content, body.content_type, endpoint)
+
+
+def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -> None:
+    """Log one line for a webhook, at level INFO: no number, no text.
+
+    The same stands in the record's attributes ``cellcast_endpoint``, ``cellcast_username`` and
+    ``cellcast_outcomes``, for handlers that write JSON.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    outcomes = dict(Counter(str(event.outcome) for event in events))
+    logger.info(
+        "Webhook on the %s: %s.",
+        endpoint.label,
+        ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items()),
+        extra={
+            "cellcast_endpoint": endpoint.value,
+            "cellcast_username": username,
+            "cellcast_outcomes": outcomes,
+        },
+    )
+
+
+def respond(events: list[WebhookEvent]) -> HttpResponse:
+    """Tell what became of each event; 400 when not one of them could be understood."""
+    said: dict[str, Any] = {"events": [{"id": each.pk, "outcome": each.outcome} for each in events]}
+    code: int = status.HTTP_200_OK
+    if all(event.outcome == WebhookEvent.Outcome.INVALID for event in events):
+        said["detail"] = " ".join(dict.fromkeys(event.error for event in events))
+        code = status.HTTP_400_BAD_REQUEST
+    # Not by JsonResponse, whose encoder, for dates and the like, is made anew for each answer.
+    return HttpResponse(json.dumps(said), content_type="application/json", status=code)

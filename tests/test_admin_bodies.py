@@ -84,6 +84,6 @@ def test_what_cannot_be_laid_out_has_a_reason(body: str, reason: str) -> None:
 
 
 def test_deep_nesting_is_not_blown_up_by_spaces() -> None:
-    body = "[" * 500 + "]" * 500
+    body = "[" * 100 + "]" * 100
 
-    assert len(lay_out(body, "").text) < 100_000
+    assert 0 < len(lay_out(body, "").text) < 15_000

@@ -4,20 +4,24 @@ Most tests here may not touch the database: that they pass shows that nobody ask
 """
 
 import base64
+import json
 import logging
 from typing import Any
 
 import pytest
 from django.contrib import auth
 from django.contrib.auth import hashers
+from django.contrib.auth.models import User
 from django.test import Client, RequestFactory, override_settings
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from cellcast_django import authentication
 from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.models import WebhookEvent
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, authorization, reply_payload
+from cellcast_django.views import ReplyWebhookView
 
 URLS = ["/sms/webhook-receiver", "/sms/webhook-status", "/sms/webhook-opt-out"]
 CHALLENGE = 'Basic realm="Cellcast webhook", charset="UTF-8"'
@@ -260,6 +264,47 @@ def test_staff_session_opens_nothing(admin_client: Client) -> None:
     assert response.status_code == 401
 
 
+# Another authentication class
+
+
+class OwnAuthentication(BaseAuthentication):
+    """A host's own: whoever says a name is somebody of that name."""
+
+    def authenticate(self, request: Request) -> tuple[User, None] | None:
+        name = request.META.get("HTTP_X_NAME")
+        return (User(username=name), None) if name else None
+
+
+def post_to_view_with(*classes: type[BaseAuthentication], **environ: Any) -> Any:
+    class OwnView(ReplyWebhookView):
+        authentication_classes = list(classes)
+
+    request = RequestFactory().post(
+        URLS[0], json.dumps(reply_payload()), "application/json", **environ
+    )
+    return OwnView.as_view()(request)
+
+
+@pytest.mark.django_db
+def test_view_with_another_authentication_class_asks_that_one_alone() -> None:
+    assert post_to_view_with(OwnAuthentication, HTTP_X_NAME="host").status_code == 200
+    assert WebhookEvent.objects.get().username == "host"
+    right = authorization()["Authorization"]
+    assert post_to_view_with(OwnAuthentication, HTTP_AUTHORIZATION=right).status_code == 403
+
+
+@pytest.mark.django_db
+def test_first_of_several_authentication_classes_that_knows_the_sender_names_it() -> None:
+    right = authorization()["Authorization"]
+    classes = (OwnAuthentication, WebhookAuthentication)
+    assert post_to_view_with(*classes, HTTP_AUTHORIZATION=right).status_code == 200
+    assert WebhookEvent.objects.get().username == "cellcast"
+
+
+def test_view_without_an_authentication_class_refuses_everybody() -> None:
+    assert post_to_view_with().status_code == 403
+
+
 # What is logged of strangers
 
 
@@ -285,6 +330,27 @@ def test_refused_webhook_is_logged_by_its_address_alone(
     assert refused_lines(caplog, times=1) == [
         "A webhook from 127.0.0.1 was refused: wrong or missing username and password."
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "logged"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("fe80::1%\x1b[2J" + "x" * 200_000, "fe80::1"),
+        ("", "unknown"),  # a Unix socket
+        ("x" * 200_000, "unknown"),
+        ("203.0.113.9\x85A webhook from 198.51.100.1 was accepted.", "unknown"),
+    ],
+    ids=["IPv4", "IPv6", "zone", "hostile zone", "nothing", "long", "second line"],
+)
+def test_nothing_that_a_stranger_wrote_is_logged_for_an_address(
+    address: str, logged: str, clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Client().post(URLS[0], REMOTE_ADDR=address).status_code == 401
+    [line] = [each.getMessage() for each in caplog.records if each.name == "cellcast_django"]
+    assert line == f"A webhook from {logged} was refused: wrong or missing username and password."
 
 
 def test_flood_of_refused_webhooks_is_ten_lines_a_minute_and_a_count(

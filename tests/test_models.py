@@ -288,12 +288,27 @@ def test_record_sent_is_idempotent() -> None:
 
 
 @pytest.mark.django_db
-def test_record_sent_again_fills_in_what_is_empty_and_changes_nothing_else() -> None:
-    Message.objects.record_sent(ID, receiver=CUSTOMER, body="Coming?")
-    Message.objects.record_sent(ID, receiver="+61400000002", sender="cellcast", body="Other")
+def test_record_sent_again_leaves_alone_what_is_not_said_this_time() -> None:
+    Message.objects.record_sent(ID, receiver=CUSTOMER, sender="cellcast", body="Coming?")
+    Message.objects.record_sent(ID, receiver="0400 000 001")
     message = Message.objects.get()
-    assert (message.receiver, message.contact) == (CUSTOMER, CUSTOMER)
+    assert (message.receiver, message.contact) == ("0400 000 001", CUSTOMER)
     assert (message.sender, message.body) == ("cellcast", "Coming?")
+
+
+@pytest.mark.django_db
+def test_record_sent_wins_over_an_early_report_with_another_receiver(client: WebhookClient) -> None:
+    """Who guesses an id could have had the text filed under a number of theirs."""
+    client.status(_id="1000001", sender="evil", receiver="+61499666666", status="delivered")
+    Message.objects.record_sent(
+        "1000001", receiver="+61400111222", sender="Clinic", body="Your result is ready"
+    )
+    client.status(_id="1000001", sender="evil", receiver="+61499666666", status="rejected")
+    message = Message.objects.get()
+    assert (message.receiver, message.contact) == ("+61400111222", "+61400111222")
+    assert (message.sender, message.body) == ("Clinic", "Your result is ready")
+    assert list(Message.objects.with_contact("+61400111222")) == [message]
+    assert not Message.objects.with_contact("+61499666666").exists()
 
 
 @pytest.mark.django_db
@@ -309,7 +324,7 @@ def test_record_sent_adopts_the_row_of_an_early_report(
     assert message == early == Message.objects.get()
     message.refresh_from_db()
     assert (message.body, message.status) == ("Coming?", Status.DELIVERED)
-    assert (message.sender, message.receiver) == ("cellcast", "61400000001")
+    assert (message.sender, message.receiver) == ("Salon", CUSTOMER)
     assert message.contact == CUSTOMER
     assert message.created_at == early.created_at
     assert message.status_changed_at == early.status_changed_at

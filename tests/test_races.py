@@ -4,17 +4,23 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from dataclasses import replace
+from datetime import timedelta
+from threading import Barrier, Event, Timer
 from typing import Any, TypeVar
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
+from cellcast_django import inbox, receiving
 from cellcast_django.announcements import announce_due
 from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient, reply_payload, status_payload
+from tests.fake_cellcast import KEY
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -135,3 +141,115 @@ def test_several_processes_that_announce_what_is_due_share_it_out(heard: Counter
     assert sum(counts) == 20
     assert set(heard.values()) == {1}
     assert WebhookEvent.objects.announced().count() == 20
+
+
+# A webhook and a recovery tell of the same replies
+
+
+def reply_webhook(contact: str) -> Reply:
+    return Reply(
+        raw="{}",
+        cellcast_id="1",
+        sender=contact,
+        receiver="",
+        status="delivered",
+        body=f"Yes {contact}",
+        original_body="",
+    )
+
+
+def recovered_reply(contact: str) -> RecoveredReply:
+    return RecoveredReply(
+        raw="{}",
+        cellcast_id="",
+        sender=contact.removeprefix("+61"),
+        receiver="",
+        status="received",
+        body=f"Yes {contact}",
+        original_body="",
+        received_at=timezone.now().replace(microsecond=0) - timedelta(hours=1),
+    )
+
+
+@pytest.fixture
+def with_api_key(settings: Any) -> None:
+    """A site that recovers what did not arrive."""
+    settings.CELLCAST_API_KEY = KEY
+
+
+def receive(payload: Payload) -> Callable[[], str]:
+    def call() -> str:
+        [event] = receiving.receive([payload], endpoint=Endpoint.RECEIVE)
+        return event.outcome
+
+    return call
+
+
+@pytest.mark.usefixtures("with_api_key")
+def test_webhooks_race_two_recoveries(heard: Counter[str]) -> None:
+    contacts = [f"+6140000000{number}" for number in range(8)]
+    payloads = [
+        payload
+        for contact in contacts
+        for payload in (reply_webhook(contact), recovered_reply(contact), recovered_reply(contact))
+    ]
+    outcomes = at_once([receive(payload) for payload in payloads])
+    assert Counter(outcomes) == {"stored": 8, "duplicate": 16}
+    assert Message.objects.count() == StatusChange.objects.count() == 8
+    assert set(Message.objects.values_list("cellcast_id", flat=True)) == {"1"}
+    assert heard == {f"Yes {contact}": 1 for contact in contacts}
+
+
+@pytest.mark.usefixtures("with_api_key")
+@pytest.mark.parametrize("order", [1, -1], ids=["webhook first", "recovery first"])
+@pytest.mark.parametrize("is_common", [True, False])
+def test_whoever_comes_second_waits_for_the_first_to_commit(
+    heard: Counter[str], monkeypatch: pytest.MonkeyPatch, order: int, is_common: bool
+) -> None:
+    if not is_common:
+        monkeypatch.setattr(inbox, "WRITERS", {})
+    has_written, may_commit = Event(), Event()
+    first, second = (reply_webhook("+61400000001"), recovered_reply("+61400000001"))[::order]
+
+    def hold(event_ids: list[int]) -> None:
+        has_written.set()
+        may_commit.wait(5)
+
+    def store_and_hold() -> str:
+        try:
+            [event] = inbox.store([first], endpoint=Endpoint.RECEIVE, outbox=hold)
+            return event.outcome
+        finally:
+            connections.close_all()
+
+    def store() -> str:
+        has_written.wait(5)
+        Timer(0.1, may_commit.set).start()
+        try:
+            return receive(second)()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(store_and_hold), threads.submit(store)]
+    assert [thread.result() for thread in running] == ["stored", "duplicate"]
+    assert Message.objects.count() == StatusChange.objects.count() == 1
+    assert Message.objects.get().cellcast_id == "1"
+
+
+@pytest.mark.usefixtures("with_api_key")
+def test_late_webhooks_that_race_are_one_message(heard: Counter[str]) -> None:
+    receive(recovered_reply("+61400000001"))()
+    outcomes = at_once([receive(reply_webhook("+61400000001"))] * 10)
+    assert outcomes == ["duplicate"] * 10
+    assert Message.objects.count() == 1
+    assert heard == {"Yes +61400000001": 1}
+
+
+@pytest.mark.usefixtures("with_api_key")
+def test_late_webhooks_of_two_replies_do_not_take_the_same_recovered_one() -> None:
+    receive(recovered_reply("+61400000001"))()
+    late = [replace(reply_webhook("+61400000001"), cellcast_id=str(n)) for n in range(8)]
+    outcomes = at_once([receive(payload) for payload in late])
+    assert Counter(outcomes) == {"stored": 7, "duplicate": 1}
+    assert Message.objects.count() == 8

@@ -69,14 +69,14 @@ def post(
     )
 
 
-def post_chunked(body: bytes | BytesIO, *, terminated: bool = True) -> Any:
+def post_chunked(body: Any, url: str = RECEIVE, *, terminated: bool = True) -> Any:
     environ: dict[str, Any] = {
         "wsgi.input": BytesIO(body) if isinstance(body, bytes) else body,
         "wsgi.input_terminated": terminated,
         "HTTP_TRANSFER_ENCODING": "chunked",
         "CONTENT_TYPE": "application/json",
     }
-    return post(b"", **environ)
+    return post(b"", url, **environ)
 
 
 class UnreadableStream:
@@ -451,6 +451,15 @@ def test_legacy_array_of_one_is_stored() -> None:
     assert (message.contact, message.original_body) == ("+61400000000", "Coming?")
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(("value", "is_test"), [("1", True), ("0", False), ("", False)])
+def test_webhook_that_our_own_test_send_has_sent_is_known_as_such(
+    value: str, is_test: bool
+) -> None:
+    post(DOCUMENTED_RECEIVE, headers={"Cellcast-Test-Send": value})
+    assert WebhookEvent.objects.get().is_test is is_test
+
+
 # How long the body is
 
 
@@ -506,9 +515,22 @@ def test_no_more_of_a_chunked_body_is_read_than_shows_that_it_is_too_large() -> 
 
 
 @pytest.mark.django_db
-def test_chunked_body_of_a_server_that_does_not_end_it_is_not_waited_for() -> None:
-    response = post_chunked(DOCUMENTED_RECEIVE, terminated=False)
-    assert (response.status_code, outcomes(response)) == (400, ["invalid"])
+@pytest.mark.parametrize("url", URLS)
+def test_chunked_body_of_a_server_that_does_not_hand_it_over_is_answered_411(url: str) -> None:
+    """uWSGI, the WSGI mode of hypercorn and runserver are such servers."""
+    response = post_chunked(UnreadableStream(), url, terminated=False)
+    assert (response.status_code, list(response.json())) == (411, ["detail"])
+    assert "Let the proxy in front of it buffer requests" in response.json()["detail"]
+    assert not WebhookEvent.objects.exists()
+
+
+@pytest.mark.django_db
+def test_chunked_body_under_asgi_is_read() -> None:
+    headers = {**authorization(), "Transfer-Encoding": "chunked"}
+    response = async_to_sync(AsyncClient().post)(
+        RECEIVE, DOCUMENTED_RECEIVE, "application/json", headers=headers, CONTENT_LENGTH=""
+    )
+    assert outcomes(response) == ["stored"]
 
 
 @pytest.mark.django_db

@@ -6,6 +6,8 @@ status change and one announcement, on every database.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeGuard
 
 from django.db import connections
@@ -15,6 +17,11 @@ from cellcast_django.announcements.schedule import planned
 from cellcast_django.database.retries import with_retries
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.portable import kind_of, values_named_by
+from cellcast_django.inbox.recovered import (
+    RecoveredBeforeError,
+    may_be_recovered,
+    refuse_recovered,
+)
 from cellcast_django.inbox.single_statement import mariadb, postgresql, sqlite, statement
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
@@ -28,6 +35,7 @@ from cellcast_django.payloads import (
     Invalid,
     OptOut,
     Payload,
+    RecoveredReply,
     Reply,
     StatusReport,
     clean,
@@ -115,13 +123,14 @@ def _write(
     outbox: statement.Outbox | None,
 ) -> list[WebhookEvent]:
     if len(payloads) == 1 and _is_common(payloads[0], using):
-        return [_write_common(payloads[0], using, origin, outbox)]
+        with suppress(RecoveredBeforeError):
+            return [_write_common(payloads[0], using, origin, outbox)]
     return portable.write(using, payloads, origin, outbox=outbox)
 
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
     """Whether the payload speaks of one documented status, and the database has a writer."""
-    if isinstance(payload, Invalid | OptOut):
+    if isinstance(payload, Invalid | OptOut | RecoveredReply):
         return False
     if isinstance(payload, StatusReport) and payload.inbound:
         return False
@@ -142,4 +151,9 @@ def _write_common(
     values |= {"reason": ""}
     values |= origin | planned(origin["received_at"], heard=bool(heard))
     connection = connections[using]
-    return statement.write(connection, WRITERS[connection.display_name], values, outbox)
+    confirm = None
+    if isinstance(payload, Reply) and not values["is_test"] and may_be_recovered(values["contact"]):
+        confirm = partial(
+            refuse_recovered, using, values["contact"], payload.body, values["received_at"]
+        )
+    return statement.write(connection, WRITERS[connection.display_name], values, outbox, confirm)

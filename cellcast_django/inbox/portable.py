@@ -14,6 +14,7 @@ from cellcast_django.announcements.facts import is_heard
 from cellcast_django.announcements.schedule import planned
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
+from cellcast_django.inbox import recovered
 from cellcast_django.inbox.single_statement.statement import Outbox
 from cellcast_django.models import (
     Direction,
@@ -22,7 +23,7 @@ from cellcast_django.models import (
     WebhookEvent,
     message_values,
 )
-from cellcast_django.payloads import Invalid, OptOut, Payload, Reply, StatusReport
+from cellcast_django.payloads import Invalid, OptOut, Payload, RecoveredReply, Reply, StatusReport
 from cellcast_django.statuses import supersedes
 
 
@@ -45,7 +46,12 @@ def write(
     """
     spoken_of = _messages_spoken_of(using, payloads)
     with transaction.atomic(using=using, durable=True):
+        for payload, spoken in zip(payloads, spoken_of, strict=True):
+            if isinstance(payload, RecoveredReply) and spoken is not None:
+                recovered.lock_replies(using, payload, spoken.contact)
         ledger = _Ledger(using, spoken_of)
+        if not origin["is_test"]:
+            ledger.unite_with_recovered(payloads, spoken_of)
         events = [
             ledger.enter(WebhookEvent(body=payload.raw, **origin), payload, spoken)
             for payload, spoken in zip(payloads, spoken_of, strict=True)
@@ -86,7 +92,7 @@ def values_named_by(payload: Reply | StatusReport) -> dict[str, Any]:
             sender=payload.sender,
             receiver=payload.receiver,
         )
-    return message_values(
+    values = message_values(
         Direction.INBOUND,
         cellcast_id=payload.cellcast_id,
         sender=payload.sender,
@@ -94,6 +100,9 @@ def values_named_by(payload: Reply | StatusReport) -> dict[str, Any]:
         body=payload.body,
         original_body=payload.original_body,
     )
+    if isinstance(payload, RecoveredReply):
+        values |= recovered.identity(payload, values["contact"])
+    return values
 
 
 def _inbound_message(
@@ -139,6 +148,21 @@ class _Ledger:
             return set()
         changes = StatusChange.objects.using(self.using).filter(message__in=with_history)
         return set(changes.values_list("message_id", "status"))
+
+    def unite_with_recovered(
+        self, payloads: Iterable[Payload], spoken_of: Iterable[Message | None]
+    ) -> None:
+        """Find the new replies that are stored already, by a webhook or from the API."""
+        for payload, spoken in zip(payloads, spoken_of, strict=True):
+            if not isinstance(payload, Reply) or spoken is None:
+                continue
+            message = self.messages[spoken.key]
+            if message.status:  # it was there before
+                continue
+            other = recovered.find_other(self.using, payload, message, self.now)
+            if other is not None:
+                self.messages[spoken.key] = other
+                self.history.add((other.pk, payload.status))
 
     def enter(
         self, event: WebhookEvent, payload: Payload, spoken_of: Message | None

@@ -11,6 +11,7 @@ from cellcast_django.models.message import (
     Message,
     MessageQuerySet,
     database_alias,
+    message_key,
     message_values,
     submission_time,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "database_alias",
     "error_type",
     "errors_of",
+    "message_key",
     "message_values",
     "submission_time",
 ]

@@ -68,7 +68,8 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         """Record a message that you have just sent, by the id in the send API's answer.
 
         Idempotent. A delivery report that came earlier has made the row already: it is adopted, and
-        what is empty in it is filled in. Raises ``ValueError`` for an id or a receiver that is
+        what you say here overwrites what it claimed, so that nobody's report can file your text
+        under another number. Raises ``ValueError`` for an id or a receiver that is
         empty, and for anything that is too long.
         """
         sent = Message.from_parts(
@@ -81,8 +82,8 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         using = self._db or router.db_for_write(Message)  # type: ignore[attr-defined]
         with transaction.atomic(using=using):
             message = Message.objects.using(using).lock([sent])[sent.key]
-            if filled := message.fill_in_from(sent):
-                message.save(using=using, update_fields=filled)
+            if overwritten := message.overwrite_from(sent):
+                message.save(using=using, update_fields=overwritten)
         return message
 
     def lock(self, messages: Iterable["Message"]) -> dict[str, "Message"]:
@@ -254,6 +255,15 @@ class Message(models.Model):
                 filled.append(name)
         return filled
 
+    def overwrite_from(self, sent: "Message") -> list[str]:
+        """Take what the sending side says, and return the names of the fields that changed."""
+        names = ("sender", "receiver", "contact", "body")
+        values = {name: getattr(sent, name) for name in names if getattr(sent, name)}
+        changed = [name for name in values if values[name] != getattr(self, name)]
+        for name in changed:
+            setattr(self, name, values[name])
+        return changed
+
 
 def message_values(
     direction: Direction,
@@ -273,7 +283,7 @@ def message_values(
     outbound = direction == Direction.OUTBOUND
     identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
     return {
-        "key": sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32],
+        "key": message_key(direction, *identity),
         "direction": direction.value,
         "cellcast_id": cellcast_id,
         "sender": sender,
@@ -284,6 +294,11 @@ def message_values(
         "media": list(media),
         "submitted_at": submission_time(cellcast_id) if outbound else None,
     }
+
+
+def message_key(direction: Direction, *identity: str) -> str:
+    """Return the key of the message that has this identity: a digest, which compares everywhere."""
+    return sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32]
 
 
 def database_alias() -> str:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from django.utils.translation import gettext as _
 
-from cellcast_django.payloads import clean, is_form
+from cellcast_django.payloads import clean, is_form, is_too_deep
 
 MAX_ROWS = 200
 """Fields of a form that are shown; Cellcast's own have a handful."""
@@ -35,6 +35,8 @@ def lay_out(body: str, content_type: str) -> LaidOut:
     if is_form(content_type) and not text.startswith(("{", "[")):
         rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
         return LaidOut(rows=tuple((clean(name), clean(value)) for name, value in rows))
+    if is_too_deep(text):
+        return LaidOut(reason=_("The JSON is nested too deeply."))
     try:
         json.loads(text, strict=False, parse_int=str)
     except json.JSONDecodeError as error:
@@ -42,8 +44,6 @@ def lay_out(body: str, content_type: str) -> LaidOut:
         return LaidOut(
             reason=_("It is not JSON: %(problem)s (line %(line)d, column %(column)d).") % where
         )
-    except RecursionError:
-        return LaidOut(reason=_("The JSON is nested too deeply."))
     return LaidOut(text=clean(indent(text)))
 
 

@@ -80,12 +80,17 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Numbers without a country code"),
-        _("CELLCAST_DEFAULT_REGION is a region."),
+        _("CELLCAST_DEFAULT_REGION is a valid region."),
         [checks.check_default_region],
     ),
     (
         _("Limits"),
         _("Size, time and attempts are numbers that can be used."),
         [checks.check_numbers],
+    ),
+    (
+        _("Cellcast’s API"),
+        _("Its key and address can be used, or there is no key: then nothing is recovered."),
+        [checks.check_api_key, checks.check_api_url],
     ),
 ]

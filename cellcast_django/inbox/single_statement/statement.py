@@ -44,17 +44,24 @@ def write(
     writer: Writer,
     values: dict[str, Any],
     outbox: Outbox | None = None,
+    confirm: Callable[[], None] | None = None,
 ) -> WebhookEvent:
     """Write message, history and event, in a transaction of their own, and return the event.
 
     ``values`` are the fields of the message (with the status that was heard of) and of the event
     that are not the same for every webhook; the event's text is ``raw``. Where the event has
     something to announce, ``event.message`` and ``event.status_change`` are at hand too.
+
+    ``confirm`` is called in the transaction when the message is new; when it raises, nothing is
+    written.
     """
     if values["announce_due_at"] is None:
         outbox = None
-    with _own_transaction(connection, is_needed=outbox is not None):
+    is_needed = outbox is not None or confirm is not None
+    with _own_transaction(connection, is_needed=is_needed):
         written = writer(connection, _adapted(values, connection))
+        if confirm is not None and written.is_new:
+            confirm()
         if outbox is not None and written.change_id is not None:
             outbox([written.event_id])
     event = _event(values, written, connection)
