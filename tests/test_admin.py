@@ -1,5 +1,6 @@
 """The admin: what people see, what they may do, and what each page costs."""
 
+import html
 import re
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin import AdminSite, DateFieldListFilter
 from django.db import connection
+from django.http import HttpRequest
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
@@ -20,7 +23,7 @@ from django.utils import timezone, translation
 import cellcast_django
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
 from cellcast_django.admin.lists import read_only
-from cellcast_django.admin.lists.filters import AnswerFilter, StatusFilter
+from cellcast_django.admin.lists.filters import AnswerFilter, DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
@@ -368,6 +371,100 @@ def test_search_finds_a_number_in_any_spelling_and_an_id(
     assert listed(reader, model, q=term) == [found[model]]
     assert listed(reader, model, q="+61400000003") == []
     assert listed(reader, model, q="  ") != []
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kept", [" cellcast", "12345 ", "cellcast\xa0", "\tcellcast"])
+def test_search_finds_a_contact_that_is_kept_with_white_space(
+    reader: Client, client: WebhookClient, model: str, kept: str
+) -> None:
+    client.status(_id="another", receiver="+61400000002")
+    client.status(receiver=kept)
+
+    assert len(listed(reader, model, q=kept)) == 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kept", [" id-1", "id-1 ", "id-1\xa0"])
+def test_search_finds_an_id_that_is_kept_with_white_space(
+    reader: Client, client: WebhookClient, model: str, kept: str
+) -> None:
+    client.status(_id="another")
+    client.status(_id=kept)
+
+    assert len(listed(reader, model, q=kept)) == 1
+
+
+@pytest.mark.parametrize("kept", [" cellcast", "12345 ", "cellcast\xa0", "\tcellcast"])
+def test_link_to_the_conversation_of_a_contact_that_is_kept_with_white_space(
+    reader: Client, client: WebhookClient, kept: str
+) -> None:
+    client.reply(sender=kept, message="Here I am")
+
+    page = page_of(reader, "message", "change", Message.objects.get().pk)
+
+    [link] = re.findall(r'href="([^"]*conversation/[^"]*)"', page)
+    assert "Here I am" in reader.get(html.unescape(link)).content.decode()
+
+
+def test_search_for_a_thousand_words_looks_for_the_first_twenty(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.reply(message=" ".join(f"word{n}" for n in range(20)))
+
+    found = [Message.objects.get().pk]
+    assert listed(reader, "message", q=" ".join(f"word{n}" for n in range(1_000))) == found
+    assert listed(reader, "message", q="word1 word20") == []
+
+
+@pytest.mark.parametrize(
+    ("model", "lookup", "value"),
+    [
+        ("message", "body__regex", "^(a|a)*$"),
+        ("message", "body__regex", "(a"),
+        ("message", "body__icontains", "a"),
+        ("message", "body", "a"),
+        ("message", "contact__startswith", "+614"),
+        ("message", "status__regex", "(a"),
+        ("message", "status_history__status", "sent"),
+        ("webhookevent", "body__regex", "(a"),
+        ("webhookevent", "announcements__has_key", "a"),
+        ("webhookevent", "message__body__regex", "(a"),
+        ("statuschange", "message__body", "a"),
+    ],
+)
+def test_address_cannot_look_for_what_no_filter_offers(
+    reader: Client, client: WebhookClient, model: str, lookup: str, value: str
+) -> None:
+    client.reply(message="a" * 28 + "!")
+    with CaptureQueriesContext(connection) as captured:
+        assert reader.get(url_of(model, **{lookup: value, "q": "re"})).status_code == 400
+    assert not [each for each in captured if "cellcast_django" in each["sql"]]
+
+
+class HostsMessageAdmin(MessageAdmin):
+    """A host's own, with filters of Django's."""
+
+    list_filter = ["cellcast_id", ("submitted_at", DateFieldListFilter), DirectionFilter]
+    date_hierarchy = "created_at"
+
+
+@pytest.mark.parametrize(
+    ("lookup", "is_allowed"),
+    [
+        ("cellcast_id", True),
+        ("cellcast_id__exact", True),
+        ("submitted_at__gte", True),
+        ("created_at__year", True),
+        ("direction", True),
+        ("status", False),
+        ("cellcast_id__regex", False),
+        ("direction__regex", False),
+    ],
+)
+def test_filters_that_a_subclass_adds_are_allowed(lookup: str, is_allowed: bool) -> None:
+    model_admin = HostsMessageAdmin(Message, AdminSite())
+    assert model_admin.lookup_allowed(lookup, "", HttpRequest()) is is_allowed
 
 
 def test_search_for_nul_is_refused_with_a_message(reader: Client) -> None:

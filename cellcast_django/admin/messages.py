@@ -27,7 +27,7 @@ from cellcast_django.admin.lists.filters import (
     StatusFilter,
     newest,
 )
-from cellcast_django.admin.lists.read_only import CappedPaginator, found_first
+from cellcast_django.admin.lists.read_only import MAX_WORDS, CappedPaginator, found_first
 from cellcast_django.admin.pages.conversation import Conversation, ConversationView
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
@@ -104,7 +104,7 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
         if found.exists():
             return found
         has_words = Q()
-        for word in term.split():
+        for word in term.split()[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
         return found_first(queryset, newest(queryset, CappedPaginator.MAX_COUNT).filter(has_words))
 

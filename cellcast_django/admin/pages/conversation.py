@@ -130,8 +130,9 @@ class ConversationView:
 
     def _contact(self, request: HttpRequest, messages: QuerySet[Message]) -> str:
         """Return the number as it is kept. Raises ``Http404`` for one that nobody wrote from."""
-        term = clean(request.GET.get("contact", "")).strip()
-        for spelling in sorted(spellings(term) - {""}, key=lambda each: each != term):
-            if messages.filter(contact=spelling).exists():
+        written = clean(request.GET.get("contact", ""))
+        term = written.strip()
+        for spelling in dict.fromkeys([written, term, *spellings(term)]):
+            if spelling and messages.filter(contact=spelling).exists():
                 return spelling
         raise Http404
