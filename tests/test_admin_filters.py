@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from cellcast_django.admin import history
 from cellcast_django.admin.lists import filters
-from cellcast_django.admin.lists.event_filters import HandlerFilter
-from cellcast_django.admin.lists.filters import AnswerFilter
+from cellcast_django.admin.lists.event_filters import HandlerFilter, ReceivedFilter
+from cellcast_django.admin.lists.filters import AnswerFilter, CreatedFilter
 from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
@@ -38,6 +38,14 @@ def answer(seconds_ago: int, **parts: Any) -> Message:
 
 def unanswered(client: Client, **query: Any) -> list[int]:
     return listed(client, "message", answer="none", **query)
+
+
+# Skins
+
+
+@pytest.mark.parametrize("each", [CreatedFilter, ReceivedFilter])
+def test_no_filter_has_what_skins_take_for_the_field_of_a_model(each: type) -> None:
+    assert not hasattr(each, "field")  # Grappelli asks it for its name
 
 
 # Unanswered

@@ -435,6 +435,17 @@ def test_site_without_messages_and_events_has_no_pages(
     assert "overview" not in response.content.decode()
 
 
+def test_site_in_place_of_the_default_one_has_pages_too(
+    admin_client: Client, client: WebhookClient
+) -> None:
+    impostors = [admin.AdminSite() for _ in range(9)]  # named "admin" too, as the replaced one is
+
+    page = admin_client.get(reverse("admin:cellcast_django_message_changelist")).content.decode()
+
+    assert f'href="{reverse(OVERVIEW)}"' in page
+    assert {site.name for site in impostors} == {admin.site.name}
+
+
 def test_site_of_messages_alone_shows_no_events(other_sites: None, admin_client: Client) -> None:
     page = admin_client.get("/messages/cellcast_django/message/overview/").content.decode()
     assert "Delivery rate" in page

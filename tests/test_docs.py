@@ -384,7 +384,10 @@ def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
-def test_permissions_of_the_admin_page() -> None:
+def test_permissions_of_the_admin_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    unfold = SimpleNamespace(ModelAdmin=admin.ModelAdmin)  # stands in for django-unfold
+    monkeypatch.setitem(sys.modules, "unfold", SimpleNamespace(admin=unfold))
+    monkeypatch.setitem(sys.modules, "unfold.admin", unfold)
     namespace: dict[str, Any] = {}
     for block in blocks("docs/admin.md", "python"):
         block.run(namespace)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
@@ -27,7 +26,6 @@ from cellcast_django.admin.lists.keyset import is_key
 from cellcast_django.admin.lists.read_only import spellings
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.replay.actions import ReplayAdmin
-from cellcast_django.admin.replay.replays import REPLAYS
 from cellcast_django.models import WebhookEvent
 
 
@@ -131,15 +129,8 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return the body laid out, each handler's outcome, and what can be done."""
-        offered = self.get_actions(request)
         return {
             "laid_out": lay_out(obj.body, obj.content_type),
             "events": [{"handlers": handler_rows(obj)}],
-            "replays": [
-                replay
-                for replay in REPLAYS
-                if replay.name in offered and replay.callees(obj) is not None
-            ],
-            "checkbox_name": ACTION_CHECKBOX_NAME,
-            "list_url": self.url_of(WebhookEvent, "changelist"),
+            "replays": self.replays_of(request, obj),
         }

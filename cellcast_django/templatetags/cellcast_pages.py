@@ -14,6 +14,7 @@ def cellcast_pages(context: RequestContext) -> dict[str, str]:
     """Return the addresses of the pages of this admin site that this person may open, by name."""
     request: HttpRequest = context.request
     name = getattr(request, "current_app", None)
-    site = next((site for site in all_sites if site.name == name), None)
-    pages = pages_of(site) if site else None
+    # A project that replaces the default site has two of the same name, and uses the second.
+    candidates = (pages_of(site) for site in all_sites if site.name == name)
+    pages = next((pages for pages in candidates if pages is not None), None)
     return pages.page_urls(request) if pages else {}

@@ -79,15 +79,13 @@ SIGHTS = {
     "event, invalid": Sight(lambda: event_url(outcome="invalid")),
     "confirmation": Sight(
         lambda: event_url(kind="reply", body__contains="window.ran"),
-        "Announce again to the handlers that have not finished",
+        "Retry failed handlers",
     ),
     "confirmation, with a warning": Sight(
         lambda: event_url(kind="reply", body__contains="window.ran"),
-        "Announce again to all handlers",
+        "Re-run all handlers",
     ),
-    "confirmation, invalid": Sight(
-        lambda: event_url(outcome="invalid"), "Process invalid events again"
-    ),
+    "confirmation, invalid": Sight(lambda: event_url(outcome="invalid"), "Try to read again"),
 }
 
 

@@ -46,14 +46,14 @@ def test_failed_event_is_replayed_from_the_list(
     page.locator("select[name=action]").select_option("announce_again")
     page.locator("button[name=index]").click()
 
-    page.get_by_text("1 event will be announced.").wait_for()
+    page.get_by_text("1 event.").wait_for()
     question = page.get_by_role("main").inner_text()
     assert "moody – for 1 event" in question
     assert "lucky" not in question
     assert calls == ["lucky", "moody"]
-    page.get_by_role("button", name="Yes, do it").click()
+    page.get_by_role("button", name="Retry 1 event").click()
 
-    page.get_by_text("1 event has been announced.").wait_for()
+    page.get_by_text("1 event done: all its handlers have finished.").wait_for()
     assert calls == ["lucky", "moody", "moody"]
     assert page.locator("#result_list tbody tr").count() == 0
     page.get_by_role("link", name="announced", exact=True).click()
@@ -69,15 +69,15 @@ def test_failed_event_is_replayed_from_its_page(
     handlers = page.get_by_role("region", name="Handlers")
     assert "ValueError: no luck" in handlers.inner_text()
 
-    page.get_by_role("button", name="Announce again to all handlers").click()
-    page.get_by_text("Handlers that had finished hear it a second time").wait_for()
-    page.get_by_role("link", name="No, take me back").click()
+    page.get_by_role("link", name="Re-run all handlers").click()
+    page.get_by_text("Handlers that already succeeded will run again.").wait_for()
+    page.get_by_role("link", name="Cancel").click()
     assert "ValueError: no luck" in handlers.inner_text()
     assert calls == ["lucky", "moody"]
 
-    page.get_by_role("button", name="Announce again to all handlers").click()
-    page.get_by_role("button", name="Yes, do it").click()
-    page.get_by_text("1 event has been announced.").wait_for()
+    page.get_by_role("link", name="Re-run all handlers").click()
+    page.get_by_role("button", name="Retry 1 event").click()
+    page.get_by_text("1 event done: all its handlers have finished.").wait_for()
     assert "ValueError" not in handlers.inner_text()
     assert calls == ["lucky", "moody", "lucky", "moody"]
 
@@ -87,19 +87,19 @@ def test_failed_event_is_replayed_with_the_keyboard_alone(
 ) -> None:
     WebhookClient().reply()
     browse(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
-    page.get_by_role("button", name="Announce again to the handlers that have not").press("Enter")
-    page.get_by_text("1 event will be announced.").wait_for()
+    page.get_by_role("link", name="Retry failed handlers").press("Enter")
+    page.get_by_text("1 event.").wait_for()
 
-    assert tab_stops(page) == ["Yes, do it", "No, take me back"]
-    page.get_by_role("button", name="Yes, do it").press("Enter")
-    page.get_by_text("1 event has been announced.").wait_for()
+    assert tab_stops(page) == ["Retry 1 event", "Cancel"]
+    page.get_by_role("button", name="Retry 1 event").press("Enter")
+    page.get_by_text("1 event done: all its handlers have finished.").wait_for()
     assert calls == ["lucky", "moody", "moody"]
 
 
 def test_failed_event_is_replayed_without_scripts(plain_page: Any, calls: list[str]) -> None:
     WebhookClient().reply()
     plain_page.goto(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
-    plain_page.get_by_role("button", name="Announce again to the handlers that have not").click()
-    plain_page.get_by_role("button", name="Yes, do it").click()
-    plain_page.get_by_text("1 event has been announced.").wait_for()
+    plain_page.get_by_role("link", name="Retry failed handlers").click()
+    plain_page.get_by_role("button", name="Retry 1 event").click()
+    plain_page.get_by_text("1 event done: all its handlers have finished.").wait_for()
     assert calls == ["lucky", "moody", "moody"]

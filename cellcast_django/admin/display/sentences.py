@@ -2,62 +2,74 @@
 
 from django.utils.translation import ngettext_lazy
 
-WILL_ANNOUNCE = ngettext_lazy(
-    "%(count)d event will be announced.", "%(count)d events will be announced.", "count"
-)
-WILL_PROCESS = ngettext_lazy(
-    "%(count)d invalid event will be read again.",
-    "%(count)d invalid events will be read again.",
+EVENTS = ngettext_lazy("%(count)d event.", "%(count)d events.", "count")
+WILL_READ = ngettext_lazy(
+    "%(count)d unreadable event will be read again.",
+    "%(count)d unreadable events will be read again.",
     "count",
 )
 UNHEARD = ngettext_lazy(
-    "For %(count)d event nobody is left to be called.",
-    "For %(count)d events nobody is left to be called.",
+    "%(count)d event has no handler left to run.",
+    "%(count)d events have no handler left to run.",
     "count",
 )
 TIME_IS_UP = ngettext_lazy(
-    "Time was up: %(count)d event has been left as it was. Do it again for this one.",
-    "Time was up: %(count)d events have been left as they were. Do it again for these.",
+    "Stopped after %(seconds)d seconds: %(count)d event not started. Run it again for that one.",
+    "Stopped after %(seconds)d seconds: %(count)d events not started. Run it again for those.",
     "count",
 )
-NOTHING_TO_SAY = ngettext_lazy(
-    "%(count)d event has nothing to announce, or nobody to hear it.",
-    "%(count)d events have nothing to announce, or nobody to hear it.",
+NO_HANDLER = ngettext_lazy(
+    "%(count)d event has nothing to run, or no handler.",
+    "%(count)d events have nothing to run, or no handler.",
     "count",
 )
-ANNOUNCED = ngettext_lazy(
-    "%(count)d event has been announced.", "%(count)d events have been announced.", "count"
+DONE = ngettext_lazy(
+    "%(count)d event done: all its handlers have finished.",
+    "%(count)d events done: all their handlers have finished.",
+    "count",
 )
-WAITING = ngettext_lazy(
-    "%(count)d event waits for its next announcement.",
-    "%(count)d events wait for their next announcement.",
+RETRYING = ngettext_lazy(
+    "%(count)d event is not done yet. Next retry in %(pause)s.",
+    "%(count)d events are not done yet. Next retry in %(pause)s.",
+    "count",
+)
+QUEUED = ngettext_lazy(
+    "%(count)d event waits for its handlers to run.",
+    "%(count)d events wait for their handlers to run.",
     "count",
 )
 FAILED = ngettext_lazy(
-    "%(count)d event has failed: it waits for a person.",
-    "%(count)d events have failed: they wait for a person.",
+    "%(count)d event has used up its retries and needs your attention.",
+    "%(count)d events have used up their retries and need your attention.",
     "count",
 )
+FAILED_AGAIN = ngettext_lazy(
+    "%(count)d of %(all)d handler failed: %(errors)s",
+    "%(count)d of %(all)d handlers failed: %(errors)s",
+    "all",
+)
 NOTHING_LEFT = ngettext_lazy(
-    "%(count)d event has nothing left to announce.",
-    "%(count)d events have nothing left to announce.",
+    "%(count)d event had nothing left to run.",
+    "%(count)d events had nothing left to run.",
     "count",
 )
 UNDERSTOOD = ngettext_lazy(
-    "%(count)d event has been understood.", "%(count)d events have been understood.", "count"
+    "%(count)d event has been read.", "%(count)d events have been read.", "count"
 )
 STILL_INVALID = ngettext_lazy(
-    "%(count)d event still cannot be understood.",
-    "%(count)d events still cannot be understood.",
+    "%(count)d event is still not readable: %(reason)s",
+    "%(count)d events are still not readable. The first: %(reason)s",
     "count",
 )
 NOT_INVALID = ngettext_lazy(
-    "%(count)d event is not invalid: there is nothing to process again.",
-    "%(count)d events are not invalid: there is nothing to process again.",
+    "%(count)d event was readable: there is nothing to read again.",
+    "%(count)d events were readable: there is nothing to read again.",
     "count",
 )
 TOO_MANY = ngettext_lazy(
-    "Nothing was done: no more than %(count)d event can be selected.",
-    "Nothing was done: no more than %(count)d events can be selected.",
+    "Nothing was changed: you can select at most %(number)s event. For more, run "
+    "“manage.py cellcast_announce --failed”.",
+    "Nothing was changed: you can select at most %(number)s events. For more, run "
+    "“manage.py cellcast_announce --failed”.",
     "count",
 )

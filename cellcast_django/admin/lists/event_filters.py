@@ -112,4 +112,4 @@ class ReceivedFilter(PeriodFilter):
     """When a webhook came in."""
 
     title = _("received at")
-    field = "received_at"
+    time_field = "received_at"

@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
+from django.db.models import QuerySet
 from django.http import (
     HttpRequest,
     HttpResponseBase,
@@ -19,6 +22,7 @@ from django.http import (
 from django.urls import URLPattern, path
 from django.utils import timezone
 
+from cellcast_django.admin.audit import log_about_list
 from cellcast_django.admin.display.texts import localised
 from cellcast_django.admin.lists.keyset import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
@@ -30,7 +34,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 class ExportAdmin(ReadOnlyAdmin):
-    """A list that can be taken away as a file, by those who may view it."""
+    """A list that can be taken away as a file, by a permission of its own."""
 
     export_columns: ClassVar[dict[str, Callable[[Any], Any]]]
     """The heading of each column, and what stands in it."""
@@ -41,28 +45,35 @@ class ExportAdmin(ReadOnlyAdmin):
         view = self.admin_site.admin_view(self.export_view)
         return [path("export/", view, name=name), *super().get_urls()]
 
-    def export_url(self, query_string: str) -> str:
+    def export_url(self, request: HttpRequest, query_string: str) -> str:
         """Return the address of the file for a list at this query string."""
+        if not self.has_export_permission(request):
+            return ""
         return self.url_of(self.model, "export") + query_string
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        """Whether this person may take the list away."""
+        codename = get_permission_codename("export", self.opts)
+        return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """Send what the list shows at the same query string, all pages of it."""
-        if not self.has_view_permission(request):
+        if not self.has_view_permission(request) or not self.has_export_permission(request):
             raise PermissionDenied
         try:
-            rows = self._rows(request)
+            changelist = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(f"{self.url_of(self.model, 'changelist')}?e=1")
+        log_about_list(request, self.model, _what_is_exported(request, changelist))
         name = f"{self.opts.model_name}s-{timezone.localdate():%Y-%m-%d}.csv"
         return StreamingHttpResponse(
-            _as_the_server_reads(request, rows),
+            _as_the_server_reads(request, self._rows(request, changelist.queryset)),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
 
-    def _rows(self, request: HttpRequest) -> Iterator[str]:
+    def _rows(self, request: HttpRequest, queryset: QuerySet[Any]) -> Iterator[str]:
         """Return the lines of the file, a chunk at a time."""
-        queryset = self.get_changelist_instance(request).queryset
         complete = queryset.select_related(None).defer(None)
         found = chunks(complete, str(self.get_ordering(request)[0]), CHUNK_SIZE)
         return self._lines(found)
@@ -73,6 +84,17 @@ class ExportAdmin(ReadOnlyAdmin):
             yield "".join(
                 _line(cell(value(row)) for value in self.export_columns.values()) for row in rows
             )
+
+
+def _what_is_exported(request: HttpRequest, changelist: Any) -> str:
+    """Say how many rows are exported, and by which filters.
+
+    What was searched for is left out: it may be a number, and nothing prunes the log.
+    """
+    more = " or more" if changelist.paginator.is_capped else ""
+    found_by = {name: "…" if name == SEARCH_VAR else word for name, word in request.GET.items()}
+    words = ", ".join(f"{name}={word}" for name, word in sorted(found_by.items()))
+    return f"Exported {changelist.result_count} rows{more}{f' ({words})' if words else ''}."
 
 
 def columns(*names: str) -> dict[str, Callable[[Any], Any]]:

@@ -74,15 +74,14 @@ class CappedChangeList(ChangeList):
         """Keep to the order that the indexes have, whatever the address says."""
         return list(self.model_admin.get_ordering(request))
 
-    @property
-    def export_url(self) -> str:
-        """The address of all these rows as a file; empty where there is none."""
-        query_string = self.get_query_string(remove=["p", "all"])
-        return self.model_admin.export_url(query_string)  # type: ignore[attr-defined,no-any-return]
+    export_url = ""
+    """The address of all these rows as a file; empty where there is none for this person."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Say a number beside the search box only where it is one that was asked for."""
         super().get_results(request)
+        query_string = self.get_query_string(remove=["p", "all"])
+        self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
         self.show_admin_actions = self.result_count > 0
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
@@ -171,8 +170,8 @@ class ReadOnlyAdmin(ModelAdmin):
         """Return what the template of the detail page shows below the fields."""
         return {}
 
-    def export_url(self, query_string: str) -> str:
-        """Return the address of the list as a file; empty for a list that cannot be exported."""
+    def export_url(self, request: HttpRequest, query_string: str) -> str:
+        """Return the address of the list as a file; empty for one that cannot be exported."""
         return ""
 
     def may_view(self, request: HttpRequest, model: type[Model]) -> bool:

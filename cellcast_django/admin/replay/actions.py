@@ -1,6 +1,6 @@
 """What a person can do with events: a page that says what will happen, then what has happened."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -8,23 +8,34 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth import get_permission_codename
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern
-from django.utils.translation import gettext
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.formats import number_format
 
+from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.display import sentences
 from cellcast_django.admin.lists.keyset import chunks, is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.replay.replays import PROCESS, TO_EVERYONE, TO_UNFINISHED, Plan, Replay
+from cellcast_django.admin.replay.replays import (
+    PROCESS,
+    REPLAYS,
+    TO_EVERYONE,
+    TO_UNFINISHED,
+    Plan,
+    Replay,
+)
+from cellcast_django.admin.replay.results import Result
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import WebhookEvent
 
 MAX_SELECTED = 1_000
 """Events for one action."""
 MAX_SECONDS = 20
-"""For how long new events are begun while a person, and a worker of the web server, waits."""
+"""Stop starting new events after this long: a person and a web worker are waiting."""
 CHUNK_SIZE = 100
 
 
@@ -34,21 +45,24 @@ class ReplayAdmin(ReadOnlyAdmin):
     actions = ["announce_again", "announce_to_all", "process_again"]
 
     def get_urls(self) -> list[URLPattern]:
-        """Keep the pages out of a host project's ``ATOMIC_REQUESTS``, on every database.
+        """Add the pages that ask about one event.
 
-        What the actions store has to be committed before it is announced.
+        All are kept out of a host project's ``ATOMIC_REQUESTS``, on every database: what the
+        actions store has to be committed before it is announced.
         """
-        patterns = super().get_urls()
+        name = f"{self.opts.app_label}_{self.opts.model_name}_replay"
+        view = self.admin_site.admin_view(self.replay_view)
+        patterns = [path("<int:pk>/replay/<slug:action>/", view, name=name), *super().get_urls()]
         for pattern in patterns:
             outside_atomic_requests(pattern.callback)
         return patterns
 
     def has_announce_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may announce events again."""
+        """Whether this person may run handlers again."""
         return self._has_permission(request, "announce")
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may process invalid events again."""
+        """Whether this person may have unreadable events read again."""
         return self._has_permission(request, "reprocess")
 
     def _has_permission(self, request: HttpRequest, action: str) -> bool:
@@ -76,23 +90,62 @@ class ReplayAdmin(ReadOnlyAdmin):
         """Read the selected events again; what is understood now is stored and announced."""
         return self._replay(request, queryset, PROCESS)
 
+    def replays_of(self, request: HttpRequest, event: WebhookEvent) -> list[dict[str, Any]]:
+        """Return what this person can do with one event, each with the page that asks."""
+        return [
+            {
+                "title": replay.title,
+                "url": self.url_of(WebhookEvent, "replay", event.pk, replay.name),
+                "is_grave": bool(replay.warning),
+            }
+            for replay in REPLAYS.values()
+            if self._has_permission(request, replay.permission)
+            and replay.callees(event) is not None
+        ]
+
+    def replay_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
+        """Ask about one event, and once that has been confirmed, do it.
+
+        A page of its own, which a plain link leads to: a button would depend on the form that each
+        theme of the admin puts around it.
+        """
+        replay = REPLAYS.get(action)
+        if replay is None:
+            raise Http404
+        if not self.has_view_permission(request) or not self._has_permission(
+            request, replay.permission
+        ):
+            raise PermissionDenied
+        events = self.get_queryset(request).filter(pk=pk)
+        if not events:
+            raise Http404
+        back = HttpResponseRedirect(self.url_of(WebhookEvent, "change", pk))
+        if request.method == "POST":
+            self._run(request, replay, [pk])
+            return back
+        plan = Plan.of(replay, self._load(request, [pk]))
+        if not plan.keys:
+            self._say(request, messages.INFO, replay.idle, plan.idle)
+            return back
+        return self._ask(request, replay, plan, back.url)
+
     def _replay(
         self, request: HttpRequest, queryset: QuerySet[WebhookEvent], replay: Replay
     ) -> HttpResponse | None:
         """Say what will happen; once that has been confirmed, do it and say what has happened."""
         if "confirmed" in request.POST:
-            keys = self._confirmed_keys(request)
-            self._run(request, replay, keys)
-            return self._way_back(request, keys)
+            self._run(request, replay, self._confirmed_keys(request))
+            return None
         selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
         if len(selected) > MAX_SELECTED:
-            self._say(request, messages.ERROR, sentences.TOO_MANY, MAX_SELECTED)
+            number = number_format(MAX_SELECTED, force_grouping=True)
+            self._say(request, messages.ERROR, sentences.TOO_MANY, MAX_SELECTED, number=number)
             return None
         plan = Plan.of(replay, self._load(request, selected))
         if not plan.keys:
             self._say(request, messages.INFO, replay.idle, plan.idle)
-            return self._way_back(request, selected)
-        return self._ask(request, replay, plan)
+            return None
+        return self._ask(request, replay, plan, request.get_full_path())
 
     def _load(self, request: HttpRequest, keys: list[int]) -> Iterator[WebhookEvent]:
         events = self.get_queryset(request).filter(pk__in=keys)
@@ -101,7 +154,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         for some in chunks(few_columns, "-pk", CHUNK_SIZE):
             yield from some
 
-    def _ask(self, request: HttpRequest, replay: Replay, plan: Plan) -> HttpResponse:
+    def _ask(self, request: HttpRequest, replay: Replay, plan: Plan, back_url: str) -> HttpResponse:
         request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
@@ -110,7 +163,10 @@ class ReplayAdmin(ReadOnlyAdmin):
             "media": self.media,
             "replay": replay,
             "plan": plan,
-            "handlers": sorted(plan.handlers.items()),
+            "again": sorted(plan.again.items()),
+            "first": sorted(plan.first.items()),
+            "missing": sorted(plan.missing.items()),
+            "button": replay.button % {"count": len(plan.keys)},
             "will_do": replay.will_do % {"count": len(plan.keys)},
             "unheard": sentences.UNHEARD % {"count": plan.unheard},
             "idle": replay.idle % {"count": plan.idle},
@@ -118,8 +174,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             "seconds": MAX_SECONDS,
             "keys": ",".join(map(str, plan.keys)),  # as one field: a form may have 1,000 of them
             "checkbox_name": ACTION_CHECKBOX_NAME,
-            "is_one_events": "event" in request.POST,
-            "back_url": self._url_to_return_to(request, plan.keys) or request.get_full_path(),
+            "back_url": back_url,
         }
         template = "admin/cellcast_django/webhookevent/confirmation.html"
         return TemplateResponse(request, template, context)
@@ -132,41 +187,23 @@ class ReplayAdmin(ReadOnlyAdmin):
 
     def _run(self, request: HttpRequest, replay: Replay, keys: list[int]) -> None:
         waiting = deque(keys)
-        events = list(replay.run(_until_time_is_up(waiting)))
-        idle = len(keys) - len(waiting) - len({event.pk for event in events} & set(keys))
-        if replay.did is not None:
-            understood = sum(event.outcome != WebhookEvent.Outcome.INVALID for event in events)
-            self._say(request, messages.SUCCESS, replay.did, understood)
-        self._say_what_became_of(request, events)
+        result = Result(started_at=timezone.now())
+        for event in replay.run(_until_time_is_up(waiting)):
+            log_about(request, event, replay.log)
+            result.add(event)
+        started = keys[: len(keys) - len(waiting)]
+        idle = len(set(started) - result.keys)
+        for level, sentence in result.sentences(replay.did):
+            self.message_user(request, sentence, level)
         self._say(request, messages.INFO, replay.idle, idle)
-        self._say(request, messages.WARNING, sentences.TIME_IS_UP, len(waiting))
+        seconds = MAX_SECONDS
+        self._say(request, messages.WARNING, sentences.TIME_IS_UP, len(waiting), seconds=seconds)
 
-    def _way_back(self, request: HttpRequest, keys: list[int]) -> HttpResponse | None:
-        """Return to where the person came from; ``None`` for the list."""
-        url = self._url_to_return_to(request, keys)
-        return HttpResponseRedirect(url) if url else None
-
-    def _url_to_return_to(self, request: HttpRequest, keys: list[int]) -> str:
-        """Return the address of the event's own page, where the person came from there."""
-        if "event" not in request.POST or len(keys) != 1:
-            return ""
-        return self.url_of(WebhookEvent, "change", keys[0])
-
-    def _say_what_became_of(self, request: HttpRequest, events: list[WebhookEvent]) -> None:
-        invalid = sum(event.outcome == WebhookEvent.Outcome.INVALID for event in events)
-        states = Counter(event.state for event in events)
-        state = WebhookEvent.State
-        self._say(request, messages.WARNING, sentences.STILL_INVALID, invalid)
-        self._say(request, messages.SUCCESS, sentences.ANNOUNCED, states[state.ANNOUNCED])
-        self._say(request, messages.WARNING, sentences.WAITING, states[state.PENDING])
-        self._say(request, messages.ERROR, sentences.FAILED, states[state.FAILED])
-        if raised := sorted({name for event in events for name in event.handler_errors()}):
-            sentence = gettext("Handlers that raised an error: %(names)s.")
-            self.message_user(request, sentence % {"names": ", ".join(raised)}, messages.WARNING)
-
-    def _say(self, request: HttpRequest, level: int, sentence: Any, count: int) -> None:
+    def _say(
+        self, request: HttpRequest, level: int, sentence: Any, count: int, **values: Any
+    ) -> None:
         if count:
-            self.message_user(request, sentence % {"count": count}, level)
+            self.message_user(request, sentence % {"count": count, **values}, level)
 
 
 def _until_time_is_up(waiting: deque[int]) -> Iterator[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_lazy as _, ngettext_lazy
 
 from cellcast_django import announcements, inbox, receiving
 from cellcast_django.admin.display import sentences
@@ -16,20 +16,25 @@ from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Replay:
     """One thing that can be done with events."""
 
     name: str
     title: Any
+    button: Any
+    """What the button of the page that asks says, by the number of events."""
     will_do: Any
     """Sentence about the number of events that it concerns."""
     idle: Any
     """Sentence about the number of those that it does not."""
+    log: str
+    """What the log of the admin says about each event."""
     callees: Callable[[WebhookEvent], list[str] | None]
     """Which handlers would be called for an event; ``None`` when it has nothing to do with it."""
     run: Callable[[Iterable[int]], Iterator[WebhookEvent]]
     """Does it, and yields each event after that."""
+    permission: str = "announce"
     warning: Any = ""
     did: Any = None
     """Sentence about the number of events that have been understood."""
@@ -42,7 +47,12 @@ class Plan:
     """What a replay of these events would do."""
 
     keys: list[int] = field(default_factory=list)
-    handlers: Counter[str] = field(default_factory=Counter)
+    again: Counter[str] = field(default_factory=Counter)
+    """For how many events each handler will be called that was called for them before."""
+    first: Counter[str] = field(default_factory=Counter)
+    """For how many events each handler will be called that never was."""
+    missing: Counter[str] = field(default_factory=Counter)
+    """For how many events a handler failed that is not connected in this process."""
     unheard: int = 0
     """How many of the events nobody is left to be called for."""
     idle: int = 0
@@ -58,9 +68,15 @@ class Plan:
                 plan.idle += 1
                 continue
             plan.keys.append(event.pk)
-            plan.handlers.update(callees)
+            plan.again.update(name for name in callees if name in event.announcements)
+            plan.first.update(name for name in callees if name not in event.announcements)
+            plan.missing.update(set(event.handler_errors()) - _connected_to(event))
             plan.unheard += not callees
         return plan
+
+
+def _connected_to(event: WebhookEvent) -> set[str]:
+    return {callee.name for callee in callees_of(event)}
 
 
 def _unfinished(event: WebhookEvent) -> list[str] | None:
@@ -77,7 +93,7 @@ def _whoever_listens(event: WebhookEvent) -> list[str] | None:
     return connected_handlers() if event.outcome == WebhookEvent.Outcome.INVALID else None
 
 
-def _process_again(keys: Iterable[int]) -> Iterator[WebhookEvent]:
+def _read_again(keys: Iterable[int]) -> Iterator[WebhookEvent]:
     for key in keys:
         event = WebhookEvent.objects.invalid().filter(pk=key).first()
         read_again = inbox.reprocess(event) if event else []
@@ -87,30 +103,40 @@ def _process_again(keys: Iterable[int]) -> Iterator[WebhookEvent]:
 
 TO_UNFINISHED = Replay(
     name="announce_again",
-    title=_("Announce again to the handlers that have not finished"),
-    will_do=sentences.WILL_ANNOUNCE,
+    title=_("Retry failed handlers"),
+    button=ngettext_lazy("Retry %(count)d event", "Retry %(count)d events", "count"),
+    will_do=sentences.EVENTS,
     idle=sentences.NOTHING_LEFT,
+    log="Ran the handlers again that had not finished.",
     callees=_unfinished,
     run=announcements.announce_again,
 )
 TO_EVERYONE = Replay(
     name="announce_to_all",
-    title=_("Announce again to all handlers"),
-    warning=_("Handlers that had finished hear it a second time: what they do, they do again."),
-    will_do=sentences.WILL_ANNOUNCE,
-    idle=sentences.NOTHING_TO_SAY,
+    title=_("Re-run all handlers"),
+    button=ngettext_lazy("Re-run %(count)d event", "Re-run %(count)d events", "count"),
+    warning=_(
+        "Handlers that already succeeded will run again. If they send, charge or cancel something, "
+        "they will do so twice."
+    ),
+    will_do=sentences.EVENTS,
+    idle=sentences.NO_HANDLER,
+    log="Ran all handlers again.",
     callees=_everyone,
     run=partial(announcements.announce_again, everyone=True),
 )
 PROCESS = Replay(
     name="process_again",
+    permission="reprocess",
     did=sentences.UNDERSTOOD,
-    title=_("Process invalid events again"),
-    will_do=sentences.WILL_PROCESS,
+    title=_("Try to read again"),
+    button=ngettext_lazy("Read %(count)d event again", "Read %(count)d events again", "count"),
+    will_do=sentences.WILL_READ,
     idle=sentences.NOT_INVALID,
+    log="Read it again.",
     callees=_whoever_listens,
-    run=_process_again,
+    run=_read_again,
     is_queued=lambda: conf.announce_via == "task",
 )
 
-REPLAYS = (TO_UNFINISHED, TO_EVERYONE, PROCESS)
+REPLAYS = {replay.name: replay for replay in (TO_UNFINISHED, TO_EVERYONE, PROCESS)}

@@ -1,0 +1,83 @@
+"""What a replay has done, in sentences: about what ran now, and nothing that ran before."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from cellcast_django.admin.display import sentences
+from cellcast_django.admin.display.texts import beginning, duration
+from cellcast_django.models import WebhookEvent
+
+State = WebhookEvent.State
+
+MAX_ERROR = 200
+"""Characters of a handler's error in the sentence; all of it is on the event's page."""
+MAX_ERRORS = 5
+"""Handlers whose error the sentence says."""
+
+
+@dataclass
+class Result:
+    """The events of a replay, after it."""
+
+    started_at: datetime
+    keys: set[int] = field(default_factory=set)
+    states: Counter[WebhookEvent.State | None] = field(default_factory=Counter)
+    invalid: list[str] = field(default_factory=list)
+    """Why events still cannot be read."""
+    next_retry_at: datetime | None = None
+    ran: set[str] = field(default_factory=set)
+    errors: dict[str, str] = field(default_factory=dict)
+    """By handler, its last error."""
+
+    def add(self, event: WebhookEvent) -> None:
+        """Count an event after its attempt."""
+        self.keys.add(event.pk)
+        if event.outcome == WebhookEvent.Outcome.INVALID:
+            self.invalid.append(event.error)
+        self.states[event.state] += 1
+        due_at = event.announce_due_at
+        if due_at and (self.next_retry_at is None or due_at < self.next_retry_at):
+            self.next_retry_at = due_at
+        for name, outcome in event.announcements.items():
+            at = parse_datetime(outcome["at"])
+            if at is None or at < self.started_at:
+                continue  # it was called before, and not now
+            self.ran.add(name)
+            if outcome["error"]:
+                self.errors[name] = outcome["error"]
+
+    def sentences(self, did: Any) -> Iterator[tuple[int, str]]:
+        """Yield what to say, each with the level of its message."""
+        understood = len(self.keys) - len(self.invalid)
+        if did is not None and understood:
+            yield messages.SUCCESS, did % {"count": understood}
+        if invalid := len(self.invalid):
+            values = {"count": invalid, "reason": self.invalid[0]}
+            yield messages.WARNING, sentences.STILL_INVALID % values
+        if done := self.states[State.ANNOUNCED]:
+            yield messages.SUCCESS, sentences.DONE % {"count": done}
+        if retrying := self.states[State.PENDING]:
+            yield messages.WARNING, self._retry(retrying)
+        if failed := self.states[State.FAILED]:
+            yield messages.ERROR, sentences.FAILED % {"count": failed}
+        if self.errors:
+            yield messages.ERROR, self._failures()
+
+    def _retry(self, count: int) -> str:
+        pause = (self.next_retry_at or self.started_at) - timezone.now()
+        if pause <= timedelta():
+            return str(sentences.QUEUED % {"count": count})
+        return str(sentences.RETRYING % {"count": count, "pause": duration(pause)})
+
+    def _failures(self) -> str:
+        named = sorted(self.errors.items())[:MAX_ERRORS]
+        errors = "; ".join(f"{name} — {beginning(each, MAX_ERROR)}" for name, each in named)
+        values = {"count": len(self.errors), "all": len(self.ran), "errors": errors}
+        return str(sentences.FAILED_AGAIN % values)
