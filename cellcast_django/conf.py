@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 DEFAULT_API_URL = "https://api.cellcast.com"
+DEFAULT_STOP_WORDS = ("stop", "stopall", "unsubscribe", "unsub", "optout")
 
 
 class Settings:
@@ -60,6 +61,18 @@ class Settings:
     def public_url(self) -> str:
         """The site's own base URL, without a trailing slash; ``""`` when it is not set."""
         return str(getattr(settings, "CELLCAST_PUBLIC_URL", "")).rstrip("/")
+
+    @property
+    def stop_words(self) -> tuple[str, ...]:
+        """The texts that opt a customer out when they are the whole of a reply.
+
+        A value that is no list does not turn them off: the default applies then, and a system check
+        names it. Neither do entries that are no strings.
+        """
+        value = getattr(settings, "CELLCAST_STOP_WORDS", DEFAULT_STOP_WORDS)
+        if not isinstance(value, (list, tuple)):
+            return DEFAULT_STOP_WORDS
+        return tuple(word for word in value if isinstance(word, str))
 
     @property
     def api_key(self) -> str:

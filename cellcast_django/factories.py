@@ -10,7 +10,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.models import Direction, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import Status, supersedes
 from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
@@ -126,12 +126,31 @@ class StatusChangeFactory(DjangoModelFactory[StatusChange]):
             message.save(update_fields=["previous_status", "status", "status_changed_at"])
 
 
+class OptOutFactory(DjangoModelFactory[OptOut]):
+    """Opt-outs that a person made; with ``ended=True`` they stand no more.
+
+    One for each ``contact``: write it as the app does, such as ``+61400000000``.
+    """
+
+    class Meta:
+        model = OptOut
+        django_get_or_create = ("contact",)
+
+    class Params:
+        ended = factory.Trait(ended_at=factory.LazyFunction(timezone.now))
+
+    contact = factory.Sequence(_new_number)
+    since = factory.LazyFunction(timezone.now)
+    source = OptOut.Source.PERSON.value
+
+
 class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     """Events that have been announced: a delivery report each, unless a trait says otherwise.
 
     What it is: ``reply=True``, ``opt_out=True``. What became of it: ``duplicate=True``,
     ``invalid=True``. How the announcement stands: ``pending=True``, ``failed=True``. A stored reply
-    or report has its message and its row of the history, so that it can be announced.
+    or report has its message and its row of the history, and a stored opt-out its ``OptOut``, so
+    that it can be announced.
     """
 
     class Meta:
@@ -199,6 +218,18 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
                 event=event,
                 recorded_at=event.received_at,
                 **{"status": status} | kwargs,
+            )
+
+    @factory.post_generation
+    def ledger(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+        """Store the opt-out of which the event tells."""
+        is_opt_out = event.kind == WebhookEvent.Kind.OPT_OUT
+        if create and is_opt_out and event.outcome == WebhookEvent.Outcome.STORED:
+            OptOutFactory.create(
+                contact=event.contact,
+                event=event,
+                since=event.received_at,
+                source=OptOut.Source.WEBHOOK.value,
             )
 
 

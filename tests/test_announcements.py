@@ -124,7 +124,7 @@ def test_opt_out_handler_hears_contact_and_event() -> None:
     with connected(opt_out_received, calls=calls):
         WebhookClient().opt_out(contact="404000000")
     [heard] = calls.arguments
-    assert set(heard) == {"signal", "sender", "contact", "event"}
+    assert set(heard) == {"signal", "sender", "contact", "opt_out", "event"}
     assert (heard["contact"], heard["sender"]) == ("+61404000000", WebhookEvent)
 
 

@@ -10,8 +10,14 @@ import pytest
 from django.utils import timezone
 
 from cellcast_django.announcements import announce_again
-from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.factories import (
+    MessageFactory,
+    OptOutFactory,
+    StatusChangeFactory,
+    WebhookEventFactory,
+)
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 
@@ -206,3 +212,23 @@ def test_history_of_an_event() -> None:
     assert event.status_change.recorded_at == event.received_at
     without = WebhookEventFactory.create(history=False)
     assert not StatusChange.objects.filter(event=without).exists()
+
+
+# Opt-outs
+
+
+def test_opt_out_stands_unless_it_has_ended() -> None:
+    opt_out = OptOutFactory.create(contact="+61400000000", note="On the phone.")
+    assert is_opted_out("0400 000 000")
+    assert (opt_out.source, opt_out.note) == ("person", "On the phone.")
+    assert OptOutFactory.create(contact="+61400000000") == opt_out
+    ended = OptOutFactory.create(ended=True)
+    assert not is_opted_out(ended.contact)
+
+
+def test_opt_out_of_an_event() -> None:
+    event = WebhookEventFactory.create(opt_out=True)
+    assert (event.opt_out.source, event.opt_out.since) == ("webhook", event.received_at)
+    assert is_opted_out(event.contact)
+    WebhookEventFactory.create(opt_out=True, duplicate=True)
+    assert OptOut.objects.get() == event.opt_out

@@ -352,9 +352,9 @@ def test_reply_that_comes_again_with_another_status_is_a_status_change() -> None
     assert Message.objects.get().status == "delivered"
 
 
-def test_each_opt_out_is_stored_also_the_same_again() -> None:
-    events = store(OptOut(raw="{}", number="404000000"), OptOut(raw="{}", number="404000000"))
-    assert outcomes(events) == ["stored", "stored"]
+def test_the_same_opt_out_again_is_a_duplicate() -> None:
+    events = store(OptOut(raw="{}", number="404000000"), OptOut(raw="{}", number="0404 000 000"))
+    assert outcomes(events) == ["stored", "duplicate"]
     assert [event.contact for event in events] == ["+61404000000"] * 2
     assert {(event.kind, event.message) for event in events} == {("opt_out", None)}
 

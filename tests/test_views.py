@@ -189,12 +189,13 @@ def test_reply_beside_the_original_text_is_the_text(client: WebhookClient) -> No
 
 
 @pytest.mark.django_db
-def test_same_opt_out_again_is_stored_again(
+def test_same_opt_out_again_is_a_duplicate(
     client: WebhookClient, listen: Callable[[FactSignal], Calls]
 ) -> None:
     calls = listen(opt_out_received)
-    assert outcomes(client.opt_out()) == outcomes(client.opt_out()) == ["stored"]
-    assert [call["contact"] for call in calls] == ["+61404000000"] * 2
+    assert outcomes(client.opt_out()) == ["stored"]
+    assert outcomes(client.opt_out()) == ["duplicate"]
+    assert [call["contact"] for call in calls] == ["+61404000000"]
 
 
 # Methods

@@ -35,7 +35,7 @@ def run_attempt(event: WebhookEvent, callees: Sequence[Callee] | None = None) ->
     With ``callees``, these are called, in this order.
     """
     if not facts_of(event):
-        error = "Its message was deleted before it was announced."
+        error = "What it reported was deleted before it was announced."
         save_if_ours(event, error=error, announced_at=None, announce_due_at=None)
         tell_if_failed(event)
         return

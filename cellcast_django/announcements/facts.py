@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import models
 
-from cellcast_django.models import Direction, Message, WebhookEvent
+from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
 from cellcast_django.signals import (
     FactSignal,
     Handler,
@@ -50,22 +50,46 @@ class Callee(NamedTuple):
 def facts_of(event: WebhookEvent) -> list[Fact]:
     """Return what the event has to announce, in the order in which it is told.
 
-    Nothing for one that told nothing new, and for one whose message has been deleted since.
+    A reply that is a stop word has two. Nothing for an event that told nothing new, and for one
+    whose message or opt-out has been deleted since.
     """
-    if event.kind == WebhookEvent.Kind.OPT_OUT:
-        return [Fact(opt_out_received, WebhookEvent, {"contact": event.contact, "event": event})]
+    return [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
+
+
+def _message_fact(event: WebhookEvent) -> Fact | None:
     message = event.message
     if message is None:
-        return []
+        return None
     try:
         change = event.status_change
     except ObjectDoesNotExist:
-        return []
+        return None
     if message.direction == Direction.INBOUND and not change.previous_status:
-        return [Fact(message_received, Message, {"message": message, "event": event})]
+        return Fact(message_received, Message, {"message": message, "event": event})
     change.message = message  # the same object, also where the two were read from the database
     arguments = {"message": message, "status_change": change, "event": event}
-    return [Fact(status_changed, Message, arguments)]
+    return Fact(status_changed, Message, arguments)
+
+
+def _opt_out_fact(event: WebhookEvent) -> Fact | None:
+    is_reply = event.kind == WebhookEvent.Kind.REPLY
+    if not is_reply and event.kind != WebhookEvent.Kind.OPT_OUT:
+        return None
+    try:
+        opt_out = event.opt_out
+    except ObjectDoesNotExist:
+        opt_out = None if is_reply else _opt_out_begun_again(event)
+    if opt_out is None:
+        return None
+    arguments = {"contact": opt_out.contact, "opt_out": opt_out, "event": event}
+    return Fact(opt_out_received, WebhookEvent, arguments, OPT_OUT_SUFFIX if is_reply else "")
+
+
+def _opt_out_begun_again(event: WebhookEvent) -> OptOut | None:
+    """Return the opt-out that the event began, where somebody has ended it and a later one did."""
+    if event.outcome != WebhookEvent.Outcome.STORED:
+        return None
+    return OptOut.objects.using(event._state.db).filter(contact=event.contact).first()
 
 
 def callees_of(event: WebhookEvent) -> list[Callee]:

@@ -110,7 +110,7 @@ def due_ids(now: datetime) -> Iterator[int]:
 
 def load(pk: int) -> WebhookEvent | None:
     """Return the event with its message and its row of the history."""
-    return events().select_related("message", "status_change").filter(pk=pk).first()
+    return events().select_related("message", "status_change", "opt_out").filter(pk=pk).first()
 
 
 def lease_end() -> datetime:

@@ -1,8 +1,8 @@
 """From payloads to rows: one transaction stores messages, their history and the events.
 
-The transaction's first statement writes, and takes the lock on the messages' rows; whatever is
-decided is decided under that lock. So copies of one webhook that race end as one message, one
-status change and one announcement, on every database.
+The transaction's first statement writes, and takes the locks on the messages' rows and those of the
+opt-outs; whatever is decided is decided under these. So copies of one webhook that race end as one
+message, one status change, one opt-out and one announcement, on every database.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from django.utils import timezone
 from cellcast_django.announcements.schedule import planned
 from cellcast_django.database.retries import with_retries
 from cellcast_django.inbox import portable
-from cellcast_django.inbox.portable import kind_of, values_named_by
+from cellcast_django.inbox.portable import kind_of, opt_out_contact, values_named_by
 from cellcast_django.inbox.recovered import (
     RecoveredBeforeError,
     may_be_recovered,
@@ -67,9 +67,10 @@ def store(
 ) -> list[WebhookEvent]:
     """Store what one webhook said, and return one event for each payload, in their order.
 
-    When this returns, the transaction has committed. What was said before is a ``duplicate``; only
-    an opt-out is stored each time. An event that has something to announce has ``announce_due_at``
-    set, and its first attempt counts as begun when announcements run inline.
+    When this returns, the transaction has committed. What was said before is a ``duplicate``, and
+    so is the opt-out of a contact who has opted out already. An event that has something to
+    announce has ``announce_due_at`` set, and its first attempt counts as begun when announcements
+    run inline.
 
     ``outbox`` is called inside the transaction with the ids of those events, so that what it writes
     into the same database is there exactly if the webhook is. When it raises, nothing is stored.
@@ -129,8 +130,8 @@ def _write(
 
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
-    """Whether the payload speaks of one documented status, and the database has a writer."""
-    if isinstance(payload, Invalid | OptOut | RecoveredReply):
+    """Whether it speaks of one documented status, opts nobody out, and there is a writer."""
+    if isinstance(payload, Invalid | OptOut | RecoveredReply) or opt_out_contact(payload):
         return False
     if isinstance(payload, StatusReport) and payload.inbound:
         return False

@@ -1,10 +1,12 @@
 """The portable way to store what a webhook said: any number of events, on every database.
 
 The transaction's first statement writes, and takes the lock on the messages' rows in the order of
-their keys; whatever is decided is decided under that lock.
+their keys; those of opt-outs follow, in the order of their contacts. Whatever is decided is decided
+under these locks.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db import connections, transaction
@@ -19,11 +21,21 @@ from cellcast_django.inbox.single_statement.statement import Outbox
 from cellcast_django.models import (
     Direction,
     Message,
+    OptOut as StoredOptOut,
     StatusChange,
     WebhookEvent,
     message_values,
 )
-from cellcast_django.payloads import Invalid, OptOut, Payload, RecoveredReply, Reply, StatusReport
+from cellcast_django.opt_outs import is_stop_word
+from cellcast_django.payloads import (
+    Endpoint,
+    Invalid,
+    OptOut,
+    Payload,
+    RecoveredReply,
+    Reply,
+    StatusReport,
+)
 from cellcast_django.statuses import supersedes
 
 
@@ -52,6 +64,7 @@ def write(
         ledger = _Ledger(using, spoken_of)
         if not origin["is_test"]:
             ledger.unite_with_recovered(payloads, spoken_of)
+        ledger.lock_opt_outs(payloads, spoken_of)
         events = [
             ledger.enter(WebhookEvent(body=payload.raw, **origin), payload, spoken)
             for payload, spoken in zip(payloads, spoken_of, strict=True)
@@ -130,8 +143,17 @@ def kind_of(payload: Reply | StatusReport) -> WebhookEvent.Kind:
     return WebhookEvent.Kind.REPLY if isinstance(payload, Reply) else WebhookEvent.Kind.STATUS
 
 
+def opt_out_contact(payload: Payload) -> str:
+    """Return the contact whom the payload opts out, if it is news; empty where it is nobody."""
+    if isinstance(payload, OptOut):
+        return normalise(payload.number, conf.default_region)
+    if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
+        return normalise(payload.sender, conf.default_region)
+    return ""
+
+
 class _Ledger:
-    """What the locked messages' histories hold, and the rows that this transaction adds."""
+    """The locked messages, their histories, the locked opt-outs, and what this transaction adds."""
 
     def __init__(self, using: str, spoken_of: Iterable[Message | None]) -> None:
         self.using = using
@@ -139,8 +161,10 @@ class _Ledger:
         messages = [message for message in spoken_of if message is not None]
         self.messages = Message.objects.using(using).lock(messages) if messages else {}
         self.history = self._read_history()
+        self.opt_outs: dict[str, StoredOptOut] = {}
         self.changes: list[StatusChange] = []
         self.changed_messages: set[Message] = set()
+        self.begun_opt_outs: list[StoredOptOut] = []
 
     def _read_history(self) -> set[tuple[int, str]]:
         with_history = [message.pk for message in self.messages.values() if message.status]
@@ -164,6 +188,18 @@ class _Ledger:
                 self.messages[spoken.key] = other
                 self.history.add((other.pk, payload.status))
 
+    def lock_opt_outs(
+        self, payloads: Iterable[Payload], spoken_of: Iterable[Message | None]
+    ) -> None:
+        """Lock the opt-outs of the contacts whom these payloads opt out; follows all other locks."""
+        contacts = set()
+        for payload, spoken in zip(payloads, spoken_of, strict=True):
+            is_news = spoken is None or not self.messages[spoken.key].status
+            if is_news and (contact := opt_out_contact(payload)):
+                contacts.add(contact)
+        if contacts:
+            self.opt_outs = StoredOptOut.objects.using(self.using).lock(contacts)
+
     def enter(
         self, event: WebhookEvent, payload: Payload, spoken_of: Message | None
     ) -> WebhookEvent:
@@ -171,13 +207,30 @@ class _Ledger:
         if isinstance(payload, Invalid):
             _mark_invalid(event, WebhookEvent.Kind.UNKNOWN, payload.reason)
         elif isinstance(payload, OptOut):
-            event.kind = WebhookEvent.Kind.OPT_OUT
-            event.contact = normalise(payload.number, conf.default_region)
-            event.outcome = WebhookEvent.Outcome.STORED
-            self._plan(event)
+            self._enter_opt_out(event, payload)
         else:
             self._enter_status(event, payload, spoken_of)
         return event
+
+    def _enter_opt_out(self, event: WebhookEvent, payload: OptOut) -> None:
+        event.kind = WebhookEvent.Kind.OPT_OUT
+        event.contact = opt_out_contact(payload)
+        is_listed = event.endpoint == Endpoint.API
+        source = StoredOptOut.Source.LIST if is_listed else StoredOptOut.Source.WEBHOOK
+        if not self._begin(source, event, event.received_at):
+            event.outcome = WebhookEvent.Outcome.DUPLICATE
+            return
+        event.outcome = WebhookEvent.Outcome.STORED
+        self._plan(event)
+
+    def _begin(
+        self, source: StoredOptOut.Source, event: WebhookEvent, since: datetime
+    ) -> bool:
+        opt_out = self.opt_outs[event.contact]
+        if not opt_out.begin(source, since=since, event=event):
+            return False
+        self.begun_opt_outs.append(opt_out)
+        return True
 
     def _enter_status(
         self, event: WebhookEvent, payload: Reply | StatusReport, spoken_of: Message | None
@@ -198,6 +251,9 @@ class _Ledger:
             event.outcome = WebhookEvent.Outcome.DUPLICATE
             return
         event.outcome = WebhookEvent.Outcome.STORED
+        if not message.status and opt_out_contact(payload):
+            since = min(event.received_at, message.created_at)
+            self._begin(StoredOptOut.Source.REPLY, event, since)
         self._add_change(event, message, payload.status)
         self._plan(event)
 
@@ -223,7 +279,7 @@ class _Ledger:
             message.status_changed_at = change.recorded_at
 
     def save(self) -> None:
-        """Write the history and the messages; the events must have been saved."""
+        """Write history, messages and opt-outs; the events must have been saved."""
         StatusChange.objects.using(self.using).bulk_create(self.changes)
         Message.objects.using(self.using).bulk_update(
             self.changed_messages,
@@ -236,6 +292,9 @@ class _Ledger:
                 "previous_status",
                 "status_changed_at",
             ],
+        )
+        StoredOptOut.objects.using(self.using).bulk_update(
+            self.begun_opt_outs, ["source", "since", "event", "ended_at"]
         )
 
 

@@ -1,8 +1,10 @@
 """The ledger of opt-outs: contacts who must not be texted."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Self
 
-from django.db import models
+from django.db import connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -24,6 +26,25 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
         """The opt-out of one contact, whatever the spelling of the number."""
         contact = normalise(clean(number), conf.default_region)
         return self.filter(contact=contact) if contact else self.none()
+
+    def lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
+        """Lock the opt-outs of these contacts, and return them by contact.
+
+        A contact without one gets a row that has not begun: ``begin`` and save it before the
+        transaction ends. The messages' rows, if any, are locked before. It writes before it reads,
+        in the order of the contacts, for the reasons of ``MessageQuerySet.lock``.
+        """
+        ordered = sorted(set(contacts))
+        has_target = connections[self.db].features.supports_update_conflicts_with_target
+        self.bulk_create(
+            [OptOut(contact=contact) for contact in ordered],
+            update_conflicts=True,
+            update_fields=["contact"],
+            unique_fields=["contact"] if has_target else None,
+        )
+        # A plain SELECT would not see, under REPEATABLE READ, what was waited for just now.
+        locked = self.filter(contact__in=ordered).select_for_update()
+        return {opt_out.contact: opt_out for opt_out in locked}
 
 
 class OptOut(models.Model):
@@ -49,13 +70,13 @@ class OptOut(models.Model):
     source = models.CharField(
         _("source"), max_length=7, choices=Source, help_text=_("How the opt-out was made.")
     )
-    event = models.ForeignKey(
+    event = models.OneToOneField(
         WebhookEvent,
         verbose_name=_("event"),
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
-        related_name="opt_outs",
+        related_name="opt_out",
         help_text=_("The event that reported it; empty for one made by a person, or once pruned."),
     )
     note = models.TextField(_("note"), blank=True, help_text=_("Why, in the words of a person."))
@@ -77,3 +98,30 @@ class OptOut(models.Model):
 
     def __str__(self) -> str:
         return f"opt-out {self.pk}"  # no number: it may be logged
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it stands: the contact must not be texted."""
+        return self.has_begun and self.ended_at is None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is more than a row that was locked for it."""
+        return bool(self.source)
+
+    def begin(self, source: Source, *, since: datetime, event: WebhookEvent | None = None) -> bool:
+        """Let it stand, without saving it, and return whether it begins by this.
+
+        It does not where it stands already, nor where somebody has ended it after ``since``: what
+        is older than that decision does not undo it. Cellcast's list never does, which tells no
+        times and may still name whom somebody has opted in here.
+        """
+        if self.is_active or (self.ended_at is not None and since <= self.ended_at):
+            return False
+        if source == self.Source.LIST and self.has_begun:
+            return False
+        self.source = source
+        self.since = since
+        self.event = event
+        self.ended_at = None
+        return True

@@ -132,6 +132,12 @@ def _add_what_is_announced(
     change = _as_read(StatusChange, row, connection)
     event.message = change.message = message
     change.event = event
+    _opt_out_of_event().set_cached_value(event, None)  # a stop word takes the portable way
+
+
+@cache
+def _opt_out_of_event() -> Any:
+    return WebhookEvent._meta.get_field("opt_out")
 
 
 M = TypeVar("M", bound=models.Model)

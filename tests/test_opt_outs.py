@@ -1,0 +1,399 @@
+"""The ledger of opt-outs: how one is made, who is asked, and that only a person undoes it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from cellcast_django import inbox, payloads
+from cellcast_django.conf import DEFAULT_STOP_WORDS
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out, is_stop_word, opt_in, opt_out, opted_out
+from cellcast_django.signals import FactSignal, opt_out_received
+from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
+from tests.conftest import Calls
+
+pytestmark = pytest.mark.django_db
+
+CUSTOMER = "+61400000000"
+SPELLINGS = [CUSTOMER, "61400000000", "0400000000", "400000000", "0400 000 000", "+61 400-000-000"]
+
+
+def outcomes(response: Any) -> list[str]:
+    assert response.status_code == 200
+    return [event["outcome"] for event in response.json()["events"]]
+
+
+def stop(client: WebhookClient, **changes: Any) -> list[str]:
+    return outcomes(client.reply(**({"sender": CUSTOMER, "message": "STOP"} | changes)))
+
+
+def webhook(client: WebhookClient) -> list[str]:
+    return outcomes(client.opt_out(contact="400000000"))
+
+
+# Asking
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("asked", SPELLINGS)
+def test_opt_out_is_known_in_every_spelling_of_the_number(spelling: str, asked: str) -> None:
+    opt_out(spelling)
+    assert is_opted_out(asked)
+    assert opted_out([asked, "0400 000 001"]) == {asked}
+
+
+@pytest.mark.parametrize("number", ["", " ", "0400 000 001", "cellcast"])
+def test_others_have_not_opted_out(number: str) -> None:
+    opt_out(CUSTOMER)
+    assert not is_opted_out(number)
+    assert opted_out([number]) == set()
+
+
+def test_what_is_no_phone_number_is_known_as_it_is_written() -> None:
+    opt_out("Cellcast Pty")
+    assert is_opted_out("Cellcast Pty")
+    assert not is_opted_out("cellcast pty")
+
+
+def test_one_that_has_ended_counts_no_more() -> None:
+    opt_out(CUSTOMER)
+    opt_in(CUSTOMER)
+    assert not is_opted_out(CUSTOMER)
+    assert opted_out([CUSTOMER]) == set()
+
+
+def test_opted_out_gives_back_each_spelling_that_was_asked_for() -> None:
+    opt_out(CUSTOMER)
+    assert opted_out(SPELLINGS) == set(SPELLINGS)
+
+
+def test_opted_out_asks_one_query_for_each_thousand(django_assert_num_queries: Any) -> None:
+    numbers = [f"+614{number:08d}" for number in range(10_000)]
+    opt_out(numbers[0])
+    opt_out(numbers[-1])
+    with django_assert_num_queries(10):
+        assert opted_out(iter(numbers)) == {numbers[0], numbers[-1]}
+    with django_assert_num_queries(0):
+        assert opted_out([]) == set()
+
+
+def test_is_opted_out_is_one_query_by_an_index() -> None:
+    OptOut.objects.bulk_create(
+        OptOut(contact=f"+614{number:08d}", source="webhook") for number in range(2_000)
+    )
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE cellcast_django_optout")
+    with CaptureQueriesContext(connection) as queries:
+        assert is_opted_out("+61400000007")
+    [query] = queries
+    plan = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN ", "mysql": "EXPLAIN "}
+    with connection.cursor() as cursor:
+        cursor.execute(plan[connection.vendor] + query["sql"])
+        text = str(cursor.fetchall())
+    assert {"sqlite": "USING INDEX", "postgresql": "Index", "mysql": "const"}[
+        connection.vendor
+    ] in text
+
+
+class Replica:
+    """A router that would read from another database."""
+
+    def db_for_read(self, model: type, **hints: Any) -> str:
+        return "replica"
+
+    def db_for_write(self, model: type, **hints: Any) -> str:
+        return "default"
+
+    def allow_relation(self, *args: Any, **hints: Any) -> bool:
+        return True
+
+
+def test_what_was_stored_a_moment_ago_counts_though_reads_go_to_a_replica(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = ["tests.test_opt_outs.Replica"]
+    opt_out(CUSTOMER)
+    assert is_opted_out(CUSTOMER)
+    assert opted_out([CUSTOMER]) == {CUSTOMER}
+    assert opt_in(CUSTOMER)
+    assert not is_opted_out(CUSTOMER)
+
+
+# By people
+
+
+def test_opt_out_by_a_person() -> None:
+    made = opt_out("0400 000 000", note="Told us on the phone.\0")
+    stored = OptOut.objects.get()
+    assert made == stored
+    assert (stored.contact, stored.source) == (CUSTOMER, "person")
+    assert (stored.note, stored.event, stored.ended_at) == ("Told us on the phone.", None, None)
+    assert stored.is_active
+
+
+def test_opt_out_on_one_that_stands_keeps_its_source_and_its_time(client: WebhookClient) -> None:
+    webhook(client)
+    before = OptOut.objects.get()
+    opt_out(CUSTOMER, note="Called as well.")
+    after = OptOut.objects.get()
+    assert (after.source, after.since, after.event) == ("webhook", before.since, before.event)
+    assert after.note == "Called as well."
+
+
+def test_opt_out_again_after_an_end_is_a_persons(client: WebhookClient) -> None:
+    webhook(client)
+    opt_in(CUSTOMER)
+    made = opt_out(CUSTOMER)
+    assert (made.source, made.event, made.ended_at) == ("person", None, None)
+    assert OptOut.objects.get() == made
+
+
+@pytest.mark.parametrize("number", ["", "  ", "\0", "9" * 65])
+def test_opt_out_refuses_what_cannot_be_a_number(number: str) -> None:
+    with pytest.raises(ValueError, match="The number is"):
+        opt_out(number)
+    assert not OptOut.objects.exists()
+
+
+def test_opt_in_says_whether_there_was_one_to_end() -> None:
+    assert not opt_in(CUSTOMER)
+    assert not opt_in("")
+    opt_out(CUSTOMER)
+    assert opt_in("0400 000 000")
+    assert not opt_in(CUSTOMER)
+    ended = OptOut.objects.get()
+    assert ended.ended_at is not None
+    assert not ended.is_active
+
+
+def test_notes_are_kept_one_after_the_other() -> None:
+    opt_out(CUSTOMER)
+    opt_in(CUSTOMER, note="Signed the form again.")
+    opt_out(CUSTOMER, note="Changed her mind.")
+    opt_in(CUSTOMER, note="And again.")
+    opt_out(CUSTOMER)
+    assert OptOut.objects.get().note == "Signed the form again.\nChanged her mind.\nAnd again."
+
+
+# By webhooks
+
+
+@pytest.fixture(params=["own", "portable"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database's own way of writing and the portable one."""
+    if request.param == "portable":
+        monkeypatch.setattr(inbox, "WRITERS", {})
+
+
+def test_opt_out_webhook(client: WebhookClient) -> None:
+    assert webhook(client) == ["stored"]
+    stored, event = OptOut.objects.get(), WebhookEvent.objects.get()
+    assert (stored.contact, stored.source, stored.event) == (CUSTOMER, "webhook", event)
+    assert (stored.since, stored.ended_at) == (event.received_at, None)
+    assert (event.kind, event.contact, event.outcome) == ("opt_out", CUSTOMER, "stored")
+
+
+def test_opt_out_webhook_of_a_contact_who_has_opted_out_is_a_duplicate(
+    client: WebhookClient,
+) -> None:
+    webhook(client)
+    before = OptOut.objects.get()
+    assert webhook(client) == ["duplicate"]
+    duplicate = WebhookEvent.objects.duplicates().get()
+    assert (duplicate.kind, duplicate.contact) == ("opt_out", CUSTOMER)
+    assert OptOut.objects.values().get() == OptOut.objects.filter(pk=before.pk).values().get()
+    assert OptOut.objects.get().since == before.since
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "text", ["STOP", "Stop.", " stop ", "S T O P", "«stop»", "Opt-out", "OPT OUT!", "unsubscribe"]
+)
+def test_reply_whose_whole_text_is_a_stop_word_opts_out(client: WebhookClient, text: str) -> None:
+    assert stop(client, message=text) == ["stored"]
+    stored, event = OptOut.objects.get(), WebhookEvent.objects.get()
+    assert (stored.contact, stored.source, stored.event) == (CUSTOMER, "reply", event)
+    assert stored.since == event.received_at
+    assert Message.objects.get().body == text
+    assert event.kind == "reply"
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "don't stop",
+        "nonstop",
+        "STOPPING by at 5",
+        "Please stop",
+        "stop stop",
+        "Reply STOP to opt-out",
+        "Please take me off, no more texts",
+        "See you at 5",
+        "🛑",
+        "",
+    ],
+)
+def test_other_texts_opt_nobody_out(client: WebhookClient, text: str) -> None:
+    assert stop(client, message=text) == ["stored"]
+    assert not OptOut.objects.exists()
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reply": "YES", "message": "STOP"},
+        {"reply": "YES", "original_body": "STOP"},
+        {"sender": ""},
+        {"sender": None},
+        {"sender": "  "},
+    ],
+)
+def test_only_the_text_of_a_known_customer_counts(
+    client: WebhookClient, changes: dict[str, Any]
+) -> None:
+    assert stop(client, **changes) == ["stored"]
+    assert not OptOut.objects.exists()
+
+
+def test_blocked_only_hints_at_an_opt_out(client: WebhookClient) -> None:
+    client.status(status="blocked", receiver=CUSTOMER)
+    assert not OptOut.objects.exists()
+
+
+def test_stop_words_are_a_setting(client: WebhookClient, settings: Any) -> None:
+    settings.CELLCAST_STOP_WORDS = ["Ne-plus!", "", "…"]
+    assert is_stop_word("ne plus")
+    assert not is_stop_word("stop")
+    assert not is_stop_word("")
+    settings.CELLCAST_STOP_WORDS = []
+    stop(client)
+    assert not OptOut.objects.exists()
+
+
+@pytest.mark.parametrize("value", ["stop", None, 7, {"stop": 1}])
+def test_a_mistake_in_the_setting_does_not_turn_stop_words_off(settings: Any, value: Any) -> None:
+    settings.CELLCAST_STOP_WORDS = value
+    assert all(map(is_stop_word, DEFAULT_STOP_WORDS))
+    assert not is_stop_word("s")
+
+
+def test_stop_beside_the_webhook_makes_one_opt_out(client: WebhookClient) -> None:
+    assert stop(client) == ["stored"]
+    assert webhook(client) == ["duplicate"]
+    assert OptOut.objects.get().source == "reply"
+    assert stop(client, _id="2") == ["stored"]
+    assert OptOut.objects.count() == 1
+
+
+def test_array_of_opt_outs_and_replies_makes_one_for_each_contact(client: WebhookClient) -> None:
+    payloads = [
+        reply_payload(_id="1", sender="0400000002", message="stop"),
+        opt_out_payload(contact="400000001"),
+        reply_payload(_id="2", sender="0400000003", message="yes"),
+        opt_out_payload(contact="400000002"),
+        opt_out_payload(contact="+61400000001"),
+        reply_payload(_id="1", sender="0400000002", message="stop"),
+    ]
+    response = client.send("webhook-receiver", payloads)
+    assert outcomes(response) == [*["stored"] * 3, *["duplicate"] * 3]
+    made = OptOut.objects.order_by("contact").values_list("contact", "source")
+    assert list(made) == [("+61400000001", "webhook"), ("+61400000002", "reply")]
+
+
+# What comes again, and what comes late
+
+
+def test_new_opt_out_after_an_opt_in_stands_again(client: WebhookClient) -> None:
+    webhook(client)
+    opt_in(CUSTOMER, note="Signed the form.")
+    assert webhook(client) == ["stored"]
+    again = OptOut.objects.get()
+    assert again.is_active
+    assert (again.event, again.note) == (WebhookEvent.objects.latest("pk"), "Signed the form.")
+
+
+def test_new_stop_after_an_opt_in_stands_again(client: WebhookClient) -> None:
+    webhook(client)
+    opt_in(CUSTOMER)
+    assert stop(client) == ["stored"]
+    assert OptOut.objects.get().source == "reply"
+    assert is_opted_out(CUSTOMER)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("status", ["delivered", "received"])
+def test_same_stop_again_after_an_opt_in_does_not(client: WebhookClient, status: str) -> None:
+    stop(client)
+    opt_in(CUSTOMER)
+    stop(client, status=status)
+    assert not is_opted_out(CUSTOMER)
+
+
+@pytest.mark.usefixtures("way")
+def test_same_stop_again_ends_nothing(client: WebhookClient) -> None:
+    stop(client)
+    before = OptOut.objects.values().get()
+    assert stop(client) == ["duplicate"]
+    assert stop(client, status="received") == ["stored"]
+    assert OptOut.objects.values().get() == before
+
+
+def test_stop_that_came_before_the_ledger_makes_none_when_it_comes_again(
+    client: WebhookClient,
+) -> None:
+    stop(client)
+    OptOut.objects.all().delete()
+    assert stop(client) == ["duplicate"]
+    assert not OptOut.objects.exists()
+
+
+@pytest.mark.parametrize("body", [opt_out_payload(contact=CUSTOMER), reply_payload(message="STOP")])
+def test_event_that_is_understood_late_does_not_undo_a_later_opt_in(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, str]
+) -> None:
+    monkeypatch.setattr("cellcast_django.payloads.MAX_EVENTS", 0)
+    client.send("webhook-receiver", [body])
+    monkeypatch.undo()
+    opt_out(CUSTOMER)
+    opt_in(CUSTOMER)
+    [event] = inbox.reprocess(WebhookEvent.objects.get())
+    assert event.outcome == ("stored" if event.kind == "reply" else "duplicate")
+    assert not is_opted_out(CUSTOMER)
+
+
+def test_event_that_is_understood_late_opts_out_since_it_came(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cellcast_django.payloads.MAX_EVENTS", 0)
+    client.send("webhook-receiver", [reply_payload(message="STOP")])
+    monkeypatch.undo()
+    WebhookEvent.objects.update(received_at=timezone.now() - timedelta(days=3))
+    [event] = inbox.reprocess(WebhookEvent.objects.get())
+    made = OptOut.objects.get()
+    assert (made.since, made.event) == (event.received_at, event)
+
+
+def test_deleting_its_event_leaves_the_opt_out(client: WebhookClient) -> None:
+    webhook(client)
+    WebhookEvent.objects.all().delete()
+    assert OptOut.objects.get().event is None
+    assert is_opted_out(CUSTOMER)
+
+
+def test_nothing_is_stored_where_the_webhook_is_not(
+    listen: Callable[[FactSignal], Calls],
+) -> None:
+    def refuse(event_ids: list[int]) -> None:
+        raise RuntimeError
+
+    listen(opt_out_received)
+    payload = payloads.OptOut(raw="{}", number=CUSTOMER)
+    with pytest.raises(RuntimeError):
+        inbox.store([payload], endpoint=payloads.Endpoint.OPT_OUT, outbox=refuse)
+    assert not OptOut.objects.exists()
