@@ -531,7 +531,7 @@ def test_event_whose_message_was_deleted_is_failed_with_the_reason(first: Calls)
     Message.objects.all().delete()
     announced(announce_due())
     event.refresh_from_db()
-    assert event.error == "Its message was deleted before it was announced."
+    assert event.error == "What it reported was deleted before it was announced."
     assert WebhookEvent.objects.failed().get() == event
 
 

@@ -397,3 +397,18 @@ def test_nothing_is_stored_where_the_webhook_is_not(
     with pytest.raises(RuntimeError):
         inbox.store([payload], endpoint=payloads.Endpoint.OPT_OUT, outbox=refuse)
     assert not OptOut.objects.exists()
+
+
+# The model
+
+
+def test_queryset_of_one_contact_knows_every_spelling() -> None:
+    made = opt_out(CUSTOMER)
+    opt_out("+61400000001")
+    assert OptOut.objects.with_contact("0400 000 000").get() == made
+    assert not OptOut.objects.with_contact("").exists()
+
+
+def test_opt_out_in_a_log_shows_no_number() -> None:
+    made = opt_out(CUSTOMER)
+    assert CUSTOMER not in f"{made} {made!r}"

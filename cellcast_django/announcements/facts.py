@@ -72,23 +72,28 @@ def _message_fact(event: WebhookEvent) -> Fact | None:
 
 
 def _opt_out_fact(event: WebhookEvent) -> Fact | None:
-    is_reply = event.kind == WebhookEvent.Kind.REPLY
-    if not is_reply and event.kind != WebhookEvent.Kind.OPT_OUT:
-        return None
-    try:
-        opt_out = event.opt_out
-    except ObjectDoesNotExist:
-        opt_out = None if is_reply else _opt_out_begun_again(event)
+    opt_out = _opt_out_of(event)
     if opt_out is None:
         return None
+    suffix = OPT_OUT_SUFFIX if event.kind == WebhookEvent.Kind.REPLY else ""
     arguments = {"contact": opt_out.contact, "opt_out": opt_out, "event": event}
-    return Fact(opt_out_received, WebhookEvent, arguments, OPT_OUT_SUFFIX if is_reply else "")
+    return Fact(opt_out_received, WebhookEvent, arguments, suffix)
 
 
-def _opt_out_begun_again(event: WebhookEvent) -> OptOut | None:
-    """Return the opt-out that the event began, where somebody has ended it and a later one did."""
-    if event.outcome != WebhookEvent.Outcome.STORED:
+def _opt_out_of(event: WebhookEvent) -> OptOut | None:
+    """Return the opt-out that the event began.
+
+    When somebody has ended it, a later event may have begun it again and taken it over. An event
+    that is about nothing else is still announced then.
+    """
+    if event.kind not in (WebhookEvent.Kind.REPLY, WebhookEvent.Kind.OPT_OUT):
         return None
+    try:
+        return event.opt_out
+    except ObjectDoesNotExist:
+        is_about_it = event.kind == WebhookEvent.Kind.OPT_OUT
+        if not is_about_it or event.outcome != WebhookEvent.Outcome.STORED:
+            return None
     return OptOut.objects.using(event._state.db).filter(contact=event.contact).first()
 
 

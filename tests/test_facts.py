@@ -1,0 +1,176 @@
+"""The facts of an event: a stop word is two of them, and their outcomes are kept apart."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from cellcast_django import inbox
+from cellcast_django.announcements import announce_again, announce_due
+from cellcast_django.announcements.facts import facts_of
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.opt_outs import opt_in
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.testing import WebhookClient
+
+pytestmark = pytest.mark.django_db
+
+CUSTOMER = "+61400000000"
+BOTH = {"both": "", "both (opt_out_received)": ""}
+
+
+class Both:
+    """One function that listens to everything, and raises for the signals it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.raises_for: set[Any] = set()
+
+    def __call__(self, **arguments: Any) -> None:
+        self.calls.append(arguments)
+        if arguments["signal"] in self.raises_for:
+            raise ValueError("no")
+
+    def heard(self) -> list[Any]:
+        """Return the signals heard since the last time."""
+        heard = [call["signal"] for call in self.calls]
+        self.calls.clear()
+        return heard
+
+
+@pytest.fixture
+def both() -> Iterator[Both]:
+    handler = Both()
+    signals = [message_received, opt_out_received, status_changed]
+    for signal in signals:
+        signal.connect(handler, weak=False, dispatch_uid="both")
+    yield handler
+    for signal in signals:
+        signal.disconnect(dispatch_uid="both")
+
+
+@pytest.fixture(autouse=True, params=["own", "portable"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database's own way of writing and the portable one."""
+    if request.param == "portable":
+        monkeypatch.setattr(inbox, "WRITERS", {})
+
+
+def stop(**changes: Any) -> WebhookEvent:
+    WebhookClient().reply(**({"sender": CUSTOMER, "message": "STOP"} | changes))
+    return WebhookEvent.objects.latest("pk")
+
+
+def errors(event: WebhookEvent) -> dict[str, str]:
+    event.refresh_from_db()
+    return {name: outcome["error"] for name, outcome in event.announcements.items()}
+
+
+def due_now() -> list[WebhookEvent]:
+    WebhookEvent.objects.pending().update(announce_due_at=timezone.now())
+    return list(announce_due())
+
+
+def test_stop_word_is_two_facts_in_order_whose_outcomes_are_kept_apart(both: Both) -> None:
+    event = stop()
+    reply, opt_out = both.calls
+    assert (reply["signal"], reply["sender"]) == (message_received, Message)
+    assert reply["message"] == Message.objects.get()
+    assert (opt_out["signal"], opt_out["sender"]) == (opt_out_received, WebhookEvent)
+    assert (opt_out["contact"], opt_out["opt_out"]) == (CUSTOMER, OptOut.objects.get())
+    assert reply["event"] == opt_out["event"] == event
+    assert errors(event) == BOTH
+    assert event.announced_at is not None
+
+
+def test_opt_out_received_is_called_though_nobody_listens_to_replies(listen: Any) -> None:
+    calls = listen(opt_out_received)
+    stop()
+    assert [call["contact"] for call in calls] == [CUSTOMER]
+
+
+@pytest.mark.parametrize("failing", [message_received, opt_out_received])
+def test_only_the_fact_that_failed_is_told_again(both: Both, failing: Any) -> None:
+    both.raises_for = {failing}
+    event = stop()
+    assert both.heard() == [message_received, opt_out_received]
+    assert [name for name, error in errors(event).items() if error] == [
+        "both (opt_out_received)" if failing is opt_out_received else "both"
+    ]
+    both.raises_for = set()
+    assert due_now() == [event]
+    assert both.heard() == [failing]
+    assert errors(event) == BOTH
+
+
+def test_all_facts_are_told_again_to_everyone(both: Both) -> None:
+    event = stop()
+    both.heard()
+    assert list(announce_again([event.pk], everyone=True)) == [event]
+    assert both.heard() == [message_received, opt_out_received]
+
+
+def test_opt_out_is_told_once_while_it_stands(both: Both) -> None:
+    stop(_id="1")
+    stop(_id="1")
+    stop(_id="2")
+    WebhookClient().opt_out(contact=CUSTOMER)
+    assert both.heard() == [message_received, opt_out_received, message_received]
+    opt_in(CUSTOMER)
+    WebhookClient().opt_out(contact=CUSTOMER)
+    stop(_id="3")
+    assert both.heard() == [opt_out_received, message_received]
+
+
+def test_later_status_of_a_stop_word_is_a_status_alone(both: Both) -> None:
+    stop(status="received")
+    both.heard()
+    stop(status="delivered")
+    assert both.heard() == [status_changed]
+
+
+def test_opt_out_that_has_ended_meanwhile_is_still_told(both: Both) -> None:
+    both.raises_for = {opt_out_received}
+    event = stop()
+    opt_in(CUSTOMER)
+    both.raises_for, both.calls = set(), []
+    assert due_now() == [event]
+    [call] = both.calls
+    assert call["opt_out"].ended_at is not None
+
+
+def test_webhook_whose_opt_out_a_later_one_has_begun_again_is_still_told(both: Both) -> None:
+    both.raises_for = {opt_out_received}
+    WebhookClient().opt_out(contact=CUSTOMER)
+    first = WebhookEvent.objects.get()
+    opt_in(CUSTOMER)
+    WebhookClient().opt_out(contact=CUSTOMER)
+    both.raises_for, both.calls = set(), []
+    due_now()
+    assert {call["event"] for call in both.calls} >= {first}
+    assert {call["opt_out"] for call in both.calls} == {OptOut.objects.get()}
+
+
+def test_opt_out_is_told_though_its_reply_was_deleted(both: Both) -> None:
+    both.raises_for = {opt_out_received}
+    event = stop()
+    Message.objects.all().delete()
+    both.raises_for, both.calls = set(), []
+    assert due_now() == [event]
+    assert both.heard() == [opt_out_received]
+
+
+def test_opt_out_that_was_deleted_has_nothing_to_tell(both: Both) -> None:
+    both.raises_for = {opt_out_received}
+    WebhookClient().opt_out(contact=CUSTOMER)
+    WebhookClient().opt_out(contact=CUSTOMER)
+    event = WebhookEvent.objects.earliest("pk")
+    OptOut.objects.all().delete()
+    assert due_now() == [event]
+    event.refresh_from_db()
+    assert (event.state, event.error) == (
+        "failed",
+        "What it reported was deleted before it was announced.",
+    )
+    assert facts_of(WebhookEvent.objects.duplicates().get()) == []
