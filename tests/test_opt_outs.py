@@ -306,6 +306,41 @@ def test_array_of_opt_outs_and_replies_makes_one_for_each_contact(client: Webhoo
     assert list(made) == [("+61400000001", "webhook"), ("+61400000002", "reply")]
 
 
+# From Cellcast's list
+
+
+def from_list() -> str:
+    payload = payloads.OptOut(raw="{}", number="400000000")
+    [event] = inbox.store([payload], endpoint=payloads.Endpoint.API)
+    return event.outcome
+
+
+def test_opt_out_of_cellcasts_list() -> None:
+    assert from_list() == "stored"
+    assert OptOut.objects.get().source == "list"
+    assert from_list() == "duplicate"
+
+
+def test_list_does_not_undo_an_opt_in() -> None:
+    opt_out(CUSTOMER)
+    opt_in(CUSTOMER)
+    assert from_list() == "duplicate"
+    assert not is_opted_out(CUSTOMER)
+
+
+def test_stop_that_was_recovered_opts_out_since_the_customer_wrote_it(settings: Any) -> None:
+    settings.CELLCAST_API_KEY = "4f1c9a52"
+    wrote_at = timezone.now() - timedelta(days=1)
+    parts: dict[str, Any] = dict.fromkeys(["cellcast_id", "receiver", "original_body"], "")
+    parts |= {"raw": "{}", "sender": CUSTOMER, "body": "STOP", "status": "received"}
+    payload = payloads.RecoveredReply(**parts, received_at=wrote_at)
+    [event] = inbox.store([payload], endpoint=payloads.Endpoint.API)
+    made = OptOut.objects.get()
+    assert (made.source, made.since, made.event) == ("reply", wrote_at, event)
+    assert WebhookClient().reply(sender=CUSTOMER, message="STOP").status_code == 200
+    assert OptOut.objects.get() == made
+
+
 # What comes again, and what comes late
 
 

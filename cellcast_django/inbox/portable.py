@@ -191,7 +191,7 @@ class _Ledger:
     def lock_opt_outs(
         self, payloads: Iterable[Payload], spoken_of: Iterable[Message | None]
     ) -> None:
-        """Lock the opt-outs of the contacts whom these payloads opt out; follows all other locks."""
+        """Lock the opt-outs of those whom the payloads opt out; follows all other locks."""
         contacts = set()
         for payload, spoken in zip(payloads, spoken_of, strict=True):
             is_news = spoken is None or not self.messages[spoken.key].status
@@ -223,9 +223,7 @@ class _Ledger:
         event.outcome = WebhookEvent.Outcome.STORED
         self._plan(event)
 
-    def _begin(
-        self, source: StoredOptOut.Source, event: WebhookEvent, since: datetime
-    ) -> bool:
+    def _begin(self, source: StoredOptOut.Source, event: WebhookEvent, since: datetime) -> bool:
         opt_out = self.opt_outs[event.contact]
         if not opt_out.begin(source, since=since, event=event):
             return False
