@@ -34,7 +34,7 @@ screenshots: .venv/browser ## Take the pictures of docs/screenshots again, from 
 	@.venv/bin/python -m tests.browser.screenshots
 
 clean: ## Remove all that was installed or built
-	rm -rf .venv .tox .coverage dist docs/_build
+	rm -rf .venv .tox .coverage dist docs/_build demo-*.sqlite3*
 
 # One environment for all targets. .venv/GROUP says that the dependency group of that name is in it.
 .venv/pyvenv.cfg:
@@ -45,6 +45,8 @@ clean: ## Remove all that was installed or built
 	@.venv/bin/pip install --quiet --disable-pip-version-check --upgrade pip
 
 .venv/%: pyproject.toml .venv/pyvenv.cfg
+	@.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    ".venv was made with Python " + sys.version.split()[0] + "; 3.11 or later is needed. Run: make clean")'
 	@echo 'Installing the dependency group "$*" into .venv ...'
 	@.venv/bin/pip install --quiet --editable '.[tasks]' --group $*
 	@touch $@

@@ -55,6 +55,7 @@ def prepare(server: DemoServer, database: Path) -> str:
     logging.getLogger("django.request").addHandler(logging.StreamHandler())  # why it was a 500
     logging.getLogger("django.request").setLevel(logging.ERROR)
     logging.getLogger("django.server").setLevel(logging.CRITICAL)
+    logging.getLogger("cellcast_django").setLevel(logging.ERROR)  # refusals are told below
     console.heading("A dentist's reminders by SMS, and what Cellcast says of them")
     remove_database(database)
     call_command("migrate", verbosity=0)
@@ -123,9 +124,13 @@ def wait(server: DemoServer, password: str) -> None:
     console.line(f"Admin         {admin}")
     console.line(f"User          {ADMIN}")
     console.line(f"Password      {password}")
-    console.line(f"Messages      {server.url}{reverse('admin:cellcast_django_message_changelist')}")
-    appointments = reverse("admin:appointments_appointment_changelist")
-    console.line(f"Appointments  {server.url}{appointments}")
+    for title, page in (
+        ("Overview", "cellcast_django_overview"),
+        ("Messages", "cellcast_django_message_changelist"),
+        ("Set-up", "cellcast_django_setup"),
+        ("Appointments", "appointments_appointment_changelist"),
+    ):
+        console.line(f"{title:<12}  {server.url}{reverse(f'admin:{page}')}")
     console.heading(f"Be {SAM.name}: say YES, and see your appointment confirmed")
     console.line(f"curl -u {conf.webhook_secrets[0]} \\")
     console.line(f"  -d '{json.dumps(payload)}' \\")
