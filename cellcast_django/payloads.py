@@ -1,8 +1,9 @@
 """What Cellcast sends, read into dataclasses: plain Python that knows no request and no database.
 
 This is the only module that knows Cellcast's field names. Sources: Cellcast's set-up page
-(developer.cellcast.com/getting-started/setup-webhook.html), its v3 API documentation, and what
-public integrations have seen of live accounts.
+(developer.cellcast.com/getting-started/setup-webhook.html), its v3 API documentation, that of its
+sibling platform (guniteam.github.io/sms-api), and what public integrations have seen of live
+accounts.
 """
 
 import json
@@ -21,6 +22,9 @@ MAX_DEPTH = 100
 MAX_ID_LENGTH = 128
 MAX_NUMBER_LENGTH = 64
 MAX_STATUS_LENGTH = 64
+MAX_REASON_LENGTH = 1_000
+MAX_MEDIA = 20
+MAX_MEDIA_LENGTH = 2_000
 
 
 class Endpoint(TextChoices):
@@ -43,7 +47,11 @@ WEBHOOK_ENDPOINTS = (Endpoint.RECEIVE, Endpoint.STATUS, Endpoint.OPT_OUT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A customer's answer. ``sender`` is the customer, ``original_body`` what they answered to."""
+    """A customer's answer. ``sender`` is the customer, ``original_body`` what they answered to.
+
+    ``media`` are the addresses of an MMS's pictures; its text, ``body``, is empty where it is only
+    a picture.
+    """
 
     raw: str
     cellcast_id: str
@@ -52,6 +60,7 @@ class Reply:
     status: str
     body: str
     original_body: str
+    media: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +76,14 @@ class RecoveredReply(Reply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """What became of a message: of one that you sent, or (``inbound``) of a customer's reply."""
+    """What became of a message that you sent; ``reason`` is why, where Cellcast says it."""
 
     raw: str
     cellcast_id: str
     sender: str
     receiver: str
     status: str
-    inbound: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,20 +235,40 @@ _KNOWN_TYPES = {  # SMS and MMS are those of v3
     "send": Endpoint.STATUS,
     "optout": Endpoint.OPT_OUT,
 }
+_TEXTS = ("reply", "message", "body")
 
 
 def _read_element(element: Any, raw: str, endpoint: Endpoint) -> Payload:
     try:
         if not isinstance(element, dict):
             raise PayloadError("Expected a JSON object, or an array of objects.")
-        speaks_for = _KNOWN_TYPES.get(_word(element.get("type")), endpoint)
+        speaks_for = _speaks_for(element, endpoint)
         if speaks_for == Endpoint.OPT_OUT:
             return _read_opt_out(element, raw)
         if speaks_for == Endpoint.STATUS:
             return _read_status_report(element, raw)
-        return _read_receive(element, raw, endpoint)
+        return _read_reply(element, raw)
     except PayloadError as error:
         return Invalid(raw=raw, reason=str(error))
+
+
+def _speaks_for(element: dict[str, Any], endpoint: Endpoint) -> Endpoint:
+    """Return the URL that the element belongs to: a known type decides, else where it came.
+
+    A reply is a reply, whatever it lacks: a picture and an empty text are answers too. But what
+    came by the Status URL, or with no type that we know, needs a text or a picture to be one.
+    """
+    type_ = _word(element.get("type"))
+    speaks_for = _KNOWN_TYPES.get(type_)
+    if speaks_for is None:
+        # The items of the API have no type; those of its report are told by their status.
+        is_item_of_report = endpoint == Endpoint.API and "status" in element
+        speaks_for = Endpoint.STATUS if is_item_of_report else endpoint
+    if speaks_for in (Endpoint.STATUS, Endpoint.OPT_OUT) or _has_content(element):
+        return speaks_for
+    # v3's delivery reports alone have a "recipient", should one URL stand in both fields.
+    is_reply = type_ == "receive" or (type_ in _KNOWN_TYPES and "recipient" not in element)
+    return Endpoint.RECEIVE if is_reply and endpoint != Endpoint.STATUS else Endpoint.STATUS
 
 
 def _word(value: object) -> str:
@@ -247,22 +276,24 @@ def _word(value: object) -> str:
     return re.sub(r"[\W_]", "", value).lower() if isinstance(value, str) else ""
 
 
-def _read_receive(element: dict[str, Any], raw: str, endpoint: Endpoint) -> Reply | StatusReport:
-    """Read a reply, or a status report that calls itself ``receive`` but carries no text.
+def _has_content(element: dict[str, Any]) -> bool:
+    has_text = any(element.get(key) is not None for key in _TEXTS)
+    return has_text or (isinstance(element.get("media"), list) and bool(element["media"]))
+
+
+def _read_reply(element: dict[str, Any], raw: str) -> Reply:
+    """Read a customer's answer.
 
     Seen on live accounts: the customer's text comes in ``reply``, and ``message`` is then the text
     of your own that was answered. v3 calls the text ``body``.
     """
-    body = _text(element, "reply")
+    text = _text(element, "reply")
     original_body = _text(element, "original_body")
-    if body is None:
-        body = _text(element, "message", "body")
+    if text is None:
+        text = _text(element, "message", "body")
     elif original_body is None:
         original_body = _text(element, "message")
-    if body is None:
-        # v3's delivery reports alone have a "recipient", should one URL stand in both fields.
-        is_inbound = endpoint == Endpoint.RECEIVE and "recipient" not in element
-        return _read_status_report(element, raw, inbound=is_inbound)
+    body, media = _unpack_mms(element, text or "")
     return Reply(
         raw=raw,
         cellcast_id=_cellcast_id(element),
@@ -271,22 +302,65 @@ def _read_receive(element: dict[str, Any], raw: str, endpoint: Endpoint) -> Repl
         status=_status(element) or "received",
         body=body,
         original_body=original_body or "",
+        media=media,
     )
 
 
-def _read_status_report(
-    element: dict[str, Any], raw: str, *, inbound: bool = False
-) -> StatusReport:
+def _unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
+    """Return a reply's text and the addresses of its media.
+
+    The text of an MMS is JSON inside a string: an object with the text proper as ``message``, and
+    the ``media`` once more. Anything else is a text that merely looks like JSON, and stays.
+    """
+    media = element.get("media")
+    if not isinstance(media, list) and not _is_true(element.get("mms")):
+        return text, ()
+    try:
+        inner = _parse_json(text)
+    except PayloadError:
+        inner = None
+    if not isinstance(inner, dict) or not isinstance(inner.get("message", 0), str | None):
+        return text, _web_addresses(media)
+    return (
+        clean(inner["message"] or ""),
+        _web_addresses(media) or _web_addresses(inner.get("media")),
+    )
+
+
+def _is_true(value: object) -> bool:
+    return value is True or _word(value) in ("true", "1")  # as a form writes it
+
+
+_WEB_ADDRESS = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
+
+
+def _web_addresses(media: object) -> tuple[str, ...]:
+    """Return the first ``MAX_MEDIA`` of the strings, or ``{"url": …}``, that a browser may open."""
+    if not isinstance(media, list):
+        return ()
+    addresses = [item.get("url") if isinstance(item, dict) else item for item in media]
+    return tuple(
+        address
+        for address in addresses
+        if isinstance(address, str)
+        and len(address) <= MAX_MEDIA_LENGTH
+        and address.isprintable()
+        and _WEB_ADDRESS.fullmatch(address)
+    )[:MAX_MEDIA]
+
+
+def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:
     status = _status(element)
     if not status:
         raise PayloadError("A status report without a status.")
+    reason = element.get("reason")
     return StatusReport(
         raw=raw,
         cellcast_id=_cellcast_id(element),
         sender=_text(element, "sender", "from", limit=MAX_NUMBER_LENGTH) or "",
         receiver=_text(element, "receiver", "recipient", limit=MAX_NUMBER_LENGTH) or "",
         status=status,
-        inbound=inbound,
+        reason=clean(reason)[:MAX_REASON_LENGTH] if isinstance(reason, str) else "",
     )
 
 
@@ -305,11 +379,14 @@ def _cellcast_id(element: dict[str, Any]) -> str:
     return cellcast_id
 
 
+_SPELLINGS = {"cancelled": "canceled", "delievered": "delivered"}  # the latter is Cellcast's own
+
+
 def _status(element: dict[str, Any]) -> str:
     status = (_text(element, "status") or "").strip().lower()
     if len(status) > MAX_STATUS_LENGTH:
         raise PayloadError(f'"status" is longer than {MAX_STATUS_LENGTH} characters.')
-    return status
+    return _SPELLINGS.get(status, status)
 
 
 def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str | None:

@@ -1,30 +1,18 @@
 """``cellcast_reprocess``: what could not be understood is read again."""
 
-from collections.abc import Iterator
+import json
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import status_changed
-from cellcast_django.testing import WebhookClient
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient, reply_payload
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def heard() -> Iterator[list[str]]:
-    """The statuses that a handler has heard of."""
-    heard: list[str] = []
-
-    def handler(status_change: Any, **kwargs: Any) -> None:
-        heard.append(status_change.status)
-
-    status_changed.connect(handler)
-    yield heard
-    status_changed.disconnect(handler)
 
 
 def run(*arguments: str) -> tuple[str, str]:
@@ -33,24 +21,27 @@ def run(*arguments: str) -> tuple[str, str]:
     return out.getvalue().strip(), err.getvalue().strip()
 
 
-def report_before_its_reply() -> WebhookEvent:
-    client = WebhookClient()
-    assert client.reply(message=None, status="delivered").status_code == 400
-    client.reply(message="YES", status="received")
-    return WebhookEvent.objects.invalid().get()
+def picture_of_old() -> WebhookEvent:
+    """A reply without a text, which once was a status report on a reply that was not there."""
+    payload = json.dumps(reply_payload(message=None, status="delivered"))
+    return WebhookEventFactory.create(
+        invalid=True, endpoint="receive", body=payload, error="There is no inbound message …"
+    )
 
 
 def test_says_when_there_is_nothing_to_do() -> None:
     assert run() == ("0 understood, 0 still invalid.", "")
 
 
-def test_report_that_came_before_its_reply_is_understood_and_announced(heard: list[str]) -> None:
-    event = report_before_its_reply()
+def test_invalid_event_of_an_older_rule_becomes_a_reply_and_is_announced(listen: Any) -> None:
+    calls = listen(message_received)
+    event = picture_of_old()
     assert run() == ("1 understood, 0 still invalid.", "")
     event.refresh_from_db()
     assert (event.outcome, event.announced_at is not None) == ("stored", True)
-    assert heard == ["delivered"]
-    assert Message.objects.get().status == "delivered"
+    message = Message.objects.inbound().get()
+    assert (message.body, message.status) == ("", "delivered")
+    assert [call["message"] for call in calls] == [message]
 
 
 def test_what_is_still_not_understood_keeps_its_place_and_its_reason() -> None:
@@ -63,7 +54,7 @@ def test_what_is_still_not_understood_keeps_its_place_and_its_reason() -> None:
 
 
 def test_event_option_processes_only_that_one() -> None:
-    event = report_before_its_reply()
+    event = picture_of_old()
     WebhookClient().send("webhook-status", b"{}")
     assert run("--event", str(event.pk)) == ("1 understood, 0 still invalid.", "")
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db
 ID = "66b5b93b1e2c012dfe964000"
 CUSTOMER = "+61400000001"
 OURS = "+61400000009"
+PICTURES = ("https://media.example.com/1.jpg", "https://media.example.com/ü?a=1&b='2'")
 
 
 @pytest.fixture(autouse=True, params=["own", "portable"])
@@ -108,9 +109,15 @@ def test_the_same_reply_again_is_a_duplicate() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"body": "no"}, {"sender": "+61400000002"}, {"receiver": "+61400000008"}]
+    "changes",
+    [
+        {"body": "no"},
+        {"sender": "+61400000002"},
+        {"receiver": "+61400000008"},
+        {"media": ("https://media.example.com/1.jpg",)},
+    ],
 )
-def test_second_reply_with_the_same_id_is_kept(changes: dict[str, str]) -> None:
+def test_second_reply_with_the_same_id_is_kept(changes: dict[str, Any]) -> None:
     store(reply("yes"))
     assert outcomes(store(reply(**({"body": "yes"} | changes)))) == ["stored"]
     assert Message.objects.inbound().count() == 2
@@ -130,6 +137,36 @@ def test_ids_that_differ_only_in_case_accents_or_spaces_are_different_messages()
 def test_unknown_statuses_that_differ_only_in_an_accent_are_two_history_rows() -> None:
     assert outcomes(store(report("geliefert"), report("gélîefert"))) == ["stored", "stored"]
     assert StatusChange.objects.count() == 2
+
+
+def test_reply_with_pictures_keeps_their_addresses() -> None:
+    store(reply("", media=PICTURES))
+    [again] = store(reply("", media=PICTURES))
+    [other] = store(reply("", media=PICTURES[::-1]))
+
+    assert (again.outcome, other.outcome) == ("duplicate", "stored")
+    addresses = Message.objects.order_by("pk").values_list("media", flat=True)
+    assert list(addresses) == [list(PICTURES), list(PICTURES[::-1])]
+
+
+def test_media_is_filled_in_where_there_is_none() -> None:
+    store(reply(media=PICTURES))
+    Message.objects.update(media=[], body="", original_body="")
+    store(reply(media=PICTURES, original_body="Coming?"))
+
+    message = Message.objects.get()
+    assert (message.media, message.body) == (list(PICTURES), "YES, I'll come")
+    assert message.original_body == "Coming?"
+
+
+@pytest.mark.parametrize("reasons", [("no credit", "no such number"), ("", "no such number")])
+def test_reason_is_that_of_the_first_report_of_a_status(reasons: tuple[str, str]) -> None:
+    for reason in reasons:
+        store(report("failed", reason=reason))
+    store(report("rejected", reason="It's “blocked” %s"))
+
+    changes = StatusChange.objects.values_list("status", "reason")
+    assert dict(changes) == {"failed": reasons[0], "rejected": "It's “blocked” %s"}
 
 
 def test_late_report_is_history_but_does_not_move_the_status() -> None:
@@ -167,8 +204,15 @@ def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen
 @pytest.mark.parametrize("is_recorded", [False, True])
 @pytest.mark.parametrize(
     "payloads",
-    [[report()], [reply()], [report("failed"), report()], [report(), report("failed")]],
-    ids=["report", "reply", "later status", "late status"],
+    [
+        [report()],
+        [report("failed", reason="no such number")],
+        [reply()],
+        [reply("", media=PICTURES)],
+        [report("failed"), report()],
+        [report(), report("failed")],
+    ],
+    ids=["report", "report with a reason", "reply", "pictures", "later status", "late status"],
 )
 def test_handlers_are_given_the_rows_as_they_are_stored(
     payloads: list[Payload], is_recorded: bool, listen: Any
@@ -300,32 +344,6 @@ def test_report_finds_what_record_sent_made() -> None:
     assert Message.objects.get().body == "See you at nine?"
 
 
-def test_status_report_on_a_reply_goes_to_the_latest_with_that_id_and_sender() -> None:
-    store(reply("one"), reply("two"), reply("other", sender="+61400000002"))
-    [event] = store(report("delivered", inbound=True, sender="0400 000 001", receiver=OURS))
-
-    assert event.message is not None
-    assert event.message.body == "two"
-    assert event.status_change.previous_status == "received"
-    assert Message.objects.get(body="two").status == "delivered"
-
-
-def test_status_report_on_a_reply_finds_it_in_the_same_array() -> None:
-    events = store(reply("one"), report("delivered", inbound=True, sender=CUSTOMER))
-    assert outcomes(events) == ["stored", "stored"]
-    assert events[0].message == events[1].message
-
-
-def test_status_report_on_a_reply_passes_over_others_in_the_same_array() -> None:
-    others: list[Payload] = [
-        report(),
-        reply("two", sender="+61400000002"),
-        OptOut(raw="{}", number="1"),
-    ]
-    events = store(reply("one"), *others, report("delivered", inbound=True, sender=CUSTOMER))
-    assert events[0].message == events[-1].message
-
-
 def test_events_have_their_ids_where_the_database_does_not_tell_those_of_several_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -335,14 +353,6 @@ def test_events_have_their_ids_where_the_database_does_not_tell_those_of_several
         WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
     )
     assert StatusChange.objects.get(status="delivered").event == events[1]
-
-
-def test_status_report_on_a_reply_that_is_not_there_is_invalid() -> None:
-    store(report("received"))
-    [event] = store(report("delivered", inbound=True, sender=CUSTOMER))
-    assert (event.outcome, event.kind, event.contact) == ("invalid", "status", CUSTOMER)
-    assert event.error == "There is no inbound message with this id and sender."
-    assert Message.objects.count() == 1
 
 
 def test_reply_that_comes_again_with_another_status_is_a_status_change() -> None:
@@ -454,17 +464,20 @@ def test_reprocess_leaves_what_still_cannot_be_understood() -> None:
     assert WebhookEvent.objects.get().body == "[1"
 
 
-def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now() -> None:
-    event = invalid('{"_id": "1", "type": "receive", "status": "delivered"}', Endpoint.RECEIVE)
-    store(reply(cellcast_id="1", sender=""))
+def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cellcast_django.payloads.MAX_DEPTH", 0)
+    event = invalid('{"_id": "1", "type": "receive", "sender": "0400 000 001"}', Endpoint.RECEIVE)
+    monkeypatch.undo()
     [again] = inbox.reprocess(event)
 
     assert (again.pk, again.outcome, again.error) == (event.pk, "stored", "")
     stored = WebhookEvent.objects.get(pk=event.pk)
-    assert (stored.outcome, stored.kind, stored.error) == ("stored", "status", "")
-    assert stored.received_at == event.received_at
-    assert stored.status_change.status == "delivered"
-    assert Message.objects.get().status == "delivered"
+    assert (stored.outcome, stored.kind, stored.error) == ("stored", "reply", "")
+    assert (stored.received_at, stored.contact) == (event.received_at, CUSTOMER)
+    assert stored.status_change.status == "received"
+    assert Message.objects.get().status == "received"
 
 
 def test_reprocess_of_an_array_makes_one_event_of_each_part(

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.models import Message, StatusChange, WebhookEvent
-from cellcast_django.payloads import Endpoint, RecoveredReply, Reply, StatusReport
+from cellcast_django.payloads import Endpoint, RecoveredReply, Reply
 from cellcast_django.signals import message_received, status_changed
 from tests.fake_cellcast import KEY
 
@@ -30,10 +30,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, setting
         monkeypatch.setattr(inbox, "WRITERS", {})
 
 
-def webhook(body: str = "Yes please", **changes: Any) -> WebhookEvent:
-    values = {"raw": "{}", "cellcast_id": ID, "sender": CUSTOMER, "receiver": OURS}
+def webhook(body: str = "Yes please", *, is_test: bool = False, **changes: Any) -> WebhookEvent:
+    values: dict[str, Any] = {"raw": "{}", "cellcast_id": ID, "sender": CUSTOMER, "receiver": OURS}
     values |= {"status": "delivered", "body": body, "original_body": "Nine?"}
-    [event] = receiving.receive([Reply(**(values | changes))], endpoint=Endpoint.RECEIVE)
+    reply = Reply(**(values | changes))
+    [event] = receiving.receive([reply], endpoint=Endpoint.RECEIVE, is_test=is_test)
     return event
 
 
@@ -128,7 +129,7 @@ def test_each_late_webhook_belongs_to_one_recovered_reply() -> None:
 @pytest.mark.parametrize(
     "changes", [{"body": "No"}, {"body": "yes please"}, {"sender": "+61400000002"}]
 )
-def test_webhook_of_another_reply_is_stored(changes: dict[str, str]) -> None:
+def test_webhook_of_another_reply_is_stored(changes: dict[str, Any]) -> None:
     recovery()
     assert webhook(**changes).outcome == "stored"
     assert Message.objects.count() == 2
@@ -142,17 +143,13 @@ def test_webhook_after_two_days_is_another_reply() -> None:
 def test_later_status_of_the_reply_finds_it() -> None:
     recovery()
     webhook()
-    values = {"raw": "{}", "cellcast_id": ID, "sender": CUSTOMER, "receiver": OURS}
-    report = StatusReport(**values, status="read", inbound=True)
-    [event] = receiving.receive([report], endpoint=Endpoint.RECEIVE)
+    event = webhook(status="read")
     assert (event.outcome, event.message) == ("stored", Message.objects.get())
 
 
 def test_test_send_is_not_taken_for_a_late_webhook() -> None:
     recovery()
-    values = {"raw": "{}", "cellcast_id": ID, "sender": CUSTOMER, "receiver": OURS}
-    reply = Reply(**values, status="delivered", body="Yes please", original_body="")
-    [event] = receiving.receive([reply], endpoint=Endpoint.RECEIVE, is_test=True)
+    event = webhook(is_test=True)
     assert event.outcome == "stored"
     assert Message.objects.filter(cellcast_id="").exists()
 

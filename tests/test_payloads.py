@@ -62,6 +62,15 @@ V3_REPORT = {
     "source": "cellcast",
 }
 
+PICTURE = "https://media.example.com/1.jpg"
+OTHER = "http://media.example.com/2.jpg"
+MMS = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
+    b'"message": "{\\"message\\":\\"Here is the form\\",\\"media\\":[{\\"url\\":'
+    b'\\"https://media.example.com/1.jpg\\"}]}", "sender": "400000000", "receiver": "61400000001", '
+    b'"media": [{"url": "https://media.example.com/1.jpg"}], "mms": true}'
+)
+
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
@@ -108,7 +117,6 @@ def test_documented_delivery_report() -> None:
             sender="cellcast",
             receiver="+61400000001",
             status="delivered",
-            inbound=False,
         )
     ]
 
@@ -403,23 +411,54 @@ def test_url_decides_where_the_type_is_none_that_we_know(
     assert type(read_one(without(EVERYTHING, "type"), endpoint)) is kind
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "inbound"),
-    [(Endpoint.RECEIVE, True), (Endpoint.STATUS, False), (Endpoint.OPT_OUT, False)],
-)
-@pytest.mark.parametrize("text", [{}, {"message": None}, {"message": None, "reply": None}])
-def test_receive_without_a_text_is_a_status_report(
-    text: dict[str, None], endpoint: Endpoint, inbound: bool
+NO_TEXTS: list[dict[str, Any]] = [{}, {"message": None}, {"message": None, "reply": None}]
+BARE = {"_id": "1", "status": "Delivered", "sender": "+61400000000"}
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.OPT_OUT], ids=str)
+@pytest.mark.parametrize("type_", ["receive", "Receive", "SMS", "MMS"])
+@pytest.mark.parametrize("text", NO_TEXTS)
+def test_receive_is_a_reply_also_without_a_text(
+    text: dict[str, None], type_: str, endpoint: Endpoint
 ) -> None:
-    payload = read_one(REPORT | {"type": "receive", "status": "Received"} | text, endpoint)
-    assert isinstance(payload, StatusReport)
-    assert (payload.inbound, payload.status) == (inbound, "received")
+    payload = read_one(BARE | {"type": type_} | text, endpoint)
+    assert isinstance(payload, Reply)
+    assert (payload.body, payload.media, payload.status) == ("", (), "delivered")
 
 
-def test_send_at_the_receive_url_is_a_report_on_the_outbound_message() -> None:
-    payload = read_one(REPORT, Endpoint.RECEIVE)
+@pytest.mark.parametrize("media", [{}, {"media": None}, {"media": []}, {"media": "x"}])
+@pytest.mark.parametrize("text", NO_TEXTS)
+def test_receive_at_the_status_url_needs_a_text_or_media(
+    text: dict[str, None], media: dict[str, Any]
+) -> None:
+    element = BARE | {"type": "receive"} | text | media
+    assert isinstance(read_one(element, Endpoint.STATUS), StatusReport)
+    assert isinstance(read_one(element | {"message": ""}, Endpoint.STATUS), Reply)
+    assert isinstance(read_one(element | {"media": [PICTURE]}, Endpoint.STATUS), Reply)
+
+
+@pytest.mark.parametrize("text", NO_TEXTS)
+def test_without_type_text_and_media_it_is_a_status_report(text: dict[str, None]) -> None:
+    assert isinstance(read_one(BARE | text), StatusReport)
+    assert isinstance(read_one(BARE | text | {"media": [PICTURE]}), Reply)
+
+
+@pytest.mark.parametrize("type_", [{}, {"type": "SMS"}])
+def test_v3_delivery_report_at_the_receive_url(type_: dict[str, str]) -> None:
+    payload = read_one(V3_REPORT | type_)
     assert isinstance(payload, StatusReport)
-    assert not payload.inbound
+    assert payload.receiver == "61400000001"
+
+
+def test_send_is_a_status_report_whatever_it_carries() -> None:
+    for endpoint in Endpoint:
+        payload = read_one(REPORT | {"message": "Hello", "media": [PICTURE]}, endpoint)
+        assert isinstance(payload, StatusReport)
+
+
+def test_items_of_the_api_are_told_apart_by_their_status() -> None:
+    assert isinstance(read_one(BARE | {"message": "Hallo"}, Endpoint.API), StatusReport)
+    assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
 
 
 @pytest.mark.parametrize("text", [{"message": ""}, {"reply": ""}, {"body": ""}])
@@ -507,7 +546,161 @@ def test_raw_control_characters_in_a_text_are_no_reason_to_lose_an_answer() -> N
     assert payload.body == "a\nb\tcd"
 
 
+# MMS
+
+
+def inner(**parts: Any) -> str:
+    return json.dumps(parts)
+
+
+def read_mms(**changes: Any) -> Reply:
+    payload = read_one(without(SEEN_REPLY, "message", "reply") | {"mms": True} | changes)
+    assert isinstance(payload, Reply)
+    return payload
+
+
+def test_mms_as_the_sibling_documents_it() -> None:
+    assert read(MMS, JSON, Endpoint.RECEIVE) == [
+        Reply(
+            raw=MMS.decode(),
+            cellcast_id="66b5b93b1e2c012dfe964000",
+            sender="400000000",
+            receiver="61400000001",
+            status="delivered",
+            body="Here is the form",
+            original_body="",
+            media=(PICTURE,),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "body", "media"),
+    [
+        ({"message": inner(message="", media=[])}, "", ()),
+        ({"message": inner(message=None)}, "", ()),
+        ({"message": inner(message=5)}, "5", ()),
+        ({"message": inner(message="hi\0"), "mms": False, "media": []}, "hi", ()),
+        ({"message": inner(message="hi"), "mms": "true"}, "hi", ()),
+        ({"message": inner(message="hi"), "mms": 1}, "hi", ()),
+        ({"reply": inner(message="hi"), "message": "Coming?"}, "hi", ()),
+        ({"body": inner(message="hi")}, "hi", ()),
+        ({"message": inner(message="hi", media=[PICTURE])}, "hi", (PICTURE,)),
+        (
+            {"message": inner(message="hi", media=["http://i"]), "media": [PICTURE]},
+            "hi",
+            (PICTURE,),
+        ),
+        ({"message": inner(message="hi", media=[PICTURE]), "media": []}, "hi", (PICTURE,)),
+        ({"message": "hi", "media": [PICTURE, {"url": PICTURE}]}, "hi", (PICTURE, PICTURE)),
+        ({"media": [PICTURE]}, "", (PICTURE,)),
+        ({"media": PICTURE}, "", ()),
+        ({"media": {"url": PICTURE}}, "", ()),
+    ],
+)
+def test_text_and_media_of_an_mms(
+    changes: dict[str, Any], body: str, media: tuple[str, ...]
+) -> None:
+    payload = read_mms(**changes)
+    assert (payload.body, payload.media) == (body, media)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"text": "yes"}',
+        '["message"]',
+        '"message"',
+        '{"message": ["yes"]}',
+        '{"message": true}',
+        '{"message": "yes"',
+        '{"message": ' + "[" * 200 + "]" * 200 + "}",
+        "yes {",
+        " ",
+    ],
+)
+def test_text_that_merely_looks_like_that_of_an_mms_stays(text: str) -> None:
+    payload = read_mms(message=text, media=[PICTURE])
+    assert (payload.body, payload.media) == (text, (PICTURE,))
+
+
+@pytest.mark.parametrize("mms", [{}, {"mms": False}, {"mms": "no"}, {"mms": None}, {"media": "x"}])
+def test_json_as_the_text_of_an_sms_stays_text(mms: dict[str, Any]) -> None:
+    text = inner(message="yes", media=[PICTURE])
+    payload = read_one(without(SEEN_REPLY, "reply") | {"message": text} | mms)
+    assert isinstance(payload, Reply)
+    assert (payload.body, payload.media) == (text, ())
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "javascript:alert(1)",
+        "data:image/png;base64,AAAA",
+        "ftp://media.example.com/1.jpg",
+        "//media.example.com/1.jpg",
+        "media.example.com/1.jpg",
+        "https://",
+        "https:///1.jpg",
+        " https://media.example.com/1.jpg",
+        "https://media.example.com/a b",
+        "https://media.example.com/\n",
+        "https://media.example.com/\u202egpj.exe",
+        "https://media.example.com/" + "x" * 1_975,
+        {"url": None},
+        {"href": PICTURE},
+        [PICTURE],
+        5,
+        None,
+        True,
+    ],
+)
+def test_what_is_no_web_address_of_a_bearable_length_is_no_media(item: Any) -> None:
+    assert read_mms(message="hi", media=[item, PICTURE]).media == (PICTURE,)
+
+
+def test_of_many_addresses_the_first_twenty_are_kept() -> None:
+    longest = "HTTPS://media.example.com/" + "x" * 1_974
+    media = [f"http://media.example.com/{number}" for number in range(30)]
+    assert read_mms(media=[longest, None, *media]).media == (longest, *media[:19])
+
+
 # Status reports
+
+
+@pytest.mark.parametrize(
+    ("written", "reason_"),
+    [
+        ("no such number", "no such number"),
+        (" two\nlines ", " two\nlines "),
+        ("a\0b \ud83d", "ab \ufffd"),
+        (404, "404"),
+        ("x" * 1_001, "x" * 1_000),
+        ("", ""),
+        (None, ""),
+        (True, ""),
+        (["x"], ""),
+        ({"x": "y"}, ""),
+    ],
+)
+def test_reason_of_a_report(written: Any, reason_: str) -> None:
+    payload = read_one(REPORT | {"reason": written}, Endpoint.STATUS)
+    assert isinstance(payload, StatusReport)
+    assert payload.reason == reason_
+
+
+@pytest.mark.parametrize(
+    ("written", "status"),
+    [("Cancelled", "canceled"), (" delievered", "delivered"), ("unknown", "unknown")],
+)
+@pytest.mark.parametrize("document", [REPORT, SEEN_REPLY], ids=["report", "reply"])
+def test_misspelt_status_is_read_as_what_it_means(
+    document: dict[str, Any], written: str, status: str
+) -> None:
+    payload = read_one(document | {"status": written})
+    assert isinstance(payload, Reply | StatusReport)
+    assert payload.status == status
 
 
 @pytest.mark.parametrize(
@@ -695,7 +888,7 @@ def test_clean_is_idempotent_never_longer_and_leaves_what_can_be_stored(text: st
 
 KEYS = [
     *("_id", "status", "type", "message", "reply", "sender", "receiver", "contact"),
-    *("message_id", "from", "to", "body", "original_body", "recipient"),
+    *("message_id", "from", "to", "body", "original_body", "recipient", "reason", "media", "mms"),
 ]
 TYPES = ["receive", "send", "optout", "SMS", "rubbish"]
 scalars = (
@@ -725,6 +918,10 @@ def assert_can_be_stored(payload: Payload) -> None:
             assert len(value) <= limits.get(field.name, len(value))
     if isinstance(payload, Invalid):
         assert payload.reason
+    if isinstance(payload, StatusReport):
+        assert len(payload.reason) <= 1_000
+    if isinstance(payload, Reply):
+        assert len("".join(payload.media).encode()) <= 20 * 8_000
     if isinstance(payload, Reply | StatusReport):
         assert payload.cellcast_id.strip()
         assert payload.status == payload.status.strip().lower() != ""

@@ -38,8 +38,8 @@ LETTERS = {
 # The webhooks
 
 
-def report(status: str = "delivered") -> Send:
-    return lambda client: client.status(_id="1", status=status)
+def report(status: str = "delivered", **changes: Any) -> Send:
+    return lambda client: client.status(_id="1", status=status, **changes)
 
 
 def reply(**changes: Any) -> Send:
@@ -104,7 +104,9 @@ WITHOUT_HANDLER = [
     Budget("duplicate reply", [reply()], reply(), "1", "BISSIC"),
     Budget("unknown status", [], report("seen"), "BISIIUC"),
     Budget("unknown status, later", [report()], report("seen"), "BISSIIUC"),
-    Budget("status of a reply", [reply(status="received")], reply(message=None), "SBISSIIUC"),
+    Budget("status of a reply", [reply(status="received")], reply(), "1", "BISSIIUC"),
+    Budget("picture", [], reply(media=["https://media.example.com/1.jpg"]), "1", "BISIIUC"),
+    Budget("reason", [], report("failed", reason="no such number"), "1", "BISIIUC"),
     Budget("opt-out", [], opt_out, "BISIUC"),
     Budget("opt-out again", [opt_out], opt_out, "BISIC"),
     Budget("stop word", [], reply(message="STOP"), "BISISIIUUC"),

@@ -405,10 +405,10 @@ def test_status_that_grows_in_lower_case_is_no_database_error() -> None:
 
 
 @pytest.mark.django_db
-def test_receive_without_text_and_without_its_message_is_kept_as_invalid() -> None:
+def test_receive_without_a_text_is_a_reply() -> None:
     response = post(json.dumps(status_payload(type="receive")).encode(), RECEIVE)
-    assert (response.status_code, outcomes(response)) == (400, ["invalid"])
-    assert WebhookEvent.objects.get().error == response.json()["detail"]
+    assert (response.status_code, outcomes(response)) == (200, ["stored"])
+    assert Message.objects.inbound().get().body == ""
 
 
 @pytest.mark.django_db

@@ -16,7 +16,12 @@ from django.utils import timezone
 from cellcast_django.announcements.schedule import planned
 from cellcast_django.database.retries import with_retries
 from cellcast_django.inbox import portable
-from cellcast_django.inbox.portable import kind_of, opt_out_contact, values_named_by
+from cellcast_django.inbox.portable import (
+    kind_of,
+    opt_out_contact,
+    reason_of,
+    values_named_by,
+)
 from cellcast_django.inbox.recovered import (
     RecoveredBeforeError,
     may_be_recovered,
@@ -133,8 +138,6 @@ def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
     """Whether it speaks of one documented status, opts nobody out, and there is a writer."""
     if isinstance(payload, Invalid | OptOut | RecoveredReply) or opt_out_contact(payload):
         return False
-    if isinstance(payload, StatusReport) and payload.inbound:
-        return False
     return payload.status in PRECEDENCE and connections[using].display_name in WRITERS
 
 
@@ -149,7 +152,7 @@ def _write_common(
     )
     values = values_named_by(payload)
     values |= {"status": payload.status, "kind": kind_of(payload).value, "raw": payload.raw}
-    values |= {"reason": ""}
+    values |= {"reason": reason_of(payload)}
     values |= origin | planned(origin["received_at"], heard=bool(heard))
     connection = connections[using]
     confirm = None

@@ -56,18 +56,21 @@ def write(
     ``replaced`` is an invalid event whose place the first one takes; ``NoLongerInvalidError`` says
     that it is not invalid any more.
     """
-    spoken_of = _messages_spoken_of(using, payloads)
+    named = {
+        payload: Message(**values_named_by(payload))
+        for payload in payloads
+        if isinstance(payload, Reply | StatusReport)
+    }
     with transaction.atomic(using=using, durable=True):
-        for payload, spoken in zip(payloads, spoken_of, strict=True):
-            if isinstance(payload, RecoveredReply) and spoken is not None:
-                recovered.lock_replies(using, payload, spoken.contact)
-        ledger = _Ledger(using, spoken_of)
+        for payload, message in named.items():
+            if isinstance(payload, RecoveredReply):
+                recovered.lock_replies(using, payload, message.contact)
+        ledger = _Ledger(using, named)
         if not origin["is_test"]:
-            ledger.unite_with_recovered(payloads, spoken_of)
-        ledger.lock_opt_outs(payloads, spoken_of)
+            ledger.unite_with_recovered()
+        ledger.lock_opt_outs(payloads)
         events = [
-            ledger.enter(WebhookEvent(body=payload.raw, **origin), payload, spoken)
-            for payload, spoken in zip(payloads, spoken_of, strict=True)
+            ledger.enter(WebhookEvent(body=payload.raw, **origin), payload) for payload in payloads
         ]
         if replaced is not None:
             _replace(using, replaced, events[0])
@@ -77,23 +80,6 @@ def write(
         if outbox is not None and due:
             outbox(due)
     return events
-
-
-def _messages_spoken_of(using: str, payloads: Sequence[Payload]) -> list[Message | None]:
-    """Return for each payload the message that it speaks of, unsaved; ``None`` where there is none.
-
-    A status report on an inbound message names only its id and sender, so its message is looked up:
-    among the earlier payloads, else in the database, the latest one.
-    """
-    spoken_of: list[Message | None] = []
-    for payload in payloads:
-        if isinstance(payload, Invalid | OptOut):
-            spoken_of.append(None)
-        elif isinstance(payload, StatusReport) and payload.inbound:
-            spoken_of.append(_inbound_message(using, payload, spoken_of))
-        else:
-            spoken_of.append(Message(**values_named_by(payload)))
-    return spoken_of
 
 
 def values_named_by(payload: Reply | StatusReport) -> dict[str, Any]:
@@ -112,30 +98,11 @@ def values_named_by(payload: Reply | StatusReport) -> dict[str, Any]:
         receiver=payload.receiver,
         body=payload.body,
         original_body=payload.original_body,
+        media=payload.media,
     )
     if isinstance(payload, RecoveredReply):
         values |= recovered.identity(payload, values["contact"])
     return values
-
-
-def _inbound_message(
-    using: str, report: StatusReport, earlier: Sequence[Message | None]
-) -> Message | None:
-    contact = normalise(report.sender, conf.default_region)
-    wanted = (Direction.INBOUND.value, report.cellcast_id, contact)
-    for message in reversed(earlier):
-        if message and (message.direction, message.cellcast_id, message.contact) == wanted:
-            return message
-    found = (
-        Message.objects.using(using)
-        .inbound()
-        .filter(cellcast_id=report.cellcast_id, contact=contact)
-        .order_by("-created_at", "-pk")
-        .first()
-    )
-    if found is not None:
-        found.pk = None  # it is to be locked by its key, like the others
-    return found
 
 
 def kind_of(payload: Reply | StatusReport) -> WebhookEvent.Kind:
@@ -152,18 +119,24 @@ def opt_out_contact(payload: Payload) -> str:
     return ""
 
 
+def reason_of(payload: Reply | StatusReport) -> str:
+    """Return why the message has the status, where the payload says so."""
+    return payload.reason if isinstance(payload, StatusReport) else ""
+
+
 class _Ledger:
     """The locked messages, their histories, the locked opt-outs, and what this transaction adds."""
 
-    def __init__(self, using: str, spoken_of: Iterable[Message | None]) -> None:
+    def __init__(self, using: str, named: dict[Reply | StatusReport, Message]) -> None:
         self.using = using
         self.now = timezone.now()
-        messages = [message for message in spoken_of if message is not None]
-        self.messages = Message.objects.using(using).lock(messages) if messages else {}
+        self.named = named
+        self.messages = Message.objects.using(using).lock(named.values()) if named else {}
         self.history = self._read_history()
         self.opt_outs: dict[str, StoredOptOut] = {}
         self.changes: list[StatusChange] = []
         self.changed_messages: set[Message] = set()
+        self.filled_in: set[str] = set()
         self.begun_opt_outs: list[StoredOptOut] = []
 
     def _read_history(self) -> set[tuple[int, str]]:
@@ -173,43 +146,42 @@ class _Ledger:
         changes = StatusChange.objects.using(self.using).filter(message__in=with_history)
         return set(changes.values_list("message_id", "status"))
 
-    def unite_with_recovered(
-        self, payloads: Iterable[Payload], spoken_of: Iterable[Message | None]
-    ) -> None:
+    def unite_with_recovered(self) -> None:
         """Find the new replies that are stored already, by a webhook or from the API."""
-        for payload, spoken in zip(payloads, spoken_of, strict=True):
-            if not isinstance(payload, Reply) or spoken is None:
+        for payload, named in self.named.items():
+            if not isinstance(payload, Reply):
                 continue
-            message = self.messages[spoken.key]
+            message = self.messages[named.key]
             if message.status:  # it was there before
                 continue
             other = recovered.find_other(self.using, payload, message, self.now)
             if other is not None:
-                self.messages[spoken.key] = other
+                self.messages[named.key] = other
                 self.history.add((other.pk, payload.status))
 
-    def lock_opt_outs(
-        self, payloads: Iterable[Payload], spoken_of: Iterable[Message | None]
-    ) -> None:
+    def lock_opt_outs(self, payloads: Iterable[Payload]) -> None:
         """Lock the opt-outs of those whom the payloads opt out; follows all other locks."""
-        contacts = set()
-        for payload, spoken in zip(payloads, spoken_of, strict=True):
-            is_news = spoken is None or not self.messages[spoken.key].status
-            if is_news and (contact := opt_out_contact(payload)):
-                contacts.add(contact)
+        contacts = {opt_out_contact(payload) for payload in payloads if self._is_news(payload)}
+        contacts.discard("")
         if contacts:
             self.opt_outs = StoredOptOut.objects.using(self.using).lock(contacts)
 
-    def enter(
-        self, event: WebhookEvent, payload: Payload, spoken_of: Message | None
-    ) -> WebhookEvent:
+    def _is_news(self, payload: Payload) -> bool:
+        """Whether it speaks of no message, or of one of which nothing has been heard."""
+        if isinstance(payload, Reply | StatusReport):
+            return not self.messages[self.named[payload].key].status
+        return True
+
+    def enter(self, event: WebhookEvent, payload: Payload) -> WebhookEvent:
         """Complete the event by what its payload says, and note what follows from it."""
         if isinstance(payload, Invalid):
-            _mark_invalid(event, WebhookEvent.Kind.UNKNOWN, payload.reason)
+            event.kind = WebhookEvent.Kind.UNKNOWN
+            event.outcome = WebhookEvent.Outcome.INVALID
+            event.error = payload.reason
         elif isinstance(payload, OptOut):
             self._enter_opt_out(event, payload)
         else:
-            self._enter_status(event, payload, spoken_of)
+            self._enter_status(event, payload)
         return event
 
     def _enter_opt_out(self, event: WebhookEvent, payload: OptOut) -> None:
@@ -230,20 +202,15 @@ class _Ledger:
         self.begun_opt_outs.append(opt_out)
         return True
 
-    def _enter_status(
-        self, event: WebhookEvent, payload: Reply | StatusReport, spoken_of: Message | None
-    ) -> None:
-        event.cellcast_id = payload.cellcast_id
-        kind = kind_of(payload)
-        if spoken_of is None:
-            event.contact = normalise(payload.sender, conf.default_region)
-            _mark_invalid(event, kind, "There is no inbound message with this id and sender.")
-            return
-        message = self.messages[spoken_of.key]
-        if message.fill_in_from(spoken_of):
+    def _enter_status(self, event: WebhookEvent, payload: Reply | StatusReport) -> None:
+        named = self.named[payload]
+        message = self.messages[named.key]
+        if filled := message.fill_in_from(named):
+            self.filled_in.update(filled)
             self.changed_messages.add(message)
-        event.kind = kind
-        event.contact = spoken_of.contact
+        event.kind = kind_of(payload)
+        event.cellcast_id = payload.cellcast_id
+        event.contact = named.contact
         event.message = message
         if (message.pk, payload.status) in self.history:
             event.outcome = WebhookEvent.Outcome.DUPLICATE
@@ -252,28 +219,31 @@ class _Ledger:
         if not message.status and opt_out_contact(payload):
             since = min(event.received_at, message.created_at)
             self._begin(StoredOptOut.Source.REPLY, event, since)
-        self._add_change(event, message, payload.status)
+        self._add_change(event, message, payload)
         self._plan(event)
 
     def _plan(self, event: WebhookEvent) -> None:
         for name, value in planned(self.now, heard=is_heard(event)).items():
             setattr(event, name, value)
 
-    def _add_change(self, event: WebhookEvent, message: Message, status: str) -> None:
+    def _add_change(
+        self, event: WebhookEvent, message: Message, payload: Reply | StatusReport
+    ) -> None:
         change = StatusChange(
             message=message,
-            status=status,
+            status=payload.status,
             previous_status=message.status,
-            applied=supersedes(status, message.status),
+            applied=supersedes(payload.status, message.status),
+            reason=reason_of(payload),
             recorded_at=self.now,
             event=event,
         )
         self.changes.append(change)
         message.previous_status = message.status
         self.changed_messages.add(message)
-        self.history.add((message.pk, status))
+        self.history.add((message.pk, change.status))
         if change.applied:
-            message.status = status
+            message.status = change.status
             message.status_changed_at = change.recorded_at
 
     def save(self) -> None:
@@ -281,25 +251,11 @@ class _Ledger:
         StatusChange.objects.using(self.using).bulk_create(self.changes)
         Message.objects.using(self.using).bulk_update(
             self.changed_messages,
-            [
-                "sender",
-                "receiver",
-                "contact",
-                "original_body",
-                "status",
-                "previous_status",
-                "status_changed_at",
-            ],
+            ["status", "previous_status", "status_changed_at", *sorted(self.filled_in)],
         )
         StoredOptOut.objects.using(self.using).bulk_update(
             self.begun_opt_outs, ["source", "since", "event", "ended_at"]
         )
-
-
-def _mark_invalid(event: WebhookEvent, kind: WebhookEvent.Kind, reason: str) -> None:
-    event.kind = kind
-    event.outcome = WebhookEvent.Outcome.INVALID
-    event.error = reason
 
 
 def _insert(using: str, events: list[WebhookEvent]) -> None:

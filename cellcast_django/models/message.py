@@ -25,7 +25,7 @@ from cellcast_django.payloads import (
 )
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
 
-FILLED_IN = ("sender", "receiver", "contact", "body", "original_body")
+FILLED_IN = ("sender", "receiver", "contact", "body", "original_body", "media")
 """The fields of a message that a later event fills in where they are empty."""
 
 

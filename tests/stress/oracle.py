@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tests.stress.clients import STATUS, Webhook
+from tests.stress.clients import Webhook
 from tests.stress.databases import Database
 from tests.stress.hosts import Call
 
@@ -44,25 +44,14 @@ def elements(webhooks: Iterable[Webhook]) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def histories(webhooks: Iterable[Webhook]) -> dict[Identity, set[str]]:
-    """Return each message and the statuses of its history.
-
-    Replies have a text, and no two of them share id and sender where a status report follows.
-    """
-    said = [(path, each) for path, each in elements(webhooks) if each["type"] != "optout"]
+    """Return each message and the statuses of its history. Replies have a text, reports none."""
     result: dict[Identity, set[str]] = defaultdict(set)
-    replies: dict[tuple[str, str], Identity] = {}
-    identity: Identity
-    for _, each in said:
+    for _, each in elements(webhooks):
         if "message" in each:
-            identity = ("inbound", each["_id"], each["sender"], each["receiver"], each["message"])
-            result[identity].add(each["status"])
-            replies[each["_id"], each["sender"]] = identity
-    for path, each in said:
-        if "message" not in each:
-            is_outbound = path == STATUS
-            outbound = ("outbound", each["_id"])
-            identity = outbound if is_outbound else replies[each["_id"], each["sender"]]
-            result[identity].add(each["status"])
+            parts = (each["_id"], each["sender"], each["receiver"], each["message"])
+            result["inbound", *parts].add(each["status"])
+        elif each["type"] != "optout":
+            result["outbound", each["_id"]].add(each["status"])
     return dict(result)
 
 

@@ -68,29 +68,19 @@ class Storm:
             ]
 
     def _replies_that_share_an_id(self) -> Iterator[list[list[Request]]]:
-        """Four replies to each message, two of them of one customer, and reports on the others."""
+        """Four replies to each message, two of them of one customer; some come twice, delivered."""
         for number in range(REPLIES // 4):
             for text, sender in [("yes", 0), ("no", 0), ("yes", 1), ("STOP", 2)]:
-                customer = CUSTOMERS[(number * 3 + sender) % 100]
-                reply = Webhook(
-                    RECEIVE,
-                    {
-                        "_id": f"shared-{number}",
-                        "type": "receive",
-                        "status": "received",
-                        "message": text,
-                        "sender": customer,
-                        "receiver": "+61400000999",
-                    },
-                )
-                status = {
+                payload = {
                     "_id": f"shared-{number}",
                     "type": "receive",
-                    "status": "delivered",
-                    "sender": customer,
+                    "status": "received",
+                    "message": text,
+                    "sender": CUSTOMERS[(number * 3 + sender) % 100],
+                    "receiver": "+61400000999",
                 }
-                follow_up: list[list[Request]] = [[Webhook(RECEIVE, status)]] if sender else []
-                yield [[reply], *follow_up]
+                statuses = ["received", "delivered"] if sender else ["received"]
+                yield [[Webhook(RECEIVE, payload | {"status": status})] for status in statuses]
 
     def _opt_outs(self) -> Iterator[list[list[Request]]]:
         for number in range(OPT_OUTS):

@@ -179,7 +179,7 @@ def upsert(
     """Insert the message, or move its status and fill in what is empty.
 
     Every assignment reads the row as it was, also where one sees what those before it have done.
-    Empty is what has no length, because MariaDB finds a blank equal to ``''``.
+    An empty text is one without a length, because MariaDB finds a blank equal to ``''``.
     """
     special = {
         "previous_status": "''",
@@ -194,7 +194,8 @@ def upsert(
         changes[name] = f"CASE WHEN {moves} THEN {offered(name)} ELSE {MESSAGE}.{name} END"
     for name in FILLED_IN:
         old = f"{MESSAGE}.{name}"
-        changes[name] = f"CASE WHEN LENGTH({old}) = 0 THEN {offered(name)} ELSE {old} END"
+        is_empty = f"{old} = '[]'" if name == "media" else f"LENGTH({old}) = 0"
+        changes[name] = f"CASE WHEN {is_empty} THEN {offered(name)} ELSE {old} END"
     return (
         f"INSERT INTO {MESSAGE} ({names(Message)}) "
         f"VALUES ({_expressions(Message, given, special)}) "
