@@ -4,9 +4,7 @@ The inbox makes opt-outs, by webhooks and by replies that are a stop word; peopl
 through ``opt_out`` and ``opt_in``. A number may be spelled in any way, everywhere here.
 """
 
-import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 from django.db import transaction
 from django.db.models import Case, TextField, Value, When
@@ -81,21 +79,6 @@ def opt_in(number: str, *, note: str = "") -> bool:
         changes["note"] = Case(When(note="", then=alone), default=Concat("note", after_others))
     active = _opt_outs().active().filter(contact=_contact(number))
     return active.update(ended_at=timezone.now(), **changes) > 0
-
-
-def is_stop_word(text: str) -> bool:
-    """Whether the whole text, by its letters and digits alone and without case, is a stop word."""
-    return letters_and_digits(text) in _stop_words(conf.stop_words)
-
-
-def letters_and_digits(text: str) -> str:
-    """Return what is compared of a text: ``OPT-OUT!`` and ``opt out`` are one word."""
-    return re.sub(r"[\W_]+", "", text).casefold()
-
-
-@lru_cache(maxsize=8)
-def _stop_words(words: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(map(letters_and_digits, words)) - {""}
 
 
 def _contact(number: str) -> str:

@@ -512,3 +512,29 @@ def test_checks_are_registered(settings: Any) -> None:
 def test_settings_as_they_should_be_pass_all_checks(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     assert registered_ids(deploy=True) == []
+
+
+# Stop words
+
+
+@pytest.mark.parametrize("value", ["stop", {"stop"}, 7, ["stop", None], ["stop", ""], ["…"]])
+def test_stop_words_that_are_no_list_of_words(settings: Any, value: object) -> None:
+    settings.CELLCAST_STOP_WORDS = value
+    assert ids(checks.check_stop_words) == ["E017"]
+
+
+@pytest.mark.parametrize("word", ["yes", "NO", "Ok.", "y", "1", "10", "thank you"])
+def test_stop_word_that_is_an_ordinary_answer(settings: Any, word: str) -> None:
+    settings.CELLCAST_STOP_WORDS = ["stop", word]
+    assert ids(checks.check_stop_words) == ["W010"]
+    assert repr(word) in str(next(checks.check_stop_words()))
+
+
+@pytest.mark.parametrize("value", [[], ("stop",), ["stop", "опт аут", "no more texts"]])
+def test_stop_words(settings: Any, value: object) -> None:
+    settings.CELLCAST_STOP_WORDS = value
+    assert ids(checks.check_stop_words) == []
+
+
+def test_stop_words_need_not_be_set(settings: Any) -> None:
+    assert ids(checks.check_stop_words) == []

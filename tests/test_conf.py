@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from cellcast_django.conf import conf, is_credential
+from cellcast_django.conf import DEFAULT_STOP_WORDS, conf, is_credential
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ from cellcast_django.conf import conf, is_credential
         ("CELLCAST_ANNOUNCE_LEASE", "announce_lease", 300),
         ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", "announce_max_attempts", 12),
         ("CELLCAST_PUBLIC_URL", "public_url", ""),
+        ("CELLCAST_STOP_WORDS", "stop_words", DEFAULT_STOP_WORDS),
         ("CELLCAST_API_KEY", "api_key", ""),
         ("CELLCAST_API_URL", "api_url", "https://api.cellcast.com"),
     ],
@@ -41,6 +42,7 @@ def test_default(setting: str, name: str, default: object) -> None:
         ("CELLCAST_ANNOUNCE_LEASE", "announce_lease", 60),
         ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", "announce_max_attempts", 3),
         ("CELLCAST_PUBLIC_URL", "public_url", "https://example.com"),
+        ("CELLCAST_STOP_WORDS", "stop_words", ("stop", "quit")),
         ("CELLCAST_API_KEY", "api_key", "4f1c9a52"),
         ("CELLCAST_API_URL", "api_url", "https://api.example.com"),
     ],

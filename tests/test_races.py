@@ -15,11 +15,17 @@ from django.utils import timezone
 
 from cellcast_django import inbox, receiving
 from cellcast_django.announcements import announce_due
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply
-from cellcast_django.signals import message_received, status_changed
+from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import Status
-from cellcast_django.testing import WebhookClient, reply_payload, status_payload
+from cellcast_django.testing import (
+    WebhookClient,
+    opt_out_payload,
+    reply_payload,
+    status_payload,
+)
 from tests.fake_cellcast import KEY
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,11 +42,16 @@ def heard() -> Iterator[Counter[str]]:
     def hear_status(message: Message, status_change: StatusChange, **kwargs: Any) -> None:
         heard[f"{message.cellcast_id} {status_change.status}"] += 1
 
+    def hear_opt_out(contact: str, **kwargs: Any) -> None:
+        heard[f"opt-out of {contact}"] += 1
+
     message_received.connect(hear_reply)
     status_changed.connect(hear_status)
+    opt_out_received.connect(hear_opt_out)
     yield heard
     message_received.disconnect(hear_reply)
     status_changed.disconnect(hear_status)
+    opt_out_received.disconnect(hear_opt_out)
 
 
 T = TypeVar("T")
@@ -109,6 +120,56 @@ def test_arrays_that_speak_of_the_same_messages_in_other_orders(heard: Counter[s
     assert Message.objects.count() == StatusChange.objects.count() == 30
     assert WebhookEvent.objects.count() == 450
     assert set(heard.values()) == {1}
+
+
+STOP = reply_payload(sender="0404000000", message="STOP")
+
+
+def test_twenty_copies_of_a_stop_are_one_opt_out_and_one_announcement(
+    heard: Counter[str],
+) -> None:
+    answers = at_once([send("webhook-receiver", STOP)] * 20)
+    assert Counter(status for status, _ in answers) == {200: 20}
+    assert Counter(outcome for _, [outcome] in answers) == {"stored": 1, "duplicate": 19}
+    assert OptOut.objects.count() == Message.objects.count() == 1
+    assert heard == {"STOP": 1, "opt-out of +61404000000": 1}
+
+
+def test_twenty_stops_beside_the_webhook_are_one_opt_out(heard: Counter[str]) -> None:
+    stops = [send("webhook-receiver", STOP | {"_id": str(number)}) for number in range(15)]
+    answers = at_once([*stops, *[send("webhook-opt-out", opt_out_payload())] * 5])
+    assert Counter(status for status, _ in answers) == {200: 20}
+    assert OptOut.objects.count() == 1
+    assert heard == {"STOP": 15, "opt-out of +61404000000": 1}
+    assert OptOut.objects.get().event == WebhookEvent.objects.exclude(opt_out=None).get()
+
+
+def test_arrays_that_opt_out_the_same_contacts_in_other_orders(heard: Counter[str]) -> None:
+    payloads = [
+        *(STOP | {"_id": "1", "sender": f"040000000{digit}"} for digit in range(8)),
+        *(opt_out_payload(contact=f"40000000{digit}") for digit in range(8)),
+    ]
+    arrays = [random.sample(payloads, 16) for _ in range(12)]
+    answers = at_once([send("webhook-receiver", array) for array in arrays])
+    assert Counter(status for status, _ in answers) == {200: 12}
+    assert OptOut.objects.count() == 8
+    assert heard.pop("STOP") == 8
+    assert set(heard.values()) == {1}
+
+
+def test_people_who_opt_a_contact_in_and_out_race_the_webhook(heard: Counter[str]) -> None:
+    def end() -> tuple[int, list[str]]:
+        opt_in("0404000000", note="in")
+        return 200, []
+
+    def begin() -> tuple[int, list[str]]:
+        opt_out("0404000000", note="out")
+        return 200, []
+
+    at_once([send("webhook-opt-out", opt_out_payload()), end, begin] * 6)
+    made = OptOut.objects.get()
+    assert is_opted_out("0404000000") == made.is_active
+    assert made.note.count("out") == 6
 
 
 def test_record_sent_races_the_first_report(heard: Counter[str]) -> None:

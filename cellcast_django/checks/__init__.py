@@ -8,6 +8,7 @@ from django.core.checks import register
 from cellcast_django.checks.api import check_api_key, check_api_url
 from cellcast_django.checks.credentials import check_credentials, check_credentials_for_deployment
 from cellcast_django.checks.databases import check_atomic_requests
+from cellcast_django.checks.stop_words import check_stop_words
 from cellcast_django.checks.tasks import check_task_backend, check_task_worker
 from cellcast_django.checks.urls import check_https, check_redirects, check_urls
 from cellcast_django.checks.values import (
@@ -33,6 +34,7 @@ __all__ = [
     "check_numbers",
     "check_public_url",
     "check_redirects",
+    "check_stop_words",
     "check_task_backend",
     "check_task_worker",
     "check_urls",
@@ -48,6 +50,7 @@ CHECKS = [
     check_numbers,
     check_announce_via,
     check_public_url,
+    check_stop_words,
     check_api_key,
     check_api_url,
     check_task_backend,

@@ -26,7 +26,6 @@ from cellcast_django.models import (
     WebhookEvent,
     message_values,
 )
-from cellcast_django.opt_outs import is_stop_word
 from cellcast_django.payloads import (
     Endpoint,
     Invalid,
@@ -37,6 +36,7 @@ from cellcast_django.payloads import (
     StatusReport,
 )
 from cellcast_django.statuses import supersedes
+from cellcast_django.stop_words import is_stop_word
 
 
 class NoLongerInvalidError(Exception):

@@ -84,6 +84,11 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
         [checks.check_default_region],
     ),
     (
+        _("Stop words"),
+        _("CELLCAST_STOP_WORDS are words that customers answer nothing else with."),
+        [checks.check_stop_words],
+    ),
+    (
         _("Limits"),
         _("Size, time and attempts are numbers that can be used."),
         [checks.check_numbers],
