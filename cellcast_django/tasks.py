@@ -1,9 +1,9 @@
 """The tasks for Django's task framework, for a queue or a schedule of the host project."""
 
-from cellcast_django import announcements
+from cellcast_django import announcements, recovery
 from cellcast_django.announcements.queue import announce_event, as_task
 
-__all__ = ["announce_due", "announce_event"]
+__all__ = ["announce_due", "announce_event", "recover"]
 
 
 @as_task
@@ -14,3 +14,14 @@ def announce_due() -> None:
     """
     for _ in announcements.announce_due():
         pass
+
+
+@as_task
+def recover() -> None:
+    """Ask Cellcast's API for what never arrived, as ``cellcast_recover`` does: for a schedule.
+
+    Safe to run several times at once. Raises ``RecoveryError`` when a list could not be read, and
+    ``django.db.Error`` when the database refuses.
+    """
+    if errors := recovery.errors_of(recovery.recover()):
+        raise recovery.RecoveryError("\n".join(errors))

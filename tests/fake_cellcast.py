@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from cellcast_django.recovery import client
+
 KEY = "4f1c9a52-cellcast-api-key-e07b"
 
 REPLIES = "/api/v1/apiClient/getResponses"
@@ -197,3 +199,10 @@ def fake_cellcast(settings: Any) -> Iterator[FakeCellcast]:
         server.stop.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask as fast as one can, and again at once."""
+    monkeypatch.setattr(client, "MIN_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(client, "RETRY_PAUSES", (0.0,))

@@ -1,0 +1,91 @@
+"""Ask Cellcast's API for what never arrived."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from cellcast_django.management.durations import parse_duration
+from cellcast_django.recovery import DEFAULT_AGE, Findings, Kind, RecoveryError, errors_of, recover
+
+
+class Command(BaseCommand):
+    """Stores and announces what no webhook has brought."""
+
+    help = (
+        "Ask Cellcast's API for the replies, statuses and opt-outs that no webhook has brought, "
+        "store each exactly once, and announce it. Run it from cron or a timer, and after an "
+        "outage. Interrupt it at any time and run it again; several at once do no harm. It never "
+        "sends a message and never deletes anything."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add what to look for, and how far back."""
+        parser.add_argument(
+            "--since",
+            type=parse_duration,
+            default=DEFAULT_AGE,
+            metavar="AGE",
+            help="how far back to look: 2d, the default, 36h or 90m. What is older than your "
+            "retention would come back, so stay below that",
+        )
+        parser.add_argument("--replies", action="store_true", help="look for replies")
+        parser.add_argument("--statuses", action="store_true", help="look for delivery reports")
+        parser.add_argument("--opt-outs", action="store_true", help="look for opt-outs")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="store nothing, and say what is missing"
+        )
+
+    def handle(self, **options: Any) -> None:
+        """Recover, and say what was found. Raises ``CommandError`` when a list was not read."""
+        chosen = [kind for kind in Kind if options[kind.name.lower()]]
+        shows_progress = self.stdout.isatty() and options["verbosity"] > 0
+        try:
+            found = recover(
+                chosen or list(Kind),
+                age=options["since"],
+                dry_run=options["dry_run"],
+                progress=self._show_progress if shows_progress else None,
+            )
+        except RecoveryError as error:
+            raise CommandError(str(error)) from None
+        except OverflowError:
+            raise CommandError("--since goes back further than the calendar.") from None
+        finally:
+            if shows_progress:
+                self._show("")
+        for findings in found:
+            self.stdout.write(describe(findings, dry_run=options["dry_run"]))
+        if errors := errors_of(found):
+            raise CommandError("\n".join(errors))
+
+    def _show_progress(self, findings: Findings) -> None:
+        self._show(f"{findings.kind}: {findings.seen:,} seen, {findings.missing:,} missing")
+
+    def _show(self, text: str) -> None:
+        self.stdout.write(f"\r{text:<60}\r", ending="")
+        self.stdout.flush()
+
+
+def describe(findings: Findings, *, dry_run: bool) -> str:
+    """Return a line such as "replies: 134 seen, 2 were missing and are stored now"."""
+    parts = [f"{findings.seen:,} seen", missing_in_words(findings, dry_run=dry_run)]
+    notes = [
+        (findings.waiting, "too young to tell"),
+        (findings.unreadable, "could not be understood"),
+        (findings.not_listed, "stored here but not listed by Cellcast"),
+        (findings.ended, "listed by Cellcast but ended here"),
+    ]
+    parts += [f"{number:,} {words}" for number, words in notes if number]
+    return f"{findings.kind}: {', '.join(parts)}"
+
+
+def missing_in_words(findings: Findings, *, dry_run: bool) -> str:
+    """Return how many items were missing, and what became of them."""
+    were, are = ("was", "is") if findings.missing == 1 else ("were", "are")
+    if not findings.missing:
+        return "none missing"
+    if dry_run:
+        return f"{findings.missing:,} {are} missing"
+    arrived = findings.missing - findings.stored
+    meanwhile = f" ({arrived:,} arrived meanwhile)" if arrived else ""
+    return f"{findings.missing:,} {were} missing and {are} stored now{meanwhile}"

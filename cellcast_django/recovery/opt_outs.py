@@ -1,0 +1,67 @@
+"""Opt-outs that no webhook has reported: Cellcast keeps a list of its own.
+
+The list has no times, so it cannot say whether a number has been on it for long. What differs is
+counted for a person to look into, and left alone: an opt-out is ended by somebody, or not at all.
+"""
+
+from collections.abc import Iterator
+
+from cellcast_django.conf import conf
+from cellcast_django.contacts import normalise
+from cellcast_django.models import (
+    OptOut as StoredOptOut,
+    OptOutQuerySet,
+    WebhookEvent,
+    database_alias,
+)
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, OptOut
+from cellcast_django.receiving import receive
+from cellcast_django.recovery.client import Client, Item
+from cellcast_django.recovery.items import ItemError, as_body, read_text
+from cellcast_django.recovery.run import Findings, Run
+
+PATH = "/api/v1/apiClient/getOptout"
+ITEMS_PER_PAGE = 1_000
+
+
+def recover_opt_outs(client: Client, run: Run, findings: Findings) -> None:
+    """Store the opt-outs of contacts who have none. Raises ``RecoveryError``."""
+    listed: set[str] = set()
+    for page in client.pages(PATH, size=ITEMS_PER_PAGE):
+        opt_outs = dict(_read_page(page, findings))
+        new = opt_outs.keys() - listed
+        listed |= new
+        findings.seen = len(listed)
+        run.progress(findings)
+        stored = dict(_opt_outs().filter(contact__in=new).values_list("contact", "ended_at"))
+        findings.ended += sum(ended_at is not None for ended_at in stored.values())
+        for contact in sorted(new - stored.keys()):
+            findings.missing += 1
+            if not run.dry_run:
+                findings.stored += _store(opt_outs[contact])
+            run.progress(findings)
+    active = _opt_outs().active().values_list("contact", flat=True)
+    findings.not_listed = sum(contact not in listed for contact in active.iterator())
+
+
+def _read_page(page: list[Item], findings: Findings) -> Iterator[tuple[str, OptOut]]:
+    """Yield each opt-out with its contact."""
+    for item in page:
+        try:
+            number = read_text(item, "number", limit=MAX_NUMBER_LENGTH)
+            contact = normalise(number, conf.default_region)
+            if not contact.strip():
+                raise ItemError
+        except ItemError:
+            findings.unreadable += 1
+        else:
+            yield contact, OptOut(raw=as_body(item), number=number)
+
+
+def _store(opt_out: OptOut) -> bool:
+    [event] = receive([opt_out], endpoint=Endpoint.API, content_type="application/json")
+    return event.outcome == WebhookEvent.Outcome.STORED
+
+
+def _opt_outs() -> OptOutQuerySet:
+    return StoredOptOut.objects.using(database_alias())

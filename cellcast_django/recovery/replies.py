@@ -1,0 +1,170 @@
+"""Replies that no webhook has brought.
+
+The API gives them no id. So an item is told to be a stored message by contact, text and time, and
+all items of the time are matched at once with all messages of it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from cellcast_django.conf import conf
+from cellcast_django.contacts import normalise
+from cellcast_django.inbox.recovered import EARLIEST, LATEST, text_key
+from cellcast_django.models import Message, WebhookEvent, database_alias
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, RecoveredReply
+from cellcast_django.receiving import receive
+from cellcast_django.recovery.client import Client, Item
+from cellcast_django.recovery.items import ItemError, as_body, read_text, read_time
+from cellcast_django.recovery.matching import match
+from cellcast_django.recovery.run import Findings, Run
+
+PATH = "/api/v1/apiClient/getResponses"
+
+GRACE = timedelta(minutes=10)
+"""The webhook of a younger reply may be under way."""
+
+CONTACTS_PER_QUERY = 500
+
+
+class ListedReply(NamedTuple):
+    """A reply as the API lists it. The same twice, on two pages, is one."""
+
+    received_at: datetime
+    contact: str
+    sender: str
+    body: str
+    raw: str
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """What a message must have in common with the reply."""
+        return self.contact, text_key(self.body)
+
+
+class StoredReply(NamedTuple):
+    """What is to be known of a message to match it."""
+
+    created_at: datetime
+    pk: int
+    is_recovered: bool
+
+
+def recover_replies(client: Client, run: Run, findings: Findings) -> None:
+    """Store the replies of the list that are missing, oldest first. Raises ``RecoveryError``."""
+    listed = _read_list(client, run, findings)
+    missing = list(_find_missing(listed))
+    for payload in sorted(missing, key=lambda reply: reply.received_at):
+        if payload.received_at < run.since:
+            continue
+        if payload.received_at > run.now - GRACE:
+            findings.waiting += 1
+            continue
+        findings.missing += 1
+        if not run.dry_run:
+            [event] = receive([payload], endpoint=Endpoint.API, content_type="application/json")
+            findings.stored += event.outcome == WebhookEvent.Outcome.STORED
+        run.progress(findings)
+
+
+def _read_list(client: Client, run: Run, findings: Findings) -> set[ListedReply]:
+    """Return the replies since a day before the run's, newest first as they come.
+
+    Those of that day are not stored, but their messages must not be taken for those of others.
+    """
+    horizon = run.since - LATEST
+    listed: set[ListedReply] = set()
+    for page in client.pages(PATH):
+        replies = list(_read_page(page, findings))
+        listed.update(reply for reply in replies if reply.received_at >= horizon)
+        findings.seen = sum(reply.received_at >= run.since for reply in listed)
+        run.progress(findings)
+        if replies and all(reply.received_at < horizon for reply in replies):
+            break
+    return listed
+
+
+def _read_page(page: list[Item], findings: Findings) -> Iterator[ListedReply]:
+    for item in page:
+        try:
+            yield _read(item)
+        except ItemError:
+            findings.unreadable += 1
+
+
+def _read(item: Item) -> ListedReply:
+    sender = read_text(item, "from", limit=MAX_NUMBER_LENGTH)
+    contact = normalise(sender, conf.default_region)
+    if not contact.strip():
+        raise ItemError
+    return ListedReply(
+        received_at=read_time(item, "received_at"),
+        contact=contact,
+        sender=sender,
+        body=read_text(item, "body"),
+        raw=as_body(item),
+    )
+
+
+def _find_missing(listed: set[ListedReply]) -> Iterator[RecoveredReply]:
+    """Yield the replies of which there is no message."""
+    groups: dict[tuple[str, str], list[ListedReply]] = defaultdict(list)
+    for reply in sorted(listed):
+        groups[reply.group].append(reply)
+    stored = _read_stored(sorted(listed))
+    for group, replies in groups.items():
+        yield from _unmatched(replies, stored[group])
+
+
+def _read_stored(listed: Sequence[ListedReply]) -> dict[tuple[str, str], list[StoredReply]]:
+    """Return the messages that may be one of these replies, by what they have in common."""
+    stored: dict[tuple[str, str], list[StoredReply]] = defaultdict(list)
+    if not listed:
+        return stored
+    contacts = sorted({reply.contact for reply in listed})
+    times = listed[0].received_at + EARLIEST, listed[-1].received_at + LATEST
+    messages = Message.objects.using(database_alias()).inbound().filter(created_at__range=times)
+    names = "contact", "body", "created_at", "pk", "cellcast_id"
+    for start in range(0, len(contacts), CONTACTS_PER_QUERY):
+        some = messages.filter(contact__in=contacts[start : start + CONTACTS_PER_QUERY])
+        for contact, body, created_at, pk, cellcast_id in some.values_list(*names).iterator():
+            reply = StoredReply(created_at, pk, is_recovered=not cellcast_id)
+            stored[contact, text_key(body)].append(reply)
+    return stored
+
+
+def _unmatched(
+    replies: Sequence[ListedReply], stored: Sequence[StoredReply]
+) -> Iterator[RecoveredReply]:
+    """Yield those of the replies, all of one contact and text, that are none of the messages."""
+    at_the_time = {message.created_at for message in stored}
+    times = {reply.received_at for reply in replies}
+    # A recovered message has the very time of its item, and is that item and no other.
+    left = [reply for reply in replies if reply.received_at not in at_the_time]
+    candidates = sorted(
+        message
+        for message in stored
+        if not message.is_recovered and message.created_at not in times
+    )
+    matches = match(
+        [reply.received_at for reply in left],
+        [message.created_at for message in candidates],
+        earliest=EARLIEST,
+        latest=LATEST,
+    )
+    claimed = {candidates[position].pk for position in matches.values()}
+    claimed |= {message.pk for message in stored if message.created_at in times}
+    for position, reply in enumerate(left):
+        if position not in matches:
+            yield RecoveredReply(
+                raw=reply.raw,
+                cellcast_id="",
+                sender=reply.sender,
+                receiver="",
+                status="received",
+                body=reply.body,
+                original_body="",
+                received_at=reply.received_at,
+                claimed=frozenset(claimed),
+            )

@@ -1,0 +1,65 @@
+"""Statuses that no webhook has reported."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from cellcast_django.inbox.portable import values_named_by
+from cellcast_django.models import StatusChange, WebhookEvent, database_alias
+from cellcast_django.payloads import Endpoint, StatusReport, read
+from cellcast_django.receiving import receive
+from cellcast_django.recovery.client import Client, Item
+from cellcast_django.recovery.items import as_body
+from cellcast_django.recovery.run import Findings, Run
+
+PATH = "/api/v2/report/message"
+ITEMS_PER_PAGE = 100
+
+DAY = timedelta(days=1)
+
+
+def recover_statuses(client: Client, run: Run, findings: Findings) -> None:
+    """Store the statuses of the list that are in no history. Raises ``RecoveryError``.
+
+    The list goes by whole days of a time zone that is nowhere documented, so a day more is asked
+    for at each end.
+    """
+    pages = client.pages(
+        PATH,
+        fromDate=f"{run.since - DAY:%Y-%m-%d}",
+        toDate=f"{run.now + DAY:%Y-%m-%d}",
+        limit=ITEMS_PER_PAGE,
+        requestFrom="API",
+    )
+    seen: set[tuple[str, str]] = set()
+    for page in pages:
+        reports = dict(_read_page(page, findings))
+        seen |= reports.keys()
+        findings.seen = len(seen)
+        for report in _missing(reports):
+            findings.missing += 1
+            if not run.dry_run:
+                [event] = receive([report], endpoint=Endpoint.API, content_type="application/json")
+                findings.stored += event.outcome == WebhookEvent.Outcome.STORED
+            run.progress(findings)
+        run.progress(findings)
+
+
+def _read_page(
+    page: list[Item], findings: Findings
+) -> Iterator[tuple[tuple[str, str], StatusReport]]:
+    """Yield each report with its message's key and its status: it has the names of a webhook."""
+    for item in page:
+        body = as_body(item)
+        [payload] = read(body.encode(), "application/json", Endpoint.STATUS)
+        if isinstance(payload, StatusReport):
+            yield (values_named_by(payload)["key"], payload.status), replace(payload, raw=body)
+        else:
+            findings.unreadable += 1
+
+
+def _missing(reports: dict[tuple[str, str], StatusReport]) -> list[StatusReport]:
+    keys = {key for key, _status in reports}
+    history = StatusChange.objects.using(database_alias()).filter(message__key__in=keys)
+    known = set(history.values_list("message__key", "status"))
+    return [report for identity, report in reports.items() if identity not in known]

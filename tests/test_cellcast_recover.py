@@ -1,0 +1,169 @@
+"""``cellcast_recover``: what it takes, what it says, and how it ends. The task does the same."""
+
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from cellcast_django import tasks
+from cellcast_django.management.commands.cellcast_recover import describe
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.recovery import Findings, Kind, RecoveryError
+from tests.fake_cellcast import KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_pauses")]
+
+HOUR = timedelta(hours=1)
+
+
+class Terminal(StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run(*arguments: str, stdout: StringIO | None = None, **options: Any) -> str:
+    stdout = stdout or StringIO()
+    call_command("cellcast_recover", *arguments, stdout=stdout, **options)
+    return stdout.getvalue()
+
+
+@pytest.fixture
+def outage(fake_cellcast: FakeCellcast) -> FakeCellcast:
+    """Two replies and a report of which no webhook came."""
+    at = timezone.now() - HOUR
+    for number in range(2):
+        fake_cellcast.add_reply(at, body=str(number))
+    fake_cellcast.add_report("1", at)
+    return fake_cellcast
+
+
+def test_says_what_was_missing_and_is_stored_now(outage: FakeCellcast) -> None:
+    assert run("--replies", "--statuses").splitlines() == [
+        "replies: 2 seen, 2 were missing and are stored now",
+        "statuses: 1 seen, 1 was missing and is stored now",
+    ]
+    assert run("--replies", "--statuses").splitlines() == [
+        "replies: 2 seen, none missing",
+        "statuses: 1 seen, none missing",
+    ]
+    assert Message.objects.count() == 3
+
+
+def test_dry_run_says_what_is_missing(outage: FakeCellcast) -> None:
+    assert run("--replies", "--statuses", "--dry-run").splitlines() == [
+        "replies: 2 seen, 2 are missing",
+        "statuses: 1 seen, 1 is missing",
+    ]
+    assert not WebhookEvent.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "paths"),
+    [
+        ([], {REPLIES, REPORTS, OPT_OUTS}),
+        (["--replies"], {REPLIES}),
+        (["--statuses"], {REPORTS}),
+        (["--opt-outs"], {OPT_OUTS}),
+        (["--replies", "--opt-outs"], {REPLIES, OPT_OUTS}),
+    ],
+)
+def test_lists_are_those_that_were_named_or_all(
+    fake_cellcast: FakeCellcast, options: list[str], paths: set[str]
+) -> None:
+    run(*options)
+    assert {path for path, *_ in fake_cellcast.requests} == paths
+
+
+def test_since_says_how_far_back_to_look(outage: FakeCellcast) -> None:
+    assert run("--replies", "--since", "30m") == "replies: 0 seen, none missing\n"
+    assert "2 were missing" in run("--replies", "--since", "2h")
+
+
+@pytest.mark.parametrize(
+    ("since", "complaint"),
+    [("2", "is no length of time"), ("0d", "is no length of time"), ("999999w", "the calendar")],
+)
+def test_since_that_is_no_age_is_an_error(
+    fake_cellcast: FakeCellcast, since: str, complaint: str
+) -> None:
+    with pytest.raises(CommandError, match=complaint):
+        run("--since", since)
+
+
+def test_list_that_cannot_be_read_is_an_error_after_the_others(outage: FakeCellcast) -> None:
+    outage.faults.append(Fault(status=404))
+    stdout = StringIO()
+    with pytest.raises(CommandError) as raised:
+        run("--replies", "--statuses", stdout=stdout)
+    assert str(raised.value) == "replies: Cellcast's API responded with 404."
+    assert "statuses: 1 seen, 1 was missing and is stored now" in stdout.getvalue()
+
+
+def test_without_a_key_it_says_so(settings: Any) -> None:
+    settings.CELLCAST_API_KEY = ""
+    with pytest.raises(CommandError, match="no usable CELLCAST_API_KEY"):
+        run()
+
+
+def test_key_and_numbers_are_never_printed(
+    outage: FakeCellcast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = run("--replies", stdout=Terminal(), verbosity=3)
+    output += "".join(capfd.readouterr())
+    assert KEY not in output
+    assert "400000001" not in output
+
+
+def test_progress_is_shown_on_a_terminal_and_wiped(outage: FakeCellcast) -> None:
+    output = run("--replies", stdout=Terminal(), no_color=True)
+    assert "\rreplies: 2 seen, 1 missing" in output
+    assert "\rreplies: 2 seen, 2 missing" in output
+    assert f"\r{' ' * 60}\rreplies: 2 seen, 2 were missing and are stored now" in output
+
+
+@pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
+def test_no_progress_elsewhere(
+    outage: FakeCellcast, stdout: type[StringIO], options: dict[str, Any]
+) -> None:
+    assert "\r" not in run("--replies", stdout=stdout(), no_color=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"seen": 1_340}, "replies: 1,340 seen, none missing"),
+        (
+            {"seen": 9, "missing": 3, "stored": 1},
+            "replies: 9 seen, 3 were missing and are stored now (2 arrived meanwhile)",
+        ),
+        (
+            {"waiting": 1, "unreadable": 2, "not_listed": 3, "ended": 4},
+            (
+                "replies: 0 seen, none missing, 1 too young to tell, 2 could not be understood, "
+                "3 stored here but not listed by Cellcast, 4 listed by Cellcast but ended here"
+            ),
+        ),
+    ],
+)
+def test_findings_in_words(counts: Any, expected: str) -> None:
+    assert describe(Findings(Kind.REPLIES, **counts), dry_run=False) == expected
+
+
+# The task
+
+
+def test_task_recovers(outage: FakeCellcast) -> None:
+    tasks.recover.call()
+    assert Message.objects.count() == 3
+
+
+def test_task_fails_when_a_list_cannot_be_read(outage: FakeCellcast) -> None:
+    outage.faults.append(Fault(status=404))
+    with pytest.raises(RecoveryError, match="replies: Cellcast's API responded with 404"):
+        tasks.recover.call()
+    assert Message.objects.count() == 1

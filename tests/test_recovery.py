@@ -1,0 +1,530 @@
+"""What webhooks failed to bring is found in the API's lists and stored, each exactly once."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
+from cellcast_django.recovery import Findings, Kind, RecoveryError, recover, replies
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.testing import WebhookClient
+from tests.fake_cellcast import REPLIES, REPORTS, FakeCellcast, Fault, timestamp
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_pauses")]
+
+CUSTOMER = "+61400000001"
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+
+def recovered(kind: Kind, **options: Any) -> Findings:
+    [findings] = recover([kind], **options)
+    return findings
+
+
+def counts(findings: Findings) -> tuple[int, int, int]:
+    assert findings.error == ""
+    return findings.seen, findings.missing, findings.stored
+
+
+def ago(duration: timedelta) -> datetime:
+    """A time as Cellcast knows it, to the millisecond."""
+    at = timezone.now() - duration
+    return at.replace(microsecond=at.microsecond // 1_000 * 1_000)
+
+
+def webhook_came(client: WebhookClient, at: datetime, **changes: Any) -> Message:
+    """A reply of which the webhook came at that time."""
+    client.reply(**({"sender": CUSTOMER, "message": "Yes please"} | changes))
+    message = Message.objects.latest("pk")
+    Message.objects.filter(pk=message.pk).update(created_at=at)
+    return message
+
+
+# Replies
+
+
+def test_reply_that_never_arrived_is_stored_and_announced(
+    fake_cellcast: FakeCellcast, listen: Any
+) -> None:
+    calls = listen(message_received)
+    at = ago(HOUR)
+    item = fake_cellcast.add_reply(at)
+    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+
+    message = Message.objects.get()
+    assert (message.direction, message.status, message.body) == (
+        "inbound",
+        "received",
+        item["body"],
+    )
+    assert (message.contact, message.created_at) == (CUSTOMER, at)
+    event = WebhookEvent.objects.get()
+    assert (event.endpoint, event.kind, event.content_type) == ("api", "reply", "application/json")
+    assert json.loads(event.body) == item
+    assert [call["message"] for call in calls] == [message]
+
+    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+    assert WebhookEvent.objects.count() == len(calls) == 1
+
+
+@pytest.mark.parametrize("body", ["Yes please", " Yes  please\n", "Yes\u00a0please"])
+@pytest.mark.parametrize("number", ["400000001", "+61400000001", "61400000001", "0400 000 001"])
+@pytest.mark.parametrize("late_by", [timedelta(minutes=-1), timedelta(), timedelta(minutes=59)])
+def test_reply_that_arrived_is_recognised(
+    fake_cellcast: FakeCellcast,
+    client: WebhookClient,
+    body: str,
+    number: str,
+    late_by: timedelta,
+) -> None:
+    at = ago(HOUR)
+    webhook_came(client, at + late_by)
+    fake_cellcast.add_reply(at, number=number, body=body)
+    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"message": "No"}, {"sender": "+61400000002"}, {"message": "yes please"}],
+)
+def test_other_reply_is_not_taken_for_it(
+    fake_cellcast: FakeCellcast, client: WebhookClient, changes: dict[str, str]
+) -> None:
+    at = ago(HOUR)
+    webhook_came(client, at, **changes)
+    fake_cellcast.add_reply(at)
+    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+
+
+def test_outbound_message_is_not_taken_for_a_reply(fake_cellcast: FakeCellcast) -> None:
+    Message.objects.record_sent("1", receiver=CUSTOMER, body="Yes please")
+    fake_cellcast.add_reply(ago(HOUR))
+    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+
+
+def test_one_message_absorbs_one_of_equal_replies(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    for hours in (1, 2, 3, 4):
+        fake_cellcast.add_reply(ago(hours * HOUR))
+    came = {webhook_came(client, ago(hours * HOUR), _id=str(hours)).pk for hours in (2, 4)}
+    assert counts(recovered(Kind.REPLIES)) == (4, 2, 2)
+    recovered_at = Message.objects.exclude(pk__in=came).values_list("created_at", flat=True)
+    assert {round((timezone.now() - at) / HOUR) for at in recovered_at} == {1, 3}
+    assert counts(recovered(Kind.REPLIES)) == (4, 0, 0)
+
+
+def test_equal_replies_that_all_were_lost_are_all_stored(fake_cellcast: FakeCellcast) -> None:
+    for minutes in range(60, 65):
+        fake_cellcast.add_reply(ago(minutes * MINUTE), body="ok")
+    assert counts(recovered(Kind.REPLIES)) == (5, 5, 5)
+    assert counts(recovered(Kind.REPLIES)) == (5, 0, 0)
+    assert Message.objects.count() == 5
+
+
+def test_nobody_has_replied(fake_cellcast: FakeCellcast) -> None:
+    assert counts(recovered(Kind.REPLIES)) == (0, 0, 0)
+
+
+def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.add_reply(ago(9 * MINUTE), body="young")
+    fake_cellcast.add_reply(ago(11 * MINUTE), body="old")
+    findings = recovered(Kind.REPLIES)
+    assert counts(findings) == (2, 1, 1)
+    assert findings.waiting == 1
+    assert Message.objects.get().body == "old"
+
+
+def test_message_of_a_reply_that_waits_is_not_taken_for_another(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    fake_cellcast.add_reply(ago(HOUR))
+    fake_cellcast.add_reply(ago(MINUTE))
+    webhook_came(client, ago(MINUTE))
+    findings = recovered(Kind.REPLIES)
+    assert counts(findings) == (2, 1, 1)
+    assert findings.waiting == 0
+
+
+def test_message_of_an_older_reply_is_not_taken_for_a_later_one(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    fake_cellcast.add_reply(ago(2.5 * HOUR + 2 * MINUTE))
+    webhook_came(client, ago(2.5 * HOUR + 1.9 * MINUTE))
+    fake_cellcast.add_reply(ago(2.5 * HOUR - MINUTE))
+    findings = recovered(Kind.REPLIES, age=2.5 * HOUR)
+    assert counts(findings) == (1, 1, 1)
+
+
+def test_nothing_older_is_stored_and_reading_ends_where_all_is_older(
+    fake_cellcast: FakeCellcast,
+) -> None:
+    fake_cellcast.page_size = 2
+    for hours in (1, 47, 49, 73, 74, 75, 76):
+        fake_cellcast.add_reply(ago(hours * HOUR))
+    assert counts(recovered(Kind.REPLIES)) == (2, 2, 2)
+    pages = [parameters["page"] for path, parameters, _headers in fake_cellcast.requests]
+    assert pages == ["1", "2", "3"]
+
+
+def test_replies_are_stored_in_the_order_in_which_they_came(
+    fake_cellcast: FakeCellcast, listen: Any
+) -> None:
+    calls = listen(message_received)
+    for number in range(5):
+        fake_cellcast.add_reply(
+            ago(HOUR - number * MINUTE), number=f"40000000{number % 2}", body=str(number)
+        )
+    recovered(Kind.REPLIES)
+    assert [call["message"].body for call in calls] == list("01234")
+
+
+@pytest.mark.parametrize("has_totals", [True, False])
+def test_pages_that_shift_bring_nothing_twice_and_lose_nothing(
+    fake_cellcast: FakeCellcast, has_totals: bool
+) -> None:
+    def arrive(path: str, page: int) -> None:
+        fake_cellcast.add_reply(ago(HOUR), body=f"new on page {page}")
+
+    fake_cellcast.page_size, fake_cellcast.has_totals = 10, has_totals
+    for number in range(35):
+        fake_cellcast.add_reply(ago(2 * HOUR + number * MINUTE), body=str(number))
+    fake_cellcast.before_page = arrive
+    assert counts(recovered(Kind.REPLIES)) == (36, 36, 36)
+    fake_cellcast.before_page = lambda path, page: None
+    recovered(Kind.REPLIES)
+    assert Message.objects.count() == len(fake_cellcast.replies)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"from": ""},
+        {"from": None},
+        {"from": " "},
+        {"from": ["400000001"]},
+        {"from": "4" * 65},
+        {"body": {"message": "Yes"}},
+        {"body": True},
+        {"received_at": None},
+        {"received_at": "yesterday"},
+        {"received_at": 1724320416},
+    ],
+)
+def test_item_that_cannot_be_understood_is_counted_and_stops_no_other(
+    fake_cellcast: FakeCellcast, changes: dict[str, Any]
+) -> None:
+    fake_cellcast.add_reply(ago(HOUR)).update(changes)
+    fake_cellcast.replies.append(
+        {"from": "400000001", "body": "ok", "received_at": timestamp(ago(2 * HOUR))}
+    )
+    findings = recovered(Kind.REPLIES)
+    assert counts(findings) == (1, 1, 1)
+    assert findings.unreadable == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "sender", "body"),
+    [
+        ({"from": 400000001, "body": 42}, "400000001", "42"),
+        ({"body": None}, "400000001", ""),
+        ({"body": "a\x00b\ud83d"}, "400000001", "ab\ufffd"),
+        ({"from": "cellcast"}, "cellcast", "Yes please"),
+    ],
+)
+def test_odd_item_is_stored(
+    fake_cellcast: FakeCellcast, changes: dict[str, Any], sender: str, body: str
+) -> None:
+    fake_cellcast.add_reply(ago(HOUR)).update(changes)
+    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+    message = Message.objects.get()
+    assert (message.sender, message.body) == (sender, body)
+    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+
+
+def test_time_without_a_zone_is_utc(fake_cellcast: FakeCellcast) -> None:
+    at = ago(HOUR)
+    item = fake_cellcast.add_reply(at)
+    item["received_at"] = item["received_at"].removesuffix("Z")
+    recovered(Kind.REPLIES)
+    assert Message.objects.get().created_at == at
+
+
+def test_times_of_a_project_without_time_zones(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    at = ago(HOUR)
+    settings.USE_TZ = False
+    fake_cellcast.add_reply(at)
+    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+    in_default_zone = timezone.make_naive(at, timezone.get_default_timezone())
+    assert Message.objects.get().created_at == in_default_zone
+    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+
+
+def test_many_contacts_are_looked_up_in_batches(
+    fake_cellcast: FakeCellcast, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "CONTACTS_PER_QUERY", 2)
+    at = ago(HOUR)
+    for number in range(5):
+        fake_cellcast.add_reply(at, number=f"40000000{number}")
+        webhook_came(client, at, sender=f"+6140000000{number}")
+    assert counts(recovered(Kind.REPLIES)) == (5, 0, 0)
+
+
+def test_late_webhook_of_a_recovered_reply_is_a_duplicate(
+    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
+) -> None:
+    calls = listen(message_received)
+    fake_cellcast.add_reply(ago(HOUR))
+    recovered(Kind.REPLIES)
+    response = client.reply(sender=CUSTOMER, message="Yes please")
+    assert response.json()["events"][0]["outcome"] == "duplicate"
+    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+    assert Message.objects.count() == len(calls) == 1
+
+
+# Statuses
+
+
+def test_report_that_never_arrived_is_stored_and_announced(
+    fake_cellcast: FakeCellcast, listen: Any
+) -> None:
+    calls = listen(status_changed)
+    Message.objects.record_sent("6752b76d5e000000000000000", receiver="400000002", body="Hallo")
+    item = fake_cellcast.add_report("6752b76d5e000000000000000", ago(HOUR))
+    assert counts(recovered(Kind.STATUSES)) == (1, 1, 1)
+
+    message = Message.objects.get()
+    assert (message.status, message.body, message.contact) == ("delivered", "Hallo", "+61400000002")
+    event = WebhookEvent.objects.get()
+    assert (event.endpoint, event.kind, event.outcome) == ("api", "status", "stored")
+    assert json.loads(event.body) == item
+    assert [call["status_change"].status for call in calls] == ["delivered"]
+
+    assert counts(recovered(Kind.STATUSES)) == (1, 0, 0)
+    assert WebhookEvent.objects.count() == len(calls) == 1
+
+
+def test_report_that_arrived_is_recognised(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    client.status(_id="1", status="delivered")
+    client.status(_id="2", status="sent")
+    fake_cellcast.add_report("1", ago(HOUR), status=" Delivered")
+    fake_cellcast.add_report("2", ago(HOUR))
+    assert counts(recovered(Kind.STATUSES)) == (2, 1, 1)
+    history = StatusChange.objects.filter(message__cellcast_id="2")
+    assert list(history.values_list("status", flat=True)) == ["sent", "delivered"]
+
+
+def test_late_report_of_a_recovered_status_is_a_duplicate(
+    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
+) -> None:
+    calls = listen(status_changed)
+    fake_cellcast.add_report("1", ago(HOUR))
+    recovered(Kind.STATUSES)
+    response = client.status(_id="1", status="delivered")
+    assert response.json()["events"][0]["outcome"] == "duplicate"
+    assert len(calls) == 1
+
+
+def test_list_of_messages_is_asked_for_by_days_with_one_more_at_each_end(
+    fake_cellcast: FakeCellcast,
+) -> None:
+    recovered(Kind.STATUSES)
+    [(path, parameters, _headers)] = fake_cellcast.requests
+    now = datetime.now(UTC)
+    assert (path, parameters) == (
+        REPORTS,
+        {
+            "fromDate": f"{now - timedelta(days=3):%Y-%m-%d}",
+            "toDate": f"{now + timedelta(days=1):%Y-%m-%d}",
+            "page": "1",
+            "limit": "100",
+            "requestFrom": "API",
+        },
+    )
+
+
+def test_messages_on_many_pages(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
+    def arrive(path: str, page: int) -> None:
+        if page < 4:
+            fake_cellcast.add_report(f"new {page}", ago(MINUTE))
+
+    fake_cellcast.page_size = 3
+    fake_cellcast.before_page = arrive
+    for number in range(10):
+        fake_cellcast.add_report(str(number), ago(HOUR))
+        if number % 3:
+            client.status(_id=str(number))
+    assert counts(recovered(Kind.STATUSES)) == (11, 5, 5)
+    assert Message.objects.count() == StatusChange.objects.count() == 11
+
+
+def test_message_that_cannot_be_understood_is_counted(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.add_report("", ago(HOUR))
+    fake_cellcast.add_report("1", ago(HOUR), status=None)
+    fake_cellcast.add_report("2", ago(HOUR))
+    findings = recovered(Kind.STATUSES)
+    assert counts(findings) == (1, 1, 1)
+    assert findings.unreadable == 2
+    assert WebhookEvent.objects.count() == 1
+
+
+# Opt-outs
+
+
+def test_opt_out_that_never_arrived_is_stored_and_announced(
+    fake_cellcast: FakeCellcast, listen: Any
+) -> None:
+    calls = listen(opt_out_received)
+    item = fake_cellcast.add_opt_out("400000001")
+    assert counts(recovered(Kind.OPT_OUTS)) == (1, 1, 1)
+
+    assert is_opted_out(CUSTOMER)
+    assert OptOut.objects.get().source == OptOut.Source.LIST
+    event = WebhookEvent.objects.get()
+    assert (event.endpoint, event.kind, event.contact) == ("api", "opt_out", CUSTOMER)
+    assert json.loads(event.body) == item
+    assert [call["contact"] for call in calls] == [CUSTOMER]
+
+    assert counts(recovered(Kind.OPT_OUTS)) == (1, 0, 0)
+    assert WebhookEvent.objects.count() == len(calls) == 1
+
+
+def test_opt_out_that_is_known_keeps_its_source(fake_cellcast: FakeCellcast) -> None:
+    opt_out(CUSTOMER, note="By phone")
+    fake_cellcast.add_opt_out("400000001")
+    assert counts(recovered(Kind.OPT_OUTS)) == (1, 0, 0)
+    assert OptOut.objects.get().source == OptOut.Source.PERSON
+
+
+def test_what_differs_from_cellcasts_list_is_counted_and_left_alone(
+    fake_cellcast: FakeCellcast,
+) -> None:
+    for number in ("400000001", "400000002"):
+        opt_out(number)
+    opt_in("400000002")
+    fake_cellcast.add_opt_out("400000002")
+    findings = recovered(Kind.OPT_OUTS)
+    assert counts(findings) == (1, 0, 0)
+    assert (findings.not_listed, findings.ended) == (1, 1)
+    assert is_opted_out("400000001")
+    assert not is_opted_out("400000002")
+
+
+def test_opt_outs_on_pages_that_shift(fake_cellcast: FakeCellcast) -> None:
+    def leave(path: str, page: int) -> None:
+        if page == 2:
+            fake_cellcast.opt_outs.insert(0, fake_cellcast.add_opt_out("400000099"))
+            fake_cellcast.opt_outs.pop()
+
+    fake_cellcast.page_size = 2
+    fake_cellcast.before_page = leave
+    for number in ("400000001", "400000002", "+61400000001", "400000003"):
+        fake_cellcast.add_opt_out(number)
+    findings = recovered(Kind.OPT_OUTS)
+    assert counts(findings) == (3, 3, 3)
+    assert findings.not_listed == 0
+
+
+@pytest.mark.parametrize("number", ["", None, " ", "4" * 65, {"number": "400000001"}])
+def test_opt_out_without_a_number_is_counted(fake_cellcast: FakeCellcast, number: Any) -> None:
+    fake_cellcast.add_opt_out(number)
+    fake_cellcast.add_opt_out("400000001")
+    findings = recovered(Kind.OPT_OUTS)
+    assert counts(findings) == (1, 1, 1)
+    assert findings.unreadable == 1
+
+
+def test_recovered_stop_opts_out_from_the_time_at_which_it_was_sent(
+    fake_cellcast: FakeCellcast, listen: Any
+) -> None:
+    calls = listen(opt_out_received)
+    at = ago(HOUR)
+    fake_cellcast.add_reply(at, body="STOP")
+    fake_cellcast.add_opt_out("400000001")
+    recover()
+    stored = OptOut.objects.get()
+    assert (stored.contact, stored.source, stored.since) == (CUSTOMER, OptOut.Source.REPLY, at)
+    assert len(calls) == 1
+
+
+# All of it
+
+
+def test_dry_run_changes_nothing(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.add_reply(ago(HOUR))
+    fake_cellcast.add_report("1", ago(HOUR))
+    fake_cellcast.add_opt_out("400000001")
+    found = recover(dry_run=True)
+    assert [counts(findings) for findings in found] == [(1, 1, 0)] * 3
+    assert not OptOut.objects.exists()
+    assert not Message.objects.exists()
+    assert not WebhookEvent.objects.exists()
+    assert not CommandRun.objects.exists()
+
+
+def test_last_run_is_remembered_with_its_counts(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.add_reply(ago(HOUR))
+    recover([Kind.REPLIES, Kind.STATUSES])
+    recover([Kind.REPLIES])
+    run = CommandRun.objects.get()
+    assert run.command == "recover"
+    assert (timezone.now() - run.ran_at) < MINUTE
+    assert run.summary == {
+        "replies": {
+            "kind": "replies",
+            "seen": 1,
+            "missing": 0,
+            "stored": 0,
+            "waiting": 0,
+            "unreadable": 0,
+            "not_listed": 0,
+            "ended": 0,
+            "error": "",
+        }
+    }
+
+
+def test_list_that_breaks_off_keeps_what_was_stored_and_stops_no_other(
+    fake_cellcast: FakeCellcast,
+) -> None:
+    fake_cellcast.page_size = 1
+    fake_cellcast.faults.extend([None, Fault(status=404)])
+    for number in range(3):
+        fake_cellcast.add_report(str(number), ago(HOUR))
+    fake_cellcast.add_reply(ago(HOUR))
+    statuses, replies = recover([Kind.STATUSES, Kind.REPLIES])
+    assert statuses.error == "Cellcast's API responded with 404."
+    assert (statuses.stored, replies.stored) == (1, 1)
+    assert counts(recovered(Kind.STATUSES)) == (3, 2, 2)
+
+
+def test_site_without_a_key_has_nothing_to_ask(settings: Any) -> None:
+    settings.CELLCAST_API_KEY = ""
+    with pytest.raises(RecoveryError, match="CELLCAST_API_KEY"):
+        recover()
+
+
+def test_recovery_that_is_cut_off_goes_on_where_it_stopped(
+    fake_cellcast: FakeCellcast, listen: Any
+) -> None:
+    calls = listen(message_received)
+    for number in range(5):
+        fake_cellcast.add_reply(ago(HOUR), body=str(number))
+
+    def interrupt(findings: Findings) -> None:
+        if findings.stored == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recovered(Kind.REPLIES, progress=interrupt)
+    assert counts(recovered(Kind.REPLIES)) == (5, 3, 3)
+    assert len(calls) == Message.objects.count() == 5
+    assert REPLIES in {path for path, *_ in fake_cellcast.requests}
