@@ -249,10 +249,9 @@ def test_rates_of_the_steps_are_those_that_were_measured() -> None:
 
 
 def test_module_map_has_a_row_for_each_file() -> None:
-    package = ROOT / "cellcast_django"
     files = {
-        str(path.relative_to(package)).replace("/__init__.py", "/")
-        for path in package.rglob("*.py")
+        str(path.relative_to(PACKAGE)).replace("/__init__.py", "/")
+        for path in PACKAGE.rglob("*.py")
         if "migrations" not in path.parts and path.read_text().strip()
     }
     rows = table("docs/architecture.md", "file")
