@@ -1,5 +1,6 @@
 """The set-up page: who may open it, what it says, and what Test Send does."""
 
+import html
 import json
 import re
 from typing import Any
@@ -311,7 +312,7 @@ def test_nothing_but_the_webhook_urls_can_be_sent_to(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"CELLCAST_PUBLIC_URL": ""}, "This site answers to any host name"),
+        ({"CELLCAST_PUBLIC_URL": ""}, "Set CELLCAST_PUBLIC_URL to this site"),
         ({"CELLCAST_PUBLIC_URL": "sms.example.com"}, "The webhook URLs are not known"),
         ({"ROOT_URLCONF": ADMIN_ALONE}, "The webhook URLs are not known"),
         ({"CELLCAST_WEBHOOK_SECRETS": []}, "There is no username and password yet"),
@@ -328,11 +329,16 @@ def test_nothing_is_sent_while_something_is_missing(
     assert not send.called
 
 
-def test_named_hosts_are_trusted(operator: Client, send: MagicMock, settings: Any) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1:11211", "evil.localhost", "testserver"])
+def test_password_is_sent_to_no_host_that_the_person_names(
+    operator: Client, send: MagicMock, settings: Any, host: str
+) -> None:
     settings.CELLCAST_PUBLIC_URL = ""
-    settings.ALLOWED_HOSTS = ["testserver"]
-    post(operator)
-    assert send.call_args.args[0] == "http://testserver/sms/webhook-receiver"
+    settings.ALLOWED_HOSTS = [".localhost", "127.0.0.1", "testserver"]
+    data = {"endpoint": "receive", "body": "{}"}
+    response = operator.post(reverse(SETUP), data, headers={"Host": host})
+    assert "the password is sent to no other host" in html.unescape(response.content.decode())
+    assert not send.called
 
 
 def test_page_waits_for_another_request_outside_any_transaction() -> None:

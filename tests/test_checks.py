@@ -224,6 +224,15 @@ def test_public_url_that_is_a_base_url(settings: Any, url: str) -> None:
     assert ids(checks.check_public_url) == []
 
 
+@pytest.mark.parametrize("host", ["www.example.com", "example.com", "WWW.example.org:443"])
+def test_public_url_that_was_left_as_the_documentation_has_it(settings: Any, host: str) -> None:
+    settings.CELLCAST_PUBLIC_URL = f"https://{host}"
+    settings.ALLOWED_HOSTS = [".example.com", ".example.org"]
+    assert ids(checks.check_public_url) == ["W011"]
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"  # does not exist
+    assert ids(checks.check_public_url) == []
+
+
 def test_public_url_with_a_host_that_django_refuses(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     settings.ALLOWED_HOSTS = ["www.example.com"]

@@ -4,6 +4,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.db import OperationalError
 
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
+from cellcast_django.management.commands.cellcast_test_send import describe
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 from tests.scripted_server import CREDENTIAL, ScriptedServer
@@ -47,6 +49,7 @@ def test_app_stores_each_example(live_server: Any, endpoint: Endpoint) -> None:
     assert answer.events == [{"id": event.pk, "outcome": "stored"}]
     assert event.endpoint == endpoint
     assert event.body.encode() == EXAMPLES[endpoint]
+    assert event.is_test
 
 
 def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
@@ -169,6 +172,10 @@ def test_redirect_has_several_causes(location: str, remedies: list[str]) -> None
 
 LOGIN_PAGE = "<html><form><input name=p type='password'></form></html>"
 PROXY = "nginx/1.26"
+APACHE = (
+    "Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />\n"
+    "Instead use the HTTPS scheme to access this URL, please."
+)
 
 
 @pytest.mark.parametrize(
@@ -184,16 +191,21 @@ PROXY = "nginx/1.26"
         ("204 No Content", "X-Nothing: 1", "", "Something else"),
         ("200 OK", "Content-Type: text/plain", "OK", "Something else"),
         ("400 Bad Request", HTML, "The plain HTTP request was sent to HTTPS port", "HTTPS"),
+        ("400 Bad Request", HTML, APACHE, "HTTPS"),
+        ("400 Bad Request", HTML, "No required SSL certificate was sent", "of the client"),
         ("400 Bad Request", JSON, "{}", "says nothing"),
         ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "in front"),
         ("403 Forbidden", "Server: cloudflare", "Attention required", "firewall"),
         ("405 Method Not Allowed", "Allow: GET", "", "takes no POST"),
+        ("411 Length Required", HTML, PROXY, "wants the length"),
         ("413 Content Too Large", HTML, PROXY, "too large"),
         ("429 Too Many Requests", HTML, PROXY, "counts requests"),
         ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "failed"),
         ("502 Bad Gateway", HTML, PROXY, "does not answer"),
         ("503 Service Unavailable", HTML, PROXY, "does not answer"),
         ("504 Gateway Timeout", HTML, PROXY, "does not answer"),
+        ("521 Web server is down", "Server: cloudflare", "", "does not answer"),
+        ("526 Invalid SSL certificate", "Server: cloudflare", "", "does not answer"),
         ("507 Insufficient Storage", HTML, "", "failed"),
         ("418 I'm a teapot", HTML, "", "says nothing"),
         ("304 Not Modified", HTML, "", "says nothing"),
@@ -205,6 +217,34 @@ def test_answer_that_is_not_the_apps(
     [finding] = ask(status, header, body=body)
     assert words in finding.problem
     assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (200, {}, b"<title>" + b" " * 65_000),
+        (200, {}, b"<title>" * 9_000),
+        (200, {}, b"<input" * 10_000),
+        (200, {}, b"<input type=" * 5_000),
+        (400, {}, b"HTTP request" * 5_000),
+        (503, {}, b"retry-after: " * 5_000),
+        (503, {f"x-{n}": "retry-after: " * 75 for n in range(90)}, b""),
+        (302, {"location": "/?next" * 150}, b""),
+        (200, {}, b"[" * 65_000),
+        (200, {}, b'{"events": ' + b"[" * 65_000),
+    ],
+)
+def test_hostile_answer_takes_no_time(status: int, headers: dict[str, str], body: bytes) -> None:
+    answer = Answer(url="http://example.com/sms", status=status, headers=headers, body=body)
+    started = monotonic()
+    assert diagnose(answer)
+    assert describe(answer)
+    assert monotonic() - started < 0.5
+
+
+def test_headers_of_any_length_are_cut(ask: Ask) -> None:
+    [finding] = ask("302 Found", "Location: /" + "x" * 60_000)
+    assert len(finding.problem) < 2_000
 
 
 # No answer
@@ -262,7 +302,7 @@ def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, words
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr(socket, "create_connection", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     answer = send("https://sms.example.com/sms", b"{}", CREDENTIAL, timeout=5)
     assert answer.error is error
     [finding] = diagnose(answer)

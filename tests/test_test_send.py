@@ -58,6 +58,7 @@ def test_send_posts_the_body_as_it_is(scripted_server: ScriptedServer) -> None:
     assert request.body == body
     assert request.headers["Content-Type"] == "application/json"
     assert request.headers["Host"] == scripted_server.url.removeprefix("http://")
+    assert request.headers["Cellcast-Test-Send"] == "1"
     scheme, _, encoded = request.headers["Authorization"].partition(" ")
     assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", "us\u00e9r:pass:word")
     assert (answer.url, answer.status, answer.reason, answer.error) == (url, 200, "OK", None)

@@ -62,6 +62,8 @@ def check_announce_via(**_: Any) -> Messages:
 
 
 BASE_URL = re.compile(r"(?i:https?)://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:\d{1,5})?/*")
+SAMPLE_HOST = re.compile(r"(www\.)?example\.(com|net|org)")
+"""The hosts of documentations that exist: what is sent there arrives."""
 
 
 def is_base_url(url: object) -> bool:
@@ -85,6 +87,16 @@ def check_public_url(**_: Any) -> Messages:
         )
         return
     host, _port = split_domain_port(urlsplit(url).netloc.lower())
+    if SAMPLE_HOST.fullmatch(host):
+        yield Notice(
+            gettext(
+                "CELLCAST_PUBLIC_URL is a sample from the documentation: Test Send would send your "
+                "password to %(host)s."
+            )
+            % {"host": host},
+            hint=gettext("Write the address of your own site, or remove the setting."),
+            id="cellcast_django.W011",
+        )
     allowed_hosts = settings.ALLOWED_HOSTS
     if settings.DEBUG and not allowed_hosts:  # what HttpRequest.get_host() allows then
         allowed_hosts = [".localhost", "127.0.0.1", "[::1]"]

@@ -13,6 +13,9 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.diagnostics.test_send import Answer
 
+MAX_HEADERS = 4_096
+"""Characters of an answer's headers that are searched for its cause."""
+
 
 class Finding(NamedTuple):
     """One thing that is wrong, and what to do about it, for a person to read."""
@@ -100,7 +103,7 @@ def _findings_of_redirect(answer: Answer) -> list[Finding]:
 
 def _finding_of_answer(answer: Answer) -> Finding:
     headers = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-    seen = f"{headers}\n\n{answer.text}"
+    seen = f"{headers[:MAX_HEADERS]}\n\n{answer.text}"
     return next(
         Finding(str(problem), str(remedy))
         for status, pattern, problem, remedy in _ANSWERS
@@ -118,7 +121,11 @@ _ERRORS: list[tuple[type[Exception], Promise, Promise]] = [
     (
         ssl.SSLCertVerificationError,
         _("The TLS certificate is not valid for this host"),
-        _("Renew it, or have the server send the intermediate certificates too."),
+        _(
+            "It must be issued by a public authority for this very host, and not have expired; the "
+            "server must send the intermediate certificates too. Cellcast may not take one that "
+            "you have signed yourself."
+        ),
     ),
     (
         ssl.SSLError,
@@ -154,7 +161,7 @@ _ERRORS: list[tuple[type[Exception], Promise, Promise]] = [
 _ANSWERS: list[tuple[str, str, Promise, Promise]] = [
     (
         "2..",
-        r"<input[^>]+type=.?password",
+        r"<input[^>]{1,200}type=.?password",
         _("A login page answered, not the app."),
         _("Something in front of the app must let the webhook URLs through without a login."),
     ),
@@ -184,9 +191,15 @@ _ANSWERS: list[tuple[str, str, Promise, Promise]] = [
     ),
     (
         "400",
-        r"HTTP request.*HTTPS",
+        r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled",
         _("The port expects HTTPS."),
         _("Use the https:// URL, here and in Cellcast's dashboard."),
+    ),
+    (
+        "400",
+        "No required SSL certificate was sent",
+        _("The server asks for a TLS certificate of the client."),
+        _("Cellcast has none: let the webhook URLs through without one."),
     ),
     (
         "401",
@@ -241,6 +254,12 @@ _ANSWERS: list[tuple[str, str, Promise, Promise]] = [
         _("Look at host and path: another view or a server of static files is there."),
     ),
     (
+        "411",
+        "",
+        _("The server wants the length of the body, and something on the way removes it."),
+        _("Let the proxy buffer requests, or the server take chunked bodies."),
+    ),
+    (
         "413",
         "",
         _("The body is too large."),
@@ -253,16 +272,16 @@ _ANSWERS: list[tuple[str, str, Promise, Promise]] = [
         "429",
         "",
         _("Something in front of the app counts requests and refused this one."),
-        _("Except the webhook URLs from its limit: a bulk send brings a thousand reports at once."),
+        _("Exempt the webhook URLs from its limit: a bulk send brings a thousand reports at once."),
     ),
     (
         "503",
-        r'retry-after: [\s\S]*\n\n\{"detail"',
+        r'retry-after: [\s\S]{0,4096}\n\n\{"detail"',
         _("The app is there, but its database refused: nothing was stored."),
         _('Run "manage.py migrate", and look whether the database is up.'),
     ),
     (
-        "50[234]",
+        "50[234]|52.",  # the latter are Cloudflare's
         "",
         _("The proxy is there, but the app behind it does not answer."),
         _("Look whether the app's server runs, and into its log."),

@@ -1,6 +1,6 @@
 """Cellcast's Test Send from your side: a real HTTP request to a webhook URL.
 
-Knows no settings and no database. The request goes straight to the host: redirects are not
+Knows no settings. The request goes straight to the host: redirects are not
 followed, and proxies named in the environment are not used. What an answer means is in
 ``diagnosis``.
 """
@@ -9,7 +9,6 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -19,9 +18,14 @@ from urllib.parse import SplitResult, urlsplit
 from django.urls import reverse
 from django.utils.encoding import iri_to_uri
 
-from cellcast_django.payloads import Endpoint
+from cellcast_django.diagnostics.deadline import Deadline, connect
+from cellcast_django.payloads import Endpoint, is_too_deep
+from cellcast_django.views import TEST_SEND_HEADER
 
 MAX_ANSWER_BYTES = 65_536
+MAX_HEADER_LENGTH = 1_000
+MAX_TEXT_BYTES = 4_096
+"""Of an answer's body that is shown, or searched for its cause; all of it only as JSON."""
 
 URL_NAMES = {
     Endpoint.RECEIVE: "cellcast_django:webhook-receiver",
@@ -50,7 +54,7 @@ class Answer:
     """What came back: a response, or the ``error`` because of which none came.
 
     ``headers`` have names in lower case, ``body`` ends after ``MAX_ANSWER_BYTES``, and ``seconds``
-    is how long it took.
+    is how long it took. Whatever answers may be hostile: look at ``text``, not at all of ``body``.
     """
 
     url: str
@@ -63,15 +67,16 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body as text."""
-        return self.body.decode("utf-8", errors="replace")
+        """The beginning of the body as text."""
+        return self.body[:MAX_TEXT_BYTES].decode("utf-8", errors="replace")
 
     @property
     def document(self) -> dict[str, Any]:
         """The body's JSON object; empty where it is none."""
         try:
-            document = json.loads(self.body)
-        except (ValueError, RecursionError):
+            text = self.body.decode()
+            document = None if is_too_deep(text) else json.loads(text)
+        except ValueError:
             return {}
         return document if isinstance(document, dict) else {}
 
@@ -97,38 +102,63 @@ class Answer:
 def send(url: str, body: bytes, credential: str, timeout: float) -> Answer:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
-    ``timeout`` is in seconds, for the connection and for each piece of the answer. Never raises for
-    what is wrong with the URL, the network or the other side: see ``Answer.error``.
+    ``timeout`` is in seconds, for the whole exchange. Never raises for what is wrong with the URL,
+    the network or the other side: see ``Answer.error``.
     """
     started = time.monotonic()
-    encoded = base64.b64encode(credential.encode("utf-8", "surrogateescape")).decode()
-    headers = {
-        "Authorization": f"Basic {encoded}",
-        "Connection": "close",
-        "Content-Type": "application/json",
-        "User-Agent": "cellcast_test_send",
-    }
+    authorization = _Authorization(credential)
+    del credential  # an error tracker looks at the variables of each frame
     try:
-        parts = urlsplit(url)
-        target = iri_to_uri(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
-        with closing(_connection_to(parts, timeout)) as connection:
-            connection.request("POST", target, body=body, headers=headers)
-            response = connection.getresponse()
-            return Answer(
-                url=url,
-                status=response.status,
-                reason=response.reason,
-                headers={name.lower(): value for name, value in response.getheaders()},
-                body=response.read(MAX_ANSWER_BYTES),
-                seconds=time.monotonic() - started,
-            )
+        return _exchange(url, body, authorization, started=started, timeout=timeout)
     except (OSError, HTTPException, ValueError) as error:
         return Answer(url=url, error=error, seconds=time.monotonic() - started)
 
 
-def _connection_to(url: SplitResult, timeout: float) -> HTTPConnection:
+class _Authorization:
+    """A credential that no traceback shows."""
+
+    def __init__(self, credential: str) -> None:
+        self._credential = credential
+
+    def header(self) -> str:
+        """Return the value of the header of this name."""
+        encoded = base64.b64encode(self._credential.encode("utf-8", "surrogateescape"))
+        return f"Basic {encoded.decode()}"
+
+
+def _exchange(
+    url: str, body: bytes, authorization: _Authorization, *, started: float, timeout: float
+) -> Answer:
+    deadline = Deadline(started + timeout)
+    parts = urlsplit(url)
+    target = iri_to_uri(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
+    connection = _connection_to(parts)
+    with connect(connection, deadline) as sock:
+        connection.sock = sock
+        connection.putrequest("POST", target)
+        connection.putheader("Authorization", authorization.header())
+        connection.putheader(TEST_SEND_HEADER, "1")
+        connection.putheader("Connection", "close")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.putheader("User-Agent", "cellcast_test_send")
+        connection.endheaders(body)
+        response = connection.getresponse()
+        return Answer(
+            url=url,
+            status=response.status,
+            reason=response.reason[:MAX_HEADER_LENGTH],
+            headers={
+                name.lower(): value[:MAX_HEADER_LENGTH] for name, value in response.getheaders()
+            },
+            body=response.read(MAX_ANSWER_BYTES),
+            seconds=time.monotonic() - started,
+        )
+
+
+def _connection_to(url: SplitResult) -> HTTPConnection:
     if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
         raise ValueError("it needs http:// or https:// and a host, and no username")
     if url.scheme == "https":
-        return HTTPSConnection(url.hostname, url.port or 443, timeout=timeout)
-    return HTTPConnection(url.hostname, url.port or 80, timeout=timeout)
+        return HTTPSConnection(url.hostname, url.port or 443)
+    return HTTPConnection(url.hostname, url.port or 80)

@@ -55,7 +55,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Address of the site"),
-        _("CELLCAST_PUBLIC_URL can be used, or is not set: then it is that of this page."),
+        _("CELLCAST_PUBLIC_URL can be used. Where it is not set, Test Send is switched off."),
         [checks.check_public_url],
     ),
     (

@@ -1,7 +1,7 @@
 """The set-up page: what to paste where, what the system checks say, and Test Send."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
@@ -31,15 +31,16 @@ MAX_TEXT = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The site's own webhook URLs, the only ones that are sent to, and with which credential."""
+    """The site's own webhook URLs, and with which credential they may be sent to."""
 
     base_url: str
     urls: dict[Endpoint, str]
     """Empty where the project's URLs do not have them."""
-    credential: str
+    credential: str = field(repr=False)
     """The first of the configured ones; empty where there is none."""
-    is_certain: bool
-    """Whether the settings say what the site's host is, and not the person who asks for it."""
+    is_named: bool
+    """Whether ``CELLCAST_PUBLIC_URL`` says where the site is, and not the person who asks for it:
+    whose ``Host`` may be another port of this machine, or another machine."""
 
     @classmethod
     def of_request(cls, request: HttpRequest) -> "Site":
@@ -49,7 +50,7 @@ class Site:
             base_url=base_url,
             urls=webhook_urls(base_url) if is_base_url(base_url) else {},
             credential=next(iter(conf.webhook_secrets), ""),
-            is_certain=bool(conf.public_url) or "*" not in settings.ALLOWED_HOSTS,
+            is_named=bool(conf.public_url),
         )
 
     @property
@@ -59,11 +60,10 @@ class Site:
             return _("The webhook URLs are not known: see what the checks say.")
         if not self.credential:
             return _("There is no username and password yet: see what the checks say.")
-        if not self.is_certain:
+        if not self.is_named:
             return _(
-                "This site answers to any host name, so whoever asks could have the password sent "
-                "to a host of their own. Set CELLCAST_PUBLIC_URL, or name the hosts in "
-                "ALLOWED_HOSTS."
+                "Set CELLCAST_PUBLIC_URL to this site's own base URL: the password is sent to no "
+                "other host."
             )
         return None
 

@@ -140,7 +140,7 @@ def _read_data(data: str) -> bytes:
 def describe(answer: Answer) -> str:
     """Return the answer in one line; of the body its size, or the title of a page."""
     content_type = answer.headers.get("content-type", "no Content-Type")
-    title = re.search(r"<title>\s*(.*?)\s*</title>", answer.text, re.IGNORECASE | re.DOTALL)
-    what = f'"{title[1]}"' if title else f"{len(answer.body)} bytes"
+    title = re.search(r"<title>([^<]{1,200})", answer.text, re.IGNORECASE)
+    what = f'"{title[1].strip()}"' if title else f"{len(answer.body)} bytes"
     duration = f"{answer.seconds * 1000:.0f} ms"
     return printable(f"{answer.status} {answer.reason} after {duration}: {content_type}, {what}")

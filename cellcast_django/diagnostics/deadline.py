@@ -1,0 +1,91 @@
+"""A connection that ends at one moment, however the other side stretches it.
+
+The time-out of a socket is for each piece: who sends a byte a second holds a thread for ever.
+"""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPSConnection
+from io import BufferedReader, RawIOBase
+from typing import Any
+
+
+class Deadline:
+    """The moment, of ``time.monotonic()``, at which the time is up."""
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+
+    def seconds_left(self) -> float:
+        """Return how long there is. Raises ``TimeoutError`` when the time is up."""
+        seconds = self._at - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("timed out")
+        return seconds
+
+
+@contextmanager
+def connect(connection: HTTPConnection, deadline: Deadline) -> Iterator[Any]:
+    """Yield what ``connection`` can use as its ``sock``. All that is done with it may time out.
+
+    Raises ``OSError`` where there is no way to the host, or no TLS.
+    """
+    with _open(connection.host, connection.port, deadline) as plain:
+        if not isinstance(connection, HTTPSConnection):
+            yield _TimedSocket(plain, deadline)
+            return
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        plain.settimeout(deadline.seconds_left())
+        with context.wrap_socket(plain, server_hostname=connection.host) as encrypted:
+            yield _TimedSocket(encrypted, deadline)
+
+
+def _open(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Connect to the first address that answers; each gets its share of the time that is left."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    error: OSError = OSError("no address")
+    for number_left, (*_, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        try:
+            return socket.create_connection(
+                (str(address[0]), port), timeout=deadline.seconds_left() / number_left
+            )
+        except OSError as failure:
+            error = failure
+    raise error
+
+
+class _TimedSocket:
+    """What ``http.client`` needs of a socket, until the deadline."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def sendall(self, data: Any) -> None:
+        self._sock.settimeout(self._deadline.seconds_left())
+        self._sock.sendall(data)
+
+    def makefile(self, _mode: str) -> BufferedReader:
+        return BufferedReader(_TimedReader(self._sock, self._deadline))
+
+    def close(self) -> None:
+        """Leave the socket open: the response is read after ``http.client`` has closed this."""
+
+
+class _TimedReader(RawIOBase):
+    """What comes over the socket, until the deadline."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._sock.settimeout(self._deadline.seconds_left())
+        return self._sock.recv_into(buffer)

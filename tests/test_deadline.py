@@ -1,0 +1,116 @@
+"""One deadline for a whole exchange, whatever the other side does."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from threading import Event, Thread
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from cellcast_django.diagnostics.deadline import Deadline
+from cellcast_django.diagnostics.test_send import Answer, send
+from tests.scripted_server import CREDENTIAL, STORED, ScriptedServer
+
+SEND_SECONDS = 0.3
+
+
+def send_in_time(url: str) -> Answer:
+    """Send, and be back when the time is up."""
+    started = monotonic()
+    answer = send(url, b"{}", CREDENTIAL, timeout=SEND_SECONDS)
+    assert monotonic() - started < SEND_SECONDS + 0.5
+    return answer
+
+
+@pytest.fixture(params=[b"HTTP/1.1 200 OK\r\nX-Drip: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server that sends byte after byte, of a header or of a body, and never comes to an end."""
+    stop = Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(request.param)
+            while not stop.wait(0.02):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=drip, args=[server], daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_server_that_drips_holds_nobody(dripping_url: str) -> None:
+    assert isinstance(send_in_time(dripping_url).error, TimeoutError)
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    def getaddrinfo(host: str, port: int, *options: Any, **others: Any) -> list[Any]:
+        found = addresses if host == "sms.example.com" else [host]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def test_addresses_that_do_not_answer_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts = []
+
+    def time_out(address: tuple[str, int], timeout: float) -> None:
+        timeouts.append(timeout)
+        raise TimeoutError("timed out")
+
+    resolve_to(monkeypatch, "192.0.2.1", "192.0.2.2", "192.0.2.3")
+    monkeypatch.setattr(socket, "create_connection", time_out)
+    answer = send("http://sms.example.com/", b"{}", CREDENTIAL, timeout=15)
+    assert isinstance(answer.error, TimeoutError)
+    assert timeouts[0] == pytest.approx(5, abs=0.5)
+    assert len(timeouts) == 3
+
+
+def test_second_address_answers_where_the_first_does_not(
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
+    connect = socket.create_connection
+
+    def refuse_the_first(address: tuple[str, int], timeout: float) -> socket.socket:
+        if address[0] == "192.0.2.1":
+            raise ConnectionRefusedError
+        return connect(address, timeout)
+
+    url = scripted_server.url.replace("127.0.0.1", "sms.example.com")
+    resolve_to(monkeypatch, "192.0.2.1", "127.0.0.1")
+    monkeypatch.setattr(socket, "create_connection", refuse_the_first)
+    assert send(url, b"{}", CREDENTIAL, timeout=5).is_accepted
+
+
+def test_https_is_checked_for_the_host_of_the_url(
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Context:
+        """TLS that encrypts nothing, since no authority issues a certificate for a test."""
+
+        def set_alpn_protocols(self, protocols: list[str]) -> None:
+            assert protocols == ["http/1.1"]
+
+        def wrap_socket(self, sock: socket.socket, server_hostname: str) -> socket.socket:
+            assert server_hostname == "127.0.0.1"
+            assert 0 < (sock.gettimeout() or 0) <= 5
+            return socket.socket(fileno=sock.detach())
+
+    monkeypatch.setattr(ssl, "create_default_context", Context)
+    scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
+    url = scripted_server.url.replace("http:", "https:")
+    assert send(url, b"{}", CREDENTIAL, timeout=5).is_accepted
+    [request] = scripted_server.requests
+    assert request.headers["Host"] == scripted_server.url.removeprefix("http://")
+
+
+def test_time_that_is_up_is_an_error() -> None:
+    with pytest.raises(TimeoutError):
+        Deadline(monotonic()).seconds_left()
