@@ -18,7 +18,14 @@ from django.db.models.functions import Cast, Concat
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise, spellings
 from cellcast_django.database.retries import with_retries
-from cellcast_django.models import Direction, Message, WebhookEvent, database_alias, error_type
+from cellcast_django.models import (
+    Direction,
+    Message,
+    OptOut,
+    WebhookEvent,
+    database_alias,
+    error_type,
+)
 from cellcast_django.payloads import clean
 
 BATCH_SIZE = 500
@@ -54,20 +61,25 @@ class Selection:
     message. ``number`` is the contact's, in any spelling; events that name no contact, because they
     could not be understood or because of where Cellcast put the number, are selected when their
     body carries it, and so is a message without a contact that such an event is about. With
-    ``redact``, what has been emptied already is passed over. Raises ``ValueError`` when neither
-    time nor number is given, or an empty number.
+    ``redact``, what has been emptied already is passed over. Opt-outs are left alone, because a
+    contact must not be texted for longer than messages are kept; ``opt_outs`` selects that of the
+    contact too. Raises ``ValueError`` when neither time nor number is given, an empty number, or
+    ``opt_outs`` without a number.
     """
 
     before: datetime | None = None
     number: str | None = None
     redact: bool = False
     include_failed: bool = False
+    opt_outs: bool = False
 
     def __post_init__(self) -> None:
         if self.number is None and self.before is None:
             raise ValueError("Neither a time nor a number says what is to go.")
         if self.number is not None and not clean(self.number).strip():
             raise ValueError("The number is empty.")
+        if self.opt_outs and self.number is None:
+            raise ValueError("Opt-outs go one by one: say whose.")
 
     @property
     def using(self) -> str:
@@ -94,6 +106,15 @@ class Selection:
     def events(self) -> list[models.QuerySet[WebhookEvent]]:
         """Return the events that are to go, in parts that share none: each is found by an index."""
         return [part.filter(~self._waiting) for part in self._event_parts()]
+
+    def ledger(self) -> models.QuerySet[OptOut]:
+        """Return the opt-outs that would be left alone, or go with ``opt_outs``."""
+        opt_outs = OptOut.objects.using(self.using)
+        if self.number is None:
+            return opt_outs
+        opt_outs = opt_outs.filter(contact__in=self._contacts)
+        waiting = WebhookEvent.objects.using(self.using).filter(self._waiting)
+        return opt_outs.filter(~Exists(waiting.filter(pk=OuterRef("event_id"))))
 
     def count(self) -> Removed:
         """Return how many rows there are to go."""
@@ -175,6 +196,18 @@ def prune(selection: Selection) -> Iterator[Removed]:
     remove = _redact_messages if selection.redact else _delete_messages
     # In the order in which webhooks lock them: in any other, an array of late reports deadlocks.
     yield from _in_batches(selection.messages(), "key", remove)
+
+
+def forget_opt_outs(selection: Selection) -> int:
+    """Delete the opt-out of the contact, if the selection says so; return how many there were.
+
+    Call it after ``prune``. Raises ``django.db.Error`` when the database refuses.
+    """
+    if not selection.opt_outs:
+        return 0
+    return with_retries(
+        lambda using: _delete(selection.ledger().using(using)), using=database_alias()
+    )
 
 
 # Batches

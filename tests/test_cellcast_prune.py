@@ -10,9 +10,9 @@ from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
-from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.management.commands.cellcast_prune import day
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import Message, OptOut, WebhookEvent
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +47,8 @@ def old() -> list[WebhookEvent]:
     [
         ([], "--older-than 90d, --contact NUMBER, or both"),
         (["--redact"], "--older-than 90d, --contact NUMBER, or both"),
+        (["--opt-outs"], "--opt-outs needs --contact"),
+        (["--opt-outs", "--older-than", "1d"], "--opt-outs needs --contact"),
         (["--contact", ""], "--contact: The number is empty."),
         (["--contact", " "], "--contact: The number is empty."),
         (["--older-than", "90"], '"90" is no length of time'),
@@ -121,7 +123,8 @@ def test_contact_is_erased_without_being_named() -> None:
     MessageFactory.create_batch(2, receiver=CONTACT)
     WebhookEventFactory.create(opt_out=True, contact=CONTACT)
     WebhookEventFactory.create()
-    output = run("--contact", "0491 570 156")
+    output, _, kept = run("--contact", "0491 570 156").partition("Kept")
+    assert CONTACT not in kept
     assert output == "Deleted: 2 messages and 1 event about this contact.\n"
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
 
@@ -136,7 +139,8 @@ def test_mistyped_number_of_which_there_is_nothing_does_not_look_like_success(
 
 def test_contact_that_is_no_phone_number_is_erased_if_there_is_one() -> None:
     WebhookEventFactory.create(opt_out=True, contact="hello")
-    assert run("--contact", "hello") == "Deleted: 0 messages and 1 event about this contact.\n"
+    said = run("--contact", "hello")
+    assert said.startswith("Deleted: 0 messages and 1 event about this contact.\n")
 
 
 def test_valid_number_of_which_there_is_nothing_is_no_mistake() -> None:
@@ -202,3 +206,59 @@ def test_time_is_shown_in_the_projects_time_zone(settings: Any, use_tz: bool, sh
     settings.USE_TZ = use_tz
     moment = datetime(2026, 3, 1, tzinfo=UTC)
     assert day(moment if use_tz else moment.replace(tzinfo=None)).startswith(shown)
+
+
+# Opt-outs
+
+
+@pytest.fixture
+def opted_out() -> OptOut:
+    """The customer's opt-out of a hundred days ago, and somebody else's."""
+    at = timezone.now() - timedelta(days=100)
+    OptOutFactory.create(since=at)
+    event = WebhookEventFactory.create(opt_out=True, contact=CONTACT, received_at=at)
+    return OptOut.objects.get(event=event)
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], ["--redact"], []])
+def test_opt_outs_outlive_what_is_old_and_the_command_says_so(
+    opted_out: OptOut, options: list[str]
+) -> None:
+    said = run("--older-than", "90d", *options)
+    assert "1 event from before" in said
+    assert said.endswith("Kept: 2 opt-outs, which must outlive the messages.\n")
+    assert OptOut.objects.active().count() == 2
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], ["--redact"], []])
+def test_opt_out_of_a_contact_stays_and_the_command_says_so(
+    opted_out: OptOut, options: list[str]
+) -> None:
+    said = run("--contact", "0491 570 156", *options)
+    assert said.endswith("Kept: the opt-out of this contact. With --opt-outs it goes too.\n")
+    assert OptOut.objects.filter(contact=CONTACT).exists()
+    assert CONTACT not in said
+
+
+@pytest.mark.parametrize("options", [["--redact"], []])
+def test_opt_out_of_a_contact_goes_on_request(opted_out: OptOut, options: list[str]) -> None:
+    planned = run("--contact", "0491 570 156", "--opt-outs", "--dry-run", *options)
+    assert planned.endswith("Would be deleted: 1 opt-out.\n")
+    done = run("--contact", "0491 570 156", "--opt-outs", *options)
+    assert done.endswith("Deleted: 1 opt-out.\n")
+    assert OptOut.objects.count() == OptOut.objects.exclude(pk=opted_out.pk).count() == 1
+    again = run("--contact", "0491 570 156", "--opt-outs", *options)
+    assert again.endswith("Deleted: 0 opt-outs.\n")
+
+
+def test_opt_out_that_is_still_to_be_announced_stays() -> None:
+    WebhookEventFactory.create(opt_out=True, contact=CONTACT, pending=True)
+    with pytest.raises(CommandError, match="Not everything"):
+        run("--contact", CONTACT, "--opt-outs")
+    assert OptOut.objects.exists()
+
+
+def test_opt_out_of_what_is_no_phone_number_is_found() -> None:
+    OptOutFactory.create(contact="Cellcast Pty")
+    assert "Kept: the opt-out" in run("--contact", "Cellcast Pty")
+    assert "Deleted: 1 opt-out." in run("--contact", "Cellcast Pty", "--opt-outs")

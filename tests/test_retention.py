@@ -428,3 +428,8 @@ def test_webhooks_that_come_meanwhile_lose_nothing(
     for message in Message.objects.prefetch_related("status_history"):
         assert "rejected" in {change.status for change in message.status_history.all()}
         assert re.fullmatch("[0-9a-f]{32}", message.key)
+
+
+def test_opt_outs_do_not_go_all_at_once() -> None:
+    with pytest.raises(ValueError, match="say whose"):
+        older_than(90, opt_outs=True)

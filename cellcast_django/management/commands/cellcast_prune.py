@@ -11,7 +11,7 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.durations import parse_duration
 from cellcast_django.payloads import clean
-from cellcast_django.retention import Kept, Removed, Selection, prune
+from cellcast_django.retention import Kept, Removed, Selection, forget_opt_outs, prune
 
 
 def age(text: str) -> timedelta:
@@ -26,8 +26,9 @@ class Command(BaseCommand):
         "Delete messages, with their history and their events, once the last event about them is "
         "older than a given age; with --redact, keep the rows with their statuses and times, and "
         "empty the numbers, the texts and the webhooks' bodies. With --contact, do so for one "
-        "customer who asks to be erased. What is still to be announced is left alone. Works in "
-        "small batches: interrupt it at any time, and run it again to go on."
+        "customer who asks to be erased. What is still to be announced is left alone, and so are "
+        "opt-outs, which must outlive the messages. Works in small batches: interrupt it at any "
+        "time, and run it again to go on."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -44,6 +45,12 @@ class Command(BaseCommand):
             help="only what is about this customer, webhooks that name the number in an unexpected "
             "place included; any spelling of the number. Not found are mentions of the number in "
             "other customers' messages",
+        )
+        parser.add_argument(
+            "--opt-outs",
+            action="store_true",
+            help="with --contact: the customer's opt-out too, so that nothing here says any more "
+            "that they must not be texted",
         )
         parser.add_argument(
             "--redact",
@@ -64,15 +71,21 @@ class Command(BaseCommand):
         selection = find_selection(options)
         if options["dry_run"]:
             removed = selection.count()
+            opt_outs = selection.ledger().count() if selection.opt_outs else 0
         else:
             removed = self._prune(selection, is_quiet=options["verbosity"] == 0)
+            opt_outs = forget_opt_outs(selection)
         kept = selection.kept()
-        if is_mistyped(selection.number) and not any(removed + kept):
+        kept_opt_outs = 0 if selection.opt_outs else selection.ledger().count()
+        if is_mistyped(selection.number) and not any((*removed, *kept, opt_outs, kept_opt_outs)):
             raise CommandError("Nothing is about this contact, which is not a valid phone number.")
         verb = "emptied" if selection.redact else "deleted"
         done = f"Would be {verb}" if options["dry_run"] else verb.capitalize()
         self.stdout.write(self.style.SUCCESS(f"{done}: {describe(removed)}{scope(selection)}."))
-        for line in reasons(kept):
+        if selection.opt_outs:
+            done = "Would be deleted" if options["dry_run"] else "Deleted"
+            self.stdout.write(f"{done}: {counted(opt_outs, 'opt-out')}.")
+        for line in [*reasons(kept), *reason_of_opt_outs(selection, kept_opt_outs)]:
             self.stdout.write(line)
         if selection.number is not None and any(kept) and not options["dry_run"]:
             raise CommandError("Not everything about this contact is gone yet: see above.")
@@ -106,6 +119,8 @@ class Command(BaseCommand):
 def find_selection(options: dict[str, Any]) -> Selection:
     """Return what the options select. Raises ``CommandError`` where they select nothing."""
     older_than: timedelta | None = options["older_than"]
+    if options["opt_outs"] and options["contact"] is None:
+        raise CommandError("--opt-outs needs --contact: an opt-out must outlive the messages.")
     if older_than is None and options["contact"] is None:
         raise CommandError("Say what is to go: --older-than 90d, --contact NUMBER, or both.")
     try:
@@ -118,6 +133,7 @@ def find_selection(options: dict[str, Any]) -> Selection:
             number=options["contact"],
             redact=options["redact"],
             include_failed=options["include_failed"],
+            opt_outs=options["opt_outs"],
         )
     except ValueError as error:
         raise CommandError(f"--contact: {error}") from None
@@ -161,3 +177,12 @@ def reasons(kept: Kept) -> list[str]:
             "again with cellcast_announce --failed, or prune too with --include-failed."
         )
     return lines
+
+
+def reason_of_opt_outs(selection: Selection, number: int) -> list[str]:
+    """Return a sentence about the opt-outs that were left alone."""
+    if not number:
+        return []
+    if selection.number is None:
+        return [f"Kept: {counted(number, 'opt-out')}, which must outlive the messages."]
+    return ["Kept: the opt-out of this contact. With --opt-outs it goes too."]
