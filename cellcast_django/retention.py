@@ -213,6 +213,9 @@ def forget_opt_outs(selection: Selection) -> int:
 # Batches
 
 
+BATCH_SECONDS = 60
+"""A batch that the database calls off is tried again for so long: nobody waits for a response."""
+
 Remover = Callable[[str, list[int]], Removed]
 """Takes the alias of the database and the primary keys of rows that are locked."""
 
@@ -224,7 +227,7 @@ def _in_batches(rows: models.QuerySet[Any], lock_order: str, remove: Remover) ->
             with transaction.atomic(using=using):
                 return remove(using, _lock(rows, pks, lock_order))
 
-        yield with_retries(remove_batch, using=database_alias())
+        yield with_retries(remove_batch, using=database_alias(), for_seconds=BATCH_SECONDS)
 
 
 def _batches(rows: models.QuerySet[Any], lock_order: str) -> Iterator[list[int]]:

@@ -63,20 +63,21 @@ def test_free_lock_is_had_at_once(database: DatabaseWrapper, sleeps: list[float]
     assert sleeps == []
 
 
+@pytest.mark.parametrize("steps", [3, lock_waits.STEPS])
 def test_lock_that_is_soon_free_is_waited_for_in_small_steps(
-    database: DatabaseWrapper, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+    database: DatabaseWrapper, other: sqlite3.Connection, monkeypatch: Any, steps: int
 ) -> None:
     sleeps = []
 
     def sleep(seconds: float) -> None:
         sleeps.append(seconds)
-        if len(sleeps) == 3:
+        if len(sleeps) == steps:
             other.execute("COMMIT")
 
     monkeypatch.setattr("cellcast_django.database.lock_waits.time.sleep", sleep)
     insert(database)
     assert ask(database, "SELECT count(*) FROM webhook") == 1
-    assert sleeps == [lock_waits.STEP_SECONDS] * 3
+    assert sleeps == [lock_waits.STEP_SECONDS] * steps
 
 
 @pytest.mark.usefixtures("other")

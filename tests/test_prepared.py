@@ -18,6 +18,8 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
 ]
 
+TABLES = [model._meta.db_table for model in (Message, StatusChange, WebhookEvent)]
+
 
 @pytest.fixture(autouse=True)
 def _new_connection() -> Iterator[None]:
@@ -120,6 +122,25 @@ def test_connection_that_is_lost_before_it_prepares_loses_no_webhook() -> None:
     assert Message.objects.filter(cellcast_id="after").exists()
 
 
+@pytest.fixture
+def _wider_column() -> Iterator[None]:
+    """Restore the column that a test widens."""
+    yield
+    length = Message._meta.get_field("status").max_length
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {TABLES[0]} ALTER COLUMN status TYPE varchar({length})")
+
+
+@pytest.mark.usefixtures("_wider_column")
+def test_migration_that_widens_a_column_loses_no_webhook() -> None:
+    send(prepared_statements.FREQUENT)
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {TABLES[0]} ALTER COLUMN status TYPE varchar(200)")
+    other.close()
+    send(1)
+
+
 def test_log_of_queries_shows_the_whole_statement() -> None:
     send(prepared_statements.FREQUENT)
     with CaptureQueriesContext(connection) as queries:
@@ -144,7 +165,6 @@ def test_other_errors_are_raised() -> None:
 
 
 TENANTS = ("alpha", "beta")
-TABLES = [model._meta.db_table for model in (Message, StatusChange, WebhookEvent)]
 
 
 class Tenants(type(connections["default"])):  # type: ignore[misc]

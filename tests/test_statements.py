@@ -32,6 +32,8 @@ LETTERS = {
     "INSERT": "I",
     "SELECT": "S",
     "UPDATE": "U",
+    "SET": "",  # a limit of lock waits
+    "PRAGMA": "",
 }
 
 

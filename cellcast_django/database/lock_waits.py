@@ -13,6 +13,8 @@ from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from cellcast_django.database.retries import BUDGET_SECONDS
+
 STEP_SECONDS = 0.0003
 STEPS = 10
 """So often our statement looks again by itself; then it waits as the settings say."""
@@ -23,7 +25,8 @@ def execute(
 ) -> CursorWrapper:
     """Execute a statement with ``%(name)s`` for each of the values, and return the cursor.
 
-    Raises ``OperationalError`` when the lock is not had within the time-out of the connection.
+    Raises ``OperationalError`` when the lock is not had within the connection's time-out, or within
+    ``BUDGET_SECONDS`` where that is longer.
     """
     cursor = connection.cursor()
     sqlite = connection.connection
@@ -39,9 +42,10 @@ def execute(
             else:
                 return cursor
             time.sleep(STEP_SECONDS)
+        sqlite.execute(f"PRAGMA busy_timeout = {min(timeout, BUDGET_SECONDS * 1_000)}")
+        cursor.execute(statement, values)
     finally:
         sqlite.execute(f"PRAGMA busy_timeout = {timeout}")
-    cursor.execute(statement, values)
     return cursor
 
 

@@ -51,6 +51,20 @@ def is_in_test(connection: BaseDatabaseWrapper) -> bool:
     return bool(blocks) and blocks[-1]._from_testcase  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def end_what_was_left_open(connection: BaseDatabaseWrapper) -> None:
+    """Make sure that what is written next commits by itself, whatever somebody has left open.
+
+    A transaction of the host project's that was not ended is rolled back, and its session gone.
+    Raises ``django.db.Error`` when a session cannot be had.
+    """
+    if is_in_test(connection):
+        return
+    if not is_idle(connection):
+        discard(connection)
+    if not connection.get_autocommit():  # the settings turn it off
+        connection.set_autocommit(True)
+
+
 def discard(connection: BaseDatabaseWrapper) -> None:
     """End the session, and with it any transaction; the next statement opens another one.
 

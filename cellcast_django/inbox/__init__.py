@@ -14,6 +14,7 @@ from django.db import connections
 from django.utils import timezone
 
 from cellcast_django.announcements.schedule import planned
+from cellcast_django.database import sessions
 from cellcast_django.database.retries import with_retries
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.portable import (
@@ -112,8 +113,7 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     }
     try:
         return with_retries(
-            lambda using: portable.write(using, payloads, origin, replaced=event),
-            using=database_alias(),
+            lambda using: _write(using, payloads, origin, replaced=event), using=database_alias()
         )
     except portable.NoLongerInvalidError:
         return []
@@ -126,12 +126,15 @@ def _write(
     using: str,
     payloads: Sequence[Payload],
     origin: dict[str, Any],
-    outbox: statement.Outbox | None,
+    outbox: statement.Outbox | None = None,
+    *,
+    replaced: WebhookEvent | None = None,
 ) -> list[WebhookEvent]:
-    if len(payloads) == 1 and _is_common(payloads[0], using):
+    sessions.end_what_was_left_open(connections[using])
+    if replaced is None and len(payloads) == 1 and _is_common(payloads[0], using):
         with suppress(RecoveredBeforeError):
             return [_write_common(payloads[0], using, origin, outbox)]
-    return portable.write(using, payloads, origin, outbox=outbox)
+    return portable.write(using, payloads, origin, outbox=outbox, replaced=replaced)
 
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 from django.utils import timezone
 
 from cellcast_django.announcements.facts import is_heard
 from cellcast_django.announcements.schedule import planned
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
+from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import recovered
 from cellcast_django.inbox.single_statement.statement import Outbox
 from cellcast_django.models import (
@@ -61,7 +62,7 @@ def write(
         for payload in payloads
         if isinstance(payload, Reply | StatusReport)
     }
-    with transaction.atomic(using=using, durable=True):
+    with own_transaction(using):
         for payload, message in named.items():
             if isinstance(payload, RecoveredReply):
                 recovered.lock_replies(using, payload, message.contact)

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cellcast_django.database.retries import LOCK_SECONDS
 from cellcast_django.inbox.single_statement.statement import (
     EVENT,
     HISTORY,
@@ -36,6 +37,14 @@ def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Wr
         raise
 
 
+# Where it fails, the session ends, and its setting with it.
+_BEGIN = f"""SET wait = @@innodb_lock_wait_timeout;
+    SET innodb_lock_wait_timeout = LEAST(wait, {LOCK_SECONDS});
+    START TRANSACTION;"""
+_COMMIT = """COMMIT;
+    SET innodb_lock_wait_timeout = wait;"""
+
+
 @cache
 def _statement(*, is_transaction: bool) -> str:
     """Return the statement.
@@ -43,7 +52,7 @@ def _statement(*, is_transaction: bool) -> str:
     Its variable is a row, since a plain one would hide the columns of its name. That the status is
     news is read without a lock: nobody else writes the history while this has the message's row.
     """
-    begin, commit = ("START TRANSACTION;", "COMMIT;") if is_transaction else ("", "")
+    begin, commit = (_BEGIN, _COMMIT) if is_transaction else ("", "")
     heard_before = (
         f"SELECT 1 FROM {HISTORY} WHERE message_id = {MESSAGE}.id AND status = {_given('status')}"
     )
@@ -57,7 +66,7 @@ BEGIN NOT ATOMIC
         is_new BOOL,
         is_news BOOL
     );
-    DECLARE change_id, event_id BIGINT;
+    DECLARE change_id, event_id, wait BIGINT;
     {begin}
     {upsert(_given, on_conflict="ON DUPLICATE KEY UPDATE", offered="VALUES({})".format)};
     SELECT id, status, previous_status, status <> previous_status,

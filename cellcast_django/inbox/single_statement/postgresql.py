@@ -6,6 +6,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database import prepared_statements
+from cellcast_django.database.retries import LOCK_SECONDS
 from cellcast_django.inbox.single_statement.statement import (
     EVENT,
     Written,
@@ -38,7 +39,7 @@ def _statement() -> str:
         "FROM message CROSS JOIN event_id"
     )
     return f"""
-WITH message AS ({upsert(_given)}
+WITH message AS ({upsert(_given_and_limited)}
     RETURNING id, status, previous_status, created_at = {_given("received_at")} AS is_new
 ),
 event_id AS (SELECT nextval(pg_get_serial_sequence('{EVENT}', 'id')) AS id),
@@ -53,3 +54,14 @@ def _given(name: str) -> str:
 
 
 _CASTS = {"announce_attempts": "smallint", "is_test": "boolean", "media": "jsonb"}
+
+
+def _given_and_limited(name: str) -> str:
+    """Return the value; with the key, which is looked up first, comes a limit of lock waits.
+
+    It holds until the statement's transaction ends, and costs no statement of its own.
+    """
+    if name != "key":
+        return _given(name)
+    limit = f"set_config('lock_timeout', '{LOCK_SECONDS}s', true)"
+    return f"CASE WHEN {limit} IS NOT NULL THEN {_given(name)} END"

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.transaction import atomic
 
+from cellcast_django.database.transactions import own_transaction
 from cellcast_django.models import FILLED_IN, Message, StatusChange, WebhookEvent
 from cellcast_django.statuses import PRECEDENCE, UNKNOWN_PRECEDENCE
 
@@ -76,7 +76,7 @@ def _own_transaction(
     """One statement needs no BEGIN and no COMMIT, unless the connection has a transaction open."""
     if not is_needed and connection.get_autocommit() and not connection.in_atomic_block:
         return nullcontext()
-    return atomic(using=connection.alias, durable=True)
+    return own_transaction(connection.alias)
 
 
 _TIMES = ("submitted_at", "received_at", "announce_due_at")

@@ -1,0 +1,116 @@
+"""What the database calls off is tried again, with a new session and within a time."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    connection,
+)
+
+from cellcast_django.database import retries, sessions
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Note each pause instead of sleeping, and leave a sound session behind."""
+    sleeps: list[float] = []
+    monkeypatch.setattr("cellcast_django.database.retries.time.sleep", sleeps.append)
+    yield sleeps
+    if not sessions.is_in_test(connection):
+        connection.close()
+
+
+class Failing:
+    """Writes that fail with these errors, then succeed; and the session that each one had."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.sessions: list[Any] = []
+
+    def __call__(self, using: str) -> str:
+        connection.ensure_connection()
+        self.sessions.append(connection.connection)
+        if self.errors:
+            raise self.errors.pop(0)
+        return f"written to {using}"
+
+
+def with_retries(write: Callable[[str], Any], **kwargs: Any) -> Any:
+    return retries.with_retries(write, using="default", **kwargs)
+
+
+@pytest.mark.parametrize(
+    "kind", [OperationalError, InterfaceError, InternalError, NotSupportedError]
+)
+def test_what_the_database_calls_off_is_tried_again_with_a_new_session(
+    kind: type[Exception],
+) -> None:
+    write = Failing(kind(), kind())
+    assert with_retries(write) == "written to default"
+    assert len({id(session) for session in write.sessions}) == 3
+
+
+@pytest.mark.parametrize("kind", [DataError, IntegrityError, ValueError])
+def test_other_errors_are_raised_at_once(kind: type[Exception]) -> None:
+    write = Failing(kind(), kind())
+    with pytest.raises(kind):
+        with_retries(write)
+    assert len(write.sessions) == 1
+
+
+def test_last_error_is_raised_and_its_session_is_not_left_to_the_next_one() -> None:
+    write = Failing(*[OperationalError(str(number)) for number in range(9)])
+    with pytest.raises(OperationalError, match="3"):
+        with_retries(write)
+    assert len(write.sessions) == 4
+    assert connection.connection is None
+
+
+def test_pauses_grow(sleeps: list[float]) -> None:
+    with_retries(Failing(*[OperationalError()] * 3))
+    assert sleeps == list(retries.RETRY_PAUSES)
+
+
+def test_no_further_try_is_begun_when_the_first_one_has_waited_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("cellcast_django.database.retries.time.monotonic", lambda: now[0])
+
+    def wait_for_a_lock(using: str) -> None:
+        now[0] += retries.LOCK_SECONDS
+        raise OperationalError("lock timeout")
+
+    with pytest.raises(OperationalError):
+        with_retries(wait_for_a_lock)
+    assert now[0] <= retries.BUDGET_SECONDS
+
+
+def test_a_job_that_nobody_waits_for_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("cellcast_django.database.retries.time.monotonic", lambda: now[0])
+
+    def wait_for_a_lock(using: str) -> float:
+        now[0] += 20
+        if now[0] < 60:
+            raise OperationalError("lock timeout")
+        return now[0]
+
+    assert with_retries(wait_for_a_lock, for_seconds=60) == 60
+
+
+@pytest.mark.django_db(transaction=False)
+def test_in_a_test_case_nothing_is_tried_again() -> None:
+    write = Failing(OperationalError())
+    with pytest.raises(OperationalError):
+        with_retries(write)
+    assert len(write.sessions) == 1
