@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage, run_checks
+from django.core.checks import CheckMessage, Tags, run_checks
+from django.db import connection
 
 from cellcast_django import checks
 from cellcast_django.conf import tasks_package
@@ -503,6 +505,35 @@ def test_atomic_requests_do_not_hold_for_handlers(
     assert ids(checks.check_atomic_requests) == expected
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("encoding", "expected"), [("LATIN1", ["W012"]), ("utf8mb3", ["W012"]), ("utf8mb4", [])]
+)
+def test_database_that_cannot_hold_what_customers_write(
+    encoding: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {connection.vendor: (f"SELECT '{encoding}'", "utf8mb4")}
+    monkeypatch.setattr("cellcast_django.checks.databases.ENCODINGS", answer)
+    assert ids(partial(checks.check_encoding, databases=["default"])) == expected
+
+
+@pytest.mark.django_db
+def test_database_of_the_tests_holds_it() -> None:
+    assert ids(partial(checks.check_encoding, databases=["default"])) == []
+
+
+@pytest.mark.parametrize("databases", [None, []])
+def test_no_database_is_asked_but_those_that_the_check_is_given(
+    databases: list[str] | None,
+) -> None:
+    assert ids(partial(checks.check_encoding, databases=databases)) == []
+
+
+def test_database_without_messages_is_not_asked(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [SimpleNamespace(allow_migrate=lambda *args, **hints: False)]
+    assert ids(partial(checks.check_encoding, databases=["default"])) == []
+
+
 # Registration
 
 
@@ -521,6 +552,14 @@ def test_checks_are_registered(settings: Any) -> None:
 def test_settings_as_they_should_be_pass_all_checks(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     assert registered_ids(deploy=True) == []
+
+
+@pytest.mark.django_db
+def test_migrate_runs_the_check_of_the_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {connection.vendor: ("SELECT 'LATIN1'", "utf8mb4")}
+    monkeypatch.setattr("cellcast_django.checks.databases.ENCODINGS", answer)
+    messages = run_checks(tags=[Tags.database], databases=["default"])
+    assert "cellcast_django.W012" in {message.id for message in messages}
 
 
 # Stop words

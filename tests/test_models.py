@@ -16,6 +16,7 @@ from cellcast_django.database.fields import ExactCharField
 from cellcast_django.models import (
     Direction,
     Message,
+    OptOut,
     StatusChange,
     WebhookEvent,
     submission_time,
@@ -105,6 +106,26 @@ def test_exact_text_column_has_a_binary_collation_where_the_default_is_not_exact
     long_form = {"postgresql": "character varying(64)"}
     expected = models.CharField(max_length=64).db_type(connection)
     assert parameters["type"] == long_form.get(vendor, expected)
+
+
+TEXT_MODELS = [Message, OptOut, StatusChange, WebhookEvent]
+
+
+def test_columns_of_any_text_hold_every_character_on_mariadb(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the database's own character set is latin1, "Yes 👍 please" was "Yes ? please"."""
+    monkeypatch.setattr(connection, "vendor", "mysql")
+    monkeypatch.setattr(connection, "mysql_is_mariadb", True, raising=False)
+    fields = [field for model in TEXT_MODELS for field in model._meta.concrete_fields]
+    texts = [
+        field
+        for field in fields
+        if isinstance(field, (models.CharField, models.TextField)) and not field.choices
+    ]
+    assert len(texts) > 10
+    for field in texts:
+        assert str(field.db_parameters(connection)["collation"]).startswith("utf8mb4_"), field
 
 
 @pytest.mark.django_db

@@ -1,13 +1,14 @@
-"""System checks: what is wrong with the settings, and what to do. None of them opens a database.
+"""System checks: what is wrong with the settings, and what to do.
 
+None of them opens a database but those of Django's tag ``database``, which ``migrate`` runs.
 ``manage.py check --tag cellcast_django --deploy`` runs these alone. No message shows a password.
 """
 
-from django.core.checks import register
+from django.core.checks import Tags, register
 
 from cellcast_django.checks.api import check_api_key, check_api_url
 from cellcast_django.checks.credentials import check_credentials, check_credentials_for_deployment
-from cellcast_django.checks.databases import check_atomic_requests
+from cellcast_django.checks.databases import check_atomic_requests, check_encoding
 from cellcast_django.checks.stop_words import check_stop_words
 from cellcast_django.checks.tasks import check_task_backend, check_task_worker
 from cellcast_django.checks.urls import check_https, check_redirects, check_urls
@@ -21,6 +22,7 @@ from cellcast_django.checks.values import (
 
 __all__ = [
     "CHECKS",
+    "DATABASE_CHECKS",
     "DEPLOYMENT_CHECKS",
     "TAG",
     "check_announce_via",
@@ -30,6 +32,7 @@ __all__ = [
     "check_credentials",
     "check_credentials_for_deployment",
     "check_default_region",
+    "check_encoding",
     "check_https",
     "check_numbers",
     "check_public_url",
@@ -63,6 +66,7 @@ DEPLOYMENT_CHECKS = [
     check_redirects,
     check_atomic_requests,
 ]
+DATABASE_CHECKS = [check_encoding]
 
 
 def register_checks() -> None:
@@ -71,3 +75,5 @@ def register_checks() -> None:
         register(check, TAG)
     for check in DEPLOYMENT_CHECKS:
         register(check, TAG, deploy=True)
+    for check in DATABASE_CHECKS:
+        register(check, TAG, Tags.database)

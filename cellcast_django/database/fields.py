@@ -1,4 +1,4 @@
-"""A text column that every database compares to the letter."""
+"""Text columns that hold, and compare, the same text on every database."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +8,10 @@ from django.db.models.expressions import Combinable
 
 if TYPE_CHECKING:
     CharField = models.CharField[str | int | Combinable, str]
+    TextField = models.TextField[str | Combinable, str]
 else:  # which cannot be subscripted
     CharField = models.CharField
+    TextField = models.TextField
 
 
 class ExactCharField(CharField):
@@ -35,4 +37,18 @@ class ExactCharField(CharField):
         if connection.vendor == "mysql":
             is_mariadb = connection.mysql_is_mariadb  # type: ignore[attr-defined]
             parameters["collation"] = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+        return parameters
+
+
+class UnicodeTextField(TextField):
+    """Holds every character on MariaDB and MySQL too, whatever the database's own character set.
+
+    Where that is ``latin1`` or ``utf8mb3``, an emoji would become a question mark, or an error.
+    """
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        """Return the column's type, with a collation where the default one may lack characters."""
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            parameters["collation"] = "utf8mb4_unicode_ci"
         return parameters

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
-from cellcast_django.database.fields import ExactCharField
+from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.database.indexes import PartialIndex
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
@@ -124,13 +124,13 @@ class Message(models.Model):
         max_length=MAX_ID_LENGTH,
         help_text=_("The id as Cellcast gives it. Two replies to one message may share it."),
     )
-    sender = models.CharField(
+    sender = ExactCharField(
         _("sender"),
         max_length=MAX_NUMBER_LENGTH,
         blank=True,
         help_text=_("Who sent the message, as Cellcast writes it."),
     )
-    receiver = models.CharField(
+    receiver = ExactCharField(
         _("receiver"),
         max_length=MAX_NUMBER_LENGTH,
         blank=True,
@@ -142,8 +142,8 @@ class Message(models.Model):
         blank=True,
         help_text=_("The customer's number, in international spelling where it is one."),
     )
-    body = models.TextField(_("text"), blank=True, help_text=_("The text of the message."))
-    original_body = models.TextField(
+    body = UnicodeTextField(_("text"), blank=True, help_text=_("The text of the message."))
+    original_body = UnicodeTextField(
         _("original text"),
         blank=True,
         help_text=_("Of a reply: the text that was replied to, where Cellcast says it."),

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
-from cellcast_django.database.fields import ExactCharField
+from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
@@ -79,7 +79,7 @@ class OptOut(models.Model):
         related_name="opt_out",
         help_text=_("The event that reported it; empty for one made by a person, or once pruned."),
     )
-    note = models.TextField(_("note"), blank=True, help_text=_("Why, in the words of a person."))
+    note = UnicodeTextField(_("note"), blank=True, help_text=_("Why, in the words of a person."))
     ended_at = models.DateTimeField(
         _("ended at"),
         null=True,

@@ -4,7 +4,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import ExactCharField
+from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.models.message import Message
 from cellcast_django.payloads import (
     MAX_STATUS_LENGTH,
@@ -35,7 +35,7 @@ class StatusChange(models.Model):
         _("applied"),
         help_text=_("Whether it moved the message's status; not when a higher one had come first."),
     )
-    reason = models.TextField(
+    reason = UnicodeTextField(
         _("reason"),
         blank=True,
         help_text=_("Why, in Cellcast’s words: of the first report of this status."),

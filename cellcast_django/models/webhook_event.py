@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import ExactCharField
+from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.database.indexes import PartialIndex
 from cellcast_django.models.message import Message
 from cellcast_django.payloads import (
@@ -92,13 +92,13 @@ class WebhookEvent(models.Model):
             "Invalid: it could not be understood, and can be processed again after an upgrade."
         ),
     )
-    error = models.TextField(
+    error = UnicodeTextField(
         _("error"), blank=True, help_text=_("Why the event could not be understood.")
     )
-    body = models.TextField(
+    body = UnicodeTextField(
         _("body"), help_text=_("The text as it came; what is no text stands as \\xNN.")
     )
-    content_type = models.CharField(
+    content_type = ExactCharField(
         _("content type"),
         max_length=MAX_CONTENT_TYPE_LENGTH,
         blank=True,
@@ -125,7 +125,7 @@ class WebhookEvent(models.Model):
         related_name="events",
         help_text=_("The message that the event speaks of."),
     )
-    username = models.CharField(
+    username = ExactCharField(
         _("username"),
         max_length=MAX_USERNAME_LENGTH,
         blank=True,
