@@ -139,11 +139,12 @@ once for each handler; again only to a handler that raised or was cut off.
 """
 
 opt_out_received = FactSignal()
-"""A customer no longer wants messages.
+"""A contact's opt-out begins: by webhook, by a stop word or from Cellcast's list, not by a person.
 
 ``sender`` is ``WebhookEvent``. Keyword arguments: ``contact`` (E.164, or as Cellcast wrote it
-where it is no phone number) and ``event``. Sent after the commit, once for each handler; again only
-to a handler that raised or was cut off. The same opt-out may come more than once.
+where it is no phone number), ``opt_out`` (the ``OptOut``) and ``event``. Once while an opt-out
+stands; of a reply that is a stop word after ``message_received``. Sent after the commit, once for
+each handler; again only to a handler that raised or was cut off, when ``opt_out`` may have ended.
 """
 
 announcement_failed = FactSignal()

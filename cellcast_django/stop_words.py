@@ -1,4 +1,8 @@
-"""Whether a text asks for no more messages: the whole of it is one of ``CELLCAST_STOP_WORDS``."""
+"""Whether a text asks for no more messages, for certain or perhaps.
+
+For certain when the whole of it is one of ``CELLCAST_STOP_WORDS``; what only speaks of stopping is
+for a person to read.
+"""
 
 import re
 from functools import lru_cache
@@ -13,6 +17,16 @@ def is_stop_word(text: str) -> bool:
     "Reply STOP to opt out".
     """
     return letters_and_digits(text) in _stop_words(conf.stop_words)
+
+
+HINTS = re.compile(
+    r"stop|unsub|opt[\W_]*out|remove me|take me off|no more|leave me alone", re.IGNORECASE
+)
+
+
+def may_want_to_stop(text: str) -> bool:
+    """Whether a person should read the text: it speaks of stopping, and is no stop word."""
+    return HINTS.search(text) is not None and not is_stop_word(text)
 
 
 def letters_and_digits(text: str) -> str:

@@ -43,7 +43,8 @@ from cellcast_django import (
     signals,
     testing,
 )
-from cellcast_django.models import Direction, Message, WebhookEvent
+from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
 from tests.browser.conftest import POLICY
@@ -553,15 +554,51 @@ def test_opt_out_is_recorded_by_when_it_came(shop: Any, client: WebhookClient) -
     assert customers.return_value.update.call_args == call(opted_out_at=received_at)
 
 
-def test_stop_words_do_what_the_table_says(shop: Any) -> None:
-    rows = table("docs/handlers.md", "the customer writes")
+@pytest.fixture
+def shop_that_asks(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The names of opt-outs.md, its handlers connected; ``Customer`` and others are mocks."""
+    names = {"shop.models": ("Customer", "Task"), "shop.sms": ("send_sms",)}
+    for module in ("shop", *names):
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))
+        vars(sys.modules[module]).update({name: MagicMock() for name in names.get(module, ())})
+    before = {name: list(signal.receivers) for name, signal in SIGNALS.items()}
+    namespace: dict[str, Any] = {"__name__": "shop.handlers"}
+    for block in blocks("docs/opt-outs.md", "python"):
+        block.run(namespace)
+    yield namespace
+    for name, signal in SIGNALS.items():
+        signal.receivers = before[name]
+        signal.sender_receivers_cache.clear()
+
+
+@pytest.mark.django_db
+def test_stop_words_do_what_the_table_says(
+    shop_that_asks: dict[str, Any], client: WebhookClient
+) -> None:
+    rows = table("docs/opt-outs.md", "the customer writes")
     truth = {"yes": True, "no": False}
-    assert len(rows) == 8
-    for text, substring, asks, person in rows:
+    for number, (text, substring, opts_out, person) in enumerate(rows, start=400_000_000):
         customer = text.strip("`")
         assert ("stop" in customer.lower()) is truth[substring], customer
-        assert shop.asks_to_stop(customer) is truth[asks], customer
-        assert shop.needs_a_person(customer) is truth[person], customer
+        shop_that_asks["Task"].reset_mock()
+        client.reply(_id=str(number), sender=f"0{number}", message=customer)
+        assert is_opted_out(str(number)) is truth[opts_out], customer
+        assert shop_that_asks["Task"].objects.get_or_create.called is truth[person], customer
+        shop_that_asks["send_sms"].reset_mock()
+        shop_that_asks["text_customer"](f"0{number}", "Sale!")
+        shop_that_asks["text_everybody"]([f"+61{number}"], "Sale!")
+        assert shop_that_asks["send_sms"].call_count == (0 if truth[opts_out] else 2)
+    assert len(rows) == 11
+
+
+@pytest.mark.django_db
+def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: WebhookClient) -> None:
+    client.opt_out()
+    customers = shop_that_asks["Customer"].objects.filter
+    assert customers.call_args == call(phone_number="+61404000000")
+    assert customers.return_value.update.call_args == call(
+        newsletter_ended_at=OptOut.objects.get().since
+    )
 
 
 @pytest.mark.django_db

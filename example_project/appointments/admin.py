@@ -6,7 +6,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.models import Message
-from example_project.appointments.models import Appointment, OptOut
+from example_project.appointments.models import Appointment
 
 
 @admin.register(Appointment)
@@ -38,11 +38,3 @@ class AppointmentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django 5.
         return format_html_join(
             "", "<p>{}: <bdi>{}</bdi></p>", ((m.get_direction_display(), m.body) for m in messages)
         )
-
-
-@admin.register(OptOut)
-class OptOutAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Who wants no reminders."""
-
-    list_display = ["phone_number", "opted_out_at"]
-    search_fields = ["phone_number"]

@@ -1,7 +1,8 @@
 """What happens here when Cellcast says something.
 
 A handler may be called again for what it has done already, after a crash half-way. Each of these
-ends the same then, and does not care in which order the events come.
+ends the same then, and does not care in which order the events come. Opt-outs need no handler: who
+sends asks ``is_opted_out``.
 """
 
 from datetime import datetime
@@ -10,9 +11,9 @@ from typing import Any
 from django.dispatch import receiver
 
 from cellcast_django.models import Direction, Message, WebhookEvent
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import message_received, status_changed
 from example_project.appointments.answers import read_answer
-from example_project.appointments.models import Appointment, OptOut
+from example_project.appointments.models import Appointment
 from example_project.appointments.reminders import mark_reminder
 
 
@@ -32,12 +33,6 @@ def mark_reminder_of_message(message: Message, **kwargs: Any) -> None:
     """
     if message.direction == Direction.OUTBOUND:
         mark_reminder(message)
-
-
-@receiver(opt_out_received)
-def record_opt_out(contact: str, event: WebhookEvent, **kwargs: Any) -> None:
-    """Send no more reminders to this number. The same opt-out may come more than once."""
-    OptOut.objects.get_or_create(phone_number=contact, defaults={"opted_out_at": event.received_at})
 
 
 def appointment_asked_about(phone_number: str, replied_at: datetime) -> Appointment | None:

@@ -1,4 +1,4 @@
-"""Appointments, their reminders, and who wants no more of those."""
+"""Appointments and their reminders."""
 
 from datetime import datetime
 
@@ -81,17 +81,3 @@ class Appointment(models.Model):
             changes["needs_attention"] = True
         no_later_answer = Q(answered_at=None) | Q(answered_at__lte=at)
         Appointment.objects.filter(no_later_answer, pk=self.pk).update(**changes)
-
-
-class OptOut(models.Model):
-    """A number that must get no more reminders."""
-
-    phone_number = models.CharField(_("phone number"), max_length=64, unique=True)
-    opted_out_at = models.DateTimeField(_("opted out at"))
-
-    class Meta:
-        verbose_name = _("opt-out")
-        verbose_name_plural = _("opt-outs")
-
-    def __str__(self) -> str:
-        return self.phone_number

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from django.utils import timezone
 
 from cellcast_django.models import Message
+from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.statuses import Status
-from example_project.appointments.models import Appointment, OptOut
+from example_project.appointments.models import Appointment
 
 SENDER = "BrightTeeth"
 
@@ -28,7 +29,7 @@ def send_sms(receiver: str, text: str) -> str:
 
 def remind(appointment: Appointment, send: Callable[[str, str], str] = send_sms) -> Message:
     """Send the reminder of an appointment, and record what was sent. Raises ``OptedOutError``."""
-    if OptOut.objects.filter(phone_number=appointment.phone_number).exists():
+    if is_opted_out(appointment.phone_number):
         raise OptedOutError
     text = reminder_text(appointment)
 

@@ -17,10 +17,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.testing import WebhookClient, reply_payload
+from cellcast_django.opt_outs import opt_in
+from cellcast_django.testing import WebhookClient
 from example_project.appointments.answers import read_answer
 from example_project.appointments.handlers import answer_appointment
-from example_project.appointments.models import Answer, Appointment, OptOut
+from example_project.appointments.models import Answer, Appointment
 from example_project.appointments.reminders import OptedOutError, remind
 
 CUSTOMER = "+61491570006"
@@ -217,8 +218,7 @@ class ReminderTests(WebhookTestCase):
         reply = {"_id": self.appointment.reminder_id, "sender": CUSTOMER}  # they share the id
         self.assert_taken(self.client.reply(**reply, status="received"))
 
-        report = reply_payload(**reply, status="failed", message=None)
-        self.assert_taken(self.client.send("webhook-receiver", report))
+        self.assert_taken(self.client.reply(**reply, status="failed"))
 
         self.assertEqual(Message.objects.inbound().get().status, "failed")
         self.appointment.refresh_from_db()
@@ -235,19 +235,31 @@ class ReminderTests(WebhookTestCase):
 class OptOutTests(WebhookTestCase):
     """Who opts out gets no reminder any more."""
 
-    def test_an_opt_out_is_recorded_once(self) -> None:
-        for _ in range(2):
-            self.assert_taken(self.client.opt_out(contact="491570006"))
-
-        self.assertEqual(OptOut.objects.get().phone_number, CUSTOMER)
-
-    def test_no_reminder_is_sent_after_it(self) -> None:
-        self.client.opt_out(contact="491570006")
-
+    def assert_gets_no_reminder(self) -> None:
+        """Check that nothing is sent to the customer."""
         with self.assertRaises(OptedOutError):
             remind(make_appointment())
 
-        self.assertFalse(Message.objects.exists())
+        self.assertFalse(Message.objects.outbound().exists())
+
+    def test_by_cellcasts_webhook(self) -> None:
+        self.assert_taken(self.client.opt_out(contact="491570006"))
+        self.assert_taken(self.client.opt_out(contact="491570006"), "duplicate")
+
+        self.assert_gets_no_reminder()
+
+    def test_by_a_reply(self) -> None:
+        self.assert_taken(self.client.reply(sender=CUSTOMER, message="Stop."))
+
+        self.assert_gets_no_reminder()
+
+    def test_a_customer_who_signs_up_again_is_reminded(self) -> None:
+        self.client.opt_out(contact="491570006")
+        opt_in(CUSTOMER, note="signed up again at the counter")
+
+        remind(make_appointment())
+
+        self.assertTrue(Message.objects.outbound().exists())
 
 
 class FailureTests(WebhookTestCase):
@@ -305,4 +317,3 @@ class AdminTests(WebhookTestCase):
         appointment.refresh_from_db()
 
         self.assertEqual(str(appointment), "24 Nov 09:30, Kim")
-        self.assertEqual(str(OptOut(phone_number=CUSTOMER)), CUSTOMER)

@@ -10,8 +10,8 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Manager
 
-from cellcast_django.models import Message, StatusChange, WebhookEvent
-from example_project.appointments.models import Appointment, OptOut
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from example_project.appointments.models import Appointment
 
 Times = dict[datetime, datetime]
 
@@ -21,7 +21,7 @@ def age(*, sent_at: dict[int, datetime], told_at: dict[int, datetime]) -> None:
     """Give messages (``sent_at``) and events (``told_at``) the times of the plan, by their ids."""
     moved = _age_events(told_at)
     _age_messages(sent_at, moved)
-    _move(OptOut.objects, moved, "opted_out_at")
+    _move(OptOut.objects, moved, "since")
     _move(Appointment.objects, moved, "answered_at", "reminder_delivered_at")
     for message in Message.objects.in_bulk(sent_at).values():
         Appointment.objects.filter(reminder_id=message.cellcast_id).update(

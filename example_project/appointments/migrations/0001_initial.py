@@ -32,16 +32,4 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'appointments',
             },
         ),
-        migrations.CreateModel(
-            name='OptOut',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('phone_number', models.CharField(max_length=64, unique=True, verbose_name='phone number')),
-                ('opted_out_at', models.DateTimeField(verbose_name='opted out at')),
-            ],
-            options={
-                'verbose_name': 'opt-out',
-                'verbose_name_plural': 'opt-outs',
-            },
-        ),
     ]
