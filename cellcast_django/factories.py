@@ -44,6 +44,7 @@ def _derived(message: Any) -> Message:
         sender=message.sender,
         receiver=message.receiver,
         body=message.body,
+        media=message.media,
     )
 
 
@@ -51,7 +52,8 @@ class MessageFactory(DjangoModelFactory[Message]):
     """Outbound messages of which nothing has been heard; with ``inbound=True`` replies.
 
     ``delivered=True`` and ``undelivered=True`` give it a final status, ``status=…`` any other one.
-    The history has a row for the status, at ``status_changed_at``; none with ``history=False``.
+    The history has a row for the status, at ``status_changed_at``; none with ``history=False``,
+    and one with a reason with ``history__reason=…``.
     Key, contact and ``submitted_at`` follow from the rest: a webhook about ``cellcast_id`` finds
     the row.
     """
@@ -76,6 +78,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     sender = "cellcast"
     receiver = factory.Sequence(_new_number)
     body = "See you at nine?"
+    media = factory.LazyFunction(list)
     status = ""
     key = factory.LazyAttribute(lambda message: _derived(message).key)
     contact = factory.LazyAttribute(lambda message: _derived(message).contact)
@@ -92,8 +95,8 @@ class MessageFactory(DjangoModelFactory[Message]):
             StatusChange.objects.using(message._state.db).create(
                 message=message,
                 status=message.status,
-                applied=True,
-                recorded_at=message.status_changed_at or timezone.now(),
+                **{"applied": True, "recorded_at": message.status_changed_at or timezone.now()}
+                | kwargs,
             )
 
 

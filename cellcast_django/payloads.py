@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from json.decoder import JSONDecoder
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import parse_qsl
 
 from django.db.models import TextChoices
@@ -339,14 +339,17 @@ def _web_addresses(media: object) -> tuple[str, ...]:
     if not isinstance(media, list):
         return ()
     addresses = [item.get("url") if isinstance(item, dict) else item for item in media]
-    return tuple(
-        address
-        for address in addresses
-        if isinstance(address, str)
+    return tuple(address for address in addresses if is_web_address(address))[:MAX_MEDIA]
+
+
+def is_web_address(address: object) -> TypeGuard[str]:
+    """Whether it is an ``http(s)`` address, of a length and in letters that a page can show."""
+    return (
+        isinstance(address, str)
         and len(address) <= MAX_MEDIA_LENGTH
         and address.isprintable()
-        and _WEB_ADDRESS.fullmatch(address)
-    )[:MAX_MEDIA]
+        and _WEB_ADDRESS.fullmatch(address) is not None
+    )
 
 
 def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:

@@ -100,6 +100,25 @@ def test_missing_text_is_said_to_be_missing(reader: Client) -> None:
     assert "The customer: (no text)" in words
 
 
+def test_pictures_are_links_and_no_missing_text(reader: Client) -> None:
+    picture = "https://media.example.com/1.jpg"
+    MessageFactory.create(inbound=True, sender=CUSTOMER, body="", media=[picture])
+
+    page = page_of(reader, "message", "conversation", contact=CUSTOMER)
+
+    assert "The customer: 1 picture: 1" in text_of(page)
+    assert f'<a href="{picture}" rel="noopener noreferrer" target="_blank"' in page
+
+
+def test_failure_is_shown_with_its_reason(reader: Client) -> None:
+    MessageFactory.create(receiver=CUSTOMER, status="failed", history__reason="no such number")
+
+    words = text_of(page_of(reader, "message", "conversation", contact=CUSTOMER))
+
+    assert "✕ failed" in words
+    assert "Reason: no such number" in words
+
+
 def test_reply_quotes_the_beginning_of_what_it_answers(reader: Client) -> None:
     MessageFactory.create(
         inbound=True, sender=CUSTOMER, body="YES", original_body="See you at nine? " * 10

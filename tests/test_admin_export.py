@@ -50,7 +50,12 @@ def rows_of(client: Client, model: str, **query: Any) -> list[dict[str, str]]:
 
 def test_messages_are_exported_with_all_that_is_known(exporter: Client) -> None:
     message = MessageFactory.create(
-        cellcast_id=ID, receiver=CUSTOMER, delivered=True, body='Line "one",\nline two'
+        cellcast_id=ID,
+        receiver=CUSTOMER,
+        status="failed",
+        body='Line "one",\nline two',
+        media=["https://media.example.com/1.jpg", "https://media.example.com/2.jpg"],
+        history__reason="no such number",
     )
     Message.objects.update(created_at="2024-08-09T06:37:50Z")
 
@@ -61,10 +66,12 @@ def test_messages_are_exported_with_all_that_is_known(exporter: Client) -> None:
         "created_at": "2024-08-09T16:37:50+10:00",  # in Sydney
         "direction": "outbound",
         "contact": CUSTOMER,
-        "status": "delivered",
+        "status": "failed",
+        "reason": "no such number",
         "status_changed_at": timezone.localtime(message.status_changed_at).isoformat(),
         "submitted_at": "2024-08-09T16:37:47+10:00",
         "body": 'Line "one",\nline two',
+        "media": "https://media.example.com/1.jpg\nhttps://media.example.com/2.jpg",
         "original_body": "",
         "cellcast_id": ID,
         "sender": "cellcast",

@@ -2,14 +2,17 @@
 
 from django.contrib import admin
 from django.db.models import Q
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import status_badge
-from cellcast_django.admin.display.texts import ago, number
+from cellcast_django.admin.display.texts import ago, beginning, number, text_block
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.models import Message, StatusChange
 
+REASON_WORDS = 80
+"""Characters of a reason in the list."""
 FEW_MESSAGES = 200
 """So many of a contact's messages are looked at, the newest: their history is few rows too."""
 
@@ -17,7 +20,14 @@ FEW_MESSAGES = 200
 class StatusChangeAdmin(ReadOnlyAdmin):
     """Every status that was heard of, in the order in which it came."""
 
-    list_display = ["when", "message_link", "status_word", "previous_word", "applied"]
+    list_display = [
+        "when",
+        "message_link",
+        "status_word",
+        "reason_words",
+        "previous_word",
+        "applied",
+    ]
     ordering = ["-pk"]
     list_select_related = ["message"]
     list_defer = ["message__body", "message__original_body"]
@@ -26,7 +36,12 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         "The customer's number in any spelling, or a Cellcast id. Of a customer the newest 200 "
         "messages are looked at."
     )
-    fields = ["recorded_at", ("status_word", "previous_word", "applied"), ("message", "event")]
+    fields = [
+        "recorded_at",
+        ("status_word", "previous_word", "applied"),
+        "reason_text",
+        ("message", "event"),
+    ]
 
     def meanings(self, term: str) -> list[Q]:
         """Find by the message, whose history is short; of a contact's messages by the newest."""
@@ -54,6 +69,16 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     def status_word(self, change: StatusChange) -> SafeString:
         """Return the status that was heard of as a badge."""
         return status_badge(change.status)
+
+    @admin.display(description=_("reason"))
+    def reason_words(self, change: StatusChange) -> SafeString:
+        """Return the beginning of the reason on one line."""
+        return format_html("<bdi>{}</bdi>", beginning(change.reason, REASON_WORDS))
+
+    @admin.display(description=_("reason"))
+    def reason_text(self, change: StatusChange) -> str:
+        """Return why, in Cellcast's words."""
+        return text_block(change.reason) or self.get_empty_value_display()
 
     @admin.display(description=_("previous status"))
     def previous_word(self, change: StatusChange) -> str:

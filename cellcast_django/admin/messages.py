@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.urls import URLPattern
@@ -17,6 +17,7 @@ from cellcast_django.admin.display.badges import (
     outcome_badge,
     status_badge,
 )
+from cellcast_django.admin.display.media import media_links
 from cellcast_django.admin.display.texts import ago, beginning, number, text_block
 from cellcast_django.admin.display.timeline import handler_rows, steps
 from cellcast_django.admin.lists.export import ExportAdmin, columns
@@ -34,6 +35,8 @@ from cellcast_django.models import Direction, Message, StatusChange, WebhookEven
 
 FIRST_WORDS = 60
 """Characters of a message's text in the list."""
+REASON_WORDS = 40
+"""Characters of a failure's reason in the list."""
 MAX_CHANGES = 100
 """Rows of the history on a message's page: one for each word that Cellcast has for a status."""
 MAX_EVENTS = 20
@@ -55,25 +58,28 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
         "The customer's number in any spelling, a Cellcast id, or words of the text. "
         "Words are looked for in the newest 10,000 messages."
     )
-    export_columns = columns(
-        "id",
-        "created_at",
-        "direction",
-        "contact",
-        "status",
-        "status_changed_at",
-        "submitted_at",
-        "body",
-        "original_body",
-        "cellcast_id",
-        "sender",
-        "receiver",
-    )
+    export_columns = {
+        **columns(
+            "id",
+            "created_at",
+            "direction",
+            "contact",
+            "status",
+            "reason",
+            "status_changed_at",
+            "submitted_at",
+            "body",
+        ),
+        "media": lambda message: "\n".join(message.media),
+        **columns("original_body", "cellcast_id", "sender", "receiver"),
+    }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Add the beginning of the text, which is all that the list shows."""
+        """Add the beginning of the text, all that the list shows of it, and why it has failed."""
         start = Left("body", FIRST_WORDS + 1)
-        messages: QuerySet[Any] = super().get_queryset(request).annotate(beginning=start)
+        change = StatusChange.objects.filter(message=OuterRef("pk"), status=OuterRef("status"))
+        more = {"beginning": start, "reason": Subquery(change.values("reason")[:1])}
+        messages: QuerySet[Any] = super().get_queryset(request).annotate(**more)
         return messages
 
     def get_urls(self) -> list[URLPattern]:
@@ -83,6 +89,7 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Message | None = None) -> Any:
         """Show of each direction what it can have."""
         is_inbound = obj is not None and obj.direction == Direction.INBOUND
+        has_media = obj is not None and bool(obj.media)
         times = ("created_at", "status_changed_at")
         return [
             (
@@ -90,7 +97,9 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
                 {
                     "fields": [
                         ("way", "customer", "status_sentence"),
-                        *(["text", "original_text"] if is_inbound else ["text"]),
+                        "text",
+                        *(["pictures"] if has_media else []),
+                        *(["original_text"] if is_inbound else []),
                         times if is_inbound else ("submitted_at", *times),
                     ]
                 },
@@ -125,12 +134,16 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
     @admin.display(description=_("text"))
     def first_words(self, message: Any) -> SafeString:
         """Return the beginning of the text on one line."""
-        return format_html("<bdi>{}</bdi>", beginning(message.beginning, FIRST_WORDS))
+        words = beginning(message.beginning, FIRST_WORDS)
+        return format_html("<bdi>{}</bdi> {}", words, media_links(message.media))
 
     @admin.display(description=_("status"))
-    def status_word(self, message: Message) -> SafeString:
-        """Return the status as a badge."""
-        return status_badge(message.status)
+    def status_word(self, message: Any) -> SafeString:
+        """Return the status as a badge, with the reason of a failure."""
+        if not message.reason:
+            return status_badge(message.status)
+        words = beginning(message.reason, REASON_WORDS)
+        return format_html('{} <bdi class="quiet">{}</bdi>', status_badge(message.status), words)
 
     @admin.display(description=_("created"))
     def when(self, message: Message) -> SafeString:
@@ -138,14 +151,24 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
         return ago(message.created_at)
 
     @admin.display(description=_("status"))
-    def status_sentence(self, message: Message) -> SafeString:
-        """Return the status as a badge, with Cellcast's sentence about it."""
-        return format_html("{} {}", status_badge(message.status), description_of(message.status))
+    def status_sentence(self, message: Any) -> SafeString:
+        """Return the status as a badge, with the sentence about it and Cellcast's reason."""
+        sentence = format_html(
+            "{} {}", status_badge(message.status), description_of(message.status)
+        )
+        if not message.reason:
+            return sentence
+        return format_html("{}<br>{} <bdi>{}</bdi>", sentence, _("Reason:"), message.reason)
 
     @admin.display(description=_("text"))
     def text(self, message: Message) -> str:
         """Return the text with its line breaks."""
         return text_block(message.body) or self.get_empty_value_display()
+
+    @admin.display(description=_("media"))
+    def pictures(self, message: Message) -> str:
+        """Return a link to each picture of an MMS."""
+        return media_links(message.media) or self.get_empty_value_display()
 
     @admin.display(description=_("original text"))
     def original_text(self, message: Message) -> str:

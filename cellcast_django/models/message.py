@@ -220,7 +220,7 @@ class Message(models.Model):
         return f"{self.direction} {self.cellcast_id}"
 
     @classmethod
-    def from_parts(cls, direction: Direction, **parts: str) -> Self:
+    def from_parts(cls, direction: Direction, **parts: Any) -> Self:
         """Build an unsaved message; the parts are those of ``message_values``."""
         return cls(**message_values(direction, **parts))
 

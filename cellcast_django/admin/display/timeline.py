@@ -31,6 +31,8 @@ class Step:
     at: datetime
     badge: SafeString
     sentence: str | Promise = ""
+    reason: str = ""
+    """Cellcast's own words about a failure."""
     stayed: SafeString | None = None
     """Of a report that came late: the status that the message kept."""
     event: WebhookEvent | None = None
@@ -68,6 +70,7 @@ def _step_of_change(change: StatusChange) -> Step:
         at=change.recorded_at,
         badge=status_badge(change.status),
         sentence=description_of(change.status),
+        reason=change.reason,
         stayed=None if change.applied else status_badge(change.previous_status),
     )
 

@@ -57,7 +57,7 @@ class CappedPaginator(AnyPaginator):
     @cached_property
     def _count_beyond_cap(self) -> int:
         rows: Any = self.object_list
-        return int(rows.order_by()[: self.MAX_COUNT + 1].count())
+        return int(rows.order_by().values("pk")[: self.MAX_COUNT + 1].count())
 
 
 class CappedChangeList(ChangeList):

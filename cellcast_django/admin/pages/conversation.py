@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from cellcast_django.admin.display.badges import status_badge
+from cellcast_django.admin.display.media import media_links
 from cellcast_django.admin.display.texts import beginning, localised
 from cellcast_django.admin.lists.keyset import is_key, newer_than, older_than
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
@@ -33,8 +34,10 @@ class Bubble(NamedTuple):
     message: Message
     url: str
     day: date
+    media: SafeString | str
     badge: SafeString | None
     """Of what was sent: a reply's status says nothing but that it came."""
+    reason: str
     quote: str
     is_current: bool
 
@@ -76,7 +79,7 @@ class Conversation:
         thread = [*reversed(before), message, *after]
         return {"bubbles": self._bubbles(thread, current=message), "url": self.url()}
 
-    def _bubbles(self, messages: Iterable[Message], current: Message | None = None) -> list[Bubble]:
+    def _bubbles(self, messages: Iterable[Any], current: Message | None = None) -> list[Bubble]:
         return [
             Bubble(
                 message=message,
@@ -87,6 +90,8 @@ class Conversation:
                     if message.direction == Direction.OUTBOUND
                     else None
                 ),
+                media=media_links(message.media),
+                reason=message.reason or "",
                 quote=beginning(message.original_body, QUOTED),
                 is_current=message == current,
             )
