@@ -8,7 +8,13 @@ from typing import Any
 from django.db.models import Count, Min
 from django.utils import timezone
 
-from cellcast_django.models import Message, WebhookEvent, errors_of
+from cellcast_django.models import (
+    Message,
+    WebhookEvent,
+    WebhookEventQuerySet,
+    database_alias,
+    errors_of,
+)
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
 PERIOD = timedelta(days=1)
@@ -106,7 +112,7 @@ def measure_receiving(start: datetime) -> Receiving:
     for use in uses:
         by_kind[use.kind] += use.number
         taken[Endpoint(use.endpoint)] += use.number
-    waiting = WebhookEvent.objects.pending().aggregate(n=Count("pk"), due=Min("announce_due_at"))
+    waiting = _events().pending().aggregate(n=Count("pk"), due=Min("announce_due_at"))
     return Receiving(
         measured_at=timezone.now(),
         last_webhook_at=dict.fromkeys(WEBHOOK_ENDPOINTS)
@@ -116,11 +122,16 @@ def measure_receiving(start: datetime) -> Receiving:
         taken_more=frozenset(
             Endpoint(use.endpoint) for use in uses if by_kind[use.kind] >= LOOK_BACK
         ),
-        invalid=WebhookEvent.objects.invalid().count(),
+        invalid=_events().invalid().count(),
         pending=waiting["n"],
-        failed=WebhookEvent.objects.failed().count(),
+        failed=_events().failed().count(),
         oldest_due_at=waiting["due"],
     )
+
+
+def _events() -> WebhookEventQuerySet:
+    """Return all events, read from the database that is written to: a replica may be late."""
+    return WebhookEvent.objects.using(database_alias())
 
 
 _NEWEST = " UNION ALL ".join(
@@ -151,7 +162,7 @@ def _last_uses(start: datetime) -> list[Any]:
     the time, PostgreSQL reads ten events of other kinds for each reply.
     """
     values = {"look_back": LOOK_BACK, "start": start}
-    return list(WebhookEvent.objects.raw(_LAST_USES, values))
+    return list(_events().raw(_LAST_USES, values))
 
 
 def count_unfinished() -> dict[str, Counter[str]]:
@@ -161,7 +172,7 @@ def count_unfinished() -> dict[str, Counter[str]]:
     under the empty name. Looks at ``LOOK_AT`` events: of the pending the ones due first, of the
     failed the newest.
     """
-    events = WebhookEvent.objects
+    events = _events()
     unfinished: dict[str, Counter[str]] = {}
     # In all the words of the index: by "-pk" alone, PostgreSQL walks the table until it has enough.
     words = ["announced_at", "announce_due_at", "outcome", "pk"]
@@ -177,7 +188,8 @@ def count_unfinished() -> dict[str, Counter[str]]:
 
 def _events_since(start: datetime) -> dict[WebhookEvent.Outcome, int]:
     by_outcome = (
-        WebhookEvent.objects.filter(received_at__gte=start)
+        _events()
+        .filter(received_at__gte=start)
         .order_by()
         .values_list("outcome")
         .annotate(Count("pk"))
@@ -187,7 +199,7 @@ def _events_since(start: datetime) -> dict[WebhookEvent.Outcome, int]:
 
 
 def _deliveries_since(start: datetime) -> dict[str, Any]:
-    sent = Message.objects.outbound().filter(created_at__gte=start)
+    sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=start)
     return {
         "sent": sent.count(),
         "delivered": sent.delivered().count(),

@@ -234,7 +234,8 @@ class Message(models.Model):
         """From ``submitted_at`` to the record of ``delivered``; ``None`` where one is missing."""
         if self.submitted_at is None:
             return None
-        for change in self.status_history.all():
+        # Of the database that the message is from: a replica may not have it yet.
+        for change in self.status_history.db_manager(self._state.db).all():
             if change.status == Status.DELIVERED:
                 return change.recorded_at - self.submitted_at
         return None

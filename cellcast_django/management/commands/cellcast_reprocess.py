@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cellcast_django import receiving
 from cellcast_django.inbox import reprocess
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import WebhookEvent, database_alias
 
 
 class Command(BaseCommand):
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{understood} understood, {invalid} still invalid.")
 
     def _events(self, pks: list[int]) -> Iterator[WebhookEvent]:
-        events = WebhookEvent.objects.invalid()
+        events = WebhookEvent.objects.using(database_alias()).invalid()
         invalid = list(events.order_by("pk").values_list("pk", flat=True))
         if missing := [str(pk) for pk in pks if pk not in set(invalid)]:
             raise CommandError(f"There is no invalid event {', '.join(missing)}.")

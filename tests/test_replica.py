@@ -1,0 +1,100 @@
+"""A host project that reads from a replica: what must be fresh is never read from it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils.connection import ConnectionDoesNotExist
+
+from cellcast_django import opt_outs
+from cellcast_django.health import count_unfinished, measure_health
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
+from cellcast_django.testing import WebhookClient
+
+pytestmark = pytest.mark.django_db
+
+
+class ReadsFromReplica:
+    """Sends each read to a replica so far behind that it cannot be reached at all."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "replica"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+
+@pytest.fixture(autouse=True)
+def _replica(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsFromReplica"]
+
+
+def stored() -> Any:
+    return WebhookEvent.objects.using("default")
+
+
+def test_replica_is_read_by_queries_of_the_host_project() -> None:
+    with pytest.raises(ConnectionDoesNotExist):
+        WebhookEvent.objects.count()
+
+
+def test_webhooks_are_received_and_announced(
+    client: WebhookClient, listen: Callable[[FactSignal], Any]
+) -> None:
+    calls = [listen(each) for each in (message_received, status_changed, opt_out_received)]
+    Message.objects.record_sent("1", receiver="+61400000000")
+    responses = [
+        client.status(_id="1", status="received"),
+        client.status(_id="1", status="delivered"),
+        client.status(_id="1", status="delivered"),
+        client.status(_id="2", status="not documented"),
+        client.reply(message="Yes please"),
+        client.reply(message="stop"),
+        client.opt_out(),
+    ]
+    assert [response.status_code for response in responses] == [200] * 7
+    assert [len(each) for each in calls] == [2, 3, 2]
+    assert not stored().failed().exists() and not stored().pending().exists()
+    assert opt_outs.is_opted_out("0404000000")
+
+
+def test_handler_knows_how_long_the_delivery_took(
+    client: WebhookClient, connect: Callable[..., None]
+) -> None:
+    times: list[bool] = []
+
+    def note(message: Message, **kwargs: Any) -> None:
+        times.append(message.delivery_time is not None)
+
+    connect(status_changed, note)
+    client.status(status="received")
+    client.status(status="delivered")
+    assert times == [False, True]
+
+
+def test_commands_find_what_has_just_been_stored(
+    client: WebhookClient, connect: Callable[..., None], capsys: Any
+) -> None:
+    fail = [True]
+
+    def handler(**kwargs: Any) -> None:
+        if fail:
+            raise ValueError
+
+    connect(status_changed, handler)
+    client.status()
+    client.status(_id="", status="")
+    assert count_unfinished() != {}
+    assert (measure_health().pending, measure_health().invalid) == (1, 1)
+    fail.clear()
+    event = stored().pending().get()
+    call_command("cellcast_announce", event=[event.pk])
+    call_command("cellcast_announce", failed=True)
+    call_command("cellcast_announce")
+    call_command("cellcast_reprocess")
+    call_command("cellcast_status")
+    call_command("cellcast_prune", older_than=timedelta(0))
+    assert not stored().exists()
