@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 from django.views.decorators.debug import sensitive_variables
 
 from cellcast_django.conf import conf, is_api_url
-from cellcast_django.payloads import clean
+from cellcast_django.payloads import clean, is_too_deep
 
 try:
     import urllib3
@@ -225,8 +225,9 @@ def _parse(body: bytes) -> Item:
     if len(body) > MAX_RESPONSE_BYTES:
         return {}
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        text = body.decode()
+        document = None if is_too_deep(text) else json.loads(text)
+    except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
 
