@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-requirements = project["dependencies"] + project["optional-dependencies"]["tasks"]
+extras = project["optional-dependencies"]
+requirements = project["dependencies"] + extras["recovery"] + extras["tasks"]
 
 for requirement in requirements:
     name, floor = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement).groups()

@@ -20,6 +20,9 @@ from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 PERIOD = timedelta(days=1)
 """The time that the numbers of events and of deliveries are about."""
 
+SILENT_PERIOD = timedelta(days=7)
+"""For how long a message without a report is counted as silent."""
+
 LOOK_BACK = 10_000
 """Of each kind so many events are looked at for what each URL took: no index leads to its URL."""
 
@@ -163,6 +166,15 @@ def _last_uses(start: datetime) -> list[Any]:
     """
     values = {"look_back": LOOK_BACK, "start": start}
     return list(_events().raw(_LAST_USES, values))
+
+
+def count_silent(older_than: timedelta) -> int:
+    """Count the messages sent so long ago, or up to a week longer, of which nothing was reported.
+
+    What has been silent for longer is history: nobody would hear of the next one for it.
+    """
+    silent = Message.objects.silent(older_than)
+    return silent.filter(created_at__gt=timezone.now() - older_than - SILENT_PERIOD).count()
 
 
 def count_unfinished() -> dict[str, Counter[str]]:

@@ -114,6 +114,7 @@ def test_json(traffic: None) -> None:
         ["--max-age", "receive=4h", "--max-age", "status=1m"],
         ["--max-pending", "2"],
         ["--max-failed", "1"],
+        ["--max-silent", "6h"],
     ],
 )
 def test_within_the_limits(traffic: None, limits: list[str]) -> None:
@@ -139,6 +140,14 @@ def test_within_the_limits(traffic: None, limits: list[str]) -> None:
 )
 def test_beyond_the_limits(traffic: None, limits: list[str], problem: str) -> None:
     assert complaint(*limits) == problem
+
+
+def test_messages_are_silent() -> None:
+    for cellcast_id in ("1", "2"):
+        MessageFactory.create(cellcast_id=cellcast_id, status="", created_at=ago(hours=7))
+    assert complaint("--max-silent", "8h", "--max-failed", "-1").startswith("Announcements failed")
+    problem = "Messages sent without a report for too long: 2."
+    assert complaint("--max-silent", "6h") == problem
 
 
 def test_webhooks_have_stopped() -> None:

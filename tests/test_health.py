@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from cellcast_django import health
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
-from cellcast_django.health import Health, measure_health
+from cellcast_django.health import Health, count_silent, measure_health
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 from cellcast_django.testing import WebhookClient
@@ -246,6 +246,14 @@ def test_delivery_rate_is_of_the_messages_that_ended(
 ) -> None:
     measured = a_health(sent=100, delivered=delivered, undelivered=undelivered)
     assert measured.delivery_rate == rate
+
+
+def test_silent_are_messages_of_the_last_week_without_a_report() -> None:
+    for hours in (5, 7, 8, 24 * 8):
+        MessageFactory.create(status="", created_at=ago(hours=hours))
+    MessageFactory.create(delivered=True, created_at=ago(hours=7))
+    assert count_silent(timedelta(hours=6)) == 2
+    assert count_silent(timedelta(days=7)) == 1
 
 
 # Reading

@@ -479,6 +479,19 @@ def test_outbound_message_is_pending_delivered_or_undelivered(status: str, found
 
 
 @pytest.mark.django_db
+def test_silent_is_what_was_sent_long_ago_and_never_reported() -> None:
+    silent = Message.objects.record_sent("1", receiver="+61400000001")
+    for cellcast_id in ("2", "3"):
+        Message.objects.record_sent(cellcast_id, receiver="+61400000001")
+    reported = saved(outbound("4"), status="sent")
+    reply = saved(inbound())
+    old = Message.objects.filter(pk__in=[silent.pk, reported.pk, reply.pk])
+    old.update(created_at=timezone.now() - timedelta(hours=7))
+    assert list(Message.objects.silent(timedelta(hours=6))) == [silent]
+    assert not Message.objects.silent(timedelta(hours=8)).exists()
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "number",
     [

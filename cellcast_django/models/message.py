@@ -57,6 +57,13 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         """Messages that you sent and that have no final status yet."""
         return self.outbound().exclude(status__in=FINAL)
 
+    def silent(self, older_than: timedelta) -> Self:
+        """Messages that you sent so long ago, and of which nothing has been reported.
+
+        Only what ``record_sent`` has recorded can be: anything else was made by a report.
+        """
+        return self.outbound().filter(status="", created_at__lte=timezone.now() - older_than)
+
     def with_contact(self, number: str) -> Self:
         """Messages from and to one customer, whatever the spelling of the number."""
         contact = normalise(clean(number), conf.default_region)

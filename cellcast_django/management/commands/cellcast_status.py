@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.timesince import timesince
 
-from cellcast_django.health import Health, measure_health
+from cellcast_django.health import Health, count_silent, measure_health
 from cellcast_django.management.durations import parse_duration
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
@@ -65,6 +65,13 @@ class Command(BaseCommand):
             type=int,
             metavar="N",
             help="exit 1 when more events than this were given up and wait for a person",
+        )
+        parser.add_argument(
+            "--max-silent",
+            type=parse_duration,
+            metavar="AGE",
+            help="exit 1 when a message of the last week was sent longer ago than this, 6h for "
+            "instance, and nothing has been reported of it; needs record_sent",
         )
 
     def handle(self, **options: Any) -> None:
@@ -145,6 +152,8 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
         limit = limits[f"max_{name}"]
         if limit is not None and number > limit:
             yield f"Announcements {name}: {number:,}, at most {limit:,} may be."
+    if limits["max_silent"] is not None and (silent := count_silent(limits["max_silent"])):
+        yield f"Messages sent without a report for too long: {silent:,}."
 
 
 def as_dict(health: Health) -> dict[str, Any]:
