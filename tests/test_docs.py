@@ -128,6 +128,7 @@ COMMAND_LINES = sorted(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("fake_cellcast", "no_pauses")
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_command_lines_run(line: str, live_server: Any, settings: Any) -> None:
     line = line.replace("http://127.0.0.1:8000", live_server.url)
@@ -154,16 +155,19 @@ def test_targets_of_make_exist() -> None:
             assert set(re.findall(r"^make (\w+)", block.code, re.MULTILINE)) <= set(targets)
 
 
-def test_units_of_systemd_parse_and_call_a_command() -> None:
+@pytest.mark.parametrize(
+    ("page", "schedule"), [("docs/deployment.md", "minutely"), ("docs/recovery.md", "*:0/10")]
+)
+def test_units_of_systemd_parse_and_call_a_command(page: str, schedule: str) -> None:
     units = {}
-    for block in blocks("docs/deployment.md", "ini"):
+    for block in blocks(page, "ini"):
         parser = configparser.ConfigParser()
         parser.read_string(block.code)
         units[Path(block.first_line.removeprefix("# ")).suffix] = parser
     _, manage, command, *_ = units[".service"]["Service"]["ExecStart"].split()
     assert manage == "manage.py"
     assert command in get_commands()
-    assert units[".timer"]["Timer"]["OnCalendar"] == "minutely"
+    assert units[".timer"]["Timer"]["OnCalendar"] == schedule
 
 
 # Settings
