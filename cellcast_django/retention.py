@@ -22,6 +22,7 @@ from cellcast_django.models import (
     Direction,
     Message,
     OptOut,
+    StatusChange,
     WebhookEvent,
     database_alias,
     error_type,
@@ -34,7 +35,10 @@ BATCH_SIZE = 500
 MIN_SEARCHED_LENGTH = 6
 """A shorter number is not looked for in bodies: there it may stand for anything else."""
 
-EMPTY_MESSAGE = dict.fromkeys(("sender", "receiver", "contact", "body", "original_body"), "")
+EMPTY_MESSAGE: dict[str, Any] = {
+    **dict.fromkeys(("sender", "receiver", "contact", "body", "original_body"), ""),
+    "media": [],
+}
 EMPTY_EVENT = dict.fromkeys(("body", "contact", "error"), "")
 
 
@@ -180,12 +184,13 @@ def prune(selection: Selection) -> Iterator[Removed]:
     """Delete or empty what is selected, and yield after each batch what it has removed.
 
     Deleted messages take their history and their events with them, and whatever your own models
-    hang on them by ``on_delete``. Emptied are a message's numbers and texts, and an event's body,
-    contact, error and the texts of its handlers' errors; counts, statuses, times and Cellcast's ids
-    stay. The ``key`` of an outbound message stays too, a digest of its id alone: a late report
-    still finds the row (what it fills in again is emptied once the report is old enough). That of a
-    reply is a digest of number and text, which could be guessed from it, so another one takes its
-    place: the same reply, should it come again, counts as a new one.
+    hang on them by ``on_delete``. Emptied are a message's numbers, texts and media, the reasons in
+    its history, which may hold a number, and an event's body, contact, error and the texts of its
+    handlers' errors; counts, statuses, times and Cellcast's ids stay. The ``key`` of an outbound
+    message stays too, a digest of its id alone: a late report still finds the row (what it fills in
+    again is emptied once the report is old enough). That of a reply is a digest of number and text,
+    which could be guessed from it, so another one takes its place: the same reply, should it come
+    again, counts as a new one.
 
     Every batch is a transaction and is committed when it is yielded. Raises ``django.db.Error``
     when the database refuses, and ``ProtectedError`` or ``RestrictedError`` when a model of yours
@@ -284,6 +289,7 @@ _KEY_WITHOUT_PERSON = Case(
 def _redact_messages(using: str, pks: list[int]) -> Removed:
     events = WebhookEvent.objects.using(using).filter(message__in=pks).exclude(**EMPTY_EVENT)
     removed = _redact_events(using, list(events.values_list("pk", flat=True)))
+    _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)
     return Removed(messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON), removed.events)
 
@@ -295,4 +301,9 @@ def _redact_events(using: str, pks: list[int]) -> Removed:
             for outcome in event.announcements.values():
                 outcome["error"] = error_type(outcome["error"])
             event.save(using=using, update_fields=["announcements"])
+    _redact_reasons(using, Q(event__in=pks))
     return Removed(0, events.update(**EMPTY_EVENT))
+
+
+def _redact_reasons(using: str, which: Q) -> None:
+    StatusChange.objects.using(using).filter(which).exclude(reason="").update(reason="")

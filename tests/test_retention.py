@@ -163,6 +163,8 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
         reply=True,
         received_at=at,
         message__original_body="Coming?",
+        message__media=["https://media.example.com/1.jpg"],
+        history__reason=f"{CONTACT} is switched off",
         announce_attempts=2,
         announcements={
             "shop.confirm": {"at": at.isoformat(), "error": ""},
@@ -176,7 +178,7 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
     message = rows[Message] | dict.fromkeys(
         ["sender", "receiver", "contact", "body", "original_body"], ""
     )
-    message["key"] = f"redacted-{message['id']}"
+    message |= {"key": f"redacted-{message['id']}", "media": []}
     outcome = {"at": at.isoformat(), "error": ""}
     stored = rows[WebhookEvent] | {
         "body": "",
@@ -189,7 +191,7 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
     }
     assert Message.objects.values().get() == message
     assert WebhookEvent.objects.values().get() == stored
-    assert StatusChange.objects.values().get() == rows[StatusChange]
+    assert StatusChange.objects.values().get() == rows[StatusChange] | {"reason": ""}
     assert event.message_id == message["id"]
 
 
@@ -209,13 +211,31 @@ def test_late_report_finds_the_redacted_message_and_is_redacted_when_it_is_old(
     MessageFactory.create(cellcast_id="1", receiver=CONTACT, created_at=days_ago(100))
     assert run(older_than(90, redact=True)) == (1, 0)
 
-    client.status(_id="1", receiver=CONTACT)
+    client.status(_id="1", receiver=CONTACT, status="failed", reason=f"{CONTACT} is off")
     message = Message.objects.get()
-    assert (message.status, message.contact, message.body) == ("delivered", CONTACT, "")
+    assert (message.status, message.contact, message.body) == ("failed", CONTACT, "")
     assert run(older_than(90, redact=True)) == (0, 0)
     WebhookEvent.objects.update(received_at=days_ago(91))
     assert run(older_than(90, redact=True)) == (1, 1)
-    assert Message.objects.get().contact == ""
+    assert Message.objects.get().contact == StatusChange.objects.get().reason == ""
+
+
+def test_late_report_that_names_nobody_loses_its_reason_too(client: WebhookClient) -> None:
+    MessageFactory.create(cellcast_id="1", receiver=CONTACT, created_at=days_ago(100))
+    assert run(older_than(90, redact=True)) == (1, 0)
+    client.status(_id="1", sender="", receiver="", status="failed", reason=f"{CONTACT} is off")
+    WebhookEvent.objects.update(received_at=days_ago(91))
+    assert run(older_than(90, redact=True)) == (0, 1)
+    assert StatusChange.objects.get().reason == ""
+
+
+def test_picture_alone_is_emptied() -> None:
+    MessageFactory.create(
+        inbound=True, sender="", receiver="", body="", media=["https://media.example.com/1.jpg"]
+    )
+    Message.objects.update(created_at=days_ago(100))
+    assert run(older_than(90, redact=True)) == (1, 0)
+    assert Message.objects.get().media == []
 
 
 def test_redacted_reply_that_comes_again_is_a_new_one(
