@@ -16,6 +16,7 @@ pytest_plugins = [
     "cellcast_django.pytest_plugin",
     "pytester",
     "tests.fake_cellcast",
+    "tests.handlers",
     "tests.scripted_server",
 ]
 

@@ -1,8 +1,7 @@
 """Announcements: every handler hears every fact, once, and its error is kept until it has."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -15,86 +14,14 @@ from django.utils import timezone
 
 from cellcast_django import announcements
 from cellcast_django.announcements import announce_again, announce_due, calls, schedule
+from cellcast_django.announcements.facts import OPT_OUT_SUFFIX, Fact
 from cellcast_django.announcements.schedule import pause_after
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
+from tests.handlers import Calls, announced, as_if_killed, connected, make_due, pause_before, reply
 
 pytestmark = pytest.mark.django_db
-
-
-class Calls:
-    """A handler that counts its calls and raises as long as it is told to."""
-
-    def __init__(self) -> None:
-        self.arguments: list[dict[str, Any]] = []
-        self.error: BaseException | None = None
-        self.during: Callable[..., Any] = lambda **kwargs: None
-
-    def __call__(self, **kwargs: Any) -> None:
-        self.arguments.append(kwargs)
-        self.during(**kwargs)
-        if self.error is not None:
-            raise self.error
-
-    def __len__(self) -> int:
-        return len(self.arguments)
-
-
-@contextmanager
-def connected(signal: Any, **handlers: Callable[..., Any]) -> Iterator[None]:
-    for name, handler in handlers.items():
-        signal.connect(handler, dispatch_uid=name)
-    try:
-        yield
-    finally:
-        for name in handlers:
-            signal.disconnect(dispatch_uid=name)
-
-
-@pytest.fixture
-def first() -> Iterator[Calls]:
-    """A handler of ``message_received`` named "first"."""
-    calls = Calls()
-    with connected(message_received, first=calls):
-        yield calls
-
-
-@pytest.fixture
-def second(first: Calls) -> Iterator[Calls]:
-    """Another one, connected later."""
-    calls = Calls()
-    with connected(message_received, second=calls):
-        yield calls
-
-
-def reply(**changes: Any) -> WebhookEvent:
-    response = WebhookClient().reply(**changes)
-    assert response.status_code == 200
-    return WebhookEvent.objects.latest("pk")
-
-
-def make_due(event: WebhookEvent) -> None:
-    WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=timezone.now())
-
-
-def as_if_killed(event: WebhookEvent, *called: str) -> None:
-    """Bring the event into the state of one whose process died after these handlers."""
-    event.refresh_from_db()
-    WebhookEvent.objects.filter(pk=event.pk).update(
-        announcements={name: event.announcements[name] for name in called},
-        announced_at=None,
-        announce_due_at=timezone.now(),
-    )
-
-
-def pause_before(event: WebhookEvent) -> timedelta:
-    assert event.announce_due_at is not None
-    return event.announce_due_at - timezone.now()
-
-
-def announced(events: Iterator[WebhookEvent]) -> list[int]:
-    return [event.pk for event in events]
 
 
 # inline
@@ -251,6 +178,16 @@ def test_each_outcome_is_saved_before_the_next_handler_runs(first: Calls, second
     assert while_second_ran.announce_due_at is not None
     assert while_second_ran.announce_due_at > timezone.now() + timedelta(seconds=290)
     assert set(event.announcements) == {"first", "second"}
+
+
+def test_outcomes_of_a_second_fact_are_kept_apart_though_the_handlers_have_one_name() -> None:
+    facts = [
+        Fact(message_received, Message, {}),
+        Fact(opt_out_received, WebhookEvent, {}, OPT_OUT_SUFFIX),
+    ]
+    with connected(message_received, both=Calls()), connected(opt_out_received, both=Calls()):
+        names = [callee.name for fact in facts for callee in fact.callees()]
+    assert names == ["both", "both (opt_out_received)"]
 
 
 # attempts

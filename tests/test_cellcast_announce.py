@@ -1,14 +1,21 @@
-"""``cellcast_announce``: what is due, and on request what has failed."""
+"""``cellcast_announce``: what is due, on request what has failed, and all the time."""
 
-from collections.abc import Iterator
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.utils import timezone
 
-from cellcast_django.models import WebhookEvent
+from cellcast_django.announcements import announce_due
+from cellcast_django.management import watching
+from cellcast_django.management.commands import cellcast_announce
+from cellcast_django.models import CommandRun, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 
@@ -111,3 +118,153 @@ def test_error_of_a_handler_that_is_not_connected_here_is_told_as_well(handler: 
         "0 announced, 1 to be tried again later, 0 failed.",
         f"event {event.pk}: calendar: ConnectionError",
     )
+
+
+def test_neither_texts_nor_control_characters_are_printed(
+    handler: Handler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**kwargs: Any) -> None:
+        raise ValueError("call +61400123456 \x1b]0;owned\x07 about the biopsy: no")
+
+    message_received.connect(fail, dispatch_uid="odd\x1b[2J\nname")
+    try:
+        event = failing_event()
+        handler.broken = False
+        out, err = run("--event", str(event.pk))
+    finally:
+        message_received.disconnect(dispatch_uid="odd\x1b[2J\nname")
+    assert out == "0 announced, 1 to be tried again later, 0 failed."
+    assert err == f"event {event.pk}: odd [2J name: ValueError"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_run_is_recorded_with_what_it_found(handler: Handler) -> None:
+    failing_event()
+    WebhookEvent.objects.update(announce_due_at=timezone.now())
+    before = timezone.now()
+    run()
+    record = CommandRun.objects.get()
+    assert record.command == "announce"
+    assert record.ran_at >= before
+    assert record.summary == {"announced": 0, "pending": 1, "failed": 0}
+    run()
+    assert CommandRun.objects.get().summary == {"announced": 0, "pending": 0, "failed": 0}
+
+
+def test_run_for_chosen_events_is_no_sign_that_something_announces(handler: Handler) -> None:
+    run("--event", str(failing_event().pk))
+    run("--failed")
+    assert not CommandRun.objects.exists()
+
+
+# --watch
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What happens between one look and the next; after the last, SIGTERM."""
+    steps: list[Callable[[], object]] = []
+
+    def pause(seconds: float) -> None:
+        step = steps.pop(0) if steps else terminate
+        step()
+
+    monkeypatch.setattr(time, "sleep", pause)
+    monkeypatch.setattr(watching, "STEPS_BETWEEN_LOOKS", 1)
+    return steps
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def make_all_due() -> None:
+    WebhookEvent.objects.update(announce_due_at=timezone.now())
+
+
+def test_watch_announces_what_becomes_due(
+    handler: Handler, looks: list[Callable[[], object]]
+) -> None:
+    event = failing_event()
+    handler.broken = False
+    looks += [lambda: None, make_all_due]
+    before = signal.getsignal(signal.SIGTERM)
+    assert run("--watch") == ("1 announced, 0 to be tried again later, 0 failed.", "")
+    event.refresh_from_db()
+    assert event.state == "announced"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
+    handler: Handler, looks: list[Callable[[], object]]
+) -> None:
+    first, second = failing_event(message="one"), failing_event(message="two")
+    make_all_due()
+    finished = []
+
+    def be_terminated(event: WebhookEvent, **kwargs: Any) -> None:
+        terminate()
+        finished.append(event.pk)
+
+    handler.broken = False
+    message_received.connect(be_terminated, dispatch_uid="terminated")
+    try:
+        run("--watch")
+    finally:
+        message_received.disconnect(dispatch_uid="terminated")
+    assert finished == [first.pk]
+    states = [event.state for event in WebhookEvent.objects.order_by("pk")]
+    assert states == ["announced", "pending"]
+    assert second.pk
+
+
+def test_database_that_goes_and_comes_back_is_lived_through(
+    handler: Handler,
+    looks: list[Callable[[], object]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failing_event()
+    make_all_due()
+    handler.broken = False
+
+    def refuse() -> Iterator[WebhookEvent]:
+        raise OperationalError("no route to +61400000000")
+
+    def come_back() -> None:
+        monkeypatch.setattr(cellcast_announce, "announce_due", announce_due)
+
+    monkeypatch.setattr(cellcast_announce, "announce_due", refuse)
+    looks += [lambda: None, come_back]
+    assert run("--watch")[0] == "1 announced, 0 to be tried again later, 0 failed."
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == [
+        "The database refuses (OperationalError); looking again.",
+        "The database is there again.",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "beats"), [(3_600, 1), (0, 4)])
+def test_watch_has_a_heartbeat_now_and_then(
+    handler: Handler,
+    looks: list[Callable[[], object]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: int,
+    beats: int,
+) -> None:
+    caplog.set_level("DEBUG", "cellcast_django")
+    monkeypatch.setattr(watching, "SECONDS_BETWEEN_HEARTBEATS", seconds)
+    failing_event()
+    handler.broken = False
+    looks += [lambda: None, make_all_due]
+    run("--watch")
+    lines = [record for record in caplog.records if record.getMessage().startswith("Watching")]
+    assert [record.levelname for record in lines] == ["DEBUG"] * beats
+    assert CommandRun.objects.get().summary["announced"] == beats // 4
+
+
+@pytest.mark.parametrize("option", ["--failed", "--event=1"])
+def test_watch_takes_no_choice_of_events(option: str) -> None:
+    with pytest.raises(CommandError, match="leave out --event and --failed"):
+        run("--watch", option)

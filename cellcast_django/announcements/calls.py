@@ -61,8 +61,9 @@ def contained(function: Callable[[], None]) -> Failure | None:
         failure = Failure.of(error)
     for connection in _connections():
         if connection.alias not in busy and not sessions.is_idle(connection):
+            if sessions.has_transaction(connection):
+                failure = failure or Failure.of(_left_open(connection))
             sessions.discard(connection)
-            failure = failure or Failure.of(_left_open(connection))
     return failure
 
 
@@ -87,7 +88,10 @@ def _connections() -> Sequence[BaseDatabaseWrapper]:
 @contextmanager
 def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Roll back what was done inside when it raises, or when an ``atomic()`` was not left."""
-    with transaction.atomic(using=connection.alias):
+    block = transaction.atomic(using=connection.alias)
+    # The handler may commit durably, as outside of a test.
+    block._from_testcase = sessions.is_in_test(connection)  # type: ignore[attr-defined]  # noqa: SLF001
+    with block:
         depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
         yield
         if len(connection.savepoint_ids) > depth:

@@ -4,6 +4,7 @@ Django knows only the transactions that it has begun itself. A plain ``BEGIN`` i
 code is known to the session alone, which the driver can tell without a statement.
 """
 
+import sqlite3
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +12,8 @@ from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 PSYCOPG_IDLE = 0
+PSYCOPG_ACTIVE = 1
+PSYCOPG_CLOSED = 4
 
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
@@ -26,12 +29,17 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
         return True
     if not connection.autocommit:
         return False
-    return not _has_transaction(session)
+    return _status(session) == PSYCOPG_IDLE
 
 
-def _has_transaction(session: Any) -> bool:
-    status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
-    return status != PSYCOPG_IDLE or bool(getattr(session, "in_transaction", False))
+def has_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction is open. A session that the driver has closed has none."""
+    if connection.in_atomic_block:
+        return True
+    session = connection.connection
+    if session is None:
+        return False
+    return not connection.autocommit or _status(session) not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
 
 
 def has_lost_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -39,9 +47,17 @@ def has_lost_transaction(connection: BaseDatabaseWrapper) -> bool:
 
     A plain ``COMMIT`` or ``ROLLBACK`` does. MariaDB and MySQL cannot tell without a statement.
     """
-    return connection.vendor in {"postgresql", "sqlite"} and not _has_transaction(
-        connection.connection
-    )
+    is_known = connection.vendor in {"postgresql", "sqlite"}
+    return is_known and _status(connection.connection) == PSYCOPG_IDLE
+
+
+def _status(session: Any) -> int:
+    """Return the state of the session's transaction, in psycopg's numbers."""
+    status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
+    try:
+        return PSYCOPG_ACTIVE if getattr(session, "in_transaction", False) else int(status)
+    except sqlite3.ProgrammingError:
+        return PSYCOPG_CLOSED
 
 
 def is_in_test(connection: BaseDatabaseWrapper) -> bool:

@@ -1,0 +1,87 @@
+"""Handlers of ``message_received`` for tests: they count their calls, and fail when told to."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from cellcast_django.models import WebhookEvent
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient
+
+
+class Calls:
+    """A handler that counts its calls and raises as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.arguments: list[dict[str, Any]] = []
+        self.error: BaseException | None = None
+        self.during: Callable[..., Any] = lambda **kwargs: None
+
+    def __call__(self, **kwargs: Any) -> None:
+        self.arguments.append(kwargs)
+        self.during(**kwargs)
+        if self.error is not None:
+            raise self.error
+
+    def __len__(self) -> int:
+        return len(self.arguments)
+
+
+@contextmanager
+def connected(signal: Any, **handlers: Callable[..., Any]) -> Iterator[None]:
+    for name, handler in handlers.items():
+        signal.connect(handler, dispatch_uid=name)
+    try:
+        yield
+    finally:
+        for name in handlers:
+            signal.disconnect(dispatch_uid=name)
+
+
+@pytest.fixture
+def first() -> Iterator[Calls]:
+    """A handler of ``message_received`` named "first"."""
+    calls = Calls()
+    with connected(message_received, first=calls):
+        yield calls
+
+
+@pytest.fixture
+def second(first: Calls) -> Iterator[Calls]:
+    """Another one, connected later."""
+    calls = Calls()
+    with connected(message_received, second=calls):
+        yield calls
+
+
+def reply(**changes: Any) -> WebhookEvent:
+    response = WebhookClient().reply(**changes)
+    assert response.status_code == 200
+    return WebhookEvent.objects.latest("pk")
+
+
+def make_due(event: WebhookEvent) -> None:
+    WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=timezone.now())
+
+
+def as_if_killed(event: WebhookEvent, *called: str) -> None:
+    """Bring the event into the state of one whose process died after these handlers."""
+    event.refresh_from_db()
+    WebhookEvent.objects.filter(pk=event.pk).update(
+        announcements={name: event.announcements[name] for name in called},
+        announced_at=None,
+        announce_due_at=timezone.now(),
+    )
+
+
+def pause_before(event: WebhookEvent) -> timedelta:
+    assert event.announce_due_at is not None
+    return event.announce_due_at - timezone.now()
+
+
+def announced(events: Iterator[WebhookEvent]) -> list[int]:
+    return [event.pk for event in events]

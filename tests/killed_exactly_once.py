@@ -1,0 +1,88 @@
+"""A process killed before each statement of a handler marked ``exactly_once``, one after the other.
+
+Prints for each whether the handler's row and its outcome are there: ``both`` or ``neither``, else
+what is. Then the event is announced again, and the row must be there once.
+"""
+
+import os
+import signal
+from itertools import count
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.core.management import call_command  # noqa: E402
+from django.db import connection  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from cellcast_django import announcements, inbox  # noqa: E402
+from cellcast_django.models import Message, WebhookEvent  # noqa: E402
+from cellcast_django.payloads import Endpoint, read  # noqa: E402
+from cellcast_django.signals import exactly_once, message_received  # noqa: E402
+
+
+@exactly_once
+def write(event: WebhookEvent, **kwargs: Any) -> None:
+    """Write two rows."""
+    for number in range(2):
+        Message.objects.create(key=f"{event.pk} {number}")
+
+
+def store(number: int) -> WebhookEvent:
+    """Store a reply, whose announcement is to begin."""
+    body = f'{{"_id": "1", "type": "receive", "message": "{number}", "sender": "0400000000"}}'
+    [event] = inbox.store(
+        read(body.encode(), "application/json", Endpoint.RECEIVE), endpoint=Endpoint.RECEIVE
+    )
+    return event
+
+
+def announce_and_be_killed(event: WebhookEvent, statements: int) -> None:
+    """Announce the event, and die before this many statements have been executed."""
+    left = iter(range(statements))
+
+    def kill_at_last(statement: str) -> None:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    connection.ensure_connection()
+    connection.connection.set_trace_callback(kill_at_last)
+    announcements.announce([event])
+    os._exit(0)
+
+
+def rows(event: WebhookEvent) -> int:
+    """Return how many rows the handler has written."""
+    return Message.objects.filter(key__startswith=f"{event.pk} ").count()
+
+
+def state(event: WebhookEvent) -> str:
+    """Return which of the rows and the outcome are there."""
+    event.refresh_from_db()
+    found = (rows(event), bool(event.announcements), event.announced_at is not None)
+    return {(0, False, False): "neither", (2, True, True): "both"}.get(found, str(found))
+
+
+def main() -> None:
+    """Kill one process after the other, until one has come to its end."""
+    call_command("migrate", "cellcast_django", verbosity=0)
+    message_received.connect(write)
+    for statements in count():
+        event = store(statements)
+        connection.close()
+        child = os.fork()
+        if not child:
+            announce_and_be_killed(event, statements)
+        _, status = os.waitpid(child, 0)
+        print(state(event))  # noqa: T201  # what the test reads
+        if status == 0:
+            return
+        WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=timezone.now())
+        list(announcements.announce_due([event.pk]))
+        assert rows(event) == 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""``announcement_failed``: sent once each time that an event becomes failed."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from cellcast_django.announcements import announce_again, announce_due
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import GiveUp, announcement_failed
+from tests.handlers import Calls, announced, as_if_killed, connected, make_due, reply
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def told() -> Iterator[Calls]:
+    """A handler of ``announcement_failed``."""
+    calls = Calls()
+    with connected(announcement_failed, told=calls):
+        yield calls
+
+
+@pytest.fixture(autouse=True)
+def two_attempts(settings: Any) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+
+
+def test_it_is_sent_when_the_attempts_are_used_up(first: Calls, second: Calls, told: Calls) -> None:
+    first.error = ValueError("the calendar is down")
+    event = reply()
+    assert not told
+
+    make_due(event)
+    announced(announce_due())
+    [arguments] = told.arguments
+    assert arguments == {
+        "signal": announcement_failed,
+        "sender": WebhookEvent,
+        "event": event,
+        "errors": {"first": "ValueError: the calendar is down"},
+    }
+    assert arguments["event"].state == "failed"
+    announced(announce_due())
+    assert len(told) == 1
+
+
+def test_it_is_sent_when_a_handler_gives_up(first: Calls, told: Calls) -> None:
+    first.error = GiveUp("No such customer.")
+    reply()
+    assert told.arguments[0]["errors"] == {"first": "GiveUp: No such customer."}
+
+
+def test_it_is_sent_when_every_attempt_was_cut_off(first: Calls, told: Calls) -> None:
+    event = reply()
+    WebhookEvent.objects.update(announce_attempts=2)
+    as_if_killed(event)
+    announced(announce_due())
+    assert list(told.arguments[0]["errors"]) == ["first"]
+
+
+def test_it_is_sent_when_the_message_is_gone(first: Calls, told: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    Message.objects.all().delete()
+    make_due(event)
+    announced(announce_due())
+    assert len(told) == 1
+
+
+def test_it_is_sent_again_when_an_event_fails_again(first: Calls, told: Calls) -> None:
+    first.error = GiveUp("No such customer.")
+    event = reply()
+    announced(announce_again([event.pk]))
+    assert len(told) == 2
+    first.error = None
+    announced(announce_again([event.pk]))
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("+61400000001"), SystemExit(1)])
+def test_what_its_handlers_raise_is_logged_and_stops_nobody(
+    first: Calls, told: Calls, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(error: BaseException, **kwargs: Any) -> None:
+        raise error
+
+    first.error = GiveUp("No such customer.")
+    told.error = error
+    also = Calls()
+    with connected(announcement_failed, partial=partial(fail, error), also=also):
+        event = reply()
+    assert (len(told), len(also)) == (1, 1)
+    event.refresh_from_db()
+    assert event.handler_errors() == {"first": "GiveUp: No such customer."}
+    assert f"Handler told of announcement_failed: {type(error).__name__} in" in caplog.text
+    assert "Handler partial of announcement_failed: " in caplog.text
+    assert "+61400000001" not in caplog.text
+
+
+def test_keyboard_interrupt_goes_on(first: Calls, told: Calls) -> None:
+    first.error = GiveUp("No such customer.")
+    told.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        reply()
+    assert WebhookEvent.objects.failed().count() == 1

@@ -1,0 +1,386 @@
+"""What a handler may ask for: to be called later, never again, or exactly once."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from cellcast_django.announcements import announce_again, announce_due, schedule
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
+from tests.handlers import Calls, announced, connected, make_due, pause_before, reply
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# RetryLater
+
+
+@pytest.mark.django_db
+def test_handler_is_called_again_after_the_time_that_it_asks_for(first: Calls) -> None:
+    first.error = RetryLater(timedelta(hours=8))
+    event = reply()
+    assert event.state == "pending"
+    assert event.handler_errors() == {"first": "RetryLater: after 8:00:00"}
+    assert timedelta(hours=7.9) < pause_before(event) <= timedelta(hours=8)
+
+    first.error = None
+    make_due(event)
+    announced(announce_due())
+    event.refresh_from_db()
+    assert (event.state, event.announce_attempts, len(first)) == ("announced", 2, 2)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("asked", "other", "expected"),
+    [
+        (timedelta(hours=8), ValueError("no"), timedelta(minutes=1)),
+        (timedelta(seconds=10), ValueError("no"), timedelta(seconds=10)),
+        (timedelta(hours=8), RetryLater(timedelta(hours=2)), timedelta(hours=2)),
+        (timedelta(hours=8), GiveUp("never"), timedelta(hours=8)),
+        (timedelta(0), None, timedelta(0)),
+    ],
+)
+def test_beside_another_failure_the_earlier_time_holds(
+    first: Calls,
+    second: Calls,
+    asked: timedelta,
+    other: Exception | None,
+    expected: timedelta,
+) -> None:
+    first.error, second.error = RetryLater(asked), other
+    pause = pause_before(reply())
+    assert expected * 0.92 - timedelta(seconds=1) < pause <= expected
+
+
+@pytest.mark.django_db
+def test_asking_for_later_counts_as_an_attempt(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    first.error = RetryLater(timedelta(minutes=5))
+    assert reply().state == "failed"
+
+
+@pytest.mark.django_db
+def test_asking_for_later_is_no_error_in_the_log(
+    first: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "cellcast_django")
+    first.error = RetryLater(timedelta(minutes=5))
+    event = reply()
+    lines = [(each.levelname, each.getMessage()) for each in caplog.records]
+    assert ("INFO", f"Handler first asks for event {event.pk} later.") in lines
+    assert "ERROR" not in {level for level, _ in lines}
+
+
+@pytest.mark.parametrize("after", [timedelta(seconds=-1), timedelta(days=366)])
+def test_later_is_within_a_year(after: timedelta) -> None:
+    with pytest.raises(ValueError, match="0 to 365 days"):
+        RetryLater(after)
+
+
+def test_later_is_a_timedelta() -> None:
+    with pytest.raises(TypeError, match="takes a timedelta, not int"):
+        RetryLater(60)  # type: ignore[arg-type]
+
+
+# GiveUp
+
+
+@pytest.mark.django_db
+def test_event_has_failed_when_one_gives_up_and_the_others_have_finished(
+    first: Calls, second: Calls
+) -> None:
+    first.error = GiveUp("No such customer.")
+    event = reply()
+    assert event.state == "failed"
+    assert event.handler_errors() == {"first": "GiveUp: No such customer."}
+    assert len(second) == 1
+    assert announced(announce_due()) == []
+
+
+@pytest.mark.django_db
+def test_who_has_given_up_is_not_called_again_while_the_others_are(
+    first: Calls, second: Calls
+) -> None:
+    first.error, second.error = GiveUp("No such customer."), ValueError("not yet")
+    event = reply()
+    assert event.state == "pending"
+
+    second.error = None
+    make_due(event)
+    announced(announce_due())
+    event.refresh_from_db()
+    assert (len(first), len(second)) == (1, 2)
+    assert event.state == "failed"
+
+
+@pytest.mark.django_db
+def test_who_has_given_up_is_called_when_a_person_asks(first: Calls, second: Calls) -> None:
+    first.error = GiveUp("No such customer.")
+    event = reply()
+    first.error = None
+    announced(announce_again([event.pk]))
+    event.refresh_from_db()
+    assert (len(first), len(second)) == (2, 1)
+    assert (event.state, event.handler_errors()) == ("announced", {})
+
+
+@pytest.mark.django_db
+def test_who_has_given_up_and_is_not_connected_here_stays_so(first: Calls, second: Calls) -> None:
+    first.error = GiveUp("No such customer.")
+    event = reply()
+    message_received.disconnect(dispatch_uid="first")
+    announced(announce_again([event.pk]))
+    event.refresh_from_db()
+    assert event.state == "failed"
+    announced(announce_again([event.pk], everyone=True))
+    event.refresh_from_db()
+    assert event.state == "failed", "an outcome survives its handler"
+    assert len(second) == 2
+
+
+# Which functions exactly_once takes
+
+
+def plain(**kwargs: Any) -> None: ...
+
+
+async def asynchronous(**kwargs: Any) -> None: ...
+
+
+class AsynchronousObject:
+    async def __call__(self, **kwargs: Any) -> None: ...
+
+
+class PlainObject:
+    def __call__(self, **kwargs: Any) -> None: ...
+
+    def method(self, **kwargs: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [asynchronous, partial(asynchronous), AsynchronousObject(), AsynchronousObject],
+    ids=["function", "partial", "object", "class"],
+)
+def test_asynchronous_function_is_refused_when_it_is_decorated(handler: Any) -> None:
+    with pytest.raises(TypeError, match="is asynchronous: exactly_once needs a plain function"):
+        exactly_once(handler)
+
+
+def copy_of_plain() -> Callable[..., None]:
+    def copy(**kwargs: Any) -> None: ...
+
+    return copy
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: exactly_once(copy_of_plain()),
+        lambda: partial(exactly_once(copy_of_plain())),
+        lambda: exactly_once(partial(copy_of_plain())),
+        lambda: exactly_once(PlainObject()),
+        lambda: partial(exactly_once(PlainObject())),
+        exactly_once(type("Copy", (PlainObject,), {})),
+        lambda: exactly_once(type("Copy", (PlainObject,), {"method": copy_of_plain()})().method),
+    ],
+    ids=["function", "in partial", "partial", "object", "object in partial", "class", "method"],
+)
+def test_every_kind_of_plain_handler_can_be_marked(make: Callable[[], Any]) -> None:
+    handler = make()
+    message_received.connect(handler, weak=False, dispatch_uid="marked")
+    try:
+        [found] = message_received.handlers(Message)
+        assert found.is_exactly_once
+    finally:
+        message_received.disconnect(dispatch_uid="marked")
+
+
+def test_handlers_are_not_marked_by_themselves() -> None:
+    with connected(message_received, plain=plain):
+        assert not message_received.handlers(Message)[0].is_exactly_once
+
+
+# What exactly_once commits
+
+
+class Once:
+    """A handler that writes a row, and then fails when told to."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.then: Callable[[], object] = lambda: None
+
+    def __call__(self, message: Message, **kwargs: Any) -> None:
+        self.calls += 1
+        Message.objects.create(key=f"written {self.calls}")
+        self.then()
+
+
+@pytest.fixture
+def once() -> Iterator[Once]:
+    """A handler marked ``exactly_once`` and named "once"."""
+    handler = exactly_once(Once())
+    with connected(message_received, once=handler):
+        yield handler
+
+
+def written() -> list[str]:
+    rows = Message.objects.filter(key__startswith="written")
+    return list(rows.order_by("key").values_list("key", flat=True))
+
+
+def raise_(error: BaseException) -> Callable[[], object]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_runs_inside_a_transaction_and_is_finished(once: Once, second: Calls) -> None:
+    inside = []
+    once.then = lambda: inside.append(connection.in_atomic_block)
+    event = reply()
+    assert inside == [True]
+    assert written() == ["written 1"]
+    assert event.state == "announced"
+    assert len(second) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        IntegrityError("no"),
+        RetryLater(timedelta(minutes=5)),
+        GiveUp("no"),
+        SystemExit(1),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_any_exception_rolls_back_and_is_kept(
+    once: Once, second: Calls, error: BaseException
+) -> None:
+    once.then = raise_(error)
+    event = reply()
+    assert written() == []
+    assert list(event.handler_errors()) == ["once"]
+    assert event.handler_errors()["once"].startswith(type(error).__name__)
+    assert len(second) == 1
+
+    once.then = lambda: None
+    announced(announce_again([event.pk]))
+    event.refresh_from_db()
+    assert written() == ["written 2"]
+    assert event.state == "announced"
+
+
+@pytest.mark.django_db
+def test_any_exception_rolls_back_in_a_test_case_too(once: Once, second: Calls) -> None:
+    once.then = raise_(ValueError("no"))
+    assert list(reply().handler_errors()) == ["once"]
+    assert written() == []
+    once.then = lambda: None
+    assert reply(message="two").state == "announced"
+    assert written() == ["written 2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_commit_that_fails_is_an_error_and_the_handler_has_not_finished(once: Once) -> None:
+    def break_a_constraint() -> None:  # which is looked at when the transaction ends
+        StatusChange.objects.create(message_id=999_999, status="sent", applied=True)
+
+    once.then = break_a_constraint
+    event = reply()
+    assert written() == []
+    assert event.state == "pending"
+    assert event.handler_errors()["once"].startswith("IntegrityError: ")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_error_of_an_on_commit_function_comes_too_late_to_change_anything(
+    once: Once, second: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    once.then = lambda: transaction.on_commit(raise_(ValueError("no mail today")))
+    event = reply()
+    assert written() == ["written 1"]
+    assert event.state == "announced"
+    assert len(second) == 1
+    assert "Handler once failed" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("function", [transaction.commit, transaction.rollback])
+def test_ending_its_transaction_by_hand_is_an_error(
+    once: Once, function: Callable[[], None]
+) -> None:
+    once.then = function
+    event = reply()
+    assert written() == []
+    assert event.handler_errors()["once"].startswith("TransactionManagementError")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor == "mysql", reason="the session cannot be asked")
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
+def test_ending_its_transaction_by_a_statement_is_an_error(once: Once, statement: str) -> None:
+    def execute() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    once.then = execute
+    event = reply()
+    assert event.handler_errors()["once"].startswith("TransactionEndedError: ")
+    assert reply(message="the next one").pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_atomic_block_that_it_does_not_leave_is_its_error(once: Once, second: Calls) -> None:
+    once.then = lambda: transaction.atomic().__enter__()
+    event = reply()
+    assert written() == []
+    assert event.handler_errors()["once"].startswith("TransactionLeftOpenError: ")
+    assert len(second) == 1
+    assert not connection.in_atomic_block
+
+
+@pytest.mark.django_db(transaction=True)
+def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
+    once: Once, second: Calls, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_over(connection: Any, event: WebhookEvent, values: dict[str, Any]) -> int:
+        return 0
+
+    once.then = lambda: monkeypatch.setattr(schedule, "_update_event", take_over)
+    event = reply()
+    assert written() == []
+    assert event.announcements == {}
+    assert not second
+    assert "Handler once ran longer than CELLCAST_ANNOUNCE_LEASE" in caplog.text
+
+
+def test_killed_at_any_statement_both_are_there_or_neither(tmp_path: Path) -> None:
+    """A child is killed before each statement in turn, until one comes to its end."""
+    environment = os.environ | {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/killed.sqlite3",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+    }
+    program = [sys.executable, "-m", "tests.killed_exactly_once"]
+    result = subprocess.run(
+        program, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    outcomes = result.stdout.split()
+    assert outcomes.count("neither") >= 4
+    assert outcomes[-1] == "both"
+    assert set(outcomes) == {"neither", "both"}

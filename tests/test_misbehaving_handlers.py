@@ -1,0 +1,247 @@
+"""Handlers that misbehave: the response is 200, the others are called, and the error is kept."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from cellcast_django.announcements import announce_again, announce_due
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import message_received, status_changed
+from cellcast_django.testing import WebhookClient
+from tests.handlers import Calls, announced, as_if_killed, connected, make_due, reply
+
+
+class PoolTimeout(BaseException):
+    """As gevent's Timeout, which is no Exception either."""
+
+
+def overflow(**kwargs: Any) -> None:
+    overflow(**kwargs)
+
+
+# What it raises
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(2),
+        GeneratorExit("no"),
+        PoolTimeout("no"),
+        MemoryError("no"),
+        asyncio.CancelledError("no"),
+        BaseExceptionGroup("no", [KeyboardInterrupt()]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_it_raises_stops_nobody_and_is_kept(
+    first: Calls, second: Calls, error: BaseException
+) -> None:
+    first.error = error
+    event = reply()
+    assert len(second) == 1
+    assert event.handler_errors() == {"first": f"{type(error).__name__}: {error}"}
+    assert event.state == "pending"
+
+
+@pytest.mark.django_db
+def test_endless_recursion_is_an_error_like_any_other(first: Calls, second: Calls) -> None:
+    first.during = overflow
+    event = reply()
+    assert len(second) == 1
+    assert event.handler_errors()["first"].startswith("RecursionError: ")
+
+
+@pytest.mark.django_db
+def test_keyboard_interrupt_is_kept_and_goes_on_to_who_pressed_the_keys(
+    first: Calls, second: Calls
+) -> None:
+    first.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        reply()
+    event = WebhookEvent.objects.get()
+    assert event.handler_errors() == {"first": "KeyboardInterrupt: "}
+    assert not second
+
+    make_due(event)
+    with pytest.raises(KeyboardInterrupt):
+        announced(announce_due())
+    assert (len(first), len(second)) == (2, 1), "begins with the one that has not been called"
+
+
+@pytest.mark.django_db
+def test_async_handler_that_leaves_by_system_exit_stops_nobody(second: Calls) -> None:
+    async def leave(**kwargs: Any) -> None:
+        raise SystemExit(2)
+
+    with connected(message_received, leave=leave):
+        event = reply()
+    assert len(second) == 1
+    assert event.handler_errors() == {"leave": "SystemExit: 2"}
+
+
+# What it leaves behind
+
+
+def enter_atomic(**kwargs: Any) -> None:
+    transaction.atomic().__enter__()
+
+
+def begin(**kwargs: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+
+
+def turn_autocommit_off(**kwargs: Any) -> None:
+    transaction.set_autocommit(False)
+
+
+def enter_atomic_and_raise(**kwargs: Any) -> None:
+    enter_atomic()
+    raise ValueError("no")
+
+
+LEFT_OPEN = (
+    "TransactionLeftOpenError: It left a transaction open on the database default, "
+    "which was rolled back."
+)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("leave_open", "error"),
+    [
+        (enter_atomic, LEFT_OPEN),
+        (turn_autocommit_off, LEFT_OPEN),
+        (enter_atomic_and_raise, "ValueError: no"),
+        pytest.param(
+            *(begin, LEFT_OPEN),
+            marks=pytest.mark.skipif(connection.vendor == "mysql", reason="its BEGIN is not seen"),
+        ),
+    ],
+)
+def test_transaction_that_it_leaves_open_is_rolled_back_and_is_its_error(
+    first: Calls, second: Calls, leave_open: Callable[..., Any], error: str
+) -> None:
+    def write(**kwargs: Any) -> None:
+        leave_open()
+        Message.objects.create(key="left open")
+
+    def fail(**kwargs: Any) -> None:
+        write() if error == LEFT_OPEN else leave_open()
+
+    first.during = fail
+    event = reply()
+    assert event.handler_errors() == {"first": error}
+    assert len(second) == 1
+    assert not Message.objects.filter(key="left open").exists()
+    assert connection.get_autocommit()
+    assert not connection.in_atomic_block
+
+    first.during = second.during
+    assert reply(message="the next one").state == "announced"
+    make_due(event)
+    announced(announce_due())
+    event.refresh_from_db()
+    assert event.state == "announced"
+
+
+@pytest.mark.django_db
+def test_atomic_block_that_it_does_not_leave_is_its_error_in_a_test_case_too(
+    first: Calls, second: Calls
+) -> None:
+    def write(**kwargs: Any) -> None:
+        enter_atomic()
+        Message.objects.create(key="left open")
+
+    first.during = write
+    event = reply()
+    assert event.handler_errors() == {"first": LEFT_OPEN}
+    assert len(second) == 1
+    assert not Message.objects.filter(key="left open").exists()
+    assert connection.in_atomic_block
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "close",
+    [lambda **kwargs: connection.close(), lambda **kwargs: connection.connection.close()],
+    ids=["Django's", "the driver's"],
+)
+def test_connection_that_it_closes_is_opened_again(
+    first: Calls, second: Calls, close: Callable[..., Any]
+) -> None:
+    first.during = close
+    event = reply()
+    assert len(second) == 1
+    assert event.state == "announced"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_transaction_of_the_caller_is_not_the_handlers(first: Calls, second: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    first.error = None
+    with transaction.atomic():
+        announced(announce_again([event.pk]))
+        assert connection.in_atomic_block
+    event.refresh_from_db()
+    assert event.state == "announced"
+
+
+# What it changes
+
+
+@pytest.mark.django_db
+def test_handlers_connected_and_disconnected_while_one_runs_count_from_the_next_fact(
+    first: Calls, second: Calls
+) -> None:
+    late = Calls()
+
+    def rewire(**kwargs: Any) -> None:
+        message_received.disconnect(dispatch_uid="second")
+        message_received.connect(late, dispatch_uid="late")
+
+    first.during = rewire
+    try:
+        event = reply(message="one")
+        assert (len(second), len(late)) == (1, 0)
+        assert event.state == "announced"
+        reply(message="two")
+        assert (len(second), len(late)) == (1, 1)
+    finally:
+        message_received.disconnect(dispatch_uid="late")
+
+
+@pytest.mark.django_db
+def test_message_that_it_deletes_is_still_told_to_the_others(first: Calls, second: Calls) -> None:
+    first.during = lambda message, **kwargs: message.delete()
+    event = reply(message="delete me")
+    assert second.arguments[0]["message"].body == "delete me"
+    assert event.state == "announced"
+
+
+@pytest.mark.django_db
+def test_webhook_to_the_own_site_from_inside_is_stored_and_announced(
+    first: Calls, second: Calls
+) -> None:
+    statuses = Calls()
+    first.during = lambda **kwargs: WebhookClient().status(status="delivered")
+    with connected(status_changed, statuses=statuses):
+        reply()
+    assert len(statuses) == len(second) == 1
+    assert [event.state for event in WebhookEvent.objects.all()] == ["announced"] * 2
+
+
+@pytest.mark.django_db
+def test_it_is_named_where_every_attempt_was_cut_off(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    event = reply()
+    as_if_killed(event)
+    announced(announce_due())
+    event.refresh_from_db()
+    assert list(event.handler_errors()) == ["first"]

@@ -1,0 +1,138 @@
+"""``announcements.skip``: a person decides that a handler need not be called for an event."""
+
+from typing import Any
+
+import pytest
+
+from cellcast_django.announcements import announce_due, skip
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import GiveUp, announcement_failed, message_received
+from tests.handlers import Calls, announced, as_if_killed, connected, make_due, reply
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def event(first: Calls, second: Calls) -> WebhookEvent:
+    """An event that the first of two handlers has failed for."""
+    first.error = ValueError("no")
+    return reply()
+
+
+def test_event_is_announced_when_nobody_else_is_unfinished(event: WebhookEvent) -> None:
+    assert skip(event.pk, "first") is True
+    before = event.announcements["first"]["at"]
+    event.refresh_from_db()
+    outcome = event.announcements["first"]
+    assert outcome == {"at": outcome["at"], "error": "", "skipped": True}
+    assert outcome["at"] > before
+    assert (event.state, event.announce_due_at) == ("announced", None)
+    assert set(event.announcements) == {"first", "second"}
+
+
+def test_skipped_handler_is_not_called_again(event: WebhookEvent, first: Calls) -> None:
+    skip(event.pk, "first")
+    WebhookEvent.objects.update(announced_at=None)
+    make_due(event)
+    announced(announce_due())
+    assert len(first) == 1
+
+
+def test_event_waits_for_the_others(first: Calls, second: Calls) -> None:
+    first.error = second.error = ValueError("no")
+    event = reply()
+    assert skip(event.pk, "first")
+    due_at = event.announce_due_at
+    event.refresh_from_db()
+    assert (event.state, event.announce_due_at) == ("pending", due_at)
+
+    second.error = None
+    make_due(event)
+    announced(announce_due())
+    event.refresh_from_db()
+    assert (event.state, len(first), len(second)) == ("announced", 1, 2)
+
+
+def test_failed_event_stays_failed_while_another_has_not_finished(
+    first: Calls, second: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    first.error = second.error = ValueError("no")
+    event = reply()
+    assert skip(event.pk, "first")
+    event.refresh_from_db()
+    assert (event.state, event.announce_attempts) == ("failed", 1)
+    assert skip(event.pk, "second")
+    event.refresh_from_db()
+    assert event.state == "announced"
+
+
+def test_event_has_failed_when_another_one_has_given_up(
+    first: Calls, second: Calls, settings: Any
+) -> None:
+    first.error, second.error = ValueError("no"), GiveUp("never")
+    event = reply()
+    told = Calls()
+    with connected(announcement_failed, told=told):
+        assert skip(event.pk, "first")
+    event.refresh_from_db()
+    assert event.state == "failed"
+    assert told.arguments[0]["errors"] == {"second": "GiveUp: never"}
+    assert skip(event.pk, "second")
+    event.refresh_from_db()
+    assert event.state == "announced"
+
+
+def test_handler_that_is_not_connected_here_can_be_skipped(event: WebhookEvent) -> None:
+    message_received.disconnect(dispatch_uid="first")
+    assert skip(event.pk, "first")
+    event.refresh_from_db()
+    assert event.state == "announced"
+
+
+def test_handler_that_was_never_called_can_be_skipped(event: WebhookEvent) -> None:
+    as_if_killed(event)
+    assert skip(event.pk, "second")
+    event.refresh_from_db()
+    assert event.state == "pending"
+    assert set(event.announcements) == {"second"}
+
+
+def test_event_of_which_no_handler_is_known_here_can_be_skipped(event: WebhookEvent) -> None:
+    as_if_killed(event)
+    for name in ("first", "second"):
+        message_received.disconnect(dispatch_uid=name)
+    assert skip(event.pk, "")
+    event.refresh_from_db()
+    assert event.state == "announced"
+
+
+def test_event_whose_message_is_gone_can_be_skipped(event: WebhookEvent) -> None:
+    Message.objects.all().delete()
+    make_due(event)
+    announced(announce_due())
+    assert skip(event.pk, "first")
+    event.refresh_from_db()
+    assert event.state == "announced"
+
+
+def test_there_is_nothing_to_decide(event: WebhookEvent) -> None:
+    assert not skip(event.pk, "second"), "it has finished"
+    assert not skip(event.pk, "nobody"), "it is not known"
+    assert not skip(event.pk + 1, "first"), "there is no such event"
+    assert skip(event.pk, "first")
+    assert not skip(event.pk, "first"), "the event has been announced"
+    duplicate = reply()
+    assert not skip(duplicate.pk, "first"), "a duplicate has nothing to announce"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_decision_taken_while_the_handlers_run_stands(first: Calls, second: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    first.during = lambda event, **kwargs: skip(event.pk, "first")
+    make_due(event)
+    announced(announce_due())
+    event.refresh_from_db()
+    assert event.announcements["first"]["skipped"]
+    assert event.state == "announced"
