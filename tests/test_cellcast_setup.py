@@ -13,6 +13,8 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from cellcast_django.checks import check_credentials
 from cellcast_django.management.commands import cellcast_setup
+from cellcast_django.signals import message_received
+from tests.admin_pages import Connect
 
 pytestmark = pytest.mark.django_db
 
@@ -215,3 +217,16 @@ def test_errors_of_the_settings_do_not_stop_it(ready_site: Any) -> None:
     arguments = command.create_parser("manage.py", "cellcast_setup").parse_args([])
     command.execute(**vars(arguments))  # unlike call_command(), this does not skip the checks
     assert "cellcast_django.E005" in output.getvalue()
+
+
+# What runs
+
+
+def test_says_which_handlers_are_connected(ready_site: Any, connect: Connect) -> None:
+    def take_reply(**kwargs: Any) -> None:
+        pass
+
+    connect(message_received, take_reply)
+    text = part(setup(), "What runs when something arrives")
+    assert re.search(r"Receive URL\n    Handlers: .*take_reply\.", text)
+    assert re.search(r"Status URL\n    No handler is connected", text)

@@ -226,6 +226,10 @@ def test_errors_of_the_settings_do_not_stop_it(site: str, settings: Any) -> None
     assert WebhookEvent.objects.get().outcome == "stored"
 
 
+def test_says_that_no_handler_is_connected(site: str) -> None:
+    assert "No handler is connected" in run("receive")
+
+
 @pytest.mark.parametrize(
     ("answer", "line"),
     [

@@ -17,10 +17,10 @@ from cellcast_django.admin.pages.check_results import check_results
 from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
+from cellcast_django.diagnostics.listeners import handlers_of
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
-from cellcast_django.signals import Handler, message_received, opt_out_received, status_changed
 
 PERMISSION = "cellcast_django.set_up_webhookevent"
 
@@ -119,14 +119,6 @@ def endpoint_of(request: HttpRequest) -> Endpoint:
 def indented(example: bytes) -> str:
     """Return JSON as people like to read and change it."""
     return json.dumps(json.loads(example), indent=2)
-
-
-def handlers_of(endpoint: Endpoint) -> list[Handler]:
-    """Return the handlers that hear what the documented example of a URL says."""
-    if endpoint == Endpoint.OPT_OUT:
-        return opt_out_received.handlers(WebhookEvent)
-    signal = message_received if endpoint == Endpoint.RECEIVE else status_changed
-    return signal.handlers(Message)
 
 
 # Test Send

@@ -15,6 +15,7 @@ from django.urls import NoReverseMatch
 
 from cellcast_django.checks import TAG, is_base_url
 from cellcast_django.conf import conf
+from cellcast_django.diagnostics.listeners import describe_handlers
 from cellcast_django.diagnostics.test_send import webhook_url
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
@@ -51,6 +52,7 @@ class Command(BaseCommand):
         if is_configured:
             self._print_rotation(username, password)
         self._print_settings(base_url, None if is_configured else f"{username}:{password}")
+        self._print_handlers()
         self._print_missing(base_url)
 
     def _print_dashboard(self, base_url: str, credential: tuple[str, str] | None) -> None:
@@ -100,6 +102,12 @@ class Command(BaseCommand):
             self.stdout.write(f"  {SETTING}={credential}")
             self.stdout.write("")
             self.stdout.write("  The password is shown this once. Keep it out of version control.")
+
+    def _print_handlers(self) -> None:
+        self._head("What runs when something arrives")
+        for endpoint in WEBHOOK_ENDPOINTS:
+            self.stdout.write(f"  {endpoint.label}")
+            self.stdout.write(f"    {describe_handlers(endpoint)}")
 
     def _print_missing(self, base_url: str) -> None:
         self._head("Still missing")

@@ -11,6 +11,7 @@ from django.urls import NoReverseMatch
 from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf, is_credential
 from cellcast_django.diagnostics.diagnosis import diagnose
+from cellcast_django.diagnostics.listeners import describe_handlers
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
 from cellcast_django.management.terminal import printable
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
@@ -66,6 +67,7 @@ class Command(BaseCommand):
         if answer.error is None:
             self.stdout.write(describe(answer))
         self._conclude(answer)
+        self.stdout.write(f"  {printable(describe_handlers(endpoint))}")
 
     def _conclude(self, answer: Answer) -> None:
         findings = diagnose(answer)
