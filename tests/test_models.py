@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection, models, transaction
+from django.db.models import Min
 from django.test import override_settings
 from django.utils import timezone
 from django.utils.functional import Promise
 
 from cellcast_django.database.fields import ExactCharField
+from cellcast_django.factories import MessageFactory
 from cellcast_django.models import (
     Direction,
     Message,
@@ -543,6 +545,99 @@ def test_lock_makes_missing_rows_and_leaves_present_ones_as_they_are() -> None:
     assert (locked[present.key].body, locked[present.key].status) == ("Coming?", "delivered")
     assert locked[outbound("b").key].pk
     assert Message.objects.count() == 2
+
+
+# Handled replies
+
+
+def reply(seconds_ago: int, **values: Any) -> Message:
+    time = timezone.now() - timedelta(seconds=seconds_ago)
+    return MessageFactory.create(inbound=True, created_at=time, **{"sender": CUSTOMER} | values)
+
+
+@pytest.mark.django_db
+def test_reply_is_unhandled_until_somebody_says_otherwise() -> None:
+    earlier, asked, later = reply(300), reply(200), reply(100)
+    others = reply(400, sender="+61400000009")
+
+    asked.mark_handled()
+
+    assert asked.handled_at is not None
+    earlier.refresh_from_db()
+    assert earlier.handled_at is not None
+    assert set(Message.objects.unhandled()) == {later, others}
+
+
+@pytest.mark.django_db
+def test_what_was_handled_keeps_its_time() -> None:
+    message = reply(100)
+    message.mark_handled()
+    first = message.handled_at
+
+    message.mark_handled()
+    reply(50).mark_handled()
+
+    assert message.handled_at == first
+    message.refresh_from_db()
+    assert message.handled_at == first
+
+
+@pytest.mark.django_db
+def test_reply_of_an_unknown_sender_is_handled_alone() -> None:
+    other, message = reply(200, sender=""), reply(100, sender="")
+
+    message.mark_handled()
+
+    assert list(Message.objects.unhandled()) == [other]
+
+
+@pytest.mark.django_db
+def test_reply_of_a_contact_who_opted_out_needs_nothing_while_that_stands() -> None:
+    message = reply(100)
+    opt_out = OptOut.objects.create(contact=CUSTOMER, source=OptOut.Source.PERSON)
+
+    assert not Message.objects.unhandled().exists()
+    opt_out.ended_at = timezone.now()
+    opt_out.save()
+    assert list(Message.objects.unhandled()) == [message]
+
+
+@pytest.mark.django_db
+def test_message_that_was_sent_is_neither_unhandled_nor_can_be_handled() -> None:
+    message = MessageFactory.create()
+
+    assert not Message.objects.unhandled().exists()
+    with pytest.raises(ValueError, match="Only a reply can be handled"):
+        message.mark_handled()
+
+
+@pytest.mark.django_db
+def test_answer_handles_the_reply_that_it_answers() -> None:
+    asked, later = reply(200), reply(100)
+
+    for _ in range(2):
+        Message.objects.record_sent(ID, receiver=CUSTOMER, body="Yes", answers=asked)
+
+    assert list(Message.objects.unhandled()) == [later]
+
+
+@pytest.mark.django_db
+def test_answer_to_what_is_no_reply_records_nothing() -> None:
+    sent = MessageFactory.create()
+
+    with pytest.raises(ValueError, match="Only a reply can be handled"):
+        Message.objects.record_sent(ID, receiver=CUSTOMER, answers=sent)
+
+    assert list(Message.objects.all()) == [sent]
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
+def test_unhandled_replies_are_found_by_their_own_index_without_statistics() -> None:
+    unhandled = Message.objects.unhandled()
+
+    for rows in (unhandled, unhandled.values("contact").annotate(oldest=Min("created_at"))):
+        assert "cellcast_message_unhandled (direction=? AND handled_at=?)" in rows.explain()
 
 
 # A message

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Self
 
+from django.apps import apps
 from django.conf import settings
 from django.db import connections, models, router, transaction
+from django.db.models import OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -34,6 +36,16 @@ class Direction(models.TextChoices):
     OUTBOUND = "outbound", _("outbound")
 
 
+class _Literal(models.Func):
+    """A text in the statement itself: SQLite uses a partial index only for what it can read."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(template=f"'{text}'", output_field=models.CharField())
+
+
+_IS_UNHANDLED = models.Q(direction=_Literal(Direction.INBOUND.value), handled_at__isnull=True)
+
+
 class MessageQuerySet(models.QuerySet["Message", "Message"]):
     """Messages by what people ask of them."""
 
@@ -57,6 +69,12 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         """Messages that you sent and that have no final status yet."""
         return self.outbound().exclude(status__in=FINAL)
 
+    def unhandled(self) -> Self:
+        """Replies that are not handled, of contacts who have not opted out."""
+        opt_out: Any = apps.get_model("cellcast_django", "OptOut")  # which imports this module
+        standing = opt_out.objects.active().filter(contact=OuterRef("contact"))
+        return self.filter(_IS_UNHANDLED).exclude(models.Exists(standing))
+
     def silent(self, older_than: timedelta) -> Self:
         """Messages that you sent so long ago, and of which nothing has been reported.
 
@@ -70,14 +88,21 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         return self.filter(contact=contact) if contact else self.none()
 
     def record_sent(
-        self, cellcast_id: str, *, receiver: str, sender: str = "", body: str = ""
+        self,
+        cellcast_id: str,
+        *,
+        receiver: str,
+        sender: str = "",
+        body: str = "",
+        answers: "Message | None" = None,
     ) -> "Message":
         """Record a message that you have just sent, by the id in the send API's answer.
 
         Idempotent. A delivery report that came earlier has made the row already: it is adopted, and
         what you say here overwrites what it claimed, so that nobody's report can file your text
-        under another number. Raises ``ValueError`` for an id or a receiver that is
-        empty, and for anything that is too long.
+        under another number. ``answers`` is the reply that it answers, which is handled then.
+        Raises ``ValueError`` for an id or a receiver that is empty, for anything that is too long,
+        and for an answer to what is no reply.
         """
         sent = Message.from_parts(
             Direction.OUTBOUND,
@@ -91,6 +116,8 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
             message = Message.objects.using(using).lock([sent])[sent.key]
             if overwritten := message.overwrite_from(sent):
                 message.save(using=using, update_fields=overwritten)
+            if answers is not None:
+                answers.mark_handled()
         return message
 
     def lock(self, messages: Iterable["Message"]) -> dict[str, "Message"]:
@@ -212,7 +239,7 @@ class Message(models.Model):
             ),
             models.Index(fields=["created_at"], name="cellcast_message_created"),
             PartialIndex(
-                fields=["contact", "created_at"],
+                fields=["direction", "handled_at", "contact", "created_at"],
                 name="cellcast_message_unhandled",
                 where=models.Q(direction=Direction.INBOUND, handled_at__isnull=True),
             ),
@@ -246,6 +273,22 @@ class Message(models.Model):
             if change.status == Status.DELIVERED:
                 return change.recorded_at - self.submitted_at
         return None
+
+    def mark_handled(self) -> None:
+        """Note that nobody needs to act on this reply and the earlier ones of its contact.
+
+        One UPDATE; what had been handled keeps its time. Raises ``ValueError`` for a message that
+        you sent.
+        """
+        if self.direction != Direction.INBOUND:
+            raise ValueError("Only a reply can be handled, and this is a message that you sent.")
+        is_meant = models.Q(pk=self.pk)
+        if self.contact:
+            is_meant |= models.Q(contact=self.contact, created_at__lte=self.created_at)
+        now = timezone.now()
+        replies = Message.objects.using(database_alias()).filter(_IS_UNHANDLED)
+        replies.filter(is_meant).update(handled_at=now)
+        self.handled_at = self.handled_at or now
 
     def conversation(self) -> MessageQuerySet:
         """Return all messages with the same contact, oldest first, this one included."""

@@ -13,16 +13,23 @@ from django.dispatch import receiver
 from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from example_project.appointments.answers import read_answer
-from example_project.appointments.models import Appointment
+from example_project.appointments.models import Answer, Appointment
 from example_project.appointments.reminders import mark_reminder
 
 
 @receiver(message_received)
 def answer_appointment(message: Message, event: WebhookEvent, **kwargs: Any) -> None:
-    """Confirm or cancel the appointment that the sender was last reminded of."""
+    """Confirm or cancel the appointment that the sender was last reminded of.
+
+    A clear answer needs nobody any more; any other stays on the admin's page *To answer*.
+    """
     appointment = appointment_asked_about(message.contact, event.received_at)
-    if appointment is not None:
-        appointment.take_answer(read_answer(message.body), event.received_at)
+    if appointment is None:
+        return
+    answer = read_answer(message.body)
+    appointment.take_answer(answer, event.received_at)
+    if answer != Answer.UNCLEAR:
+        message.mark_handled()
 
 
 @receiver(status_changed)

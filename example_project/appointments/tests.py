@@ -109,6 +109,13 @@ class ReplyTests(WebhookTestCase):
         self.assertEqual(self.appointment.state, State.PLANNED)
         self.assertTrue(self.appointment.needs_attention)
 
+    def test_only_a_clear_answer_needs_nobody_any_more(self) -> None:
+        self.client.reply(sender=CUSTOMER, message="not sure")
+        self.assertEqual(Message.objects.unhandled().count(), 1)
+
+        self.client.reply(sender=CUSTOMER, message="yes")
+        self.assertEqual(Message.objects.unhandled().count(), 0)
+
     def test_the_last_answer_counts(self) -> None:
         for text in ("no", "hmm, not sure", "YES please"):
             self.client.reply(sender=CUSTOMER, message=text)
