@@ -87,6 +87,13 @@ class StatusReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredReport(StatusReport):
+    """A status as Cellcast's API lists it: with the time at which it came about, where it tells."""
+
+    happened_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OptOut:
     """A customer who no longer wants messages. It has no identity: the same again is a new one."""
 

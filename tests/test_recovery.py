@@ -322,6 +322,29 @@ def test_report_that_arrived_is_recognised(
     assert list(history.values_list("status", flat=True)) == ["sent", "delivered"]
 
 
+@pytest.mark.parametrize(
+    ("status", "updated_at", "is_told"),
+    [
+        ("delivered", timestamp, True),
+        ("expired", timestamp, False),
+        ("delivered", lambda at: None, False),
+        ("delivered", lambda at: timestamp(at + 2 * HOUR), False),
+    ],
+    ids=["delivered", "expired", "no time", "future"],
+)
+def test_recovered_delivery_is_of_the_time_at_which_it_was_delivered(
+    fake_cellcast: FakeCellcast, status: str, updated_at: Any, is_told: bool
+) -> None:
+    at = ago(HOUR)
+    fake_cellcast.add_report("1", at - MINUTE, status=status, updatedAt=updated_at(at))
+    recovered(Kind.STATUSES)
+    message = Message.objects.get()
+    [change] = message.status_history.all()
+    assert message.status_changed_at == change.recorded_at
+    assert (change.recorded_at == at) is is_told
+    assert timezone.now() - change.recorded_at < (2 * HOUR if is_told else MINUTE)
+
+
 def test_late_report_of_a_recovered_status_is_a_duplicate(
     fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
 ) -> None:

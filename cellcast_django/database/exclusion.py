@@ -3,12 +3,8 @@
 from django.db import connections, models
 
 _STATEMENTS = {
-    # Waits for the writers of now, and has the later ones wait: for so long at most, as webhooks
-    # are among them.
-    "postgresql": (
-        "SET LOCAL lock_timeout = '2s'",
-        "LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",
-    ),
+    # Waits for the writers of now, and has the later ones wait.
+    "postgresql": ("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
     "oracle": ("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE WAIT 2",),
     # At this level InnoDB locks the gaps between the rows that are read for update as well.
     "mysql": ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
@@ -22,7 +18,8 @@ def lock_for_insert(rows: models.QuerySet[models.Model]) -> None:
 
     Must come first in the transaction: when it returns, whoever had begun to insert such a row has
     committed, and nobody else begins. An index must lead to the rows. The lock may be one on the
-    whole table: let the transaction be short. A database that is not known here locks the rows that
+    whole table, behind which webhooks wait: let the transaction be short, and limit for how long it
+    waits for locks itself. A database that is not known here locks the rows that
     are there, and no more. Nothing is locked in a test's own transaction, which nobody races.
     """
     connection = connections[rows.db]

@@ -42,6 +42,7 @@ from cellcast_django.payloads import (
     OptOut,
     Payload,
     RecoveredReply,
+    RecoveredReport,
     Reply,
     StatusReport,
     clean,
@@ -139,7 +140,9 @@ def _write(
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
     """Whether it speaks of one documented status, opts nobody out, and there is a writer."""
-    if isinstance(payload, Invalid | OptOut | RecoveredReply) or opt_out_contact(payload):
+    if isinstance(payload, Invalid | OptOut | RecoveredReply | RecoveredReport) or opt_out_contact(
+        payload
+    ):
         return False
     return payload.status in PRECEDENCE and connections[using].display_name in WRITERS
 

@@ -236,7 +236,7 @@ class _Ledger:
             previous_status=message.status,
             applied=supersedes(payload.status, message.status),
             reason=reason_of(payload),
-            recorded_at=self.now,
+            recorded_at=recovered.time_of(payload, self.now),
             event=event,
         )
         self.changes.append(change)

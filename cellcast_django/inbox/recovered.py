@@ -17,7 +17,7 @@ from cellcast_django.models import (
     StatusChange,
     message_key,
 )
-from cellcast_django.payloads import RecoveredReply, Reply
+from cellcast_django.payloads import RecoveredReply, RecoveredReport, Reply, StatusReport
 
 EARLIEST = timedelta(minutes=-5)
 LATEST = timedelta(hours=24)
@@ -43,6 +43,13 @@ def identity(reply: RecoveredReply, contact: str) -> dict[str, Any]:
         "key": message_key(Direction.INBOUND, "recovered", contact, reply.body, received_at),
         "created_at": reply.received_at,
     }
+
+
+def time_of(payload: Reply | StatusReport, now: datetime) -> datetime:
+    """Return the time to record for a status: that of the API where it tells one, else ``now``."""
+    if isinstance(payload, RecoveredReport) and payload.happened_at is not None:
+        return min(payload.happened_at, now)
+    return now
 
 
 def stored_around(using: str, reply: RecoveredReply, contact: str) -> MessageQuerySet:

@@ -1,16 +1,18 @@
 """Statuses that no webhook has reported."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields
 from datetime import timedelta
 
 from cellcast_django.inbox.portable import values_named_by
 from cellcast_django.models import StatusChange, WebhookEvent, database_alias
-from cellcast_django.payloads import Endpoint, StatusReport, read
+from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
 from cellcast_django.receiving import receive
 from cellcast_django.recovery.client import Client, Item
-from cellcast_django.recovery.items import as_body
+from cellcast_django.recovery.items import ItemError, as_body, read_time
 from cellcast_django.recovery.run import Findings, Run
+from cellcast_django.statuses import Status
 
 PATH = "/api/v2/report/message"
 ITEMS_PER_PAGE = 100
@@ -53,9 +55,19 @@ def _read_page(
         body = as_body(item)
         [payload] = read(body.encode(), "application/json", Endpoint.STATUS)
         if isinstance(payload, StatusReport):
-            yield (values_named_by(payload)["key"], payload.status), replace(payload, raw=body)
+            yield (values_named_by(payload)["key"], payload.status), _recovered(payload, item)
         else:
             findings.unreadable += 1
+
+
+def _recovered(report: StatusReport, item: Item) -> RecoveredReport:
+    """Return the report with its time: the last change of a message that is delivered was that."""
+    happened_at = None
+    if report.status == Status.DELIVERED:
+        with suppress(ItemError):
+            happened_at = read_time(item, "updatedAt")
+    values = {each.name: getattr(report, each.name) for each in fields(report)}
+    return RecoveredReport(**values, happened_at=happened_at)
 
 
 def _missing(reports: dict[tuple[str, str], StatusReport]) -> list[StatusReport]:
