@@ -4,12 +4,16 @@ import base64
 import binascii
 import hmac
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from hashlib import sha256
 from ipaddress import ip_address
 from math import inf
 from threading import Lock
 from time import monotonic
+from traceback import clear_frames
+from typing import ParamSpec, TypeVar
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework.authentication import BaseAuthentication
@@ -121,3 +125,40 @@ def _basic_credential(header: str) -> bytes:
         return base64.b64decode(encoded.strip(), validate=True)
     except (binascii.Error, ValueError):
         return b""
+
+
+# What reports of errors show
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def hides_variables(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function so that what it raises shows where, and no variable on the way there.
+
+    Passwords, numbers and texts stand in them, down to Django's and the driver's own frames. Error
+    trackers report the variables of every frame, and know nothing of ``sensitive_variables``.
+    """
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            del args, kwargs
+            _clear(error)
+            raise
+
+    return wrapper
+
+
+def _clear(error: BaseException) -> None:
+    """Empty the frames of an exception, and of those from which it comes."""
+    chain: list[BaseException | None] = [error]
+    seen = set()
+    while chain:
+        each = chain.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            clear_frames(each.__traceback__)
+            chain += [each.__cause__, each.__context__]

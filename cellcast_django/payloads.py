@@ -8,7 +8,7 @@ accounts.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from json.decoder import JSONDecoder
 from typing import Any, TypeGuard
@@ -53,14 +53,14 @@ class Reply:
     a picture.
     """
 
-    raw: str
+    raw: str = field(repr=False)
     cellcast_id: str
-    sender: str
-    receiver: str
+    sender: str = field(repr=False)
+    receiver: str = field(repr=False)
     status: str
-    body: str
-    original_body: str
-    media: tuple[str, ...] = ()
+    body: str = field(repr=False)
+    original_body: str = field(repr=False)
+    media: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +78,12 @@ class RecoveredReply(Reply):
 class StatusReport:
     """What became of a message that you sent; ``reason`` is why, where Cellcast says it."""
 
-    raw: str
+    raw: str = field(repr=False)
     cellcast_id: str
-    sender: str
-    receiver: str
+    sender: str = field(repr=False)
+    receiver: str = field(repr=False)
     status: str
-    reason: str = ""
+    reason: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +97,15 @@ class RecoveredReport(StatusReport):
 class OptOut:
     """A customer who no longer wants messages. It has no identity: the same again is a new one."""
 
-    raw: str
-    number: str
+    raw: str = field(repr=False)
+    number: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invalid:
     """What could not be understood, as it came, with the reason for a person to read."""
 
-    raw: str
+    raw: str = field(repr=False)
     reason: str
 
 

@@ -5,7 +5,7 @@ what was interrupted goes on where it stopped when it is run again.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from operator import itemgetter
@@ -72,7 +72,7 @@ class Selection:
     """
 
     before: datetime | None = None
-    number: str | None = None
+    number: str | None = field(default=None, repr=False)
     redact: bool = False
     include_failed: bool = False
     opt_outs: bool = False

@@ -3,11 +3,13 @@
 import json
 import logging
 from collections import Counter
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework import status
 from rest_framework.exceptions import APIException, NotAuthenticated
 from rest_framework.negotiation import BaseContentNegotiation
@@ -16,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from cellcast_django import payloads, receiving
-from cellcast_django.authentication import WebhookAuthentication
+from cellcast_django.authentication import WebhookAuthentication, hides_variables
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import WebhookEvent
@@ -116,7 +118,14 @@ class WebhookView(APIView):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         """Return the view, outside the host project's ``ATOMIC_REQUESTS`` on every database."""
-        return outside_atomic_requests(super().as_view(**initkwargs))
+        # Error mails show the fields of a form, which Django parses for them when nobody has.
+        view = sensitive_post_parameters()(super().as_view(**initkwargs))
+        return outside_atomic_requests(view)
+
+    @hides_variables
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Answer the request. What is raised here shows no password, no number and no text."""
+        return super().dispatch(request, *args, **kwargs)
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Return the request without what a parser would be told, as none is used here.
@@ -189,10 +198,11 @@ class OptOutWebhookView(WebhookView):
 # The steps
 
 
-class Body(NamedTuple):
+@dataclass(slots=True)
+class Body:
     """What the server has handed over of a request's body."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     content_type: str
     shortfall: str = ""
     """How it falls short of the length that the request announced; empty where it is whole."""

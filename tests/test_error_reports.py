@@ -1,15 +1,33 @@
-"""What Django's error mails, its debug page and an error tracker show of the host's secrets."""
+"""What Django's error mails, its debug page and an error tracker show: no password, no customer."""
 
+import hmac
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlencode
 
 import django
 import pytest
 from django.core.mail import EmailMultiAlternatives
+from django.db import connection
 from django.test import Client
+from django.urls import reverse
+
+from cellcast_django import payloads, receiving
+from cellcast_django.admin.pages import setup
+from cellcast_django.diagnostics import test_send
+from cellcast_django.retention import Selection
+from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
+from tests.admin_pages import staff
 
 PASSWORD = "S3cretPassw0rdXYZ"  # noqa: S105
-KEY = "4f1c9a52-cellcast-api-key-e07b"
 OPERATOR = "operator@example.com"
+CUSTOMER = "+61491570156"
+TEXT = "I am HIV positive, call me"
+RECEIVE = "/sms/webhook-receiver"
 
 
 @pytest.fixture
@@ -19,11 +37,19 @@ def site(settings: Any) -> Any:
     settings.ADMINS = [OPERATOR] if django.VERSION >= (6, 0) else [("Operator", OPERATOR)]
     settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
     settings.CELLCAST_WEBHOOK_SECRETS = [f"new:{PASSWORD}", f"old:{PASSWORD}"]
-    settings.CELLCAST_API_KEY = KEY
     return settings
 
 
-def test_an_error_mail_hides_password_and_key(
+def assert_hides_everything(report: str) -> None:
+    encoded = authorization()["Authorization"].partition(" ")[2]
+    for secret in (PASSWORD, encoded, CUSTOMER, CUSTOMER[1:], urlencode({"": CUSTOMER})[1:], TEXT):
+        assert secret not in report
+
+
+# The setting
+
+
+def test_an_error_mail_hides_the_password(
     site: Any, mailoutbox: list[EmailMultiAlternatives]
 ) -> None:
     assert Client().get("/", headers={"Host": "evil.example"}).status_code == 400
@@ -31,12 +57,175 @@ def test_an_error_mail_hides_password_and_key(
     text = str(mail.message())
     assert "CELLCAST_WEBHOOK_SECRETS" in text
     assert PASSWORD not in text
-    assert KEY not in text
 
 
-def test_the_debug_page_hides_password_and_key(site: Any) -> None:
+def test_the_debug_page_hides_the_password(site: Any) -> None:
     site.DEBUG = True
     response = Client().get("/", headers={"Host": "evil.example"})
     assert "CELLCAST_WEBHOOK_SECRETS" in response.text
     assert PASSWORD not in response.text
-    assert KEY not in response.text
+
+
+# The variables on the path of a webhook
+
+WEBHOOKS: dict[str, tuple[Any, str]] = {
+    "reply": (reply_payload(sender=CUSTOMER, message=TEXT), "application/json"),
+    "form": (reply_payload(sender=CUSTOMER, message=TEXT), "application/x-www-form-urlencoded"),
+    "report": (status_payload(receiver=CUSTOMER, reason=TEXT), "application/json"),
+    "opt-out": (opt_out_payload(contact=CUSTOMER), "application/json"),
+    "array": ([reply_payload(sender=CUSTOMER, message=TEXT)] * 2, "application/json"),
+    "invalid": ({"sender": CUSTOMER, "message": TEXT}, "application/json"),
+}
+
+Place = Callable[[BaseException], AbstractContextManager[Any]]
+
+
+def failing(error: BaseException) -> Callable[..., Any]:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def in_authentication(error: BaseException) -> AbstractContextManager[Any]:
+    return patch.object(hmac, "compare_digest", failing(error))
+
+
+def in_parsing(error: BaseException) -> AbstractContextManager[Any]:
+    return patch.object(payloads, "_read_element", failing(error))
+
+
+def in_storing(error: BaseException) -> AbstractContextManager[Any]:
+    def fail(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if params:
+            raise error
+        return execute(sql, params, many, context)
+
+    return connection.execute_wrapper(fail)
+
+
+def in_announcing(error: BaseException) -> AbstractContextManager[Any]:
+    return patch.object(receiving, "announce", failing(error))
+
+
+def post(client: Client, name: str) -> Any:
+    payload, content_type = WEBHOOKS[name]
+    body = json.dumps(payload) if content_type == "application/json" else urlencode(payload)
+    return client.post(RECEIVE, body, content_type, headers=authorization())
+
+
+def frames_of(error: BaseException) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield file and variables of each frame, of the exceptions that led to this one too."""
+    chain: list[BaseException | None] = [error]
+    while chain:
+        each = chain.pop()
+        if each is None:
+            continue
+        chain += [each.__cause__, each.__context__]
+        traceback: TracebackType | None = each.__traceback__
+        while traceback is not None:
+            yield traceback.tb_frame.f_code.co_filename, traceback.tb_frame.f_locals
+            traceback = traceback.tb_next
+
+
+def serialised(value: object) -> str:
+    """Return a variable as error trackers do: by its ``repr``, containers and strings as such."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return " ".join(f"{serialised(key)}={serialised(each)}" for key, each in value.items())
+    if isinstance(value, Sequence | AbstractSet) and not isinstance(value, bytes):
+        return " ".join(map(serialised, value))
+    return repr(value)
+
+
+def reported(error: BaseException) -> str:
+    """Return what an error tracker gets, but for the frames of the test and its client."""
+    return "\n".join(
+        serialised(variables)
+        for file, variables in frames_of(error)
+        if "/tests/" not in file and "/django/test/" not in file
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_announcing])
+@pytest.mark.parametrize("name", WEBHOOKS)
+def test_a_tracker_of_errors_gets_no_password_number_or_text(
+    site: Any, monkeypatch: pytest.MonkeyPatch, name: str, place: Place, kind: type[BaseException]
+) -> None:
+    with place(kind("a mistake")), pytest.raises(kind, match="a mistake") as caught:
+        post(Client(), name)
+    places = [file for file, _ in frames_of(caught.value)]
+    assert [file for file in places if "cellcast_django/views.py" in file]
+    assert_hides_everything(reported(caught.value))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_announcing])
+@pytest.mark.parametrize("name", WEBHOOKS)
+def test_the_mail_about_a_500_shows_no_password_number_or_text(
+    site: Any, mailoutbox: list[EmailMultiAlternatives], name: str, place: Place
+) -> None:
+    with place(RuntimeError("a mistake")):
+        assert post(Client(raise_request_exception=False), name).status_code == 500
+    [mail] = mailoutbox
+    assert "a mistake" in str(mail.body)
+    assert_hides_everything(str(mail.body))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_announcing])
+def test_the_debug_page_of_a_500_shows_no_password_number_or_text(site: Any, place: Place) -> None:
+    site.DEBUG = True
+    with place(RuntimeError("a mistake")):
+        page = post(Client(raise_request_exception=False), "reply").text
+    assert "a mistake" in page
+    assert_hides_everything(page)
+
+
+def test_no_payload_shows_a_number_or_a_text() -> None:
+    for payload, content_type in WEBHOOKS.values():
+        body = json.dumps(payload).encode()
+        for endpoint in payloads.WEBHOOK_ENDPOINTS:
+            read = payloads.read(body, content_type, endpoint)
+            assert_hides_everything(serialised(read))
+
+
+def test_erasure_shows_no_number() -> None:
+    assert CUSTOMER not in repr(Selection(number=CUSTOMER))
+
+
+# Test Send
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, OSError])
+@pytest.mark.parametrize("method", ["putheader", "endheaders", "getresponse"])
+def test_test_send_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch, live_server: Any, kind: type[BaseException], method: str
+) -> None:
+    monkeypatch.setattr(f"http.client.HTTPConnection.{method}", failing(kind("a mistake")))
+    error: BaseException | None
+    try:
+        error = test_send.send(live_server.url, b"{}", f"new:{PASSWORD}", 5).error
+    except BaseException as raised:  # noqa: BLE001
+        error = raised
+    assert error is not None
+    assert_hides_everything(reported(error))
+
+
+@pytest.mark.django_db
+def test_a_failing_set_up_page_shows_no_password(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.CELLCAST_PUBLIC_URL = "https://sms.example.com"
+    monkeypatch.setattr(setup, "check_results", failing(RuntimeError("a mistake")))
+    client = staff("set_up_webhookevent")
+    with pytest.raises(RuntimeError) as caught:
+        client.get(reverse("admin:cellcast_django_setup"))
+    assert_hides_everything(reported(caught.value))
+    site.DEBUG = True
+    response = client.post(reverse("admin:cellcast_django_setup"), {"endpoint": "nope"})
+    assert response.status_code == 400
+    assert_hides_everything(response.text)

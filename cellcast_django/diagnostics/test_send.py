@@ -9,7 +9,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from django.urls import reverse
 from django.utils.encoding import iri_to_uri
 
+from cellcast_django.authentication import hides_variables
 from cellcast_django.diagnostics.deadline import Deadline, connect
 from cellcast_django.payloads import Endpoint, is_too_deep
 from cellcast_django.views import TEST_SEND_HEADER
@@ -99,6 +100,7 @@ class Answer:
         )
 
 
+@hides_variables
 def send(url: str, body: bytes, credential: str, timeout: float) -> Answer:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
@@ -106,37 +108,23 @@ def send(url: str, body: bytes, credential: str, timeout: float) -> Answer:
     the network or the other side: see ``Answer.error``.
     """
     started = time.monotonic()
-    authorization = _Authorization(credential)
-    del credential  # an error tracker looks at the variables of each frame
-    try:
-        return _exchange(url, body, authorization, started=started, timeout=timeout)
-    except (OSError, HTTPException, ValueError) as error:
-        return Answer(url=url, error=error, seconds=time.monotonic() - started)
-
-
-class _Authorization:
-    """A credential that no traceback shows."""
-
-    def __init__(self, credential: str) -> None:
-        self._credential = credential
-
-    def header(self) -> str:
-        """Return the value of the header of this name."""
-        encoded = base64.b64encode(self._credential.encode("utf-8", "surrogateescape"))
-        return f"Basic {encoded.decode()}"
-
-
-def _exchange(
-    url: str, body: bytes, authorization: _Authorization, *, started: float, timeout: float
-) -> Answer:
     deadline = Deadline(started + timeout)
+    try:
+        answer = _exchange(url, body, credential, deadline)
+    except (OSError, HTTPException, ValueError) as error:
+        answer = Answer(url=url, error=error.with_traceback(None))
+    return replace(answer, seconds=time.monotonic() - started)
+
+
+def _exchange(url: str, body: bytes, credential: str, deadline: Deadline) -> Answer:
+    encoded = base64.b64encode(credential.encode("utf-8", "surrogateescape")).decode()
     parts = urlsplit(url)
     target = iri_to_uri(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
     connection = _connection_to(parts)
     with connect(connection, deadline) as sock:
         connection.sock = sock
         connection.putrequest("POST", target)
-        connection.putheader("Authorization", authorization.header())
+        connection.putheader("Authorization", f"Basic {encoded}")
         connection.putheader(TEST_SEND_HEADER, "1")
         connection.putheader("Connection", "close")
         connection.putheader("Content-Type", "application/json")
@@ -152,7 +140,6 @@ def _exchange(
                 name.lower(): value[:MAX_HEADER_LENGTH] for name, value in response.getheaders()
             },
             body=response.read(MAX_ANSWER_BYTES),
-            seconds=time.monotonic() - started,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch
 
+from cellcast_django.authentication import hides_variables
 from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf, is_credential
 from cellcast_django.diagnostics.diagnosis import diagnose
@@ -55,6 +56,7 @@ class Command(BaseCommand):
             help="default: the first of CELLCAST_WEBHOOK_SECRETS",
         )
 
+    @hides_variables
     def handle(self, **options: Any) -> None:
         endpoint = ENDPOINTS[options["endpoint"]]
         url = find_url(endpoint, options["url"])
