@@ -71,7 +71,7 @@ def test_signals_and_their_arguments() -> None:
 def test_fields_of_the_models(model: Any) -> None:
     rows = table("docs/reference/models.md", f"field of `{model.__name__}`")
     documented = {name for row in rows for name in code_words(row[0])}
-    assert {field.name for field in model._meta.fields} <= documented
+    assert {field.name for field in model._meta.fields} == documented
 
 
 def test_order_of_the_statuses() -> None:
@@ -84,7 +84,7 @@ def test_order_of_the_statuses() -> None:
 
 def test_commands() -> None:
     documented = {row[0].strip("`") for row in table("docs/reference/commands.md", "command")}
-    assert set(COMMANDS) <= documented
+    assert set(COMMANDS) == documented
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -100,15 +100,20 @@ def test_options_of_a_command(name: str) -> None:
     }
     page = text_of("docs/reference/commands.md")
     section = page.partition(f"## {name}\n")[2].partition("## ")[0]
-    assert options <= set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE))
+    assert options == set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE))
 
 
 def test_permissions() -> None:
     rows = table("docs/reference/permissions.md", "permission")
-    declared = {
-        f"cellcast_django.{codename}" for model in MODELS for codename, _ in model._meta.permissions
+    documented = {row[0].strip("`").removeprefix("cellcast_django.") for row in rows}
+    own = {codename for model in MODELS for codename, _ in model._meta.permissions}
+    assert own <= documented
+    defaults = {
+        f"{action}_{model._meta.model_name}"
+        for model in MODELS
+        for action in model._meta.default_permissions
     }
-    assert declared <= {row[0].strip("`") for row in rows}
+    assert documented <= own | defaults
 
 
 def test_urls() -> None:
