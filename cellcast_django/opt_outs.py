@@ -5,9 +5,10 @@ through ``opt_out`` and ``opt_in``. A number may be spelled in any way, everywhe
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Case, TextField, Value, When
+from django.db.models import Case, Value, When
 from django.db.models.functions import Concat
 from django.utils import timezone
 
@@ -75,8 +76,10 @@ def opt_in(number: str, *, note: str = "") -> bool:
     """
     changes = {}
     if added := clean(note):
-        alone, after_others = (Value(text, TextField()) for text in (added, f"\n{added}"))
-        changes["note"] = Case(When(note="", then=alone), default=Concat("note", after_others))
+        text: Any = OptOut._meta.get_field("note")
+        after_others = Concat("note", Value(f"\n{added}"), output_field=text)
+        alone = When(note="", then=Value(added))
+        changes["note"] = Case(alone, default=after_others, output_field=text)
     active = _opt_outs().active().filter(contact=_contact(number))
     return active.update(ended_at=timezone.now(), **changes) > 0
 

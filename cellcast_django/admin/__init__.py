@@ -1,7 +1,7 @@
 """The admin's pages: what came in, and what became of it, for people to read.
 
-Nothing can be added, changed or deleted by hand. To show the pages on an ``AdminSite`` of your own,
-register the classes there: ``site.register(Message, MessageAdmin)``.
+Nothing can be changed or deleted by hand, and nothing but an opt-out be added. To show the pages on
+an ``AdminSite`` of your own, register the classes there: ``site.register(Message, MessageAdmin)``.
 """
 
 from django.contrib import admin
@@ -9,10 +9,12 @@ from django.contrib import admin
 from cellcast_django.admin.events import WebhookEventAdmin
 from cellcast_django.admin.history import StatusChangeAdmin
 from cellcast_django.admin.messages import MessageAdmin
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.admin.opt_outs import OptOutAdmin
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 
-__all__ = ["MessageAdmin", "StatusChangeAdmin", "WebhookEventAdmin"]
+__all__ = ["MessageAdmin", "OptOutAdmin", "StatusChangeAdmin", "WebhookEventAdmin"]
 
 admin.site.register(Message, MessageAdmin)
+admin.site.register(OptOut, OptOutAdmin)
 admin.site.register(StatusChange, StatusChangeAdmin)
 admin.site.register(WebhookEvent, WebhookEventAdmin)

@@ -93,8 +93,15 @@ class OptOut(models.Model):
         verbose_name = _("opt-out")
         verbose_name_plural = _("opt-outs")
         default_permissions = ("add", "view")
-        permissions = [("end_optout", _("Can end opt-outs"))]
-        indexes = [models.Index(fields=["since"], name="cellcast_optout_since")]
+        permissions = [
+            ("end_optout", _("Can end opt-outs")),
+            ("export_optout", _("Can export opt-outs")),
+        ]
+        indexes = [
+            models.Index(fields=["since"], name="cellcast_optout_since"),
+            models.Index(fields=["ended_at", "since"], name="cellcast_optout_ended"),
+            models.Index(fields=["source", "since"], name="cellcast_optout_source"),
+        ]
 
     def __str__(self) -> str:
         return f"opt-out {self.pk}"  # no number: it may be logged

@@ -7,7 +7,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import OptOut, WebhookEvent
 from cellcast_django.statuses import UNDELIVERED, Status
 
 
@@ -83,3 +83,8 @@ def announcement_badge(event: WebhookEvent) -> SafeString | None:
 def handler_badge(error: str) -> SafeString:
     """Return the badge of what became of a handler's last call."""
     return badge(Tone.BAD, _("raised an error")) if error else badge(Tone.GOOD, _("finished"))
+
+
+def opt_out_state_badge(opt_out: OptOut) -> SafeString:
+    """Return the badge of whether an opt-out stands."""
+    return badge(Tone.BAD, _("opted out")) if opt_out.is_active else badge(Tone.QUIET, _("ended"))

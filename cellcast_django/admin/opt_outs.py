@@ -1,0 +1,199 @@
+"""The pages of opt-outs: who must not be texted, and what a person may do about it."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy as _
+
+from cellcast_django.admin.audit import log_about
+from cellcast_django.admin.display.badges import opt_out_state_badge
+from cellcast_django.admin.display.texts import ago, number
+from cellcast_django.admin.lists.export import ExportAdmin, columns
+from cellcast_django.admin.lists.opt_out_filters import SinceFilter, SourceFilter, StandingFilter
+from cellcast_django.admin.lists.read_only import spellings
+from cellcast_django.conf import conf
+from cellcast_django.contacts import is_phone_number
+from cellcast_django.models import OptOut, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
+from cellcast_django.payloads import clean
+
+MAX_REASON_LENGTH = 1_000
+
+
+class ReasonForm(forms.Form):
+    """Why a person ends an opt-out."""
+
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=MAX_REASON_LENGTH,
+        widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
+        help_text=_("Such as: signed up again at the counter. It is kept with the opt-out."),
+    )
+
+
+class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # no [] on Django 5.2
+    """Whom a person opts out, and why."""
+
+    # Not named after the model's field, which Django 5.2 would look up.
+    number = forms.CharField(
+        label=_("Phone number"),
+        max_length=64,
+        widget=forms.TextInput(attrs={"inputmode": "tel", "autocomplete": "off", "dir": "ltr"}),
+        help_text=_("In any spelling, such as 0491 570 156."),
+    )
+    field_order = ["number", "reason"]
+
+    class Meta:
+        model = OptOut
+        fields: list[str] = []
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].help_text = _(
+            "Such as: asked at the counter. It is kept with the opt-out."
+        )
+
+    def clean_number(self) -> str:
+        """Refuse what is no phone number, for a slip of the pen would opt nobody out."""
+        written = clean(str(self.cleaned_data["number"]))
+        if not is_phone_number(written, conf.default_region):
+            raise forms.ValidationError(_("This is not a valid phone number."))
+        if is_opted_out(written):
+            raise forms.ValidationError(_("This contact has opted out already."))
+        return written
+
+
+class OptOutAdmin(ExportAdmin):
+    """Who must not be texted: found by number, added and ended by hand, never edited or deleted."""
+
+    form = AddOptOutForm
+    list_display = ["customer", "when", "source", "event_link", "state"]
+    list_filter = [StandingFilter, SourceFilter, SinceFilter]
+    list_defer = ["note"]
+    ordering = ["-since", "-pk"]
+    search_fields = ["contact"]
+    search_help_text = _("The customer's number in any spelling.")
+    export_columns = columns("id", "contact", "since", "source", "event_id", "ended_at", "note")
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page that ends an opt-out."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_end"
+        view = self.admin_site.admin_view(self.end_view)
+        return [path("<int:pk>/end/", view, name=name), *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whether this person may opt contacts out."""
+        return self._may(request, "add")
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        """Whether this person may end opt-outs."""
+        return self._may(request, "end")
+
+    def _may(self, request: HttpRequest, action: str) -> bool:
+        return bool(request.user.has_perm(f"{self.opts.app_label}.{action}_{self.opts.model_name}"))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Ask for number and reason, or show what is kept."""
+        if obj is None:
+            return [(None, {"fields": ["number", "reason"]})]
+        return [
+            (
+                None,
+                {
+                    "fields": [
+                        ("customer", "state"),
+                        ("since", "source", "event_link"),
+                        ("ended_at", "note"),
+                    ]
+                },
+            )
+        ]
+
+    def meanings(self, term: str) -> list[Q]:
+        """Find by number."""
+        return [Q(contact=each) for each in spellings(term)]
+
+    # What a person may do
+
+    def save_form(self, request: HttpRequest, form: Any, change: Any) -> OptOut:
+        """Opt the contact out. Django logs who did it; the reason is kept with the opt-out."""
+        return opt_out(form.cleaned_data["number"], note=form.cleaned_data["reason"])
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        """Save nothing: it has been saved under its lock."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
+        """Save nothing: nothing is related."""
+
+    def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask for the reason, then end the opt-out."""
+        if not self.has_view_permission(request) or not self.has_end_permission(request):
+            raise PermissionDenied
+        found: Any = self.get_queryset(request).filter(pk=pk).first()
+        if found is None:
+            raise Http404
+        back = HttpResponseRedirect(self.url_of(OptOut, "change", pk))
+        if not found.is_active:
+            self.message_user(request, gettext("This opt-out has ended already."), messages.INFO)
+            return back
+        form = ReasonForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            self._end(request, found, form.cleaned_data["reason"])
+            return back
+        return self._ask(request, found, form, back.url)
+
+    def _end(self, request: HttpRequest, found: OptOut, reason: str) -> None:
+        if opt_in(found.contact, note=reason):
+            log_about(request, found, "Ended the opt-out.")
+            self.message_user(request, gettext("The opt-out has ended."), messages.SUCCESS)
+
+    def _ask(
+        self, request: HttpRequest, found: OptOut, form: ReasonForm, back_url: str
+    ) -> HttpResponse:
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("End this opt-out"),
+            "opts": self.opts,
+            "media": self.media,
+            "form": form,
+            "contact": self.customer(found),
+            "back_url": back_url,
+        }
+        return TemplateResponse(request, "admin/cellcast_django/optout/end.html", context)
+
+    # What is shown
+
+    @admin.display(description=_("contact"))
+    def customer(self, opt_out: OptOut) -> str:
+        """Return the customer's number."""
+        return number(opt_out.contact) or self.get_empty_value_display()
+
+    @admin.display(description=_("since"))
+    def when(self, opt_out: OptOut) -> SafeString:
+        """Return how long ago it began."""
+        return ago(opt_out.since)
+
+    @admin.display(description=_("event"))
+    def event_link(self, opt_out: OptOut) -> str:
+        """Return the number of the event that made it, as a link."""
+        if opt_out.event_id is None:
+            return self.get_empty_value_display()
+        return self.link_to(WebhookEvent(pk=opt_out.event_id), f"#{opt_out.event_id}")
+
+    @admin.display(description=_("state"))
+    def state(self, opt_out: OptOut) -> SafeString:
+        """Return whether it stands, as a badge."""
+        return opt_out_state_badge(opt_out)
+
+    def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """Return the address of the page that ends it, to those who may."""
+        may_end = obj is not None and obj.is_active and self.has_end_permission(request)
+        return {"end_url": self.url_of(OptOut, "end", obj.pk) if may_end else ""}
