@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.test import Client
@@ -11,6 +12,9 @@ from cellcast_django.conf import conf
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
+
+
+PICTURE = "https://media.example.com/1.jpg"
 
 
 def reply_payload(**changes: Any) -> dict[str, Any]:
@@ -25,8 +29,24 @@ def reply_payload(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def mms_payload(
+    *, message: str = "Here is the form", media: Sequence[str] = (PICTURE,), **changes: Any
+) -> dict[str, Any]:
+    """Return the payload of an MMS reply, as the platform behind Cellcast documents it.
+
+    The text is JSON inside a string, and the media stand beside it once more. An empty ``message``
+    is a picture alone.
+    """
+    urls = [{"url": url} for url in media]
+    text = json.dumps({"message": message, "media": urls}, separators=(",", ":"))
+    return reply_payload(**{"message": text, "media": urls, "mms": True} | changes)
+
+
 def status_payload(**changes: Any) -> dict[str, Any]:
-    """Return the documented payload of a delivery report, with ``changes`` to its keys."""
+    """Return the documented payload of a delivery report, with ``changes`` to its keys.
+
+    A failure may have a ``reason``: ``status_payload(status="failed", reason="no such number")``.
+    """
     return {
         "_id": "66b5b93b1e2c012dfe964000",
         "status": "delivered",

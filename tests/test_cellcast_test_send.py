@@ -109,6 +109,15 @@ def test_data_replaces_the_example(site: str) -> None:
     assert Message.objects.get().body == "ja"
 
 
+def test_set_sends_a_picture_and_a_reason(site: str) -> None:
+    run("receive", "--set", "message=", "--set", 'media:=["https://media.example.com/1.jpg"]')
+    run("status", "--set", "status=failed", "--set", "reason=no such number", "--set", "mms:=false")
+    reply, report = Message.objects.order_by("pk")
+    assert (reply.body, reply.media) == ("", ["https://media.example.com/1.jpg"])
+    assert report.status_history.get().reason == "no such number"
+    assert json.loads(WebhookEvent.objects.latest("pk").body)["mms"] is False
+
+
 def test_set_changes_data(site: str) -> None:
     run("receive", "--data", '{"_id": 1, "reply": "?"}', "--set", "reply=ja")
     assert WebhookEvent.objects.get().body == '{"_id": 1, "reply": "ja"}'
@@ -138,6 +147,8 @@ def test_data_may_come_from_a_file(site: str, tmp_path: Path) -> None:
         (["--data", "[]", "--set", "a=b"], "needs a JSON object"),
         (["--data", "[" * 100_000, "--set", "a=b"], "needs a JSON object"),
         (["--set", "status"], "write KEY=VALUE"),
+        (["--set", "media:=[1"], "not JSON"),
+        (["--set", "media:=" + "[" * 100_000], "not JSON"),
     ],
 )
 def test_body_that_cannot_be_made(arguments: list[str], words: str) -> None:

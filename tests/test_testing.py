@@ -13,6 +13,7 @@ from cellcast_django.signals import message_received
 from cellcast_django.testing import (
     WebhookClient,
     authorization,
+    mms_payload,
     opt_out_payload,
     reply_payload,
     status_payload,
@@ -33,6 +34,35 @@ def test_status_payload_is_the_documented_one() -> None:
         '{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", '
         '"sender": "cellcast", "receiver": "+61400000001"}'
     )
+
+
+def test_mms_payload_is_the_one_that_the_sibling_documents() -> None:
+    payload = mms_payload(sender="400000000", receiver="61400000001")
+    assert json.dumps(payload) == (
+        '{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
+        r'"message": "{\"message\":\"Here is the form\",\"media\":[{\"url\":'
+        r'\"https://media.example.com/1.jpg\"}]}", "sender": "400000000", '
+        '"receiver": "61400000001", "media": [{"url": "https://media.example.com/1.jpg"}], '
+        '"mms": true}'
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "changes",
+    [mms_payload(message=""), {"message": "", "media": ["https://media.example.com/1.jpg"]}],
+    ids=["as documented", "plain"],
+)
+def test_client_sends_a_picture(changes: dict[str, Any], client: WebhookClient) -> None:
+    client.reply(**changes)
+    message = Message.objects.get()
+    assert (message.body, message.media) == ("", ["https://media.example.com/1.jpg"])
+
+
+@pytest.mark.django_db
+def test_client_sends_a_reason(client: WebhookClient) -> None:
+    client.status(status="failed", reason="no such number")
+    assert Message.objects.get().status_history.get().reason == "no such number"
 
 
 def test_opt_out_payload_is_the_one_that_was_seen() -> None:

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import opt_in
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, mms_payload
 from example_project.appointments.answers import read_answer
 from example_project.appointments.handlers import answer_appointment
 from example_project.appointments.models import Answer, Appointment
@@ -116,6 +116,15 @@ class ReplyTests(WebhookTestCase):
         self.client.reply(sender=CUSTOMER, message="yes")
         self.assertEqual(Message.objects.unhandled().count(), 0)
 
+    def test_a_yes_below_a_picture_confirms_and_a_picture_alone_is_for_a_person(self) -> None:
+        for text, state in (("", State.PLANNED), ("Yes, here is the form", State.CONFIRMED)):
+            self.assert_taken(self.client.reply(**mms_payload(sender=CUSTOMER, message=text)))
+
+            self.appointment.refresh_from_db()
+            self.assertEqual(self.appointment.state, state)
+            self.assertEqual(self.appointment.needs_attention, not text)
+        self.assertEqual(len(Message.objects.inbound().latest("pk").media), 1)
+
     def test_the_last_answer_counts(self) -> None:
         for text in ("no", "hmm, not sure", "YES please"):
             self.client.reply(sender=CUSTOMER, message=text)
@@ -194,6 +203,15 @@ class ReminderTests(WebhookTestCase):
 
         self.assertEqual(self.appointment.reminder, Reminder.FAILED)
         self.assertIsNone(self.appointment.reminder_delivered_at)
+
+    def test_failed_for_a_reason(self) -> None:
+        remind(self.appointment)
+
+        self.report("failed", reason="no such number")
+
+        self.assertEqual(self.appointment.reminder, Reminder.FAILED)
+        message = Message.objects.get()
+        self.assertEqual(message.status_history.get().reason, "no such number")
 
     def test_still_sent_while_nothing_final_is_known(self) -> None:
         remind(self.appointment)

@@ -6,7 +6,12 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
+from cellcast_django.testing import (
+    mms_payload,
+    opt_out_payload,
+    reply_payload,
+    status_payload,
+)
 from example_project.appointments.reminders import SENDER
 from tests.demo.people import (
     CUSTOMERS,
@@ -63,6 +68,8 @@ NOTICE_REPORTS: list[list[Report]] = [
     [],
 ]
 
+REASONS = {"failed": "Absent subscriber", "rejected": "Invalid destination address"}
+
 BURST_HOURS_AGO = 26
 BURST_NUMBERS = [
     *[customer.number for customer in CUSTOMERS if not customer.opts_out_after],
@@ -96,6 +103,8 @@ def reply(at: datetime, number: str, text: str, **changes: Any) -> Webhook:
 def report(at: datetime, number: str, status: str, cellcast_id: str) -> Webhook:
     """Return the webhook of a delivery report."""
     changes = {"_id": cellcast_id, "status": status, "sender": SENDER, "receiver": number}
+    if status in REASONS:
+        changes["reason"] = REASONS[status]
     return Webhook(at=at, url_name="webhook-status", payload=status_payload(**changes))
 
 
@@ -174,6 +183,8 @@ def _oddities(now: datetime) -> Iterator[Step]:
             }
         ],
     )
+    picture = mms_payload(_id=new_id(now), sender=STRANGER, receiver=OUR_NUMBER)
+    yield Webhook(at=now - timedelta(hours=19), url_name="webhook-receiver", payload=picture)
     nameless = {"status": "delivered", "type": "send", "receiver": STRANGER}
     yield Webhook(
         at=now - timedelta(hours=16), url_name="webhook-status", payload=nameless, answer=400

@@ -60,7 +60,7 @@ def verify(outage: Outage, server: DemoServer, password: str) -> int:
 def verify_rows(expect: Expect) -> None:
     """How many rows there are of each kind."""
     outbound = Message.objects.outbound()
-    expect("Inbound messages", Message.objects.inbound().count(), 15)
+    expect("Inbound messages", Message.objects.inbound().count(), 16)
     expect("Outbound messages", outbound.count(), 98)
     expect(
         "Statuses of outbound messages",
@@ -70,12 +70,12 @@ def verify_rows(expect: Expect) -> None:
     expect(
         "Status history, applied and not",
         [StatusChange.objects.filter(applied=applied).count() for applied in (True, False)],
-        [117, 1],
+        [118, 1],
     )
     expect(
         "Events",
         Counter(WebhookEvent.objects.values_list("outcome", flat=True)),
-        {"stored": 119, "duplicate": 12, "invalid": 2},
+        {"stored": 120, "duplicate": 12, "invalid": 2},
     )
     expect("Days between the first and the last event", _days_of_events(), 2)
 
@@ -100,6 +100,16 @@ def verify_stories(expect: Expect) -> None:
     two = ["No", "Sorry, wrong button: I'm coming!"]
     expect("Two replies with one id", list(bodies.filter(cellcast_id__in=ids)), two)
     expect("Right to left, with an emoji", list(bodies.filter(body__contains="نعم")), [LAYLA_SAYS])
+    expect("Text of an MMS", list(bodies.exclude(media=[])), ["Here is the form"])
+    expect(
+        "Why Tom's reminder failed",
+        list(
+            StatusChange.objects.filter(message__body__startswith="Hi Tom ").values_list(
+                "reason", flat=True
+            )
+        ),
+        ["", "Absent subscriber"],
+    )
     expect("Text from reply, not from message", list(bodies.filter(body="yes!")), ["yes!"])
 
 
@@ -122,11 +132,11 @@ def verify_appointments(expect: Expect) -> None:
 
 def verify_announcements(expect: Expect, outage: Outage) -> None:
     """What was announced, and what was announced again."""
-    expect("Events announced", WebhookEvent.objects.announced().count(), 118)
+    expect("Events announced", WebhookEvent.objects.announced().count(), 119)
     expect("Events waiting", list(WebhookEvent.objects.pending()), [outage.waiting])
     expect("Handlers that were called again", outage.called_again, ["office_calendar"])
     expect("Errors after that", outage.announced_again.handler_errors(), {})
-    expect("Replies in the office calendar", len(calendar.entries), 14)
+    expect("Replies in the office calendar", len(calendar.entries), 15)
 
 
 def verify_admin(expect: Expect, browser: Browser, password: str) -> None:

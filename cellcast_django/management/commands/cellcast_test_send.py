@@ -48,7 +48,8 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="change one key of the payload to this string; may be repeated",
+            help="change one key of the payload to this string; may be repeated. "
+            "KEY:=JSON changes it to any JSON, for example media:='[\"https://example.com/1.jpg\"]'",
         )
         parser.add_argument(
             "--credential",
@@ -114,7 +115,7 @@ def find_credential(given: str | None) -> str:
 
 
 def make_body(endpoint: Endpoint, data: str | None, changes: list[str]) -> bytes:
-    """Return the bytes to send: the example or ``data``, with ``key=value`` changes."""
+    """Return the bytes to send: the example or ``data``, with these changes to its keys."""
     body = EXAMPLES[endpoint] if data is None else _read_data(data)
     if not changes:
         return body
@@ -128,8 +129,16 @@ def make_body(endpoint: Endpoint, data: str | None, changes: list[str]) -> bytes
         key, separator, value = change.partition("=")
         if not separator:
             raise CommandError(f"--set {change}: write KEY=VALUE.")
-        payload[key] = value
+        is_json = key.endswith(":")
+        payload[key.removesuffix(":")] = _parse_value(change, value) if is_json else value
     return json.dumps(payload).encode()
+
+
+def _parse_value(change: str, value: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise CommandError(f"--set {change}: what follows := is not JSON.") from None
 
 
 def _read_data(data: str) -> bytes:

@@ -1,0 +1,70 @@
+"""The payloads that are documented or were seen, to the byte, through a real server."""
+
+import json
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from cellcast_django.diagnostics.test_send import send
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+from tests.admin_pages import page_of, text_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+REPLY = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", "message": '
+    b'"This is reply message", "sender": "+61400000000", "receiver": "+61400000001"}'
+)
+REPORT = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", "sender": '
+    b'"cellcast", "receiver": "+61400000001"}'
+)
+MMS = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", "message": '
+    rb'"{\"message\":\"Here is the form\",\"media\":[{\"url\":'
+    rb'\"https://media.example.com/1.jpg\"}]}", "sender": "400000000", "receiver": "61400000001", '
+    b'"media": [{"url": "https://media.example.com/1.jpg"}], "mms": true}'
+)
+FAILURE = (
+    b'{"_id": "66b5b93b1e2c012dfe964001", "status": "delievered", "type": "send", '
+    b'"receiver": "61400000001", "reason": "", "bulkId": "66b5b93b1e2c012dfe963fff"}'
+)
+OPT_OUT = b'{"type": "optout", "contact": "404000000"}'
+
+
+def test_stored_announced_and_shown(live_server: Any, reader: Client, listen: Any) -> None:
+    calls = {
+        signal: listen(signal) for signal in (message_received, status_changed, opt_out_received)
+    }
+    for path, body in [
+        ("webhook-receiver", REPLY),
+        ("webhook-status", REPORT),
+        ("webhook-receiver", MMS),
+        ("webhook-status", FAILURE),
+        ("webhook-opt-out", OPT_OUT),
+    ]:
+        credential = settings.CELLCAST_WEBHOOK_SECRETS[0]
+        response = send(f"{live_server.url}/sms/{path}", body, credential, timeout=10)
+        assert (response.status, response.is_accepted) == (200, True)
+        event = WebhookEvent.objects.latest("pk")
+        assert (event.body, event.outcome) == (body.decode(), "stored")
+        assert event.announced_at
+
+    replies = Message.objects.inbound().order_by("pk").values_list("contact", "body", "media")
+    assert list(replies) == [
+        ("+61400000000", "This is reply message", []),
+        ("+61400000000", "Here is the form", ["https://media.example.com/1.jpg"]),
+    ]
+    sent = Message.objects.outbound().order_by("pk").values_list("sender", "contact", "status")
+    assert list(sent) == [
+        ("cellcast", "+61400000001", "delivered"),
+        ("", "+61400000001", "delivered"),
+    ]
+    assert OptOut.objects.get().contact == "+61404000000"
+    assert [len(each) for each in calls.values()] == [2, 2, 1]
+    words = text_of(page_of(reader, "message"))
+    assert "+61400000000 Here is the form 1 picture: 1 ✓ delivered" in words
+    assert json.loads(MMS)["message"] not in words
