@@ -634,7 +634,7 @@ def test_database_that_refuses_any_statement_leaves_nothing_behind(
         response = post(b"[%s, %s]" % (DOCUMENTED_RECEIVE, DOCUMENTED_STATUS), RECEIVE)
 
     stored = [WebhookEvent.objects.count(), Message.objects.count(), StatusChange.objects.count()]
-    assert statements == last or response.status_code == 200
+    assert statements >= last or response.status_code == 200  # what the limits were is restored
     assert stored == ([2, 2, 2] if response.status_code == 200 else [0, 0, 0])
 
 
