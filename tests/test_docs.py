@@ -25,7 +25,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.core.checks import Error
-from django.core.management import call_command, get_commands
+from django.core.management import call_command, get_commands, load_command_class
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 from django.utils import timezone
@@ -52,7 +52,7 @@ from tests.pages import FENCE, PAGES, ROOT, Block, all_blocks, blocks, code_word
 
 PACKAGE = Path(cellcast_django.__file__).parent
 SIGNALS = {name: value for name, value in vars(signals).items() if isinstance(value, FactSignal)}
-LANGUAGES = {"apache", "{eval-rst}", "ini", "json", "nginx", "python", "sh", "text"}
+LANGUAGES = {"apache", "{eval-rst}", "ini", "json", "nginx", "python", "sh", "text", "yaml"}
 
 
 def page_ids(path: Path) -> str:
@@ -163,11 +163,23 @@ def test_units_of_systemd_parse_and_call_a_command(page: str, schedule: str) -> 
     for block in blocks(page, "ini"):
         parser = configparser.ConfigParser()
         parser.read_string(block.code)
-        units[Path(block.first_line.removeprefix("# ")).suffix] = parser
-    _, manage, command, *_ = units[".service"]["Service"]["ExecStart"].split()
-    assert manage == "manage.py"
-    assert command in get_commands()
-    assert units[".timer"]["Timer"]["OnCalendar"] == schedule
+        units[Path(block.first_line.removeprefix("# ")).name] = parser
+    for name, unit in units.items():
+        if name.endswith(".service"):
+            _, manage, command, *options = unit["Service"]["ExecStart"].split()
+            assert manage == "manage.py"
+            assert command in get_commands()
+            load_command_class("cellcast_django", command).create_parser("", "").parse_args(options)
+    [timer] = [unit for name, unit in units.items() if name.endswith(".timer")]
+    assert timer["Timer"]["OnCalendar"] == schedule
+
+
+def test_container_runs_a_command() -> None:
+    [block] = blocks("docs/deployment.md", "yaml")
+    [line] = re.findall(r"command: (\[.*\])", block.code)
+    python, manage, command, *options = json.loads(line)
+    assert (python, manage) == ("python", "manage.py")
+    load_command_class("cellcast_django", command).create_parser("", "").parse_args(options)
 
 
 # Settings
@@ -478,6 +490,8 @@ def consumer(settings: Any) -> Iterator[Consumer]:
 def shop(monkeypatch: pytest.MonkeyPatch, consumer: Consumer) -> Iterator[Any]:
     """The names of handlers.md, its handlers connected; ``Order`` and others are mocks."""
     package, models, sms = ModuleType("shop"), ModuleType("shop.models"), ModuleType("shop.sms")
+    monkeypatch.setitem(sys.modules, "sentry_sdk", MagicMock())
+    vars(sms).update({"book": MagicMock(), "BookingsAreClosedError": OSError})
     for name in ("Answer", "Customer", "Order"):
         setattr(models, name, MagicMock())
     vars(models)["Answer"].objects.get_or_create.side_effect = [(None, True), (None, False)]
@@ -503,6 +517,8 @@ def shop(monkeypatch: pytest.MonkeyPatch, consumer: Consumer) -> Iterator[Any]:
 def test_handlers_are_known_by_the_documented_names(shop: Any, client: WebhookClient) -> None:
     client.reply()
     assert set(WebhookEvent.objects.get().announcements) == {
+        "shop.bookings.book_what_was_asked_for",
+        "shop.bookings.count_answers",
         "shop.handlers.tell_opening_hours",
         "shop.forward",
         "shop.handlers.take_answer",

@@ -1,0 +1,181 @@
+"""docs/handlers.md: the table of what becomes of a call, done line by line; and the recipes."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import F
+
+from cellcast_django.announcements import announce_due, attempts
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import (
+    GiveUp,
+    RetryLater,
+    announcement_failed,
+    exactly_once,
+    message_received as received,
+)
+from tests.handlers import announced, connected, make_due, pause_before, reply
+from tests.pages import blocks, table
+
+PAGE = "docs/handlers.md"
+
+
+class Died(BaseException):
+    """What no ``except`` of ours sees, as if the process were gone."""
+
+
+def nothing(**kwargs: Any) -> None:
+    pass
+
+
+def raise_(error: BaseException) -> Callable[..., None]:
+    def fail(**kwargs: Any) -> None:
+        raise error
+
+    return fail
+
+
+def delete(message: Message, **kwargs: Any) -> None:
+    message.delete()
+
+
+def outlive_the_lease(event: WebhookEvent, **kwargs: Any) -> None:
+    WebhookEvent.objects.filter(pk=event.pk).update(announce_attempts=F("announce_attempts") + 1)
+
+
+WHAT_IT_DOES: dict[str, Callable[..., object]] = {
+    "returns": nothing,
+    "raises an exception": raise_(ValueError("no")),
+    "leaves by `SystemExit`, or another `BaseException`": raise_(SystemExit(2)),
+    "raises `RetryLater(after)`": raise_(RetryLater(timedelta(hours=2))),
+    "raises `GiveUp(reason)`": raise_(GiveUp("never")),
+    "is stopped by Ctrl-C, which then ends the process": raise_(KeyboardInterrupt()),
+    "returns, and leaves a transaction open": nothing,
+    "closes the database connection": lambda **kwargs: connection.close(),
+    "deletes the message": delete,
+    "takes longer than the lease": outlive_the_lease,
+    "is not reached: the process dies before": nothing,
+    "dies with its process": raise_(Died()),
+    "returns, and the process dies before that is saved": nothing,
+}
+
+
+def dies(*args: Any, **kwargs: Any) -> None:
+    raise Died
+
+
+def let_die(does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what contains a handler's exceptions, where the process is to die."""
+    if "process dies before" in does or does == "dies with its process":
+        is_reached = "not reached" not in does
+        monkeypatch.setattr(attempts, "contained", lambda call: call() if is_reached else dies())
+        if "saved" in does:
+            monkeypatch.setattr(attempts, "save_if_ours", dies)
+
+
+def when(event: WebhookEvent) -> str:
+    """Return in the words of the table when the event's handlers are called again."""
+    if event.state != "pending":
+        return "no" if event.state == "announced" else "no, the event has failed"
+    pause = pause_before(event)
+    for words, seconds in {
+        "after the pause": 60,
+        "after the lease": 300,
+        "after that time": 7_200,
+    }.items():
+        if 0.9 * seconds < pause.total_seconds() <= seconds:
+            return words
+    pytest.fail(f"{pause}")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("mark", [lambda handler: handler, exactly_once], ids=["plain", "once"])
+@pytest.mark.parametrize("does", WHAT_IT_DOES)
+def test_each_line_of_the_table_is_true(
+    does: str, mark: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [row] = [row for row in table(PAGE, "the handler", "is called again") if row[0] == does]
+    is_plain = mark is not exactly_once
+    writes, again = row[2 if is_plain else 3], row[1]
+    act = [WHAT_IT_DOES[does]]
+
+    def handler(**kwargs: Any) -> None:
+        if "transaction open" in does and act != [nothing] * 2:
+            transaction.atomic().__enter__()
+        Message.objects.create(key=f"written {len(act)}")
+        act[-1](**kwargs)
+
+    with connected(received, handler=mark(handler)), monkeypatch.context() as patches:
+        let_die(does, patches)
+        with suppress(Died, KeyboardInterrupt):
+            reply()
+        patches.undo()
+        event = WebhookEvent.objects.get()
+        rows = Message.objects.filter(key="written 1").count()
+        assert {0: {"are rolled back", ""}, 1: {"stay"}}[rows] >= {writes}
+        if "; with" in again:
+            again = again.partition(";")[0] if is_plain else "after the pause"
+        if "another process" in again:
+            assert event.announcements == {}
+        else:
+            assert when(event) in again.replace(", or the lease", "")
+        if event.state == "pending":
+            act.append(nothing)
+            make_due(event)
+            announced(announce_due())
+            event.refresh_from_db()
+            assert event.state == "announced"
+            assert Message.objects.filter(key="written 2").exists()
+
+
+def test_table_has_no_other_lines() -> None:
+    rows = table(PAGE, "the handler", "is called again")
+    assert [row[0] for row in rows] == list(WHAT_IT_DOES)
+
+
+# The recipes for announcement_failed
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The names of ``shop/alarms.py`` and ``shop/sentry.py``, connected."""
+    before = list(announcement_failed.receivers)
+    sentry = MagicMock()
+    monkeypatch.setitem(sys.modules, "sentry_sdk", sentry)
+    names: dict[str, Any] = {}
+    for block in blocks(PAGE, "python"):
+        if block.first_line in {"# shop/alarms.py", "# shop/sentry.py"}:
+            block.run(names)
+    names |= {"sentry": sentry, "urlopen": MagicMock(), "mail_admins": MagicMock()}
+    yield names
+    announcement_failed.receivers = before
+    announcement_failed.sender_receivers_cache.clear()
+
+
+@pytest.mark.django_db
+def test_recipes_tell_of_the_first_failure_and_do_not_flood(
+    recipe: dict[str, Any], settings: Any
+) -> None:
+    settings.SHOP_SLACK_URL = "https://slack.example.com/hook"
+    with connected(received, confirm=raise_(GiveUp("call +61400000001"))):
+        events = [reply(message=str(number)) for number in range(5)]
+
+    sentence = f"Event {events[0].pk} has failed: confirm."
+    [letter] = recipe["mail_admins"].call_args_list
+    assert letter.args[1].startswith(sentence)
+    [call] = recipe["urlopen"].call_args_list
+    assert json.loads(call.args[0].data) == {"text": sentence}
+    assert call.args[0].full_url == settings.SHOP_SLACK_URL
+    sentry = recipe["sentry"]
+    assert sentry.capture_message.call_count == 5
+    scope = sentry.new_scope.return_value.__enter__.return_value
+    assert scope.fingerprint == ["cellcast", "confirm"]
+    everything = f"{letter} {call.args[0].data} {sentry.mock_calls}"
+    assert "+61400000001" not in everything
