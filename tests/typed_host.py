@@ -16,6 +16,7 @@ from django.urls import include, path
 from django.utils.functional import Promise
 
 from cellcast_django import payloads, tasks
+from cellcast_django.announcements import skip
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
@@ -32,6 +33,10 @@ from cellcast_django.payloads import Endpoint, Invalid, OptOut, Reply, StatusRep
 from cellcast_django.retention import Kept, Removed, Selection, prune
 from cellcast_django.signals import (
     FactSignal,
+    GiveUp,
+    RetryLater,
+    announcement_failed,
+    exactly_once,
     message_received,
     opt_out_received,
     status_changed,
@@ -70,6 +75,29 @@ async def mark(message: Message, status_change: StatusChange, **kwargs: Any) -> 
 def unsubscribe(contact: str, event: WebhookEvent, **kwargs: Any) -> None:
     """Take an opt-out."""
     assert_type(event.message, Message | None)
+
+
+@receiver(message_received)
+@exactly_once
+def book(message: Message, event: WebhookEvent, **kwargs: Any) -> None:
+    """Ask to be called later, or no more."""
+    if not message.body:
+        raise GiveUp("Nothing to book.")
+    raise RetryLater(timedelta(hours=8))
+
+
+def keeps_its_type() -> None:
+    """See that a marked handler is the function that it was."""
+    assert_type(exactly_once(keeps_its_type)(), None)
+    assert_type(RetryLater(timedelta(hours=8)).after, timedelta)
+    assert_type(GiveUp("no").reason, str)
+
+
+@receiver(announcement_failed)
+def alarm(event: WebhookEvent, errors: dict[str, str], **kwargs: Any) -> None:
+    """Take a failure."""
+    assert_type(event.state, WebhookEvent.State | None)
+    assert_type(skip(event.pk, next(iter(errors))), bool)
 
 
 def connect() -> None:
