@@ -8,14 +8,15 @@ from django.core.cache import cache
 from django.test import Client
 from hypothesis import settings
 
+from cellcast_django.recovery import client as recovery_client
 from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import Connect, staff
+from tests.fake_cellcast import KEY, FakeCellcast, serving
 
 pytest_plugins = [
     "cellcast_django.pytest_plugin",
     "pytester",
-    "tests.fake_cellcast",
     "tests.handlers",
     "tests.scripted_server",
 ]
@@ -82,3 +83,19 @@ def connect() -> Iterator[Connect]:
     yield connect
     for signal, name in connected:
         signal.disconnect(dispatch_uid=name)
+
+
+@pytest.fixture
+def fake_cellcast(settings: Any) -> Iterator[FakeCellcast]:
+    """Cellcast's API on the loopback interface, and settings that name it and its key."""
+    with serving() as server:
+        settings.CELLCAST_API_URL = server.url
+        settings.CELLCAST_API_KEY = KEY
+        yield server
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask Cellcast's API as fast as one can, and again at once."""
+    monkeypatch.setattr(recovery_client, "MIN_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(recovery_client, "RETRY_PAUSES", (0.0,))

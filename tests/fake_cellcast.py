@@ -7,16 +7,13 @@ page is, what a wrong key looks like.
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
-
-import pytest
-
-from cellcast_django.recovery import client
 
 KEY = "4f1c9a52-cellcast-api-key-e07b"
 
@@ -187,22 +184,15 @@ class Request(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def fake_cellcast(settings: Any) -> Iterator[FakeCellcast]:
-    """Cellcast's API on the loopback interface, and settings that name it and its key."""
+@contextmanager
+def serving() -> Iterator[FakeCellcast]:
+    """Run the fake on the loopback interface."""
     with FakeCellcast() as server:
-        settings.CELLCAST_API_URL = server.url
-        settings.CELLCAST_API_KEY = KEY
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield server
-        server.stop.set()
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask as fast as one can, and again at once."""
-    monkeypatch.setattr(client, "MIN_INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr(client, "RETRY_PAUSES", (0.0,))
+        try:
+            yield server
+        finally:
+            server.stop.set()
+            server.shutdown()
+            thread.join()

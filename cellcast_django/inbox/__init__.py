@@ -140,9 +140,9 @@ def _write(
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
     """Whether it speaks of one documented status, opts nobody out, and there is a writer."""
-    if isinstance(payload, Invalid | OptOut | RecoveredReply | RecoveredReport) or opt_out_contact(
-        payload
-    ):
+    if isinstance(payload, Invalid | OptOut | RecoveredReply | RecoveredReport):
+        return False
+    if opt_out_contact(payload):
         return False
     return payload.status in PRECEDENCE and connections[using].display_name in WRITERS
 

@@ -128,6 +128,8 @@ CUSTOMERS = [
         reports=[(1, "delivered")],
         lines=[(3, THEY, "No"), (4, THEY, "Sorry, wrong button: I'm coming!")],
     ),
+    # The site is down when Ruby's reminder is delivered, and when she answers.
+    Customer(name="Ruby Clark", number="+61491575789", hours_ago=3),
     Customer(name="Sam Walker", number="+61491572665", hours_ago=0.1),  # nothing heard yet
     Customer(  # Ella and Leo answer when the office calendar is down
         name="Ella Jones",
@@ -137,7 +139,7 @@ CUSTOMERS = [
     ),
     Customer(name="Leo Fischer", number="+61491573770", hours_ago=1, reports=[(1, "delivered")]),
 ]
-SAM, ELLA, LEO = CUSTOMERS[-3:]
+RUBY, SAM, ELLA, LEO = CUSTOMERS[-4:]
 
 # They get a notice now and then.
 OTHER_NUMBERS = [
@@ -145,7 +147,6 @@ OTHER_NUMBERS = [
     "+61491574118",
     "+61491574632",
     "+61491575254",
-    "+61491575789",
     "+61491576398",
     "+61491576801",
     "+61491577426",

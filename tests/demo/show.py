@@ -24,6 +24,7 @@ from tests.demo.ageing import age
 from tests.demo.outage import connect_calendar, show_outage
 from tests.demo.people import CUSTOMERS, SAM
 from tests.demo.plan import BURST_DUPLICATES, BURST_NUMBERS, new_id, reply, two_days
+from tests.demo.recovery import show_recovery
 from tests.demo.server import DemoServer
 from tests.demo.traffic import DemoError, Traffic
 from tests.demo.verification import ADMIN, verify
@@ -84,6 +85,9 @@ def show(server: DemoServer, password: str, *, check: bool) -> int:
     console.heading("A handler fails, and succeeds on the next attempt")
     outage = show_outage(traffic)
 
+    console.heading("What never arrived is fetched from Cellcast's API, here a fake of it")
+    show_recovery(traffic)
+
     if not check:
         return 0
     console.heading("Is everything as it should be?")
@@ -112,7 +116,7 @@ def test_send(*arguments: str) -> None:
     """Run the command, which raises ``CommandError`` when the webhook is not stored."""
     output = StringIO()
     call_command("cellcast_test_send", *arguments, stdout=output)
-    verdict = output.getvalue().strip().splitlines()[-1]
+    verdict = output.getvalue().splitlines()[-2]  # the last line names the handlers
     console.done(f"manage.py cellcast_test_send {' '.join(arguments)}: {verdict}")
 
 

@@ -9,10 +9,12 @@ from django.db.models import Manager, Max, Min
 from django.urls import reverse
 
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint
 from example_project.appointments.models import Appointment
 from tests.demo import console
 from tests.demo.browser import Browser
 from tests.demo.outage import Outage, calendar
+from tests.demo.people import RUBY
 from tests.demo.server import DemoServer
 
 ADMIN = "admin"
@@ -53,6 +55,7 @@ def verify(outage: Outage, server: DemoServer, password: str) -> int:
     verify_stories(expect)
     verify_appointments(expect)
     verify_announcements(expect, outage)
+    verify_recovery(expect)
     verify_admin(expect, Browser(server.server_port), password)
     return verification.problems
 
@@ -60,22 +63,22 @@ def verify(outage: Outage, server: DemoServer, password: str) -> int:
 def verify_rows(expect: Expect) -> None:
     """How many rows there are of each kind."""
     outbound = Message.objects.outbound()
-    expect("Inbound messages", Message.objects.inbound().count(), 16)
-    expect("Outbound messages", outbound.count(), 98)
+    expect("Inbound messages", Message.objects.inbound().count(), 17)
+    expect("Outbound messages", outbound.count(), 99)
     expect(
         "Statuses of outbound messages",
         Counter(outbound.values_list("status", flat=True)),
-        {"delivered": 80, "failed": 4, "rejected": 4, "expired": 3, "dead": 3, "": 4},
+        {"delivered": 81, "failed": 4, "rejected": 4, "expired": 3, "dead": 3, "": 4},
     )
     expect(
         "Status history, applied and not",
         [StatusChange.objects.filter(applied=applied).count() for applied in (True, False)],
-        [118, 1],
+        [120, 1],
     )
     expect(
         "Events",
         Counter(WebhookEvent.objects.values_list("outcome", flat=True)),
-        {"stored": 120, "duplicate": 12, "invalid": 2},
+        {"stored": 122, "duplicate": 13, "invalid": 2},
     )
     expect("Days between the first and the last event", _days_of_events(), 2)
 
@@ -119,12 +122,12 @@ def verify_appointments(expect: Expect) -> None:
     expect(
         "Appointments",
         Counter(appointments.values_list("state", flat=True)),
-        {"confirmed": 5, "cancelled": 4, "planned": 6},
+        {"confirmed": 6, "cancelled": 4, "planned": 6},
     )
     expect(
         "Their reminders",
         Counter(appointments.values_list("reminder", flat=True)),
-        {"delivered": 12, "failed": 2, "sent": 1},
+        {"delivered": 13, "failed": 2, "sent": 1},
     )
     expect("For a person to call", appointments.filter(needs_attention=True).count(), 3)
     expect("Opted out", OptOut.objects.active().count(), 2)
@@ -132,11 +135,21 @@ def verify_appointments(expect: Expect) -> None:
 
 def verify_announcements(expect: Expect, outage: Outage) -> None:
     """What was announced, and what was announced again."""
-    expect("Events announced", WebhookEvent.objects.announced().count(), 119)
+    expect("Events announced", WebhookEvent.objects.announced().count(), 121)
     expect("Events waiting", list(WebhookEvent.objects.pending()), [outage.waiting])
     expect("Handlers that were called again", outage.called_again, ["office_calendar"])
     expect("Errors after that", outage.announced_again.handler_errors(), {})
-    expect("Replies in the office calendar", len(calendar.entries), 15)
+    expect("Replies in the office calendar", len(calendar.entries), 16)
+
+
+def verify_recovery(expect: Expect) -> None:
+    """What was fetched from Cellcast's API."""
+    fetched = WebhookEvent.objects.filter(endpoint=Endpoint.API)
+    expect(
+        "Events that were fetched",
+        list(fetched.order_by("kind").values_list("kind", "contact")),
+        [("reply", RUBY.number), ("status", RUBY.number)],
+    )
 
 
 def verify_admin(expect: Expect, browser: Browser, password: str) -> None:

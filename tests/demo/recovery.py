@@ -1,0 +1,62 @@
+"""The site itself was down: what never arrived is fetched from a fake of Cellcast's API."""
+
+from datetime import timedelta
+from io import StringIO
+
+from django.core.management import call_command
+from django.test import override_settings
+from django.utils import timezone
+
+from cellcast_django.models import Message
+from example_project.appointments.models import Appointment
+from tests.demo import console
+from tests.demo.people import RUBY
+from tests.demo.plan import reply
+from tests.demo.traffic import Traffic
+from tests.fake_cellcast import KEY, FakeCellcast, serving
+
+ANSWER = "YES, see you"
+
+
+def show_recovery(traffic: Traffic) -> None:
+    """Let a report and a reply be lost, fetch both, and let the reply's webhook come after all."""
+    with serving() as cellcast:
+        settings = {"CELLCAST_API_URL": cellcast.url, "CELLCAST_API_KEY": KEY}
+        with override_settings(**settings):
+            _recover(cellcast, traffic)
+
+
+def _recover(cellcast: FakeCellcast, traffic: Traffic) -> None:
+    _list_what_arrived(cellcast)
+    reminder_id = Appointment.objects.get(phone_number=RUBY.number).reminder_id
+    sent_at = timezone.now() - timedelta(hours=RUBY.hours_ago)
+    answered_at = sent_at + timedelta(minutes=9)
+    cellcast.add_report(reminder_id, sent_at, receiver=RUBY.number)
+    cellcast.add_reply(answered_at, RUBY.number.removeprefix("+61"), ANSWER)
+    console.done(f"The site was down when {RUBY.name} answered: no webhook arrived")
+
+    options = ("--since", "3d", "--replies", "--statuses")
+    console.done(f"manage.py cellcast_recover {' '.join(options)}")
+    output = StringIO()
+    call_command("cellcast_recover", *options, stdout=output)
+    for line in output.getvalue().splitlines():
+        console.line(line)
+    state = Appointment.objects.get(phone_number=RUBY.number).get_state_display()
+    console.done(f"The handlers were called as for any reply: her appointment is {state}")
+
+    [event_id] = traffic.receive([reply(answered_at, RUBY.number, ANSWER, _id=reminder_id)])
+    console.done(f"Her webhook comes after all: event {event_id} is a duplicate, nobody is told")
+
+
+def _list_what_arrived(cellcast: FakeCellcast) -> None:
+    """Have the fake list all that webhooks have brought, which must not be stored again."""
+    for message in Message.objects.order_by("created_at"):
+        if message.direction == "inbound":
+            cellcast.add_reply(message.created_at, message.sender, message.body)
+        elif message.status:
+            cellcast.add_report(
+                message.cellcast_id,
+                message.created_at,
+                receiver=message.receiver,
+                status=message.status,
+            )
