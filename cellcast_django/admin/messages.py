@@ -29,6 +29,7 @@ from cellcast_django.admin.lists.filters import (
     newest,
 )
 from cellcast_django.admin.lists.read_only import MAX_WORDS, CappedPaginator, found_first
+from cellcast_django.admin.lists.stop_filter import StopFilter
 from cellcast_django.admin.pages.conversation import Conversation, ConversationView
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
@@ -51,7 +52,7 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
     list_display = ["way", "customer", "first_words", "status_word", "when"]
     list_display_links = ["customer"]
     list_defer = ["body", "original_body"]
-    list_filter = [DirectionFilter, StatusFilter, AnswerFilter, CreatedFilter]
+    list_filter = [DirectionFilter, StatusFilter, AnswerFilter, StopFilter, CreatedFilter]
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]
     search_help_text = _(

@@ -1,0 +1,49 @@
+"""The filter of replies that speak of stopping without being a stop word: a person should look."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.db.models.functions import Left
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.admin.lists.filters import Choices, DirectionFilter, newest
+from cellcast_django.models import Direction
+from cellcast_django.opt_outs import opted_out
+from cellcast_django.stop_words import may_want_to_stop
+
+
+class StopFilter(admin.SimpleListFilter):
+    """Replies that may ask for no more messages, of contacts who have not opted out.
+
+    No index knows what a text speaks of, so only the newest replies are read. Hidden among what you
+    sent.
+    """
+
+    title = _("may want to stop")
+    parameter_name = "stop"
+    PERHAPS = "perhaps"
+    MAX_REPLIES = 5_000
+    MAX_LENGTH = 1_600
+    """Characters of a text that are looked at: no SMS is longer."""
+    MAX_FOUND = 1_000
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the choice."""
+        if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
+            return []
+        return [(self.PERHAPS, _("perhaps, of the newest 5,000"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the replies that a person should look at."""
+        if self.value() != self.PERHAPS:
+            return queryset
+        replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
+        texts = replies.order_by("-created_at").values_list(
+            "pk", "contact", Left("body", self.MAX_LENGTH)
+        )
+        found = [(pk, contact) for pk, contact, text in texts if may_want_to_stop(text)]
+        gone = opted_out(contact for _pk, contact in found)
+        keys = [pk for pk, contact in found if contact not in gone]
+        return queryset.filter(pk__in=keys[: self.MAX_FOUND])

@@ -1,0 +1,65 @@
+"""The filter "may want to stop": what a person should look at, among the newest replies."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from cellcast_django.admin.lists.stop_filter import StopFilter
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import Message
+from cellcast_django.opt_outs import opt_in, opt_out
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import CUSTOMER, listed, page_of
+
+pytestmark = pytest.mark.django_db
+
+
+def replies(*texts: str) -> list[Message]:
+    return [MessageFactory.create(inbound=True, body=text) for text in texts]
+
+
+def perhaps(client: Client, **query: str) -> list[int]:
+    return listed(client, "message", stop="perhaps", **query)
+
+
+def test_replies_that_speak_of_stopping_are_found_newest_first(reader: Client) -> None:
+    first, _, second, _ = replies("Please stop texting me", "Yes", "no more texts!", "See you")
+    MessageFactory.create(body="Reply STOP to opt-out")
+    assert perhaps(reader) == [second.pk, first.pk]
+    assert "may want to stop" in page_of(reader, "message")
+
+
+def test_stop_words_have_opted_out_and_are_not_found(reader: Client, client: WebhookClient) -> None:
+    client.reply(message="STOP")
+    replies("Stop.")
+    assert perhaps(reader) == []
+
+
+def test_contacts_who_have_opted_out_need_no_look(reader: Client) -> None:
+    message = MessageFactory.create(inbound=True, sender=CUSTOMER, body="dont text me, stop it")
+    opt_out(CUSTOMER, note="asked by text")
+    assert perhaps(reader) == []
+    opt_in(CUSTOMER)
+    assert perhaps(reader) == [message.pk]
+
+
+def test_only_the_newest_replies_are_read(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StopFilter, "MAX_REPLIES", 2)
+    _, *rest = replies("stop it", "stop that", "see you")
+    assert perhaps(reader) == [rest[0].pk]
+
+
+def test_cost_does_not_grow_with_what_is_found(
+    reader: Client, django_assert_max_num_queries: Any
+) -> None:
+    replies(*(f"please stop {number}" for number in range(60)))
+    perhaps(reader)
+    with django_assert_max_num_queries(14):
+        assert len(perhaps(reader)) == 50
+
+
+def test_choice_is_hidden_among_what_you_sent_and_others_are_passed_over(reader: Client) -> None:
+    [message] = replies("please stop")
+    assert "may want to stop" not in page_of(reader, "message", direction="outbound")
+    assert listed(reader, "message", stop="x") == [message.pk]
