@@ -76,4 +76,4 @@ def register_checks() -> None:
     for check in DEPLOYMENT_CHECKS:
         register(check, TAG, deploy=True)
     for check in DATABASE_CHECKS:
-        register(check, TAG, Tags.database)
+        register(check, Tags.database)  # not TAG: what asks for that may have no database
