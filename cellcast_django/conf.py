@@ -75,6 +75,16 @@ class Settings:
         return tuple(word for word in value if isinstance(word, str))
 
     @property
+    def contact_names(self) -> str:
+        """The dotted path of ``(contacts: list[str]) -> dict[str, str]``; ``""`` for no names."""
+        return getattr(settings, "CELLCAST_CONTACT_NAMES", "")
+
+    @property
+    def send_with(self) -> str:
+        """The dotted path of ``(receiver: str, body: str) -> str``; ``""`` for no replies."""
+        return getattr(settings, "CELLCAST_SEND_WITH", "")
+
+    @property
     def api_key(self) -> str:
         """The bearer token of Cellcast's API; ``""`` when it is not set, or cannot be a token."""
         value = getattr(settings, "CELLCAST_API_KEY", "")

@@ -1,24 +1,21 @@
-"""Filters and searches that need more than a column: unanswered, failing handler, words."""
+"""Filters and searches that need more than a column: failing handler, words."""
 
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.admin import history
-from cellcast_django.admin.lists import filters
 from cellcast_django.admin.lists.event_filters import HandlerFilter, ReceivedFilter
-from cellcast_django.admin.lists.filters import AnswerFilter, CreatedFilter
+from cellcast_django.admin.lists.filters import CreatedFilter
 from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, Connect, listed, page_of, text_of, url_of
+from tests.admin_pages import CUSTOMER, Connect, listed, url_of
 
 pytestmark = pytest.mark.django_db
 
@@ -36,119 +33,12 @@ def answer(seconds_ago: int, **parts: Any) -> Message:
     return MessageFactory.create(**parts)
 
 
-def unanswered(client: Client, **query: Any) -> list[int]:
-    return listed(client, "message", answer="none", **query)
-
-
 # Skins
 
 
 @pytest.mark.parametrize("each", [CreatedFilter, ReceivedFilter])
 def test_no_filter_has_what_skins_take_for_the_field_of_a_model(each: type) -> None:
     assert not hasattr(each, "field")  # Grappelli asks it for its name
-
-
-# Unanswered
-
-
-def test_reply_after_which_nothing_was_sent_is_unanswered(reader: Client) -> None:
-    answer(300)
-    reply = ask(200)
-
-    assert unanswered(reader) == [reply.pk]
-
-
-def test_reply_after_which_something_was_sent_is_answered(reader: Client) -> None:
-    ask(300)
-    answer(200)
-    later = ask(100)
-
-    assert unanswered(reader) == [later.pk]
-
-
-def test_nothing_is_unanswered_where_nobody_has_replied(reader: Client) -> None:
-    answer(100)
-
-    assert unanswered(reader) == []
-
-
-def test_what_was_sent_to_somebody_else_is_no_answer(reader: Client) -> None:
-    reply = ask(200)
-    answer(100, receiver="+61400000002")
-
-    assert unanswered(reader) == [reply.pk]
-
-
-def test_message_that_was_sent_before_and_heard_of_after_the_reply_is_no_answer(
-    reader: Client,
-) -> None:
-    reply = ask(200)
-    answer(100, submitted_at=NOW - timedelta(seconds=260))
-
-    assert unanswered(reader) == [reply.pk]
-
-
-def test_answer_of_the_same_second_is_one_and_so_is_one_whose_id_has_no_time(
-    reader: Client,
-) -> None:
-    ask(200)
-    answer(199, submitted_at=NOW - timedelta(seconds=201))
-    ask(200, sender="+61400000002")
-    answer(100, receiver="+61400000002", cellcast_id="legacy", submitted_at=None)
-
-    assert unanswered(reader) == []
-
-
-def test_reply_without_a_number_cannot_be_answered(reader: Client) -> None:
-    ask(200, sender="")
-
-    assert unanswered(reader) == []
-
-
-def ask_three() -> list[int]:
-    """Let three customers write one after the other; return the keys, the newest first."""
-    return [ask(seconds, sender=f"+6140000000{seconds}").pk for seconds in (3, 2, 1)][::-1]
-
-
-def test_newest_replies_are_looked_at_and_the_filter_says_so(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(AnswerFilter, "MAX_REPLIES", 2)
-    newest_two = ask_three()[:2]
-
-    assert unanswered(reader) == newest_two
-    page = page_of(reader, "message", direction="inbound")
-    assert "unanswered, of the newest 5,000" in text_of(page)
-    assert "unanswered" not in page_of(reader, "message", direction="outbound").split("<search")[-1]
-    assert "status of what you sent" not in page_of(reader, "message", answer="none")
-
-
-def test_newest_of_many_that_wait_are_shown(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(filters, "FEW", 2)
-    newest_two = ask_three()[:2]
-
-    assert unanswered(reader) == newest_two
-
-
-def test_database_is_asked_about_each_reply_and_not_for_all_that_was_ever_sent(
-    reader: Client,
-) -> None:
-    ask(1)
-
-    with CaptureQueriesContext(connection) as captured:
-        unanswered(reader)
-
-    looks = [query["sql"] for query in captured if "LIMIT 1)" in query["sql"]]
-    assert len(looks) == 1
-    assert not any("EXISTS" in query["sql"] for query in captured)  # PostgreSQL makes it a join
-
-
-def test_other_choice_than_unanswered_is_passed_over(reader: Client) -> None:
-    reply = ask(1)
-
-    assert listed(reader, "message", answer="all") == [reply.pk]
 
 
 # Words

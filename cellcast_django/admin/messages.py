@@ -9,20 +9,22 @@ from django.http import HttpRequest
 from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy as _
 
+from cellcast_django.admin.contacts import customer_of, prepare
 from cellcast_django.admin.display.badges import (
     announcement_badge,
     description_of,
+    handled_badge,
+    opt_out_badge,
     outcome_badge,
     status_badge,
 )
 from cellcast_django.admin.display.media import media_links
-from cellcast_django.admin.display.texts import ago, beginning, number, text_block
+from cellcast_django.admin.display.texts import ago, beginning, customer_text, customer_words
 from cellcast_django.admin.display.timeline import handler_rows, steps
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
-    AnswerFilter,
     CreatedFilter,
     DirectionFilter,
     StatusFilter,
@@ -32,10 +34,11 @@ from cellcast_django.admin.lists.read_only import MAX_WORDS, CappedPaginator, fo
 from cellcast_django.admin.lists.stop_filter import StopFilter
 from cellcast_django.admin.pages.conversation import Conversation, ConversationView
 from cellcast_django.admin.pages.registry import PagesAdmin
+from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 
-FIRST_WORDS = 60
-"""Characters of a message's text in the list."""
+FIRST_WORDS = 160
+"""Characters of a message's text in the list; what does not fit on the line is cut by the style."""
 REASON_WORDS = 40
 """Characters of a failure's reason in the list."""
 MAX_CHANGES = 100
@@ -43,21 +46,18 @@ MAX_CHANGES = 100
 MAX_EVENTS = 20
 """Events on a message's page, the newest; the others are a link away."""
 
-ARROWS = {Direction.INBOUND.value: "↙", Direction.OUTBOUND.value: "↗"}
 
-
-class MessageAdmin(PagesAdmin, ExportAdmin):
+class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
     """The SMS that came in and went out."""
 
-    list_display = ["way", "customer", "first_words", "status_word", "when"]
-    list_display_links = ["customer"]
+    list_display = ["when", "contact_link", "first_words", "state"]
+    list_display_links = ["when"]
     list_defer = ["body", "original_body"]
-    list_filter = [DirectionFilter, StatusFilter, AnswerFilter, StopFilter, CreatedFilter]
+    list_filter = [DirectionFilter, StatusFilter, StopFilter, CreatedFilter]
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]
     search_help_text = _(
-        "The customer's number in any spelling, a Cellcast id, or words of the text. "
-        "Words are looked for in the newest 10,000 messages."
+        "Phone number (any format), Cellcast id, or words. Words search the latest 10,000 messages."
     )
     export_columns = {
         **columns(
@@ -69,11 +69,23 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
             "reason",
             "status_changed_at",
             "submitted_at",
+            "handled_at",
             "body",
         ),
         "media": lambda message: "\n".join(message.media),
         **columns("original_body", "cellcast_id", "sender", "receiver"),
     }
+    fieldsets = [
+        (
+            None,
+            {
+                "fields": [
+                    ("submitted_at", "created_at", "status_changed_at", "handled_at"),
+                    ("cellcast_id", "sender", "receiver"),
+                ]
+            },
+        )
+    ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Add the beginning of the text, all that the list shows of it, and why it has failed."""
@@ -87,27 +99,6 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
         """Add the page of a conversation."""
         return [ConversationView.pattern(self), *super().get_urls()]
 
-    def get_fieldsets(self, request: HttpRequest, obj: Message | None = None) -> Any:
-        """Show of each direction what it can have."""
-        is_inbound = obj is not None and obj.direction == Direction.INBOUND
-        has_media = obj is not None and bool(obj.media)
-        times = ("created_at", "status_changed_at")
-        return [
-            (
-                None,
-                {
-                    "fields": [
-                        ("way", "customer", "status_sentence"),
-                        "text",
-                        *(["pictures"] if has_media else []),
-                        *(["original_text"] if is_inbound else []),
-                        times if is_inbound else ("submitted_at", *times),
-                    ]
-                },
-            ),
-            (_("As Cellcast wrote it"), {"fields": [("cellcast_id", "sender", "receiver")]}),
-        ]
-
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Find by number or id; where there is none, by words among the newest texts."""
         found = super().find(request, queryset, term)
@@ -118,81 +109,88 @@ class MessageAdmin(PagesAdmin, ExportAdmin):
             has_words &= Q(body__icontains=word)
         return found_first(queryset, newest(queryset, CappedPaginator.MAX_COUNT).filter(has_words))
 
-    @admin.display(description=_("direction"))
-    def way(self, message: Message) -> SafeString:
-        """Return the direction with an arrow."""
-        return format_html(
-            '<span aria-hidden="true">{}</span> {}',
-            ARROWS[message.direction],
-            Direction(message.direction).label,
-        )
+    def prepare(self, rows: Any) -> None:
+        """Ask for the customers of all rows at once."""
+        prepare(rows)
 
     @admin.display(description=_("contact"))
-    def customer(self, message: Message) -> str:
-        """Return the customer's number."""
-        return number(message.contact) or self.get_empty_value_display()
+    def contact_link(self, message: Message) -> SafeString:
+        """Return which way it went, and the customer as a link to the conversation."""
+        customer = customer_of(message)
+        is_reply = message.direction == Direction.INBOUND
+        return format_html(
+            '<span class="cellcast-way" aria-hidden="true">{}</span>'
+            '<span class="cellcast-hidden">{}</span> <a href="{}">{}</a> {}',
+            "↙" if is_reply else "↗",
+            gettext("received from") if is_reply else gettext("sent to"),
+            self.url_of(Message, "conversation", message.pk),
+            customer_text(customer) or gettext("(no number)"),
+            opt_out_badge(customer.opted_out_since),
+        )
 
     @admin.display(description=_("text"))
     def first_words(self, message: Any) -> SafeString:
         """Return the beginning of the text on one line."""
-        words = beginning(message.beginning, FIRST_WORDS)
-        return format_html("<bdi>{}</bdi> {}", words, media_links(message.media))
+        if words := beginning(message.beginning, FIRST_WORDS):
+            text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
+        else:
+            text = format_html('<span class="quiet">{}</span>', self._why_empty(message))
+        return format_html("{} {}", text, media_links(message.media))
+
+    def _why_empty(self, message: Message) -> str:
+        if message.media:
+            return ""
+        if message.direction == Direction.INBOUND:
+            return gettext("(no text)")
+        return gettext("(text not recorded)")
 
     @admin.display(description=_("status"))
-    def status_word(self, message: Any) -> SafeString:
-        """Return the status as a badge, with the reason of a failure."""
+    def state(self, message: Any) -> SafeString:
+        """Return what became of it: of a reply, whether somebody has dealt with it."""
+        if message.direction == Direction.INBOUND:
+            return handled_badge(message.handled_at)
         if not message.reason:
             return status_badge(message.status)
         words = beginning(message.reason, REASON_WORDS)
         return format_html('{} <bdi class="quiet">{}</bdi>', status_badge(message.status), words)
 
-    @admin.display(description=_("created"))
+    @admin.display(description=_("first seen"))
     def when(self, message: Message) -> SafeString:
         """Return how long ago it was first heard of."""
         return ago(message.created_at)
 
-    @admin.display(description=_("status"))
-    def status_sentence(self, message: Any) -> SafeString:
-        """Return the status as a badge, with the sentence about it and Cellcast's reason."""
-        sentence = format_html(
-            "{} {}", status_badge(message.status), description_of(message.status)
-        )
-        if not message.reason:
-            return sentence
-        return format_html("{}<br>{} <bdi>{}</bdi>", sentence, _("Reason:"), message.reason)
-
-    @admin.display(description=_("text"))
-    def text(self, message: Message) -> str:
-        """Return the text with its line breaks."""
-        return text_block(message.body) or self.get_empty_value_display()
-
-    @admin.display(description=_("media"))
-    def pictures(self, message: Message) -> str:
-        """Return a link to each picture of an MMS."""
-        return media_links(message.media) or self.get_empty_value_display()
-
-    @admin.display(description=_("original text"))
-    def original_text(self, message: Message) -> str:
-        """Return the text that was replied to."""
-        return text_block(message.original_body) or self.get_empty_value_display()
-
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return what happened and what was said around it, each to those who may view it."""
-        details: dict[str, Any] = {}
+        """Return what the page says, in the order of the reader's questions."""
+        customer = customer_of(obj)
+        is_reply = obj.direction == Direction.INBOUND
+        direction = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
+        details: dict[str, Any] = {
+            "title": direction % {"customer": customer_words(customer) or gettext("(no number)")},
+            "subtitle": None,
+            "is_reply": is_reply,
+            "opted_out": opt_out_badge(customer.opted_out_since),
+            "state": handled_badge(obj.handled_at) if is_reply else status_badge(obj.status),
+            "sentence": "" if is_reply else description_of(obj.status),
+            "reason": obj.reason,
+            "pictures": media_links(obj.media),
+            "why_empty": self._why_empty(obj),
+            "may_handle": is_reply and not obj.handled_at and self.may(request, "handle"),
+            "handle_url": self.url_of(Message, "handle", obj.pk),
+            "conversation": self._conversation(request, obj),
+        }
         events: list[WebhookEvent] = []
         if self.may_view(request, WebhookEvent):
-            events = list(obj.events.order_by("-pk")[: MAX_EVENTS + 1])
+            rows = self.rows_of(request, WebhookEvent).filter(message=obj)
+            events = list(rows.order_by("-pk")[: MAX_EVENTS + 1])
             details |= self._details_of_events(obj, events)
         if self.may_view(request, StatusChange):
-            changes = obj.status_history.order_by("pk")[:MAX_CHANGES]
+            rows = self.rows_of(request, StatusChange).filter(message=obj)
+            changes = rows.order_by("pk")[:MAX_CHANGES]
             details["timeline"] = steps(obj, changes, events[:MAX_EVENTS])
-        if obj.contact:
-            details["conversation"] = self._conversation(request, obj)
         return details
 
     def _conversation(self, request: HttpRequest, message: Message) -> dict[str, Any]:
-        conversation = Conversation(self, self.get_queryset(request), message.contact)
-        return conversation.around(message)
+        return Conversation(self, self.get_queryset(request), message).around(message)
 
     def _details_of_events(self, message: Message, events: list[WebhookEvent]) -> dict[str, Any]:
         shown = events[:MAX_EVENTS]

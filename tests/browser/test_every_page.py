@@ -40,6 +40,10 @@ def message_url(**values: Any) -> str:
     return url_of("message", "change", Message.objects.filter(**values).latest("pk").pk)
 
 
+def conversation_url(**values: Any) -> str:
+    return url_of("message", "conversation", Message.objects.filter(**values).latest("pk").pk)
+
+
 def event_url(**values: Any) -> str:
     return url_of("webhookevent", "change", WebhookEvent.objects.filter(**values).latest("pk").pk)
 
@@ -62,8 +66,8 @@ SIGHTS = {
     "messages": Sight(lambda: url_of("message")),
     "messages, found": Sight(lambda: url_of("message", q="window")),
     "messages, nothing found": Sight(lambda: url_of("message", q="nobody wrote this")),
-    "messages, unanswered": Sight(lambda: url_of("message", answer="none")),
-    "conversation": Sight(lambda: url_of("message", "conversation", contact=CUSTOMER)),
+    "to answer": Sight(lambda: url_of("message", "to_answer")),
+    "conversation": Sight(lambda: conversation_url(contact=CUSTOMER)),
     "message sent": Sight(lambda: message_url(body="See you at nine?")),
     **{f"message, {name}": Sight(partial(message_url, body=text)) for name, text in TEXTS.items()},
     "status history": Sight(lambda: url_of("statuschange")),

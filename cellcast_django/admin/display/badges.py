@@ -1,12 +1,15 @@
 """States as badges: a word and a sign, so that the colour is never all that tells them apart."""
 
+from datetime import datetime
 from enum import Enum
 
+from django.utils.formats import date_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy as _
 
+from cellcast_django.admin.display.texts import localised
 from cellcast_django.models import OptOut, WebhookEvent
 from cellcast_django.statuses import UNDELIVERED, Status
 
@@ -88,3 +91,16 @@ def handler_badge(error: str) -> SafeString:
 def opt_out_state_badge(opt_out: OptOut) -> SafeString:
     """Return the badge of whether an opt-out stands."""
     return badge(Tone.BAD, _("opted out")) if opt_out.is_active else badge(Tone.QUIET, _("ended"))
+
+
+def handled_badge(handled_at: datetime | None) -> SafeString:
+    """Return the badge of a reply: whether somebody has dealt with it."""
+    return badge(Tone.QUIET, _("done")) if handled_at else badge(Tone.OPEN, _("new"))
+
+
+def opt_out_badge(since: datetime | None) -> SafeString:
+    """Return the badge of a contact who must not be texted; nothing for anybody else."""
+    if since is None:
+        return SafeString("")
+    day = date_format(localised(since), "MONTH_DAY_FORMAT")
+    return badge(Tone.BAD, gettext("opted out %(day)s") % {"day": day})

@@ -1,7 +1,10 @@
 """Texts, numbers and times as the pages show them: of any script, and for every reader."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
 
+import phonenumbers
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -9,14 +12,49 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
+from cellcast_django.conf import conf
+
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
 def number(contact: str) -> SafeString | str:
-    """Return a number that keeps its direction among texts that run from right to left."""
-    return format_html("<bdi>{}</bdi>", contact) if contact else ""
+    """Return a number as people read it, in its own direction among texts of any other."""
+    return format_html("<bdi>{}</bdi>", readable(contact)) if contact else ""
+
+
+def readable(contact: str) -> str:
+    """Return a number as people of the default region write it: ``0491 570 156``."""
+    return _readable_in(contact, conf.default_region)
+
+
+@lru_cache(maxsize=10_000)
+def _readable_in(contact: str, region: str) -> str:
+    try:
+        parsed = phonenumbers.parse(contact)
+    except phonenumbers.NumberParseException:
+        return contact
+    is_ours = parsed.country_code == phonenumbers.country_code_for_region(region)
+    form = phonenumbers.PhoneNumberFormat
+    return str(phonenumbers.format_number(parsed, form.NATIONAL if is_ours else form.INTERNATIONAL))
+
+
+def customer_words(customer: Any) -> str:
+    """Return number and name of a ``Customer``, for a title; empty without a number."""
+    written = readable(customer.contact)
+    return f"{written} ({customer.name})" if customer.name else written
+
+
+def customer_text(customer: Any) -> SafeString | str:
+    """Return name and number of a ``Customer``, each in its own direction."""
+    if not customer.name:
+        return number(customer.contact)
+    return format_html(
+        '<bdi>{}</bdi> <span class="cellcast-small"><bdi>{}</bdi></span>',
+        customer.name,
+        readable(customer.contact),
+    )
 
 
 def text_block(text: str) -> SafeString | str:

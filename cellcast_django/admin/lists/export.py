@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from asgiref.sync import sync_to_async
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR
-from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
@@ -53,8 +52,7 @@ class ExportAdmin(ReadOnlyAdmin):
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         """Whether this person may take the list away."""
-        codename = get_permission_codename("export", self.opts)
-        return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
+        return self.may(request, "export")
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """Send what the list shows at the same query string, all pages of it."""

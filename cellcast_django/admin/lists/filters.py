@@ -5,13 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Min, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.lists.read_only import FEW
-from cellcast_django.models import Direction, Message
+from cellcast_django.models import Direction
 from cellcast_django.statuses import Status
 
 Choices = Iterable[tuple[str, Any]]
@@ -53,7 +52,7 @@ class StatusFilter(ExactFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the statuses that we know, then what else Cellcast has said, and at last none."""
         is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
-        if is_inbound or AnswerFilter.parameter_name in request.GET:
+        if is_inbound:
             return []
         known = [(status.value, status.label) for status in reversed(Status)]
         in_use = self._words_in_use(_sent(model_admin.get_queryset(request)))
@@ -82,50 +81,6 @@ class StatusFilter(ExactFilter):
 
 def _sent(messages: QuerySet[Any]) -> QuerySet[Any]:
     return messages.filter(direction=Direction.OUTBOUND)
-
-
-class AnswerFilter(admin.SimpleListFilter):
-    """Replies after which nothing was sent to the same customer. Hidden among what you sent.
-
-    How many there are, nothing but the messages themselves can tell: so only the newest replies are
-    looked at, and what was sent since; and of those that wait no more than ``FEW`` are shown.
-    """
-
-    title = _("answer to a reply")
-    parameter_name = "answer"
-    UNANSWERED = "none"
-    MAX_REPLIES = 5_000
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the choice."""
-        if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
-            return []
-        return [(self.UNANSWERED, _("unanswered, of the newest 5,000"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the replies that wait for an answer."""
-        if self.value() != self.UNANSWERED:
-            return queryset
-        replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
-        answers = Message.objects.filter(
-            _WAS_SENT_AFTER,
-            direction=Direction.OUTBOUND,
-            contact=OuterRef("contact"),
-            created_at__gt=OuterRef("created_at"),
-        )
-        # Not "NOT EXISTS": PostgreSQL would make it a join, and read all that was ever sent for it.
-        first_answer = Subquery(answers.order_by("created_at").values("pk")[:1])
-        asked: QuerySet[Any] = replies.exclude(contact="").alias(answer=first_answer)
-        waiting = asked.filter(answer=None).order_by("-created_at")
-        # Looked up once: the count and the rows would each ask for all answers.
-        return queryset.filter(pk__in=list(waiting.values_list("pk", flat=True)[:FEW]))
-
-
-CLOCKS_DIFFER = timedelta(seconds=5)
-"""The time of submission is Cellcast's and exact to a second, that of the reply is ours."""
-
-# A message that is first heard of by its report was made when the report came, and sent earlier.
-_WAS_SENT_AFTER = Q(submitted_at=None) | Q(submitted_at__gt=OuterRef("created_at") - CLOCKS_DIFFER)
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:

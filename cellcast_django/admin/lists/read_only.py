@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth import get_permission_codename
 from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -82,6 +83,7 @@ class CappedChangeList(ChangeList):
         super().get_results(request)
         query_string = self.get_query_string(remove=["p", "all"])
         self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
+        self.model_admin.prepare(self.result_list)  # type: ignore[attr-defined]
         self.show_admin_actions = self.result_count > 0
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
@@ -173,6 +175,18 @@ class ReadOnlyAdmin(ModelAdmin):
     def export_url(self, request: HttpRequest, query_string: str) -> str:
         """Return the address of the list as a file; empty for one that cannot be exported."""
         return ""
+
+    def prepare(self, rows: Any) -> None:
+        """Ask for what all rows of the list need, once for the page."""
+
+    def may(self, request: HttpRequest, action: str) -> bool:
+        """Whether this person has the permission of this name for the model."""
+        codename = get_permission_codename(action, self.opts)
+        return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
+
+    def rows_of(self, request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
+        """Return the rows of another model that this site shows to this person."""
+        return self.admin_site.get_model_admin(model).get_queryset(request)
 
     def may_view(self, request: HttpRequest, model: type[Model]) -> bool:
         """Whether this site shows rows of another model to this person."""

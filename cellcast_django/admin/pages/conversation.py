@@ -1,25 +1,30 @@
-"""All messages with one contact as a thread, which begins where it ends: with the newest."""
+"""All messages with one contact as a thread, which begins where it ends: with the newest.
+
+Its address names a message, never a number: addresses end in the logs of web servers.
+"""
 
 from collections.abc import Iterable
 from datetime import date
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
+from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from cellcast_django.admin.display.badges import status_badge
+from cellcast_django.admin.contacts import Customer, customer_of
+from cellcast_django.admin.display.badges import opt_out_badge, status_badge
 from cellcast_django.admin.display.media import media_links
-from cellcast_django.admin.display.texts import beginning, localised
+from cellcast_django.admin.display.texts import beginning, customer_text, customer_words, localised
 from cellcast_django.admin.lists.keyset import is_key, newer_than, older_than
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages.replying import ReplyForm, Sent
+from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import Direction, Message
-from cellcast_django.payloads import clean
 
 PER_PAGE = 50
 AROUND = 3
@@ -43,19 +48,20 @@ class Bubble(NamedTuple):
 
 
 class Conversation:
-    """The messages with one contact, on one admin site."""
+    """The messages with the contact of one message, on one admin site."""
 
     def __init__(
-        self, model_admin: ReadOnlyAdmin, messages: QuerySet[Message], contact: str
+        self, model_admin: ReadOnlyAdmin, messages: QuerySet[Any], message: Message
     ) -> None:
         self.admin = model_admin
-        self.contact = contact
-        self.messages = messages.filter(contact=contact)
+        self.message = message
+        same = {"contact": message.contact} if message.contact else {"pk": message.pk}
+        self.messages = messages.filter(**same)
 
-    def url(self, **query: Any) -> str:
-        """Return the address of the page; the number is a parameter, for it may hold a slash."""
-        address = self.admin.url_of(Message, "conversation")
-        return f"{address}?{urlencode({'contact': self.contact} | query)}"
+    @property
+    def url(self) -> str:
+        """The address of the page."""
+        return self.admin.url_of(Message, "conversation", self.message.pk)
 
     def page(self, before: str) -> dict[str, Any]:
         """Return the newest messages, or those before the one that has this key."""
@@ -67,8 +73,8 @@ class Conversation:
         shown = found[:PER_PAGE]
         return {
             "bubbles": self._bubbles(reversed(shown)),
-            "older_url": self.url(before=shown[-1].pk) if len(found) > PER_PAGE else None,
-            "newest_url": self.url() if first is not None else None,
+            "older_url": f"{self.url}?before={shown[-1].pk}" if len(found) > PER_PAGE else None,
+            "newest_url": self.url if first is not None else None,
         }
 
     def around(self, message: Message) -> dict[str, Any]:
@@ -77,7 +83,13 @@ class Conversation:
         before = older_than(self.messages, *place).order_by("-created_at", "-pk")[:AROUND]
         after = newer_than(self.messages, *place).order_by("created_at", "pk")[:AROUND]
         thread = [*reversed(before), message, *after]
-        return {"bubbles": self._bubbles(thread, current=message), "url": self.url()}
+        return {"bubbles": self._bubbles(thread, current=message), "url": self.url}
+
+    def newest_reply(self) -> Message | None:
+        """Return the newest reply that nobody has dealt with."""
+        replies: Any = self.messages
+        newest: Message | None = replies.unhandled().order_by("-created_at", "-pk").first()
+        return newest
 
     def _bubbles(self, messages: Iterable[Any], current: Message | None = None) -> list[Bubble]:
         return [
@@ -100,44 +112,71 @@ class Conversation:
 
 
 class ConversationView:
-    """The page of a conversation: ``?contact=…``, in any spelling, and ``&before=…``."""
+    """The page of a conversation: ``<pk>/conversation/`` of any of its messages, ``?before=…``."""
 
     def __init__(self, model_admin: ReadOnlyAdmin) -> None:
         self.admin = model_admin
 
     @classmethod
     def pattern(cls, model_admin: ReadOnlyAdmin) -> URLPattern:
-        """Return the address of the page."""
+        """Return the address of the page; a reply is sent outside of ``ATOMIC_REQUESTS``."""
         options = model_admin.opts
         name = f"{options.app_label}_{options.model_name}_conversation"
-        view = model_admin.admin_site.admin_view(cls(model_admin))
-        return path("conversation/", view, name=name)
+        view = outside_atomic_requests(model_admin.admin_site.admin_view(cls(model_admin)))
+        return path("<int:pk>/conversation/", view, name=name)
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Show the thread to those who may view messages."""
+    def __call__(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show the thread to those who may view messages; a POST sends a reply."""
         if not self.admin.has_view_permission(request):
             raise PermissionDenied
-        messages = self.admin.get_queryset(request)
-        contact = self._contact(request, messages)
-        conversation = Conversation(self.admin, messages, contact)
+        message = self.admin.get_queryset(request).filter(pk=pk).first()
+        if message is None:
+            return self._render(request, {"title": _("Conversation")})
+        conversation = Conversation(self.admin, self.admin.get_queryset(request), message)
+        customer = customer_of(message)
+        form = ReplyForm.of_person(self.admin, request, customer)
+        if request.method == "POST":
+            if form is None:
+                raise PermissionDenied
+            result = form.send(request, conversation.messages)
+            if isinstance(result, Sent):
+                self.admin.message_user(request, result.sentence, result.level)
+                return HttpResponseRedirect(conversation.url)
+            self.admin.message_user(request, result, notices.ERROR)
+        newest = conversation.newest_reply()
+        context = conversation.page(request.GET.get("before", ""))
+        return self._render(
+            request,
+            context
+            | self._head(customer)
+            | {
+                "form": form,
+                "answers": _newest_reply_in(context["bubbles"]),
+                "handle_url": newest and self.admin.url_of(Message, "handle", newest.pk),
+                "may_handle": self.admin.may(request, "handle"),
+            },
+        )
+
+    def _head(self, customer: Customer) -> dict[str, Any]:
+        words = customer_words(customer) or _("(no number)")
+        return {
+            "title": _("Conversation with %(customer)s") % {"customer": words},
+            "customer": customer_text(customer),
+            "opted_out": opt_out_badge(customer.opted_out_since),
+        }
+
+    def _render(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
         site = self.admin.admin_site
         request.current_app = site.name
-        context = {
+        page = {
             **site.each_context(request),
-            **conversation.page(request.GET.get("before", "")),
-            "title": _("Conversation"),
-            "contact": contact,
             "opts": self.admin.opts,
             "media": self.admin.media,
-            "list_url": f"{self.admin.url_of(Message, 'changelist')}?{urlencode({'q': contact})}",
+            **context,
         }
-        return TemplateResponse(request, "admin/cellcast_django/message/conversation.html", context)
+        return TemplateResponse(request, "admin/cellcast_django/message/conversation.html", page)
 
-    def _contact(self, request: HttpRequest, messages: QuerySet[Message]) -> str:
-        """Return the number as it is kept. Raises ``Http404`` for one that nobody wrote from."""
-        written = clean(request.GET.get("contact", ""))
-        term = written.strip()
-        for spelling in dict.fromkeys([written, term, *spellings(term)]):
-            if spelling and messages.filter(contact=spelling).exists():
-                return spelling
-        raise Http404
+
+def _newest_reply_in(bubbles: list[Bubble]) -> int | None:
+    replies = (each.message for each in reversed(bubbles))
+    return next((each.pk for each in replies if each.direction == Direction.INBOUND), None)

@@ -13,7 +13,9 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages import overview, setup
+from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.models import Message
 
 
 class PagesAdmin(ReadOnlyAdmin):
@@ -42,7 +44,11 @@ class PagesAdmin(ReadOnlyAdmin):
         """Show how receiving goes."""
         if not self.may_see_overview(request):
             raise PermissionDenied
-        return self._render(request, "overview", _("Overview"), overview.details(self, request))
+        messages = self.messages_to_answer(request)
+        details = overview.details(self, request)
+        if messages is not None:
+            details["to_answer"] = messages.waiting(request)
+        return self._render(request, "overview", _("Overview"), details)
 
     def setup_view(self, request: HttpRequest) -> HttpResponse:
         """Show how to set webhooks up, and send one to try it."""
@@ -64,11 +70,21 @@ class PagesAdmin(ReadOnlyAdmin):
         """Return the addresses of the pages that this person may open."""
         allowed = {"overview": self.may_see_overview(request), "setup": self.may_set_up(request)}
         site = self.admin_site.name
-        return {
+        pages = {
             name: reverse(f"admin:{self.opts.app_label}_{name}", current_app=site)
             for name, is_allowed in allowed.items()
             if is_allowed
         }
+        if self.messages_to_answer(request) is not None:
+            pages["to_answer"] = self.url_of(Message, "to_answer")
+        return pages
+
+    def messages_to_answer(self, request: HttpRequest) -> ToAnswerAdmin | None:
+        """Return what has the page *To answer* on this site; ``None`` if this person may not."""
+        if not self.may_view(request, Message):
+            return None
+        messages = self.admin_site.get_model_admin(Message)
+        return messages if isinstance(messages, ToAnswerAdmin) else None
 
     def _render(
         self, request: HttpRequest, name: str, title: Promise, details: dict[str, Any]

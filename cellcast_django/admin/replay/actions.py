@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -59,15 +58,11 @@ class ReplayAdmin(ReadOnlyAdmin):
 
     def has_announce_permission(self, request: HttpRequest) -> bool:
         """Whether this person may run handlers again."""
-        return self._has_permission(request, "announce")
+        return self.may(request, "announce")
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
         """Whether this person may have unreadable events read again."""
-        return self._has_permission(request, "reprocess")
-
-    def _has_permission(self, request: HttpRequest, action: str) -> bool:
-        codename = get_permission_codename(action, self.opts)
-        return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
+        return self.may(request, "reprocess")
 
     @admin.action(permissions=["announce"], description=TO_UNFINISHED.title)
     def announce_again(
@@ -99,8 +94,7 @@ class ReplayAdmin(ReadOnlyAdmin):
                 "is_grave": bool(replay.warning),
             }
             for replay in REPLAYS.values()
-            if self._has_permission(request, replay.permission)
-            and replay.callees(event) is not None
+            if self.may(request, replay.permission) and replay.callees(event) is not None
         ]
 
     def replay_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
@@ -112,9 +106,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         replay = REPLAYS.get(action)
         if replay is None:
             raise Http404
-        if not self.has_view_permission(request) or not self._has_permission(
-            request, replay.permission
-        ):
+        if not self.has_view_permission(request) or not self.may(request, replay.permission):
             raise PermissionDenied
         events = self.get_queryset(request).filter(pk=pk)
         if not events:

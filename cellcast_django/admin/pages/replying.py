@@ -1,0 +1,106 @@
+"""The form that lets staff answer a customer, through the host's ``CELLCAST_SEND_WITH``."""
+
+import logging
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+from django.contrib import messages as notices
+from django.core.cache import cache
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _, ngettext
+
+from cellcast_django.admin.audit import log_about
+from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.display.segments import BASIC, EXTENDED, segments
+from cellcast_django.admin.lists.keyset import is_key
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.conf import conf
+from cellcast_django.models import Direction, Message
+from cellcast_django.opt_outs import is_opted_out
+
+logger = logging.getLogger("cellcast_django")
+
+TICKET = re.compile(r"[\w-]{22}", re.ASCII)
+DAY = 24 * 60 * 60
+
+
+class Sent(NamedTuple):
+    """That a reply has been sent, now or by an earlier click."""
+
+    level: int
+    sentence: str
+
+
+@dataclass
+class ReplyForm:
+    """The form on the page of a conversation."""
+
+    customer: Customer
+    text: str = ""
+    ticket: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    """Can be used for one message: a second click, or going back, sends nothing."""
+
+    basic = BASIC
+    extended = EXTENDED
+
+    @classmethod
+    def of_person(
+        cls, model_admin: ReadOnlyAdmin, request: HttpRequest, customer: Customer
+    ) -> Self | None:
+        """Return the form; ``None`` for a person who may not send, or where nothing can be sent."""
+        can_send = bool(conf.send_with and customer.contact)
+        return cls(customer) if can_send and model_admin.may(request, "reply") else None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the customer wants no messages: the Spam Act 2003 forbids to send one."""
+        return self.customer.opted_out_since is not None
+
+    def send(self, request: HttpRequest, messages: QuerySet[Any]) -> Sent | str:
+        """Send what the form holds and record it; return why that cannot be done."""
+        self.text = request.POST.get("text", "").replace("\r\n", "\n").strip()
+        ticket = request.POST.get("ticket", "")
+        if not self.text:
+            return _("Not sent: write something first.")
+        if is_opted_out(self.customer.contact):
+            return _("Not sent: this customer has opted out.")
+        if not TICKET.fullmatch(ticket):
+            return _("Not sent: the form was not complete. Try again.")
+        if not cache.add(f"cellcast_django.reply.{ticket}", 1, timeout=DAY):
+            return Sent(notices.WARNING, _("This had been sent already, so it was not sent again."))
+        return self._send_now(request, _answered(request, messages))
+
+    def _send_now(self, request: HttpRequest, answered: Message | None) -> Sent | str:
+        contact = self.customer.contact
+        try:
+            cellcast_id = import_string(conf.send_with)(contact, self.text)
+        except Exception as error:  # noqa: BLE001  # the host's code may raise anything
+            logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
+            problem = f"{type(error).__qualname__}: {error}"
+            return _(
+                "Perhaps not sent, and not recorded: %(problem)s. Look before you send it again."
+            ) % {"problem": problem}
+        try:
+            sent = Message.objects.record_sent(
+                cellcast_id, receiver=contact, body=self.text, answers=answered
+            )
+        except ValueError as error:
+            return _("Sent, but not recorded: %(problem)s") % {"problem": error}
+        log_about(request, sent, "Sent it from the conversation.")
+        number = segments(self.text)
+        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", number)
+        return Sent(notices.SUCCESS, sentence % {"count": number})
+
+
+def _answered(request: HttpRequest, messages: QuerySet[Any]) -> Message | None:
+    """Return the newest reply that the person saw."""
+    key = request.POST.get("answers", "")
+    if not is_key(key):
+        return None
+    replies = messages.filter(direction=Direction.INBOUND, pk=int(key))
+    answered: Message | None = replies.first()
+    return answered

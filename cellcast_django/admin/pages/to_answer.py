@@ -1,0 +1,136 @@
+"""Replies that somebody has to deal with: the page *To answer*, and the button *Done*."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Max, Min, QuerySet
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.formats import number_format
+from django.utils.translation import gettext, gettext_lazy as _, ngettext
+
+from cellcast_django.admin.audit import log_about
+from cellcast_django.admin.contacts import customer_of, prepare
+from cellcast_django.admin.display.texts import ago, beginning, customer_text
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.models import Direction, Message
+
+PER_PAGE = 100
+"""Customers on the page; those who have waited longest."""
+MAX_SELECTED = 1_000
+"""Replies that are marked at once."""
+FIRST_WORDS = 200
+
+
+class ToAnswerAdmin(ReadOnlyAdmin):
+    """Messages, of which some wait until a person has dealt with them."""
+
+    actions = ["mark_done"]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page, and what its buttons send to."""
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
+        wrap = self.admin_site.admin_view
+        return [
+            path("to-answer/", wrap(self.to_answer_view), name=f"{prefix}_to_answer"),
+            path("<int:pk>/handle/", wrap(self.handle_view), name=f"{prefix}_handle"),
+            *super().get_urls(),
+        ]
+
+    def has_handle_permission(self, request: HttpRequest) -> bool:
+        """Whether this person may say that a reply is dealt with."""
+        return self.may(request, "handle")
+
+    def waiting(self, request: HttpRequest) -> dict[str, Any]:
+        """Return how many customers wait for an answer, and since when the first of them does."""
+        messages: Any = self.get_queryset(request)
+        unhandled = messages.unhandled().order_by()
+        found = unhandled.aggregate(
+            number=Count("contact", distinct=True), oldest=Min("created_at")
+        )
+        return {
+            "number": number_format(found["number"], force_grouping=True),
+            "oldest": ago(found["oldest"]) if found["oldest"] else None,
+            "url": self.url_of(Message, "to_answer"),
+        }
+
+    def to_answer_view(self, request: HttpRequest) -> HttpResponse:
+        """Show one row for each customer, the one who has waited longest first."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        rows = self._customers(request)
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("To answer"),
+            "opts": self.opts,
+            "media": self.media,
+            "rows": rows[:PER_PAGE],
+            "more_than": PER_PAGE if len(rows) > PER_PAGE else None,
+            "may_handle": self.may(request, "handle"),
+        }
+        return TemplateResponse(request, "admin/cellcast_django/message/to_answer.html", context)
+
+    def _customers(self, request: HttpRequest) -> list[dict[str, Any]]:
+        messages: Any = self.get_queryset(request)
+        by_contact = (
+            messages.unhandled()
+            .order_by()
+            .values("contact")
+            .annotate(oldest=Min("created_at"), newest=Max("pk"), number=Count("pk"))
+        )
+        found = list(by_contact.order_by("oldest", "newest")[: PER_PAGE + 1])
+        newest = messages.in_bulk([each["newest"] for each in found])
+        prepare(newest.values())
+        return [
+            self._row(newest[each["newest"]], each) for each in found if each["newest"] in newest
+        ]
+
+    def _row(self, message: Any, numbers: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "customer": customer_text(customer_of(message)) or gettext("(no number)"),
+            "conversation_url": self.url_of(Message, "conversation", message.pk),
+            "handle_url": self.url_of(Message, "handle", message.pk),
+            "text": beginning(message.body, FIRST_WORDS),
+            "number": numbers["number"],
+            "waiting": ago(numbers["oldest"]),
+        }
+
+    def handle_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Mark a reply and the earlier ones of its customer as handled."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_view_permission(request) or not self.may(request, "handle"):
+            raise PermissionDenied
+        message = self.get_queryset(request).filter(direction=Direction.INBOUND, pk=pk).first()
+        if message is None:
+            raise Http404
+        self._mark_done(request, message)
+        self.message_user(request, gettext("Done."), messages.SUCCESS)
+        page = request.POST.get("back", "")
+        if page in ("change", "conversation"):
+            return HttpResponseRedirect(self.url_of(Message, page, pk))
+        return HttpResponseRedirect(self.url_of(Message, "to_answer"))
+
+    def _mark_done(self, request: HttpRequest, message: Message) -> None:
+        message.mark_handled()
+        log_about(request, message, "Marked it as handled.")
+
+    @admin.action(permissions=["handle"], description=_("Done: needs no answer"))
+    def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Mark the selected replies as handled, and the earlier ones of their customers."""
+        replies = queryset.filter(direction=Direction.INBOUND, handled_at=None)
+        number = 0
+        for message in replies.order_by("-created_at", "-pk")[:MAX_SELECTED]:
+            self._mark_done(request, message)
+            number += 1
+        sentence = ngettext("%(count)d reply is done.", "%(count)d replies are done.", number)
+        self.message_user(request, sentence % {"count": number}, messages.SUCCESS)

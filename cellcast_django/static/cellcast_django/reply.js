@@ -1,0 +1,31 @@
+/* How many SMS a reply takes while it is written, and one message for one click. The server counts
+   and checks by itself: without this script everything works. */
+"use strict";
+
+document.querySelectorAll(".cellcast-reply").forEach((form) => {
+    const area = form.querySelector("textarea");
+    const output = form.querySelector("output");
+    const basic = new Set(area.dataset.basic);
+    const extended = new Set(area.dataset.extended);
+
+    function segments(text) {
+        const characters = Array.from(text);
+        const isPlain = characters.every((each) => basic.has(each) || extended.has(each));
+        const [alone, joined] = isPlain ? [160, 153] : [70, 67];
+        const doubled = isPlain ? characters.filter((each) => extended.has(each)).length : 0;
+        const places = text.length + doubled;
+        return places <= alone ? 1 : Math.ceil(places / joined);
+    }
+
+    function count() {
+        const number = segments(area.value.trim());
+        const { one, many } = output.dataset;
+        output.textContent = number === 1 ? one : many.replace("{number}", number);
+    }
+
+    area.addEventListener("input", count);
+    form.addEventListener("submit", () => {
+        form.querySelector("button").disabled = true;
+    });
+    count();
+});
