@@ -300,7 +300,7 @@ def _read_reply(element: dict[str, Any], raw: str) -> Reply:
         text = _text(element, "message", "body")
     elif original_body is None:
         original_body = _text(element, "message")
-    body, media = _unpack_mms(element, text or "")
+    body, media = unpack_mms(element, text or "")
     return Reply(
         raw=raw,
         cellcast_id=_cellcast_id(element),
@@ -313,7 +313,7 @@ def _read_reply(element: dict[str, Any], raw: str) -> Reply:
     )
 
 
-def _unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
+def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
     """Return a reply's text and the addresses of its media.
 
     The text of an MMS is JSON inside a string: an object with the text proper as ``message``, and

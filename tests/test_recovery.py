@@ -247,6 +247,28 @@ def test_odd_item_is_stored(
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
 
+PICTURE = "https://media.example.com/1.jpg"
+MMS = json.dumps({"message": "Here is the form", "media": [{"url": PICTURE}]})
+
+
+def test_mms_that_arrived_is_recognised(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
+    at = ago(HOUR)
+    webhook_came(client, at, message=MMS, mms=True, media=[{"url": PICTURE}])
+    fake_cellcast.add_reply(at, body=MMS)
+    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+
+
+def test_mms_that_never_arrived_has_its_text_and_pictures(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    fake_cellcast.add_reply(ago(HOUR), body=MMS)
+    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+    message = Message.objects.get()
+    assert (message.body, message.media) == ("Here is the form", [PICTURE])
+    client.reply(sender=CUSTOMER, message=MMS, mms=True, media=[{"url": PICTURE}])
+    assert Message.objects.get().media == [PICTURE]
+
+
 def test_time_without_a_zone_is_utc(fake_cellcast: FakeCellcast) -> None:
     at = ago(HOUR)
     item = fake_cellcast.add_reply(at)
@@ -315,7 +337,7 @@ def test_report_that_arrived_is_recognised(
 ) -> None:
     client.status(_id="1", status="delivered")
     client.status(_id="2", status="sent")
-    fake_cellcast.add_report("1", ago(HOUR), status=" Delivered")
+    fake_cellcast.add_report("1", ago(HOUR), status="delievered")  # as Cellcast's list spells it
     fake_cellcast.add_report("2", ago(HOUR))
     assert counts(recovered(Kind.STATUSES)) == (2, 1, 1)
     history = StatusChange.objects.filter(message__cellcast_id="2")

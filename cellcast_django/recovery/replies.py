@@ -13,7 +13,7 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.inbox.recovered import EARLIEST, LATEST, text_key
 from cellcast_django.models import Message, WebhookEvent, database_alias
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, RecoveredReply
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, RecoveredReply, unpack_mms
 from cellcast_django.receiving import receive
 from cellcast_django.recovery.client import Client, Item
 from cellcast_django.recovery.items import ItemError, as_body, read_text, read_time
@@ -35,6 +35,7 @@ class ListedReply(NamedTuple):
     contact: str
     sender: str
     body: str
+    media: tuple[str, ...]
     raw: str
 
     @property
@@ -98,11 +99,14 @@ def _read(item: Item) -> ListedReply:
     contact = normalise(sender, conf.default_region)
     if not contact.strip():
         raise ItemError
+    # The list may not say of an MMS that it is one; its text is JSON, as in a webhook.
+    body, media = unpack_mms(item | {"mms": True}, read_text(item, "body"))
     return ListedReply(
         received_at=read_time(item, "received_at"),
         contact=contact,
         sender=sender,
-        body=read_text(item, "body"),
+        body=body,
+        media=media,
         raw=as_body(item),
     )
 
@@ -165,6 +169,7 @@ def _unmatched(
                 status="received",
                 body=reply.body,
                 original_body="",
+                media=reply.media,
                 received_at=reply.received_at,
                 claimed=frozenset(claimed),
             )
