@@ -6,9 +6,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -61,6 +61,12 @@ class Database:
             self._execute(statement)
         return {**self.settings, "NAME": name}
 
+    def with_settings(self, name: str) -> "Database":
+        """Return the same server with other settings of a project."""
+        recommended = SETTINGS["recommended"][self.vendor]
+        bare = {key: value for key, value in self.settings.items() if key not in recommended}
+        return replace(self, settings=bare | SETTINGS[name][self.vendor])
+
     def _execute(self, statement: str) -> None:
         server = {key.lower(): self.settings[key] for key in ("HOST", "PORT", "USER", "PASSWORD")}
         if self.vendor == "postgresql":
@@ -83,14 +89,37 @@ SQLITE_OPTIONS = {
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
     ),
 }
+KEPT_ON_SERVER = {
+    "CONN_MAX_AGE": 60,
+    "CONN_HEALTH_CHECKS": True,
+    "OPTIONS": {"connect_timeout": 2},
+}
+
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "recommended": {
+        "sqlite": {"CONN_MAX_AGE": 60, "OPTIONS": SQLITE_OPTIONS},
+        "postgresql": KEPT_ON_SERVER,
+        "mariadb": KEPT_ON_SERVER,
+    },
+    "defaults": {"sqlite": {}, "postgresql": {}, "mariadb": {}},
+    "kept": {
+        "sqlite": {"CONN_MAX_AGE": None, "OPTIONS": SQLITE_OPTIONS},
+        "postgresql": {"CONN_MAX_AGE": None},
+        "mariadb": {"CONN_MAX_AGE": None},
+    },
+}
+"""What a project sets: as the README says, nothing, or connections kept and never checked."""
 
 
 @contextmanager
 def database(vendor: str, folder: str) -> Iterator[Database]:
-    """Start a server that lives as long as the context, or use that of ``BENCH_<VENDOR>_URL``."""
+    """Start a server that lives as long as the context, or use that of ``BENCH_<VENDOR>_URL``.
+
+    It has the recommended settings.
+    """
     if vendor == "sqlite":
-        engine = "django.db.backends.sqlite3"
-        yield Database(vendor, {"ENGINE": engine, "NAME": folder, "OPTIONS": SQLITE_OPTIONS})
+        settings = {"ENGINE": "django.db.backends.sqlite3", "NAME": folder}
+        yield Database(vendor, settings | SETTINGS["recommended"][vendor])
     elif url := os.environ.get(f"BENCH_{vendor.upper()}_URL"):
         yield _server(vendor, urlsplit(url))
     else:
@@ -103,7 +132,8 @@ def database(vendor: str, folder: str) -> Iterator[Database]:
 
 def _find_url(script: subprocess.Popen[str]) -> str:
     """Return the line that is a URL, behind what the script says of the server that it starts."""
-    for line in script.stdout or ():
+    lines: Iterable[str] = script.stdout or ()
+    for line in lines:
         if line.startswith(("postgres://", "mysql://")):
             return line.strip()
     raise RuntimeError("The database server did not start.")
@@ -118,6 +148,7 @@ def _server(vendor: str, url: SplitResult) -> Database:
         "USER": url.username,
         "PASSWORD": url.password or "",
     }
+    settings |= SETTINGS["recommended"][vendor]
     return Database(vendor, settings, _server_pid(url.port))
 
 

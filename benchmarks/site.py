@@ -46,6 +46,6 @@ TEMPLATES: list[dict[str, Any]] = [
         },
     }
 ]
-DATABASES = {"default": {**json.loads(os.environ["BENCH_DATABASE"]), "CONN_MAX_AGE": None}}
+DATABASES = {"default": json.loads(os.environ["BENCH_DATABASE"])}
 
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]
