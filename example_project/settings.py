@@ -68,6 +68,8 @@ STATIC_URL = "static/"
 
 EMBEDDED_DATABASE_URL = f"sqlite:///{quote((BASE_DIR / 'db.sqlite3').as_posix(), safe='/:')}"
 DATABASES = {"default": env.db("DATABASE_URL", default=EMBEDDED_DATABASE_URL)}
+# A burst of a thousand delivery reports should not open a thousand connections.
+DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Webhooks come in at the same time. With WAL, reading does not wait for writing; a transaction
     # that takes the write lock at its beginning is never told "database is locked" half-way. The
@@ -80,9 +82,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         ),
     }
 else:
-    # A burst of a thousand delivery reports should not open a thousand connections.
-    DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # A server that does not answer should not hold a webhook for minutes.
+    DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 2
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-au"

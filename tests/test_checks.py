@@ -10,6 +10,7 @@ import pytest
 from django.core.checks import CheckMessage, Tags, run_checks
 from django.db import connection
 
+from benchmarks.servers import SETTINGS
 from cellcast_django import checks
 from cellcast_django.conf import tasks_package
 
@@ -505,6 +506,50 @@ def test_atomic_requests_do_not_hold_for_handlers(
     assert ids(checks.check_atomic_requests) == expected
 
 
+KEPT = {"CONN_MAX_AGE": 60}
+ANSWERS = {"connect_timeout": 2}
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings_of_it", "options", "expected"),
+    [
+        ("sqlite3", {}, {}, ["W013", "W014"]),
+        ("sqlite3", KEPT, {"transaction_mode": "IMMEDIATE"}, ["W014"]),
+        ("sqlite3", KEPT, SETTINGS["recommended"]["sqlite"]["OPTIONS"], []),
+        (
+            "sqlite3",
+            KEPT,
+            {
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF",
+            },
+            ["W017"],
+        ),
+        ("postgresql", {}, {}, ["W013", "W016"]),
+        ("postgresql", {"CONN_MAX_AGE": None}, ANSWERS, []),
+        ("postgresql", {}, ANSWERS | {"pool": True}, ["W015"]),
+        ("postgresql", {}, ANSWERS | {"pool": {"max_size": 4}}, ["W015"]),
+        ("postgresql", {}, ANSWERS | {"pool": {"timeout": 2}}, []),
+        ("postgresql", KEPT, ANSWERS | {"options": "-c synchronous_commit=off"}, ["W017"]),
+        ("mysql", KEPT, {}, ["W016"]),
+        ("mysql", KEPT, ANSWERS, []),
+    ],
+)
+def test_options_of_the_database_that_cost_speed_or_lose_webhooks(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    settings_of_it: dict[str, Any],
+    options: dict[str, Any],
+    expected: list[str],
+) -> None:
+    database = {"CONN_MAX_AGE": 0} | settings_of_it
+    for name, value in database.items():
+        monkeypatch.setitem(connection.settings_dict, name, value)
+    monkeypatch.setitem(connection.settings_dict, "ENGINE", f"django.db.backends.{engine}")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    assert ids(checks.check_connections) == expected
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("encoding", "expected"), [("LATIN1", ["W012"]), ("utf8mb3", ["W012"]), ("utf8mb4", [])]
@@ -542,6 +587,20 @@ def registered_ids(*, deploy: bool) -> list[str]:
     return sorted(str(message.id).removeprefix("cellcast_django.") for message in messages)
 
 
+@pytest.fixture
+def _recommended_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor = {"mysql": "mariadb"}.get(connection.vendor, connection.vendor)
+    for name, value in SETTINGS["recommended"][vendor].items():
+        monkeypatch.setitem(connection.settings_dict, name, value)
+
+
+def test_check_of_the_connections_is_for_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
+    assert "W013" not in registered_ids(deploy=False)
+    assert "W013" in registered_ids(deploy=True)
+
+
+@pytest.mark.usefixtures("_recommended_database")
 def test_checks_are_registered(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     settings.CELLCAST_DEFAULT_REGION = "ZZ"
@@ -549,6 +608,7 @@ def test_checks_are_registered(settings: Any) -> None:
     assert registered_ids(deploy=True) == ["E004", "E005", "W001", "W007"]
 
 
+@pytest.mark.usefixtures("_recommended_database")
 def test_settings_as_they_should_be_pass_all_checks(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     assert registered_ids(deploy=True) == []

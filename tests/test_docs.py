@@ -5,7 +5,9 @@ import configparser
 import json
 import logging
 import operator
+import os
 import re
+import runpy
 import shlex
 import sys
 import tomllib
@@ -37,6 +39,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import cellcast_django
+from benchmarks.servers import SETTINGS
 from cellcast_django import (
     checks,
     pytest_plugin,
@@ -236,18 +239,29 @@ def test_options_of_sqlite_do_what_the_page_says(tmp_path: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
-def test_other_databases_keep_their_connections(engine: str) -> None:
-    namespace: dict[str, Any] = {}
+@pytest.mark.parametrize(
+    ("engine", "vendor"),
+    [("sqlite3", "sqlite"), ("postgresql", "postgresql"), ("mysql", "mariadb")],
+)
+def test_settings_of_each_database_are_those_that_are_measured(engine: str, vendor: str) -> None:
+    namespace: dict[str, Any] = {"os": os}
     for block in blocks("docs/deployment.md", "python"):
-        if "DATABASES" in block.code:
+        if f"backends.{engine}" in block.code:
             block.run(namespace)
-            database = namespace["DATABASES"]["default"]
-            if database["ENGINE"].endswith(engine):
-                assert database["CONN_MAX_AGE"]
-                assert database["CONN_HEALTH_CHECKS"]
-                return
-    pytest.fail(f"no settings for {engine}")
+            break
+    documented = namespace["DATABASES"]["default"]
+    measured = SETTINGS["recommended"][vendor]
+    assert {name: documented.get(name) for name in measured} == measured
+    connections = {"CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "OPTIONS"} & documented.keys()
+    assert connections == measured.keys()
+
+
+def test_settings_of_the_example_project_are_those_that_are_measured() -> None:
+    example = runpy.run_path("example_project/settings.py")["DATABASES"]["default"]
+    vendor = {"sqlite3": "sqlite", "mysql": "mariadb"}
+    engine = example["ENGINE"].rpartition(".")[2]
+    measured = SETTINGS["recommended"][vendor.get(engine, engine)]
+    assert {name: example.get(name) for name in measured} == measured
 
 
 def test_rates_of_the_steps_are_those_that_were_measured() -> None:

@@ -24,11 +24,17 @@ OURS = "+61400000009"
 PICTURES = ("https://media.example.com/1.jpg", "https://media.example.com/ü?a=1&b='2'")
 
 
-@pytest.fixture(autouse=True, params=["own", "portable"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database's own way of writing and the portable one."""
+WAYS = ["own", "portable", *(["new connection"] if connection.vendor == "sqlite" else [])]
+
+
+@pytest.fixture(autouse=True, params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The database's own ways of writing and the portable one."""
+    is_kept = request.param != "new connection"
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60 if is_kept else 0)
     if request.param == "portable":
         monkeypatch.setattr(inbox, "WRITERS", {})
+    return str(request.param)
 
 
 arrays_are_always_portable = pytest.mark.parametrize("way", ["portable"], indirect=True)

@@ -1,4 +1,4 @@
-"""The statement for SQLite: a trigger of the connection's own does the writing."""
+"""Statements for SQLite: by a trigger of the connection's own, or without one."""
 
 from typing import Any
 
@@ -24,26 +24,45 @@ def statements(**changes: Any) -> list[str]:
 
 
 @pytest.fixture
-def _new_connection() -> None:
-    """As the temporary objects of an earlier test would stay with the connection."""
-    with connection.cursor() as cursor:
-        cursor.execute("DROP VIEW IF EXISTS cellcast_webhook")
+def _kept_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new connection, without the temporary objects of an earlier test."""
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60)
 
 
-@pytest.mark.usefixtures("_new_connection")
+def test_connection_that_lasts_for_one_request_is_spared_the_trigger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"timeout": 5})
+    three = ["INSERT", "INSERT", "INSERT"]
+    assert statements(_id="1") == ["BEGIN", *three, "COMMIT"]
+    assert Message.objects.count() == 1
+
+
+@pytest.mark.usefixtures("_kept_connection")
+def test_sqlite_that_cannot_return_what_it_inserts_takes_the_trigger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
+    monkeypatch.setattr(type(connection.features), "can_return_columns_from_insert", False)
+    assert statements(_id="1") == ["INSERT", "CREATE", "CREATE", "INSERT"]
+
+
+@pytest.mark.usefixtures("_kept_connection")
 def test_trigger_is_made_once_for_each_connection() -> None:
     assert statements(_id="1") == ["INSERT", "CREATE", "CREATE", "INSERT"]
     assert statements(_id="2") == ["INSERT"]
     assert Message.objects.count() == 2
 
 
-@pytest.mark.usefixtures("_new_connection")
+@pytest.mark.usefixtures("_kept_connection")
 def test_schema_of_the_database_stays_as_it_is() -> None:
     before = connection.introspection.table_names(include_views=True)
     statements()
     assert connection.introspection.table_names(include_views=True) == before
 
 
+@pytest.mark.usefixtures("_kept_connection")
 def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "RETRY_PAUSES", ())
     statements(_id="1")

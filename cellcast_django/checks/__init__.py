@@ -8,7 +8,11 @@ from django.core.checks import Tags, register
 
 from cellcast_django.checks.api import check_api_key, check_api_url
 from cellcast_django.checks.credentials import check_credentials, check_credentials_for_deployment
-from cellcast_django.checks.databases import check_atomic_requests, check_encoding
+from cellcast_django.checks.databases import (
+    check_atomic_requests,
+    check_connections,
+    check_encoding,
+)
 from cellcast_django.checks.stop_words import check_stop_words
 from cellcast_django.checks.tasks import check_task_backend, check_task_worker
 from cellcast_django.checks.urls import check_https, check_redirects, check_urls
@@ -29,6 +33,7 @@ __all__ = [
     "check_api_key",
     "check_api_url",
     "check_atomic_requests",
+    "check_connections",
     "check_credentials",
     "check_credentials_for_deployment",
     "check_default_region",
@@ -65,6 +70,7 @@ DEPLOYMENT_CHECKS = [
     check_https,
     check_redirects,
     check_atomic_requests,
+    check_connections,
 ]
 DATABASE_CHECKS = [check_encoding]
 

@@ -1,5 +1,7 @@
 """What the project's databases mean for webhooks and handlers."""
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,6 +10,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Info, Warning as Notice
 from django.db import connections, router
 from django.utils.translation import gettext
+
+from cellcast_django.database.retries import BUDGET_SECONDS
 
 Messages = Iterator[CheckMessage]
 
@@ -24,6 +28,66 @@ def check_atomic_requests(**_: Any) -> Messages:
             id="cellcast_django.I001",
         )
 
+
+def check_connections(**_: Any) -> Messages:
+    """What the options of the app's database cost in speed, and when they lose webhooks."""
+    message = apps.get_model("cellcast_django", "Message")
+    options = connections[router.db_for_write(message)].settings_dict
+    engine = options["ENGINE"].rpartition(".")[2]
+    for is_so, check_id, problem, line in _doubts(engine, options):
+        if is_so:
+            yield Notice(
+                problem,
+                hint=gettext("Write into DATABASES: %(line)s") % {"line": line},
+                id=f"cellcast_django.{check_id}",
+            )
+
+
+def _doubts(engine: str, options: dict[str, Any]) -> Iterator[tuple[bool, str, str, str]]:
+    """Yield whether a doubt holds for these options, its id, its text, and the line to write."""
+    driver: dict[str, Any] = options["OPTIONS"]
+    pool: Any = driver.get("pool")
+    text = str(driver).lower().replace(" ", "")
+    yield (
+        not options["CONN_MAX_AGE"] and options["CONN_MAX_AGE"] is not None and not pool,
+        "W013",
+        gettext("Each webhook opens a database connection, which costs more than to store it."),
+        '"CONN_MAX_AGE": 60' + ("" if engine == "sqlite3" else ', "CONN_HEALTH_CHECKS": True'),
+    )
+    yield (
+        engine == "sqlite3" and ("journal_mode=wal" not in text or "immediate" not in text),
+        "W014",
+        gettext('With these options SQLite tells handlers "database is locked" under load.'),
+        f'"OPTIONS": {json.dumps(SQLITE_OPTIONS)}',
+    )
+    yield (
+        bool(pool and (pool is True or pool.get("timeout", 30) > BUDGET_SECONDS)),
+        "W015",
+        gettext("A webhook waits half a minute for the pool while the database is away."),
+        '"OPTIONS": {"pool": {"timeout": 2}}',
+    )
+    yield (
+        engine in {"postgresql", "mysql"} and "connect_timeout" not in driver,
+        "W016",
+        gettext("A webhook waits for minutes while the database's host does not answer."),
+        '"OPTIONS": {"connect_timeout": 2}',
+    )
+    yield (
+        re.search("synchronous(_commit)?='?(off|0)", text) is not None,
+        "W017",
+        gettext("A crash of the database's host loses webhooks that were answered 200."),
+        gettext("no option that turns synchronous off"),
+    )
+
+
+SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": (
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
+    ),
+}
+"""What is recommended for SQLite."""
 
 ENCODINGS = {
     "mysql": ("SELECT @@character_set_client", "utf8mb4"),

@@ -57,7 +57,7 @@ from cellcast_django.statuses import PRECEDENCE
 WRITERS: dict[str, statement.Writer] = {
     "MariaDB": mariadb.one_statement,
     "PostgreSQL": postgresql.one_statement,
-    "SQLite": sqlite.one_statement,
+    "SQLite": sqlite.write,
 }
 """How the common case is written, by the database's ``display_name``, as MariaDB and MySQL are one
 vendor to Django; elsewhere the portable way is taken."""
