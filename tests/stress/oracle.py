@@ -55,9 +55,17 @@ def histories(webhooks: Iterable[Webhook]) -> dict[Identity, set[str]]:
     return dict(result)
 
 
-def opt_outs(webhooks: Iterable[Webhook]) -> int:
-    """Return how many opt-outs there are: each one counts."""
-    return sum(each["type"] == "optout" for _, each in elements(webhooks))
+def opted_out(webhooks: Iterable[Webhook]) -> set[str]:
+    """Return the contacts who have opted out: by webhook, or by a reply that is a stop word."""
+    by_webhook = {each["contact"] for _, each in elements(webhooks) if each["type"] == "optout"}
+    by_reply = {each["sender"] for _, each in elements(webhooks) if each.get("message") == "STOP"}
+    return by_webhook | by_reply
+
+
+def stored_opt_outs(database: Database, where: str = "ended_at IS NULL") -> set[str]:
+    """Return the contacts of the opt-outs that the database holds."""
+    rows = database.query(f"SELECT contact FROM cellcast_django_optout WHERE {where}")  # noqa: S608
+    return {contact for (contact,) in rows}
 
 
 def highest(statuses: Iterable[str]) -> str:
@@ -100,11 +108,7 @@ def stored_facts(database: Database) -> set[Fact]:
             if is_first_of_a_reply
             else ("status_changed", *identity, status)
         )
-    for pk, contact in database.query(
-        "SELECT id, contact FROM cellcast_django_webhookevent WHERE kind = 'opt_out'"
-    ):
-        facts.add(("opt_out_received", contact, str(pk)))
-    return facts
+    return facts | {("opt_out_received", contact) for contact in stored_opt_outs(database)}
 
 
 def finished(calls: Iterable[Call]) -> Counter[tuple[str, Fact]]:

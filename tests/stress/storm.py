@@ -98,22 +98,17 @@ class Storm:
         return report(f"at-once-{number}", self.random.choice([*self.subsets[number], "unknown"]))
 
     def _add_twins(self) -> None:
-        groups = [group for each in self._repeatable() for group in each]
+        groups = [group for each in self.conversations for group in each]
         for group in self.random.sample(groups, min(TWINS, len(groups))):
             group.append(group[-1])
 
     def _add_late_repeats(self) -> None:
         """Say again, later in a conversation, what has been said, until the number is reached."""
-        repeatable = self._repeatable()
         for _ in range(WEBHOOKS - len(self.webhooks)):
-            conversation = self.random.choice(repeatable)
+            conversation = self.random.choice(self.conversations)
             place = self.random.randrange(len(conversation))
             again = conversation[place][-1]
             conversation.insert(self.random.randint(place + 1, len(conversation)), [again])
-
-    def _repeatable(self) -> list[list[list[Request]]]:
-        """All conversations but the opt-outs, each of which is a fact of its own."""
-        return [each for each in self.conversations if each[0][-1].path != OPT_OUT]
 
 
 def report(cellcast_id: str, status: str) -> Webhook:

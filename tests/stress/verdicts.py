@@ -15,12 +15,10 @@ def assert_stored(host: Host, webhooks: Iterable[Webhook]) -> None:
     for identity, statuses in oracle.histories(said).items():
         assert statuses <= set(stored[identity]), identity
         assert set(stored[identity].values()) == {1}
-    opted_out = host.database.query(
-        "SELECT contact FROM cellcast_django_webhookevent WHERE kind = 'opt_out'"
-    )
+    opted_out = oracle.stored_opt_outs(host.database)
     for webhook in said:
         if webhook.path == OPT_OUT:
-            assert ("+61" + webhook.payload["contact"][1:],) in opted_out
+            assert "+61" + webhook.payload["contact"][1:] in opted_out
 
 
 def assert_heard_by_every_handler(host: Host) -> list[Call]:

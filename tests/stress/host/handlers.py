@@ -50,7 +50,7 @@ def describe(event: WebhookEvent, **arguments: Any) -> list[str]:
     """Return what was heard, as the oracle names it too."""
     message: Message | None = arguments.get("message")
     if message is None:
-        return ["opt_out_received", arguments["contact"], str(event.pk)]
+        return ["opt_out_received", arguments["contact"]]
     identity = [message.direction, message.cellcast_id]
     if message.direction == "inbound":
         identity += [message.sender, message.receiver, message.body]
