@@ -646,3 +646,33 @@ def test_stop_words(settings: Any, value: object) -> None:
 
 def test_stop_words_need_not_be_set(settings: Any) -> None:
     assert ids(checks.check_stop_words) == []
+
+
+# Functions of the host project
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("CELLCAST_CONTACT_NAMES", "E018"), ("CELLCAST_SEND_WITH", "E019")]
+)
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        (7, "is not a dotted path"),
+        ("send_sms", "cannot be imported: ImportError"),
+        ("shop.sms.send_sms", "cannot be imported: ModuleNotFoundError"),
+        ("tests.test_checks.nobody", "cannot be imported: ImportError"),
+        ("tests.test_checks.__doc__", "cannot be called"),
+    ],
+)
+def test_function_that_is_not_there(
+    settings: Any, setting: str, expected: str, path: object, problem: str
+) -> None:
+    setattr(settings, setting, path)
+    assert ids(checks.check_callables) == [expected]
+    assert problem in str(next(checks.check_callables()))
+
+
+@pytest.mark.parametrize("path", ["", "tests.test_checks.test_function_that_is_there"])
+def test_function_that_is_there(settings: Any, path: str) -> None:
+    settings.CELLCAST_CONTACT_NAMES = settings.CELLCAST_SEND_WITH = path
+    assert ids(checks.check_callables) == []

@@ -7,6 +7,7 @@ None of them opens a database but those of Django's tag ``database``, which ``mi
 from django.core.checks import Tags, register
 
 from cellcast_django.checks.api import check_api_key, check_api_url
+from cellcast_django.checks.callables import check_callables
 from cellcast_django.checks.credentials import check_credentials, check_credentials_for_deployment
 from cellcast_django.checks.databases import (
     check_atomic_requests,
@@ -33,6 +34,7 @@ __all__ = [
     "check_api_key",
     "check_api_url",
     "check_atomic_requests",
+    "check_callables",
     "check_connections",
     "check_credentials",
     "check_credentials_for_deployment",
@@ -59,6 +61,7 @@ CHECKS = [
     check_announce_via,
     check_public_url,
     check_stop_words,
+    check_callables,
     check_api_key,
     check_api_url,
     check_task_backend,

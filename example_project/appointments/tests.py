@@ -22,6 +22,7 @@ from cellcast_django.testing import WebhookClient, mms_payload
 from example_project.appointments.answers import read_answer
 from example_project.appointments.handlers import answer_appointment
 from example_project.appointments.models import Answer, Appointment
+from example_project.appointments.names import names_of
 from example_project.appointments.reminders import OptedOutError, remind
 
 CUSTOMER = "+61491570006"
@@ -80,6 +81,16 @@ class ReadAnswerTests(SimpleTestCase):
             for text in texts:
                 with self.subTest(text):
                     self.assertEqual(read_answer(text), answer)
+
+
+class NamesTests(TestCase):
+    """The admin's pages show who a number belongs to."""
+
+    def test_name_of_the_latest_appointment(self) -> None:
+        make_appointment(customer_name="Kim")
+        make_appointment(customer_name="Mrs Kim Lee", starts_at=timezone.now() + 2 * TOMORROW)
+
+        self.assertEqual(names_of([CUSTOMER, "+61491570157"]), {CUSTOMER: "Mrs Kim Lee"})
 
 
 class ReplyTests(WebhookTestCase):

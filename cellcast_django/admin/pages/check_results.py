@@ -89,6 +89,11 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
         [checks.check_stop_words],
     ),
     (
+        _("Names and replies"),
+        _("CELLCAST_CONTACT_NAMES and CELLCAST_SEND_WITH name functions, or are not set."),
+        [checks.check_callables],
+    ),
+    (
         _("Limits"),
         _("Size, time and attempts are numbers that can be used."),
         [checks.check_numbers],
