@@ -49,6 +49,8 @@ class Answer:
     head: bytes
     body: bytes
     seconds: float
+    at: float
+    """When it was here, by the clock."""
 
     def json(self) -> Any:
         """Return the body, which is JSON."""
@@ -146,7 +148,7 @@ def _answer(connection: socket.socket | None, start: float) -> Answer:
         head, _, body = body.partition(b"\r\n\r\n")
     is_complete = head.startswith(b"HTTP/1.") and _is_complete(head, body)
     status = int(head.split(maxsplit=2)[1]) if is_complete else 0
-    return Answer(status, head, body, seconds)
+    return Answer(status, head, body, seconds, time.time())
 
 
 def _is_complete(head: bytes, body: bytes) -> bool:

@@ -1,0 +1,77 @@
+"""Failover: the primary is killed under load, and its synchronous standby takes over."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_django import DjangoDbBlocker
+
+from tests.stress import figures
+from tests.stress.failover import Cluster, cluster
+from tests.stress.hosts import Host, wait_for
+from tests.stress.load import load_on
+from tests.stress.verdicts import assert_stored
+
+pytestmark = pytest.mark.stress
+
+UNTIL_PROMOTION_SECONDS = 1.5
+LAST_ERROR_SECONDS = 5
+"""So long after the promotion every webhook is answered 200 again."""
+
+
+@pytest.fixture
+def pair(django_db_blocker: DjangoDbBlocker) -> Iterator[Cluster]:
+    with django_db_blocker.unblock(), cluster() as pair:
+        yield pair
+
+
+KEPT = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+POOL = {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+
+
+@pytest.mark.parametrize(
+    ("connections", "options"),
+    [
+        pytest.param(KEPT, {}, id="kept connections"),
+        pytest.param(POOL, {"pool": {"timeout": 2}}, id="pool"),
+        # A name or a balancer that leads to whatever answers, the standby as well
+        pytest.param(KEPT, {"target_session_attrs": "any"}, id="kept connections to any server"),
+        pytest.param(
+            POOL, {"pool": {"timeout": 2}, "target_session_attrs": "any"}, id="pool to any server"
+        ),
+    ],
+)
+def test_what_was_answered_200_is_on_the_standby_and_errors_end_with_the_promotion(
+    pair: Cluster,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    connections: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    Host(tmp_path, pair.primary.database).manage("migrate", "--verbosity=0")
+    databases = {"default": pair.settings(**options) | connections}
+    host = Host(tmp_path, pair.standby.database, {"DATABASES": databases})
+    with host.gunicorn("--threads=4", workers=2) as server, load_on(server.port, clients=8) as load:
+        wait_for(lambda: len(load.stored()) > 50, seconds=60)
+        pair.primary.kill()
+        killed_at = time.time()
+        time.sleep(UNTIL_PROMOTION_SECONDS)
+        promoted_at = pair.promote()
+        time.sleep(LAST_ERROR_SECONDS + 2)
+    answers = [answer for _, answer in load.answered]
+    errors = [answer for answer in answers if answer.status != 200]
+    last_error = max((answer.at for answer in errors), default=killed_at)
+    assert last_error < promoted_at + LAST_ERROR_SECONDS
+    assert [answer for answer in answers if answer.status == 200 and answer.at > last_error]
+    assert {answer.status for answer in answers} <= {200, 503}
+    assert_stored(host, load.stored())
+    figures.record(
+        f"failover, {request.node.callspec.id}",
+        webhooks_sent=len(answers),
+        answered_200_and_stored=len(load.stored()),
+        answered_503=len(errors),
+        last_503_after_the_promotion=figures.milliseconds(max(0, last_error - promoted_at)),
+        longest_answer=figures.milliseconds(max(each.seconds for each in answers)),
+    )
