@@ -15,6 +15,7 @@ from cellcast_django.announcements.attempts import end_cut_off, in_turn, run_att
 from cellcast_django.announcements.calls import place_of
 from cellcast_django.announcements.facts import Callee, callees_of, callees_to_replay
 from cellcast_django.announcements.failures import tell_if_failed
+from cellcast_django.announcements.patience import Patience
 from cellcast_django.announcements.schedule import (
     claim,
     due_ids,
@@ -48,21 +49,31 @@ def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
     """Announce what is due, the longest waiting first, and yield each event after its attempt.
 
     With ``pks``, only those of them that are due. Safe to run in several processes at once: an
-    event is announced by the one that claims it. Raises ``django.db.Error`` when the database
-    refuses.
+    event is announced by the one that claims it. What is due for a handler that has failed for half
+    a minute without finishing with anything is left to the next run. Raises ``django.db.Error``
+    when the database refuses.
     """
     now = timezone.now()
+    patience = Patience()
     for pk in due_ids(now) if pks is None else pks:
         event = load(pk)
         if event is None or not event.is_due(now):
             continue
         if event.announce_attempts >= conf.announce_max_attempts:
             end_cut_off(event)
-        elif claim(event):
-            run_attempt(event, in_turn(event, callees_of(event)))
-        else:
+        elif not _announce_patiently(event, patience):
             continue
         yield event
+
+
+def _announce_patiently(event: WebhookEvent, patience: Patience) -> bool:
+    """Make an attempt. False when it is for another process or for the next run to make."""
+    waiting = in_turn(event, callees_of(event))
+    callees = patience.with_others(waiting)
+    if (waiting and not callees) or not claim(event):
+        return False
+    run_attempt(event, callees, patience)
+    return True
 
 
 def announce_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[WebhookEvent]:

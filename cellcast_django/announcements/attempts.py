@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from django.utils import timezone
@@ -11,6 +12,7 @@ from django.utils import timezone
 from cellcast_django.announcements.calls import Failure, contained, in_transaction
 from cellcast_django.announcements.facts import Callee, callees_of, facts_of
 from cellcast_django.announcements.failures import tell_if_failed
+from cellcast_django.announcements.patience import Patience
 from cellcast_django.announcements.schedule import (
     ending,
     has_been_saved,
@@ -29,20 +31,23 @@ class TakenOverError(Exception):
     """Another process has begun an attempt in the meantime; nothing of ours may be saved."""
 
 
-def run_attempt(event: WebhookEvent, callees: Sequence[Callee] | None = None) -> None:
+def run_attempt(
+    event: WebhookEvent, callees: Sequence[Callee] | None = None, patience: Patience | None = None
+) -> None:
     """Call the handlers that have not finished with the event, and keep each outcome.
 
-    With ``callees``, these are called, in this order.
+    With ``callees``, these are called, in this order. ``patience`` learns how the calls have ended.
     """
-    if not facts_of(event):
+    connected = callees_of(event)
+    if not connected and not facts_of(event):
         error = "What it reported was deleted before it was announced."
         save_if_ours(event, error=error, announced_at=None, announce_due_at=None)
         tell_if_failed(event)
         return
-    connected = callees_of(event)
     if callees is None:
         callees = unfinished(event, connected)
-    attempt = _Attempt(event, [callee.name for callee in connected])
+    names = [callee.name for callee in connected]
+    attempt = _Attempt(event, names, patience or Patience())
     try:
         attempt.run(callees)
     except TakenOverError as error:
@@ -66,20 +71,20 @@ def unfinished(event: WebhookEvent, connected: Sequence[Callee]) -> list[Callee]
 
 
 def in_turn(event: WebhookEvent, connected: Sequence[Callee]) -> list[Callee]:
-    """Return the handlers that an attempt calls after one that may have been cut off.
+    """Return the handlers that the next attempt calls, as the last one may have been cut off.
 
     A handler may kill its process, which leaves no outcome. So that it keeps no other one from
     being called, each attempt begins with another of those that have none, and every second one
     with those that have failed before.
     """
+    attempt = event.announce_attempts + 1
     waiting = unfinished(event, connected)
     uncalled = [each for each in waiting if each.name not in event.announcements]
     called = waiting[len(uncalled) :]
     if uncalled:
-        start = event.announce_attempts // 2 % len(uncalled)
+        start = attempt // 2 % len(uncalled)
         uncalled = uncalled[start:] + uncalled[:start]
-    is_odd = event.announce_attempts > 1 and event.announce_attempts % 2
-    return called + uncalled if is_odd else uncalled + called
+    return called + uncalled if attempt > 1 and attempt % 2 else uncalled + called
 
 
 def end_cut_off(event: WebhookEvent) -> None:
@@ -94,9 +99,10 @@ def end_cut_off(event: WebhookEvent) -> None:
 class _Attempt:
     """The calls of one attempt, and what the handlers have asked for in it."""
 
-    def __init__(self, event: WebhookEvent, connected: list[str]) -> None:
+    def __init__(self, event: WebhookEvent, connected: list[str], patience: Patience) -> None:
         self.event = event
         self.connected = connected
+        self.patience = patience
         self.asked_for: dict[str, datetime] = {}
 
     def run(self, callees: Sequence[Callee]) -> None:
@@ -108,12 +114,14 @@ class _Attempt:
 
     def _call(self, callee: Callee, *, is_last: bool) -> None:
         save = partial(self._save, callee.name, is_last=is_last)
+        began_at = monotonic()
         if callee.handler.is_exactly_once:
             failure = contained(partial(in_transaction, callee.call, save))
             is_saved = failure is None or has_been_saved(self.event, callee.name)
         else:
             failure = contained(callee.call)
             is_saved = False
+        self.patience.note(callee.name, failure, monotonic() - began_at)
         if failure is not None and failure.kind is TakenOverError:
             raise TakenOverError(callee.name)
         if failure is not None:

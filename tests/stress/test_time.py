@@ -125,7 +125,7 @@ def test_event_whose_message_has_gone_is_given_up_with_the_reason(
     ("names", "called"),
     [
         (["first", "renamed"], ["renamed"]),
-        (["renamed", "second"], ["renamed", "second"]),  # "first" had finished
+        (["renamed", "second"], ["second", "renamed"]),  # "first" had finished
     ],
 )
 def test_renamed_handler_is_called_under_its_new_name_and_no_other_one_again(

@@ -1,0 +1,85 @@
+"""A handler that fails for all events, slowly, does not keep the others' events waiting for all."""
+
+from typing import Any
+
+import pytest
+
+from cellcast_django.announcements import announce_due, attempts
+from cellcast_django.models import WebhookEvent
+from cellcast_django.signals import status_changed
+from cellcast_django.testing import WebhookClient
+from tests.handlers import Calls, announced, connected, make_due, reply
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that have passed, as the first and only item."""
+    seconds = [0.0]
+    monkeypatch.setattr(attempts, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def wait(clock: list[float], seconds: float) -> Any:
+    def sleep(**kwargs: Any) -> None:
+        clock[0] += seconds
+
+    return sleep
+
+
+def due_replies(first: Calls, number: int) -> list[WebhookEvent]:
+    first.error = TimeoutError("no answer")
+    events = [reply(message=str(each)) for each in range(number)]
+    for event in events:
+        make_due(event)
+    first.arguments.clear()
+    return events
+
+
+def test_after_half_a_minute_of_failures_its_events_stay_due(
+    first: Calls, clock: list[float]
+) -> None:
+    events = due_replies(first, 8)
+    first.during = wait(clock, 10)
+    statuses = Calls()
+    statuses.error = ValueError("no")
+    with connected(status_changed, statuses=statuses):
+        WebhookClient().status()
+        make_due(WebhookEvent.objects.latest("pk"))
+        statuses.error = None
+        attempted = announced(announce_due())
+    assert len(first) == 4, "the fourth call made it more than half a minute"
+    assert len(statuses) == 2
+    assert attempted == [event.pk for event in events[:4]] + [WebhookEvent.objects.latest("pk").pk]
+    untouched = WebhookEvent.objects.get(pk=events[-1].pk)
+    assert (untouched.announce_attempts, untouched.state) == (1, "pending")
+
+    first.error = None
+    assert announced(announce_due()) == [event.pk for event in events[4:]], "the next run tries"
+
+
+def test_other_handlers_of_its_events_are_called(
+    first: Calls, second: Calls, clock: list[float]
+) -> None:
+    second.error = ValueError("no")
+    events = due_replies(first, 6)
+    first.during, second.error = wait(clock, 20), None
+    second.arguments.clear()
+    announced(announce_due())
+    assert (len(first), len(second)) == (3, 6)
+    last = WebhookEvent.objects.get(pk=events[-1].pk)
+    assert (last.state, last.announce_attempts) == ("pending", 2)
+    assert list(last.handler_errors()) == ["first"]
+
+
+def test_slow_calls_that_finish_cost_no_patience(first: Calls, clock: list[float]) -> None:
+    events = due_replies(first, 6)
+    first.error, first.during = None, wait(clock, 60)
+    assert announced(announce_due()) == [event.pk for event in events]
+
+
+def test_failures_that_cost_no_time_cost_no_patience(first: Calls, clock: list[float]) -> None:
+    due_replies(first, 6)
+    announced(announce_due())
+    assert len(first) == 6
