@@ -40,10 +40,10 @@ def test_settings_and_their_defaults(settings: Any) -> None:
             delattr(settings, f"CELLCAST_{name.upper()}")
     rows = table("docs/reference/settings.md", "setting", "default")
     documented = {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in rows}
-    for name in properties:
-        default = getattr(conf, name)
-        setting = f"CELLCAST_{name.upper()}"
-        assert documented[setting] == (list(default) if isinstance(default, tuple) else default)
+    defaults = {f"CELLCAST_{name.upper()}": getattr(conf, name) for name in properties}
+    assert documented == {
+        name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()
+    }
 
 
 def test_ids_of_the_checks() -> None:
