@@ -40,6 +40,14 @@ def webhook(client: WebhookClient) -> list[str]:
 # Asking
 
 
+@pytest.mark.parametrize("asked", ["+61445123456", "0445 123 456", "61445123456", "445123456"])
+def test_opt_out_of_a_mobile_whose_range_is_unknown_to_phonenumbers(
+    client: WebhookClient, asked: str
+) -> None:
+    client.opt_out(contact="445123456")
+    assert is_opted_out(asked)
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("asked", SPELLINGS)
 def test_opt_out_is_known_in_every_spelling_of_the_number(spelling: str, asked: str) -> None:
