@@ -8,6 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.factories import OptOutFactory, WebhookEventFactory
@@ -223,3 +224,44 @@ def test_ending_needs_its_permission(viewer: Client) -> None:
 
 def test_one_that_is_not_there(clerk: Client) -> None:
     assert clerk.get(url_of("optout", "end", 1)).status_code == 404
+
+
+# On other pages
+
+
+@pytest.mark.parametrize("opt_out_event", [True, False])
+def test_page_of_an_event_says_that_its_contact_has_opted_out(
+    viewer: Client, opt_out_event: bool
+) -> None:
+    if opt_out_event:
+        event = WebhookEventFactory.create(opt_out=True)
+    else:
+        event = WebhookEventFactory.create(reply=True)
+        opt_out(event.contact)
+    assert "opted out since" in text_of(page_of(viewer, "webhookevent", "change", event.pk))
+    opt_in(event.contact)
+    assert "opted out since" not in text_of(page_of(viewer, "webhookevent", "change", event.pk))
+
+
+def names(contacts: list[str]) -> dict[str, str]:
+    return dict.fromkeys(contacts, "Ms Kim Lee")
+
+
+def test_list_shows_the_names_that_the_host_project_knows(viewer: Client, settings: Any) -> None:
+    settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
+    OptOutFactory.create()
+    assert "Ms Kim Lee" in page_of(viewer, "optout")
+
+
+def overview_of(client: Client, **query: str) -> str:
+    response = client.get(reverse("admin:cellcast_django_overview"), query)
+    return text_of(response.content.decode())
+
+
+def test_overview_counts_the_new_ones_of_the_period() -> None:
+    person = staff("view_message", "view_optout")
+    OptOutFactory.create_batch(2)
+    OptOutFactory.create(since=timezone.now() - timedelta(days=20))
+    assert "New opt-outs 2 contacts" in overview_of(person)
+    assert "New opt-outs 3 contacts" in overview_of(person, period="30")
+    assert "New opt-outs" not in overview_of(staff("view_message"))

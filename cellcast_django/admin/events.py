@@ -5,15 +5,18 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.admin.contacts import customer_of
 from cellcast_django.admin.display.badges import (
     announcement_badge,
+    opt_out_badge,
     outcome_badge,
 )
 from cellcast_django.admin.display.bodies import lay_out
-from cellcast_django.admin.display.texts import ago, number
+from cellcast_django.admin.display.texts import ago, customer_text, number
 from cellcast_django.admin.display.timeline import handler_rows
 from cellcast_django.admin.lists.event_filters import (
     HandlerFilter,
@@ -56,7 +59,7 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
                 "fields": [
                     ("log_number", "received_at", "endpoint", "kind"),
                     ("outcome_word", "error"),
-                    ("message", "customer", "cellcast_id"),
+                    ("message", "customer_state", "cellcast_id"),
                     ("username", "content_type"),
                 ]
             },
@@ -114,6 +117,13 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
     def customer(self, event: WebhookEvent) -> str:
         """Return the customer's number."""
         return number(event.contact) or self.get_empty_value_display()
+
+    @admin.display(description=_("contact"))
+    def customer_state(self, event: WebhookEvent) -> str:
+        """Return the customer's number and name, and whether they have opted out."""
+        customer = customer_of(event)
+        words = customer_text(customer) or self.get_empty_value_display()
+        return format_html("{} {}", words, opt_out_badge(customer.opted_out_since))
 
     @admin.display(description=_("contact"))
     def customer_link(self, event: WebhookEvent) -> str:

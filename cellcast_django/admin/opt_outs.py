@@ -13,8 +13,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.audit import log_about
+from cellcast_django.admin.contacts import customer_of, prepare
 from cellcast_django.admin.display.badges import opt_out_state_badge
-from cellcast_django.admin.display.texts import ago, number
+from cellcast_django.admin.display.texts import ago, customer_text
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.opt_out_filters import SinceFilter, SourceFilter, StandingFilter
 from cellcast_django.admin.lists.read_only import spellings
@@ -90,14 +91,7 @@ class OptOutAdmin(ExportAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Whether this person may opt contacts out."""
-        return self._may(request, "add")
-
-    def has_end_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may end opt-outs."""
-        return self._may(request, "end")
-
-    def _may(self, request: HttpRequest, action: str) -> bool:
-        return bool(request.user.has_perm(f"{self.opts.app_label}.{action}_{self.opts.model_name}"))
+        return self.may(request, "add")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Ask for number and reason, or show what is kept."""
@@ -120,6 +114,10 @@ class OptOutAdmin(ExportAdmin):
         """Find by number."""
         return [Q(contact=each) for each in spellings(term)]
 
+    def prepare(self, rows: Any) -> None:
+        """Ask for the customers of all rows at once."""
+        prepare(rows)
+
     # What a person may do
 
     def save_form(self, request: HttpRequest, form: Any, change: Any) -> OptOut:
@@ -134,7 +132,7 @@ class OptOutAdmin(ExportAdmin):
 
     def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask for the reason, then end the opt-out."""
-        if not self.has_view_permission(request) or not self.has_end_permission(request):
+        if not self.has_view_permission(request) or not self.may(request, "end"):
             raise PermissionDenied
         found: Any = self.get_queryset(request).filter(pk=pk).first()
         if found is None:
@@ -173,8 +171,8 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("contact"))
     def customer(self, opt_out: OptOut) -> str:
-        """Return the customer's number."""
-        return number(opt_out.contact) or self.get_empty_value_display()
+        """Return the customer's number and name."""
+        return customer_text(customer_of(opt_out)) or self.get_empty_value_display()
 
     @admin.display(description=_("since"))
     def when(self, opt_out: OptOut) -> SafeString:
@@ -195,5 +193,5 @@ class OptOutAdmin(ExportAdmin):
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return the address of the page that ends it, to those who may."""
-        may_end = obj is not None and obj.is_active and self.has_end_permission(request)
+        may_end = obj is not None and obj.is_active and self.may(request, "end")
         return {"end_url": self.url_of(OptOut, "end", obj.pk) if may_end else ""}

@@ -102,5 +102,5 @@ def opt_out_badge(since: datetime | None) -> SafeString:
     """Return the badge of a contact who must not be texted; nothing for anybody else."""
     if since is None:
         return SafeString("")
-    day = date_format(localised(since), "MONTH_DAY_FORMAT")
-    return badge(Tone.BAD, gettext("opted out %(day)s") % {"day": day})
+    day = date_format(localised(since), "DATE_FORMAT")
+    return badge(Tone.BAD, gettext("opted out since %(day)s") % {"day": day})

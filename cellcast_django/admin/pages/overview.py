@@ -39,7 +39,7 @@ from cellcast_django.health import (
     count_unfinished,
     measure_receiving,
 )
-from cellcast_django.models import MAX_USERNAME_LENGTH, Message, WebhookEvent
+from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, WebhookEvent
 from cellcast_django.statuses import UNDELIVERED, Status
 
 PARAMETER = "period"
@@ -60,6 +60,8 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
         shown |= details_of_events(model_admin)
     if model_admin.may_view(request, Message):
         shown |= details_of_messages(request)
+        if model_admin.may_view(request, OptOut):
+            shown["new_opt_outs"] = new_opt_outs(model_admin, request)
     return shown
 
 
@@ -140,8 +142,7 @@ def credentials(health: Receiving) -> Iterator[dict[str, Any]]:
 
 def details_of_messages(request: HttpRequest) -> dict[str, Any]:
     """Return how the period went that the address asks for."""
-    chosen = request.GET.get(PARAMETER, DEFAULT_PERIOD)
-    days = chosen if chosen in PERIODS else DEFAULT_PERIOD
+    days = chosen_days(request)
     period = Period.of_last_days(int(days))
     traffic = count_messages(period)
     rate = traffic.delivery_rate
@@ -151,6 +152,23 @@ def details_of_messages(request: HttpRequest) -> dict[str, Any]:
         "chart": chart(traffic),
         "delivery_rate": None if rate is None else number_format(100 * rate, 1),
         **times(count_delivery_times(traffic)),
+    }
+
+
+def chosen_days(request: HttpRequest) -> str:
+    """Return how many days the address asks for."""
+    chosen = request.GET.get(PARAMETER, DEFAULT_PERIOD)
+    return chosen if chosen in PERIODS else DEFAULT_PERIOD
+
+
+def new_opt_outs(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, str]:
+    """Return how many contacts have opted out in the period, and where to find them."""
+    period = Period.of_last_days(int(chosen_days(request)))
+    rows = model_admin.rows_of(request, OptOut)
+    found = rows.filter(since__gte=period.starts[0], since__lt=period.end).count()
+    return {
+        "number": number_format(found, force_grouping=True),
+        "url": model_admin.url_of(OptOut, "changelist"),
     }
 
 
