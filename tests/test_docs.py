@@ -655,7 +655,7 @@ def test_events_are_forwarded_and_again_after_an_outage(
     assert bodies[0] == bodies[-1] == json.dumps(testing.reply_payload()).encode()
     assert bodies[1:3] == [b'{"_id":"1","status":"sent"}', b'{"_id":"2","status":"sent"}']
     assert json.loads(bodies[3]) == testing.opt_out_payload()
-    assert consumer.received[0][0] == f"cellcast-{event.pk}"
+    assert consumer.received[0][0] == f"cellcast-{event.pk}-{event.received_at:%Y%m%d%H%M%S%f}"
     assert len(bodies) == 5
 
 
