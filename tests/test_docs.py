@@ -532,7 +532,7 @@ def test_handlers_are_known_by_the_documented_names(shop: Any, client: WebhookCl
     client.reply()
     assert set(WebhookEvent.objects.get().announcements) == {
         "shop.bookings.book_what_was_asked_for",
-        "shop.bookings.count_answers",
+        "shop.bookings.count_replies",
         "shop.handlers.tell_opening_hours",
         "shop.forward",
         "shop.handlers.take_answer",
