@@ -245,6 +245,14 @@ def test_pictures_are_links_that_tell_nobody_where_they_stand(
         assert "<img" not in page.replace('<img src="/static/', "")
 
 
+def test_list_links_to_the_first_of_many_pictures(reader: Client, client: WebhookClient) -> None:
+    client.reply(media=[f"https://media.example.com/{number}.jpg" for number in range(20)])
+
+    assert "20 pictures: 1 2 3 …" in text_of(page_of(reader, "message"))
+    page = page_of(reader, "message", "change", Message.objects.get().pk)
+    assert "https://media.example.com/19.jpg" in page
+
+
 def test_address_that_no_webhook_brings_is_no_link(reader: Client) -> None:
     message = MessageFactory.create(inbound=True, media=["javascript:alert(1)"])
 

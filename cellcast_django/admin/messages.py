@@ -39,6 +39,8 @@ from cellcast_django.models import Direction, Message, StatusChange, WebhookEven
 
 FIRST_WORDS = 160
 """Characters of a message's text in the list; what does not fit on the line is cut by the style."""
+FIRST_PICTURES = 3
+"""Links to pictures of a message in the list."""
 REASON_WORDS = 40
 """Characters of a failure's reason in the list."""
 MAX_CHANGES = 100
@@ -135,7 +137,7 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
             text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
         else:
             text = format_html('<span class="quiet">{}</span>', self._why_empty(message))
-        return format_html("{} {}", text, media_links(message.media))
+        return format_html("{} {}", text, media_links(message.media, FIRST_PICTURES))
 
     def _why_empty(self, message: Message) -> str:
         if message.media:
@@ -152,7 +154,9 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         if not message.reason:
             return status_badge(message.status)
         words = beginning(message.reason, REASON_WORDS)
-        return format_html('{} <bdi class="quiet">{}</bdi>', status_badge(message.status), words)
+        return format_html(
+            '{} <bdi class="cellcast-reason quiet">{}</bdi>', status_badge(message.status), words
+        )
 
     @admin.display(description=_("first seen"))
     def when(self, message: Message) -> SafeString:

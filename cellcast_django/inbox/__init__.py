@@ -139,7 +139,7 @@ def _write(
 
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
-    """Whether it speaks of one documented status, opts nobody out, and there is a writer."""
+    """Whether it speaks of one known status, opts nobody out, and there is a writer."""
     if isinstance(payload, Invalid | OptOut | RecoveredReply | RecoveredReport):
         return False
     if opt_out_contact(payload):

@@ -14,7 +14,8 @@ from django.urls import reverse
 
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received
-from cellcast_django.testing import WebhookClient
+from cellcast_django.statuses import Status
+from cellcast_django.testing import WebhookClient, mms_payload
 from tests.admin_pages import url_of
 from tests.browser.conftest import complaints_of, log_in, serving
 from tests.browser.inspection import LOOKS, dress, problems_of
@@ -29,6 +30,8 @@ TEXTS = {
     "five thousand characters": "y" * 5_000,
     "five thousand characters in words": "I shall come, if only the bus is on time. " * 119,
 }
+MMS = "Here are all the forms, as you asked me to send them"
+REASONS = {"failed": "no such number", "blocked": "z" * 1_000}
 LONG_NAME = "shop.handlers." + "of_a_long_name_" * 10
 
 
@@ -69,6 +72,9 @@ SIGHTS = {
     "to answer": Sight(lambda: url_of("message", "to_answer")),
     "conversation": Sight(lambda: conversation_url(contact=CUSTOMER)),
     "message sent": Sight(lambda: message_url(body="See you at nine?")),
+    "message, pictures": Sight(lambda: message_url(body=MMS)),
+    "message, failed": Sight(lambda: message_url(status="failed")),
+    "message, long reason": Sight(lambda: message_url(status="blocked")),
     **{f"message, {name}": Sight(partial(message_url, body=text)) for name, text in TEXTS.items()},
     "status history": Sight(lambda: url_of("statuschange")),
     "status change": Sight(
@@ -95,15 +101,17 @@ SIGHTS = {
 
 def store_everything() -> None:
     client = WebhookClient()
-    ids = [f"{int(time()) - 20:08x}2e1c012dfe{number:06x}" for number in range(7)]
+    ids = [f"{int(time()) - 20:08x}2e1c012dfe{number:06x}" for number in range(16)]
     Message.objects.record_sent(ids[0], receiver=CUSTOMER, body="See you at nine?")
     for status in ("failed", "delivered", "expired", "delivered"):
         client.status(_id=ids[0], receiver=CUSTOMER, status=status)
-    others = ["delivered", "expired", "rejected", "failed", "dead", "queued"]
-    for cellcast_id, status in zip(ids[1:], others, strict=True):
-        client.status(_id=cellcast_id, receiver=CUSTOMER, status=status)
+    for cellcast_id, status in zip(ids[1:], [*Status.values, "paused"], strict=True):
+        client.status(_id=cellcast_id, receiver=CUSTOMER, status=status, reason=REASONS.get(status))
     for text in TEXTS.values():
         client.reply(reply=text, message=f"You wrote: {text}")
+    pictures = [f"https://media.example.com/{number}.jpg" for number in range(20)]
+    client.reply(**mms_payload(message=MMS, media=pictures))
+    client.reply(**mms_payload(message=""))
     client.opt_out()
     client.send("webhook-status", b"{broken " + b"y" * 5_000)
 

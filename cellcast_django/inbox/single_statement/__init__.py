@@ -1,4 +1,4 @@
-"""The common case, one event with one documented status, in SQL of its own.
+"""The common case, one event with one known status, in SQL of its own.
 
 An accelerator: delete the folder and every behavioural test still passes. ``statement`` holds what
 the databases share; each of the other modules writes it the way its database does best.

@@ -1,4 +1,4 @@
-"""The inbox's common case in SQL of its own: one event that speaks of one documented status.
+"""The inbox's common case in SQL of its own: one event that speaks of one known status.
 
 The portable way takes seven statements. PostgreSQL (``inbox_postgresql``), SQLite
 (``inbox_sqlite``) and MariaDB (``inbox_mariadb``) do the same in one, which is a transaction by
