@@ -16,12 +16,14 @@ from cellcast_django.recovery import Findings, recover
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.fake_cellcast import FakeCellcast
+from tests.stress.scale import scaled
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_pauses")]
 
 SECOND = timedelta(seconds=1)
-STEP = 30 * SECOND
-"""Between two webhooks: all of them take two hours, and the outage is the middle third."""
+MILLISECOND = timedelta(milliseconds=1)
+DURATION = timedelta(hours=2)
+"""For how long there are webhooks; the outage is the middle third."""
 
 TEXTS = ["Yes please", " Yes  please", "No", "ok", "ok", "STOP", "Can we make it nine?\n", ""]
 DROPPED = ("never", "before", "during", "after")
@@ -44,16 +46,17 @@ class Happening:
         return f"{self.number:024x}"
 
 
-def happenings(count: int = 240) -> Iterator[Happening]:
+def happenings(count: int) -> Iterator[Happening]:
     random = Random(18)  # noqa: S311
+    step = DURATION // MILLISECOND // count * MILLISECOND
     for number in range(count):
         is_down = count // 3 <= number < count * 2 // 3
         yield Happening(
             number=number,
             kind=random.choices(["reply", "status", "opt-out"], [6, 6, 1])[0],
-            contact=f"40000{random.randrange(12):04}",
+            contact=f"40000{random.randrange(count // 20):04}",
             text=random.choice(TEXTS),
-            ago=STEP * (count - number) + timedelta(minutes=15),
+            ago=step * (count - number) + timedelta(minutes=15),
             fate=random.choice(DROPPED) if is_down and random.random() < 0.34 else "in time",
         )
 
@@ -130,10 +133,11 @@ def state() -> dict[str, Counter[Any]]:
     }
 
 
+@pytest.mark.parametrize("count", [240, pytest.param(scaled(10_000), marks=pytest.mark.stress)])
 def test_site_that_was_down_equals_its_twin_after_a_recovery(
-    fake_cellcast: FakeCellcast, client: WebhookClient, heard: Heard
+    fake_cellcast: FakeCellcast, client: WebhookClient, heard: Heard, count: int
 ) -> None:
-    everything = list(happenings())
+    everything = list(happenings(count))
     by_fate = {fate: [h for h in everything if h.fate == fate] for fate in ("in time", *DROPPED)}
     assert all(len(some) >= 5 for some in by_fate.values())
 
@@ -144,7 +148,7 @@ def test_site_that_was_down_equals_its_twin_after_a_recovery(
         model._default_manager.all().delete()
     heard.clear()
 
-    fake_cellcast.page_size, now = 20, timezone.now()
+    fake_cellcast.page_size, now = 20, timezone.now().replace(microsecond=0)
     for happening in everything:
         happen(fake_cellcast, happening, now)
         if happening.fate == "in time":
@@ -169,8 +173,8 @@ def test_site_that_was_down_equals_its_twin_after_a_recovery(
     never = [happening for happening in by_fate["never"] if happening.kind == "reply"]
     recovered = Message.objects.filter(cellcast_id="")
     assert recovered.count() == len(never)
-    dropped = {round(h.ago / SECOND) for h in everything if h.fate != "in time"}
-    assert {round((now - message.created_at) / SECOND) for message in recovered} <= dropped
+    dropped = {round(h.ago / MILLISECOND) for h in everything if h.fate != "in time"}
+    assert {round((now - message.created_at) / MILLISECOND) for message in recovered} <= dropped
 
     events = WebhookEvent.objects.count()
     assert [(each.missing, each.stored) for each in recover()] == [(0, 0)] * 3
