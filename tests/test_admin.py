@@ -585,9 +585,9 @@ def test_unknown_statuses_that_occur_are_choices_of_the_filter(
         return [str(lookup) for lookup, _ in spec.lookup_choices]
 
     known = Status.values[::-1]
-    assert choices() == [*known, "paused", "zombie", "-"]
+    assert choices() == [*known, "paused", "zombie", "-", "silent"]
     monkeypatch.setattr(StatusFilter, "MAX_WORDS", 3)
-    assert choices() == [*known, "paused", "-"]
+    assert choices() == [*known, "paused", "-", "silent"]
 
 
 def test_events_are_filtered_by_outcome_and_kind(

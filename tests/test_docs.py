@@ -455,7 +455,7 @@ def test_parts_of_the_overview_are_those_of_its_templates() -> None:
     folder = PACKAGE / "templates" / "admin" / "cellcast_django"
     headings = [
         heading
-        for name in ("overview_events.html", "overview_messages.html")
+        for name in ("overview_events.html", "overview_messages.html", "overview_recovery.html")
         for heading in re.findall(
             r'<h2[^>]*>{% translate "(.*?)" %}</h2>', (folder / name).read_text()
         )

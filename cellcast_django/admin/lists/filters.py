@@ -42,12 +42,14 @@ class DirectionFilter(ExactFilter):
 
 
 class StatusFilter(ExactFilter):
-    """The statuses of what you sent, one of which is to have none yet. Hidden among replies."""
+    """The statuses of what you sent, or that there is none, yet or still. Hidden among replies."""
 
     title = _("status of what you sent")
     parameter_name = "status"
     MAX_WORDS = 30
     UNHEARD = "-"
+    SILENT = "silent"
+    SILENT_AFTER = timedelta(hours=6)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the statuses that we know, then what else Cellcast has said, and at last none."""
@@ -57,12 +59,16 @@ class StatusFilter(ExactFilter):
         known = [(status.value, status.label) for status in reversed(Status)]
         in_use = self._words_in_use(_sent(model_admin.get_queryset(request)))
         others = [(word, word) for word in in_use if word not in Status.values]
-        return [*known, *others, (self.UNHEARD, _("no status yet"))]
+        without = [(self.UNHEARD, _("no status yet")), (self.SILENT, _("no status for 6 hours"))]
+        return [*known, *others, *without]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the choice, among what you sent."""
         if self.value() == self.UNHEARD:
             return _sent(queryset).filter(status="")
+        if self.value() == self.SILENT:
+            silent_since = timezone.now() - self.SILENT_AFTER
+            return _sent(queryset).filter(status="", created_at__lte=silent_since)
         if self.value() not in dict(self.lookup_choices):
             return queryset
         return super().queryset(request, _sent(queryset))

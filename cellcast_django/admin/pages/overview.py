@@ -20,6 +20,7 @@ from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.texts import ago, duration, localised
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
+from cellcast_django.admin.pages.recovery import details_of_recovery
 from cellcast_django.admin.pages.traffic import (
     LONGEST,
     UNDER_WAY,
@@ -59,7 +60,7 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     if model_admin.may_view(request, WebhookEvent):
         shown |= details_of_events(model_admin)
     if model_admin.may_view(request, Message):
-        shown |= details_of_messages(request)
+        shown |= details_of_messages(request) | details_of_recovery(model_admin)
         if model_admin.may_view(request, OptOut):
             shown["new_opt_outs"] = new_opt_outs(model_admin, request)
     return shown

@@ -1,0 +1,58 @@
+"""The part of the overview about what never arrived: silent messages, and the last recovery."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.utils.formats import number_format
+from django.utils.translation import gettext_lazy as _, ngettext
+
+from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.admin.display.texts import ago
+from cellcast_django.admin.lists.filters import StatusFilter
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.conf import conf
+from cellcast_django.health import count_silent
+from cellcast_django.models import CommandRun, Message
+
+LISTS = {
+    "replies": _("Replies"),
+    "statuses": _("Delivery reports"),
+    "opt-outs": _("Opt-outs"),
+}
+"""The lists of Cellcast's API, by their names in the summary of a run."""
+
+
+def details_of_recovery(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
+    """Return how many messages are silent, and when recovery last ran and what it found."""
+    silent = count_silent(StatusFilter.SILENT_AFTER)
+    run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
+    return {
+        "silent": {
+            "number": number_format(silent, force_grouping=True),
+            "badge": badge(Tone.OPEN if silent else Tone.QUIET, _("sent, and nothing reported")),
+            "url": f"{model_admin.url_of(Message, 'changelist')}?status={StatusFilter.SILENT}",
+        },
+        "has_key": bool(conf.api_key),
+        "recovered": None if run is None else ago(run.ran_at),
+        "recovered_lists": [] if run is None else list(lists(run.summary)),
+    }
+
+
+def lists(summary: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what was found in each list that was read."""
+    for name, words in LISTS.items():
+        if name not in summary:
+            continue
+        found = summary[name]
+        missing = number_format(found["missing"], force_grouping=True)
+        seen = number_format(found["seen"], force_grouping=True)
+        yield {
+            "name": words,
+            "found": ngettext(
+                "%(missing)s of %(seen)s was missing",
+                "%(missing)s of %(seen)s were missing",
+                found["missing"],
+            )
+            % {"missing": missing, "seen": seen},
+            "is_broken_off": bool(found["error"]),
+        }

@@ -1,0 +1,94 @@
+"""The part of the overview about what never arrived."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import CommandRun, Message
+from cellcast_django.recovery import recover
+from tests.admin_pages import staff, text_of
+from tests.fake_cellcast import FakeCellcast, Fault
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_pauses")]
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def reader(db: None) -> Client:
+    """A member of staff who may view messages."""
+    return staff("view_message")
+
+
+def part_of(client: Client) -> str:
+    """The text of the part."""
+    html = client.get(reverse("admin:cellcast_django_overview")).content.decode()
+    [section] = re.findall(
+        r'<section[^>]*"cellcast-recovery-heading".*?</section>', html, re.DOTALL
+    )
+    return text_of(section).removeprefix("What never arrived").strip()
+
+
+def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> None:
+    silent = MessageFactory.create(status="", created_at=timezone.now() - 7 * HOUR)
+    MessageFactory.create(status="", created_at=timezone.now() - HOUR)
+    MessageFactory.create(delivered=True, created_at=timezone.now() - 7 * HOUR)
+    assert part_of(reader).startswith("1 … sent, and nothing reported")
+
+    html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
+    [address] = re.findall(r'href="([^"]*status=silent)"', html)
+    listed = reader.get(address).context["cl"].result_list
+    assert list(listed) == [silent]
+
+
+def test_nothing_is_silent(reader: Client) -> None:
+    assert part_of(reader).startswith("0 • sent, and nothing reported")
+
+
+def test_without_a_key_it_says_what_one_would_be_good_for(reader: Client, settings: Any) -> None:
+    assert part_of(reader).endswith(
+        "With CELLCAST_API_KEY , manage.py cellcast_recover fetches what no webhook has brought."
+    )
+
+
+def test_recovery_that_never_ran_is_pointed_out(
+    reader: Client, fake_cellcast: FakeCellcast
+) -> None:
+    assert part_of(reader).endswith(
+        "manage.py cellcast_recover has not run yet: put it into a schedule."
+    )
+
+
+def test_last_recovery_and_what_it_found(reader: Client, fake_cellcast: FakeCellcast) -> None:
+    for number in range(2):
+        fake_cellcast.add_reply(timezone.now() - HOUR, body=str(number))
+    fake_cellcast.add_report("1", timezone.now() - HOUR)
+    fake_cellcast.faults.extend([None, None, Fault(status=404)])
+    recover()
+    CommandRun.objects.update(ran_at=timezone.now() - 2 * HOUR)
+    part = part_of(reader)
+    assert "Replies 2 of 2 were missing" in part
+    assert "Delivery reports 1 of 1 was missing" in part
+    assert "Opt-outs 0 of 0 were missing The list could not be read to its end." in part
+    assert "manage.py cellcast_recover last ran 2 hours ago" in part
+
+
+def test_lists_that_were_not_asked_for_are_left_out(reader: Client) -> None:
+    found = {"seen": 1_234, "missing": 0, "error": ""}
+    CommandRun.record(CommandRun.Command.RECOVER, {"statuses": found})
+    part = part_of(reader)
+    assert "Delivery reports 0 of 1,234 were missing" in part
+    assert "Replies" not in part
+    assert not Message.objects.exists()
+
+
+def test_who_may_not_view_messages_does_not_see_it() -> None:
+    client = staff("view_webhookevent")
+    html = client.get(reverse("admin:cellcast_django_overview")).content.decode()
+    assert "What never arrived" not in html
