@@ -25,10 +25,13 @@ from cellcast_django.models import (
     Direction,
     Message,
     MessageQuerySet,
+    OptOut as StoredOptOut,
+    OptOutQuerySet,
     StatusChange,
     WebhookEvent,
     WebhookEventQuerySet,
 )
+from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Reply, StatusReport
 from cellcast_django.retention import Kept, Removed, Selection, prune
 from cellcast_django.signals import (
@@ -42,6 +45,7 @@ from cellcast_django.signals import (
     status_changed,
 )
 from cellcast_django.statuses import Status
+from cellcast_django.stop_words import is_stop_word, may_want_to_stop
 from cellcast_django.testing import (
     WebhookClient,
     opt_out_payload,
@@ -244,3 +248,17 @@ def host_test(cellcast: WebhookClient) -> None:
     assert_type(StatusChangeFactory.create(message=message), StatusChange)
     assert_type(WebhookEventFactory.create(failed=True), WebhookEvent)
     cellcast.status(_id=message.cellcast_id)
+
+
+# Opt-outs
+
+
+def opt_outs(number: str) -> None:
+    """Ask the ledger, and write into it."""
+    assert_type(is_opted_out(number), bool)
+    assert_type(opted_out([number]), set[str])
+    assert_type(opt_out(number, note="at the counter"), StoredOptOut)
+    assert_type(opt_in(number, note="signed up again"), bool)
+    assert_type(StoredOptOut.objects.active().with_contact(number), OptOutQuerySet)
+    assert_type(is_stop_word("STOP"), bool)
+    assert_type(may_want_to_stop("Please stop"), bool)

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.test import Client, override_settings
 from django.urls import reverse
 
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient, mms_payload
@@ -80,6 +80,10 @@ SIGHTS = {
     "status change": Sight(
         lambda: url_of("statuschange", "change", StatusChange.objects.latest("pk").pk)
     ),
+    "opt-outs": Sight(lambda: url_of("optout")),
+    "opt-out": Sight(lambda: url_of("optout", "change", OptOut.objects.latest("pk").pk)),
+    "opt-out, to be added": Sight(lambda: url_of("optout", "add")),
+    "opt-out, to be ended": Sight(lambda: url_of("optout", "end", OptOut.objects.latest("pk").pk)),
     "events": Sight(lambda: url_of("webhookevent")),
     "events, failed": Sight(lambda: url_of("webhookevent", outcome="failed")),
     "event, failed": Sight(lambda: event_url(kind="reply", body__contains="window.ran")),
