@@ -58,30 +58,40 @@ html_copy_source = False
 PICTURE = re.compile(
     r'<picture>\s*<source[^>]*srcset="([^"]+)">\s*<img alt="([^"]*)" src="([^"]+)">\s*</picture>'
 )
-OUTSIDE = re.compile(r"\]\((?:\.\./)+((?!docs/)[A-Za-z_.][\w./-]*)\)")
+LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
-def link_to_the_repository(app: Sphinx, page: str, source: list[str]) -> None:
+def link_to_the_repository(text: str, folder: Path) -> str:
     """Let links to files outside docs/ lead to the repository, and not nowhere."""
-    folder = (Path(app.srcdir) / page).parent
 
     def replace(match: re.Match[str]) -> str:
-        target = (folder / match[0][2:-1]).resolve()
-        if target.is_relative_to(app.srcdir):
+        target = (folder / match[1]).resolve()
+        if target.is_relative_to(ROOT / "docs") or not target.exists():
             return match[0]
         kind = "tree" if target.is_dir() else "blob"
-        return f"]({REPOSITORY}/{kind}/main/{target.relative_to(ROOT).as_posix()})"
+        path = target.relative_to(ROOT).as_posix()
+        return f"]({REPOSITORY}/{kind}/main/{path}{match[2] or ''})"
 
-    source[0] = OUTSIDE.sub(replace, source[0])
+    return LINK.sub(replace, text)
 
 
-def follow_the_theme(app: Sphinx, page: str, source: list[str]) -> None:
+def read_page(app: Sphinx, page: str, source: list[str]) -> None:
+    """Prepare a page of docs/."""
+    source[0] = link_to_the_repository(source[0], (Path(app.srcdir) / page).parent)
+    source[0] = follow_the_theme(source[0])
+
+
+def read_included(app: Sphinx, path: Path, page: str, source: list[str]) -> None:
+    """Prepare what a page includes, which lies at the top of the repository."""
+    source[0] = link_to_the_repository(source[0], ROOT)
+
+
+def follow_the_theme(text: str) -> str:
     """Let a picture for each colour scheme follow the switch of the theme, and not the system."""
-    both = r"![\2](\3){.only-light}\n\n![\2](\1){.only-dark}"
-    source[0] = PICTURE.sub(both, source[0])
+    return PICTURE.sub(r"![\2](\3){.only-light}\n\n![\2](\1){.only-dark}", text)
 
 
 def setup(app: Sphinx) -> None:
     """Register what this page of settings cannot say."""
-    app.connect("source-read", link_to_the_repository)
-    app.connect("source-read", follow_the_theme)
+    app.connect("source-read", read_page)
+    app.connect("include-read", read_included)
