@@ -358,12 +358,12 @@ def test_list_of_events_shows_what_became_of_each(
     words = [
         re.sub(r"^just now , .*? (?:[ap]\.m\.|noon|midnight) ", "", text_of(row)) for row in rows
     ]
-    assert words[0].startswith("unknown ✕ invalid - The body is not JSON")
-    assert words[1] == "opt-out ✓ announced 0400 000 009"
-    assert words[2] == "status … pending 0400 000 001 unlucky"
-    assert words[3] == "status ✕ failed 0400 000 001 unlucky"
+    assert words[0].startswith("unknown ✕ unreadable The body is not JSON")
+    assert words[1].startswith("opt-out ✓ done 0400 000 009 ✕ opted out")
+    assert words[2] == "status delivered … retrying 0400 000 001 unlucky — ValueError: no luck"
+    assert words[3] == "status failed ✕ failed 0400 000 001 unlucky — ValueError: no luck"
     assert words[4] == "status • duplicate 0400 000 001"
-    assert words[5].startswith("status ✓ announced 0400 000 001")
+    assert words[5].startswith("status received ✓ done 0400 000 001")
     assert {"body"} <= response.context["cl"].result_list[0].get_deferred_fields()
 
 
@@ -383,7 +383,7 @@ def test_event_shows_its_body_and_each_handlers_outcome(
     page = page_of(reader, "webhookevent", "change", WebhookEvent.objects.get().pk)
 
     handlers = text_of(page.split("cellcast-handlers-heading")[-1])
-    assert re.search(r" lucky .* ✓ finished unlucky .* ✕ raised an error ValueError: ", handlers)
+    assert re.search(r"… retrying unlucky .* ValueError: .* ✓ done lucky ", handlers)
     assert "<b>no luck" not in page
     assert "&quot;message&quot;: &quot;YES&quot;" in page
     assert re.search(r"Username: .*\bcellcast\b", text_of(page))
@@ -399,9 +399,8 @@ def test_event_that_nobody_heard_says_so(reader: Client) -> None:
 
     words = text_of(page_of(reader, "webhookevent", "change", event.pk))
 
-    assert "No handler has been called for this event." in words
-    assert "Contact: -" in words
-    assert "Announcement: -" in words
+    assert "✕ unreadable The body is not JSON." in words
+    assert "Handlers" not in words
 
 
 # Search and filters
@@ -979,7 +978,7 @@ def test_pages_of_a_second_site_link_to_that_site(
     events_page = admin_client.get("/other/cellcast_django/webhookevent/").content.decode()
     page = admin_client.get(f"/other/cellcast_django/message/{message.pk}/change/").content.decode()
 
-    assert f'href="/other/cellcast_django/message/{message.pk}/change/"' in events_page
+    assert f'href="/other/cellcast_django/message/{message.pk}/conversation/"' in events_page
     assert f'href="/other/cellcast_django/webhookevent/{event.pk}/change/"' in page
     assert f"/other/cellcast_django/webhookevent/?message__id__exact={message.pk}" in page
     assert 'href="/admin/' not in events_page + page

@@ -1,16 +1,19 @@
 """The actions on events: the page that asks, what is done, and what is said about it."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection, connections
 from django.test import Client
+from django.utils import timezone
 
 from cellcast_django import receiving
 from cellcast_django.admin.replay import actions
 from cellcast_django.admin.replay.replays import REPLAYS
+from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient
@@ -674,3 +677,49 @@ def test_log_of_the_admin_says_who_did_what_with_which_event(
     ]
     assert {entry.user.username for entry in entries} == {"staff-0"}
     assert CUSTOMER not in "".join(map(str, entries))
+
+
+# State and reason
+
+OUTCOME = {"shop.handlers.confirm": {"at": "2024-08-09T06:37:47+00:00", "error": ""}}
+FIVE_HOURS_AGO = timezone.now() - timedelta(hours=5)
+IN_FIVE_HOURS = timezone.now() + timedelta(hours=5)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"announcements": OUTCOME}, "✓ done All handlers have finished."),
+        ({"announcements": {}}, "✓ done No handler was connected."),
+        ({"duplicate": True}, "• duplicate It had been said before, so no handler ran."),
+        ({"invalid": True}, "✕ unreadable There is no message id."),
+        ({"failed": True}, "✕ failed No further retry is planned: it needs your attention."),
+        (
+            {"pending": True, "announcements": OUTCOME, "announce_due_at": FIVE_HOURS_AGO},
+            "… retrying Overdue by 5 h",
+        ),
+        (
+            {"pending": True, "announcements": OUTCOME, "announce_due_at": IN_FIVE_HOURS},
+            "… retrying Next retry in ",
+        ),
+        (
+            {"pending": True, "announcements": {}, "announce_attempts": 1},
+            "of 12 attempts made",
+        ),
+    ],
+)
+def test_page_of_an_event_begins_with_its_state_and_the_reason(
+    reader: Client, values: dict[str, Any], sentence: str
+) -> None:
+    event = WebhookEventFactory.create(**values)
+
+    words = text_of(page_of(reader, "webhookevent", "change", event.pk))
+
+    assert sentence in words
+    assert words.index(sentence) < words.index("Body Formatted")
+
+
+def test_event_that_no_handler_has_been_called_for_yet_is_waiting(reader: Client) -> None:
+    WebhookEventFactory.create(pending=True, announcements={})
+
+    assert "… waiting" in text_of(page_of(reader, "webhookevent"))

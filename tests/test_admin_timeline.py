@@ -104,9 +104,9 @@ def test_each_handlers_outcome_is_shown_with_its_error(
     page = page_of(reader, "message", "change", message.pk)
 
     section = page.partition('id="cellcast-handlers-heading"')[2].partition("</section>")[0]
-    assert f"lucky #{message.events.get().pk} " in text_of(section)
-    assert "✓ finished" in text_of(section)
-    assert "✕ raised an error ValueError: &lt;b&gt;no luck&lt;/b&gt;" in text_of(section)
+    assert f"unlucky #{message.events.get().pk} " in text_of(section)
+    assert "1 call finished ✓ done lucky" in text_of(section)
+    assert "ValueError: &lt;b&gt;no luck&lt;/b&gt;" in text_of(section)
 
 
 def test_message_without_handlers_has_no_table_of_them(

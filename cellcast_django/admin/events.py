@@ -4,20 +4,23 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q
+from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import customer_of
+from cellcast_django.admin.contacts import customer_of, prepare
 from cellcast_django.admin.display.badges import (
+    Tone,
     announcement_badge,
+    badge,
     opt_out_badge,
     outcome_badge,
 )
 from cellcast_django.admin.display.bodies import lay_out
-from cellcast_django.admin.display.texts import ago, customer_text, number
-from cellcast_django.admin.display.timeline import handler_rows
+from cellcast_django.admin.display.sentences import sentence_of
+from cellcast_django.admin.display.texts import ago, beginning, customer_text, customer_words
 from cellcast_django.admin.lists.event_filters import (
     HandlerFilter,
     KindFilter,
@@ -29,15 +32,21 @@ from cellcast_django.admin.lists.keyset import is_key
 from cellcast_django.admin.lists.read_only import spellings
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.replay.actions import ReplayAdmin
-from cellcast_django.models import WebhookEvent
+from cellcast_django.admin.replay.skipping import SkippingAdmin
+from cellcast_django.models import Message, WebhookEvent
+
+FIRST_WORDS = 60
+"""Characters of a reply's text in the list."""
+PROBLEM_WORDS = 200
+"""Characters of the errors in the list."""
 
 
-class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
+class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
     """Everything that Cellcast said, as it came, and what became of it."""
 
-    list_display = ["when", "kind", "state", "customer_link", "trouble"]
+    list_display = ["when", "said", "state", "customer_link", "problem"]
     list_filter = [OutcomeFilter, KindFilter, HandlerFilter, ReceivedFilter]
-    list_select_related = ["message"]
+    list_select_related = ["message", "status_change"]
     list_defer = ["body", "message__body", "message__original_body"]
     search_fields = ["contact", "cellcast_id"]
     search_help_text = _(
@@ -57,19 +66,10 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
             None,
             {
                 "fields": [
-                    ("log_number", "received_at", "endpoint", "kind"),
-                    ("outcome_word", "error"),
-                    ("message", "customer_state", "cellcast_id"),
-                    ("username", "content_type"),
-                ]
-            },
-        ),
-        (
-            _("Announcement"),
-            {
-                "fields": [
-                    ("announcement_word", "announced_at"),
-                    ("announce_attempts", "announce_due_at"),
+                    ("received_at", "endpoint", "kind", "outcome_word"),
+                    ("announced_at", "announce_attempts", "announce_due_at"),
+                    ("message", "cellcast_id"),
+                    ("username", "content_type", "is_test"),
                 ]
             },
         ),
@@ -93,11 +93,6 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
         """Return how long ago it came in."""
         return ago(event.received_at)
 
-    @admin.display(description=_("number"))
-    def log_number(self, event: WebhookEvent) -> str:
-        """Return the number by which the log speaks of it."""
-        return f"#{event.pk}"
-
     @admin.display(description=_("outcome"))
     def outcome_word(self, event: WebhookEvent) -> SafeString:
         """Return the outcome as a badge."""
@@ -108,39 +103,61 @@ class WebhookEventAdmin(PagesAdmin, ReplayAdmin, ExportAdmin):
         """Return how far the announcement is, or why there is none, as a badge."""
         return announcement_badge(event) or outcome_badge(event)
 
-    @admin.display(description=_("announcement"))
-    def announcement_word(self, event: WebhookEvent) -> str:
-        """Return how far the announcement is, as a badge."""
-        return announcement_badge(event) or self.get_empty_value_display()
-
-    @admin.display(description=_("contact"))
-    def customer(self, event: WebhookEvent) -> str:
-        """Return the customer's number."""
-        return number(event.contact) or self.get_empty_value_display()
-
-    @admin.display(description=_("contact"))
-    def customer_state(self, event: WebhookEvent) -> str:
-        """Return the customer's number and name, and whether they have opted out."""
-        customer = customer_of(event)
-        words = customer_text(customer) or self.get_empty_value_display()
-        return format_html("{} {}", words, opt_out_badge(customer.opted_out_since))
-
     @admin.display(description=_("contact"))
     def customer_link(self, event: WebhookEvent) -> str:
-        """Return the customer's number as a link to the message, where there is one."""
-        if event.message is None:
-            return self.customer(event)
-        return self.link_to(event.message, self.customer(event))
+        """Return the customer, as a link to the conversation where there is a message."""
+        customer = customer_of(event)
+        text = customer_text(customer) or (gettext("message") if event.message_id else "")
+        if event.message_id and text and self.admin_site.is_registered(Message):
+            url = self.url_of(Message, "conversation", event.message_id)
+            text = format_html('<a href="{}">{}</a>', url, text)
+        return format_html("{} {}", text, opt_out_badge(customer.opted_out_since))
 
-    @admin.display(description=_("trouble"), empty_value="")
-    def trouble(self, event: WebhookEvent) -> str:
-        """Return why it could not be understood, or which handlers raised."""
-        return event.error or ", ".join(event.handler_errors())
+    @admin.display(description=_("type"))
+    def said(self, event: Any) -> SafeString:
+        """Return what the event speaks of, and what it said."""
+        words = getattr(event, "words", "")
+        test = badge(Tone.QUIET, _("test")) if event.is_test else ""
+        return format_html(
+            '{} <bdi class="quiet">{}</bdi> {}', event.get_kind_display(), words, test
+        )
+
+    @admin.display(description=_("problem"), empty_value="")
+    def problem(self, event: WebhookEvent) -> str:
+        """Return why it could not be understood, or which handlers failed, and with which error."""
+        errors = (f"{name} — {error}" for name, error in event.handler_errors().items())
+        words = beginning(event.error or "; ".join(errors), PROBLEM_WORDS)
+        return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
+
+    def prepare(self, rows: Any) -> None:
+        """Ask for the customers of all rows at once, and for the beginnings of their texts."""
+        prepare(rows)
+        start = Left("body", FIRST_WORDS + 1)
+        replies = [event.message_id for event in rows if event.kind == WebhookEvent.Kind.REPLY]
+        texts = dict(Message.objects.filter(pk__in=replies).values_list("pk", start))
+        for event in rows:
+            if event.kind == WebhookEvent.Kind.REPLY:
+                event.words = beginning(texts.get(event.message_id, ""), FIRST_WORDS)
+            elif change := getattr(event, "status_change", None):
+                event.words = change.status
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return the body laid out, each handler's outcome, and what can be done."""
+        """Return state and reason, what can be done, each handler's outcome, and the body."""
+        customer = customer_of(obj)
+        kind = obj.get_kind_display()
+        words = customer_words(customer)
         return {
+            "title": f"#{obj.pk} · {kind} · {words}" if words else f"#{obj.pk} · {kind}",
+            "subtitle": None,
+            "state": self.state(obj),
+            "sentence": sentence_of(obj),
+            "customer": self.customer_link(obj),
+            "message_link": self._message_link(obj),
+            "handlers": self.handlers_of(request, obj),
             "laid_out": lay_out(obj.body, obj.content_type),
-            "events": [{"handlers": handler_rows(obj)}],
             "replays": self.replays_of(request, obj),
         }
+
+    def _message_link(self, event: WebhookEvent) -> str:
+        message = event.message
+        return "" if message is None else self.link_to(message, gettext("About this message"))

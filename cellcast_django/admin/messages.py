@@ -20,9 +20,10 @@ from cellcast_django.admin.display.badges import (
     outcome_badge,
     status_badge,
 )
+from cellcast_django.admin.display.handlers import rows_of
 from cellcast_django.admin.display.media import media_links
 from cellcast_django.admin.display.texts import ago, beginning, customer_text, customer_words
-from cellcast_django.admin.display.timeline import handler_rows, steps
+from cellcast_django.admin.display.timeline import steps
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
@@ -199,18 +200,25 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
     def _details_of_events(self, message: Message, events: list[WebhookEvent]) -> dict[str, Any]:
         shown = events[:MAX_EVENTS]
         list_url = self.url_of(WebhookEvent, "changelist")
+        links = {event.pk: self.link_to(event, f"#{event.pk}") for event in shown}
+        handlers = [
+            row
+            for event in shown
+            for row in rows_of(event, list(event.announcements), links[event.pk])
+            if row.at is not None
+        ]
         return {
             "events": [
                 {
                     "event": event,
-                    "link": self.link_to(event, f"#{event.pk}"),
+                    "link": links[event.pk],
                     "outcome": outcome_badge(event),
                     "announcement": announcement_badge(event),
-                    "handlers": handler_rows(event),
                 }
                 for event in shown
             ],
-            "handlers_called": any(event.announcements for event in shown),
+            "handlers": [row for row in handlers if row.error],
+            "finished": [row for row in handlers if not row.error],
             "max_events": MAX_EVENTS if len(events) > MAX_EVENTS else None,
             "all_events_url": f"{list_url}?message__id__exact={message.pk}",
         }

@@ -57,35 +57,33 @@ def description_of(status: str) -> str:
     return str(Status(status).description) if status in Status.values else ""
 
 
-_OUTCOME_TONES = {
-    WebhookEvent.Outcome.STORED: Tone.GOOD,
-    WebhookEvent.Outcome.DUPLICATE: Tone.QUIET,
-    WebhookEvent.Outcome.INVALID: Tone.BAD,
+_OUTCOMES = {
+    WebhookEvent.Outcome.STORED: (Tone.GOOD, _("stored")),
+    WebhookEvent.Outcome.DUPLICATE: (Tone.QUIET, _("duplicate")),
+    WebhookEvent.Outcome.INVALID: (Tone.BAD, _("unreadable")),
 }
 
 
 def outcome_badge(event: WebhookEvent) -> SafeString:
     """Return the badge of what became of an event in the inbox."""
-    outcome = WebhookEvent.Outcome(event.outcome)
-    return badge(_OUTCOME_TONES[outcome], outcome.label)
+    return badge(*_OUTCOMES[WebhookEvent.Outcome(event.outcome)])
 
 
-_STATE_TONES = {
-    WebhookEvent.State.ANNOUNCED: Tone.GOOD,
-    WebhookEvent.State.PENDING: Tone.OPEN,
-    WebhookEvent.State.FAILED: Tone.BAD,
+_STATES = {
+    WebhookEvent.State.ANNOUNCED: (Tone.GOOD, _("done")),
+    WebhookEvent.State.PENDING: (Tone.OPEN, _("retrying")),
+    WebhookEvent.State.FAILED: (Tone.BAD, _("failed")),
 }
 
 
 def announcement_badge(event: WebhookEvent) -> SafeString | None:
-    """Return the badge of an event's announcement; ``None`` when it told nothing new."""
+    """Return the badge of how far the handlers are; ``None`` for an event that told nothing new."""
     state = event.state
-    return badge(_STATE_TONES[state], state.label) if state else None
-
-
-def handler_badge(error: str) -> SafeString:
-    """Return the badge of what became of a handler's last call."""
-    return badge(Tone.BAD, _("raised an error")) if error else badge(Tone.GOOD, _("finished"))
+    if state is None:
+        return None
+    if state == WebhookEvent.State.PENDING and not event.announcements:
+        return badge(Tone.OPEN, _("waiting"))
+    return badge(*_STATES[state])
 
 
 def opt_out_state_badge(opt_out: OptOut) -> SafeString:

@@ -1,6 +1,40 @@
-"""Sentences about a number of events: what an action will do, and what it has done."""
+"""Sentences about events: how far one is, what an action will do, and what it has done."""
 
-from django.utils.translation import ngettext_lazy
+from django.utils import timezone
+from django.utils.translation import gettext, ngettext_lazy
+
+from cellcast_django.admin.display.texts import duration
+from cellcast_django.conf import conf
+from cellcast_django.models import WebhookEvent
+
+
+def sentence_of(event: WebhookEvent) -> str:
+    """Say how far an event is, and why."""
+    if event.outcome == WebhookEvent.Outcome.INVALID:
+        return event.error
+    if event.outcome == WebhookEvent.Outcome.DUPLICATE:
+        return gettext("It had been said before, so no handler ran.")
+    if event.state == WebhookEvent.State.PENDING:
+        return _sentence_of_pending(event)
+    if event.state == WebhookEvent.State.FAILED:
+        return event.error or gettext("No further retry is planned: it needs your attention.")
+    if not event.announcements:
+        return gettext("No handler was connected.")
+    return gettext("All handlers have finished.")
+
+
+def _sentence_of_pending(event: WebhookEvent) -> str:
+    now = timezone.now()
+    due_at = event.announce_due_at or now
+    values = {
+        "pause": duration(abs(due_at - now)),
+        "number": event.announce_attempts,
+        "all": conf.announce_max_attempts,
+    }
+    if due_at <= now:
+        return gettext("Overdue by %(pause)s · %(number)d of %(all)d attempts made") % values
+    return gettext("Next retry in %(pause)s · %(number)d of %(all)d attempts made") % values
+
 
 EVENTS = ngettext_lazy("%(count)d event.", "%(count)d events.", "count")
 WILL_READ = ngettext_lazy(

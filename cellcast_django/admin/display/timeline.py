@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any
 
-from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
@@ -16,7 +14,6 @@ from cellcast_django.admin.display.badges import (
     Tone,
     badge,
     description_of,
-    handler_badge,
     status_badge,
 )
 from cellcast_django.admin.display.texts import duration
@@ -94,16 +91,3 @@ def _sentence_of_duplicate(event: WebhookEvent) -> str:
     if not isinstance(payload, Reply | StatusReport):
         return gettext("The same was said again")
     return gettext("“%(status)s” was said again") % {"status": payload.status}
-
-
-def handler_rows(event: WebhookEvent) -> list[dict[str, Any]]:
-    """Return what became of each handler that has been called for the event."""
-    return [
-        {
-            "name": name,
-            "badge": handler_badge(outcome["error"]),
-            "error": outcome["error"],
-            "at": parse_datetime(outcome["at"]),
-        }
-        for name, outcome in event.announcements.items()
-    ]

@@ -18,7 +18,7 @@ from cellcast_django.signals import message_received, opt_out_received, status_c
 class KindFilter(ExactFilter):
     """What an event speaks of."""
 
-    title = _("kind")
+    title = _("type")
     parameter_name = "kind"
     words = WebhookEvent.Kind.choices
 
@@ -32,11 +32,11 @@ class OutcomeFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the states."""
         return [
-            ("announced", _("announced")),
-            ("pending", _("pending")),
+            ("announced", _("done")),
+            ("pending", _("retrying")),
             ("failed", _("failed")),
             ("duplicate", _("duplicate")),
-            ("invalid", _("invalid")),
+            ("invalid", _("unreadable")),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -111,5 +111,5 @@ def _newest_troubled(events: QuerySet[Any], count: int) -> Iterable[tuple[int, d
 class ReceivedFilter(PeriodFilter):
     """When a webhook came in."""
 
-    title = _("received at")
+    title = _("date")
     time_field = "received_at"

@@ -38,13 +38,13 @@ class DirectionFilter(ExactFilter):
 
     title = _("direction")
     parameter_name = "direction"
-    words = Direction.choices
+    words = [(Direction.INBOUND.value, _("received")), (Direction.OUTBOUND.value, _("sent"))]
 
 
 class StatusFilter(ExactFilter):
     """The statuses of what you sent, or that there is none, yet or still. Hidden among replies."""
 
-    title = _("status of what you sent")
+    title = _("delivery status")
     parameter_name = "status"
     MAX_WORDS = 30
     UNHEARD = "-"
@@ -120,5 +120,5 @@ class PeriodFilter(admin.SimpleListFilter):
 class CreatedFilter(PeriodFilter):
     """When a message was first heard of."""
 
-    title = _("created at")
+    title = _("date")
     time_field = "created_at"

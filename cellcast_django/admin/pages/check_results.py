@@ -79,6 +79,11 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
         [checks.check_atomic_requests],
     ),
     (
+        _("Database connections"),
+        _("They are kept between requests."),
+        [checks.check_connections],
+    ),
+    (
         _("Numbers without a country code"),
         _("CELLCAST_DEFAULT_REGION is a valid region."),
         [checks.check_default_region],

@@ -1,0 +1,64 @@
+"""What became of the handlers of an event: the failed first, with the error as it was raised."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.models import WebhookEvent
+
+
+@dataclass
+class Row:
+    """One handler of one event."""
+
+    name: str
+    badge: SafeString
+    error: str = ""
+    at: datetime | None = None
+    """When it was last called; ``None`` where it never was."""
+    is_missing: bool = False
+    """Whether it failed, and is not connected in this process."""
+    event_link: str = ""
+    skip_url: str = ""
+
+
+def rows_of(event: WebhookEvent, connected: Collection[str], event_link: str = "") -> list[Row]:
+    """Return the handlers of an event: what failed, then what waits, then what is done."""
+    rows = [
+        _row_of(event, name, outcome, connected, event_link)
+        for name, outcome in event.announcements.items()
+    ]
+    if event.is_unannounced:
+        waiting = (name for name in connected if name not in event.announcements)
+        rows += [Row(name, badge(Tone.OPEN, _("has not run yet"))) for name in waiting]
+    return sorted(rows, key=lambda row: (not row.error, row.at is not None))
+
+
+def _row_of(
+    event: WebhookEvent, name: str, outcome: dict[str, Any], connected: Collection[str], link: str
+) -> Row:
+    error = outcome["error"]
+    return Row(
+        name,
+        _badge(event, name, outcome),
+        error=error,
+        at=parse_datetime(outcome["at"]),
+        is_missing=bool(error) and name not in connected,
+        event_link=link,
+    )
+
+
+def _badge(event: WebhookEvent, name: str, outcome: dict[str, Any]) -> SafeString:
+    if outcome.get("skipped"):
+        return badge(Tone.QUIET, _("skipped"))
+    if not outcome["error"]:
+        return badge(Tone.GOOD, _("done"))
+    if event.state == WebhookEvent.State.PENDING and not event.has_given_up(name):
+        return badge(Tone.OPEN, _("retrying"))
+    return badge(Tone.BAD, _("failed"))
