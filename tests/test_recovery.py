@@ -5,8 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
+from django.views.debug import ExceptionReporter
 
+from cellcast_django import inbox
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.recovery import Findings, Kind, RecoveryError, recover, replies
@@ -549,6 +552,26 @@ def test_list_that_breaks_off_keeps_what_was_stored_and_stops_no_other(
     assert statuses.error == "Cellcast's API responded with 404."
     assert (statuses.stored, replies.stored) == (1, 1)
     assert counts(recovered(Kind.STATUSES)) == (3, 2, 2)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_report_of_a_failure_shows_no_number_and_no_text(
+    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(inbox, "with_retries", refuse)
+    fake_cellcast.add_reply(ago(HOUR), number="400000777", body="My secret")
+    fake_cellcast.add_report("1", ago(HOUR), receiver="400000777", message="My secret")
+    fake_cellcast.add_opt_out("400000777")
+    with pytest.raises(OperationalError) as raised:
+        recovered(kind)
+    reporter = ExceptionReporter(None, raised.type, raised.value, raised.tb)
+    shown = [frame["vars"] for frame in reporter.get_traceback_frames()[1:]]
+    assert len(shown) >= 4
+    assert "400000777" not in str(shown)
+    assert "My secret" not in str(shown)
 
 
 def test_site_without_a_key_has_nothing_to_ask(settings: Any) -> None:

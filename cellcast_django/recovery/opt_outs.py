@@ -6,6 +6,8 @@ counted for a person to look into, and left alone: an opt-out is ended by somebo
 
 from collections.abc import Iterator
 
+from django.views.decorators.debug import sensitive_variables
+
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.models import (
@@ -24,6 +26,7 @@ PATH = "/api/v1/apiClient/getOptout"
 ITEMS_PER_PAGE = 1_000
 
 
+@sensitive_variables()
 def recover_opt_outs(client: Client, run: Run, findings: Findings) -> None:
     """Store the opt-outs of contacts who have none. Raises ``RecoveryError``."""
     listed: set[str] = set()

@@ -6,8 +6,11 @@ all items of the time are matched at once with all messages of it.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+from django.views.decorators.debug import sensitive_variables
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
@@ -28,15 +31,16 @@ GRACE = timedelta(minutes=10)
 CONTACTS_PER_QUERY = 500
 
 
-class ListedReply(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class ListedReply:
     """A reply as the API lists it. The same twice, on two pages, is one."""
 
     received_at: datetime
-    contact: str
-    sender: str
-    body: str
-    media: tuple[str, ...]
-    raw: str
+    contact: str = field(repr=False)
+    sender: str = field(repr=False)
+    body: str = field(repr=False)
+    media: tuple[str, ...] = field(repr=False)
+    raw: str = field(repr=False)
 
     @property
     def group(self) -> tuple[str, str]:
@@ -52,10 +56,11 @@ class StoredReply(NamedTuple):
     is_recovered: bool
 
 
+@sensitive_variables()
 def recover_replies(client: Client, run: Run, findings: Findings) -> None:
     """Store the replies of the list that are missing, oldest first. Raises ``RecoveryError``."""
     listed = _read_list(client, run, findings)
-    missing = list(_find_missing(listed))
+    missing = _find_missing(listed)
     for payload in sorted(missing, key=lambda reply: reply.received_at):
         if payload.received_at < run.since:
             continue
@@ -111,16 +116,19 @@ def _read(item: Item) -> ListedReply:
     )
 
 
-def _find_missing(listed: set[ListedReply]) -> Iterator[RecoveredReply]:
-    """Yield the replies of which there is no message."""
+@sensitive_variables()
+def _find_missing(listed: set[ListedReply]) -> list[RecoveredReply]:
+    """Return the replies of which there is no message."""
     groups: dict[tuple[str, str], list[ListedReply]] = defaultdict(list)
     for reply in sorted(listed):
         groups[reply.group].append(reply)
     stored = _read_stored(sorted(listed))
-    for group, replies in groups.items():
-        yield from _unmatched(replies, stored[group])
+    return [
+        reply for group, replies in groups.items() for reply in _unmatched(replies, stored[group])
+    ]
 
 
+@sensitive_variables()
 def _read_stored(listed: Sequence[ListedReply]) -> dict[tuple[str, str], list[StoredReply]]:
     """Return the messages that may be one of these replies, by what they have in common."""
     stored: dict[tuple[str, str], list[StoredReply]] = defaultdict(list)

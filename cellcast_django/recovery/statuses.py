@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import fields
 from datetime import timedelta
 
+from django.views.decorators.debug import sensitive_variables
+
 from cellcast_django.inbox.portable import values_named_by
 from cellcast_django.models import StatusChange, WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
@@ -20,6 +22,7 @@ ITEMS_PER_PAGE = 100
 DAY = timedelta(days=1)
 
 
+@sensitive_variables()
 def recover_statuses(client: Client, run: Run, findings: Findings) -> None:
     """Store the statuses of the list that are in no history. Raises ``RecoveryError``.
 
