@@ -152,7 +152,7 @@ def test_log_names_handler_event_and_place_but_no_text(
 
 
 def test_answer_is_200_when_announcing_itself_breaks(
-    first: Calls, monkeypatch: pytest.MonkeyPatch
+    first: Calls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("the database is gone")
@@ -162,6 +162,20 @@ def test_answer_is_200_when_announcing_itself_breaks(
     assert len(first) == 1
     assert event.announced_at is None
     assert event.announce_due_at is not None
+    line = f"Announcing event {event.pk} was broken off: OperationalError in fail ("
+    assert line in caplog.text
+
+
+def test_each_handler_has_the_whole_lease(
+    first: Calls, second: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = timezone.now() + timedelta(minutes=4)
+    saved = []
+    first.during = lambda **kwargs: monkeypatch.setattr(timezone, "now", lambda: later)
+    second.during = lambda event, **kwargs: saved.append(WebhookEvent.objects.get(pk=event.pk))
+    reply()
+    monkeypatch.undo()
+    assert saved[0].announce_due_at == later + timedelta(minutes=5)
 
 
 def test_each_outcome_is_saved_before_the_next_handler_runs(first: Calls, second: Calls) -> None:

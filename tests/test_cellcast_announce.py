@@ -144,7 +144,7 @@ def test_run_is_recorded_with_what_it_found(handler: Handler) -> None:
     before = timezone.now()
     run()
     record = CommandRun.objects.get()
-    assert record.command == "announce"
+    assert record.command == str(record) == "announce"
     assert record.ran_at >= before
     assert record.summary == {"announced": 0, "pending": 1, "failed": 0}
     run()
@@ -182,6 +182,7 @@ def make_all_due() -> None:
     WebhookEvent.objects.update(announce_due_at=timezone.now())
 
 
+@pytest.mark.django_db(transaction=True)
 def test_watch_announces_what_becomes_due(
     handler: Handler, looks: list[Callable[[], object]]
 ) -> None:

@@ -34,12 +34,10 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
 
 def has_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction is open. A session that the driver has closed has none."""
-    if connection.in_atomic_block:
-        return True
-    session = connection.connection
-    if session is None:
-        return False
-    return not connection.autocommit or _status(session) not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
+    if connection.in_atomic_block or connection.connection is None:
+        return connection.in_atomic_block
+    status = _status(connection.connection)
+    return not connection.autocommit or status not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
 
 
 def has_lost_transaction(connection: BaseDatabaseWrapper) -> bool:
