@@ -91,7 +91,15 @@ def test_opted_out_asks_one_query_for_each_thousand(django_assert_num_queries: A
         assert opted_out([]) == set()
 
 
-def test_is_opted_out_is_one_query_by_an_index() -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: is_opted_out("+61400000007"),
+        lambda: opted_out(f"+614{number:08d}" for number in range(1_000)),
+    ],
+    ids=["is_opted_out", "opted_out"],
+)
+def test_contacts_are_found_by_their_own_index(ask: Callable[[], Any]) -> None:
     OptOut.objects.bulk_create(
         OptOut(contact=f"+614{number:08d}", source="webhook") for number in range(2_000)
     )
@@ -99,15 +107,18 @@ def test_is_opted_out_is_one_query_by_an_index() -> None:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE cellcast_django_optout")
     with CaptureQueriesContext(connection) as queries:
-        assert is_opted_out("+61400000007")
+        assert ask()
     [query] = queries
-    plan = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN ", "mysql": "EXPLAIN "}
+    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
-        cursor.execute(plan[connection.vendor] + query["sql"])
-        text = str(cursor.fetchall())
-    assert {"sqlite": "USING INDEX", "postgresql": "Index", "mysql": "const"}[
-        connection.vendor
-    ] in text
+        cursor.execute(f"{explain} {query['sql']}")
+        plan = str(cursor.fetchall())
+    if connection.vendor == "sqlite":  # which has no statistics, and would guess
+        assert "(contact=?)" in plan
+    elif connection.vendor == "postgresql":
+        assert "Index" in plan or "Bitmap" in plan
+    else:
+        assert "contact" in plan
 
 
 class Replica:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.database.fields import ExactCharField, UnicodeTextField
+from cellcast_django.database.indexes import PartialIndex
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
@@ -99,7 +100,12 @@ class OptOut(models.Model):
         ]
         indexes = [
             models.Index(fields=["since"], name="cellcast_optout_since"),
-            models.Index(fields=["ended_at", "since"], name="cellcast_optout_ended"),
+            # Not of those that stand, or SQLite would look for contacts among all of these.
+            PartialIndex(
+                fields=["since"],
+                name="cellcast_optout_ended",
+                where=models.Q(ended_at__isnull=False),
+            ),
             models.Index(fields=["source", "since"], name="cellcast_optout_source"),
         ]
 
