@@ -35,6 +35,7 @@ VARIANTS = {
     "bare": Variant("bare", "/bare", "/bare"),
     "by-hand": Variant("by hand", "/by-hand", "/by-hand"),
     "app": Variant("app"),
+    "portable": Variant("app, portable way"),
     "handler": Variant("app, one handler"),
     "task": Variant("app, task mode"),
 }
