@@ -5,7 +5,8 @@ their keys; those of opt-outs follow, in the order of their contacts. Whatever i
 under these locks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -250,13 +251,32 @@ class _Ledger:
     def save(self) -> None:
         """Write history, messages and opt-outs; the events must have been saved."""
         StatusChange.objects.using(self.using).bulk_create(self.changes)
-        Message.objects.using(self.using).bulk_update(
+        _update(
+            self.using,
             self.changed_messages,
             ["status", "previous_status", "status_changed_at", *sorted(self.filled_in)],
         )
         StoredOptOut.objects.using(self.using).bulk_update(
             self.begun_opt_outs, ["source", "since", "event", "ended_at"]
         )
+
+
+MAX_UPDATES = 10
+"""So many statements cost no more than one that has a case for each message."""
+
+
+def _update(using: str, messages: Collection[Message], names: Sequence[str]) -> None:
+    """Save these fields, by one statement for all messages that get the same values."""
+    objects = Message.objects.using(using)
+    groups: dict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        groups[repr([getattr(message, name) for name in names])].append(message)
+    if len(groups) > MAX_UPDATES:
+        objects.bulk_update(messages, names)
+        return
+    for same in groups.values():
+        values = {name: getattr(same[0], name) for name in names}
+        objects.filter(pk__in=[message.pk for message in same]).update(**values)
 
 
 def _insert(using: str, events: list[WebhookEvent]) -> None:
