@@ -72,8 +72,8 @@ def happen(fake: FakeCellcast, happening: Happening, now: datetime) -> None:
         fake.add_opt_out(happening.contact)
 
 
-def deliver(client: WebhookClient, happening: Happening, *, late: bool = False) -> None:
-    """The webhook that tells of it."""
+def deliver(client: WebhookClient, happening: Happening, now: datetime | None = None) -> None:
+    """The webhook that tells of it, late unless it comes as if its time were ``now``."""
     number = f"+61{happening.contact}"
     if happening.kind == "status":
         client.status(_id=happening.cellcast_id, receiver=number)
@@ -81,9 +81,9 @@ def deliver(client: WebhookClient, happening: Happening, *, late: bool = False) 
         client.opt_out(contact=happening.contact)
     else:
         client.reply(_id=happening.cellcast_id, sender=number, message=happening.text)
-        if not late:
+        if now is not None:
             new = Message.objects.filter(cellcast_id=happening.cellcast_id)
-            new.update(created_at=timezone.now() - happening.ago + SECOND)
+            new.update(created_at=now - happening.ago + SECOND)
 
 
 Heard = Counter[tuple[Any, ...]]
@@ -141,32 +141,33 @@ def test_site_that_was_down_equals_its_twin_after_a_recovery(
     by_fate = {fate: [h for h in everything if h.fate == fate] for fate in ("in time", *DROPPED)}
     assert all(len(some) >= 5 for some in by_fate.values())
 
+    now = timezone.now().replace(microsecond=0)
     for happening in everything:
-        deliver(client, happening)
+        deliver(client, happening, now)
     of_the_twin, heard_by_the_twin = state(), Counter(heard)
     for model in (OptOut, WebhookEvent, Message):
         model._default_manager.all().delete()
     heard.clear()
 
-    fake_cellcast.page_size, now = 20, timezone.now().replace(microsecond=0)
+    fake_cellcast.page_size = 20
     for happening in everything:
         happen(fake_cellcast, happening, now)
         if happening.fate == "in time":
-            deliver(client, happening)
+            deliver(client, happening, now)
     for happening in by_fate["before"]:
-        deliver(client, happening, late=True)
+        deliver(client, happening)
     during = iter(by_fate["during"])
 
     def come_late(findings: Findings) -> None:
         for happening in during:
-            deliver(client, happening, late=True)
+            deliver(client, happening)
             return
 
     found = recover(progress=come_late)
     assert [findings.error for findings in found] == [""] * 3
     assert next(during, None) is None
     for happening in by_fate["after"]:
-        deliver(client, happening, late=True)
+        deliver(client, happening)
 
     assert heard == heard_by_the_twin
     assert state() == of_the_twin
