@@ -26,6 +26,8 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # change the password. `manage.py cellcast_setup` makes one, and says where to paste it.
 CELLCAST_WEBHOOK_SECRETS = env.str("CELLCAST_WEBHOOK_SECRETS", default="").split()
 CELLCAST_PUBLIC_URL = env.str("CELLCAST_PUBLIC_URL", default="")
+# With a key, `manage.py cellcast_recover` fetches what no webhook has brought.
+CELLCAST_API_KEY = env.str("CELLCAST_API_KEY", default="")
 # The admin's pages show names beside the numbers, and staff can answer from a conversation.
 CELLCAST_CONTACT_NAMES = "example_project.appointments.names.names_of"
 CELLCAST_SEND_WITH = "example_project.appointments.reminders.send_sms"

@@ -139,6 +139,7 @@ def find() -> Message | None:
     """Narrow down step by step, in any order."""
     messages = Message.objects.with_contact("0400 000 000").outbound()
     assert_type(messages.delivered(), MessageQuerySet)
+    assert_type(messages.silent(timedelta(hours=6)), MessageQuerySet)
     assert_type(messages.undelivered().order_by("created_at"), MessageQuerySet)
     assert_type(Message.objects.inbound().filter(body="YES"), MessageQuerySet)
     assert_type(Message.objects.pending().get(), Message)
@@ -209,6 +210,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def announce_on_a_schedule() -> None:
     """Enqueue what a schedule would, and what runs for one event."""
     tasks.announce_due.enqueue()
+    tasks.recover.enqueue()
     tasks.announce_event.using(priority=10).enqueue(1)
 
 
