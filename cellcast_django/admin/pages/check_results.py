@@ -79,8 +79,8 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
         [checks.check_atomic_requests],
     ),
     (
-        _("Database connections"),
-        _("They are kept between requests."),
+        _("Database"),
+        _("Its options cost no speed and lose no webhook."),
         [checks.check_connections],
     ),
     (
