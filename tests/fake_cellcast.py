@@ -163,6 +163,11 @@ class Request(BaseHTTPRequestHandler):
         status, document = self.server.respond(url.path, parameters, key)
         self._send(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
+    def do_CONNECT(self) -> None:
+        """Be a proxy that refuses."""
+        self.server.requests.append((self.path, {}, dict(self.headers)))
+        self._send(502, b"", {})
+
     def _fail(self, fault: Fault) -> None:
         if fault.hangs:
             self.server.stop.wait(10)

@@ -301,6 +301,52 @@ def test_slow_requests_are_not_followed_by_a_burst(
     assert clock.slept == [0.1]
 
 
+# Proxies
+
+
+@pytest.fixture
+def proxied(
+    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> FakeCellcast:
+    """The fake as a proxy, and an API beyond it."""
+    settings.CELLCAST_API_URL = "https://api.example.com"
+    monkeypatch.setenv("https_proxy", fake_cellcast.url)
+    return fake_cellcast
+
+
+def test_proxy_of_the_environment_is_asked_for_the_host_alone(
+    proxied: FakeCellcast, clock: Clock
+) -> None:
+    with (
+        Client(sleep=clock.sleep, clock=clock) as client,
+        pytest.raises(RecoveryError, match=r"could not be reached \(ProxyError\)"),
+    ):
+        read(client)
+    assert {path for path, *_ in proxied.requests} == {"api.example.com:443"}
+    assert KEY not in str(proxied.requests)
+
+
+def test_host_that_needs_no_proxy_is_asked_directly(
+    proxied: FakeCellcast, settings: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_API_URL = "https://127.0.0.1:1"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with (
+        Client(sleep=clock.sleep, clock=clock) as client,
+        pytest.raises(RecoveryError, match=r"could not be reached \(NewConnectionError\)"),
+    ):
+        read(client)
+    assert proxied.requests == []
+
+
+def test_this_machine_is_asked_directly(
+    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with Client() as client:
+        assert read(client) == []
+
+
 # The key
 
 

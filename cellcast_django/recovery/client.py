@@ -15,6 +15,8 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from django.views.decorators.debug import sensitive_variables
 
@@ -91,8 +93,7 @@ class Client:
         self._sleep = sleep
         self._clock = clock
         self._next_request_at = clock()
-        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS)
-        self._pool = urllib3.PoolManager(timeout=timeout, retries=False)
+        self._pool = _connections_to(conf.api_url)
 
     def __enter__(self) -> Self:
         return self
@@ -183,6 +184,19 @@ class Client:
                 raise TimeoutError
         response.release_conn()
         return bytes(body)
+
+
+def _connections_to(url: str) -> "urllib3.PoolManager":
+    """Return what connects, by way of the proxy that ``HTTPS_PROXY`` names for the host, if any.
+
+    The proxy sees no more than the host's name. Plain HTTP, to this machine, needs none.
+    """
+    parts = urlsplit(url)
+    proxy = getproxies().get("https") if parts.scheme == "https" else None
+    timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS)
+    if proxy and not proxy_bypass(parts.netloc):
+        return urllib3.ProxyManager(proxy, timeout=timeout, retries=False)
+    return urllib3.PoolManager(timeout=timeout, retries=False)
 
 
 # From a response to its items
