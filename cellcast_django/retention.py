@@ -307,3 +307,28 @@ def _redact_events(using: str, pks: list[int]) -> Removed:
 
 def _redact_reasons(using: str, which: Q) -> None:
     StatusChange.objects.using(using).filter(which).exclude(reason="").update(reason="")
+
+
+def test_messages() -> models.QuerySet[Message]:
+    """Return the messages that nothing but Test Sends has made: none that your code recorded."""
+    using = database_alias()
+    tests = WebhookEvent.objects.using(using).filter(is_test=True)
+    keys = list(tests.exclude(message=None).values_list("message_id", flat=True).distinct())
+    real = WebhookEvent.objects.using(using).filter(message=OuterRef("pk"), is_test=False)
+    is_made_here = Q(direction=Direction.INBOUND) | Q(body="")
+    return Message.objects.using(using).filter(is_made_here, ~Exists(real), pk__in=keys)
+
+
+def delete_tests() -> Removed:
+    """Delete the events of all Test Sends, and the messages that nothing else has made.
+
+    Opt-outs are left alone, as always.
+    """
+    using = database_alias()
+    with transaction.atomic(using=using):
+        tests = WebhookEvent.objects.using(using).filter(is_test=True)
+        messages = list(test_messages().values_list("pk", flat=True))
+        number = tests.count()
+        tests.delete()
+        Message.objects.using(using).filter(pk__in=messages).delete()
+    return Removed(messages=len(messages), events=number)

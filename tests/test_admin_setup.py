@@ -9,6 +9,7 @@ from unittest.mock import MagicMock
 import pytest
 from django.conf.urls.i18n import i18n_patterns
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.db import connections
 from django.test import Client
 from django.urls import include, path, reverse
@@ -17,10 +18,12 @@ from django.utils import translation
 from cellcast_django import checks
 from cellcast_django.admin.pages import check_results, setup
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer
+from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 from cellcast_django.signals import message_received
-from tests.admin_pages import staff, text_of
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import CUSTOMER, staff, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -95,12 +98,12 @@ def test_lists_link_to_it_for_those_who_may() -> None:
 def test_fields_of_the_dashboard_and_what_goes_into_them(operator: Client, settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com/"
     text = text_of(page_of(operator))
-    assert "dashboard, top right: API menu, tab API KEYS, section Webhook." in text
+    assert "In Cellcast: API menu (top right) → API KEYS → Webhook." in text
     assert "Receive URL https://sms.example.com/sms/webhook-receiver Copy the Receive URL" in text
     assert "Status URL https://sms.example.com/sms/webhook-status Copy the Status URL" in text
     assert "Opt-Out URL https://sms.example.com/sms/webhook-opt-out Copy the Opt-Out URL" in text
     assert "Username cellcast Copy the username" in text
-    assert "it is never shown here" in text
+    assert "It is never shown here" in text
 
 
 def test_without_a_public_url_the_urls_are_those_of_the_page(operator: Client) -> None:
@@ -187,7 +190,7 @@ def test_silenced_check_is_left_out(operator: Client, settings: Any) -> None:
 def test_project_that_lets_in_only_who_has_logged_in(operator: Client, settings: Any) -> None:
     login_required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, login_required]
-    assert "What to paste where" in page_of(operator)
+    assert "Webhook settings for Cellcast" in page_of(operator)
     assert Client().get(reverse(SETUP)).status_code == 302
 
 
@@ -200,9 +203,9 @@ def test_person_is_warned_and_hears_who_will_hear_it(operator: Client, send: Mag
         text = text_of(page_of(operator))
     finally:
         message_received.disconnect(dispatch_uid="shop.confirm")
-    assert "your handlers hear it as if a customer had answered" in text
-    assert "Receive URL Handlers that hear it: shop.confirm" in text
-    assert "Status URL No handler is connected: it is only stored." in text
+    assert "your handlers run as if a customer had replied" in text
+    assert "Receive URL Handlers that will run: shop.confirm" in text
+    assert "Status URL No handlers: it will only be stored." in text
 
 
 def confirm(**arguments: Any) -> None:
@@ -230,7 +233,7 @@ def test_sends_what_the_form_holds_to_the_sites_own_url(
         f"cellcast:{PASSWORD}",
         setup.TIMEOUT_SECONDS,
     )
-    assert f"Answer of the {Endpoint(endpoint).label}" in page
+    assert f"Response from the {Endpoint(endpoint).label}" in page
     assert "Grüße 👋" in page  # to be changed, and sent again
     assert PASSWORD not in page
 
@@ -238,14 +241,14 @@ def test_sends_what_the_form_holds_to_the_sites_own_url(
 def test_says_what_became_of_it(operator: Client, send: MagicMock) -> None:
     send.return_value = answer_of(STORED, reason="OK", seconds=0.0123)
     text = text_of(post(operator))
-    assert "Answer of the Receive URL ✓ stored Event 1 Sent to https://sms.example.com/" in text
+    assert "Response from the Receive URL ✓ stored Event 1 Sent to https://sms.example.com/" in text
     assert "Username cellcast Answer 200 OK Time 12 ms" in text
 
 
 def test_duplicate_is_explained(operator: Client, send: MagicMock) -> None:
     send.return_value = answer_of(STORED.replace(b"stored", b"duplicate"))
     text = text_of(post(operator))
-    assert "✓ duplicate Event 1 It had been said before, so no handler hears it." in text
+    assert "✓ duplicate Event 1 Duplicate: no handlers ran." in text
 
 
 @pytest.mark.parametrize(
@@ -266,8 +269,93 @@ def test_event_is_linked_where_it_is_and_may_be_seen(
     assert (f'href="{url}"' in page) == is_linked
 
 
+def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
+    client = staff("set_up_webhookevent", "view_webhookevent")
+    outcomes = {
+        "shop.confirm": {"at": "2024-08-09T06:37:47+00:00", "error": ""},
+        "slack": {"at": "2024-08-09T06:37:47+00:00", "error": "KeyError: 'channel'"},
+    }
+    event = WebhookEventFactory.create(pending=True, is_test=True, announcements=outcomes)
+    send.return_value = answer_of(STORED.replace(b"1", str(event.pk).encode()))
+
+    response = client.post(
+        reverse(SETUP),
+        {"endpoint": "receive", "body": "{}"},
+        headers={"Host": "sms.example.com"},
+        secure=True,
+    )
+
+    text = text_of(response.content.decode())
+    assert "… retrying slack" in text
+    assert "KeyError: &#x27;channel&#x27;" in text
+    assert "✓ done shop.confirm" in text
+
+
+def test_log_of_the_admin_says_who_sent_a_test(operator: Client, send: MagicMock) -> None:
+    post(operator)
+
+    entry = LogEntry.objects.get()
+    assert (entry.user.username, entry.change_message) == (
+        "staff-0",
+        "Sent a test to the Receive URL.",
+    )
+
+
+# How far it is
+
+
+def lamps_of(client: Client) -> list[str]:
+    return [text_of(each) for each in re.findall(r"<li>(.*?)</li>", lamps_part(page_of(client)))]
+
+
+def lamps_part(page: str) -> str:
+    return page.partition('class="cellcast-lamps"')[2].partition("</ol>")[0]
+
+
+def test_lamps_come_on_one_after_the_other(
+    operator: Client, client: WebhookClient, settings: Any
+) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = []
+    assert lamps_of(operator) == [
+        "• not yet Settings are in order",
+        "• not yet This site answers itself: Test Send",
+        "• not yet Cellcast has called",
+    ]
+
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{PASSWORD}"]
+    WebhookEventFactory.create(is_test=True)
+    first, second, third = lamps_of(operator)
+    assert first == "✓ yes Settings are in order"
+    assert second.startswith("✓ yes This site answers itself: Test Send")
+    assert third == "• not yet Cellcast has called"  # our own lamp is no light of Cellcast's
+
+    WebhookEventFactory.create()
+    assert lamps_of(operator)[2].startswith("✓ yes Cellcast has called")
+
+
+def test_test_data_can_be_deleted(operator: Client, client: WebhookClient) -> None:
+    assert "Delete test data" not in page_of(operator)
+    Message.objects.record_sent("real", receiver=CUSTOMER, body="See you at nine?")
+    client.reply(message="a real one")
+    tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
+    tester.status(_id="real")
+    tester.status(_id="made-up")
+    tester.reply(message="a test")
+    assert "Delete test data" in page_of(operator)
+
+    response = operator.post(reverse(SETUP), {"delete_tests": "yes"})
+
+    assert [str(each) for each in response.context["messages"]] == ["3 test events are deleted."]
+    assert sorted(Message.objects.values_list("body", flat=True)) == [
+        "See you at nine?",
+        "a real one",
+    ]
+    assert WebhookEvent.objects.get().is_test is False
+    assert LogEntry.objects.get().change_message == "Deleted the test data: 3 events."
+
+
 def test_person_who_may_is_led_to_the_light(admin_client: Client, send: MagicMock) -> None:
-    assert "See its light on the overview" in post(admin_client)
+    assert "Check the overview" in post(admin_client)
 
 
 def test_says_what_is_wrong_and_shows_the_answer(operator: Client, send: MagicMock) -> None:
@@ -277,13 +365,13 @@ def test_says_what_is_wrong_and_shows_the_answer(operator: Client, send: MagicMo
     assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
     assert "<b>Who" not in page
     assert page.count("Who are you?") < 120
-    assert "✓" not in page.split("What to paste where")[0]
+    assert "✓" not in page.split("How far it is")[0]
 
 
 def test_event_that_was_not_understood_is_no_success(operator: Client, send: MagicMock) -> None:
     body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
     send.return_value = answer_of(body, status=400)
-    page = text_of(post(operator)).split("What to paste where")[0]
+    page = text_of(post(operator)).split("How far it is")[0]
     assert "It was kept but not understood: There is no message id." in page
     assert "Event 1" not in page
 

@@ -256,7 +256,7 @@ def test_counting_takes_a_query_for_24_slots_and_timing_one(
     sent("delivered", noon)
     with CaptureQueriesContext(connection) as queries:
         times_of_last_days(days)
-    assert len(queries) == number + 1
+    assert len(queries) == number + 1 + 2  # and twice whether there are tests to leave out
 
 
 @pytest.mark.django_db
@@ -314,3 +314,28 @@ def test_without_its_cache_the_messages_are_counted(
     monkeypatch.setattr(traffic, "cache", BrokenCache())
     sent("delivered", noon - timedelta(days=20))
     assert sum(count_messages(Period.of_last_days(30)).sent["delivered"]) == 1
+
+
+# Test Sends
+
+
+@pytest.mark.django_db
+def test_messages_of_test_sends_are_left_out(noon: datetime, client: WebhookClient) -> None:
+    today = Period.of_last_days(1)
+    tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
+    real_id, test_id = (f"{int(timezone.now().timestamp()) - 20:08x}{n:016x}" for n in (1, 2))
+    client.status(_id=real_id)
+    tester.status(_id=test_id)
+    tester.status(_id="no-time-inside")
+    tester.status(_id="on-its-way", status="queued")
+    tester.reply()
+    client.reply(message="a real one")
+    Message.objects.update(created_at=today.start)
+
+    traffic = count_messages(today)
+
+    assert sum(traffic.replies) == 1
+    assert {status: sum(numbers) for status, numbers in traffic.sent.items() if any(numbers)} == {
+        "delivered": 1
+    }
+    assert count_delivery_times(traffic).total == 1

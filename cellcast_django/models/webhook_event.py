@@ -181,6 +181,9 @@ class WebhookEvent(models.Model):
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
             models.Index(fields=["contact"], name="cellcast_event_contact"),
+            PartialIndex(
+                fields=["received_at"], name="cellcast_event_test", where=models.Q(is_test=True)
+            ),
         ]
 
     def __str__(self) -> str:

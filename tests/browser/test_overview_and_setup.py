@@ -36,12 +36,12 @@ def test_from_an_empty_database_to_a_green_light(
     form = page.get_by_role("form", name="Receive URL")
     body = form.get_by_label("JSON to send")
     body.fill(body.input_value().replace("This is reply message", "See you at nine"))
-    form.get_by_role("button", name="Send to the Receive URL").click()
-    answer = page.get_by_role("region", name="Answer of the Receive URL")
+    form.get_by_role("button", name="Send test to the Receive URL").click()
+    answer = page.get_by_role("region", name="Response from the Receive URL")
     assert "stored" in answer.inner_text()
     assert Message.objects.get().body == "See you at nine"
 
-    answer.get_by_role("link", name="See its light on the overview").click()
+    answer.get_by_role("link", name="Check the overview").click()
     assert "receiving" in light.inner_text()
     assert "1 event today" in light.inner_text()
     chart = page.get_by_role("img", name="Messages by time and status")
@@ -93,8 +93,8 @@ def test_pages_can_be_read_without_scripts(plain_page: Any) -> None:
 def test_webhook_is_sent_without_scripts(plain_page: Any, server: str, settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = server
     plain_page.goto(reverse("admin:cellcast_django_setup"))
-    plain_page.get_by_role("button", name="Send to the Receive URL").click()
-    answer = plain_page.get_by_role("region", name="Answer of the Receive URL")
+    plain_page.get_by_role("button", name="Send test to the Receive URL").click()
+    answer = plain_page.get_by_role("region", name="Response from the Receive URL")
     assert "stored" in answer.inner_text()
 
 
@@ -108,7 +108,7 @@ def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
         "Overview",
         *[f"Copy the {name}" for name in urls],
         "Copy the username",
-        *[stop for name in urls for stop in ("JSON to send", f"Send to the {name}")],
+        *[stop for name in urls for stop in ("JSON to send", f"Send test to the {name}")],
     ]
 
 

@@ -5,22 +5,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest
 from django.urls import NoReverseMatch
+from django.utils import timezone
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _, override
+from django.utils.translation import gettext_lazy as _, ngettext, override
 
+from cellcast_django.admin.audit import log_about_list
 from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.admin.display.handlers import Row, rows_of
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.check_results import check_results
+from cellcast_django.admin.pages.lamps import lamps
 from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.listeners import handlers_of
 from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
-from cellcast_django.models import WebhookEvent
+from cellcast_django.health import measure_receiving
+from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.retention import delete_tests
 
 PERMISSION = "cellcast_django.set_up_webhookevent"
 
@@ -85,16 +92,22 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     site = Site.of_request(request)
     bodies = {endpoint: indented(EXAMPLES[endpoint]) for endpoint in WEBHOOK_ENDPOINTS}
     shown: dict[str, Any] = {}
-    if request.method == "POST" and not site.obstacle:
+    if request.method == "POST" and "delete_tests" in request.POST:
+        delete_test_data(model_admin, request)
+    elif request.method == "POST" and not site.obstacle:
         endpoint = endpoint_of(request)
         bodies[endpoint] = request.POST.get("body", "")
         shown = try_out(model_admin, request, site, endpoint)
+    checks = list(check_results())
+    health = measure_receiving(timezone.now())
     usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
     return {
         "obstacle": site.obstacle,
         "username": site.credential.partition(":")[0],
         "usernames": list(dict.fromkeys(usernames)),
-        "checks": list(check_results()),
+        "checks": checks,
+        "lamps": list(lamps(checks, health)),
+        "has_tests": WebhookEvent.objects.filter(is_test=True).exists(),
         "places": [
             {
                 "endpoint": endpoint,
@@ -129,6 +142,7 @@ def try_out(
 ) -> dict[str, Any]:
     """Send the form's body as Cellcast would, and return what came back and what it means."""
     body = request.POST.get("body", "").encode()
+    log_about_list(request, WebhookEvent, f"Sent a test to the {endpoint.label}.")
     answer = send(site.urls[endpoint], body, site.credential, TIMEOUT_SECONDS)
     events = answer.events if answer.is_accepted else []
     is_here = site.base_url == f"{request.scheme}://{request.get_host()}"
@@ -145,6 +159,7 @@ def try_out(
                 "badge": badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
                 "is_duplicate": event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
                 "url": event_url(model_admin, event.get("id")) if may_view else None,
+                "handlers": handlers_that_ran(event.get("id")) if may_view else [],
             }
             for event in events
         ],
@@ -154,6 +169,22 @@ def try_out(
 def event_url(model_admin: ReadOnlyAdmin, pk: Any) -> str:
     """Return the address of an event's page."""
     return model_admin.url_of(WebhookEvent, "change", pk)
+
+
+def handlers_that_ran(pk: Any) -> list[Row]:
+    """Return what the handlers did with a test: stored alone is not half of it."""
+    event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
+    return rows_of(event, list(event.announcements)) if event else []
+
+
+def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
+    """Delete what Test Sends have stored, and say how much it was."""
+    removed = delete_tests()
+    log_about_list(request, WebhookEvent, f"Deleted the test data: {removed.events} events.")
+    sentence = ngettext(
+        "%(count)d test event is deleted.", "%(count)d test events are deleted.", removed.events
+    )
+    model_admin.message_user(request, sentence % {"count": removed.events}, messages.SUCCESS)
 
 
 def findings(answer: Answer) -> list[Finding]:

@@ -4,6 +4,7 @@ How many there are is read from indexes alone, and for days that have long ended
 the delivery times a bounded number is read.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from django.db import connections
 from django.utils import timezone
 
 from cellcast_django.models import Direction, Message
+from cellcast_django.retention import test_messages
 from cellcast_django.statuses import FINAL, Status
 
 UNDER_WAY = ""
@@ -31,6 +33,9 @@ AT_ONCE = 24
 
 SAMPLE = 10_000
 """Of so many delivered messages of a period the times are read."""
+
+MAX_TESTS = 1_000
+"""So many messages of Test Sends are left out of the delivery times."""
 
 LONGEST = 86_400
 """Seconds: a delivery that took longer counts as one that took a day."""
@@ -115,9 +120,25 @@ def count_messages(period: Period) -> Traffic:
     numbers may be up to a day old: three months of ten million a year take more than half a second.
     """
     replies, sent, *ended = map(list, zip(*_numbers(period.slots), strict=True))
+    _leave_out_tests(period, replies, sent, ended)
     under_way = [number - sum(others) for number, *others in zip(sent, *ended, strict=True)]
     by_status = dict(zip(_FINAL, ended, strict=True))
     return Traffic(period=period, replies=replies, sent={**by_status, UNDER_WAY: under_way})
+
+
+def _leave_out_tests(
+    period: Period, replies: list[int], sent: list[int], ended: list[list[int]]
+) -> None:
+    """Take the messages of Test Sends out of the numbers: they are few."""
+    tests = test_messages().filter(created_at__gte=period.start, created_at__lt=period.end)
+    for created_at, direction, status in tests.values_list("created_at", "direction", "status"):
+        slot = bisect_right(period.starts, created_at) - 1
+        if direction == Direction.INBOUND:
+            replies[slot] -= 1
+            continue
+        sent[slot] -= 1
+        if status in FINAL:
+            ended[_FINAL.index(status)][slot] -= 1
 
 
 def _numbers(slots: list[Slot]) -> list[list[int]]:
@@ -226,7 +247,8 @@ def count_delivery_times(traffic: Traffic) -> DeliveryTimes:
         if number
     ]
     numbers: Counter[int] = Counter()
-    for seconds, number in _seconds_of_newest(wanted):
+    tests = list(test_messages().values_list("pk", flat=True)[:MAX_TESTS])
+    for seconds, number in _seconds_of_newest(wanted, tests):
         numbers[min(max(seconds, 0), LONGEST)] += number
     return DeliveryTimes(dict(numbers), is_sample=part < 1)
 
@@ -235,7 +257,7 @@ _NEWEST = f"""
     SELECT * FROM (
         SELECT submitted_at, status_changed_at FROM {_TABLE}
         WHERE {_IS_OUTBOUND} AND status = '{Status.DELIVERED.value}'
-            AND created_at >= %s AND created_at < %s
+            AND created_at >= %s AND created_at < %s{{but}}
         ORDER BY created_at DESC LIMIT %s
     ) AS newest
 """  # noqa: S608
@@ -246,13 +268,16 @@ _UNIX_SECONDS = {
 }
 
 
-def _seconds_of_newest(wanted: list[tuple[datetime, datetime, int]]) -> list[tuple[int, ...]]:
+def _seconds_of_newest(
+    wanted: list[tuple[datetime, datetime, int]], tests: list[int]
+) -> list[tuple[int, ...]]:
     """Return how long the newest messages of each slot took, and how many took as long."""
     if not wanted:
         return []
     seconds = _UNIX_SECONDS[connections[Message.objects.db].vendor].format
     took = f"{seconds('status_changed_at')} - {seconds('submitted_at')}"
-    newest = " UNION ALL ".join([_NEWEST] * len(wanted))
+    but = f" AND id NOT IN ({', '.join(map(str, tests))})" if tests else ""
+    newest = " UNION ALL ".join([_NEWEST.format(but=but)] * len(wanted))
     sql = (
         f"SELECT {took}, COUNT(*) FROM ({newest}) AS delivered"  # noqa: S608
         " WHERE submitted_at IS NOT NULL AND status_changed_at IS NOT NULL GROUP BY 1"
