@@ -9,6 +9,7 @@ from django.db.models import Count, Min
 from django.utils import timezone
 
 from cellcast_django.models import (
+    CommandRun,
     Message,
     WebhookEvent,
     WebhookEventQuerySet,
@@ -54,6 +55,8 @@ class Receiving:
 
     In the past by more than a few minutes, nothing runs ``cellcast_announce``.
     """
+    announce_ran_at: datetime | None
+    """When ``cellcast_announce`` last ran to its end, or had its heartbeat with ``--watch``."""
 
     @property
     def last_webhook_at_any_url(self) -> datetime | None:
@@ -129,6 +132,7 @@ def measure_receiving(start: datetime) -> Receiving:
         pending=waiting["n"],
         failed=_events().failed().count(),
         oldest_due_at=waiting["due"],
+        announce_ran_at=CommandRun.last(CommandRun.Command.ANNOUNCE),
     )
 
 

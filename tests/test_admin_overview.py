@@ -17,7 +17,7 @@ from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventA
 from cellcast_django.admin.pages import overview, traffic
 from cellcast_django.admin.pages.overview import in_words
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import CommandRun, Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff, text_of
 
@@ -173,6 +173,11 @@ def test_handlers_of_many_events_are_counted_among_some(
     assert "Counted among" not in html_of(reader)
     WebhookEventFactory.create(failed=True)
     assert "Counted among 2 failed and 2 pending events." in text_of(html_of(reader))
+
+
+def test_last_run_of_the_command_that_announces_is_shown(reader: Client) -> None:
+    CommandRun.record(CommandRun.Command.ANNOUNCE, {})
+    assert "manage.py cellcast_announce last ran just now" in text_of(html_of(reader))
 
 
 def test_announcement_that_nothing_announces_is_pointed_out(reader: Client, noon: datetime) -> None:

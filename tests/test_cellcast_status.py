@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.models import CommandRun
 
 pytestmark = pytest.mark.django_db
 
@@ -87,6 +88,7 @@ def test_json(traffic: None) -> None:
     assert datetime.fromisoformat(receive["at"]) < ago(hours=3)
     assert 10_800 <= receive["age_seconds"] < 10_900
     assert 720 <= document["announcements"].pop("overdue_seconds") < 800
+    assert document["announcements"].pop("last_run_at") is None
     oldest_due_at = document["announcements"].pop("oldest_due_at")
     assert datetime.fromisoformat(oldest_due_at) < ago(minutes=12)
     assert datetime.fromisoformat(document.pop("measured_at")) <= timezone.now()
@@ -102,6 +104,15 @@ def test_json(traffic: None) -> None:
         "messages": {"sent": 5, "delivered": 2, "undelivered": 1, "delivery_rate": 2 / 3},
         "problems": [],
     }
+
+
+def test_last_run_of_the_command_that_announces() -> None:
+    CommandRun.record(CommandRun.Command.ANNOUNCE, {})
+    ran_at = CommandRun.objects.get().ran_at
+    assert "  last run      0 s ago\n" in run()
+    document = json.loads(run("--json"))
+    found = datetime.fromisoformat(document["announcements"]["last_run_at"])
+    assert abs(found - ran_at) < timedelta(milliseconds=1)
 
 
 # Limits

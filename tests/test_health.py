@@ -35,6 +35,7 @@ def a_health(**changes: Any) -> Health:
         "pending": 0,
         "failed": 0,
         "oldest_due_at": None,
+        "announce_ran_at": None,
         "sent": 0,
         "delivered": 0,
         "undelivered": 0,
@@ -276,7 +277,7 @@ def test_measuring_only_reads() -> None:
         connection,
     ) as queries:
         measure_health()
-    assert len(queries) == 8
+    assert len(queries) == 9
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 

@@ -1,5 +1,6 @@
 """When a command of the app last ran, and what it found."""
 
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -35,6 +36,12 @@ class CommandRun(models.Model):
 
     def __str__(self) -> str:
         return self.command
+
+    @classmethod
+    def last(cls, command: Command) -> datetime | None:
+        """Return when the command last ran to its end; ``None`` when it never has."""
+        runs = cls.objects.using(database_alias()).filter(command=command)
+        return runs.values_list("ran_at", flat=True).first()
 
     @classmethod
     def record(cls, command: Command, summary: dict[str, Any]) -> None:

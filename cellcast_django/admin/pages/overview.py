@@ -79,6 +79,7 @@ def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
         "is_new": not health.last_webhook_at_any_url,
         "waiting": list(waiting(health, model_admin.url_of(WebhookEvent, "changelist"))),
         "overdue": duration(health.overdue) if is_forgotten else None,
+        "announce_ran": ago(health.announce_ran_at) if health.announce_ran_at else None,
         "unfinished": list(handlers(unfinished)),
         "unfinished_of_newest": LOOK_AT if max(health.pending, health.failed) > LOOK_AT else None,
         "credentials": list(credentials(health)),

@@ -100,6 +100,8 @@ class Command(BaseCommand):
         self._head("Announcements")
         self._row("pending", pending_in_words(health))
         self._row("failed", f"{health.failed:,}")
+        if health.announce_ran_at:
+            self._row("last run", since(health, health.announce_ran_at))
         self._head("Messages sent in the last 24 hours")
         for name, number, note in deliveries(health):
             self._row(name, f"{number:,}{note}")
@@ -178,6 +180,7 @@ def as_dict(health: Health) -> dict[str, Any]:
             "failed": health.failed,
             "oldest_due_at": health.oldest_due_at,
             "overdue_seconds": health.overdue.total_seconds(),
+            "last_run_at": health.announce_ran_at,
         },
         "messages": {
             "sent": health.sent,
