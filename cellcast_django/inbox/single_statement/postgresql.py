@@ -10,10 +10,12 @@ from cellcast_django.database.retries import LOCK_SECONDS
 from cellcast_django.inbox.single_statement.statement import (
     EVENT,
     Written,
+    fields,
     insert_change,
     insert_event,
     upsert,
 )
+from cellcast_django.models import Message, StatusChange, WebhookEvent
 
 
 def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
@@ -50,10 +52,17 @@ SELECT message.*, change.id, event.id FROM message CROSS JOIN event LEFT JOIN ch
 
 
 def _given(name: str) -> str:
-    return f"%({name})s::{_CASTS.get(name, 'timestamptz' if name.endswith('_at') else 'text')}"
+    return f"%({name})s::{_casts()[name]}"
 
 
-_CASTS = {"announce_attempts": "smallint", "is_test": "boolean", "media": "jsonb"}
+@cache
+def _casts() -> dict[str, str]:
+    """Return the type of each value, which PostgreSQL does not guess in a SELECT."""
+    types = {"DateTimeField": "timestamptz", "JSONField": "jsonb", "BooleanField": "boolean"}
+    types |= {"PositiveSmallIntegerField": "smallint"}
+    columns = [field for model in (Message, StatusChange, WebhookEvent) for field in fields(model)]
+    casts = {each.column: types.get(each.get_internal_type(), "text") for each in columns}
+    return casts | {"raw": "text"}
 
 
 def _given_and_limited(name: str) -> str:

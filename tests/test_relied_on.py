@@ -1,0 +1,232 @@
+"""What we use of Django, DRF, psycopg and SQLite without their promise: one test each.
+
+When one fails after an upgrade, its docstring says what of ours no longer holds.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from types import MethodType
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.admin.views.main import ChangeList
+from django.db import OperationalError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.dispatch import Signal
+from django.http import HttpResponse
+from django.test import Client, RequestFactory, TestCase
+from django.utils.log import log_response
+from django_tasks_db import DatabaseBackend
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from cellcast_django.models import Message, WebhookEvent
+
+on = connection.vendor
+only_on_postgresql = pytest.mark.skipif(on != "postgresql", reason="psycopg's")
+only_on_sqlite = pytest.mark.skipif(on != "sqlite", reason="SQLite's")
+
+
+@pytest.fixture
+def database(transactional_db: None) -> Iterator[BaseDatabaseWrapper]:
+    """A connection of its own, and not the proxy to the thread's."""
+    database = connections["default"].copy()
+    yield database
+    database.close()
+
+
+# Django's connections
+
+
+def test_connect_forgets_the_transaction(database: BaseDatabaseWrapper) -> None:
+    """``sessions.discard`` does the same to end what somebody has left open."""
+    database.ensure_connection()
+    database.close()
+    database.in_atomic_block = database.closed_in_transaction = database.needs_rollback = True
+    database.savepoint_ids = ["s1"]
+    database.atomic_blocks = [transaction.Atomic("default", savepoint=True, durable=False)]
+    database.connect()
+    assert not database.in_atomic_block
+    assert not database.closed_in_transaction
+    assert not database.needs_rollback
+    assert database.savepoint_ids == []
+    assert database.atomic_blocks == []
+
+
+def test_connection_knows_whether_autocommit_is_on(database: BaseDatabaseWrapper) -> None:
+    """``sessions.is_idle`` asks the attribute, as the method would open a connection."""
+    database.connect()
+    assert database.autocommit is True
+    database.set_autocommit(False)
+    assert database.autocommit is False
+
+
+class InTestCase(TestCase):
+    """Where Django marks the transactions that ``durable=True`` lets pass."""
+
+    def test_transaction_is_marked(self) -> None:
+        """``sessions.is_in_test`` leaves those alone."""
+        marks = [block._from_testcase for block in connection.atomic_blocks]  # type: ignore[attr-defined]
+        assert marks == [True] * len(marks) != []
+        with transaction.atomic():
+            assert not connection.atomic_blocks[-1]._from_testcase  # type: ignore[attr-defined]
+
+
+def test_cursor_is_made_by_the_methods_that_backends_override(
+    database: BaseDatabaseWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``prepared_statements`` prepares only where all of them are Django's own."""
+    database.connect()
+    called = []
+
+    def note(name: str) -> None:
+        original = getattr(database, name)
+        assert original.__module__.startswith("django.db.backends.")
+
+        def method(_self: Any, *args: Any, **kwargs: Any) -> Any:
+            called.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(database, name, MethodType(method, database))
+
+    for name in ("_cursor", "create_cursor", "_prepare_cursor", "make_cursor"):
+        note(name)
+    database.cursor().close()
+    assert called == ["_cursor", "create_cursor", "_prepare_cursor", "make_cursor"]
+
+
+def test_cursor_of_the_driver_can_be_wrapped(database: BaseDatabaseWrapper) -> None:
+    """``prepared_statements`` wraps psycopg's cursor, after what ``_cursor`` does before."""
+    database.validate_thread_sharing()
+    database.close_if_health_check_failed()
+    database.ensure_connection()
+    assert database.queries_logged is False
+    with database.make_cursor(database.connection.cursor()) as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+
+
+def test_display_name_tells_mariadb_from_mysql() -> None:
+    """``inbox.WRITERS`` has the statements by it; a change would only be slow."""
+    assert connection.display_name in {"MariaDB", "PostgreSQL", "SQLite"}
+
+
+def test_errors_of_the_driver_become_djangos_outside_of_cursors(database: Any) -> None:
+    """``sessions.discard`` suppresses Django's when the driver cannot end a session."""
+    database.connect()
+    with pytest.raises(OperationalError), database.wrap_database_errors:
+        raise database.Database.OperationalError
+
+
+def test_times_are_adapted_to_what_statements_of_our_own_take(db: None) -> None:
+    """``statement`` gives them to the writers so."""
+    now = datetime(2026, 11, 26, 1, 2, 3, 456_789, tzinfo=UTC)
+    event = WebhookEvent.objects.create(received_at=now)
+    adapted = connection.ops.adapt_datetimefield_value(now)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM cellcast_django_webhookevent WHERE received_at = %s", [adapted]
+        )
+        assert cursor.fetchone() == (event.pk,)
+
+
+# The drivers
+
+
+@pytest.mark.skipif(on == "mysql", reason="its driver cannot tell")
+def test_session_tells_of_a_transaction_without_a_statement(database: BaseDatabaseWrapper) -> None:
+    """``sessions.is_idle`` asks it, as Django does not know a plain ``BEGIN``."""
+
+    def is_open() -> bool:
+        session = database.connection
+        if on == "sqlite":
+            return bool(session.in_transaction)
+        return bool(session.info.transaction_status)
+
+    with database.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert not is_open()
+        cursor.execute("BEGIN")
+        assert is_open()
+
+
+@only_on_postgresql
+def test_django_lets_psycopg_prepare_nothing(database: BaseDatabaseWrapper) -> None:
+    """``prepared_statements`` takes ``None`` for a session on which it has not begun."""
+    database.connect()
+    assert database.connection.prepare_threshold is None
+    assert database.connection.info.backend_pid
+
+
+@only_on_sqlite
+def test_missing_view_is_named_in_the_error(db: None) -> None:
+    """``sqlite`` knows by it that a connection is new, and makes view and trigger."""
+    with pytest.raises(OperationalError, match="no such table: cellcast_nowhere") as raised:
+        connection.cursor().execute("INSERT INTO cellcast_nowhere VALUES (1)")
+    assert raised.value.__cause__.sqlite_errorcode == sqlite3.SQLITE_ERROR  # type: ignore[union-attr]
+
+
+# Django's signals, models, responses and admin
+
+
+def test_receivers_of_a_signal_begin_with_their_names_and_themselves() -> None:
+    """``FactSignal.handlers`` tells the handlers apart by them."""
+
+    def handler(**kwargs: Any) -> None:
+        """Do nothing."""
+
+    signal = Signal()
+    signal.connect(handler, sender=Message, weak=False, dispatch_uid="name")
+    [((uid, sender_id), receiver, *_)] = signal.receivers
+    assert (uid, sender_id, receiver) == ("name", id(Message), handler)
+
+
+def test_related_object_can_be_known_to_be_missing(
+    db: None, django_assert_num_queries: Callable[[int], Any]
+) -> None:
+    """``statement`` spares handlers a look-up of an opt-out that is not there."""
+    event = WebhookEvent.objects.create()
+    WebhookEvent._meta.get_field("opt_out").set_cached_value(event, None)
+    with django_assert_num_queries(0):
+        assert not hasattr(event, "opt_out")
+
+
+def test_response_that_has_been_logged_is_not_logged_again(caplog: Any) -> None:
+    """``views`` marks refusals so: their own line is rate-limited."""
+    response = HttpResponse(status=401)
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    log_response("%s", "refused", response=response, request=RequestFactory().post("/"))
+    assert not caplog.records
+
+
+def test_change_list_of_the_admin_has_what_is_overridden(admin_client: Client) -> None:
+    """``CappedChangeList`` counts no rows: it sets what the template says of their number."""
+    response = admin_client.get("/admin/cellcast_django/message/")
+    changes = response.context["cl"]
+    assert isinstance(changes, ChangeList)
+    assert (changes.result_count, changes.full_result_count) == (0, 0)
+    assert changes.show_admin_actions is False
+    assert changes.get_query_string(remove=["p", "all"]) == "?"
+
+
+# Django REST framework
+
+
+def test_request_of_rest_framework_has_djangos_and_a_context_that_nobody_needs() -> None:
+    """``views`` reads the former, and clears the latter, which is a circle of references."""
+    request = APIView().initialize_request(RequestFactory().post("/"))
+    assert isinstance(request, Request)
+    assert isinstance(request.parser_context, dict)
+    request.parser_context.clear()
+    assert request._request.method == "POST"
+
+
+# A queue
+
+
+def test_backend_in_the_database_is_known_by_its_module() -> None:
+    """``queue`` writes the task in the webhook's transaction for this one."""
+    assert DatabaseBackend.__module__.startswith("django_tasks_db.")
+    assert apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
