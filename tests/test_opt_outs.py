@@ -95,7 +95,7 @@ def test_opted_out_asks_one_query_for_each_thousand(django_assert_num_queries: A
     "ask",
     [
         lambda: is_opted_out("+61400000007"),
-        lambda: opted_out(f"+614{number:08d}" for number in range(1_000)),
+        lambda: opted_out(f"+614{number:08d}" for number in range(20)),
     ],
     ids=["is_opted_out", "opted_out"],
 )
@@ -111,12 +111,14 @@ def test_contacts_are_found_by_their_own_index(ask: Callable[[], Any]) -> None:
     [query] = queries
     explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":  # which would read a table that is so small
+            cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(f"{explain} {query['sql']}")
         plan = str(cursor.fetchall())
     if connection.vendor == "sqlite":  # which has no statistics, and would guess
         assert "(contact=?)" in plan
     elif connection.vendor == "postgresql":
-        assert "Index" in plan or "Bitmap" in plan
+        assert "Index Cond: ((contact)::text = " in plan
     else:
         assert "contact" in plan
 
