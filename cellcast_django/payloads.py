@@ -95,7 +95,7 @@ class RecoveredReport(StatusReport):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptOut:
-    """A customer who no longer wants messages. It has no identity: the same again is a new one."""
+    """A customer who no longer wants messages. It has no identity."""
 
     raw: str = field(repr=False)
     number: str = field(repr=False)

@@ -17,9 +17,9 @@ from cellcast_django.announcements.schedule import planned
 from cellcast_django.database import sessions
 from cellcast_django.database.retries import with_retries
 from cellcast_django.inbox import portable
+from cellcast_django.inbox.opt_outs import opt_out_contact
 from cellcast_django.inbox.portable import (
     kind_of,
-    opt_out_contact,
     reason_of,
     values_named_by,
 )

@@ -7,7 +7,6 @@ under these locks.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 from django.db import connections
@@ -15,21 +14,18 @@ from django.utils import timezone
 
 from cellcast_django.announcements.facts import is_heard
 from cellcast_django.announcements.schedule import planned
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import recovered
+from cellcast_django.inbox.opt_outs import OptOuts, opt_out_contact
 from cellcast_django.inbox.single_statement.statement import Outbox
 from cellcast_django.models import (
     Direction,
     Message,
-    OptOut as StoredOptOut,
     StatusChange,
     WebhookEvent,
     message_values,
 )
 from cellcast_django.payloads import (
-    Endpoint,
     Invalid,
     OptOut,
     Payload,
@@ -38,7 +34,6 @@ from cellcast_django.payloads import (
     StatusReport,
 )
 from cellcast_django.statuses import supersedes
-from cellcast_django.stop_words import is_stop_word
 
 
 class NoLongerInvalidError(Exception):
@@ -112,15 +107,6 @@ def kind_of(payload: Reply | StatusReport) -> WebhookEvent.Kind:
     return WebhookEvent.Kind.REPLY if isinstance(payload, Reply) else WebhookEvent.Kind.STATUS
 
 
-def opt_out_contact(payload: Payload) -> str:
-    """Return the contact whom the payload opts out, if it is news; empty where it is nobody."""
-    if isinstance(payload, OptOut):
-        return normalise(payload.number, conf.default_region)
-    if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
-        return normalise(payload.sender, conf.default_region)
-    return ""
-
-
 def reason_of(payload: Reply | StatusReport) -> str:
     """Return why the message has the status, where the payload says so."""
     return payload.reason if isinstance(payload, StatusReport) else ""
@@ -135,11 +121,10 @@ class _Ledger:
         self.named = named
         self.messages = Message.objects.using(using).lock(named.values()) if named else {}
         self.history = self._read_history()
-        self.opt_outs: dict[str, StoredOptOut] = {}
+        self.opt_outs = OptOuts(using)
         self.changes: list[StatusChange] = []
         self.changed_messages: set[Message] = set()
         self.filled_in: set[str] = set()
-        self.begun_opt_outs: list[StoredOptOut] = []
 
     def _read_history(self) -> set[tuple[int, str]]:
         with_history = [message.pk for message in self.messages.values() if message.status]
@@ -163,10 +148,7 @@ class _Ledger:
 
     def lock_opt_outs(self, payloads: Iterable[Payload]) -> None:
         """Lock the opt-outs of those whom the payloads opt out; follows all other locks."""
-        contacts = {opt_out_contact(payload) for payload in payloads if self._is_news(payload)}
-        contacts.discard("")
-        if contacts:
-            self.opt_outs = StoredOptOut.objects.using(self.using).lock(contacts)
+        self.opt_outs.lock(filter(self._is_news, payloads))
 
     def _is_news(self, payload: Payload) -> bool:
         """Whether it speaks of no message, or of one of which nothing has been heard."""
@@ -189,20 +171,11 @@ class _Ledger:
     def _enter_opt_out(self, event: WebhookEvent, payload: OptOut) -> None:
         event.kind = WebhookEvent.Kind.OPT_OUT
         event.contact = opt_out_contact(payload)
-        is_listed = event.endpoint == Endpoint.API
-        source = StoredOptOut.Source.LIST if is_listed else StoredOptOut.Source.WEBHOOK
-        if not self._begin(source, event, event.received_at):
+        if not self.opt_outs.begin(event, since=event.received_at):
             event.outcome = WebhookEvent.Outcome.DUPLICATE
             return
         event.outcome = WebhookEvent.Outcome.STORED
         self._plan(event)
-
-    def _begin(self, source: StoredOptOut.Source, event: WebhookEvent, since: datetime) -> bool:
-        opt_out = self.opt_outs[event.contact]
-        if not opt_out.begin(source, since=since, event=event):
-            return False
-        self.begun_opt_outs.append(opt_out)
-        return True
 
     def _enter_status(self, event: WebhookEvent, payload: Reply | StatusReport) -> None:
         named = self.named[payload]
@@ -219,8 +192,7 @@ class _Ledger:
             return
         event.outcome = WebhookEvent.Outcome.STORED
         if not message.status and opt_out_contact(payload):
-            since = min(event.received_at, message.created_at)
-            self._begin(StoredOptOut.Source.REPLY, event, since)
+            self.opt_outs.begin(event, since=min(event.received_at, message.created_at))
         self._add_change(event, message, payload)
         self._plan(event)
 
@@ -256,9 +228,7 @@ class _Ledger:
             self.changed_messages,
             ["status", "previous_status", "status_changed_at", *sorted(self.filled_in)],
         )
-        StoredOptOut.objects.using(self.using).bulk_update(
-            self.begun_opt_outs, ["source", "since", "event", "ended_at"]
-        )
+        self.opt_outs.save()
 
 
 MAX_UPDATES = 10

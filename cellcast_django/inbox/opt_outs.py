@@ -1,0 +1,55 @@
+"""The opt-outs that one transaction begins, decided under the locks of their contacts' rows."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from cellcast_django.conf import conf
+from cellcast_django.contacts import normalise
+from cellcast_django.models import OptOut as StoredOptOut, WebhookEvent
+from cellcast_django.payloads import Endpoint, OptOut, Payload, Reply
+from cellcast_django.stop_words import is_stop_word
+
+
+def opt_out_contact(payload: Payload) -> str:
+    """Return the contact whom the payload opts out, if it is news; empty where it is nobody."""
+    if isinstance(payload, OptOut):
+        return normalise(payload.number, conf.default_region)
+    if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
+        return normalise(payload.sender, conf.default_region)
+    return ""
+
+
+class OptOuts:
+    """The locked opt-outs of a transaction, and those that begin in it."""
+
+    def __init__(self, using: str) -> None:
+        self.objects = StoredOptOut.objects.using(using)
+        self.locked: dict[str, StoredOptOut] = {}
+        self.begun: list[StoredOptOut] = []
+
+    def lock(self, payloads: Iterable[Payload]) -> None:
+        """Lock the opt-outs of those whom the payloads opt out; follows all other locks.
+
+        Each of the payloads must be news: the row that is made here has to begin.
+        """
+        contacts = set(map(opt_out_contact, payloads)) - {""}
+        if contacts:
+            self.locked = self.objects.lock(contacts)
+
+    def begin(self, event: WebhookEvent, *, since: datetime) -> bool:
+        """Let the opt-out of the event's contact begin by it, and return whether it does."""
+        if not self.locked[event.contact].begin(_source_of(event), since=since, event=event):
+            return False
+        self.begun.append(self.locked[event.contact])
+        return True
+
+    def save(self) -> None:
+        """Write those that have begun; their events must have been saved."""
+        self.objects.bulk_update(self.begun, ["source", "since", "event", "ended_at"])
+
+
+def _source_of(event: WebhookEvent) -> StoredOptOut.Source:
+    if event.kind == WebhookEvent.Kind.REPLY:
+        return StoredOptOut.Source.REPLY
+    is_listed = event.endpoint == Endpoint.API
+    return StoredOptOut.Source.LIST if is_listed else StoredOptOut.Source.WEBHOOK
