@@ -256,19 +256,25 @@ def test_counting_takes_a_query_for_24_slots_and_timing_one(
     sent("delivered", noon)
     with CaptureQueriesContext(connection) as queries:
         times_of_last_days(days)
-    assert len(queries) == number + 1 + 2  # and twice whether there are tests to leave out
+    assert len(queries) == number + 1 + 3  # which statuses there are; twice if there are tests
 
 
 @pytest.mark.django_db
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
-def test_counting_reads_indexes_alone(noon: datetime) -> None:
+@pytest.mark.parametrize("in_use", [[], ["delivered", "failed"], sorted(FINAL)], ids=len)
+def test_counting_reads_indexes_alone_of_each_status_that_there_is(
+    in_use: list[str], noon: datetime
+) -> None:
+    for status in [*in_use, "queued"]:
+        sent(status, noon)
     with CaptureQueriesContext(connection) as queries:
         count_messages(Period.of_last_days(1))
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {queries[0]['sql']}")
-        reads = [row[-1] for row in cursor.fetchall() if "cellcast" in row[-1]]
-    assert len(reads) == 24 * (2 + len(FINAL))
-    assert all("USING COVERING INDEX" in read for read in reads)
+    for query, expected in zip(queries, (len(FINAL), 24 * (2 + len(in_use))), strict=False):
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+            reads = [row[-1] for row in cursor.fetchall() if "cellcast" in row[-1]]
+        assert len(reads) == expected
+        assert all("USING COVERING INDEX" in read for read in reads)
 
 
 @pytest.mark.django_db
