@@ -118,10 +118,7 @@ LEFT_OPEN = (
         (enter_atomic, LEFT_OPEN),
         (turn_autocommit_off, LEFT_OPEN),
         (enter_atomic_and_raise, "ValueError: no"),
-        pytest.param(
-            *(begin, LEFT_OPEN),
-            marks=pytest.mark.skipif(connection.vendor == "mysql", reason="its BEGIN is not seen"),
-        ),
+        (begin, LEFT_OPEN),
     ],
 )
 def test_transaction_that_it_leaves_open_is_rolled_back_and_is_its_error(

@@ -108,3 +108,22 @@ def test_transaction_of_a_test_case_is_known_from_one_left_open() -> None:
 @pytest.mark.django_db(transaction=False)
 def test_transaction_of_a_test_case_is_known() -> None:
     assert sessions.is_in_test(connection)
+
+
+@pytest.mark.parametrize(
+    ("statements", "has_begun"),
+    [
+        (["BEGIN"], True),
+        (["  begin", "SELECT 1"], True),
+        (["BEGIN", "ROLLBACK"], False),
+        (["BEGIN", "COMMIT"], False),
+        (["BEGIN", "SAVEPOINT a", "ROLLBACK TO a"], True),
+        (["SELECT 1"], False),
+    ],
+)
+def test_plain_begin_is_heard(statements: list[str], has_begun: bool) -> None:
+    watch = sessions.Watch(connection)
+    with watch, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    assert watch.has_begun is has_begun

@@ -50,18 +50,23 @@ def contained(function: Callable[[], None]) -> Failure | None:
     """
     failure = None
     busy = {each.alias for each in _connections() if not sessions.is_idle(each)}
+    watched = [sessions.Watch(each) for each in _connections() if each.vendor == "mysql"]
     try:
-        with ExitStack() as savepoints:
+        with ExitStack() as stack:
+            for watch in watched:
+                stack.enter_context(watch)
             for connection in _connections():
                 # In a test's own transaction, a handler's database error must not abort the test.
                 if connection.in_atomic_block:
-                    savepoints.enter_context(_savepoint(connection))
+                    stack.enter_context(_savepoint(connection))
             function()
     except BaseException as error:  # noqa: BLE001  # one handler stops none
         failure = Failure.of(error)
+    begun = {watch.connection.alias for watch in watched if watch.has_begun}
     for connection in _connections():
-        if connection.alias not in busy and not sessions.is_idle(connection):
-            if sessions.has_transaction(connection):
+        is_idle = sessions.is_idle(connection) and connection.alias not in begun
+        if connection.alias not in busy and not is_idle:
+            if sessions.has_transaction(connection) or connection.alias in begun:
                 failure = failure or Failure.of(_left_open(connection))
             sessions.discard(connection)
     return failure

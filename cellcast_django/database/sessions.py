@@ -4,7 +4,9 @@ Django knows only the transactions that it has begun itself. A plain ``BEGIN`` i
 code is known to the session alone, which the driver can tell without a statement.
 """
 
+import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -38,6 +40,29 @@ def has_transaction(connection: BaseDatabaseWrapper) -> bool:
         return connection.in_atomic_block
     status = _status(connection.connection)
     return not connection.autocommit or status not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
+
+
+class Watch:
+    """Listens for a plain ``BEGIN`` on a connection whose session cannot be asked: MySQL's."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        self.has_begun = False
+
+    def __enter__(self) -> None:
+        self._wrapping = self.connection.execute_wrapper(self._listen)
+        self._wrapping.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._wrapping.__exit__(None, None, None)
+
+    def _listen(self, execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if not self.connection.in_atomic_block and (found := _TRANSACTION.match(sql)):
+            self.has_begun = found[1].lower() in {"begin", "start"}
+        return execute(sql, *rest)
+
+
+_TRANSACTION = re.compile(r"\s*(begin|start|commit|rollback)\b(?!\s+to\b)", re.IGNORECASE)
 
 
 def has_lost_transaction(connection: BaseDatabaseWrapper) -> bool:
