@@ -71,7 +71,7 @@ class HandlerFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the handlers that are connected, and those that have failed by another name."""
-        failing = _newest_troubled(model_admin.get_queryset(request), self.MAX_EVENTS)
+        failing = newest_troubled(model_admin.get_queryset(request), self.MAX_EVENTS)
         names = {name for _pk, announcements in failing for name in errors_of(announcements)}
         names.update(connected_handlers())
         if chosen := request.GET.get(self.parameter_name):
@@ -82,7 +82,7 @@ class HandlerFilter(admin.SimpleListFilter):
         """Narrow to the events on which the handler raised when it was last called."""
         if not self.value():
             return queryset
-        troubled = _newest_troubled(queryset, CappedPaginator.MAX_COUNT)
+        troubled = newest_troubled(queryset, CappedPaginator.MAX_COUNT)
         return queryset.filter(
             pk__in=[pk for pk, each in troubled if self.value() in errors_of(each)]
         )
@@ -98,7 +98,7 @@ def connected_handlers() -> list[str]:
     return [handler.name for signal, sender in signals for handler in signal.handlers(sender)]
 
 
-def _newest_troubled(events: QuerySet[Any], count: int) -> Iterable[tuple[int, dict[str, Any]]]:
+def newest_troubled(events: QuerySet[Any], count: int) -> Iterable[tuple[int, dict[str, Any]]]:
     """Return key and announcements of events that failed and of those that wait."""
     every: Any = WebhookEvent.objects.using(events.db)
     states: list[WebhookEventQuerySet] = [

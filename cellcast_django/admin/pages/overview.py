@@ -5,19 +5,22 @@ What a person may not see is not shown.
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
+from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.texts import ago, duration, localised
+from cellcast_django.admin.display.texts import ago, beginning, duration, localised
+from cellcast_django.admin.lists.event_filters import newest_troubled
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
 from cellcast_django.admin.pages.recovery import details_of_recovery
@@ -54,33 +57,55 @@ OVERDUE = timedelta(minutes=15)
 """An announcement that has been due for longer has been forgotten: nothing announces it."""
 
 
+ERROR_LENGTH = 160
+"""Characters of a handler's last error."""
+ERRORS_OF = 200
+"""Events whose errors are looked at, of those that failed and of those that are retried."""
+
+
 def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     """Return what the page shows to this person."""
     shown: dict[str, Any] = {}
     if model_admin.may_view(request, WebhookEvent):
-        shown |= details_of_events(model_admin)
-    if model_admin.may_view(request, Message):
+        if is_restricted(model_admin, request, WebhookEvent):
+            shown |= details_of_some_events(model_admin, request)
+        else:
+            shown |= details_of_events(model_admin)
+    if model_admin.may_view(request, Message) and not is_restricted(model_admin, request, Message):
         shown |= details_of_messages(request) | details_of_recovery(model_admin)
         if model_admin.may_view(request, OptOut):
             shown["new_opt_outs"] = new_opt_outs(model_admin, request)
     return shown
 
 
+def is_restricted(model_admin: ReadOnlyAdmin, request: HttpRequest, model: type[Model]) -> bool:
+    """Whether the host project's own class shows some of the rows only: figures count them all."""
+    return bool(model_admin.rows_of(request, model).query.where)
+
+
 # Events
+
+
+def details_of_some_events(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
+    """Return what needs attention of the events that this person may see, and nothing else."""
+    events: Any = model_admin.rows_of(request, WebhookEvent)
+    numbers = (events.invalid().count(), events.failed().count(), events.pending().count())
+    return {"waiting": list(waiting(numbers, model_admin.url_of(WebhookEvent, "changelist")))}
 
 
 def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
     """Return the lights, what waits, and the use of the credentials."""
     health = measure_receiving(midnight(local_date(timezone.now())))
+    list_url = model_admin.url_of(WebhookEvent, "changelist")
     is_forgotten = health.overdue > OVERDUE
     unfinished = count_unfinished() if health.pending or health.failed else {}
     return {
         "lights": list(lights(health)),
         "is_new": not health.last_webhook_at_any_url,
-        "waiting": list(waiting(health, model_admin.url_of(WebhookEvent, "changelist"))),
+        "waiting": list(waiting((health.invalid, health.failed, health.pending), list_url)),
         "overdue": duration(health.overdue) if is_forgotten else None,
         "announce_ran": ago(health.announce_ran_at) if health.announce_ran_at else None,
-        "unfinished": list(handlers(unfinished)),
+        "unfinished": list(handlers(unfinished, list_url)),
         "unfinished_of_newest": LOOK_AT if max(health.pending, health.failed) > LOOK_AT else None,
         "credentials": list(credentials(health)),
     }
@@ -92,7 +117,7 @@ def lights(health: Receiving) -> Iterator[dict[str, Any]]:
         if at is None:
             light = badge(Tone.QUIET, _("nothing yet"))
         elif health.age(at) > PERIOD:
-            light = badge(Tone.OPEN, _("quiet"))
+            light = badge(Tone.OPEN, _("nothing for 24 h"))
         else:
             light = badge(Tone.GOOD, _("receiving"))
         yield {
@@ -104,14 +129,14 @@ def lights(health: Receiving) -> Iterator[dict[str, Any]]:
         }
 
 
-def waiting(health: Receiving, list_url: str) -> Iterator[dict[str, Any]]:
-    """Yield what is not finished, each with where to find it."""
-    states: list[tuple[str, int, Tone, Promise]] = [
-        ("invalid", health.invalid, Tone.BAD, _("could not be understood")),
-        ("failed", health.failed, Tone.BAD, _("announcement failed")),
-        ("pending", health.pending, Tone.OPEN, _("announcement pending")),
+def waiting(numbers: tuple[int, int, int], list_url: str) -> Iterator[dict[str, Any]]:
+    """Yield how many are unreadable, have failed and are retried, each with where to find them."""
+    states: list[tuple[str, Tone, Promise]] = [
+        ("invalid", Tone.BAD, _("unreadable")),
+        ("failed", Tone.BAD, _("failed")),
+        ("pending", Tone.OPEN, _("retrying")),
     ]
-    for state, number, tone, words in states:
+    for (state, tone, words), number in zip(states, numbers, strict=True):
         yield {
             "number": number_format(number, force_grouping=True),
             "badge": badge(tone if number else Tone.QUIET, words),
@@ -119,11 +144,31 @@ def waiting(health: Receiving, list_url: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def handlers(unfinished: dict[str, Counter[str]]) -> Iterator[dict[str, Any]]:
-    """Yield for each handler how many events it has not finished with; last those of none."""
+def handlers(unfinished: dict[str, Counter[str]], list_url: str) -> Iterator[dict[str, Any]]:
+    """Yield for each handler its unfinished events, and its last error; last those of none."""
+    errors = last_errors()
     for name in sorted(unfinished, key=lambda name: (not name, name)):
         numbers = unfinished[name]
-        yield {"name": name, "failed": numbers["failed"], "pending": numbers["pending"]}
+        last = errors.get(name)
+        yield {
+            "name": name,
+            "failed": numbers["failed"],
+            "pending": numbers["pending"],
+            "url": f"{list_url}?{urlencode({'handler': name})}" if name else "",
+            "error": beginning(last[0], ERROR_LENGTH) if last else "",
+            "last": ago(last[1]) if last else None,
+        }
+
+
+def last_errors() -> dict[str, tuple[str, datetime]]:
+    """Return for each handler its last error and when it was, among the newest that failed."""
+    found: dict[str, tuple[str, datetime]] = {}
+    for _pk, announcements in newest_troubled(WebhookEvent.objects.all(), ERRORS_OF):
+        for name, outcome in announcements.items():
+            at = parse_datetime(outcome["at"])
+            if outcome["error"] and at and (name not in found or found[name][1] < at):
+                found[name] = (outcome["error"], at)
+    return found
 
 
 def credentials(health: Receiving) -> Iterator[dict[str, Any]]:
@@ -176,7 +221,7 @@ def new_opt_outs(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, 
 
 SERIES: dict[str, str | Promise] = {
     Status.DELIVERED.value: Status.DELIVERED.label,
-    UNDER_WAY: _("under way"),
+    UNDER_WAY: _("in transit"),
     **{status.value: status.label for status in reversed(Status) if status.value in UNDELIVERED},
 }
 
