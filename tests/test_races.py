@@ -18,6 +18,7 @@ from cellcast_django.announcements import announce_due
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply
+from cellcast_django.recovery import Findings, recover
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import Status
 from cellcast_django.testing import (
@@ -26,7 +27,7 @@ from cellcast_django.testing import (
     reply_payload,
     status_payload,
 )
-from tests.fake_cellcast import KEY
+from tests.fake_cellcast import KEY, FakeCellcast
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -314,3 +315,26 @@ def test_late_webhooks_of_two_replies_do_not_take_the_same_recovered_one() -> No
     outcomes = at_once([receive(payload) for payload in late])
     assert Counter(outcomes) == {"stored": 7, "duplicate": 1}
     assert Message.objects.count() == 8
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_recoveries_that_run_at_once_store_each_item_once(
+    heard: Counter[str], fake_cellcast: FakeCellcast
+) -> None:
+    for number in range(6):
+        at = timezone.now() - timedelta(hours=1, minutes=number)
+        fake_cellcast.add_reply(at, body=str(number))
+        fake_cellcast.add_reply(at, number="400000009", body="ok")
+        fake_cellcast.add_report(str(number), at)
+        fake_cellcast.add_opt_out(f"40000001{number}")
+    calls: list[Callable[[], list[Findings]]] = [recover] * 3
+    found = [findings for one in at_once(calls) for findings in one]
+    assert [findings.error for findings in found] == [""] * 9
+    assert sum(findings.stored for findings in found) == 24
+    assert Message.objects.count() == 18
+    assert OptOut.objects.active().count() == 6
+    expected = {"ok": 6}
+    for number in range(6):
+        expected |= {f"{number}": 1, f"{number} delivered": 1}
+        expected[f"opt-out of +6140000001{number}"] = 1
+    assert heard == expected

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -45,7 +45,15 @@ class CommandRun(models.Model):
 
     @classmethod
     def record(cls, command: Command, summary: dict[str, Any]) -> None:
-        """Note that the command has just run, and what it found."""
-        values = {"ran_at": timezone.now(), "summary": summary}
-        runs = cls.objects.using(database_alias())
-        runs.update_or_create(command=command, defaults=values)
+        """Note that the command has just run, and what it found.
+
+        It writes before it reads, for the reasons of ``MessageQuerySet.lock``.
+        """
+        using = database_alias()
+        has_target = connections[using].features.supports_update_conflicts_with_target
+        CommandRun.objects.using(using).bulk_create(
+            [CommandRun(command=command, ran_at=timezone.now(), summary=summary)],
+            update_conflicts=True,
+            update_fields=["ran_at", "summary"],
+            unique_fields=["command"] if has_target else None,
+        )
