@@ -418,6 +418,8 @@ def test_permissions_of_the_admin_page(monkeypatch: pytest.MonkeyPatch) -> None:
     unfold = SimpleNamespace(ModelAdmin=admin.ModelAdmin)  # stands in for django-unfold
     monkeypatch.setitem(sys.modules, "unfold", SimpleNamespace(admin=unfold))
     monkeypatch.setitem(sys.modules, "unfold.admin", unfold)
+    for name in ("shop", "shop.models", "shop.cellcast"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
     namespace: dict[str, Any] = {}
     for block in blocks("docs/admin.md", "python"):
         block.run(namespace)
