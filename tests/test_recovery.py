@@ -130,6 +130,29 @@ def test_equal_replies_that_all_were_lost_are_all_stored(fake_cellcast: FakeCell
     assert Message.objects.count() == 5
 
 
+@pytest.mark.parametrize("apart", [2 * MINUTE, HOUR])
+@pytest.mark.parametrize("arrives_after", [1, 2, 3])
+def test_late_webhook_stands_for_one_of_equal_replies_that_are_stored_meanwhile(
+    fake_cellcast: FakeCellcast,
+    client: WebhookClient,
+    listen: Any,
+    apart: timedelta,
+    arrives_after: int,
+) -> None:
+    def come_late(findings: Findings) -> None:
+        if findings.missing == arrives_after:
+            client.reply(sender=CUSTOMER, message="ok")
+
+    calls = listen(message_received)
+    fake_cellcast.add_reply(ago(4 * HOUR), body="before the others")
+    for number in (1, 2):
+        fake_cellcast.add_reply(ago(3 * HOUR - number * apart), body="ok")
+    recovered(Kind.REPLIES, progress=come_late)
+    assert sorted(call["message"].body for call in calls) == ["before the others", "ok", "ok"]
+    assert Message.objects.count() == 3
+    assert counts(recovered(Kind.REPLIES)) == (3, 0, 0)
+
+
 def test_nobody_has_replied(fake_cellcast: FakeCellcast) -> None:
     assert counts(recovered(Kind.REPLIES)) == (0, 0, 0)
 

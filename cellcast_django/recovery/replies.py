@@ -6,7 +6,7 @@ all items of the time are matched at once with all messages of it.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -42,11 +42,6 @@ class ListedReply:
     media: tuple[str, ...] = field(repr=False)
     raw: str = field(repr=False)
 
-    @property
-    def group(self) -> tuple[str, str]:
-        """What a message must have in common with the reply."""
-        return self.contact, text_key(self.body)
-
 
 class StoredReply(NamedTuple):
     """What is to be known of a message to match it."""
@@ -61,6 +56,7 @@ def recover_replies(client: Client, run: Run, findings: Findings) -> None:
     """Store the replies of the list that are missing, oldest first. Raises ``RecoveryError``."""
     listed = _read_list(client, run, findings)
     missing = _find_missing(listed)
+    absorbed: dict[tuple[str, str], set[int]] = defaultdict(set)
     for payload in sorted(missing, key=lambda reply: reply.received_at):
         if payload.received_at < run.since:
             continue
@@ -69,9 +65,26 @@ def recover_replies(client: Client, run: Run, findings: Findings) -> None:
             continue
         findings.missing += 1
         if not run.dry_run:
-            [event] = receive([payload], endpoint=Endpoint.API, content_type="application/json")
-            findings.stored += event.outcome == WebhookEvent.Outcome.STORED
+            findings.stored += _store(payload, absorbed[_group(payload.sender, payload.body)])
         run.progress(findings)
+
+
+@sensitive_variables()
+def _store(reply: RecoveredReply, absorbed: set[int]) -> bool:
+    """Store a reply, and return whether it was news.
+
+    ``absorbed`` are the messages that equal replies have become in this run, to which this one
+    adds: webhooks that come at the same time must not stand for two of them.
+    """
+    reply = replace(reply, claimed=reply.claimed | absorbed)
+    [event] = receive([reply], endpoint=Endpoint.API, content_type="application/json")
+    absorbed.update(filter(None, [event.message_id]))
+    return event.outcome == WebhookEvent.Outcome.STORED
+
+
+def _group(sender: str, body: str) -> tuple[str, str]:
+    """Return what a reply and its message have in common."""
+    return normalise(sender, conf.default_region), text_key(body)
 
 
 def _read_list(client: Client, run: Run, findings: Findings) -> set[ListedReply]:
@@ -121,7 +134,7 @@ def _find_missing(listed: set[ListedReply]) -> list[RecoveredReply]:
     """Return the replies of which there is no message."""
     groups: dict[tuple[str, str], list[ListedReply]] = defaultdict(list)
     for reply in sorted(listed):
-        groups[reply.group].append(reply)
+        groups[_group(reply.sender, reply.body)].append(reply)
     stored = _read_stored(sorted(listed))
     return [
         reply for group, replies in groups.items() for reply in _unmatched(replies, stored[group])
