@@ -67,7 +67,7 @@ def main() -> None:
     if options.quick:
         options.databases, options.loads = "sqlite,postgresql", "duplicates,burst"
         options.rounds, options.seconds, options.burst = 1, 1, 100
-        options.settings = "recommended,defaults"
+        options.settings = "recommended"
     rows: list[list[str]] = []
     try:
         for vendor in options.databases.split(","):
