@@ -20,17 +20,19 @@ def outside_atomic_requests(view: V) -> V:
 
 
 @contextmanager
-def own_transaction(using: str) -> Iterator[None]:
+def own_transaction(using: str, *, limits_itself: bool = False) -> Iterator[None]:
     """Begin a transaction that commits at the end of the block, inside no other one.
 
-    It waits for a row at most ``LOCK_SECONDS``, and for SQLite's one lock ``BUDGET_SECONDS``.
+    It waits for a row at most ``LOCK_SECONDS``, and for SQLite's one lock ``BUDGET_SECONDS``. On
+    PostgreSQL that takes a statement, unless the first one of the block ``limits_itself``.
     """
     connection = connections[using]
     before, inside, after = _limits(connection)
     _execute(connection, before)
     try:
         with transaction.atomic(using=using, durable=True):
-            _execute(connection, inside)
+            if not limits_itself:
+                _execute(connection, inside)
             yield
     finally:
         with suppress(Error):

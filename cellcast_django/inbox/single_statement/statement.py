@@ -76,7 +76,7 @@ def _own_transaction(
     """One statement needs no BEGIN and no COMMIT, unless the connection has a transaction open."""
     if not is_needed and connection.get_autocommit() and not connection.in_atomic_block:
         return nullcontext()
-    return own_transaction(connection.alias)
+    return own_transaction(connection.alias, limits_itself=True)
 
 
 _TIMES = ("submitted_at", "received_at", "announce_due_at")
