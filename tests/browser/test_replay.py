@@ -56,7 +56,7 @@ def test_failed_event_is_replayed_from_the_list(
     page.get_by_text("1 event done: all its handlers have finished.").wait_for()
     assert calls == ["lucky", "moody", "moody"]
     assert page.locator("#result_list tbody tr").count() == 0
-    page.get_by_role("link", name="announced", exact=True).click()
+    page.get_by_role("link", name="done", exact=True).click()
     page.locator("#result_list tbody tr").wait_for()
 
 
@@ -76,7 +76,7 @@ def test_failed_event_is_replayed_from_its_page(
     assert calls == ["lucky", "moody"]
 
     page.get_by_role("link", name="Re-run all handlers").click()
-    page.get_by_role("button", name="Retry 1 event").click()
+    page.get_by_role("button", name="Re-run 1 event").click()
     page.get_by_text("1 event done: all its handlers have finished.").wait_for()
     assert "ValueError" not in handlers.inner_text()
     assert calls == ["lucky", "moody", "lucky", "moody"]
