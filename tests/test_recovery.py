@@ -546,7 +546,7 @@ def test_last_run_is_remembered_with_its_counts(fake_cellcast: FakeCellcast) -> 
     recover([Kind.REPLIES, Kind.STATUSES])
     recover([Kind.REPLIES])
     run = CommandRun.objects.get()
-    assert run.command == "recover"
+    assert str(run) == run.command == "recover"
     assert (timezone.now() - run.ran_at) < MINUTE
     assert run.summary == {
         "replies": {
