@@ -19,7 +19,7 @@ def test_person_finds_what_became_of_a_message(browse: Callable[[str], None], pa
     browse(url_of("message"))
     page.get_by_role("textbox", name="Search").fill("0400 000 007")
     page.get_by_role("button", name="Search").click()
-    page.get_by_role("link", name="+61400000007").click()
+    page.locator("#result_list tbody th a").click()
 
     timeline = page.get_by_role("region", name="Status history").get_by_role("listitem")
     assert "submitted" in timeline.first.inner_text()
@@ -35,17 +35,17 @@ def test_person_reads_the_conversation_from_its_newest_message_back(
         WebhookClient().reply(message=f"number {number}")
 
     browse(url_of("message", "change", Message.objects.latest("pk").pk))
-    page.get_by_role("link", name="The whole conversation").click()
+    page.get_by_role("link", name="Open conversation").click()
 
     newest = page.get_by_text("number 59", exact=True)
     newest.wait_for()
     assert newest.evaluate(IS_IN_VIEW)
     assert not page.get_by_text("number 10", exact=True).evaluate(IS_IN_VIEW)
-    page.get_by_role("link", name="Load older").click()
+    page.get_by_role("link", name="Show older").click()
     oldest_of_page = page.get_by_text("number 9", exact=True)
     oldest_of_page.wait_for()
     assert oldest_of_page.evaluate(IS_IN_VIEW)
-    page.get_by_role("link", name="Back to the newest").click()
+    page.get_by_role("link", name="Jump to latest").click()
     newest.wait_for()
 
 
@@ -62,7 +62,7 @@ def test_person_takes_the_filtered_list_away(browse: Callable[[str], None], page
 
     browse(f"{url_of('message')}?direction=inbound")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Export these as CSV").click()
+        page.get_by_role("link", name="Export CSV").click()
 
     assert download.value.suggested_filename.startswith("messages-")
     lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()

@@ -7,6 +7,7 @@ import pytest
 from django.urls import reverse
 
 from cellcast_django.models import Message
+from cellcast_django.testing import WebhookClient
 from tests.admin_pages import url_of
 from tests.browser.conftest import tab_stops
 from tests.browser.inspection import LOOKS, dress, problems_of
@@ -42,6 +43,9 @@ def test_from_an_empty_database_to_a_green_light(
     assert Message.objects.get().body == "See you at nine"
 
     answer.get_by_role("link", name="Check the overview").click()
+    assert "nothing yet" in light.inner_text()  # a test is no webhook of Cellcast's
+    WebhookClient().reply()
+    page.reload()
     assert "receiving" in light.inner_text()
     assert "1 event today" in light.inner_text()
     chart = page.get_by_role("img", name="Messages by time and status")
@@ -105,6 +109,7 @@ def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
     browse(reverse("admin:cellcast_django_setup"))
     urls = ["Receive URL", "Status URL", "Opt-Out URL"]
     assert tab_stops(page) == [
+        "To answer",
         "Overview",
         *[f"Copy the {name}" for name in urls],
         "Copy the username",
