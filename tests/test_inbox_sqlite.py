@@ -44,7 +44,7 @@ def test_sqlite_that_cannot_return_what_it_inserts_takes_the_trigger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
-    monkeypatch.setattr(type(connection.features), "can_return_columns_from_insert", False)
+    monkeypatch.setattr(connection.features, "can_return_columns_from_insert", False)
     assert statements(_id="1") == ["INSERT", "CREATE", "CREATE", "INSERT"]
 
 

@@ -50,11 +50,14 @@ def contained(function: Callable[[], None]) -> Failure | None:
     """
     failure = None
     busy = {each.alias for each in _connections() if not sessions.is_idle(each)}
-    watched = [sessions.Watch(each) for each in _connections() if each.vendor == "mysql"]
+    watches: list[sessions.Watch] = []
     try:
         with ExitStack() as stack:
-            for watch in watched:
-                stack.enter_context(watch)
+            watches += [
+                stack.enter_context(sessions.Watch(each))
+                for each in _connections()
+                if each.vendor == "mysql"
+            ]
             for connection in _connections():
                 # In a test's own transaction, a handler's database error must not abort the test.
                 if connection.in_atomic_block:
@@ -62,7 +65,7 @@ def contained(function: Callable[[], None]) -> Failure | None:
             function()
     except BaseException as error:  # noqa: BLE001  # one handler stops none
         failure = Failure.of(error)
-    begun = {watch.connection.alias for watch in watched if watch.has_begun}
+    begun = {watch.connection.alias for watch in watches if watch.has_begun}
     for connection in _connections():
         is_idle = sessions.is_idle(connection) and connection.alias not in begun
         if connection.alias not in busy and not is_idle:

@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -49,9 +49,10 @@ class Watch:
         self.connection = connection
         self.has_begun = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._wrapping = self.connection.execute_wrapper(self._listen)
         self._wrapping.__enter__()
+        return self
 
     def __exit__(self, *error: object) -> None:
         self._wrapping.__exit__(None, None, None)
