@@ -186,7 +186,7 @@ def test_log_of_the_admin_says_who_took_how_many_rows_away(
     assert [entry.change_message for entry in entries] == [
         "Exported 3 rows.",
         "Exported 3 rows (direction=outbound, q=…).",
-        "Exported 2 rows or more.",
+        "Exported 2+ rows.",
     ]
     assert {(entry.user.username, entry.object_repr) for entry in entries} == {
         ("staff-0", "messages")

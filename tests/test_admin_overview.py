@@ -162,11 +162,28 @@ def test_unfinished_handlers_are_counted_by_name(reader: Client) -> None:
     WebhookEventFactory.create(pending=True)
     page = html_of(reader)
     section = section_of(page, "Needs attention")
-    assert "Failing handlers Handler Failed Retrying Last error " in section
-    assert "shop.confirm 2 1 Bad: luck just now , " in section
+    assert "Failing handlers Handler Failed Retrying Last error First seen " in section
+    assert re.search(r"shop\.confirm 2 1 Bad: luck just now , .+ just now , ", section)
     assert section.endswith("no handler finished (interrupted) 0 1")
     events = reverse("admin:cellcast_django_webhookevent_changelist")
     assert f'href="{events}?handler=shop.confirm"' in page
+
+
+def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
+    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for hours, error in [(1, "Bad: new"), (3, "Bad: newer"), (2, "Bad: old")]:
+        at = noon - timedelta(minutes=10 if error == "Bad: newer" else 20)
+        outcome = {"at": at.isoformat(), "error": error}
+        event = WebhookEventFactory.create(failed=True, announcements={"shop.confirm": outcome})
+        WebhookEvent.objects.filter(pk=event.pk).update(received_at=noon - timedelta(hours=hours))
+
+    section = section_of(html_of(reader), "Needs attention")
+
+    assert "Bad: newer 10 minutes ago , Aug. 12, 2026, 11:50 a.m. 3 hours ago , " in section
+    monkeypatch.setattr(overview, "ERRORS_OF", 2)  # the newest were 2 and 3 hours ago
+    section = section_of(html_of(reader), "Needs attention")
+    assert "Bad: newer 10 minutes ago , Aug. 12, 2026, 11:50 a.m. before 3 hours ago , " in section
 
 
 def test_handlers_of_many_events_are_counted_among_some(

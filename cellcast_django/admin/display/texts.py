@@ -6,7 +6,7 @@ from typing import Any
 
 import phonenumbers
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
@@ -55,6 +55,11 @@ def customer_text(customer: Any) -> SafeString | str:
         customer.name,
         readable(customer.contact),
     )
+
+
+def figure(count: int) -> str:
+    """Return a count as people write it: ``10,000``."""
+    return number_format(count, force_grouping=True)
 
 
 def text_block(text: str) -> SafeString | str:

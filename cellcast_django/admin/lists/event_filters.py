@@ -1,6 +1,7 @@
 """The filters of the list of events."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -72,7 +73,7 @@ class HandlerFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the handlers that are connected, and those that have failed by another name."""
         failing = newest_troubled(model_admin.get_queryset(request), self.MAX_EVENTS)
-        names = {name for _pk, announcements in failing for name in errors_of(announcements)}
+        names = {name for _pk, announcements, _at in failing for name in errors_of(announcements)}
         names.update(connected_handlers())
         if chosen := request.GET.get(self.parameter_name):
             names.add(chosen)
@@ -84,7 +85,7 @@ class HandlerFilter(admin.SimpleListFilter):
             return queryset
         troubled = newest_troubled(queryset, CappedPaginator.MAX_COUNT)
         return queryset.filter(
-            pk__in=[pk for pk, each in troubled if self.value() in errors_of(each)]
+            pk__in=[pk for pk, each, _at in troubled if self.value() in errors_of(each)]
         )
 
 
@@ -98,14 +99,18 @@ def connected_handlers() -> list[str]:
     return [handler.name for signal, sender in signals for handler in signal.handlers(sender)]
 
 
-def newest_troubled(events: QuerySet[Any], count: int) -> Iterable[tuple[int, dict[str, Any]]]:
-    """Return key and announcements of events that failed and of those that wait."""
+Troubled = tuple[int, dict[str, Any], datetime]
+
+
+def newest_troubled(events: QuerySet[Any], count: int) -> Iterable[Troubled]:
+    """Return key, announcements and arrival of events that failed and of those that wait."""
     every: Any = WebhookEvent.objects.using(events.db)
     states: list[WebhookEventQuerySet] = [
         every.failed().order_by("-pk"),
         every.pending().order_by("-announce_due_at", "-outcome", "-pk"),  # as the index has it
     ]
-    return chain.from_iterable(state.values_list("pk", "announcements")[:count] for state in states)
+    columns = ("pk", "announcements", "received_at")
+    return chain.from_iterable(state.values_list(*columns)[:count] for state in states)
 
 
 class ReceivedFilter(PeriodFilter):

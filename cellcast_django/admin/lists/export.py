@@ -89,10 +89,9 @@ def _what_is_exported(request: HttpRequest, changelist: Any) -> str:
 
     What was searched for is left out: it may be a number, and nothing prunes the log.
     """
-    more = " or more" if changelist.paginator.is_capped else ""
     found_by = {name: "…" if name == SEARCH_VAR else word for name, word in request.GET.items()}
     words = ", ".join(f"{name}={word}" for name, word in sorted(found_by.items()))
-    return f"Exported {changelist.result_count} rows{more}{f' ({words})' if words else ''}."
+    return f"Exported {changelist.result_count} rows{f' ({words})' if words else ''}."
 
 
 def columns(*names: str) -> dict[str, Callable[[Any], Any]]:

@@ -12,10 +12,10 @@ from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.formats import number_format
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 
+from cellcast_django.admin.display.texts import figure
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.payloads import clean
@@ -33,6 +33,16 @@ MAX_WORDS = 20
 LINKED_LOOKUPS = {"message__id__exact"}
 FILTER_LOOKUPS = {"exact", "gte", "in", "isnull", "lt", "year", "month", "day"}
 """What Django's own filters ask for, where a subclass has added some."""
+
+
+class RowCount(int):
+    """A number of rows, which Django's templates show as ``10,000+`` where there are more."""
+
+    is_capped = False
+
+    def __str__(self) -> str:
+        """Return the number as people write it."""
+        return f"{figure(int(self))}+" if self.is_capped else figure(int(self))
 
 
 class CappedPaginator(AnyPaginator):
@@ -53,7 +63,7 @@ class CappedPaginator(AnyPaginator):
     @property
     def cap(self) -> str:
         """``MAX_COUNT`` as people write it."""
-        return number_format(self.MAX_COUNT, force_grouping=True)
+        return figure(self.MAX_COUNT)
 
     @cached_property
     def _count_beyond_cap(self) -> int:
@@ -81,6 +91,8 @@ class CappedChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Say a number beside the search box only where it is one that was asked for."""
         super().get_results(request)
+        self.result_count = RowCount(self.result_count)
+        self.result_count.is_capped = self.paginator.is_capped
         query_string = self.get_query_string(remove=["p", "all"])
         self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
         self.model_admin.prepare(self.result_list)  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ What a person may not see is not shown.
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -19,7 +20,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.texts import ago, beginning, duration, localised
+from cellcast_django.admin.display.texts import ago, beginning, duration, figure, localised
 from cellcast_django.admin.lists.event_filters import newest_troubled
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
@@ -43,7 +44,7 @@ from cellcast_django.health import (
     count_unfinished,
     measure_receiving,
 )
-from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, WebhookEvent
+from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, WebhookEvent, errors_of
 from cellcast_django.statuses import UNDELIVERED, Status
 
 PARAMETER = "period"
@@ -106,7 +107,9 @@ def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
         "overdue": duration(health.overdue) if is_forgotten else None,
         "announce_ran": ago(health.announce_ran_at) if health.announce_ran_at else None,
         "unfinished": list(handlers(unfinished, list_url)),
-        "unfinished_of_newest": LOOK_AT if max(health.pending, health.failed) > LOOK_AT else None,
+        "unfinished_of_newest": figure(LOOK_AT)
+        if max(health.pending, health.failed) > LOOK_AT
+        else None,
         "credentials": list(credentials(health)),
     }
 
@@ -125,6 +128,7 @@ def lights(health: Receiving) -> Iterator[dict[str, Any]]:
             "light": light,
             "ago": ago(at) if at else None,
             "today": health.taken[endpoint],
+            "today_written": figure(health.taken[endpoint]),
             "more_today": endpoint in health.taken_more,
         }
 
@@ -138,7 +142,7 @@ def waiting(numbers: tuple[int, int, int], list_url: str) -> Iterator[dict[str, 
     ]
     for (state, tone, words), number in zip(states, numbers, strict=True):
         yield {
-            "number": number_format(number, force_grouping=True),
+            "number": figure(number),
             "badge": badge(tone if number else Tone.QUIET, words),
             "url": f"{list_url}?outcome={state}",
         }
@@ -146,28 +150,53 @@ def waiting(numbers: tuple[int, int, int], list_url: str) -> Iterator[dict[str, 
 
 def handlers(unfinished: dict[str, Counter[str]], list_url: str) -> Iterator[dict[str, Any]]:
     """Yield for each handler its unfinished events, and its last error; last those of none."""
-    errors = last_errors()
+    errors = newest_errors()
     for name in sorted(unfinished, key=lambda name: (not name, name)):
         numbers = unfinished[name]
-        last = errors.get(name)
+        errors_of_handler = errors.get(name)
         yield {
             "name": name,
-            "failed": numbers["failed"],
-            "pending": numbers["pending"],
+            "failed": figure(numbers["failed"]),
+            "pending": figure(numbers["pending"]),
             "url": f"{list_url}?{urlencode({'handler': name})}" if name else "",
-            "error": beginning(last[0], ERROR_LENGTH) if last else "",
-            "last": ago(last[1]) if last else None,
+            **(errors_of_handler.shown(numbers.total()) if errors_of_handler else {}),
         }
 
 
-def last_errors() -> dict[str, tuple[str, datetime]]:
-    """Return for each handler its last error and when it was, among the newest that failed."""
-    found: dict[str, tuple[str, datetime]] = {}
-    for _pk, announcements in newest_troubled(WebhookEvent.objects.all(), ERRORS_OF):
-        for name, outcome in announcements.items():
-            at = parse_datetime(outcome["at"])
-            if outcome["error"] and at and (name not in found or found[name][1] < at):
-                found[name] = (outcome["error"], at)
+@dataclass
+class HandlerErrors:
+    """What is known of a handler's errors, from the newest events that it raised for."""
+
+    last: str
+    last_at: datetime
+    first_at: datetime
+    """When the oldest of these events came."""
+    events: int = 1
+
+    def shown(self, count: int) -> dict[str, Any]:
+        """Return what the page shows, where the handler has raised for so many events."""
+        return {
+            "error": beginning(self.last, ERROR_LENGTH),
+            "last": ago(self.last_at),
+            "first": ago(self.first_at),
+            "is_older": count > self.events,
+        }
+
+
+def newest_errors() -> dict[str, HandlerErrors]:
+    """Return for each handler its last error, and when it began, among the newest that failed."""
+    found: dict[str, HandlerErrors] = {}
+    for _pk, announcements, received_at in newest_troubled(WebhookEvent.objects.all(), ERRORS_OF):
+        for name, error in errors_of(announcements).items():
+            at = parse_datetime(announcements[name]["at"]) or received_at
+            if name not in found:
+                found[name] = HandlerErrors(error, at, received_at)
+                continue
+            errors = found[name]
+            errors.events += 1
+            errors.first_at = min(errors.first_at, received_at)
+            if errors.last_at < at:
+                errors.last, errors.last_at = error, at
     return found
 
 
@@ -214,7 +243,7 @@ def new_opt_outs(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, 
     rows = model_admin.rows_of(request, OptOut)
     found = rows.filter(since__gte=period.starts[0], since__lt=period.end).count()
     return {
-        "number": number_format(found, force_grouping=True),
+        "number": figure(found),
         "url": model_admin.url_of(OptOut, "changelist"),
     }
 
