@@ -21,16 +21,6 @@ class ExactCharField(CharField):
     statuses that differ only in an accent.
     """
 
-    def db_type(self, connection: BaseDatabaseWrapper) -> str:
-        """Return the column's type, for PostgreSQL in its long form.
-
-        Where it reads ``varchar``, Django gives a unique column a second index, for LIKE.
-        """
-        db_type = super().db_type(connection) or ""
-        if connection.vendor == "postgresql":
-            return db_type.replace("varchar", "character varying")
-        return db_type
-
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         """Return the column's type, with a binary collation where the default one is not exact."""
         parameters = super().db_parameters(connection)

@@ -143,7 +143,6 @@ class Message(models.Model):
     key = ExactCharField(
         _("key"),
         max_length=32,
-        unique=True,
         editable=False,
         help_text=_("What makes two events speak of the same message."),
     )
@@ -244,6 +243,8 @@ class Message(models.Model):
                 where=models.Q(direction=Direction.INBOUND, handled_at__isnull=True),
             ),
         ]
+        # Not by unique=True, for which Django adds an index for LIKE on PostgreSQL.
+        constraints = [models.UniqueConstraint(fields=["key"], name="cellcast_message_key")]
         permissions = [
             ("reply_message", _("Can reply to messages")),
             ("handle_message", _("Can mark replies as handled")),

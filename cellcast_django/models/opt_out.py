@@ -62,7 +62,6 @@ class OptOut(models.Model):
     contact = ExactCharField(
         _("contact"),
         max_length=MAX_NUMBER_LENGTH,
-        unique=True,
         help_text=_("The customer’s number, in international spelling where it is one."),
     )
     since = models.DateTimeField(
@@ -98,6 +97,7 @@ class OptOut(models.Model):
             ("end_optout", _("Can end opt-outs")),
             ("export_optout", _("Can export opt-outs")),
         ]
+        constraints = [models.UniqueConstraint(fields=["contact"], name="cellcast_optout_contact")]
         indexes = [
             models.Index(fields=["since"], name="cellcast_optout_since"),
             # Not of those that stand, or SQLite would look for contacts among all of these.
