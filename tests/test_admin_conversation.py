@@ -91,7 +91,7 @@ def test_day_is_that_of_the_readers_time_zone(reader: Client) -> None:
 
     page = reader.get(address()).content.decode()
 
-    assert '<time datetime="2024-08-10">Aug. 10, 2024</time>' in page
+    assert '<time datetime="2024-08-10">10 Aug 2024</time>' in page
 
 
 def test_missing_text_is_said_to_be_missing(reader: Client) -> None:

@@ -117,9 +117,9 @@ def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
     WebhookEventFactory.create_batch(2, received_at=noon - timedelta(minutes=7))
     WebhookEventFactory.create(reply=True, received_at=noon - timedelta(days=3))
     assert section_of(html_of(reader), "Webhooks") == (
-        "Receive URL … nothing for 24 h Last webhook 3 days ago , Aug. 9, 2026, noon "
+        "Receive URL … nothing for 24 h Last webhook 3 days ago , 9 Aug 2026, 12:00 AEST "
         "0 events today "
-        "Status URL ✓ receiving Last webhook 7 minutes ago , Aug. 12, 2026, 11:53 a.m. "
+        "Status URL ✓ receiving Last webhook 7 minutes ago , 12 Aug 2026, 11:53 AEST "
         "2 events today "
         "Opt-Out URL • nothing yet No webhooks yet 0 events today"
     )
@@ -180,10 +180,10 @@ def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
 
     section = section_of(html_of(reader), "Needs attention")
 
-    assert "Bad: newer 10 minutes ago , Aug. 12, 2026, 11:50 a.m. 3 hours ago , " in section
+    assert "Bad: newer 10 minutes ago , 12 Aug 2026, 11:50 AEST 3 hours ago , " in section
     monkeypatch.setattr(overview, "ERRORS_OF", 2)  # the newest were 2 and 3 hours ago
     section = section_of(html_of(reader), "Needs attention")
-    assert "Bad: newer 10 minutes ago , Aug. 12, 2026, 11:50 a.m. before 3 hours ago , " in section
+    assert "Bad: newer 10 minutes ago , 12 Aug 2026, 11:50 AEST before 3 hours ago , " in section
 
 
 def test_handlers_of_many_events_are_counted_among_some(
@@ -219,10 +219,10 @@ def test_usernames_are_shown_by_their_last_use(
     page = html_of(reader)
     assert section_of(page, "Credentials in use").startswith(
         "Username Last webhook Configured "
-        "old 2 days ago , Aug. 10, 2026, 10 a.m. yes "
-        "new 2 hours ago , Aug. 12, 2026, 10 a.m. 2 passwords (not distinguishable here) "
+        "old 2 days ago , 10 Aug 2026, 10:00 AEST yes "
+        "new 2 hours ago , 12 Aug 2026, 10:00 AEST 2 passwords (not distinguishable here) "
         "spare not used recently yes "
-        "gone 1 hour ago , Aug. 12, 2026, 11 a.m. removed"
+        "gone 1 hour ago , 12 Aug 2026, 11:00 AEST removed"
     )
 
 

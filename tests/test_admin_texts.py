@@ -1,11 +1,11 @@
 """Texts, numbers and times as the pages show them."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone, translation
 
-from cellcast_django.admin.display.texts import ago, beginning, duration
+from cellcast_django.admin.display.texts import ago, beginning, duration, exact_seconds, exact_time
 from tests.admin_pages import text_of
 
 
@@ -28,13 +28,13 @@ def test_exact_time_is_there_for_machines_on_hover_and_for_screen_readers() -> N
     html = ago(time)
 
     assert 'datetime="2024-08-09T16:37:47' in html  # in Sydney
-    assert 'title="Aug. 9, 2024, 4:37 p.m."' in html
-    assert text_of(html).endswith(", Aug. 9, 2024, 4:37 p.m.")
+    assert 'title="9 Aug 2024, 16:37 AEST"' in html
+    assert text_of(html).endswith(", 9 Aug 2024, 16:37 AEST")
 
 
 def test_time_is_said_in_the_readers_language() -> None:
     with translation.override("de"):
-        assert "9. August 2024" in ago(timezone.now().replace(year=2024, month=8, day=9, hour=1))
+        assert "9 Mär 2024, 12:" in ago(timezone.now().replace(year=2024, month=3, day=9, hour=1))
 
 
 @pytest.mark.parametrize("use_tz", [True, False])
@@ -42,6 +42,15 @@ def test_time_is_said_with_and_without_time_zones(use_tz: bool, settings: object
     settings.USE_TZ = use_tz  # type: ignore[attr-defined]
 
     assert "just now" in ago(timezone.now())
+    assert exact_time(datetime(2026, 11, 26, 12, 16)) == "26 Nov 2026, 12:16"  # noqa: DTZ001
+
+
+def test_time_of_a_step_is_said_to_the_second() -> None:
+    time = datetime(2026, 11, 26, 1, 16, 5, 123_456, tzinfo=UTC)
+
+    assert exact_seconds(time) == (
+        '<time datetime="2026-11-26T12:16:05.123+11:00">26 Nov 2026, 12:16:05 AEDT</time>'
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,12 @@
 from datetime import datetime
 from enum import Enum
 
-from django.utils.formats import date_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.texts import localised
+from cellcast_django.admin.display.texts import day
 from cellcast_django.models import OptOut, WebhookEvent
 from cellcast_django.statuses import UNDELIVERED, Status
 
@@ -100,5 +99,4 @@ def opt_out_badge(since: datetime | None) -> SafeString:
     """Return the badge of a contact who must not be texted; nothing for anybody else."""
     if since is None:
         return SafeString("")
-    day = date_format(localised(since), "DATE_FORMAT")
-    return badge(Tone.BAD, gettext("opted out since %(day)s") % {"day": day})
+    return badge(Tone.BAD, gettext("opted out since %(day)s") % {"day": day(since)})

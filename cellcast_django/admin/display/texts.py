@@ -73,12 +73,34 @@ def beginning(text: str, length: int) -> str:
     return f"{words}…" if len(text) > length else words
 
 
+def exact_time(time: datetime, clock: str = "H:i") -> str:
+    """Return a time in the reader's zone, which is named: ``26 Nov 2026, 12:16 AEDT``."""
+    zone = " T" if timezone.is_aware(time) else ""
+    return date_format(localised(time), f"j M Y, {clock}{zone}")
+
+
+def exact_seconds(time: datetime) -> SafeString:
+    """Return a time to the second: steps of a history are not far apart."""
+    exact = exact_time(time, "H:i:s")
+    return format_html('<time datetime="{}">{}</time>', machine_time(time), exact)
+
+
+def machine_time(time: datetime) -> str:
+    """Return a time for the attribute of an element, which takes three decimals."""
+    return localised(time).isoformat(timespec="milliseconds")
+
+
+def day(time: datetime) -> str:
+    """Return the day of a time in the reader's zone: ``26 Nov 2026``."""
+    return date_format(localised(time), "j M Y")
+
+
 def ago(time: datetime) -> SafeString:
     """Return how long ago something was; the exact time is a hover away, and read aloud."""
-    exact = date_format(localised(time), "DATETIME_FORMAT")
+    exact = exact_time(time)
     return format_html(
         '<time datetime="{}" title="{}">{}<span class="cellcast-hidden">, {}</span></time>',
-        localised(time).isoformat(),
+        machine_time(time),
         exact,
         _ago_in_words(time),
         exact,
