@@ -93,6 +93,8 @@ def _fields(model: Any) -> list[str]:
     return [field.name for field in model._meta.fields if field.get_internal_type() not in kinds]
 
 
-MESSAGE_FIELDS = [*_fields(Message), "submitted_at"]
+# A message's previous status is how the single statement finds out what it has changed; of a
+# duplicate it says another thing, and nobody reads it.
+MESSAGE_FIELDS = [name for name in _fields(Message) if name != "previous_status"] + ["submitted_at"]
 HISTORY_FIELDS = _fields(StatusChange)
 EVENT_FIELDS = _fields(WebhookEvent)
