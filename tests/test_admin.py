@@ -582,9 +582,9 @@ def test_unknown_statuses_that_occur_are_choices_of_the_filter(
         return [str(lookup) for lookup, _ in spec.lookup_choices]
 
     known = Status.values[::-1]
-    assert choices() == [*known, "paused", "zombie", "-", "silent"]
+    assert choices() == ["undelivered", *known, "paused", "zombie", "-", "silent"]
     monkeypatch.setattr(StatusFilter, "MAX_WORDS", 3)
-    assert choices() == [*known, "paused", "-", "silent"]
+    assert choices() == ["undelivered", *known, "paused", "-", "silent"]
 
 
 def test_events_are_filtered_by_outcome_and_kind(
@@ -627,6 +627,8 @@ def test_lists_are_filtered_by_period(reader: Client, client: WebhookClient, mod
 
     assert [len(listed(reader, model, period=days)) for days in (1, 7, 30)] == [1, 2, 3]
     assert len(listed(reader, model, period="forever")) == 4
+    assert len(listed(reader, model, period="2026-02-31")) == 4
+    assert len(listed(reader, model, period="1026-02-01")) == 4
 
 
 @pytest.mark.parametrize(

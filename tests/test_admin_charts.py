@@ -32,8 +32,25 @@ def test_drawing_has_points_in_every_language() -> None:
 
 
 def test_rows_are_the_same_numbers() -> None:
-    assert chart([1, 2], [3, 4]).rows == [("day 0", [1, 3]), ("day 1", [2, 4])]
+    assert chart([1, 2], [3, 4]).rows == [("day 0", "", ["1", "3"]), ("day 1", "", ["2", "4"])]
     assert [each.total for each in chart([1, 2], [3, 4]).series] == [3, 7]
+
+
+def test_failure_among_thousands_is_seen() -> None:
+    failed = Series("failed", "failed", [1], is_failure=True)
+    sent = Series("sent", "sent", [8_999])
+    bars = StackedBars([failed, sent], ["today"]).bars
+    assert [(bar.css_class, bar.y, bar.height) for bar in bars] == [
+        ("failed", "196.0", "4.0"),
+        ("sent", "0.0", "196.0"),
+    ]
+
+
+def test_bar_leads_to_its_messages() -> None:
+    series = Series("failed", "failed", [1], "status=failed")
+    drawing = StackedBars([series], ["today"], ["/list/?day=1"]).drawing
+    assert drawing.startswith('<a href="/list/?day=1&amp;status=failed" tabindex="-1"><rect ')
+    assert chart([1]).drawing.startswith("<rect ")
 
 
 def test_chart_of_nothing_has_no_bars() -> None:

@@ -267,26 +267,51 @@ def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: d
     MessageFactory.create(inbound=True, created_at=noon - timedelta(days=1))
     page = html_of(reader)
     section = section_of(page, "Messages by time and status")
-    assert section.startswith("delivered 2 in transit 1 expired 1 replies 1 4 ")
+    assert section.startswith("Sent not delivered 1 in transit 1 delivered 2 4 messages a day ")
+    assert "Replies replies 1 1 messages a day " in section
     assert section.endswith(
-        "Time delivered in transit expired replies "
+        "Time expired in transit delivered replies "
         "Thu 6 0 0 0 0 Fri 7 0 0 0 0 Sat 8 0 0 0 0 Sun 9 0 0 0 0 Mon 10 0 0 0 0 "
-        "Tue 11 0 0 0 1 Wed 12 2 1 1 0 Total 2 1 1 1"
+        "Tue 11 0 0 0 1 Wed 12 1 1 2 0 Total 1 1 2 1"
     )
     bars = re.findall(r'<rect class="(\S+)" x="\S+" y="(\S+)" width="\S+" height="(\S+)">', page)
     assert bars == [
-        ("cellcast-series-replies", "150.0", "50.0"),
-        ("cellcast-series-delivered", "100.0", "100.0"),
-        ("cellcast-series-under-way", "50.0", "50.0"),
-        ("cellcast-series-expired", "0.0", "50.0"),
+        ("cellcast-series-undelivered", "150.0", "50.0"),
+        ("cellcast-series-under-way", "100.0", "50.0"),
+        ("cellcast-series-delivered", "0.0", "100.0"),
+        ("cellcast-series-replies", "0.0", "200.0"),
     ]
+
+
+def test_bars_and_days_lead_to_their_messages(reader: Client, noon: datetime) -> None:
+    for days in (0, 1):
+        for status in ("delivered", "expired", "queued"):
+            MessageFactory.create(status=status, created_at=noon - timedelta(days=days))
+        MessageFactory.create(inbound=True, created_at=noon - timedelta(days=days))
+    page = html_of(reader)
+    messages = reverse("admin:cellcast_django_message_changelist")
+    urls = [
+        url.replace("&amp;", "&") for url in re.findall(rf'href="({messages}\?period=[^"]+)"', page)
+    ]
+
+    listed = {url: reader.get(url).context["cl"].result_count for url in urls}
+
+    day = f"{messages}?period=2026-08-12"
+    assert {url: count for url, count in listed.items() if url.startswith(day)} == {
+        f"{day}&status=undelivered": 1,
+        f"{day}&direction=outbound": 3,
+        f"{day}&status=delivered": 1,
+        f"{day}&direction=inbound": 1,
+        day: 4,
+    }
+    assert "12 Aug 2026" in reader.get(day).content.decode()
 
 
 def test_slots_are_called_as_they_are_long(reader: Client, noon: datetime) -> None:
     MessageFactory.create(created_at=noon)
-    assert "noon: in transit, 1" in html_of(reader, period=1)
+    assert "12:00: in transit, 1" in html_of(reader, period=1)
     assert "Wed 12: in transit, 1" in html_of(reader, period=7)
-    assert "August 12: in transit, 1" in html_of(reader, period=30)
+    assert "12 Aug: in transit, 1" in html_of(reader, period=30)
 
 
 def test_delivery_rate_and_times(reader: Client, noon: datetime) -> None:

@@ -1,17 +1,22 @@
 """The filters of the lists. Each one asks for what an index answers, and offers no counts."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import Min, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.dateparse import parse_date
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.admin.lists.read_only import found_first
 from cellcast_django.models import Direction
-from cellcast_django.statuses import Status
+from cellcast_django.statuses import UNDELIVERED, Status
 
 Choices = Iterable[tuple[str, Any]]
 
@@ -48,6 +53,7 @@ class StatusFilter(ExactFilter):
     parameter_name = "status"
     MAX_WORDS = 30
     UNHEARD = "-"
+    UNDELIVERED = "undelivered"
     SILENT = "silent"
     SILENT_AFTER = timedelta(hours=6)
 
@@ -59,13 +65,17 @@ class StatusFilter(ExactFilter):
         known = [(status.value, status.label) for status in reversed(Status)]
         in_use = self._words_in_use(_sent(model_admin.get_queryset(request)))
         others = [(word, word) for word in in_use if word not in Status.values]
+        ended = [(self.UNDELIVERED, _("not delivered"))]
         without = [(self.UNHEARD, _("no status yet")), (self.SILENT, _("no status for 6 hours"))]
-        return [*known, *others, *without]
+        return [*ended, *known, *others, *without]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the choice, among what you sent."""
         if self.value() == self.UNHEARD:
             return _sent(queryset).filter(status="")
+        if self.value() == self.UNDELIVERED:
+            sent = _sent(queryset)
+            return found_first(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
         if self.value() == self.SILENT:
             silent_since = timezone.now() - self.SILENT_AFTER
             return _sent(queryset).filter(status="", created_at__lte=silent_since)
@@ -96,8 +106,14 @@ def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
     return messages if start is None else messages.filter(created_at__gte=start)
 
 
+def midnight(day: date) -> datetime:
+    """Return the start of a day in the current time zone."""
+    start = datetime.combine(day, time.min)
+    return timezone.make_aware(start) if settings.USE_TZ else start
+
+
 class PeriodFilter(admin.SimpleListFilter):
-    """The last day, week or month."""
+    """The last day, week or month; or a day of the calendar, which the bars of charts lead to."""
 
     parameter_name = "period"
     time_field: ClassVar[str]
@@ -106,15 +122,30 @@ class PeriodFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the periods by their days."""
-        return self.DAYS.items()
+        chosen = request.GET.get(self.parameter_name, "")
+        day = _day_of(chosen)
+        return [*self.DAYS.items(), *([(chosen, date_format(day, "j M Y"))] if day else [])]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the period."""
         days = self.value()
+        if day := _day_of(days or ""):
+            start, end = midnight(day), midnight(day + timedelta(days=1))
+            return queryset.filter(
+                **{f"{self.time_field}__gte": start, f"{self.time_field}__lt": end}
+            )
         if days not in self.DAYS:
             return queryset
         start = timezone.now() - timedelta(days=int(days))
         return queryset.filter(**{f"{self.time_field}__gte": start})
+
+
+def _day_of(word: str) -> date | None:
+    """Return the day that an address names, if it is one of our times: ``2026-11-26``."""
+    with suppress(ValueError):
+        day = parse_date(word)
+        return day if day and 2000 <= day.year < 2100 else None  # noqa: PLR2004
+    return None
 
 
 class CreatedFilter(PeriodFilter):

@@ -22,6 +22,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.texts import ago, beginning, duration, figure, localised
 from cellcast_django.admin.lists.event_filters import newest_troubled
+from cellcast_django.admin.lists.filters import midnight
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
 from cellcast_django.admin.pages.recovery import details_of_recovery
@@ -34,7 +35,6 @@ from cellcast_django.admin.pages.traffic import (
     count_delivery_times,
     count_messages,
     local_date,
-    midnight,
 )
 from cellcast_django.conf import conf
 from cellcast_django.health import (
@@ -73,7 +73,7 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
         else:
             shown |= details_of_events(model_admin)
     if model_admin.may_view(request, Message) and not is_restricted(model_admin, request, Message):
-        shown |= details_of_messages(request) | details_of_recovery(model_admin)
+        shown |= details_of_messages(model_admin, request) | details_of_recovery(model_admin)
         if model_admin.may_view(request, OptOut):
             shown["new_opt_outs"] = new_opt_outs(model_admin, request)
     return shown
@@ -216,7 +216,7 @@ def credentials(health: Receiving) -> Iterator[dict[str, Any]]:
 # Messages
 
 
-def details_of_messages(request: HttpRequest) -> dict[str, Any]:
+def details_of_messages(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     """Return how the period went that the address asks for."""
     days = chosen_days(request)
     period = Period.of_last_days(int(days))
@@ -225,7 +225,7 @@ def details_of_messages(request: HttpRequest) -> dict[str, Any]:
     return {
         "periods": [(key, f"?{PARAMETER}={key}", word) for key, word in PERIODS.items()],
         "chosen_period": days,
-        "chart": chart(traffic),
+        **charts(traffic, model_admin.url_of(Message, "changelist")),
         "delivery_rate": None if rate is None else number_format(100 * rate, 1),
         **times(count_delivery_times(traffic)),
     }
@@ -249,28 +249,64 @@ def new_opt_outs(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, 
 
 
 SERIES: dict[str, str | Promise] = {
-    Status.DELIVERED.value: Status.DELIVERED.label,
-    UNDER_WAY: _("in transit"),
     **{status.value: status.label for status in reversed(Status) if status.value in UNDELIVERED},
+    UNDER_WAY: _("in transit"),
+    Status.DELIVERED.value: Status.DELIVERED.label,
 }
 
 
-def chart(traffic: Traffic) -> StackedBars:
-    """Return the messages by slot and status; only the series that there is something of."""
-    series = [
-        Series(f"cellcast-series-{status or 'under-way'}", name, traffic.sent[status])
-        for status, name in SERIES.items()
+def charts(traffic: Traffic, list_url: str) -> dict[str, Any]:
+    """Return the messages by slot: sent and received as pictures, and each status in a table."""
+    labels, urls = slot_labels(traffic.period), slot_urls(traffic.period, list_url)
+    replies = Series("cellcast-series-replies", _("replies"), traffic.replies, "direction=inbound")
+    by_status = [Series("", name, traffic.sent[status]) for status, name in SERIES.items()]
+    pictures = [(_("Sent"), sent_series(traffic)), (_("Replies"), [replies])]
+    return {
+        "charts": [
+            StackedBars(some, labels, urls, title)
+            for title, series in pictures
+            if (some := [each for each in series if each.total])
+        ],
+        "table": StackedBars([each for each in [*by_status, replies] if each.total], labels, urls),
+        "is_hourly": traffic.period.is_hourly,
+    }
+
+
+def sent_series(traffic: Traffic) -> list[Series]:
+    """Return what became of what was sent: what failed at the base, where it can be compared."""
+    failed = [
+        sum(numbers)
+        for numbers in zip(*(traffic.sent[status] for status in UNDELIVERED), strict=True)
     ]
-    series.append(Series("cellcast-series-replies", _("replies"), traffic.replies))
-    return StackedBars([each for each in series if each.total], slot_labels(traffic.period))
+    delivered = traffic.sent[Status.DELIVERED]
+    return [
+        Series(
+            "cellcast-series-undelivered",
+            _("not delivered"),
+            failed,
+            "status=undelivered",
+            is_failure=True,
+        ),
+        Series(
+            "cellcast-series-under-way",
+            _("in transit"),
+            traffic.sent[UNDER_WAY],
+            "direction=outbound",
+        ),
+        Series("cellcast-series-delivered", _("delivered"), delivered, "status=delivered"),
+    ]
+
+
+def slot_urls(period: Period, list_url: str) -> list[str]:
+    """Return where the messages of the day of each slot are listed."""
+    return [f"{list_url}?period={localised(start):%Y-%m-%d}" for start in period.starts]
 
 
 def slot_labels(period: Period) -> list[str]:
     """Return what each slot is called: an hour, a day of the week or a day of the year."""
+    format_ = "D j" if len(period.starts) <= MAX_LABELS else "j M"
     if period.is_hourly:
-        format_ = "TIME_FORMAT"
-    else:
-        format_ = "D j" if len(period.starts) <= MAX_LABELS else "MONTH_DAY_FORMAT"
+        format_ = "H:i"
     return [date_format(localised(start), format_) for start in period.starts]
 
 

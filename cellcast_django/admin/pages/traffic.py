@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate, pairwise
 from math import ceil
 from typing import Any, Self
@@ -18,6 +18,7 @@ from django.core.cache import cache
 from django.db import connections
 from django.utils import timezone
 
+from cellcast_django.admin.lists.filters import midnight
 from cellcast_django.models import Direction, Message
 from cellcast_django.retention import test_messages
 from cellcast_django.statuses import FINAL, Status
@@ -81,12 +82,6 @@ class Period:
 def local_date(moment: datetime) -> date:
     """Return the day of a moment in the current time zone."""
     return (timezone.localtime(moment) if settings.USE_TZ else moment).date()
-
-
-def midnight(day: date) -> datetime:
-    """Return the start of a day in the current time zone."""
-    start = datetime.combine(day, time.min)
-    return timezone.make_aware(start) if settings.USE_TZ else start
 
 
 def hours(start: datetime, end: datetime) -> list[datetime]:
