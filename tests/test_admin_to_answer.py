@@ -190,6 +190,12 @@ def test_overview_says_first_how_many_wait(reader: Client) -> None:
     assert "customers are waiting, the first since 1 hour ago" in text_of(page).replace("\xa0", " ")
 
 
+def test_overview_says_since_when_a_single_customer_waits(reader: Client) -> None:
+    ask(10, "three", OTHER)
+    page = text_of(reader.get(reverse(OVERVIEW)).content.decode()).replace("\xa0", " ")
+    assert "To answer 1 customer is waiting, since 10 minutes ago" in page
+
+
 def test_overview_says_when_nobody_waits_and_nothing_to_those_who_may_not_view() -> None:
     page = staff("view_message").get(reverse(OVERVIEW)).content.decode()
     assert "nobody is waiting for an answer" in page

@@ -14,12 +14,11 @@ from django.http import (
 )
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils.formats import number_format
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.contacts import customer_of, prepare
-from cellcast_django.admin.display.texts import ago, beginning, customer_text
+from cellcast_django.admin.display.texts import ago, beginning, customer_text, figure
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.models import Direction, Message
 
@@ -57,7 +56,8 @@ class ToAnswerAdmin(ReadOnlyAdmin):
             number=Count("contact", distinct=True), oldest=Min("created_at")
         )
         return {
-            "number": number_format(found["number"], force_grouping=True),
+            "number": figure(found["number"]),
+            "count": found["number"],
             "oldest": ago(found["oldest"]) if found["oldest"] else None,
             "url": self.url_of(Message, "to_answer"),
         }
