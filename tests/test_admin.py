@@ -184,7 +184,7 @@ def test_message_shows_the_timeline_and_says_which_reports_came_late(
     assert "✓ delivered Message has been delivered by the carrier transport" in first
     assert "late" not in first
     assert "• received Message has been received" in second
-    assert "It came late: the status stayed ✓ delivered" in second
+    assert "Arrived late; status stays ✓ delivered" in second
 
 
 def test_message_shows_its_raw_events_newest_first(reader: Client, client: WebhookClient) -> None:
@@ -641,7 +641,7 @@ def test_lists_are_filtered_by_period(reader: Client, client: WebhookClient, mod
 def test_empty_list_leads_to_the_set_up_page(
     admin_client: Client, reader: Client, client: WebhookClient, model: str, choice: dict[str, str]
 ) -> None:
-    link = "See what to paste where, and try it"
+    link = "Set up webhooks"
     assert link in page_of(admin_client, model)
     assert link not in page_of(admin_client, model, q="nobody")
     assert link not in page_of(admin_client, model, **choice)

@@ -105,9 +105,9 @@ def test_who_may_not_open_it_is_offered_no_link() -> None:
 
 
 def test_new_host_is_invited_to_set_up_webhooks(admin_client: Client, reader: Client) -> None:
-    invitation = "No webhook has come yet. See what to paste where, and try it"
+    invitation = "No webhooks yet. Set up webhooks"
     assert invitation in text_of(html_of(admin_client))
-    assert "Ask somebody who may open the set-up page" in text_of(html_of(reader))
+    assert "Ask someone with access to Set-up." in text_of(html_of(reader))
     WebhookEventFactory.create()
     assert "No webhook has come yet" not in html_of(admin_client)
 

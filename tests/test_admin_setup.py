@@ -159,9 +159,9 @@ def test_checks_say_what_is_well_and_what_is_not(
     settings.CELLCAST_DEFAULT_REGION = "Australia"
     monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
     text = text_of(page_of(operator))
-    assert "Limits ✓ all right Size, time and attempts are numbers that can be used." in text
-    assert "Encryption … warning Nothing says that webhooks come over HTTPS" in text
-    assert "Transactions • note ATOMIC_REQUESTS does not hold for webhooks" in text
+    assert "Limits ✓ OK The values are valid." in text
+    assert "Encryption … warning HTTPS is not confirmed." in text
+    assert "Transactions • info ATOMIC_REQUESTS does not hold for webhooks" in text
     assert "Numbers without a country code ✕ error CELLCAST_DEFAULT_REGION is" in text
     assert "(cellcast_django.E005) Use an ISO 3166 code of two capital letters" in text
 
@@ -184,7 +184,7 @@ def test_checks_speak_the_language_of_the_person(
 
 def test_silenced_check_is_left_out(operator: Client, settings: Any) -> None:
     settings.SILENCED_SYSTEM_CHECKS = ["cellcast_django.W007"]
-    assert "Encryption ✓ all right" in text_of(page_of(operator))
+    assert "Encryption ✓ OK" in text_of(page_of(operator))
 
 
 def test_project_that_lets_in_only_who_has_logged_in(operator: Client, settings: Any) -> None:
@@ -372,7 +372,7 @@ def test_event_that_was_not_understood_is_no_success(operator: Client, send: Mag
     body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
     send.return_value = answer_of(body, status=400)
     page = text_of(post(operator)).split("How far it is")[0]
-    assert "It was kept but not understood: There is no message id." in page
+    assert "Received, but not readable: There is no message id." in page
     assert "Event 1" not in page
 
 
@@ -447,7 +447,7 @@ def test_real_webhook_goes_all_the_way(
     assert "✓ stored Event" in text_of(post(admin_client, "receive", example))
     assert Message.objects.get().body == "This is reply message"
     assert "✓ duplicate Event" in text_of(post(admin_client, "receive", example))
-    assert "It was kept but not understood" in text_of(post(admin_client, "status", "{broken"))
+    assert "Received, but not readable" in text_of(post(admin_client, "status", "{broken"))
     outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
     assert list(outcomes) == ["stored", "duplicate", "invalid"]
 

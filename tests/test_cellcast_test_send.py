@@ -127,7 +127,7 @@ def test_data_may_be_no_json(site: str) -> None:
     output = run_in_vain("receive", "--data", "hello")
     assert WebhookEvent.objects.get().body == "hello"
     assert "400 Bad Request after " in output
-    assert "It was kept but not understood: The body is not JSON" in output
+    assert "Received, but not readable: The body is not JSON" in output
 
 
 def test_data_may_come_from_a_file(site: str, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
 def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{", CREDENTIAL, timeout=5))
-    assert finding.problem.startswith("It was kept but not understood: The body is not JSON")
+    assert finding.problem.startswith("Received, but not readable: The body is not JSON")
 
 
 def test_app_did_not_understand_a_part(live_server: Any) -> None:
@@ -71,7 +71,7 @@ def test_app_did_not_understand_a_part(live_server: Any) -> None:
     answer = send(webhook_url(Endpoint.STATUS, live_server.url), body, CREDENTIAL, timeout=5)
     assert not answer.is_accepted
     [finding] = diagnose(answer)
-    assert finding.problem == "A part of it was kept but not understood."
+    assert finding.problem == "Received, but a part of it is not readable."
 
 
 @pytest.mark.django_db(transaction=True)

@@ -33,8 +33,8 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     list_defer = ["message__body", "message__original_body"]
     search_fields = ["message__contact", "message__cellcast_id"]
     search_help_text = _(
-        "The customer's number in any spelling, or a Cellcast id. Of a customer the newest 200 "
-        "messages are looked at."
+        "Phone number (any format) or Cellcast id. For a number, the latest 200 messages are "
+        "searched."
     )
     fields = [
         "recorded_at",

@@ -47,8 +47,8 @@ def check_https(**_: Any) -> Messages:
     if scheme != "https" and (scheme or not speaks_of_https):
         yield Notice(
             gettext(
-                "Nothing says that webhooks come over HTTPS; over HTTP, anybody on the way "
-                "reads the password and the messages."
+                "HTTPS is not confirmed. Over plain HTTP anyone on the network can read the "
+                "password and the messages."
             ),
             hint=gettext('Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".'),
             id="cellcast_django.W007",

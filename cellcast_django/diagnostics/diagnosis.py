@@ -48,13 +48,13 @@ def _finding_of_error(error: Exception) -> Finding:
 def _finding_of_events(answer: Answer) -> Finding:
     if answer.status == HTTPStatus.OK:
         return Finding(
-            gettext("A part of it was kept but not understood."),
+            gettext("Received, but a part of it is not readable."),
             gettext("Look at the invalid events in the admin: each says why."),
         )
     return Finding(
-        gettext("It was kept but not understood: %(detail)s")
+        gettext("Received, but not readable: %(detail)s")
         % {"detail": answer.document.get("detail", "")},
-        gettext("All is well on the way from here to the app; correct what you send."),
+        gettext("The connection works; correct what you send."),
     )
 
 
@@ -290,7 +290,7 @@ _ANSWERS: list[tuple[str, str, Promise, Promise]] = [
         "5..",
         "",
         _("The server failed."),
-        _("Look into its log for the exception."),
+        _("Check the server log for the exception."),
     ),
     (
         "...",

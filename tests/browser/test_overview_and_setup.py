@@ -32,7 +32,7 @@ def test_from_an_empty_database_to_a_green_light(
     light = page.get_by_role("listitem").filter(has_text="Receive URL")
     assert "nothing yet" in light.inner_text()
 
-    page.get_by_role("link", name="See what to paste where, and try it").click()
+    page.get_by_role("link", name="Set up webhooks").click()
     assert f"{server}/sms/webhook-receiver" in page.get_by_role("main").inner_text()
     form = page.get_by_role("form", name="Receive URL")
     body = form.get_by_label("JSON to send")

@@ -51,14 +51,12 @@ def steps(
             Step(
                 message.submitted_at,
                 badge(Tone.QUIET, _("submitted")),
-                _("Cellcast took the message: the time inside its id"),
+                _("Accepted by Cellcast (time from the message id)"),
             )
         )
     ordered = sorted(heard, key=attrgetter("at"))  # stable: a change stands before its duplicates
     for before, step in pairwise(ordered):
-        step.wait = gettext("%(time)s after the one before") % {
-            "time": duration(step.at - before.at)
-        }
+        step.wait = f"+{duration(step.at - before.at)}"
     return ordered
 
 
@@ -89,5 +87,5 @@ def _sentence_of_duplicate(event: WebhookEvent) -> str:
     """Say which status was repeated: an event knows it by its body alone, which may be gone."""
     [payload, *_others] = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
     if not isinstance(payload, Reply | StatusReport):
-        return gettext("The same was said again")
-    return gettext("“%(status)s” was said again") % {"status": payload.status}
+        return gettext("Repeated")
+    return gettext("Repeated: “%(status)s”") % {"status": payload.status}

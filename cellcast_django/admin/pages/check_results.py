@@ -39,7 +39,7 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
         return badge(Tone.BAD, _("error"))
     if level >= WARNING:
         return badge(Tone.OPEN, _("warning"))
-    return badge(Tone.QUIET, _("note")) if messages else badge(Tone.GOOD, _("all right"))
+    return badge(Tone.QUIET, _("info")) if messages else badge(Tone.GOOD, _("OK"))
 
 
 SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
@@ -55,7 +55,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Address of the site"),
-        _("CELLCAST_PUBLIC_URL can be used. Where it is not set, Test Send is switched off."),
+        _("CELLCAST_PUBLIC_URL is valid, or not set: then Test Send is switched off."),
         [checks.check_public_url],
     ),
     (
@@ -65,17 +65,17 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Redirects"),
-        _("No redirect of Django's loses a webhook."),
+        _("Django does not redirect webhook requests."),
         [checks.check_redirects],
     ),
     (
         _("Announcements"),
-        _("Handlers are called, and there is what they need."),
+        _("Handlers can run."),
         [checks.check_announce_via, checks.check_task_backend, checks.check_task_worker],
     ),
     (
         _("Transactions"),
-        _("Nothing suggests that a handler counts on ATOMIC_REQUESTS."),
+        _("No conflict with ATOMIC_REQUESTS."),
         [checks.check_atomic_requests],
     ),
     (
@@ -100,7 +100,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Limits"),
-        _("Size, time and attempts are numbers that can be used."),
+        _("The values are valid."),
         [checks.check_numbers],
     ),
     (

@@ -65,9 +65,7 @@ class Command(BaseCommand):
         self._field("Username", username)
         self._field("Password", password)
         self.stdout.write("")
-        self.stdout.write(
-            "  Where the dashboard has no field for the Opt-Out URL, leave that one out."
-        )
+        self.stdout.write("  No Opt-Out field in your dashboard? Skip it.")
 
     def _url(self, endpoint: Endpoint, base_url: str) -> str:
         try:
