@@ -646,9 +646,9 @@ def test_empty_list_leads_to_the_set_up_page(
     assert link not in page_of(admin_client, model, q="nobody")
     assert link not in page_of(admin_client, model, **choice)
     said = page_of(reader, model)
-    assert "There is nothing to list yet" in said and link not in said
+    assert "Nothing here yet" in said and link not in said
     client.status()
-    assert "There is nothing to list yet" not in page_of(admin_client, model)
+    assert "Nothing here yet" not in page_of(admin_client, model)
 
 
 def test_of_many_rows_that_should_be_few_the_newest_are_found(
