@@ -1,4 +1,4 @@
-"""The part of the overview about what never arrived."""
+"""The part of the overview, and of the set-up page, about what never arrived."""
 
 import re
 from datetime import timedelta
@@ -26,9 +26,9 @@ def reader(db: None) -> Client:
     return staff("view_message")
 
 
-def part_of(client: Client) -> str:
+def part_of(client: Client, page: str = "overview") -> str:
     """The text of the part."""
-    html = client.get(reverse("admin:cellcast_django_overview")).content.decode()
+    html = client.get(reverse(f"admin:cellcast_django_{page}")).content.decode()
     [section] = re.findall(
         r'<section[^>]*"cellcast-recovery-heading".*?</section>', html, re.DOTALL
     )
@@ -77,6 +77,17 @@ def test_last_recovery_and_what_it_found(reader: Client, fake_cellcast: FakeCell
     assert "Delivery reports 1 of 1 was missing" in part
     assert "Opt-outs 0 of 0 were missing The list could not be read to its end." in part
     assert "manage.py cellcast_recover last ran 2 hours ago" in part
+
+
+def test_set_up_page_says_when_recovery_last_ran() -> None:
+    person = staff("set_up_webhookevent")
+    assert part_of(person, "setup").startswith("With CELLCAST_API_KEY")
+    CommandRun.record(
+        CommandRun.Command.RECOVER, {"replies": {"seen": 3, "missing": 1, "error": "401"}}
+    )
+    part = part_of(person, "setup")
+    assert part.startswith("manage.py cellcast_recover last ran just now")
+    assert part.endswith("Replies 1 of 3 was missing The list could not be read to its end.")
 
 
 def test_lists_that_were_not_asked_for_are_left_out(reader: Client) -> None:

@@ -1,4 +1,4 @@
-"""The part of the overview about what never arrived: silent messages, and the last recovery."""
+"""What never arrived, for the overview and set-up: silent messages, and the last recovery."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,13 +25,20 @@ LISTS = {
 def details_of_recovery(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
     """Return how many messages are silent, and when recovery last ran and what it found."""
     silent = count_silent(StatusFilter.SILENT_AFTER)
-    run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
     return {
         "silent": {
             "number": number_format(silent, force_grouping=True),
             "badge": badge(Tone.OPEN if silent else Tone.QUIET, _("sent, and nothing reported")),
             "url": f"{model_admin.url_of(Message, 'changelist')}?status={StatusFilter.SILENT}",
         },
+        **details_of_last_run(),
+    }
+
+
+def details_of_last_run() -> dict[str, Any]:
+    """Return when recovery last ran and what it found, and whether there is a key for it."""
+    run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
+    return {
         "has_key": bool(conf.api_key),
         "recovered": None if run is None else ago(run.ran_at),
         "recovered_lists": [] if run is None else list(lists(run.summary)),

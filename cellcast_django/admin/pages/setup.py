@@ -19,6 +19,7 @@ from cellcast_django.admin.display.handlers import Row, rows_of
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.check_results import check_results
 from cellcast_django.admin.pages.lamps import lamps
+from cellcast_django.admin.pages.recovery import details_of_last_run
 from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
@@ -117,6 +118,7 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
             }
             for endpoint, body in bodies.items()
         ],
+        **details_of_last_run(),
         **shown,
     }
 
