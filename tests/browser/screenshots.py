@@ -20,8 +20,8 @@ CUSTOMER = "0491570157"
 ADMIN = "/admin/cellcast_django"
 
 PICTURES = {
-    "overview": ("light", f"{ADMIN}/webhookevent/overview/", 1560),
-    "overview-dark": ("dark", f"{ADMIN}/webhookevent/overview/", 1560),
+    "overview": ("light", f"{ADMIN}/webhookevent/overview/", 2000),
+    "overview-dark": ("dark", f"{ADMIN}/webhookevent/overview/", 2000),
     "conversation": ("light", f"{ADMIN}/message/conversation/?contact={CUSTOMER}", 640),
     "set-up": ("light", f"{ADMIN}/webhookevent/setup/", 800),
 }
