@@ -52,7 +52,7 @@ def test_clock_that_jumps_back_changes_no_status_and_loses_no_fact(
     before = heard(host)
     time.sleep(1.1)
     assert "1 announced" in host.manage("cellcast_announce")  # what began after the jump
-    assert heard(host)[len(before) :] == [("first", "delivered"), ("second", "delivered")]
+    assert sorted(heard(host)[len(before) :]) == [("first", "delivered"), ("second", "delivered")]
     set_clock(host, 0)
     assert "1 announced" in host.manage("cellcast_announce")  # the clock has caught up
     assert heard(host)[len(before) + 2 :] == [("second", "delivered")]
@@ -79,7 +79,8 @@ def test_handler_that_outlasts_its_lease_is_taken_over_once(
             server.port, webhook, lambda: announce_until_taken_over(host)
         )
     assert answer.status == 200
-    assert heard(host) == [("first", "delivered")] * 2 + [("second", "delivered")]
+    # The second attempt begins with the handler that the first one has not come to.
+    assert heard(host) == [(name, "delivered") for name in ("first", "second", "first")]
     assert oracle.finished(host.calls()).total() == 3
     assert "ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken event" in host.log
     assert host.database.query(
