@@ -1,4 +1,4 @@
-"""Tables in Markdown, as docs/performance.md has them."""
+"""Tables in Markdown, as benchmarks/README.md has them."""
 
 from collections.abc import Iterable, Sequence
 

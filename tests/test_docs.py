@@ -266,7 +266,7 @@ def test_settings_of_the_example_project_are_those_that_are_measured() -> None:
 
 def test_rates_of_the_steps_are_those_that_were_measured() -> None:
     measured = {
-        tuple(row[:2]): row[2] for row in table("docs/performance.md", "database", "variant")
+        tuple(row[:2]): row[2] for row in table("benchmarks/README.md", "database", "variant")
     }
     steps = table("docs/deployment.md", "step")
     assert [row[2].split()[0] for row in steps[:3]] == [

@@ -1,6 +1,6 @@
 """How many statements each kind of webhook costs: every one more is a round trip and CPU time.
 
-``docs/performance.md`` gives the reason for each of them.
+``benchmarks/README.md`` gives the reason for each of them.
 """
 
 import re

@@ -22,10 +22,12 @@ ADMIN = "/admin/cellcast_django"
 PICTURES = {
     "overview": ("light", f"{ADMIN}/webhookevent/overview/", 2000),
     "overview-dark": ("dark", f"{ADMIN}/webhookevent/overview/", 2000),
-    "conversation": ("light", f"{ADMIN}/message/conversation/?contact={CUSTOMER}", 640),
+    "conversation": ("light", f"{ADMIN}/message/?q={CUSTOMER}", 760),
     "set-up": ("light", f"{ADMIN}/webhookevent/setup/", 800),
 }
-"""The look, the address, and the height in pixels, by the name of the picture."""
+"""The look, the address, and the height in pixels, by the name of the picture.
+
+The conversation is that of the customer who is found there: its address has a message's key."""
 
 
 def main() -> None:
@@ -70,6 +72,8 @@ def take(page: Page, url: str, name: str) -> None:
     dress(page, look)
     page.set_viewport_size({"width": 1100, "height": height})
     page.goto(url.removesuffix("/admin/") + address)
+    if name == "conversation":
+        page.locator("#result_list a[href*='/conversation/']").first.click()
     page.screenshot(path=FOLDER / f"{name}.png")
 
 
