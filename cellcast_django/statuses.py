@@ -6,11 +6,11 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Status(TextChoices):
-    """The statuses that we know, lowest first: the highest that a message has had is its status.
+    """The statuses we know, lowest first: a message has the highest that was ever reported.
 
-    Proof of delivery beats everything, and a specific reason beats a general one. Six stand on
-    Cellcast's page about webhooks (developer.cellcast.com/getting-started/setup-webhook.html), the
-    others in its report API and in the documentation of its sibling platform
+    Proof of delivery beats everything, and a specific reason beats a general one. Six come from
+    Cellcast's page on webhooks (developer.cellcast.com/getting-started/setup-webhook.html), the
+    others from its report API and from the documentation of its sibling platform
     (guniteam.github.io/sms-api).
     """
 
@@ -31,7 +31,7 @@ class Status(TextChoices):
 
     @property
     def description(self) -> Promise:
-        """What the status means, in Cellcast's own words where it has any; translatable."""
+        """What the status means, in Cellcast's words where it has any; translatable."""
         return _DESCRIPTIONS[self.value]
 
 
@@ -44,8 +44,8 @@ _DESCRIPTIONS: dict[str, Promise] = {
     "received": _("Message has been received"),
     "dead": _("Message has been deleted"),
     "failed": _("Message delivery status has failed"),
-    "aborted": _("Sending the message was broken off"),
-    "canceled": _("Sending the message was canceled"),
+    "aborted": _("Sending of the message was aborted"),
+    "canceled": _("Sending of the message was canceled"),
     "expired": _(
         "The carrier was unable to deliver the message in a specified amount of time, "
         "for instance when the phone was turned off"
@@ -55,22 +55,22 @@ _DESCRIPTIONS: dict[str, Promise] = {
     "delivered": _("Message has been delivered by the carrier transport"),
 }
 
-PRECEDENCE = {status: 2 * place for place, status in enumerate(["", *Status.values])}
-"""The place of each status in the order, for Python and for SQL; ``""`` is to have none yet."""
+PRECEDENCE = {status: 2 * rank for rank, status in enumerate(["", *Status.values])}
+"""The rank of each status, for Python and for SQL; ``""`` means no status yet."""
 
 UNKNOWN_PRECEDENCE = PRECEDENCE[Status.RECEIVED.value] + 1
-"""The place of every other word: above what is never final, and below what always is."""
+"""The rank of every other word: above the statuses that are never final, below the final ones."""
 
-FINAL = frozenset(word for word, place in PRECEDENCE.items() if place > UNKNOWN_PRECEDENCE)
+FINAL = frozenset(status for status, rank in PRECEDENCE.items() if rank > UNKNOWN_PRECEDENCE)
 UNDELIVERED = FINAL - {Status.DELIVERED.value}
-"""The statuses of a message that has ended, and not with its delivery."""
+"""The final statuses of a message that was not delivered."""
 
 
 def supersedes(status: str, current: str) -> bool:
-    """Whether a message whose status is ``current`` moves to ``status`` when that is reported.
+    """Whether a message moves from ``current`` to ``status`` when that is reported.
 
-    Of two statuses that we do not know, the later by code point wins: a rule without a reason
-    other than that the order of arrival must not decide.
+    Of two unknown statuses the later by code point wins: an arbitrary rule, so that the order of
+    arrival does not decide.
     """
     return _rank(status) > _rank(current)
 
@@ -82,5 +82,5 @@ def _rank(status: str) -> tuple[int, str]:
 
 
 def is_final(status: str) -> bool:
-    """Whether no other status is expected to follow."""
+    """Whether no further status is expected."""
     return status in FINAL

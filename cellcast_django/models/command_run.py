@@ -1,4 +1,4 @@
-"""When a command of the app last ran, and what it found."""
+"""When each scheduled command last ran, and what it found."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from cellcast_django.models.message import database_alias
 
 
 class CommandRun(models.Model):
-    """The last run of a command that a schedule starts: one row per command."""
+    """The last run of a scheduled command: one row per command."""
 
     class Command(models.TextChoices):
         """The commands that record when they ran."""
@@ -20,13 +20,20 @@ class CommandRun(models.Model):
         RECOVER = "recover", "cellcast_recover"
 
     command = models.CharField(
-        _("command"), max_length=16, choices=Command, unique=True, help_text=_("Which command.")
+        _("command"),
+        max_length=16,
+        choices=Command,
+        unique=True,
+        help_text=_("The command that ran."),
     )
     ran_at = models.DateTimeField(
-        _("ran at"), default=timezone.now, help_text=_("When it last ran to its end.")
+        _("ran at"), default=timezone.now, help_text=_("When it last ran to completion.")
     )
     summary = models.JSONField(
-        _("summary"), default=dict, blank=True, help_text=_("What it found: counts, no numbers.")
+        _("summary"),
+        default=dict,
+        blank=True,
+        help_text=_("What it found: counts only, no phone numbers."),
     )
 
     class Meta:
@@ -39,15 +46,15 @@ class CommandRun(models.Model):
 
     @classmethod
     def last(cls, command: Command) -> datetime | None:
-        """Return when the command last ran to its end; ``None`` when it never has."""
+        """Return when the command last ran to completion; ``None`` if it never has."""
         runs = cls.objects.using(database_alias()).filter(command=command)
         return runs.values_list("ran_at", flat=True).first()
 
     @classmethod
     def record(cls, command: Command, summary: dict[str, Any]) -> None:
-        """Note that the command has just run, and what it found.
+        """Record that the command has just run, and what it found.
 
-        It writes before it reads, for the reasons of ``MessageQuerySet.lock``.
+        Writes before it reads, for the reasons given in ``MessageQuerySet.lock``.
         """
         using = database_alias()
         has_target = connections[using].features.supports_update_conflicts_with_target

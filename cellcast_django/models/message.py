@@ -144,84 +144,82 @@ class Message(models.Model):
         _("key"),
         max_length=32,
         editable=False,
-        help_text=_("What makes two events speak of the same message."),
+        help_text=_("Identifies the message: events with the same key are about the same message."),
     )
     direction = models.CharField(
         _("direction"),
         max_length=8,
         choices=Direction,
-        help_text=_("Inbound: a customer's reply. Outbound: a message that you sent."),
+        help_text=_("Inbound: a reply from a customer. Outbound: a message you sent."),
     )
     cellcast_id = ExactCharField(
         _("Cellcast id"),
         max_length=MAX_ID_LENGTH,
-        help_text=_("The id as Cellcast gives it. Two replies to one message may share it."),
+        help_text=_("Cellcast’s id for the message. Two replies to one message may share it."),
     )
     sender = ExactCharField(
         _("sender"),
         max_length=MAX_NUMBER_LENGTH,
         blank=True,
-        help_text=_("Who sent the message, as Cellcast writes it."),
+        help_text=_("Who sent the message, as written by Cellcast."),
     )
     receiver = ExactCharField(
         _("receiver"),
         max_length=MAX_NUMBER_LENGTH,
         blank=True,
-        help_text=_("Who the message went to, as Cellcast writes it."),
+        help_text=_("Who the message was sent to, as written by Cellcast."),
     )
     contact = ExactCharField(
         _("contact"),
         max_length=MAX_NUMBER_LENGTH,
         blank=True,
-        help_text=_("The customer's number, in international spelling where it is one."),
+        help_text=_("The customer’s number, in international format if it is a phone number."),
     )
     body = UnicodeTextField(_("text"), blank=True, help_text=_("The text of the message."))
     original_body = UnicodeTextField(
         _("original text"),
         blank=True,
-        help_text=_("Of a reply: the text that was replied to, where Cellcast says it."),
+        help_text=_("For a reply: the text it answers, if Cellcast included it."),
     )
     media = models.JSONField(
         _("media"),
         default=list,
         blank=True,
-        help_text=_("Of an MMS: the addresses of its pictures and other media."),
+        help_text=_("For an MMS: the URLs of its pictures and other media."),
     )
     status = ExactCharField(
         _("status"),
         max_length=MAX_STATUS_LENGTH,
         blank=True,
-        help_text=_("The highest status of the history; empty when nothing has been heard yet."),
+        help_text=_("The highest status in the history; empty until the first report."),
     )
     previous_status = ExactCharField(
         _("previous status"),
         max_length=MAX_STATUS_LENGTH,
         blank=True,
         editable=False,
-        help_text=_("The status before the last report."),
+        help_text=_("The status before the latest report."),
     )
     submitted_at = models.DateTimeField(
         _("submitted at"),
         null=True,
         blank=True,
-        help_text=_("When Cellcast took an outbound message: the time inside its id."),
+        help_text=_("When Cellcast accepted an outbound message: the time encoded in its id."),
     )
     created_at = models.DateTimeField(
-        _("created at"),
-        default=timezone.now,
-        help_text=_("When this message was first heard of here."),
+        _("first seen"), default=timezone.now, help_text=_("When this site first recorded it.")
     )
     status_changed_at = models.DateTimeField(
         _("status changed at"),
         null=True,
         blank=True,
-        help_text=_("When the status last moved."),
+        help_text=_("When the status last changed."),
     )
     handled_at = models.DateTimeField(
         _("handled at"),
         null=True,
         blank=True,
-        help_text=_("Of a reply: since when nobody needs to do anything about it."),
+        help_text=_("For a reply: when it stopped needing anybody’s attention."),
     )
 
     objects = MessageQuerySet.as_manager()

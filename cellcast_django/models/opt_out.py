@@ -1,4 +1,4 @@
-"""The ledger of opt-outs: contacts who must not be texted."""
+"""Opt-outs: the contacts who must not be texted."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -17,14 +17,14 @@ from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 
 class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
-    """Opt-outs by whether they stand, and by contact."""
+    """Opt-outs by state and by contact."""
 
     def active(self) -> Self:
-        """Opt-outs that nobody has ended."""
+        """Opt-outs that have not been ended."""
         return self.filter(ended_at__isnull=True)
 
     def with_contact(self, number: str) -> Self:
-        """The opt-out of one contact, whatever the spelling of the number."""
+        """The opt-out of one contact, in any spelling of the number."""
         contact = normalise(clean(number), conf.default_region)
         return self.filter(contact=contact) if contact else self.none()
 
@@ -32,8 +32,8 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
         """Lock the opt-outs of these contacts, and return them by contact.
 
         A contact without one gets a row that has not begun: ``begin`` and save it before the
-        transaction ends. The messages' rows, if any, are locked before. It writes before it reads,
-        in the order of the contacts, for the reasons of ``MessageQuerySet.lock``.
+        transaction ends. Lock the messages' rows first, if there are any. Writes before it reads,
+        in the order of the contacts, for the reasons given in ``MessageQuerySet.lock``.
         """
         ordered = sorted(set(contacts))
         has_target = connections[self.db].features.supports_update_conflicts_with_target
@@ -43,7 +43,7 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
             update_fields=["contact"],
             unique_fields=["contact"] if has_target else None,
         )
-        # A plain SELECT would not see, under REPEATABLE READ, what was waited for just now.
+        # Under REPEATABLE READ a plain SELECT would not see what the upsert has just waited for.
         locked = self.filter(contact__in=ordered).select_for_update()
         return {opt_out.contact: opt_out for opt_out in locked}
 
@@ -62,13 +62,13 @@ class OptOut(models.Model):
     contact = ExactCharField(
         _("contact"),
         max_length=MAX_NUMBER_LENGTH,
-        help_text=_("The customer’s number, in international spelling where it is one."),
+        help_text=_("The customer’s number, in international format if it is a phone number."),
     )
     since = models.DateTimeField(
         _("since"), default=timezone.now, help_text=_("When the contact opted out.")
     )
     source = models.CharField(
-        _("source"), max_length=7, choices=Source, help_text=_("How the opt-out was made.")
+        _("source"), max_length=7, choices=Source, help_text=_("How the contact opted out.")
     )
     event = models.OneToOneField(
         WebhookEvent,
@@ -77,14 +77,16 @@ class OptOut(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="opt_out",
-        help_text=_("The event that reported it; empty for one made by a person, or once pruned."),
+        help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
     )
-    note = UnicodeTextField(_("note"), blank=True, help_text=_("Why, in the words of a person."))
+    note = UnicodeTextField(
+        _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
+    )
     ended_at = models.DateTimeField(
         _("ended at"),
         null=True,
         blank=True,
-        help_text=_("When somebody ended it; empty while it stands."),
+        help_text=_("When it was ended; empty while it is active."),
     )
 
     objects = OptOutQuerySet.as_manager()
@@ -100,7 +102,7 @@ class OptOut(models.Model):
         constraints = [models.UniqueConstraint(fields=["contact"], name="cellcast_optout_contact")]
         indexes = [
             models.Index(fields=["since"], name="cellcast_optout_since"),
-            # Not of those that stand, or SQLite would look for contacts among all of these.
+            # Ended ones only: SQLite would use an index of the active ones to look up contacts.
             PartialIndex(
                 fields=["since"],
                 name="cellcast_optout_ended",
@@ -114,20 +116,20 @@ class OptOut(models.Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether it stands: the contact must not be texted."""
+        """Whether the contact must not be texted."""
         return self.has_begun and self.ended_at is None
 
     @property
     def has_begun(self) -> bool:
-        """Whether it is more than a row that was locked for it."""
+        """Whether it has ever begun; ``lock`` makes rows that have not."""
         return bool(self.source)
 
     def begin(self, source: Source, *, since: datetime, event: WebhookEvent | None = None) -> bool:
-        """Let it stand, without saving it, and return whether it begins by this.
+        """Make it active, without saving it, and return whether that was a change.
 
-        It does not where it stands already, nor where somebody has ended it after ``since``: what
-        is older than that decision does not undo it. Cellcast's list never does, which tells no
-        times and may still name whom somebody has opted in here.
+        An active one stays as it is, and so does one that was ended after ``since``: an older event
+        does not undo that decision. Cellcast's list, which has no times, never begins one again: it
+        may still name somebody who has been opted in here.
         """
         if self.is_active or (self.ended_at is not None and since <= self.ended_at):
             return False

@@ -1,4 +1,4 @@
-"""One row of the history of a message's statuses."""
+"""The history of a message's statuses: one row for each status reported."""
 
 from django.db import models
 from django.utils import timezone
@@ -6,13 +6,11 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.models.message import Message
-from cellcast_django.payloads import (
-    MAX_STATUS_LENGTH,
-)
+from cellcast_django.payloads import MAX_STATUS_LENGTH
 
 
 class StatusChange(models.Model):
-    """One row of a message's history: that a status was heard of, whether it came late or not."""
+    """A reported status: one row of a message's history, whether or not it arrived late."""
 
     message = models.ForeignKey(
         Message,
@@ -23,25 +21,27 @@ class StatusChange(models.Model):
         help_text=_("The message whose history this is."),
     )
     status = ExactCharField(
-        _("status"), max_length=MAX_STATUS_LENGTH, help_text=_("The status that was heard of.")
+        _("status"), max_length=MAX_STATUS_LENGTH, help_text=_("The reported status.")
     )
     previous_status = ExactCharField(
         _("previous status"),
         max_length=MAX_STATUS_LENGTH,
         blank=True,
-        help_text=_("The message's status before."),
+        help_text=_("The message’s status before this report."),
     )
     applied = models.BooleanField(
         _("applied"),
-        help_text=_("Whether it moved the message's status; not when a higher one had come first."),
+        help_text=_(
+            "Whether the message’s status changed; not if a higher one had already arrived."
+        ),
     )
     reason = UnicodeTextField(
         _("reason"),
         blank=True,
-        help_text=_("Why, in Cellcast’s words: of the first report of this status."),
+        help_text=_("Cellcast’s explanation, from the first report of this status."),
     )
     recorded_at = models.DateTimeField(
-        _("recorded at"), default=timezone.now, help_text=_("When it was heard of here.")
+        _("recorded at"), default=timezone.now, help_text=_("When this site recorded it.")
     )
     event = models.OneToOneField(
         "WebhookEvent",
@@ -50,7 +50,7 @@ class StatusChange(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="status_change",
-        help_text=_("The event that told of it; empty once that has been pruned."),
+        help_text=_("The event that reported it; empty once that event has been pruned."),
     )
 
     class Meta:

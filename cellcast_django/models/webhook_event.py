@@ -1,4 +1,4 @@
-"""One thing that Cellcast reported, as it came, and the state of its announcement."""
+"""One thing Cellcast reported: its original text, and how far its handlers have got."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -10,11 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.database.indexes import PartialIndex
 from cellcast_django.models.message import Message
-from cellcast_django.payloads import (
-    MAX_ID_LENGTH,
-    MAX_NUMBER_LENGTH,
-    Endpoint,
-)
+from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint
 
 MAX_CONTENT_TYPE_LENGTH = 255
 MAX_USERNAME_LENGTH = 255
@@ -32,11 +28,11 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
         return self.filter(announced_at__isnull=False)
 
     def failed(self) -> Self:
-        """Events that were given up after the last attempt and wait for a person."""
+        """Events whose attempts are used up, or that a handler gave up: a person must look."""
         return self._unannounced().filter(outcome=WebhookEvent.Outcome.STORED)
 
     def due(self, now: datetime) -> Self:
-        """Events whose next attempt should begin, or whose last one was cut off."""
+        """Events whose next attempt should begin, or whose last one was interrupted."""
         return self.filter(announced_at__isnull=True, announce_due_at__lte=now)
 
     def invalid(self) -> Self:
@@ -44,19 +40,19 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
         return self._unannounced().filter(outcome=WebhookEvent.Outcome.INVALID)
 
     def duplicates(self) -> Self:
-        """Events that said what had been said before."""
+        """Events that repeat what was reported before."""
         return self._unannounced().filter(outcome=WebhookEvent.Outcome.DUPLICATE)
 
     def _unannounced(self) -> Self:
-        """Neither announced nor waiting for it: the index on the state begins with these two."""
+        """Neither announced nor due: the index on the state begins with these two columns."""
         return self.filter(announced_at__isnull=True, announce_due_at__isnull=True)
 
 
 class WebhookEvent(models.Model):
-    """One thing that Cellcast said, as it came, and what became of it."""
+    """One thing Cellcast reported, and the outcome of each handler that ran for it."""
 
     class Kind(models.TextChoices):
-        """What an event speaks of."""
+        """What an event reports."""
 
         REPLY = "reply", _("reply")
         STATUS = "status", _("status")
@@ -64,57 +60,60 @@ class WebhookEvent(models.Model):
         UNKNOWN = "unknown", _("unknown")
 
     class Outcome(models.TextChoices):
-        """What became of an event in the inbox."""
+        """How the inbox classified an event."""
 
         STORED = "stored", _("stored")
         DUPLICATE = "duplicate", _("duplicate")
         INVALID = "invalid", _("invalid")
 
     class State(models.TextChoices):
-        """How far the announcement of an event is; each has a QuerySet method of its name."""
+        """How far an event's announcement has got; each has a QuerySet method of the same name."""
 
         PENDING = "pending", _("pending")
         ANNOUNCED = "announced", _("announced")
         FAILED = "failed", _("failed")
 
     endpoint = models.CharField(
-        _("URL"), max_length=8, choices=Endpoint, help_text=_("Which of the URLs it came to.")
+        _("endpoint"),
+        max_length=8,
+        choices=Endpoint,
+        help_text=_("The URL that received it, or Cellcast’s API."),
     )
     kind = models.CharField(
-        _("kind"), max_length=8, choices=Kind, help_text=_("What the event speaks of.")
+        _("type"), max_length=8, choices=Kind, help_text=_("What the event reports.")
     )
     outcome = models.CharField(
         _("outcome"),
         max_length=9,
         choices=Outcome,
         help_text=_(
-            "Stored: it said something new. Duplicate: it had been said before. "
-            "Invalid: it could not be understood, and can be processed again after an upgrade."
+            "Stored: it reported something new. Duplicate: it had been reported before. "
+            "Invalid: it could not be understood; it can be processed again after an upgrade."
         ),
     )
     error = UnicodeTextField(
         _("error"), blank=True, help_text=_("Why the event could not be understood.")
     )
     body = UnicodeTextField(
-        _("body"), help_text=_("The text as it came; what is no text stands as \\xNN.")
+        _("body"), help_text=_("The body as received; bytes that are not text appear as \\xNN.")
     )
     content_type = ExactCharField(
         _("content type"),
         max_length=MAX_CONTENT_TYPE_LENGTH,
         blank=True,
-        help_text=_("As it came."),
+        help_text=_("The Content-Type header, as received."),
     )
     cellcast_id = ExactCharField(
         _("Cellcast id"),
         max_length=MAX_ID_LENGTH,
         blank=True,
-        help_text=_("The id that the event carries."),
+        help_text=_("The message id in the event."),
     )
     contact = ExactCharField(
         _("contact"),
         max_length=MAX_NUMBER_LENGTH,
         blank=True,
-        help_text=_("The customer's number, in international spelling where it is one."),
+        help_text=_("The customer’s number, in international format if it is a phone number."),
     )
     message = models.ForeignKey(
         Message,
@@ -123,42 +122,42 @@ class WebhookEvent(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="events",
-        help_text=_("The message that the event speaks of."),
+        help_text=_("The message the event is about."),
     )
     username = ExactCharField(
         _("username"),
         max_length=MAX_USERNAME_LENGTH,
         blank=True,
-        help_text=_("Which of the configured credentials was used."),
+        help_text=_("The username of the credential that was used."),
     )
     is_test = models.BooleanField(
         _("test"),
         default=False,
-        help_text=_("Whether it came from our own Test Send, and not from Cellcast."),
+        help_text=_("Whether it came from this app’s own Test Send rather than from Cellcast."),
     )
     received_at = models.DateTimeField(
-        _("received at"), default=timezone.now, help_text=_("When the webhook came in.")
+        _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
     announced_at = models.DateTimeField(
-        _("announced at"),
+        _("finished at"),
         null=True,
         blank=True,
-        help_text=_("When the last handler finished with it."),
+        help_text=_("When the last handler finished."),
     )
     announce_due_at = models.DateTimeField(
-        _("next announcement due at"),
+        _("next retry"),
         null=True,
         blank=True,
-        help_text=_("When it is announced again unless it is finished; empty: nothing to do."),
+        help_text=_("When unfinished handlers run next; empty if there is nothing left to run."),
     )
     announce_attempts = models.PositiveSmallIntegerField(
-        _("announcement attempts"), default=0, help_text=_("How many attempts have begun.")
+        _("attempts"), default=0, help_text=_("How many times its handlers have been started.")
     )
     announcements = models.JSONField(
-        _("announcements"),
+        _("handlers"),
         default=dict,
         blank=True,
-        help_text=_("For each handler when it was last called, and its error if it raised one."),
+        help_text=_("For each handler: when it last ran, and its error if it failed."),
     )
 
     objects = WebhookEventQuerySet.as_manager()
@@ -167,9 +166,9 @@ class WebhookEvent(models.Model):
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
         permissions = [
-            ("announce_webhookevent", _("Can announce webhook events again")),
+            ("announce_webhookevent", _("Can run handlers of webhook events again")),
             ("reprocess_webhookevent", _("Can process invalid webhook events again")),
-            ("set_up_webhookevent", _("Can see how webhooks are set up, and send some to try it")),
+            ("set_up_webhookevent", _("Can view the webhook set-up and send tests")),
             ("export_webhookevent", _("Can export webhook events")),
         ]
         indexes = [
@@ -191,7 +190,7 @@ class WebhookEvent(models.Model):
 
     @property
     def state(self) -> State | None:
-        """How far its announcement is; ``None`` for an event that told nothing new."""
+        """How far its announcement has got; ``None`` for a duplicate or invalid event."""
         if self.announced_at is not None:
             return self.State.ANNOUNCED
         if self.announce_due_at is not None:
@@ -200,38 +199,38 @@ class WebhookEvent(models.Model):
 
     @property
     def is_unannounced(self) -> bool:
-        """Whether it told something new that a handler has not finished with, failed or not."""
+        """Whether it reported something new and a handler has not finished, failed or not."""
         return self.outcome == self.Outcome.STORED and self.announced_at is None
 
     def is_due(self, now: datetime) -> bool:
-        """Whether an attempt may begin; a first one at once, should the clocks of hosts differ."""
+        """Whether an attempt may begin; a first one always, as the clocks of hosts may differ."""
         if self.announce_due_at is None:
             return False
         return self.announce_attempts == 0 or self.announce_due_at <= now
 
     def has_finished(self, handler_name: str) -> bool:
-        """Whether the handler of this name has been called and has not raised."""
+        """Whether this handler has run, or was skipped, without an error."""
         outcome = self.announcements.get(handler_name)
         return outcome is not None and not outcome["error"]
 
     def has_given_up(self, handler_name: str) -> bool:
-        """Whether the handler of this name has asked not to be called again."""
+        """Whether this handler raised ``GiveUp``."""
         return bool(self.announcements.get(handler_name, {}).get("gave_up"))
 
     def is_done_with(self, handler_name: str) -> bool:
-        """Whether the handler of this name is not to be called again, unless a person asks."""
+        """Whether this handler will not be called again, unless a person asks for it."""
         return self.has_finished(handler_name) or self.has_given_up(handler_name)
 
     def handler_errors(self) -> dict[str, str]:
-        """Return the error of each handler that raised when it was last called."""
+        """Return the error of each handler that failed when it last ran."""
         return errors_of(self.announcements)
 
 
 def errors_of(announcements: dict[str, Any]) -> dict[str, str]:
-    """Return the errors that the column of this name holds, by the handlers' names."""
+    """Return the errors in ``WebhookEvent.announcements``, by handler name."""
     return {name: outcome["error"] for name, outcome in announcements.items() if outcome["error"]}
 
 
 def error_type(error: str) -> str:
-    """Return the exception's type of an outcome's error, without its text."""
+    """Return the exception type of an outcome's error, without its text."""
     return error.partition(":")[0]
