@@ -1,0 +1,88 @@
+"""States as badges: each has a word and a sign, and the colour is never alone."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from cellcast_django.admin.display import badges
+from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.factories import OptOutFactory, WebhookEventFactory
+from cellcast_django.statuses import Status
+from tests.admin_pages import text_of
+
+NOON = datetime(2026, 8, 12, 2, tzinfo=UTC)
+FAILED_ONCE = {"shop.confirm": {"at": NOON.isoformat(), "error": "Bad: luck"}}
+
+
+def test_sign_is_hidden_from_screen_readers_which_read_the_word() -> None:
+    assert badge(Tone.GOOD, "<done>") == (
+        '<span class="cellcast-badge cellcast-badge-good">'
+        '<span aria-hidden="true">✓</span> <bdi>&lt;done&gt;</bdi></span>'
+    )
+
+
+def test_every_tone_has_a_sign_of_its_own() -> None:
+    signs = [tone.value for tone in Tone]
+    assert len(signs) == len(set(signs)) == len(Tone.__members__)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("", "• no status yet"),
+        ("queued", "… queued"),
+        ("sent", "… sent"),
+        ("received", "• received"),
+        ("dead", "✕ dead"),
+        ("blocked", "✕ blocked"),
+        ("delivered", "✓ delivered"),
+        ("zombie", "? zombie"),
+    ],
+)
+def test_status(status: str, words: str) -> None:
+    assert text_of(badges.status_badge(status)) == words
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_a_badge_and_a_description(status: Status) -> None:
+    assert text_of(badges.status_badge(status.value)).endswith(f" {status.label}")
+    assert badges.description_of(status.value) == str(status.description)
+
+
+def test_unknown_status_has_no_description() -> None:
+    assert badges.description_of("zombie") == ""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("trait", "outcome", "announcement"),
+    [
+        ({}, "✓ stored", "✓ done"),
+        ({"pending": True}, "✓ stored", "… waiting"),
+        ({"pending": True, "announcements": FAILED_ONCE}, "✓ stored", "… retrying"),
+        ({"failed": True}, "✓ stored", "✕ failed"),
+        ({"duplicate": True}, "• duplicate", None),
+        ({"invalid": True}, "✕ unreadable", None),
+    ],
+)
+def test_event(trait: dict[str, object], outcome: str, announcement: str | None) -> None:
+    event = WebhookEventFactory.create(**trait)
+    assert text_of(badges.outcome_badge(event)) == outcome
+    shown = badges.announcement_badge(event)
+    assert (shown and text_of(shown)) == announcement
+
+
+@pytest.mark.django_db
+def test_opt_out() -> None:
+    assert text_of(badges.opt_out_state_badge(OptOutFactory.create())) == "✕ opted out"
+    assert text_of(badges.opt_out_state_badge(OptOutFactory.create(ended=True))) == "• ended"
+
+
+def test_contact_who_has_opted_out() -> None:
+    assert text_of(badges.opt_out_badge(NOON)) == "✕ opted out since 12 Aug 2026"
+    assert badges.opt_out_badge(None) == ""
+
+
+def test_reply_that_somebody_has_dealt_with_or_not() -> None:
+    assert text_of(badges.handled_badge(None)) == "… new"
+    assert text_of(badges.handled_badge(NOON)) == "• done"
