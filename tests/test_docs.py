@@ -684,7 +684,25 @@ def test_what_is_stored(shop: Any, client: WebhookClient) -> None:
     }
 
 
-# The tests' page, and getting started
+# The README, the tests' page, and getting started
+
+
+@pytest.mark.django_db
+def test_handler_of_the_readme_confirms_the_order(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = MagicMock()
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.models", SimpleNamespace(Order=order))
+    before = list(signals.message_received.receivers)
+    namespace: dict[str, Any] = {"__name__": "shop.handlers"}
+    blocks("README.md", "python")[-1].run(namespace)
+    client.reply(message="No")
+    order.objects.filter.assert_not_called()
+    client.reply(message="yes ")
+    signals.message_received.receivers = before
+    signals.message_received.sender_receivers_cache.clear()
+    assert order.objects.filter.call_args == call(phone="+61400000000")
 
 
 def names_of_testing_page(*, with_factories: bool) -> dict[str, Any]:
