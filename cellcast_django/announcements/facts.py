@@ -113,6 +113,6 @@ def callees_to_replay(event: WebhookEvent) -> list[Callee]:
     return callees_of(event)
 
 
-def is_heard(event: WebhookEvent) -> bool:
-    """Whether a handler is connected for what the event tells."""
+def has_handlers(event: WebhookEvent) -> bool:
+    """Whether a handler is connected for one of the event's facts."""
     return bool(callees_of(event))

@@ -28,14 +28,14 @@ BATCH_SIZE = 1_000
 """How many ids of events that are due are in memory at a time."""
 
 
-def planned(now: datetime, *, heard: bool) -> dict[str, Any]:
-    """Return the fields of an event that plan its announcement, or note that nobody listens.
+def planned(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
+    """Return the event's fields that plan its announcement; without handlers it is announced.
 
-    Inline, the attempt begins right after the commit in this process, so it is counted and leased
-    here already: that saves a write, and a crash in between is taken over when the lease is up.
+    Inline, the attempt begins right after the commit in this process, so it is already counted and
+    leased here: that saves a write, and after a crash the event is due when the lease ends.
     """
     plan = {"announced_at": None, "announce_due_at": now, "announce_attempts": 0}
-    if not heard:
+    if not has_handlers:
         plan |= {"announced_at": now, "announce_due_at": None}
     elif conf.announce_via == "inline":
         lease = timedelta(seconds=conf.announce_lease)

@@ -1,8 +1,9 @@
 """From payloads to rows: one transaction stores messages, their history and the events.
 
-The transaction's first statement writes, and takes the locks on the messages' rows and those of the
-opt-outs; whatever is decided is decided under these. So copies of one webhook that race end as one
-message, one status change, one opt-out and one announcement, on every database.
+The transaction's first statement writes, which locks the messages' rows and then those of the
+opt-outs; every decision is made under these locks. So racing copies of one webhook end as one
+message, one status change, one opt-out and one announcement, on every database. Start with
+``store``.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,7 @@ from cellcast_django.database import sessions
 from cellcast_django.database.retries import with_retries
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.opt_outs import opt_out_contact
-from cellcast_django.inbox.portable import (
-    kind_of,
-    reason_of,
-    values_named_by,
-)
+from cellcast_django.inbox.portable import kind_of, message_fields, reason_of
 from cellcast_django.inbox.recovered import (
     RecoveredBeforeError,
     may_be_recovered,
@@ -48,10 +45,7 @@ from cellcast_django.payloads import (
     clean,
     read,
 )
-from cellcast_django.signals import (
-    message_received,
-    status_changed,
-)
+from cellcast_django.signals import message_received, status_changed
 from cellcast_django.statuses import PRECEDENCE
 
 WRITERS: dict[str, statement.Writer] = {
@@ -59,8 +53,8 @@ WRITERS: dict[str, statement.Writer] = {
     "PostgreSQL": postgresql.one_statement,
     "SQLite": sqlite.write,
 }
-"""How the common case is written, by the database's ``display_name``, as MariaDB and MySQL are one
-vendor to Django; elsewhere the portable way is taken."""
+"""What writes the common case, by ``display_name``, as MariaDB and MySQL are one vendor to Django.
+Other databases take the portable way."""
 
 
 def store(
@@ -72,18 +66,18 @@ def store(
     is_test: bool = False,
     outbox: statement.Outbox | None = None,
 ) -> list[WebhookEvent]:
-    """Store what one webhook said, and return one event for each payload, in their order.
+    """Store the payloads of one webhook, and return one event for each, in the same order.
 
-    When this returns, the transaction has committed. What was said before is a ``duplicate``, and
-    so is the opt-out of a contact who has opted out already. An event that has something to
+    When this returns, the transaction has committed. What was reported before is a ``duplicate``,
+    and so is the opt-out of a contact who is opted out already. An event that has something to
     announce has ``announce_due_at`` set, and its first attempt counts as begun when announcements
     run inline.
 
-    ``outbox`` is called inside the transaction with the ids of those events, so that what it writes
-    into the same database is there exactly if the webhook is. When it raises, nothing is stored.
+    ``outbox`` is called inside the transaction with the ids of those events, so that whatever it
+    writes to the same database commits with the webhook. If it raises, nothing is stored.
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then. A deadlock, a lock
-    that is not had in time and a lost connection are tried again first.
+    timeout and a lost connection are retried first.
     """
     origin = {
         "endpoint": endpoint.value,
@@ -98,11 +92,11 @@ def store(
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
-    """Read an invalid event again, and return the events that it has become.
+    """Read an invalid event again, and return the events it has become.
 
-    The event keeps its id; it stays invalid, with the present reason, when it still cannot be
-    understood. Nothing is written, and nothing returned, for an event that is not invalid (any
-    more). Raises ``django.db.Error`` as ``store`` does.
+    The event keeps its id. If it still cannot be understood, it stays invalid with the new reason.
+    For an event that is not invalid (any more), nothing is written or returned. Raises
+    ``django.db.Error`` as ``store`` does.
     """
     payloads = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
     origin = {
@@ -139,7 +133,7 @@ def _write(
 
 
 def _is_common(payload: Payload, using: str) -> TypeGuard[Reply | StatusReport]:
-    """Whether it speaks of one known status, opts nobody out, and there is a writer."""
+    """Whether it has a known status, opts nobody out, and this database has a writer."""
     if isinstance(payload, Invalid | OptOut | RecoveredReply | RecoveredReport):
         return False
     if opt_out_contact(payload):
@@ -153,13 +147,14 @@ def _write_common(
     origin: dict[str, Any],
     outbox: statement.Outbox | None,
 ) -> WebhookEvent:
-    heard = status_changed.handlers(Message) or (
-        isinstance(payload, Reply) and message_received.handlers(Message)
+    has_handlers = bool(
+        status_changed.handlers(Message)
+        or (isinstance(payload, Reply) and message_received.handlers(Message))
     )
-    values = values_named_by(payload)
+    values = message_fields(payload)
     values |= {"status": payload.status, "kind": kind_of(payload).value, "raw": payload.raw}
     values |= {"reason": reason_of(payload)}
-    values |= origin | planned(origin["received_at"], heard=bool(heard))
+    values |= origin | planned(origin["received_at"], has_handlers=has_handlers)
     connection = connections[using]
     confirm = None
     if isinstance(payload, Reply) and not values["is_test"] and may_be_recovered(values["contact"]):

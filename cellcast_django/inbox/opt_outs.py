@@ -1,4 +1,4 @@
-"""The opt-outs that one transaction begins, decided under the locks of their contacts' rows."""
+"""The opt-outs that begin in one transaction, decided under the locks on the contacts' rows."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,7 +11,7 @@ from cellcast_django.stop_words import is_stop_word
 
 
 def opt_out_contact(payload: Payload) -> str:
-    """Return the contact whom the payload opts out, if it is news; empty where it is nobody."""
+    """Return the contact that the payload opts out if it is new; ``""`` if it opts out nobody."""
     if isinstance(payload, OptOut):
         return normalise(payload.number, conf.default_region)
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
@@ -20,7 +20,7 @@ def opt_out_contact(payload: Payload) -> str:
 
 
 class OptOuts:
-    """The locked opt-outs of a transaction, and those that begin in it."""
+    """The opt-outs that a transaction has locked, and those that begin in it."""
 
     def __init__(self, using: str) -> None:
         self.objects = StoredOptOut.objects.using(using)
@@ -28,23 +28,23 @@ class OptOuts:
         self.begun: list[StoredOptOut] = []
 
     def lock(self, payloads: Iterable[Payload]) -> None:
-        """Lock the opt-outs of those whom the payloads opt out; follows all other locks.
+        """Lock the opt-outs of everybody the payloads opt out; call it after all other locks.
 
-        Each of the payloads must be news: the row that is made here has to begin.
+        Pass only payloads that report something new: each row made here has to begin.
         """
         contacts = set(map(opt_out_contact, payloads)) - {""}
         if contacts:
             self.locked = self.objects.lock(contacts)
 
     def begin(self, event: WebhookEvent, *, since: datetime) -> bool:
-        """Let the opt-out of the event's contact begin by it, and return whether it does."""
+        """Begin the opt-out of the event's contact; return whether that is a change."""
         if not self.locked[event.contact].begin(_source_of(event), since=since, event=event):
             return False
         self.begun.append(self.locked[event.contact])
         return True
 
     def save(self) -> None:
-        """Write those that have begun; their events must have been saved."""
+        """Write the opt-outs that began; their events must have been saved."""
         self.objects.bulk_update(self.begun, ["source", "since", "event", "ended_at"])
 
 

@@ -1,8 +1,8 @@
-"""The portable way to store what a webhook said: any number of events, on every database.
+"""The portable way to store a webhook: any number of events, through the ORM, on every database.
 
-The transaction's first statement writes, and takes the lock on the messages' rows in the order of
-their keys; those of opt-outs follow, in the order of their contacts. Whatever is decided is decided
-under these locks.
+The transaction's first statement writes, which locks the messages' rows in the order of their keys;
+then come the opt-outs' rows, in the order of their contacts. Every decision is made under these
+locks.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connections
 from django.utils import timezone
 
-from cellcast_django.announcements.facts import is_heard
+from cellcast_django.announcements.facts import has_handlers
 from cellcast_django.announcements.schedule import planned
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import recovered
@@ -50,11 +50,11 @@ def write(
 ) -> list[WebhookEvent]:
     """Write everything in one transaction of its own, and return the events in the payloads' order.
 
-    ``replaced`` is an invalid event whose place the first one takes; ``NoLongerInvalidError`` says
-    that it is not invalid any more.
+    The first event takes the place of ``replaced``, an invalid one. Raises ``NoLongerInvalidError``
+    if that one is not invalid any more.
     """
     named = {
-        payload: Message(**values_named_by(payload))
+        payload: Message(**message_fields(payload))
         for payload in payloads
         if isinstance(payload, Reply | StatusReport)
     }
@@ -79,8 +79,8 @@ def write(
     return events
 
 
-def values_named_by(payload: Reply | StatusReport) -> dict[str, Any]:
-    """Return the fields of the message that the payload itself describes, without a status."""
+def message_fields(payload: Reply | StatusReport) -> dict[str, Any]:
+    """Return the fields of the message that the payload describes, without a status."""
     if isinstance(payload, StatusReport):
         return message_values(
             Direction.OUTBOUND,
@@ -103,17 +103,17 @@ def values_named_by(payload: Reply | StatusReport) -> dict[str, Any]:
 
 
 def kind_of(payload: Reply | StatusReport) -> WebhookEvent.Kind:
-    """Return what an event with this payload speaks of."""
+    """Return what an event with this payload reports."""
     return WebhookEvent.Kind.REPLY if isinstance(payload, Reply) else WebhookEvent.Kind.STATUS
 
 
 def reason_of(payload: Reply | StatusReport) -> str:
-    """Return why the message has the status, where the payload says so."""
+    """Return the payload's reason for the status, if it has one."""
     return payload.reason if isinstance(payload, StatusReport) else ""
 
 
 class _Ledger:
-    """The locked messages, their histories, the locked opt-outs, and what this transaction adds."""
+    """The locked messages and opt-outs, the messages' histories, and what this transaction adds."""
 
     def __init__(self, using: str, named: dict[Reply | StatusReport, Message]) -> None:
         self.using = using
@@ -134,7 +134,7 @@ class _Ledger:
         return set(changes.values_list("message_id", "status"))
 
     def unite_with_recovered(self) -> None:
-        """Find the new replies that are stored already, by a webhook or from the API."""
+        """Find the new replies that were already stored, from a webhook or from the API."""
         for payload, named in self.named.items():
             if not isinstance(payload, Reply):
                 continue
@@ -147,17 +147,17 @@ class _Ledger:
                 self.history.add((other.pk, payload.status))
 
     def lock_opt_outs(self, payloads: Iterable[Payload]) -> None:
-        """Lock the opt-outs of those whom the payloads opt out; follows all other locks."""
+        """Lock the opt-outs of everybody the payloads opt out; call it after all other locks."""
         self.opt_outs.lock(filter(self._is_news, payloads))
 
     def _is_news(self, payload: Payload) -> bool:
-        """Whether it speaks of no message, or of one of which nothing has been heard."""
+        """Whether it is about no message, or about one without a status so far."""
         if isinstance(payload, Reply | StatusReport):
             return not self.messages[self.named[payload].key].status
         return True
 
     def enter(self, event: WebhookEvent, payload: Payload) -> WebhookEvent:
-        """Complete the event by what its payload says, and note what follows from it."""
+        """Fill in the event from its payload, and note what follows from it."""
         if isinstance(payload, Invalid):
             event.kind = WebhookEvent.Kind.UNKNOWN
             event.outcome = WebhookEvent.Outcome.INVALID
@@ -197,7 +197,7 @@ class _Ledger:
         self._plan(event)
 
     def _plan(self, event: WebhookEvent) -> None:
-        for name, value in planned(self.now, heard=is_heard(event)).items():
+        for name, value in planned(self.now, has_handlers=has_handlers(event)).items():
             setattr(event, name, value)
 
     def _add_change(
@@ -232,11 +232,11 @@ class _Ledger:
 
 
 MAX_UPDATES = 10
-"""So many statements cost no more than one that has a case for each message."""
+"""Up to this many statements are cheaper than one with a ``CASE`` for each message."""
 
 
 def _update(using: str, messages: Collection[Message], names: Sequence[str]) -> None:
-    """Save these fields, by one statement for all messages that get the same values."""
+    """Save these fields, with one statement for all messages that get the same values."""
     objects = Message.objects.using(using)
     groups: dict[str, list[Message]] = defaultdict(list)
     for message in messages:
@@ -253,7 +253,7 @@ def _insert(using: str, events: list[WebhookEvent]) -> None:
     objects = WebhookEvent.objects.using(using)
     if connections[using].features.can_return_rows_from_bulk_insert:
         objects.bulk_create(events)
-    else:  # MySQL does not tell the ids of several rows
+    else:  # MySQL does not return the ids of several rows
         for event in events:
             event.save(using=using, force_insert=True)
 
@@ -273,7 +273,7 @@ _REPLACED_FIELDS = (
 
 
 def _replace(using: str, replaced: WebhookEvent, event: WebhookEvent) -> None:
-    """Let ``event`` take the place of an invalid one, unless another process has been quicker."""
+    """Put ``event`` in the place of an invalid one, unless another process was quicker."""
     values = {name: getattr(event, name) for name in _REPLACED_FIELDS}
     if not WebhookEvent.objects.using(using).invalid().filter(pk=replaced.pk).update(**values):
         raise NoLongerInvalidError

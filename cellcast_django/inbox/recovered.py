@@ -1,8 +1,7 @@
-"""Replies of which both a webhook and Cellcast's API tell: one message, whichever comes first.
+"""Replies that both a webhook and Cellcast's API report: one message, whichever comes first.
 
-The API gives a reply no id, so the two are told to be one by contact, text and time. That is
-decided while nobody else stores a reply of the contact: a webhook and a recovery that race end as
-one message too.
+The API gives a reply no id, so the two are matched by contact, text and time. Nobody else can store
+a reply of that contact meanwhile, so a webhook and a recovery that race end as one message too.
 """
 
 from datetime import datetime, timedelta
@@ -21,23 +20,23 @@ from cellcast_django.payloads import RecoveredReply, RecoveredReport, Reply, Sta
 
 EARLIEST = timedelta(minutes=-5)
 LATEST = timedelta(hours=24)
-"""A message may have been stored so long after the time at which the API says it was received."""
+"""How long before or after the API's ``received_at`` the webhook may have been stored."""
 
 LATE_WEBHOOK = timedelta(hours=48)
-"""So long after it was received, a webhook may still belong to a recovered reply."""
+"""How long after ``received_at`` a webhook may still belong to a recovered reply."""
 
 
 class RecoveredBeforeError(Exception):
-    """The reply of this webhook has been recovered before: it is no new message."""
+    """The reply in this webhook has already been recovered: it is not a new message."""
 
 
 def text_key(body: str) -> str:
-    """Return what two spellings of one text have in common: all but the white space."""
+    """Return the text with its white space collapsed, for comparing a webhook with the API."""
     return " ".join(body.split())
 
 
 def identity(reply: RecoveredReply, contact: str) -> dict[str, Any]:
-    """Return the fields of a message that is known by its time, for want of an id."""
+    """Return the fields of a message that is identified by its time, as it has no id."""
     received_at = reply.received_at.isoformat()
     return {
         "key": message_key(Direction.INBOUND, "recovered", contact, reply.body, received_at),
@@ -46,20 +45,20 @@ def identity(reply: RecoveredReply, contact: str) -> dict[str, Any]:
 
 
 def time_of(payload: Reply | StatusReport, now: datetime) -> datetime:
-    """Return the time to record for a status: that of the API where it tells one, else ``now``."""
+    """Return the time to record for a status: the API's if it has one, else ``now``."""
     if isinstance(payload, RecoveredReport) and payload.happened_at is not None:
         return min(payload.happened_at, now)
     return now
 
 
 def stored_around(using: str, reply: RecoveredReply, contact: str) -> MessageQuerySet:
-    """Return the messages of the contact that may be this reply, brought by a webhook."""
+    """Return the contact's messages that may be this reply, already stored from a webhook."""
     since = reply.received_at + EARLIEST
     return Message.objects.using(using).inbound().filter(contact=contact, created_at__gte=since)
 
 
 def waiting_for_webhook(using: str, contact: str, now: datetime) -> MessageQuerySet:
-    """Return the recovered replies of the contact whose webhook may still come."""
+    """Return the contact's recovered replies whose webhook may still come."""
     since = now - LATE_WEBHOOK
     messages = Message.objects.using(using).inbound()
     return messages.filter(contact=contact, created_at__gte=since, cellcast_id="")
@@ -68,29 +67,30 @@ def waiting_for_webhook(using: str, contact: str, now: datetime) -> MessageQuery
 def may_be_recovered(contact: str) -> bool:
     """Whether a reply of the contact may have been recovered before its webhook came.
 
-    Without an API key nothing has been, and nothing is asked.
+    Never without an API key; that saves the query.
     """
     return bool(contact and conf.api_key)
 
 
 def refuse_recovered(using: str, contact: str, body: str, now: datetime) -> None:
-    """Raise ``RecoveredBeforeError`` where a recovered reply has waited for the webhook of this.
+    """Raise ``RecoveredBeforeError`` if a recovered reply is waiting for this webhook.
 
-    Call it in the transaction that has just inserted the reply. It is one look-up, by an index.
+    Call it in the transaction that has just inserted the reply. One query, by an index.
     """
     if _with_text(waiting_for_webhook(using, contact, now), body):
         raise RecoveredBeforeError
 
 
 def lock_replies(using: str, reply: RecoveredReply, contact: str) -> None:
-    """Let nobody else store a reply of the contact until the transaction ends. Must come first."""
+    """Keep everybody else from storing a reply of the contact until commit. Must come first."""
     lock_for_insert(stored_around(using, reply, contact))
 
 
 def find_other(using: str, reply: Reply, message: Message, now: datetime) -> Message | None:
-    """Return the message that this reply has become before; ``message`` is its row, just inserted.
+    """Return the message that this reply was stored as before, or ``None``.
 
-    Then the new row is gone, and the other one knows all that the two of them do.
+    ``message`` is the row just inserted for it. If there is another, that row is deleted, and the
+    other one takes over what only it knew.
     """
     if isinstance(reply, RecoveredReply):
         other = _brought_by_webhook(using, reply, message)
@@ -107,7 +107,7 @@ def find_other(using: str, reply: Reply, message: Message, now: datetime) -> Mes
 
 
 def _brought_by_webhook(using: str, reply: RecoveredReply, message: Message) -> Message | None:
-    """Return the message that a webhook has brought since the recovery looked."""
+    """Return the message that a webhook has stored since the recovery looked."""
     candidates = stored_around(using, reply, message.contact)
     candidates = candidates.filter(created_at__lte=reply.received_at + LATEST)
     candidates = candidates.exclude(cellcast_id="").exclude(pk__in=reply.claimed)
@@ -132,7 +132,7 @@ _TAKEN_OVER = ("key", "cellcast_id", "sender", "receiver", "body", "original_bod
 def _complete(using: str, recovered: Message, webhook: Message, status: str) -> None:
     """Take over what only the webhook knows, as if it had come first.
 
-    Its status too: that of the recovered reply was a guess, which is no news to anybody.
+    Its status too: the recovered reply's was a guess, so replacing it announces nothing.
     """
     for name in _TAKEN_OVER:
         setattr(recovered, name, getattr(webhook, name))

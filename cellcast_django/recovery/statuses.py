@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.views.decorators.debug import sensitive_variables
 
-from cellcast_django.inbox.portable import values_named_by
+from cellcast_django.inbox.portable import message_fields
 from cellcast_django.models import StatusChange, WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
 from cellcast_django.receiving import receive
@@ -58,7 +58,7 @@ def _read_page(
         body = as_body(item)
         [payload] = read(body.encode(), "application/json", Endpoint.STATUS)
         if isinstance(payload, StatusReport):
-            yield (values_named_by(payload)["key"], payload.status), _recovered(payload, item)
+            yield (message_fields(payload)["key"], payload.status), _recovered(payload, item)
         else:
             findings.unreadable += 1
 

@@ -1,8 +1,8 @@
-"""The inbox's common case in one statement, as MariaDB can do it.
+"""The common case on MariaDB: one compound statement.
 
-MariaDB takes a compound statement outside of stored programs too: one round trip that writes three
-tables and tells what became of it. The statements inside commit one by one unless a transaction is
-open, so it opens one of its own. MySQL has no such statement, and takes the portable way.
+MariaDB accepts a compound statement outside stored programs too: one round trip writes three tables
+and returns the result. Its inner statements would commit one by one, so it opens a transaction of
+its own unless there is one. MySQL has no such statement and takes the portable way.
 """
 
 from functools import cache
@@ -16,8 +16,8 @@ from cellcast_django.inbox.single_statement.statement import (
     HISTORY,
     MESSAGE,
     Written,
+    column_names,
     event_values,
-    names,
     upsert,
 )
 from cellcast_django.models import WebhookEvent
@@ -25,7 +25,7 @@ from cellcast_django.payloads import MAX_STATUS_LENGTH
 
 
 def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
-    """Write with one statement, which is a transaction unless there is one already."""
+    """Write with one statement, which is its own transaction unless one is open."""
     is_transaction = not connection.in_atomic_block
     try:
         with connection.cursor() as cursor:
@@ -33,11 +33,11 @@ def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Wr
             return Written(*cursor.fetchone())
     except BaseException:
         if is_transaction:
-            connection.close()  # and with it what the statement has left open
+            connection.close()  # a failed statement may have left its transaction open
         raise
 
 
-# Where it fails, the session ends, and its setting with it.
+# If it fails, the session is closed, and the changed setting with it.
 _BEGIN = f"""SET wait = @@innodb_lock_wait_timeout;
     SET innodb_lock_wait_timeout = LEAST(wait, {LOCK_SECONDS});
     START TRANSACTION;"""
@@ -49,11 +49,12 @@ _COMMIT = """COMMIT;
 def _statement(*, is_transaction: bool) -> str:
     """Return the statement.
 
-    Its variable is a row, since a plain one would hide the columns of its name. That the status is
-    news is read without a lock: nobody else writes the history while this has the message's row.
+    Its variable is a ROW because plain variables would hide the columns of the same name. Whether
+    the status is news is read without a lock: nobody else writes the message's history while this
+    statement holds the message's row.
     """
     begin, commit = (_BEGIN, _COMMIT) if is_transaction else ("", "")
-    heard_before = (
+    in_history = (
         f"SELECT 1 FROM {HISTORY} WHERE message_id = {MESSAGE}.id AND status = {_given('status')}"
     )
     statement = f"""
@@ -70,9 +71,9 @@ BEGIN NOT ATOMIC
     {begin}
     {upsert(_given, on_conflict="ON DUPLICATE KEY UPDATE", offered="VALUES({})".format)};
     SELECT id, status, previous_status, status <> previous_status,
-        created_at = {_given("received_at")}, NOT EXISTS ({heard_before})
+        created_at = {_given("received_at")}, NOT EXISTS ({in_history})
     INTO message FROM {MESSAGE} WHERE "key" = {_given("key")};
-    INSERT INTO {EVENT} ({names(WebhookEvent)})
+    INSERT INTO {EVENT} ({column_names(WebhookEvent)})
     VALUES ({event_values(_given, is_news="message.is_news")});
     SET event_id = LAST_INSERT_ID();
     IF message.is_news THEN

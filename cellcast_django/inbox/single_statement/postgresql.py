@@ -1,4 +1,4 @@
-"""The inbox's common case in one statement, as PostgreSQL can do it."""
+"""The common case on PostgreSQL: one statement with data-modifying CTEs."""
 
 from functools import cache
 from typing import Any
@@ -28,7 +28,7 @@ def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Wr
 def _statement() -> str:
     """Return all three writes as one statement.
 
-    The event's id is drawn first, because its row and that of the history name each other.
+    The event's id is drawn first, because the event and its history row refer to each other.
     """
     event = insert_event(
         _given,
@@ -36,7 +36,7 @@ def _statement() -> str:
         event_id="event_id.id",
         is_news="change.id IS NOT NULL",
     )
-    told = (
+    reported = (
         "SELECT message.id AS message_id, status, previous_status, event_id.id AS event_id "
         "FROM message CROSS JOIN event_id"
     )
@@ -45,7 +45,7 @@ WITH message AS ({upsert(_given_and_limited)}
     RETURNING id, status, previous_status, created_at = {_given("received_at")} AS is_new
 ),
 event_id AS (SELECT nextval(pg_get_serial_sequence('{EVENT}', 'id')) AS id),
-change AS ({insert_change(_given, source=f"({told}) AS told")} RETURNING id),
+change AS ({insert_change(_given, source=f"({reported}) AS reported")} RETURNING id),
 event AS ({event} RETURNING id)
 SELECT message.*, change.id, event.id FROM message CROSS JOIN event LEFT JOIN change ON true
 """
@@ -57,7 +57,7 @@ def _given(name: str) -> str:
 
 @cache
 def _casts() -> dict[str, str]:
-    """Return the type of each value, which PostgreSQL does not guess in a SELECT."""
+    """Return the type of each value, which PostgreSQL does not infer in a SELECT."""
     types = {"DateTimeField": "timestamptz", "JSONField": "jsonb", "BooleanField": "boolean"}
     types |= {"PositiveSmallIntegerField": "smallint"}
     columns = [field for model in (Message, StatusChange, WebhookEvent) for field in fields(model)]
@@ -66,9 +66,9 @@ def _casts() -> dict[str, str]:
 
 
 def _given_and_limited(name: str) -> str:
-    """Return the value; with the key, which is looked up first, comes a limit of lock waits.
+    """Return the placeholder; that of the key, which is evaluated first, sets ``lock_timeout`` too.
 
-    It holds until the statement's transaction ends, and costs no statement of its own.
+    The setting lasts until the transaction ends, and costs no statement of its own.
     """
     if name != "key":
         return _given(name)

@@ -1,10 +1,10 @@
-"""The inbox's common case as SQLite does it best: one statement, or three on a new connection.
+"""The common case on SQLite: one statement, or three on a connection made for one request.
 
-SQLite has no statement that writes three tables, but a trigger may: the values are inserted into a
-view of the connection's own, and its trigger does the rest. At last it calls a function of ours
-with what became of them. So the database's one lock is never held while Python works, which nearly
-doubles the rate of two workers. View and trigger are temporary objects, which stand in no schema
-and go with their connection: they are not made for one that lasts for one request.
+No SQLite statement writes three tables, but a trigger can: the values are inserted into a temporary
+view, whose trigger does the rest and passes the result to a function of ours. So the database's one
+lock is never held while Python works, which nearly doubles the rate of two workers. View and
+trigger end with their connection and are in no schema; a connection that lasts for one request is
+not worth making them.
 """
 
 from contextlib import nullcontext
@@ -29,7 +29,7 @@ from cellcast_django.inbox.single_statement.statement import (
 
 
 def write(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
-    """Write in the way that suits the connection, and return what was found and done."""
+    """Write in the way that suits the connection, and return the result."""
     is_kept = connection.settings_dict["CONN_MAX_AGE"] != 0
     # SQLite has RETURNING from 3.35.
     if is_kept or not connection.features.can_return_columns_from_insert:
@@ -57,14 +57,14 @@ def _by_three_statements(connection: BaseDatabaseWrapper, values: dict[str, Any]
 @cache
 def _three_statements() -> tuple[str, str, str]:
     message = f"{MESSAGE} AS message WHERE message.id = %(message_id)s"
-    heard_before = f"SELECT 1 FROM {HISTORY} WHERE message_id = message.id AND status = %(status)s"
-    told = (
+    in_history = f"SELECT 1 FROM {HISTORY} WHERE message_id = message.id AND status = %(status)s"
+    reported = (
         f"SELECT id AS message_id, status, previous_status, %(event_id)s AS event_id FROM {message}"
     )
     statements = (
         upsert(_given),
-        insert_event(_given, source=message, is_news=f"NOT EXISTS ({heard_before})"),
-        insert_change(_given, source=f"({told})"),
+        insert_event(_given, source=message, is_news=f"NOT EXISTS ({in_history})"),
+        insert_change(_given, source=f"({reported})"),
     )
     found = f"id, status, previous_status, created_at = {_given('received_at')}"
     first, second, third = statements
@@ -80,26 +80,26 @@ def _given(name: str) -> str:
 
 def _by_trigger(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
     names = tuple(values)
-    _told.row = ()  # never that of the webhook before
+    _result.row = ()  # never the one of the previous webhook
     try:
         lock_waits.execute(connection, _insert(names), values)
     except OperationalError as error:
         if "cellcast_webhook" not in str(error):
             raise
-        # The connection is new.
-        connection.connection.create_function("cellcast_tell", len(Written._fields), _tell)
+        # A new connection has no view yet.
+        connection.connection.create_function("cellcast_result", len(Written._fields), _keep)
         with connection.cursor() as cursor:
             cursor.execute(_view(names))
             cursor.execute(_trigger())
         lock_waits.execute(connection, _insert(names), values)
-    return Written(*_told.row)
+    return Written(*_result.row)
 
 
-_told = local()
+_result = local()
 
 
-def _tell(*row: Any) -> None:
-    _told.row = row
+def _keep(*row: Any) -> None:
+    _result.row = row
 
 
 @cache
@@ -115,19 +115,19 @@ def _view(names: tuple[str, ...]) -> str:
 
 
 def _trigger() -> str:
-    """Return the trigger. ``last_insert_rowid`` and ``changes`` are those of the line before."""
-    heard_before = f"SELECT 1 FROM {HISTORY} WHERE message_id = message.id AND status = NEW.status"
+    """Return the trigger. ``last_insert_rowid`` and ``changes`` refer to the statement before."""
+    in_history = f"SELECT 1 FROM {HISTORY} WHERE message_id = message.id AND status = NEW.status"
     message = f"{MESSAGE} AS message WHERE message.key = NEW.key"
-    told = (
+    reported = (
         "SELECT id AS message_id, status, previous_status, last_insert_rowid() AS event_id "
         f"FROM {message}"
     )
     return f"""
 CREATE TEMP TRIGGER IF NOT EXISTS cellcast_store INSTEAD OF INSERT ON cellcast_webhook BEGIN
     {upsert(_new)};
-    {insert_event(_new, source=message, is_news=f"NOT EXISTS ({heard_before})")};
-    {insert_change(_new, source=f"({told})")};
-    SELECT cellcast_tell(
+    {insert_event(_new, source=message, is_news=f"NOT EXISTS ({in_history})")};
+    {insert_change(_new, source=f"({reported})")};
+    SELECT cellcast_result(
         id, status, previous_status, created_at = NEW.received_at,
         CASE WHEN changes() = 1 THEN last_insert_rowid() END,
         (SELECT max(id) FROM {EVENT})

@@ -1,9 +1,8 @@
-"""The inbox's common case in SQL of its own: one event that speaks of one known status.
+"""What the databases share: the values of the common case, and the parts of its statements.
 
-The portable way takes seven statements. PostgreSQL (``inbox_postgresql``), SQLite
-(``inbox_sqlite``) and MariaDB (``inbox_mariadb``) do the same in one, which is a transaction by
-itself. It begins with an upsert, which locks the message's row and moves its status, and leaves it
-to the history whether the status is news. Here is what the three have in common.
+The portable way takes several statements; ``postgresql``, ``sqlite`` and ``mariadb`` do the same in
+one, which is its own transaction. It begins with an upsert, which locks the message's row and moves
+its status. Whether the status is news, the history decides.
 """
 
 import json
@@ -21,7 +20,7 @@ from cellcast_django.statuses import PRECEDENCE, UNKNOWN_PRECEDENCE
 
 
 class Written(NamedTuple):
-    """What a writer has found and done; ``change_id`` is ``None`` for a duplicate."""
+    """The result of a writer; ``change_id`` is ``None`` for a duplicate."""
 
     message_id: int
     status: str
@@ -32,11 +31,10 @@ class Written(NamedTuple):
 
 
 Writer = Callable[[BaseDatabaseWrapper, dict[str, Any]], Written]
-"""Takes the connection and the values by their names."""
-
+"""Takes the connection and the values by name."""
 
 Outbox = Callable[[list[int]], None]
-"""Takes the ids of events that have something to announce, before their transaction commits."""
+"""Called before the commit with the ids of the events that have something to announce."""
 
 
 def write(
@@ -48,11 +46,11 @@ def write(
 ) -> WebhookEvent:
     """Write message, history and event, in a transaction of their own, and return the event.
 
-    ``values`` are the fields of the message (with the status that was heard of) and of the event
-    that are not the same for every webhook; the event's text is ``raw``. Where the event has
-    something to announce, ``event.message`` and ``event.status_change`` are at hand too.
+    ``values`` are the fields of the message (with the reported status) and of the event that vary
+    between webhooks; the event's text is ``raw``. If the event has something to announce,
+    ``event.message`` and ``event.status_change`` are set too.
 
-    ``confirm`` is called in the transaction when the message is new; when it raises, nothing is
+    ``confirm`` is called in the transaction when the message is new; if it raises, nothing is
     written.
     """
     if values["announce_due_at"] is None:
@@ -73,7 +71,7 @@ def write(
 def _own_transaction(
     connection: BaseDatabaseWrapper, *, is_needed: bool
 ) -> AbstractContextManager[None]:
-    """One statement needs no BEGIN and no COMMIT, unless the connection has a transaction open."""
+    """Begin a transaction, unless one statement on an idle connection is one by itself."""
     if not is_needed and connection.get_autocommit() and not connection.in_atomic_block:
         return nullcontext()
     return own_transaction(connection.alias, limits_itself=True)
@@ -83,7 +81,7 @@ _TIMES = ("submitted_at", "received_at", "announce_due_at")
 
 
 def _adapted(values: dict[str, Any], connection: BaseDatabaseWrapper) -> dict[str, Any]:
-    """Return what a writer needs; each value costs time on its way."""
+    """Return only what a writer needs, in the database's types: each value costs time."""
     adapted = {name: value for name, value in values.items() if name != "announced_at"}
     adapted["media"] = json.dumps(values["media"])
     for name in _TIMES:
@@ -118,7 +116,7 @@ def _add_what_is_announced(
         times = {"created_at": now, "status_changed_at": now, "handled_at": handled_at}
         row = values | statuses | {"id": written.message_id}
         message = _as_read(Message, row | times, connection)
-    else:  # it may know more than this event says
+    else:  # the row may know more than this event
         message = Message.objects.using(connection.alias).get(pk=written.message_id)
     row = statuses | {
         "id": written.change_id,
@@ -144,7 +142,7 @@ M = TypeVar("M", bound=models.Model)
 
 
 def _as_read(model: type[M], row: dict[str, Any], connection: BaseDatabaseWrapper) -> M:
-    """Return the row as if it had been read, at half the price of building it by names."""
+    """Build the instance as if it had been read, at half the cost of keyword arguments."""
     names = _columns(model)
     return model.from_db(connection.alias, names, [row[name] for name in names])
 
@@ -157,7 +155,7 @@ def _columns(model: type[models.Model]) -> list[str]:
 # The parts of the statements
 
 Given = Callable[[str], str]
-"""Returns the SQL of the value of this name."""
+"""Returns the SQL for the value of this name."""
 
 MESSAGE = f'"{Message._meta.db_table}"'
 HISTORY = f'"{StatusChange._meta.db_table}"'
@@ -166,7 +164,7 @@ EVENT = f'"{WebhookEvent._meta.db_table}"'
 
 @cache
 def fields(model: type[models.Model]) -> list[Any]:
-    """Return the model's columns but the id."""
+    """Return the model's fields except the id."""
     return [field for field in model._meta.concrete_fields if not field.primary_key]
 
 
@@ -178,14 +176,14 @@ def upsert(
 ) -> str:
     """Insert the message, or move its status and fill in what is empty.
 
-    Every assignment reads the row as it was, also where one sees what those before it have done.
-    An empty text is one without a length, because MariaDB finds a blank equal to ``''``.
+    MariaDB's assignments see the effect of those before them, so the status, which the others read,
+    moves last. Emptiness is tested by length, because MariaDB finds a blank equal to ``''``.
     """
     special = {
         "previous_status": "''",
         "created_at": given("received_at"),
         "status_changed_at": given("received_at"),
-        # Nobody needs to do anything about a test of our own.
+        # Our own tests need nobody's attention.
         "handled_at": f"CASE WHEN {given('is_test')} THEN {given('received_at')} END",
     }
     moves = f"{_precedence(offered('status'))} > {_precedence(f'{MESSAGE}.status')}"
@@ -197,28 +195,28 @@ def upsert(
         is_empty = f"{old} = '[]'" if name == "media" else f"LENGTH({old}) = 0"
         changes[name] = f"CASE WHEN {is_empty} THEN {offered(name)} ELSE {old} END"
     return (
-        f"INSERT INTO {MESSAGE} ({names(Message)}) "
+        f"INSERT INTO {MESSAGE} ({column_names(Message)}) "
         f"VALUES ({_expressions(Message, given, special)}) "
         f"{on_conflict} {', '.join(f'{name} = {value}' for name, value in changes.items())}"
     )
 
 
 def _precedence(status: str) -> str:
-    known = " ".join(f"WHEN '{each}' THEN {place}" for each, place in PRECEDENCE.items())
+    known = " ".join(f"WHEN '{each}' THEN {rank}" for each, rank in PRECEDENCE.items())
     return f"CASE {status} {known} ELSE {UNKNOWN_PRECEDENCE} END"
 
 
 def insert_event(given: Given, *, source: str, event_id: str = "", is_news: str) -> str:
-    """Insert the event from ``source``, which has the message's row as ``message``."""
+    """Insert the event from ``source``, in which ``message`` is the message's row."""
     id_name, id_value = ("id, ", f"{event_id}, ") if event_id else ("", "")
     return (
-        f"INSERT INTO {EVENT} ({id_name}{names(WebhookEvent)}) "
+        f"INSERT INTO {EVENT} ({id_name}{column_names(WebhookEvent)}) "
         f"SELECT {id_value}{event_values(given, is_news=is_news)} FROM {source}"
     )
 
 
 def event_values(given: Given, *, is_news: str) -> str:
-    """Return the event's columns, in their order; the message is known as ``message``."""
+    """Return the values of the event's columns, in order; ``message`` is the message's row."""
     special = {
         "outcome": f"CASE WHEN {is_news} THEN 'stored' ELSE 'duplicate' END",
         "error": "''",
@@ -236,7 +234,7 @@ def event_values(given: Given, *, is_news: str) -> str:
 
 
 def insert_change(given: Given, *, source: str) -> str:
-    """Insert the history's row from ``source``, unless the unique constraint says it is there."""
+    """Insert the history row from ``source``, unless the message has one for the status."""
     return (
         f"INSERT INTO {HISTORY} "
         "(message_id, status, previous_status, applied, reason, recorded_at, event_id) "
@@ -246,8 +244,8 @@ def insert_change(given: Given, *, source: str) -> str:
     )
 
 
-def names(model: type[models.Model]) -> str:
-    """Return the model's columns but the id, quoted."""
+def column_names(model: type[models.Model]) -> str:
+    """Return the model's quoted column names, except the id."""
     return ", ".join(f'"{field.column}"' for field in fields(model))
 
 
