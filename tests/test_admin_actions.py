@@ -358,7 +358,7 @@ def test_page_about_invalid_events_names_all_handlers_and_the_queue(
 
     settings.CELLCAST_ANNOUNCE_VIA = "task"
     words = text_of(choose(operator, "process_again", event.pk).content.decode())
-    assert "run by the queue, soon after" in words
+    assert "The task queue runs the handlers shortly afterwards." in words
     assert "This runs now" not in words
 
 
@@ -645,7 +645,7 @@ def test_reading_again_on_the_queue_says_that_handlers_are_waited_for(
 
     assert run(operator, "process_again", make_invalid(UNDERSTOOD_NOW).pk) == [
         ("success", "1 event has been read."),
-        ("warning", "1 event waits for its handlers to run."),
+        ("warning", "1 event is queued: its handlers run shortly."),
     ]
 
 
@@ -671,7 +671,7 @@ def test_log_of_the_admin_says_who_did_what_with_which_event(
 
     entries = LogEntry.objects.order_by("pk")
     assert [(entry.object_id, entry.change_message) for entry in entries] == [
-        (str(event.pk), "Ran the handlers again that had not finished."),
+        (str(event.pk), "Ran the unfinished handlers again."),
         (str(event.pk), "Ran all handlers again."),
         (str(invalid.pk), "Read it again."),
     ]
@@ -691,9 +691,9 @@ IN_FIVE_HOURS = timezone.now() + timedelta(hours=5)
     [
         ({"announcements": OUTCOME}, "✓ done All handlers have finished."),
         ({"announcements": {}}, "✓ done No handler was connected."),
-        ({"duplicate": True}, "• duplicate It had been said before, so no handler ran."),
+        ({"duplicate": True}, "• duplicate Already reported, so no handlers ran."),
         ({"invalid": True}, "✕ unreadable There is no message id."),
-        ({"failed": True}, "✕ failed No further retry is planned: it needs your attention."),
+        ({"failed": True}, "✕ failed No more retries: it needs your attention."),
         (
             {"pending": True, "announcements": OUTCOME, "announce_due_at": FIVE_HOURS_AGO},
             "… retrying Overdue by 5 h",

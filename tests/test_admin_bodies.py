@@ -71,8 +71,8 @@ def test_json_that_is_called_a_form_is_laid_out_as_json() -> None:
     [
         ("", "The body is empty."),
         (" \n", "The body is empty."),
-        ("{broken", "It is not JSON: Expecting property name enclosed in double quotes"),
-        (r"\xff", "It is not JSON: Expecting value (line 1, column 1)."),
+        ("{broken", "Not JSON: Expecting property name enclosed in double quotes"),
+        (r"\xff", "Not JSON: Expecting value (line 1, column 1)."),
         ("[" * 100_000, "The JSON is nested too deeply."),
     ],
 )

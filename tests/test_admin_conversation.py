@@ -130,7 +130,7 @@ def test_reply_quotes_the_beginning_of_what_it_answers(reader: Client) -> None:
 
     words = text_of(reader.get(address()).content.decode())
 
-    assert "In answer to: See you at nine?" in words
+    assert "In reply to: See you at nine?" in words
     assert words.count("See you at nine?") == 4
 
 
@@ -169,7 +169,7 @@ def test_conversation_that_is_gone_is_an_empty_one(reader: Client, pk: int) -> N
     response = reader.get(url_of("message", "conversation", pk))
 
     assert response.status_code == 200
-    assert "There are no messages here." in response.content.decode()
+    assert "No messages here." in response.content.decode()
 
 
 def test_message_without_a_number_is_a_conversation_of_its_own(reader: Client) -> None:
@@ -298,5 +298,5 @@ def test_second_site_links_to_itself_and_shows_no_more_than_its_list(admin_clien
     page = admin_client.get(shown).content.decode()
 
     assert bodies(page) == ["one", "three"]
-    assert "There are no messages here." in admin_client.get(hidden).content.decode()
+    assert "No messages here." in admin_client.get(hidden).content.decode()
     assert 'href="/admin/' not in page

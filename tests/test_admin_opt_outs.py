@@ -169,7 +169,7 @@ def test_slip_of_the_pen_opts_nobody_out(
 
 def test_contact_who_has_opted_out_is_not_opted_out_again(clerk: Client) -> None:
     opt_out(CUSTOMER, note="first")
-    assert "This contact has opted out already." in add(clerk).content.decode()
+    assert "This contact has already opted out." in add(clerk).content.decode()
     assert OptOut.objects.get().note == "first"
 
 
@@ -202,7 +202,7 @@ def test_opt_out_is_ended_with_a_reason(clerk: Client) -> None:
 def test_one_that_has_ended_is_not_ended_again(clerk: Client) -> None:
     made = OptOutFactory.create(ended=True)
     response = clerk.post(url_of("optout", "end", made.pk), {"reason": "x"}, follow=True)
-    assert "This opt-out has ended already." in response.content.decode()
+    assert "This opt-out has already ended." in response.content.decode()
     assert not LogEntry.objects.exists()
 
 

@@ -1,4 +1,4 @@
-"""The part of the overview, and of the set-up page, about what never arrived."""
+"""The part of the overview, and of the setup page, about what never arrived."""
 
 import re
 from datetime import timedelta
@@ -32,14 +32,14 @@ def part_of(client: Client, page: str = "overview") -> str:
     [section] = re.findall(
         r'<section[^>]*"cellcast-recovery-heading".*?</section>', html, re.DOTALL
     )
-    return text_of(section).removeprefix("What never arrived").strip()
+    return text_of(section).removeprefix("Missed by the webhooks").strip()
 
 
 def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> None:
     silent = MessageFactory.create(status="", created_at=timezone.now() - 7 * HOUR)
     MessageFactory.create(status="", created_at=timezone.now() - HOUR)
     MessageFactory.create(delivered=True, created_at=timezone.now() - 7 * HOUR)
-    assert part_of(reader).startswith("1 … sent, and nothing reported")
+    assert part_of(reader).startswith("1 … no report")
 
     html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
     [address] = re.findall(r'href="([^"]*status=silent)"', html)
@@ -48,12 +48,12 @@ def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> Non
 
 
 def test_nothing_is_silent(reader: Client) -> None:
-    assert part_of(reader).startswith("0 • sent, and nothing reported")
+    assert part_of(reader).startswith("0 • no report")
 
 
 def test_without_a_key_it_says_what_one_would_be_good_for(reader: Client, settings: Any) -> None:
     assert part_of(reader).endswith(
-        "With CELLCAST_API_KEY , manage.py cellcast_recover fetches what no webhook has brought."
+        "Set CELLCAST_API_KEY , and manage.py cellcast_recover fetches what the webhooks missed."
     )
 
 
@@ -61,7 +61,7 @@ def test_recovery_that_never_ran_is_pointed_out(
     reader: Client, fake_cellcast: FakeCellcast
 ) -> None:
     assert part_of(reader).endswith(
-        "manage.py cellcast_recover has not run yet: put it into a schedule."
+        "manage.py cellcast_recover has not run yet. Schedule it to run regularly."
     )
 
 
@@ -75,19 +75,19 @@ def test_last_recovery_and_what_it_found(reader: Client, fake_cellcast: FakeCell
     part = part_of(reader)
     assert "Replies 2 of 2 were missing" in part
     assert "Delivery reports 1 of 1 was missing" in part
-    assert "Opt-outs 0 of 0 were missing The list could not be read to its end." in part
+    assert "Opt-outs 0 of 0 were missing The list could not be read completely." in part
     assert "manage.py cellcast_recover last ran 2 hours ago" in part
 
 
 def test_set_up_page_says_when_recovery_last_ran() -> None:
     person = staff("set_up_webhookevent")
-    assert part_of(person, "setup").startswith("With CELLCAST_API_KEY")
+    assert part_of(person, "setup").startswith("Set CELLCAST_API_KEY")
     CommandRun.record(
         CommandRun.Command.RECOVER, {"replies": {"seen": 3, "missing": 1, "error": "401"}}
     )
     part = part_of(person, "setup")
     assert part.startswith("manage.py cellcast_recover last ran just now")
-    assert part.endswith("Replies 1 of 3 was missing The list could not be read to its end.")
+    assert part.endswith("Replies 1 of 3 was missing The list could not be read completely.")
 
 
 def test_lists_that_were_not_asked_for_are_left_out(reader: Client) -> None:
@@ -102,4 +102,4 @@ def test_lists_that_were_not_asked_for_are_left_out(reader: Client) -> None:
 def test_who_may_not_view_messages_does_not_see_it() -> None:
     client = staff("view_webhookevent")
     html = client.get(reverse("admin:cellcast_django_overview")).content.decode()
-    assert "What never arrived" not in html
+    assert "Missed by the webhooks" not in html

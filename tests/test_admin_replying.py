@@ -163,7 +163,7 @@ def test_second_click_sends_nothing(receptionist: Client, question: Message) -> 
     response = reply(receptionist, question, "Yes", **form)
 
     assert len(sent) == 1
-    assert said(response) == ["This had been sent already, so it was not sent again."]
+    assert said(response) == ["Already sent, so it was not sent again."]
 
 
 @pytest.mark.parametrize("ticket", ["", "x", "é" * 22])
@@ -173,7 +173,7 @@ def test_form_without_its_ticket_sends_nothing(
     response = reply(receptionist, question, "Yes", ticket=ticket)
 
     assert sent == []
-    assert said(response) == ["Not sent: the form was not complete. Try again."]
+    assert said(response) == ["Not sent: the form was incomplete. Try again."]
 
 
 def test_empty_reply_is_not_sent(receptionist: Client, question: Message) -> None:

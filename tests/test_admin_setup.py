@@ -1,4 +1,4 @@
-"""The set-up page: who may open it, what it says, and what Test Send does."""
+"""The setup page: who may open it, what it says, and what Test Send does."""
 
 import html
 import json
@@ -123,8 +123,8 @@ def test_no_password_is_shown(operator: Client, settings: Any) -> None:
 def test_host_without_credentials_hears_how_to_make_some(operator: Client, settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     text = text_of(page_of(operator))
-    assert "Username none yet Password none yet: manage.py cellcast_setup makes a pair" in text
-    assert "There is no username and password yet: see what the checks say." in text
+    assert "Username none yet Password none yet: manage.py cellcast_setup generates a pair" in text
+    assert "There is no username and password yet: see Checks above." in text
 
 
 def test_urls_do_not_depend_on_the_language_of_the_person(operator: Client, settings: Any) -> None:
@@ -242,7 +242,7 @@ def test_says_what_became_of_it(operator: Client, send: MagicMock) -> None:
     send.return_value = answer_of(STORED, reason="OK", seconds=0.0123)
     text = text_of(post(operator))
     assert "Response from the Receive URL ✓ stored Event 1 Sent to https://sms.example.com/" in text
-    assert "Username cellcast Answer 200 OK Time 12 ms" in text
+    assert "Username cellcast Response 200 OK Time 12 ms" in text
 
 
 def test_duplicate_is_explained(operator: Client, send: MagicMock) -> None:
@@ -301,7 +301,7 @@ def test_log_of_the_admin_says_who_sent_a_test(operator: Client, send: MagicMock
     )
 
 
-# How far it is
+# Progress
 
 
 def lamps_of(client: Client) -> list[str]:
@@ -317,20 +317,22 @@ def test_lamps_come_on_one_after_the_other(
 ) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     assert lamps_of(operator) == [
-        "• not yet Settings are in order",
-        "• not yet This site answers itself: Test Send",
-        "• not yet Cellcast has called",
+        "• not yet Settings are valid",
+        "• not yet Test Send reached this site",
+        "• not yet Cellcast has sent a webhook",
     ]
 
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{PASSWORD}"]
     WebhookEventFactory.create(is_test=True)
     first, second, third = lamps_of(operator)
-    assert first == "✓ yes Settings are in order"
-    assert second.startswith("✓ yes This site answers itself: Test Send")
-    assert third == "• not yet Cellcast has called"  # our own lamp is no light of Cellcast's
+    assert first == "✓ yes Settings are valid"
+    assert second.startswith("✓ yes Test Send reached this site")
+    assert (
+        third == "• not yet Cellcast has sent a webhook"
+    )  # our own lamp is no light of Cellcast's
 
     WebhookEventFactory.create()
-    assert lamps_of(operator)[2].startswith("✓ yes Cellcast has called")
+    assert lamps_of(operator)[2].startswith("✓ yes Cellcast has sent a webhook")
 
 
 def test_test_data_can_be_deleted(operator: Client, client: WebhookClient) -> None:
@@ -345,7 +347,7 @@ def test_test_data_can_be_deleted(operator: Client, client: WebhookClient) -> No
 
     response = operator.post(reverse(SETUP), {"delete_tests": "yes"})
 
-    assert [str(each) for each in response.context["messages"]] == ["3 test events are deleted."]
+    assert [str(each) for each in response.context["messages"]] == ["3 test events deleted."]
     assert sorted(Message.objects.values_list("body", flat=True)) == [
         "See you at nine?",
         "a real one",
@@ -365,13 +367,13 @@ def test_says_what_is_wrong_and_shows_the_answer(operator: Client, send: MagicMo
     assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
     assert "<b>Who" not in page
     assert page.count("Who are you?") < 120
-    assert "✓" not in page.split("How far it is")[0]
+    assert "✓" not in page.split("Progress")[0]
 
 
 def test_event_that_was_not_understood_is_no_success(operator: Client, send: MagicMock) -> None:
     body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
     send.return_value = answer_of(body, status=400)
-    page = text_of(post(operator)).split("How far it is")[0]
+    page = text_of(post(operator)).split("Progress")[0]
     assert "Received, but not readable: There is no message id." in page
     assert "Event 1" not in page
 
@@ -379,10 +381,10 @@ def test_event_that_was_not_understood_is_no_success(operator: Client, send: Mag
 def test_server_with_one_worker_cannot_answer_itself(operator: Client, send: MagicMock) -> None:
     send.return_value = Answer(url="https://sms.example.com/", error=TimeoutError("timed out"))
     page = text_of(post(operator))
-    assert "This site did not answer itself within 10 seconds." in page
-    assert "A server with one worker and one thread is busy with this page" in page
+    assert "This site did not respond to itself within 10 seconds." in page
+    assert "A server with a single worker and thread cannot respond" in page
     assert "No answer came in time (timed out)." in page
-    assert "Answer 0" not in page
+    assert "Response 0" not in page
 
 
 ADMIN_ALONE = (path("admin/", admin.site.urls),)
@@ -425,7 +427,7 @@ def test_password_is_sent_to_no_host_that_the_person_names(
     settings.ALLOWED_HOSTS = [".localhost", "127.0.0.1", "testserver"]
     data = {"endpoint": "receive", "body": "{}"}
     response = operator.post(reverse(SETUP), data, headers={"Host": host})
-    assert "the password is sent to no other host" in html.unescape(response.content.decode())
+    assert "sends the password to no other host" in html.unescape(response.content.decode())
     assert not send.called
 
 

@@ -103,7 +103,7 @@ def test_handler_that_finished_meanwhile_is_said_to_have_run(
     response = operator.post(skip_url(event, "unlucky"), follow=True)
 
     [sentence] = map(str, response.context["messages"])
-    assert sentence == "unlucky was not skipped: it has run meanwhile."
+    assert sentence == "unlucky was not skipped: it has run in the meantime."
     assert not LogEntry.objects.exists()
 
 

@@ -170,7 +170,7 @@ def test_several_replies_are_done_from_the_list(receptionist: Client, reader: Cl
     assert Message.objects.unhandled().count() == 2
     response = receptionist.post(url_of("message"), form, follow=True)
 
-    assert [str(each) for each in response.context["messages"]] == ["2 replies are done."]
+    assert [str(each) for each in response.context["messages"]] == ["2 replies marked as done."]
     assert not Message.objects.unhandled().exists()
     assert LogEntry.objects.count() == 2
 
@@ -187,18 +187,23 @@ def test_overview_says_first_how_many_wait(reader: Client) -> None:
 
     assert page.index("cellcast-to-answer-heading") < page.index("cellcast-lights-heading")
     assert f'href="{url_of("message", "to_answer")}">2</a>' in page
-    assert "customers are waiting, the first since 1 hour ago" in text_of(page).replace("\xa0", " ")
+    assert "customers are waiting for an answer. The oldest reply came 1 hour ago" in text_of(
+        page
+    ).replace("\xa0", " ")
 
 
 def test_overview_says_since_when_a_single_customer_waits(reader: Client) -> None:
     ask(10, "three", OTHER)
     page = text_of(reader.get(reverse(OVERVIEW)).content.decode()).replace("\xa0", " ")
-    assert "To answer 1 customer is waiting, since 10 minutes ago" in page
+    assert (
+        "To answer 1 customer is waiting for an answer. The oldest reply came 10 minutes ago"
+        in page
+    )
 
 
 def test_overview_says_when_nobody_waits_and_nothing_to_those_who_may_not_view() -> None:
     page = staff("view_message").get(reverse(OVERVIEW)).content.decode()
-    assert "nobody is waiting for an answer" in page
+    assert "Nobody is waiting for an answer." in page
 
     page = staff("view_webhookevent").get(reverse(OVERVIEW)).content.decode()
     assert "waiting for an answer" not in page

@@ -49,9 +49,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
     list_select_related = ["message", "status_change"]
     list_defer = ["body", "message__body", "message__original_body"]
     search_fields = ["contact", "cellcast_id"]
-    search_help_text = _(
-        "The customer's number in any spelling, a Cellcast id, or the number of an event."
-    )
+    search_help_text = _("Phone number (any format), Cellcast id, or event number.")
     export_columns = (
         columns("id", "received_at", "endpoint", "kind", "outcome", "error")
         | {
@@ -160,4 +158,4 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
 
     def _message_link(self, event: WebhookEvent) -> str:
         message = event.message
-        return "" if message is None else self.link_to(message, gettext("About this message"))
+        return "" if message is None else self.link_to(message, gettext("View message"))

@@ -35,7 +35,7 @@ class ReasonForm(forms.Form):
         label=_("Reason"),
         max_length=MAX_REASON_LENGTH,
         widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
-        help_text=_("Such as: signed up again at the counter. It is kept with the opt-out."),
+        help_text=_("For example: signed up again at the counter. Kept with the opt-out."),
     )
 
 
@@ -47,7 +47,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         label=_("Phone number"),
         max_length=64,
         widget=forms.TextInput(attrs={"inputmode": "tel", "autocomplete": "off", "dir": "ltr"}),
-        help_text=_("In any spelling, such as 0491 570 156."),
+        help_text=_("Any format, such as 0491 570 156."),
     )
     field_order = ["number", "reason"]
 
@@ -58,7 +58,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["reason"].help_text = _(
-            "Such as: asked at the counter. It is kept with the opt-out."
+            "For example: asked at the counter. Kept with the opt-out."
         )
 
     def clean_number(self) -> str:
@@ -67,7 +67,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         if not is_phone_number(written, conf.default_region):
             raise forms.ValidationError(_("This is not a valid phone number."))
         if is_opted_out(written):
-            raise forms.ValidationError(_("This contact has opted out already."))
+            raise forms.ValidationError(_("This contact has already opted out."))
         return written
 
 
@@ -80,7 +80,7 @@ class OptOutAdmin(ExportAdmin):
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
     search_fields = ["contact"]
-    search_help_text = _("The customer's number in any spelling.")
+    search_help_text = _("Phone number (any format).")
     export_columns = columns("id", "contact", "since", "source", "event_id", "ended_at", "note")
 
     def get_urls(self) -> list[URLPattern]:
@@ -139,7 +139,7 @@ class OptOutAdmin(ExportAdmin):
             raise Http404
         back = HttpResponseRedirect(self.url_of(OptOut, "change", pk))
         if not found.is_active:
-            self.message_user(request, gettext("This opt-out has ended already."), messages.INFO)
+            self.message_user(request, gettext("This opt-out has already ended."), messages.INFO)
             return back
         form = ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():

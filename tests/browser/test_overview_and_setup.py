@@ -113,7 +113,11 @@ def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
         "Overview",
         *[f"Copy the {name}" for name in urls],
         "Copy the username",
-        *[stop for name in urls for stop in ("JSON to send", f"Send test to the {name}")],
+        *[
+            stop
+            for name in urls
+            for stop in (f"JSON to send to the {name}", f"Send test to the {name}")
+        ],
     ]
 
 

@@ -85,7 +85,7 @@ def show(server: DemoServer, password: str, *, check: bool) -> int:
     console.heading("A handler fails, and succeeds on the next attempt")
     outage = show_outage(traffic)
 
-    console.heading("What never arrived is fetched from Cellcast's API, here a fake of it")
+    console.heading("What the webhooks missed is fetched from Cellcast's API, here a fake of it")
     show_recovery(traffic)
 
     if not check:
@@ -131,7 +131,7 @@ def wait(server: DemoServer, password: str) -> None:
     for title, page in (
         ("Overview", "cellcast_django_overview"),
         ("Messages", "cellcast_django_message_changelist"),
-        ("Set-up", "cellcast_django_setup"),
+        ("Setup", "cellcast_django_setup"),
         ("Appointments", "appointments_appointment_changelist"),
     ):
         console.line(f"{title:<12}  {server.url}{reverse(f'admin:{page}')}")

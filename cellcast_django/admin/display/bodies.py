@@ -42,7 +42,7 @@ def lay_out(body: str, content_type: str) -> LaidOut:
     except json.JSONDecodeError as error:
         where = {"line": error.lineno, "column": error.colno, "problem": error.msg}
         return LaidOut(
-            reason=_("It is not JSON: %(problem)s (line %(line)d, column %(column)d).") % where
+            reason=_("Not JSON: %(problem)s (line %(line)d, column %(column)d).") % where
         )
     return LaidOut(text=clean(indent(text)))
 

@@ -13,11 +13,11 @@ def sentence_of(event: WebhookEvent) -> str:
     if event.outcome == WebhookEvent.Outcome.INVALID:
         return event.error
     if event.outcome == WebhookEvent.Outcome.DUPLICATE:
-        return gettext("It had been said before, so no handler ran.")
+        return gettext("Already reported, so no handlers ran.")
     if event.state == WebhookEvent.State.PENDING:
         return _sentence_of_pending(event)
     if event.state == WebhookEvent.State.FAILED:
-        return event.error or gettext("No further retry is planned: it needs your attention.")
+        return event.error or gettext("No more retries: it needs your attention.")
     if not event.announcements:
         return gettext("No handler was connected.")
     return gettext("All handlers have finished.")
@@ -68,8 +68,8 @@ RETRYING = ngettext_lazy(
     "count",
 )
 QUEUED = ngettext_lazy(
-    "%(count)d event waits for its handlers to run.",
-    "%(count)d events wait for their handlers to run.",
+    "%(count)d event is queued: its handlers run shortly.",
+    "%(count)d events are queued: their handlers run shortly.",
     "count",
 )
 FAILED = ngettext_lazy(

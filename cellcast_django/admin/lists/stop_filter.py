@@ -33,7 +33,7 @@ class StopFilter(admin.SimpleListFilter):
         """Return the choice."""
         if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
             return []
-        return [(self.PERHAPS, _("perhaps, of the newest 5,000"))]
+        return [(self.PERHAPS, _("possibly (latest 5,000 replies)"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the replies that a person should look at."""

@@ -1,4 +1,4 @@
-"""The pages that are no changelist: overview, set-up and a contact's conversation.
+"""The pages that are no changelist: overview, setup and a contact's conversation.
 
 ``registry`` adds their URLs to the admin site and finds them again for links.
 """

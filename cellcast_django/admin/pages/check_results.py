@@ -45,22 +45,22 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
 SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     (
         _("Username and password"),
-        _("Webhooks with the right username and password are let in."),
+        _("Webhooks with the right username and password are accepted."),
         [checks.check_credentials, checks.check_credentials_for_deployment],
     ),
     (
         _("Webhook URLs"),
-        _("They are among the project's URLs."),
+        _("The project's URLs include them."),
         [checks.check_urls],
     ),
     (
-        _("Address of the site"),
-        _("CELLCAST_PUBLIC_URL is valid, or not set: then Test Send is switched off."),
+        _("Site address"),
+        _("CELLCAST_PUBLIC_URL is valid, or unset (Test Send is then off)."),
         [checks.check_public_url],
     ),
     (
         _("Encryption"),
-        _("Webhooks come over HTTPS."),
+        _("Webhooks arrive over HTTPS."),
         [checks.check_https],
     ),
     (
@@ -69,7 +69,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
         [checks.check_redirects],
     ),
     (
-        _("Announcements"),
+        _("Handlers"),
         _("Handlers can run."),
         [checks.check_announce_via, checks.check_task_backend, checks.check_task_worker],
     ),
@@ -80,7 +80,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Database"),
-        _("Its options cost no speed and lose no webhook."),
+        _("Its options lose no webhooks and cost no speed."),
         [checks.check_connections],
     ),
     (
@@ -90,12 +90,12 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Stop words"),
-        _("CELLCAST_STOP_WORDS are words that customers answer nothing else with."),
+        _("No word in CELLCAST_STOP_WORDS is an everyday answer."),
         [checks.check_stop_words],
     ),
     (
         _("Names and replies"),
-        _("CELLCAST_CONTACT_NAMES and CELLCAST_SEND_WITH name functions, or are not set."),
+        _("CELLCAST_CONTACT_NAMES and CELLCAST_SEND_WITH name functions, or are unset."),
         [checks.check_callables],
     ),
     (
@@ -105,7 +105,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Cellcast’s API"),
-        _("Its key and address can be used, or there is no key: then nothing is recovered."),
+        _("Key and address are valid, or there is no key (recovery is then off)."),
         [checks.check_api_key, checks.check_api_url],
     ),
 ]

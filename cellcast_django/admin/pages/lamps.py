@@ -25,19 +25,21 @@ class Lamp(NamedTuple):
 
 
 def lamps(checks: list[Result], health: Receiving) -> Iterator[Lamp]:
-    """Yield whether the settings are right, this site answers itself, and Cellcast has called."""
+    """Yield one lamp each for the settings, for Test Send, and for a webhook from Cellcast."""
     are_right = all(message.level < ERROR for check in checks for message in check.messages)
-    yield Lamp(_light(are_right), _("Settings are in order"), None)
+    yield Lamp(_light(are_right), _("Settings are valid"), None)
     tests = WebhookEvent.objects.filter(is_test=True).order_by("-received_at")
     tested_at = tests.values_list("received_at", flat=True).first()
     yield Lamp(
         _light(tested_at is not None),
-        _("This site answers itself: Test Send"),
+        _("Test Send reached this site"),
         tested_at and ago(tested_at),
     )
     called_at = health.last_webhook_at_any_url
     yield Lamp(
-        _light(called_at is not None), _("Cellcast has called"), called_at and ago(called_at)
+        _light(called_at is not None),
+        _("Cellcast has sent a webhook"),
+        called_at and ago(called_at),
     )
 
 

@@ -1,4 +1,4 @@
-"""What never arrived, for the overview and set-up: silent messages, and the last recovery."""
+"""What never arrived, for the overview and setup: silent messages, and the last recovery."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def details_of_recovery(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
     return {
         "silent": {
             "number": number_format(silent, force_grouping=True),
-            "badge": badge(Tone.OPEN if silent else Tone.QUIET, _("sent, and nothing reported")),
+            "badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
             "url": f"{model_admin.url_of(Message, 'changelist')}?status={StatusFilter.SILENT}",
         },
         **details_of_last_run(),

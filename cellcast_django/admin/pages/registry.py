@@ -35,7 +35,7 @@ class PagesAdmin(ReadOnlyAdmin):
     def _page(self, name: str, view: Callable[[HttpRequest], HttpResponse]) -> URLPattern:
         """Return the address of a page, outside a host project's ``ATOMIC_REQUESTS``.
 
-        The set-up page waits for another request, which may wait for what this one has locked.
+        The setup page waits for another request, which may wait for what this one has locked.
         """
         wrapped = outside_atomic_requests(self.admin_site.admin_view(view))
         return path(f"{name}/", wrapped, name=f"{self.opts.app_label}_{name}")
@@ -54,7 +54,7 @@ class PagesAdmin(ReadOnlyAdmin):
         """Show how to set webhooks up, and send one to try it."""
         if not self.may_set_up(request):
             raise PermissionDenied
-        return self._render(request, "setup", _("Set-up"), setup.details(self, request))
+        return self._render(request, "setup", _("Setup"), setup.details(self, request))
 
     def may_see_overview(self, request: HttpRequest) -> bool:
         """Whether there is something on the overview that this person may see."""

@@ -69,9 +69,9 @@ class ReplyForm:
         if is_opted_out(self.customer.contact):
             return _("Not sent: this customer has opted out.")
         if not TICKET.fullmatch(ticket):
-            return _("Not sent: the form was not complete. Try again.")
+            return _("Not sent: the form was incomplete. Try again.")
         if not cache.add(f"cellcast_django.reply.{ticket}", 1, timeout=DAY):
-            return Sent(notices.WARNING, _("This had been sent already, so it was not sent again."))
+            return Sent(notices.WARNING, _("Already sent, so it was not sent again."))
         return self._send_now(request, _answered(request, messages))
 
     def _send_now(self, request: HttpRequest, answered: Message | None) -> Sent | str:
@@ -82,7 +82,7 @@ class ReplyForm:
             logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
             problem = f"{type(error).__qualname__}: {error}"
             return _(
-                "Perhaps not sent, and not recorded: %(problem)s. Look before you send it again."
+                "Perhaps not sent, and not recorded: %(problem)s. Check before you send it again."
             ) % {"problem": problem}
         try:
             sent = Message.objects.record_sent(

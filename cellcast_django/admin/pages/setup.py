@@ -1,4 +1,4 @@
-"""The set-up page: what to paste where, what the system checks say, and Test Send."""
+"""The setup page: what to paste where, what the system checks say, and Test Send."""
 
 import json
 from dataclasses import dataclass, field
@@ -65,13 +65,13 @@ class Site:
     def obstacle(self) -> Promise | None:
         """Why nothing can be sent."""
         if not self.urls:
-            return _("The webhook URLs are not known: see what the checks say.")
+            return _("The webhook URLs are not known yet: see Checks above.")
         if not self.credential:
-            return _("There is no username and password yet: see what the checks say.")
+            return _("There is no username and password yet: see Checks above.")
         if not self.is_named:
             return _(
-                "Set CELLCAST_PUBLIC_URL to this site's own base URL: the password is sent to no "
-                "other host."
+                "Set CELLCAST_PUBLIC_URL to this site's own base URL: Test Send sends the password "
+                "to no other host."
             )
         return None
 
@@ -184,7 +184,7 @@ def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
     removed = delete_tests()
     log_about_list(request, WebhookEvent, f"Deleted the test data: {removed.events} events.")
     sentence = ngettext(
-        "%(count)d test event is deleted.", "%(count)d test events are deleted.", removed.events
+        "%(count)d test event deleted.", "%(count)d test events deleted.", removed.events
     )
     model_admin.message_user(request, sentence % {"count": removed.events}, messages.SUCCESS)
 
@@ -192,11 +192,11 @@ def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
 def findings(answer: Answer) -> list[Finding]:
     """Say what is wrong, and first of all whether the server had nobody to answer itself."""
     if isinstance(answer.error, TimeoutError):
-        problem = _("This site did not answer itself within %(seconds)d seconds.")
+        problem = _("This site did not respond to itself within %(seconds)d seconds.")
         remedy = _(
-            "A server with one worker and one thread is busy with this page and cannot answer "
-            "meanwhile (it may store the webhook afterwards): give it two, or use "
-            "“manage.py cellcast_test_send” from a shell."
+            "A server with a single worker and thread cannot respond while it is busy with this "
+            "page (it may store the webhook afterwards). Give it two, or run "
+            "“manage.py cellcast_test_send” in a shell."
         )
         own = Finding(str(problem % {"seconds": TIMEOUT_SECONDS}), str(remedy))
         return [own, *diagnose(answer)]

@@ -114,7 +114,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         if message is None:
             raise Http404
         self._mark_done(request, message)
-        self.message_user(request, gettext("Done."), messages.SUCCESS)
+        self.message_user(request, gettext("Marked as done."), messages.SUCCESS)
         page = request.POST.get("back", "")
         if page in ("change", "conversation"):
             return HttpResponseRedirect(self.url_of(Message, page, pk))
@@ -124,7 +124,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         message.mark_handled()
         log_about(request, message, "Marked it as handled.")
 
-    @admin.action(permissions=["handle"], description=_("Done: needs no answer"))
+    @admin.action(permissions=["handle"], description=_("Mark as done"))
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Mark the selected replies as handled, and the earlier ones of their customers."""
         replies = queryset.filter(direction=Direction.INBOUND, handled_at=None)
@@ -132,5 +132,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         for message in replies.order_by("-created_at", "-pk")[:MAX_SELECTED]:
             self._mark_done(request, message)
             number += 1
-        sentence = ngettext("%(count)d reply is done.", "%(count)d replies are done.", number)
+        sentence = ngettext(
+            "%(count)d reply marked as done.", "%(count)d replies marked as done.", number
+        )
         self.message_user(request, sentence % {"count": number}, messages.SUCCESS)

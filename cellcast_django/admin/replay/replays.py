@@ -107,7 +107,7 @@ TO_UNFINISHED = Replay(
     button=ngettext_lazy("Retry %(count)d event", "Retry %(count)d events", "count"),
     will_do=sentences.EVENTS,
     idle=sentences.NOTHING_LEFT,
-    log="Ran the handlers again that had not finished.",
+    log="Ran the unfinished handlers again.",
     callees=_unfinished,
     run=announcements.announce_again,
 )

@@ -57,7 +57,9 @@ class SkippingAdmin(ReadOnlyAdmin):
             sentence = gettext("%(name)s is skipped.") % {"name": name}
             self.message_user(request, sentence, messages.SUCCESS)
         else:
-            sentence = gettext("%(name)s was not skipped: it has run meanwhile.") % {"name": name}
+            sentence = gettext("%(name)s was not skipped: it has run in the meantime.") % {
+                "name": name
+            }
             self.message_user(request, sentence, messages.WARNING)
         return HttpResponseRedirect(back_url)
 
