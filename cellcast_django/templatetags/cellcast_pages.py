@@ -4,12 +4,13 @@ from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
 
-from cellcast_django.admin.display.texts import exact_seconds, exact_time
+from cellcast_django.admin.display.texts import exact_seconds, exact_time, machine_time
 from cellcast_django.admin.pages.registry import pages_of
 
 register = Library()
 register.filter(exact_seconds)
 register.filter(exact_time)
+register.filter(machine_time)
 
 
 @register.simple_tag(takes_context=True)

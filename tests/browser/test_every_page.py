@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import time
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,13 +14,14 @@ from django.core.management import call_command
 from django.test import Client, override_settings
 from django.urls import reverse
 
+from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient, mms_payload
 from tests.admin_pages import url_of
 from tests.browser.conftest import complaints_of, log_in, serving
-from tests.browser.inspection import LOOKS, dress, problems_of
+from tests.browser.inspection import LOOKS, dress, invalid_html, problems_of
 
 pytestmark = pytest.mark.browser
 
@@ -57,6 +60,20 @@ class Sight:
 
     url: Callable[[], str]
     press: str = ""
+    max_count: int = CappedPaginator.MAX_COUNT
+    """Rows that a list counts, and leads to."""
+
+    def open(self, page: Any, server: str) -> str:
+        """Let the browser go there, and return the source of the page as the server sent it."""
+        with patch.object(CappedPaginator, "MAX_COUNT", self.max_count):
+            response = page.goto(server + self.url())
+            if self.press:
+                button = page.get_by_role("button", name=self.press)
+                with page.expect_navigation() as navigation:
+                    button.or_(page.get_by_role("link", name=self.press)).click()
+                response = navigation.value
+        source: str = response.text()
+        return source
 
 
 SIGHTS = {
@@ -69,6 +86,7 @@ SIGHTS = {
     "messages": Sight(lambda: url_of("message")),
     "messages, found": Sight(lambda: url_of("message", q="window")),
     "messages, nothing found": Sight(lambda: url_of("message", q="nobody wrote this")),
+    "messages, more than are counted": Sight(lambda: url_of("message"), max_count=5),
     "to answer": Sight(lambda: url_of("message", "to_answer")),
     "conversation": Sight(lambda: conversation_url(contact=CUSTOMER)),
     "message sent": Sight(lambda: message_url(body="See you at nine?")),
@@ -77,6 +95,7 @@ SIGHTS = {
     "message, long reason": Sight(lambda: message_url(status="blocked")),
     **{f"message, {name}": Sight(partial(message_url, body=text)) for name, text in TEXTS.items()},
     "status history": Sight(lambda: url_of("statuschange")),
+    "status history, more than is counted": Sight(lambda: url_of("statuschange"), max_count=5),
     "status change": Sight(
         lambda: url_of("statuschange", "change", StatusChange.objects.latest("pk").pk)
     ),
@@ -85,6 +104,7 @@ SIGHTS = {
     "opt-out, to be added": Sight(lambda: url_of("optout", "add")),
     "opt-out, to be ended": Sight(lambda: url_of("optout", "end", OptOut.objects.latest("pk").pk)),
     "events": Sight(lambda: url_of("webhookevent")),
+    "events, more than are counted": Sight(lambda: url_of("webhookevent"), max_count=5),
     "events, failed": Sight(lambda: url_of("webhookevent", outcome="failed")),
     "event, failed": Sight(lambda: event_url(kind="reply", body__contains="window.ran")),
     "event, five thousand characters": Sight(lambda: event_url(body__contains="y" * 5_000)),
@@ -162,10 +182,12 @@ def test_everybody_can_use(name: str, look: str, visitor: Any, everything: str) 
     complaints = complaints_of(visitor)
     dress(visitor, look)
 
-    visitor.goto(everything + sight.url())
-    if sight.press:
-        with visitor.expect_navigation():
-            button = visitor.get_by_role("button", name=sight.press)
-            button.or_(visitor.get_by_role("link", name=sight.press)).click()
+    sight.open(visitor, everything)
 
     assert problems_of(visitor, f"{name} {look}") + complaints == []
+
+
+def test_every_page_is_valid_html(visitor: Any, everything: str, tmp_path: Path) -> None:
+    sources = {name: sight.open(visitor, everything) for name, sight in SIGHTS.items()}
+
+    assert invalid_html(tmp_path, sources) == []

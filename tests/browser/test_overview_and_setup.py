@@ -1,16 +1,18 @@
 """From an empty database to a green light, as a new host goes the way."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.urls import reverse
 
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import url_of
 from tests.browser.conftest import tab_stops
-from tests.browser.inspection import LOOKS, dress, problems_of
+from tests.browser.inspection import LOOKS, dress, invalid_html, problems_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -121,13 +123,24 @@ def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
     ]
 
 
+def empty_pages() -> list[str]:
+    models = ("message", "statuschange", "webhookevent", "optout")
+    to_answer = url_of("message", "to_answer")
+    return [reverse(OVERVIEW), to_answer, *(url_of(model) for model in models)]
+
+
 @pytest.mark.parametrize("look", LOOKS)
 def test_everybody_can_use_the_pages_of_an_empty_database(
     browse: Callable[[str], None], page: Any, look: str
 ) -> None:
     dress(page, look)
-    models = ("message", "statuschange", "webhookevent")
-    pages = [reverse(OVERVIEW), *(url_of(model) for model in models)]
-    for number, path in enumerate(pages):
+    for number, path in enumerate(empty_pages()):
         browse(path)
         assert problems_of(page, f"empty {number} {look}") == []
+
+
+def test_pages_of_an_empty_database_are_valid_html(admin_client: Client, tmp_path: Path) -> None:
+    paths = [*empty_pages(), reverse("admin:cellcast_django_setup")]
+    sources = {path: admin_client.get(path, follow=True).content.decode() for path in paths}
+
+    assert invalid_html(tmp_path, sources) == []
