@@ -17,7 +17,7 @@ from django.utils import translation
 
 from cellcast_django import checks
 from cellcast_django.admin.pages import check_results, setup
-from cellcast_django.diagnostics.test_send import EXAMPLES, Answer
+from cellcast_django.diagnostics.test_send import EXAMPLES, Response
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
@@ -47,8 +47,8 @@ def send(monkeypatch: pytest.MonkeyPatch, settings: Any) -> MagicMock:
     return send
 
 
-def answer_of(body: bytes = b"", status: int = 200, **values: Any) -> Answer:
-    return Answer(url="https://sms.example.com/", status=status, body=body, **values)
+def answer_of(body: bytes = b"", status: int = 200, **values: Any) -> Response:
+    return Response(url="https://sms.example.com/", status=status, body=body, **values)
 
 
 def page_of(client: Client, **headers: Any) -> str:
@@ -160,8 +160,8 @@ def test_checks_say_what_is_well_and_what_is_not(
     monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
     text = text_of(page_of(operator))
     assert "Limits ✓ OK The values are valid." in text
-    assert "Encryption … warning HTTPS is not confirmed." in text
-    assert "Transactions • info ATOMIC_REQUESTS does not hold for webhooks" in text
+    assert "Encryption … warning No setting shows that the site uses HTTPS." in text
+    assert "Transactions • info ATOMIC_REQUESTS does not apply to webhooks" in text
     assert "Numbers without a country code ✕ error CELLCAST_DEFAULT_REGION is" in text
     assert "(cellcast_django.E005) Use an ISO 3166 code of two capital letters" in text
 
@@ -179,7 +179,7 @@ def test_checks_speak_the_language_of_the_person(
     said = [text for result in results for m in result.messages for text in (m.msg, m.hint)]
     assert len(said) >= 8
     assert all(str(text).startswith("«") for text in said)
-    assert "«CELLCAST_PUBLIC_URL is no base URL of a site.»" in page_of(operator)
+    assert "«CELLCAST_PUBLIC_URL is not the base URL of a site.»" in page_of(operator)
 
 
 def test_silenced_check_is_left_out(operator: Client, settings: Any) -> None:
@@ -363,7 +363,7 @@ def test_person_who_may_is_led_to_the_light(admin_client: Client, send: MagicMoc
 def test_says_what_is_wrong_and_shows_the_answer(operator: Client, send: MagicMock) -> None:
     send.return_value = answer_of(b"<b>Who are you?</b>" * 1_000, status=401)
     page = post(operator)
-    assert "Something in front of the app asks for a password of its own." in page
+    assert "Something in front of the app asks for its own password." in page
     assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
     assert "<b>Who" not in page
     assert page.count("Who are you?") < 120
@@ -374,16 +374,16 @@ def test_event_that_was_not_understood_is_no_success(operator: Client, send: Mag
     body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
     send.return_value = answer_of(body, status=400)
     page = text_of(post(operator)).split("Progress")[0]
-    assert "Received, but not readable: There is no message id." in page
+    assert "The app received it, but could not understand it: There is no message id." in page
     assert "Event 1" not in page
 
 
 def test_server_with_one_worker_cannot_answer_itself(operator: Client, send: MagicMock) -> None:
-    send.return_value = Answer(url="https://sms.example.com/", error=TimeoutError("timed out"))
+    send.return_value = Response(url="https://sms.example.com/", error=TimeoutError("timed out"))
     page = text_of(post(operator))
     assert "This site did not respond to itself within 10 seconds." in page
     assert "A server with a single worker and thread cannot respond" in page
-    assert "No answer came in time (timed out)." in page
+    assert "The request timed out (timed out)." in page
     assert "Response 0" not in page
 
 
@@ -449,7 +449,9 @@ def test_real_webhook_goes_all_the_way(
     assert "✓ stored Event" in text_of(post(admin_client, "receive", example))
     assert Message.objects.get().body == "This is reply message"
     assert "✓ duplicate Event" in text_of(post(admin_client, "receive", example))
-    assert "Received, but not readable" in text_of(post(admin_client, "status", "{broken"))
+    assert "The app received it, but could not understand it" in text_of(
+        post(admin_client, "status", "{broken")
+    )
     outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
     assert list(outcomes) == ["stored", "duplicate", "invalid"]
 

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from cellcast_django.diagnostics.test_send import EXAMPLES, Answer
+from cellcast_django.diagnostics.test_send import EXAMPLES, Response
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe
 from cellcast_django.management.terminal import printable
@@ -51,7 +51,7 @@ def run(*arguments: str) -> str:
 def run_in_vain(*arguments: str) -> str:
     """What the command prints before it fails."""
     output = StringIO()
-    with pytest.raises(CommandError, match="not stored as it should be"):
+    with pytest.raises(CommandError, match="was not accepted"):
         call_command("cellcast_test_send", *arguments, stdout=output)
     return shown(output)
 
@@ -127,7 +127,7 @@ def test_data_may_be_no_json(site: str) -> None:
     output = run_in_vain("receive", "--data", "hello")
     assert WebhookEvent.objects.get().body == "hello"
     assert "400 Bad Request after " in output
-    assert "Received, but not readable: The body is not JSON" in output
+    assert "The app received it, but could not understand it: The body is not JSON" in output
 
 
 def test_data_may_come_from_a_file(site: str, tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_data_may_come_from_a_file(site: str, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--data", "@/no/such/file"], "No such file or directory"),
-        (["--data", "hello", "--set", "a=b"], "needs a JSON object"),
-        (["--data", "[]", "--set", "a=b"], "needs a JSON object"),
-        (["--data", "[" * 100_000, "--set", "a=b"], "needs a JSON object"),
+        (["--data", "hello", "--set", "a=b"], "works only on a JSON object"),
+        (["--data", "[]", "--set", "a=b"], "works only on a JSON object"),
+        (["--data", "[" * 100_000, "--set", "a=b"], "works only on a JSON object"),
         (["--set", "status"], "write KEY=VALUE"),
         (["--set", "media:=[1"], "not JSON"),
         (["--set", "media:=" + "[" * 100_000], "not JSON"),
@@ -219,12 +219,12 @@ def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
     output = run_in_vain("receive")
     assert "301 Moved Permanently after " in output
     assert "It redirects to http://www.localhost:" in output
-    assert "  Use the host to which it redirects" in output
+    assert "  Use the host it redirects to" in output
 
 
 def test_missing_answer_is_diagnosed(closed_port: int) -> None:
     output = run_in_vain("receive", "--url", f"http://127.0.0.1:{closed_port}")
-    assert "Nothing listens at this host and port" in output
+    assert "Nothing listens on this host and port" in output
     assert " after " not in output
 
 
@@ -245,7 +245,7 @@ def test_says_that_no_handler_is_connected(site: str) -> None:
     ("answer", "line"),
     [
         (
-            Answer(
+            Response(
                 url="",
                 status=502,
                 reason="Bad Gateway",
@@ -256,12 +256,12 @@ def test_says_that_no_handler_is_connected(site: str) -> None:
             '502 Bad Gateway after 12 ms: text/html, "502  [31mBad Gateway"',
         ),
         (
-            Answer(url="", status=200, reason="OK", body=b"12345", seconds=1.5),
+            Response(url="", status=200, reason="OK", body=b"12345", seconds=1.5),
             "200 OK after 1500 ms: no Content-Type, 5 bytes",
         ),
     ],
 )
-def test_answer_is_described_in_one_line(answer: Answer, line: str) -> None:
+def test_answer_is_described_in_one_line(answer: Response, line: str) -> None:
     assert describe(answer) == line
 
 

@@ -661,7 +661,7 @@ def test_stop_words_need_not_be_set(settings: Any) -> None:
         ("send_sms", "cannot be imported: ImportError"),
         ("shop.sms.send_sms", "cannot be imported: ModuleNotFoundError"),
         ("tests.test_checks.nobody", "cannot be imported: ImportError"),
-        ("tests.test_checks.__doc__", "cannot be called"),
+        ("tests.test_checks.__doc__", "is not callable"),
     ],
 )
 def test_function_that_is_not_there(

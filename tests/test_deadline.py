@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from cellcast_django.diagnostics.deadline import Deadline
-from cellcast_django.diagnostics.test_send import Answer, send
+from cellcast_django.diagnostics.test_send import Response, send
 from tests.scripted_server import CREDENTIAL, STORED, ScriptedServer
 
 SEND_SECONDS = 0.3
 
 
-def send_in_time(url: str) -> Answer:
+def send_in_time(url: str) -> Response:
     """Send, and be back when the time is up."""
     started = monotonic()
     answer = send(url, b"{}", CREDENTIAL, timeout=SEND_SECONDS)

@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError
 
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
-from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
+from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url
 from cellcast_django.management.commands.cellcast_test_send import describe
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
@@ -63,7 +63,9 @@ def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
 def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{", CREDENTIAL, timeout=5))
-    assert finding.problem.startswith("Received, but not readable: The body is not JSON")
+    assert finding.problem.startswith(
+        "The app received it, but could not understand it: The body is not JSON"
+    )
 
 
 def test_app_did_not_understand_a_part(live_server: Any) -> None:
@@ -71,14 +73,14 @@ def test_app_did_not_understand_a_part(live_server: Any) -> None:
     answer = send(webhook_url(Endpoint.STATUS, live_server.url), body, CREDENTIAL, timeout=5)
     assert not answer.is_accepted
     [finding] = diagnose(answer)
-    assert finding.problem == "Received, but a part of it is not readable."
+    assert finding.problem == "The app received it, but could not understand all of it."
 
 
 @pytest.mark.django_db(transaction=True)
 def test_app_refuses_another_password(live_server: Any) -> None:
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{}", "cellcast:wrong", timeout=5))
-    assert finding.problem == "The app is there and refused the username and password."
+    assert finding.problem == "The app is there, but refused the username and password."
     assert "CELLCAST_WEBHOOK_SECRETS" in finding.remedy
     assert "Authorization" in finding.remedy
 
@@ -97,7 +99,7 @@ def test_apps_database_refuses(live_server: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("cellcast_django.inbox.store", refuse)
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
-    assert finding.problem == "The app is there, but its database refused: nothing was stored."
+    assert finding.problem == "The app is there, but its database failed: nothing was stored."
     assert "migrate" in finding.remedy
 
 
@@ -123,7 +125,7 @@ def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
     [
         ("/webhook-status", "Nothing is at this path."),
         ("/sms/nothing", "Nothing is at this path."),
-        ("/admin/login/", "Django's CSRF protection refused it, so another view answered."),
+        ("/admin/login/", "Django's CSRF protection refused it."),
     ],
 )
 def test_another_path_of_the_project(live_server: Any, path: str, problem: str) -> None:
@@ -138,7 +140,7 @@ def test_another_path_of_the_project(live_server: Any, path: str, problem: str) 
     ("location", "remedy"),
     [
         pytest.param("/sms/", "It redirects to itself", id="itself"),
-        pytest.param("/sms", "a slash at its end, or without", id="slash"),
+        pytest.param("/sms", "with or without a trailing slash", id="slash"),
         pytest.param("/accounts/login/?next=/sms/", "asks for a login", id="login"),
         pytest.param("https://login.example.com/", "asks for a login", id="single sign-on"),
         pytest.param("/?next=%2Fsms%2F", "asks for a login", id="next"),
@@ -161,7 +163,7 @@ def test_redirect_has_a_cause(ask: Ask, location: str, remedy: str) -> None:
     ],
 )
 def test_redirect_has_several_causes(location: str, remedies: list[str]) -> None:
-    answer = Answer(url="http://example.com/sms", status=301, headers={"location": location})
+    answer = Response(url="http://example.com/sms", status=301, headers={"location": location})
     findings = diagnose(answer)
     assert len(findings) == len(remedies)
     for finding, remedy in zip(findings, remedies, strict=True):
@@ -181,34 +183,34 @@ APACHE = (
 @pytest.mark.parametrize(
     ("status", "header", "body", "words"),
     [
-        ("200 OK", HTML, LOGIN_PAGE, "A login page"),
-        ("200 OK", HTML, "<h1>Welcome</h1>", "A web page"),
-        ("200 OK", JSON, '{"ok": true}', "Another app"),
-        ("200 OK", JSON, "[]", "Another app"),
-        ("200 OK", JSON, '{"events": {"id": 1}}', "Another app"),
-        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "Another app"),
-        ("200 OK", JSON, "[" * 10_000, "Another app"),
-        ("204 No Content", "X-Nothing: 1", "", "Something else"),
-        ("200 OK", "Content-Type: text/plain", "OK", "Something else"),
+        ("200 OK", HTML, LOGIN_PAGE, "a login page"),
+        ("200 OK", HTML, "<h1>Welcome</h1>", "a web page"),
+        ("200 OK", JSON, '{"ok": true}', "another app's JSON"),
+        ("200 OK", JSON, "[]", "another app's JSON"),
+        ("200 OK", JSON, '{"events": {"id": 1}}', "another app's JSON"),
+        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "another app's JSON"),
+        ("200 OK", JSON, "[" * 10_000, "another app's JSON"),
+        ("204 No Content", "X-Nothing: 1", "", "not the app's"),
+        ("200 OK", "Content-Type: text/plain", "OK", "not the app's"),
         ("400 Bad Request", HTML, "The plain HTTP request was sent to HTTPS port", "HTTPS"),
         ("400 Bad Request", HTML, APACHE, "HTTPS"),
-        ("400 Bad Request", HTML, "No required SSL certificate was sent", "of the client"),
-        ("400 Bad Request", JSON, "{}", "says nothing"),
+        ("400 Bad Request", HTML, "No required SSL certificate was sent", "client certificate"),
+        ("400 Bad Request", JSON, "{}", "does not show the cause"),
         ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "in front"),
         ("403 Forbidden", "Server: cloudflare", "Attention required", "firewall"),
-        ("405 Method Not Allowed", "Allow: GET", "", "takes no POST"),
-        ("411 Length Required", HTML, PROXY, "wants the length"),
+        ("405 Method Not Allowed", "Allow: GET", "", "does not accept POST"),
+        ("411 Length Required", HTML, PROXY, "needs the body's length"),
         ("413 Content Too Large", HTML, PROXY, "too large"),
-        ("429 Too Many Requests", HTML, PROXY, "counts requests"),
+        ("429 Too Many Requests", HTML, PROXY, "limits the rate"),
         ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "failed"),
-        ("502 Bad Gateway", HTML, PROXY, "does not answer"),
-        ("503 Service Unavailable", HTML, PROXY, "does not answer"),
-        ("504 Gateway Timeout", HTML, PROXY, "does not answer"),
-        ("521 Web server is down", "Server: cloudflare", "", "does not answer"),
-        ("526 Invalid SSL certificate", "Server: cloudflare", "", "does not answer"),
+        ("502 Bad Gateway", HTML, PROXY, "does not respond"),
+        ("503 Service Unavailable", HTML, PROXY, "does not respond"),
+        ("504 Gateway Timeout", HTML, PROXY, "does not respond"),
+        ("521 Web server is down", "Server: cloudflare", "", "does not respond"),
+        ("526 Invalid SSL certificate", "Server: cloudflare", "", "does not respond"),
         ("507 Insufficient Storage", HTML, "", "failed"),
-        ("418 I'm a teapot", HTML, "", "says nothing"),
-        ("304 Not Modified", HTML, "", "says nothing"),
+        ("418 I'm a teapot", HTML, "", "does not show the cause"),
+        ("304 Not Modified", HTML, "", "does not show the cause"),
     ],
 )
 def test_answer_that_is_not_the_apps(
@@ -235,7 +237,7 @@ def test_answer_that_is_not_the_apps(
     ],
 )
 def test_hostile_answer_takes_no_time(status: int, headers: dict[str, str], body: bytes) -> None:
-    answer = Answer(url="http://example.com/sms", status=status, headers=headers, body=body)
+    answer = Response(url="http://example.com/sms", status=status, headers=headers, body=body)
     started = monotonic()
     assert diagnose(answer)
     assert describe(answer)
@@ -255,7 +257,7 @@ def test_headers_of_any_length_are_cut(ask: Ask) -> None:
     [
         (b"", "closed the connection"),
         (b"SSH-2.0-OpenSSH_9.9\r\n", "does not speak HTTP"),
-        (b"(nothing)", "in time"),
+        (b"(nothing)", "timed out"),
     ],
 )
 def test_scripted_server_does_not_answer(
@@ -286,7 +288,7 @@ def test_scripted_server_does_not_speak_tls() -> None:
         url = f"https://127.0.0.1:{server.getsockname()[1]}/sms"
         [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
         thread.join()
-    assert "does not speak TLS" in finding.problem
+    assert "TLS handshake failed" in finding.problem
 
 
 @pytest.mark.parametrize(
@@ -328,4 +330,4 @@ def test_url_cannot_be_used(url: str) -> None:
     answer = send(url, b"{}", CREDENTIAL, timeout=5)
     assert answer.status == 0
     [finding] = diagnose(answer)
-    assert "cannot be used" in finding.problem
+    assert "is not valid" in finding.problem

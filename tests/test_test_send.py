@@ -78,7 +78,7 @@ def test_send_reads_no_more_than_the_beginning_of_a_long_answer(
 ) -> None:
     scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 100_000
     answer = send(scripted_server.url, b"", CREDENTIAL, timeout=5)
-    assert answer.body == b"x" * test_send.MAX_ANSWER_BYTES
+    assert answer.body == b"x" * test_send.MAX_RESPONSE_BYTES
 
 
 def test_send_does_not_follow_a_redirect(scripted_server: ScriptedServer) -> None:

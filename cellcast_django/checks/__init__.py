@@ -1,7 +1,7 @@
 """System checks: what is wrong with the settings, and what to do.
 
-None of them opens a database but those of Django's tag ``database``, which ``migrate`` runs.
-``manage.py check --tag cellcast_django --deploy`` runs these alone. No message shows a password.
+Only those with Django's tag ``database``, which ``migrate`` runs, open a database. The others are
+run by ``manage.py check --tag cellcast_django --deploy``. No message shows a password.
 """
 
 from django.core.checks import Tags, register
@@ -79,10 +79,10 @@ DATABASE_CHECKS = [check_encoding]
 
 
 def register_checks() -> None:
-    """Tell Django of all checks."""
+    """Register all checks with Django."""
     for check in CHECKS:
         register(check, TAG)
     for check in DEPLOYMENT_CHECKS:
         register(check, TAG, deploy=True)
     for check in DATABASE_CHECKS:
-        register(check, Tags.database)  # not TAG: what asks for that may have no database
+        register(check, Tags.database)  # not TAG: whoever runs that may have no database

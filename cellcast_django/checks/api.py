@@ -1,4 +1,4 @@
-"""The key of Cellcast's API must be one that can be sent, and must travel encrypted."""
+"""Cellcast's API key must fit into a header, and must be sent encrypted."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,23 +15,23 @@ def check_api_key(**_: Any) -> Iterator[CheckMessage]:
     key = getattr(settings, "CELLCAST_API_KEY", "")
     if key != "" and not is_api_key(key):
         yield Error(
-            gettext("CELLCAST_API_KEY cannot be an API key, so nothing can be recovered."),
+            gettext("CELLCAST_API_KEY is not a valid API key, so nothing can be recovered."),
             hint=gettext(
                 "Write the key as a string without white space or line breaks, or remove the "
-                "setting to do without recovery."
+                "setting to switch recovery off."
             ),
             id="cellcast_django.E015",
         )
 
 
 def check_api_url(**_: Any) -> Iterator[CheckMessage]:
-    """Over plain HTTP, anybody on the way would read the key."""
+    """Over plain HTTP, anybody on the network could read the key."""
     if not is_api_url(getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)):
         yield Error(
-            gettext("CELLCAST_API_URL is not an https:// URL, so no API key is sent there."),
+            gettext("CELLCAST_API_URL is not an https:// URL, so the API key is not sent there."),
             hint=gettext(
-                'Write the base URL alone, such as "%(url)s": no query, no username. Only this '
-                "machine itself may be asked over http://."
+                'Write only the base URL, such as "%(url)s", without a query or username. http:// '
+                "is allowed only for localhost."
             )
             % {"url": DEFAULT_API_URL},
             id="cellcast_django.E016",

@@ -1,4 +1,4 @@
-"""The functions of the host project that the admin calls must be there."""
+"""The host project's functions that the admin calls must be importable."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from cellcast_django.conf import conf
 
 
 def check_callables(**_: Any) -> Iterator[CheckMessage]:
-    """What is named by a dotted path can be imported and called."""
+    """What a dotted path names must be importable and callable."""
     paths: list[tuple[str, Any, str]] = [
         ("CELLCAST_CONTACT_NAMES", conf.contact_names, "cellcast_django.E018"),
         ("CELLCAST_SEND_WITH", conf.send_with, "cellcast_django.E019"),
@@ -36,8 +36,8 @@ def _problem_of(path: Any) -> str:
         return gettext("is not a dotted path")
     try:
         found = import_string(path)
-    except Exception as error:  # noqa: BLE001  # the module of the host may raise anything
+    except Exception as error:  # noqa: BLE001  # the host's module may raise anything
         return gettext("cannot be imported: %(error)s") % {
             "error": f"{type(error).__qualname__}: {error}"
         }
-    return "" if callable(found) else gettext("cannot be called")
+    return "" if callable(found) else gettext("is not callable")

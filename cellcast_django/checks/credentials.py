@@ -1,4 +1,4 @@
-"""Somebody has to be let in, and only with a password that nobody guesses."""
+"""There must be a credential, and its password must be hard to guess."""
 
 import re
 from collections.abc import Iterator
@@ -25,15 +25,15 @@ Messages = Iterator[CheckMessage]
 
 
 def check_credentials(**_: Any) -> Messages:
-    """Somebody has to be let in, and only with a password that nobody guesses."""
+    """There must be a credential, and its password must be hard to guess."""
     yield from _check_old_name()
     value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", [])
     if not isinstance(value, (list, tuple)):
         yield Error(
             gettext("CELLCAST_WEBHOOK_SECRETS is not a list, so every webhook is refused."),
             hint=gettext(
-                'Write ["username:password"], with the brackets; from an environment '
-                'variable, env.list(…) or .split(",").'
+                'Write ["username:password"], with the brackets. From an environment variable, use '
+                'env.list(…) or .split(",").'
             ),
             id="cellcast_django.E001",
         )
@@ -41,17 +41,17 @@ def check_credentials(**_: Any) -> Messages:
     if not value:
         yield Notice(
             gettext("CELLCAST_WEBHOOK_SECRETS is empty, so every webhook is refused."),
-            hint=gettext('Put a credential into it; "manage.py cellcast_setup" makes one.'),
+            hint=gettext('Add a credential; "manage.py cellcast_setup" generates one.'),
             id="cellcast_django.W001",
         )
     for position, entry in enumerate(value, start=1):
         where = gettext("Entry %(position)d of CELLCAST_WEBHOOK_SECRETS") % {"position": position}
         if not isinstance(entry, str) or _is_malformed(entry):
             yield Error(
-                gettext("%(where)s is malformed and lets nobody in.") % {"where": where},
+                gettext("%(where)s is malformed, so it is ignored.") % {"where": where},
                 hint=gettext(
-                    'It must be a string "username:password": both parts present, no white '
-                    "space at their ends, no line break."
+                    'It must be a string "username:password", with both parts present, no '
+                    "surrounding white space and no line breaks."
                 ),
                 id="cellcast_django.E002",
             )
@@ -60,11 +60,11 @@ def check_credentials(**_: Any) -> Messages:
 
 
 def _check_old_name() -> Messages:
-    """Django hides a setting by its name, and this one has no word such as SECRET or PASS."""
+    """Django hides settings by name, and this one has no word such as SECRET or PASS in it."""
     if hasattr(settings, "CELLCAST_WEBHOOK_CREDENTIALS"):
         yield Error(
             gettext(
-                "CELLCAST_WEBHOOK_CREDENTIALS is no longer read, and Django shows its value in "
+                "CELLCAST_WEBHOOK_CREDENTIALS is no longer used, and Django shows its value in "
                 "error mails and on debug pages."
             ),
             hint=gettext("Rename it to CELLCAST_WEBHOOK_SECRETS."),
@@ -84,27 +84,25 @@ def _check_well_formed_credential(where: str, entry: str) -> Messages:
         yield Error(
             gettext("%(where)s is a sample from the documentation, which anybody can read.")
             % {"where": where},
-            hint=gettext('Use one of your own instead; "manage.py cellcast_setup" makes one.'),
+            hint=gettext('Use your own; "manage.py cellcast_setup" generates one.'),
             id="cellcast_django.E003",
         )
     elif _is_weak(password, username):
         yield Notice(
             gettext("%(where)s has a weak password.") % {"where": where},
             hint=gettext(
-                "Use at least %(number)s random characters that do not repeat the "
-                'username; "manage.py cellcast_setup" makes such a password.'
+                "Use at least %(length)s random characters, not the username; "
+                '"manage.py cellcast_setup" generates such a password.'
             )
-            % {"number": MIN_PASSWORD_LENGTH},
+            % {"length": MIN_PASSWORD_LENGTH},
             id="cellcast_django.W002",
         )
     if not entry.isascii():
         yield Notice(
-            gettext(
-                "%(where)s has characters outside ASCII, which senders encode in different ways."
-            )
+            gettext("%(where)s has non-ASCII characters, which senders encode in different ways.")
             % {"where": where},
             hint=gettext(
-                "Use letters and digits, or try it with Test Send in Cellcast's dashboard."
+                "Use letters and digits, or make sure that Test Send in Cellcast's dashboard works."
             ),
             id="cellcast_django.W003",
         )
@@ -122,9 +120,7 @@ def check_credentials_for_deployment(**_: Any) -> Messages:
     """A deployed site without a credential loses everything that Cellcast sends."""
     if not conf.webhook_secrets:
         yield Error(
-            gettext(
-                "No usable entry in CELLCAST_WEBHOOK_SECRETS: this site refuses every webhook."
-            ),
-            hint=gettext('Put a credential into it; "manage.py cellcast_setup" makes one.'),
+            gettext("CELLCAST_WEBHOOK_SECRETS has no usable entry, so every webhook is refused."),
+            hint=gettext('Add a credential; "manage.py cellcast_setup" generates one.'),
             id="cellcast_django.E004",
         )

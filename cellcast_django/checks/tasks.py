@@ -1,4 +1,4 @@
-"""What is to be announced by a task needs a Tasks backend, and a worker."""
+"""Announcing through tasks needs a Tasks backend, and a worker."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,22 +13,22 @@ Messages = Iterator[CheckMessage]
 
 
 def check_task_backend(**_: Any) -> Messages:
-    """What is to be announced by a task needs a Tasks backend that takes it."""
+    """Announcing through tasks needs a Tasks backend that accepts them."""
     alias: Any = conf.task_backend
     if conf.announce_via != "task":
         return
     package = tasks_package()
     if package is None:
         yield Error(
-            gettext('CELLCAST_ANNOUNCE_VIA is "task", but this Django has no Tasks.'),
+            gettext('CELLCAST_ANNOUNCE_VIA is "task", but this version of Django has no Tasks.'),
             hint=gettext('Install "cellcast-django[tasks]", or upgrade to Django 6.0.'),
             id="cellcast_django.E011",
         )
     elif not isinstance(alias, str) or alias not in package.task_backends.settings:
         yield Error(
-            gettext("CELLCAST_TASK_BACKEND is %(alias)s, which TASKS does not have.")
+            gettext("CELLCAST_TASK_BACKEND is %(alias)s, which is not in TASKS.")
             % {"alias": repr(alias)},
-            hint=gettext("Add it to TASKS, or use one that is there: %(names)s.")
+            hint=gettext("Add it to TASKS, or use one of these: %(names)s.")
             % {"names": ", ".join(package.task_backends.settings)},
             id="cellcast_django.E012",
         )
@@ -36,7 +36,7 @@ def check_task_backend(**_: Any) -> Messages:
         yield Error(
             gettext("The Tasks backend %(alias)s %(problem)s.")
             % {"alias": repr(alias), "problem": problem},
-            hint=gettext("Correct it in TASKS, or name another in CELLCAST_TASK_BACKEND."),
+            hint=gettext("Fix it in TASKS, or name another in CELLCAST_TASK_BACKEND."),
             id="cellcast_django.E013",
         )
 
@@ -50,20 +50,18 @@ def _problem_of_backend(backends: Any, alias: str) -> str:
 
 
 def check_task_worker(**_: Any) -> Messages:
-    """Django's own backends have no worker: they run a task at once, or never."""
+    """Django's own backends have no worker: they run a task immediately, or never."""
     if conf.announce_via != "task" or any(check_task_backend()):
         return
     name = type(tasks_package().task_backends[conf.task_backend]).__name__
     if name in ("ImmediateBackend", "DummyBackend"):
         is_immediate = name == "ImmediateBackend"
-        when = gettext("before the answer") if is_immediate else gettext("by cellcast_announce")
+        when = gettext("before the response") if is_immediate else gettext("by cellcast_announce")
         yield Notice(
             gettext(
                 'CELLCAST_ANNOUNCE_VIA is "task", but with %(name)s handlers run only %(when)s.'
             )
             % {"name": name, "when": when},
-            hint=gettext(
-                "Configure a backend with a worker in TASKS, such as that of django-tasks-db."
-            ),
+            hint=gettext("Configure a backend with a worker in TASKS, such as django-tasks-db."),
             id="cellcast_django.W005",
         )

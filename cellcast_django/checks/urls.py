@@ -1,4 +1,4 @@
-"""The way to the views: the project's URLs, HTTPS, and what would redirect a webhook."""
+"""How webhooks reach the views: the project's URLs, HTTPS, and redirects."""
 
 import re
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ Messages = Iterator[CheckMessage]
 
 
 def check_urls(**_: Any) -> Messages:
-    """The webhook views need a place in the project's URLs."""
+    """The webhook views must be in the project's URLs."""
     if not _webhook_path():
         yield Notice(
-            gettext("The webhook URLs are not in ROOT_URLCONF, so no webhook can come in."),
+            gettext("The webhook URLs are not in ROOT_URLCONF, so no webhook can arrive."),
             hint=gettext('Add path("sms/", include("cellcast_django.urls")) to its urlpatterns.'),
             id="cellcast_django.W006",
         )
 
 
 def _webhook_path() -> str:
-    """Return the path of the Receive URL; empty where the project's URLs do not have it."""
+    """Return the path of the Receive URL; empty if it is not in the project's URLs."""
     if not getattr(settings, "ROOT_URLCONF", ""):
         return ""
     try:
@@ -37,18 +37,18 @@ def _webhook_path() -> str:
 
 
 def check_https(**_: Any) -> Messages:
-    """HTTP Basic is the password in clear: it must travel encrypted."""
+    """HTTP Basic sends the password in clear, so the connection must be encrypted."""
     scheme = urlsplit(conf.public_url).scheme if is_base_url(conf.public_url) else ""
-    speaks_of_https = (
+    mentions_https = (
         settings.SECURE_SSL_REDIRECT
         or settings.SECURE_PROXY_SSL_HEADER
         or settings.SECURE_HSTS_SECONDS
     )
-    if scheme != "https" and (scheme or not speaks_of_https):
+    if scheme != "https" and (scheme or not mentions_https):
         yield Notice(
             gettext(
-                "HTTPS is not confirmed. Over plain HTTP anyone on the network can read the "
-                "password and the messages."
+                "No setting shows that the site uses HTTPS. Over plain HTTP, anyone on the network "
+                "can read the password and the messages."
             ),
             hint=gettext('Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".'),
             id="cellcast_django.W007",
@@ -56,7 +56,7 @@ def check_https(**_: Any) -> Messages:
 
 
 def check_redirects(**_: Any) -> Messages:
-    """A redirect eats the body of a POST: the URL in the dashboard must be the final one."""
+    """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
     url = urlsplit(conf.public_url if is_base_url(conf.public_url) else "")
     if url.scheme == "http" and _redirects_to_https():
         yield Notice(

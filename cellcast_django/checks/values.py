@@ -1,4 +1,4 @@
-"""The settings other than the credentials must have values that can be used."""
+"""Settings other than the credentials must have usable values."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def check_default_region(**_: Any) -> Messages:
     region: Any = conf.default_region
     if not isinstance(region, str) or region not in phonenumbers.SUPPORTED_REGIONS:
         yield Error(
-            gettext("CELLCAST_DEFAULT_REGION is %(region)s, which is no region.")
+            gettext("CELLCAST_DEFAULT_REGION is %(region)s, which is not a valid region.")
             % {"region": repr(region)},
             hint=gettext('Use an ISO 3166 code of two capital letters, such as "AU" or "NZ".'),
             id="cellcast_django.E005",
@@ -38,11 +38,9 @@ def check_numbers(**_: Any) -> Messages:
     for name, value, message_id in values:
         if type(value) is not int or value < 1:  # True is an int too, hence not isinstance
             yield Error(
-                gettext("%(name)s is %(value)s, which is no whole number above zero.")
+                gettext("%(name)s is %(value)s, which is not a whole number above zero.")
                 % {"name": name, "value": repr(value)},
-                hint=gettext(
-                    "Write a number without quotes, or remove the setting to have the default."
-                ),
+                hint=gettext("Write it without quotes, or remove the setting to use the default."),
                 id=message_id,
             )
 
@@ -51,10 +49,10 @@ def check_announce_via(**_: Any) -> Messages:
     """Handlers run inline or as a task."""
     if conf.announce_via not in ("inline", "task"):
         yield Error(
-            gettext('CELLCAST_ANNOUNCE_VIA is %(value)s, neither "inline" nor "task".')
+            gettext('CELLCAST_ANNOUNCE_VIA is %(value)s, which is neither "inline" nor "task".')
             % {"value": repr(conf.announce_via)},
             hint=gettext(
-                'Use "inline" to run handlers before the answer, "task" to run them on a '
+                'Use "inline" to run handlers before the response, or "task" to run them on a '
                 "Tasks backend."
             ),
             id="cellcast_django.E009",
@@ -63,25 +61,25 @@ def check_announce_via(**_: Any) -> Messages:
 
 BASE_URL = re.compile(r"(?i:https?)://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:\d{1,5})?/*")
 SAMPLE_HOST = re.compile(r"(www\.)?example\.(com|net|org)")
-"""The hosts of documentations that exist: what is sent there arrives."""
+"""Hosts of documentation that really exist: what is sent there arrives."""
 
 
 def is_base_url(url: object) -> bool:
-    """Whether this is http or https and a host, perhaps with a port, and nothing else."""
+    """Whether this is a scheme and a host, with or without a port, and nothing else."""
     return isinstance(url, str) and BASE_URL.fullmatch(url) is not None
 
 
 def check_public_url(**_: Any) -> Messages:
-    """The public URL must be one that paths can be put after, with a host that Django lets in."""
+    """The public URL must be a base for paths, with a host that Django allows."""
     url = getattr(settings, "CELLCAST_PUBLIC_URL", "")
     if url == "":
         return
     if not is_base_url(url):
         yield Error(
-            gettext("CELLCAST_PUBLIC_URL is no base URL of a site."),
+            gettext("CELLCAST_PUBLIC_URL is not the base URL of a site."),
             hint=gettext(
-                'Write scheme and host alone, such as "https://sms.example.com": no path, '
-                "no query, no username."
+                'Write only the scheme and host, such as "https://sms.example.com", without a '
+                "path, query or username."
             ),
             id="cellcast_django.E010",
         )
@@ -104,7 +102,7 @@ def check_public_url(**_: Any) -> Messages:
         yield Notice(
             gettext("The host of CELLCAST_PUBLIC_URL, %(host)s, is not in ALLOWED_HOSTS.")
             % {"host": host},
-            hint=gettext('Add "%(host)s" to ALLOWED_HOSTS, or Django answers webhooks with 400.')
+            hint=gettext('Add "%(host)s" to ALLOWED_HOSTS, or Django rejects webhooks with 400.')
             % {"host": host},
             id="cellcast_django.W004",
         )

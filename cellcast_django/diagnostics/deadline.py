@@ -1,6 +1,7 @@
-"""A connection that ends at one moment, however the other side stretches it.
+"""A connection with one deadline for the whole exchange.
 
-The time-out of a socket is for each piece: who sends a byte a second holds a thread for ever.
+A socket's timeout starts anew with every read: a server that sends a byte a second would hold a
+thread for ever.
 """
 
 import socket
@@ -14,13 +15,13 @@ from typing import Any
 
 
 class Deadline:
-    """The moment, of ``time.monotonic()``, at which the time is up."""
+    """A moment of ``time.monotonic()`` at which the time is up."""
 
     def __init__(self, at: float) -> None:
         self._at = at
 
     def seconds_left(self) -> float:
-        """Return how long there is. Raises ``TimeoutError`` when the time is up."""
+        """Return the time left. Raises ``TimeoutError`` when it is up."""
         seconds = self._at - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("timed out")
@@ -29,9 +30,9 @@ class Deadline:
 
 @contextmanager
 def connect(connection: HTTPConnection, deadline: Deadline) -> Iterator[Any]:
-    """Yield what ``connection`` can use as its ``sock``. All that is done with it may time out.
+    """Yield a socket to use as ``connection.sock``; everything done with it may time out.
 
-    Raises ``OSError`` where there is no way to the host, or no TLS.
+    Raises ``OSError`` when the host cannot be reached, or TLS fails.
     """
     with _open(connection.host, connection.port, deadline) as plain:
         if not isinstance(connection, HTTPSConnection):
@@ -45,13 +46,13 @@ def connect(connection: HTTPConnection, deadline: Deadline) -> Iterator[Any]:
 
 
 def _open(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """Connect to the first address that answers; each gets its share of the time that is left."""
+    """Connect to the first address that accepts; each gets a share of the time left."""
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     error: OSError = OSError("no address")
-    for number_left, (*_, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+    for addresses_left, (*_, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         try:
             return socket.create_connection(
-                (str(address[0]), port), timeout=deadline.seconds_left() / number_left
+                (str(address[0]), port), timeout=deadline.seconds_left() / addresses_left
             )
         except OSError as failure:
             error = failure
@@ -59,7 +60,7 @@ def _open(host: str, port: int, deadline: Deadline) -> socket.socket:
 
 
 class _TimedSocket:
-    """What ``http.client`` needs of a socket, until the deadline."""
+    """The part of a socket that ``http.client`` needs, with a deadline."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
@@ -77,7 +78,7 @@ class _TimedSocket:
 
 
 class _TimedReader(RawIOBase):
-    """What comes over the socket, until the deadline."""
+    """Reads from the socket, with a deadline."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock

@@ -1,4 +1,4 @@
-"""Which handlers are called for what a webhook URL brings, as far as this process knows."""
+"""Which handlers are called for each webhook URL, as far as this process knows."""
 
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
@@ -24,11 +24,11 @@ def handlers_of(endpoint: Endpoint) -> list[Handler]:
 
 
 def describe_handlers(endpoint: Endpoint) -> str:
-    """Return a line about them, for a person at a terminal."""
+    """Return a line about these handlers, for a terminal."""
     names = [handler.name for handler in handlers_of(endpoint)]
     if names:
         return f"Handlers: {', '.join(names)}."
     return (
-        "No handler is connected, so it is only stored. Handlers have to be imported in ready() of "
-        "an app in INSTALLED_APPS."
+        "No handler is connected, so it is only stored. Import your handlers in ready() of an app "
+        "in INSTALLED_APPS."
     )

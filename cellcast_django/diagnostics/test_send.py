@@ -1,8 +1,7 @@
 """Cellcast's Test Send from your side: a real HTTP request to a webhook URL.
 
-Knows no settings. The request goes straight to the host: redirects are not
-followed, and proxies named in the environment are not used. What an answer means is in
-``diagnosis``.
+Reads no settings. The request goes straight to the host: redirects are not followed, and proxies
+named in the environment are not used. ``diagnosis`` explains the response.
 """
 
 import base64
@@ -23,10 +22,10 @@ from cellcast_django.diagnostics.deadline import Deadline, connect
 from cellcast_django.payloads import Endpoint, is_too_deep
 from cellcast_django.views import TEST_SEND_HEADER
 
-MAX_ANSWER_BYTES = 65_536
+MAX_RESPONSE_BYTES = 65_536
 MAX_HEADER_LENGTH = 1_000
 MAX_TEXT_BYTES = 4_096
-"""Of an answer's body that is shown, or searched for its cause; all of it only as JSON."""
+"""How much of the body is shown, or searched for a cause; only JSON is read whole."""
 
 URL_NAMES = {
     Endpoint.RECEIVE: "cellcast_django:webhook-receiver",
@@ -34,7 +33,7 @@ URL_NAMES = {
     Endpoint.OPT_OUT: "cellcast_django:webhook-opt-out",
 }
 
-# Cellcast's own examples, byte for byte; the opt-out as it has been seen on live accounts.
+# Cellcast's own examples, byte for byte; the opt-out is as seen on live accounts.
 EXAMPLES = {
     Endpoint.RECEIVE: b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", '
     b'"type": "receive", "message": "This is reply message", "sender": "+61400000000", '
@@ -51,11 +50,11 @@ def webhook_url(endpoint: Endpoint, base_url: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back: a response, or the ``error`` because of which none came.
+class Response:
+    """The response, or the ``error`` because of which there is none.
 
-    ``headers`` have names in lower case, ``body`` ends after ``MAX_ANSWER_BYTES``, and ``seconds``
-    is how long it took. Whatever answers may be hostile: look at ``text``, not at all of ``body``.
+    ``headers`` have names in lower case, ``body`` is cut at ``MAX_RESPONSE_BYTES``, and ``seconds``
+    is how long it took. The server may be hostile: search ``text``, not the whole ``body``.
     """
 
     url: str
@@ -73,7 +72,7 @@ class Answer:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The body's JSON object; empty where it is none."""
+        """The body's JSON object; empty if it is not one."""
         try:
             text = self.body.decode()
             document = None if is_too_deep(text) else json.loads(text)
@@ -83,7 +82,7 @@ class Answer:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The events in this app's answer; empty where something else has answered."""
+        """The events in this app's response; empty if something else responded."""
         events = self.document.get("events")
         if not isinstance(events, list):
             return []
@@ -91,7 +90,7 @@ class Answer:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the app says that all it was sent is stored, now or before."""
+        """Whether the app stored everything it was sent, now or before."""
         outcomes = [event["outcome"] for event in self.events]
         return (
             self.status == HTTPStatus.OK
@@ -101,22 +100,22 @@ class Answer:
 
 
 @hides_variables
-def send(url: str, body: bytes, credential: str, timeout: float) -> Answer:
+def send(url: str, body: bytes, credential: str, timeout: float) -> Response:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
-    ``timeout`` is in seconds, for the whole exchange. Never raises for what is wrong with the URL,
-    the network or the other side: see ``Answer.error``.
+    ``timeout`` is in seconds, for the whole exchange. Never raises because of the URL, the network
+    or the server: see ``Response.error``.
     """
     started = time.monotonic()
     deadline = Deadline(started + timeout)
     try:
-        answer = _exchange(url, body, credential, deadline)
+        response = _exchange(url, body, credential, deadline)
     except (OSError, HTTPException, ValueError) as error:
-        answer = Answer(url=url, error=error.with_traceback(None))
-    return replace(answer, seconds=time.monotonic() - started)
+        response = Response(url=url, error=error.with_traceback(None))
+    return replace(response, seconds=time.monotonic() - started)
 
 
-def _exchange(url: str, body: bytes, credential: str, deadline: Deadline) -> Answer:
+def _exchange(url: str, body: bytes, credential: str, deadline: Deadline) -> Response:
     encoded = base64.b64encode(credential.encode("utf-8", "surrogateescape")).decode()
     parts = urlsplit(url)
     target = iri_to_uri(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
@@ -132,20 +131,20 @@ def _exchange(url: str, body: bytes, credential: str, deadline: Deadline) -> Ans
         connection.putheader("User-Agent", "cellcast_test_send")
         connection.endheaders(body)
         response = connection.getresponse()
-        return Answer(
+        return Response(
             url=url,
             status=response.status,
             reason=response.reason[:MAX_HEADER_LENGTH],
             headers={
                 name.lower(): value[:MAX_HEADER_LENGTH] for name, value in response.getheaders()
             },
-            body=response.read(MAX_ANSWER_BYTES),
+            body=response.read(MAX_RESPONSE_BYTES),
         )
 
 
 def _connection_to(url: SplitResult) -> HTTPConnection:
     if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
-        raise ValueError("it needs http:// or https:// and a host, and no username")
+        raise ValueError("it must have http:// or https:// and a host, but no username")
     if url.scheme == "https":
         return HTTPSConnection(url.hostname, url.port or 443)
     return HTTPConnection(url.hostname, url.port or 80)

@@ -24,7 +24,7 @@ from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.listeners import handlers_of
-from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
+from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url
 from cellcast_django.health import measure_receiving
 from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
@@ -189,7 +189,7 @@ def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
     model_admin.message_user(request, sentence % {"count": removed.events}, messages.SUCCESS)
 
 
-def findings(answer: Answer) -> list[Finding]:
+def findings(answer: Response) -> list[Finding]:
     """Say what is wrong, and first of all whether the server had nobody to answer itself."""
     if isinstance(answer.error, TimeoutError):
         problem = _("This site did not respond to itself within %(seconds)d seconds.")

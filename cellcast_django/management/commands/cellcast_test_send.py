@@ -1,4 +1,4 @@
-"""Cellcast's Test Send, from your side."""
+"""Send a webhook to this site, as Cellcast's Test Send would."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf, is_credential
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.listeners import describe_handlers
-from cellcast_django.diagnostics.test_send import EXAMPLES, Answer, send, webhook_url
+from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url
 from cellcast_django.management.terminal import printable
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
@@ -22,23 +22,21 @@ ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
 
 
 class Command(BaseCommand):
-    """Sends one webhook over HTTP and says what the answer means."""
+    """Sends one webhook over HTTP, and explains the response."""
 
     help = (
-        "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and say "
-        "what is wrong when it does not arrive. It is stored and announced like any webhook."
+        "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and "
+        "explain what is wrong if it is not accepted. It is stored and announced like any webhook."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the endpoint and what changes the request."""
-        parser.add_argument(
-            "endpoint", choices=ENDPOINTS, help="which of the webhook URLs to send to"
-        )
+        """Add the endpoint, and options that change the request."""
+        parser.add_argument("endpoint", choices=ENDPOINTS, help="the webhook URL to send to")
         parser.add_argument(
             "--url",
-            help="where to send it; a site without a path will do "
-            "(default: CELLCAST_PUBLIC_URL and the project's path)",
+            help="where to send it; without a path, the project's own path is used "
+            "(default: CELLCAST_PUBLIC_URL)",
         )
         parser.add_argument(
             "--data", metavar="TEXT", help="send this text, JSON or not; @FILE sends a file"
@@ -48,8 +46,8 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="change one key of the payload to this string; may be repeated. "
-            "KEY:=JSON changes it to any JSON, for example media:='[\"https://example.com/1.jpg\"]'",
+            help="set a key of the payload to this string; may be repeated. KEY:=JSON sets it to "
+            "a JSON value, such as media:='[\"https://example.com/1.jpg\"]'",
         )
         parser.add_argument(
             "--credential",
@@ -66,29 +64,29 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(f"POST {url}"))
         self.stdout.write(f"  as {credential.partition(':')[0]}")
         self.stdout.write(f"  {printable(body.decode('utf-8', 'backslashreplace'))}")
-        answer = send(url, body, credential, TIMEOUT_SECONDS)
-        if answer.error is None:
-            self.stdout.write(describe(answer))
-        self._conclude(answer)
+        response = send(url, body, credential, TIMEOUT_SECONDS)
+        if response.error is None:
+            self.stdout.write(describe(response))
+        self._conclude(response)
         self.stdout.write(f"  {printable(describe_handlers(endpoint))}")
 
-    def _conclude(self, answer: Answer) -> None:
-        findings = diagnose(answer)
+    def _conclude(self, response: Response) -> None:
+        findings = diagnose(response)
         for finding in findings:
             self.stdout.write(self.style.ERROR(printable(finding.problem)))
             self.stdout.write(f"  {printable(finding.remedy)}")
         if findings:
-            raise CommandError("The webhook was not stored as it should be.")
-        for event in answer.events:
+            raise CommandError("The webhook was not accepted.")
+        for event in response.events:
             text = f"Event {event.get('id')}: {event['outcome']}."
             self.stdout.write(self.style.SUCCESS(printable(text)))
 
 
 def find_url(endpoint: Endpoint, given: str | None) -> str:
-    """Return the URL to send to. Raises ``CommandError`` when nothing says where."""
+    """Return the URL to send to. Raises ``CommandError`` if it is not known."""
     url = given or conf.public_url
     if not url:
-        raise CommandError("Set CELLCAST_PUBLIC_URL, or say where to send it: --url https://…")
+        raise CommandError("Set CELLCAST_PUBLIC_URL, or pass --url https://…")
     if given and not is_base_url(given):
         return given
     try:
@@ -96,26 +94,26 @@ def find_url(endpoint: Endpoint, given: str | None) -> str:
     except NoReverseMatch:
         raise CommandError(
             'The webhook URLs are not in ROOT_URLCONF: add path("sms/", '
-            'include("cellcast_django.urls")), or give the whole --url.'
+            'include("cellcast_django.urls")), or pass the full --url.'
         ) from None
 
 
 def find_credential(given: str | None) -> str:
-    """Return the ``"username:password"`` to send. Raises ``CommandError`` when there is none."""
+    """Return the ``"username:password"`` to send. Raises ``CommandError`` if there is none."""
     if given is not None:
         if not is_credential(given):
             raise CommandError("--credential must be USERNAME:PASSWORD.")
         return given
     if not conf.webhook_secrets:
         raise CommandError(
-            "CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup, or give "
+            "CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup, or pass "
             "--credential USERNAME:PASSWORD."
         )
     return conf.webhook_secrets[0]
 
 
 def make_body(endpoint: Endpoint, data: str | None, changes: list[str]) -> bytes:
-    """Return the bytes to send: the example or ``data``, with these changes to its keys."""
+    """Return the bytes to send: the example or ``data``, with these keys changed."""
     body = EXAMPLES[endpoint] if data is None else _read_data(data)
     if not changes:
         return body
@@ -124,7 +122,7 @@ def make_body(endpoint: Endpoint, data: str | None, changes: list[str]) -> bytes
     except (ValueError, RecursionError):
         payload = None
     if not isinstance(payload, dict):
-        raise CommandError("--set needs a JSON object to change.")
+        raise CommandError("--set works only on a JSON object.")
     for change in changes:
         key, separator, value = change.partition("=")
         if not separator:
@@ -138,7 +136,7 @@ def _parse_value(change: str, value: str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        raise CommandError(f"--set {change}: what follows := is not JSON.") from None
+        raise CommandError(f"--set {change}: the value after := is not JSON.") from None
 
 
 def _read_data(data: str) -> bytes:
@@ -150,10 +148,12 @@ def _read_data(data: str) -> bytes:
         raise CommandError(f"--data {data}: {error.strerror}.") from None
 
 
-def describe(answer: Answer) -> str:
-    """Return the answer in one line; of the body its size, or the title of a page."""
-    content_type = answer.headers.get("content-type", "no Content-Type")
-    title = re.search(r"<title>([^<]{1,200})", answer.text, re.IGNORECASE)
-    what = f'"{title[1].strip()}"' if title else f"{len(answer.body)} bytes"
-    duration = f"{answer.seconds * 1000:.0f} ms"
-    return printable(f"{answer.status} {answer.reason} after {duration}: {content_type}, {what}")
+def describe(response: Response) -> str:
+    """Return the response in one line, with the size of its body, or the title of a page."""
+    content_type = response.headers.get("content-type", "no Content-Type")
+    title = re.search(r"<title>([^<]{1,200})", response.text, re.IGNORECASE)
+    what = f'"{title[1].strip()}"' if title else f"{len(response.body)} bytes"
+    duration = f"{response.seconds * 1000:.0f} ms"
+    return printable(
+        f"{response.status} {response.reason} after {duration}: {content_type}, {what}"
+    )
