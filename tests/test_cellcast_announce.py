@@ -61,7 +61,7 @@ def run(*arguments: str) -> tuple[str, str]:
 
 def test_says_when_nothing_is_due(handler: Handler) -> None:
     failing_event()
-    assert run() == ("0 announced, 0 to be tried again later, 0 failed.", "")
+    assert run() == ("0 announced, 0 to be retried later, 0 failed.", "")
     assert handler.calls == 1
 
 
@@ -69,14 +69,14 @@ def test_announces_what_is_due(handler: Handler) -> None:
     failing_event()
     WebhookEvent.objects.update(announce_due_at=timezone.now())
     handler.broken = False
-    assert run() == ("1 announced, 0 to be tried again later, 0 failed.", "")
+    assert run() == ("1 announced, 0 to be retried later, 0 failed.", "")
 
 
 def test_names_the_handler_that_fails_again(handler: Handler) -> None:
     event = failing_event()
     WebhookEvent.objects.update(announce_due_at=timezone.now())
     assert run() == (
-        "0 announced, 1 to be tried again later, 0 failed.",
+        "0 announced, 1 to be retried later, 0 failed.",
         f"event {event.pk}: calendar: ConnectionError",
     )
 
@@ -94,19 +94,19 @@ def test_failed_option_takes_all_that_were_given_up(handler: Handler) -> None:
     for text in ("two", "three"):
         give_up(failing_event(message=text))
     handler.broken = False
-    assert run("--failed")[0] == "2 announced, 0 to be tried again later, 0 failed."
+    assert run("--failed")[0] == "2 announced, 0 to be retried later, 0 failed."
     assert WebhookEvent.objects.pending().get() == waiting
 
 
 def test_event_that_fails_for_good_is_counted(handler: Handler, settings: Any) -> None:
     settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
     failing_event()
-    assert run("--failed")[0] == "0 announced, 0 to be tried again later, 1 failed."
+    assert run("--failed")[0] == "0 announced, 0 to be retried later, 1 failed."
 
 
 def test_unknown_event_is_an_error_and_nothing_is_announced(handler: Handler) -> None:
     event = failing_event()
-    with pytest.raises(CommandError, match="There is no event 999999"):
+    with pytest.raises(CommandError, match="No such event: 999999"):
         run("--event", str(event.pk), "--event", "999999")
     assert handler.calls == 1
 
@@ -115,7 +115,7 @@ def test_error_of_a_handler_that_is_not_connected_here_is_told_as_well(handler: 
     event = failing_event()
     message_received.disconnect(dispatch_uid="calendar")
     assert run(f"--event={event.pk}") == (
-        "0 announced, 1 to be tried again later, 0 failed.",
+        "0 announced, 1 to be retried later, 0 failed.",
         f"event {event.pk}: calendar: ConnectionError",
     )
 
@@ -133,7 +133,7 @@ def test_neither_texts_nor_control_characters_are_printed(
         out, err = run("--event", str(event.pk))
     finally:
         message_received.disconnect(dispatch_uid="odd\x1b[2J\nname")
-    assert out == "0 announced, 1 to be tried again later, 0 failed."
+    assert out == "0 announced, 1 to be retried later, 0 failed."
     assert err == f"event {event.pk}: odd [2J name: ValueError"
     assert capsys.readouterr() == ("", "")
 
@@ -190,7 +190,7 @@ def test_watch_announces_what_becomes_due(
     handler.broken = False
     looks += [lambda: None, make_all_due]
     before = signal.getsignal(signal.SIGTERM)
-    assert run("--watch") == ("1 announced, 0 to be tried again later, 0 failed.", "")
+    assert run("--watch") == ("1 announced, 0 to be retried later, 0 failed.", "")
     event.refresh_from_db()
     assert event.state == "announced"
     assert signal.getsignal(signal.SIGTERM) == before
@@ -237,11 +237,11 @@ def test_database_that_goes_and_comes_back_is_lived_through(
 
     monkeypatch.setattr(cellcast_announce, "announce_due", refuse)
     looks += [lambda: None, come_back]
-    assert run("--watch")[0] == "1 announced, 0 to be tried again later, 0 failed."
+    assert run("--watch")[0] == "1 announced, 0 to be retried later, 0 failed."
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert lines == [
-        "The database refuses (OperationalError); looking again.",
-        "The database is there again.",
+        "The database is unavailable (OperationalError); trying again.",
+        "The database is available again.",
     ]
 
 
@@ -267,5 +267,5 @@ def test_watch_has_a_heartbeat_now_and_then(
 
 @pytest.mark.parametrize("option", ["--failed", "--event=1"])
 def test_watch_takes_no_choice_of_events(option: str) -> None:
-    with pytest.raises(CommandError, match="leave out --event and --failed"):
+    with pytest.raises(CommandError, match="it takes neither --event nor --failed"):
         run("--watch", option)

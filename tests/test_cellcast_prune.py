@@ -51,13 +51,13 @@ def old() -> list[WebhookEvent]:
         (["--opt-outs", "--older-than", "1d"], "--opt-outs needs --contact"),
         (["--contact", ""], "--contact: The number is empty."),
         (["--contact", " "], "--contact: The number is empty."),
-        (["--older-than", "90"], '"90" is no length of time'),
+        (["--older-than", "90"], '"90" is not a duration'),
         (["--older-than", "3m"], r"h \(hours\), d \(days\), w \(weeks\)"),
-        (["--older-than", "0d"], '"0d" is no length of time'),
-        (["--older-than", "-1d"], "expected one argument|is no length of time"),
-        (["--older-than", "1.5d"], '"1.5d" is no length of time'),
-        (["--older-than", "10000000w"], "is no length of time"),
-        (["--older-than", ""], "is no length of time"),
+        (["--older-than", "0d"], '"0d" is not a duration'),
+        (["--older-than", "-1d"], "expected one argument|is not a duration"),
+        (["--older-than", "1.5d"], '"1.5d" is not a duration'),
+        (["--older-than", "10000000w"], "is not a duration"),
+        (["--older-than", ""], "is not a duration"),
     ],
 )
 def test_what_selects_nothing_is_an_error(
@@ -89,10 +89,10 @@ def test_says_what_was_deleted_and_why_the_rest_was_kept(old: list[WebhookEvent]
     deleted, pending, failed = run("--older-than", "90d").splitlines()
     before = day(timezone.now() - timedelta(days=90))
     assert deleted.startswith(f"Deleted: 1 message and 1 event from before {before[:-3]}")
-    assert pending == "Kept: 1 event still to be announced."
+    assert pending == "Kept: 1 event not announced yet."
     assert failed == (
-        "Kept: 1 event whose announcement was given up. Announce again with cellcast_announce "
-        "--failed, or prune too with --include-failed."
+        "Kept: 1 event that failed. Announce them again with cellcast_announce "
+        "--failed, or prune them too with --include-failed."
     )
     assert set(WebhookEvent.objects.all()) == set(old[1:])
 
@@ -100,22 +100,22 @@ def test_says_what_was_deleted_and_why_the_rest_was_kept(old: list[WebhookEvent]
 def test_include_failed(old: list[WebhookEvent]) -> None:
     output = run("--older-than", "90d", "--include-failed")
     assert output.startswith("Deleted: 2 messages and 2 events from before ")
-    assert output.endswith("Kept: 1 event still to be announced.\n")
+    assert output.endswith("Kept: 1 event not announced yet.\n")
     assert WebhookEvent.objects.get() == old[1]
 
 
 def test_redact_keeps_the_rows(old: list[WebhookEvent]) -> None:
-    assert run("--older-than", "90d", "--redact").startswith("Emptied: 1 message and 1 event from")
+    assert run("--older-than", "90d", "--redact").startswith("Redacted: 1 message and 1 event from")
     assert WebhookEvent.objects.count() == Message.objects.count() == 3
     assert WebhookEvent.objects.get(body="") == old[0]
 
 
-@pytest.mark.parametrize(("options", "verb"), [([], "deleted"), (["--redact"], "emptied")])
+@pytest.mark.parametrize(("options", "verb"), [([], "deleted"), (["--redact"], "redacted")])
 def test_dry_run_changes_nothing(old: list[WebhookEvent], options: list[str], verb: str) -> None:
     rows = list(WebhookEvent.objects.values()), list(Message.objects.values())
     output = run("--older-than", "90d", "--dry-run", *options)
     assert output.startswith(f"Would be {verb}: 1 message and 1 event from before ")
-    assert "Kept: 1 event still to be announced." in output
+    assert "Kept: 1 event not announced yet." in output
     assert (list(WebhookEvent.objects.values()), list(Message.objects.values())) == rows
 
 
@@ -152,18 +152,18 @@ def test_contact_and_age() -> None:
     MessageFactory.create(receiver=CONTACT, created_at=at)
     MessageFactory.create(receiver=CONTACT)
     output = run("--contact", CONTACT, "--older-than", "1w", "--redact")
-    assert output.startswith("Emptied: 1 message and 0 events about this contact from before ")
+    assert output.startswith("Redacted: 1 message and 0 events about this contact from before ")
 
 
 def test_erasure_that_is_incomplete_fails() -> None:
     WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
     MessageFactory.create(receiver=CONTACT)
     stdout = StringIO()
-    with pytest.raises(CommandError, match="Not everything about this contact is gone yet"):
+    with pytest.raises(CommandError, match="Some data about this contact was kept"):
         run("--contact", CONTACT, stdout=stdout)
     assert stdout.getvalue().splitlines() == [
         "Deleted: 1 message and 0 events about this contact.",
-        "Kept: 1 event still to be announced.",
+        "Kept: 1 event not announced yet.",
     ]
     assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
 
@@ -195,8 +195,8 @@ def test_model_that_forbids_to_delete_is_named(old: list[WebhookEvent]) -> None:
     finally:
         pre_delete.disconnect(protect, sender=Message)
     assert str(raised.value) == (
-        "They are referenced by 'Appointment.message'. Until then 0 messages and 1 event were "
-        "deleted. Remove what refers to the messages first, or use --redact, which keeps the rows."
+        "They are referenced by 'Appointment.message'. Deleted before that: 0 messages and "
+        "1 event. Remove what refers to the messages first, or use --redact, which keeps the rows."
     )
     assert Message.objects.count() == 3
 
@@ -235,7 +235,7 @@ def test_opt_out_of_a_contact_stays_and_the_command_says_so(
     opted_out: OptOut, options: list[str]
 ) -> None:
     said = run("--contact", "0491 570 156", *options)
-    assert said.endswith("Kept: the opt-out of this contact. With --opt-outs it goes too.\n")
+    assert said.endswith("Kept: the opt-out of this contact. Use --opt-outs to delete it too.\n")
     assert OptOut.objects.filter(contact=CONTACT).exists()
     assert CONTACT not in said
 
@@ -253,7 +253,7 @@ def test_opt_out_of_a_contact_goes_on_request(opted_out: OptOut, options: list[s
 
 def test_opt_out_that_is_still_to_be_announced_stays() -> None:
     WebhookEventFactory.create(opt_out=True, contact=CONTACT, pending=True)
-    with pytest.raises(CommandError, match="Not everything"):
+    with pytest.raises(CommandError, match="Some data about this contact"):
         run("--contact", CONTACT, "--opt-outs")
     assert OptOut.objects.exists()
 

@@ -44,8 +44,8 @@ def outage(fake_cellcast: FakeCellcast) -> FakeCellcast:
 
 def test_says_what_was_missing_and_is_stored_now(outage: FakeCellcast) -> None:
     assert run("--replies", "--statuses").splitlines() == [
-        "replies: 2 seen, 2 were missing and are stored now",
-        "statuses: 1 seen, 1 was missing and is stored now",
+        "replies: 2 seen, 2 were missing and are now stored",
+        "statuses: 1 seen, 1 was missing and is now stored",
     ]
     assert run("--replies", "--statuses").splitlines() == [
         "replies: 2 seen, none missing",
@@ -86,7 +86,7 @@ def test_since_says_how_far_back_to_look(outage: FakeCellcast) -> None:
 
 @pytest.mark.parametrize(
     ("since", "complaint"),
-    [("2", "is no length of time"), ("0d", "is no length of time"), ("999999w", "the calendar")],
+    [("2", "is not a duration"), ("0d", "is not a duration"), ("999999w", "the calendar")],
 )
 def test_since_that_is_no_age_is_an_error(
     fake_cellcast: FakeCellcast, since: str, complaint: str
@@ -101,7 +101,7 @@ def test_list_that_cannot_be_read_is_an_error_after_the_others(outage: FakeCellc
     with pytest.raises(CommandError) as raised:
         run("--replies", "--statuses", stdout=stdout)
     assert str(raised.value) == "replies: Cellcast's API responded with 404."
-    assert "statuses: 1 seen, 1 was missing and is stored now" in stdout.getvalue()
+    assert "statuses: 1 seen, 1 was missing and is now stored" in stdout.getvalue()
 
 
 def test_without_a_key_it_says_so(settings: Any) -> None:
@@ -123,7 +123,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(outage: FakeCellcast) -> None
     output = run("--replies", stdout=Terminal(), no_color=True)
     assert "\rreplies: 2 seen, 1 missing" in output
     assert "\rreplies: 2 seen, 2 missing" in output
-    assert f"\r{' ' * 60}\rreplies: 2 seen, 2 were missing and are stored now" in output
+    assert f"\r{' ' * 60}\rreplies: 2 seen, 2 were missing and are now stored" in output
 
 
 @pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
@@ -139,12 +139,12 @@ def test_no_progress_elsewhere(
         ({"seen": 1_340}, "replies: 1,340 seen, none missing"),
         (
             {"seen": 9, "missing": 3, "stored": 1},
-            "replies: 9 seen, 3 were missing and are stored now (2 arrived meanwhile)",
+            "replies: 9 seen, 3 were missing and are now stored (2 arrived meanwhile)",
         ),
         (
             {"waiting": 1, "unreadable": 2, "not_listed": 3, "ended": 4},
             (
-                "replies: 0 seen, none missing, 1 too young to tell, 2 could not be understood, "
+                "replies: 0 seen, none missing, 1 too recent to tell, 2 could not be understood, "
                 "3 stored here but not listed by Cellcast, 4 listed by Cellcast but ended here"
             ),
         ),

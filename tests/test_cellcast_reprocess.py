@@ -62,5 +62,5 @@ def test_event_option_processes_only_that_one() -> None:
 def test_event_that_is_not_invalid_is_an_error() -> None:
     WebhookClient().status()
     pk = WebhookEvent.objects.get().pk
-    with pytest.raises(CommandError, match=f"There is no invalid event {pk}"):
+    with pytest.raises(CommandError, match=f"No such invalid event: {pk}"):
         run("--event", str(pk))

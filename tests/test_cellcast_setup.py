@@ -79,7 +79,7 @@ def test_dashboard_and_settings_get_the_same_fresh_credential(new_site: Any) -> 
     output = setup()
     dashboard = part(output, "Paste into Cellcast's dashboard")
     username, password = re.findall(r"(?:Username|Password) +(\S+)", dashboard)
-    text = part(output, "Put into your settings")
+    text = part(output, "Add to your settings")
     assert f'CELLCAST_WEBHOOK_SECRETS = ["{username}:{password}"]' in text
     assert f"CELLCAST_WEBHOOK_SECRETS={username}:{password}" in text
     assert CREDENTIAL.fullmatch(f"{username}:{password}")
@@ -95,19 +95,19 @@ def test_credential_is_another_each_time_and_passes_the_checks(new_site: Any) ->
 def test_public_url_of_the_settings_is_used(ready_site: Any) -> None:
     output = setup()
     assert "https://sms.example.com/sms/webhook-status" in output
-    assert "Put into your settings" not in output
+    assert "Add to your settings" not in output
 
 
 def test_public_url_of_the_command_line_is_to_go_into_the_settings(ready_site: Any) -> None:
     output = setup("--public-url", "https://other.example.com/")
     assert "https://other.example.com/sms/webhook-status" in output
-    text = part(output, "Put into your settings")
+    text = part(output, "Add to your settings")
     assert text == '  CELLCAST_PUBLIC_URL = "https://other.example.com"\n'
 
 
 @pytest.mark.parametrize("url", ["", "sms.example.com", "https://sms.example.com/sms"])
 def test_public_url_that_is_no_base_url_is_refused(url: str) -> None:
-    with pytest.raises(CommandError, match="scheme and host alone"):
+    with pytest.raises(CommandError, match="only a scheme and a host"):
         setup("--public-url", url)
 
 
@@ -117,8 +117,8 @@ def test_public_url_that_is_no_base_url_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     ("credentials", "words"),
     [
-        ([EXISTING], "1 credential is configured already"),
-        ([EXISTING, "second:second-long-enough-password"], "2 credentials are configured already"),
+        ([EXISTING], "1 credential is configured."),
+        ([EXISTING, "second:second-long-enough-password"], "2 credentials are configured."),
     ],
 )
 def test_rotation_without_a_gap(ready_site: Any, credentials: list[str], words: str) -> None:
@@ -133,7 +133,7 @@ def test_rotation_without_a_gap(ready_site: Any, credentials: list[str], words: 
 
 def test_configured_credential_is_never_printed(ready_site: Any) -> None:
     output = setup()
-    assert "configured already" in part(output, "Paste into Cellcast's dashboard")
+    assert "(one you have configured)" in part(output, "Paste into Cellcast's dashboard")
     assert "first-username" not in output
     assert "first-long-enough-password" not in output
 
@@ -141,8 +141,8 @@ def test_configured_credential_is_never_printed(ready_site: Any) -> None:
 def test_malformed_credential_counts_as_none_and_is_never_printed(ready_site: Any) -> None:
     ready_site.CELLCAST_WEBHOOK_SECRETS = ["first-long-enough-password"]
     output = setup()
-    assert "configured already" not in output
-    assert CREDENTIAL.search(part(output, "Put into your settings"))
+    assert "credential is configured" not in output
+    assert CREDENTIAL.search(part(output, "Add to your settings"))
     assert "cellcast_django.E002" in part(output, "Still missing")
     assert "first-long-enough-password" not in output
 
@@ -160,7 +160,7 @@ def test_nothing_is_missing(ready_site: Any) -> None:
 
 def test_new_site_lacks_credential_and_public_url(new_site: Any) -> None:
     url, credential = missing()
-    assert url == "Nothing says where your site is."
+    assert url == "The public address of your site is not known."
     assert "CELLCAST_WEBHOOK_SECRETS is empty" in credential
 
 
@@ -189,7 +189,7 @@ def unreachable_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("unreachable_database")
 def test_database_cannot_be_reached(ready_site: Any) -> None:
-    assert missing() == ["The database cannot be asked (OperationalError)."]
+    assert missing() == ["The database cannot be reached (OperationalError)."]
 
 
 def test_public_url_of_the_settings_is_wrong(ready_site: Any) -> None:
@@ -197,7 +197,7 @@ def test_public_url_of_the_settings_is_wrong(ready_site: Any) -> None:
     output = setup()
     assert "https://your-site.example/sms/webhook-status" in output
     assert "cellcast_django.E010" in part(output, "Still missing")
-    assert "Nothing says where your site is" not in output
+    assert "The public address of your site is not known" not in output
 
 
 @pytest.mark.parametrize(("debug", "found"), [(False, True), (True, False)])
@@ -230,6 +230,6 @@ def test_says_which_handlers_are_connected(ready_site: Any, connect: Connect) ->
         pass
 
     connect(message_received, take_reply)
-    text = part(setup(), "What runs when something arrives")
+    text = part(setup(), "Handlers called for each URL")
     assert re.search(r"Receive URL\n    Handlers: .*take_reply\.", text)
     assert re.search(r"Status URL\n    No handler is connected", text)

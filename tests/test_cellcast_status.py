@@ -64,9 +64,9 @@ def test_a_person_reads(traffic: None) -> None:
         "  pending       2, the oldest due 12 minutes ago\n"
         "  failed        1\n"
         "Messages sent in the last 24 hours\n"
-        "  delivered     3 (75.0% of those that ended)\n"
+        "  delivered     3 (75.0% of those with a final status)\n"
         "  undelivered   1\n"
-        "  under way     2\n"
+        "  in progress   2\n"
     )
 
 
@@ -135,16 +135,16 @@ def test_within_the_limits(traffic: None, limits: list[str]) -> None:
 @pytest.mark.parametrize(
     ("limits", "problem"),
     [
-        (["--max-age", "receive=2h"], "The last webhook on the Receive URL came 3 hours ago."),
-        (["--max-age", "opt-out=1w"], "There has been no webhook on the Opt-Out URL."),
-        (["--max-pending", "1"], "Announcements pending: 2, at most 1 may be."),
-        (["--max-pending", "0"], "Announcements pending: 2, at most 0 may be."),
-        (["--max-failed", "0"], "Announcements failed: 1, at most 0 may be."),
+        (["--max-age", "receive=2h"], "The last webhook on the Receive URL arrived 3 hours ago."),
+        (["--max-age", "opt-out=1w"], "No webhook has arrived on the Opt-Out URL."),
+        (["--max-pending", "1"], "Announcements pending: 2 (limit: 1)."),
+        (["--max-pending", "0"], "Announcements pending: 2 (limit: 0)."),
+        (["--max-failed", "0"], "Announcements failed: 1 (limit: 0)."),
         (
             ["--max-age", "15m", "--max-age", "receive=1h", "--max-failed", "0"],
             (
-                "The last webhook on the Receive URL came 3 hours ago. "
-                "Announcements failed: 1, at most 0 may be."
+                "The last webhook on the Receive URL arrived 3 hours ago. "
+                "Announcements failed: 1 (limit: 0)."
             ),
         ),
     ],
@@ -157,31 +157,29 @@ def test_messages_are_silent() -> None:
     for cellcast_id in ("1", "2"):
         MessageFactory.create(cellcast_id=cellcast_id, status="", created_at=ago(hours=7))
     assert complaint("--max-silent", "8h", "--max-failed", "-1").startswith("Announcements failed")
-    problem = "Messages sent without a report for too long: 2."
+    problem = "Messages without a report for too long: 2."
     assert complaint("--max-silent", "6h") == problem
 
 
 def test_webhooks_have_stopped() -> None:
-    assert complaint("--max-age", "15m") == "There has been no webhook on any URL."
+    assert complaint("--max-age", "15m") == "No webhook has arrived on any URL."
     WebhookEventFactory.create(received_at=ago(minutes=20))
-    assert complaint("--max-age", "15m") == "The last webhook on any URL came 20 minutes ago."
+    assert complaint("--max-age", "15m") == "The last webhook on any URL arrived 20 minutes ago."
 
 
 def test_json_is_printed_before_it_fails(traffic: None) -> None:
     stdout = StringIO()
     with pytest.raises(CommandError, match="Announcements pending: 2"):
         call_command("cellcast_status", "--json", "--max-pending", "1", stdout=stdout)
-    assert json.loads(stdout.getvalue())["problems"] == [
-        "Announcements pending: 2, at most 1 may be."
-    ]
+    assert json.loads(stdout.getvalue())["problems"] == ["Announcements pending: 2 (limit: 1)."]
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--max-age", "15"], '"15" is no length of time'),
-        (["--max-age", "replies=15m"], '"replies" is no URL: write one of receive, status, opt-'),
-        (["--max-age", "=15m"], '"" is no URL'),
+        (["--max-age", "15"], '"15" is not a duration'),
+        (["--max-age", "replies=15m"], '"replies" is not one of the URLs: receive, status, opt-'),
+        (["--max-age", "=15m"], '"" is not one of the URLs'),
         (["--max-pending", "few"], "invalid int value"),
     ],
 )
@@ -211,5 +209,5 @@ def test_process_exits_with_1_and_says_why_on_stderr(tmp_path: Any) -> None:
         [*command, "--max-age", "15m"], capture_output=True, text=True, check=False
     )
     assert bad.returncode == 1
-    assert bad.stderr == "CommandError: There has been no webhook on any URL.\n"
-    assert json.loads(bad.stdout)["problems"] == ["There has been no webhook on any URL."]
+    assert bad.stderr == "CommandError: No webhook has arrived on any URL.\n"
+    assert json.loads(bad.stdout)["problems"] == ["No webhook has arrived on any URL."]

@@ -1,6 +1,6 @@
-"""Text from elsewhere, made fit for a terminal and a log."""
+"""Text from elsewhere, made safe for a terminal and a log."""
 
 
 def printable(text: str) -> str:
-    """Return the text without what could move the cursor or colour the terminal."""
+    """Replace what could move the cursor or colour the terminal by spaces."""
     return "".join(character if character.isprintable() else " " for character in text)

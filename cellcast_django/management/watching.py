@@ -1,4 +1,4 @@
-"""A command that looks for work every few seconds, until it is told to end."""
+"""A command that looks for work every few seconds, until SIGTERM."""
 
 import logging
 import signal
@@ -12,13 +12,13 @@ from django.db import Error, connections
 logger = logging.getLogger("cellcast_django")
 
 STEP_SECONDS = 0.25
-"""How soon SIGTERM ends a wait."""
+"""How long a wait may go on after SIGTERM."""
 STEPS_BETWEEN_LOOKS = 12
 SECONDS_BETWEEN_HEARTBEATS = 60
 
 
 class Watch:
-    """Looks until SIGTERM, which is only noted: what is running is not cut off."""
+    """Repeats until SIGTERM, which is only noted: what is running may finish."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -41,7 +41,7 @@ class Watch:
         self.is_over = True
 
     def looks(self) -> Iterator[None]:
-        """Yield for each look, with connections that are neither too old nor broken."""
+        """Yield once per look, after closing connections that are too old or broken."""
         while not self.is_over:
             for connection in connections.all(initialized_only=True):
                 if not connection.in_atomic_block:  # as it is in a test
@@ -64,13 +64,15 @@ class Watch:
             time.sleep(STEP_SECONDS)
 
     def lose_database(self, error: Error) -> None:
-        """Note that the database refuses: said once, until it is there again."""
+        """Note that the database is unavailable: logged once, until it is back."""
         if not self._is_without_database:
-            logger.warning("The database refuses (%s); looking again.", type(error).__qualname__)
+            logger.warning(
+                "The database is unavailable (%s); trying again.", type(error).__qualname__
+            )
         self._is_without_database = True
 
     def has_database(self) -> None:
-        """Note that the database has answered."""
+        """Note that the database is available."""
         if self._is_without_database:
-            logger.warning("The database is there again.")
+            logger.warning("The database is available again.")
         self._is_without_database = False

@@ -113,8 +113,8 @@ def test_event_whose_message_has_gone_is_given_up_with_the_reason(
     delete = "from cellcast_django.models import Message; Message.objects.all().delete()"
     host.manage("shell", "--command", delete)
     time.sleep(1.1)
-    assert "0 announced, 0 to be tried again later, 1 failed" in host.manage("cellcast_announce")
-    assert "0 announced, 0 to be tried again later, 0 failed" in host.manage("cellcast_announce")
+    assert "0 announced, 0 to be retried later, 1 failed" in host.manage("cellcast_announce")
+    assert "0 announced, 0 to be retried later, 0 failed" in host.manage("cellcast_announce")
     assert not host.calls()
     [[error, due]] = host.database.query(
         "SELECT error, announce_due_at FROM cellcast_django_webhookevent"

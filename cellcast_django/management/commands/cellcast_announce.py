@@ -1,4 +1,4 @@
-"""Announce what is due: for cron, a timer or a task schedule, or all the time with ``--watch``."""
+"""Announce what is due: from cron, a timer or a task schedule, or continuously with ``--watch``."""
 
 import logging
 from collections import Counter
@@ -17,17 +17,17 @@ from cellcast_django.models import CommandRun, WebhookEvent, error_type
 logger = logging.getLogger("cellcast_django")
 
 Tally = Counter[WebhookEvent.State | None]
-"""How many events there are in each state after their attempt."""
+"""The number of events in each state after their attempt."""
 
 
 class Command(BaseCommand):
     """Announces stored events to the handlers that have not finished with them."""
 
     help = (
-        "Announce what is due to the handlers that have not finished with it: what a crash cut "
-        "off, and what a handler raised on. Run it every minute, from cron or a timer, or all the "
-        "time with --watch; several at once do no harm. A handler that has finished with an event "
-        "is not called again."
+        "Call the handlers of the events that are due: those interrupted by a crash, and those "
+        "whose handler raised. Handlers that have already finished with an event are not called "
+        "again. Run it every minute from cron or a timer, or continuously with --watch. Running "
+        "several at once is safe."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -38,24 +38,26 @@ class Command(BaseCommand):
             type=int,
             default=[],
             metavar="ID",
-            help="announce this event now, whether it is due or has failed; may be repeated",
+            help="announce this event now, due or failed; may be repeated",
         )
         parser.add_argument(
-            "--failed", action="store_true", help="announce all events that were given up"
+            "--failed", action="store_true", help="announce all failed events again"
         )
         parser.add_argument(
             "--watch",
             action="store_true",
-            help="look for what is due every few seconds until SIGTERM, which lets the handlers "
-            "of the event at hand finish",
+            help="keep running and check every few seconds; on SIGTERM, the handlers of the "
+            "current event finish first",
         )
 
     def handle(self, **options: Any) -> None:
-        """Announce, and say what became of it."""
+        """Announce, and print a summary."""
         chosen = options["event"] or options["failed"]
         if options["watch"]:
             if chosen:
-                raise CommandError("--watch announces what is due: leave out --event and --failed.")
+                raise CommandError(
+                    "--watch announces what is due: it takes neither --event nor --failed."
+                )
             self._watch()
             return
         if chosen:
@@ -64,12 +66,12 @@ class Command(BaseCommand):
         else:
             tally = self._announce(announce_due())
             CommandRun.record(CommandRun.Command.ANNOUNCE, summary(tally))
-        self._say(tally)
+        self._print_summary(tally)
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
         known = set(events().filter(pk__in=pks).values_list("pk", flat=True))
         if missing := [str(pk) for pk in pks if pk not in known]:
-            raise CommandError(f"There is no event {', '.join(missing)}.")
+            raise CommandError(f"No such event: {', '.join(missing)}.")
         if failed:
             pks = pks + list(events().failed().values_list("pk", flat=True))
         return list(dict.fromkeys(pks))
@@ -78,18 +80,18 @@ class Command(BaseCommand):
         tally: Tally = Counter()
         for event in attempted:
             tally[event.state] += 1
-            self._say_what_failed(event)
+            self._print_errors(event)
         return tally
 
-    def _say_what_failed(self, event: WebhookEvent) -> None:
+    def _print_errors(self, event: WebhookEvent) -> None:
         errors = event.handler_errors() if event.is_unannounced else {}
         for name, error in errors.items():
-            # Never the text: it may be what a customer wrote, and cron mails it.
+            # Never the text: it may quote a customer, and cron mails it.
             self.stderr.write(printable(f"event {event.pk}: {name}: {error_type(error)}"))
 
-    def _say(self, tally: Tally) -> None:
+    def _print_summary(self, tally: Tally) -> None:
         self.stdout.write(
-            "{announced} announced, {pending} to be tried again later, {failed} failed.".format(
+            "{announced} announced, {pending} to be retried later, {failed} failed.".format(
                 **summary(tally)
             )
         )
@@ -100,28 +102,28 @@ class Command(BaseCommand):
             for _ in watch.looks():
                 try:
                     tally = self._announce(self._due(watch, total))
-                    self._note_heartbeat(watch, total)
+                    self._record_heartbeat(watch, total)
                 except Error as error:
                     watch.lose_database(error)
                     continue
                 watch.has_database()
                 if tally:
-                    self._say(tally)
+                    self._print_summary(tally)
 
     def _due(self, watch: Watch, total: Tally) -> Iterator[WebhookEvent]:
         for event in announce_due():
             total[event.state] += 1
             yield event
-            self._note_heartbeat(watch, total)
+            self._record_heartbeat(watch, total)
             if watch.is_over:
                 return
 
-    def _note_heartbeat(self, watch: Watch, total: Tally) -> None:
+    def _record_heartbeat(self, watch: Watch, total: Tally) -> None:
         if watch.is_time_for_heartbeat():
             logger.debug("Watching for what is due: %s so far.", summary(total))
             CommandRun.record(CommandRun.Command.ANNOUNCE, summary(total))
 
 
 def summary(tally: Tally) -> dict[str, int]:
-    """Return the numbers as they are kept and shown."""
+    """Return the counts by the name of each state."""
     return {state.value: tally[state] for state in WebhookEvent.State}

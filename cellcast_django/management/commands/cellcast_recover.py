@@ -9,12 +9,12 @@ from cellcast_django.recovery import DEFAULT_AGE, Findings, Kind, RecoveryError,
 
 
 class Command(BaseCommand):
-    """Stores and announces what no webhook has brought."""
+    """Stores and announces what no webhook delivered."""
 
     help = (
-        "Ask Cellcast's API for the replies, statuses and opt-outs that no webhook has brought, "
+        "Ask Cellcast's API for the replies, statuses and opt-outs that no webhook delivered, "
         "store each exactly once, and announce it. Run it from cron or a timer, and after an "
-        "outage. Interrupt it at any time and run it again; several at once do no harm. It never "
+        "outage. Interrupting it, running it again and running several at once are safe. It never "
         "sends a message and never deletes anything."
     )
 
@@ -25,18 +25,18 @@ class Command(BaseCommand):
             type=parse_duration,
             default=DEFAULT_AGE,
             metavar="AGE",
-            help="how far back to look: 2d, the default, 36h or 90m. What is older than your "
-            "retention would come back, so stay below that",
+            help="how far back to look, such as 2d (the default), 36h or 90m. Keep it shorter than "
+            "your retention, or what you have pruned comes back",
         )
         parser.add_argument("--replies", action="store_true", help="look for replies")
         parser.add_argument("--statuses", action="store_true", help="look for delivery reports")
         parser.add_argument("--opt-outs", action="store_true", help="look for opt-outs")
         parser.add_argument(
-            "--dry-run", action="store_true", help="store nothing, and say what is missing"
+            "--dry-run", action="store_true", help="store nothing; print what is missing"
         )
 
     def handle(self, **options: Any) -> None:
-        """Recover, and say what was found. Raises ``CommandError`` when a list was not read."""
+        """Recover, and print what was found. Raises ``CommandError`` if a list was not read."""
         chosen = [kind for kind in Kind if options[kind.name.lower()]]
         shows_progress = self.stdout.isatty() and options["verbosity"] > 0
         try:
@@ -67,20 +67,20 @@ class Command(BaseCommand):
 
 
 def describe(findings: Findings, *, dry_run: bool) -> str:
-    """Return a line such as "replies: 134 seen, 2 were missing and are stored now"."""
+    """Return a line such as "replies: 134 seen, 2 were missing and are now stored"."""
     parts = [f"{findings.seen:,} seen", missing_in_words(findings, dry_run=dry_run)]
     notes = [
-        (findings.waiting, "too young to tell"),
+        (findings.waiting, "too recent to tell"),
         (findings.unreadable, "could not be understood"),
         (findings.not_listed, "stored here but not listed by Cellcast"),
         (findings.ended, "listed by Cellcast but ended here"),
     ]
-    parts += [f"{number:,} {words}" for number, words in notes if number]
+    parts += [f"{count:,} {words}" for count, words in notes if count]
     return f"{findings.kind}: {', '.join(parts)}"
 
 
 def missing_in_words(findings: Findings, *, dry_run: bool) -> str:
-    """Return how many items were missing, and what became of them."""
+    """Return how many items were missing, and how many of them are now stored."""
     were, are = ("was", "is") if findings.missing == 1 else ("were", "are")
     if not findings.missing:
         return "none missing"
@@ -88,4 +88,4 @@ def missing_in_words(findings: Findings, *, dry_run: bool) -> str:
         return f"{findings.missing:,} {are} missing"
     arrived = findings.missing - findings.stored
     meanwhile = f" ({arrived:,} arrived meanwhile)" if arrived else ""
-    return f"{findings.missing:,} {were} missing and {are} stored now{meanwhile}"
+    return f"{findings.missing:,} {were} missing and {are} now stored{meanwhile}"

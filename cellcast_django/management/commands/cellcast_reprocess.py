@@ -11,13 +11,12 @@ from cellcast_django.models import WebhookEvent, database_alias
 
 
 class Command(BaseCommand):
-    """Processes invalid events again, oldest first."""
+    """Reads invalid events again, oldest first."""
 
     help = (
-        "Read the events that could not be understood again: after an upgrade of cellcast-django, "
-        "or when a report came before the reply that it speaks of. What is understood now is "
-        "stored and announced as if it had just come in; the rest stays as it is, with the present "
-        "reason."
+        "Read invalid events again, after an upgrade of cellcast-django or when a report arrived "
+        "before the reply it refers to. Those understood now are stored and announced as if they "
+        "had just arrived. The others stay invalid, with the current reason."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,11 +27,11 @@ class Command(BaseCommand):
             type=int,
             default=[],
             metavar="ID",
-            help="only this event; may be repeated. Without it, all invalid events",
+            help="only this event; may be repeated. Default: all invalid events",
         )
 
     def handle(self, **options: Any) -> None:
-        """Process, and say what became of each."""
+        """Reprocess, and print the reason of each that is still invalid."""
         understood = invalid = 0
         for event in self._events(options["event"]):
             results = reprocess(event)
@@ -49,6 +48,6 @@ class Command(BaseCommand):
         events = WebhookEvent.objects.using(database_alias()).invalid()
         invalid = list(events.order_by("pk").values_list("pk", flat=True))
         if missing := [str(pk) for pk in pks if pk not in set(invalid)]:
-            raise CommandError(f"There is no invalid event {', '.join(missing)}.")
+            raise CommandError(f"No such invalid event: {', '.join(missing)}.")
         for pk in dict.fromkeys(pks or invalid):
             yield from events.filter(pk=pk)

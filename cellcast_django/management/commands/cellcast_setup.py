@@ -1,4 +1,4 @@
-"""What to paste where, and what is still missing."""
+"""Print what to paste where, and what is still missing."""
 
 import secrets
 import string
@@ -19,7 +19,7 @@ from cellcast_django.diagnostics.listeners import describe_handlers
 from cellcast_django.diagnostics.test_send import webhook_url
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
-ALPHABET = string.ascii_letters + string.digits  # nothing that a shell or an .env file reads
+ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or an .env file
 PASSWORD_LENGTH = 32
 
 SETTING = "CELLCAST_WEBHOOK_SECRETS"
@@ -29,9 +29,9 @@ class Command(BaseCommand):
     """Prints what to paste into Cellcast's dashboard and into the settings."""
 
     help = (
-        "Print what to paste into Cellcast's dashboard and into your settings, with a fresh "
-        "username and password, and say what is still missing. Changes nothing; run it as often as "
-        "you like."
+        "Print what to paste into Cellcast's dashboard and into your settings, including a fresh "
+        "username and password, and list what is still missing. Changes nothing; run it as often "
+        "as you like."
     )
     requires_system_checks = []
 
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--public-url",
             metavar="URL",
-            help="your site as the world sees it, such as https://sms.example.com "
+            help="public address of your site, such as https://sms.example.com "
             "(default: CELLCAST_PUBLIC_URL)",
         )
 
@@ -56,12 +56,12 @@ class Command(BaseCommand):
         self._print_missing(base_url)
 
     def _print_dashboard(self, base_url: str, credential: tuple[str, str] | None) -> None:
-        self._head("Paste into Cellcast's dashboard")
+        self._heading("Paste into Cellcast's dashboard")
         self.stdout.write("  Top right: API menu, tab API KEYS, section Webhook.")
         self.stdout.write("")
         for endpoint in WEBHOOK_ENDPOINTS:
             self._field(str(endpoint.label), self._url(endpoint, base_url))
-        username, password = credential or ("(one that is configured already)", "(its password)")
+        username, password = credential or ("(one you have configured)", "(its password)")
         self._field("Username", username)
         self._field("Password", password)
         self.stdout.write("")
@@ -76,14 +76,14 @@ class Command(BaseCommand):
     def _print_rotation(self, username: str, password: str) -> None:
         count = len(conf.webhook_secrets)
         noun = "credential is" if count == 1 else "credentials are"
-        self._head("To change the password without a gap")
-        self.stdout.write(f"  {count} {noun} configured already. For a new one:")
-        self.stdout.write(f"  1. Put it beside the old one in {SETTING}, and restart:")
+        self._heading("To change the password without a gap")
+        self.stdout.write(f"  {count} {noun} configured. To switch to a new one:")
+        self.stdout.write(f"  1. Add it to {SETTING} beside the old one, and restart:")
         self.stdout.write(f'     {SETTING} = [THE_OLD_ONE, "{username}:{password}"]')
-        self.stdout.write("  2. In the dashboard, change the username and the password:")
+        self.stdout.write("  2. Change the username and password in the dashboard:")
         self._field("   Username", username)
         self._field("   Password", password)
-        self.stdout.write("  3. When webhooks come with the new username, remove the old one.")
+        self.stdout.write("  3. Once webhooks arrive with the new username, remove the old one.")
 
     def _print_settings(self, base_url: str, credential: str | None) -> None:
         lines = [f'{SETTING} = ["{credential}"]'] if credential else []
@@ -91,24 +91,26 @@ class Command(BaseCommand):
             lines.append(f'CELLCAST_PUBLIC_URL = "{base_url}"')
         if not lines:
             return
-        self._head("Put into your settings")
+        self._heading("Add to your settings")
         for line in lines:
             self.stdout.write(f"  {line}")
         if credential:
             self.stdout.write("")
-            self.stdout.write("  Or, where your settings read the environment or a .env file:")
+            self.stdout.write("  Or, if your settings read the environment or a .env file:")
             self.stdout.write(f"  {SETTING}={credential}")
             self.stdout.write("")
-            self.stdout.write("  The password is shown this once. Keep it out of version control.")
+            self.stdout.write(
+                "  The password is shown only this once. Keep it out of version control."
+            )
 
     def _print_handlers(self) -> None:
-        self._head("What runs when something arrives")
+        self._heading("Handlers called for each URL")
         for endpoint in WEBHOOK_ENDPOINTS:
             self.stdout.write(f"  {endpoint.label}")
             self.stdout.write(f"    {describe_handlers(endpoint)}")
 
     def _print_missing(self, base_url: str) -> None:
-        self._head("Still missing")
+        self._heading("Still missing")
         missing = list(missing_parts(base_url))
         for problem, remedy in missing:
             self.stdout.write(self.style.WARNING(f"  {problem}"))
@@ -117,7 +119,7 @@ class Command(BaseCommand):
             self.stdout.write(self.style.SUCCESS("  Nothing."))
             self.stdout.write("  Try it: manage.py cellcast_test_send receive")
 
-    def _head(self, text: str) -> None:
+    def _heading(self, text: str) -> None:
         self.stdout.write("")
         self.stdout.write(self.style.MIGRATE_HEADING(text))
 
@@ -126,12 +128,12 @@ class Command(BaseCommand):
 
 
 def find_base_url(given: str | None) -> str:
-    """Return the site's base URL; empty when nothing says it. Raises ``CommandError``."""
+    """Return the site's base URL; empty if it is not known. Raises ``CommandError``."""
     if given is None:
         return conf.public_url if is_base_url(conf.public_url) else ""
     if not is_base_url(given):
         raise CommandError(
-            "--public-url must be scheme and host alone, such as https://sms.example.com."
+            "--public-url must be only a scheme and a host, such as https://sms.example.com."
         )
     return given.rstrip("/")
 
@@ -143,11 +145,11 @@ def new_credential() -> tuple[str, str]:
 
 
 def missing_parts(base_url: str) -> Iterator[tuple[str, str]]:
-    """Yield what is not in place yet, each with what to do."""
+    """Yield what is still missing, each with what to do."""
     if not base_url and not conf.public_url:
         yield (
-            "Nothing says where your site is.",
-            'Set CELLCAST_PUBLIC_URL = "https://…", or run this with --public-url.',
+            "The public address of your site is not known.",
+            'Set CELLCAST_PUBLIC_URL = "https://…", or use --public-url.',
         )
     yield from _pending_migrations()
     for message in _check_messages():
@@ -160,13 +162,13 @@ def _pending_migrations() -> Iterator[tuple[str, str]]:
     try:
         loader = MigrationLoader(connections[alias])
     except DatabaseError as error:
-        yield f"The database cannot be asked ({type(error).__name__}).", "Look at DATABASES."
+        yield f"The database cannot be reached ({type(error).__name__}).", "Check DATABASES."
         return
     if set(loader.graph.leaf_nodes(label)) - set(loader.applied_migrations):
-        yield "The app's tables are not there yet, or not up to date.", "Run manage.py migrate."
+        yield "The app's tables are missing or not up to date.", "Run manage.py migrate."
 
 
 def _check_messages() -> list[CheckMessage]:
     messages = run_checks(tags=[TAG], include_deployment_checks=not settings.DEBUG)
-    told_by_others = "cellcast_django.E004"  # the reason has a message of its own
-    return [m for m in messages if m.id != told_by_others and not m.is_silenced()]
+    consequence = "cellcast_django.E004"  # its cause has a message of its own
+    return [m for m in messages if m.id != consequence and not m.is_silenced()]

@@ -1,4 +1,4 @@
-"""Say how receiving goes, to a person or to the monitoring."""
+"""Report webhook health, to a person or to monitoring."""
 
 import json
 from argparse import ArgumentTypeError
@@ -18,64 +18,65 @@ ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
 
 
 class MaxAge(NamedTuple):
-    """How old the last webhook may be: on one URL, or on whichever had one (``None``)."""
+    """How old the last webhook may be: on one URL, or on any of them (``None``)."""
 
     endpoint: Endpoint | None
     age: timedelta
 
 
 def max_age(text: str) -> MaxAge:
-    """Read ``15m`` or ``receive=2h``. Raises ``ArgumentTypeError``."""
+    """Parse ``15m`` or ``receive=2h``. Raises ``ArgumentTypeError``."""
     name, separator, duration = text.rpartition("=")
     if separator and name not in ENDPOINTS:
-        raise ArgumentTypeError(f'"{name}" is no URL: write one of {", ".join(ENDPOINTS)}.')
+        raise ArgumentTypeError(f'"{name}" is not one of the URLs: {", ".join(ENDPOINTS)}.')
     return MaxAge(ENDPOINTS.get(name), parse_duration(duration))
 
 
 class Command(BaseCommand):
-    """Prints the health, and exits 1 where it is not as it should be."""
+    """Prints webhook health, and exits 1 if a limit is exceeded."""
 
     help = (
-        "Say when the last webhooks came, what became of the last day's events, what waits to be "
-        "announced, and how many of the last day's messages were delivered. With a limit, exits 1 "
-        "and says on stderr what is beyond it: for cron and for monitoring. Changes nothing."
+        "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
+        "and failed announcements, and how many of the last day's messages were delivered. Exits 1 "
+        "if a limit is exceeded, and prints which one on stderr: for cron and monitoring. Changes "
+        "nothing."
     )
-    requires_system_checks = []  # a warning about the settings is no news of the webhooks
+    requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the form of the output, and the limits."""
-        parser.add_argument("--json", action="store_true", help="print it as JSON")
+        """Add the output format, and the limits."""
+        parser.add_argument("--json", action="store_true", help="print JSON")
         parser.add_argument(
             "--max-age",
             action="append",
             type=max_age,
             default=[],
             metavar="[URL=]AGE",
-            help="exit 1 when the last webhook is older than this: 15m, 2h or 1d on any URL, "
+            help="exit 1 if the last webhook is older than this: 15m, 2h or 1d on any URL, or "
             "receive=2h on one of receive, status and opt-out; may be repeated",
         )
         parser.add_argument(
             "--max-pending",
             type=int,
             metavar="N",
-            help="exit 1 when more events than this wait to be announced",
+            help="exit 1 if more events than this are pending",
         )
         parser.add_argument(
             "--max-failed",
             type=int,
             metavar="N",
-            help="exit 1 when more events than this were given up and wait for a person",
+            help="exit 1 if more events than this have failed",
         )
         parser.add_argument(
             "--max-silent",
             type=parse_duration,
             metavar="AGE",
-            help="exit 1 when a message of the last week was sent longer ago than this, 6h for "
-            "instance, and nothing has been reported of it; needs record_sent",
+            help="exit 1 if a message of the last week was sent longer ago than this, such as 6h, "
+            "and has no report yet; needs record_sent",
         )
 
     def handle(self, **options: Any) -> None:
-        """Print the health. Raises ``CommandError`` for what is beyond a limit."""
+        """Print the health. Raises ``CommandError`` if a limit is exceeded."""
         health = measure_health()
         found = list(problems(health, options))
         if options["json"]:
@@ -87,26 +88,26 @@ class Command(BaseCommand):
             raise CommandError(" ".join(found))
 
     def _print(self, health: Health) -> None:
-        self._head("Last webhook")
+        self._heading("Last webhook")
         for endpoint, at in health.last_webhook_at.items():
             self._row(str(endpoint.label), since(health, at) if at else "none")
-        self._head("Last webhook by username")
+        self._heading("Last webhook by username")
         for username, at in health.last_use_of.items():
             self._row(username, since(health, at))
-        self._head("Events of the last 24 hours")
-        for outcome, number in health.events.items():
+        self._heading("Events of the last 24 hours")
+        for outcome, count in health.events.items():
             note = f" ({health.invalid:,} of any age)" if outcome == "invalid" else ""
-            self._row(str(outcome.label), f"{number:,}{note}")
-        self._head("Announcements")
+            self._row(str(outcome.label), f"{count:,}{note}")
+        self._heading("Announcements")
         self._row("pending", pending_in_words(health))
         self._row("failed", f"{health.failed:,}")
         if health.announce_ran_at:
             self._row("last run", since(health, health.announce_ran_at))
-        self._head("Messages sent in the last 24 hours")
-        for name, number, note in deliveries(health):
-            self._row(name, f"{number:,}{note}")
+        self._heading("Messages sent in the last 24 hours")
+        for name, count, note in deliveries(health):
+            self._row(name, f"{count:,}{note}")
 
-    def _head(self, text: str) -> None:
+    def _heading(self, text: str) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING(text))
 
     def _row(self, name: str, value: str) -> None:
@@ -114,23 +115,23 @@ class Command(BaseCommand):
 
 
 def pending_in_words(health: Health) -> str:
-    """Return how many announcements are pending, and whether one is late."""
-    number = f"{health.pending:,}"
+    """Return how many announcements are pending, and how late the oldest is."""
+    count = f"{health.pending:,}"
     if not health.overdue:
-        return number
-    return f"{number}, the oldest due {since(health, health.measured_at - health.overdue)}"
+        return count
+    return f"{count}, the oldest due {since(health, health.measured_at - health.overdue)}"
 
 
 def deliveries(health: Health) -> Iterator[tuple[str, int, str]]:
-    """Yield what became of the sent messages, each with a note."""
+    """Yield the rows about the messages sent, each with a count and a note."""
     rate = health.delivery_rate
     yield (
         "delivered",
         health.delivered,
-        "" if rate is None else f" ({rate:.1%} of those that ended)",
+        "" if rate is None else f" ({rate:.1%} of those with a final status)",
     )
     yield "undelivered", health.undelivered, ""
-    yield "under way", health.sent - health.delivered - health.undelivered, ""
+    yield "in progress", health.sent - health.delivered - health.undelivered, ""
 
 
 def since(health: Health, moment: datetime) -> str:
@@ -142,24 +143,24 @@ def since(health: Health, moment: datetime) -> str:
 
 
 def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each limit that is passed."""
+    """Yield a sentence for each limit that is exceeded."""
     for endpoint, age in limits["max_age"]:
         where = f"on the {endpoint.label}" if endpoint else "on any URL"
         at = health.last_webhook_at[endpoint] if endpoint else health.last_webhook_at_any_url
         if at is None:
-            yield f"There has been no webhook {where}."
+            yield f"No webhook has arrived {where}."
         elif health.age(at) > age:
-            yield f"The last webhook {where} came {since(health, at)}."
-    for name, number in (("pending", health.pending), ("failed", health.failed)):
+            yield f"The last webhook {where} arrived {since(health, at)}."
+    for name, count in (("pending", health.pending), ("failed", health.failed)):
         limit = limits[f"max_{name}"]
-        if limit is not None and number > limit:
-            yield f"Announcements {name}: {number:,}, at most {limit:,} may be."
+        if limit is not None and count > limit:
+            yield f"Announcements {name}: {count:,} (limit: {limit:,})."
     if limits["max_silent"] is not None and (silent := count_silent(limits["max_silent"])):
-        yield f"Messages sent without a report for too long: {silent:,}."
+        yield f"Messages without a report for too long: {silent:,}."
 
 
 def as_dict(health: Health) -> dict[str, Any]:
-    """Return the health as JSON has it: ages in seconds, the delivery rate from 0 to 1."""
+    """Return the health for JSON: ages in seconds, the delivery rate from 0 to 1."""
     return {
         "measured_at": health.measured_at,
         "last_webhooks": {
@@ -173,7 +174,7 @@ def as_dict(health: Health) -> dict[str, Any]:
             username: {"at": at, "age_seconds": health.age(at).total_seconds()}
             for username, at in health.last_use_of.items()
         },
-        "events": {outcome.value: number for outcome, number in health.events.items()},
+        "events": {outcome.value: count for outcome, count in health.events.items()},
         "invalid_of_any_age": health.invalid,
         "announcements": {
             "pending": health.pending,
