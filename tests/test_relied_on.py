@@ -6,6 +6,7 @@ When one fails after an upgrade, its docstring says what of ours no longer holds
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from importlib import import_module
 from types import MethodType
 from typing import Any
 
@@ -22,7 +23,9 @@ from django_tasks_db import DatabaseBackend
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from cellcast_django.database.prepared_statements import FREQUENT
 from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.testing import WebhookClient
 
 on = connection.vendor
 only_on_postgresql = pytest.mark.skipif(on != "postgresql", reason="psycopg's")
@@ -158,6 +161,17 @@ def test_django_lets_psycopg_prepare_nothing(database: BaseDatabaseWrapper) -> N
     database.connect()
     assert database.connection.prepare_threshold is None
     assert database.connection.info.backend_pid
+
+
+@only_on_postgresql
+def test_psycopg_remembers_how_it_has_read_our_statement(transactional_db: None) -> None:
+    """Reading it takes a tenth of a webhook's CPU time, and psycopg forgets longer ones."""
+    import_module("psycopg._queries")._query2pg.cache_clear()
+    client = WebhookClient()
+    for number in range(2 * FREQUENT):
+        client.status(_id=str(number))
+    read = import_module("psycopg._queries")._query2pg.cache_info()
+    assert read.hits >= FREQUENT
 
 
 @only_on_sqlite

@@ -153,7 +153,7 @@ def _write_common(
     )
     values = message_fields(payload)
     values |= {"status": payload.status, "kind": kind_of(payload).value, "raw": payload.raw}
-    values |= {"reason": reason_of(payload)}
+    values |= {"reason": reason_of(payload), "precedence": PRECEDENCE[payload.status]}
     values |= origin | planned(origin["received_at"], has_handlers=has_handlers)
     connection = connections[using]
     confirm = None

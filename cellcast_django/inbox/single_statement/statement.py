@@ -171,8 +171,10 @@ def fields(model: type[models.Model]) -> list[Any]:
 def upsert(
     given: Given,
     *,
+    into: str = MESSAGE,
     on_conflict: str = "ON CONFLICT (key) DO UPDATE SET",
     offered: Given = "excluded.{}".format,
+    stored: Given = "{}".format,
 ) -> str:
     """Insert the message, or move its status and fill in what is empty.
 
@@ -186,16 +188,16 @@ def upsert(
         # Our own tests need nobody's attention.
         "handled_at": f"CASE WHEN {given('is_test')} THEN {given('received_at')} END",
     }
-    moves = f"{_precedence(offered('status'))} > {_precedence(f'{MESSAGE}.status')}"
-    changes = {"previous_status": f"{MESSAGE}.status"}
+    moves = f"{given('precedence')} > {_precedence(stored('status'))}"
+    changes = {"previous_status": stored("status")}
     for name in ("status_changed_at", "status"):
-        changes[name] = f"CASE WHEN {moves} THEN {offered(name)} ELSE {MESSAGE}.{name} END"
+        changes[name] = f"CASE WHEN {moves} THEN {offered(name)} ELSE {stored(name)} END"
     for name in FILLED_IN:
-        old = f"{MESSAGE}.{name}"
+        old = stored(name)
         is_empty = f"{old} = '[]'" if name == "media" else f"LENGTH({old}) = 0"
         changes[name] = f"CASE WHEN {is_empty} THEN {offered(name)} ELSE {old} END"
     return (
-        f"INSERT INTO {MESSAGE} ({column_names(Message)}) "
+        f"INSERT INTO {into} ({column_names(Message)}) "
         f"VALUES ({_expressions(Message, given, special)}) "
         f"{on_conflict} {', '.join(f'{name} = {value}' for name, value in changes.items())}"
     )
