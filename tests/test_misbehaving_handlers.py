@@ -148,19 +148,25 @@ def test_transaction_that_it_leaves_open_is_rolled_back_and_is_its_error(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("leave_open", "error"), [(enter_atomic, LEFT_OPEN), (enter_atomic_and_raise, "ValueError: no")]
+)
 def test_atomic_block_that_it_does_not_leave_is_its_error_in_a_test_case_too(
-    first: Calls, second: Calls
+    first: Calls, second: Calls, leave_open: Callable[..., Any], error: str
 ) -> None:
     def write(**kwargs: Any) -> None:
-        enter_atomic()
+        Message.objects.create(key="before")
+        leave_open()
         Message.objects.create(key="left open")
 
+    before = list(connection.savepoint_ids)
     first.during = write
     event = reply()
-    assert event.handler_errors() == {"first": LEFT_OPEN}
+    assert event.handler_errors() == {"first": error}
     assert len(second) == 1
-    assert not Message.objects.filter(key="left open").exists()
+    assert not Message.objects.filter(key__in=["before", "left open"]).exists()
     assert connection.in_atomic_block
+    assert connection.savepoint_ids == before
 
 
 @pytest.mark.django_db(transaction=True)

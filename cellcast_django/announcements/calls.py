@@ -101,9 +101,12 @@ def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
     block._from_testcase = sessions.is_in_test(connection)  # type: ignore[attr-defined]  # noqa: SLF001
     with block:
         depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
-        yield
-        if len(connection.savepoint_ids) > depth:
+        try:
+            yield
+        finally:  # or the block would end another one than its own
+            is_left_open = len(connection.savepoint_ids) > depth
             del connection.savepoint_ids[depth:], connection.atomic_blocks[blocks:]
+        if is_left_open:
             raise _left_open(connection)
 
 
