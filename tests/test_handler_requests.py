@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from cellcast_django.announcements import announce_again, announce_due, schedule
 from cellcast_django.models import Message, StatusChange, WebhookEvent
@@ -330,18 +331,52 @@ def test_ending_its_transaction_by_hand_is_an_error(
     assert event.handler_errors()["once"].startswith("TransactionManagementError")
 
 
+ENDINGS = {
+    "COMMIT": ["COMMIT"],
+    "ROLLBACK": ["ROLLBACK"],
+    "and begins another": ["COMMIT", "UPDATE cellcast_django_optout SET note = ''"],
+}
+if connection.vendor == "mysql":
+    ENDINGS["by changing a table"] = ["CREATE OR REPLACE VIEW cellcast_test AS SELECT 1"]
+
+
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.skipif(connection.vendor == "mysql", reason="the session cannot be asked")
-@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
-def test_ending_its_transaction_by_a_statement_is_an_error(once: Once, statement: str) -> None:
+@pytest.mark.parametrize("statements", ENDINGS.values(), ids=ENDINGS)
+def test_ending_its_transaction_by_a_statement_is_an_error(
+    once: Once, statements: list[str]
+) -> None:
     def execute() -> None:
         with connection.cursor() as cursor:
-            cursor.execute(statement)
+            for statement in statements:
+                cursor.execute(statement)
 
     once.then = execute
     event = reply()
     assert event.handler_errors()["once"].startswith("TransactionEndedError: ")
-    assert reply(message="the next one").pk
+    once.then = lambda: None
+    assert reply(message="the next one").state == "announced"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="elsewhere an error aborts nothing")
+def test_error_of_a_statement_that_it_hides_is_not_taken_for_the_end_of_its_transaction(
+    once: Once,
+) -> None:
+    def fail() -> None:
+        with suppress(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM nowhere")
+
+    once.then = fail
+    error = reply().handler_errors()["once"]
+    assert error.startswith("InternalError: current transaction is aborted")
+    assert written() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_needs_no_savepoints(once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(connection.features), "uses_savepoints", False)
+    assert reply().state == "announced"
+    assert written() == ["written 1"]
 
 
 @pytest.mark.django_db(transaction=True)

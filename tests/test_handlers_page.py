@@ -50,6 +50,12 @@ def outlive_the_lease(event: WebhookEvent, **kwargs: Any) -> None:
     WebhookEvent.objects.filter(pk=event.pk).update(announce_attempts=F("announce_attempts") + 1)
 
 
+def commit(**kwargs: Any) -> None:
+    if connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("COMMIT")
+
+
 WHAT_IT_DOES: dict[str, Callable[..., object]] = {
     "returns": nothing,
     "raises an exception": raise_(ValueError("no")),
@@ -59,6 +65,7 @@ WHAT_IT_DOES: dict[str, Callable[..., object]] = {
     "is stopped by Ctrl-C, which then ends the process": raise_(KeyboardInterrupt()),
     "returns, and leaves a transaction open": nothing,
     "closes the database connection": lambda **kwargs: connection.close(),
+    "ends its transaction by a statement, as `COMMIT`": commit,
     "deletes the message": delete,
     "takes longer than the lease": outlive_the_lease,
     "is not reached: the process dies before": nothing,

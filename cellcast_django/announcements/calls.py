@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database import sessions
@@ -83,10 +83,31 @@ def in_transaction(function: Callable[[], None], save: Callable[[], None]) -> No
     """
     using = database_alias()
     with transaction.atomic(using=using):
-        function()
-        if sessions.has_lost_transaction(connections[using]):
-            raise TransactionEndedError("exactly_once: its transaction was ended by the handler.")
+        with _unended_transaction(connections[using]):
+            function()
         save()
+
+
+@contextmanager
+def _unended_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Raise ``TransactionEndedError`` when the transaction is ended inside, behind Django's back.
+
+    Only the server knows of every way to end one: a plain ``COMMIT``, a statement that commits by
+    itself. The next statement may have begun another transaction, but a savepoint of the first one
+    has gone with it.
+    """
+    depth, mark = len(connection.savepoint_ids), connection.savepoint()
+    yield
+    if mark is None or len(connection.savepoint_ids) > depth:
+        return  # there are no savepoints, or an atomic() was not left: that is told elsewhere
+    try:
+        connection.savepoint_commit(mark)
+    except DatabaseError as error:
+        if mark not in str(error):  # it is not the savepoint that is missing
+            raise
+        raise TransactionEndedError(
+            "exactly_once: its transaction was ended by the handler."
+        ) from error
 
 
 def _connections() -> Sequence[BaseDatabaseWrapper]:

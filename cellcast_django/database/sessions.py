@@ -66,15 +66,6 @@ class Watch:
 _TRANSACTION = re.compile(r"\s*(begin|start|commit|rollback)\b(?!\s+to\b)", re.IGNORECASE)
 
 
-def has_lost_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether somebody has ended the transaction of an ``atomic()`` behind Django's back.
-
-    A plain ``COMMIT`` or ``ROLLBACK`` does. MariaDB and MySQL cannot tell without a statement.
-    """
-    is_known = connection.vendor in {"postgresql", "sqlite"}
-    return is_known and _status(connection.connection) == PSYCOPG_IDLE
-
-
 def _status(session: Any) -> int:
     """Return the state of the session's transaction, in psycopg's numbers."""
     status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
