@@ -208,7 +208,7 @@ def test_announcement_that_nothing_announces_is_pointed_out(reader: Client, noon
     assert "cellcast_announce" not in html_of(reader)
     event.announce_due_at = noon - timedelta(days=2, minutes=5)
     event.save()
-    assert "the oldest has been due for 2 d. Check that" in text_of(html_of(reader))
+    assert "the oldest has been due for 2 d . Check that" in text_of(html_of(reader))
 
 
 def test_usernames_are_shown_by_their_last_use(

@@ -14,8 +14,12 @@ from tests.admin_pages import text_of
     [
         (timedelta(seconds=-90), "just now"),  # clocks differ
         (timedelta(seconds=59), "just now"),
-        (timedelta(minutes=3, seconds=50), "3\xa0minutes ago"),
-        (timedelta(days=1, hours=5), "1\xa0day ago"),
+        (timedelta(minutes=3, seconds=50), "3 minutes ago"),
+        (timedelta(hours=2, minutes=59), "2 hours ago"),
+        (timedelta(days=1, hours=5), "1 day ago"),
+        (timedelta(days=29), "4 weeks ago"),
+        (timedelta(days=70), "2 months ago"),
+        (timedelta(days=800), "2 years ago"),
     ],
 )
 def test_time_is_said_as_how_long_ago_it_was(age: timedelta, words: str) -> None:
@@ -34,6 +38,7 @@ def test_exact_time_is_there_for_machines_on_hover_and_for_screen_readers() -> N
 
 def test_time_is_said_in_the_readers_language() -> None:
     with translation.override("de"):
+        assert "3 minutes ago" in ago(timezone.now() - timedelta(minutes=3))  # as all around it
         assert "9 Mär 2024, 12:" in ago(timezone.now().replace(year=2024, month=3, day=9, hour=1))
 
 
@@ -49,7 +54,8 @@ def test_time_of_a_step_is_said_to_the_second() -> None:
     time = datetime(2026, 11, 26, 1, 16, 5, 123_456, tzinfo=UTC)
 
     assert exact_seconds(time) == (
-        '<time datetime="2026-11-26T12:16:05.123+11:00">26 Nov 2026, 12:16:05 AEDT</time>'
+        '<time datetime="2026-11-26T12:16:05.123+11:00">'
+        "<bdi>26 Nov 2026, 12:16:05 AEDT</bdi></time>"
     )
 
 

@@ -9,8 +9,7 @@ from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext as _, ngettext_lazy
 
 from cellcast_django.conf import conf
 
@@ -82,7 +81,7 @@ def exact_time(time: datetime, clock: str = "H:i") -> str:
 def exact_seconds(time: datetime) -> SafeString:
     """Return a time to the second: steps of a history are not far apart."""
     exact = exact_time(time, "H:i:s")
-    return format_html('<time datetime="{}">{}</time>', machine_time(time), exact)
+    return format_html('<time datetime="{}"><bdi>{}</bdi></time>', machine_time(time), exact)
 
 
 def machine_time(time: datetime) -> str:
@@ -99,7 +98,8 @@ def ago(time: datetime) -> SafeString:
     """Return how long ago something was; the exact time is a hover away, and read aloud."""
     exact = exact_time(time)
     return format_html(
-        '<time datetime="{}" title="{}">{}<span class="cellcast-hidden">, {}</span></time>',
+        '<time datetime="{}" title="{}"><bdi>{}</bdi>'
+        '<span class="cellcast-hidden">, {}</span></time>',
         machine_time(time),
         exact,
         _ago_in_words(time),
@@ -107,10 +107,23 @@ def ago(time: datetime) -> SafeString:
     )
 
 
+# Not ``timesince``: with "ago" in another language than the rest, two are mixed.
+_AGES = [
+    (timedelta(days=365), ngettext_lazy("%(count)d year ago", "%(count)d years ago", "count")),
+    (timedelta(days=30), ngettext_lazy("%(count)d month ago", "%(count)d months ago", "count")),
+    (timedelta(days=7), ngettext_lazy("%(count)d week ago", "%(count)d weeks ago", "count")),
+    (timedelta(days=1), ngettext_lazy("%(count)d day ago", "%(count)d days ago", "count")),
+    (timedelta(hours=1), ngettext_lazy("%(count)d hour ago", "%(count)d hours ago", "count")),
+    (timedelta(minutes=1), ngettext_lazy("%(count)d minute ago", "%(count)d minutes ago", "count")),
+]
+
+
 def _ago_in_words(time: datetime) -> str:
-    if timezone.now() - time < timedelta(minutes=1):
-        return _("just now")
-    return _("%(time)s ago") % {"time": timesince(time, timezone.now(), depth=1)}
+    age = timezone.now() - time
+    for unit, words in _AGES:
+        if age >= unit:
+            return str(words % {"count": age // unit})
+    return _("just now")
 
 
 def localised(time: datetime) -> datetime:

@@ -324,12 +324,12 @@ def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
         in_words(LONGEST),
     ]
     return {
-        "timed": delivery_times.total,
+        "timed": figure(delivery_times.total) if delivery_times.total else None,
         "timed_is_sample": delivery_times.is_sample,
         "median": in_words(delivery_times.percentile(50)),
         "percentile_95": in_words(delivery_times.percentile(95)),
         "histogram": [
-            (label, number, share(number, max(numbers)))
+            (label, figure(number), share(number, max(numbers)))
             for label, number in zip(labels, numbers, strict=True)
         ],
     }
