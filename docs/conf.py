@@ -44,9 +44,11 @@ if os.environ.get("READTHEDOCS"):
     }
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"{project} {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["tables.js"]
 html_theme_options = {
     "source_repository": f"{REPOSITORY}/",
     "source_branch": "main",

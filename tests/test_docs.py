@@ -289,6 +289,13 @@ def test_module_map_has_a_row_for_each_file() -> None:
     assert sorted(row[0].strip("`") for row in rows) == sorted(files)
 
 
+def test_walk_leads_past_files_that_exist() -> None:
+    rows = table("docs/architecture.md", "step")
+    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
+    for file in [name for row in rows for name in code_words(row[1])]:
+        assert (PACKAGE / file).is_file(), file
+
+
 def test_layers_are_those_of_the_contract() -> None:
     contract = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
     depth = {
