@@ -49,7 +49,7 @@ def test_what_is_still_not_understood_keeps_its_place_and_its_reason() -> None:
     [pk] = [event["id"] for event in response.json()["events"]]
     assert run() == (
         "0 understood, 1 still invalid.",
-        f"event {pk}: A status report without a status.",
+        f"event {pk}: The status report has no status.",
     )
 
 

@@ -92,7 +92,7 @@ def in_authentication(error: BaseException) -> AbstractContextManager[Any]:
 
 
 def in_parsing(error: BaseException) -> AbstractContextManager[Any]:
-    return patch.object(payloads, "_read_element", failing(error))
+    return patch.object(payloads, "read_element", failing(error))
 
 
 def in_storing(error: BaseException) -> AbstractContextManager[Any]:
