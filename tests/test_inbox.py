@@ -473,7 +473,7 @@ def test_reprocess_leaves_what_still_cannot_be_understood() -> None:
 def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cellcast_django.payloads.MAX_DEPTH", 0)
+    monkeypatch.setattr("cellcast_django.payloads.body.MAX_DEPTH", 0)
     event = invalid('{"_id": "1", "type": "receive", "sender": "0400 000 001"}', Endpoint.RECEIVE)
     monkeypatch.undo()
     [again] = inbox.reprocess(event)
@@ -489,7 +489,7 @@ def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now(
 def test_reprocess_of_an_array_makes_one_event_of_each_part(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cellcast_django.payloads.MAX_EVENTS", 1)
+    monkeypatch.setattr("cellcast_django.payloads.body.MAX_EVENTS", 1)
     event = invalid('[{"_id": 1, "status": "sent"}, {"_id": 2, "status": "sent"}]')
     monkeypatch.undo()
 

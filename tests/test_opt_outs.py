@@ -409,7 +409,7 @@ def test_stop_that_came_before_the_ledger_makes_none_when_it_comes_again(
 def test_event_that_is_understood_late_does_not_undo_a_later_opt_in(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, str]
 ) -> None:
-    monkeypatch.setattr("cellcast_django.payloads.MAX_EVENTS", 0)
+    monkeypatch.setattr("cellcast_django.payloads.body.MAX_EVENTS", 0)
     client.send("webhook-receiver", [body])
     monkeypatch.undo()
     opt_out(CUSTOMER)
@@ -422,7 +422,7 @@ def test_event_that_is_understood_late_does_not_undo_a_later_opt_in(
 def test_event_that_is_understood_late_opts_out_since_it_came(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cellcast_django.payloads.MAX_EVENTS", 0)
+    monkeypatch.setattr("cellcast_django.payloads.body.MAX_EVENTS", 0)
     client.send("webhook-receiver", [reply_payload(message="STOP")])
     monkeypatch.undo()
     WebhookEvent.objects.update(received_at=timezone.now() - timedelta(days=3))

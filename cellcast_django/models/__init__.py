@@ -1,20 +1,18 @@
-"""What is kept: messages, the history of their statuses, and the events that reported them.
+"""What is stored: messages, the history of their statuses, events, opt-outs and command runs.
 
-The inbox writes these rows, the announcements update the events, and the admin reads them all. One
-file per model; start with ``message``.
+The inbox writes these rows, announcements update the events, and the admin reads them all. One file
+per model; start with ``message``.
 """
 
 from cellcast_django.models.command_run import CommandRun
-from cellcast_django.models.message import (
-    FILLED_IN,
+from cellcast_django.models.message import FILLED_IN, Message, database_alias
+from cellcast_django.models.message_identity import (
     Direction,
-    Message,
-    MessageQuerySet,
-    database_alias,
     message_key,
     message_values,
     submission_time,
 )
+from cellcast_django.models.message_queryset import MessageQuerySet
 from cellcast_django.models.opt_out import OptOut, OptOutQuerySet
 from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (

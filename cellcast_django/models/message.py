@@ -1,144 +1,25 @@
-"""A message, its QuerySet, and what identifies it."""
+"""One SMS or MMS, received or sent."""
 
-import re
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
+from datetime import timedelta
 from typing import Any, Self
 
-from django.apps import apps
-from django.conf import settings
-from django.db import connections, models, router, transaction
-from django.db.models import OuterRef
+from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
 from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.database.indexes import PartialIndex
-from cellcast_django.payloads import (
-    MAX_ID_LENGTH,
-    MAX_NUMBER_LENGTH,
-    MAX_STATUS_LENGTH,
-    clean,
-)
-from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
+from cellcast_django.models.message_identity import Direction, message_values
+from cellcast_django.models.message_queryset import IS_UNHANDLED, MessageQuerySet
+from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, MAX_STATUS_LENGTH
+from cellcast_django.statuses import Status, is_final
 
 FILLED_IN = ("sender", "receiver", "contact", "body", "original_body", "media")
-"""The fields of a message that a later event fills in where they are empty."""
-
-
-class Direction(models.TextChoices):
-    """Which way a message went."""
-
-    INBOUND = "inbound", _("inbound")
-    OUTBOUND = "outbound", _("outbound")
-
-
-class _Literal(models.Func):
-    """A text in the statement itself: SQLite uses a partial index only for what it can read."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(template=f"'{text}'", output_field=models.CharField())
-
-
-_IS_UNHANDLED = models.Q(direction=_Literal(Direction.INBOUND.value), handled_at__isnull=True)
-
-
-class MessageQuerySet(models.QuerySet["Message", "Message"]):
-    """Messages by what people ask of them."""
-
-    def inbound(self) -> Self:
-        """Replies: messages that customers sent to you."""
-        return self.filter(direction=Direction.INBOUND)
-
-    def outbound(self) -> Self:
-        """Messages that you sent."""
-        return self.filter(direction=Direction.OUTBOUND)
-
-    def delivered(self) -> Self:
-        """Messages that you sent and that arrived."""
-        return self.outbound().filter(status=Status.DELIVERED)
-
-    def undelivered(self) -> Self:
-        """Messages that you sent and that ended otherwise."""
-        return self.outbound().filter(status__in=UNDELIVERED)
-
-    def pending(self) -> Self:
-        """Messages that you sent and that have no final status yet."""
-        return self.outbound().exclude(status__in=FINAL)
-
-    def unhandled(self) -> Self:
-        """Replies that are not handled, of contacts who have not opted out."""
-        opt_out: Any = apps.get_model("cellcast_django", "OptOut")  # which imports this module
-        standing = opt_out.objects.active().filter(contact=OuterRef("contact"))
-        return self.filter(_IS_UNHANDLED).exclude(models.Exists(standing))
-
-    def silent(self, older_than: timedelta) -> Self:
-        """Messages that you sent so long ago, and of which nothing has been reported.
-
-        Only what ``record_sent`` has recorded can be: anything else was made by a report.
-        """
-        return self.outbound().filter(status="", created_at__lte=timezone.now() - older_than)
-
-    def with_contact(self, number: str) -> Self:
-        """Messages from and to one customer, whatever the spelling of the number."""
-        contact = normalise(clean(number), conf.default_region)
-        return self.filter(contact=contact) if contact else self.none()
-
-    def record_sent(
-        self,
-        cellcast_id: str,
-        *,
-        receiver: str,
-        sender: str = "",
-        body: str = "",
-        answers: "Message | None" = None,
-    ) -> "Message":
-        """Record a message that you have just sent, by the id in the send API's answer.
-
-        Idempotent. A delivery report that came earlier has made the row already: it is adopted, and
-        what you say here overwrites what it claimed, so that nobody's report can file your text
-        under another number. ``answers`` is the reply that it answers, which is handled then.
-        Raises ``ValueError`` for an id or a receiver that is empty, for anything that is too long,
-        and for an answer to what is no reply.
-        """
-        sent = Message.from_parts(
-            Direction.OUTBOUND,
-            cellcast_id=_checked("cellcast_id", cellcast_id, MAX_ID_LENGTH, required=True),
-            sender=_checked("sender", sender, MAX_NUMBER_LENGTH),
-            receiver=_checked("receiver", receiver, MAX_NUMBER_LENGTH, required=True),
-            body=clean(str(body)),
-        )
-        using = self._db or router.db_for_write(Message)  # type: ignore[attr-defined]
-        with transaction.atomic(using=using):
-            message = Message.objects.using(using).lock([sent])[sent.key]
-            if overwritten := message.overwrite_from(sent):
-                message.save(using=using, update_fields=overwritten)
-            if answers is not None:
-                answers.mark_handled()
-        return message
-
-    def lock(self, messages: Iterable["Message"]) -> dict[str, "Message"]:
-        """Make sure that these messages have a row, lock the rows, and return them by key.
-
-        Must be the first statement of a transaction. It writes before it reads, in the order of the
-        keys: anything else is "database is locked" on SQLite and a deadlock on the others.
-        """
-        by_key = {message.key: message for message in messages}
-        has_target = connections[self.db].features.supports_update_conflicts_with_target
-        self.bulk_create(
-            [by_key[key] for key in sorted(by_key)],
-            update_conflicts=True,
-            update_fields=["key"],
-            unique_fields=["key"] if has_target else None,
-        )
-        return {message.key: message for message in self.filter(key__in=by_key)}
+"""The fields that a later event fills in if they are empty."""
 
 
 class Message(models.Model):
-    """One SMS: a reply that came in, or a message that you sent."""
+    """One SMS or MMS: a reply you received, or a message you sent."""
 
     key = ExactCharField(
         _("key"),
@@ -241,7 +122,7 @@ class Message(models.Model):
                 where=models.Q(direction=Direction.INBOUND, handled_at__isnull=True),
             ),
         ]
-        # Not by unique=True, for which Django adds an index for LIKE on PostgreSQL.
+        # Not unique=True, for which Django would add an index for LIKE on PostgreSQL.
         constraints = [models.UniqueConstraint(fields=["key"], name="cellcast_message_key")]
         permissions = [
             ("reply_message", _("Can reply to messages")),
@@ -254,50 +135,50 @@ class Message(models.Model):
 
     @classmethod
     def from_parts(cls, direction: Direction, **parts: Any) -> Self:
-        """Build an unsaved message; the parts are those of ``message_values``."""
+        """Build an unsaved message from the arguments of ``message_values``."""
         return cls(**message_values(direction, **parts))
 
     @property
     def is_final(self) -> bool:
-        """Whether no other status is expected to follow."""
+        """Whether no further status is expected."""
         return is_final(self.status)
 
     @property
     def delivery_time(self) -> timedelta | None:
-        """From ``submitted_at`` to the record of ``delivered``; ``None`` where one is missing."""
+        """From ``submitted_at`` to the record of ``delivered``; ``None`` if either is missing."""
         if self.submitted_at is None:
             return None
-        # Of the database that the message is from: a replica may not have it yet.
+        # From the message's own database: a replica may not have the row yet.
         for change in self.status_history.db_manager(self._state.db).all():
             if change.status == Status.DELIVERED:
                 return change.recorded_at - self.submitted_at
         return None
 
     def mark_handled(self) -> None:
-        """Note that nobody needs to act on this reply and the earlier ones of its contact.
+        """Mark this reply, and the earlier ones of its contact, as needing nobody's attention.
 
-        One UPDATE; what had been handled keeps its time. Raises ``ValueError`` for a message that
-        you sent.
+        One UPDATE; replies already handled keep their time. Raises ``ValueError`` for a message you
+        sent.
         """
         if self.direction != Direction.INBOUND:
-            raise ValueError("Only a reply can be handled, and this is a message that you sent.")
-        is_meant = models.Q(pk=self.pk)
+            raise ValueError("Only a reply can be handled, and this is a message you sent.")
+        this_and_earlier = models.Q(pk=self.pk)
         if self.contact:
-            is_meant |= models.Q(contact=self.contact, created_at__lte=self.created_at)
+            this_and_earlier |= models.Q(contact=self.contact, created_at__lte=self.created_at)
         now = timezone.now()
-        replies = Message.objects.using(database_alias()).filter(_IS_UNHANDLED)
-        replies.filter(is_meant).update(handled_at=now)
+        replies = Message.objects.using(database_alias()).filter(IS_UNHANDLED)
+        replies.filter(this_and_earlier).update(handled_at=now)
         self.handled_at = self.handled_at or now
 
     def conversation(self) -> MessageQuerySet:
-        """Return all messages with the same contact, oldest first, this one included."""
+        """Return all messages with the same contact, this one included, oldest first."""
         messages = Message.objects.using(self._state.db)
         if not self.contact:
             return messages.filter(pk=self.pk)
         return messages.filter(contact=self.contact).order_by("created_at", "pk")
 
     def fill_in_from(self, other: "Message") -> list[str]:
-        """Take from ``other`` what is empty here, and return the names of the fields taken."""
+        """Copy from ``other`` what is empty here, and return the names of the fields copied."""
         filled = []
         for name in FILLED_IN:
             if not getattr(self, name) and getattr(other, name):
@@ -306,7 +187,7 @@ class Message(models.Model):
         return filled
 
     def overwrite_from(self, sent: "Message") -> list[str]:
-        """Take what the sending side says, and return the names of the fields that changed."""
+        """Copy the sending side's values, and return the names of the fields that changed."""
         names = ("sender", "receiver", "contact", "body")
         values = {name: getattr(sent, name) for name in names if getattr(sent, name)}
         changed = [name for name in values if values[name] != getattr(self, name)]
@@ -315,71 +196,9 @@ class Message(models.Model):
         return changed
 
 
-def message_values(
-    direction: Direction,
-    *,
-    cellcast_id: str,
-    sender: str,
-    receiver: str,
-    body: str = "",
-    original_body: str = "",
-    media: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Return the fields of a message: these parts, and what follows from them.
-
-    An outbound message is known by its id. An inbound one is known by id, sender, receiver,
-    text and media: Cellcast may give a reply the id of the message replied to.
-    """
-    outbound = direction == Direction.OUTBOUND
-    identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
-    return {
-        "key": message_key(direction, *identity),
-        "direction": direction.value,
-        "cellcast_id": cellcast_id,
-        "sender": sender,
-        "receiver": receiver,
-        "contact": normalise(receiver if outbound else sender, conf.default_region),
-        "body": body,
-        "original_body": original_body,
-        "media": list(media),
-        "submitted_at": submission_time(cellcast_id) if outbound else None,
-    }
-
-
-def message_key(direction: Direction, *identity: str) -> str:
-    """Return the key of the message that has this identity: a digest, which compares everywhere."""
-    return sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32]
-
-
 def database_alias() -> str:
-    """Return the alias of the database that the router gives for writing messages.
+    """Return the alias of the database that messages are written to.
 
-    Everything that must be fresh is read from it too, and never from a replica.
+    Whatever must be fresh is read from it too, never from a replica.
     """
     return router.db_for_write(Message)
-
-
-_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
-
-
-def submission_time(cellcast_id: str) -> datetime | None:
-    """Return the creation time inside a MongoDB ObjectId, to the second; ``None`` for other ids.
-
-    Its first four bytes are Unix seconds. It is naive, in the default time zone, with
-    ``USE_TZ = False``. Source: mongodb.com/docs/manual/reference/bson-types/#objectid
-    """
-    if not _OBJECT_ID.fullmatch(cellcast_id):
-        return None
-    time = datetime.fromtimestamp(int(cellcast_id[:8], 16), tz=UTC)
-    if settings.USE_TZ:
-        return time
-    return timezone.make_naive(time, timezone.get_default_timezone())
-
-
-def _checked(name: str, value: Any, limit: int, *, required: bool = False) -> str:
-    text = "" if value is None else clean(str(value))
-    if required and not text.strip():
-        raise ValueError(f"{name} is empty.")
-    if len(text) > limit:
-        raise ValueError(f"{name} is longer than {limit} characters.")
-    return text
