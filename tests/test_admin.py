@@ -215,7 +215,7 @@ def test_message_of_which_nothing_has_been_heard_says_so(reader: Client) -> None
     assert "See you on Monday" in words
     assert "No reports yet." in words
     assert "No events for this message (they may have been pruned)." in words
-    assert "Aug. 9, 2024" in words  # submitted: the time inside the id
+    assert "9 Aug 2024, 16:37:47 AEST" in words  # submitted: the time inside the id
     assert "In reply to" not in words
 
 

@@ -160,7 +160,7 @@ def test_checks_say_what_is_well_and_what_is_not(
     monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
     text = text_of(page_of(operator))
     assert "Limits ✓ OK The values are valid." in text
-    assert "Encryption … warning No setting shows that the site uses HTTPS." in text
+    assert "Encryption ⚠ warning No setting shows that the site uses HTTPS." in text
     assert "Transactions • info ATOMIC_REQUESTS does not apply to webhooks" in text
     assert "Numbers without a country code ✕ error CELLCAST_DEFAULT_REGION is" in text
     assert "(cellcast_django.E005) Use an ISO 3166 code of two capital letters" in text

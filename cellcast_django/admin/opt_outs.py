@@ -79,6 +79,7 @@ class OptOutAdmin(ExportAdmin):
     list_filter = [StandingFilter, SourceFilter, SinceFilter]
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
+    fields = [("customer", "state"), ("since", "source", "event_link"), ("ended_at", "note")]
     search_fields = ["contact"]
     search_help_text = _("Phone number (any format).")
     export_columns = columns("id", "contact", "since", "source", "event_id", "ended_at", "note")
@@ -97,18 +98,7 @@ class OptOutAdmin(ExportAdmin):
         """Ask for number and reason, or show what is kept."""
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
-        return [
-            (
-                None,
-                {
-                    "fields": [
-                        ("customer", "state"),
-                        ("since", "source", "event_link"),
-                        ("ended_at", "note"),
-                    ]
-                },
-            )
-        ]
+        return super().get_fieldsets(request, obj)
 
     def meanings(self, term: str) -> list[Q]:
         """Find by number."""

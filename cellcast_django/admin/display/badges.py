@@ -19,6 +19,7 @@ class Tone(Enum):
     GOOD = "✓"
     BAD = "✕"
     OPEN = "…"
+    WARNING = "⚠"
     UNKNOWN = "?"
     QUIET = "•"
 

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 
+from cellcast_django.admin.display.fields import with_zones
 from cellcast_django.admin.display.texts import figure
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
@@ -166,6 +167,11 @@ class ReadOnlyAdmin(ModelAdmin):
     def meanings(self, term: str) -> list[Q]:
         """Return what a person may mean by ``term``: each condition has an index of its own."""
         return [Q(cellcast_id=term), *(Q(contact=each) for each in spellings(term))]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Show times with their zone."""
+        fieldsets = super().get_fieldsets(request, obj)
+        return with_zones(fieldsets, self.model, self.get_empty_value_display())
 
     def render_change_form(
         self,

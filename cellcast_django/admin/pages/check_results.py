@@ -38,7 +38,7 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
     if level >= ERROR:
         return badge(Tone.BAD, _("error"))
     if level >= WARNING:
-        return badge(Tone.OPEN, _("warning"))
+        return badge(Tone.WARNING, _("warning"))
     return badge(Tone.QUIET, _("info")) if messages else badge(Tone.GOOD, _("OK"))
 
 

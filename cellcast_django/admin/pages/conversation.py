@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from cellcast_django.admin.contacts import Customer, customer_of
 from cellcast_django.admin.display.badges import opt_out_badge, status_badge
 from cellcast_django.admin.display.media import media_links
-from cellcast_django.admin.display.texts import beginning, customer_text, customer_words, localised
+from cellcast_django.admin.display.texts import beginning, customer_words, localised
 from cellcast_django.admin.lists.keyset import is_key, newer_than, older_than
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.replying import ReplyForm, Sent
@@ -161,7 +161,6 @@ class ConversationView:
         words = customer_words(customer) or _("(no number)")
         return {
             "title": _("Conversation with %(customer)s") % {"customer": words},
-            "customer": customer_text(customer),
             "opted_out": opt_out_badge(customer.opted_out_since),
         }
 
