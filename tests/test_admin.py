@@ -432,6 +432,43 @@ def test_search_finds_a_number_in_any_spelling_and_an_id(
     assert listed(reader, model, q="  ") != []
 
 
+@pytest.mark.parametrize("term", ["tel:+61400000001", '"0400 000 001"', ID.upper(), f"“{ID}”"])
+@pytest.mark.parametrize("model", MODELS)
+def test_search_sees_through_what_was_copied_along(
+    reader: Client, client: WebhookClient, model: str, term: str
+) -> None:
+    client.status()
+
+    assert len(listed(reader, model, q=term)) == 1
+
+
+@pytest.mark.parametrize("term", ["{}", "#{}", "event {}", "Event #{}"])
+def test_search_finds_an_event_by_its_number_as_page_and_log_write_it(
+    reader: Client, term: str
+) -> None:
+    make_invalid()
+    event = make_invalid()
+
+    assert listed(reader, "webhookevent", q=term.format(event.pk)) == [event.pk]
+
+
+def test_search_finds_quoted_words(reader: Client, client: WebhookClient) -> None:
+    client.reply(message="Please call me")
+
+    assert len(listed(reader, "message", q='"call me"')) == 1
+
+
+def test_search_without_result_says_what_can_be_found(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.reply()
+
+    hint = "Nothing found. Phone numbers and ids must be complete."
+    assert hint in page_of(reader, "message", q="570 156")
+    assert hint not in page_of(reader, "message", q="+61400000000")
+    assert hint not in page_of(reader, "message", direction="outbound")
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kept", [" cellcast", "12345 ", "cellcast\xa0", "\tcellcast"])
 def test_search_finds_a_contact_that_is_kept_with_white_space(

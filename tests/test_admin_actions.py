@@ -153,8 +153,23 @@ def test_too_many_selected_events_are_refused(
 
     [(level, sentence)] = sentences
     assert level == "error"
-    assert sentence.startswith("Nothing was changed: you can select at most 2 events.")
+    assert sentence == (
+        "Nothing was changed: you can select at most 2 events. "
+        "For more, run “manage.py cellcast_announce --failed”."
+    )
     assert len(calls) == 3
+
+
+def test_only_a_command_that_does_the_same_is_recommended_for_too_many_events(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "MAX_SELECTED", 1)
+    pks = [make_invalid("{}").pk, make_invalid("{}").pk]
+
+    [(_level, sentence)] = run(operator, "process_again", *pks)
+    assert sentence.endswith("For more, run “manage.py cellcast_reprocess”.")
+    [(_level, sentence)] = run(operator, "announce_to_all", *pks)
+    assert sentence == "Nothing was changed: you can select at most 1 event."
 
 
 # Process again

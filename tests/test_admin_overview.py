@@ -117,7 +117,7 @@ def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
     WebhookEventFactory.create_batch(2, received_at=noon - timedelta(minutes=7))
     WebhookEventFactory.create(reply=True, received_at=noon - timedelta(days=3))
     assert section_of(html_of(reader), "Webhooks") == (
-        "Receive URL … nothing for 24 h Last webhook 3 days ago , 9 Aug 2026, 12:00 AEST "
+        "Receive URL ⚠ nothing for 24 h Last webhook 3 days ago , 9 Aug 2026, 12:00 AEST "
         "0 events today "
         "Status URL ✓ receiving Last webhook 7 minutes ago , 12 Aug 2026, 11:53 AEST "
         "2 events today "

@@ -79,8 +79,9 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
         return ["-pk"] if by_state else ["-received_at", "-pk"]
 
     def meanings(self, term: str) -> list[Q]:
-        """Find by number, by the message's id, and by the number of the event in the log."""
-        by_pk = [Q(pk=int(term))] if is_key(term) else []
+        """Find by phone number, Cellcast id, or event number, as ``event #12`` too."""
+        number = term.removeprefix("event").strip(" #")
+        by_pk = [Q(pk=int(number))] if is_key(number) else []
         contacts = [Q(contact=each) for each in spellings(term)]
         return [Q(message__cellcast_id=term), *contacts, *by_pk]
 

@@ -31,7 +31,7 @@ from cellcast_django.admin.lists.filters import (
     StatusFilter,
     newest,
 )
-from cellcast_django.admin.lists.read_only import MAX_WORDS, CappedPaginator, found_first
+from cellcast_django.admin.lists.read_only import MAX_WORDS, QUOTES, CappedPaginator, found_first
 from cellcast_django.admin.lists.stop_filter import StopFilter
 from cellcast_django.admin.pages.conversation import Conversation, ConversationView
 from cellcast_django.admin.pages.registry import PagesAdmin
@@ -108,7 +108,7 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         if found.exists():
             return found
         has_words = Q()
-        for word in term.split()[:MAX_WORDS]:
+        for word in term.strip(QUOTES).split()[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
         return found_first(queryset, newest(queryset, CappedPaginator.MAX_COUNT).filter(has_words))
 

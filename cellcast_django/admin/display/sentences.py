@@ -1,7 +1,7 @@
 """Sentences about events: how far one is, what an action will do, and what it has done."""
 
 from django.utils import timezone
-from django.utils.translation import gettext, ngettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
 
 from cellcast_django.admin.display.texts import duration
 from cellcast_django.conf import conf
@@ -101,9 +101,8 @@ NOT_INVALID = ngettext_lazy(
     "count",
 )
 TOO_MANY = ngettext_lazy(
-    "Nothing was changed: you can select at most %(number)s event. For more, run "
-    "“manage.py cellcast_announce --failed”.",
-    "Nothing was changed: you can select at most %(number)s events. For more, run "
-    "“manage.py cellcast_announce --failed”.",
+    "Nothing was changed: you can select at most %(number)s event.",
+    "Nothing was changed: you can select at most %(number)s events.",
     "count",
 )
+FOR_MORE = gettext_lazy("For more, run “manage.py %(command)s”.")

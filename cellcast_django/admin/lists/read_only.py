@@ -160,7 +160,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Narrow to the rows that a person means by ``term``."""
-        terms = dict.fromkeys([term, term.strip()])  # some are kept with white space at an end
+        # As it is kept, with white space at an end; as people type it; as they copy it.
+        terms = dict.fromkeys([term, term.strip(), _as_meant(term)])
         meanings = [meaning for each in terms for meaning in self.meanings(each)]
         return found_first(queryset, *map(self.get_queryset(request).filter, meanings))
 
@@ -224,6 +225,14 @@ class ReadOnlyAdmin(ModelAdmin):
         options = self.admin_site.get_model_admin(model).opts
         name = f"admin:{options.app_label}_{options.model_name}_{page}"
         return reverse(name, args=arguments, current_app=self.admin_site.name)
+
+
+QUOTES = " \"'“”"
+
+
+def _as_meant(term: str) -> str:
+    """Return a term without what is copied along: quotes, ``tel:``, capitals in an id."""
+    return term.strip(QUOTES).lower().removeprefix("tel:")
 
 
 def _parameter_of(list_filter: Any) -> str | None:

@@ -120,7 +120,7 @@ def lights(health: Receiving) -> Iterator[dict[str, Any]]:
         if at is None:
             light = badge(Tone.QUIET, _("nothing yet"))
         elif health.age(at) > PERIOD:
-            light = badge(Tone.OPEN, _("nothing for 24 h"))
+            light = badge(Tone.WARNING, _("nothing for 24 h"))
         else:
             light = badge(Tone.GOOD, _("receiving"))
         yield {

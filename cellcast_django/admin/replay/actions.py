@@ -13,10 +13,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.formats import number_format
 
 from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.display import sentences
+from cellcast_django.admin.display.texts import figure
 from cellcast_django.admin.lists.keyset import chunks, is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.replay.replays import (
@@ -130,8 +130,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             return None
         selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
         if len(selected) > MAX_SELECTED:
-            number = number_format(MAX_SELECTED, force_grouping=True)
-            self._say(request, messages.ERROR, sentences.TOO_MANY, MAX_SELECTED, number=number)
+            self.message_user(request, _too_many(replay), messages.ERROR)
             return None
         plan = Plan.of(replay, self._load(request, selected))
         if not plan.keys:
@@ -196,6 +195,13 @@ class ReplayAdmin(ReadOnlyAdmin):
     ) -> None:
         if count:
             self.message_user(request, sentence % {"count": count, **values}, level)
+
+
+def _too_many(replay: Replay) -> str:
+    refusal = str(sentences.TOO_MANY % {"count": MAX_SELECTED, "number": figure(MAX_SELECTED)})
+    if not replay.command:
+        return refusal
+    return f"{refusal} {sentences.FOR_MORE % {'command': replay.command}}"
 
 
 def _until_time_is_up(waiting: deque[int]) -> Iterator[int]:

@@ -35,6 +35,8 @@ class Replay:
     run: Callable[[Iterable[int]], Iterator[WebhookEvent]]
     """Does it, and yields each event after that."""
     permission: str = "announce"
+    command: str = ""
+    """The one that does the same to any number of events, if there is one."""
     warning: Any = ""
     did: Any = None
     """Sentence about the number of events that have been understood."""
@@ -108,6 +110,7 @@ TO_UNFINISHED = Replay(
     will_do=sentences.EVENTS,
     idle=sentences.NOTHING_LEFT,
     log="Ran the unfinished handlers again.",
+    command="cellcast_announce --failed",
     callees=_unfinished,
     run=announcements.announce_again,
 )
@@ -134,6 +137,7 @@ PROCESS = Replay(
     will_do=sentences.WILL_READ,
     idle=sentences.NOT_INVALID,
     log="Read it again.",
+    command="cellcast_reprocess",
     callees=_whoever_listens,
     run=_read_again,
     is_queued=lambda: conf.announce_via == "task",
