@@ -70,6 +70,8 @@ def test_urls_are_copied(
     browse(reverse("admin:cellcast_django_setup"))
     page.get_by_role("button", name="Copy the Status URL").click()
     page.get_by_text(f"Copied: {server}/sms/webhook-status").wait_for()
+    page.get_by_text("Copied ✓").wait_for()
+    page.get_by_role("button", name="Copy the Status URL").wait_for()  # has its name again
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == f"{server}/sms/webhook-status"
 

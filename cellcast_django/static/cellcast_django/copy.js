@@ -1,10 +1,14 @@
 /* Buttons that copy a text of the page. Where the browser does not allow it, the text is selected. */
 "use strict";
 
+const FEEDBACK_MILLISECONDS = 2000;
+
 document.querySelectorAll("[data-copy]").forEach((button) => {
     const source = document.getElementById(button.dataset.copy);
     const words = button.closest("[data-copied]").dataset;
     const status = button.closest("section").querySelector("[role=status]");
+    const label = button.firstChild;
+    const action = label.data;
 
     function select() {
         getSelection().selectAllChildren(source);
@@ -19,6 +23,10 @@ document.querySelectorAll("[data-copy]").forEach((button) => {
         }
         navigator.clipboard.writeText(source.textContent).then(() => {
             status.textContent = words.copied + ": " + source.textContent;
+            label.data = words.copied + " ✓";
+            setTimeout(() => {
+                label.data = action;
+            }, FEEDBACK_MILLISECONDS);
         }, select);
     });
 });
