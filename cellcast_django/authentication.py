@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -11,7 +12,6 @@ from hashlib import sha256
 from ipaddress import ip_address
 from math import inf
 from threading import Lock
-from time import monotonic
 from traceback import clear_frames
 from typing import ParamSpec, TypeVar
 
@@ -74,7 +74,7 @@ class RefusalLog:
 
     def log(self, remote_address: str) -> None:
         """Log one refusal, unless there have been too many."""
-        now = monotonic()
+        now = time.monotonic()
         with self._lock:
             left_out = 0
             if now - self._since >= self.SECONDS:

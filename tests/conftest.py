@@ -8,7 +8,6 @@ from django.core.cache import cache
 from django.test import Client
 from hypothesis import settings
 
-from cellcast_django.recovery import client as recovery_client
 from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import Connect, staff
@@ -17,8 +16,10 @@ from tests.fake_cellcast import KEY, FakeCellcast, serving
 pytest_plugins = [
     "cellcast_django.pytest_plugin",
     "pytester",
+    "tests.clock",
     "tests.handlers",
     "tests.scripted_server",
+    "tests.ways",
 ]
 
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=100)
@@ -92,10 +93,3 @@ def fake_cellcast(settings: Any) -> Iterator[FakeCellcast]:
         settings.CELLCAST_API_URL = server.url
         settings.CELLCAST_API_KEY = KEY
         yield server
-
-
-@pytest.fixture
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask Cellcast's API as fast as one can, and again at once."""
-    monkeypatch.setattr(recovery_client, "MIN_INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr(recovery_client, "RETRY_PAUSES", (0.0,))

@@ -15,7 +15,7 @@ from cellcast_django.recovery import recover
 from tests.admin_pages import staff, text_of
 from tests.fake_cellcast import FakeCellcast, Fault
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_pauses")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 HOUR = timedelta(hours=1)
 

@@ -17,11 +17,11 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from cellcast_django import authentication
 from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.models import WebhookEvent
 from cellcast_django.testing import WebhookClient, authorization, reply_payload
 from cellcast_django.views import ReplyWebhookView
+from tests.clock import Clock
 
 URLS = ["/sms/webhook-receiver", "/sms/webhook-status", "/sms/webhook-opt-out"]
 CHALLENGE = 'Basic realm="Cellcast webhook", charset="UTF-8"'
@@ -309,12 +309,12 @@ def test_view_without_an_authentication_class_refuses_everybody() -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that a test sets, and a log that has seen nobody."""
-    time = [1_000.0]
-    monkeypatch.setattr(authentication, "monotonic", lambda: time[0])
-    monkeypatch.setattr(authentication, "_refusals", authentication.RefusalLog())
-    return time
+def clock(clock: Clock, caplog: pytest.LogCaptureFixture) -> Clock:
+    """The clock, an hour after anybody was refused: nobody is left to be counted."""
+    assert username("Basic nobody") is None
+    clock.now += 3_600
+    caplog.clear()
+    return clock
 
 
 def refused_lines(caplog: pytest.LogCaptureFixture, *, times: int) -> list[str]:
@@ -325,7 +325,7 @@ def refused_lines(caplog: pytest.LogCaptureFixture, *, times: int) -> list[str]:
 
 
 def test_refused_webhook_is_logged_by_its_address_alone(
-    clock: list[float], caplog: pytest.LogCaptureFixture
+    clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert refused_lines(caplog, times=1) == [
         "A webhook from 127.0.0.1 was refused: wrong or missing username and password."
@@ -346,7 +346,7 @@ def test_refused_webhook_is_logged_by_its_address_alone(
     ids=["IPv4", "IPv6", "zone", "hostile zone", "nothing", "long", "second line"],
 )
 def test_nothing_that_a_stranger_wrote_is_logged_for_an_address(
-    address: str, logged: str, clock: list[float], caplog: pytest.LogCaptureFixture
+    address: str, logged: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Client().post(URLS[0], REMOTE_ADDR=address).status_code == 401
     [line] = [each.getMessage() for each in caplog.records if each.name == "cellcast_django"]
@@ -354,19 +354,19 @@ def test_nothing_that_a_stranger_wrote_is_logged_for_an_address(
 
 
 def test_flood_of_refused_webhooks_is_ten_lines_a_minute_and_a_count(
-    clock: list[float], caplog: pytest.LogCaptureFixture
+    clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert len(refused_lines(caplog, times=1_000)) == 10
-    clock[0] += 59
+    clock.now += 59
     assert refused_lines(caplog, times=1) == []
-    clock[0] += 1
+    clock.now += 1
     first, *others = refused_lines(caplog, times=1_000)
     assert first == "991 more webhooks were refused before."
     assert len(others) == 10
 
 
 def test_accepted_webhook_is_not_logged_as_refused(
-    clock: list[float], caplog: pytest.LogCaptureFixture
+    clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert username(f"Basic {encoded(RIGHT)}") is not None
     assert not caplog.records

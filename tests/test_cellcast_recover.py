@@ -14,7 +14,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import Findings, Kind, RecoveryError
 from tests.fake_cellcast import KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_pauses")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 HOUR = timedelta(hours=1)
 

@@ -131,7 +131,7 @@ COMMAND_LINES = sorted(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("fake_cellcast", "no_pauses")
+@pytest.mark.usefixtures("fake_cellcast", "clock")
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_command_lines_run(line: str, live_server: Any, settings: Any) -> None:
     line = line.replace("http://127.0.0.1:8000", live_server.url)

@@ -10,6 +10,7 @@ from django.db import OperationalError, connection
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
 from cellcast_django.database import lock_waits
+from tests.clock import Clock
 
 pytestmark = [
     pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own lock"),
@@ -40,14 +41,6 @@ def other(database: DatabaseWrapper) -> Iterator[sqlite3.Connection]:
     other.close()
 
 
-@pytest.fixture
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Note each sleep instead of sleeping."""
-    sleeps: list[float] = []
-    monkeypatch.setattr("cellcast_django.database.lock_waits.time.sleep", sleeps.append)
-    return sleeps
-
-
 def insert(database: DatabaseWrapper) -> None:
     lock_waits.execute(database, "INSERT INTO webhook VALUES (%(id)s)", {"id": 1}).close()
 
@@ -57,39 +50,36 @@ def ask(database: DatabaseWrapper, question: str) -> Any:
         return cursor.execute(question).fetchone()[0]
 
 
-def test_free_lock_is_had_at_once(database: DatabaseWrapper, sleeps: list[float]) -> None:
+def test_free_lock_is_had_at_once(database: DatabaseWrapper, clock: Clock) -> None:
     insert(database)
     assert ask(database, "SELECT count(*) FROM webhook") == 1
-    assert sleeps == []
+    assert clock.slept == []
 
 
 @pytest.mark.parametrize("steps", [3, lock_waits.STEPS])
 def test_lock_that_is_soon_free_is_waited_for_in_small_steps(
-    database: DatabaseWrapper, other: sqlite3.Connection, monkeypatch: Any, steps: int
+    database: DatabaseWrapper, other: sqlite3.Connection, clock: Clock, steps: int
 ) -> None:
-    sleeps = []
-
-    def sleep(seconds: float) -> None:
-        sleeps.append(seconds)
-        if len(sleeps) == steps:
+    def commit_in_time() -> None:
+        if len(clock.slept) == steps:
             other.execute("COMMIT")
 
-    monkeypatch.setattr("cellcast_django.database.lock_waits.time.sleep", sleep)
+    clock.while_asleep = commit_in_time
     insert(database)
     assert ask(database, "SELECT count(*) FROM webhook") == 1
-    assert sleeps == [lock_waits.STEP_SECONDS] * steps
+    assert clock.slept == [lock_waits.STEP_SECONDS] * steps
 
 
 @pytest.mark.usefixtures("other")
 def test_lock_that_stays_taken_is_waited_for_as_the_settings_say(
-    database: DatabaseWrapper, sleeps: list[float]
+    database: DatabaseWrapper, clock: Clock
 ) -> None:
     with pytest.raises(OperationalError, match="locked"):
         insert(database)
-    assert sleeps == [lock_waits.STEP_SECONDS] * lock_waits.STEPS
+    assert clock.slept == [lock_waits.STEP_SECONDS] * lock_waits.STEPS
 
 
-@pytest.mark.usefixtures("sleeps")
+@pytest.mark.usefixtures("clock")
 def test_time_out_of_the_settings_stays(
     database: DatabaseWrapper, other: sqlite3.Connection
 ) -> None:
@@ -101,8 +91,8 @@ def test_time_out_of_the_settings_stays(
     assert ask(database, "PRAGMA busy_timeout") == TIMEOUT_MS
 
 
-def test_other_errors_are_raised_at_once(database: DatabaseWrapper, sleeps: list[float]) -> None:
+def test_other_errors_are_raised_at_once(database: DatabaseWrapper, clock: Clock) -> None:
     with pytest.raises(OperationalError, match="no such table"):
         lock_waits.execute(database, "INSERT INTO nowhere VALUES (1)", {})
-    assert sleeps == []
+    assert clock.slept == []
     assert ask(database, "PRAGMA busy_timeout") == TIMEOUT_MS

@@ -4,28 +4,19 @@ from typing import Any
 
 import pytest
 
-from cellcast_django.announcements import announce_due, attempts
+from cellcast_django.announcements import announce_due
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
+from tests.clock import Clock
 from tests.handlers import Calls, announced, connected, make_due, reply
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that have passed, as the first and only item."""
-    seconds = [0.0]
-    monkeypatch.setattr(attempts, "monotonic", lambda: seconds[0])
-    return seconds
-
-
-def wait(clock: list[float], seconds: float) -> Any:
-    def sleep(**kwargs: Any) -> None:
-        clock[0] += seconds
-
-    return sleep
+def take(clock: Clock, seconds: float) -> Any:
+    """Return what makes a handler take so long."""
+    return lambda **kwargs: clock.sleep(seconds)
 
 
 def due_replies(first: Calls, number: int) -> list[WebhookEvent]:
@@ -37,11 +28,9 @@ def due_replies(first: Calls, number: int) -> list[WebhookEvent]:
     return events
 
 
-def test_after_half_a_minute_of_failures_its_events_stay_due(
-    first: Calls, clock: list[float]
-) -> None:
+def test_after_half_a_minute_of_failures_its_events_stay_due(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 8)
-    first.during = wait(clock, 10)
+    first.during = take(clock, 10)
     statuses = Calls()
     statuses.error = ValueError("no")
     with connected(status_changed, statuses=statuses):
@@ -59,12 +48,10 @@ def test_after_half_a_minute_of_failures_its_events_stay_due(
     assert announced(announce_due()) == [event.pk for event in events[4:]], "the next run tries"
 
 
-def test_other_handlers_of_its_events_are_called(
-    first: Calls, second: Calls, clock: list[float]
-) -> None:
+def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, clock: Clock) -> None:
     second.error = ValueError("no")
     events = due_replies(first, 6)
-    first.during, second.error = wait(clock, 20), None
+    first.during, second.error = take(clock, 20), None
     second.arguments.clear()
     announced(announce_due())
     assert (len(first), len(second)) == (3, 6)
@@ -73,13 +60,13 @@ def test_other_handlers_of_its_events_are_called(
     assert list(last.handler_errors()) == ["first"]
 
 
-def test_slow_calls_that_finish_cost_no_patience(first: Calls, clock: list[float]) -> None:
+def test_slow_calls_that_finish_cost_no_patience(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 6)
-    first.error, first.during = None, wait(clock, 60)
+    first.error, first.during = None, take(clock, 60)
     assert announced(announce_due()) == [event.pk for event in events]
 
 
-def test_failures_that_cost_no_time_cost_no_patience(first: Calls, clock: list[float]) -> None:
+def test_failures_that_cost_no_time_cost_no_patience(first: Calls, clock: Clock) -> None:
     due_replies(first, 6)
     announced(announce_due())
     assert len(first) == 6

@@ -317,7 +317,6 @@ def test_late_webhooks_of_two_replies_do_not_take_the_same_recovered_one() -> No
     assert Message.objects.count() == 8
 
 
-@pytest.mark.usefixtures("no_pauses")
 def test_recoveries_that_run_at_once_store_each_item_once(
     heard: Counter[str], fake_cellcast: FakeCellcast
 ) -> None:

@@ -17,7 +17,7 @@ from cellcast_django.signals import message_received, opt_out_received, status_c
 from cellcast_django.testing import WebhookClient
 from tests.fake_cellcast import REPLIES, REPORTS, FakeCellcast, Fault, timestamp
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_pauses")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 CUSTOMER = "+61400000001"
 MINUTE = timedelta(minutes=1)

@@ -15,35 +15,16 @@ from django.views.debug import ExceptionReporter
 
 from cellcast_django.recovery import client as module
 from cellcast_django.recovery.client import Client, RecoveryError
+from tests.clock import Clock
 from tests.fake_cellcast import KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-class Clock:
-    """A clock that sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(round(seconds, 3))
-        self.now += seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 def api(fake_cellcast: FakeCellcast, clock: Clock) -> Iterator[Client]:
     """A client of the fake that never really sleeps."""
-    with Client(sleep=clock.sleep, clock=clock) as client:
+    with Client() as client:
         yield client
 
 
@@ -169,11 +150,9 @@ def test_response_that_is_no_list_is_one_clear_error(
     assert len(fake_cellcast.requests) == 1
 
 
-def test_response_that_is_too_long_is_an_error(
-    api: Client, fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_RESPONSE_BYTES", 100)
-    fake_cellcast.faults.append(Fault(body=b'{"data": {"items": []}}'.ljust(200)))
+def test_response_that_is_too_long_is_an_error(api: Client, fake_cellcast: FakeCellcast) -> None:
+    too_long = b'{"data": {"items": []}}'.ljust(module.MAX_RESPONSE_BYTES + 1)
+    fake_cellcast.faults.append(Fault(body=too_long))
     with pytest.raises(RecoveryError, match="not a JSON object"):
         read(api)
 
@@ -216,27 +195,24 @@ def test_response_that_does_not_come_is_asked_for_again(
     monkeypatch.setattr(module, "READ_TIMEOUT_SECONDS", 0.05)
     fake_cellcast.faults.append(Fault(hangs=True))
     add_replies(fake_cellcast, 1)
-    with Client(sleep=clock.sleep, clock=clock) as client:
+    with Client() as client:
         assert len(read(client)) == 1
     assert clock.slept == [1]
 
 
 def test_response_that_drips_is_cut_off(
-    fake_cellcast: FakeCellcast, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: Client, fake_cellcast: FakeCellcast, clock: Clock
 ) -> None:
-    monkeypatch.setattr(module, "MAX_RESPONSE_SECONDS", -1)
+    clock.seconds_per_look = module.MAX_RESPONSE_SECONDS + 1
     fake_cellcast.faults.extend([Fault(body=b"{}")] * 6)
-    with (
-        Client(sleep=clock.sleep, clock=clock) as client,
-        pytest.raises(RecoveryError, match=r"reached \(TimeoutError\). Gave up after 6 attempts."),
-    ):
-        read(client)
+    with pytest.raises(RecoveryError, match=r"\(TimeoutError\). Gave up after 6 attempts."):
+        read(api)
 
 
 def test_nobody_listens(fake_cellcast: FakeCellcast, settings: Any, clock: Clock) -> None:
     settings.CELLCAST_API_URL = "http://127.0.0.1:1"
     with (
-        Client(sleep=clock.sleep, clock=clock) as client,
+        Client() as client,
         pytest.raises(RecoveryError) as raised,
     ):
         read(client)
@@ -318,7 +294,7 @@ def test_proxy_of_the_environment_is_asked_for_the_host_alone(
     proxied: FakeCellcast, clock: Clock
 ) -> None:
     with (
-        Client(sleep=clock.sleep, clock=clock) as client,
+        Client() as client,
         pytest.raises(RecoveryError, match=r"could not be reached \(ProxyError\)"),
     ):
         read(client)
@@ -332,7 +308,7 @@ def test_host_that_needs_no_proxy_is_asked_directly(
     settings.CELLCAST_API_URL = "https://127.0.0.1:1"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with (
-        Client(sleep=clock.sleep, clock=clock) as client,
+        Client() as client,
         pytest.raises(RecoveryError, match=r"could not be reached \(NewConnectionError\)"),
     ):
         read(client)

@@ -18,7 +18,7 @@ from cellcast_django.testing import WebhookClient
 from tests.fake_cellcast import FakeCellcast
 from tests.stress.scale import scaled
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_pauses")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 SECOND = timedelta(seconds=1)
 MILLISECOND = timedelta(milliseconds=1)

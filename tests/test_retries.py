@@ -15,16 +15,15 @@ from django.db import (
 )
 
 from cellcast_django.database import retries, sessions
+from tests.clock import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """Note each pause instead of sleeping, and leave a sound session behind."""
-    sleeps: list[float] = []
-    monkeypatch.setattr("cellcast_django.database.retries.time.sleep", sleeps.append)
-    yield sleeps
+def _sound_session(clock: Clock) -> Iterator[None]:
+    """Leave a sound session behind."""
+    yield
     if not sessions.is_in_test(connection):
         connection.close()
 
@@ -75,37 +74,35 @@ def test_last_error_is_raised_and_its_session_is_not_left_to_the_next_one() -> N
     assert connection.connection is None
 
 
-def test_pauses_grow(sleeps: list[float]) -> None:
+def test_pauses_grow(clock: Clock) -> None:
     with_retries(Failing(*[OperationalError()] * 3))
-    assert sleeps == list(retries.RETRY_PAUSES)
+    assert clock.slept == list(retries.RETRY_PAUSES)
 
 
 def test_no_further_try_is_begun_when_the_first_one_has_waited_long(
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("cellcast_django.database.retries.time.monotonic", lambda: now[0])
+    began_at = clock.now
 
     def wait_for_a_lock(using: str) -> None:
-        now[0] += retries.LOCK_SECONDS
+        clock.now += retries.LOCK_SECONDS
         raise OperationalError("lock timeout")
 
     with pytest.raises(OperationalError):
         with_retries(wait_for_a_lock)
-    assert now[0] <= retries.BUDGET_SECONDS
+    assert clock.now - began_at <= retries.BUDGET_SECONDS
 
 
-def test_a_job_that_nobody_waits_for_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("cellcast_django.database.retries.time.monotonic", lambda: now[0])
+def test_a_job_that_nobody_waits_for_may_take_longer(clock: Clock) -> None:
+    began_at = clock.now
 
-    def wait_for_a_lock(using: str) -> float:
-        now[0] += 20
-        if now[0] < 60:
+    def wait_for_a_lock(using: str) -> str:
+        clock.now += 20
+        if clock.now - began_at < 60:
             raise OperationalError("lock timeout")
-        return now[0]
+        return "written"
 
-    assert with_retries(wait_for_a_lock, for_seconds=60) == 60
+    assert with_retries(wait_for_a_lock, for_seconds=60) == "written"
 
 
 @pytest.mark.django_db(transaction=False)

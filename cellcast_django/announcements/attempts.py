@@ -1,10 +1,10 @@
 """One attempt: call the handlers that have not finished with an event, and keep each outcome."""
 
 import logging
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from django.utils import timezone
@@ -114,14 +114,14 @@ class _Attempt:
 
     def _call(self, callee: Callee, *, is_last: bool) -> None:
         save = partial(self._save, callee.name, is_last=is_last)
-        began_at = monotonic()
+        began_at = time.monotonic()
         if callee.handler.is_exactly_once:
             failure = contained(partial(in_transaction, callee.call, save))
             is_saved = failure is None or has_been_saved(self.event, callee.name)
         else:
             failure = contained(callee.call)
             is_saved = False
-        self.patience.note(callee.name, failure, monotonic() - began_at)
+        self.patience.note(callee.name, failure, time.monotonic() - began_at)
         if failure is not None and failure.kind is TakenOverError:
             raise TakenOverError(callee.name)
         if failure is not None:

@@ -9,7 +9,7 @@ reports of errors show the variables of every frame.
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -76,12 +76,7 @@ class Client:
     the settings, or urllib3, is missing.
     """
 
-    def __init__(
-        self,
-        *,
-        sleep: Callable[[float], object] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self) -> None:
         if urllib3 is None:
             raise RecoveryError(
                 'urllib3 is not installed: run pip install "cellcast-django[recovery]".'
@@ -90,9 +85,7 @@ class Client:
             raise RecoveryError("There is no usable CELLCAST_API_KEY in the settings.")
         if not is_api_url(conf.api_url):
             raise RecoveryError("CELLCAST_API_URL is not an https:// URL, so no key is sent there.")
-        self._sleep = sleep
-        self._clock = clock
-        self._next_request_at = clock()
+        self._next_request_at = time.monotonic()
         self._pool = _connections_to(conf.api_url)
 
     def __enter__(self) -> Self:
@@ -133,14 +126,14 @@ class Client:
             except _TemporaryError as error:
                 problem, wait = str(error), _retry_after_seconds(error.retry_after)
             if pause is not None:
-                self._sleep(max(pause, wait))
+                time.sleep(max(pause, wait))
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
     def _send(self, path: str, parameters: dict[str, str | int]) -> _Response:
         """Send one request. Raises ``_TemporaryError`` when no whole response comes."""
-        now = self._clock()
+        now = time.monotonic()
         if now < self._next_request_at:
-            self._sleep(self._next_request_at - now)
+            time.sleep(self._next_request_at - now)
         self._next_request_at = max(now, self._next_request_at) + MIN_INTERVAL_SECONDS
         response = self._exchange(path, parameters)
         if isinstance(response, str):
@@ -172,14 +165,14 @@ class Client:
 
     def _read(self, response: "urllib3.BaseHTTPResponse") -> bytes:
         """Read the body: a little more than is admitted at most, and not for longer."""
-        deadline = self._clock() + MAX_RESPONSE_SECONDS
+        deadline = time.monotonic() + MAX_RESPONSE_SECONDS
         body = bytearray()
         for chunk in response.stream(CHUNK_BYTES):
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 response.close()
                 break
-            if self._clock() > deadline:
+            if time.monotonic() > deadline:
                 response.close()
                 raise TimeoutError
         response.release_conn()

@@ -13,6 +13,7 @@ from itertools import groupby
 import pytest
 
 from cellcast_django.authentication import RefusalLog, matching_username
+from tests.clock import Clock
 from tests.stress import figures
 from tests.stress.clients import (
     OPT_OUT,
@@ -143,16 +144,14 @@ def test_stranger_is_answered_before_the_body_has_come(new_host: Callable[..., H
 
 
 def test_refusals_of_an_earlier_minute_are_counted_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = [1_000.0]
-    monkeypatch.setattr("cellcast_django.authentication.monotonic", lambda: clock[0])
     refusals = RefusalLog()
     for _ in range(REQUESTS):
         refusals.log("192.0.2.1")
     assert len(caplog.messages) == RefusalLog.LINES
     caplog.clear()
-    clock[0] += RefusalLog.SECONDS
+    clock.now += RefusalLog.SECONDS
     refusals.log("192.0.2.2")
     assert caplog.messages == [
         f"{max(0, REQUESTS - RefusalLog.LINES)} more webhooks were refused before.",

@@ -1,8 +1,8 @@
 """What a person can do with events: a page that says what will happen, then what has happened."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
-from time import monotonic
 from typing import Any
 
 from django.contrib import admin, messages
@@ -205,6 +205,6 @@ def _too_many(replay: Replay) -> str:
 
 
 def _until_time_is_up(waiting: deque[int]) -> Iterator[int]:
-    end = monotonic() + MAX_SECONDS
-    while waiting and monotonic() < end:
+    end = time.monotonic() + MAX_SECONDS
+    while waiting and time.monotonic() < end:
         yield waiting.popleft()
