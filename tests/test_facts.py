@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cellcast_django import inbox
 from cellcast_django.announcements import announce_again, announce_due
 from cellcast_django.announcements.facts import facts_of
 from cellcast_django.models import Message, OptOut, WebhookEvent
@@ -14,7 +13,7 @@ from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("way")]
 
 CUSTOMER = "+61400000000"
 BOTH = {"both": "", "both (opt_out_received)": ""}
@@ -48,13 +47,6 @@ def both() -> Iterator[Both]:
     yield handler
     for signal in signals:
         signal.disconnect(dispatch_uid="both")
-
-
-@pytest.fixture(autouse=True, params=["own", "portable"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database's own way of writing and the portable one."""
-    if request.param == "portable":
-        monkeypatch.setattr(inbox, "WRITERS", {})
 
 
 def stop(**changes: Any) -> WebhookEvent:

@@ -1,7 +1,8 @@
 """The inbox: what is stored, what is a duplicate, and that the order of arrival does not matter."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import permutations, zip_longest
 from typing import Any
 
@@ -10,11 +11,14 @@ from django.db import OperationalError, connection
 
 from cellcast_django import inbox
 from cellcast_django.announcements import facts
-from cellcast_django.database import retries
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import Status
+from tests.admin_pages import make_invalid
+from tests.clock import Clock
+from tests.database_faults import refusing
+from tests.ways import OWN, PORTABLE, portable_way
 
 pytestmark = pytest.mark.django_db
 
@@ -24,20 +28,19 @@ OURS = "+61400000009"
 PICTURES = ("https://media.example.com/1.jpg", "https://media.example.com/ü?a=1&b='2'")
 
 
-WAYS = ["own", "portable", *(["new connection"] if connection.vendor == "sqlite" else [])]
+WAYS = [OWN, PORTABLE, *(["new connection"] if connection.vendor == "sqlite" else [])]
 
 
 @pytest.fixture(autouse=True, params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The database's own ways of writing and the portable one."""
     is_kept = request.param != "new connection"
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60 if is_kept else 0)
-    if request.param == "portable":
-        monkeypatch.setattr(inbox, "WRITERS", {})
-    return str(request.param)
+    with portable_way() if request.param == PORTABLE else nullcontext():
+        yield str(request.param)
 
 
-arrays_are_always_portable = pytest.mark.parametrize("way", ["portable"], indirect=True)
+arrays_are_always_portable = pytest.mark.parametrize("way", [PORTABLE], indirect=True)
 
 
 def report(status: str = "delivered", **changes: Any) -> StatusReport:
@@ -470,12 +473,8 @@ def test_reprocess_leaves_what_still_cannot_be_understood() -> None:
     assert WebhookEvent.objects.get().body == "[1"
 
 
-def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("cellcast_django.payloads.body.MAX_DEPTH", 0)
-    event = invalid('{"_id": "1", "type": "receive", "sender": "0400 000 001"}', Endpoint.RECEIVE)
-    monkeypatch.undo()
+def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now() -> None:
+    event = make_invalid('{"_id": "1", "type": "receive", "sender": "0400 000 001"}')
     [again] = inbox.reprocess(event)
 
     assert (again.pk, again.outcome, again.error) == (event.pk, "stored", "")
@@ -486,13 +485,8 @@ def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now(
     assert Message.objects.get().status == "received"
 
 
-def test_reprocess_of_an_array_makes_one_event_of_each_part(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("cellcast_django.payloads.body.MAX_EVENTS", 1)
-    event = invalid('[{"_id": 1, "status": "sent"}, {"_id": 2, "status": "sent"}]')
-    monkeypatch.undo()
-
+def test_reprocess_of_an_array_makes_one_event_of_each_part() -> None:
+    event = make_invalid('[{"_id": 1, "status": "sent"}, {"_id": 2, "status": "sent"}]')
     events = inbox.reprocess(event)
     assert outcomes(events) == ["stored", "stored"]
     assert events[0].pk == event.pk
@@ -514,20 +508,10 @@ def test_reprocess_does_nothing_to_an_event_that_another_process_has_taken() -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_transaction_that_the_database_calls_off_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    failures = [OperationalError("deadlock detected"), OperationalError("database is locked")]
-    write = inbox._write
-
-    def fail_twice(*args: Any, **kwargs: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return write(*args, **kwargs)
-
-    monkeypatch.setattr(retries, "RETRY_PAUSES", (0, 0, 0))
-    monkeypatch.setattr(inbox, "_write", fail_twice)
-    assert outcomes(store(report())) == ["stored"]
+def test_transaction_that_the_database_calls_off_is_tried_again(clock: Clock) -> None:
+    with refusing("INSERT", times=2):
+        assert outcomes(store(report())) == ["stored"]
+    assert len(clock.slept) == 2
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
 
 
@@ -547,25 +531,13 @@ def test_connection_that_the_server_has_cut_is_opened_again() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_database_that_stays_away_raises_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: Any) -> None:
-        raise OperationalError("the server is gone")
-
-    monkeypatch.setattr(retries, "RETRY_PAUSES", (0, 0, 0))
-    monkeypatch.setattr(inbox, "_write", fail)
-    with pytest.raises(OperationalError):
+def test_database_that_stays_away_raises_its_error(clock: Clock) -> None:
+    with refusing(), pytest.raises(OperationalError):
         store(report())
     assert not WebhookEvent.objects.exists()
 
 
-def test_in_a_test_transaction_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def fail(*args: Any) -> None:
-        calls.append(args)
-        raise OperationalError("syntax error")
-
-    monkeypatch.setattr(inbox, "_write", fail)
-    with pytest.raises(OperationalError):
+def test_in_a_test_transaction_nothing_is_tried_again() -> None:
+    with refusing("INSERT") as refusals, pytest.raises(OperationalError):
         store(report())
-    assert len(calls) == 1
+    assert refusals.count == 1

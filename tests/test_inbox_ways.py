@@ -1,7 +1,6 @@
 """Whatever comes, the database's own way of writing and the portable one end in the same rows."""
 
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -17,6 +16,7 @@ from cellcast_django.payloads import (
     StatusReport,
 )
 from cellcast_django.statuses import Status
+from tests.ways import portable_way
 
 ids = st.sampled_from(["66b5b93b1e2c012dfe964000", "7"])
 numbers = st.sampled_from(["", "+61400000001", "0400 000 002"])
@@ -46,7 +46,7 @@ others = st.just(OptOutPayload(raw="{}", number="400000001")) | st.just(
 @given(st.lists(reports | replies | others, min_size=1, max_size=8))
 def test_both_ways_write_the_same_rows(payloads: list[Payload]) -> None:
     own = rows_of(payloads)
-    with patch.object(inbox, "WRITERS", {}):
+    with portable_way():
         assert rows_of(payloads) == own
 
 

@@ -1,5 +1,6 @@
 """The ledger of opt-outs: how one is made, who is asked, and that only a person undoes it."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
 from cellcast_django.signals import FactSignal, opt_out_received
 from cellcast_django.stop_words import is_stop_word
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
+from tests.admin_pages import make_invalid
 from tests.conftest import Calls
 
 pytestmark = pytest.mark.django_db
@@ -197,13 +199,6 @@ def test_notes_are_kept_one_after_the_other() -> None:
 
 
 # By webhooks
-
-
-@pytest.fixture(params=["own", "portable"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database's own way of writing and the portable one."""
-    if request.param == "portable":
-        monkeypatch.setattr(inbox, "WRITERS", {})
 
 
 def test_opt_out_webhook(client: WebhookClient) -> None:
@@ -407,26 +402,20 @@ def test_stop_that_came_before_the_ledger_makes_none_when_it_comes_again(
 
 @pytest.mark.parametrize("body", [opt_out_payload(contact=CUSTOMER), reply_payload(message="STOP")])
 def test_event_that_is_understood_late_does_not_undo_a_later_opt_in(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, str]
+    body: dict[str, str],
 ) -> None:
-    monkeypatch.setattr("cellcast_django.payloads.body.MAX_EVENTS", 0)
-    client.send("webhook-receiver", [body])
-    monkeypatch.undo()
+    invalid = make_invalid(json.dumps(body))
     opt_out(CUSTOMER)
     opt_in(CUSTOMER)
-    [event] = inbox.reprocess(WebhookEvent.objects.get())
+    [event] = inbox.reprocess(invalid)
     assert event.outcome == ("stored" if event.kind == "reply" else "duplicate")
     assert not is_opted_out(CUSTOMER)
 
 
-def test_event_that_is_understood_late_opts_out_since_it_came(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cellcast_django.payloads.body.MAX_EVENTS", 0)
-    client.send("webhook-receiver", [reply_payload(message="STOP")])
-    monkeypatch.undo()
-    WebhookEvent.objects.update(received_at=timezone.now() - timedelta(days=3))
-    [event] = inbox.reprocess(WebhookEvent.objects.get())
+def test_event_that_is_understood_late_opts_out_since_it_came() -> None:
+    three_days_ago = timezone.now() - timedelta(days=3)
+    stop = json.dumps(reply_payload(message="STOP"))
+    [event] = inbox.reprocess(make_invalid(stop, received_at=three_days_ago))
     made = OptOut.objects.get()
     assert (made.since, made.event) == (event.received_at, event)
 

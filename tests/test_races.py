@@ -264,12 +264,9 @@ def test_webhooks_race_two_recoveries(heard: Counter[str]) -> None:
 
 @pytest.mark.usefixtures("with_api_key")
 @pytest.mark.parametrize("order", [1, -1], ids=["webhook first", "recovery first"])
-@pytest.mark.parametrize("is_common", [True, False])
 def test_whoever_comes_second_waits_for_the_first_to_commit(
-    heard: Counter[str], monkeypatch: pytest.MonkeyPatch, order: int, is_common: bool
+    heard: Counter[str], way: str, order: int
 ) -> None:
-    if not is_common:
-        monkeypatch.setattr(inbox, "WRITERS", {})
     has_written, may_commit = Event(), Event()
     first, second = (reply_webhook("+61400000001"), recovered_reply("+61400000001"))[::order]
 

@@ -11,7 +11,6 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django import inbox
 from cellcast_django.models import Message
 from cellcast_django.signals import (
     FactSignal,
@@ -134,14 +133,6 @@ WITH_ONE_HANDLER = [
     Budget("invalid", [], invalid, "BIC"),
     Budget("50 reports", [], fifty_reports, "BISIIUC" + "U" * 50),
 ]
-
-
-@pytest.fixture(params=["own", "portable"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Take our own statement where there is one, or the way of a database that has none."""
-    if request.param == "portable":
-        monkeypatch.setattr(inbox, "WRITERS", {})
-    return str(request.param)
 
 
 @pytest.fixture(autouse=True)
