@@ -10,9 +10,9 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 
-from cellcast_django import receiving
 from cellcast_django.admin.replay import actions
 from cellcast_django.admin.replay.replays import REPLAYS
+from cellcast_django.conf import tasks_package
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received
@@ -27,6 +27,8 @@ from tests.admin_pages import (
     text_of,
     url_of,
 )
+from tests.clock import Clock
+from tests.handlers import Calls
 
 pytestmark = pytest.mark.django_db
 
@@ -450,22 +452,14 @@ def test_keys_that_nobody_chose_on_a_page_do_no_harm(operator: Client) -> None:
 
 
 def test_no_event_is_begun_when_time_is_up(
-    operator: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    operator: Client, client: WebhookClient, first: Calls, clock: Clock
 ) -> None:
-    calls = []
-
-    def unlucky_at_first(**arguments: Any) -> None:
-        calls.append(1)
-        if len(calls) <= 3:
-            raise ValueError
-
-    connect(message_received, unlucky_at_first)
+    first.error = ValueError()
     for body in ("one", "two", "three"):
         client.reply(message=body)
     pks = WebhookEvent.objects.values_list("pk", flat=True)
     question = choose(operator, "announce_again", *pks)
-    seconds = iter([0.0, 1.0, 21.0])
-    monkeypatch.setattr(actions, "monotonic", lambda: next(seconds))
+    first.error, first.during = None, lambda **arguments: clock.sleep(21)
 
     assert said(confirm(operator, question)) == [
         ("success", "1 event done: all its handlers have finished."),
@@ -649,13 +643,14 @@ def test_result_names_only_what_ran_now(
 
 
 def test_reading_again_on_the_queue_says_that_handlers_are_waited_for(
-    operator: Client, connect: Connect, settings: Any, monkeypatch: pytest.MonkeyPatch
+    operator: Client, connect: Connect, settings: Any
 ) -> None:
     def hear(**arguments: Any) -> None:
         pass
 
     settings.CELLCAST_ANNOUNCE_VIA = "task"
-    monkeypatch.setattr(receiving, "enqueue", lambda event_ids: None)
+    dummy = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
+    settings.TASKS = {"default": {"BACKEND": dummy}}
     connect(message_received, hear)
 
     assert run(operator, "process_again", make_invalid(UNDERSTOOD_NOW).pk) == [

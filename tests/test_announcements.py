@@ -3,25 +3,33 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, connection
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django import announcements
 from cellcast_django.announcements import announce_again, announce_due, calls, schedule
 from cellcast_django.announcements.facts import OPT_OUT_SUFFIX, Fact
 from cellcast_django.announcements.schedule import pause_after
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
+from tests.database_faults import just_before, refusing
 from tests.handlers import Calls, announced, as_if_killed, connected, make_due, pause_before, reply
 
 pytestmark = pytest.mark.django_db
+
+UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
+
+
+def claim_elsewhere(event: WebhookEvent) -> None:
+    """Begin the next attempt, as another process does."""
+    WebhookEvent.objects.filter(pk=event.pk).update(announce_attempts=2)
 
 
 # inline
@@ -152,17 +160,14 @@ def test_log_names_handler_event_and_place_but_no_text(
 
 
 def test_answer_is_200_when_announcing_itself_breaks(
-    first: Calls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise OperationalError("the database is gone")
-
-    monkeypatch.setattr(schedule, "_update_event", fail)
-    event = reply()
+    with refusing(UPDATE_OF_EVENT):
+        event = reply()
     assert len(first) == 1
     assert event.announced_at is None
     assert event.announce_due_at is not None
-    line = f"Announcing event {event.pk} was broken off: OperationalError in fail ("
+    line = f"Announcing event {event.pk} was broken off: OperationalError in refuse ("
     assert line in caplog.text
 
 
@@ -381,21 +386,12 @@ def test_ids_of_what_is_due_are_fetched_in_batches(
     assert len(batches) == number // 2 + 1
 
 
-def test_event_claimed_by_another_process_is_left_alone(
-    first: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_event_claimed_by_another_process_is_left_alone(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     make_due(event)
-    load = schedule.load
-
-    def load_and_lose_the_race(pk: int) -> WebhookEvent | None:
-        loaded = load(pk)
-        WebhookEvent.objects.filter(pk=pk).update(announce_attempts=2)
-        return loaded
-
-    monkeypatch.setattr(announcements, "load", load_and_lose_the_race)
-    assert announced(announce_due()) == []
+    with just_before(UPDATE_OF_EVENT, partial(claim_elsewhere, event)):
+        assert announced(announce_due()) == []
     assert len(first) == 1
 
 
@@ -602,18 +598,11 @@ def test_event_whose_message_is_gone_keeps_its_outcomes(first: Calls) -> None:
 
 
 def test_event_that_another_process_took_first_is_not_announced_to_everyone(
-    first: Calls, monkeypatch: pytest.MonkeyPatch
+    first: Calls,
 ) -> None:
     event = reply()
-    load = schedule.load
-
-    def load_and_lose_the_race(pk: int) -> WebhookEvent | None:
-        loaded = load(pk)
-        WebhookEvent.objects.filter(pk=pk).update(announce_attempts=2)
-        return loaded
-
-    monkeypatch.setattr(announcements, "load", load_and_lose_the_race)
-    assert announced(announce_again([event.pk], everyone=True)) == []
+    with just_before(UPDATE_OF_EVENT, partial(claim_elsewhere, event)):
+        assert announced(announce_again([event.pk], everyone=True)) == []
     event.refresh_from_db()
     assert set(event.announcements) == {"first"}
 

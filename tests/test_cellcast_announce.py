@@ -2,8 +2,8 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import StringIO
 from typing import Any
 
@@ -12,12 +12,11 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from cellcast_django.announcements import announce_due
-from cellcast_django.management import watching
-from cellcast_django.management.commands import cellcast_announce
 from cellcast_django.models import CommandRun, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
+from tests.clock import Clock
+from tests.database_faults import refusing
 
 pytestmark = pytest.mark.django_db
 
@@ -161,16 +160,16 @@ def test_run_for_chosen_events_is_no_sign_that_something_announces(handler: Hand
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+def looks(clock: Clock) -> list[Callable[[], object]]:
     """What happens between one look and the next; after the last, SIGTERM."""
     steps: list[Callable[[], object]] = []
 
-    def pause(seconds: float) -> None:
-        step = steps.pop(0) if steps else terminate
-        step()
+    def act_every_three_seconds() -> None:
+        if sum(clock.slept) % 3 == 0:
+            step = steps.pop(0) if steps else terminate
+            step()
 
-    monkeypatch.setattr(time, "sleep", pause)
-    monkeypatch.setattr(watching, "STEPS_BETWEEN_LOOKS", 1)
+    clock.while_asleep = act_every_three_seconds
     return steps
 
 
@@ -222,22 +221,15 @@ def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
 def test_database_that_goes_and_comes_back_is_lived_through(
     handler: Handler,
     looks: list[Callable[[], object]],
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failing_event()
     make_all_due()
     handler.broken = False
-
-    def refuse() -> Iterator[WebhookEvent]:
-        raise OperationalError("no route to +61400000000")
-
-    def come_back() -> None:
-        monkeypatch.setattr(cellcast_announce, "announce_due", announce_due)
-
-    monkeypatch.setattr(cellcast_announce, "announce_due", refuse)
-    looks += [lambda: None, come_back]
-    assert run("--watch")[0] == "1 announced, 0 to be retried later, 0 failed."
+    with ExitStack() as outage:
+        outage.enter_context(refusing(error=OperationalError("no route to +61400000000")))
+        looks += [lambda: None, outage.close]
+        assert run("--watch")[0] == "1 announced, 0 to be retried later, 0 failed."
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert lines == [
         "The database is unavailable (OperationalError); trying again.",
@@ -245,19 +237,19 @@ def test_database_that_goes_and_comes_back_is_lived_through(
     ]
 
 
-@pytest.mark.parametrize(("seconds", "beats"), [(3_600, 1), (0, 4)])
+@pytest.mark.parametrize(("seconds", "beats"), [(0, 1), (60, 4)])
 def test_watch_has_a_heartbeat_now_and_then(
     handler: Handler,
     looks: list[Callable[[], object]],
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
     caplog: pytest.LogCaptureFixture,
     seconds: int,
     beats: int,
 ) -> None:
     caplog.set_level("DEBUG", "cellcast_django")
-    monkeypatch.setattr(watching, "SECONDS_BETWEEN_HEARTBEATS", seconds)
     failing_event()
     handler.broken = False
+    clock.seconds_per_look = seconds
     looks += [lambda: None, make_all_due]
     run("--watch")
     lines = [record for record in caplog.records if record.getMessage().startswith("Watching")]

@@ -2,13 +2,13 @@
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Thread
 from time import monotonic
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import connection
 
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url
@@ -92,11 +92,17 @@ def test_app_refuses_a_large_body(live_server: Any, settings: Any) -> None:
     assert finding.problem == "The body is too large."
 
 
-def test_apps_database_refuses(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise OperationalError("no such table")
+@pytest.fixture
+def _without_table(live_server: Any) -> Iterator[None]:
+    """The database of a site that was not migrated."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE cellcast_django_webhookevent RENAME TO not_there")
+        yield
+        cursor.execute("ALTER TABLE not_there RENAME TO cellcast_django_webhookevent")
 
-    monkeypatch.setattr("cellcast_django.inbox.store", refuse)
+
+@pytest.mark.usefixtures("_without_table")
+def test_apps_database_refuses(live_server: Any) -> None:
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.problem == "The app is there, but its database failed: nothing was stored."

@@ -1,6 +1,7 @@
 """The statement for MariaDB: a transaction by itself, of which nothing is ever stored half."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -8,31 +9,28 @@ from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
 from cellcast_django import inbox
-from cellcast_django.database import retries
-from cellcast_django.inbox.single_statement import mariadb
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.testing import WebhookClient
+from tests.clock import Clock
 
 pytestmark = pytest.mark.skipif(connection.vendor != "mysql", reason="MariaDB's own statement")
 
-Meddle = Callable[[str], None]
+
+@contextmanager
+def rewritten(found: str, replacement: str) -> Iterator[None]:
+    """Change the statement on its way to the database; the first of what is found, if any."""
+
+    def rewrite(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        return execute(sql.replace(found, replacement, 1), *rest)
+
+    with connection.execute_wrapper(rewrite):
+        yield
 
 
-@pytest.fixture
-def meddle(monkeypatch: pytest.MonkeyPatch) -> Meddle:
-    """Put SQL behind the last write of the statement. It is not tried again."""
-    monkeypatch.setattr(retries, "RETRY_PAUSES", ())
-    original = mariadb._statement
-
-    def meddle(sql: str) -> None:
-        def statement(*, is_transaction: bool) -> str:
-            before, end_if, after = original(is_transaction=is_transaction).partition("END IF;")
-            return f"{before}{end_if} {sql}; {after}"
-
-        monkeypatch.setattr(mariadb, "_statement", statement)
-
-    return meddle
+def meddling(sql: str) -> AbstractContextManager[None]:
+    """Put SQL behind the last write of the statement."""
+    return rewritten("END IF;", f"END IF; {sql};")
 
 
 def store(cellcast_id: str, status: str = "delivered") -> None:
@@ -53,38 +51,26 @@ ERRORS = {
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("error", ERRORS.values(), ids=list(ERRORS))
-def test_error_behind_the_last_write_leaves_nothing(
-    error: str, meddle: Meddle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    meddle(error)
-    with pytest.raises(DatabaseError):
+def test_error_behind_the_last_write_leaves_nothing(error: str, clock: Clock) -> None:
+    with meddling(error), pytest.raises(DatabaseError):
         store("1")
-    monkeypatch.undo()
     store("2")
     assert rows() == (1, 1, 1)
     assert Message.objects.get().cellcast_id == "2"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_commit_that_fails_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = mariadb._statement
-    monkeypatch.setattr(retries, "RETRY_PAUSES", ())
-    monkeypatch.setattr(
-        mariadb,
-        "_statement",
-        lambda **kwargs: original(**kwargs).replace("COMMIT;", "KILL QUERY CONNECTION_ID();"),
-    )
-    assert WebhookClient().status().status_code == 503
+def test_commit_that_fails_is_raised(clock: Clock) -> None:
+    with rewritten("COMMIT;", "KILL QUERY CONNECTION_ID();"):
+        assert WebhookClient().status().status_code == 503
     assert rows() == (0, 0, 0)
 
 
 @pytest.mark.django_db
-def test_in_a_transaction_of_the_host_nothing_is_committed_and_what_came_before_stays(
-    meddle: Meddle,
-) -> None:
+def test_in_a_transaction_of_the_host_nothing_is_committed_and_what_came_before_stays() -> None:
     store("1")
-    meddle("SIGNAL SQLSTATE '23000' SET MYSQL_ERRNO = 1062")
-    with pytest.raises(DatabaseError):
+    duplicate = "SIGNAL SQLSTATE '23000' SET MYSQL_ERRNO = 1062"
+    with meddling(duplicate), pytest.raises(DatabaseError):
         store("2")
     assert rows() == (1, 1, 1)
 

@@ -6,9 +6,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django.database import retries
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
+from tests.clock import Clock
+from tests.database_faults import refusing
 
 pytestmark = [
     pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own statement"),
@@ -63,10 +64,8 @@ def test_schema_of_the_database_stays_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("_kept_connection")
-def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "RETRY_PAUSES", ())
+def test_other_errors_are_raised(clock: Clock) -> None:
     statements(_id="1")
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA query_only = ON")
-    assert WebhookClient().status(_id="2").status_code == 503
+    with refusing("INSERT"):
+        assert WebhookClient().status(_id="2").status_code == 503
     assert Message.objects.count() == 1

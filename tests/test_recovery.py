@@ -9,12 +9,12 @@ from django.db import OperationalError
 from django.utils import timezone
 from django.views.debug import ExceptionReporter
 
-from cellcast_django import inbox
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.recovery import Findings, Kind, RecoveryError, recover, replies
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
+from tests.database_faults import refusing
 from tests.fake_cellcast import REPLIES, REPORTS, FakeCellcast, Fault, timestamp
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
@@ -579,16 +579,12 @@ def test_list_that_breaks_off_keeps_what_was_stored_and_stops_no_other(
 
 @pytest.mark.parametrize("kind", Kind)
 def test_report_of_a_failure_shows_no_number_and_no_text(
-    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch, kind: Kind
+    fake_cellcast: FakeCellcast, kind: Kind
 ) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise OperationalError
-
-    monkeypatch.setattr(inbox, "with_retries", refuse)
     fake_cellcast.add_reply(ago(HOUR), number="400000777", body="My secret")
     fake_cellcast.add_report("1", ago(HOUR), receiver="400000777", message="My secret")
     fake_cellcast.add_opt_out("400000777")
-    with pytest.raises(OperationalError) as raised:
+    with refusing("INSERT"), pytest.raises(OperationalError) as raised:
         recovered(kind)
     reporter = ExceptionReporter(None, raised.type, raised.value, raised.tb)
     shown = [frame["vars"] for frame in reporter.get_traceback_frames()[1:]]

@@ -9,23 +9,22 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from django.apps import apps
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import DatabaseError
 from django.test import Client, override_settings
 from django.urls import resolve, reverse
 
 import cellcast_django
-from cellcast_django import inbox, signals
+from cellcast_django import signals
 from cellcast_django.conf import Settings, conf
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import FactSignal
 from cellcast_django.statuses import Status, is_final
 from cellcast_django.testing import WebhookClient
+from tests.database_faults import refusing
 from tests.pages import blocks, code_words, table, text_of
 
 PACKAGE = Path(cellcast_django.__file__).parent
@@ -142,7 +141,7 @@ def test_responses(client: WebhookClient, settings: Any) -> None:
     settings.CELLCAST_MAX_BODY_BYTES = 10
     too_large = client.reply()
     settings.CELLCAST_MAX_BODY_BYTES = 1_000
-    with patch.object(inbox, "store", side_effect=DatabaseError):
+    with refusing("INSERT"):
         unavailable = client.reply()
     responses = [stored, invalid, unauthenticated, wrong_method, too_large, unavailable]
     documented = [int(row[0]) for row in table("docs/reference/urls.md", "status")]

@@ -16,6 +16,7 @@ from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.retention import Kept, Removed, Selection, prune, removal
 from cellcast_django.signals import FactSignal, message_received
 from cellcast_django.testing import WebhookClient
+from tests.database_faults import just_before
 from tests.test_races import at_once
 
 pytestmark = pytest.mark.django_db
@@ -137,19 +138,15 @@ def test_event_that_was_announced_in_the_meantime_goes_with_its_message() -> Non
     assert not WebhookEvent.objects.exists()
 
 
-def test_event_that_has_become_pending_in_the_meantime_stays(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_event_that_has_become_pending_in_the_meantime_stays() -> None:
     """Another process may process an invalid event again, between the look and the lock."""
     event = WebhookEventFactory.create(invalid=True, received_at=days_ago(100))
-    lock = removal._lock
 
-    def lock_late(*arguments: Any) -> list[int]:
+    def process_again() -> None:
         WebhookEvent.objects.update(outcome="stored", announce_due_at=timezone.now())
-        return lock(*arguments)
 
-    monkeypatch.setattr(removal, "_lock", lock_late)
-    assert list(prune(older_than(90))) == [(0, 0)]
+    with just_before("^UPDATE", process_again):
+        assert list(prune(older_than(90))) == [(0, 0)]
     assert WebhookEvent.objects.get() == event
 
 

@@ -16,10 +16,10 @@ from django_tasks_db.models import DBTaskResult
 from cellcast_django import tasks
 from cellcast_django.announcements import queue
 from cellcast_django.conf import tasks_package
-from cellcast_django.database import retries
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
+from tests.clock import Clock
 
 pytestmark = pytest.mark.django_db
 
@@ -182,10 +182,9 @@ def test_task_in_the_same_database_is_written_before_the_commit(
 
 @pytest.mark.django_db(transaction=True)
 def test_webhook_that_is_not_stored_leaves_no_task(
-    outbox: Any, heard: list[str], failing_commits: Any, monkeypatch: pytest.MonkeyPatch
+    outbox: Any, heard: list[str], failing_commits: Any, clock: Clock
 ) -> None:
-    monkeypatch.setattr(retries, "RETRY_PAUSES", (0,))
-    with failing_commits(2):
+    with failing_commits(9):
         assert WebhookClient().reply().status_code == 503
     assert not WebhookEvent.objects.exists()
     assert not enqueued()

@@ -31,13 +31,16 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import BasePermission
 from rest_framework.throttling import BaseThrottle
 
-from cellcast_django import inbox, receiving
-from cellcast_django.database import retries
+from cellcast_django import inbox
+from cellcast_django.conf import tasks_package
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
+from cellcast_django.tasks import announce_event
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from cellcast_django.views import ReplyWebhookView
+from tests.clock import Clock
 from tests.conftest import Calls
+from tests.database_faults import refusing
 
 RECEIVE = "/sms/webhook-receiver"
 STATUS = "/sms/webhook-status"
@@ -614,11 +617,8 @@ def test_database_that_refuses_is_answered_503_and_nothing_is_stored(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("last", range(1, 6))
-def test_database_that_refuses_any_statement_leaves_nothing_behind(
-    last: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_database_that_refuses_any_statement_leaves_nothing_behind(last: int, clock: Clock) -> None:
     """However far the transaction has come, it is all or nothing."""
-    monkeypatch.setattr(retries, "RETRY_PAUSES", ())
     statements = 0
 
     def refuse_the_last(
@@ -638,12 +638,9 @@ def test_database_that_refuses_any_statement_leaves_nothing_behind(
     assert stored == ([2, 2, 2] if response.status_code == 200 else [0, 0, 0])
 
 
-def test_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*args: Any, **kwargs: Any) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(inbox, "store", broken)
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.django_db
+def test_error_of_ours_is_not_hidden() -> None:
+    with refusing("INSERT", error=ZeroDivisionError()), pytest.raises(ZeroDivisionError):
         post(DOCUMENTED_RECEIVE)
 
 
@@ -671,15 +668,15 @@ def test_handler_that_raises_changes_nothing_for_cellcast_and_the_others(
 
 @pytest.mark.django_db
 def test_announcing_by_task_is_left_to_the_task(
-    listen: Callable[[FactSignal], Calls], monkeypatch: pytest.MonkeyPatch
+    listen: Callable[[FactSignal], Calls],
 ) -> None:
     calls = listen(message_received)
-    announced: list[Any] = []
-    monkeypatch.setattr(receiving, "announce", announced.extend)
-    with override_settings(CELLCAST_ANNOUNCE_VIA="task"):
+    backend = {"BACKEND": f"{tasks_package().__name__}.backends.dummy.DummyBackend"}
+    with override_settings(CELLCAST_ANNOUNCE_VIA="task", TASKS={"default": backend}):
         response = post(DOCUMENTED_RECEIVE)
+        [task] = announce_event.using().get_backend().results
     assert response.status_code == 200
-    assert announced == [WebhookEvent.objects.get()]
+    assert task.args == [WebhookEvent.objects.get().pk]
     assert calls == []
 
 
