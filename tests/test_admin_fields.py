@@ -35,7 +35,8 @@ def test_times_name_their_zone(admin_client: Client, model: type[Model], name: s
     text = text_of(page_of(admin_client, str(model._meta.model_name), "change", row.pk))
 
     field: Any = model._meta.get_field(name)
-    for words in (capfirst(field.verbose_name), field.help_text, "2 Jan 2026, 14:04:05 AEDT"):
+    label, help_text = capfirst(str(field.verbose_name)), str(field.help_text)
+    for words in (label, help_text, "2 Jan 2026, 14:04:05 AEDT"):
         assert words in text
 
 
