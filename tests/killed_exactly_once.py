@@ -1,11 +1,16 @@
 """A process killed before each statement of a handler marked ``exactly_once``, one after the other.
 
+SQLite tells of its statements by itself. Between the process and a server stands a proxy, which
+sees what goes to the server, COMMIT included, and kills the process before it passes that on.
+
 Prints for each whether the handler's row and its outcome are there: ``both`` or ``neither``, else
 what is. Then the event is announced again, and the row must be there once.
 """
 
 import os
+import select
 import signal
+import socket
 from itertools import count
 from typing import Any
 
@@ -39,18 +44,65 @@ def store(number: int) -> WebhookEvent:
     return event
 
 
-def announce_and_be_killed(event: WebhookEvent, statements: int) -> None:
-    """Announce the event, and die before this many statements have been executed."""
+def kill(process: int) -> None:
+    """End a process as if the machine had failed."""
+    os.kill(process, signal.SIGKILL)
+
+
+def announce(event: WebhookEvent) -> None:
+    """Announce the event, and end the process."""
+    announcements.announce([event])
+    os._exit(0)
+
+
+def announce_and_be_killed(event: WebhookEvent, statements: int) -> int:
+    """Announce the event in another process, which dies before this many statements are executed.
+
+    Returns how the process has ended.
+    """
+    connection.close()
+    if connection.vendor == "sqlite":
+        if not (child := os.fork()):
+            kill_before(statements)
+            announce(event)
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            if not (child := os.fork()):
+                host, port = listening.getsockname()
+                connection.settings_dict |= {"HOST": host, "PORT": str(port)}
+                announce(event)
+            pass_on(listening, child, statements)
+    return os.waitpid(child, 0)[1]
+
+
+def kill_before(statements: int) -> None:
+    """Let SQLite end this process when it has executed this many statements."""
     left = iter(range(statements))
 
     def kill_at_last(statement: str) -> None:
         if next(left, None) is None:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill(os.getpid())
 
     connection.ensure_connection()
     connection.connection.set_trace_callback(kill_at_last)
-    announcements.announce([event])
-    os._exit(0)
+
+
+def pass_on(listening: socket.socket, child: int, statements: int) -> None:
+    """Connect a process with the server, and kill it when it has sent this many statements."""
+    settings = connection.settings_dict
+    server = socket.create_connection((settings["HOST"], int(settings["PORT"])))
+    client, _ = listening.accept()
+    left = iter(range(statements))
+    with server, client:
+        while True:
+            for ready in select.select([server, client], [], [])[0]:
+                data = ready.recv(1_000_000)
+                if not data:
+                    return
+                if ready is client and next(left, None) is None:
+                    kill(child)
+                    return
+                (server if ready is client else client).sendall(data)
 
 
 def rows(event: WebhookEvent) -> int:
@@ -71,11 +123,7 @@ def main() -> None:
     message_received.connect(write)
     for statements in count():
         event = store(statements)
-        connection.close()
-        child = os.fork()
-        if not child:
-            announce_and_be_killed(event, statements)
-        _, status = os.waitpid(child, 0)
+        status = announce_and_be_killed(event, statements)
         print(state(event))  # noqa: T201  # what the test reads
         if status == 0:
             return

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -409,10 +410,13 @@ def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
     assert "Handler once ran longer than CELLCAST_ANNOUNCE_LEASE" in caplog.text
 
 
-def test_killed_at_any_statement_both_are_there_or_neither(tmp_path: Path) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_killed_at_any_statement_both_are_there_or_neither() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
+    url = urlsplit(os.environ.get("DATABASE_URL", "sqlite://"))
+    of_test = url._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     environment = os.environ | {
-        "DATABASE_URL": f"sqlite:///{tmp_path}/killed.sqlite3",
+        "DATABASE_URL": of_test,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
     }
     program = [sys.executable, "-m", "tests.killed_exactly_once"]
