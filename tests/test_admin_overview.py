@@ -128,7 +128,7 @@ def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
 def test_events_of_today_are_counted_up_to_a_number(
     reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "LOOK_BACK", 2)
+    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
     WebhookEventFactory.create_batch(3, received_at=noon)
     assert "at least 2 events today" in section_of(html_of(reader), "Webhooks")
 
@@ -191,7 +191,7 @@ def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
 def test_handlers_of_many_events_are_counted_among_some(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "LOOK_AT", 2)
+    monkeypatch.setattr(overview, "MAX_UNFINISHED", 2)
     WebhookEventFactory.create_batch(2, failed=True)
     assert "were counted" not in html_of(reader)
     WebhookEventFactory.create(failed=True)

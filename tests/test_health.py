@@ -29,8 +29,8 @@ def a_health(**changes: Any) -> Health:
         "last_webhook_at": dict.fromkeys(WEBHOOK_ENDPOINTS),
         "last_use_of": {},
         "events": dict.fromkeys(WebhookEvent.Outcome, 0),
-        "taken": dict.fromkeys(WEBHOOK_ENDPOINTS, 0),
-        "taken_more": frozenset(),
+        "received": dict.fromkeys(WEBHOOK_ENDPOINTS, 0),
+        "received_more": frozenset(),
         "invalid": 0,
         "pending": 0,
         "failed": 0,
@@ -80,7 +80,7 @@ def test_any_kind_of_event_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
 def test_last_webhook_is_looked_for_among_the_newest_of_each_kind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "LOOK_BACK", 2)
+    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
     opt_out = WebhookEventFactory.create(opt_out=True, received_at=ago(days=30))
     WebhookEventFactory.create(endpoint="receive", received_at=ago(days=1))
     WebhookEventFactory.create_batch(2)
@@ -101,7 +101,7 @@ def test_last_use_of_each_username_on_whichever_url() -> None:
 def test_last_use_is_looked_for_among_the_newest_of_each_kind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "LOOK_BACK", 2)
+    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
     WebhookEventFactory.create(username="old", received_at=ago(days=1))
     WebhookEventFactory.create_batch(2, username="new")
     assert set(measure_health().last_use_of) == {"new"}
@@ -175,7 +175,7 @@ def test_unfinished_handlers_are_those_that_raised() -> None:
 def test_unfinished_handlers_are_those_of_a_bounded_number_of_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "LOOK_AT", 1)
+    monkeypatch.setattr(health, "MAX_UNFINISHED", 1)
     for state in ("pending", "failed"):
         for name in ("first", "second"):
             outcome = outcomes(**{name: "Bad: luck"})
@@ -201,19 +201,19 @@ def test_events_of_each_url_since_a_moment() -> None:
     WebhookEventFactory.create(invalid=True, endpoint="receive", received_at=ago(hours=1))
     WebhookEventFactory.create(opt_out=True, received_at=ago(hours=3))
     measured = health.measure_receiving(ago(hours=2))
-    assert measured.taken == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2, Endpoint.OPT_OUT: 0}
-    assert not measured.taken_more
+    assert measured.received == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2, Endpoint.OPT_OUT: 0}
+    assert not measured.received_more
 
 
 def test_events_of_a_url_are_counted_up_to_a_number_of_each_kind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "LOOK_BACK", 2)
+    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
     WebhookEventFactory.create_batch(3, received_at=ago(hours=1))
     WebhookEventFactory.create(reply=True, received_at=ago(hours=1))
     measured = health.measure_receiving(ago(hours=2))
-    assert measured.taken == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2, Endpoint.OPT_OUT: 0}
-    assert measured.taken_more == {Endpoint.STATUS}
+    assert measured.received == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2, Endpoint.OPT_OUT: 0}
+    assert measured.received_more == {Endpoint.STATUS}
 
 
 def test_announcement_that_is_due_later_is_not_overdue() -> None:

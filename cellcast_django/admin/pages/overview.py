@@ -38,7 +38,7 @@ from cellcast_django.admin.pages.traffic import (
 )
 from cellcast_django.conf import conf
 from cellcast_django.health import (
-    LOOK_AT,
+    MAX_UNFINISHED,
     PERIOD,
     Receiving,
     count_unfinished,
@@ -107,8 +107,8 @@ def details_of_events(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
         "overdue": duration(health.overdue) if is_forgotten else None,
         "announce_ran": ago(health.announce_ran_at) if health.announce_ran_at else None,
         "unfinished": list(handlers(unfinished, list_url)),
-        "unfinished_of_newest": figure(LOOK_AT)
-        if max(health.pending, health.failed) > LOOK_AT
+        "unfinished_of_newest": figure(MAX_UNFINISHED)
+        if max(health.pending, health.failed) > MAX_UNFINISHED
         else None,
         "credentials": list(credentials(health)),
     }
@@ -127,9 +127,9 @@ def lights(health: Receiving) -> Iterator[dict[str, Any]]:
             "name": endpoint.label,
             "light": light,
             "ago": ago(at) if at else None,
-            "today": health.taken[endpoint],
-            "today_written": figure(health.taken[endpoint]),
-            "more_today": endpoint in health.taken_more,
+            "today": health.received[endpoint],
+            "today_written": figure(health.received[endpoint]),
+            "more_today": endpoint in health.received_more,
         }
 
 
