@@ -106,7 +106,7 @@ def test_list_that_cannot_be_read_is_an_error_after_the_others(outage: FakeCellc
 
 def test_without_a_key_it_says_so(settings: Any) -> None:
     settings.CELLCAST_API_KEY = ""
-    with pytest.raises(CommandError, match="no usable CELLCAST_API_KEY"):
+    with pytest.raises(CommandError, match="CELLCAST_API_KEY is not set"):
         run()
 
 

@@ -14,7 +14,8 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from cellcast_django.recovery import client as module
-from cellcast_django.recovery.client import Client, RecoveryError
+from cellcast_django.recovery.client import Client
+from cellcast_django.recovery.responses import RecoveryError
 from tests.clock import Clock
 from tests.fake_cellcast import KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
 
@@ -362,7 +363,7 @@ def test_urllib3_is_not_installed(
 @pytest.mark.parametrize("key", ["", "two words", "line\n", "schlüssel", None, b"key"])
 def test_no_usable_key(fake_cellcast: FakeCellcast, settings: Any, key: object) -> None:
     settings.CELLCAST_API_KEY = key
-    with pytest.raises(RecoveryError, match="no usable CELLCAST_API_KEY"):
+    with pytest.raises(RecoveryError, match="CELLCAST_API_KEY is not set"):
         Client()
 
 

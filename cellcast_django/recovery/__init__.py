@@ -1,7 +1,7 @@
-"""Cellcast's API → payloads: what webhooks failed to bring is fetched, and stored exactly once.
+"""Cellcast's API → payloads: fetches what no webhook delivered, and stores it exactly once.
 
-``client`` hands out the pages of a list. ``replies``, ``statuses`` and ``opt_outs`` find what is
-missing in the database, and give it to the pipeline that webhooks take. Start with ``recover``.
+``client`` fetches the pages of a list. ``replies``, ``statuses`` and ``opt_outs`` find what is
+missing from the database, and pass it to the pipeline that webhooks take. Start with ``recover``.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,9 +11,10 @@ from datetime import timedelta
 from django.utils import timezone
 
 from cellcast_django.models import CommandRun
-from cellcast_django.recovery.client import Client, RecoveryError
+from cellcast_django.recovery.client import Client
 from cellcast_django.recovery.opt_outs import recover_opt_outs
 from cellcast_django.recovery.replies import recover_replies
+from cellcast_django.recovery.responses import RecoveryError
 from cellcast_django.recovery.run import Findings, Kind, Run
 from cellcast_django.recovery.statuses import recover_statuses
 
@@ -38,9 +39,9 @@ def recover(
     """Ask Cellcast's API for what never arrived, store and announce it, and return what was found.
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
-    findings, and stops none of the others. ``progress`` is called again and again with the findings
-    so far. Safe to break off, to run again and to run several times
-    at once. Raises ``RecoveryError`` when the API cannot be asked at all, and ``django.db.Error``.
+    findings, and does not stop the others. ``progress`` is called repeatedly with the findings so
+    far. Safe to interrupt, to run again, and to run several times at once. Raises ``RecoveryError``
+    if the API cannot be asked at all, and ``django.db.Error``.
     """
     now = timezone.now()
     run = Run(

@@ -1,4 +1,4 @@
-"""One item of a list, read: its fields as text and times, and itself as the body of an event."""
+"""Reads an item of a list: its fields as text and times, the whole as the body of an event."""
 
 import json
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from cellcast_django.payloads import clean
-from cellcast_django.recovery.client import Item
+from cellcast_django.recovery.responses import Item
 
 
 class ItemError(ValueError):
@@ -15,12 +15,12 @@ class ItemError(ValueError):
 
 
 def as_body(item: Item) -> str:
-    """Return the item as JSON that every database keeps."""
+    """Return the item as JSON that every database can store."""
     return clean(json.dumps(item, ensure_ascii=False))
 
 
 def read_text(item: Item, name: str, *, limit: int | None = None) -> str:
-    """Return a text or a number as text, ``""`` for what is missing. Raises ``ItemError``."""
+    """Return a string or an integer as text; ``""`` if it is missing. Raises ``ItemError``."""
     value = item.get(name)
     if value is None:
         return ""
@@ -33,7 +33,7 @@ def read_text(item: Item, name: str, *, limit: int | None = None) -> str:
 
 
 def read_time(item: Item, name: str) -> datetime:
-    """Return a time as models have it; one without a zone is UTC. Raises ``ItemError``."""
+    """Return a time as the models store it; without a zone it is UTC. Raises ``ItemError``."""
     try:
         time = datetime.fromisoformat(read_text(item, name))
         time = time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)

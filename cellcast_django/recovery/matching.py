@@ -1,8 +1,8 @@
-"""Which item of a list is which stored message, where contact and text are the same for all.
+"""Match listed items with stored messages, all of the same contact and text, by their times.
 
-Plain Python that knows times alone. One message absorbs one item. As many items as possible are
-matched, so that nothing is stored twice; among the ways to do so, that with the shortest intervals
-between the times is taken, so that what is missing is the right one.
+Plain Python. Each message matches at most one item. As many items as possible are matched, so that
+nothing is stored twice; of the ways to do so, the one with the smallest total distance in time is
+chosen, so that the right item is left over as missing.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class _Best(NamedTuple):
-    """The best way to match the first items with the first messages: compared by its two values."""
+    """The best way to match the first items with the first messages, compared by ``rank``."""
 
     matched: int
     closeness: timedelta
@@ -30,10 +30,10 @@ def match(
     earliest: timedelta,
     latest: timedelta,
 ) -> dict[int, int]:
-    """Return the positions of the messages by those of the items that they match.
+    """Return the position of the message matched to each item, by the position of the item.
 
-    Both come in the order of time. A message lies between ``earliest`` and ``latest`` after its
-    item. As that is the same for all items, matched pairs never cross each other.
+    Both sequences are in the order of time. A message must lie between ``earliest`` and ``latest``
+    after its item. As these limits are the same for all items, matched pairs never cross.
     """
     row = [_Best(0, timedelta())] * (len(messages) + 1)
     for item, received_at in enumerate(items):

@@ -1,7 +1,7 @@
-"""Opt-outs that no webhook has reported: Cellcast keeps a list of its own.
+"""Opt-outs that no webhook reported: Cellcast keeps its own list.
 
-The list has no times, so it cannot say whether a number has been on it for long. What differs is
-counted for a person to look into, and left alone: an opt-out is ended by somebody, or not at all.
+The list has no times, so it does not say how long a phone number has been on it. Other differences
+are counted for a person to look into, and left alone: only people end an opt-out.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,9 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, OptOut
 from cellcast_django.receiving import receive
-from cellcast_django.recovery.client import Client, Item
+from cellcast_django.recovery.client import Client
 from cellcast_django.recovery.items import ItemError, as_body, read_text
+from cellcast_django.recovery.responses import Item
 from cellcast_django.recovery.run import Findings, Run
 
 PATH = "/api/v1/apiClient/getOptout"
@@ -28,7 +29,7 @@ ITEMS_PER_PAGE = 1_000
 
 @sensitive_variables()
 def recover_opt_outs(client: Client, run: Run, findings: Findings) -> None:
-    """Store the opt-outs of contacts who have none. Raises ``RecoveryError``."""
+    """Store the listed opt-outs of contacts who have none here. Raises ``RecoveryError``."""
     listed: set[str] = set()
     for page in client.pages(PATH, size=ITEMS_PER_PAGE):
         opt_outs = dict(_read_page(page, findings))

@@ -1,7 +1,7 @@
-"""Replies that no webhook has brought.
+"""Replies that no webhook delivered.
 
-The API gives them no id. So an item is told to be a stored message by contact, text and time, and
-all items of the time are matched at once with all messages of it.
+The API gives them no id, so an item is matched with a stored message by contact, text and time. All
+items of the period are matched with all its messages in one go.
 """
 
 from collections import defaultdict
@@ -18,22 +18,23 @@ from cellcast_django.inbox.recovered import EARLIEST, LATEST, text_key
 from cellcast_django.models import Message, WebhookEvent, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, RecoveredReply, unpack_mms
 from cellcast_django.receiving import receive
-from cellcast_django.recovery.client import Client, Item
+from cellcast_django.recovery.client import Client
 from cellcast_django.recovery.items import ItemError, as_body, read_text, read_time
 from cellcast_django.recovery.matching import match
+from cellcast_django.recovery.responses import Item
 from cellcast_django.recovery.run import Findings, Run
 
 PATH = "/api/v1/apiClient/getResponses"
 
 GRACE = timedelta(minutes=10)
-"""The webhook of a younger reply may be under way."""
+"""The webhook of a more recent reply may still be on its way."""
 
 CONTACTS_PER_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ListedReply:
-    """A reply as the API lists it. The same twice, on two pages, is one."""
+    """A reply as the API lists it. If two pages list the same one, it counts once."""
 
     received_at: datetime
     contact: str = field(repr=False)
@@ -44,7 +45,7 @@ class ListedReply:
 
 
 class StoredReply(NamedTuple):
-    """What is to be known of a message to match it."""
+    """What is needed of a stored message to match it."""
 
     created_at: datetime
     pk: int
@@ -71,10 +72,10 @@ def recover_replies(client: Client, run: Run, findings: Findings) -> None:
 
 @sensitive_variables()
 def _store(reply: RecoveredReply, absorbed: set[int]) -> bool:
-    """Store a reply, and return whether it was news.
+    """Store a reply, and return whether it was new.
 
-    ``absorbed`` are the messages that equal replies have become in this run, to which this one
-    adds: webhooks that come at the same time must not stand for two of them.
+    ``absorbed`` holds the messages already taken by equal replies of this run, and gains that of
+    this one: a webhook that arrives at the same moment must not count for two replies.
     """
     reply = replace(reply, claimed=reply.claimed | absorbed)
     [event] = receive([reply], endpoint=Endpoint.API, content_type="application/json")
@@ -83,14 +84,14 @@ def _store(reply: RecoveredReply, absorbed: set[int]) -> bool:
 
 
 def _group(sender: str, body: str) -> tuple[str, str]:
-    """Return what a reply and its message have in common."""
+    """Return the contact and text, which a reply and its message have in common."""
     return normalise(sender, conf.default_region), text_key(body)
 
 
 def _read_list(client: Client, run: Run, findings: Findings) -> set[ListedReply]:
-    """Return the replies since a day before the run's, newest first as they come.
+    """Return the replies of the run's period, and of a day before it.
 
-    Those of that day are not stored, but their messages must not be taken for those of others.
+    The latter are not stored, but their messages must not be matched with later replies.
     """
     horizon = run.since - LATEST
     listed: set[ListedReply] = set()
@@ -117,7 +118,7 @@ def _read(item: Item) -> ListedReply:
     contact = normalise(sender, conf.default_region)
     if not contact.strip():
         raise ItemError
-    # The list may not say of an MMS that it is one; its text is JSON, as in a webhook.
+    # The list may not mark an MMS as one; its text is JSON, as in a webhook.
     body, media = unpack_mms(item | {"mms": True}, read_text(item, "body"))
     return ListedReply(
         received_at=read_time(item, "received_at"),
@@ -131,7 +132,7 @@ def _read(item: Item) -> ListedReply:
 
 @sensitive_variables()
 def _find_missing(listed: set[ListedReply]) -> list[RecoveredReply]:
-    """Return the replies of which there is no message."""
+    """Return the replies that have no stored message."""
     groups: dict[tuple[str, str], list[ListedReply]] = defaultdict(list)
     for reply in sorted(listed):
         groups[_group(reply.sender, reply.body)].append(reply)
@@ -143,7 +144,7 @@ def _find_missing(listed: set[ListedReply]) -> list[RecoveredReply]:
 
 @sensitive_variables()
 def _read_stored(listed: Sequence[ListedReply]) -> dict[tuple[str, str], list[StoredReply]]:
-    """Return the messages that may be one of these replies, by what they have in common."""
+    """Return the messages that may match one of these replies, grouped as the replies are."""
     stored: dict[tuple[str, str], list[StoredReply]] = defaultdict(list)
     if not listed:
         return stored
@@ -152,8 +153,8 @@ def _read_stored(listed: Sequence[ListedReply]) -> dict[tuple[str, str], list[St
     messages = Message.objects.using(database_alias()).inbound().filter(created_at__range=times)
     names = "contact", "body", "created_at", "pk", "cellcast_id"
     for start in range(0, len(contacts), CONTACTS_PER_QUERY):
-        some = messages.filter(contact__in=contacts[start : start + CONTACTS_PER_QUERY])
-        for contact, body, created_at, pk, cellcast_id in some.values_list(*names).iterator():
+        found = messages.filter(contact__in=contacts[start : start + CONTACTS_PER_QUERY])
+        for contact, body, created_at, pk, cellcast_id in found.values_list(*names).iterator():
             reply = StoredReply(created_at, pk, is_recovered=not cellcast_id)
             stored[contact, text_key(body)].append(reply)
     return stored
@@ -162,10 +163,10 @@ def _read_stored(listed: Sequence[ListedReply]) -> dict[tuple[str, str], list[St
 def _unmatched(
     replies: Sequence[ListedReply], stored: Sequence[StoredReply]
 ) -> Iterator[RecoveredReply]:
-    """Yield those of the replies, all of one contact and text, that are none of the messages."""
+    """Yield the replies, all of one contact and text, that match none of the messages."""
     at_the_time = {message.created_at for message in stored}
     times = {reply.received_at for reply in replies}
-    # A recovered message has the very time of its item, and is that item and no other.
+    # A recovered message has exactly the time of its item, and matches no other item.
     left = [reply for reply in replies if reply.received_at not in at_the_time]
     candidates = sorted(
         message

@@ -1,4 +1,4 @@
-"""What a recovery is asked to do, and what it has found so far."""
+"""What a recovery has to do, and what it has found so far."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,35 +16,35 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Findings:
-    """What became of the items of one list."""
+    """The results of reading one list."""
 
     kind: Kind
     seen: int = 0
-    """Items of the list that were looked at."""
+    """Items read from the list."""
     missing: int = 0
     """Items that were not in the database."""
     stored: int = 0
-    """Those of them that are now; others were stored by somebody else in the meantime."""
+    """Missing items that are stored now; the others arrived by webhook in the meantime."""
     waiting: int = 0
-    """Replies so young that their webhook may be under way."""
+    """Replies so recent that their webhook may still be on its way."""
     unreadable: int = 0
     """Items that could not be understood."""
     not_listed: int = 0
-    """Opt-outs that stand here, and that Cellcast does not list."""
+    """Active opt-outs here that Cellcast does not list."""
     ended: int = 0
-    """Opt-outs that somebody has ended here, and that Cellcast lists."""
+    """Opt-outs that were ended here but that Cellcast lists."""
     error: str = ""
     """Why the list could not be read to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What to do, and whom to tell how far it is."""
+    """The options of one recovery."""
 
     since: datetime
-    """What is older is not stored."""
+    """Anything older is not stored."""
     now: datetime
     dry_run: bool = False
-    """Change nothing; count what is missing."""
+    """Store nothing, only count what is missing."""
     progress: Callable[[Findings], None]
-    """Called after each page that was read and each item that was stored."""
+    """Called after each page read and each item stored."""

@@ -1,4 +1,4 @@
-"""Statuses that no webhook has reported."""
+"""Statuses that no webhook reported."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,8 +11,9 @@ from cellcast_django.inbox.portable import message_fields
 from cellcast_django.models import StatusChange, WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
 from cellcast_django.receiving import receive
-from cellcast_django.recovery.client import Client, Item
+from cellcast_django.recovery.client import Client
 from cellcast_django.recovery.items import ItemError, as_body, read_time
+from cellcast_django.recovery.responses import Item
 from cellcast_django.recovery.run import Findings, Run
 from cellcast_django.statuses import Status
 
@@ -24,10 +25,10 @@ DAY = timedelta(days=1)
 
 @sensitive_variables()
 def recover_statuses(client: Client, run: Run, findings: Findings) -> None:
-    """Store the statuses of the list that are in no history. Raises ``RecoveryError``.
+    """Store the listed statuses that are in no history. Raises ``RecoveryError``.
 
-    The list goes by whole days of a time zone that is nowhere documented, so a day more is asked
-    for at each end.
+    The list is by whole days in an undocumented time zone, so the request has one more day at each
+    end.
     """
     pages = client.pages(
         PATH,
@@ -53,7 +54,7 @@ def recover_statuses(client: Client, run: Run, findings: Findings) -> None:
 def _read_page(
     page: list[Item], findings: Findings
 ) -> Iterator[tuple[tuple[str, str], StatusReport]]:
-    """Yield each report with its message's key and its status: it has the names of a webhook."""
+    """Yield each report under its message's key and status. An item has the keys of a webhook."""
     for item in page:
         body = as_body(item)
         [payload] = read(body.encode(), "application/json", Endpoint.STATUS)
@@ -64,7 +65,7 @@ def _read_page(
 
 
 def _recovered(report: StatusReport, item: Item) -> RecoveredReport:
-    """Return the report with its time: the last change of a message that is delivered was that."""
+    """Return the report with its time, known only for a delivery: the last update of the item."""
     happened_at = None
     if report.status == Status.DELIVERED:
         with suppress(ItemError):
