@@ -22,9 +22,9 @@ from django.utils import timezone, translation
 
 import cellcast_django
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
-from cellcast_django.admin.lists import read_only
+from cellcast_django.admin.lists import search
+from cellcast_django.admin.lists.capped import CappedPaginator
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
-from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
@@ -708,7 +708,7 @@ def test_of_many_rows_that_should_be_few_the_newest_are_found(
 def test_all_rows_of_a_busy_contact_are_found(
     reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr(read_only, "FEW", 2)
+    monkeypatch.setattr(search, "MAX_KEYS", 2)
     for number in range(4):
         client.status(_id=str(number), status=["failed", "delivered"][number % 2])
     client.status(_id="of somebody else", receiver="+61400000009")
@@ -721,7 +721,7 @@ def test_all_rows_of_a_busy_contact_are_found(
 def test_many_rows_that_are_found_are_filtered_too(
     reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_only, "FEW", 2)
+    monkeypatch.setattr(search, "MAX_KEYS", 2)
     for number in range(6):
         client.status(_id=str(number), status=["failed", "delivered"][number % 2])
     failed = Message.objects.filter(status="failed").order_by("-pk")
@@ -733,7 +733,7 @@ def test_many_rows_that_are_found_are_filtered_too(
 def test_all_events_that_wait_are_found_however_many(
     reader: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    monkeypatch.setattr(read_only, "FEW", 2)
+    monkeypatch.setattr(search, "MAX_KEYS", 2)
     events = [WebhookEventFactory.create(**{state: True}) for _ in range(4)]
     client.status(_id="announced")
 
@@ -747,7 +747,7 @@ def test_all_events_that_wait_are_found_however_many(
 def test_rows_of_a_busy_contact_are_found_by_an_index(
     reader: Client, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr(read_only, "FEW", 2)
+    monkeypatch.setattr(search, "MAX_KEYS", 2)
     fill(300)
     Message.objects.filter(pk__lt=100).update(contact=CUSTOMER)
     WebhookEvent.objects.filter(message__contact=CUSTOMER).update(contact=CUSTOMER)

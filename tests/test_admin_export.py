@@ -16,8 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.admin.lists import export
+from cellcast_django.admin.lists.capped import CappedPaginator
 from cellcast_django.admin.lists.export import harmless
-from cellcast_django.admin.lists.read_only import CappedPaginator
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient

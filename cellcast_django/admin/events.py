@@ -29,7 +29,7 @@ from cellcast_django.admin.lists.event_filters import (
 )
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.keyset import is_key
-from cellcast_django.admin.lists.read_only import spellings
+from cellcast_django.admin.lists.search import spellings
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.replay.actions import ReplayAdmin
 from cellcast_django.admin.replay.skipping import SkippingAdmin

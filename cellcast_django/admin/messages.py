@@ -24,6 +24,7 @@ from cellcast_django.admin.display.handlers import rows_of
 from cellcast_django.admin.display.media import media_links
 from cellcast_django.admin.display.texts import ago, beginning, customer_text, customer_words
 from cellcast_django.admin.display.timeline import steps
+from cellcast_django.admin.lists.capped import CappedPaginator
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
@@ -31,7 +32,7 @@ from cellcast_django.admin.lists.filters import (
     StatusFilter,
     newest,
 )
-from cellcast_django.admin.lists.read_only import MAX_WORDS, QUOTES, CappedPaginator, found_first
+from cellcast_django.admin.lists.search import MAX_WORDS, QUOTES, narrow_to_any
 from cellcast_django.admin.lists.stop_filter import StopFilter
 from cellcast_django.admin.pages.conversation import Conversation, ConversationView
 from cellcast_django.admin.pages.registry import PagesAdmin
@@ -110,7 +111,9 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         has_words = Q()
         for word in term.strip(QUOTES).split()[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
-        return found_first(queryset, newest(queryset, CappedPaginator.MAX_COUNT).filter(has_words))
+        return narrow_to_any(
+            queryset, newest(queryset, CappedPaginator.MAX_COUNT).filter(has_words)
+        )
 
     def prepare(self, rows: Any) -> None:
         """Ask for the customers of all rows at once."""

@@ -10,8 +10,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.admin.lists.capped import CappedPaginator
 from cellcast_django.admin.lists.filters import Choices, ExactFilter, PeriodFilter
-from cellcast_django.admin.lists.read_only import CappedPaginator, found_first
+from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet, errors_of
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 
@@ -47,9 +48,9 @@ class OutcomeFilter(admin.SimpleListFilter):
             case "announced":
                 return events.announced()  # type: ignore[no-any-return]
             case "pending":
-                return found_first(queryset, WebhookEvent.objects.pending())
+                return narrow_to_any(queryset, WebhookEvent.objects.pending())
             case "failed":
-                return found_first(queryset, WebhookEvent.objects.failed())
+                return narrow_to_any(queryset, WebhookEvent.objects.failed())
             case "duplicate":
                 return events.duplicates()  # type: ignore[no-any-return]
             case "invalid":

@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_date
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.lists.read_only import found_first
+from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.models import Direction
 from cellcast_django.statuses import UNDELIVERED, Status
 
@@ -75,7 +75,7 @@ class StatusFilter(ExactFilter):
             return _sent(queryset).filter(status="")
         if self.value() == self.UNDELIVERED:
             sent = _sent(queryset)
-            return found_first(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
+            return narrow_to_any(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
         if self.value() == self.SILENT:
             silent_since = timezone.now() - self.SILENT_AFTER
             return _sent(queryset).filter(status="", created_at__lte=silent_since)

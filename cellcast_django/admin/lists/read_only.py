@@ -1,106 +1,30 @@
-"""What the three admins share: pages to read, whose cost does not grow with the tables."""
+"""The base of every ``ModelAdmin`` here: read-only pages that stay fast with large tables."""
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_permission_codename
-from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 
 from cellcast_django.admin.display.fields import with_zones
-from cellcast_django.admin.display.texts import figure
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
+from cellcast_django.admin.lists.capped import CappedChangeList, CappedPaginator
+from cellcast_django.admin.lists.search import as_meant, narrow_to_any, spellings
 from cellcast_django.payloads import clean
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
-    AnyPaginator = Paginator[Any]
-else:  # on Django 5.2 neither can be subscripted
+else:  # on Django 5.2 it cannot be subscripted
     ModelAdmin = admin.ModelAdmin
-    AnyPaginator = Paginator
 
 
-MAX_WORDS = 20
-"""Words of a search that are looked for; each is a condition, of which a database takes few."""
 LINKED_LOOKUPS = {"message__id__exact"}
 FILTER_LOOKUPS = {"exact", "gte", "in", "isnull", "lt", "year", "month", "day"}
 """What Django's own filters ask for, where a subclass has added some."""
-
-
-class RowCount(int):
-    """A number of rows, which Django's templates show as ``10,000+`` where there are more."""
-
-    is_capped = False
-
-    def __str__(self) -> str:
-        """Return the number as people write it."""
-        return f"{figure(int(self))}+" if self.is_capped else figure(int(self))
-
-
-class CappedPaginator(AnyPaginator):
-    """Counts no further than ``MAX_COUNT``, and pages through as many rows."""
-
-    MAX_COUNT = 10_000
-
-    @cached_property
-    def count(self) -> int:
-        """How many rows there are, at most ``MAX_COUNT``."""
-        return min(self._count_beyond_cap, self.MAX_COUNT)
-
-    @property
-    def is_capped(self) -> bool:
-        """Whether there are more rows than ``count`` says."""
-        return self._count_beyond_cap > self.MAX_COUNT
-
-    @property
-    def cap(self) -> str:
-        """``MAX_COUNT`` as people write it."""
-        return figure(self.MAX_COUNT)
-
-    @cached_property
-    def _count_beyond_cap(self) -> int:
-        rows: Any = self.object_list
-        return int(rows.order_by().values("pk")[: self.MAX_COUNT + 1].count())
-
-
-class CappedChangeList(ChangeList):
-    """A list that does not know how many rows there are in all, and loads what it shows."""
-
-    def get_queryset(
-        self, request: HttpRequest, exclude_parameters: Any = None
-    ) -> QuerySet[Any, Any]:
-        """Leave out the columns that may be long and are not shown."""
-        left_out: Sequence[str] = self.model_admin.list_defer  # type: ignore[attr-defined]
-        return super().get_queryset(request, exclude_parameters).defer(*left_out)
-
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any, Any]) -> list[Any]:
-        """Keep to the order that the indexes have, whatever the address says."""
-        return list(self.model_admin.get_ordering(request))
-
-    export_url = ""
-    """The address of all these rows as a file; empty where there is none for this person."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        """Say a number beside the search box only where it is one that was asked for."""
-        super().get_results(request)
-        self.result_count = RowCount(self.result_count)
-        self.result_count.is_capped = self.paginator.is_capped
-        query_string = self.get_query_string(remove=["p", "all"])
-        self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
-        self.model_admin.prepare(self.result_list)  # type: ignore[attr-defined]
-        self.show_admin_actions = self.result_count > 0
-        is_narrowed = bool(self.query) or self.has_active_filters
-        if self.paginator.is_capped or not is_narrowed:
-            self.full_result_count = self.result_count
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -161,9 +85,9 @@ class ReadOnlyAdmin(ModelAdmin):
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Narrow to the rows that a person means by ``term``."""
         # As it is kept, with white space at an end; as people type it; as they copy it.
-        terms = dict.fromkeys([term, term.strip(), _as_meant(term)])
+        terms = dict.fromkeys([term, term.strip(), as_meant(term)])
         meanings = [meaning for each in terms for meaning in self.meanings(each)]
-        return found_first(queryset, *map(self.get_queryset(request).filter, meanings))
+        return narrow_to_any(queryset, *map(self.get_queryset(request).filter, meanings))
 
     def meanings(self, term: str) -> list[Q]:
         """Return what a person may mean by ``term``: each condition has an index of its own."""
@@ -227,14 +151,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return reverse(name, args=arguments, current_app=self.admin_site.name)
 
 
-QUOTES = " \"'“”"
-
-
-def _as_meant(term: str) -> str:
-    """Return a term without what is copied along: quotes, ``tel:``, capitals in an id."""
-    return term.strip(QUOTES).lower().removeprefix("tel:")
-
-
 def _parameter_of(list_filter: Any) -> str | None:
     """Return what a filter of the app's own manner calls itself in the address."""
     return getattr(list_filter, "parameter_name", None)
@@ -244,36 +160,3 @@ def _field_of(list_filter: Any) -> str | None:
     """Return the field of one of Django's own filters, which a subclass may have added."""
     field = list_filter[0] if isinstance(list_filter, (list, tuple)) else list_filter
     return field if isinstance(field, str) else None
-
-
-FEW = 1_000
-"""Up to so many rows are looked up by their keys."""
-
-
-def found_first(queryset: QuerySet[Any], *parts: QuerySet[Any]) -> QuerySet[Any]:
-    """Narrow to the rows of all ``parts``, each of which is few rows that an index leads to.
-
-    They are looked up beforehand: said as a condition, a database may misjudge how few they are,
-    and walk through all rows in the order of the list until it has met enough of them. Where they
-    are many after all, it soon has; then only the parts are named that have any.
-    """
-    keys: set[int] = set()
-    found = []
-    for part in parts:
-        some = keys_of(part.using(queryset.db))
-        if some:
-            keys.update(some)
-            found.append(part.using(queryset.db))
-    if len(keys) <= FEW:
-        return queryset.filter(pk__in=keys)
-    return queryset & reduce(or_, found)
-
-
-def keys_of(rows: QuerySet[Any]) -> list[int]:
-    """Return the primary keys of a few rows; of many rows those of one more than few."""
-    return list(rows.order_by().values_list("pk", flat=True)[: FEW + 1])
-
-
-def spellings(number: str) -> set[str]:
-    """Return a number as it is kept where it is a valid one, and where it is none."""
-    return {number, normalise(number, conf.default_region)}
