@@ -20,6 +20,7 @@ from django.urls import resolve, reverse
 import cellcast_django
 from cellcast_django import signals
 from cellcast_django.conf import Settings, conf
+from cellcast_django.health import Health
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import FactSignal
 from cellcast_django.statuses import Status, is_final
@@ -72,6 +73,11 @@ def test_fields_of_the_models(model: Any) -> None:
     rows = table("docs/reference/models.md", f"field of `{model.__name__}`")
     documented = {name for row in rows for name in code_words(row[0])}
     assert {field.name for field in model._meta.fields} == documented
+
+
+def test_health_page_has_every_figure() -> None:
+    documented = re.findall(r"auto\w+:: Health\.(\w+)", text_of("docs/reference/health.md"))
+    assert sorted(documented) == [name for name in dir(Health) if not name.startswith("_")]
 
 
 def test_order_of_the_statuses() -> None:
