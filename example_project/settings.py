@@ -1,6 +1,6 @@
-"""The settings of the example project, all of them from the environment or a ``.env`` file.
+"""The settings of the example project, read from the environment or a ``.env`` file.
 
-Without any it is safe and runs: SQLite, no debug mode, and no webhook is let in.
+Without either it runs, and is safe: SQLite, no debug mode, and every webhook is refused.
 """
 
 from pathlib import Path
@@ -15,20 +15,20 @@ env = environ.Env()
 env.read_env(BASE_DIR / ".env")
 
 DEBUG = env.bool("DEBUG", default=False)
-# A random key ends all sessions at a restart: set one, above all where several processes serve.
-# It is no default: django-environ takes "$" at its beginning for the name of another variable.
+# A random key ends all sessions at a restart: set your own, above all with several processes.
+# It is not passed as default: django-environ reads a leading "$" as the name of another variable.
 SECRET_KEY = env.str("SECRET_KEY", default="") or get_random_secret_key()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 # Cellcast: https://developer.cellcast.com/getting-started/setup-webhook.html
-# CELLCAST_WEBHOOK_SECRETS=username:password, or two of them with a space between while you
-# change the password. `manage.py cellcast_setup` makes one, and says where to paste it.
+# CELLCAST_WEBHOOK_SECRETS=username:password, or two of them separated by a space while you change
+# the password. `manage.py cellcast_setup` generates one, and says where to paste it.
 CELLCAST_WEBHOOK_SECRETS = env.str("CELLCAST_WEBHOOK_SECRETS", default="").split()
 CELLCAST_PUBLIC_URL = env.str("CELLCAST_PUBLIC_URL", default="")
-# With a key, `manage.py cellcast_recover` fetches what no webhook has brought.
+# With a key, `manage.py cellcast_recover` fetches what no webhook delivered.
 CELLCAST_API_KEY = env.str("CELLCAST_API_KEY", default="")
-# The admin's pages show names beside the numbers, and staff can answer from a conversation.
+# The admin shows names beside phone numbers, and staff can reply from a conversation.
 CELLCAST_CONTACT_NAMES = "example_project.appointments.names.names_of"
 CELLCAST_SEND_WITH = "example_project.appointments.reminders.send_sms"
 
@@ -76,9 +76,9 @@ DATABASES = {"default": env.db("DATABASE_URL", default=EMBEDDED_DATABASE_URL)}
 # A burst of a thousand delivery reports should not open a thousand connections.
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Webhooks come in at the same time. With WAL, reading does not wait for writing; a transaction
-    # that takes the write lock at its beginning is never told "database is locked" half-way. The
-    # log is copied into the database after 8,000 pages instead of 1,000: most are the same again.
+    # Webhooks arrive concurrently. With WAL, readers do not wait for writers; a transaction that
+    # takes the write lock at its start never gets "database is locked" half-way. The log is copied
+    # into the database every 8,000 pages instead of 1,000, because most are the same pages again.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
@@ -88,7 +88,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # A server that does not answer should not hold a webhook for minutes.
+    # A database server that does not respond should not hold a webhook for minutes.
     DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 2
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -106,7 +106,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# Behind a proxy that ends TLS, and that sets X-Forwarded-Proto itself
+# Behind a proxy that terminates TLS and sets X-Forwarded-Proto itself
 if env.bool("BEHIND_HTTPS_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True

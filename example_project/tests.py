@@ -1,4 +1,4 @@
-"""The settings, where the environment says nothing."""
+"""The settings without an environment."""
 
 import os
 import runpy
@@ -10,7 +10,7 @@ from example_project import settings
 
 
 class SettingsTests(SimpleTestCase):
-    """What they are without an environment."""
+    """The settings, read with an empty environment."""
 
     def test_random_secret_key_may_begin_with_a_dollar_sign(self) -> None:
         with (

@@ -1,4 +1,4 @@
-"""The URLs: the admin, and under ``sms/`` the three that Cellcast calls."""
+"""The URLs: the admin, and below ``sms/`` the three that Cellcast calls."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -1,4 +1,4 @@
-"""The admin pages of the appointments."""
+"""Appointments in the admin."""
 
 from django.contrib import admin
 from django.utils.html import format_html_join
@@ -11,7 +11,7 @@ from example_project.appointments.models import Appointment
 
 @admin.register(Appointment)
 class AppointmentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django 5.2 has no [] here
-    """Appointments, and on the page of one all that was written with the customer."""
+    """Appointments; the page of each shows the conversation with the customer."""
 
     list_display = ["customer_name", "starts_at", "state", "to_do", "reminder"]
     list_filter = ["needs_attention", "state", "reminder", "starts_at"]
@@ -28,12 +28,12 @@ class AppointmentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django 5.
 
     @admin.display(description=_("to do"), ordering="-needs_attention")
     def to_do(self, appointment: Appointment) -> str:
-        """Return what a person has to do about the customer's answer."""
+        """Return what staff have to do about the customer's answer."""
         return gettext("please call") if appointment.needs_attention else ""
 
     @admin.display(description=_("conversation"))
     def conversation(self, appointment: Appointment) -> SafeString:
-        """Return the messages from and to the customer, oldest first."""
+        """Return the messages to and from the customer, oldest first."""
         messages = Message.objects.with_contact(appointment.phone_number).order_by("created_at")
         return format_html_join(
             "", "<p>{}: <bdi>{}</bdi></p>", ((m.get_direction_display(), m.body) for m in messages)

@@ -1,4 +1,4 @@
-"""From a customer's words to an answer. What is not certain is for a person to read."""
+"""Read a customer's text as a yes or a no. Anything uncertain is left for staff to read."""
 
 import re
 
@@ -7,13 +7,13 @@ from example_project.appointments.models import Answer
 YES = frozenset({"yes", "y", "yep", "yeah", "ok", "okay", "confirm", "confirmed"})
 NO = frozenset({"no", "n", "nope", "nah", "cancel", "cancelled"})
 
-# "No worries, see you!" cancels nothing, "Yes, but later" and "Yes, I can't come" confirm nothing.
+# "No worries, see you!" does not cancel; "Yes, but later" and "Yes, I can't come" do not confirm.
 DOUBTS = frozenset({"but", "if", "later", "maybe", "problem", "problems", "sure", "worries"})
 NEGATIONS = NO | {"can't", "cannot", "cant", "not", "won't", "wont"}
 
 
 def read_answer(text: str) -> Answer:
-    """Read the first word as the answer, unless another one speaks against it.
+    """Take the first word as the answer, unless another word contradicts it.
 
     Whole words: "Yes, I'll come" and "NOPE can't" are clear; "Yesterday", "Nobody told me" and
     "not sure" are not.

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class AppointmentsConfig(AppConfig):
-    """Connects the handlers of what Cellcast says."""
+    """Connects the signal handlers."""
 
     name = "example_project.appointments"
 

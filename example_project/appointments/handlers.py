@@ -1,7 +1,7 @@
-"""What happens here when Cellcast says something.
+"""What happens when Cellcast reports something.
 
-A handler may be called again for what it has done already, after a crash half-way. Each of these
-ends the same then, and does not care in which order the events come. Opt-outs need no handler: who
+After a crash, a handler may be called again for an event it has already dealt with. These handlers
+are idempotent, and do not depend on the order of events. Opt-outs need no handler: the code that
 sends asks ``is_opted_out``.
 """
 
@@ -21,7 +21,7 @@ from example_project.appointments.reminders import mark_reminder
 def answer_appointment(message: Message, event: WebhookEvent, **kwargs: Any) -> None:
     """Confirm or cancel the appointment that the sender was last reminded of.
 
-    A clear answer needs nobody any more; any other stays on the admin's page *To answer*.
+    A clear answer is handled with that; any other stays on the admin's page *To answer*.
     """
     appointment = appointment_asked_about(message.contact, event.received_at)
     if appointment is None:
@@ -34,19 +34,19 @@ def answer_appointment(message: Message, event: WebhookEvent, **kwargs: Any) -> 
 
 @receiver(status_changed)
 def mark_reminder_of_message(message: Message, **kwargs: Any) -> None:
-    """Mark the reminder as delivered or failed; of a message that is no reminder, do nothing.
+    """Mark the reminder as delivered or failed, if the message is one.
 
-    A reply has a status too, and may have the id of the message replied to.
+    A reply has a status too, and may have the id of the message it answers.
     """
     if message.direction == Direction.OUTBOUND:
         mark_reminder(message)
 
 
 def appointment_asked_about(phone_number: str, replied_at: datetime) -> Appointment | None:
-    """Return the coming appointment that this number had last been reminded of when it replied.
+    """Return the upcoming appointment that this number had last been reminded of by then.
 
-    As of the reply, not as of now: an event that is announced again an hour later still means the
-    same appointment.
+    As of the reply, not as of now: an event announced again an hour later still means the same
+    appointment.
     """
     return (
         Appointment.objects.filter(

@@ -22,7 +22,7 @@ class Answer(models.TextChoices):
 
 
 class Appointment(models.Model):
-    """A customer's appointment, and the SMS that reminds of it."""
+    """A customer's appointment, and its SMS reminder."""
 
     class State(models.TextChoices):
         """Whether the customer is coming."""
@@ -32,7 +32,7 @@ class Appointment(models.Model):
         CANCELLED = "cancelled", _("cancelled")
 
     class Reminder(models.TextChoices):
-        """What became of the reminder."""
+        """How far the reminder has got."""
 
         NOT_SENT = "not_sent", _("not sent")
         SENT = "sent", _("sent")
@@ -68,9 +68,9 @@ class Appointment(models.Model):
         return f"{timezone.localtime(self.starts_at):%d %b %H:%M}, {self.customer_name}"
 
     def take_answer(self, answer: Answer, at: datetime) -> None:
-        """Confirm, cancel, or ask for a person, unless a later answer has been taken already.
+        """Confirm, cancel or ask for attention, unless a later answer was taken already.
 
-        Idempotent, and one UPDATE: two replies that come in at the same moment do no harm.
+        Idempotent, and a single UPDATE: two replies may arrive at the same moment.
         """
         changes: dict[str, object] = {"answered_at": at, "needs_attention": False}
         if answer == Answer.YES:

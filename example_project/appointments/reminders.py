@@ -1,4 +1,4 @@
-"""The code that sends: here is where a message is recorded, so that its reports find it."""
+"""Sends reminders, and records them so that delivery reports find them."""
 
 import secrets
 import time
@@ -15,14 +15,14 @@ SENDER = "BrightTeeth"
 
 
 class OptedOutError(Exception):
-    """The customer wants no messages: the Spam Act 2003 forbids to send one."""
+    """The customer wants no messages, and the Spam Act 2003 forbids sending any."""
 
 
 def send_sms(receiver: str, text: str) -> str:
-    """Stand in for the call of Cellcast's send API: sends nothing, and returns a made-up id.
+    """Stand in for Cellcast's send API: sends nothing, and returns a made-up id.
 
-    Yours makes the HTTP request, raises where Cellcast refuses, and returns the ``MessageId`` of
-    the answer.
+    Yours makes the HTTP request, raises if Cellcast refuses, and returns the ``MessageId`` of the
+    response.
     """
     return f"{int(time.time()):08x}{secrets.token_hex(8)}"
 
@@ -42,14 +42,14 @@ def remind(appointment: Appointment, send: Callable[[str, str], str] = send_sms)
     message = Message.objects.record_sent(
         cellcast_id, receiver=appointment.phone_number, sender=SENDER, body=text
     )
-    # The delivery report may have been quicker than we: then no handler has found the appointment
-    # by its reminder's id, but the message that comes back has the status already.
+    # The delivery report may have arrived first. Then no handler could find the appointment by its
+    # reminder's id, but the message returned here already has the status.
     mark_reminder(message)
     return message
 
 
 def reminder_text(appointment: Appointment) -> str:
-    """Return what the customer reads."""
+    """Return the text of the SMS."""
     starts_at = timezone.localtime(appointment.starts_at)
     return (
         f"Hi {appointment.customer_name}, see you on {starts_at:%A %d %B at %H:%M}? "
@@ -58,10 +58,10 @@ def reminder_text(appointment: Appointment) -> str:
 
 
 def mark_reminder(message: Message) -> None:
-    """Mark the appointment whose reminder this message is, by the status that the message has.
+    """Give the appointment with this reminder the status of the message.
 
-    Idempotent. A message may still be delivered after it was said to have failed, never the other
-    way round.
+    Idempotent. A message may be delivered after a report that it failed, but not the other way
+    round.
     """
     appointments = Appointment.objects.filter(reminder_id=message.cellcast_id)
     if message.status == Status.DELIVERED:

@@ -40,14 +40,14 @@ class WebhookTestCase(TestCase):
     client_class = WebhookClient
 
     def assert_taken(self, response: Any, outcome: str = "stored") -> None:
-        """Check that the webhook was answered 200, and what became of its one event."""
+        """Check that the response is 200, and the outcome of its one event."""
         self.assertEqual(response.status_code, HTTPStatus.OK)
         [event] = response.json()["events"]
         self.assertEqual(event["outcome"], outcome)
 
 
 def make_appointment(**values: Any) -> Appointment:
-    """Store an appointment of tomorrow."""
+    """Store an appointment for tomorrow."""
     defaults = {
         "customer_name": "Kim",
         "phone_number": CUSTOMER,
@@ -84,7 +84,7 @@ class ReadAnswerTests(SimpleTestCase):
 
 
 class NamesTests(TestCase):
-    """The admin's pages show who a number belongs to."""
+    """The admin shows whose number it is."""
 
     def test_name_of_the_latest_appointment(self) -> None:
         make_appointment(customer_name="Kim")
@@ -269,7 +269,7 @@ class ReminderTests(WebhookTestCase):
 
 
 class OptOutTests(WebhookTestCase):
-    """Who opts out gets no reminder any more."""
+    """Customers who opt out get no more reminders."""
 
     def assert_gets_no_reminder(self) -> None:
         """Check that nothing is sent to the customer."""
@@ -322,7 +322,7 @@ class FailureTests(WebhookTestCase):
 
 
 class AdminTests(WebhookTestCase):
-    """The pages that the staff sees."""
+    """The pages that staff see."""
 
     def test_an_appointment_shows_the_conversation(self) -> None:
         appointment = make_appointment()

@@ -1,4 +1,4 @@
-"""Start the demo. Django reads the environment once, so all that is in it is decided here."""
+"""Start the demo. Django reads the environment once, so all of it is set here."""
 
 import os
 import secrets
@@ -15,7 +15,7 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
 parser = ArgumentParser(prog="python -m tests.demo", description=__doc__)
 parser.add_argument("--check", action="store_true", help="verify what was stored, and exit")
-parser.add_argument("--port", type=int, help="the port to listen on; else 8000, or a free one")
+parser.add_argument("--port", type=int, help="the port to listen on (default: 8000, or a free one)")
 options = parser.parse_args()
 
 try:
@@ -23,7 +23,7 @@ try:
 except OSError as error:
     sys.exit(f"Cannot listen on port {options.port}: {error.strerror}.")
 
-# A port has one owner, and so has the database that is named after it.
+# Only one process owns a port, so only one uses the database named after it.
 database = PROJECT_DIR / f"demo-{server.server_port}.sqlite3"
 
 os.environ.update(

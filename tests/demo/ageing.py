@@ -1,7 +1,7 @@
-"""Moves what has just come in back to the time at which it happened in the plan.
+"""Moves what has just arrived back to its time in the plan.
 
-Over HTTP nothing can be received in the past: all rows are of the last few seconds. The admin shows
-two days only because the demo rewrites the times in its own database. No host project does this.
+Nothing can be received in the past over HTTP, so all rows are only seconds old. The admin shows two
+days because the demo rewrites the times in its own database. No host project does this.
 """
 
 from datetime import datetime
@@ -17,9 +17,9 @@ Times = dict[datetime, datetime]
 
 
 @transaction.atomic
-def age(*, sent_at: dict[int, datetime], told_at: dict[int, datetime]) -> None:
-    """Give messages (``sent_at``) and events (``told_at``) the times of the plan, by their ids."""
-    moved = _age_events(told_at)
+def age(*, sent_at: dict[int, datetime], reported_at: dict[int, datetime]) -> None:
+    """Give messages (``sent_at``) and events (``reported_at``) the plan's times, by their ids."""
+    moved = _age_events(reported_at)
     _age_messages(sent_at, moved)
     _move(OptOut.objects, moved, "since")
     _move(Appointment.objects, moved, "answered_at", "reminder_delivered_at")
@@ -29,13 +29,13 @@ def age(*, sent_at: dict[int, datetime], told_at: dict[int, datetime]) -> None:
         )
 
 
-def _age_events(told_at: dict[int, datetime]) -> Times:
-    """Move events and the status changes of which they told; return which time became which."""
+def _age_events(reported_at: dict[int, datetime]) -> Times:
+    """Move events and their status changes; return the new time of each old one."""
     moved = {}
-    events = WebhookEvent.objects.in_bulk(told_at)
+    events = WebhookEvent.objects.in_bulk(reported_at)
     for pk, event in events.items():
-        shift = told_at[pk] - event.received_at
-        moved[event.received_at] = told_at[pk]
+        shift = reported_at[pk] - event.received_at
+        moved[event.received_at] = reported_at[pk]
         event.received_at += shift
         if event.announced_at is not None:
             event.announced_at += shift
@@ -44,10 +44,10 @@ def _age_events(told_at: dict[int, datetime]) -> Times:
     fields = ["received_at", "announced_at", "announcements"]
     WebhookEvent.objects.bulk_update(events.values(), fields)
 
-    changes = StatusChange.objects.in_bulk(list(told_at), field_name="event_id")
+    changes = StatusChange.objects.in_bulk(list(reported_at), field_name="event_id")
     for event_id, change in changes.items():
-        moved[change.recorded_at] = told_at[event_id]
-        change.recorded_at = told_at[event_id]
+        moved[change.recorded_at] = reported_at[event_id]
+        change.recorded_at = reported_at[event_id]
     StatusChange.objects.bulk_update(changes.values(), ["recorded_at"])
     return moved
 
@@ -55,8 +55,8 @@ def _age_events(told_at: dict[int, datetime]) -> Times:
 def _age_messages(sent_at: dict[int, datetime], moved: Times) -> None:
     messages = list(Message.objects.prefetch_related("events"))
     for message in messages:
-        heard_of = [event.received_at for event in message.events.all()]
-        message.created_at = min([sent_at.get(message.pk, message.created_at), *heard_of])
+        received = [event.received_at for event in message.events.all()]
+        message.created_at = min([sent_at.get(message.pk, message.created_at), *received])
     Message.objects.bulk_update(messages, ["created_at"])
     _move(Message.objects, moved, "status_changed_at")
 

@@ -1,4 +1,4 @@
-"""A browser as small as it can be: it keeps cookies, and logs in to the admin."""
+"""A minimal browser: it keeps cookies, and logs in to the admin."""
 
 import re
 from http.client import HTTPConnection
@@ -11,14 +11,14 @@ from tests.demo.server import HOST
 
 
 class Browser:
-    """Asks the demo's server for pages."""
+    """Requests pages from the demo's server."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.cookies: SimpleCookie = SimpleCookie()
 
     def log_in(self, username: str, password: str) -> int:
-        """Log in by the admin's form, and return the status: 302 when it let us in."""
+        """Log in through the admin's form, and return the status: 302 on success."""
         path = reverse("admin:login")
         _, page = self.request("GET", path)
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)

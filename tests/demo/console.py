@@ -5,11 +5,11 @@ from io import TextIOWrapper
 
 IS_TERMINAL = sys.stdout.isatty()
 if isinstance(sys.stdout, TextIOWrapper):
-    sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ is no reason to stop
+    sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ must not stop the demo
 
 
 def heading(text: str) -> None:
-    """Print the title of a part."""
+    """Print a heading."""
     print(f"\n{_styled(text, 1)}")
 
 
@@ -19,17 +19,17 @@ def done(text: str) -> None:
 
 
 def wrong(text: str) -> None:
-    """Print what is not as it should be."""
+    """Print what is wrong."""
     print(f"  {_styled('✗', 31)} {text}", flush=True)
 
 
 def line(text: str = "") -> None:
-    """Print something beside."""
+    """Print a detail."""
     print(f"    {text}".rstrip(), flush=True)
 
 
 def progress(position: int, total: int) -> None:
-    """Show how far something is, on a terminal, in a line that the next one overwrites."""
+    """Show progress on a terminal, in a line that the next one overwrites."""
     if IS_TERMINAL:
         print(f"  … {position} of {total}", end="\r", flush=True)
 

@@ -1,4 +1,4 @@
-"""A handler that fails at first: what the announcements are for."""
+"""A handler that fails at first, and is called again."""
 
 import logging
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from tests.demo.traffic import Traffic
 
 
 class OfficeCalendar:
-    """Stands in for a service that is down now and then. Nobody but the demo connects it."""
+    """Stands in for a service that is sometimes down. Only the demo connects it."""
 
     def __init__(self) -> None:
         self.is_up = True
         self.entries: list[int] = []
 
     def enter_reply(self, message: Message, **kwargs: object) -> None:
-        """Enter a reply in the calendar, for everybody in the office to see."""
+        """Enter a reply in the calendar, for the whole office to see."""
         if not self.is_up:
             raise ConnectionError("The office calendar is down")
         self.entries.append(message.pk)
@@ -34,13 +34,13 @@ calendar = OfficeCalendar()
 
 
 def connect_calendar() -> None:
-    """Add a handler that hears of every reply, beside those of the project."""
+    """Connect a handler for every reply, beside those of the project."""
     message_received.connect(calendar.enter_reply, dispatch_uid="office_calendar")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """What became of two replies: one is announced again, the other waits for a person to do so."""
+    """Two replies: one was announced again, the other is left for the visitor to try."""
 
     announced_again: WebhookEvent
     called_again: list[str]
@@ -48,13 +48,13 @@ class Outage:
 
 
 def show_outage(traffic: Traffic) -> Outage:
-    """Let two replies come in while the calendar is down, and announce the first one again."""
+    """Receive two replies while the calendar is down, and announce the first one again."""
     log = logging.getLogger("cellcast_django")
     log.setLevel(logging.CRITICAL)  # the errors are printed here
     calendar.is_up = False
     first = _receive_reply(traffic, ELLA, "Yes, see you there")
     waiting = _receive_reply(traffic, LEO, "No, sorry")
-    console.done("The office calendar is down. Two replies come in, and both are answered 200")
+    console.done("The office calendar is down. Two replies arrive, and both get 200")
     for name, outcome in first.announcements.items():
         console.line(f"{name}: {outcome['error'] or 'done'}")
 
@@ -70,8 +70,8 @@ def show_outage(traffic: Traffic) -> Outage:
     ]
     console.done(f"It is up again: manage.py cellcast_announce --event {first.pk}")
     console.line(output.getvalue().strip())
-    console.line(f"Called again: {', '.join(called)}, and no other")
-    console.done(f"Event {waiting.pk} still waits: announce it again in the admin, and see")
+    console.line(f"Called again: only {', '.join(called)}")
+    console.done(f"Event {waiting.pk} is still pending: run its handlers again in the admin")
     return Outage(announced_again=again, called_again=called, waiting=waiting)
 
 

@@ -1,6 +1,6 @@
-"""The customers of the demo, and what becomes of their reminders.
+"""The customers of the demo, and what happens to their reminders.
 
-The numbers are those that Australia's ACMA keeps for fiction: nobody has them.
+The phone numbers are those that Australia's ACMA reserves for fiction: nobody has them.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ WE = "we"
 
 @dataclass(frozen=True, kw_only=True)
 class Customer:
-    """Somebody with an appointment, who is reminded of it."""
+    """A customer who is reminded of an appointment."""
 
     name: str
     number: str
@@ -29,7 +29,7 @@ class Customer:
     reports: list[Report] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     repeated: int = 1
-    """How often Cellcast sends the same."""
+    """How many times Cellcast sends each webhook."""
     opts_out_after: int = 0
     """Minutes; 0 is never."""
     answers_in_reply: bool = False
@@ -78,7 +78,7 @@ CUSTOMERS = [
         hours_ago=35,
         reports=[(1, "queued"), (12, "failed")],
     ),
-    Customer(  # Cellcast says it twice
+    Customer(  # Cellcast reports the opt-out twice
         name="Grace Lee",
         number="+61491570110",
         hours_ago=33,
@@ -86,14 +86,14 @@ CUSTOMERS = [
         lines=[(2, THEY, "STOP")],
         opts_out_after=2,
     ),
-    Customer(  # the report that had failed on its way comes late, and changes nothing
+    Customer(  # an earlier report comes late, and changes nothing
         name="Jack Brown",
         number="+61491570313",
         hours_ago=30,
         reports=[(3, "delivered"), (95, "failed")],
         lines=[(40, THEY, "NOPE can't")],
     ),
-    Customer(  # the report is quicker than the send API's answer
+    Customer(  # the report is quicker than the send API's response
         name="Mia Rossi",
         number="+61491570737",
         hours_ago=27,
@@ -113,7 +113,7 @@ CUSTOMERS = [
         hours_ago=18,
         reports=[(1, "rejected")],
     ),
-    Customer(  # every webhook comes three times
+    Customer(  # every webhook arrives three times
         name="Arjun Singh",
         number="+61491571804",
         hours_ago=12,
@@ -130,7 +130,7 @@ CUSTOMERS = [
     ),
     # The site is down when Ruby's reminder is delivered, and when she answers.
     Customer(name="Ruby Clark", number="+61491575789", hours_ago=3),
-    Customer(name="Sam Walker", number="+61491572665", hours_ago=0.1),  # nothing heard yet
+    Customer(name="Sam Walker", number="+61491572665", hours_ago=0.1),  # no report yet
     Customer(  # Ella and Leo answer when the office calendar is down
         name="Ella Jones",
         number="+61491572983",

@@ -1,4 +1,4 @@
-"""What happens in the demo's two days, in the order in which it happens."""
+"""What happens in the demo's two days, in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from tests.demo.people import (
 
 @dataclass(frozen=True, kw_only=True)
 class Sending:
-    """We send a message: a reminder of the customer's appointment, else this text."""
+    """We send a message: this text, or a reminder of the customer's appointment."""
 
     at: datetime
     cellcast_id: str
@@ -37,13 +37,13 @@ class Sending:
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """Cellcast sends a webhook to one of the URLs, and gets this HTTP status."""
+    """Cellcast sends a webhook to one of the URLs, and should get this HTTP status."""
 
     at: datetime
     url_name: str
     payload: Any
     with_password: bool = True
-    answer: int = 200
+    expected_status: int = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ _numbers = count(1)
 
 
 def two_days(now: datetime) -> list[Step]:
-    """Return all that happened in the two days before ``now``."""
+    """Return everything that happened in the two days before ``now``."""
     steps: list[Step] = [*_notices(now), *_burst(now), *_oddities(now)]
     for customer in CUSTOMERS:
         steps += _customer(customer, now)
@@ -90,7 +90,7 @@ def two_days(now: datetime) -> list[Step]:
 
 
 def new_id(at: datetime) -> str:
-    """Return a new id as MongoDB makes it: it begins with the time."""
+    """Return a new id as MongoDB generates it, beginning with the time."""
     return f"{int(at.timestamp()):08x}2e1c012dfe{next(_numbers):06x}"
 
 
@@ -122,7 +122,7 @@ def _customer(customer: Customer, now: datetime) -> Iterator[Step]:
     submitted_at = now - timedelta(hours=customer.hours_ago)
     cellcast_id = new_id(submitted_at)
     yield Sending(
-        at=submitted_at + timedelta(seconds=1),  # after a report that is quicker than the answer
+        at=submitted_at + timedelta(seconds=1),  # after a report that is quicker than the response
         cellcast_id=cellcast_id,
         number=customer.number,
         customer=customer,
@@ -169,8 +169,8 @@ def _burst(now: datetime) -> Iterator[Step]:
 
 
 def _oddities(now: datetime) -> Iterator[Step]:
-    """Return what comes once in a while: other shapes, what cannot be understood, strangers."""
-    yield Webhook(  # of a v3 account: an array of one
+    """Yield the rare cases: other shapes, what cannot be understood, strangers."""
+    yield Webhook(  # from a v3 account: an array of one
         at=now - timedelta(hours=20),
         url_name="webhook-receiver",
         payload=[
@@ -187,15 +187,21 @@ def _oddities(now: datetime) -> Iterator[Step]:
     yield Webhook(at=now - timedelta(hours=19), url_name="webhook-receiver", payload=picture)
     nameless = {"status": "delivered", "type": "send", "receiver": STRANGER}
     yield Webhook(
-        at=now - timedelta(hours=16), url_name="webhook-status", payload=nameless, answer=400
+        at=now - timedelta(hours=16),
+        url_name="webhook-status",
+        payload=nameless,
+        expected_status=400,
     )
     yield Webhook(
-        at=now - timedelta(hours=9), url_name="webhook-receiver", payload=b"hello?", answer=400
+        at=now - timedelta(hours=9),
+        url_name="webhook-receiver",
+        payload=b"hello?",
+        expected_status=400,
     )
     yield Webhook(
         at=now - timedelta(hours=8),
         url_name="webhook-receiver",
         payload=reply_payload(message="Let me in"),
         with_password=False,
-        answer=401,
+        expected_status=401,
     )

@@ -1,4 +1,4 @@
-"""The site itself was down: what never arrived is fetched from a fake of Cellcast's API."""
+"""The site was down: what never arrived is fetched from a fake of Cellcast's API."""
 
 from datetime import timedelta
 from io import StringIO
@@ -19,7 +19,7 @@ ANSWER = "YES, see you"
 
 
 def show_recovery(traffic: Traffic) -> None:
-    """Let a report and a reply be lost, fetch both, and let the reply's webhook come after all."""
+    """Lose a report and a reply, fetch both, and then send the reply's webhook after all."""
     with serving() as cellcast:
         settings = {"CELLCAST_API_URL": cellcast.url, "CELLCAST_API_KEY": KEY}
         with override_settings(**settings):
@@ -45,11 +45,13 @@ def _recover(cellcast: FakeCellcast, traffic: Traffic) -> None:
     console.done(f"The handlers were called as for any reply: her appointment is {state}")
 
     [event_id] = traffic.receive([reply(answered_at, RUBY.number, ANSWER, _id=reminder_id)])
-    console.done(f"Her webhook comes after all: event {event_id} is a duplicate, nobody is told")
+    console.done(
+        f"Her webhook comes after all: event {event_id} is a duplicate, no handler is called"
+    )
 
 
 def _list_what_arrived(cellcast: FakeCellcast) -> None:
-    """Have the fake list all that webhooks have brought, which must not be stored again."""
+    """Make the fake list what webhooks delivered: that must not be stored again."""
     for message in Message.objects.order_by("created_at"):
         if message.direction == "inbound":
             cellcast.add_reply(message.created_at, message.sender, message.body)

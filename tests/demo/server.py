@@ -1,4 +1,4 @@
-"""A real HTTP server for the demo, in a thread of its own and with a thread for each request."""
+"""A real HTTP server for the demo, in its own thread, with one thread per request."""
 
 from threading import Thread
 from typing import Self
@@ -13,13 +13,13 @@ ANY_FREE_PORT = 0
 
 
 class DemoServer(ThreadedWSGIServer):
-    """Listens from the beginning, and answers once it has been started."""
+    """Listens as soon as it exists, and responds once it has been started."""
 
     request_queue_size = 100
 
     @classmethod
     def listen(cls, port: int | None) -> Self:
-        """Listen on this port, else on 8000, else on a free one. Raises ``OSError``."""
+        """Listen on this port; without one, on 8000 or any free port. Raises ``OSError``."""
         if port is not None:
             return cls((HOST, port), WSGIRequestHandler)
         try:
@@ -33,11 +33,11 @@ class DemoServer(ThreadedWSGIServer):
         return f"http://{HOST}:{self.server_port}"
 
     def start(self, application: WSGIHandler) -> None:
-        """Answer requests by the application, and the admin's static files."""
+        """Serve the application, and the admin's static files."""
         self.set_app(StaticFilesHandler(application))
         Thread(target=self.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more requests."""
+        """Stop serving."""
         self.shutdown()
         self.server_close()

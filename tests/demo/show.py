@@ -1,4 +1,4 @@
-"""The demo from its beginning to its end."""
+"""The demo from start to finish."""
 
 import json
 import logging
@@ -52,12 +52,14 @@ def run(server: DemoServer, database: Path, *, check: bool) -> int:
 
 
 def prepare(server: DemoServer, database: Path) -> str:
-    """Make an empty database and a user for the admin; return the user's password."""
-    logging.getLogger("django.request").addHandler(logging.StreamHandler())  # why it was a 500
+    """Create an empty database and an admin user; return the user's password."""
+    logging.getLogger("django.request").addHandler(
+        logging.StreamHandler()
+    )  # the exception behind a 500
     logging.getLogger("django.request").setLevel(logging.ERROR)
     logging.getLogger("django.server").setLevel(logging.CRITICAL)
-    logging.getLogger("cellcast_django").setLevel(logging.ERROR)  # refusals are told below
-    console.heading("A dentist's reminders by SMS, and what Cellcast says of them")
+    logging.getLogger("cellcast_django").setLevel(logging.ERROR)  # refusals are reported below
+    console.heading("A dentist's SMS reminders, and what Cellcast reports about them")
     remove_database(database)
     call_command("migrate", verbosity=0)
     console.done(f"A new database, {database.name}")
@@ -69,7 +71,7 @@ def prepare(server: DemoServer, database: Path) -> str:
 
 
 def show(server: DemoServer, password: str, *, check: bool) -> int:
-    """Let everything happen; return how much of it is not as it should be, when checking."""
+    """Run all parts of the demo; return the number of problems, if ``check``."""
     traffic = Traffic(server.server_port)
     connect_calendar()
 
@@ -85,35 +87,35 @@ def show(server: DemoServer, password: str, *, check: bool) -> int:
     console.heading("A handler fails, and succeeds on the next attempt")
     outage = show_outage(traffic)
 
-    console.heading("What the webhooks missed is fetched from Cellcast's API, here a fake of it")
+    console.heading("What webhooks missed is fetched from Cellcast's API (here a fake of it)")
     show_recovery(traffic)
 
     if not check:
         return 0
-    console.heading("Is everything as it should be?")
+    console.heading("Checking what was stored")
     return verify(outage, server, password)
 
 
 def play_two_days(traffic: Traffic) -> None:
-    """Play the plan, say how it went, and give the rows the plan's times."""
+    """Play the plan, print the results, and give the rows the plan's times."""
     started = time.monotonic()
     traffic.play(two_days(timezone.now()))
     seconds = time.monotonic() - started
-    age(sent_at=traffic.sent_at, told_at=traffic.told_at)
+    age(sent_at=traffic.sent_at, reported_at=traffic.reported_at)
 
-    told = traffic.outcomes
-    console.done(f"{len(traffic.sent_at)} messages sent, of them {len(CUSTOMERS)} reminders")
+    outcomes = traffic.outcomes
+    console.done(f"{len(traffic.sent_at)} messages sent, {len(CUSTOMERS)} of them reminders")
     console.done(
-        f"{told.total()} webhooks in {seconds:.1f} s, {len(BURST_NUMBERS) + BURST_DUPLICATES} of "
-        f"them at once: {told['stored']} stored, {told['duplicate']} duplicates, "
-        f"{told['invalid']} invalid ones kept"
+        f"{outcomes.total()} webhooks in {seconds:.1f} s, {len(BURST_NUMBERS) + BURST_DUPLICATES} "
+        f"of them at once: {outcomes['stored']} stored, {outcomes['duplicate']} duplicates, "
+        f"{outcomes['invalid']} invalid but kept"
     )
-    console.done("1 webhook without the password refused, and not kept")
-    console.done("All of it moved back in time, to spread it over two days")
+    console.done("1 webhook without the password: refused, and not kept")
+    console.done("Everything moved back in time, to spread it over two days")
 
 
 def test_send(*arguments: str) -> None:
-    """Run the command, which raises ``CommandError`` when the webhook is not stored."""
+    """Run the command, which raises ``CommandError`` if the webhook is not stored."""
     output = StringIO()
     call_command("cellcast_test_send", *arguments, stdout=output)
     verdict = output.getvalue().splitlines()[-2]  # the last line names the handlers
@@ -121,7 +123,7 @@ def test_send(*arguments: str) -> None:
 
 
 def wait(server: DemoServer, password: str) -> None:
-    """Say what there is to see and to try, until Ctrl-C."""
+    """Print what there is to see and to try, until Ctrl-C."""
     payload = reply(timezone.now(), SAM.number, "YES", _id=new_id(timezone.now())).payload
     admin = server.url + reverse("admin:index")
     console.heading("Look around")
@@ -135,7 +137,7 @@ def wait(server: DemoServer, password: str) -> None:
         ("Appointments", "appointments_appointment_changelist"),
     ):
         console.line(f"{title:<12}  {server.url}{reverse(f'admin:{page}')}")
-    console.heading(f"Be {SAM.name}: say YES, and see your appointment confirmed")
+    console.heading(f"Play {SAM.name}: reply YES, and see your appointment confirmed")
     console.line(f"curl -u {conf.webhook_secrets[0]} \\")
     console.line(f"  -d '{json.dumps(payload)}' \\")
     console.line(f"  {webhook_url(Endpoint.RECEIVE, server.url)}")
@@ -145,7 +147,7 @@ def wait(server: DemoServer, password: str) -> None:
 
 
 def remove_database(database: Path) -> None:
-    """Remove the file, and those that SQLite puts beside it."""
+    """Delete the file, and those that SQLite creates beside it."""
     connections.close_all()
     for suffix in ("", "-shm", "-wal"):
         database.with_name(database.name + suffix).unlink(missing_ok=True)

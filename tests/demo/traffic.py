@@ -1,4 +1,4 @@
-"""Makes the plan happen: messages are sent by the project's code, webhooks come in over HTTP."""
+"""Plays the plan: the project's code sends messages, and webhooks arrive over HTTP."""
 
 import json
 from collections import Counter
@@ -23,22 +23,22 @@ PARALLEL_REQUESTS = 8
 
 
 class DemoError(Exception):
-    """The demo cannot go on; its text is for a person to read."""
+    """The demo cannot continue; the text is for a person."""
 
 
 class Traffic:
-    """Plays steps, and notes what came of them, so that the rows can be given the plan's times."""
+    """Plays steps, and records their rows, which are then given the plan's times."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.sent_at: dict[int, datetime] = {}
-        """The plan's time of each message that was sent, by its id."""
-        self.told_at: dict[int, datetime] = {}
+        """The plan's time of each message sent, by its id."""
+        self.reported_at: dict[int, datetime] = {}
         """The plan's time of each event, by its id."""
         self.outcomes: Counter[str] = Counter()
 
     def play(self, steps: list[Step]) -> None:
-        """Let all the steps happen. Raises ``DemoError``."""
+        """Play all steps. Raises ``DemoError``."""
         for position, step in enumerate(steps, start=1):
             if isinstance(step, Sending):
                 self.sent_at[_send(step).pk] = step.at
@@ -52,11 +52,11 @@ class Traffic:
         """Post webhooks, several at a time, and return the ids of their events."""
         webhooks = list(webhooks)
         with ThreadPoolExecutor(PARALLEL_REQUESTS) as threads:
-            answers = list(threads.map(self._post, webhooks))
+            responses = list(threads.map(self._post, webhooks))
         event_ids = []
-        for webhook, answer in zip(webhooks, answers, strict=True):
-            for event in answer.get("events", []):
-                self.told_at[event["id"]] = webhook.at
+        for webhook, response in zip(webhooks, responses, strict=True):
+            for event in response.get("events", []):
+                self.reported_at[event["id"]] = webhook.at
                 self.outcomes[event["outcome"]] += 1
                 event_ids.append(event["id"])
         return event_ids
@@ -76,14 +76,14 @@ class Traffic:
             body = response.read()
         finally:
             connection.close()
-        if response.status != webhook.answer:
-            raise DemoError(f"A webhook was answered {response.status}, not {webhook.answer}.")
-        answer: dict[str, Any] = json.loads(body)
-        return answer
+        if response.status != webhook.expected_status:
+            raise DemoError(f"A webhook got {response.status}, not {webhook.expected_status}.")
+        document: dict[str, Any] = json.loads(body)
+        return document
 
 
 def _send(sending: Sending) -> Message:
-    """Send as the project does, but for the id, which is of another time."""
+    """Send as the project does, except that the id is from another time."""
     if sending.customer is None:
         return Message.objects.record_sent(
             sending.cellcast_id, receiver=sending.number, sender=SENDER, body=sending.text

@@ -45,7 +45,7 @@ class Verification:
 
 
 def verify(outage: Outage, server: DemoServer, password: str) -> int:
-    """Compare what is stored, and what the admin shows, with what should be.
+    """Compare what is stored, and what the admin shows, with what is expected.
 
     Returns the number of problems.
     """
@@ -61,7 +61,7 @@ def verify(outage: Outage, server: DemoServer, password: str) -> int:
 
 
 def verify_rows(expect: Expect) -> None:
-    """How many rows there are of each kind."""
+    """Count the rows of each kind."""
     outbound = Message.objects.outbound()
     expect("Inbound messages", Message.objects.inbound().count(), 17)
     expect("Outbound messages", outbound.count(), 99)
@@ -84,9 +84,9 @@ def verify_rows(expect: Expect) -> None:
 
 
 def verify_stories(expect: Expect) -> None:
-    """What is special about some of the messages."""
+    """Check the messages that are special cases."""
     for name, what, history in [
-        ("Jack", "an old report came late", ["– → delivered", "failed (late)"]),
+        ("Jack", "a report came late", ["– → delivered", "failed (late)"]),
         ("Noah", "the phone was off", ["– → expired", "expired → delivered"]),
         ("Mia", "reported before it was recorded", ["– → delivered"]),
     ]:
@@ -117,7 +117,7 @@ def verify_stories(expect: Expect) -> None:
 
 
 def verify_appointments(expect: Expect) -> None:
-    """What the example project's handlers have done."""
+    """Check what the example project's handlers did."""
     appointments = Appointment.objects.all()
     expect(
         "Appointments",
@@ -129,40 +129,40 @@ def verify_appointments(expect: Expect) -> None:
         Counter(appointments.values_list("reminder", flat=True)),
         {"delivered": 13, "failed": 2, "sent": 1},
     )
-    expect("For a person to call", appointments.filter(needs_attention=True).count(), 3)
+    expect("Needs a call", appointments.filter(needs_attention=True).count(), 3)
     expect("Opted out", OptOut.objects.active().count(), 2)
 
 
 def verify_announcements(expect: Expect, outage: Outage) -> None:
-    """What was announced, and what was announced again."""
+    """Check what was announced, and what was announced again."""
     expect("Events announced", WebhookEvent.objects.announced().count(), 121)
-    expect("Events waiting", list(WebhookEvent.objects.pending()), [outage.waiting])
-    expect("Handlers that were called again", outage.called_again, ["office_calendar"])
+    expect("Events pending", list(WebhookEvent.objects.pending()), [outage.waiting])
+    expect("Handlers called again", outage.called_again, ["office_calendar"])
     expect("Errors after that", outage.announced_again.handler_errors(), {})
     expect("Replies in the office calendar", len(calendar.entries), 16)
 
 
 def verify_recovery(expect: Expect) -> None:
-    """What was fetched from Cellcast's API."""
+    """Check what was fetched from Cellcast's API."""
     fetched = WebhookEvent.objects.filter(endpoint=Endpoint.API)
     expect(
-        "Events that were fetched",
+        "Events fetched",
         list(fetched.order_by("kind").values_list("kind", "contact")),
         [("reply", RUBY.number), ("status", RUBY.number)],
     )
 
 
 def verify_admin(expect: Expect, browser: Browser, password: str) -> None:
-    """What a person sees who logs in."""
-    expect("Answer to the log-in, a redirect", browser.log_in(ADMIN, password), 302)
+    """Check what the admin shows."""
+    expect("Response to the login, a redirect", browser.log_in(ADMIN, password), 302)
     for name, objects in ADMIN_PAGES.items():
         newest = objects.order_by("-pk")[0]
         paths = [
             reverse(f"admin:{name}_changelist"),
             reverse(f"admin:{name}_change", args=[newest.pk]),
         ]
-        answers = [browser.request("GET", path)[0] for path in paths]
-        expect(f"Pages {' and '.join(paths)}", answers, [200, 200])
+        statuses = [browser.request("GET", path)[0] for path in paths]
+        expect(f"Pages {' and '.join(paths)}", statuses, [200, 200])
     reply = Message.objects.get(body=LAYLA_SAYS)
     path = reverse("admin:cellcast_django_message_change", args=[reply.pk])
     page = browser.request("GET", path)[1]
@@ -177,7 +177,7 @@ def _days_of_events() -> int:
 
 def _readable(value: object) -> str:
     if isinstance(value, dict):
-        value = [f"{count} {key or 'nothing heard yet'}" for key, count in value.items()]
+        value = [f"{count} {key or 'without a report'}" for key, count in value.items()]
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return str(value)
