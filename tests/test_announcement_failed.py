@@ -94,8 +94,8 @@ def test_what_its_handlers_raise_is_logged_and_stops_nobody(
     assert (len(told), len(also)) == (1, 1)
     event.refresh_from_db()
     assert event.handler_errors() == {"first": "GiveUp: No such customer."}
-    assert f"Handler told of announcement_failed: {type(error).__name__} in" in caplog.text
-    assert "Handler partial of announcement_failed: " in caplog.text
+    assert f"Handler told of announcement_failed failed: {type(error).__name__} in" in caplog.text
+    assert "Handler partial of announcement_failed failed: " in caplog.text
     assert "+61400000001" not in caplog.text
 
 

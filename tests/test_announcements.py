@@ -144,7 +144,7 @@ def test_exception_whose_text_cannot_be_read_is_kept_by_its_type(first: Calls) -
 
     first.error = UnreadableError()
     error = reply().announcements["first"]["error"]
-    assert error.endswith("UnreadableError: (its text cannot be read)")
+    assert error.endswith("UnreadableError: (the exception has no readable text)")
 
 
 def test_log_names_handler_event_and_place_but_no_text(
@@ -205,7 +205,7 @@ def test_outcomes_of_a_second_fact_are_kept_apart_though_the_handlers_have_one_n
         Fact(opt_out_received, WebhookEvent, {}, OPT_OUT_SUFFIX),
     ]
     with connected(message_received, both=Calls()), connected(opt_out_received, both=Calls()):
-        names = [callee.name for fact in facts for callee in fact.callees()]
+        names = [handler.name for fact in facts for handler in fact.handlers()]
     assert names == ["both", "both (opt_out_received)"]
 
 
@@ -291,7 +291,7 @@ def test_handler_that_kills_the_process_ends_as_failed_and_is_named(
     assert len(first) == 3
     failed = WebhookEvent.objects.failed().get()
     assert failed.handler_errors() == {
-        "first": "ProcessEnded: every attempt was cut off before the handler had returned."
+        "first": "ProcessEnded: every attempt was interrupted before the handler returned."
     }
 
 
@@ -478,7 +478,7 @@ def test_event_whose_message_was_deleted_is_failed_with_the_reason(first: Calls)
     Message.objects.all().delete()
     announced(announce_due())
     event.refresh_from_db()
-    assert event.error == "What it reported was deleted before it was announced."
+    assert event.error == "The message or opt-out was deleted before its handlers ran."
     assert WebhookEvent.objects.failed().get() == event
 
 

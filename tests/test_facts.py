@@ -163,6 +163,6 @@ def test_opt_out_that_was_deleted_has_nothing_to_tell(both: Both) -> None:
     event.refresh_from_db()
     assert (event.state, event.error) == (
         "failed",
-        "What it reported was deleted before it was announced.",
+        "The message or opt-out was deleted before its handlers ran.",
     )
     assert facts_of(WebhookEvent.objects.duplicates().get()) == []

@@ -77,7 +77,7 @@ def test_asking_for_later_is_no_error_in_the_log(
     first.error = RetryLater(timedelta(minutes=5))
     event = reply()
     lines = [(each.levelname, each.getMessage()) for each in caplog.records]
-    assert ("INFO", f"Handler first asks for event {event.pk} later.") in lines
+    assert ("INFO", f"Handler first asked to retry event {event.pk} later.") in lines
     assert "ERROR" not in {level for level, _ in lines}
 
 

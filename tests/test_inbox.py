@@ -11,7 +11,13 @@ from django.db import OperationalError, connection
 
 from cellcast_django import inbox
 from cellcast_django.announcements import facts
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    NOTHING_TO_ANNOUNCE,
+    Direction,
+    Message,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import Status
@@ -208,6 +214,20 @@ def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen
         [stored] = WebhookEvent.objects.filter(pk=event.pk).values(*names)
         assert stored == {name: getattr(event, name) for name in names}
         assert stored["outcome"] == outcome
+
+
+@pytest.mark.parametrize("payload", [report(), reply(), OptOut(raw="{}", number=CUSTOMER)])
+@pytest.mark.parametrize("via", ["inline", "task"])
+def test_duplicate_has_nothing_to_announce_in_any_way_of_writing(
+    payload: Payload, via: str, listen: Any, settings: Any
+) -> None:
+    settings.CELLCAST_ANNOUNCE_VIA = via
+    for signal in (status_changed, message_received, opt_out_received):
+        listen(signal)
+    [event], [duplicate] = store(payload), store(payload)
+    assert event.announce_due_at is not None
+    for each in (duplicate, WebhookEvent.objects.get(pk=duplicate.pk), WebhookEvent()):
+        assert {name: getattr(each, name) for name in NOTHING_TO_ANNOUNCE} == NOTHING_TO_ANNOUNCE
 
 
 @pytest.mark.parametrize("is_recorded", [False, True])

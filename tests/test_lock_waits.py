@@ -56,7 +56,7 @@ def test_free_lock_is_had_at_once(database: DatabaseWrapper, clock: Clock) -> No
     assert clock.slept == []
 
 
-@pytest.mark.parametrize("steps", [3, lock_waits.STEPS])
+@pytest.mark.parametrize("steps", [3, lock_waits.RETRIES])
 def test_lock_that_is_soon_free_is_waited_for_in_small_steps(
     database: DatabaseWrapper, other: sqlite3.Connection, clock: Clock, steps: int
 ) -> None:
@@ -67,7 +67,7 @@ def test_lock_that_is_soon_free_is_waited_for_in_small_steps(
     clock.while_asleep = commit_in_time
     insert(database)
     assert ask(database, "SELECT count(*) FROM webhook") == 1
-    assert clock.slept == [lock_waits.STEP_SECONDS] * steps
+    assert clock.slept == [lock_waits.RETRY_SECONDS] * steps
 
 
 @pytest.mark.usefixtures("other")
@@ -76,7 +76,7 @@ def test_lock_that_stays_taken_is_waited_for_as_the_settings_say(
 ) -> None:
     with pytest.raises(OperationalError, match="locked"):
         insert(database)
-    assert clock.slept == [lock_waits.STEP_SECONDS] * lock_waits.STEPS
+    assert clock.slept == [lock_waits.RETRY_SECONDS] * lock_waits.RETRIES
 
 
 @pytest.mark.usefixtures("clock")

@@ -44,7 +44,7 @@ def statements_prepared() -> list[str]:
 
 
 def test_connection_that_ends_soon_prepares_nothing() -> None:
-    send(prepared_statements.FREQUENT - 1)
+    send(prepared_statements.PREPARE_AFTER - 1)
     assert statements_prepared() == []
 
 
@@ -52,27 +52,27 @@ def test_connection_that_lasts_prepares_each_statement_once(
     listen: Callable[[FactSignal], Any],
 ) -> None:
     listen(status_changed)
-    send(prepared_statements.FREQUENT + 3)
+    send(prepared_statements.PREPARE_AFTER + 3)
     assert sorted(statements_prepared()) == ["UPDATE", "WITH"]
 
 
 def test_new_connection_prepares_anew() -> None:
-    send(prepared_statements.FREQUENT)
+    send(prepared_statements.PREPARE_AFTER)
     connection.close()
     assert statements_prepared() == []
-    send(prepared_statements.FREQUENT)
+    send(prepared_statements.PREPARE_AFTER)
     assert statements_prepared() == ["WITH"]
 
 
 def test_statements_of_the_host_project_are_left_as_they_are() -> None:
-    send(prepared_statements.FREQUENT)
+    send(prepared_statements.PREPARE_AFTER)
     for _ in range(10):
         psycopg.Cursor(connection.connection).execute("SELECT 1 + %s", (1,))
     assert statements_prepared() == ["WITH"]
 
 
 def test_nothing_is_prepared_inside_a_transaction() -> None:
-    send(prepared_statements.FREQUENT)
+    send(prepared_statements.PREPARE_AFTER)
     connection.close()
     with transaction.atomic():
         for _ in range(10):
@@ -97,7 +97,7 @@ def test_nothing_is_prepared_where_another_process_answers_than_greeted(
 
 
 def test_statement_that_a_pooler_has_left_in_another_session_is_sent_whole() -> None:
-    send(prepared_statements.FREQUENT)
+    send(prepared_statements.PREPARE_AFTER)
     with connection.cursor() as cursor:
         cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg does not see it
     send(10)
@@ -113,7 +113,7 @@ def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole(
 
 
 def test_connection_that_is_lost_before_it_prepares_loses_no_webhook() -> None:
-    send(prepared_statements.FREQUENT - 1)
+    send(prepared_statements.PREPARE_AFTER - 1)
     backend = connection.connection.info.backend_pid
     with connection.copy().cursor() as other:
         other.execute("SELECT pg_terminate_backend(%s)", [backend])
@@ -133,7 +133,7 @@ def _wider_column() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_wider_column")
 def test_migration_that_widens_a_column_loses_no_webhook() -> None:
-    send(prepared_statements.FREQUENT)
+    send(prepared_statements.PREPARE_AFTER)
     other = connection.copy()
     with other.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {TABLES[0]} ALTER COLUMN status TYPE varchar(200)")
@@ -142,14 +142,14 @@ def test_migration_that_widens_a_column_loses_no_webhook() -> None:
 
 
 def test_log_of_queries_shows_the_whole_statement() -> None:
-    send(prepared_statements.FREQUENT)
+    send(prepared_statements.PREPARE_AFTER)
     with CaptureQueriesContext(connection) as queries:
         prepared_statements.execute(connection, "SELECT %(number)s", {"number": 7})
     assert [query["sql"] for query in queries] == ["SELECT 7"]
 
 
 def test_other_errors_are_raised() -> None:
-    send(prepared_statements.FREQUENT)
+    send(prepared_statements.PREPARE_AFTER)
     executed = []
 
     def note(execute: Any, sql: str, *others: Any) -> Any:

@@ -23,7 +23,7 @@ from django_tasks_db import DatabaseBackend
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cellcast_django.database.prepared_statements import FREQUENT
+from cellcast_django.database.prepared_statements import PREPARE_AFTER
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.testing import WebhookClient
 
@@ -168,10 +168,10 @@ def test_psycopg_remembers_how_it_has_read_our_statement(transactional_db: None)
     """Reading it takes a tenth of a webhook's CPU time, and psycopg forgets longer ones."""
     import_module("psycopg._queries")._query2pg.cache_clear()
     client = WebhookClient()
-    for number in range(2 * FREQUENT):
+    for number in range(2 * PREPARE_AFTER):
         client.status(_id=str(number))
     read = import_module("psycopg._queries")._query2pg.cache_info()
-    assert read.hits >= FREQUENT
+    assert read.hits >= PREPARE_AFTER
 
 
 @only_on_sqlite

@@ -1,8 +1,8 @@
-"""From rows to handlers: every handler is called once per fact, again only if it has not finished.
+"""From rows to handlers: every handler is called once per fact, again only if it did not finish.
 
-An announcement runs after the commit and outside any transaction of ours. The outcome of each
-handler is saved before the next one runs, so a crash repeats at most the call that it cut off.
-``facts`` says what an event has to tell, ``schedule`` when, ``attempts`` calls the handlers.
+Announcements run after the commit and outside any transaction of ours. Each handler's outcome is
+saved before the next one runs, so a crash repeats at most the call that it interrupted. ``facts``
+says what an event announces, ``schedule`` when; ``attempts`` calls the handlers.
 """
 
 import logging
@@ -11,10 +11,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django.announcements.attempts import end_cut_off, in_turn, run_attempt
-from cellcast_django.announcements.calls import place_of
-from cellcast_django.announcements.facts import Callee, callees_of, callees_to_replay
-from cellcast_django.announcements.failures import tell_if_failed
+from cellcast_django.announcements.attempts import fail_interrupted, in_turn, run_attempt
+from cellcast_django.announcements.calls import location_of
+from cellcast_django.announcements.facts import BoundHandler, handlers_of, handlers_to_replay
+from cellcast_django.announcements.failures import report_if_failed
 from cellcast_django.announcements.patience import Patience
 from cellcast_django.announcements.schedule import (
     claim,
@@ -33,25 +33,24 @@ logger = logging.getLogger("cellcast_django")
 def announce(events: Iterable[WebhookEvent]) -> None:
     """Run the attempt that began when these events were stored.
 
-    Events that have nothing to announce are passed over. Never raises: what goes wrong is logged,
-    and the event is due again when its lease is up.
+    Skips events that have nothing to announce. Never raises: errors are logged, and the event is
+    due again when its lease ends.
     """
     for event in events:
         if event.announce_due_at is None:
             continue
         try:
             run_attempt(event)
-        except Exception as error:  # noqa: BLE001  # it is stored: nothing changes its answer
-            logger.error("Announcing event %s was broken off: %s.", event.pk, place_of(error))
+        except Exception as error:  # noqa: BLE001  # the event is stored: the response stays 200
+            logger.error("Announcing event %s was broken off: %s.", event.pk, location_of(error))
 
 
 def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
-    """Announce what is due, the longest waiting first, and yield each event after its attempt.
+    """Announce what is due, longest waiting first, and yield each event after its attempt.
 
-    With ``pks``, only those of them that are due. Safe to run in several processes at once: an
-    event is announced by the one that claims it. What is due for a handler that has failed for half
-    a minute without finishing with anything is left to the next run. Raises ``django.db.Error``
-    when the database refuses.
+    With ``pks``, only those of them that are due. Safe to run in several processes at once: the one
+    that claims an event announces it. Events for a handler that has spent half a minute on nothing
+    but failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
     """
     now = timezone.now()
     patience = Patience()
@@ -60,70 +59,68 @@ def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
         if event is None or not event.is_due(now):
             continue
         if event.announce_attempts >= conf.announce_max_attempts:
-            end_cut_off(event)
+            fail_interrupted(event)
         elif not _announce_patiently(event, patience):
             continue
         yield event
 
 
 def _announce_patiently(event: WebhookEvent, patience: Patience) -> bool:
-    """Make an attempt. False when it is for another process or for the next run to make."""
-    waiting = in_turn(event, callees_of(event))
-    callees = patience.with_others(waiting)
-    if (waiting and not callees) or not claim(event):
+    """Make an attempt; false if it is left to another process or to the next run."""
+    waiting = in_turn(event, handlers_of(event))
+    handlers = patience.worth_calling(waiting)
+    if (waiting and not handlers) or not claim(event):
         return False
-    run_attempt(event, callees, patience)
+    run_attempt(event, handlers, patience)
     return True
 
 
 def announce_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[WebhookEvent]:
-    """Make one more attempt for events that failed or wait for their next attempt.
+    """Make one more attempt for events that have failed or are pending.
 
-    Only the handlers that have not finished are called, those that gave up included. Yields each
-    event after its attempt; events that have nothing left to announce are passed over. An event
-    that another process is announcing at this moment is taken from it, which may call one handler
-    twice.
+    Calls only the handlers that have not finished, including those that gave up. Yields each event
+    after its attempt, and skips events with nothing left to announce. An event that another process
+    is announcing right now is taken from it, which may call one handler twice.
 
-    With ``everyone``, the handlers that had finished are called too, and events that had been
-    announced as well: their outcomes are forgotten when the attempt begins. It is the one way in
-    which a handler hears a fact again on purpose. Passed over is what nobody listens for, and what
-    has been emptied of personal data.
+    With ``everyone``, calls the handlers that had finished too, also for announced events: their
+    outcomes are cleared when the attempt begins. It is the only way to run a finished handler again
+    on purpose. Skips events without handlers, and those emptied of personal data.
     """
     for pk in pks:
         event = load(pk)
         if event is None:
             continue
-        callees = callees_to_replay(event) if everyone else callees_of(event)
-        if not (callees if everyone else event.is_unannounced):
+        handlers = handlers_to_replay(event) if everyone else handlers_of(event)
+        if not (handlers if everyone else event.is_unannounced):
             continue
-        kept = _without_decisions_of(callees, event.announcements, everyone=everyone)
-        if claim(event, announced_at=None, announcements=kept):
+        outcomes = _outcomes_to_keep(handlers, event.announcements, everyone=everyone)
+        if claim(event, announced_at=None, announcements=outcomes):
             run_attempt(event)
             yield event
 
 
-def _without_decisions_of(
-    callees: Iterable[Callee], announcements: dict[str, Any], *, everyone: bool
+def _outcomes_to_keep(
+    handlers: Iterable[BoundHandler], announcements: dict[str, Any], *, everyone: bool
 ) -> dict[str, Any]:
-    """Return the outcomes without those that would keep one of these handlers from being called."""
+    """Return the outcomes without those that would prevent a call of one of these handlers."""
     kept = dict(announcements)
-    for callee in callees:
-        if (outcome := kept.pop(callee.name, None)) and not everyone:
-            kept[callee.name] = {key: outcome[key] for key in outcome if key != "gave_up"}
+    for handler in handlers:
+        if (outcome := kept.pop(handler.name, None)) and not everyone:
+            kept[handler.name] = {key: outcome[key] for key in outcome if key != "gave_up"}
     return kept
 
 
 def skip(event_id: int, handler_name: str) -> bool:
-    """Note that a person has decided that this handler need not be called for the event.
+    """Record a person's decision that this handler need not be called for the event.
 
-    The event is announced when no other handler is unfinished. False where there is nothing to
-    decide: the event is not stored or is announced, the handler has finished, or is not known. A
-    process that is announcing the event at this moment stops after the handler that it runs.
+    If no other handler is unfinished, the event is announced. Returns false if there is nothing to
+    decide: the event is not stored or is announced, or the handler has finished or is unknown. A
+    process that is announcing the event right now stops after its current handler.
     """
     event = load(event_id)
     if event is None or not event.is_unannounced or event.has_finished(handler_name):
         return False
-    connected = [callee.name for callee in callees_of(event)]
+    connected = [handler.name for handler in handlers_of(event)]
     known = {*connected, *event.announcements}
     if known and handler_name not in known:
         return False
@@ -131,9 +128,9 @@ def skip(event_id: int, handler_name: str) -> bool:
     outcome = {"at": timezone.now().isoformat(), "error": "", "skipped": True}
     event.announcements[handler_name] = outcome
     values: dict[str, Any] = {} if unsettled(event, connected) else settled(event)
-    # Counted like an attempt, so that one that is running finds the event taken.
+    # Counted as an attempt, so that a running one sees that the event was taken from it.
     values |= {"announce_attempts": event.announce_attempts + was_pending}
     saved = save_if_ours(event, announcements=event.announcements, **values)
     if saved and was_pending:
-        tell_if_failed(event)
+        report_if_failed(event)
     return saved

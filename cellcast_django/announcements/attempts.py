@@ -1,4 +1,4 @@
-"""One attempt: call the handlers that have not finished with an event, and keep each outcome."""
+"""One attempt: call the handlers that have not finished with an event, and save each outcome."""
 
 import logging
 import time
@@ -9,9 +9,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django.announcements.calls import Failure, contained, in_transaction
-from cellcast_django.announcements.facts import Callee, callees_of, facts_of
-from cellcast_django.announcements.failures import tell_if_failed
+from cellcast_django.announcements.calls import Failure, call_safely, in_transaction
+from cellcast_django.announcements.facts import BoundHandler, facts_of, handlers_of
+from cellcast_django.announcements.failures import report_if_failed
 from cellcast_django.announcements.patience import Patience
 from cellcast_django.announcements.schedule import (
     ending,
@@ -24,32 +24,34 @@ from cellcast_django.signals import GiveUp
 
 logger = logging.getLogger("cellcast_django")
 
-CUT_OFF = "ProcessEnded: every attempt was cut off before the handler had returned."
+INTERRUPTED = "ProcessEnded: every attempt was interrupted before the handler returned."
 
 
 class TakenOverError(Exception):
-    """Another process has begun an attempt in the meantime; nothing of ours may be saved."""
+    """Another process has begun an attempt in the meantime, so ours must not save anything."""
 
 
 def run_attempt(
-    event: WebhookEvent, callees: Sequence[Callee] | None = None, patience: Patience | None = None
+    event: WebhookEvent,
+    handlers: Sequence[BoundHandler] | None = None,
+    patience: Patience | None = None,
 ) -> None:
-    """Call the handlers that have not finished with the event, and keep each outcome.
+    """Call the handlers that have not finished with the event, and save each outcome.
 
-    With ``callees``, these are called, in this order. ``patience`` learns how the calls have ended.
+    With ``handlers``, calls these, in this order. ``patience`` records how the calls ended.
     """
-    connected = callees_of(event)
+    connected = handlers_of(event)
     if not connected and not facts_of(event):
-        error = "What it reported was deleted before it was announced."
+        error = "The message or opt-out was deleted before its handlers ran."
         save_if_ours(event, error=error, announced_at=None, announce_due_at=None)
-        tell_if_failed(event)
+        report_if_failed(event)
         return
-    if callees is None:
-        callees = unfinished(event, connected)
-    names = [callee.name for callee in connected]
+    if handlers is None:
+        handlers = unfinished(event, connected)
+    names = [handler.name for handler in connected]
     attempt = _Attempt(event, names, patience or Patience())
     try:
-        attempt.run(callees)
+        attempt.run(handlers)
     except TakenOverError as error:
         logger.warning(
             "Handler %s ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken "
@@ -58,24 +60,24 @@ def run_attempt(
             event.pk,
         )
     else:
-        tell_if_failed(event)
+        report_if_failed(event)
 
 
-def unfinished(event: WebhookEvent, connected: Sequence[Callee]) -> list[Callee]:
-    """Return those of the handlers that the event still has to be told to, in the order of calls.
+def unfinished(event: WebhookEvent, connected: Sequence[BoundHandler]) -> list[BoundHandler]:
+    """Return the handlers still to be called for the event, in the order of the calls.
 
-    First those that have not been called yet: the others have had their turn.
+    Handlers that have not been called yet come first: the others have had their turn.
     """
     waiting = [each for each in connected if not event.is_done_with(each.name)]
     return sorted(waiting, key=lambda each: each.name in event.announcements)
 
 
-def in_turn(event: WebhookEvent, connected: Sequence[Callee]) -> list[Callee]:
-    """Return the handlers that the next attempt calls, as the last one may have been cut off.
+def in_turn(event: WebhookEvent, connected: Sequence[BoundHandler]) -> list[BoundHandler]:
+    """Return the handlers for the next attempt, in an order that no single handler can block.
 
-    A handler may kill its process, which leaves no outcome. So that it keeps no other one from
-    being called, each attempt begins with another of those that have none, and every second one
-    with those that have failed before.
+    A handler that kills its process leaves no outcome. So that it does not keep the others from
+    being called, each attempt begins with a different one of those without an outcome, and every
+    second attempt begins with those that have failed before.
     """
     attempt = event.announce_attempts + 1
     waiting = unfinished(event, connected)
@@ -87,45 +89,45 @@ def in_turn(event: WebhookEvent, connected: Sequence[Callee]) -> list[Callee]:
     return called + uncalled if attempt > 1 and attempt % 2 else uncalled + called
 
 
-def end_cut_off(event: WebhookEvent) -> None:
-    """Give up an event whose last attempt did not come to its end, as its process died."""
-    outcome = {"at": timezone.now().isoformat(), "error": CUT_OFF}
-    uncalled = {each.name: outcome for each in unfinished(event, callees_of(event))}
+def fail_interrupted(event: WebhookEvent) -> None:
+    """End an event as failed whose last attempt was interrupted when its process died."""
+    outcome = {"at": timezone.now().isoformat(), "error": INTERRUPTED}
+    uncalled = {each.name: outcome for each in unfinished(event, handlers_of(event))}
     announcements = uncalled | event.announcements
     save_if_ours(event, announcements=announcements, announce_due_at=None)
-    tell_if_failed(event)
+    report_if_failed(event)
 
 
 class _Attempt:
-    """The calls of one attempt, and what the handlers have asked for in it."""
+    """The calls of one attempt, and when the handlers asked to be called again."""
 
     def __init__(self, event: WebhookEvent, connected: list[str], patience: Patience) -> None:
         self.event = event
         self.connected = connected
         self.patience = patience
-        self.asked_for: dict[str, datetime] = {}
+        self.retry_times: dict[str, datetime] = {}
 
-    def run(self, callees: Sequence[Callee]) -> None:
+    def run(self, handlers: Sequence[BoundHandler]) -> None:
         """Call the handlers, and save each outcome before the next call."""
-        if not callees:
+        if not handlers:
             save_if_ours(self.event, **self._ending())
-        for position, callee in enumerate(callees, start=1):
-            self._call(callee, is_last=position == len(callees))
+        for position, handler in enumerate(handlers, start=1):
+            self._call(handler, is_last=position == len(handlers))
 
-    def _call(self, callee: Callee, *, is_last: bool) -> None:
-        save = partial(self._save, callee.name, is_last=is_last)
+    def _call(self, handler: BoundHandler, *, is_last: bool) -> None:
+        save = partial(self._save, handler.name, is_last=is_last)
         began_at = time.monotonic()
-        if callee.handler.is_exactly_once:
-            failure = contained(partial(in_transaction, callee.call, save))
-            is_saved = failure is None or has_been_saved(self.event, callee.name)
+        if handler.is_exactly_once:
+            failure = call_safely(partial(in_transaction, handler.call, save))
+            is_saved = failure is None or has_been_saved(self.event, handler.name)
         else:
-            failure = contained(callee.call)
+            failure = call_safely(handler.call)
             is_saved = False
-        self.patience.note(callee.name, failure, time.monotonic() - began_at)
+        self.patience.note(handler.name, failure, time.monotonic() - began_at)
         if failure is not None and failure.kind is TakenOverError:
-            raise TakenOverError(callee.name)
+            raise TakenOverError(handler.name)
         if failure is not None:
-            self._log(callee.name, failure)
+            self._log(handler.name, failure)
         if not is_saved:
             save(failure)
         if failure is not None and failure.kind is KeyboardInterrupt:
@@ -143,14 +145,16 @@ class _Attempt:
         if failure is not None and issubclass(failure.kind, GiveUp):
             outcome["gave_up"] = True
         if failure is not None and failure.retry_after is not None:
-            self.asked_for[name] = now + failure.retry_after
+            self.retry_times[name] = now + failure.retry_after
         return outcome
 
     def _log(self, name: str, failure: Failure) -> None:
         if failure.retry_after is not None:
-            logger.info("Handler %s asks for event %s later.", name, self.event.pk)
+            logger.info("Handler %s asked to retry event %s later.", name, self.event.pk)
         else:
-            logger.error("Handler %s failed for event %s: %s.", name, self.event.pk, failure.place)
+            logger.error(
+                "Handler %s failed for event %s: %s.", name, self.event.pk, failure.location
+            )
 
     def _ending(self) -> dict[str, datetime | None]:
-        return ending(self.event, self.connected, self.asked_for)
+        return ending(self.event, self.connected, self.retry_times)

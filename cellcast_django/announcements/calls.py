@@ -1,4 +1,4 @@
-"""One call of one handler: whatever it does harms neither the other handlers nor the caller."""
+"""One call of one handler: nothing it does can harm the other handlers or the caller."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -18,20 +18,20 @@ MAX_ERROR_LENGTH = 1_000
 
 
 class TransactionLeftOpenError(Exception):
-    """The handler has left a transaction open, or autocommit off; it has been rolled back."""
+    """The handler left a transaction open, or autocommit off; it has been rolled back."""
 
 
 class TransactionEndedError(Exception):
-    """A handler marked ``exactly_once`` has ended the transaction by a statement of its own."""
+    """A handler marked ``exactly_once`` ended the transaction with a statement of its own."""
 
 
 class Failure(NamedTuple):
-    """How a call has failed. The exception itself would keep alive what its frames hold."""
+    """How a call failed. Keeping the exception would keep everything in its frames alive."""
 
     kind: type[BaseException]
     text: str
-    """The exception's type and text, cleaned and cut: what is kept."""
-    place: str
+    """The exception's type and text, cleaned and cut: what is stored."""
+    location: str
     """The exception's type and where it was raised: what is logged."""
     retry_after: timedelta | None = None
 
@@ -39,14 +39,14 @@ class Failure(NamedTuple):
     def of(cls, error: BaseException) -> "Failure":
         """Describe an exception."""
         after = error.after if isinstance(error, RetryLater) else None
-        return cls(type(error), _describe(error), place_of(error), after)
+        return cls(type(error), _describe(error), location_of(error), after)
 
 
-def contained(function: Callable[[], None]) -> Failure | None:
-    """Call the function, and return what it raised or left behind; ``None`` when all is well.
+def call_safely(function: Callable[[], None]) -> Failure | None:
+    """Call the function, and return what it raised or left open; ``None`` if all is well.
 
-    Nothing that it raises gets out, ``SystemExit`` included, and no transaction that it has begun
-    is open afterwards: its connection is closed.
+    Lets no exception out, not even ``SystemExit``. A connection on which the function left a
+    transaction open is closed.
     """
     failure = None
     busy = {each.alias for each in _connections() if not sessions.is_idle(each)}
@@ -59,11 +59,11 @@ def contained(function: Callable[[], None]) -> Failure | None:
                 if each.vendor == "mysql"
             ]
             for connection in _connections():
-                # In a test's own transaction, a handler's database error must not abort the test.
+                # Inside a test's transaction, a handler's database error must not abort the test.
                 if connection.in_atomic_block:
                     stack.enter_context(_savepoint(connection))
             function()
-    except BaseException as error:  # noqa: BLE001  # one handler stops none
+    except BaseException as error:  # noqa: BLE001  # one handler must not stop another
         failure = Failure.of(error)
     begun = {watch.connection.alias for watch in watches if watch.has_begun}
     for connection in _connections():
@@ -78,8 +78,8 @@ def contained(function: Callable[[], None]) -> Failure | None:
 def in_transaction(function: Callable[[], None], save: Callable[[], None]) -> None:
     """Call the function, then ``save``, in one transaction on the database of this app's models.
 
-    Raises whatever they raise, when nothing has been committed; or what a function of the host
-    project's ``on_commit`` raises, when all has.
+    Raises what they raise, with nothing committed; or what one of the host project's ``on_commit``
+    functions raises, with everything committed.
     """
     using = database_alias()
     with transaction.atomic(using=using):
@@ -90,20 +90,20 @@ def in_transaction(function: Callable[[], None], save: Callable[[], None]) -> No
 
 @contextmanager
 def _unended_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Raise ``TransactionEndedError`` when the transaction is ended inside, behind Django's back.
+    """Raise ``TransactionEndedError`` if the block ends the transaction behind Django's back.
 
-    Only the server knows of every way to end one: a plain ``COMMIT``, a statement that commits by
-    itself. The next statement may have begun another transaction, but a savepoint of the first one
-    has gone with it.
+    Only the server knows every way to end one, such as a plain ``COMMIT`` or a statement that
+    commits implicitly. A later statement may have begun another transaction, but a savepoint of the
+    first one is gone.
     """
     depth, mark = len(connection.savepoint_ids), connection.savepoint()
     yield
     if mark is None or len(connection.savepoint_ids) > depth:
-        return  # there are no savepoints, or an atomic() was not left: that is told elsewhere
+        return  # there are no savepoints, or an atomic() is still open, which is reported elsewhere
     try:
         connection.savepoint_commit(mark)
     except DatabaseError as error:
-        if mark not in str(error):  # it is not the savepoint that is missing
+        if mark not in str(error):  # the error is not about a missing savepoint
             raise
         raise TransactionEndedError(
             "exactly_once: its transaction was ended by the handler."
@@ -116,9 +116,9 @@ def _connections() -> Sequence[BaseDatabaseWrapper]:
 
 @contextmanager
 def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Roll back what was done inside when it raises, or when an ``atomic()`` was not left."""
+    """Roll back what was done inside if it raises or does not leave its own ``atomic()``."""
     block = transaction.atomic(using=connection.alias)
-    # The handler may commit durably, as outside of a test.
+    # Lets the handler use durable=True, as it may outside a test.
     block._from_testcase = sessions.is_in_test(connection)  # type: ignore[attr-defined]  # noqa: SLF001
     with block:
         depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
@@ -141,13 +141,13 @@ def _describe(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  # the host project's __str__ may do anything
-        text = "(its text cannot be read)"
+        text = "(the exception has no readable text)"
     return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
 
 
-def place_of(error: BaseException) -> str:
+def location_of(error: BaseException) -> str:
     """Return the exception's type and where it was raised, for the log: no text, no number."""
-    kind, place = type(error).__qualname__, ""
+    kind, location = type(error).__qualname__, ""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        place = f" in {frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
-    return kind + place
+        location = f" in {frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
+    return kind + location

@@ -1,4 +1,4 @@
-"""The facts that an event has to announce, and the handlers that are called for them."""
+"""The facts that an event announces, and the handlers that are called for them."""
 
 from typing import Any, NamedTuple
 
@@ -15,31 +15,36 @@ from cellcast_django.signals import (
 )
 
 OPT_OUT_SUFFIX = " (opt_out_received)"
-"""Ends the names of the handlers of a reply's second fact, which may be those of its first."""
+"""Ends the handlers' names for a reply's second fact: they may be the same as for its first."""
 
 
 class Fact(NamedTuple):
-    """What an event has to tell the handlers."""
+    """One signal with its arguments."""
 
     signal: FactSignal
     sender: type[models.Model]
     arguments: dict[str, Any]
     suffix: str = ""
 
-    def callees(self) -> list["Callee"]:
-        """Return the handlers that are connected for the fact, in the order of connection."""
+    def handlers(self) -> list["BoundHandler"]:
+        """Return the handlers connected for the fact, in the order in which they connected."""
         return [
-            Callee(handler.name + self.suffix, handler, self)
+            BoundHandler(handler.name + self.suffix, handler, self)
             for handler in self.signal.handlers(self.sender)
         ]
 
 
-class Callee(NamedTuple):
-    """A handler that is connected for a fact, and the name that keeps its outcome."""
+class BoundHandler(NamedTuple):
+    """A handler connected for a fact, and the name under which its outcome is saved."""
 
     name: str
     handler: Handler
     fact: Fact
+
+    @property
+    def is_exactly_once(self) -> bool:
+        """Whether the handler is marked by ``exactly_once``."""
+        return self.handler.is_exactly_once
 
     def call(self) -> None:
         """Call the handler, and raise whatever it raises."""
@@ -48,10 +53,10 @@ class Callee(NamedTuple):
 
 
 def facts_of(event: WebhookEvent) -> list[Fact]:
-    """Return what the event has to announce, in the order in which it is told.
+    """Return the facts of an event, in the order in which they are announced.
 
-    A reply that is a stop word has two. Nothing for an event that told nothing new, and for one
-    whose message or opt-out has been deleted since.
+    A reply that is a stop word has two. A duplicate or invalid event has none, nor has one whose
+    message or opt-out has been deleted since.
     """
     return [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
 
@@ -66,7 +71,7 @@ def _message_fact(event: WebhookEvent) -> Fact | None:
         return None
     if message.direction == Direction.INBOUND and not change.previous_status:
         return Fact(message_received, Message, {"message": message, "event": event})
-    change.message = message  # the same object, also where the two were read from the database
+    change.message = message  # the same object, even if both were read from the database
     arguments = {"message": message, "status_change": change, "event": event}
     return Fact(status_changed, Message, arguments)
 
@@ -81,38 +86,37 @@ def _opt_out_fact(event: WebhookEvent) -> Fact | None:
 
 
 def _opt_out_of(event: WebhookEvent) -> OptOut | None:
-    """Return the opt-out that the event began.
+    """Return the opt-out that began with the event.
 
-    When somebody has ended it, a later event may have begun it again and taken it over. An event
-    that is about nothing else is still announced then.
+    After it was ended, a later event may have begun it again and be its ``event`` now. An event of
+    kind ``opt_out`` is still announced then.
     """
     if event.kind not in (WebhookEvent.Kind.REPLY, WebhookEvent.Kind.OPT_OUT):
         return None
     try:
         return event.opt_out
     except ObjectDoesNotExist:
-        is_about_it = event.kind == WebhookEvent.Kind.OPT_OUT
-        if not is_about_it or event.outcome != WebhookEvent.Outcome.STORED:
+        if event.kind != WebhookEvent.Kind.OPT_OUT or not event.is_news:
             return None
     return OptOut.objects.using(event._state.db).filter(contact=event.contact).first()
 
 
-def callees_of(event: WebhookEvent) -> list[Callee]:
-    """Return the handlers that are connected for what the event tells."""
-    return [callee for fact in facts_of(event) for callee in fact.callees()]
+def handlers_of(event: WebhookEvent) -> list[BoundHandler]:
+    """Return the handlers connected for the event's facts."""
+    return [handler for fact in facts_of(event) for handler in fact.handlers()]
 
 
-def callees_to_replay(event: WebhookEvent) -> list[Callee]:
-    """Return all handlers that may be told of the event again, finished or not.
+def handlers_to_replay(event: WebhookEvent) -> list[BoundHandler]:
+    """Return all handlers that may be called for the event again, finished or not.
 
-    None for an event that told nothing new, and for one that has been emptied of personal data:
-    an opt-out without a number would be about somebody else.
+    None for an event that reported nothing new, and none for one emptied of personal data: an
+    opt-out without a number would be about somebody else.
     """
-    if event.outcome != WebhookEvent.Outcome.STORED or not event.body:
+    if not event.is_news or not event.body:
         return []
-    return callees_of(event)
+    return handlers_of(event)
 
 
 def has_handlers(event: WebhookEvent) -> bool:
     """Whether a handler is connected for one of the event's facts."""
-    return bool(callees_of(event))
+    return bool(handlers_of(event))

@@ -1,19 +1,19 @@
-"""Telling the host project, once, that an event has become failed."""
+"""Sending ``announcement_failed``, once each time an event becomes failed."""
 
 import logging
 from functools import partial
 
-from cellcast_django.announcements.calls import contained
+from cellcast_django.announcements.calls import call_safely
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import announcement_failed
 
 logger = logging.getLogger("cellcast_django")
 
 
-def tell_if_failed(event: WebhookEvent) -> None:
-    """Send ``announcement_failed`` if the event has failed by what was just saved.
+def report_if_failed(event: WebhookEvent) -> None:
+    """Send ``announcement_failed`` if what was just saved made the event failed.
 
-    Never raises but for ``KeyboardInterrupt``: what a handler of that signal raises is logged.
+    Raises nothing except ``KeyboardInterrupt``: the errors of that signal's handlers are logged.
     """
     if event.state != WebhookEvent.State.FAILED:
         return
@@ -25,9 +25,11 @@ def tell_if_failed(event: WebhookEvent) -> None:
             event=event,
             errors=event.handler_errors(),
         )
-        failure = contained(call)
+        failure = call_safely(call)
         if failure is None:
             continue
-        logger.error("Handler %s of announcement_failed: %s.", handler.name, failure.place)
+        logger.error(
+            "Handler %s of announcement_failed failed: %s.", handler.name, failure.location
+        )
         if failure.kind is KeyboardInterrupt:
             raise KeyboardInterrupt

@@ -13,10 +13,10 @@ from cellcast_django.models import database_alias
 
 
 def as_task(function: Callable[..., None]) -> Any:
-    """Return the function as a task, or as it is where there is no backend for it.
+    """Return the function as a task, or unchanged if there is no backend for it.
 
-    A wrong ``TASKS`` raises here, on import. It must not take the site down: a system check names
-    it.
+    A wrong ``TASKS`` setting raises here, on import. That must not take the site down: a system
+    check reports it.
     """
     package = tasks_package()
     if package is not None:
@@ -33,13 +33,13 @@ def announce_event(event_id: int) -> None:
 
 
 class NotEnqueuedError(Exception):
-    """The broker is down, or the backend is wrong. Its arguments: the event, how many more."""
+    """The broker is down, or the backend is wrong. Arguments: the event's id, how many follow."""
 
 
 def enqueue(event_ids: list[int]) -> None:
-    """Enqueue one task for each event, and stop at the first that is refused.
+    """Enqueue one task per event; raise ``NotEnqueuedError`` at the first that is refused.
 
-    The others would be refused as well, perhaps after a time-out each.
+    The rest would be refused as well, perhaps after a time-out each.
     """
     for position, event_id in enumerate(event_ids):
         try:
@@ -53,7 +53,7 @@ def _announce_event() -> Any:
 
 
 def is_in_same_database() -> bool:
-    """Whether the queue is that of django-tasks-db, its tasks beside our messages."""
+    """Whether the queue is django-tasks-db in the database that holds our messages."""
     try:
         backend = type(_announce_event().get_backend())
         model = apps.get_app_config("django_tasks_database").get_model("DBTaskResult")

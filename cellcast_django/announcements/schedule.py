@@ -1,6 +1,6 @@
 """Every state transition of an event's announcement: planned, claimed, ended.
 
-The rows are changed only here, and only while the attempt that changes them is still the last one.
+Rows are changed only here, and only by the latest attempt.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +21,11 @@ from cellcast_django.models import WebhookEvent, WebhookEventQuerySet, database_
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
 SPREAD = 0.08
-"""The part of a pause by which it may be shorter."""
+"""The fraction of a pause by which it may be shortened."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 UNKNOWN_HANDLER = ""
 BATCH_SIZE = 1_000
-"""How many ids of events that are due are in memory at a time."""
+"""How many ids of due events are read at a time."""
 
 
 def planned(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
@@ -44,45 +44,46 @@ def planned(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
 
 
 def ending(
-    event: WebhookEvent, connected: Sequence[str], asked_for: Mapping[str, datetime]
+    event: WebhookEvent, connected: Sequence[str], retry_times: Mapping[str, datetime]
 ) -> dict[str, datetime | None]:
-    """Return how the attempt leaves the event: announced, failed, or due again after a pause.
+    """Return the fields that end an attempt: announced, failed, or due again after a pause.
 
-    ``connected`` are the handlers of this process, ``asked_for`` says which of them are to be
-    called again at a time of their own.
+    ``connected`` are the names of this process's handlers; ``retry_times`` holds the times at which
+    handlers asked to be called again.
     """
     waiting = unsettled(event, connected)
-    if not connected:  # whoever it was stored for is connected in another process
+    if not connected:  # the handler it was stored for is connected in another process
         waiting.append(UNKNOWN_HANDLER)
     if not waiting:
         return settled(event)
     due_at = None
     if event.announce_attempts < conf.announce_max_attempts:
         usual = timezone.now() + pause_after(event.announce_attempts, spread_by=event.pk)
-        due_at = min(asked_for.get(name, usual) for name in waiting)
+        due_at = min(retry_times.get(name, usual) for name in waiting)
     return {"announced_at": None, "announce_due_at": due_at}
 
 
 def settled(event: WebhookEvent) -> dict[str, datetime | None]:
-    """Return how an event ends that nobody is to be called for: announced, or failed."""
+    """Return the fields of an event with no handler left to call: announced, or failed."""
     has_failed = any(event.has_given_up(name) for name in event.announcements)
     return {"announced_at": None if has_failed else timezone.now(), "announce_due_at": None}
 
 
 def unsettled(event: WebhookEvent, connected: Sequence[str]) -> list[str]:
-    """Return the handlers that are still to be called.
+    """Return the names of the handlers still to be called.
 
-    One that failed keeps its event unfinished also where it is not connected.
+    One that failed counts even if it is not connected in this process.
     """
     names = dict.fromkeys([*connected, *event.announcements])
     return [name for name in names if not event.is_done_with(name)]
 
 
 def pause_after(attempts: int, *, spread_by: int = 0) -> timedelta:
-    """How long to wait after so many attempts: a minute, two, four … and at most six hours.
+    """Return the pause after this many attempts: a minute, two, four … and at most six hours.
 
-    Up to 8 % less, by the event's id in ``spread_by``: what failed in one outage does not come
-    back in one second. Multiples of the golden ratio spread consecutive ids evenly.
+    It is up to 8 % shorter, depending on the event's id in ``spread_by``, so that everything that
+    failed in one outage is not retried in the same second. Multiples of the golden ratio spread
+    consecutive ids evenly.
     """
     doublings = min(attempts - 1, 16)  # more would overflow, and the longest is reached by 9
     pause = min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
@@ -90,43 +91,43 @@ def pause_after(attempts: int, *, spread_by: int = 0) -> timedelta:
 
 
 def events() -> WebhookEventQuerySet:
-    """Return all events, read from the database that is written to."""
+    """Return all events, from the database that is written to."""
     return WebhookEvent.objects.using(database_alias())
 
 
 def due_ids(now: datetime) -> Iterator[int]:
-    """Yield the ids of what is due now, the longest waiting first; after an outage it is much."""
+    """Yield the ids of due events, longest waiting first; after an outage there are many."""
     due = events().due(now).order_by("announce_due_at", "pk")
     rest = due
     while True:
-        some = list(rest.values_list("announce_due_at", "pk")[:BATCH_SIZE])
-        yield from (pk for _, pk in some)
-        if len(some) < BATCH_SIZE:
+        batch = list(rest.values_list("announce_due_at", "pk")[:BATCH_SIZE])
+        yield from (pk for _, pk in batch)
+        if len(batch) < BATCH_SIZE:
             return
-        at, last = some[-1]
+        at, last = batch[-1]
         is_later = Q(announce_due_at__gt=at) | Q(pk__gt=last)
-        rest = due.filter(is_later, announce_due_at__gte=at)  # which an index can begin with
+        rest = due.filter(is_later, announce_due_at__gte=at)  # for the index
 
 
 def load(pk: int) -> WebhookEvent | None:
-    """Return the event with its message and its row of the history."""
+    """Return the event with its message, its history row and its opt-out."""
     return events().select_related("message", "status_change", "opt_out").filter(pk=pk).first()
 
 
 def lease_end() -> datetime:
-    """Until when an attempt that begins or goes on now is left alone by other processes."""
+    """Return the time until which other processes leave a running attempt alone."""
     return timezone.now() + timedelta(seconds=conf.announce_lease)
 
 
 def claim(event: WebhookEvent, **values: Any) -> bool:
-    """Begin an attempt: count it and take the lease. False where another process was quicker."""
+    """Begin an attempt: count it and take the lease; false if another process was quicker."""
     attempts = event.announce_attempts + 1
     return save_if_ours(event, announce_due_at=lease_end(), announce_attempts=attempts, **values)
 
 
 def has_been_saved(event: WebhookEvent, handler_name: str) -> bool:
-    """Whether the database has it that the handler has finished, whatever was raised since."""
-    if not event.has_finished(handler_name):  # nobody has tried to save it
+    """Whether the handler's success is in the database, whatever was raised after the commit."""
+    if not event.has_finished(handler_name):  # it was never about to be saved
         return False
     [announcements] = events().filter(pk=event.pk).values_list("announcements", flat=True)
     return WebhookEvent(announcements=announcements).has_finished(handler_name)
@@ -148,9 +149,9 @@ def save_if_ours(event: WebhookEvent, **values: Any) -> bool:
 def _update_event(
     connection: BaseDatabaseWrapper, event: WebhookEvent, values: dict[str, Any]
 ) -> int:
-    """Save these fields of the event if its attempt is still the last one; return 1 then, else 0.
+    """Save these fields if the event's attempt is still the latest; return how many rows changed.
 
-    One statement on every database, at a third of the price of ``QuerySet.update``.
+    One statement, at a third of the cost of ``QuerySet.update``.
     """
     execute = lock_waits.execute if connection.vendor == "sqlite" else prepared_statements.execute
     adapted = {

@@ -1,5 +1,5 @@
-"""Everything that leans on Django's database backends, for the models, the inbox and announcements.
+"""Everything that depends on Django's database backends: columns, indexes, locks and retries.
 
-Column types, indexes, retries, and ways to execute a statement that are faster than Django's own.
-Nothing here knows a model; start with ``retries``.
+Also ways to execute a statement that are faster than Django's own. Nothing here knows a model;
+start with ``retries``.
 """

@@ -1,26 +1,26 @@
-"""Hold back everybody else who inserts rows of a kind, where no unique key makes them collide."""
+"""Keep others from inserting certain rows, where no unique key would make them collide."""
 
 from django.db import connections, models
 
 _STATEMENTS = {
-    # Waits for the writers of now, and has the later ones wait.
+    # Waits for the present writers, and makes later ones wait.
     "postgresql": ("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
     "oracle": ("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE WAIT 2",),
-    # At this level InnoDB locks the gaps between the rows that are read for update as well.
+    # At this level InnoDB also locks the gaps between the rows read for update.
     "mysql": ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
-    # A statement that writes takes the one lock, also when it finds nothing to do.
+    # Any write takes the one lock, even if it changes nothing.
     "sqlite": ("DELETE FROM {table} WHERE 1 = 0",),
 }
 
 
 def lock_for_insert(rows: models.QuerySet[models.Model]) -> None:
-    """Lock these rows, and such as others are about to insert, until the transaction ends.
+    """Lock these rows, and any that others are about to insert, until the transaction ends.
 
-    Must come first in the transaction: when it returns, whoever had begun to insert such a row has
-    committed, and nobody else begins. An index must lead to the rows. The lock may be one on the
-    whole table, behind which webhooks wait: let the transaction be short, and limit for how long it
-    waits for locks itself. A database that is not known here locks the rows that
-    are there, and no more. Nothing is locked in a test's own transaction, which nobody races.
+    Must come first in the transaction: when it returns, all who had begun to insert such a row have
+    committed, and nobody else can begin. An index must lead to the rows. On some databases it locks
+    the whole table, and webhooks wait: keep the transaction short, with a limit on its own lock
+    waits. A database not listed here locks existing rows only. Inside a test's transaction, which
+    nobody races, nothing is locked.
     """
     connection = connections[rows.db]
     if connection.savepoint_ids:

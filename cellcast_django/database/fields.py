@@ -1,4 +1,4 @@
-"""Text columns that hold, and compare, the same text on every database."""
+"""Text columns that store and compare the same text on every database."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,14 @@ else:  # which cannot be subscripted
 
 
 class ExactCharField(CharField):
-    """Compared with case, accents and trailing spaces on MariaDB and MySQL too, as elsewhere.
+    """Compares exactly, by case, accent and trailing space, on MariaDB and MySQL too.
 
-    Their default collations find ``ABC`` where ``abc`` was asked for, and refuse the second of two
-    statuses that differ only in an accent.
+    Their default collations find ``ABC`` for ``abc``, and refuse the second of two statuses that
+    differ only in an accent.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        """Return the column's type, with a binary collation where the default one is not exact."""
+        """Return the column's type, with a binary collation where the default is not exact."""
         parameters = super().db_parameters(connection)
         if connection.vendor == "mysql":
             is_mariadb = connection.mysql_is_mariadb  # type: ignore[attr-defined]
@@ -31,13 +31,13 @@ class ExactCharField(CharField):
 
 
 class UnicodeTextField(TextField):
-    """Holds every character on MariaDB and MySQL too, whatever the database's own character set.
+    """Stores every character on MariaDB and MySQL too, whatever the database's character set.
 
-    Where that is ``latin1`` or ``utf8mb3``, an emoji would become a question mark, or an error.
+    With ``latin1`` or ``utf8mb3``, an emoji would become a question mark or an error.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        """Return the column's type, with a collation where the default one may lack characters."""
+        """Return the column's type, with a collation where the default may lack characters."""
         parameters = super().db_parameters(connection)
         if connection.vendor == "mysql":
             parameters["collation"] = "utf8mb4_unicode_ci"

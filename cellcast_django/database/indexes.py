@@ -1,4 +1,4 @@
-"""An index of some of the rows, on every database that knows such."""
+"""Partial indexes, on every database that has them."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from django.db import models
 
 
 class PartialIndex(models.Index):
-    """An index of the rows for which ``where`` holds; of all rows on MariaDB and MySQL.
+    """An index of the rows that match ``where``; of all rows on MariaDB and MySQL.
 
-    Django's own index with a ``condition`` does the same, but has each of their projects warned
-    (``models.W037``) of what it cannot change.
+    Django's own index with a ``condition`` does the same, but warns every project on those two
+    (``models.W037``) about something it cannot change.
     """
 
     def __init__(self, *, where: models.Q, **kwargs: Any) -> None:

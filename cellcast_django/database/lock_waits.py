@@ -1,7 +1,7 @@
-"""SQLite's one lock, waited for in shorter steps than SQLite's own.
+"""SQLite's one write lock, retried at shorter intervals than SQLite's own.
 
-Who finds it taken is put to sleep for a millisecond, then for two, five, ten …, while one of our
-statements holds it for a fifth of one. That costs two web workers with a handler an eighth of their
+A writer that finds the lock taken sleeps for one millisecond, then two, five, ten …, although our
+statements hold it for a fifth of one. That costs two web workers with a handler an eighth of their
 rate.
 """
 
@@ -15,25 +15,25 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database.retries import BUDGET_SECONDS
 
-STEP_SECONDS = 0.0003
-STEPS = 10
-"""So often our statement looks again by itself; then it waits as the settings say."""
+RETRY_SECONDS = 0.0003
+RETRIES = 10
+"""Retries at our own pace before falling back to the connection's timeout."""
 
 
 def execute(
     connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
 ) -> CursorWrapper:
-    """Execute a statement with ``%(name)s`` for each of the values, and return the cursor.
+    """Execute a statement with ``%(name)s`` placeholders, and return the cursor.
 
-    Raises ``OperationalError`` when the lock is not had within the connection's time-out, or within
-    ``BUDGET_SECONDS`` where that is longer.
+    Raises ``OperationalError`` if the lock is not free within the connection's timeout, or within
+    ``BUDGET_SECONDS`` if that is shorter.
     """
     cursor = connection.cursor()
     sqlite = connection.connection
     [timeout] = sqlite.execute("PRAGMA busy_timeout").fetchone()
     sqlite.execute("PRAGMA busy_timeout = 0")
     try:
-        for _ in range(STEPS):
+        for _ in range(RETRIES):
             try:
                 cursor.execute(statement, values)
             except OperationalError as error:
@@ -41,7 +41,7 @@ def execute(
                     raise
             else:
                 return cursor
-            time.sleep(STEP_SECONDS)
+            time.sleep(RETRY_SECONDS)
         sqlite.execute(f"PRAGMA busy_timeout = {min(timeout, BUDGET_SECONDS * 1_000)}")
         cursor.execute(statement, values)
     finally:
@@ -50,5 +50,5 @@ def execute(
 
 
 def _is_busy(error: OperationalError) -> bool:
-    # The lowest byte is the error, the others say more about it.
+    # The lowest byte is the primary error code, the others extend it.
     return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY

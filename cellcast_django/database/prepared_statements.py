@@ -1,7 +1,7 @@
-"""Statements of ours on PostgreSQL: planned once, and their values sent as they are.
+"""Prepared statements on PostgreSQL: planned once, with their values sent separately.
 
-psycopg does both, with a cursor of its own; Django's writes the values into each statement. That
-saves a quarter of a webhook's CPU time with the recommended settings.
+psycopg's own cursor does both; Django's writes the values into each statement. With the recommended
+settings this saves a quarter of a webhook's CPU time.
 """
 
 from functools import cache
@@ -13,32 +13,32 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-FREQUENT = 5
-"""After so many of our statements on a connection they are prepared: it will not end at once."""
+PREPARE_AFTER = 5
+"""Prepare from this many of our statements on a connection: it will last."""
 
 ONLY_ON_DEMAND = 2**31
-"""psycopg's threshold with which it prepares none of the host project's statements."""
+"""A threshold for psycopg at which it never prepares the host project's statements."""
 
-_NOT_PREPARED = {"26000", "42P05"}  # a pooler has given us another connection's session
+_NOT_PREPARED = {"26000", "42P05"}  # a pooler gave us another connection's session
 
 _DJANGOS = "django.db.backends."
 
 _uses: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""How many of our statements each connection has executed before they were prepared."""
+"""How many of our statements each connection has executed unprepared."""
 
 
 def execute(
     connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
 ) -> CursorWrapper:
-    """Execute a statement with ``%(name)s`` for each of the values, and return the cursor.
+    """Execute a statement with ``%(name)s`` placeholders, and return the cursor.
 
-    Where psycopg 3 is the driver it is prepared, but neither behind a pooler that shares sessions
-    between transactions, nor inside a transaction, which an error would end, nor while queries are
-    logged: Django's own cursor shows them whole. Nor where the backend makes cursors of its own,
-    as it may set a tenant's ``search_path`` there, or count.
+    With psycopg 3 it is prepared, except behind a pooler that shares sessions between transactions;
+    inside a transaction, which an error would end; while queries are logged, as Django's cursor
+    shows them whole; and where the backend makes its own cursors, which may set a tenant's
+    ``search_path`` or count statements.
     """
     if _has_djangos_own_cursors(connection) and _can_prepare(connection):
-        # Not by connection.cursor(), which makes another one first: that costs as much as planning.
+        # Not connection.cursor(), which makes another one first: that costs as much as planning.
         cursor = _preparing_cursor()(connection.connection)
         try:
             return _executed(connection.make_cursor(cursor), statement, values)
@@ -56,7 +56,7 @@ def _executed(cursor: CursorWrapper, statement: str, values: dict[str, Any]) -> 
 
 @cache
 def _preparing_cursor() -> Any:
-    """Return the class, made when psycopg is known to be the driver: it need not be installed."""
+    """Return the class; made late, because psycopg need not be installed."""
     usual: Any = import_module("psycopg").Cursor
 
     class PreparingCursor(usual):  # type: ignore[misc]
@@ -77,7 +77,7 @@ def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
     connection.ensure_connection()
     session = connection.connection
     if (
-        not hasattr(session, "prepare_threshold")  # of no driver but psycopg 3
+        not hasattr(session, "prepare_threshold")  # only psycopg 3 has it
         or connection.in_atomic_block
         or connection.queries_logged
         or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
@@ -85,17 +85,17 @@ def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
         return False
     if session.prepare_threshold is None:  # as Django leaves it
         _uses[session] = _uses.get(session, 0) + 1
-        if _uses[session] == FREQUENT and _is_its_own(connection):
+        if _uses[session] == PREPARE_AFTER and _has_dedicated_backend(connection):
             session.prepare_threshold = ONLY_ON_DEMAND
     return session.prepare_threshold is not None
 
 
-def _is_its_own(connection: BaseDatabaseWrapper) -> bool:
-    """Whether we were greeted by the process that answers now, and not by a pooler.
+def _has_dedicated_backend(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the backend that accepted the connection still serves it: there is no pooler between.
 
-    Behind one, psycopg's name for our statement may stand for somebody else's.
+    Behind a pooler, psycopg's name for our statement may mean somebody else's.
     """
     session = connection.connection
     with connection.wrap_database_errors:
-        [answering] = session.execute("SELECT pg_backend_pid()").fetchone()
-    return bool(answering == session.info.backend_pid)
+        [current_pid] = session.execute("SELECT pg_backend_pid()").fetchone()
+    return bool(current_pid == session.info.backend_pid)

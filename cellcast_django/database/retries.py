@@ -1,4 +1,4 @@
-"""Try again what the database calls off: a deadlock, a lost connection, a session gone bad."""
+"""Retry what the database aborts: deadlocks, lost connections, sessions gone bad."""
 
 import time
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from django.db import (
 from cellcast_django.database import sessions
 
 BUDGET_SECONDS = 5
-"""All tries to store one webhook end within this time: a web server kills its worker later."""
+"""All tries to store one webhook end within this time, before a web server kills its worker."""
 
 LOCK_SECONDS = 2
-"""How long a try waits for a row that somebody else holds; after so long no further one is begun. A
-row that is busy must not hold the threads that other messages need."""
+"""How long one try waits for a locked row, and how long new tries are begun. A busy row must not
+occupy the threads that other messages need."""
 
 RETRY_PAUSES = (0.05, 0.2, 0.8)
-"""Seconds before each further try."""
+"""Seconds before each retry."""
 
-CALLED_OFF = (
-    OperationalError,  # a deadlock, a lock that is not had in time, a server that is away
-    InterfaceError,  # a connection that is closed
-    # A session that will never do: read-only after a failover (PostgreSQL's 25006), aborted by
+RETRIED_ERRORS = (
+    OperationalError,  # a deadlock, a lock timeout, a server that is down
+    InterfaceError,  # a closed connection
+    # A session that cannot be used: read-only after a failover (PostgreSQL's 25006), aborted by
     # somebody else (25P02), or ended (25P03).
     InternalError,
-    # A statement that was prepared before a migration (0A000)
+    # A statement prepared before a migration (0A000).
     NotSupportedError,
 )
 
@@ -38,18 +38,18 @@ T = TypeVar("T")
 
 
 def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float = LOCK_SECONDS) -> T:
-    """Call ``write`` with the alias of the database, again when the database calls it off.
+    """Call ``write`` with the alias of the database, and again when the database aborts it.
 
-    ``write`` must be one transaction or one statement. Each further try has a new session, and none
-    is begun after ``for_seconds``. Raises the database's last error.
+    ``write`` must be one transaction or one statement. Each retry has a new session, and none
+    begins after ``for_seconds``. Raises the database's last error.
     """
     connection = connections[using]
     started, pauses = time.monotonic(), iter(RETRY_PAUSES)
     while True:
         try:
             return write(using)
-        except CALLED_OFF:
-            if connection.in_atomic_block:  # a test's own transaction, which cannot go on
+        except RETRIED_ERRORS:
+            if connection.in_atomic_block:  # a test's transaction, which cannot continue
                 raise
             sessions.discard(connection)
             pause = next(pauses, None)

@@ -1,7 +1,7 @@
-"""The database session behind one of Django's connections: whether it is idle, and its end.
+"""The database session behind a Django connection: whether it is idle, and how to end it.
 
-Django knows only the transactions that it has begun itself. A plain ``BEGIN`` in the host project's
-code is known to the session alone, which the driver can tell without a statement.
+Django knows only the transactions it began itself. Of a plain ``BEGIN`` in the host project's code
+only the session knows; the driver can tell without a statement.
 """
 
 import re
@@ -19,10 +19,10 @@ PSYCOPG_CLOSED = 4
 
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
-    """Whether no transaction is open, by Django's account and by the session's own.
+    """Whether no transaction is open, according to Django and to the session itself.
 
-    A connection that is not open is idle. MariaDB and MySQL are asked nothing: a ``BEGIN`` of ours
-    commits whatever somebody has left open there.
+    A closed connection is idle. MariaDB and MySQL are not asked: our own ``BEGIN`` commits whatever
+    was left open there.
     """
     if connection.in_atomic_block:
         return False
@@ -35,7 +35,7 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
 
 
 def has_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a transaction is open. A session that the driver has closed has none."""
+    """Whether a transaction is open. A session closed by the driver has none."""
     if connection.in_atomic_block or connection.connection is None:
         return connection.in_atomic_block
     status = _status(connection.connection)
@@ -43,7 +43,7 @@ def has_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 class Watch:
-    """Listens for a plain ``BEGIN`` on a connection whose session cannot be asked: MySQL's."""
+    """Watches for a plain ``BEGIN`` on connections whose session cannot tell: MySQL's."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
@@ -67,7 +67,7 @@ _TRANSACTION = re.compile(r"\s*(begin|start|commit|rollback)\b(?!\s+to\b)", re.I
 
 
 def _status(session: Any) -> int:
-    """Return the state of the session's transaction, in psycopg's numbers."""
+    """Return the state of the session's transaction, as psycopg numbers it."""
     status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
     try:
         return PSYCOPG_ACTIVE if getattr(session, "in_transaction", False) else int(status)
@@ -76,33 +76,33 @@ def _status(session: Any) -> int:
 
 
 def is_in_test(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the innermost transaction is that of a ``TestCase``, which is not to be ended."""
+    """Whether the innermost transaction is a ``TestCase``'s, which must not be ended."""
     blocks = connection.atomic_blocks
     # As Django's own durable=True asks.
     return bool(blocks) and blocks[-1]._from_testcase  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def end_what_was_left_open(connection: BaseDatabaseWrapper) -> None:
-    """Make sure that what is written next commits by itself, whatever somebody has left open.
+    """Make sure that the next write commits by itself, whatever was left open.
 
-    A transaction of the host project's that was not ended is rolled back, and its session gone.
-    Raises ``django.db.Error`` when a session cannot be had.
+    A transaction that the host project did not end is rolled back, and its session discarded.
+    Raises ``django.db.Error`` if no session is available.
     """
     if is_in_test(connection):
         return
     if not is_idle(connection):
         discard(connection)
-    if not connection.get_autocommit():  # the settings turn it off
+    if not connection.get_autocommit():  # turned off in the settings
         connection.set_autocommit(True)
 
 
 def discard(connection: BaseDatabaseWrapper) -> None:
-    """End the session, and with it any transaction; the next statement opens another one.
+    """End the session, and with it any transaction; the next statement opens a new one.
 
-    Not even a pool gets it back. A database in SQLite's memory would be lost with its session, so
-    there what is open is rolled back.
+    It does not go back to a pool either. On SQLite, where an in-memory database would be lost with
+    its session, the transaction is rolled back instead.
     """
-    # As Django's connect() does, for what is asked of the connection before the next statement.
+    # As Django's connect() does, for code that inspects the connection before the next statement.
     connection.in_atomic_block = connection.closed_in_transaction = False
     connection.needs_rollback = False
     connection.atomic_blocks, connection.savepoint_ids = [], []

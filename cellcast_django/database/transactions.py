@@ -1,4 +1,4 @@
-"""Transactions of ours: apart from the host project's, and never waiting long for a lock."""
+"""Our own transactions: separate from the host project's, and never waiting long for a lock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,10 +21,10 @@ def outside_atomic_requests(view: V) -> V:
 
 @contextmanager
 def own_transaction(using: str, *, limits_itself: bool = False) -> Iterator[None]:
-    """Begin a transaction that commits at the end of the block, inside no other one.
+    """Run the block in a transaction that is not inside another one.
 
-    It waits for a row at most ``LOCK_SECONDS``, and for SQLite's one lock ``BUDGET_SECONDS``. On
-    PostgreSQL that takes a statement, unless the first one of the block ``limits_itself``.
+    It waits at most ``LOCK_SECONDS`` for a row, and ``BUDGET_SECONDS`` for SQLite's one lock. On
+    PostgreSQL that takes a statement, unless the block's first one ``limits_itself``.
     """
     connection = connections[using]
     before, inside, after = _limits(connection)
@@ -40,9 +40,9 @@ def own_transaction(using: str, *, limits_itself: bool = False) -> Iterator[None
 
 
 def _limits(connection: BaseDatabaseWrapper) -> tuple[str, str, str]:
-    """Return what limits lock waits: a statement before the transaction, inside it, and after it.
+    """Return the statements that limit lock waits: before the transaction, inside it and after it.
 
-    PostgreSQL forgets a local setting by itself. Where SQLite's time-out is short already, as
+    PostgreSQL resets a local setting by itself. If SQLite's timeout is short already, as
     recommended, there is nothing to do.
     """
     timeout = connection.settings_dict["OPTIONS"].get("timeout", BUDGET_SECONDS)

@@ -18,6 +18,7 @@ from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_USERNAME_LENGTH,
+    NOTHING_TO_ANNOUNCE,
     WebhookEvent,
     WebhookEventQuerySet,
     error_type,
@@ -28,6 +29,7 @@ __all__ = [
     "FILLED_IN",
     "MAX_CONTENT_TYPE_LENGTH",
     "MAX_USERNAME_LENGTH",
+    "NOTHING_TO_ANNOUNCE",
     "CommandRun",
     "Direction",
     "Message",

@@ -15,6 +15,9 @@ from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint
 MAX_CONTENT_TYPE_LENGTH = 255
 MAX_USERNAME_LENGTH = 255
 
+NOTHING_TO_ANNOUNCE = {"announced_at": None, "announce_due_at": None, "announce_attempts": 0}
+"""The fields of a duplicate or invalid event: the columns' defaults, and what the SQL writes."""
+
 
 class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
     """Events by the state of their announcement."""
@@ -195,12 +198,17 @@ class WebhookEvent(models.Model):
             return self.State.ANNOUNCED
         if self.announce_due_at is not None:
             return self.State.PENDING
-        return self.State.FAILED if self.outcome == self.Outcome.STORED else None
+        return self.State.FAILED if self.is_news else None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it reported something new: nothing else is ever announced."""
+        return self.outcome == self.Outcome.STORED
 
     @property
     def is_unannounced(self) -> bool:
         """Whether it reported something new and a handler has not finished, failed or not."""
-        return self.outcome == self.Outcome.STORED and self.announced_at is None
+        return self.is_news and self.announced_at is None
 
     def is_due(self, now: datetime) -> bool:
         """Whether an attempt may begin; a first one always, as the clocks of hosts may differ."""

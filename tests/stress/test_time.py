@@ -119,7 +119,7 @@ def test_event_whose_message_has_gone_is_given_up_with_the_reason(
     [[error, due]] = host.database.query(
         "SELECT error, announce_due_at FROM cellcast_django_webhookevent"
     )
-    assert (error, due) == ("What it reported was deleted before it was announced.", None)
+    assert (error, due) == ("The message or opt-out was deleted before its handlers ran.", None)
 
 
 @pytest.mark.parametrize(

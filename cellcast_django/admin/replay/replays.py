@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _, ngettext_lazy
 from cellcast_django import announcements, inbox, receiving
 from cellcast_django.admin.display import sentences
 from cellcast_django.admin.lists.event_filters import connected_handlers
-from cellcast_django.announcements.facts import callees_of, callees_to_replay
+from cellcast_django.announcements.facts import handlers_of, handlers_to_replay
 from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
 
@@ -78,17 +78,17 @@ class Plan:
 
 
 def _connected_to(event: WebhookEvent) -> set[str]:
-    return {callee.name for callee in callees_of(event)}
+    return {callee.name for callee in handlers_of(event)}
 
 
 def _unfinished(event: WebhookEvent) -> list[str] | None:
     if not event.is_unannounced:
         return None
-    return [each.name for each in callees_of(event) if not event.has_finished(each.name)]
+    return [each.name for each in handlers_of(event) if not event.has_finished(each.name)]
 
 
 def _everyone(event: WebhookEvent) -> list[str] | None:
-    return [each.name for each in callees_to_replay(event)] or None
+    return [each.name for each in handlers_to_replay(event)] or None
 
 
 def _whoever_listens(event: WebhookEvent) -> list[str] | None:

@@ -14,7 +14,7 @@ from cellcast_django import announcements
 from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.display.handlers import Row, rows_of
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.announcements.facts import callees_of
+from cellcast_django.announcements.facts import handlers_of
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import WebhookEvent
 
@@ -30,7 +30,7 @@ class SkippingAdmin(ReadOnlyAdmin):
 
     def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[Row]:
         """Return what became of each handler; who may skip one finds where to."""
-        rows = rows_of(event, [callee.name for callee in callees_of(event)])
+        rows = rows_of(event, [callee.name for callee in handlers_of(event)])
         if event.is_unannounced and self.may(request, "announce"):
             address = self.url_of(WebhookEvent, "skip", event.pk)
             for row in rows:

@@ -15,7 +15,13 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.transactions import own_transaction
-from cellcast_django.models import FILLED_IN, Message, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    FILLED_IN,
+    NOTHING_TO_ANNOUNCE,
+    Message,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.statuses import PRECEDENCE, UNKNOWN_PRECEDENCE
 
 
@@ -102,7 +108,7 @@ def _event(
     }
     if written.change_id is None:
         row["outcome"] = WebhookEvent.Outcome.DUPLICATE
-        row |= {"announced_at": None, "announce_due_at": None, "announce_attempts": 0}
+        row |= NOTHING_TO_ANNOUNCE
     return _as_read(WebhookEvent, row, connection)
 
 
@@ -225,13 +231,14 @@ def event_values(given: Given, *, is_news: str) -> str:
         "body": given("raw"),
         "message_id": "message.id",
         "announced_at": (
-            f"CASE WHEN {is_news} AND {given('announce_due_at')} IS NULL "
-            f"THEN {given('received_at')} END"
+            f"CASE WHEN {given('announce_due_at')} IS NULL THEN {given('received_at')} END"
         ),
-        "announce_due_at": f"CASE WHEN {is_news} THEN {given('announce_due_at')} END",
-        "announce_attempts": f"CASE WHEN {is_news} THEN {given('announce_attempts')} ELSE 0 END",
         "announcements": "'{}'",
     }
+    for name, nothing in NOTHING_TO_ANNOUNCE.items():
+        planned = special.get(name) or given(name)
+        otherwise = "NULL" if nothing is None else nothing
+        special[name] = f"CASE WHEN {is_news} THEN {planned} ELSE {otherwise} END"
     return _expressions(WebhookEvent, given, special)
 
 
