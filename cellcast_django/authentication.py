@@ -1,4 +1,4 @@
-"""Who may send webhooks: HTTP Basic against ``CELLCAST_WEBHOOK_SECRETS``, nothing else."""
+"""Who may send webhooks: HTTP Basic against ``CELLCAST_WEBHOOK_SECRETS``, and nothing else."""
 
 import base64
 import binascii
@@ -27,20 +27,20 @@ logger = logging.getLogger("cellcast_django")
 
 @dataclass(frozen=True, slots=True)
 class WebhookSender:
-    """Whose webhook this is: the username of the credential that opened the door."""
+    """The sender of a webhook, known by the username it authenticated with."""
 
     username: str
     is_authenticated: bool = True
 
     def get_username(self) -> str:
-        """Return the username, as a user of Django's does."""
+        """Return the username, as Django's users do."""
         return self.username
 
 
 class WebhookAuthentication(BaseAuthentication):
-    """Looks at the ``Authorization`` header alone: no body, no database, no password hasher.
+    """Checks the ``Authorization`` header alone: no body, no database, no password hasher.
 
-    Raises ``AuthenticationFailed``, the same for every cause. With no credentials configured,
+    Raises the same ``AuthenticationFailed`` for every cause. With no credentials configured,
     everybody is refused.
     """
 
@@ -58,14 +58,14 @@ class WebhookAuthentication(BaseAuthentication):
 
 
 class RefusalLog:
-    """Logs refused webhooks with the remote address, and nothing of what was sent.
+    """Logs refused webhooks with their remote address, and nothing of what was sent.
 
-    At most ``LINES`` in ``SECONDS``, in each process, so that a stranger cannot fill a disk; the
-    first line after that says how many were left out.
+    At most ``MAX_LINES`` per ``WINDOW_SECONDS`` in each process, so that a stranger cannot fill a
+    disk; the first line after that says how many were left out.
     """
 
-    LINES = 10
-    SECONDS = 60
+    MAX_LINES = 10
+    WINDOW_SECONDS = 60
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -77,13 +77,13 @@ class RefusalLog:
         now = time.monotonic()
         with self._lock:
             left_out = 0
-            if now - self._since >= self.SECONDS:
-                left_out = max(0, self._refused - self.LINES)
+            if now - self._since >= self.WINDOW_SECONDS:
+                left_out = max(0, self._refused - self.MAX_LINES)
                 self._since, self._refused = now, 0
             self._refused += 1
-            is_too_many = self._refused > self.LINES
+            is_too_many = self._refused > self.MAX_LINES
         if left_out:
-            logger.warning("%d more webhooks were refused before.", left_out)
+            logger.warning("%d more webhooks were refused before this one.", left_out)
         if not is_too_many:
             logger.warning(
                 "A webhook from %s was refused: wrong or missing username and password.",
@@ -92,9 +92,9 @@ class RefusalLog:
 
 
 def _ip_address(text: str) -> str:
-    """Return the address, or "unknown": some servers take it from what a stranger sends."""
+    """Return the address, or "unknown": some servers take it from what a stranger sent."""
     try:
-        return str(ip_address(text.partition("%")[0]))  # what follows is a zone of any length
+        return str(ip_address(text.partition("%")[0]))  # a zone of any length follows the "%"
     except ValueError:
         return "unknown"
 
@@ -103,10 +103,10 @@ _refusals = RefusalLog()
 
 
 def matching_username(header: str) -> str | None:
-    """Return the username of the credential that the header carries, or ``None``.
+    """Return the username of the credential in the header, or ``None``.
 
-    Compares digests of equal length, each with every credential, in constant time: the answer's
-    time tells nothing about how much of a password was right.
+    Compares digests of equal length with every credential, in constant time: the response time does
+    not reveal how much of a password was right.
     """
     given = sha256(_basic_credential(header)).digest()
     found = None
@@ -117,7 +117,7 @@ def matching_username(header: str) -> str | None:
 
 
 def _basic_credential(header: str) -> bytes:
-    """Return what follows ``Basic``, decoded; empty, matching nothing, where it is malformed."""
+    """Return what follows ``Basic``, decoded; empty, which matches nothing, if malformed."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return b""
@@ -127,17 +127,17 @@ def _basic_credential(header: str) -> bytes:
         return b""
 
 
-# What reports of errors show
+# What error reports show
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def hides_variables(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function so that what it raises shows where, and no variable on the way there.
+    """Decorate a function so that its exceptions keep their traceback but no frame's variables.
 
-    Passwords, numbers and texts stand in them, down to Django's and the driver's own frames. Error
-    trackers report the variables of every frame, and know nothing of ``sensitive_variables``.
+    They hold passwords, numbers and texts, down to Django's and the driver's own frames. Error
+    trackers report the variables of every frame, and ignore ``sensitive_variables``.
     """
 
     @wraps(function)
@@ -153,7 +153,7 @@ def hides_variables(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _clear(error: BaseException) -> None:
-    """Empty the frames of an exception, and of those from which it comes."""
+    """Clear the frames of an exception, and of its causes and contexts."""
     chain: list[BaseException | None] = [error]
     seen = set()
     while chain:

@@ -1,4 +1,4 @@
-"""The app's settings, one property each, read when used: ``override_settings`` just works."""
+"""The app's settings, one property each, read when used, so ``override_settings`` works."""
 
 from contextlib import suppress
 from importlib import import_module
@@ -13,14 +13,14 @@ DEFAULT_STOP_WORDS = ("stop", "stopall", "unsubscribe", "unsub", "optout")
 
 
 class Settings:
-    """Typed access to the ``CELLCAST_…`` settings; system checks look at their values."""
+    """Typed access to the ``CELLCAST_…`` settings; system checks validate their values."""
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """The ``"username:password"`` strings that open the door.
+        """The ``"username:password"`` strings; any of them is accepted.
 
-        Malformed entries open nothing: a mistake in the settings refuses everybody, and a system
-        check names it.
+        Malformed entries are ignored: a mistake in the settings never lets anybody in, and a system
+        check reports it.
         """
         value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", ())
         if not isinstance(value, (list, tuple)):
@@ -29,7 +29,7 @@ class Settings:
 
     @property
     def default_region(self) -> str:
-        """The region (ISO 3166 code) of numbers that come without a country code."""
+        """The region (ISO 3166 code) of numbers without a country code."""
         return getattr(settings, "CELLCAST_DEFAULT_REGION", "AU")
 
     @property
@@ -39,7 +39,7 @@ class Settings:
 
     @property
     def announce_via(self) -> str:
-        """``"inline"``: handlers run before the answer; ``"task"``: on a Django Tasks backend."""
+        """``"inline"``: handlers run before the response; ``"task"``: on a Django Tasks backend."""
         return getattr(settings, "CELLCAST_ANNOUNCE_VIA", "inline")
 
     @property
@@ -49,25 +49,25 @@ class Settings:
 
     @property
     def announce_lease(self) -> int:
-        """Seconds for which a running announcement is left alone by other processes."""
+        """Seconds for which other processes leave a running announcement alone."""
         return getattr(settings, "CELLCAST_ANNOUNCE_LEASE", 300)
 
     @property
     def announce_max_attempts(self) -> int:
-        """After this many attempts an event is failed and waits for a person."""
+        """After this many attempts an event has failed and needs a person."""
         return getattr(settings, "CELLCAST_ANNOUNCE_MAX_ATTEMPTS", 12)
 
     @property
     def public_url(self) -> str:
-        """The site's own base URL, without a trailing slash; ``""`` when it is not set."""
+        """The site's own base URL, without a trailing slash; ``""`` if unset."""
         return str(getattr(settings, "CELLCAST_PUBLIC_URL", "")).rstrip("/")
 
     @property
     def stop_words(self) -> tuple[str, ...]:
-        """The texts that opt a customer out when they are the whole of a reply.
+        """The texts that opt a customer out when they are a whole reply.
 
-        A value that is no list does not turn them off: the default applies then, and a system check
-        names it. Neither do entries that are no strings.
+        A mistake must not turn opting out off: a value that is not a list means the default, and
+        entries that are not strings are ignored. A system check reports both.
         """
         value = getattr(settings, "CELLCAST_STOP_WORDS", DEFAULT_STOP_WORDS)
         if not isinstance(value, (list, tuple)):
@@ -86,7 +86,7 @@ class Settings:
 
     @property
     def api_key(self) -> str:
-        """The bearer token of Cellcast's API; ``""`` when it is not set, or cannot be a token."""
+        """The bearer token for Cellcast's API; ``""`` if it is unset or cannot be a token."""
         value = getattr(settings, "CELLCAST_API_KEY", "")
         return value if is_api_key(value) else ""
 
@@ -97,9 +97,9 @@ class Settings:
 
 
 def is_credential(entry: object) -> bool:
-    """Whether this is a ``"username:password"`` string, both parts present, that has a UTF-8 form.
+    """Whether this is a printable ``"username:password"`` string with both parts present.
 
-    A byte of the environment that is no UTF-8 comes as a lone surrogate, which has none.
+    An environment variable that is not UTF-8 contains lone surrogates, which are not printable.
     """
     if not isinstance(entry, str):
         return False
@@ -108,7 +108,7 @@ def is_credential(entry: object) -> bool:
 
 
 def is_api_key(value: object) -> bool:
-    """Whether this can stand in an HTTP header as it is."""
+    """Whether this can be put into an HTTP header unchanged."""
     return (
         isinstance(value, str)
         and value != ""
@@ -119,7 +119,7 @@ def is_api_key(value: object) -> bool:
 
 
 def is_api_url(url: object) -> bool:
-    """Whether the API key may be sent there: over HTTPS, or to this machine itself."""
+    """Whether the API key may be sent there: over HTTPS, or to this machine."""
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
         return False
     try:
@@ -142,7 +142,7 @@ def is_loopback(host: str) -> bool:
 
 
 def tasks_package() -> Any:
-    """Return ``django.tasks``, on Django 5.2 its backport; ``None`` without either."""
+    """Return ``django.tasks``, or its backport on Django 5.2; ``None`` without either."""
     for name in ("django.tasks", "django_tasks"):
         with suppress(ImportError):
             return import_module(name)

@@ -13,14 +13,14 @@ AUSTRALIAN_MOBILES = range(400_000_000, 500_000_000)
 
 @lru_cache(maxsize=4096)
 def normalise(number: str, region: str) -> str:
-    """Return ``number`` in E.164 (``+61400000000``), or as written where it is no phone number.
+    """Return ``number`` in E.164 (``+61400000000``), or unchanged if it is not a phone number.
 
     Cellcast writes the same number as ``+61400000000``, ``61400000000``, ``0400000000`` or
-    ``400000000``; ``region`` decides what a number without a country code belongs to. Senders such
-    as ``cellcast`` or ``#SharedNum#``, and numbers that are not valid anywhere, stay as they are.
+    ``400000000``; a number without a country code belongs to ``region``. Senders such as
+    ``cellcast`` or ``#SharedNum#``, and numbers that are not valid anywhere, stay as they are.
     """
     if AUSTRALIAN_MOBILE.fullmatch(number):
-        return number  # most numbers are such, and a parser takes its time
+        return number  # most numbers look like this, and parsing is slow
     parsed = _parse(number, region)
     if parsed is None or not _is_valid(parsed):
         return number
@@ -28,16 +28,16 @@ def normalise(number: str, region: str) -> str:
 
 
 def is_phone_number(number: str, region: str) -> bool:
-    """Whether ``normalise`` knows ``number`` as one, in whatever spelling."""
+    """Whether ``normalise`` recognises ``number``, in any spelling."""
     parsed = _parse(number, region)
     return parsed is not None and _is_valid(parsed)
 
 
 def spellings(number: str, region: str) -> re.Pattern[str]:
-    """Return what finds a number in a webhook's body: with or without country code, and grouped.
+    """Return a pattern that finds a number in a webhook's body, in any spelling and grouping.
 
-    Its spellings are those of ``region``; a digit may be escaped as JSON, a form or UTF-16 do. What
-    is no phone number is found as written.
+    The spellings are those of ``region``; digits may be escaped as in JSON, a form or UTF-16. What
+    is not a phone number is found as written.
     """
     parsed = _parse(number, region)
     if parsed is None:
@@ -50,7 +50,7 @@ def spellings(number: str, region: str) -> re.Pattern[str]:
     return re.compile(f"{_START}{prefix}{national}(?!\\d)", re.IGNORECASE)
 
 
-_GAP = r"(?:[\s().+-]|%20|\\x00)*+"  # possessive: a megabyte of white space costs no time
+_GAP = r"(?:[\s().+-]|%20|\\x00)*+"  # possessive: a megabyte of white space is matched in no time
 _START = r"(?:(?<!\d)|(?<=%[0-9a-f]{2})|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
 
 
@@ -60,7 +60,7 @@ def _digits(digits: str) -> str:
 
 def _parse(number: str, region: str) -> PhoneNumber | None:
     if any(character.isalpha() for character in number):
-        return None  # phonenumbers would read letters as the keys of a telephone
+        return None  # phonenumbers would read letters as telephone keys
     try:
         return phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:
@@ -68,9 +68,9 @@ def _parse(number: str, region: str) -> PhoneNumber | None:
 
 
 def _is_valid(number: PhoneNumber) -> bool:
-    """Whether the number can be called; any Australian mobile, whether its range is known or not.
+    """Whether the number is valid; any Australian mobile is, even in a range not known yet.
 
-    ``phonenumbers`` learns of a range when it is given out, some time after customers have it.
+    ``phonenumbers`` lists new ranges some time after customers have numbers in them.
     """
     if number.country_code == AUSTRALIA and number.national_number in AUSTRALIAN_MOBILES:
         return True

@@ -1,7 +1,7 @@
 """For tests: rows as the inbox would have written them. Needs factory_boy.
 
-``MessageFactory.create(inbound=True, body="YES")`` and the like store rows without a webhook, so no
-handler is called. To see your handlers at work, send one with ``cellcast_django.testing``.
+``MessageFactory.create(inbound=True, body="YES")`` and the like store rows without a webhook, so
+they call no handler. To test your handlers, send a webhook with ``cellcast_django.testing``.
 """
 
 import json
@@ -27,7 +27,7 @@ OWN_NUMBER = "+61400000001"
 
 
 def _new_id(number: int) -> str:
-    """Return an id as Cellcast makes them: it begins with the present time."""
+    """Return an id as Cellcast makes them, beginning with the current time."""
     return f"{int(time.time()):08x}{number:016x}"
 
 
@@ -37,7 +37,7 @@ def _new_number(number: int) -> str:
 
 
 def _derived(message: Any) -> Message:
-    """Return the message whose key, contact and time of submission follow from these parts."""
+    """Return a message with the key, contact and time of submission that these parts imply."""
     return Message.from_parts(
         Direction(message.direction),
         cellcast_id=message.cellcast_id,
@@ -49,13 +49,12 @@ def _derived(message: Any) -> Message:
 
 
 class MessageFactory(DjangoModelFactory[Message]):
-    """Outbound messages of which nothing has been heard; with ``inbound=True`` replies.
+    """Outbound messages without a report; replies with ``inbound=True``.
 
-    ``delivered=True`` and ``undelivered=True`` give it a final status, ``status=…`` any other one.
-    The history has a row for the status, at ``status_changed_at``; none with ``history=False``,
-    and one with a reason with ``history__reason=…``.
-    Key, contact and ``submitted_at`` follow from the rest: a webhook about ``cellcast_id`` finds
-    the row.
+    ``delivered=True`` and ``undelivered=True`` set a final status, ``status=…`` any other. The
+    history has a row for the status, at ``status_changed_at``; ``history__reason=…`` gives it a
+    reason, and ``history=False`` leaves it out. Key, contact and ``submitted_at`` follow from the
+    rest: a webhook about ``cellcast_id`` finds the row.
     """
 
     class Meta:
@@ -90,7 +89,7 @@ class MessageFactory(DjangoModelFactory[Message]):
 
     @factory.post_generation
     def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
-        """Store the row of the history that tells of the status."""
+        """Store the history row of the status."""
         if create and message.status and extracted is not False:
             StatusChange.objects.using(message._state.db).create(
                 message=message,
@@ -101,10 +100,10 @@ class MessageFactory(DjangoModelFactory[Message]):
 
 
 class StatusChangeFactory(DjangoModelFactory[StatusChange]):
-    """Rows of a history, of an outbound message that was delivered unless you say otherwise.
+    """Rows of a message's history; by default, an outbound message was delivered.
 
     ``previous_status`` and ``applied`` follow from the message's status, and the message moves to
-    the new one, as it does when a webhook tells of it.
+    the new one, as it does after a webhook.
     """
 
     class Meta:
@@ -130,9 +129,9 @@ class StatusChangeFactory(DjangoModelFactory[StatusChange]):
 
 
 class OptOutFactory(DjangoModelFactory[OptOut]):
-    """Opt-outs that a person made; with ``ended=True`` they stand no more.
+    """Opt-outs made by a person; ``ended=True`` ends them.
 
-    One for each ``contact``: write it as the app does, such as ``+61400000000``.
+    One per ``contact``: write it as the app does, such as ``+61400000000``.
     """
 
     class Meta:
@@ -148,12 +147,11 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
 
 
 class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
-    """Events that have been announced: a delivery report each, unless a trait says otherwise.
+    """Announced events: delivery reports, unless a trait says otherwise.
 
-    What it is: ``reply=True``, ``opt_out=True``. What became of it: ``duplicate=True``,
-    ``invalid=True``. How the announcement stands: ``pending=True``, ``failed=True``. A stored reply
-    or report has its message and its row of the history, and a stored opt-out its ``OptOut``, so
-    that it can be announced.
+    Kind: ``reply=True``, ``opt_out=True``. Outcome: ``duplicate=True``, ``invalid=True``. State:
+    ``pending=True``, ``failed=True``. A stored reply or report has its message and history row, and
+    a stored opt-out its ``OptOut``, so that it can be announced.
     """
 
     class Meta:
@@ -212,9 +210,8 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
 
     @factory.post_generation
     def history(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
-        """Store the row of the history of which the event tells; none with ``history=False``."""
-        tells_something_new = event.outcome == WebhookEvent.Outcome.STORED and event.message
-        if create and tells_something_new and extracted is not False:
+        """Store the history row that the event reported; none with ``history=False``."""
+        if create and event.is_news and event.message and extracted is not False:
             status = "received" if event.kind == WebhookEvent.Kind.REPLY else "delivered"
             StatusChangeFactory.create(
                 message=event.message,
@@ -225,9 +222,8 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
 
     @factory.post_generation
     def ledger(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
-        """Store the opt-out of which the event tells."""
-        is_opt_out = event.kind == WebhookEvent.Kind.OPT_OUT
-        if create and is_opt_out and event.outcome == WebhookEvent.Outcome.STORED:
+        """Store the opt-out that the event reported."""
+        if create and event.is_news and event.kind == WebhookEvent.Kind.OPT_OUT:
             OptOutFactory.create(
                 contact=event.contact,
                 event=event,

@@ -1,7 +1,7 @@
 """Who must not be texted: ask before you send.
 
-The inbox makes opt-outs, by webhooks and by replies that are a stop word; people make and end them
-through ``opt_out`` and ``opt_in``. A number may be spelled in any way, everywhere here.
+The inbox creates opt-outs from webhooks and from replies that are a stop word; people create and
+end them through ``opt_out`` and ``opt_in``. Every function takes a number in any spelling.
 """
 
 from collections.abc import Iterable
@@ -23,17 +23,17 @@ NUMBERS_PER_QUERY = 1_000
 def is_opted_out(number: str) -> bool:
     """Whether the contact with this number must not be texted. One query.
 
-    Like all of this module it asks the database that is written to: an opt-out that was stored a
-    moment ago counts, also where other reads go to a replica.
+    Like everything in this module it asks the database that is written to, never a replica: an
+    opt-out stored a moment ago counts.
     """
     contact = _contact(number)
     return contact != "" and _opt_outs().active().filter(contact=contact).exists()
 
 
 def opted_out(numbers: Iterable[str]) -> set[str]:
-    """Return those of the numbers that must not be texted, as you have spelled them.
+    """Return those of the numbers that must not be texted, in your spelling.
 
-    One query for each 1,000 contacts: made for a bulk send.
+    For bulk sends: one query per 1,000 contacts.
     """
     spellings: dict[str, set[str]] = {}
     for number in numbers:
@@ -42,18 +42,18 @@ def opted_out(numbers: Iterable[str]) -> set[str]:
     contacts = list(spellings)
     found: set[str] = set()
     for start in range(0, len(contacts), NUMBERS_PER_QUERY):
-        some = contacts[start : start + NUMBERS_PER_QUERY]
-        active = _opt_outs().active().filter(contact__in=some)
+        batch = contacts[start : start + NUMBERS_PER_QUERY]
+        active = _opt_outs().active().filter(contact__in=batch)
         for contact in active.values_list("contact", flat=True):
             found |= spellings[contact]
     return found
 
 
 def opt_out(number: str, *, note: str = "") -> OptOut:
-    """Opt a contact out, for a person who was told so by other means. No signal is sent.
+    """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
-    Idempotent: one that stands keeps its source and its time. A note is added to those that are
-    there. Raises ``ValueError`` for a number that is empty or too long.
+    Idempotent: an active opt-out keeps its source and its time. The note is added to earlier ones.
+    Raises ``ValueError`` for a number that is empty or too long.
     """
     contact = _contact(number)
     if not contact.strip():
@@ -70,16 +70,16 @@ def opt_out(number: str, *, note: str = "") -> OptOut:
 
 
 def opt_in(number: str, *, note: str = "") -> bool:
-    """End the opt-out of a contact who has agreed to be texted again; whether there was one.
+    """End the opt-out of a contact who agreed to be texted again; return whether there was one.
 
-    A note is added to those that are there. A later opt-out, by whatever way, makes it stand again.
+    The note is added to earlier ones. Any later opt-out makes it active again.
     """
     changes = {}
     if added := clean(note):
         text: Any = OptOut._meta.get_field("note")
-        after_others = Concat("note", Value(f"\n{added}"), output_field=text)
-        alone = When(note="", then=Value(added))
-        changes["note"] = Case(alone, default=after_others, output_field=text)
+        appended = Concat("note", Value(f"\n{added}"), output_field=text)
+        first = When(note="", then=Value(added))
+        changes["note"] = Case(first, default=appended, output_field=text)
     active = _opt_outs().active().filter(contact=_contact(number))
     return active.update(ended_at=timezone.now(), **changes) > 0
 

@@ -1,4 +1,4 @@
-"""For pytest with pytest-django: the fixture ``cellcast``, there once the package is installed."""
+"""For pytest-django: the fixture ``cellcast``, available once the package is installed."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,11 @@ def cellcast(settings: Any) -> "WebhookClient":
     """A Django test client that sends webhooks as Cellcast does.
 
     ``cellcast.reply(sender="+61400000000", message="YES")``, ``cellcast.status(...)`` and
-    ``cellcast.opt_out(...)`` return the response; your handlers have run by then. Where the
-    settings have no credential, one is there for the test. The test needs the database: mark it
-    with ``pytest.mark.django_db``.
+    ``cellcast.opt_out(...)`` return the response, after your handlers have run. If the settings
+    have no credential, the fixture sets one for the test. The test needs the database: mark it with
+    ``pytest.mark.django_db``.
     """
-    # Here, because pytest imports this module in every project, in those without Django too.
+    # Imported here because pytest loads this module in every project, even without Django.
     from cellcast_django.conf import conf  # noqa: PLC0415
     from cellcast_django.testing import WebhookClient  # noqa: PLC0415
 

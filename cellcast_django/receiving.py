@@ -1,8 +1,7 @@
 """Receive what Cellcast reported: store it, then announce it, inline or on the host's queue.
 
-The one pipeline, for views, recovery and reprocessing alike. A queue in the same database is an
-outbox: the task is written with the event, in one transaction. Any other queue gets the task after
-the commit.
+The one pipeline for views, recovery and reprocessing. A queue in the same database is an outbox:
+the task is written in the event's transaction. Any other queue gets the task after the commit.
 """
 
 import logging
@@ -31,7 +30,7 @@ def receive(
     username: str = "",
     is_test: bool = False,
 ) -> list[WebhookEvent]:
-    """Store what one webhook said, announce it, and return its events as ``inbox.store`` does.
+    """Store the payloads of one webhook, announce them, and return what ``inbox.store`` returns.
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then.
     """
@@ -47,7 +46,7 @@ def receive(
         )
 
     if conf.announce_via == "task" and is_in_same_database():
-        with suppress(NotEnqueuedError):  # the webhook is stored whatever becomes of its tasks
+        with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
             return store(outbox=enqueue)
     events = store()
     announce(events)
@@ -55,9 +54,9 @@ def receive(
 
 
 def announce(events: Iterable[WebhookEvent]) -> None:
-    """Announce events that have just been stored, in the way that ``CELLCAST_ANNOUNCE_VIA`` names.
+    """Announce events that have just been stored, as ``CELLCAST_ANNOUNCE_VIA`` says.
 
-    Never raises: what goes wrong is logged, and ``cellcast_announce`` finds the events.
+    Never raises: errors are logged, and ``cellcast_announce`` finds the events later.
     """
     if conf.announce_via != "task":
         announcements.announce(events)

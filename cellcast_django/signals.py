@@ -1,7 +1,7 @@
-"""The facts that your code can listen to, and what a handler may ask for.
+"""The signals your code can connect handlers to, and what a handler may ask for.
 
-A handler asks by ``RetryLater``, ``GiveUp`` and ``@exactly_once``. Each is known by a name, under
-which its outcome is kept.
+A handler asks with ``RetryLater``, ``GiveUp`` or ``@exactly_once``. Its outcome is saved under its
+name.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,18 +20,18 @@ LONGEST_WAIT = timedelta(days=365)
 _MARK = "_cellcast_exactly_once"
 
 
-class RetryLater(Exception):  # noqa: N818  # a request, named as it is read: raise RetryLater(...)
-    """Raised by a handler: call me again after this time, instead of after the usual pause.
+class RetryLater(Exception):  # noqa: N818  # a request, named to be read: raise RetryLater(...)
+    """Raised by a handler: call me again after this time instead of the usual pause.
 
-    It counts as an attempt. Where another handler has failed for the same event, all of them are
-    called again at the earlier time. ``after`` is at most 365 days.
+    It counts as an attempt. If another handler has failed for the same event, both are called again
+    at the earlier of the two times. ``after`` is at most 365 days.
     """
 
     def __init__(self, after: timedelta) -> None:
         if not isinstance(after, timedelta):
             raise TypeError(f"RetryLater takes a timedelta, not {type(after).__name__}.")
         if not timedelta() <= after <= LONGEST_WAIT:
-            raise ValueError("RetryLater takes a time of 0 to 365 days.")
+            raise ValueError("RetryLater takes 0 to 365 days.")
         super().__init__(f"after {after}")
         self.after = after
 
@@ -39,8 +39,8 @@ class RetryLater(Exception):  # noqa: N818  # a request, named as it is read: ra
 class GiveUp(Exception):  # noqa: N818  # likewise
     """Raised by a handler: do not call me again.
 
-    The event ends as failed, with this reason, once the other handlers have finished. A person who
-    runs its handlers again calls this one too.
+    The event ends as failed, with this reason, once the other handlers have finished. If a person
+    runs its handlers again, this one is called too.
     """
 
     def __init__(self, reason: str = "") -> None:
@@ -49,41 +49,43 @@ class GiveUp(Exception):  # noqa: N818  # likewise
 
 
 def exactly_once(handler: H) -> H:
-    """Mark a handler to be called inside a transaction that saves its outcome as well.
+    """Mark a handler to be called inside the transaction that saves its outcome.
 
-    The transaction is on the database of this app's models. What the handler writes there is
-    committed with the record that it has finished, or not at all: not even a crash repeats it. Any
-    exception rolls it back. What the handler does elsewhere, on another database or over HTTP, is
-    done again after a crash. Raises ``TypeError`` for a coroutine function.
+    The transaction is on the database of this app's models. What the handler writes there commits
+    together with its outcome, or not at all: not even a crash repeats it. Any exception rolls it
+    back. What it does elsewhere, on another database or over HTTP, is repeated after a crash.
+    Raises ``TypeError`` for a coroutine function.
     """
     function: Any = handler
     while isinstance(function, partial):
         function = function.func
-    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # its kind is asked
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # we ask for its kind
         raise TypeError(
             f"{handler_name(handler)} is asynchronous: exactly_once needs a plain function, as "
             "Django's transactions do."
         )
-    setattr(getattr(handler, "__func__", handler), _MARK, True)  # of a bound method its function
+    setattr(
+        getattr(handler, "__func__", handler), _MARK, True
+    )  # a bound method takes no attributes
     return handler
 
 
 class Handler(NamedTuple):
-    """A connected function and the name under which its outcome is kept."""
+    """A connected function, and the name under which its outcome is saved."""
 
     name: str
     function: Callable[..., Any]
 
     @property
     def is_exactly_once(self) -> bool:
-        """Whether the function is marked by ``exactly_once``, also inside a partial."""
+        """Whether the function, even inside a partial, is marked by ``exactly_once``."""
         function = self.function
         while isinstance(function, partial) and not hasattr(function, _MARK):
             function = function.func
         return hasattr(function, _MARK)
 
     def call(self, **arguments: Any) -> None:
-        """Call the function, an async one to its end. Raises whatever it raises."""
+        """Call the function, and wait for it if it is async. Raises whatever it raises."""
         result = self.function(**arguments)
         if isawaitable(result):
             async_to_sync(_finish)(result)
@@ -94,7 +96,7 @@ async def _finish(awaitable: Awaitable[Any]) -> None:
 
 
 class FactSignal(Signal):
-    """A signal whose handlers can be told apart, so that the outcome of each one is kept."""
+    """A signal whose handlers have names, so that each one's outcome can be saved."""
 
     def handlers(self, sender: type) -> list[Handler]:
         """Return the handlers connected for ``sender``, in the order in which they connected."""
@@ -104,16 +106,16 @@ class FactSignal(Signal):
             if function is None or sender_id not in (id(None), id(sender)):
                 continue
             name = first = uid if isinstance(uid, str) else handler_name(function)
-            number = 1
+            count = 1
             while name in handlers:
-                number += 1
-                name = f"{first}#{number}"
+                count += 1
+                name = f"{first}#{count}"
             handlers[name] = Handler(name, function)
         return list(handlers.values())
 
 
 def handler_name(function: Callable[..., Any]) -> str:
-    """Return ``module.qualname``: of a partial its function's, of an object its class's."""
+    """Return ``module.qualname``: a partial has its function's, an object its class's."""
     while isinstance(function, partial):
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
@@ -124,34 +126,34 @@ message_received = FactSignal()
 """An inbound message has been stored for the first time.
 
 ``sender`` is ``Message``. Keyword arguments: ``message`` (the inbound ``Message``) and ``event``
-(the ``WebhookEvent`` that brought it). Sent after the commit, once for each handler; again only to
-a handler that raised or was cut off.
+(the ``WebhookEvent`` that reported it). Sent after the commit, once to each handler, and again only
+to a handler that raised or was interrupted.
 """
 
 status_changed = FactSignal()
 """A message's history has a new row (not for the first row of an inbound message).
 
 ``sender`` is ``Message``. Keyword arguments: ``message``, ``status_change`` (the new
-``StatusChange``; its ``applied`` tells whether it moved ``message.status``) and ``event``. Mostly
-it is a delivery report on an outbound message. It may be a later status of an inbound one, which
-can carry the id of the message replied to: look at ``message.direction``. Sent after the commit,
-once for each handler; again only to a handler that raised or was cut off.
+``StatusChange``; ``applied`` says whether it changed ``message.status``) and ``event``. Usually it
+is a delivery report on an outbound message. It can be a later status of an inbound one, which may
+carry the id of the message it answers: check ``message.direction``. Sent after the commit, once to
+each handler, and again only to a handler that raised or was interrupted.
 """
 
 opt_out_received = FactSignal()
 """A contact's opt-out begins: by webhook, by a stop word or from Cellcast's list, not by a person.
 
-``sender`` is ``WebhookEvent``. Keyword arguments: ``contact`` (E.164, or as Cellcast wrote it
-where it is no phone number), ``opt_out`` (the ``OptOut``) and ``event``. Once while an opt-out
-stands; of a reply that is a stop word after ``message_received``. Sent after the commit, once for
-each handler; again only to a handler that raised or was cut off, when ``opt_out`` may have ended.
+``sender`` is ``WebhookEvent``. Keyword arguments: ``contact`` (E.164, or as Cellcast wrote it if it
+is not a phone number), ``opt_out`` (the ``OptOut``) and ``event``. Sent only once while an opt-out
+is active; for a reply that is a stop word, after ``message_received``. Sent after the commit, once
+to each handler, and again only to a handler that raised or was interrupted; ``opt_out`` may have
+ended by then.
 """
 
 announcement_failed = FactSignal()
-"""An event has become failed: its attempts are used up, or a handler gave up.
+"""An event has failed: its attempts are used up, or a handler gave up.
 
-``sender`` is ``WebhookEvent``. Keyword arguments: ``event`` and ``errors`` (the text of each
-handler's error, by the handler's name; the texts may hold what customers wrote). Sent once each
-time that an event becomes failed. What its handlers raise is logged and otherwise ignored: this
-signal is neither stored nor sent again.
+``sender`` is ``WebhookEvent``. Keyword arguments: ``event`` and ``errors`` (handler name to error
+text, which may quote customers). Sent once each time an event fails. Errors of its own handlers are
+logged and otherwise ignored: this signal is neither stored nor sent again.
 """

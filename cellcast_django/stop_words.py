@@ -1,7 +1,7 @@
-"""Whether a text asks for no more messages, for certain or perhaps.
+"""Whether a text asks for no more messages, certainly or perhaps.
 
-For certain when the whole of it is one of ``CELLCAST_STOP_WORDS``; what only speaks of stopping is
-for a person to read.
+It certainly does if the whole text is one of ``CELLCAST_STOP_WORDS``. One that only mentions
+stopping is for a person to read.
 """
 
 import re
@@ -11,10 +11,10 @@ from cellcast_django.conf import conf
 
 
 def is_stop_word(text: str) -> bool:
-    """Whether the whole text, by its letters and digits alone and without case, is a stop word.
+    """Whether the whole text is a stop word, comparing only letters and digits, without case.
 
-    Never ask whether a text *contains* one: "don't stop" and "nonstop" do, and so does your own
-    "Reply STOP to opt out".
+    Never whether it *contains* one: "don't stop" and "nonstop" do, and so does your own "Reply STOP
+    to opt out".
     """
     return letters_and_digits(text) in _stop_words(conf.stop_words)
 
@@ -25,12 +25,12 @@ HINTS = re.compile(
 
 
 def may_want_to_stop(text: str) -> bool:
-    """Whether a person should read the text: it speaks of stopping, and is no stop word."""
+    """Whether a person should read the text: it mentions stopping but is not a stop word."""
     return HINTS.search(text) is not None and not is_stop_word(text)
 
 
 def letters_and_digits(text: str) -> str:
-    """Return what is compared of a text: ``OPT-OUT!`` and ``opt out`` are one word."""
+    """Return the part of a text that is compared: ``OPT-OUT!`` and ``opt out`` are one word."""
     return re.sub(r"[\W_]+", "", text).casefold()
 
 

@@ -1,4 +1,4 @@
-"""The tasks for Django's task framework, for a queue or a schedule of the host project."""
+"""The app's tasks for Django's task framework, for the host project's queue or schedule."""
 
 from cellcast_django import announcements, recovery
 from cellcast_django.announcements.queue import announce_event, as_task
@@ -8,7 +8,7 @@ __all__ = ["announce_due", "announce_event", "recover"]
 
 @as_task
 def announce_due() -> None:
-    """Announce all that is due, as ``cellcast_announce`` does: a task for a schedule to call.
+    """Announce everything that is due, as ``cellcast_announce`` does: for a schedule.
 
     Safe to run several times at once. Raises ``django.db.Error`` when the database refuses.
     """
@@ -20,7 +20,7 @@ def announce_due() -> None:
 def recover() -> None:
     """Ask Cellcast's API for what never arrived, as ``cellcast_recover`` does: for a schedule.
 
-    Safe to run several times at once. Raises ``RecoveryError`` when a list could not be read, and
+    Safe to run several times at once. Raises ``RecoveryError`` if a list could not be read, and
     ``django.db.Error`` when the database refuses.
     """
     if errors := recovery.errors_of(recovery.recover()):

@@ -1,4 +1,4 @@
-"""For the host project's tests: payloads as Cellcast sends them, and a client that sends them."""
+"""For host projects' tests: payloads as Cellcast sends them, and a client to send them."""
 
 import base64
 import json
@@ -34,8 +34,8 @@ def mms_payload(
 ) -> dict[str, Any]:
     """Return the payload of an MMS reply, as the platform behind Cellcast documents it.
 
-    The text is JSON inside a string, and the media stand beside it once more. An empty ``message``
-    is a picture alone.
+    The text is JSON inside a string, with the media beside it once more. With an empty ``message``
+    it is a picture alone.
     """
     urls = [{"url": url} for url in media]
     text = json.dumps({"message": message, "media": urls}, separators=(",", ":"))
@@ -64,7 +64,7 @@ def opt_out_payload(**changes: Any) -> dict[str, Any]:
 class WebhookClient(Client):
     """A Django test client that sends webhooks with the first configured credential.
 
-    Without a configured credential no ``Authorization`` header is sent, and the answer is 401.
+    Without a configured credential it sends no ``Authorization`` header and gets a 401.
     """
 
     def reply(self, **changes: Any) -> "Response":
@@ -82,7 +82,7 @@ class WebhookClient(Client):
     def send(
         self, url_name: str, payload: Any, content_type: str = "application/json"
     ) -> "Response":
-        """Send any payload to one of the URLs; bytes as they are, everything else as JSON."""
+        """Send any payload to one of the URLs: bytes unchanged, everything else as JSON."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         return self.post(
             reverse(f"cellcast_django:{url_name}"),

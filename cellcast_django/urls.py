@@ -1,6 +1,6 @@
 """The URLs to paste into Cellcast's dashboard: ``include("cellcast_django.urls")``.
 
-Each answers with and without a trailing slash, and never redirects: a redirect loses the body.
+Each works with and without a trailing slash and never redirects: a redirect loses the body.
 """
 
 from django.urls import re_path

@@ -28,31 +28,31 @@ logger = logging.getLogger("cellcast_django")
 
 RETRY_AFTER_SECONDS = 30
 TEST_SEND_HEADER = "Cellcast-Test-Send"
-"""``1`` says that the webhook is no report of Cellcast's, but our own Test Send."""
+"""``1`` marks our own Test Send, as opposed to a webhook from Cellcast."""
 TEST_SEND_KEY = "HTTP_CELLCAST_TEST_SEND"
 MAX_LENGTH_DIGITS = 18
-"""Of a ``Content-Length`` no more digits are read: an ``int`` of thousands is an error."""
+"""Reads no more digits of ``Content-Length``: ``int()`` refuses thousands of them."""
 
 
 class BodyTooLargeError(APIException):
-    """The body is over ``CELLCAST_MAX_BODY_BYTES``; nothing of it is kept."""
+    """The body is over ``CELLCAST_MAX_BODY_BYTES``; nothing of it is stored."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = _("The body is too large.")
 
 
 class LengthRequiredError(APIException):
-    """A chunked body, which this server does not hand over; nothing of it is kept."""
+    """The body is chunked, and this server does not pass those on; nothing is stored."""
 
     status_code = status.HTTP_411_LENGTH_REQUIRED
     default_detail = _(
-        "This server does not hand over a chunked body. Let the proxy in front of it buffer "
+        "This server does not pass on chunked bodies. Let the proxy in front of it buffer "
         "requests, or run the app on a server that sets wsgi.input_terminated, such as gunicorn."
     )
 
 
 class BodyUnreadableError(APIException):
-    """The connection broke before the body had come; the sender will not see this answer."""
+    """The connection broke before the whole body came; the sender will not see this response."""
 
     status_code = status.HTTP_400_BAD_REQUEST
     default_detail = _("The body could not be read.")
@@ -67,7 +67,7 @@ class StorageUnavailableError(APIException):
 
 
 class JSONNegotiation(BaseContentNegotiation):
-    """Every answer is JSON, whatever ``Accept`` says."""
+    """Every response is JSON, whatever ``Accept`` says."""
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
@@ -77,7 +77,7 @@ class JSONNegotiation(BaseContentNegotiation):
 
 
 def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> HttpResponse | None:
-    """Answer an exception that carries an HTTP status with its detail as JSON."""
+    """Turn an exception that carries an HTTP status into a JSON response with its detail."""
     if isinstance(exception, DatabaseError):
         logger.error("A webhook could not be stored: %s.", type(exception).__qualname__)
         exception = StorageUnavailableError()
@@ -86,7 +86,7 @@ def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> Ht
     response = JsonResponse({"detail": str(exception.detail)}, status=exception.status_code)
     if challenge := getattr(exception, "auth_header", None):
         response["WWW-Authenticate"] = challenge
-        # Our own line is rate-limited; Django would add one for each refusal.
+        # Our own log line is rate-limited; Django would add one for each refusal.
         response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
     if wait := getattr(exception, "wait", None):
         response["Retry-After"] = str(wait)
@@ -94,15 +94,15 @@ def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> Ht
 
 
 class WebhookView(APIView):
-    """Stores what a webhook says, announces it, and answers.
+    """Stores a webhook, announces it, and responds.
 
-    Every policy of Django REST framework is named here, so that nothing of the host project's
-    ``REST_FRAMEWORK`` changes how a webhook is received.
+    Sets every policy of Django REST framework itself, so that the host project's ``REST_FRAMEWORK``
+    does not change how a webhook is received.
     """
 
     endpoint: ClassVar[Endpoint]
     username: str
-    """Of whoever sent this webhook, as the authentication class names them."""
+    """The username that the webhook authenticated with."""
 
     http_method_names = ["get", "head", "post"]
     authentication_classes = [WebhookAuthentication]
@@ -117,35 +117,35 @@ class WebhookView(APIView):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
-        """Return the view, outside the host project's ``ATOMIC_REQUESTS`` on every database."""
-        # Error mails show the fields of a form, which Django parses for them when nobody has.
+        """Return the view, exempt from ``ATOMIC_REQUESTS`` on every database."""
+        # Django's error mails parse and show the fields of a form even if no view did.
         view = sensitive_post_parameters()(super().as_view(**initkwargs))
         return outside_atomic_requests(view)
 
     @hides_variables
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Answer the request. What is raised here shows no password, no number and no text."""
+        """Handle the request. What is raised here shows no password, number or text."""
         return super().dispatch(request, *args, **kwargs)
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        """Return the request without what a parser would be told, as none is used here.
+        """Return the request without its context for parsers, as none is used.
 
-        It refers back to request and view: a circle, which would hold the body in memory until the
-        garbage collector comes by, and make that come more often.
+        The context refers back to request and view: a cycle that would keep the body in memory
+        until the garbage collector runs, and make that run more often.
         """
         wrapped: Request = super().initialize_request(request, *args, **kwargs)
         wrapped.parser_context.clear()
         return wrapped
 
     def get_exception_handler(self) -> Any:
-        """Return our own, whatever the host project's ``EXCEPTION_HANDLER``."""
+        """Return our own, whatever the host project's ``EXCEPTION_HANDLER`` is."""
         return json_exception_handler
 
     def perform_authentication(self, request: Request) -> None:
-        """Ask for the password before a webhook; a probe of the URL needs none and sees nothing.
+        """Require the password for a webhook; a probe of the URL needs none and sees nothing.
 
-        Not by ``request.user``: a refusal would ask for the host's ``UNAUTHENTICATED_USER``, and a
-        middleware of the host may take what stands there for a user with a primary key.
+        Does not set ``request.user``: a refusal would use the host's ``UNAUTHENTICATED_USER``, and
+        the host's middleware may take the value for a user with a primary key.
         """
         if request.method != "POST":
             return
@@ -157,17 +157,16 @@ class WebhookView(APIView):
         raise NotAuthenticated
 
     def get(self, request: Request) -> HttpResponse:
-        """Answer a probe of the URL."""
+        """Respond to a probe of the URL."""
         return JsonResponse({})
 
-    head = get  # Django would make it a method of the object: another circle
+    head = get  # Django would set a bound method on the view: another cycle
 
     def post(self, request: Request) -> HttpResponse:
-        """Take a webhook: 200 means stored."""
+        """Receive a webhook: 200 means stored."""
         body = read_body(request._request, limit=conf.max_body_bytes)
-        reported = parse(body, self.endpoint)
         events = receiving.receive(
-            reported,
+            parse(body, self.endpoint),
             endpoint=self.endpoint,
             content_type=body.content_type,
             username=self.username,
@@ -178,19 +177,19 @@ class WebhookView(APIView):
 
 
 class ReplyWebhookView(WebhookView):
-    """Takes what Cellcast sends to the Receive URL."""
+    """Receives what Cellcast sends to the Receive URL."""
 
     endpoint = Endpoint.RECEIVE
 
 
 class StatusWebhookView(WebhookView):
-    """Takes what Cellcast sends to the Status URL."""
+    """Receives what Cellcast sends to the Status URL."""
 
     endpoint = Endpoint.STATUS
 
 
 class OptOutWebhookView(WebhookView):
-    """Takes what Cellcast sends to the Opt-Out URL."""
+    """Receives what Cellcast sends to the Opt-Out URL."""
 
     endpoint = Endpoint.OPT_OUT
 
@@ -200,19 +199,19 @@ class OptOutWebhookView(WebhookView):
 
 @dataclass(slots=True)
 class Body:
-    """What the server has handed over of a request's body."""
+    """As much of a request's body as the server passed on."""
 
     content: bytes = field(repr=False)
     content_type: str
     shortfall: str = ""
-    """How it falls short of the length that the request announced; empty where it is whole."""
+    """How it is shorter than its ``Content-Length``; empty if it is complete."""
 
 
 def read_body(request: HttpRequest, *, limit: int) -> Body:
-    """Read the body, and not one byte of it when it says that it is over ``limit`` bytes.
+    """Read the body, but not one byte of it if its ``Content-Length`` is over ``limit``.
 
     Raises ``BodyTooLargeError``, ``LengthRequiredError`` and ``BodyUnreadableError``. A chunked
-    request says no length; Django then reads nothing, so the server's own stream is read where it
+    request has no length, and Django reads nothing then, so the server's own stream is read if it
     ends by itself.
     """
     length = content_length(request)
@@ -221,7 +220,7 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
     source = request if length is not None else _source_without_length(request)
     try:
         content: bytes = source.read(limit + 1)
-    except Exception:  # noqa: BLE001  # a lost connection, or chunks that the server cannot read
+    except Exception:  # noqa: BLE001  # a lost connection, or chunks the server cannot read
         raise BodyUnreadableError from None
     if len(content) > limit:
         raise BodyTooLargeError
@@ -232,7 +231,7 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
 
 
 def content_length(request: HttpRequest) -> int | None:
-    """Return how long the body says that it is; ``None`` where it does not say."""
+    """Return the ``Content-Length`` in bytes; ``None`` if there is none."""
     length = str(request.META.get("CONTENT_LENGTH") or "")
     if not length.isdecimal():
         return None
@@ -240,16 +239,16 @@ def content_length(request: HttpRequest) -> int | None:
 
 
 def _source_without_length(request: HttpRequest) -> Any:
-    """Return what a body of unknown length is read from. Raises ``LengthRequiredError``."""
+    """Return the stream of a body without a length. Raises ``LengthRequiredError``."""
     if request.META.get("wsgi.input_terminated"):
         return request.META["wsgi.input"]
     if "wsgi.input" in request.META and request.META.get("HTTP_TRANSFER_ENCODING"):
         raise LengthRequiredError
-    return request  # there is no body, or an ASGI server has handed all of it over
+    return request  # there is no body, or an ASGI server has passed on all of it
 
 
 def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
-    """Return what the body says: one payload for each event."""
+    """Return one payload for each event in the body."""
     if body.shortfall:
         return [Invalid(raw=payloads.decode(body.content), reason=body.shortfall)]
     return payloads.read(body.content, body.content_type, endpoint)
@@ -258,8 +257,8 @@ def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
 def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -> None:
     """Log one line for a webhook, at level INFO: no number, no text.
 
-    The same stands in the record's attributes ``cellcast_endpoint``, ``cellcast_username`` and
-    ``cellcast_outcomes``, for handlers that write JSON.
+    The record has the same as attributes, for handlers that write JSON: ``cellcast_endpoint``,
+    ``cellcast_username`` and ``cellcast_outcomes``.
     """
     if not logger.isEnabledFor(logging.INFO):
         return
@@ -267,7 +266,7 @@ def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -
     logger.info(
         "Webhook on the %s: %s.",
         endpoint.label,
-        ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items()),
+        ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()),
         extra={
             "cellcast_endpoint": endpoint.value,
             "cellcast_username": username,
@@ -277,11 +276,11 @@ def log_webhook(endpoint: Endpoint, username: str, events: list[WebhookEvent]) -
 
 
 def respond(events: list[WebhookEvent]) -> HttpResponse:
-    """Tell what became of each event; 400 when not one of them could be understood."""
-    said: dict[str, Any] = {"events": [{"id": each.pk, "outcome": each.outcome} for each in events]}
+    """Return each event's outcome as JSON; 400 if none of them could be understood."""
+    data: dict[str, Any] = {"events": [{"id": each.pk, "outcome": each.outcome} for each in events]}
     code: int = status.HTTP_200_OK
     if all(event.outcome == WebhookEvent.Outcome.INVALID for event in events):
-        said["detail"] = " ".join(dict.fromkeys(event.error for event in events))
+        data["detail"] = " ".join(dict.fromkeys(event.error for event in events))
         code = status.HTTP_400_BAD_REQUEST
-    # Not by JsonResponse, whose encoder, for dates and the like, is made anew for each answer.
-    return HttpResponse(json.dumps(said), content_type="application/json", status=code)
+    # Not JsonResponse, which builds an encoder, for dates and the like, for each response.
+    return HttpResponse(json.dumps(data), content_type="application/json", status=code)

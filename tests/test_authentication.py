@@ -361,7 +361,7 @@ def test_flood_of_refused_webhooks_is_ten_lines_a_minute_and_a_count(
     assert refused_lines(caplog, times=1) == []
     clock.now += 1
     first, *others = refused_lines(caplog, times=1_000)
-    assert first == "991 more webhooks were refused before."
+    assert first == "991 more webhooks were refused before this one."
     assert len(others) == 10
 
 

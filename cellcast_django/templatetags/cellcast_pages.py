@@ -1,4 +1,4 @@
-"""The app's own pages, for the templates of Django's pages to link to; and times as they show."""
+"""Template tags: links to the app's own admin pages, and filters that format times."""
 
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
@@ -15,10 +15,10 @@ register.filter(machine_time)
 
 @register.simple_tag(takes_context=True)
 def cellcast_pages(context: RequestContext) -> dict[str, str]:
-    """Return the addresses of the pages of this admin site that this person may open, by name."""
+    """Return the URLs, by name, of this admin site's pages that the user may open."""
     request: HttpRequest = context.request
     name = getattr(request, "current_app", None)
-    # A project that replaces the default site has two of the same name, and uses the second.
+    # A project that replaces the default site has two of that name, and uses the second.
     candidates = (pages_of(site) for site in all_sites if site.name == name)
     pages = next((pages for pages in candidates if pages is not None), None)
     return pages.page_urls(request) if pages else {}

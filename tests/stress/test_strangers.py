@@ -102,7 +102,7 @@ def test_ten_thousand_strangers_leave_nothing_but_a_few_lines(
     refusals = [line for line in lines if REFUSAL.fullmatch(line)]
     summaries = [int(found[1]) for line in lines if (found := SUMMARY.fullmatch(line))]
     assert len(refusals) + len(summaries) == len(lines)
-    assert 0 < len(refusals) <= WORKERS * RefusalLog.LINES * (int(minutes) + 1)
+    assert 0 < len(refusals) <= WORKERS * RefusalLog.MAX_LINES * (int(minutes) + 1)
     assert " 401" not in host.log
     figures.record(
         "strangers",
@@ -149,12 +149,12 @@ def test_refusals_of_an_earlier_minute_are_counted_in_one_line(
     refusals = RefusalLog()
     for _ in range(REQUESTS):
         refusals.log("192.0.2.1")
-    assert len(caplog.messages) == RefusalLog.LINES
+    assert len(caplog.messages) == RefusalLog.MAX_LINES
     caplog.clear()
-    clock.now += RefusalLog.SECONDS
+    clock.now += RefusalLog.WINDOW_SECONDS
     refusals.log("192.0.2.2")
     assert caplog.messages == [
-        f"{max(0, REQUESTS - RefusalLog.LINES)} more webhooks were refused before.",
+        f"{max(0, REQUESTS - RefusalLog.MAX_LINES)} more webhooks were refused before this one.",
         "A webhook from 192.0.2.2 was refused: wrong or missing username and password.",
     ]
 
