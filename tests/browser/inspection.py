@@ -38,6 +38,10 @@ EXCESS = """() => {
     return scrollWidth - clientWidth;
 }"""
 
+SQUEEZED = """() => [...document.querySelectorAll("main button, main .cellcast-button")]
+    .filter(button => button.checkVisibility() && button.offsetHeight > 80)
+    .map(button => button.textContent.trim())"""
+
 
 def dress(page: Any, look: str) -> None:
     """Let the browser be wide or narrow, by day or by night."""
@@ -55,6 +59,8 @@ def problems_of(page: Any, name: str) -> list[str]:
         problems.append(f"a script ran that a customer wrote: {ran}")
     if (excess := page.evaluate(EXCESS)) > 0:
         problems.append(f"the page is {excess} pixels wider than the window")
+    if squeezed := page.evaluate(SQUEEZED):
+        problems.append(f"these buttons are cut into many lines: {squeezed}")
     page.evaluate(import_module("axe_playwright_python.base").AXE_SCRIPT)
     problems += page.evaluate(AXE, [WCAG_22_AA, DJANGOS_LINKS])
     return problems

@@ -1,6 +1,7 @@
 """Every page of the admin, in every look, with texts that customers might write."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 
 from cellcast_django.admin.lists.capped import CappedPaginator
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.statuses import Status
@@ -60,12 +62,12 @@ class Sight:
 
     url: Callable[[], str]
     press: str = ""
-    max_count: int = CappedPaginator.MAX_COUNT
-    """Rows that a list counts, and leads to."""
+    is_capped: bool = False
+    """Whether there are many pages of the list, and more rows than it counts."""
 
     def open(self, page: Any, server: str) -> str:
         """Let the browser go there, and return the source of the page as the server sent it."""
-        with patch.object(CappedPaginator, "MAX_COUNT", self.max_count):
+        with few_rows_a_page() if self.is_capped else nullcontext():
             response = page.goto(server + self.url())
             if self.press:
                 button = page.get_by_role("button", name=self.press)
@@ -74,6 +76,16 @@ class Sight:
                 response = navigation.value
         source: str = response.text()
         return source
+
+
+@contextmanager
+def few_rows_a_page() -> Iterator[None]:
+    """Let lists count to 20, and show one row a page."""
+    with (
+        patch.object(CappedPaginator, "MAX_COUNT", 20),
+        patch.object(ReadOnlyAdmin, "list_per_page", 1),
+    ):
+        yield
 
 
 SIGHTS = {
@@ -86,7 +98,7 @@ SIGHTS = {
     "messages": Sight(lambda: url_of("message")),
     "messages, found": Sight(lambda: url_of("message", q="window")),
     "messages, nothing found": Sight(lambda: url_of("message", q="nobody wrote this")),
-    "messages, more than are counted": Sight(lambda: url_of("message"), max_count=5),
+    "messages, more than are counted": Sight(lambda: url_of("message", p=10), is_capped=True),
     "to answer": Sight(lambda: url_of("message", "to_answer")),
     "conversation": Sight(lambda: conversation_url(contact=CUSTOMER)),
     "message sent": Sight(lambda: message_url(body="See you at nine?")),
@@ -95,7 +107,9 @@ SIGHTS = {
     "message, long reason": Sight(lambda: message_url(status="blocked")),
     **{f"message, {name}": Sight(partial(message_url, body=text)) for name, text in TEXTS.items()},
     "status history": Sight(lambda: url_of("statuschange")),
-    "status history, more than is counted": Sight(lambda: url_of("statuschange"), max_count=5),
+    "status history, more than is counted": Sight(
+        lambda: url_of("statuschange", p=10), is_capped=True
+    ),
     "status change": Sight(
         lambda: url_of("statuschange", "change", StatusChange.objects.latest("pk").pk)
     ),
@@ -104,7 +118,7 @@ SIGHTS = {
     "opt-out, to be added": Sight(lambda: url_of("optout", "add")),
     "opt-out, to be ended": Sight(lambda: url_of("optout", "end", OptOut.objects.latest("pk").pk)),
     "events": Sight(lambda: url_of("webhookevent")),
-    "events, more than are counted": Sight(lambda: url_of("webhookevent"), max_count=5),
+    "events, more than are counted": Sight(lambda: url_of("webhookevent", p=10), is_capped=True),
     "events, failed": Sight(lambda: url_of("webhookevent", outcome="failed")),
     "event, failed": Sight(lambda: event_url(kind="reply", body__contains="window.ran")),
     "event, five thousand characters": Sight(lambda: event_url(body__contains="y" * 5_000)),
@@ -131,11 +145,11 @@ def store_everything() -> None:
         client.status(_id=ids[0], receiver=CUSTOMER, status=status)
     for cellcast_id, status in zip(ids[1:], [*Status.values, "paused"], strict=True):
         client.status(_id=cellcast_id, receiver=CUSTOMER, status=status, reason=REASONS.get(status))
+    client.reply(**mms_payload(message=""))
     for text in TEXTS.values():
         client.reply(reply=text, message=f"You wrote: {text}")
     pictures = [f"https://media.example.com/{number}.jpg" for number in range(20)]
     client.reply(**mms_payload(message=MMS, media=pictures))
-    client.reply(**mms_payload(message=""))
     client.opt_out()
     client.send("webhook-status", b"{broken " + b"y" * 5_000)
 
