@@ -16,8 +16,8 @@ from django.utils import timezone, translation
 
 from cellcast_django import health
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
-from cellcast_django.admin.pages import overview, traffic
-from cellcast_django.admin.pages.overview import in_words
+from cellcast_django.admin.pages import delivery_times, overview_events
+from cellcast_django.admin.pages.overview_messages import in_words
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import CommandRun, Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient
@@ -182,7 +182,9 @@ def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
 
     assert "Bad: newer 10 minutes ago , 12 Aug 2026, 11:50 AEST 3 0 3 hours ago , " in section
     assert "or earlier" not in section
-    monkeypatch.setattr(overview, "ERRORS_OF", 2)  # the newest were 2 and 3 hours ago
+    monkeypatch.setattr(
+        overview_events, "MAX_EVENTS_WITH_ERRORS", 2
+    )  # the newest were 2 and 3 hours ago
     section = section_of(html_of(reader), "Needs attention")
     assert "Bad: newer 10 minutes ago , 12 Aug 2026, 11:50 AEST 3 0 3 hours ago , " in section
     assert "09:00 AEST or earlier" in section
@@ -191,7 +193,7 @@ def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
 def test_handlers_of_many_events_are_counted_among_some(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "MAX_UNFINISHED", 2)
+    monkeypatch.setattr(overview_events, "MAX_UNFINISHED", 2)
     WebhookEventFactory.create_batch(2, failed=True)
     assert "were counted" not in html_of(reader)
     WebhookEventFactory.create(failed=True)
@@ -339,7 +341,7 @@ def test_delivery_rate_and_times(reader: Client, noon: datetime) -> None:
 def test_delivery_times_of_some_of_the_messages_are_said_to_be_those(
     reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(traffic, "SAMPLE", 2)
+    monkeypatch.setattr(delivery_times, "SAMPLE_SIZE", 2)
     times = {"submitted_at": noon, "status_changed_at": noon}
     for age in (1, 2):
         MessageFactory.create(delivered=True, created_at=noon - timedelta(minutes=age), **times)

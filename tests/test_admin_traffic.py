@@ -10,15 +10,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin.pages import traffic
-from cellcast_django.admin.pages.traffic import (
-    LONGEST,
-    UNDER_WAY,
+from cellcast_django.admin.pages import delivery_times, traffic
+from cellcast_django.admin.pages.delivery_times import (
+    MAX_SECONDS,
     DeliveryTimes,
-    Period,
     count_delivery_times,
-    count_messages,
 )
+from cellcast_django.admin.pages.periods import Period
+from cellcast_django.admin.pages.traffic import IN_TRANSIT, count_messages
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
@@ -109,7 +108,7 @@ def test_sent_messages_count_by_their_status(noon: datetime) -> None:
     assert {status: numbers[-1] for status, numbers in counted.sent.items()} == {
         "delivered": 2,
         **dict.fromkeys(UNDELIVERED, 1),
-        UNDER_WAY: 8,
+        IN_TRANSIT: 8,
     }
     assert counted.replies == [0, 0]
     assert counted.delivery_rate == 2 / 9
@@ -148,7 +147,7 @@ def test_project_without_time_zones(naive_time: None, monkeypatch: pytest.Monkey
     assert Period.of_last_days(2).starts == (midnight - timedelta(days=1), midnight)
     assert count_messages(Period.of_last_days(2)).sent["delivered"] == [1, 1]
     assert count_messages(Period.of_last_days(1)).sent["delivered"][12] == 1
-    assert times_of_last_days(1).numbers == {9: 1}
+    assert times_of_last_days(1).counts == {9: 1}
 
 
 # Delivery times
@@ -164,7 +163,7 @@ def test_delivery_time_is_that_of_the_message(client: WebhookClient) -> None:
     message.refresh_from_db()
     assert message.delivery_time is not None
     seconds = int(message.delivery_time.total_seconds())
-    assert times_of_last_days(7).numbers == {seconds: 1}
+    assert times_of_last_days(7).counts == {seconds: 1}
 
 
 @pytest.mark.django_db
@@ -175,7 +174,7 @@ def test_delivery_times_are_those_of_the_period_in_whole_seconds(noon: datetime)
     sent("delivered", noon - timedelta(days=7), submitted_at=noon, status_changed_at=noon)
     sent("expired", noon, submitted_at=noon, status_changed_at=noon)
     sent("delivered", noon, submitted_at=None)
-    assert times_of_last_days(7).numbers == {0: 2, 4: 2, 60: 1}
+    assert times_of_last_days(7).counts == {0: 2, 4: 2, 60: 1}
 
 
 @pytest.mark.django_db
@@ -184,7 +183,7 @@ def test_delivery_times_are_bounded_whatever_the_clocks_said(noon: datetime) -> 
     for seconds in (-5, 200_000, 300_000):
         delivered_at = noon + timedelta(seconds=seconds)
         sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
-    assert times_of_last_days(7).numbers == {0: 1, LONGEST: 2}
+    assert times_of_last_days(7).counts == {0: 1, MAX_SECONDS: 2}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +205,7 @@ def test_percentiles_are_times_that_occurred(
 
 
 def test_histogram_counts_up_to_each_limit_and_beyond() -> None:
-    times = DeliveryTimes({0: 1, 4: 1, 5: 2, 59: 4, 60: 8, LONGEST: 16})
+    times = DeliveryTimes({0: 1, 4: 1, 5: 2, 59: 4, 60: 8, MAX_SECONDS: 16})
     assert times.histogram([5, 60]) == [2, 6, 24]
     assert times.total == 32
 
@@ -216,14 +215,14 @@ def test_delivery_times_of_many_messages_are_those_of_the_newest_of_each_slot(
     noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy day gives more of them than a quiet one."""
-    monkeypatch.setattr(traffic, "SAMPLE", 4)
+    monkeypatch.setattr(delivery_times, "SAMPLE_SIZE", 4)
     for day, took in ((0, (9, 8, 7, 6, 5)), (1, (4, 3)), (2, (2,))):
         for minute, seconds in enumerate(took):
             created_at = noon - timedelta(days=day, minutes=minute)
             delivered_at = created_at + timedelta(seconds=seconds)
             sent("delivered", created_at, submitted_at=created_at, status_changed_at=delivered_at)
     times = times_of_last_days(7)
-    assert times.numbers == {9: 1, 8: 1, 7: 1, 4: 1, 2: 1}
+    assert times.counts == {9: 1, 8: 1, 7: 1, 4: 1, 2: 1}
     assert times.is_sample
 
 
@@ -231,7 +230,7 @@ def test_delivery_times_of_many_messages_are_those_of_the_newest_of_each_slot(
 def test_delivery_times_of_few_messages_are_those_of_all(
     noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(traffic, "SAMPLE", 2)
+    monkeypatch.setattr(delivery_times, "SAMPLE_SIZE", 2)
     for age in (0, 1):
         sent("delivered", noon - timedelta(minutes=age), submitted_at=noon, status_changed_at=noon)
     times = times_of_last_days(7)

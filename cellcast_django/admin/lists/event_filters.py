@@ -73,7 +73,7 @@ class HandlerFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the handlers that are connected, and those that have failed by another name."""
-        failing = newest_troubled(model_admin.get_queryset(request), self.MAX_EVENTS)
+        failing = newest_unfinished(model_admin.get_queryset(request), self.MAX_EVENTS)
         names = {name for _pk, announcements, _at in failing for name in errors_of(announcements)}
         names.update(connected_handlers())
         if chosen := request.GET.get(self.parameter_name):
@@ -84,9 +84,9 @@ class HandlerFilter(admin.SimpleListFilter):
         """Narrow to the events on which the handler raised when it was last called."""
         if not self.value():
             return queryset
-        troubled = newest_troubled(queryset, CappedPaginator.MAX_COUNT)
+        unfinished = newest_unfinished(queryset, CappedPaginator.MAX_COUNT)
         return queryset.filter(
-            pk__in=[pk for pk, each, _at in troubled if self.value() in errors_of(each)]
+            pk__in=[pk for pk, each, _at in unfinished if self.value() in errors_of(each)]
         )
 
 
@@ -100,10 +100,10 @@ def connected_handlers() -> list[str]:
     return [handler.name for signal, sender in signals for handler in signal.handlers(sender)]
 
 
-Troubled = tuple[int, dict[str, Any], datetime]
+Unfinished = tuple[int, dict[str, Any], datetime]
 
 
-def newest_troubled(events: QuerySet[Any], count: int) -> Iterable[Troubled]:
+def newest_unfinished(events: QuerySet[Any], count: int) -> Iterable[Unfinished]:
     """Return key, announcements and arrival of events that failed and of those that wait."""
     every: Any = WebhookEvent.objects.using(events.db)
     states: list[WebhookEventQuerySet] = [
