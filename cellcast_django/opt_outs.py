@@ -12,9 +12,7 @@ from django.db.models import Case, Value, When
 from django.db.models.functions import Concat
 from django.utils import timezone
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
-from cellcast_django.models import OptOut, OptOutQuerySet, database_alias
+from cellcast_django.models import OptOut, OptOutQuerySet, contact_of, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 NUMBERS_PER_QUERY = 1_000
@@ -26,7 +24,7 @@ def is_opted_out(number: str) -> bool:
     Like everything in this module it asks the database that is written to, never a replica: an
     opt-out stored a moment ago counts.
     """
-    contact = _contact(number)
+    contact = contact_of(number)
     return contact != "" and _opt_outs().active().filter(contact=contact).exists()
 
 
@@ -37,7 +35,7 @@ def opted_out(numbers: Iterable[str]) -> set[str]:
     """
     spellings: dict[str, set[str]] = {}
     for number in numbers:
-        spellings.setdefault(_contact(number), set()).add(number)
+        spellings.setdefault(contact_of(number), set()).add(number)
     spellings.pop("", None)
     contacts = list(spellings)
     found: set[str] = set()
@@ -55,7 +53,7 @@ def opt_out(number: str, *, note: str = "") -> OptOut:
     Idempotent: an active opt-out keeps its source and its time. The note is added to earlier ones.
     Raises ``ValueError`` for a number that is empty or too long.
     """
-    contact = _contact(number)
+    contact = contact_of(number)
     if not contact.strip():
         raise ValueError("The number is empty.")
     if len(contact) > MAX_NUMBER_LENGTH:
@@ -80,12 +78,8 @@ def opt_in(number: str, *, note: str = "") -> bool:
         appended = Concat("note", Value(f"\n{added}"), output_field=text)
         first = When(note="", then=Value(added))
         changes["note"] = Case(first, default=appended, output_field=text)
-    active = _opt_outs().active().filter(contact=_contact(number))
+    active = _opt_outs().active().filter(contact=contact_of(number))
     return active.update(ended_at=timezone.now(), **changes) > 0
-
-
-def _contact(number: str) -> str:
-    return normalise(clean(str(number)), conf.default_region)
 
 
 def _opt_outs() -> OptOutQuerySet:

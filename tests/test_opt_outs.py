@@ -83,6 +83,19 @@ def test_opted_out_gives_back_each_spelling_that_was_asked_for() -> None:
     assert opted_out(SPELLINGS) == set(SPELLINGS)
 
 
+def test_number_may_be_an_object_of_a_phone_number_library() -> None:
+    class PhoneNumber:
+        def __str__(self) -> str:
+            return "0400 000 000"
+
+    number: Any = PhoneNumber()
+    opt_out(number)
+    assert is_opted_out(CUSTOMER)
+    assert is_opted_out(number)
+    assert opted_out([number]) == {number}
+    assert OptOut.objects.with_contact(number).exists()
+
+
 def test_opted_out_asks_one_query_for_each_thousand(django_assert_num_queries: Any) -> None:
     numbers = [f"+614{number:08d}" for number in range(10_000)]
     opt_out(numbers[0])

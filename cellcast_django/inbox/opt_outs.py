@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
-from cellcast_django.models import OptOut as StoredOptOut, WebhookEvent
+from cellcast_django.models import OptOut as StoredOptOut, WebhookEvent, contact_of
 from cellcast_django.payloads import Endpoint, OptOut, Payload, Reply
 from cellcast_django.stop_words import is_stop_word
 
@@ -13,9 +11,9 @@ from cellcast_django.stop_words import is_stop_word
 def opt_out_contact(payload: Payload) -> str:
     """Return the contact that the payload opts out if it is new; ``""`` if it opts out nobody."""
     if isinstance(payload, OptOut):
-        return normalise(payload.number, conf.default_region)
+        return contact_of(payload.number)
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
-        return normalise(payload.sender, conf.default_region)
+        return contact_of(payload.sender)
     return ""
 
 

@@ -8,6 +8,7 @@ from cellcast_django.models.command_run import CommandRun
 from cellcast_django.models.message import FILLED_IN, Message, database_alias
 from cellcast_django.models.message_identity import (
     Direction,
+    contact_of,
     message_key,
     message_values,
     submission_time,
@@ -39,6 +40,7 @@ __all__ = [
     "StatusChange",
     "WebhookEvent",
     "WebhookEventQuerySet",
+    "contact_of",
     "database_alias",
     "error_type",
     "errors_of",

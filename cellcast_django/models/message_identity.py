@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
+from cellcast_django.payloads import clean
 
 
 class Direction(models.TextChoices):
@@ -45,12 +46,20 @@ def message_values(
         "cellcast_id": cellcast_id,
         "sender": sender,
         "receiver": receiver,
-        "contact": normalise(receiver if outbound else sender, conf.default_region),
+        "contact": contact_of(receiver if outbound else sender),
         "body": body,
         "original_body": original_body,
         "media": list(media),
         "submitted_at": submission_time(cellcast_id) if outbound else None,
     }
+
+
+def contact_of(number: str) -> str:
+    """Return the number as the ``contact`` columns hold it: in E.164 if it is a phone number.
+
+    An object of a phone number library will do: its text is what counts.
+    """
+    return normalise(clean(str(number)), conf.default_region)
 
 
 def message_key(direction: Direction, *identity: str) -> str:

@@ -8,9 +8,7 @@ from django.apps import apps
 from django.db import connections, models, router, transaction
 from django.utils import timezone
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
-from cellcast_django.models.message_identity import Direction
+from cellcast_django.models.message_identity import Direction, contact_of
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -66,7 +64,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
 
     def with_contact(self, number: str) -> Self:
         """Messages from and to one customer, in any spelling of the number."""
-        contact = normalise(clean(number), conf.default_region)
+        contact = contact_of(number)
         return self.filter(contact=contact) if contact else self.none()
 
     def record_sent(

@@ -8,12 +8,11 @@ from django.db import connections, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
 from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.database.indexes import PartialIndex
+from cellcast_django.models.message_identity import contact_of
 from cellcast_django.models.webhook_event import WebhookEvent
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
+from cellcast_django.payloads import MAX_NUMBER_LENGTH
 
 
 class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
@@ -25,7 +24,7 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
 
     def with_contact(self, number: str) -> Self:
         """The opt-out of one contact, in any spelling of the number."""
-        contact = normalise(clean(number), conf.default_region)
+        contact = contact_of(number)
         return self.filter(contact=contact) if contact else self.none()
 
     def lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
