@@ -56,6 +56,36 @@ IS_IN_VIEW = """element => {
 }"""
 
 
+def test_conversation_is_printed_whole_and_alone(browse: Callable[[str], None], page: Any) -> None:
+    for number in range(40):
+        WebhookClient().reply(message=f"number {number}")
+    browse(url_of("message", "conversation", Message.objects.latest("pk").pk))
+    page.set_viewport_size({"width": 794, "height": 1123})  # A4
+    page.emulate_media(media="print")
+
+    box = page.get_by_role("region", name="Messages, the newest last")
+    height, content_height = box.evaluate("box => [box.clientHeight, box.scrollHeight]")
+    assert height == content_height > 1123
+    assert box.bounding_box()["width"] > 700
+    assert page.get_by_role("navigation", name="Sidebar").is_hidden()
+    assert page.get_by_role("button").count() == 0
+
+
+@pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
+def test_list_is_printed_to_its_last_column(
+    browse: Callable[[str], None], page: Any, model: str
+) -> None:
+    WebhookClient().reply(message="It is a long way to the edge of the sheet " * 4)
+    WebhookClient().status()
+    browse(url_of(model))
+    page.set_viewport_size({"width": 794, "height": 1123})  # A4
+    page.emulate_media(media="print")
+
+    table = page.locator("#result_list").bounding_box()
+    assert 650 < table["x"] + table["width"] <= 794
+    assert page.locator("#changelist-filter").is_hidden()
+
+
 def test_person_takes_the_filtered_list_away(browse: Callable[[str], None], page: Any) -> None:
     WebhookClient().reply(message="=1+1")
     WebhookClient().status()
