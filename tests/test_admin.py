@@ -620,7 +620,7 @@ def test_unknown_statuses_that_occur_are_choices_of_the_filter(
 
     known = Status.values[::-1]
     assert choices() == ["undelivered", *known, "paused", "zombie", "-", "silent"]
-    monkeypatch.setattr(StatusFilter, "MAX_WORDS", 3)
+    monkeypatch.setattr(StatusFilter, "MAX_STATUSES", 3)
     assert choices() == ["undelivered", *known, "paused", "-", "silent"]
 
 

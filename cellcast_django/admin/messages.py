@@ -20,7 +20,7 @@ from cellcast_django.admin.display.badges import (
     outcome_badge,
     status_badge,
 )
-from cellcast_django.admin.display.handlers import rows_of
+from cellcast_django.admin.display.handlers import handler_rows
 from cellcast_django.admin.display.media import media_links
 from cellcast_django.admin.display.texts import ago, beginning, customer_text, customer_words
 from cellcast_django.admin.display.timeline import steps
@@ -207,7 +207,7 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         handlers = [
             row
             for event in shown
-            for row in rows_of(event, list(event.announcements), links[event.pk])
+            for row in handler_rows(event, list(event.announcements), links[event.pk])
             if row.at is not None
         ]
         return {

@@ -17,7 +17,7 @@ from cellcast_django.admin.contacts import customer_of, prepare
 from cellcast_django.admin.display.badges import opt_out_state_badge
 from cellcast_django.admin.display.texts import ago, customer_text
 from cellcast_django.admin.lists.export import ExportAdmin, columns
-from cellcast_django.admin.lists.opt_out_filters import SinceFilter, SourceFilter, StandingFilter
+from cellcast_django.admin.lists.opt_out_filters import SinceFilter, SourceFilter, StateFilter
 from cellcast_django.admin.lists.search import spellings
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
@@ -76,7 +76,7 @@ class OptOutAdmin(ExportAdmin):
 
     form = AddOptOutForm
     list_display = ["customer", "when", "source", "event_link", "state"]
-    list_filter = [StandingFilter, SourceFilter, SinceFilter]
+    list_filter = [StateFilter, SourceFilter, SinceFilter]
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
     fields = [("customer", "state"), ("since", "source", "event_link"), ("ended_at", "note")]

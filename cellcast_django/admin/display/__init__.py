@@ -1,1 +1,1 @@
-"""How rows are shown: badges, bodies, timelines and sentences. Nothing here queries or writes."""
+"""How rows are displayed: badges, bodies, timelines, sentences. Nothing here queries or writes."""

@@ -1,4 +1,4 @@
-"""States as badges: a word and a sign, so that the colour is never all that tells them apart."""
+"""States as badges: a word and a sign, so that nobody has to tell them apart by colour."""
 
 from datetime import datetime
 from enum import Enum
@@ -14,7 +14,7 @@ from cellcast_django.statuses import UNDELIVERED, Status
 
 
 class Tone(Enum):
-    """How a state is to be taken; the value is the sign that stands before the word."""
+    """Whether a state is good news; the value is the sign in front of the word."""
 
     GOOD = "✓"
     BAD = "✕"
@@ -25,7 +25,7 @@ class Tone(Enum):
 
 
 def badge(tone: Tone, word: str | Promise) -> SafeString:
-    """Return the badge as HTML; the sign is hidden from screen readers, which read the word."""
+    """Return the badge as HTML. Screen readers read the word alone."""
     return format_html(
         '<span class="cellcast-badge cellcast-badge-{}">'
         '<span aria-hidden="true">{}</span> <bdi>{}</bdi></span>',
@@ -36,7 +36,7 @@ def badge(tone: Tone, word: str | Promise) -> SafeString:
 
 
 def status_badge(status: str) -> SafeString:
-    """Return the badge of a message's status, a word that we do not know included."""
+    """Return the badge of a message's status, which may be a word that we do not know."""
     if not status:
         return badge(Tone.QUIET, _("no status yet"))
     if status not in Status.values:
@@ -46,14 +46,14 @@ def status_badge(status: str) -> SafeString:
 
 _STATUS_TONES = {
     **dict.fromkeys(Status.values, Tone.OPEN),
-    Status.RECEIVED.value: Tone.QUIET,  # that of nearly every reply, which waits for nothing
+    Status.RECEIVED.value: Tone.QUIET,  # nearly every reply has it, and is not waiting for anything
     **dict.fromkeys(UNDELIVERED, Tone.BAD),
     Status.DELIVERED.value: Tone.GOOD,
 }
 
 
 def description_of(status: str) -> str:
-    """Return the sentence about a status; empty for one that we do not know."""
+    """Return the description of a status; empty for one that we do not know."""
     return str(Status(status).description) if status in Status.values else ""
 
 
@@ -65,7 +65,7 @@ _OUTCOMES = {
 
 
 def outcome_badge(event: WebhookEvent) -> SafeString:
-    """Return the badge of what became of an event in the inbox."""
+    """Return the badge of an event's outcome in the inbox."""
     return badge(*_OUTCOMES[WebhookEvent.Outcome(event.outcome)])
 
 
@@ -77,7 +77,7 @@ _STATES = {
 
 
 def announcement_badge(event: WebhookEvent) -> SafeString | None:
-    """Return the badge of how far the handlers are; ``None`` for an event that told nothing new."""
+    """Return the badge of the handlers' progress; ``None`` for an event without news."""
     state = event.state
     if state is None:
         return None
@@ -87,17 +87,17 @@ def announcement_badge(event: WebhookEvent) -> SafeString | None:
 
 
 def opt_out_state_badge(opt_out: OptOut) -> SafeString:
-    """Return the badge of whether an opt-out stands."""
+    """Return the badge of an opt-out that is active or has ended."""
     return badge(Tone.BAD, _("opted out")) if opt_out.is_active else badge(Tone.QUIET, _("ended"))
 
 
 def handled_badge(handled_at: datetime | None) -> SafeString:
-    """Return the badge of a reply: whether somebody has dealt with it."""
+    """Return the badge of a reply: whether it has been dealt with."""
     return badge(Tone.QUIET, _("done")) if handled_at else badge(Tone.OPEN, _("new"))
 
 
 def opt_out_badge(since: datetime | None) -> SafeString:
-    """Return the badge of a contact who must not be texted; nothing for anybody else."""
+    """Return the badge of a contact who must not be texted; empty for anybody else."""
     if since is None:
         return SafeString("")
     return badge(Tone.BAD, gettext("opted out since %(day)s") % {"day": day(since)})

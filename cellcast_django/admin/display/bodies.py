@@ -1,4 +1,4 @@
-"""The body of an event, laid out for people to read."""
+"""The body of an event, formatted for people."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 from cellcast_django.payloads import clean, is_form, is_too_deep
 
 MAX_ROWS = 200
-"""Fields of a form that are shown; Cellcast's own have a handful."""
+"""Fields of a form that are shown; Cellcast sends a handful."""
 
 MAX_INDENT = 30
-"""Levels: in a body that is nested very deeply, the spaces would outweigh all else."""
+"""Levels: in a deeply nested body, most of the output would be spaces."""
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 
@@ -28,7 +28,7 @@ class LaidOut:
 
 
 def lay_out(body: str, content_type: str) -> LaidOut:
-    """Return the body with one line for each value. Nothing is left out and no number changed."""
+    """Return the body with one value per line. Nothing is left out, no number is changed."""
     text = body.removeprefix("\ufeff").strip()
     if not text:
         return LaidOut(reason=_("The body is empty."))
@@ -48,9 +48,9 @@ def lay_out(body: str, content_type: str) -> LaidOut:
 
 
 def indent(text: str) -> str:
-    r"""Return valid JSON with one line for each value, numbers and repeated keys as they came.
+    r"""Return valid JSON with one value per line; numbers and repeated keys are kept.
 
-    Escaped letters are written out: ``\u0646`` is nothing that a person can read.
+    Escapes are decoded, because nobody can read ``\u0646``.
     """
     lines = [""]
     depth = 0

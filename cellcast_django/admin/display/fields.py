@@ -1,4 +1,4 @@
-"""The fields of a detail page: their times name the zone, as all other times of the pages do."""
+"""The fields of a detail page, whose times name their zone like all others on the pages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ Fieldsets = list[tuple[Any, dict[str, Any]]]
 
 
 def with_zones(fieldsets: Any, model: type[Model], empty: str) -> Fieldsets:
-    """Return the fieldsets with a function for each time, which Django would show without a zone.
+    """Replace each time in the fieldsets: Django would show it without its zone.
 
-    ``empty`` is shown where there is no time.
+    ``empty`` stands for a missing time.
     """
     times = {
         field.name: exact_field(field, empty)
@@ -34,7 +34,7 @@ def with_zones(fieldsets: Any, model: type[Model], empty: str) -> Fieldsets:
 
 
 def exact_field(field: "DateTimeField[Any, Any]", empty: str) -> Callable[[Any], SafeString | str]:
-    """Return what shows this time of a row, under the field's own name, label and help text."""
+    """Return a display function under the field's own name, label and help text."""
 
     def shown(row: Any) -> SafeString | str:
         time = getattr(row, field.name)

@@ -1,4 +1,4 @@
-"""What became of the handlers of an event: the failed first, with the error as it was raised."""
+"""The handlers of an event and their outcomes: failed ones first, with the error as raised."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,15 +21,17 @@ class Row:
     badge: SafeString
     error: str = ""
     at: datetime | None = None
-    """When it was last called; ``None`` where it never was."""
+    """When it last ran; ``None`` if it never did."""
     is_missing: bool = False
-    """Whether it failed, and is not connected in this process."""
+    """Whether it failed and is not connected in this process."""
     event_link: str = ""
     skip_url: str = ""
 
 
-def rows_of(event: WebhookEvent, connected: Collection[str], event_link: str = "") -> list[Row]:
-    """Return the handlers of an event: what failed, then what waits, then what is done."""
+def handler_rows(
+    event: WebhookEvent, connected: Collection[str], event_link: str = ""
+) -> list[Row]:
+    """Return the handlers of an event: first the failed, then the waiting, then the done."""
     rows = [
         _row_of(event, name, outcome, connected, event_link)
         for name, outcome in event.announcements.items()

@@ -1,4 +1,4 @@
-"""The pictures of an MMS as links: nothing is fetched from there before somebody asks for it."""
+"""The pictures of an MMS as links: nothing is fetched until somebody follows one."""
 
 from collections.abc import Sequence
 
@@ -9,23 +9,23 @@ from django.utils.translation import gettext as _, ngettext
 from cellcast_django.payloads import MAX_MEDIA, is_web_address
 
 
-def media_links(media: Sequence[str], most: int = MAX_MEDIA) -> SafeString | str:
-    """Return how many pictures there are, with links to the first; empty where there is none."""
+def media_links(media: Sequence[str], limit: int = MAX_MEDIA) -> SafeString | str:
+    """Return the number of pictures and links to the first ones; empty without any."""
     addresses = [address for address in media if is_web_address(address)]
     if not addresses:
         return ""
-    number = len(addresses)
+    count = len(addresses)
     links = [
         (address, _("Picture %(number)d") % {"number": place}, place)
-        for place, address in enumerate(addresses[:most], start=1)
+        for place, address in enumerate(addresses[:limit], start=1)
     ]
     return format_html(
         '<span class="cellcast-media">{} {}{}</span>',
-        ngettext("%(number)d picture:", "%(number)d pictures:", number) % {"number": number},
+        ngettext("%(count)d picture:", "%(count)d pictures:", count) % {"count": count},
         format_html_join(
             " ",
             '<a href="{}" rel="noopener noreferrer" target="_blank" aria-label="{}">{}</a>',
             links,
         ),
-        " …" if number > most else "",
+        " …" if count > limit else "",
     )

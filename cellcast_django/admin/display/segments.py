@@ -5,12 +5,12 @@ BASIC = (
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 EXTENDED = "^{}\\[~]|€"
-"""Characters that take two places."""
+"""Characters that take up two places."""
 _KNOWN = frozenset(BASIC + EXTENDED)
 
 
 def segments(text: str) -> int:
-    """Return how many SMS a text takes: of 160 places, or of 70 with any other character in it."""
+    """Return how many SMS a text takes: 160 places each, or 70 with any other character."""
     if set(text) <= _KNOWN:
         places, alone, joined = len(text) + sum(each in EXTENDED for each in text), 160, 153
     else:

@@ -1,4 +1,4 @@
-"""Sentences about events: how far one is, what an action will do, and what it has done."""
+"""Sentences about events: their state, what an action will do, and what it has done."""
 
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
@@ -9,7 +9,7 @@ from cellcast_django.models import WebhookEvent
 
 
 def sentence_of(event: WebhookEvent) -> str:
-    """Say how far an event is, and why."""
+    """Return a sentence about the state of an event and its reason."""
     if event.outcome == WebhookEvent.Outcome.INVALID:
         return event.error
     if event.outcome == WebhookEvent.Outcome.DUPLICATE:
@@ -42,7 +42,7 @@ WILL_READ = ngettext_lazy(
     "%(count)d unreadable events will be read again.",
     "count",
 )
-UNHEARD = ngettext_lazy(
+NO_HANDLER_LEFT = ngettext_lazy(
     "%(count)d event has no handler left to run.",
     "%(count)d events have no handler left to run.",
     "count",
@@ -87,7 +87,7 @@ NOTHING_LEFT = ngettext_lazy(
     "%(count)d events had nothing left to run.",
     "count",
 )
-UNDERSTOOD = ngettext_lazy(
+HAS_BEEN_READ = ngettext_lazy(
     "%(count)d event has been read.", "%(count)d events have been read.", "count"
 )
 STILL_INVALID = ngettext_lazy(

@@ -1,4 +1,4 @@
-"""Texts, numbers and times as the pages show them: of any script, and for every reader."""
+"""Texts, numbers and times for display, in any script and for every reader."""
 
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -19,12 +19,12 @@ DAY = 24 * HOUR
 
 
 def number(contact: str) -> SafeString | str:
-    """Return a number as people read it, in its own direction among texts of any other."""
+    """Return a phone number as HTML that keeps its direction in right-to-left text."""
     return format_html("<bdi>{}</bdi>", readable(contact)) if contact else ""
 
 
 def readable(contact: str) -> str:
-    """Return a number as people of the default region write it: ``0491 570 156``."""
+    """Return a phone number as people of the default region write it: ``0491 570 156``."""
     return _readable_in(contact, conf.default_region)
 
 
@@ -40,13 +40,13 @@ def _readable_in(contact: str, region: str) -> str:
 
 
 def customer_words(customer: Any) -> str:
-    """Return number and name of a ``Customer``, for a title; empty without a number."""
+    """Return the number and name of a ``Customer`` for a title; empty without a number."""
     written = readable(customer.contact)
     return f"{written} ({customer.name})" if customer.name else written
 
 
 def customer_text(customer: Any) -> SafeString | str:
-    """Return name and number of a ``Customer``, each in its own direction."""
+    """Return the name and number of a ``Customer`` as HTML, each in its own direction."""
     if not customer.name:
         return number(customer.contact)
     return format_html(
@@ -62,30 +62,30 @@ def figure(count: int) -> str:
 
 
 def text_block(text: str) -> SafeString | str:
-    """Return a text of any script as a block that keeps its white space."""
+    """Return a text in any script as a block that keeps its white space."""
     return format_html('<div class="cellcast-text" dir="auto">{}</div>', text) if text else ""
 
 
 def beginning(text: str, length: int) -> str:
-    """Return the first words of a text on one line."""
+    """Return the start of a text on one line."""
     words = " ".join(text[:length].split())
     return f"{words}…" if len(text) > length else words
 
 
 def exact_time(time: datetime, clock: str = "H:i") -> str:
-    """Return a time in the reader's zone, which is named: ``26 Nov 2026, 12:16 AEDT``."""
+    """Return a time with the reader's zone: ``26 Nov 2026, 12:16 AEDT``."""
     zone = " T" if timezone.is_aware(time) else ""
     return date_format(localised(time), f"j M Y, {clock}{zone}")
 
 
 def exact_seconds(time: datetime) -> SafeString:
-    """Return a time to the second: steps of a history are not far apart."""
+    """Return a time to the second, for steps that are close together."""
     exact = exact_time(time, "H:i:s")
     return format_html('<time datetime="{}"><bdi>{}</bdi></time>', machine_time(time), exact)
 
 
 def machine_time(time: datetime) -> str:
-    """Return a time for the attribute of an element, which takes three decimals."""
+    """Return a time for ``datetime`` attributes, which allow three decimals."""
     return localised(time).isoformat(timespec="milliseconds")
 
 
@@ -95,7 +95,7 @@ def day(time: datetime) -> str:
 
 
 def ago(time: datetime) -> SafeString:
-    """Return how long ago something was; the exact time is a hover away, and read aloud."""
+    """Return how long ago a time was; hovering and screen readers give the exact time."""
     exact = exact_time(time)
     return format_html(
         '<time datetime="{}" title="{}"><bdi>{}</bdi>'
@@ -107,7 +107,7 @@ def ago(time: datetime) -> SafeString:
     )
 
 
-# Not ``timesince``: with "ago" in another language than the rest, two are mixed.
+# Not ``timesince``: Django translates that into languages that our "ago" has no translation for.
 _AGES = [
     (timedelta(days=365), ngettext_lazy("%(count)d year ago", "%(count)d years ago", "count")),
     (timedelta(days=30), ngettext_lazy("%(count)d month ago", "%(count)d months ago", "count")),
@@ -127,12 +127,12 @@ def _ago_in_words(time: datetime) -> str:
 
 
 def localised(time: datetime) -> datetime:
-    """Return a time in the time zone of the reader; a naive one as it is."""
+    """Return a time in the reader's time zone; a naive one unchanged."""
     return timezone.localtime(time) if timezone.is_aware(time) else time
 
 
 def duration(time: timedelta) -> str:
-    """Return how long something took, in the two largest units: a timeline has to be short."""
+    """Return how long something took, in its two largest units."""
     seconds = max(0, round(time.total_seconds()))
     units = [
         (seconds // DAY, _("%(number)d d")),
@@ -141,6 +141,6 @@ def duration(time: timedelta) -> str:
         (seconds % MINUTE, _("%(number)d s")),
     ]
     largest = next((place for place, (number, _word) in enumerate(units) if number), len(units) - 1)
-    said = units[largest : largest + 2]
-    words = [word % {"number": number} for number, word in said if number]
+    shown = units[largest : largest + 2]
+    words = [word % {"number": number} for number, word in shown if number]
     return " ".join(words) or units[-1][1] % {"number": 0}

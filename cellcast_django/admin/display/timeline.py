@@ -1,4 +1,4 @@
-"""What happened to a message, in the order of time, from the events and the history about it."""
+"""What happened to a message, in chronological order, from its history and its events."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 
 @dataclass
 class Step:
-    """One thing that happened: ``wait`` is how long after the step before it."""
+    """One thing that happened; ``wait`` is the time since the previous step."""
 
     at: datetime
     badge: SafeString
@@ -31,7 +31,7 @@ class Step:
     reason: str = ""
     """Cellcast's own words about a failure."""
     stayed: SafeString | None = None
-    """Of a report that came late: the status that the message kept."""
+    """The status that the message kept, if the report came late."""
     event: WebhookEvent | None = None
     wait: str = ""
 
@@ -39,24 +39,24 @@ class Step:
 def steps(
     message: Message, changes: Iterable[StatusChange], events: Iterable[WebhookEvent]
 ) -> list[Step]:
-    """Return the submission, each status that was heard of, and each time that it was said again.
+    """Return the submission, each reported status, and each repeated report.
 
-    An empty list where nothing has been heard.
+    The list is empty if nothing has been reported.
     """
-    heard = [*map(_step_of_change, changes), *map(_step_of_duplicate, _duplicates(events))]
-    if not heard:
+    reported = [*map(_step_of_change, changes), *map(_step_of_duplicate, _duplicates(events))]
+    if not reported:
         return []
     if message.submitted_at is not None:
-        heard.append(
+        reported.append(
             Step(
                 message.submitted_at,
                 badge(Tone.QUIET, _("submitted")),
                 _("Accepted by Cellcast (time from the message id)"),
             )
         )
-    ordered = sorted(heard, key=attrgetter("at"))  # stable: a change stands before its duplicates
-    for before, step in pairwise(ordered):
-        step.wait = f"+{duration(step.at - before.at)}"
+    ordered = sorted(reported, key=attrgetter("at"))  # stable: changes precede their duplicates
+    for previous, step in pairwise(ordered):
+        step.wait = f"+{duration(step.at - previous.at)}"
     return ordered
 
 
@@ -84,7 +84,7 @@ def _step_of_duplicate(event: WebhookEvent) -> Step:
 
 
 def _sentence_of_duplicate(event: WebhookEvent) -> str:
-    """Say which status was repeated: an event knows it by its body alone, which may be gone."""
+    """Name the repeated status; only the body of the event has it, which may be redacted."""
     [payload, *_others] = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
     if not isinstance(payload, Reply | StatusReport):
         return gettext("Repeated")

@@ -1,4 +1,4 @@
-"""What the changelists share: read-only permissions, filters, paging by key, CSV export.
+"""What the changelists share: read-only access, filters, search, paging by key, CSV export.
 
 Start with ``read_only``, the base class of every ``ModelAdmin`` of the app.
 """

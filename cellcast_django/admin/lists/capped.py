@@ -1,4 +1,4 @@
-"""Lists of large tables: rows are counted up to a cap, and only shown columns are loaded."""
+"""Changelists of large tables: count rows up to a cap, and load only the columns shown."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,33 +18,33 @@ else:  # on Django 5.2 it cannot be subscripted
 
 
 class RowCount(int):
-    """A number of rows, which Django's templates show as ``10,000+`` where there are more."""
+    """A number of rows, which Django's templates show as ``10,000+`` if it is capped."""
 
     is_capped = False
 
     def __str__(self) -> str:
-        """Return the number as people write it."""
+        """Return the number with grouped digits."""
         return f"{figure(int(self))}+" if self.is_capped else figure(int(self))
 
 
 class CappedPaginator(AnyPaginator):
-    """Counts no further than ``MAX_COUNT``, and pages through as many rows."""
+    """Counts up to ``MAX_COUNT`` rows, and pages through as many."""
 
     MAX_COUNT = 10_000
 
     @cached_property
     def count(self) -> int:
-        """How many rows there are, at most ``MAX_COUNT``."""
+        """The number of rows, at most ``MAX_COUNT``."""
         return min(self._count_beyond_cap, self.MAX_COUNT)
 
     @property
     def is_capped(self) -> bool:
-        """Whether there are more rows than ``count`` says."""
+        """Whether there are more rows than ``count``."""
         return self._count_beyond_cap > self.MAX_COUNT
 
     @property
     def cap(self) -> str:
-        """``MAX_COUNT`` as people write it."""
+        """``MAX_COUNT`` with grouped digits."""
         return figure(self.MAX_COUNT)
 
     @cached_property
@@ -54,24 +54,24 @@ class CappedPaginator(AnyPaginator):
 
 
 class CappedChangeList(ChangeList):
-    """A list that does not know how many rows there are in all, and loads what it shows."""
+    """A changelist that counts up to a cap and defers the long columns it does not show."""
 
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: Any = None
     ) -> QuerySet[Any, Any]:
-        """Leave out the columns that may be long and are not shown."""
-        left_out: Sequence[str] = self.model_admin.list_defer  # type: ignore[attr-defined]
-        return super().get_queryset(request, exclude_parameters).defer(*left_out)
+        """Defer the columns that may be long and are not shown."""
+        deferred: Sequence[str] = self.model_admin.list_defer  # type: ignore[attr-defined]
+        return super().get_queryset(request, exclude_parameters).defer(*deferred)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any, Any]) -> list[Any]:
-        """Keep to the order that the indexes have, whatever the address says."""
+        """Keep the order of the indexes, whatever the query string asks for."""
         return list(self.model_admin.get_ordering(request))
 
     export_url = ""
-    """The address of all these rows as a file; empty where there is none for this person."""
+    """Link to all these rows as a file; empty if this person may not export."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Say a number beside the search box only where it is one that was asked for."""
+        """Show a count beside the search box only after a search or a filter."""
         super().get_results(request)
         self.result_count = RowCount(self.result_count)
         self.result_count.is_capped = self.paginator.is_capped

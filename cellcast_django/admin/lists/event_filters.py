@@ -1,4 +1,4 @@
-"""The filters of the list of events."""
+"""Filters for the list of events."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -18,15 +18,15 @@ from cellcast_django.signals import message_received, opt_out_received, status_c
 
 
 class KindFilter(ExactFilter):
-    """What an event speaks of."""
+    """What kind of event it is."""
 
     title = _("type")
     parameter_name = "kind"
-    words = WebhookEvent.Kind.choices
+    options = WebhookEvent.Kind.choices
 
 
 class OutcomeFilter(admin.SimpleListFilter):
-    """What became of an event: the states that the list shows as badges."""
+    """The states of events that the list shows as badges."""
 
     title = _("outcome")
     parameter_name = "outcome"
@@ -60,19 +60,19 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 
 class HandlerFilter(admin.SimpleListFilter):
-    """Events that wait or have failed because this handler raised.
+    """Events that are pending or have failed because this handler raised.
 
-    No index knows the handlers: so it looks at the events that wait or have failed, which are few,
-    and of many at the newest.
+    No index has the handlers, so pending and failed events are scanned. There are few of them; of
+    many, the newest are scanned.
     """
 
     title = _("failing handler")
     parameter_name = "handler"
     MAX_EVENTS = 200
-    """Events whose handlers are choices, of those that failed and of those that wait."""
+    """How many failed and how many pending events are scanned for handlers to offer."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the handlers that are connected, and those that have failed by another name."""
+        """Return the connected handlers and those that failed, which may have been renamed."""
         failing = newest_unfinished(model_admin.get_queryset(request), self.MAX_EVENTS)
         names = {name for _pk, announcements, _at in failing for name in errors_of(announcements)}
         names.update(connected_handlers())
@@ -81,7 +81,7 @@ class HandlerFilter(admin.SimpleListFilter):
         return [(name, name) for name in sorted(names)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the events on which the handler raised when it was last called."""
+        """Narrow to the events for which the handler raised when it last ran."""
         if not self.value():
             return queryset
         unfinished = newest_unfinished(queryset, CappedPaginator.MAX_COUNT)
@@ -104,18 +104,18 @@ Unfinished = tuple[int, dict[str, Any], datetime]
 
 
 def newest_unfinished(events: QuerySet[Any], count: int) -> Iterable[Unfinished]:
-    """Return key, announcements and arrival of events that failed and of those that wait."""
-    every: Any = WebhookEvent.objects.using(events.db)
+    """Return the key, announcements and arrival of failed and of pending events."""
+    all_events: Any = WebhookEvent.objects.using(events.db)
     states: list[WebhookEventQuerySet] = [
-        every.failed().order_by("-pk"),
-        every.pending().order_by("-announce_due_at", "-outcome", "-pk"),  # as the index has it
+        all_events.failed().order_by("-pk"),
+        all_events.pending().order_by("-announce_due_at", "-outcome", "-pk"),  # as the index has it
     ]
     columns = ("pk", "announcements", "received_at")
     return chain.from_iterable(state.values_list(*columns)[:count] for state in states)
 
 
 class ReceivedFilter(PeriodFilter):
-    """When a webhook came in."""
+    """When a webhook arrived."""
 
     title = _("date")
     time_field = "received_at"

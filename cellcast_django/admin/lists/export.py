@@ -1,4 +1,4 @@
-"""Lists as CSV files: all that the filters and the search find, at constant memory."""
+"""Lists as CSV files: everything that filters and search find, in constant memory."""
 
 import csv
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -27,16 +27,16 @@ from cellcast_django.admin.lists.keyset import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 
 CHUNK_SIZE = 500
-"""Rows that are in memory at a time: each may have a text as long as a webhook's body."""
+"""Rows in memory at a time: each may have a text as long as a webhook's body."""
 BYTE_ORDER_MARK = "\ufeff"
-"""Without it Excel takes UTF-8 for something else."""
+"""Without it, Excel does not recognise UTF-8."""
 
 
 class ExportAdmin(ReadOnlyAdmin):
-    """A list that can be taken away as a file, by a permission of its own."""
+    """A list that can be exported as a file, with a permission of its own."""
 
     export_columns: ClassVar[dict[str, Callable[[Any], Any]]]
-    """The heading of each column, and what stands in it."""
+    """The heading of each column, and how to get its value."""
 
     def get_urls(self) -> list[URLPattern]:
         """Add the address of the file."""
@@ -45,27 +45,27 @@ class ExportAdmin(ReadOnlyAdmin):
         return [path("export/", view, name=name), *super().get_urls()]
 
     def export_url(self, request: HttpRequest, query_string: str) -> str:
-        """Return the address of the file for a list at this query string."""
+        """Return the link to the file for a list with this query string."""
         if not self.has_export_permission(request):
             return ""
         return self.url_of(self.model, "export") + query_string
 
     def has_export_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may take the list away."""
+        """Whether this person may export the list."""
         return self.may(request, "export")
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Send what the list shows at the same query string, all pages of it."""
+        """Send what the list shows for the same query string, all pages of it."""
         if not self.has_view_permission(request) or not self.has_export_permission(request):
             raise PermissionDenied
         try:
             changelist = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(f"{self.url_of(self.model, 'changelist')}?e=1")
-        log_about_list(request, self.model, _what_is_exported(request, changelist))
+        log_about_list(request, self.model, _export_summary(request, changelist))
         name = f"{self.opts.model_name}s-{timezone.localdate():%Y-%m-%d}.csv"
         return StreamingHttpResponse(
-            _as_the_server_reads(request, self._rows(request, changelist.queryset)),
+            _for_the_server(request, self._rows(request, changelist.queryset)),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
@@ -84,10 +84,10 @@ class ExportAdmin(ReadOnlyAdmin):
             )
 
 
-def _what_is_exported(request: HttpRequest, changelist: Any) -> str:
-    """Say how many rows are exported, and by which filters.
+def _export_summary(request: HttpRequest, changelist: Any) -> str:
+    """Return how many rows are exported, and by which filters.
 
-    What was searched for is left out: it may be a number, and nothing prunes the log.
+    The search term is left out: it may be a phone number, and nothing prunes the log.
     """
     found_by = {name: "…" if name == SEARCH_VAR else word for name, word in request.GET.items()}
     words = ", ".join(f"{name}={word}" for name, word in sorted(found_by.items()))
@@ -95,12 +95,12 @@ def _what_is_exported(request: HttpRequest, changelist: Any) -> str:
 
 
 def columns(*names: str) -> dict[str, Callable[[Any], Any]]:
-    """Return columns that hold what the model has under these names."""
+    """Return columns with the model's attributes of these names."""
     return {name: attrgetter(name) for name in names}
 
 
 def cell(value: Any) -> str:
-    """Return a value as it stands in the file, where no spreadsheet takes it for a formula."""
+    """Return a value for the file, safe from being run as a formula by a spreadsheet."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -113,10 +113,10 @@ SPACES_THAT_SPLIT = frozenset("\t\r\n")
 
 
 def harmless(text: str) -> str:
-    """Put an apostrophe before a text that a spreadsheet would run as a formula.
+    """Prefix a text that a spreadsheet would run as a formula with an apostrophe.
 
-    A number alone (``+61400000000``) stays as it is: it is no more than a number as a formula too,
-    and other programs read it. Source: owasp.org/www-community/attacks/CSV_Injection
+    A phone number alone (``+61400000000``) is kept: as a formula it is the same number, and other
+    programs read the file too. Source: owasp.org/www-community/attacks/CSV_Injection
     """
     is_number = text[:1] == "+" and text[1:].isascii() and text[1:].isdigit()
     is_formula = text.lstrip()[:1] in FORMULA_SIGNS or text[:1] in SPACES_THAT_SPLIT
@@ -124,7 +124,7 @@ def harmless(text: str) -> str:
 
 
 class _Echo:
-    """A file that hands back what is written to it."""
+    """A file that returns what is written to it."""
 
     def write(self, text: str) -> str:
         return text
@@ -137,14 +137,14 @@ def _line(values: Iterable[str]) -> str:
     return str(_writer.writerow(values))
 
 
-def _as_the_server_reads(request: HttpRequest, lines: Iterator[str]) -> Any:
-    """Return the lines for a server of the request's kind; Django would hold all of the others."""
+def _for_the_server(request: HttpRequest, lines: Iterator[str]) -> Any:
+    """Return the lines as the server iterates: Django buffers all of the other kind."""
     return _asynchronously(lines) if isinstance(request, ASGIRequest) else lines
 
 
 async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:
-    def following() -> str | None:
+    def next_line() -> str | None:
         return next(lines, None)
 
-    while (line := await sync_to_async(following)()) is not None:
+    while (line := await sync_to_async(next_line)()) is not None:
         yield line

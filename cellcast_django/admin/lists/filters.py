@@ -1,4 +1,4 @@
-"""The filters of the lists. Each one asks for what an index answers, and offers no counts."""
+"""Filters for the lists. Each is served by an index, and none counts its choices."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -22,56 +22,56 @@ Choices = Iterable[tuple[str, Any]]
 
 
 class ExactFilter(admin.SimpleListFilter):
-    """Rows that have one of the choices in the column that the filter is named after."""
+    """Rows with one of the choices in the column named like the parameter."""
 
     parameter_name: str
-    words: ClassVar[Choices]
+    options: ClassVar[Choices]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the choices."""
-        return self.words
+        return self.options
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the choice; anything else that the address says is passed over."""
+        """Narrow to the choice; ignore anything else in the query string."""
         if self.value() not in dict(self.lookup_choices):
             return queryset
         return queryset.filter(**{self.parameter_name: self.value()})
 
 
 class DirectionFilter(ExactFilter):
-    """Replies, or what you sent."""
+    """Replies, or sent messages."""
 
     title = _("direction")
     parameter_name = "direction"
-    words = [(Direction.INBOUND.value, _("received")), (Direction.OUTBOUND.value, _("sent"))]
+    options = [(Direction.INBOUND.value, _("received")), (Direction.OUTBOUND.value, _("sent"))]
 
 
 class StatusFilter(ExactFilter):
-    """The statuses of what you sent, or that there is none, yet or still. Hidden among replies."""
+    """Statuses of sent messages, none included. Hidden in a list of replies."""
 
     title = _("delivery status")
     parameter_name = "status"
-    MAX_WORDS = 30
-    UNHEARD = "-"
+    MAX_STATUSES = 30
+    NO_STATUS = "-"
     UNDELIVERED = "undelivered"
     SILENT = "silent"
     SILENT_AFTER = timedelta(hours=6)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the statuses that we know, then what else Cellcast has said, and at last none."""
+        """Return the statuses that we know, then others in use, then those without one."""
         is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
         if is_inbound:
             return []
         known = [(status.value, status.label) for status in reversed(Status)]
-        in_use = self._words_in_use(_sent(model_admin.get_queryset(request)))
+        in_use = self._statuses_in_use(_sent(model_admin.get_queryset(request)))
         others = [(word, word) for word in in_use if word not in Status.values]
         ended = [(self.UNDELIVERED, _("not delivered"))]
-        without = [(self.UNHEARD, _("no status yet")), (self.SILENT, _("no status for 6 hours"))]
+        without = [(self.NO_STATUS, _("no status yet")), (self.SILENT, _("no status for 6 hours"))]
         return [*ended, *known, *others, *without]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the choice, among what you sent."""
-        if self.value() == self.UNHEARD:
+        """Narrow to the choice, among sent messages."""
+        if self.value() == self.NO_STATUS:
             return _sent(queryset).filter(status="")
         if self.value() == self.UNDELIVERED:
             sent = _sent(queryset)
@@ -83,10 +83,10 @@ class StatusFilter(ExactFilter):
             return queryset
         return super().queryset(request, _sent(queryset))
 
-    def _words_in_use(self, queryset: QuerySet[Any]) -> list[str]:
-        """Hop through the index from word to word: ``DISTINCT`` would read the whole table."""
+    def _statuses_in_use(self, queryset: QuerySet[Any]) -> list[str]:
+        """Hop through the index from status to status: ``DISTINCT`` would read the whole table."""
         words = [""]
-        while len(words) < self.MAX_WORDS:
+        while len(words) < self.MAX_STATUSES:
             following = queryset.filter(status__gt=words[-1]).order_by("status")
             word = following.values_list("status", flat=True).first()
             if word is None:
@@ -100,9 +100,9 @@ def _sent(messages: QuerySet[Any]) -> QuerySet[Any]:
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
-    """Narrow to the newest so many messages."""
-    some = messages.order_by("-created_at").values("created_at")[:count]
-    start: datetime | None = some.aggregate(start=Min("created_at"))["start"]
+    """Narrow to the newest ``count`` messages."""
+    rows = messages.order_by("-created_at").values("created_at")[:count]
+    start: datetime | None = rows.aggregate(start=Min("created_at"))["start"]
     return messages if start is None else messages.filter(created_at__gte=start)
 
 
@@ -113,15 +113,15 @@ def midnight(day: date) -> datetime:
 
 
 class PeriodFilter(admin.SimpleListFilter):
-    """The last day, week or month; or a day of the calendar, which the bars of charts lead to."""
+    """The last day, week or month, or a calendar day, to which the bars of the charts link."""
 
     parameter_name = "period"
     time_field: ClassVar[str]
-    """Not ``field``: under that name skins such as Grappelli expect a model's field."""
+    """Not ``field``: skins such as Grappelli expect a model field under that name."""
     DAYS = {"1": _("last 24 hours"), "7": _("last 7 days"), "30": _("last 30 days")}
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the periods by their days."""
+        """Return the periods by their number of days."""
         chosen = request.GET.get(self.parameter_name, "")
         day = _day_of(chosen)
         return [*self.DAYS.items(), *([(chosen, date_format(day, "j M Y"))] if day else [])]
@@ -141,7 +141,7 @@ class PeriodFilter(admin.SimpleListFilter):
 
 
 def _day_of(word: str) -> date | None:
-    """Return the day that an address names, if it is one of our times: ``2026-11-26``."""
+    """Return the day named in the query string, such as ``2026-11-26``, of this century."""
     with suppress(ValueError):
         day = parse_date(word)
         return day if day and 2000 <= day.year < 2100 else None  # noqa: PLR2004
@@ -149,7 +149,7 @@ def _day_of(word: str) -> date | None:
 
 
 class CreatedFilter(PeriodFilter):
-    """When a message was first heard of."""
+    """When a message was first seen."""
 
     title = _("date")
     time_field = "created_at"

@@ -1,4 +1,4 @@
-"""Walk through rows newest first, from where the last page ended: ``OFFSET`` would count them."""
+"""Walk through rows newest first, from where the last page ended, unlike ``OFFSET``."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,22 +8,21 @@ from django.db.models import Q, QuerySet
 
 
 def older_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
-    """Narrow to the rows that come after this one, where the newest come first."""
+    """Narrow to the rows after this one, in an order of newest first."""
     is_older = Q(**{f"{field}__lt": time}) | Q(pk__lt=pk)
-    return queryset.filter(is_older, **{f"{field}__lte": time})  # which an index can begin with
+    return queryset.filter(is_older, **{f"{field}__lte": time})  # lets an index find the start
 
 
 def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
-    """Narrow to the rows that come before this one, where the newest come first."""
+    """Narrow to the rows before this one, in an order of newest first."""
     is_newer = Q(**{f"{field}__gt": time}) | Q(pk__gt=pk)
     return queryset.filter(is_newer, **{f"{field}__gte": time})
 
 
 def chunks(queryset: QuerySet[Any], order: str, size: int) -> Iterator[list[Any]]:
-    """Yield all rows in lists of this size, in the order of ``"-pk"`` or of a time and the key.
+    """Yield all rows in lists of this size, ordered by ``"-pk"`` or by a time and the key.
 
-    A cursor on the server would do the same on PostgreSQL alone: the client of MariaDB takes the
-    whole result at once.
+    A server-side cursor would do on PostgreSQL alone: MariaDB's client reads the whole result.
     """
     field = order.removeprefix("-")
     queryset = queryset.order_by(*dict.fromkeys([order, "-pk"]))
@@ -38,8 +37,8 @@ def chunks(queryset: QuerySet[Any], order: str, size: int) -> Iterator[list[Any]
 
 
 def is_key(text: str) -> bool:
-    """Whether what an address or a form says can be a primary key on every database."""
-    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+    """Whether a text from a URL or form can be a primary key on every database."""
+    return text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
-_DIGITS = 18  # always in 64 bits
+_MAX_DIGITS = 18  # always fits in 64 bits

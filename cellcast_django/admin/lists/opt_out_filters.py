@@ -1,4 +1,4 @@
-"""The filters of the list of opt-outs."""
+"""Filters for the list of opt-outs."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from cellcast_django.admin.lists.filters import Choices, ExactFilter, PeriodFilt
 from cellcast_django.models import OptOut
 
 
-class StandingFilter(admin.SimpleListFilter):
-    """Those that stand, or those that somebody has ended."""
+class StateFilter(admin.SimpleListFilter):
+    """Active opt-outs, or those that somebody has ended."""
 
     title = _("state")
     parameter_name = "state"
@@ -37,7 +37,7 @@ class SourceFilter(ExactFilter):
 
     title = _("source")
     parameter_name = "source"
-    words = OptOut.Source.choices
+    options = OptOut.Source.choices
 
 
 class SinceFilter(PeriodFilter):

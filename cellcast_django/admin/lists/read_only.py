@@ -24,17 +24,17 @@ else:  # on Django 5.2 it cannot be subscripted
 
 LINKED_LOOKUPS = {"message__id__exact"}
 FILTER_LOOKUPS = {"exact", "gte", "in", "isnull", "lt", "year", "month", "day"}
-"""What Django's own filters ask for, where a subclass has added some."""
+"""Lookups of Django's own filters, which a subclass may add."""
 
 
 class ReadOnlyAdmin(ModelAdmin):
     """Lists newest first, finds by exact number or id, and lets nobody change anything.
 
-    Every filter, search and order must be served by an index; the tests look at the plans.
+    An index must serve every filter, search and order; the tests check the query plans.
     """
 
     list_defer: ClassVar[Sequence[str]] = ()
-    """The columns that the list does not load."""
+    """Columns that the list does not load."""
     list_per_page = 50
     paginator = CappedPaginator
     show_facets = admin.ShowFacets.NEVER
@@ -45,11 +45,11 @@ class ReadOnlyAdmin(ModelAdmin):
         css = {"all": ["cellcast_django/admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds by hand what Cellcast has not said."""
+        """Nobody adds by hand what Cellcast has not reported."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody changes what Cellcast has said."""
+        """Nobody changes what Cellcast has reported."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -57,9 +57,9 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        """Allow what the filters of this list ask for, and links between the app's own pages.
+        """Allow the lookups of this list's filters, and of links between the app's own pages.
 
-        Django allows every lookup of every column: a regular expression runs for minutes.
+        Django allows every lookup on every column, and a regular expression can run for minutes.
         """
         filters = self.get_list_filter(request)
         if lookup in LINKED_LOOKUPS | set(filter(None, map(_parameter_of, filters))):
@@ -70,7 +70,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return bool(is_of_a_filter) and (lookup in fields or kind in FILTER_LOOKUPS)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the list that stays cheap."""
+        """Use the list that stays fast with large tables."""
         return CappedChangeList
 
     def get_search_results(
@@ -83,14 +83,14 @@ class ReadOnlyAdmin(ModelAdmin):
         return self.find(request, queryset, term), False
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """Narrow to the rows that a person means by ``term``."""
+        """Narrow to the rows that ``term`` may mean."""
         # As it is kept, with white space at an end; as people type it; as they copy it.
         terms = dict.fromkeys([term, term.strip(), as_meant(term)])
         meanings = [meaning for each in terms for meaning in self.meanings(each)]
         return narrow_to_any(queryset, *map(self.get_queryset(request).filter, meanings))
 
     def meanings(self, term: str) -> list[Q]:
-        """Return what a person may mean by ``term``: each condition has an index of its own."""
+        """Return what ``term`` may mean; each condition has an index of its own."""
         return [Q(cellcast_id=term), *(Q(contact=each) for each in spellings(term))]
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
@@ -107,23 +107,23 @@ class ReadOnlyAdmin(ModelAdmin):
         form_url: str = "",
         obj: Model | None = None,
     ) -> HttpResponse:
-        """Add to the page what the template shows below the fields."""
+        """Add what the template shows beside the fields."""
         context |= self.details(request, obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return what the template of the detail page shows below the fields."""
+        """Return what the template of the detail page shows beside the fields."""
         return {}
 
     def export_url(self, request: HttpRequest, query_string: str) -> str:
-        """Return the address of the list as a file; empty for one that cannot be exported."""
+        """Return the link to the list as a file; empty if it cannot be exported."""
         return ""
 
     def prepare(self, rows: Any) -> None:
-        """Ask for what all rows of the list need, once for the page."""
+        """Query what all rows of the list need, once per page."""
 
     def may(self, request: HttpRequest, action: str) -> bool:
-        """Whether this person has the permission of this name for the model."""
+        """Whether this person has this permission on the model."""
         codename = get_permission_codename(action, self.opts)
         return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
 
@@ -145,18 +145,18 @@ class ReadOnlyAdmin(ModelAdmin):
         return format_html('<a href="{}">{}</a>', self.url_of(type(obj), "change", obj.pk), text)
 
     def url_of(self, model: type[Model], page: str, *arguments: Any) -> str:
-        """Return the address of a page of this site."""
+        """Return the URL of a page of this site."""
         options = self.admin_site.get_model_admin(model).opts
         name = f"admin:{options.app_label}_{options.model_name}_{page}"
         return reverse(name, args=arguments, current_app=self.admin_site.name)
 
 
 def _parameter_of(list_filter: Any) -> str | None:
-    """Return what a filter of the app's own manner calls itself in the address."""
+    """Return the query parameter of a ``SimpleListFilter``."""
     return getattr(list_filter, "parameter_name", None)
 
 
 def _field_of(list_filter: Any) -> str | None:
-    """Return the field of one of Django's own filters, which a subclass may have added."""
+    """Return the field of one of Django's own filters, which a subclass may add."""
     field = list_filter[0] if isinstance(list_filter, (list, tuple)) else list_filter
     return field if isinstance(field, str) else None

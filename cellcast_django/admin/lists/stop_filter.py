@@ -1,4 +1,4 @@
-"""The filter of replies that speak of stopping without being a stop word: a person should look."""
+"""Filter for replies that mention stopping without being a stop word, for a person to check."""
 
 from typing import Any
 
@@ -15,10 +15,9 @@ from cellcast_django.stop_words import may_want_to_stop
 
 
 class StopFilter(admin.SimpleListFilter):
-    """Replies that may ask for no more messages, of contacts who have not opted out.
+    """Replies that may ask for no more messages, from contacts who have not opted out.
 
-    No index knows what a text speaks of, so only the newest replies are read. Hidden among what you
-    sent.
+    No index can find them, so only the newest replies are read. Hidden in a list of sent messages.
     """
 
     title = _("may want to stop")
@@ -26,7 +25,7 @@ class StopFilter(admin.SimpleListFilter):
     PERHAPS = "perhaps"
     MAX_REPLIES = 5_000
     MAX_LENGTH = 1_600
-    """Characters of a text that are looked at: no SMS is longer."""
+    """Characters of a text that are checked: no SMS is longer."""
     MAX_FOUND = 1_000
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
@@ -36,7 +35,7 @@ class StopFilter(admin.SimpleListFilter):
         return [(self.PERHAPS, _("possibly (latest 5,000 replies)"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the replies that a person should look at."""
+        """Narrow to the replies that a person should check."""
         if self.value() != self.PERHAPS:
             return queryset
         replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
@@ -44,6 +43,6 @@ class StopFilter(admin.SimpleListFilter):
             "pk", "contact", Left("body", self.MAX_LENGTH)
         )
         found = [(pk, contact) for pk, contact, text in texts if may_want_to_stop(text)]
-        gone = opted_out(contact for _pk, contact in found)
-        keys = [pk for pk, contact in found if contact not in gone]
+        opted_out_contacts = opted_out(contact for _pk, contact in found)
+        keys = [pk for pk, contact in found if contact not in opted_out_contacts]
         return queryset.filter(pk__in=keys[: self.MAX_FOUND])

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.audit import log_about_list
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.handlers import Row, rows_of
+from cellcast_django.admin.display.handlers import Row, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.check_results import check_results
 from cellcast_django.admin.pages.lamps import lamps
@@ -176,7 +176,7 @@ def event_url(model_admin: ReadOnlyAdmin, pk: Any) -> str:
 def handlers_that_ran(pk: Any) -> list[Row]:
     """Return what the handlers did with a test: stored alone is not half of it."""
     event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
-    return rows_of(event, list(event.announcements)) if event else []
+    return handler_rows(event, list(event.announcements)) if event else []
 
 
 def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:

@@ -159,7 +159,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             "missing": sorted(plan.missing.items()),
             "button": replay.button % {"count": len(plan.keys)},
             "will_do": replay.will_do % {"count": len(plan.keys)},
-            "unheard": sentences.UNHEARD % {"count": plan.unheard},
+            "unheard": sentences.NO_HANDLER_LEFT % {"count": plan.unheard},
             "idle": replay.idle % {"count": plan.idle},
             "is_queued": replay.is_queued(),
             "seconds": MAX_SECONDS,

@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 
 from cellcast_django import announcements
 from cellcast_django.admin.audit import log_about
-from cellcast_django.admin.display.handlers import Row, rows_of
+from cellcast_django.admin.display.handlers import Row, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.announcements.facts import handlers_of
 from cellcast_django.database.transactions import outside_atomic_requests
@@ -30,7 +30,7 @@ class SkippingAdmin(ReadOnlyAdmin):
 
     def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[Row]:
         """Return what became of each handler; who may skip one finds where to."""
-        rows = rows_of(event, [callee.name for callee in handlers_of(event)])
+        rows = handler_rows(event, [callee.name for callee in handlers_of(event)])
         if event.is_unannounced and self.may(request, "announce"):
             address = self.url_of(WebhookEvent, "skip", event.pk)
             for row in rows:
