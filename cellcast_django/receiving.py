@@ -9,13 +9,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from cellcast_django import announcements, inbox
-from cellcast_django.announcements.queue import (
-    NotEnqueuedError,
-    enqueue,
-    is_in_same_database,
-)
+from cellcast_django.announcements.queue import NotEnqueuedError, enqueue, is_in_same_database
 from cellcast_django.conf import conf
-from cellcast_django.inbox.single_statement.statement import Outbox
+from cellcast_django.inbox.portable import Outbox
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
 

@@ -13,12 +13,7 @@ from cellcast_django.announcements.calls import Failure, call_safely, in_transac
 from cellcast_django.announcements.facts import BoundHandler, facts_of, handlers_of
 from cellcast_django.announcements.failures import report_if_failed
 from cellcast_django.announcements.patience import Patience
-from cellcast_django.announcements.schedule import (
-    ending,
-    has_been_saved,
-    lease_end,
-    save_if_ours,
-)
+from cellcast_django.announcements.schedule import ending, has_been_saved, lease_end, save_if_ours
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import GiveUp
 

@@ -20,11 +20,7 @@ from cellcast_django.database.retries import with_retries
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.opt_outs import opt_out_contact
 from cellcast_django.inbox.portable import kind_of, message_fields, reason_of
-from cellcast_django.inbox.recovered import (
-    RecoveredBeforeError,
-    may_be_recovered,
-    refuse_recovered,
-)
+from cellcast_django.inbox.recovered import RecoveredBeforeError, may_be_recovered, refuse_recovered
 from cellcast_django.inbox.single_statement import mariadb, postgresql, sqlite, statement
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
@@ -64,7 +60,7 @@ def store(
     content_type: str = "",
     username: str = "",
     is_test: bool = False,
-    outbox: statement.Outbox | None = None,
+    outbox: portable.Outbox | None = None,
 ) -> list[WebhookEvent]:
     """Store the payloads of one webhook, and return one event for each, in the same order.
 
@@ -121,7 +117,7 @@ def _write(
     using: str,
     payloads: Sequence[Payload],
     origin: dict[str, Any],
-    outbox: statement.Outbox | None = None,
+    outbox: portable.Outbox | None = None,
     *,
     replaced: WebhookEvent | None = None,
 ) -> list[WebhookEvent]:
@@ -145,7 +141,7 @@ def _write_common(
     payload: Reply | StatusReport,
     using: str,
     origin: dict[str, Any],
-    outbox: statement.Outbox | None,
+    outbox: portable.Outbox | None,
 ) -> WebhookEvent:
     has_handlers = bool(
         status_changed.handlers(Message)

@@ -6,7 +6,7 @@ locks.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from django.db import connections
@@ -17,23 +17,12 @@ from cellcast_django.announcements.schedule import planned
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import recovered
 from cellcast_django.inbox.opt_outs import OptOuts, opt_out_contact
-from cellcast_django.inbox.single_statement.statement import Outbox
-from cellcast_django.models import (
-    Direction,
-    Message,
-    StatusChange,
-    WebhookEvent,
-    message_values,
-)
-from cellcast_django.payloads import (
-    Invalid,
-    OptOut,
-    Payload,
-    RecoveredReply,
-    Reply,
-    StatusReport,
-)
+from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent, message_values
+from cellcast_django.payloads import Invalid, OptOut, Payload, RecoveredReply, Reply, StatusReport
 from cellcast_django.statuses import supersedes
+
+Outbox = Callable[[list[int]], None]
+"""Called before the commit with the ids of the events that have something to announce."""
 
 
 class NoLongerInvalidError(Exception):

@@ -9,13 +9,7 @@ from typing import Any
 
 from cellcast_django.conf import conf
 from cellcast_django.database.exclusion import lock_for_insert
-from cellcast_django.models import (
-    Direction,
-    Message,
-    MessageQuerySet,
-    StatusChange,
-    message_key,
-)
+from cellcast_django.models import Direction, Message, MessageQuerySet, StatusChange, message_key
 from cellcast_django.payloads import RecoveredReply, RecoveredReport, Reply, StatusReport
 
 EARLIEST = timedelta(minutes=-5)

@@ -11,15 +11,15 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.retries import LOCK_SECONDS
-from cellcast_django.inbox.single_statement.statement import (
+from cellcast_django.inbox.single_statement.sql import (
     EVENT,
     HISTORY,
     MESSAGE,
-    Written,
     column_names,
     event_values,
     upsert,
 )
+from cellcast_django.inbox.single_statement.statement import Written
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import MAX_STATUS_LENGTH
 

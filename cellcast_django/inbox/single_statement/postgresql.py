@@ -7,15 +7,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.retries import LOCK_SECONDS
-from cellcast_django.inbox.single_statement.statement import (
+from cellcast_django.inbox.single_statement.sql import (
     EVENT,
     MESSAGE,
-    Written,
     fields,
     insert_change,
     insert_event,
     upsert,
 )
+from cellcast_django.inbox.single_statement.statement import Written
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 
 

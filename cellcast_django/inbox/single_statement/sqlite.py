@@ -17,15 +17,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database import lock_waits
 from cellcast_django.database.transactions import own_transaction
-from cellcast_django.inbox.single_statement.statement import (
+from cellcast_django.inbox.single_statement.sql import (
     EVENT,
     HISTORY,
     MESSAGE,
-    Written,
     insert_change,
     insert_event,
     upsert,
 )
+from cellcast_django.inbox.single_statement.statement import Written
 
 
 def write(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
