@@ -1,1 +1,1 @@
-"""A receiver for Cellcast's SMS webhooks: stores, shows and announces what Cellcast says."""
+"""Receives Cellcast's SMS webhooks: stores them, shows them in the admin, calls your handlers."""

@@ -1,4 +1,4 @@
-"""Announcements: every handler hears every fact, once, and its error is kept until it has."""
+"""Announcements: every handler is called once per fact, and its error is kept until it finishes."""
 
 import asyncio
 from collections.abc import Callable
@@ -366,7 +366,7 @@ def test_ids_of_what_is_due_are_fetched_in_batches(
     first: Calls, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(schedule, "BATCH_SIZE", 2)
-    first.error = ValueError()  # so that each one stays among those that wait
+    first.error = ValueError()  # so that each one stays due
     since = timezone.now() - timedelta(minutes=5)
     for each in range(number):
         reply(message=str(each))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def event(first: Calls, second: Calls) -> WebhookEvent:
-    """An event that the first of two handlers has failed for."""
+    """An event for which the first of two handlers has failed."""
     first.error = ValueError("no")
     return reply()
 

@@ -1,4 +1,4 @@
-"""Authentication: the header alone opens the door, and everybody else costs and learns nothing.
+"""Authentication: only the right header is let in; everybody else costs and learns nothing.
 
 Most tests here may not touch the database: that they pass shows that nobody asked it.
 """
@@ -33,7 +33,7 @@ def encoded(credential: str, encoding: str = "utf-8") -> str:
 
 
 def username(header: str | None) -> str | None:
-    """Return who the header lets in, or ``None``."""
+    """Return the username that the header lets in, or ``None``."""
     headers = {} if header is None else {"Authorization": header}
     request = Request(RequestFactory().post(URLS[0], headers=headers))
     try:
@@ -143,7 +143,7 @@ def test_challenge() -> None:
     assert WebhookAuthentication().authenticate_header(request) == CHALLENGE
 
 
-# The answer to everybody else
+# The response to everybody else
 
 
 class UnreadableStream:
@@ -268,7 +268,7 @@ def test_staff_session_opens_nothing(admin_client: Client) -> None:
 
 
 class OwnAuthentication(BaseAuthentication):
-    """A host's own: whoever says a name is somebody of that name."""
+    """A host's own: it believes any name."""
 
     def authenticate(self, request: Request) -> tuple[User, None] | None:
         name = request.META.get("HTTP_X_NAME")
@@ -305,12 +305,12 @@ def test_view_without_an_authentication_class_refuses_everybody() -> None:
     assert post_to_view_with().status_code == 403
 
 
-# What is logged of strangers
+# What is logged about strangers
 
 
 @pytest.fixture
 def clock(clock: Clock, caplog: pytest.LogCaptureFixture) -> Clock:
-    """The clock, an hour after anybody was refused: nobody is left to be counted."""
+    """The clock, an hour after the last refusal: none is left to count."""
     assert username("Basic nobody") is None
     clock.now += 3_600
     caplog.clear()

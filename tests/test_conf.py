@@ -1,4 +1,4 @@
-"""The settings: their defaults, that they are read when used, and what a mistake in them opens."""
+"""The settings: their defaults, that they are read when used, and that mistakes let nobody in."""
 
 from typing import Any
 

@@ -69,12 +69,12 @@ def test_region_decides_what_a_number_without_country_code_is(
         "#SharedNum#",
         "1800FLOWERS",
         "1800CELLCAS",
-        "0400CALLME",  # as the keys of a telephone it would be a number
+        "0400CALLME",  # on telephone keys it would be a number
         "19",
         "0",
         "+",
         "+61",
-        "2125550123",  # a number of the US; no prefix makes it an Australian one
+        "2125550123",  # a US number; no prefix makes it Australian
         "4000000000000000",
         "9" * 64,
         "9" * 1_000,

@@ -1,4 +1,4 @@
-"""The payloads that are documented or were seen, to the byte, through a real server."""
+"""The documented and observed payloads, byte for byte, through a real server."""
 
 import json
 from contextlib import closing

@@ -115,7 +115,7 @@ def post(client: Client, name: str) -> Any:
 
 
 def frames_of(error: BaseException) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield file and variables of each frame, of the exceptions that led to this one too."""
+    """Yield the file and variables of each frame, also of the causes of the exception."""
     chain: list[BaseException | None] = [error]
     while chain:
         each = chain.pop()
@@ -140,7 +140,7 @@ def serialised(value: object) -> str:
 
 
 def reported(error: BaseException) -> str:
-    """Return what an error tracker gets, but for the frames of the test and its client."""
+    """Return what an error tracker gets, except the frames of the test and its client."""
     return "\n".join(
         serialised(variables)
         for file, variables in frames_of(error)

@@ -1,4 +1,4 @@
-"""The rows that factories make are those that the inbox would have written."""
+"""Factories make the rows that the inbox would have written."""
 
 import sys
 from collections.abc import Callable

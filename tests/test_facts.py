@@ -1,4 +1,4 @@
-"""The facts of an event: a stop word is two of them, and their outcomes are kept apart."""
+"""The facts of an event: a stop word has two, whose outcomes are kept apart."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ BOTH = {"both": "", "both (opt_out_received)": ""}
 
 
 class Both:
-    """One function that listens to everything, and raises for the signals it is told to."""
+    """One function connected to everything, which raises for the signals in ``raises_for``."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -32,7 +32,7 @@ class Both:
             raise ValueError("no")
 
     def heard(self) -> list[Any]:
-        """Return the signals heard since the last time."""
+        """Return the signals of the calls since the last time."""
         heard = [call["signal"] for call in self.calls]
         self.calls.clear()
         return heard

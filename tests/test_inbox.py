@@ -39,7 +39,7 @@ WAYS = [OWN, PORTABLE, *(["new connection"] if connection.vendor == "sqlite" els
 
 @pytest.fixture(autouse=True, params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The database's own ways of writing and the portable one."""
+    """The database's own ways of writing, and the portable one."""
     is_kept = request.param != "new connection"
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60 if is_kept else 0)
     with portable_way() if request.param == PORTABLE else nullcontext():
@@ -272,7 +272,7 @@ def test_of_unknown_statuses_the_last_by_code_point_stands(order: tuple[str, ...
 
 
 LOWEST_FIRST = [*Status.values[:6], "paused", "unknown", *Status.values[6:]]
-"""Those that we know, and two others."""
+"""The known statuses and two unknown ones."""
 
 
 def test_every_pair_of_statuses_ends_as_the_higher_in_both_orders() -> None:

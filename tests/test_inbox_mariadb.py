@@ -1,4 +1,4 @@
-"""The statement for MariaDB: a transaction by itself, of which nothing is ever stored half."""
+"""The statement for MariaDB: its own transaction, which stores all or nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(connection.vendor != "mysql", reason="MariaDB's 
 
 @contextmanager
 def rewritten(found: str, replacement: str) -> Iterator[None]:
-    """Change the statement on its way to the database; the first of what is found, if any."""
+    """Change the statement on its way to the database, at the first match."""
 
     def rewrite(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
         return execute(sql.replace(found, replacement, 1), *rest)
@@ -29,7 +29,7 @@ def rewritten(found: str, replacement: str) -> Iterator[None]:
 
 
 def meddling(sql: str) -> AbstractContextManager[None]:
-    """Put SQL behind the last write of the statement."""
+    """Insert SQL after the last write of the statement."""
     return rewritten("END IF;", f"END IF; {sql};")
 
 
@@ -96,7 +96,7 @@ def test_mysql_takes_the_portable_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _latin_database(transactional_db: Any) -> Any:
-    """A database whose own character set knows few letters; the tables' is another."""
+    """A database with a small character set, unlike its tables."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@character_set_database, @@collation_database")
         before = cursor.fetchone()

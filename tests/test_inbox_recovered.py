@@ -1,4 +1,4 @@
-"""Replies of which both a webhook and the API tell are one message, whichever comes first."""
+"""Replies that both a webhook and the API report are one message, whichever comes first."""
 
 from datetime import timedelta
 from typing import Any

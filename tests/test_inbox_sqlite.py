@@ -1,4 +1,4 @@
-"""Statements for SQLite: by a trigger of the connection's own, or without one."""
+"""Statements for SQLite: with the connection's own trigger, or without one."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def statements(**changes: Any) -> list[str]:
-    """Send a delivery report and return the first word of each statement that it took."""
+    """Send a delivery report, and return the first word of each statement it took."""
     with CaptureQueriesContext(connection) as queries:
         assert WebhookClient().status(**changes).status_code == 200
     return [query["sql"].split()[0] for query in queries]

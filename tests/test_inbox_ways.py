@@ -1,4 +1,4 @@
-"""Whatever comes, the database's own way of writing and the portable one end in the same rows."""
+"""The database's own way of writing and the portable one always end in the same rows."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_both_ways_write_the_same_rows(payloads: list[Payload]) -> None:
 
 
 def rows_of(payloads: list[Payload]) -> dict[str, list[Any]]:
-    """Store them one after the other in empty tables, and return what is in these then."""
+    """Store the payloads one by one in empty tables, and return the rows."""
     for model in (OptOut, StatusChange, WebhookEvent, Message):
         model._default_manager.all().delete()
     for payload in payloads:
@@ -93,8 +93,8 @@ def _fields(model: Any) -> list[str]:
     return [field.name for field in model._meta.fields if field.get_internal_type() not in kinds]
 
 
-# A message's previous status is how the single statement finds out what it has changed; of a
-# duplicate it says another thing, and nobody reads it.
+# From the previous status the single statement learns what it has changed. For a duplicate the two
+# ways differ in it, and nobody reads it.
 MESSAGE_FIELDS = [name for name in _fields(Message) if name != "previous_status"] + ["submitted_at"]
 HISTORY_FIELDS = _fields(StatusChange)
 EVENT_FIELDS = _fields(WebhookEvent)

@@ -1,4 +1,4 @@
-"""Waiting for SQLite's one lock: first in steps of our own, then as the settings say."""
+"""Waiting for SQLite's one lock: first at our own pace, then as the settings say."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ TIMEOUT_MS = 50
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[DatabaseWrapper]:
-    """Connect to a file with a table that is empty."""
+    """Connect to a file with one empty table."""
     options = {"timeout": TIMEOUT_MS / 1000}
     settings = {**connection.settings_dict, "NAME": tmp_path / "db.sqlite3", "OPTIONS": options}
     database = DatabaseWrapper(settings, alias="file")
@@ -34,7 +34,7 @@ def database(tmp_path: Path) -> Iterator[DatabaseWrapper]:
 
 @pytest.fixture
 def other(database: DatabaseWrapper) -> Iterator[sqlite3.Connection]:
-    """Let somebody else hold the lock."""
+    """Let another connection hold the lock."""
     other = sqlite3.connect(database.settings_dict["NAME"], isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     yield other

@@ -15,7 +15,7 @@ from tests.handlers import Calls, announced, as_if_killed, connected, make_due, 
 
 
 class PoolTimeout(BaseException):
-    """As gevent's Timeout, which is no Exception either."""
+    """Like gevent's Timeout, which is not an Exception either."""
 
 
 def overflow(**kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Models: what is kept, what makes two events speak of one message, and what people ask of it."""
+"""Models: what is stored, what identifies a message, and the QuerySets people use."""
 
 import re
 from collections.abc import Callable
@@ -114,7 +114,7 @@ TEXT_MODELS = [Message, OptOut, StatusChange, WebhookEvent]
 def test_columns_of_any_text_hold_every_character_on_mariadb(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the database's own character set is latin1, "Yes 👍 please" was "Yes ? please"."""
+    """With latin1 as the database's character set, "Yes 👍 please" became "Yes ? please"."""
     monkeypatch.setattr(connection, "vendor", "mysql")
     monkeypatch.setattr(connection, "mysql_is_mariadb", True, raising=False)
     fields = [field for model in TEXT_MODELS for field in model._meta.concrete_fields]
@@ -131,7 +131,7 @@ def test_columns_of_any_text_hold_every_character_on_mariadb(
 @pytest.mark.django_db
 @pytest.mark.parametrize(("model", "column"), [(Message, "key"), (OptOut, "contact")])
 def test_unique_text_has_one_index_on_postgresql_too(model: Any, column: str) -> None:
-    """For ``unique=True`` Django would add a second one there, for LIKE."""
+    """With ``unique=True`` Django would add a second one there, for LIKE."""
     with connection.cursor() as cursor:
         constraints = connection.introspection.get_constraints(cursor, model._meta.db_table)
     indexes = [each for each in constraints.values() if each["columns"] == [column]]
@@ -320,7 +320,7 @@ def test_record_sent_again_leaves_alone_what_is_not_said_this_time() -> None:
 
 @pytest.mark.django_db
 def test_record_sent_wins_over_an_early_report_with_another_receiver(client: WebhookClient) -> None:
-    """Who guesses an id could have had the text filed under a number of theirs."""
+    """Otherwise anybody who guesses an id could have the text filed under their own number."""
     client.status(_id="1000001", sender="evil", receiver="+61499666666", status="delivered")
     Message.objects.record_sent(
         "1000001", receiver="+61400111222", sender="Clinic", body="Your result is ready"
@@ -369,7 +369,7 @@ def test_later_report_finds_the_recorded_message(client: WebhookClient) -> None:
     assert Message.objects.get() == message
     message.refresh_from_db()
     assert (message.status, message.body) == ("expired", "Coming?")
-    assert message.sender == "cellcast"  # which only the report told
+    assert message.sender == "cellcast"  # which only the report contained
 
 
 @pytest.mark.django_db
@@ -398,7 +398,7 @@ def test_record_sent_drops_what_no_database_stores() -> None:
         ({"cellcast_id": ""}, "cellcast_id"),
         ({"cellcast_id": " \t"}, "cellcast_id"),
         ({"cellcast_id": "\x00"}, "cellcast_id"),
-        ({"cellcast_id": None}, "cellcast_id"),  # what .get("MessageId") gives for an error
+        ({"cellcast_id": None}, "cellcast_id"),  # what .get("MessageId") returns for an error
         ({"cellcast_id": "x" * 129}, "cellcast_id"),
         ({"receiver": ""}, "receiver"),
         ({"receiver": " "}, "receiver"),

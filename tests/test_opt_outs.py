@@ -1,4 +1,4 @@
-"""The ledger of opt-outs: how one is made, who is asked, and that only a person undoes it."""
+"""Opt-outs: how one is made, how to ask for it, and that only a person ends it."""
 
 import json
 from collections.abc import Callable
@@ -121,11 +121,11 @@ def test_contacts_are_found_by_their_own_index(ask: Callable[[], Any]) -> None:
     [query] = queries
     explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":  # which would read a table that is so small
+        if connection.vendor == "postgresql":  # which would scan a table this small
             cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(f"{explain} {query['sql']}")
         plan = str(cursor.fetchall())
-    if connection.vendor == "sqlite":  # which has no statistics, and would guess
+    if connection.vendor == "sqlite":  # which has no statistics and would guess
         assert "(contact=?)" in plan
     elif connection.vendor == "postgresql":
         assert "Index Cond: ((contact)::text = " in plan
@@ -134,7 +134,7 @@ def test_contacts_are_found_by_their_own_index(ask: Callable[[], Any]) -> None:
 
 
 class Replica:
-    """A router that would read from another database."""
+    """A router that reads from another database."""
 
     def db_for_read(self, model: type, **hints: Any) -> str:
         return "replica"
@@ -366,7 +366,7 @@ def test_stop_that_was_recovered_opts_out_since_the_customer_wrote_it(settings: 
     assert OptOut.objects.get() == made
 
 
-# What comes again, and what comes late
+# Repeated and late events
 
 
 def test_new_opt_out_after_an_opt_in_stands_again(client: WebhookClient) -> None:

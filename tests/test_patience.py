@@ -1,4 +1,4 @@
-"""A handler that fails for all events, slowly, does not keep the others' events waiting for all."""
+"""A handler that fails slowly for every event does not keep other handlers' events waiting."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 def take(clock: Clock, seconds: float) -> Any:
-    """Return what makes a handler take so long."""
+    """Return a function that makes a handler take this long."""
     return lambda **kwargs: clock.sleep(seconds)
 
 

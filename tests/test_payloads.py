@@ -1,4 +1,4 @@
-"""Payloads: every shape that Cellcast is known to send, and every bad one that we know of."""
+"""Payloads: every shape that Cellcast is known to send, and every bad one we know of."""
 
 import json
 import threading
@@ -155,7 +155,7 @@ def test_payloads_are_frozen(body: bytes) -> None:
         "text/html",
         "application/xml",
         "multipart/form-data; boundary=x",
-        "application/x-www-form-urlencoded",  # what `curl -d` says of any body
+        "application/x-www-form-urlencoded",  # what `curl -d` claims about any body
         "APPLICATION/X-WWW-FORM-URLENCODED; charset=utf-8",
         "application/octet-stream",
         "rubbish",
@@ -376,7 +376,7 @@ def test_array_of_more_than_a_thousand_elements_is_one_invalid() -> None:
     assert payload.raw == body.decode()
 
 
-# The kind
+# Which endpoint an element belongs to
 
 SPELLINGS = {
     Reply: ["receive", "RECEIVE", "Receive", " receive ", "SMS", "sms", "MMS", "Mms"],

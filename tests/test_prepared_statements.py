@@ -29,7 +29,7 @@ def _new_connection() -> Iterator[None]:
 
 
 def send(number: int) -> None:
-    """Send so many delivery reports, each on a message of its own, and see them stored."""
+    """Send this many delivery reports, each on its own message, and check that they are stored."""
     before = Message.objects.count()
     for n in range(number):
         assert WebhookClient().status(_id=f"{before + n}").status_code == 200
@@ -37,7 +37,7 @@ def send(number: int) -> None:
 
 
 def statements_prepared() -> list[str]:
-    """Return the first words of what the server has prepared for this connection."""
+    """Return the first words of each statement prepared for this connection."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement FROM pg_prepared_statements ORDER BY prepare_time")
         return [statement.split()[0] for (statement,) in cursor.fetchall()]
@@ -168,7 +168,7 @@ TENANTS = ("alpha", "beta")
 
 
 class Tenants(type(connections["default"])):  # type: ignore[misc]
-    """A backend that names the tenant's schema whenever a cursor is made."""
+    """A backend that selects the tenant's schema whenever a cursor is made."""
 
     schema = "public"
 
@@ -180,7 +180,7 @@ class Tenants(type(connections["default"])):  # type: ignore[misc]
 
 @pytest.fixture
 def tenants(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A schema for each tenant beside the public one, all three with the tables."""
+    """A schema for each of two tenants beside the public one, all with the tables."""
     with connection.cursor() as cursor:
         for schema in TENANTS:
             cursor.execute(f"CREATE SCHEMA {schema}")

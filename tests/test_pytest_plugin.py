@@ -1,4 +1,4 @@
-"""The fixture that host projects get, in projects with and without Django."""
+"""The fixture for host projects, in projects with and without Django."""
 
 import subprocess
 import sys
@@ -125,7 +125,7 @@ def test_host_project_with_its_own_settings(pytester: pytest.Pytester) -> None:
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run pytest in a process of its own, with the plugin and no other that happens to be there."""
+    """Run pytest in its own process, with this plugin and no other installed one."""
     [folder] = cellcast_django.__path__
     environment = {"PYTHONPATH": str(Path(folder).parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     with pytest.MonkeyPatch.context() as patch:

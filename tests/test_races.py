@@ -1,4 +1,4 @@
-"""Webhooks that come at the same moment: threads with connections of their own."""
+"""Webhooks that arrive at the same moment: threads with their own connections."""
 
 import random
 from collections import Counter
@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 
 def at_once(calls: list[Callable[[], T]]) -> list[T]:
-    """Make all the calls at the same moment, each in a thread of its own."""
+    """Make all the calls at the same moment, each in its own thread."""
     barrier = Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T:
@@ -205,7 +205,7 @@ def test_several_processes_that_announce_what_is_due_share_it_out(heard: Counter
     assert WebhookEvent.objects.announced().count() == 20
 
 
-# A webhook and a recovery tell of the same replies
+# A webhook and a recovery report the same replies
 
 
 def reply_webhook(contact: str) -> Reply:

@@ -34,7 +34,7 @@ only_on_sqlite = pytest.mark.skipif(on != "sqlite", reason="SQLite's")
 
 @pytest.fixture
 def database(transactional_db: None) -> Iterator[BaseDatabaseWrapper]:
-    """A connection of its own, and not the proxy to the thread's."""
+    """A connection of its own, not the proxy to the thread's."""
     database = connections["default"].copy()
     yield database
     database.close()
@@ -44,7 +44,7 @@ def database(transactional_db: None) -> Iterator[BaseDatabaseWrapper]:
 
 
 def test_connect_forgets_the_transaction(database: BaseDatabaseWrapper) -> None:
-    """``sessions.discard`` does the same to end what somebody has left open."""
+    """``sessions.discard`` does the same to end what was left open."""
     database.ensure_connection()
     database.close()
     database.in_atomic_block = database.closed_in_transaction = database.needs_rollback = True
@@ -112,7 +112,7 @@ def test_cursor_of_the_driver_can_be_wrapped(database: BaseDatabaseWrapper) -> N
 
 
 def test_display_name_tells_mariadb_from_mysql() -> None:
-    """``inbox.WRITERS`` has the statements by it; a change would only be slow."""
+    """``inbox.WRITERS`` is keyed by it; a change would only be slower."""
     assert connection.display_name in {"MariaDB", "PostgreSQL", "SQLite"}
 
 
@@ -124,7 +124,7 @@ def test_errors_of_the_driver_become_djangos_outside_of_cursors(database: Any) -
 
 
 def test_times_are_adapted_to_what_statements_of_our_own_take(db: None) -> None:
-    """``statement`` gives them to the writers so."""
+    """``statement`` passes them to the writers like this."""
     now = datetime(2026, 11, 26, 1, 2, 3, 456_789, tzinfo=UTC)
     event = WebhookEvent.objects.create(received_at=now)
     adapted = connection.ops.adapt_datetimefield_value(now)
@@ -186,7 +186,7 @@ def test_missing_view_is_named_in_the_error(db: None) -> None:
 
 
 def test_receivers_of_a_signal_begin_with_their_names_and_themselves() -> None:
-    """``FactSignal.handlers`` tells the handlers apart by them."""
+    """``FactSignal.handlers`` distinguishes the handlers by them."""
 
     def handler(**kwargs: Any) -> None:
         """Do nothing."""
@@ -200,7 +200,7 @@ def test_receivers_of_a_signal_begin_with_their_names_and_themselves() -> None:
 def test_related_object_can_be_known_to_be_missing(
     db: None, django_assert_num_queries: Callable[[int], Any]
 ) -> None:
-    """``statement`` spares handlers a look-up of an opt-out that is not there."""
+    """``statement`` saves handlers the query for an opt-out that does not exist."""
     event = WebhookEvent.objects.create()
     WebhookEvent._meta.get_field("opt_out").set_cached_value(event, None)
     with django_assert_num_queries(0):
@@ -208,7 +208,7 @@ def test_related_object_can_be_known_to_be_missing(
 
 
 def test_response_that_has_been_logged_is_not_logged_again(caplog: Any) -> None:
-    """``views`` marks refusals so: their own line is rate-limited."""
+    """``views`` marks refusals like this: their own log line is rate-limited."""
     response = HttpResponse(status=401)
     response._has_been_logged = True  # type: ignore[attr-defined]
     log_response("%s", "refused", response=response, request=RequestFactory().post("/"))
@@ -229,7 +229,7 @@ def test_change_list_of_the_admin_has_what_is_overridden(admin_client: Client) -
 
 
 def test_request_of_rest_framework_has_djangos_and_a_context_that_nobody_needs() -> None:
-    """``views`` reads the former, and clears the latter, which is a circle of references."""
+    """``views`` reads the former, and clears the latter, which is a reference cycle."""
     request = APIView().initialize_request(RequestFactory().post("/"))
     assert isinstance(request, Request)
     assert isinstance(request.parser_context, dict)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 class ReadsFromReplica:
-    """Sends each read to a replica so far behind that it cannot be reached at all."""
+    """Sends each read to a replica that cannot be reached."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
         return "replica"

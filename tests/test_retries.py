@@ -1,4 +1,4 @@
-"""What the database calls off is tried again, with a new session and within a time."""
+"""What the database aborts is retried, with a new session and within a time limit."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _sound_session(clock: Clock) -> Iterator[None]:
-    """Leave a sound session behind."""
+    """Leave a working session behind."""
     yield
     if not sessions.is_in_test(connection):
         connection.close()
 
 
 class Failing:
-    """Writes that fail with these errors, then succeed; and the session that each one had."""
+    """Writes that fail with these errors, then succeed; records the session of each."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)

@@ -1,4 +1,4 @@
-"""The session behind a connection: what somebody has left open in it, and its end."""
+"""The session behind a connection: what was left open in it, and how it ends."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,7 +34,7 @@ def turn_autocommit_off() -> None:
     connection.set_autocommit(False)
 
 
-# MariaDB's driver cannot tell of a plain BEGIN; our own commits it there.
+# MariaDB's driver does not see a plain BEGIN; there, our own BEGIN commits it.
 LEFT_OPEN = pytest.mark.parametrize(
     "leave_open",
     [enter_atomic, turn_autocommit_off, *([begin] if connection.vendor != "mysql" else [])],

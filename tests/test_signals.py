@@ -1,4 +1,4 @@
-"""Signals: by which name a handler is known, who hears what, and every kind of handler."""
+"""Signals: handlers' names, which of them are called, and every kind of handler."""
 
 import gc
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How many statements each kind of webhook costs: every one more is a round trip and CPU time.
+"""How many statements each kind of webhook takes: each one is a round trip and CPU time.
 
 ``benchmarks/README.md`` gives the reason for each of them.
 """
@@ -91,7 +91,7 @@ class Budget(NamedTuple):
     portable: str = ""
 
     def letters(self, way: str) -> str:
-        """Return the letters of this way; where there is but one, they are the same."""
+        """Return the letters for this way of writing; if there is only one, they are the same."""
         return (way == "portable" and self.portable) or self.own
 
 
@@ -120,7 +120,7 @@ WITHOUT_HANDLER = [
     Budget("probe", [], probe, ""),
 ]
 
-# What stands behind "1" or "C" belongs to the announcement.
+# What follows "1" or "C" belongs to the announcement.
 WITH_ONE_HANDLER = [
     Budget("new report", [], report(), "1U", "BISIIUCU"),
     Budget("new reply", [], reply(), "1U", "BISIIUCU"),
@@ -137,7 +137,7 @@ WITH_ONE_HANDLER = [
 
 @pytest.fixture(autouse=True)
 def _warm_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a connection needs once is not what a webhook costs, where it is kept as recommended."""
+    """Warm up: what a connection needs once is not part of a webhook's cost if it is kept open."""
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60)
     report()(WebhookClient())
     Message.objects.all().delete()

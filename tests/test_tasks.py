@@ -28,7 +28,7 @@ BACKENDS = f"{tasks_package().__name__}.backends"
 
 @pytest.fixture
 def heard() -> Iterator[list[str]]:
-    """The texts that a handler of ``message_received`` has heard."""
+    """The texts that a handler of ``message_received`` was called with."""
     heard: list[str] = []
 
     def handler(message: Any, **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ def heard() -> Iterator[list[str]]:
 
 @pytest.fixture
 def task_mode(settings: Any) -> Any:
-    """Announce by tasks, on a backend that runs them at once."""
+    """Announce by tasks, on a backend that runs them immediately."""
     settings.CELLCAST_ANNOUNCE_VIA = "task"
     settings.TASKS = {"default": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend"}}
     return settings
@@ -138,7 +138,7 @@ def outbox(task_mode: Any) -> Any:
 
 @pytest.fixture
 def failing_commits() -> Callable[[int], AbstractContextManager[Any]]:
-    """Lets so many commits fail."""
+    """Makes this many commits fail."""
     database: Any = type(connections["default"])
     commit = database._commit
     failures = 0
@@ -159,7 +159,7 @@ def failing_commits() -> Callable[[int], AbstractContextManager[Any]]:
 
 
 def enqueued() -> list[Any]:
-    """The ids that the tasks in the database carry."""
+    """The event ids of the tasks in the database."""
     return [task.args_kwargs["args"][0] for task in DBTaskResult.objects.order_by("enqueued_at")]
 
 
@@ -167,7 +167,7 @@ def enqueued() -> list[Any]:
 def test_task_in_the_same_database_is_written_before_the_commit(
     outbox: Any, heard: list[str]
 ) -> None:
-    WebhookClient().status()  # what a connection does once is done; nobody listens for this
+    WebhookClient().status()  # spends what a new connection costs
     with CaptureQueriesContext(connection) as queries:
         assert WebhookClient().reply().status_code == 200
     statements = [query["sql"] for query in queries]
@@ -231,7 +231,7 @@ def test_task_in_the_same_database_announces(outbox: Any, heard: list[str]) -> N
 def test_webhook_is_stored_whatever_the_queue_says(
     failures: int, outbox: Any, heard: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When it refuses after the commit too, a schedule has to announce."""
+    """If it refuses after the commit too, a schedule has to announce."""
     refusals = iter(range(failures))
 
     def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What host projects test with: payloads as Cellcast sends them, and a client that sends them."""
+"""What host projects test with: payloads as Cellcast sends them, and a client to send them."""
 
 import base64
 import json

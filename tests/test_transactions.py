@@ -1,4 +1,4 @@
-"""Webhooks whatever somebody has left open in the session, or holds in the database."""
+"""Webhooks are stored whatever was left open in the session or is locked in the database."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -129,7 +129,7 @@ def test_row_that_somebody_holds_is_not_waited_for_long(
 
 
 def wait_of_session() -> Any:
-    """Return how long the session waits for a lock by itself."""
+    """Return the session's own limit for lock waits."""
     ask = {
         "sqlite": "PRAGMA busy_timeout",
         "postgresql": "SHOW lock_timeout",

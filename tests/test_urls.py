@@ -1,4 +1,4 @@
-"""The URLs: what they are called, with and without a slash, and that none ever redirects."""
+"""The URLs: their names, with and without a slash, and that none ever redirects."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The views: every answer, every trap on the way to it, and nothing of the host project."""
+"""The views: every response, every trap on the way to it, and no influence of the host project."""
 
 import gc
 import json
@@ -66,7 +66,7 @@ def post(
     headers: dict[str, str] | None = None,
     **environ: Any,
 ) -> Any:
-    """Send these very bytes; ``environ`` replaces what the server would say of them."""
+    """Send exactly these bytes; ``environ`` overrides what the server would set."""
     return (client or WebhookClient()).generic(
         "POST", url, body, content_type, headers=authorization() | (headers or {}), **environ
     )
@@ -521,7 +521,7 @@ def test_no_more_of_a_chunked_body_is_read_than_shows_that_it_is_too_large() -> 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS)
 def test_chunked_body_of_a_server_that_does_not_hand_it_over_is_answered_411(url: str) -> None:
-    """uWSGI, the WSGI mode of hypercorn and runserver are such servers."""
+    """Such as uWSGI, hypercorn in WSGI mode, and runserver."""
     response = post_chunked(UnreadableStream(), url, terminated=False)
     assert (response.status_code, list(response.json())) == (411, ["detail"])
     assert "Let the proxy in front of it buffer requests" in response.json()["detail"]
@@ -618,7 +618,7 @@ def test_database_that_refuses_is_answered_503_and_nothing_is_stored(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("last", range(1, 6))
 def test_database_that_refuses_any_statement_leaves_nothing_behind(last: int, clock: Clock) -> None:
-    """However far the transaction has come, it is all or nothing."""
+    """However far the transaction got, it is all or nothing."""
     statements = 0
 
     def refuse_the_last(
@@ -634,7 +634,7 @@ def test_database_that_refuses_any_statement_leaves_nothing_behind(last: int, cl
         response = post(b"[%s, %s]" % (DOCUMENTED_RECEIVE, DOCUMENTED_STATUS), RECEIVE)
 
     stored = [WebhookEvent.objects.count(), Message.objects.count(), StatusChange.objects.count()]
-    assert statements >= last or response.status_code == 200  # what the limits were is restored
+    assert statements >= last or response.status_code == 200  # own limits are restored
     assert stored == ([2, 2, 2] if response.status_code == 200 else [0, 0, 0])
 
 
@@ -680,7 +680,7 @@ def test_announcing_by_task_is_left_to_the_task(
     assert calls == []
 
 
-# Nothing of the host project in between
+# No influence of the host project
 
 
 @pytest.mark.django_db(transaction=True)
@@ -789,7 +789,7 @@ class MustNotBeAskedError(Exception):
 
 
 class Deny(BaseAuthentication, BasePermission, BaseThrottle, BaseContentNegotiation):
-    """Says no to everything, in every role that a host project can give it."""
+    """Refuses everything, in every role that a host project can give it."""
 
     def __init__(self) -> None:
         raise MustNotBeAskedError
@@ -896,7 +896,7 @@ NAMED_CLASSES = "".join(
     ids=["hostile", "none"],
 )
 def test_rest_framework_settings_that_are_read_on_import(hostile_settings: str) -> None:
-    """In a process of its own, and in a project that has no ``django.contrib.auth``."""
+    """In its own process, in a project without ``django.contrib.auth``."""
     script = HOST_PROJECT.replace("HOSTILE_SETTINGS", hostile_settings)
     process = subprocess.run(
         [sys.executable, "-c", script],
