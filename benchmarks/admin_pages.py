@@ -51,7 +51,9 @@ def _of_messages() -> list[Page]:
             for status in ("delivered", "expired", "dead", "sent")
         ),
         ("no status yet", {"status": "-"}, {"status": ""}),
-        ("unanswered", {"answer": "none"}, None),
+        ("not delivered", {"status": "undelivered"}, None),
+        ("silent", {"status": "silent"}, None),
+        ("may want to stop", {"stop": "perhaps"}, None),
         *((f"last {days} days", {"period": days}, None) for days in (1, 7, 30)),
         ("failed of 7 days", {"status": "failed", "period": 7}, None),
         ("find a number", {"q": contact}, {"q": contact}),
@@ -65,6 +67,7 @@ def _of_messages() -> list[Page]:
     return [
         *(_list("message", *each) for each in lists),
         *_details("message", message),
+        Page("to answer", "/admin/cellcast_django/message/to-answer/"),
         *_conversations(),
     ]
 
@@ -82,20 +85,14 @@ def _conversations() -> list[Page]:
     if not said:
         return []
     middle = said[said.count() // 2]
-    address = "/admin/cellcast_django/message/conversation/?"
+    address = f"/admin/cellcast_django/message/{middle.pk}/conversation/"
     return [
         Page(
             "a message of the busy contact",
             f"/admin/cellcast_django/message/{middle.pk}/change/",
         ),
-        Page(
-            "the busy conversation",
-            address + urlencode({"contact": BUSY_CONTACT}),
-        ),
-        Page(
-            "the busy conversation, its middle",
-            address + urlencode({"contact": BUSY_CONTACT, "before": middle.pk}),
-        ),
+        Page("the busy conversation", address),
+        Page("the busy conversation, its middle", f"{address}?before={middle.pk}"),
     ]
 
 

@@ -868,9 +868,10 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("message", {"status": "delivered"}),
     ("message", {"status": "queued"}),
     ("message", {"status": "-"}),
+    ("message", {"status": "silent"}),
     ("message", {"status": "rejected"}),
     ("message", {"direction": "outbound", "status": "failed"}),
-    ("message", {"period": 7}),
+    *(("message", {"period": period}) for period in (1, 7, 30, "2026-11-26")),
     ("message", {"direction": "inbound", "period": 7}),
     ("message", {"status": "failed", "period": 30}),
     ("statuschange", {}),
@@ -884,12 +885,14 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("webhookevent", {"kind": "status", "outcome": "announced"}),
     ("webhookevent", {"kind": "status", "outcome": "duplicate"}),
     ("webhookevent", {"kind": "reply", "outcome": "invalid"}),
-    ("webhookevent", {"period": 7}),
+    *(("webhookevent", {"period": period}) for period in (1, 7, 30, "2026-11-26")),
 ]
 FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are then sorted
     ("message", {"q": "0400 000 007"}),
     ("message", {"q": "id-7"}),
     ("message", {"q": "two words"}),
+    ("message", {"status": "undelivered"}),
+    ("message", {"stop": "perhaps"}),
     ("statuschange", {"q": "0400 000 007"}),
     ("statuschange", {"q": "id-7"}),
     ("webhookevent", {"outcome": "pending"}),
@@ -933,6 +936,19 @@ def test_no_list_filter_or_search_scans_a_table(
             assert ends or not scans, (model, query, plan)
             sorts = "USE TEMP B-TREE FOR ORDER BY" in plan
             assert not sorts or (model, query) not in WALKS, (model, query, plan)
+
+
+@only_on_sqlite
+def test_replies_to_answer_are_found_by_an_index_that_holds_no_others(reader: Client) -> None:
+    fill(300)
+
+    with CaptureQueriesContext(connection) as captured:
+        assert reader.get(url_of("message", "to_answer")).status_code == 200
+
+    statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
+    first, *others = [" ".join(plan_of(statement)) for statement in statements]
+    assert "cellcast_message_unhandled (direction=? AND handled_at=?" in first
+    assert not [plan for plan in (first, *others) if "SCAN cellcast" in plan]
 
 
 def plan_of(statement: str) -> list[str]:
