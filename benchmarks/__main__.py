@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.load import CONNECTIONS, Figures, Target, burst, new_prefix, steady
 from benchmarks.servers import (
-    SETTINGS,
+    EVERYWHERE,
+    PROGRAMS,
     VARIANTS,
     WORKERS,
     Database,
@@ -33,7 +34,8 @@ parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc_
 parser.add_argument("--quick", action="store_true", help="only show that it runs, as CI does")
 parser.add_argument("--databases", default=",".join(DATABASES), metavar="NAME,…")
 parser.add_argument("--only", default=",".join(VARIANTS), metavar="VARIANT,…")
-parser.add_argument("--settings", default=",".join(SETTINGS), metavar="NAME,…")
+parser.add_argument("--settings", default=",".join(EVERYWHERE), metavar="NAME,…")
+parser.add_argument("--servers", default="gunicorn", metavar="NAME,…", help=", ".join(PROGRAMS))
 parser.add_argument("--loads", default=",".join(LOADS), metavar="LOAD,…")
 parser.add_argument("--rounds", type=int, default=5, help="the table shows their medians")
 parser.add_argument("--seconds", type=int, default=4, help="of each round")
@@ -80,19 +82,23 @@ def measure_database(vendor: str, options: argparse.Namespace) -> Iterator[list[
     """Start one database, and yield the table's rows of each settings and load."""
     with tempfile.TemporaryDirectory() as folder, database(vendor, folder) as server:
         for settings in options.settings.split(","):
-            yield from measure_settings(settings, server.with_settings(settings), options)
+            for program in options.servers.split(","):
+                title = f"{vendor}, {settings}, {program}"
+                yield from measure_sites(title, program, server.with_settings(settings), options)
 
 
-def measure_settings(
-    settings: str, server: Database, options: argparse.Namespace
+def measure_sites(
+    title: str, program: str, server: Database, options: argparse.Namespace
 ) -> Iterator[list[str]]:
-    """Start the sites with these settings, and yield the table's rows of each load.
+    """Start the sites on one web server, and yield the table's rows of each load.
 
-    Bare and by hand have the same settings, in the same rounds.
+    Bare and by hand run with the same settings, in the same rounds.
     """
     with ExitStack() as running:
         sites = {
-            name: running.enter_context(web_server(name, server, workers=options.workers))
+            name: running.enter_context(
+                web_server(name, server, program=program, workers=options.workers)
+            )
             for name in options.only.split(",")
         }
         statements = {name: statements_of(site) for name, site in sites.items()}
@@ -103,8 +109,7 @@ def measure_settings(
                 steady(site.target, seconds=WARM_UP_SECONDS)
         for load in options.loads.split(","):
             measured = rounds(options, load, sites, server)
-            title = f"{server.vendor}, {settings}, {load}"
-            yield from table_rows(title, load, measured, statements)
+            yield from table_rows(f"{title}, {load}", load, measured, statements)
 
 
 def statements_of(site: WebServer) -> dict[str, Any]:
@@ -183,8 +188,8 @@ def check(load: str, figures: Figures, stored: dict[str, int], site: WebServer) 
 # The table
 
 HEADINGS = (
-    "database, settings, load", "variant", "req/s", "errors", "÷ bare", "÷ by hand", "CPU ÷ bare",
-    "p50 ms", "p99 ms", "app CPU ms", "DB CPU ms", "statements", "round trips",
+    "database, settings, web server, load", "variant", "req/s", "errors", "÷ bare", "÷ by hand",
+    "CPU ÷ bare", "p50 ms", "p99 ms", "app CPU ms", "DB CPU ms", "statements", "round trips",
 )  # fmt: skip
 
 

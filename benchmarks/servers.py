@@ -108,8 +108,19 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "postgresql": {"CONN_MAX_AGE": None},
         "mariadb": {"CONN_MAX_AGE": None},
     },
+    "pool": {"postgresql": {"OPTIONS": {"pool": {"timeout": 2}}}},
+    "wrapped": {
+        "postgresql": KEPT_ON_SERVER | {"ENGINE": "django_prometheus.db.backends.postgresql"}
+    },
+    "pgbouncer": {
+        "postgresql": KEPT_ON_SERVER | {"DISABLE_SERVER_SIDE_CURSORS": True},
+    },
 }
-"""What a project sets: as the README says, nothing, or connections kept and never checked."""
+"""What a project sets: as the README says, nothing, or connections kept and never checked; and what
+some do: a pool, an engine that counts statements, a pooler in front."""
+
+EVERYWHERE = ("recommended", "defaults", "kept")
+"""Measured unless the command line names others; those are known to PostgreSQL alone."""
 
 
 @contextmanager
@@ -169,7 +180,7 @@ def _server_pid(port: int | None) -> int | None:
 
 @dataclass(frozen=True)
 class WebServer:
-    """gunicorn with one variant on one database."""
+    """A web server with one variant on one database."""
 
     variant: Variant
     target: Target
@@ -194,7 +205,9 @@ class WebServer:
 
 
 @contextmanager
-def web_server(name: str, database: Database, *, workers: int = WORKERS) -> Iterator[WebServer]:
+def web_server(
+    name: str, database: Database, *, program: str = "gunicorn", workers: int = WORKERS
+) -> Iterator[WebServer]:
     """Migrate a database of its own, and serve the variant of this name until the context ends."""
     environment = environment_of("benchmarks.project", database.create(name), name)
     migrate = [
@@ -202,7 +215,7 @@ def web_server(name: str, database: Database, *, workers: int = WORKERS) -> Iter
         *("--run-syncdb", "--skip-checks", "--verbosity=0"),
     ]
     subprocess.run(migrate, check=True, cwd=ROOT, env=environment)
-    with serving(name, environment, workers=workers) as server:
+    with serving(name, environment, program=program, workers=workers) as server:
         yield server
 
 
@@ -218,18 +231,30 @@ def environment_of(
     }
 
 
+PROGRAMS = {
+    "gunicorn": "gunicorn --no-control-socket --bind=127.0.0.1:{port} benchmarks.application:wsgi",
+    "gthread": (
+        "gunicorn --no-control-socket --bind=127.0.0.1:{port} --threads=4 "
+        "benchmarks.application:wsgi"
+    ),
+    "uvicorn": "uvicorn --port={port} --lifespan=off --no-access-log benchmarks.application:asgi",
+    "granian": "granian --port={port} --interface=wsgi --blocking-threads=4 benchmarks.application:wsgi",
+    "granian-asgi": "granian --port={port} --interface=asginl benchmarks.application:asgi",
+}
+"""The web servers that people use, and how each is started."""
+
+
 @contextmanager
 def serving(
-    name: str, environment: dict[str, str], *, workers: int = WORKERS
+    name: str, environment: dict[str, str], *, program: str = "gunicorn", workers: int = WORKERS
 ) -> Iterator[WebServer]:
     """Serve the variant of this name, on a database that has its tables."""
     port = _free_port()
-    gunicorn = [
-        *(sys.executable, "-m", "gunicorn", "django.core.wsgi:get_wsgi_application()"),
-        "--no-control-socket",
-        *(f"--workers={workers}", f"--bind=127.0.0.1:{port}", "--log-level=warning"),
+    command = [
+        *(sys.executable, "-m", *PROGRAMS[program].format(port=port).split()),
+        *(f"--workers={workers}", "--log-level=warning"),
     ]
-    with subprocess.Popen(gunicorn, cwd=ROOT, env=environment) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
         try:
             _wait_for(port)
             variant = VARIANTS[name]
@@ -250,7 +275,7 @@ def _wait_for(port: int) -> None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.1)
-    raise RuntimeError("gunicorn did not start")
+    raise RuntimeError("The web server did not start.")
 
 
 # CPU time

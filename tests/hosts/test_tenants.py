@@ -1,14 +1,11 @@
 """With django-tenants every webhook is stored in the schema of its own tenant."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.fresh_project import FreshProject
 from tests.pages import ROOT
-from tests.stress.databases import start_service
 
 pytestmark = pytest.mark.hosts
 
@@ -78,16 +75,6 @@ for name in NAMES:
         assert Message.objects.delivered().count() == 10
         assert WebhookEvent.objects.announced().count() == 20
 """
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    """Where a PostgreSQL server listens."""
-    server, url = start_service("postgresql", "DATABASE_URL")
-    found = urlsplit(url).port
-    assert found
-    yield found
-    server.communicate(timeout=60)
 
 
 def test_tenants_are_kept_apart(port: int, tmp_path: Path) -> None:

@@ -1,0 +1,7 @@
+"""The measured site as web servers other than gunicorn want it: an object, by its name."""
+
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+
+wsgi = get_wsgi_application()
+asgi = get_asgi_application()
