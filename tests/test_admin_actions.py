@@ -28,7 +28,8 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.clock import Clock
-from tests.handlers import Calls
+from tests.handlers import Calls, reply
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -137,29 +138,19 @@ def test_announce_again_takes_the_oldest_event_first(
     assert heard[3:] == ["one", "two", "three"]
 
 
-def test_too_many_selected_events_are_refused(
-    operator: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
+def test_too_many_selected_events_are_refused(operator: Client, first: Calls) -> None:
+    first.error = ValueError()
+    event = reply()
+    add_copies(event, 1_000)
 
-    def unlucky(**arguments: Any) -> None:
-        calls.append(1)
-        raise ValueError
+    [(level, sentence)] = said(choose(operator, "announce_again", event.pk, select_across=1))
 
-    monkeypatch.setattr(actions, "MAX_SELECTED", 2)
-    connect(message_received, unlucky)
-    for body in ("one", "two", "three"):
-        client.reply(message=body)
-
-    sentences = run(operator, "announce_again", *WebhookEvent.objects.values_list("pk", flat=True))
-
-    [(level, sentence)] = sentences
     assert level == "error"
     assert sentence == (
-        "Nothing was changed: you can select at most 2 events. "
+        "Nothing was changed: you can select at most 1,000 events. "
         "For more, run “manage.py cellcast_announce --failed”."
     )
-    assert len(calls) == 3
+    assert len(first) == 1
 
 
 def test_only_a_command_that_does_the_same_is_recommended_for_too_many_events(
@@ -419,28 +410,18 @@ def test_what_was_confirmed_is_done_whatever_the_list_shows_by_then(
     assert said(response) == [("success", "1 event done: all its handlers have finished.")]
 
 
-def test_all_events_of_several_pages_can_be_selected(
-    operator: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-
-    def unlucky_at_first(**arguments: Any) -> None:
-        calls.append(1)
-        if len(calls) <= 3:
-            raise ValueError
-
-    monkeypatch.setattr(actions, "CHUNK_SIZE", 2)
-    connect(message_received, unlucky_at_first)
-    for body in ("one", "two", "three"):
-        client.reply(message=body)
-    one = WebhookEvent.objects.values_list("pk", flat=True)[0]
+def test_all_events_of_several_pages_can_be_selected(operator: Client, first: Calls) -> None:
+    first.error = ValueError()
+    events = [reply(message=str(number)) for number in range(actions.CHUNK_SIZE + 1)]
+    first.error = None
+    one = events[0].pk
 
     question = choose(operator, "announce_again", one, select_across=1)
 
-    assert "3 events." in text_of(question.content.decode())
+    assert "101 events." in text_of(question.content.decode())
     assert question.content.decode().count("<input") < 20  # a form may have 1,000 fields
     assert said(confirm(operator, question)) == [
-        ("success", "3 events done: all their handlers have finished.")
+        ("success", "101 events done: all their handlers have finished.")
     ]
 
 

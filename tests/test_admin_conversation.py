@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from cellcast_django.admin.pages import conversation
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from tests.admin_pages import CUSTOMER, page_of, staff, text_of, url_of
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -193,33 +195,30 @@ def test_page_needs_the_permission_to_view_messages(reader: Client) -> None:
 
 
 def test_newest_messages_come_first_and_older_ones_by_a_link(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    reader: Client,
 ) -> None:
-    monkeypatch.setattr(conversation, "PER_PAGE", 2)
-    say("one", "two", "three", "four", "five")
+    say(*map(str, range(conversation.PER_PAGE * 2 + 1)))
 
     def follow(page: str, words: str) -> str:
         [url] = re.findall(rf'<a href="([^"]*)">{words}</a>', page)
         return reader.get(url.replace("&amp;", "&")).content.decode()
 
     newest = reader.get(address()).content.decode()
-    assert bodies(newest) == ["four", "five"]
+    assert bodies(newest) == [str(number) for number in range(51, 101)]
     assert "Jump to latest" not in newest
     older = follow(newest, "Show older")
-    assert bodies(older) == ["two", "three"]
+    assert bodies(older) == [str(number) for number in range(1, 51)]
     oldest = follow(older, "Show older")
-    assert bodies(oldest) == ["one"]
+    assert bodies(oldest) == ["0"]
     assert "Show older" not in oldest
-    assert bodies(follow(oldest, "Jump to latest")) == ["four", "five"]
+    assert bodies(follow(oldest, "Jump to latest"))[-1] == "100"
 
 
 def test_messages_of_the_same_moment_are_neither_lost_nor_repeated(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    reader: Client,
 ) -> None:
-    monkeypatch.setattr(conversation, "PER_PAGE", 3)
-    moment = timezone.now()
-    for number in range(10):
-        MessageFactory.create(receiver=CUSTOMER, body=f"{number}", created_at=moment)
+    message = MessageFactory.create(receiver=CUSTOMER, body="first")
+    add_copies(message, 2 * conversation.PER_PAGE, lambda number: {"body": f"{number}"})
 
     pages, url = [], address()
     while url:
@@ -227,7 +226,8 @@ def test_messages_of_the_same_moment_are_neither_lost_nor_repeated(
         pages.append(bodies(response.content.decode()))
         url = response.context["older_url"]
 
-    assert pages == [["7", "8", "9"], ["4", "5", "6"], ["1", "2", "3"], ["0"]]
+    assert [len(page) for page in pages] == [50, 50, 1]
+    assert list(chain(*pages[::-1])) == ["first", *map(str, range(100))]
 
 
 @pytest.mark.parametrize("before", ["x", "-1", "²", "9" * 40, "123456"])

@@ -2,7 +2,7 @@
 
 import csv
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from io import StringIO
 from typing import Any, cast
 
@@ -15,13 +15,12 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin.lists import export
-from cellcast_django.admin.lists.capped import CappedPaginator
-from cellcast_django.admin.lists.export import harmless
+from cellcast_django.admin.lists.export import CHUNK_SIZE, harmless
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, ID, fill, listed, page_of, staff, url_of
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -131,25 +130,28 @@ def test_link_on_the_list_keeps_filters_and_search_but_no_page(exporter: Client)
     ],
 )
 def test_file_has_all_rows_of_the_list_in_its_order(
-    exporter: Client, monkeypatch: pytest.MonkeyPatch, model: str, query: dict[str, Any]
+    exporter: Client, model: str, query: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(export, "CHUNK_SIZE", 7)
-    fill(70)
-    shown = [pk for page in (1, 2) for pk in listed(exporter, model, **query, p=page)]
+    fill(CHUNK_SIZE + 1)
+    shown = exporter.get(url_of(model, **query)).context["cl"]
+    last_page = listed(exporter, model, **query, p=shown.paginator.num_pages)
 
-    assert [int(row["id"]) for row in rows_of(exporter, model, **query)] == list(
-        dict.fromkeys(shown)
-    )
+    exported = [int(row["id"]) for row in rows_of(exporter, model, **query)]
+
+    assert len(exported) == len(set(exported)) == shown.result_count
+    assert exported[:50] == [row.pk for row in shown.result_list]
+    assert exported[-len(last_page) :] == last_page
 
 
 def test_rows_of_the_same_moment_are_neither_lost_nor_repeated(
-    exporter: Client, monkeypatch: pytest.MonkeyPatch
+    exporter: Client,
 ) -> None:
-    monkeypatch.setattr(export, "CHUNK_SIZE", 3)
-    moment = timezone.now()
-    pks = [MessageFactory.create(created_at=moment).pk for _ in range(10)]
+    message = MessageFactory.create()
+    messages = [message, *add_copies(message, 2 * CHUNK_SIZE)]
 
-    assert [int(row["id"]) for row in rows_of(exporter, "message")] == pks[::-1]
+    assert [int(row["id"]) for row in rows_of(exporter, "message")] == [
+        message.pk for message in messages[::-1]
+    ]
 
 
 def test_address_that_asks_for_what_no_filter_offers_is_refused(exporter: Client) -> None:
@@ -173,13 +175,13 @@ def test_file_is_for_those_who_may_view_the_list_and_export_it(model: str) -> No
 
 
 def test_log_of_the_admin_says_who_took_how_many_rows_away(
-    exporter: Client, monkeypatch: pytest.MonkeyPatch
+    exporter: Client, cap_lists: Callable[..., None]
 ) -> None:
     MessageFactory.create_batch(3, receiver=CUSTOMER)
 
     exporter.get(url_of("message", "export"))
     exporter.get(url_of("message", "export", q=CUSTOMER, direction="outbound"))
-    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    cap_lists(2)
     exporter.get(url_of("message", "export"))
 
     entries = LogEntry.objects.order_by("pk")
@@ -238,10 +240,8 @@ def test_formula_of_a_customer_arrives_as_a_text(exporter: Client, client: Webho
 
 
 def test_memory_does_not_depend_on_how_much_follows(
-    exporter: Client, monkeypatch: pytest.MonkeyPatch
+    exporter: Client,
 ) -> None:
-    monkeypatch.setattr(export, "CHUNK_SIZE", 100)
-
     def peak(model: str) -> int:
         response: Any = exporter.get(url_of(model, "export"))
         tracemalloc.start()
@@ -251,35 +251,33 @@ def test_memory_does_not_depend_on_how_much_follows(
         tracemalloc.stop()
         return highest
 
-    fill(400)
+    fill(2 * CHUNK_SIZE)
     peak("message")  # what is loaded once
     few = peak("message"), peak("webhookevent")
-    fill(1_600)
+    fill(2 * CHUNK_SIZE)
 
     many = peak("message"), peak("webhookevent")
     assert all(after < 1.5 * before for before, after in zip(few, many, strict=True))
 
 
-def test_file_takes_a_query_a_chunk(exporter: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "CHUNK_SIZE", 10)
-    fill(50)
+def test_file_takes_a_query_a_chunk(exporter: Client) -> None:
+    fill(2 * CHUNK_SIZE)
     response: Any = exporter.get(url_of("webhookevent", "export"))
 
     with CaptureQueriesContext(connection) as captured:
         lines = len(b"".join(response.streaming_content).splitlines())
 
-    assert lines == 51
-    assert len(captured) == 6
+    assert lines == 1 + 2 * CHUNK_SIZE
+    assert len(captured) == 3
     assert all("COUNT" not in query["sql"] for query in captured)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_file_is_streamed_under_asgi_too(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+    client: WebhookClient,
 ) -> None:
-    monkeypatch.setattr(export, "CHUNK_SIZE", 1)
     client.reply(message="one")
-    client.reply(message="two")
+    add_copies(Message.objects.get(), CHUNK_SIZE)
     user = User.objects.create_superuser("admin")
     asynchronous = AsyncClient()
     asynchronous.force_login(user)
@@ -290,8 +288,8 @@ def test_file_is_streamed_under_asgi_too(
         parts = cast("AsyncIterator[bytes]", response.streaming_content)
         return [part.decode() async for part in parts]
 
-    heading, second, first = async_to_sync(download)()
+    heading, newest, first = async_to_sync(download)()
 
     assert heading.startswith('\ufeff"id"')
-    assert '"two"' in second
+    assert len(newest.splitlines()) == CHUNK_SIZE
     assert '"one"' in first

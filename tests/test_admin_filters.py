@@ -1,5 +1,6 @@
 """Filters and searches that need more than a column: failing handler, words."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, Connect, listed, url_of
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -60,9 +62,9 @@ def test_number_is_found_before_words(reader: Client) -> None:
 
 
 def test_words_are_looked_for_in_the_newest_messages_of_the_filters(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    reader: Client, cap_lists: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
+    cap_lists(2)
     replies = [ask(seconds, body="hello") for seconds in (30, 20, 10)]
     answer(5, body="hello")
     newest = answer(4, body="hello")
@@ -110,7 +112,7 @@ def test_events_are_filtered_by_the_handler_that_raised(
 
 
 def test_handlers_to_choose_are_those_connected_and_those_that_have_failed(
-    reader: Client, client: WebhookClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
     def connected(**arguments: Any) -> None:
         pass
@@ -123,37 +125,35 @@ def test_handlers_to_choose_are_those_connected_and_those_that_have_failed(
     assert choices() == []
     connect(status_changed, connected)
     assert choices() == ["connected"]
-    WebhookEventFactory.create(failed=True)  # by a handler that has another name by now
+    failed = WebhookEventFactory.create(failed=True)  # by a handler that has another name by now
     assert choices() == ["connected", "shop.handlers.confirm"]
-    monkeypatch.setattr(HandlerFilter, "MAX_EVENTS", 0)
+    add_copies(failed, HandlerFilter.MAX_EVENTS, lambda number: {"announcements": {}})
     assert choices() == ["connected"]
     assert choices(handler="shop.handlers.confirm") == ["connected", "shop.handlers.confirm"]
 
 
 def test_of_many_events_in_trouble_the_newest_are_looked_at(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    reader: Client,
 ) -> None:
-    monkeypatch.setattr(CappedPaginator, "MAX_COUNT", 2)
-    events = [WebhookEventFactory.create(failed=True) for _ in range(3)]
+    WebhookEventFactory.create(failed=True)
+    second = WebhookEventFactory.create(failed=True)
+    add_copies(second, CappedPaginator.MAX_COUNT - 1, lambda number: {"announcements": {}})
 
-    assert listed(reader, "webhookevent", handler="shop.handlers.confirm") == [
-        events[2].pk,
-        events[1].pk,
-    ]
+    assert listed(reader, "webhookevent", handler="shop.handlers.confirm") == [second.pk]
 
 
 # The history of a contact
 
 
 def test_history_of_a_busy_contact_is_that_of_the_newest_messages(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    reader: Client,
 ) -> None:
-    monkeypatch.setattr(history, "FEW_MESSAGES", 2)
     changes = [
         StatusChangeFactory.create(message=message, status=status)
         for message in (answer(3), answer(2), answer(1))
         for status in ("received", "delivered")
     ]
+    add_copies(changes[-1].message, history.FEW_MESSAGES - 2)
 
     found = [change.pk for change in reversed(changes[2:])]
     assert listed(reader, "statuschange", q="0400 000 001") == found

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.core.cache import cache
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -22,6 +23,7 @@ from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import CommandRun, Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff, text_of
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -125,12 +127,9 @@ def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
     )
 
 
-def test_events_of_today_are_counted_up_to_a_number(
-    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
-    WebhookEventFactory.create_batch(3, received_at=noon)
-    assert "at least 2 events today" in section_of(html_of(reader), "Webhooks")
+def test_events_of_today_are_counted_up_to_a_number(reader: Client, noon: datetime) -> None:
+    add_copies(WebhookEventFactory.create(received_at=noon), health.MAX_EVENTS_PER_KIND)
+    assert "at least 10,000 events today" in section_of(html_of(reader), "Webhooks")
 
 
 def test_webhook_of_this_minute_came_just_now(reader: Client, client: WebhookClient) -> None:
@@ -170,7 +169,7 @@ def test_unfinished_handlers_are_counted_by_name(reader: Client) -> None:
 
 
 def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
-    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
+    reader: Client, noon: datetime
 ) -> None:
     for hours, error in [(1, "Bad: new"), (3, "Bad: newer"), (2, "Bad: old")]:
         at = noon - timedelta(minutes=10 if error == "Bad: newer" else 20)
@@ -182,22 +181,24 @@ def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
 
     assert "Bad: newer 10 minutes ago , 12 Aug 2026, 11:50 AEST 3 0 3 hours ago , " in section
     assert "or earlier" not in section
-    monkeypatch.setattr(
-        overview_events, "MAX_EVENTS_WITH_ERRORS", 2
-    )  # the newest were 2 and 3 hours ago
+    # The first one, an hour old, is no longer among the newest.
+    newest = WebhookEvent.objects.latest("pk")
+    add_copies(
+        newest, overview_events.MAX_EVENTS_WITH_ERRORS - 2, lambda number: {"announcements": {}}
+    )
     section = section_of(html_of(reader), "Needs attention")
     assert "Bad: newer 10 minutes ago , 12 Aug 2026, 11:50 AEST 3 0 3 hours ago , " in section
     assert "09:00 AEST or earlier" in section
 
 
 def test_handlers_of_many_events_are_counted_among_some(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    reader: Client,
 ) -> None:
-    monkeypatch.setattr(overview_events, "MAX_UNFINISHED", 2)
-    WebhookEventFactory.create_batch(2, failed=True)
+    event = WebhookEventFactory.create(failed=True)
+    add_copies(event, health.MAX_UNFINISHED - 1)
     assert "were counted" not in html_of(reader)
-    WebhookEventFactory.create(failed=True)
-    assert "Only 2 failed and 2 retrying events were counted." in text_of(html_of(reader))
+    add_copies(event, 1)
+    assert "Only 1,000 failed and 1,000 retrying events were counted." in text_of(html_of(reader))
 
 
 def test_last_run_of_the_command_that_announces_is_shown(reader: Client) -> None:
@@ -339,15 +340,15 @@ def test_delivery_rate_and_times(reader: Client, noon: datetime) -> None:
 
 
 def test_delivery_times_of_some_of_the_messages_are_said_to_be_those(
-    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
+    reader: Client, noon: datetime
 ) -> None:
-    monkeypatch.setattr(delivery_times, "SAMPLE_SIZE", 2)
-    times = {"submitted_at": noon, "status_changed_at": noon}
-    for age in (1, 2):
-        MessageFactory.create(delivered=True, created_at=noon - timedelta(minutes=age), **times)
+    times = {"created_at": noon, "submitted_at": noon, "status_changed_at": noon}
+    message = MessageFactory.create(delivered=True, **times)
+    add_copies(message, delivery_times.SAMPLE_SIZE - 1)
     assert "Based on" not in html_of(reader)
-    MessageFactory.create(delivered=True, created_at=noon, **times)
-    assert "Based on 2 messages: the newest of each day." in text_of(html_of(reader))
+    cache.clear()
+    add_copies(message, 1)
+    assert "Based on 10,000 messages: the newest of each day." in text_of(html_of(reader))
 
 
 def test_period_without_messages_says_so(reader: Client) -> None:

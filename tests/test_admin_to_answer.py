@@ -15,11 +15,11 @@ from django.urls import path, reverse
 from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin
-from cellcast_django.admin.pages import to_answer
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_out
 from tests.admin_pages import CUSTOMER, page_of, staff, text_of, url_of
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -79,14 +79,18 @@ def test_reply_without_a_text_or_a_number_waits_too(reader: Client) -> None:
 
 
 def test_page_says_when_more_wait_than_it_shows(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
+    reader: Client,
 ) -> None:
-    monkeypatch.setattr(to_answer, "PER_PAGE", 1)
     ask(20, "first")
-    ask(10, "second", OTHER)
+    later = ask(10, "later")
+    add_copies(later, 99, lambda number: {"contact": f"+614000100{number:02}"})
+    assert len(rows(reader)) == 100
+    assert "These are the" not in text_of(page_of(reader, "message", "to_answer"))
 
-    assert rows(reader) == ["first"]
-    assert "These are the 1 customers" in text_of(page_of(reader, "message", "to_answer"))
+    add_copies(later, 1, lambda number: {"contact": OTHER})
+
+    assert rows(reader) == ["later"] * 100
+    assert "These are the 100 customers" in text_of(page_of(reader, "message", "to_answer"))
 
 
 def test_page_needs_the_permission_to_view_messages() -> None:

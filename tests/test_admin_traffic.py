@@ -6,11 +6,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.core.cache.backends.base import BaseCache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin.pages import delivery_times, traffic
+from cellcast_django.admin.pages import delivery_times
 from cellcast_django.admin.pages.delivery_times import (
     MAX_SECONDS,
     DeliveryTimes,
@@ -22,6 +23,7 @@ from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.testing import WebhookClient
+from tests.many import add_copies
 
 SYDNEY = ZoneInfo("Australia/Sydney")
 
@@ -212,29 +214,31 @@ def test_histogram_counts_up_to_each_limit_and_beyond() -> None:
 
 @pytest.mark.django_db
 def test_delivery_times_of_many_messages_are_those_of_the_newest_of_each_slot(
-    noon: datetime, monkeypatch: pytest.MonkeyPatch
+    noon: datetime,
 ) -> None:
     """A busy day gives more of them than a quiet one."""
-    monkeypatch.setattr(delivery_times, "SAMPLE_SIZE", 4)
-    for day, took in ((0, (9, 8, 7, 6, 5)), (1, (4, 3)), (2, (2,))):
-        for minute, seconds in enumerate(took):
-            created_at = noon - timedelta(days=day, minutes=minute)
+    for day, most in ((0, 8_000), (1, 2_000)):
+        newer = noon - timedelta(days=day)
+        older = newer - timedelta(hours=1)
+        for created_at, seconds, count in ((newer, 1 + day, most), (older, 9, most // 4)):
             delivered_at = created_at + timedelta(seconds=seconds)
-            sent("delivered", created_at, submitted_at=created_at, status_changed_at=delivered_at)
+            message = sent(
+                "delivered", created_at, submitted_at=created_at, status_changed_at=delivered_at
+            )
+            add_copies(message, count - 1)
     times = times_of_last_days(7)
-    assert times.counts == {9: 1, 8: 1, 7: 1, 4: 1, 2: 1}
+    assert times.counts == {1: 8_000, 2: 2_000}
     assert times.is_sample
 
 
 @pytest.mark.django_db
 def test_delivery_times_of_few_messages_are_those_of_all(
-    noon: datetime, monkeypatch: pytest.MonkeyPatch
+    noon: datetime,
 ) -> None:
-    monkeypatch.setattr(delivery_times, "SAMPLE_SIZE", 2)
-    for age in (0, 1):
-        sent("delivered", noon - timedelta(minutes=age), submitted_at=noon, status_changed_at=noon)
+    message = sent("delivered", noon, submitted_at=noon, status_changed_at=noon)
+    add_copies(message, delivery_times.SAMPLE_SIZE - 1)
     times = times_of_last_days(7)
-    assert times.total == 2
+    assert times.total == delivery_times.SAMPLE_SIZE
     assert not times.is_sample
 
 
@@ -302,10 +306,10 @@ def test_numbers_of_another_database_are_not_taken_for_those_of_this_one(
     assert sum(count_messages(Period.of_last_days(30)).sent["delivered"]) == 1
 
 
-class BrokenCache:
-    """Answers as a cache does whose server is down."""
+class BrokenCache(BaseCache):
+    """A cache whose server is down."""
 
-    def get(self, *_: Any) -> Any:
+    def get(self, *_: Any, **__: Any) -> Any:
         raise ConnectionError
 
     def set(self, *_: Any, **__: Any) -> None:
@@ -313,10 +317,8 @@ class BrokenCache:
 
 
 @pytest.mark.django_db
-def test_without_its_cache_the_messages_are_counted(
-    noon: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(traffic, "cache", BrokenCache())
+def test_without_its_cache_the_messages_are_counted(noon: datetime, settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.BrokenCache"}}
     sent("delivered", noon - timedelta(days=20))
     assert sum(count_messages(Period.of_last_days(30)).sent["delivered"]) == 1
 

@@ -15,12 +15,14 @@ from django.utils import timezone
 
 from cellcast_django.announcements import announce_again, announce_due, calls, schedule
 from cellcast_django.announcements.facts import OPT_OUT_SUFFIX, Fact
-from cellcast_django.announcements.schedule import pause_after
+from cellcast_django.announcements.schedule import due_ids, pause_after
+from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import just_before, refusing
 from tests.handlers import Calls, announced, as_if_killed, connected, make_due, pause_before, reply
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -361,29 +363,20 @@ def test_what_is_due_is_found_by_the_index_of_what_is_not_announced() -> None:
     assert "cellcast_event_state (announced_at=? AND announce_due_at" in plan[0]
 
 
-@pytest.mark.parametrize("number", [3, 4, 5])
-def test_ids_of_what_is_due_are_fetched_in_batches(
-    first: Calls, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    monkeypatch.setattr(schedule, "BATCH_SIZE", 2)
-    first.error = ValueError()  # so that each one stays due
+@pytest.mark.parametrize("left_over", [0, 1])
+def test_ids_of_what_is_due_are_fetched_in_batches(left_over: int) -> None:
+    number = 2 * schedule.BATCH_SIZE + left_over
     since = timezone.now() - timedelta(minutes=5)
-    for each in range(number):
-        reply(message=str(each))
-    WebhookEvent.objects.update(announce_due_at=since)
+    event = WebhookEventFactory.create(pending=True, announce_due_at=since)
+    earlier = {"announce_due_at": since - timedelta(minutes=1)}
+    add_copies(event, number - 1, lambda each: earlier if each == number - 2 else {})
     in_order = list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
-    WebhookEvent.objects.filter(pk=in_order[-1]).update(
-        announce_due_at=since - timedelta(minutes=1)
-    )
-    calls = len(first)
 
     with CaptureQueriesContext(connection) as captured:
-        found = [event.pk for event in announce_due()]
+        found = list(due_ids(timezone.now()))
 
     assert found == [in_order[-1], *in_order[:-1]]
-    assert len(first) - calls == number
-    batches = [q for q in captured if "LIMIT 2" in q["sql"]]
-    assert len(batches) == number // 2 + 1
+    assert len(captured) == 3
 
 
 def test_event_claimed_by_another_process_is_left_alone(first: Calls) -> None:

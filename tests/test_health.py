@@ -15,6 +15,7 @@ from cellcast_django.health import Health, count_silent, measure_health
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 from cellcast_django.testing import WebhookClient
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -77,13 +78,13 @@ def test_any_kind_of_event_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
     assert measure_health().last_webhook_at[Endpoint.OPT_OUT] == event.received_at
 
 
-def test_last_webhook_is_looked_for_among_the_newest_of_each_kind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
+def test_last_webhook_is_looked_for_among_the_newest_of_each_kind() -> None:
     opt_out = WebhookEventFactory.create(opt_out=True, received_at=ago(days=30))
-    WebhookEventFactory.create(endpoint="receive", received_at=ago(days=1))
-    WebhookEventFactory.create_batch(2)
+    reply = WebhookEventFactory.create(endpoint="receive", received_at=ago(days=1))
+    report = WebhookEventFactory.create()
+    add_copies(report, health.MAX_EVENTS_PER_KIND - 2)
+    assert measure_health().last_webhook_at[Endpoint.RECEIVE] == reply.received_at
+    add_copies(report, 1)
     measured = measure_health()
     assert measured.last_webhook_at[Endpoint.OPT_OUT] == opt_out.received_at
     assert measured.last_webhook_at[Endpoint.RECEIVE] is None
@@ -98,12 +99,9 @@ def test_last_use_of_each_username_on_whichever_url() -> None:
     assert measure_health().last_use_of == {"old": old.received_at, "new": new.received_at}
 
 
-def test_last_use_is_looked_for_among_the_newest_of_each_kind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
+def test_last_use_is_looked_for_among_the_newest_of_each_kind() -> None:
     WebhookEventFactory.create(username="old", received_at=ago(days=1))
-    WebhookEventFactory.create_batch(2, username="new")
+    add_copies(WebhookEventFactory.create(username="new"), health.MAX_EVENTS_PER_KIND - 1)
     assert set(measure_health().last_use_of) == {"new"}
 
 
@@ -172,15 +170,21 @@ def test_unfinished_handlers_are_those_that_raised() -> None:
     }
 
 
-def test_unfinished_handlers_are_those_of_a_bounded_number_of_events(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(health, "MAX_UNFINISHED", 1)
-    for state in ("pending", "failed"):
-        for name in ("first", "second"):
-            outcome = outcomes(**{name: "Bad: luck"})
-            WebhookEventFactory.create(**{state: True}, announcements=outcome)
-    assert health.count_unfinished() == {"first": {"pending": 1}, "second": {"failed": 1}}
+def test_unfinished_handlers_are_those_of_a_bounded_number_of_events() -> None:
+    """Of the pending the ones due first, of the failed the newest."""
+    first, second = outcomes(first="Bad: luck"), outcomes(second="Bad: luck")
+    due = WebhookEventFactory.create(
+        pending=True, announce_due_at=ago(minutes=1), announcements=first
+    )
+    failed = WebhookEventFactory.create(failed=True, announcements=first)
+    add_copies(due, health.MAX_UNFINISHED - 1)
+    add_copies(failed, health.MAX_UNFINISHED - 1)
+    add_copies(failed, 1, lambda number: {"announcements": second})
+    WebhookEventFactory.create(pending=True, announcements=second)
+    assert health.count_unfinished() == {
+        "first": {"pending": 1_000, "failed": 999},
+        "second": {"failed": 1},
+    }
 
 
 def test_unfinished_events_are_asked_for_in_the_words_of_their_index() -> None:
@@ -205,14 +209,11 @@ def test_events_of_each_url_since_a_moment() -> None:
     assert not measured.received_more
 
 
-def test_events_of_a_url_are_counted_up_to_a_number_of_each_kind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(health, "MAX_EVENTS_PER_KIND", 2)
-    WebhookEventFactory.create_batch(3, received_at=ago(hours=1))
+def test_events_of_a_url_are_counted_up_to_a_number_of_each_kind() -> None:
+    add_copies(WebhookEventFactory.create(received_at=ago(hours=1)), health.MAX_EVENTS_PER_KIND)
     WebhookEventFactory.create(reply=True, received_at=ago(hours=1))
     measured = health.measure_receiving(ago(hours=2))
-    assert measured.received == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2, Endpoint.OPT_OUT: 0}
+    assert measured.received == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 10_000, Endpoint.OPT_OUT: 0}
     assert measured.received_more == {Endpoint.STATUS}
 
 

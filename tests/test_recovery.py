@@ -16,6 +16,7 @@ from cellcast_django.signals import message_received, opt_out_received, status_c
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 from tests.fake_cellcast import REPLIES, REPORTS, FakeCellcast, Fault, timestamp
+from tests.many import add_copies
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -314,14 +315,17 @@ def test_times_of_a_project_without_time_zones(fake_cellcast: FakeCellcast, sett
 
 
 def test_many_contacts_are_looked_up_in_batches(
-    fake_cellcast: FakeCellcast, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+    fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
-    monkeypatch.setattr(replies, "CONTACTS_PER_QUERY", 2)
-    at = ago(HOUR)
-    for number in range(5):
-        fake_cellcast.add_reply(at, number=f"40000000{number}")
-        webhook_came(client, at, sender=f"+6140000000{number}")
-    assert counts(recovered(Kind.REPLIES)) == (5, 0, 0)
+    at, count = ago(HOUR), replies.CONTACTS_PER_QUERY + 1
+    webhook_came(client, at, sender="+61400000000")
+    add_copies(
+        Message.objects.get(), count - 1, lambda number: {"contact": f"+61400000{number + 1:03}"}
+    )
+    fake_cellcast.page_size = count
+    for number in range(count):
+        fake_cellcast.add_reply(at, number=f"400000{number:03}")
+    assert counts(recovered(Kind.REPLIES)) == (count, 0, 0)
 
 
 def test_late_webhook_of_a_recovered_reply_is_a_duplicate(

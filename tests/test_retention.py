@@ -17,6 +17,7 @@ from cellcast_django.retention import Kept, Removed, Selection, prune, removal
 from cellcast_django.signals import FactSignal, message_received
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import just_before
+from tests.many import add_copies
 from tests.test_races import at_once
 
 pytestmark = pytest.mark.django_db
@@ -358,29 +359,32 @@ def test_contacts_events_that_wait_are_counted() -> None:
 # Batches
 
 
+def old_reports(count: int) -> None:
+    """Add messages that are old, each with the event of its report."""
+    event = old_report()
+    assert event.message is not None
+    messages = add_copies(event.message, count - 1)
+    add_copies(event, count - 1, lambda number: {"message_id": messages[number].pk})
+
+
 @pytest.mark.parametrize("redact", [False, True])
-@pytest.mark.parametrize("size", [1, 2, 5, 6])
-def test_batches_are_small_and_reach_everything(
-    monkeypatch: pytest.MonkeyPatch, size: int, redact: bool
-) -> None:
-    monkeypatch.setattr(removal, "BATCH_SIZE", size)
-    for _ in range(5):
-        old_report()
-        old_report(days=1)
+@pytest.mark.parametrize("number", [499, 500, 501, 1_000])
+def test_batches_are_small_and_reach_everything(number: int, redact: bool) -> None:
+    old_reports(number)
+    old_report(days=1)
     batches = list(prune(older_than(90, redact=redact)))
-    assert max(batch.events for batch in batches) == min(size, 5)
-    assert max(batch.messages for batch in batches) == min(size, 5)
-    assert sum(sum(batch) for batch in batches) == 10
+    assert max(batch.events for batch in batches) == min(500, number)
+    assert max(batch.messages for batch in batches) == min(500, number)
+    assert sum(sum(batch) for batch in batches) == 2 * number
     assert older_than(90, redact=redact).count() == (0, 0)
 
 
-def test_interrupted_pruning_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removal, "BATCH_SIZE", 2)
-    for _ in range(5):
-        old_report()
-    assert list(islice(prune(older_than(90)), 4)) == [(0, 2), (0, 2), (0, 1), (2, 0)]
-    assert older_than(90).count() == (3, 0)
-    assert run(older_than(90)) == (3, 0)
+def test_interrupted_pruning_goes_on_where_it_stopped() -> None:
+    old_reports(1_001)
+    batches = islice(prune(older_than(90)), 4)
+    assert list(batches) == [(0, 500), (0, 500), (0, 1), (500, 0)]
+    assert older_than(90).count() == (501, 0)
+    assert run(older_than(90)) == (501, 0)
 
 
 def test_queries_do_not_grow_with_the_rows(django_assert_max_num_queries: Any) -> None:

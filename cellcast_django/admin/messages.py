@@ -24,7 +24,6 @@ from cellcast_django.admin.display.handlers import handler_rows
 from cellcast_django.admin.display.media import media_links
 from cellcast_django.admin.display.texts import ago, beginning, customer_text, customer_words
 from cellcast_django.admin.display.timeline import steps
-from cellcast_django.admin.lists.capped import CappedPaginator
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
@@ -111,9 +110,7 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         has_words = Q()
         for word in term.strip(QUOTES).split()[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
-        return narrow_to_any(
-            queryset, newest(queryset, CappedPaginator.MAX_COUNT).filter(has_words)
-        )
+        return narrow_to_any(queryset, newest(queryset, self.paginator.MAX_COUNT).filter(has_words))
 
     def prepare(self, rows: Any) -> None:
         """Ask for the customers of all rows at once."""
