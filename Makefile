@@ -1,4 +1,4 @@
-# Needs Python 3.11 or later, and nothing else: `make help` lists the targets.
+# Needs nothing but Python 3.11 or later. `make help` lists the targets.
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
@@ -9,7 +9,7 @@ help: ## List the targets
 	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [BENCH=...] [BENCH_ARGS=...]'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/demo ## Start a small site with lively traffic and an admin to look at (DEMO_ARGS=--check: verify and exit)
+demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEMO_ARGS=--check: only check that it works)
 	@.venv/bin/python -m tests.demo $(DEMO_ARGS)
 
 test: .venv/test ## Run the tests on SQLite; every line and branch has to be covered
@@ -27,13 +27,13 @@ docs: .venv/docs .venv/demo ## Build the documentation site into docs/_build/htm
 stress: .venv/stress ## Run the tests under load, crashes and hostile input
 	@.venv/bin/pytest -m stress $(PYTEST_ARGS)
 
-bench: .venv/bench ## Measure the receiver (BENCH=growth, indexes, admin, commands or installing: something else)
+bench: .venv/bench ## Measure receiving (or BENCH=growth, indexes, admin, commands or installing)
 	@.venv/bin/python -m benchmarks$(BENCH:%=.%) $(BENCH_ARGS)
 
 screenshots: .venv/browser ## Take the pictures of docs/screenshots again, from the demo; needs Chromium
 	@.venv/bin/python -m tests.browser.screenshots
 
-clean: ## Remove all that was installed or built
+clean: ## Remove everything that was installed or built
 	rm -rf .venv .tox .coverage dist docs/_build demo-*.sqlite3*
 
 # One environment for all targets. .venv/GROUP says that the dependency group of that name is in it.
