@@ -146,13 +146,13 @@ def hides_variables(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except BaseException as error:
             del args, kwargs
-            _clear(error)
+            _clear_frames_of(error)
             raise
 
     return wrapper
 
 
-def _clear(error: BaseException) -> None:
+def _clear_frames_of(error: BaseException) -> None:
     """Clear the frames of an exception, and of its causes and contexts."""
     chain: list[BaseException | None] = [error]
     seen = set()

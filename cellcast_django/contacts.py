@@ -33,7 +33,7 @@ def is_phone_number(number: str, region: str) -> bool:
     return parsed is not None and _is_valid(parsed)
 
 
-def spellings(number: str, region: str) -> re.Pattern[str]:
+def number_pattern(number: str, region: str) -> re.Pattern[str]:
     """Return a pattern that finds a number in a webhook's body, in any spelling and grouping.
 
     The spellings are those of ``region``; digits may be escaped as in JSON, a form or UTF-16. What

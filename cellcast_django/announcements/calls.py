@@ -49,7 +49,7 @@ def call_safely(function: Callable[[], None]) -> Failure | None:
     transaction open is closed.
     """
     failure = None
-    busy = {each.alias for each in _connections() if not sessions.is_idle(each)}
+    open_before = {each.alias for each in _connections() if not sessions.is_idle(each)}
     watches: list[sessions.Watch] = []
     try:
         with ExitStack() as stack:
@@ -65,11 +65,11 @@ def call_safely(function: Callable[[], None]) -> Failure | None:
             function()
     except BaseException as error:  # noqa: BLE001  # one handler must not stop another
         failure = Failure.of(error)
-    begun = {watch.connection.alias for watch in watches if watch.has_begun}
+    begun_by_statement = {watch.connection.alias for watch in watches if watch.has_begun}
     for connection in _connections():
-        is_idle = sessions.is_idle(connection) and connection.alias not in begun
-        if connection.alias not in busy and not is_idle:
-            if sessions.has_transaction(connection) or connection.alias in begun:
+        is_idle = sessions.is_idle(connection) and connection.alias not in begun_by_statement
+        if connection.alias not in open_before and not is_idle:
+            if sessions.has_transaction(connection) or connection.alias in begun_by_statement:
                 failure = failure or Failure.of(_left_open(connection))
             sessions.discard(connection)
     return failure

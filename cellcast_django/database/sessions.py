@@ -82,7 +82,7 @@ def is_in_test(connection: BaseDatabaseWrapper) -> bool:
     return bool(blocks) and blocks[-1]._from_testcase  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def end_what_was_left_open(connection: BaseDatabaseWrapper) -> None:
+def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
     """Make sure that the next write commits by itself, whatever was left open.
 
     A transaction that the host project did not end is rolled back, and its session discarded.

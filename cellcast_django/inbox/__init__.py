@@ -121,7 +121,7 @@ def _write(
     *,
     replaced: WebhookEvent | None = None,
 ) -> list[WebhookEvent]:
-    sessions.end_what_was_left_open(connections[using])
+    sessions.ensure_autocommit(connections[using])
     if replaced is None and len(payloads) == 1 and _is_common(payloads[0], using):
         with suppress(RecoveredBeforeError):
             return [_write_common(payloads[0], using, origin, outbox)]

@@ -5,7 +5,7 @@ per model; start with ``message``.
 """
 
 from cellcast_django.models.command_run import CommandRun
-from cellcast_django.models.message import FILLED_IN, Message, database_alias
+from cellcast_django.models.message import FILLABLE_FIELDS, Message, database_alias
 from cellcast_django.models.message_identity import (
     Direction,
     contact_of,
@@ -27,7 +27,7 @@ from cellcast_django.models.webhook_event import (
 )
 
 __all__ = [
-    "FILLED_IN",
+    "FILLABLE_FIELDS",
     "MAX_CONTENT_TYPE_LENGTH",
     "MAX_USERNAME_LENGTH",
     "NOTHING_TO_ANNOUNCE",

@@ -14,7 +14,7 @@ from cellcast_django.models.message_queryset import IS_UNHANDLED, MessageQuerySe
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, MAX_STATUS_LENGTH
 from cellcast_django.statuses import Status, is_final
 
-FILLED_IN = ("sender", "receiver", "contact", "body", "original_body", "media")
+FILLABLE_FIELDS = ("sender", "receiver", "contact", "body", "original_body", "media")
 """The fields that a later event fills in if they are empty."""
 
 
@@ -180,7 +180,7 @@ class Message(models.Model):
     def fill_in_from(self, other: "Message") -> list[str]:
         """Copy from ``other`` what is empty here, and return the names of the fields copied."""
         filled = []
-        for name in FILLED_IN:
+        for name in FILLABLE_FIELDS:
             if not getattr(self, name) and getattr(other, name):
                 setattr(self, name, getattr(other, name))
                 filled.append(name)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise, spellings
+from cellcast_django.contacts import normalise, number_pattern
 from cellcast_django.models import (
     Message,
     OptOut,
@@ -148,7 +148,7 @@ class Selection:
         written = clean(self.number or "").strip()
         if len(written) < MIN_SEARCHED_LENGTH:
             return []
-        pattern = spellings(written, conf.default_region)
+        pattern = number_pattern(written, conf.default_region)
         events = _events().invalid() | _events().filter(contact="")
         rows = events.order_by("pk").values_list("pk", "message_id", "body")
         return [

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import models
 
 from cellcast_django.models import (
-    FILLED_IN,
+    FILLABLE_FIELDS,
     NOTHING_TO_ANNOUNCE,
     Message,
     StatusChange,
@@ -53,7 +53,7 @@ def upsert(
     changes = {"previous_status": stored("status")}
     for name in ("status_changed_at", "status"):
         changes[name] = f"CASE WHEN {moves} THEN {offered(name)} ELSE {stored(name)} END"
-    for name in FILLED_IN:
+    for name in FILLABLE_FIELDS:
         old = stored(name)
         is_empty = f"{old} = '[]'" if name == "media" else f"LENGTH({old}) = 0"
         changes[name] = f"CASE WHEN {is_empty} THEN {offered(name)} ELSE {old} END"

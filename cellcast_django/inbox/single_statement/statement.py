@@ -54,14 +54,14 @@ def write(
         outbox = None
     is_needed = outbox is not None or confirm is not None
     with _own_transaction(connection, is_needed=is_needed):
-        written = writer(connection, _adapted(values, connection))
+        written = writer(connection, _database_values(values, connection))
         if confirm is not None and written.is_new:
             confirm()
         if outbox is not None and written.change_id is not None:
             outbox([written.event_id])
     event = _event(values, written, connection)
     if event.announce_due_at is not None:
-        _add_what_is_announced(event, values, written, connection)
+        _attach_message_and_change(event, values, written, connection)
     return event
 
 
@@ -77,7 +77,7 @@ def _own_transaction(
 _TIMES = ("submitted_at", "received_at", "announce_due_at")
 
 
-def _adapted(values: dict[str, Any], connection: BaseDatabaseWrapper) -> dict[str, Any]:
+def _database_values(values: dict[str, Any], connection: BaseDatabaseWrapper) -> dict[str, Any]:
     """Return only what a writer needs, in the database's types: each value costs time."""
     adapted = {name: value for name, value in values.items() if name != "announced_at"}
     adapted["media"] = json.dumps(values["media"])
@@ -103,7 +103,7 @@ def _event(
     return _as_read(WebhookEvent, row, connection)
 
 
-def _add_what_is_announced(
+def _attach_message_and_change(
     event: WebhookEvent, values: dict[str, Any], written: Written, connection: BaseDatabaseWrapper
 ) -> None:
     now, statuses = event.received_at, {"previous_status": written.previous_status}
