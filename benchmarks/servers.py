@@ -238,7 +238,9 @@ PROGRAMS = {
         "benchmarks.application:wsgi"
     ),
     "uvicorn": "uvicorn --port={port} --lifespan=off --no-access-log benchmarks.application:asgi",
-    "granian": "granian --port={port} --interface=wsgi --blocking-threads=4 benchmarks.application:wsgi",
+    "granian": (
+        "granian --port={port} --interface=wsgi --blocking-threads=4 benchmarks.application:wsgi"
+    ),
     "granian-asgi": "granian --port={port} --interface=asginl benchmarks.application:asgi",
 }
 """The web servers that people use, and how each is started."""
