@@ -189,6 +189,13 @@ def test_process_again_stores_and_announces_what_is_understood_now(
     assert event.announced_at is not None
 
 
+def test_process_again_reads_the_chosen_event_and_no_other(operator: Client) -> None:
+    _, chosen, _ = (make_invalid(UNDERSTOOD_NOW) for _ in range(3))
+    run(operator, "process_again", chosen.pk)
+    stored = WebhookEvent.objects.exclude(outcome="invalid")
+    assert stored.get() == chosen
+
+
 def test_process_again_says_what_is_still_invalid_and_what_never_was(
     operator: Client, client: WebhookClient
 ) -> None:

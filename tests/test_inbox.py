@@ -3,11 +3,13 @@
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from itertools import permutations, zip_longest
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.utils import timezone
 
 from cellcast_django import inbox
 from cellcast_django.announcements import facts
@@ -514,6 +516,23 @@ def test_reprocess_of_an_array_makes_one_event_of_each_part() -> None:
         '{"_id": 1, "status": "sent"}',
         '{"_id": 2, "status": "sent"}',
     ]
+
+
+def test_reprocess_of_an_array_leaves_to_each_part_where_it_came_from() -> None:
+    origin = {
+        "endpoint": "api",
+        "content_type": "application/vnd.cellcast",
+        "username": "spare",
+        "is_test": True,
+        "received_at": timezone.now() - timedelta(days=3),
+    }
+    event = make_invalid('[{"_id": 1, "status": "sent"}, {"_id": 2, "status": "sent"}]')
+    WebhookEvent.objects.update(**origin)
+    event.refresh_from_db()
+
+    _, second = inbox.reprocess(event)
+    for each in (second, WebhookEvent.objects.get(pk=second.pk)):
+        assert {name: getattr(each, name) for name in origin} == origin
 
 
 def test_reprocess_does_nothing_to_an_event_that_another_process_has_taken() -> None:

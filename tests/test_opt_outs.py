@@ -78,6 +78,13 @@ def test_one_that_has_ended_counts_no_more() -> None:
     assert opted_out([CUSTOMER]) == set()
 
 
+@pytest.mark.parametrize("number", ["", "\0"])
+def test_number_that_is_empty_is_nobodys(number: str) -> None:
+    OptOut.objects.create(contact="", source="list")
+    assert not is_opted_out(number)
+    assert opted_out([number]) == set()
+
+
 def test_opted_out_gives_back_each_spelling_that_was_asked_for() -> None:
     opt_out(CUSTOMER)
     assert opted_out(SPELLINGS) == set(SPELLINGS)
@@ -191,6 +198,18 @@ def test_opt_out_refuses_what_cannot_be_a_number(number: str) -> None:
     assert not OptOut.objects.exists()
 
 
+def test_opt_out_takes_a_number_of_the_greatest_length() -> None:
+    opt_out("9" * 64)
+    assert is_opted_out("9" * 64)
+
+
+def test_opt_in_ends_nobody_elses() -> None:
+    opt_out(CUSTOMER)
+    opt_out("0400 000 001")
+    assert opt_in(CUSTOMER)
+    assert is_opted_out("0400 000 001")
+
+
 def test_opt_in_says_whether_there_was_one_to_end() -> None:
     assert not opt_in(CUSTOMER)
     assert not opt_in("")
@@ -204,7 +223,7 @@ def test_opt_in_says_whether_there_was_one_to_end() -> None:
 
 def test_notes_are_kept_one_after_the_other() -> None:
     opt_out(CUSTOMER)
-    opt_in(CUSTOMER, note="Signed the form again.")
+    opt_in(CUSTOMER, note="Signed the form again.\0")
     opt_out(CUSTOMER, note="Changed her mind.")
     opt_in(CUSTOMER, note="And again.")
     opt_out(CUSTOMER)
