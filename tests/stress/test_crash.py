@@ -64,7 +64,7 @@ def test_workers_killed_at_random_lose_nothing_that_was_answered_200(
         workers_killed_under_load=len(killed),
         webhooks_sent=len(load.answered),
         answered_200_and_stored=len(load.stored()),
-        runs_of_cellcast_announce_until_all_was_heard=runs,
+        runs_of_cellcast_announce_until_nothing_was_pending=runs,
         calls_of_a_handler_repeated_because_they_were_cut_off=len(repeated),
     )
 
@@ -102,7 +102,7 @@ def test_death_at_each_moment_repeats_only_the_call_that_was_cut_off(
         f"crash, {vendor}: at chosen moments",
         workers_killed_between_two_steps=len(MOMENTS),
         cellcast_announce_killed_inside_a_handler=5,
-        runs_of_cellcast_announce_until_all_was_heard=runs,
+        runs_of_cellcast_announce_until_nothing_was_pending=runs,
     )
 
 
@@ -139,8 +139,8 @@ def test_cellcast_announce_killed_at_random_leaves_the_rest_to_the_next_run(
     figures.record(
         f"crash, {vendor}: cellcast_announce",
         killed_at_random=len(killed),
-        facts_waiting=len(webhooks),
-        runs_of_cellcast_announce_until_all_was_heard=runs,
+        facts_pending=len(webhooks),
+        runs_of_cellcast_announce_until_nothing_was_pending=runs,
         calls_of_a_handler_repeated_because_they_were_cut_off=len(repeated),
     )
 
@@ -182,11 +182,11 @@ def test_postgresql_killed_and_started_under_load(
         webhooks_sent=len(load.answered),
         answered_200_and_stored=len(load.stored()),
         answered_503_with_Retry_After=refused,
-        longest_answer_while_away=figures.milliseconds(
+        slowest_response_while_down=figures.milliseconds(
             max(answer.seconds for _, answer in load.answered)
         ),
         calls_of_a_handler_repeated_because_they_could_not_be_saved=len(repeated),
-        runs_of_cellcast_announce_until_all_was_heard=runs,
+        runs_of_cellcast_announce_until_nothing_was_pending=runs,
     )
 
 

@@ -73,5 +73,5 @@ def test_what_was_answered_200_is_on_the_standby_and_errors_end_with_the_promoti
         answered_200_and_stored=len(load.stored()),
         answered_503=len(errors),
         last_503_after_the_promotion=figures.milliseconds(max(0, last_error - promoted_at)),
-        longest_answer=figures.milliseconds(max(each.seconds for each in answers)),
+        slowest_response=figures.milliseconds(max(each.seconds for each in answers)),
     )

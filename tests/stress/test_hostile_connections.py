@@ -100,7 +100,7 @@ def test_each_trick_is_answered_as_it_should_be(host: Host, server: Server) -> N
     assert not wrong
     assert slowest < 5
     figures.record(
-        "hostile connections", tricks=len(TRICKS), slowest_answer=figures.milliseconds(slowest)
+        "hostile connections", tricks=len(TRICKS), slowest_response=figures.milliseconds(slowest)
     )
 
 
@@ -141,7 +141,7 @@ def test_connections_that_stay_half_sent_cost_a_worker_only_until_they_end(
     figures.record(
         "hostile connections",
         half_sent_and_left=len(half_sent),
-        slowest_answer_after_them=figures.milliseconds(max(a.seconds for a in answers)),
+        slowest_response_after_them=figures.milliseconds(max(a.seconds for a in answers)),
     )
 
 

@@ -120,7 +120,7 @@ def test_hostile_bodies_over_the_wire_are_answered_and_kept_as_they_came(
         answered_400_and_kept=statuses[400],
         answered_5xx=0,
         events_read_in_the_admin=pages,
-        slowest_answer=figures.milliseconds(max(answer.seconds for answer in answers)),
+        slowest_response=figures.milliseconds(max(answer.seconds for answer in answers)),
     )
 
 

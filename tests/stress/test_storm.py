@@ -49,12 +49,12 @@ def test_storm_ends_in_what_was_said_and_each_handler_hears_it_once(
         webhooks=len(webhooks),
         messages=len(expected),
         answered_200=len(times),
-        facts_each_heard_once_by_two_handlers=sum(map(len, expected.values()))
+        facts_for_which_two_handlers_were_each_called_once=sum(map(len, expected.values()))
         + len(oracle.opted_out(webhooks)),
         deadlocks_that_the_database_broke=deadlocks(host.database),
         webhooks_per_second=len(webhooks) / seconds,
-        slowest_of_a_hundred_answers=figures.milliseconds(figures.percentile(times, 99)),
-        slowest_answer=figures.milliseconds(max(times)),
+        slowest_of_a_hundred_responses=figures.milliseconds(figures.percentile(times, 99)),
+        slowest_response=figures.milliseconds(max(times)),
     )
 
 

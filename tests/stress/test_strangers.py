@@ -107,11 +107,11 @@ def test_ten_thousand_strangers_leave_nothing_but_a_few_lines(
     figures.record(
         "strangers",
         requests=REQUESTS,
-        answered_401_by_the_same_bytes=len(answers),
+        answered_401_with_identical_bytes=len(answers),
         rows=0,
-        memory_that_four_workers_grew_by=f"{grown / 2**20:,.1f} MiB",
+        growth_in_memory_of_four_workers=f"{grown / 2**20:,.1f} MiB",
         lines_in_the_log=len(lines),
-        slowest_of_a_hundred_answers=figures.milliseconds(
+        slowest_of_a_hundred_responses=figures.milliseconds(
             figures.percentile([answer.seconds for answer in answers], 99)
         ),
     )
@@ -212,7 +212,7 @@ def test_time_of_the_answer_tells_nothing_of_the_password(new_host: Callable[...
         chances = slower_guesses(knock, count)
     assert all(abs(chance - 0.5) < tolerance(count) for chance in chances.values()), chances
     figures.record(
-        "strangers, time of the answer",
+        "strangers, response time",
         guesses_of_each_kind=count,
         chance_that_a_closer_guess_takes_longer=spread(chances),
     )

@@ -73,9 +73,9 @@ def test_every_handler_hears_every_fact_although_a_worker_is_killed(
         f"{queue}, Django {django.get_version()}",
         webhooks=WEBHOOKS,
         answered_200_and_stored=len(answers),
-        facts_heard_by_each_of_two_handlers=announced(shop),
+        facts_for_which_two_handlers_were_each_called=announced(shop),
         webhooks_per_second=WEBHOOKS / seconds,
-        slowest_of_a_hundred_answers=figures.milliseconds(figures.percentile(times, 99)),
+        slowest_of_a_hundred_responses=figures.milliseconds(figures.percentile(times, 99)),
         events_announced_per_second=(announced(shop) - left) / worked,
         last_event_of_the_workers_after_the_last_answer_in_seconds=worked - seconds,
         events_left_over_by_the_killed_worker=left,
@@ -102,7 +102,7 @@ def test_broker_that_is_down_costs_nothing_but_time(
     assert not assert_heard_by_every_handler(shop)
     figures.record(
         f"{queue}, Django {django.get_version()}",
-        slowest_answer_when_it_is_down=figures.milliseconds(max(a.seconds for a in after)),
+        slowest_response_when_it_is_down=figures.milliseconds(max(a.seconds for a in after)),
     )
 
 
