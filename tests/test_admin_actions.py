@@ -721,3 +721,37 @@ def test_event_that_no_handler_has_been_called_for_yet_is_waiting(reader: Client
     WebhookEventFactory.create(pending=True, announcements={})
 
     assert "… waiting" in text_of(page_of(reader, "webhookevent"))
+
+
+# Retry all events of a handler
+
+
+def test_all_events_of_a_failing_handler_are_retried_together(
+    operator: Client, client: WebhookClient, first: Calls, second: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    second.error = ValueError("no luck")
+    client.reply(message="one")
+    client.reply(message="two")
+    second.error, first.error = None, ValueError("no luck")
+    client.reply(message="of another handler")
+    url = url_of("webhookevent", "retry", handler="second")
+
+    question = operator.get(url)
+    assert "second – for 2 events" in text_of(question.content.decode())
+    assert len(second) == 3
+
+    form = question.content.decode().rpartition("<form")[2]
+    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
+    answer = operator.post(url, dict(fields), follow=True)
+    assert said(answer) == [("success", "2 events done: all their handlers have finished.")]
+    assert answer.redirect_chain[0][0] == url_of("webhookevent", handler="second")
+    assert (len(first), len(second)) == (3, 5)
+
+    assert said(operator.get(url, follow=True)) == []
+
+
+def test_handler_is_retried_by_nobody_who_may_not_run_it(reader: Client) -> None:
+    response = reader.get(url_of("webhookevent", "retry", handler="second"))
+
+    assert response.status_code == 403

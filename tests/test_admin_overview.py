@@ -97,6 +97,45 @@ def test_every_list_and_the_index_of_the_app_link_to_it() -> None:
         assert f'href="{reverse(SETUP)}"' not in page  # the person may not
 
 
+def test_index_of_the_app_says_who_waits_and_whether_webhooks_arrive(
+    operator: Client, client: WebhookClient
+) -> None:
+    client.reply(message="May I come later?")
+    index = reverse("admin:app_list", args=["cellcast_django"])
+
+    page = staff("view_message", "view_webhookevent").get(index).content.decode()
+    assert "May I come later?" in section_of(page, "To answer")
+    assert "Receive URL ✓ receiving" in section_of(page, "Webhooks")
+    page = operator.get(index).content.decode()
+    assert "May I come later?" not in page
+    assert "Receive URL ✓ receiving" in section_of(page, "Webhooks")
+    assert "receiving" not in staff("view_message").get(index).content.decode()
+
+
+def test_index_of_the_app_names_the_five_who_wait_longest_and_leads_to_the_others() -> None:
+    for _ in range(6):
+        MessageFactory.create(inbound=True)
+    index = reverse("admin:app_list", args=["cellcast_django"])
+
+    section = section_of(staff("view_message").get(index).content.decode(), "To answer")
+
+    assert section.count("This is reply message") == 5
+    assert section.endswith("All customers who are waiting for an answer")
+
+
+def test_failing_handler_can_be_retried_by_whoever_may_run_it(
+    operator: Client, reader: Client
+) -> None:
+    outcome = {"at": timezone.now().isoformat(), "error": "Bad: luck"}
+    WebhookEventFactory.create(failed=True, announcements={"shop.confirm": outcome})
+    WebhookEventFactory.create(failed=True, announcements={})  # of no handler
+    url = f"{reverse('admin:cellcast_django_webhookevent_retry')}?handler=shop.confirm"
+
+    assert html_of(operator).count("Retry all") == 1
+    assert f'href="{url}"' in html_of(operator)
+    assert "Retry all" not in html_of(reader)
+
+
 def test_who_may_not_open_it_is_offered_no_link() -> None:
     client = staff("view_statuschange")
     page = client.get(reverse("admin:cellcast_django_statuschange_changelist")).content.decode()

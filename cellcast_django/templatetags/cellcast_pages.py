@@ -1,11 +1,13 @@
 """Template tags: links to the app's own admin pages, and filters that format times."""
 
+from typing import Any
+
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
 
 from cellcast_django.admin.display.texts import exact_seconds, exact_time, machine_time
-from cellcast_django.admin.pages.registry import pages_of
+from cellcast_django.admin.pages.registry import PagesAdmin, pages_of
 
 register = Library()
 register.filter(exact_seconds)
@@ -16,9 +18,19 @@ register.filter(machine_time)
 @register.simple_tag(takes_context=True)
 def cellcast_pages(context: RequestContext) -> dict[str, str]:
     """Return the URLs, by name, of this admin site's pages that the user may open."""
-    request: HttpRequest = context.request
+    pages = _pages(context.request)
+    return pages.page_urls(context.request) if pages else {}
+
+
+@register.simple_tag(takes_context=True)
+def cellcast_summary(context: RequestContext) -> dict[str, Any]:
+    """Return what the app's index says of replies and webhooks to this user."""
+    pages = _pages(context.request)
+    return pages.summary(context.request) if pages else {}
+
+
+def _pages(request: HttpRequest) -> PagesAdmin | None:
     name = getattr(request, "current_app", None)
     # A project that replaces the default site has two of that name, and uses the second.
     candidates = (pages_of(site) for site in all_sites if site.name == name)
-    pages = next((pages for pages in candidates if pages is not None), None)
-    return pages.page_urls(request) if pages else {}
+    return next((pages for pages in candidates if pages is not None), None)

@@ -84,10 +84,13 @@ class HandlerFilter(admin.SimpleListFilter):
         """Narrow to the events for which the handler raised when it last ran."""
         if not self.value():
             return queryset
-        unfinished = newest_unfinished(queryset, CappedPaginator.MAX_COUNT)
-        return queryset.filter(
-            pk__in=[pk for pk, each, _at in unfinished if self.value() in errors_of(each)]
-        )
+        return failing(queryset, self.value())
+
+
+def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
+    """Narrow to the unfinished events for which the handler raised when it last ran."""
+    unfinished = newest_unfinished(events, CappedPaginator.MAX_COUNT)
+    return events.filter(pk__in=[pk for pk, each, _at in unfinished if handler in errors_of(each)])
 
 
 def connected_handlers() -> list[str]:

@@ -20,17 +20,21 @@ MODELS: tuple[type[Model], ...] = (WebhookEvent, Message)
 
 def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     """Return what the page shows to this person."""
-    shown: dict[str, Any] = {}
-    if model_admin.may_view(request, WebhookEvent):
-        if is_restricted(model_admin, request, WebhookEvent):
-            shown |= restricted_event_details(model_admin, request)
-        else:
-            shown |= event_details(model_admin)
+    shown = health_details(model_admin, request)
     if model_admin.may_view(request, Message) and not is_restricted(model_admin, request, Message):
         shown |= message_details(model_admin, request) | details_of_recovery(model_admin)
         if model_admin.may_view(request, OptOut):
             shown["new_opt_outs"] = new_opt_outs(model_admin, request)
     return shown
+
+
+def health_details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
+    """Return the part about webhooks."""
+    if not model_admin.may_view(request, WebhookEvent):
+        return {}
+    if is_restricted(model_admin, request, WebhookEvent):
+        return restricted_event_details(model_admin, request)
+    return event_details(model_admin, request)
 
 
 def is_restricted(model_admin: ReadOnlyAdmin, request: HttpRequest, model: type[Model]) -> bool:

@@ -18,6 +18,7 @@ from cellcast_django.admin.display.texts import ago, beginning, duration, figure
 from cellcast_django.admin.lists.event_filters import newest_unfinished
 from cellcast_django.admin.lists.filters import midnight
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.replay.actions import ReplayAdmin
 from cellcast_django.conf import conf
 from cellcast_django.health import (
     MAX_UNFINISHED,
@@ -46,7 +47,7 @@ def restricted_event_details(model_admin: ReadOnlyAdmin, request: HttpRequest) -
     return {"needs_attention": list(needs_attention(counts, list_url))}
 
 
-def event_details(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
+def event_details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     """Return the lights, what needs attention, and which credentials are in use."""
     health = measure_receiving(midnight(localised(timezone.now()).date()))
     list_url = model_admin.url_of(WebhookEvent, "changelist")
@@ -59,7 +60,10 @@ def event_details(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
         "needs_attention": list(needs_attention(counts, list_url)),
         "overdue": duration(health.overdue) if health.overdue > MAX_OVERDUE else None,
         "announce_ran": ago(health.announce_ran_at) if health.announce_ran_at else None,
-        "failing_handlers": list(failing_handlers(unfinished, list_url)),
+        "failing_handlers": [
+            each | {"retry_url": retry_url(model_admin, request, each["name"])}
+            for each in failing_handlers(unfinished, list_url)
+        ],
         "max_counted": figure(MAX_UNFINISHED) if is_partly_counted else None,
         "credentials": list(credentials(health)),
     }
@@ -114,6 +118,12 @@ def failing_handlers(
             "url": f"{list_url}?{urlencode({'handler': name})}" if name else "",
             **(handler_errors.details(counts.total()) if handler_errors else {}),
         }
+
+
+def retry_url(model_admin: ReadOnlyAdmin, request: HttpRequest, handler: str) -> str:
+    """Return where this person can retry a handler; empty where they may not."""
+    events = model_admin.admin_site.get_model_admin(WebhookEvent)
+    return events.retry_url(request, handler) if isinstance(events, ReplayAdmin) else ""
 
 
 @dataclass

@@ -17,6 +17,9 @@ from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import Message
 
+MAX_WAITING = 5
+"""Customers on the app's index who wait for an answer."""
+
 
 class PagesAdmin(ReadOnlyAdmin):
     """Brings the app's own pages to a site: once, whichever of the models are registered there."""
@@ -49,6 +52,12 @@ class PagesAdmin(ReadOnlyAdmin):
         if messages is not None:
             details["to_answer"] = messages.waiting(request)
         return self._render(request, "overview", _("Overview"), details)
+
+    def summary(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what the app's index shows: who waits longest for an answer, and the webhooks."""
+        messages = self.messages_to_answer(request)
+        waiting = messages.longest_waiting(request, MAX_WAITING) if messages else {}
+        return waiting | overview.health_details(self, request) | {"credentials": None}
 
     def setup_view(self, request: HttpRequest) -> HttpResponse:
         """Show how to set webhooks up, and send one to try it."""

@@ -66,20 +66,26 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         """Show one row for each customer, the one who has waited longest first."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        rows = self._customers(request)
         request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
             "title": _("To answer"),
             "opts": self.opts,
             "media": self.media,
-            "rows": rows[:PER_PAGE],
-            "more_than": PER_PAGE if len(rows) > PER_PAGE else None,
-            "may_handle": self.may(request, "handle"),
+            **self.longest_waiting(request, PER_PAGE),
         }
         return TemplateResponse(request, "admin/cellcast_django/message/to_answer.html", context)
 
-    def _customers(self, request: HttpRequest) -> list[dict[str, Any]]:
+    def longest_waiting(self, request: HttpRequest, count: int) -> dict[str, Any]:
+        """Return a row for each of the customers who wait longest, and whether there are more."""
+        rows = self._customers(request, count + 1)
+        return {
+            "rows": rows[:count],
+            "more_than": count if len(rows) > count else None,
+            "may_handle": self.may(request, "handle"),
+        }
+
+    def _customers(self, request: HttpRequest, count: int) -> list[dict[str, Any]]:
         messages: Any = self.get_queryset(request)
         by_contact = (
             messages.unhandled()
@@ -87,7 +93,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
             .values("contact")
             .annotate(oldest=Min("created_at"), newest=Max("pk"), number=Count("pk"))
         )
-        found = list(by_contact.order_by("oldest", "newest")[: PER_PAGE + 1])
+        found = list(by_contact.order_by("oldest", "newest")[:count])
         newest = messages.in_bulk([each["newest"] for each in found])
         prepare(newest.values())
         return [

@@ -13,10 +13,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.http import urlencode
 
 from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.display import sentences
 from cellcast_django.admin.display.texts import figure
+from cellcast_django.admin.lists.event_filters import failing
 from cellcast_django.admin.lists.keyset import chunks, is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.replay.replays import (
@@ -49,9 +51,11 @@ class ReplayAdmin(ReadOnlyAdmin):
         All are kept out of a host project's ``ATOMIC_REQUESTS``, on every database: what the
         actions store has to be committed before it is announced.
         """
-        name = f"{self.opts.app_label}_{self.opts.model_name}_replay"
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
         view = self.admin_site.admin_view(self.replay_view)
-        patterns = [path("<int:pk>/replay/<slug:action>/", view, name=name), *super().get_urls()]
+        retry = path("retry/", self.admin_site.admin_view(self.retry_view), name=f"{prefix}_retry")
+        replay = path("<int:pk>/replay/<slug:action>/", view, name=f"{prefix}_replay")
+        patterns = [retry, replay, *super().get_urls()]
         for pattern in patterns:
             outside_atomic_requests(pattern.callback)
         return patterns
@@ -121,8 +125,30 @@ class ReplayAdmin(ReadOnlyAdmin):
             return back
         return self._ask(request, replay, plan, back.url)
 
+    def retry_url(self, request: HttpRequest, handler: str) -> str:
+        """Return the address that retries a handler; empty for those who may not."""
+        if not handler or not self.has_announce_permission(request):
+            return ""
+        return f"{self.url_of(WebhookEvent, 'retry')}?{urlencode({'handler': handler})}"
+
+    def retry_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask about all events that one handler has failed for, and once confirmed, retry them."""
+        if not self.has_view_permission(request) or not self.has_announce_permission(request):
+            raise PermissionDenied
+        handler = request.GET.get("handler", "")
+        query = urlencode({"handler": handler})
+        back_url = f"{self.url_of(WebhookEvent, 'changelist')}?{query}"
+        events = failing(self.get_queryset(request), handler)
+        return self._replay(request, events, TO_UNFINISHED, back_url) or HttpResponseRedirect(
+            back_url
+        )
+
     def _replay(
-        self, request: HttpRequest, queryset: QuerySet[WebhookEvent], replay: Replay
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[WebhookEvent],
+        replay: Replay,
+        back_url: str = "",
     ) -> HttpResponse | None:
         """Say what will happen; once that has been confirmed, do it and say what has happened."""
         if "confirmed" in request.POST:
@@ -136,7 +162,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         if not plan.keys:
             self._say(request, messages.INFO, replay.idle, plan.idle)
             return None
-        return self._ask(request, replay, plan, request.get_full_path())
+        return self._ask(request, replay, plan, back_url or request.get_full_path())
 
     def _load(self, request: HttpRequest, keys: list[int]) -> Iterator[WebhookEvent]:
         events = self.get_queryset(request).filter(pk__in=keys)

@@ -1,0 +1,153 @@
+"""What people come for, and the clicks it takes: pressing Enter is one, typing is none."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.urls import reverse
+
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import url_of
+from tests.handlers import Calls
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+CUSTOMER = "+61400000000"
+REMINDER = "66b5b93b1e2c012dfe964001"
+
+
+def send(receiver: str, body: str) -> str:
+    """Send as a host project would: ``CELLCAST_SEND_WITH``."""
+    return "66b5b93b1e2c012dfe964002"
+
+
+class Person:
+    """Whoever uses the pages, with the clicks they have made."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.clicks = 0
+
+    def click(self, role: str, name: str, **options: Any) -> None:
+        main = self.page.get_by_role("main")
+        main.get_by_role(role, name=name, **options).first.click()
+        self.clicks += 1
+
+    def search(self, words: str) -> None:
+        self.page.get_by_role("textbox", name="Search").fill(words)
+        self.page.keyboard.press("Enter")
+        self.clicks += 1
+
+    def reads(self, text: str) -> None:
+        self.page.get_by_role("main").get_by_text(text).first.wait_for()
+
+
+@pytest.fixture
+def person(browse: Callable[[str], None], page: Any) -> Person:
+    """Somebody who has signed in, and looks at the admin's index."""
+    browse(reverse("admin:index"))
+    return Person(page)
+
+
+def remind_and_be_answered() -> None:
+    Message.objects.record_sent(REMINDER, receiver=CUSTOMER, body="See you at nine?")
+    WebhookClient().status(_id=REMINDER, receiver=CUSTOMER, status="delivered")
+    WebhookClient().reply(_id=REMINDER, sender=CUSTOMER, message="May I come later?")
+
+
+def test_two_to_learn_whether_a_reminder_arrived_and_what_was_answered(person: Person) -> None:
+    remind_and_be_answered()
+
+    person.click("link", "Messages", exact=True)
+    person.search("0400 000 000")
+
+    person.reads("See you at nine?")
+    person.reads("delivered")
+    person.reads("May I come later?")
+    assert person.clicks == 2
+
+
+def test_one_to_learn_which_replies_need_an_answer(person: Person) -> None:
+    remind_and_be_answered()
+
+    person.click("link", "Cellcast", exact=True)
+
+    person.reads("May I come later?")
+    assert person.clicks == 1
+
+
+def test_two_to_answer_from_the_list_and_one_to_read_the_conversation(
+    person: Person, settings: Any
+) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+    remind_and_be_answered()
+    person.page.goto(person.page.url + url_of("message").removeprefix(reverse("admin:index")))
+
+    person.click("link", "0400 000 000")
+    person.reads("See you at nine?")
+    assert person.clicks == 1
+    person.page.get_by_label("Reply").fill("Of course")
+    person.click("button", "Send")
+
+    person.reads("Of course")
+    assert person.clicks == 2
+    assert not Message.objects.unhandled().exists()
+
+
+def test_one_to_learn_whether_webhooks_arrive(person: Person) -> None:
+    WebhookClient().reply()
+
+    person.click("link", "Cellcast", exact=True)
+
+    person.reads("receiving")
+    assert person.clicks == 1
+
+
+def test_two_to_learn_which_handler_fails_for_what_and_why(person: Person, first: Calls) -> None:
+    first.error = KeyError("channel")
+    WebhookClient().reply(message="Yes please")
+
+    person.click("link", "Cellcast", exact=True)
+    person.reads("KeyError: 'channel'")
+    person.click("link", "first", exact=True)
+
+    person.reads("Yes please")
+    assert person.clicks == 2
+
+
+def test_three_to_retry_all_that_a_handler_has_failed_for(
+    person: Person, first: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    first.error = ConnectionError("The calendar is down")
+    for number in range(57):
+        WebhookClient().reply(message=f"number {number}")
+    first.error = None
+
+    person.click("link", "Cellcast", exact=True)
+    person.click("link", "Retry all")
+    person.click("button", "Retry 57 events")
+
+    person.page.get_by_text("57 events done").wait_for()
+    assert not WebhookEvent.objects.failed().exists()
+    assert person.clicks == 3
+
+
+def test_nine_to_set_up_and_try_all_three_urls(person: Person, server: str, settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = server
+    person.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+
+    person.click("link", "Cellcast", exact=True)
+    person.click("link", "Setup", exact=True)
+    urls = ["Receive URL", "Status URL", "Opt-Out URL"]
+    for name in urls:
+        person.click("button", f"Copy the {name}")
+    person.click("button", "Copy the username")
+    for name in urls:
+        person.click("button", f"Send test to the {name}")
+        person.page.get_by_role("region", name=f"Response from the {name}").wait_for()
+
+    progress = person.page.get_by_role("region", name="Progress").get_by_role("listitem")
+    assert "yes" in progress.nth(1).inner_text()
+    assert person.clicks == 9
