@@ -153,7 +153,7 @@ def test_history_of_a_busy_contact_is_that_of_the_newest_messages(
         for message in (answer(3), answer(2), answer(1))
         for status in ("received", "delivered")
     ]
-    add_copies(changes[-1].message, history.FEW_MESSAGES - 2)
+    add_copies(changes[-1].message, history.MAX_MESSAGES - 2)
 
     found = [change.pk for change in reversed(changes[2:])]
     assert listed(reader, "statuschange", q="0400 000 001") == found

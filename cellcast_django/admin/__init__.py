@@ -1,7 +1,7 @@
-"""The admin's pages: what came in, and what became of it, for people to read.
+"""The admin's pages: what Cellcast reported, and how your handlers dealt with it.
 
-Nothing can be changed or deleted by hand, and nothing but an opt-out be added. To show the pages on
-an ``AdminSite`` of your own, register the classes there: ``site.register(Message, MessageAdmin)``.
+Nobody can edit or delete anything by hand, or add anything but an opt-out. To show the pages on an
+``AdminSite`` of your own, register the classes there: ``site.register(Message, MessageAdmin)``.
 """
 
 from django.contrib import admin

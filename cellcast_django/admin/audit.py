@@ -1,4 +1,4 @@
-"""Who did what: entries in Django's own log of the admin, which its History pages show."""
+"""Who did what: entries in Django's admin log, which its History pages show."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ def log_about(request: HttpRequest, obj: Model, message: str) -> None:
 
 
 def log_about_list(request: HttpRequest, model: type[Model], message: str) -> None:
-    """Record that this person did something with rows that are too many to be named."""
-    with override("en"):  # the log is read by people of any language
+    """Record that this person did something with too many rows to name."""
+    with override("en"):  # people of any language read the log
         name = str(model._meta.verbose_name_plural)
     _log(request, model, message, object_repr=name)
 

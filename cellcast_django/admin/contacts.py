@@ -1,4 +1,4 @@
-"""Who a contact is to people: the name that the host project knows, and whether they opted out."""
+"""Who a contact is: the name from the host project, and whether they have opted out."""
 
 import logging
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ logger = logging.getLogger("cellcast_django")
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """What a page says about a contact."""
+    """What a page shows of a contact."""
 
     contact: str
     name: str = ""
@@ -24,18 +24,18 @@ class Customer:
 
 
 def customers(contacts: Iterable[str]) -> dict[str, Customer]:
-    """Return the customers with these numbers: one query, and one call of the host's function."""
+    """Return the customers with these numbers, with one query and one call of the host."""
     wanted = sorted({contact for contact in contacts if contact})
     if not wanted:
         return {}
     names = names_of(wanted)
-    standing = OptOut.objects.using(database_alias()).active().filter(contact__in=wanted)
-    since = dict(standing.values_list("contact", "since"))
+    active = OptOut.objects.using(database_alias()).active().filter(contact__in=wanted)
+    since = dict(active.values_list("contact", "since"))
     return {each: Customer(each, names.get(each, ""), since.get(each)) for each in wanted}
 
 
-def prepare(rows: Iterable[Any]) -> None:
-    """Let all rows of a list or a thread know their customers at once."""
+def attach_customers(rows: Iterable[Any]) -> None:
+    """Look up the customers of all rows at once, for ``customer_of``."""
     rows = list(rows)
     known = customers(row.contact for row in rows)
     for row in rows:
@@ -45,13 +45,13 @@ def prepare(rows: Iterable[Any]) -> None:
 def customer_of(row: Any) -> Customer:
     """Return the customer of a message or an event."""
     if not hasattr(row, "customer"):
-        prepare([row])
+        attach_customers([row])
     customer: Customer = row.customer
     return customer
 
 
 def names_of(contacts: list[str]) -> dict[str, str]:
-    """Ask the host's ``CELLCAST_CONTACT_NAMES``. A page is shown also when that fails."""
+    """Call the host's ``CELLCAST_CONTACT_NAMES``; if that fails, there are no names."""
     if not conf.contact_names:
         return {}
     try:

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import customer_of, prepare
+from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
     Tone,
     announcement_badge,
@@ -35,14 +35,14 @@ from cellcast_django.admin.replay.actions import ReplayAdmin
 from cellcast_django.admin.replay.skipping import SkippingAdmin
 from cellcast_django.models import Message, WebhookEvent
 
-FIRST_WORDS = 60
+MAX_TEXT_LENGTH = 60
 """Characters of a reply's text in the list."""
-PROBLEM_WORDS = 200
+MAX_PROBLEM_LENGTH = 200
 """Characters of the errors in the list."""
 
 
 class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
-    """Everything that Cellcast said, as it came, and what became of it."""
+    """Everything that Cellcast reported, unchanged, and how your handlers dealt with it."""
 
     list_display = ["when", "said", "state", "customer_link", "problem"]
     list_filter = [OutcomeFilter, KindFilter, HandlerFilter, ReceivedFilter]
@@ -74,7 +74,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
     ]
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return the order of time, in the words of the index that serves the request."""
+        """Return the newest first, ordered by the index that serves the request."""
         by_state = request.GET.get(OutcomeFilter.parameter_name) in {"duplicate", "invalid"}
         return ["-pk"] if by_state else ["-received_at", "-pk"]
 
@@ -89,7 +89,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
 
     @admin.display(description=_("received"))
     def when(self, event: WebhookEvent) -> SafeString:
-        """Return how long ago it came in."""
+        """Return how long ago it arrived."""
         return ago(event.received_at)
 
     @admin.display(description=_("outcome"))
@@ -99,12 +99,12 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
 
     @admin.display(description=_("outcome"))
     def state(self, event: WebhookEvent) -> SafeString:
-        """Return how far the announcement is, or why there is none, as a badge."""
+        """Return the handlers' progress as a badge, or why no handler runs."""
         return announcement_badge(event) or outcome_badge(event)
 
     @admin.display(description=_("contact"))
     def customer_link(self, event: WebhookEvent) -> str:
-        """Return the customer, as a link to the conversation where there is a message."""
+        """Return the customer, as a link to the conversation if there is a message."""
         customer = customer_of(event)
         text = customer_text(customer) or (gettext("message") if event.message_id else "")
         if event.message_id and text and self.admin_site.is_registered(Message):
@@ -114,7 +114,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
 
     @admin.display(description=_("type"))
     def said(self, event: Any) -> SafeString:
-        """Return what the event speaks of, and what it said."""
+        """Return the kind of the event, and the start of its text or its status."""
         words = getattr(event, "words", "")
         test = badge(Tone.QUIET, _("test")) if event.is_test else ""
         return format_html(
@@ -123,20 +123,20 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
 
     @admin.display(description=_("problem"), empty_value="")
     def problem(self, event: WebhookEvent) -> str:
-        """Return why it could not be understood, or which handlers failed, and with which error."""
+        """Return why it is unreadable, or which handlers failed with which error."""
         errors = (f"{name} — {error}" for name, error in event.handler_errors().items())
-        words = beginning(event.error or "; ".join(errors), PROBLEM_WORDS)
+        words = beginning(event.error or "; ".join(errors), MAX_PROBLEM_LENGTH)
         return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
 
     def prepare(self, rows: Any) -> None:
-        """Ask for the customers of all rows at once, and for the beginnings of their texts."""
-        prepare(rows)
-        start = Left("body", FIRST_WORDS + 1)
+        """Look up the customers of all rows at once, and the starts of their texts."""
+        attach_customers(rows)
+        start = Left("body", MAX_TEXT_LENGTH + 1)
         replies = [event.message_id for event in rows if event.kind == WebhookEvent.Kind.REPLY]
         texts = dict(Message.objects.filter(pk__in=replies).values_list("pk", start))
         for event in rows:
             if event.kind == WebhookEvent.Kind.REPLY:
-                event.words = beginning(texts.get(event.message_id, ""), FIRST_WORDS)
+                event.words = beginning(texts.get(event.message_id, ""), MAX_TEXT_LENGTH)
             elif change := getattr(event, "status_change", None):
                 event.words = change.status
 

@@ -1,4 +1,4 @@
-"""The pages of the history of statuses."""
+"""The pages of the status history."""
 
 from django.contrib import admin
 from django.db.models import Q
@@ -12,14 +12,14 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.search import spellings
 from cellcast_django.models import Message, StatusChange
 
-REASON_WORDS = 80
+MAX_REASON_LENGTH = 80
 """Characters of a reason in the list."""
-FEW_MESSAGES = 200
-"""So many of a contact's messages are looked at, the newest: their history is few rows too."""
+MAX_MESSAGES = 200
+"""Newest messages of a contact whose history is searched."""
 
 
 class StatusChangeAdmin(ReadOnlyAdmin):
-    """Every status that was heard of, in the order in which it came."""
+    """Every reported status, in order of arrival."""
 
     list_display = [
         "when",
@@ -45,45 +45,45 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     ]
 
     def meanings(self, term: str) -> list[Q]:
-        """Find by the message, whose history is short; of a contact's messages by the newest."""
+        """Find by a message's id, or by a contact's newest messages."""
         newest = Message.objects.order_by("-created_at").values_list("pk", flat=True)
         return [
             Q(message__cellcast_id=term),
             *(
-                Q(message__in=list(newest.filter(contact=each)[:FEW_MESSAGES]))
+                Q(message__in=list(newest.filter(contact=each)[:MAX_MESSAGES]))
                 for each in spellings(term)
             ),
         ]
 
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:
-        """Return how long ago it was heard of."""
+        """Return how long ago it was recorded."""
         return ago(change.recorded_at)
 
     @admin.display(description=_("message"))
     def message_link(self, change: StatusChange) -> str:
-        """Return a link to the message, by its customer's number."""
+        """Return a link to the message, labelled with the customer's number."""
         message = change.message
         return self.link_to(message, number(message.contact) or message.cellcast_id)
 
     @admin.display(description=_("status"))
     def status_word(self, change: StatusChange) -> SafeString:
-        """Return the status that was heard of as a badge."""
+        """Return the reported status as a badge."""
         return status_badge(change.status)
 
     @admin.display(description=_("reason"))
     def reason_words(self, change: StatusChange) -> SafeString:
-        """Return the beginning of the reason on one line."""
-        return format_html("<bdi>{}</bdi>", beginning(change.reason, REASON_WORDS))
+        """Return the start of the reason on one line."""
+        return format_html("<bdi>{}</bdi>", beginning(change.reason, MAX_REASON_LENGTH))
 
     @admin.display(description=_("reason"))
     def reason_text(self, change: StatusChange) -> str:
-        """Return why, in Cellcast's words."""
+        """Return the reason in Cellcast's words."""
         return text_block(change.reason) or self.get_empty_value_display()
 
     @admin.display(description=_("previous status"))
     def previous_word(self, change: StatusChange) -> str:
-        """Return the message's status before as a badge."""
+        """Return the message's previous status as a badge."""
         if not change.previous_status:
             return self.get_empty_value_display()
         return status_badge(change.previous_status)

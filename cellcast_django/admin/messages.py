@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import customer_of, prepare
+from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
     announcement_badge,
     description_of,
@@ -38,20 +38,20 @@ from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 
-FIRST_WORDS = 160
-"""Characters of a message's text in the list; what does not fit on the line is cut by the style."""
-FIRST_PICTURES = 3
-"""Links to pictures of a message in the list."""
-REASON_WORDS = 40
+MAX_TEXT_LENGTH = 160
+"""Characters of a message's text in the list; CSS cuts what does not fit on the line."""
+MAX_PICTURES = 3
+"""Links to pictures per message in the list."""
+MAX_REASON_LENGTH = 40
 """Characters of a failure's reason in the list."""
 MAX_CHANGES = 100
-"""Rows of the history on a message's page: one for each word that Cellcast has for a status."""
+"""Rows of the history on a message's page, one per status."""
 MAX_EVENTS = 20
-"""Events on a message's page, the newest; the others are a link away."""
+"""Newest events on a message's page; a link leads to the others."""
 
 
 class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
-    """The SMS that came in and went out."""
+    """Received and sent SMS."""
 
     list_display = ["when", "contact_link", "first_words", "state"]
     list_display_links = ["when"]
@@ -91,8 +91,8 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Add the beginning of the text, all that the list shows of it, and why it has failed."""
-        start = Left("body", FIRST_WORDS + 1)
+        """Add the start of the text, which is all that the list shows, and the failure's reason."""
+        start = Left("body", MAX_TEXT_LENGTH + 1)
         change = StatusChange.objects.filter(message=OuterRef("pk"), status=OuterRef("status"))
         more = {"beginning": start, "reason": Subquery(change.values("reason")[:1])}
         messages: QuerySet[Any] = super().get_queryset(request).annotate(**more)
@@ -103,7 +103,7 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         return [ConversationView.pattern(self), *super().get_urls()]
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """Find by number or id; where there is none, by words among the newest texts."""
+        """Find by number or id, or else by words in the newest texts."""
         found = super().find(request, queryset, term)
         if found.exists():
             return found
@@ -113,12 +113,12 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         return narrow_to_any(queryset, newest(queryset, self.paginator.MAX_COUNT).filter(has_words))
 
     def prepare(self, rows: Any) -> None:
-        """Ask for the customers of all rows at once."""
-        prepare(rows)
+        """Look up the customers of all rows at once."""
+        attach_customers(rows)
 
     @admin.display(description=_("contact"))
     def contact_link(self, message: Message) -> SafeString:
-        """Return which way it went, and the customer as a link to the conversation."""
+        """Return the direction, and the customer as a link to the conversation."""
         customer = customer_of(message)
         is_reply = message.direction == Direction.INBOUND
         return format_html(
@@ -133,12 +133,12 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
 
     @admin.display(description=_("text"))
     def first_words(self, message: Any) -> SafeString:
-        """Return the beginning of the text on one line."""
-        if words := beginning(message.beginning, FIRST_WORDS):
+        """Return the start of the text on one line."""
+        if words := beginning(message.beginning, MAX_TEXT_LENGTH):
             text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
         else:
             text = format_html('<span class="quiet">{}</span>', self._why_empty(message))
-        return format_html("{} {}", text, media_links(message.media, FIRST_PICTURES))
+        return format_html("{} {}", text, media_links(message.media, MAX_PICTURES))
 
     def _why_empty(self, message: Message) -> str:
         if message.media:
@@ -149,23 +149,23 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
 
     @admin.display(description=_("status"))
     def state(self, message: Any) -> SafeString:
-        """Return what became of it: of a reply, whether somebody has dealt with it."""
+        """Return the delivery status of a sent message, or whether a reply is done."""
         if message.direction == Direction.INBOUND:
             return handled_badge(message.handled_at)
         if not message.reason:
             return status_badge(message.status)
-        words = beginning(message.reason, REASON_WORDS)
+        words = beginning(message.reason, MAX_REASON_LENGTH)
         return format_html(
             '{} <bdi class="cellcast-reason quiet">{}</bdi>', status_badge(message.status), words
         )
 
     @admin.display(description=_("first seen"))
     def when(self, message: Message) -> SafeString:
-        """Return how long ago it was first heard of."""
+        """Return how long ago it was first seen."""
         return ago(message.created_at)
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return what the page says, in the order of the reader's questions."""
+        """Return what the page shows, in the order of the reader's questions."""
         customer = customer_of(obj)
         is_reply = obj.direction == Direction.INBOUND
         direction = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")

@@ -1,4 +1,4 @@
-"""The pages of opt-outs: who must not be texted, and what a person may do about it."""
+"""The pages of opt-outs: who must not be texted, and how staff add and end one."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.audit import log_about
-from cellcast_django.admin.contacts import customer_of, prepare
+from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import opt_out_state_badge
 from cellcast_django.admin.display.texts import ago, customer_text
 from cellcast_django.admin.lists.export import ExportAdmin, columns
@@ -29,7 +29,7 @@ MAX_REASON_LENGTH = 1_000
 
 
 class ReasonForm(forms.Form):
-    """Why a person ends an opt-out."""
+    """Why somebody ends an opt-out."""
 
     reason = forms.CharField(
         label=_("Reason"),
@@ -40,9 +40,9 @@ class ReasonForm(forms.Form):
 
 
 class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # no [] on Django 5.2
-    """Whom a person opts out, and why."""
+    """Whom to opt out, and why."""
 
-    # Not named after the model's field, which Django 5.2 would look up.
+    # Not named like the model's field, which Django 5.2 would look up.
     number = forms.CharField(
         label=_("Phone number"),
         max_length=64,
@@ -62,7 +62,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         )
 
     def clean_number(self) -> str:
-        """Refuse what is no phone number, for a slip of the pen would opt nobody out."""
+        """Refuse what is not a phone number: a typo would opt nobody out."""
         written = clean(str(self.cleaned_data["number"]))
         if not is_phone_number(written, conf.default_region):
             raise forms.ValidationError(_("This is not a valid phone number."))
@@ -72,7 +72,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
 
 
 class OptOutAdmin(ExportAdmin):
-    """Who must not be texted: found by number, added and ended by hand, never edited or deleted."""
+    """Who must not be texted. Staff add and end opt-outs, but never edit or delete them."""
 
     form = AddOptOutForm
     list_display = ["customer", "when", "source", "event_link", "state"]
@@ -95,7 +95,7 @@ class OptOutAdmin(ExportAdmin):
         return self.may(request, "add")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Ask for number and reason, or show what is kept."""
+        """Ask for number and reason, or show the opt-out."""
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
         return super().get_fieldsets(request, obj)
@@ -105,8 +105,8 @@ class OptOutAdmin(ExportAdmin):
         return [Q(contact=each) for each in spellings(term)]
 
     def prepare(self, rows: Any) -> None:
-        """Ask for the customers of all rows at once."""
-        prepare(rows)
+        """Look up the customers of all rows at once."""
+        attach_customers(rows)
 
     # What a person may do
 
@@ -115,10 +115,10 @@ class OptOutAdmin(ExportAdmin):
         return opt_out(form.cleaned_data["number"], note=form.cleaned_data["reason"])
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Save nothing: it has been saved under its lock."""
+        """Save nothing: ``opt_out`` has saved it under its lock."""
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
-        """Save nothing: nothing is related."""
+        """Save nothing: an opt-out has no related rows."""
 
     def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask for the reason, then end the opt-out."""
@@ -171,17 +171,17 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("event"))
     def event_link(self, opt_out: OptOut) -> str:
-        """Return the number of the event that made it, as a link."""
+        """Return a link to the event that made it."""
         if opt_out.event_id is None:
             return self.get_empty_value_display()
         return self.link_to(WebhookEvent(pk=opt_out.event_id), f"#{opt_out.event_id}")
 
     @admin.display(description=_("state"))
     def state(self, opt_out: OptOut) -> SafeString:
-        """Return whether it stands, as a badge."""
+        """Return whether it is active, as a badge."""
         return opt_out_state_badge(opt_out)
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return the address of the page that ends it, to those who may."""
+        """Return the link to the page that ends it, for those who may."""
         may_end = obj is not None and obj.is_active and self.may(request, "end")
         return {"end_url": self.url_of(OptOut, "end", obj.pk) if may_end else ""}

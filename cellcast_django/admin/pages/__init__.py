@@ -1,4 +1,4 @@
-"""The pages that are no changelist: overview, setup and a contact's conversation.
+"""The pages beside the changelists: overview, setup, *To answer* and conversations.
 
 ``registry`` adds their URLs to the admin site and finds them again for links.
 """

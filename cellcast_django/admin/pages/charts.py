@@ -1,7 +1,7 @@
-"""Charts as data for a template: rectangles, computed here, drawn by SVG with classes alone.
+"""Charts as SVG rectangles, which CSS classes colour.
 
-Numbers of the drawing are strings, so that no locale writes them with a comma. A chart fills the
-width that it is given and stretches: so it holds no text, which stands around it.
+Coordinates are strings, so that no locale writes them with a comma. A chart stretches to the width
+of the page, so its text is outside the drawing.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ from cellcast_django.admin.display.texts import figure
 WIDTH = 1000
 HEIGHT = 200
 GAP = 0.2
-"""The part of a column's width that stays empty."""
+"""The share of a column's width that stays empty."""
 MAX_LABELS = 7
-MIN_FAILURE = 4.0
-"""The height of the least failure: one among thousands is to be seen."""
+MIN_FAILURE_HEIGHT = 4.0
+"""The least height of failures: one among thousands must be visible."""
 
 
 class Series(NamedTuple):
-    """Numbers of one kind, one for each column."""
+    """Counts of one kind, one per column."""
 
     css_class: str
     name: str | Promise
     numbers: Sequence[int]
     query: str = ""
-    """What the address of a bar's messages asks for, beside those of its column."""
+    """Added to the query string of a bar's link, beside that of its column."""
     is_failure: bool = False
 
     @property
@@ -40,12 +40,12 @@ class Series(NamedTuple):
 
     @property
     def written(self) -> str:
-        """The sum as people write it."""
+        """The sum with grouped digits."""
         return figure(self.total)
 
 
 class Bar(NamedTuple):
-    """A rectangle of the picture, and what it says when it is pointed at."""
+    """A rectangle of the drawing, with its tooltip."""
 
     css_class: str
     title: str
@@ -54,10 +54,10 @@ class Bar(NamedTuple):
     width: str
     height: str
     url: str = ""
-    """Where its messages are listed."""
+    """Link to its messages."""
 
     def __html__(self) -> str:
-        """Return the rectangle; not a stop of the keyboard, for which the table has links."""
+        """Return the rectangle; keyboard users have the links in the table."""
         drawn = format_html(RECTANGLE, *self)
         if not self.url:
             return drawn
@@ -69,33 +69,33 @@ RECTANGLE = '<rect class="{0}" x="{2}" y="{3}" width="{4}" height="{5}"><title>{
 
 @dataclass(frozen=True, slots=True)
 class StackedBars:
-    """Columns of series that stand upon each other, the first one at the bottom."""
+    """Columns of stacked series, the first one at the bottom."""
 
     series: Sequence[Series]
     labels: Sequence[str]
-    """What each column is about."""
+    """The label of each column."""
     urls: Sequence[str] = ()
-    """Where the messages of each column are listed; empty where they are not."""
+    """Link to the messages of each column; empty without links."""
     title: str | Promise = ""
 
     view_box = f"0 0 {WIDTH} {HEIGHT}"
 
     @property
     def top(self) -> int:
-        """The number at the upper edge: the highest column, rounded up."""
+        """The value at the upper edge: the highest column, rounded up."""
         columns = zip(*(each.numbers for each in self.series), strict=True)
         return round_up(max(map(sum, columns), default=0))
 
     @property
     def axis(self) -> list[str]:
-        """The labels that there is room for: all of a few, else the ends and the middle."""
+        """The labels that fit: all of a few, otherwise the ends and the middle."""
         if len(self.labels) <= MAX_LABELS:
             return list(self.labels)
         return [self.labels[0], self.labels[len(self.labels) // 2], self.labels[-1]]
 
     @property
     def rows(self) -> list[tuple[str, str, list[str]]]:
-        """The same as a table: for each column its label, address and number of each series."""
+        """The chart as a table: each column's label, link, and count of each series."""
         return [
             (label, url, [figure(each.numbers[column]) for each in self.series])
             for column, (label, url) in enumerate(zip(self.labels, self._urls, strict=True))
@@ -103,7 +103,7 @@ class StackedBars:
 
     @property
     def written_top(self) -> str:
-        """The number at the upper edge as people write it."""
+        """The value at the upper edge with grouped digits."""
         return figure(self.top)
 
     @property
@@ -119,7 +119,7 @@ class StackedBars:
             top = float(HEIGHT)
             for each in self.series:
                 if number := each.numbers[column]:
-                    height = max(number * unit, MIN_FAILURE if each.is_failure else 0)
+                    height = max(number * unit, MIN_FAILURE_HEIGHT if each.is_failure else 0)
                     bottom, top = top, max(0, top - height)
                     bar = Bar(
                         each.css_class,
@@ -135,12 +135,12 @@ class StackedBars:
 
     @property
     def drawing(self) -> SafeString:
-        """The rectangles as SVG: a template takes several times as long for hundreds of them."""
+        """The rectangles as SVG: for hundreds of them, a template is several times slower."""
         return format_html_join("\n", "{}", ([bar] for bar in self.bars))
 
 
 def round_up(number: int) -> int:
-    """Return the next number of one digit, and zeros behind it, that is not below ``number``."""
+    """Round up to one significant digit."""
     power = 1
     while True:
         for digit in range(1, 10):
@@ -150,5 +150,5 @@ def round_up(number: int) -> int:
 
 
 def share(number: int, highest: int) -> str:
-    """Return how long the bar of ``number`` is where that of ``highest`` fills the width."""
+    """Return the width of a bar if that of ``highest`` fills the drawing."""
     return f"{WIDTH * number / highest:.1f}" if highest else "0"

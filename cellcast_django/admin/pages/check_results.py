@@ -1,4 +1,4 @@
-"""The app's system checks in plain words: what each of them is about, and how it stands."""
+"""The app's system checks in plain words, with their results."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -15,22 +15,22 @@ Check = Callable[[], Iterable[CheckMessage]]
 
 
 class Result(NamedTuple):
-    """How one thing stands that has to be right."""
+    """The result of the checks on one subject."""
 
     badge: SafeString
     about: Promise
-    is_well: Promise
-    """What is true where there are no messages."""
+    all_clear: Promise
+    """What is true if there are no messages."""
     messages: list[CheckMessage]
 
 
 def check_results() -> Iterator[Result]:
-    """Yield how everything stands, what matters only for a deployed site included."""
-    for about, is_well, functions in SUBJECTS:
+    """Yield the result of each subject, including the checks for deployed sites."""
+    for about, all_clear, functions in SUBJECTS:
         messages = [
             message for function in functions for message in function() if not message.is_silenced()
         ]
-        yield Result(_badge(messages), about, is_well, messages)
+        yield Result(_badge(messages), about, all_clear, messages)
 
 
 def _badge(messages: list[CheckMessage]) -> SafeString:

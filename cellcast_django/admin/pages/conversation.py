@@ -1,6 +1,6 @@
-"""All messages with one contact as a thread, which begins where it ends: with the newest.
+"""The conversation with a contact as a thread, opened at the newest message.
 
-Its address names a message, never a number: addresses end in the logs of web servers.
+Its URL names a message, never a phone number: URLs end up in the logs of web servers.
 """
 
 from collections.abc import Iterable
@@ -28,20 +28,20 @@ from cellcast_django.models import Direction, Message
 
 PER_PAGE = 50
 AROUND = 3
-"""Messages before and after the one whose page shows them."""
-QUOTED = 80
+"""Messages before and after the one on whose page they are."""
+MAX_QUOTE_LENGTH = 80
 """Characters of the text that a reply answers."""
 
 
 class Bubble(NamedTuple):
-    """A message as the thread shows it."""
+    """A message in the thread."""
 
     message: Message
     url: str
     day: date
     media: SafeString | str
     badge: SafeString | None
-    """Of what was sent: a reply's status says nothing but that it came."""
+    """The status of a sent message: a reply's says only that it arrived."""
     reason: str
     quote: str
     is_current: bool
@@ -60,11 +60,11 @@ class Conversation:
 
     @property
     def url(self) -> str:
-        """The address of the page."""
+        """The URL of the page."""
         return self.admin.url_of(Message, "conversation", self.message.pk)
 
     def page(self, before: str) -> dict[str, Any]:
-        """Return the newest messages, or those before the one that has this key."""
+        """Return the newest messages, or those before the one with this key."""
         messages = self.messages
         first = self.messages.filter(pk=int(before)).first() if is_key(before) else None
         if first is not None:
@@ -78,14 +78,14 @@ class Conversation:
         }
 
     def around(self, message: Message) -> dict[str, Any]:
-        """Return the message with the few that stand around it."""
+        """Return the message with a few before and after it."""
         place = ("created_at", message.created_at, message.pk)
         before = older_than(self.messages, *place).order_by("-created_at", "-pk")[:AROUND]
         after = newer_than(self.messages, *place).order_by("created_at", "pk")[:AROUND]
         thread = [*reversed(before), message, *after]
         return {"bubbles": self._bubbles(thread, current=message), "url": self.url}
 
-    def newest_reply(self) -> Message | None:
+    def newest_unhandled_reply(self) -> Message | None:
         """Return the newest reply that nobody has dealt with."""
         replies: Any = self.messages
         newest: Message | None = replies.unhandled().order_by("-created_at", "-pk").first()
@@ -104,7 +104,7 @@ class Conversation:
                 ),
                 media=media_links(message.media),
                 reason=message.reason or "",
-                quote=beginning(message.original_body, QUOTED),
+                quote=beginning(message.original_body, MAX_QUOTE_LENGTH),
                 is_current=message == current,
             )
             for message in messages
@@ -119,14 +119,14 @@ class ConversationView:
 
     @classmethod
     def pattern(cls, model_admin: ReadOnlyAdmin) -> URLPattern:
-        """Return the address of the page; a reply is sent outside of ``ATOMIC_REQUESTS``."""
+        """Return the URL pattern; replies are sent outside of ``ATOMIC_REQUESTS``."""
         options = model_admin.opts
         name = f"{options.app_label}_{options.model_name}_conversation"
         view = outside_atomic_requests(model_admin.admin_site.admin_view(cls(model_admin)))
         return path("<int:pk>/conversation/", view, name=name)
 
     def __call__(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Show the thread to those who may view messages; a POST sends a reply."""
+        """Show the thread; a POST sends a reply."""
         if not self.admin.has_view_permission(request):
             raise PermissionDenied
         message = self.admin.get_queryset(request).filter(pk=pk).first()
@@ -143,7 +143,7 @@ class ConversationView:
                 self.admin.message_user(request, result.sentence, result.level)
                 return HttpResponseRedirect(conversation.url)
             self.admin.message_user(request, result, notices.ERROR)
-        newest = conversation.newest_reply()
+        newest = conversation.newest_unhandled_reply()
         context = conversation.page(request.GET.get("before", ""))
         return self._render(
             request,

@@ -1,4 +1,4 @@
-"""Three lamps, in the order in which they come on: only the last one says that it works."""
+"""Three lamps, in the order in which they come on: only the last one means that it works."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from cellcast_django.models import WebhookEvent
 
 
 class Lamp(NamedTuple):
-    """One of them."""
+    """One step of the setup."""
 
     badge: SafeString
     name: Promise
     since: Any
-    """When it was last seen to be so."""
+    """When this was last true."""
 
 
 def lamps(checks: list[Result], health: Receiving) -> Iterator[Lamp]:

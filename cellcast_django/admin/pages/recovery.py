@@ -1,13 +1,12 @@
-"""What never arrived, for the overview and setup: silent messages, and the last recovery."""
+"""What the webhooks missed, for overview and setup: silent messages and the last recovery."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _, ngettext
 
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.texts import ago
+from cellcast_django.admin.display.texts import ago, figure
 from cellcast_django.admin.lists.filters import StatusFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.conf import conf
@@ -19,15 +18,15 @@ LISTS = {
     "statuses": _("Delivery reports"),
     "opt-outs": _("Opt-outs"),
 }
-"""The lists of Cellcast's API, by their names in the summary of a run."""
+"""The lists of Cellcast's API, by their keys in the summary of a run."""
 
 
 def details_of_recovery(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
-    """Return how many messages are silent, and when recovery last ran and what it found."""
+    """Return how many messages are silent, and what recovery last found."""
     silent = count_silent(StatusFilter.SILENT_AFTER)
     return {
         "silent": {
-            "number": number_format(silent, force_grouping=True),
+            "number": figure(silent),
             "badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
             "url": f"{model_admin.url_of(Message, 'changelist')}?status={StatusFilter.SILENT}",
         },
@@ -36,7 +35,7 @@ def details_of_recovery(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
 
 
 def details_of_last_run() -> dict[str, Any]:
-    """Return when recovery last ran and what it found, and whether there is a key for it."""
+    """Return when recovery last ran, what it found, and whether it has a key."""
     run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
     return {
         "has_key": bool(conf.api_key),
@@ -51,8 +50,6 @@ def lists(summary: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if name not in summary:
             continue
         found = summary[name]
-        missing = number_format(found["missing"], force_grouping=True)
-        seen = number_format(found["seen"], force_grouping=True)
         yield {
             "name": words,
             "found": ngettext(
@@ -60,6 +57,6 @@ def lists(summary: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "%(missing)s of %(seen)s were missing",
                 found["missing"],
             )
-            % {"missing": missing, "seen": seen},
+            % {"missing": figure(found["missing"]), "seen": figure(found["seen"])},
             "is_broken_off": bool(found["error"]),
         }

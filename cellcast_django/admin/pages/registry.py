@@ -1,4 +1,4 @@
-"""The app's own pages of an admin site, and who may open which."""
+"""The app's own pages on an admin site, and who may open them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,10 +22,10 @@ MAX_WAITING = 5
 
 
 class PagesAdmin(ReadOnlyAdmin):
-    """Brings the app's own pages to a site: once, whichever of the models are registered there."""
+    """Adds the app's own pages to a site once, whichever of the models are registered."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the pages, if no other model of the site brings them."""
+        """Add the pages, unless another model of the site does."""
         urls = super().get_urls()
         if pages_of(self.admin_site) is not self:
             return urls
@@ -36,15 +36,15 @@ class PagesAdmin(ReadOnlyAdmin):
         ]
 
     def _page(self, name: str, view: Callable[[HttpRequest], HttpResponse]) -> URLPattern:
-        """Return the address of a page, outside a host project's ``ATOMIC_REQUESTS``.
+        """Return the URL pattern of a page, exempt from a host project's ``ATOMIC_REQUESTS``.
 
-        The setup page waits for another request, which may wait for what this one has locked.
+        The setup page waits for another request, which could wait for a lock held by this one.
         """
         wrapped = outside_atomic_requests(self.admin_site.admin_view(view))
         return path(f"{name}/", wrapped, name=f"{self.opts.app_label}_{name}")
 
     def overview_view(self, request: HttpRequest) -> HttpResponse:
-        """Show how receiving goes."""
+        """Show webhook health and the figures of a period."""
         if not self.may_see_overview(request):
             raise PermissionDenied
         messages = self.messages_to_answer(request)
@@ -60,23 +60,23 @@ class PagesAdmin(ReadOnlyAdmin):
         return waiting | overview.health_details(self, request) | {"credentials": None}
 
     def setup_view(self, request: HttpRequest) -> HttpResponse:
-        """Show how to set webhooks up, and send one to try it."""
+        """Show how to set up webhooks, and send one as a test."""
         if not self.may_set_up(request):
             raise PermissionDenied
         return self._render(request, "setup", _("Setup"), setup.details(self, request))
 
     def may_see_overview(self, request: HttpRequest) -> bool:
-        """Whether there is something on the overview that this person may see."""
+        """Whether this person may see any part of the overview."""
         return any(self.may_view(request, model) for model in overview.MODELS)
 
     def may_set_up(self, request: HttpRequest) -> bool:
-        """Whether this person may see how webhooks are set up, and send some."""
+        """Whether this person may open the setup page and send tests."""
         return bool(
             self.admin_site.has_permission(request) and request.user.has_perm(setup.PERMISSION)
         )
 
     def page_urls(self, request: HttpRequest) -> dict[str, str]:
-        """Return the addresses of the pages that this person may open."""
+        """Return the URLs of the pages that this person may open, by name."""
         allowed = {"overview": self.may_see_overview(request), "setup": self.may_set_up(request)}
         site = self.admin_site.name
         pages = {
@@ -89,7 +89,7 @@ class PagesAdmin(ReadOnlyAdmin):
         return pages
 
     def messages_to_answer(self, request: HttpRequest) -> ToAnswerAdmin | None:
-        """Return what has the page *To answer* on this site; ``None`` if this person may not."""
+        """Return the admin with the page *To answer*; ``None`` if this person may not view it."""
         if not self.may_view(request, Message):
             return None
         messages = self.admin_site.get_model_admin(Message)
@@ -113,7 +113,7 @@ class PagesAdmin(ReadOnlyAdmin):
 
 
 def pages_of(site: AdminSite) -> PagesAdmin | None:
-    """Return what brings the pages to a site; ``None`` where they are not."""
+    """Return the admin that adds the pages to a site; ``None`` if the site has none."""
     for model in overview.MODELS:
         if site.is_registered(model):
             model_admin = site.get_model_admin(model)

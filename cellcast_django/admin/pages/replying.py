@@ -1,4 +1,4 @@
-"""The form that lets staff answer a customer, through the host's ``CELLCAST_SEND_WITH``."""
+"""The form for staff to reply to a customer, through the host's ``CELLCAST_SEND_WITH``."""
 
 import logging
 import re
@@ -29,7 +29,7 @@ DAY = 24 * 60 * 60
 
 
 class Sent(NamedTuple):
-    """That a reply has been sent, now or by an earlier click."""
+    """The reply has been sent, now or by an earlier click."""
 
     level: int
     sentence: str
@@ -42,7 +42,7 @@ class ReplyForm:
     customer: Customer
     text: str = ""
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(16))
-    """Can be used for one message: a second click, or going back, sends nothing."""
+    """Valid for one message: a second click, or going back, sends nothing."""
 
     basic = BASIC
     extended = EXTENDED
@@ -51,17 +51,17 @@ class ReplyForm:
     def of_person(
         cls, model_admin: ReadOnlyAdmin, request: HttpRequest, customer: Customer
     ) -> Self | None:
-        """Return the form; ``None`` for a person who may not send, or where nothing can be sent."""
+        """Return the form; ``None`` if this person may not send, or nothing can be sent."""
         can_send = bool(conf.send_with and customer.contact)
         return cls(customer) if can_send and model_admin.may(request, "reply") else None
 
     @property
     def is_refused(self) -> bool:
-        """Whether the customer wants no messages: the Spam Act 2003 forbids to send one."""
+        """Whether the customer has opted out: the Spam Act 2003 forbids texting them."""
         return self.customer.opted_out_since is not None
 
     def send(self, request: HttpRequest, messages: QuerySet[Any]) -> Sent | str:
-        """Send what the form holds and record it; return why that cannot be done."""
+        """Send and record the reply, or return why not."""
         self.text = request.POST.get("text", "").replace("\r\n", "\n").strip()
         ticket = request.POST.get("ticket", "")
         if not self.text:

@@ -1,4 +1,4 @@
-"""The setup page: what to paste where, what the system checks say, and Test Send."""
+"""The setup page: webhook settings to paste, results of the system checks, and Test Send."""
 
 import json
 from dataclasses import dataclass, field
@@ -34,25 +34,25 @@ PERMISSION = "cellcast_django.set_up_webhookevent"
 
 TIMEOUT_SECONDS = 10
 MAX_TEXT = 2_000
-"""Characters of an answer's body that are shown."""
+"""Characters of a response's body that are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The site's own webhook URLs, and with which credential they may be sent to."""
+    """The site's own webhook URLs, and the credential to call them with."""
 
     base_url: str
     urls: dict[Endpoint, str]
-    """Empty where the project's URLs do not have them."""
+    """Empty if the project's URLs do not include them."""
     credential: str = field(repr=False)
-    """The first of the configured ones; empty where there is none."""
+    """The first configured one; empty without any."""
     is_named: bool
-    """Whether ``CELLCAST_PUBLIC_URL`` says where the site is, and not the person who asks for it:
-    whose ``Host`` may be another port of this machine, or another machine."""
+    """Whether ``CELLCAST_PUBLIC_URL`` names the site. The request's ``Host`` cannot be trusted: it
+    may name another port or machine."""
 
     @classmethod
     def of_request(cls, request: HttpRequest) -> "Site":
-        """Return the site that ``CELLCAST_PUBLIC_URL`` names, else the one that was asked for."""
+        """Return the site from ``CELLCAST_PUBLIC_URL``, otherwise from the request."""
         base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
         return cls(
             base_url=base_url,
@@ -63,7 +63,7 @@ class Site:
 
     @property
     def obstacle(self) -> Promise | None:
-        """Why nothing can be sent."""
+        """Why no test can be sent."""
         if not self.urls:
             return _("The webhook URLs are not known yet: see Checks above.")
         if not self.credential:
@@ -77,7 +77,7 @@ class Site:
 
 
 def webhook_urls(base_url: str) -> dict[Endpoint, str]:
-    """Return the URLs to paste, in whatever language they are read; none where there are none."""
+    """Return the URLs to paste, in the site's language; empty if they are not routed."""
     try:
         with override(settings.LANGUAGE_CODE):
             return {endpoint: webhook_url(endpoint, base_url) for endpoint in WEBHOOK_ENDPOINTS}
@@ -86,9 +86,9 @@ def webhook_urls(base_url: str) -> dict[Endpoint, str]:
 
 
 def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
-    """Return what the page shows; a POST sends first what its form holds.
+    """Return what the page shows; a POST first sends its form as a test.
 
-    Raises ``BadRequest`` for a form that is none of the page's.
+    Raises ``BadRequest`` for a form that is not from this page.
     """
     site = Site.of_request(request)
     bodies = {endpoint: indented(EXAMPLES[endpoint]) for endpoint in WEBHOOK_ENDPOINTS}
@@ -98,7 +98,7 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     elif request.method == "POST" and not site.obstacle:
         endpoint = endpoint_of(request)
         bodies[endpoint] = request.POST.get("body", "")
-        shown = try_out(model_admin, request, site, endpoint)
+        shown = send_test(model_admin, request, site, endpoint)
     checks = list(check_results())
     health = measure_receiving(timezone.now())
     usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
@@ -124,7 +124,7 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
 
 
 def endpoint_of(request: HttpRequest) -> Endpoint:
-    """Return which URL the form is for. Raises ``BadRequest``."""
+    """Return the endpoint that the form is for. Raises ``BadRequest``."""
     try:
         return Endpoint(request.POST.get("endpoint", ""))
     except ValueError as error:
@@ -132,17 +132,17 @@ def endpoint_of(request: HttpRequest) -> Endpoint:
 
 
 def indented(example: bytes) -> str:
-    """Return JSON as people like to read and change it."""
+    """Return JSON that is easy to read and edit."""
     return json.dumps(json.loads(example), indent=2)
 
 
 # Test Send
 
 
-def try_out(
+def send_test(
     model_admin: ReadOnlyAdmin, request: HttpRequest, site: Site, endpoint: Endpoint
 ) -> dict[str, Any]:
-    """Send the form's body as Cellcast would, and return what came back and what it means."""
+    """Send the form's body as Cellcast would; return the response and what it means."""
     body = request.POST.get("body", "").encode()
     log_about_list(request, WebhookEvent, f"Sent a test to the {endpoint.label}.")
     answer = send(site.urls[endpoint], body, site.credential, TIMEOUT_SECONDS)
@@ -169,18 +169,18 @@ def try_out(
 
 
 def event_url(model_admin: ReadOnlyAdmin, pk: Any) -> str:
-    """Return the address of an event's page."""
+    """Return the URL of an event's page."""
     return model_admin.url_of(WebhookEvent, "change", pk)
 
 
 def handlers_that_ran(pk: Any) -> list[Row]:
-    """Return what the handlers did with a test: stored alone is not half of it."""
+    """Return the outcome of each handler that ran for a test."""
     event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
     return handler_rows(event, list(event.announcements)) if event else []
 
 
 def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
-    """Delete what Test Sends have stored, and say how much it was."""
+    """Delete everything that Test Sends have stored, and say how much."""
     removed = delete_tests()
     log_about_list(request, WebhookEvent, f"Deleted the test data: {removed.events} events.")
     sentence = ngettext(
@@ -190,7 +190,7 @@ def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
 
 
 def findings(answer: Response) -> list[Finding]:
-    """Say what is wrong, and first of all whether the server had nobody to answer itself."""
+    """Return what is wrong, first of all whether the server was too busy to respond to itself."""
     if isinstance(answer.error, TimeoutError):
         problem = _("This site did not respond to itself within %(seconds)d seconds.")
         remedy = _(

@@ -1,4 +1,4 @@
-"""Replies that somebody has to deal with: the page *To answer*, and the button *Done*."""
+"""Replies waiting for an answer: the page *To answer*, and marking them as done."""
 
 from typing import Any
 
@@ -17,25 +17,25 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.audit import log_about
-from cellcast_django.admin.contacts import customer_of, prepare
+from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.texts import ago, beginning, customer_text, figure
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.models import Direction, Message
 
 PER_PAGE = 100
-"""Customers on the page; those who have waited longest."""
+"""Customers on the page, longest wait first."""
 MAX_SELECTED = 1_000
-"""Replies that are marked at once."""
-FIRST_WORDS = 200
+"""Replies that can be marked at once."""
+MAX_TEXT_LENGTH = 200
 
 
 class ToAnswerAdmin(ReadOnlyAdmin):
-    """Messages, of which some wait until a person has dealt with them."""
+    """Messages, some of which wait for somebody to deal with them."""
 
     actions = ["mark_done"]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page, and what its buttons send to."""
+        """Add the page, and the target of its buttons."""
         prefix = f"{self.opts.app_label}_{self.opts.model_name}"
         wrap = self.admin_site.admin_view
         return [
@@ -45,11 +45,11 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         ]
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may say that a reply is dealt with."""
+        """Whether this person may mark replies as done."""
         return self.may(request, "handle")
 
     def waiting(self, request: HttpRequest) -> dict[str, Any]:
-        """Return how many customers wait for an answer, and since when the first of them does."""
+        """Return how many customers wait for an answer, and since when."""
         messages: Any = self.get_queryset(request)
         unhandled = messages.unhandled().order_by()
         found = unhandled.aggregate(
@@ -63,7 +63,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         }
 
     def to_answer_view(self, request: HttpRequest) -> HttpResponse:
-        """Show one row for each customer, the one who has waited longest first."""
+        """Show one row per customer, longest wait first."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         request.current_app = self.admin_site.name
@@ -95,7 +95,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         )
         found = list(by_contact.order_by("oldest", "newest")[:count])
         newest = messages.in_bulk([each["newest"] for each in found])
-        prepare(newest.values())
+        attach_customers(newest.values())
         return [
             self._row(newest[each["newest"]], each) for each in found if each["newest"] in newest
         ]
@@ -105,13 +105,13 @@ class ToAnswerAdmin(ReadOnlyAdmin):
             "customer": customer_text(customer_of(message)) or gettext("(no number)"),
             "conversation_url": self.url_of(Message, "conversation", message.pk),
             "handle_url": self.url_of(Message, "handle", message.pk),
-            "text": beginning(message.body, FIRST_WORDS),
+            "text": beginning(message.body, MAX_TEXT_LENGTH),
             "number": numbers["number"],
             "waiting": ago(numbers["oldest"]),
         }
 
     def handle_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Mark a reply and the earlier ones of its customer as handled."""
+        """Mark a reply and the customer's earlier ones as handled."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_view_permission(request) or not self.may(request, "handle"):
@@ -132,7 +132,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["handle"], description=_("Mark as done"))
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Mark the selected replies as handled, and the earlier ones of their customers."""
+        """Mark the selected replies and the customers' earlier ones as handled."""
         replies = queryset.filter(direction=Direction.INBOUND, handled_at=None)
         number = 0
         for message in replies.order_by("-created_at", "-pk")[:MAX_SELECTED]:

@@ -1,4 +1,4 @@
-"""Running handlers again and processing invalid events again, asked for by a person.
+"""Running handlers again and reading invalid events again, at a person's request.
 
-``actions`` are the admin's actions with their confirmation pages, ``replays`` does the work.
+``actions`` has the admin's actions with their confirmation pages, ``replays`` does the work.
 """

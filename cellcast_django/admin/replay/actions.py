@@ -1,4 +1,4 @@
-"""What a person can do with events: a page that says what will happen, then what has happened."""
+"""Admin actions on events: a page says what will happen, and messages say what did."""
 
 import time
 from collections import deque
@@ -22,10 +22,10 @@ from cellcast_django.admin.lists.event_filters import failing
 from cellcast_django.admin.lists.keyset import chunks, is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.replay.replays import (
-    PROCESS,
+    READ_AGAIN,
     REPLAYS,
-    TO_EVERYONE,
-    TO_UNFINISHED,
+    RERUN_ALL,
+    RETRY_FAILED,
     Plan,
     Replay,
 )
@@ -41,15 +41,15 @@ CHUNK_SIZE = 100
 
 
 class ReplayAdmin(ReadOnlyAdmin):
-    """A list of events with which something can be done, each by its own permission."""
+    """A list of events with actions, each with its own permission."""
 
     actions = ["announce_again", "announce_to_all", "process_again"]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the pages that ask about one event.
+        """Add the confirmation pages for a single event.
 
-        All are kept out of a host project's ``ATOMIC_REQUESTS``, on every database: what the
-        actions store has to be committed before it is announced.
+        All views are exempt from a host project's ``ATOMIC_REQUESTS``, on every database: what an
+        action stores must be committed before handlers run.
         """
         prefix = f"{self.opts.app_label}_{self.opts.model_name}"
         view = self.admin_site.admin_view(self.replay_view)
@@ -68,44 +68,44 @@ class ReplayAdmin(ReadOnlyAdmin):
         """Whether this person may have unreadable events read again."""
         return self.may(request, "reprocess")
 
-    @admin.action(permissions=["announce"], description=TO_UNFINISHED.title)
+    @admin.action(permissions=["announce"], description=RETRY_FAILED.title)
     def announce_again(
         self, request: HttpRequest, queryset: QuerySet[WebhookEvent]
     ) -> HttpResponse | None:
-        """Call the handlers that have not finished with the selected events."""
-        return self._replay(request, queryset, TO_UNFINISHED)
+        """Run the unfinished handlers of the selected events."""
+        return self._replay(request, queryset, RETRY_FAILED)
 
-    @admin.action(permissions=["announce"], description=TO_EVERYONE.title)
+    @admin.action(permissions=["announce"], description=RERUN_ALL.title)
     def announce_to_all(
         self, request: HttpRequest, queryset: QuerySet[WebhookEvent]
     ) -> HttpResponse | None:
-        """Call all handlers of the selected events, finished or not."""
-        return self._replay(request, queryset, TO_EVERYONE)
+        """Run all handlers of the selected events, finished or not."""
+        return self._replay(request, queryset, RERUN_ALL)
 
-    @admin.action(permissions=["reprocess"], description=PROCESS.title)
+    @admin.action(permissions=["reprocess"], description=READ_AGAIN.title)
     def process_again(
         self, request: HttpRequest, queryset: QuerySet[WebhookEvent]
     ) -> HttpResponse | None:
-        """Read the selected events again; what is understood now is stored and announced."""
-        return self._replay(request, queryset, PROCESS)
+        """Read the selected events again; store and announce those understood now."""
+        return self._replay(request, queryset, READ_AGAIN)
 
     def replays_of(self, request: HttpRequest, event: WebhookEvent) -> list[dict[str, Any]]:
-        """Return what this person can do with one event, each with the page that asks."""
+        """Return the actions on one event that this person may take, with their links."""
         return [
             {
                 "title": replay.title,
                 "url": self.url_of(WebhookEvent, "replay", event.pk, replay.name),
-                "is_grave": bool(replay.warning),
+                "has_warning": bool(replay.warning),
             }
             for replay in REPLAYS.values()
-            if self.may(request, replay.permission) and replay.callees(event) is not None
+            if self.may(request, replay.permission) and replay.handlers(event) is not None
         ]
 
     def replay_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
-        """Ask about one event, and once that has been confirmed, do it.
+        """Ask for confirmation for one event, then act on it.
 
-        A page of its own, which a plain link leads to: a button would depend on the form that each
-        theme of the admin puts around it.
+        A page that a plain link leads to: a button would depend on the form that each admin theme
+        puts around it.
         """
         replay = REPLAYS.get(action)
         if replay is None:
@@ -139,7 +139,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         query = urlencode({"handler": handler})
         back_url = f"{self.url_of(WebhookEvent, 'changelist')}?{query}"
         events = failing(self.get_queryset(request), handler)
-        return self._replay(request, events, TO_UNFINISHED, back_url) or HttpResponseRedirect(
+        return self._replay(request, events, RETRY_FAILED, back_url) or HttpResponseRedirect(
             back_url
         )
 
@@ -150,7 +150,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         replay: Replay,
         back_url: str = "",
     ) -> HttpResponse | None:
-        """Say what will happen; once that has been confirmed, do it and say what has happened."""
+        """Say what will happen; once confirmed, do it and say what has happened."""
         if "confirmed" in request.POST:
             self._run(request, replay, self._confirmed_keys(request))
             return None
@@ -168,8 +168,8 @@ class ReplayAdmin(ReadOnlyAdmin):
         events = self.get_queryset(request).filter(pk__in=keys)
         complete = events.select_related("message", "status_change")
         few_columns = complete.defer("message__body", "message__original_body")
-        for some in chunks(few_columns, "-pk", CHUNK_SIZE):
-            yield from some
+        for chunk in chunks(few_columns, "-pk", CHUNK_SIZE):
+            yield from chunk
 
     def _ask(self, request: HttpRequest, replay: Replay, plan: Plan, back_url: str) -> HttpResponse:
         request.current_app = self.admin_site.name
@@ -185,11 +185,11 @@ class ReplayAdmin(ReadOnlyAdmin):
             "missing": sorted(plan.missing.items()),
             "button": replay.button % {"count": len(plan.keys)},
             "will_do": replay.will_do % {"count": len(plan.keys)},
-            "unheard": sentences.NO_HANDLER_LEFT % {"count": plan.unheard},
+            "no_handler_left": sentences.NO_HANDLER_LEFT % {"count": plan.without_handler},
             "idle": replay.idle % {"count": plan.idle},
             "is_queued": replay.is_queued(),
             "seconds": MAX_SECONDS,
-            "keys": ",".join(map(str, plan.keys)),  # as one field: a form may have 1,000 of them
+            "keys": ",".join(map(str, plan.keys)),  # one field: Django limits their number to 1,000
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "back_url": back_url,
         }
@@ -197,7 +197,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, template, context)
 
     def _confirmed_keys(self, request: HttpRequest) -> list[int]:
-        """Return the keys of the events that were confirmed, oldest first."""
+        """Return the keys of the confirmed events, oldest first."""
         keys = [key for key in request.POST.get("keys", "").split(",") if is_key(key)]
         events = self.get_queryset(request).filter(pk__in=keys[:MAX_SELECTED])
         return sorted(events.order_by().values_list("pk", flat=True))
@@ -210,7 +210,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             result.add(event)
         started = keys[: len(keys) - len(waiting)]
         idle = len(set(started) - result.keys)
-        for level, sentence in result.sentences(replay.did):
+        for level, sentence in result.sentences(replay.understood):
             self.message_user(request, sentence, level)
         self._say(request, messages.INFO, replay.idle, idle)
         seconds = MAX_SECONDS

@@ -1,4 +1,4 @@
-"""The three things that can be done with events again, and what each of them would do."""
+"""The three ways to run events again, and the plan of what each would do."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -18,30 +18,30 @@ from cellcast_django.models import WebhookEvent
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """One thing that can be done with events."""
+    """One way to run events again."""
 
     name: str
     title: Any
     button: Any
-    """What the button of the page that asks says, by the number of events."""
+    """The label of the confirming button, by the number of events."""
     will_do: Any
-    """Sentence about the number of events that it concerns."""
+    """Sentence about the number of events that it affects."""
     idle: Any
-    """Sentence about the number of those that it does not."""
+    """Sentence about the number of events that it does not affect."""
     log: str
-    """What the log of the admin says about each event."""
-    callees: Callable[[WebhookEvent], list[str] | None]
-    """Which handlers would be called for an event; ``None`` when it has nothing to do with it."""
+    """The admin log's entry for each event."""
+    handlers: Callable[[WebhookEvent], list[str] | None]
+    """Which handlers would run for an event; ``None`` if it does not affect the event."""
     run: Callable[[Iterable[int]], Iterator[WebhookEvent]]
-    """Does it, and yields each event after that."""
+    """Runs the events with these keys, and yields each one afterwards."""
     permission: str = "announce"
     command: str = ""
-    """The one that does the same to any number of events, if there is one."""
+    """The command that does the same to any number of events, if there is one."""
     warning: Any = ""
-    did: Any = None
-    """Sentence about the number of events that have been understood."""
+    understood: Any = None
+    """Sentence about the number of events that could be read."""
     is_queued: Callable[[], bool] = bool
-    """Whether the handlers are called elsewhere, and nobody waits for them."""
+    """Whether the handlers run on the task queue, so that nobody waits for them."""
 
 
 @dataclass
@@ -50,30 +50,30 @@ class Plan:
 
     keys: list[int] = field(default_factory=list)
     again: Counter[str] = field(default_factory=Counter)
-    """For how many events each handler will be called that was called for them before."""
+    """Handlers that will run again, each with the number of events."""
     first: Counter[str] = field(default_factory=Counter)
-    """For how many events each handler will be called that never was."""
+    """Handlers that will run for the first time, each with the number of events."""
     missing: Counter[str] = field(default_factory=Counter)
-    """For how many events a handler failed that is not connected in this process."""
-    unheard: int = 0
-    """How many of the events nobody is left to be called for."""
+    """Failed handlers not connected in this process, each with the number of events."""
+    without_handler: int = 0
+    """Events that have no handler left to run."""
     idle: int = 0
-    """How many events it is not about."""
+    """Events that are not affected."""
 
     @classmethod
     def of(cls, replay: Replay, events: Iterable[WebhookEvent]) -> "Plan":
-        """Look at the events, and change nothing."""
+        """Plan without changing anything."""
         plan = cls()
         for event in events:
-            callees = replay.callees(event)
-            if callees is None:
+            names = replay.handlers(event)
+            if names is None:
                 plan.idle += 1
                 continue
             plan.keys.append(event.pk)
-            plan.again.update(name for name in callees if name in event.announcements)
-            plan.first.update(name for name in callees if name not in event.announcements)
+            plan.again.update(name for name in names if name in event.announcements)
+            plan.first.update(name for name in names if name not in event.announcements)
             plan.missing.update(set(event.handler_errors()) - _connected_to(event))
-            plan.unheard += not callees
+            plan.without_handler += not names
         return plan
 
 
@@ -87,11 +87,11 @@ def _unfinished(event: WebhookEvent) -> list[str] | None:
     return [each.name for each in handlers_of(event) if not event.has_finished(each.name)]
 
 
-def _everyone(event: WebhookEvent) -> list[str] | None:
+def _all_handlers(event: WebhookEvent) -> list[str] | None:
     return [each.name for each in handlers_to_replay(event)] or None
 
 
-def _whoever_listens(event: WebhookEvent) -> list[str] | None:
+def _connected_handlers(event: WebhookEvent) -> list[str] | None:
     return connected_handlers() if event.outcome == WebhookEvent.Outcome.INVALID else None
 
 
@@ -103,7 +103,7 @@ def _read_again(keys: Iterable[int]) -> Iterator[WebhookEvent]:
         yield from read_again
 
 
-TO_UNFINISHED = Replay(
+RETRY_FAILED = Replay(
     name="announce_again",
     title=_("Retry failed handlers"),
     button=ngettext_lazy("Retry %(count)d event", "Retry %(count)d events", "count"),
@@ -111,10 +111,10 @@ TO_UNFINISHED = Replay(
     idle=sentences.NOTHING_LEFT,
     log="Ran the unfinished handlers again.",
     command="cellcast_announce --failed",
-    callees=_unfinished,
+    handlers=_unfinished,
     run=announcements.announce_again,
 )
-TO_EVERYONE = Replay(
+RERUN_ALL = Replay(
     name="announce_to_all",
     title=_("Re-run all handlers"),
     button=ngettext_lazy("Re-run %(count)d event", "Re-run %(count)d events", "count"),
@@ -125,22 +125,22 @@ TO_EVERYONE = Replay(
     will_do=sentences.EVENTS,
     idle=sentences.NO_HANDLER,
     log="Ran all handlers again.",
-    callees=_everyone,
+    handlers=_all_handlers,
     run=partial(announcements.announce_again, everyone=True),
 )
-PROCESS = Replay(
+READ_AGAIN = Replay(
     name="process_again",
     permission="reprocess",
-    did=sentences.HAS_BEEN_READ,
+    understood=sentences.HAS_BEEN_READ,
     title=_("Try to read again"),
     button=ngettext_lazy("Read %(count)d event again", "Read %(count)d events again", "count"),
     will_do=sentences.WILL_READ,
     idle=sentences.NOT_INVALID,
     log="Read it again.",
     command="cellcast_reprocess",
-    callees=_whoever_listens,
+    handlers=_connected_handlers,
     run=_read_again,
     is_queued=lambda: conf.announce_via == "task",
 )
 
-REPLAYS = {replay.name: replay for replay in (TO_UNFINISHED, TO_EVERYONE, PROCESS)}
+REPLAYS = {replay.name: replay for replay in (RETRY_FAILED, RERUN_ALL, READ_AGAIN)}

@@ -1,4 +1,4 @@
-"""What a replay has done, in sentences: about what ran now, and nothing that ran before."""
+"""The results of a replay in sentences, without what ran before it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,24 +17,24 @@ from cellcast_django.models import WebhookEvent
 State = WebhookEvent.State
 
 MAX_ERROR = 200
-"""Characters of a handler's error in the sentence; all of it is on the event's page."""
+"""Characters of a handler's error in the sentence; the event's page has all of it."""
 MAX_ERRORS = 5
-"""Handlers whose error the sentence says."""
+"""Handlers whose errors are in the sentence."""
 
 
 @dataclass
 class Result:
-    """The events of a replay, after it."""
+    """The events after a replay."""
 
     started_at: datetime
     keys: set[int] = field(default_factory=set)
     states: Counter[WebhookEvent.State | None] = field(default_factory=Counter)
     invalid: list[str] = field(default_factory=list)
-    """Why events still cannot be read."""
+    """Why events are still unreadable."""
     next_retry_at: datetime | None = None
     ran: set[str] = field(default_factory=set)
     errors: dict[str, str] = field(default_factory=dict)
-    """By handler, its last error."""
+    """The last error of each handler."""
 
     def add(self, event: WebhookEvent) -> None:
         """Count an event after its attempt."""
@@ -48,16 +48,16 @@ class Result:
         for name, outcome in event.announcements.items():
             at = parse_datetime(outcome["at"])
             if at is None or at < self.started_at:
-                continue  # it was called before, and not now
+                continue  # it ran before, not now
             self.ran.add(name)
             if outcome["error"]:
                 self.errors[name] = outcome["error"]
 
-    def sentences(self, did: Any) -> Iterator[tuple[int, str]]:
-        """Yield what to say, each with the level of its message."""
-        understood = len(self.keys) - len(self.invalid)
-        if did is not None and understood:
-            yield messages.SUCCESS, did % {"count": understood}
+    def sentences(self, understood: Any) -> Iterator[tuple[int, str]]:
+        """Yield each sentence with the level of its message."""
+        count = len(self.keys) - len(self.invalid)
+        if understood is not None and count:
+            yield messages.SUCCESS, understood % {"count": count}
         if invalid := len(self.invalid):
             values = {"count": invalid, "reason": self.invalid[0]}
             yield messages.WARNING, sentences.STILL_INVALID % values

@@ -1,4 +1,4 @@
-"""A person decides that a handler need not run for an event: a page that asks, then the outcome."""
+"""Skipping a handler that need not run for an event: a confirmation page, then the outcome."""
 
 from typing import Any
 
@@ -20,16 +20,16 @@ from cellcast_django.models import WebhookEvent
 
 
 class SkippingAdmin(ReadOnlyAdmin):
-    """Events, of which single handlers can be skipped."""
+    """Events whose handlers can be skipped one by one."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page that asks."""
+        """Add the confirmation page."""
         name = f"{self.opts.app_label}_{self.opts.model_name}_skip"
         view = outside_atomic_requests(self.admin_site.admin_view(self.skip_view))
         return [path("<int:pk>/skip/", view, name=name), *super().get_urls()]
 
     def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[Row]:
-        """Return what became of each handler; who may skip one finds where to."""
+        """Return each handler's outcome, with a link for those who may skip it."""
         rows = handler_rows(event, [callee.name for callee in handlers_of(event)])
         if event.is_unannounced and self.may(request, "announce"):
             address = self.url_of(WebhookEvent, "skip", event.pk)
@@ -39,7 +39,7 @@ class SkippingAdmin(ReadOnlyAdmin):
         return rows
 
     def skip_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask whether a handler shall be skipped, and once that has been confirmed, skip it."""
+        """Ask for confirmation, then skip a handler."""
         if not self.has_view_permission(request) or not self.may(request, "announce"):
             raise PermissionDenied
         events: Any = self.get_queryset(request)
