@@ -154,15 +154,15 @@ def test_too_many_selected_events_are_refused(operator: Client, first: Calls) ->
 
 
 def test_only_a_command_that_does_the_same_is_recommended_for_too_many_events(
-    operator: Client, monkeypatch: pytest.MonkeyPatch
+    operator: Client,
 ) -> None:
-    monkeypatch.setattr(actions, "MAX_SELECTED", 1)
-    pks = [make_invalid("{}").pk, make_invalid("{}").pk]
+    event = make_invalid("{}")
+    add_copies(event, 1_000)
 
-    [(_level, sentence)] = run(operator, "process_again", *pks)
+    [(_level, sentence)] = said(choose(operator, "process_again", event.pk, select_across=1))
     assert sentence.endswith("For more, run “manage.py cellcast_reprocess”.")
-    [(_level, sentence)] = run(operator, "announce_to_all", *pks)
-    assert sentence == "Nothing was changed: you can select at most 1 event."
+    [(_level, sentence)] = said(choose(operator, "announce_to_all", event.pk, select_across=1))
+    assert sentence == "Nothing was changed: you can select at most 1,000 events."
 
 
 # Process again

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.checks import CheckMessage, Tags, run_checks
 from django.db import connection
 
@@ -499,10 +500,7 @@ def test_redirect_to_www_does_not_meet_webhooks(settings: Any, changes: dict[str
 def test_atomic_requests_do_not_hold_for_handlers(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], expected: list[str]
 ) -> None:
-    databases = {"default": {}, "other": options}
-    monkeypatch.setattr(
-        "cellcast_django.checks.databases.settings", SimpleNamespace(DATABASES=databases)
-    )
+    monkeypatch.setitem(settings.DATABASES, "other", options)
     assert ids(checks.check_atomic_requests) == expected
 
 
