@@ -1,6 +1,5 @@
 """What the tests of the admin share: people of the staff, addresses, and what a page says."""
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from tests.html import parse, words
 
 CUSTOMER = "+61400000001"
 ID = "66b5b93b1e2c012dfe964000"
@@ -46,7 +46,7 @@ def listed(client: Client, model: str, **query: Any) -> list[Any]:
 
 def text_of(html: str) -> str:
     """Return the text of a page as it is read, without its markup."""
-    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+    return words(parse(html))
 
 
 def make_invalid(body: str = "{broken", **values: Any) -> WebhookEvent:

@@ -29,6 +29,7 @@ from tests.admin_pages import (
 )
 from tests.clock import Clock
 from tests.handlers import Calls, reply
+from tests.html import addresses, every, hidden_fields
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -44,9 +45,8 @@ def choose(client: Client, action: str, *selected: int, **data: Any) -> Any:
 
 def confirm(client: Client, question: Any) -> Any:
     """Press the button of the page that asks."""
-    form = question.content.decode().rpartition("<form")[2]
-    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
-    return client.post(url_of("webhookevent"), dict(fields), follow=True)
+    form = every(question.content.decode(), "form")[-1]
+    return client.post(url_of("webhookevent"), hidden_fields(form), follow=True)
 
 
 def said(response: Any) -> list[tuple[str, str]]:
@@ -406,11 +406,7 @@ def test_what_was_confirmed_is_done_whatever_the_list_shows_by_then(
     client.reply()
     event = WebhookEvent.objects.get()
     question = choose(operator, "announce_again", event.pk)
-    form = dict(
-        re.findall(
-            r'name="(\w+)" value="([^"]*)"', question.content.decode().rpartition("<form")[2]
-        )
-    )
+    form = hidden_fields(every(question.content.decode(), "form")[-1])
 
     response = operator.post(url_of("webhookevent", outcome="failed"), form, follow=True)
 
@@ -494,15 +490,14 @@ def test_what_nobody_hears_is_announced_to_nobody(operator: Client, client: Webh
 def offered(client: Client, event: WebhookEvent) -> dict[str, str]:
     """Return what the page of an event offers: the address of each page that asks, by its name."""
     page = page_of(client, "webhookevent", "change", event.pk)
-    addresses = re.findall(r'href="([^"]*/replay/\w+/)"', page)
-    return {address.split("/")[-2]: address for address in addresses}
+    replays = [address for address in addresses(page) if "/replay/" in address]
+    return {address.split("/")[-2]: address for address in replays}
 
 
 def press(client: Client, address: str) -> Any:
     """Press the button of the page at this address, once it has been asked."""
-    form = client.get(address).content.decode().rpartition("<form")[2]
-    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
-    return client.post(address, dict(fields), follow=True)
+    form = every(client.get(address).content.decode(), "form")[-1]
+    return client.post(address, hidden_fields(form), follow=True)
 
 
 def test_page_of_an_event_offers_what_can_be_done_with_it_and_shows_what_became_of_it(

@@ -23,6 +23,7 @@ from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import CommandRun, Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff, text_of
+from tests.html import addresses, every, only, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -53,11 +54,8 @@ def html_of(client: Client, **query: Any) -> str:
 
 def section_of(html: str, heading: str) -> str:
     """Return the text of a section, which begins with its heading."""
-    [found] = [
-        text
-        for section in re.findall(r"<section.*?</section>", html, re.DOTALL)
-        if (text := text_of(section)).startswith(heading)
-    ]
+    texts = map(words, every(html, "section"))
+    [found] = [text for text in texts if text.startswith(heading)]
     return found.removeprefix(heading).strip()
 
 
@@ -183,7 +181,7 @@ def test_events_that_wait_are_counted_and_linked_to(reader: Client) -> None:
     page = html_of(reader)
     assert section_of(page, "Needs attention").startswith("2 ✕ unreadable 3 ✕ failed 1 … retrying")
     for state, number in (("invalid", 2), ("failed", 3), ("pending", 1)):
-        [url] = re.findall(rf'href="([^"]*\?outcome={state})"', page)
+        [url] = [each for each in addresses(page) if each.endswith(f"?outcome={state}")]
         assert reader.get(url).context["cl"].result_count == number
 
 
@@ -279,8 +277,7 @@ def test_host_without_credentials_is_told_so(reader: Client, settings: Any) -> N
 
 
 def periods_of(html: str) -> str:
-    [chosen] = re.findall(r'aria-current="page">([^<]*)</a></li>', html)
-    return str(chosen)
+    return words(only(html, "li/a[@aria-current='page']"))
 
 
 @pytest.mark.parametrize(
@@ -318,8 +315,8 @@ def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: d
         "Thu 6 0 0 0 0 Fri 7 0 0 0 0 Sat 8 0 0 0 0 Sun 9 0 0 0 0 Mon 10 0 0 0 0 "
         "Tue 11 0 0 0 1 Wed 12 1 1 2 0 Total 1 1 2 1"
     )
-    bars = re.findall(r'<rect class="(\S+)" x="\S+" y="(\S+)" width="\S+" height="(\S+)">', page)
-    assert bars == [
+    bars = every(page, "rect[@class][@x]")
+    assert [(bar.get("class"), bar.get("y"), bar.get("height")) for bar in bars] == [
         ("cellcast-series-undelivered", "150.0", "50.0"),
         ("cellcast-series-under-way", "100.0", "50.0"),
         ("cellcast-series-delivered", "0.0", "100.0"),
@@ -334,9 +331,7 @@ def test_bars_and_days_lead_to_their_messages(reader: Client, noon: datetime) ->
         MessageFactory.create(inbound=True, created_at=noon - timedelta(days=days))
     page = html_of(reader)
     messages = reverse("admin:cellcast_django_message_changelist")
-    urls = [
-        url.replace("&amp;", "&") for url in re.findall(rf'href="({messages}\?period=[^"]+)"', page)
-    ]
+    urls = [url for url in addresses(page) if url.startswith(f"{messages}?period=")]
 
     listed = {url: reader.get(url).context["cl"].result_count for url in urls}
 
@@ -468,7 +463,13 @@ def test_drawing_survives_a_language_that_writes_commas(reader: Client, noon: da
     MessageFactory.create(undelivered=True, created_at=noon)
     with translation.override("de"):
         page = reader.get(reverse(OVERVIEW), headers={"Accept-Language": "de"}).content.decode()
-    drawing = re.findall(r'(?:x|y|width|height|viewBox|x1|x2|y1|y2)="([^"]*)"', page)
+    names = {"x", "y", "width", "height", "viewbox", "x1", "x2", "y1", "y2"}
+    drawing = [
+        number
+        for element in every(page, "svg//*")
+        for name, number in element.attrib.items()
+        if name in names
+    ]
     assert drawing
     assert not [number for number in drawing if "," in number]
 

@@ -1,6 +1,5 @@
 """The part of the overview, and of the setup page, about what never arrived."""
 
-import re
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +11,9 @@ from django.utils import timezone
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import CommandRun, Message
 from cellcast_django.recovery import recover
-from tests.admin_pages import staff, text_of
+from tests.admin_pages import staff
 from tests.fake_cellcast import FakeCellcast, Fault
+from tests.html import addresses, section, words
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -29,10 +29,7 @@ def reader(db: None) -> Client:
 def part_of(client: Client, page: str = "overview") -> str:
     """The text of the part."""
     html = client.get(reverse(f"admin:cellcast_django_{page}")).content.decode()
-    [section] = re.findall(
-        r'<section[^>]*"cellcast-recovery-heading".*?</section>', html, re.DOTALL
-    )
-    return text_of(section).removeprefix("Missed by the webhooks").strip()
+    return words(section(html, "recovery")).removeprefix("Missed by the webhooks").strip()
 
 
 def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> None:
@@ -42,7 +39,7 @@ def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> Non
     assert part_of(reader).startswith("1 … no report")
 
     html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
-    [address] = re.findall(r'href="([^"]*status=silent)"', html)
+    [address] = [each for each in addresses(html) if each.endswith("status=silent")]
     listed = reader.get(address).context["cl"].result_list
     assert list(listed) == [silent]
 

@@ -1,6 +1,5 @@
 """Names and replies: what the host project's two functions let the pages show and do."""
 
-import re
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_out
 from tests.admin_pages import CUSTOMER, ID, page_of, staff, text_of, url_of
+from tests.html import every, hidden_fields
 
 pytestmark = pytest.mark.django_db
 
@@ -59,8 +59,8 @@ def question() -> Message:
 
 def form_of(client: Client, message: Message) -> dict[str, str]:
     page = page_of(client, "message", "conversation", message.pk)
-    form = page.partition('class="cellcast-reply"')[2]
-    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
+    forms = every(page, "form[@class='cellcast-reply']")
+    return {name: value for form in forms for name, value in hidden_fields(form).items()}
 
 
 def reply(client: Client, message: Message, text: str, **changes: Any) -> Any:

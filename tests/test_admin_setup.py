@@ -24,6 +24,7 @@ from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, staff, text_of
+from tests.html import every, section, words
 
 pytestmark = pytest.mark.django_db
 
@@ -211,8 +212,8 @@ def confirm(**arguments: Any) -> None:
 
 
 def test_forms_hold_the_documented_examples(operator: Client, send: MagicMock) -> None:
-    bodies = re.findall(r"<textarea[^>]*>(.*?)</textarea>", page_of(operator), re.DOTALL)
-    sent = [json.loads(body.replace("&quot;", '"')) for body in bodies]
+    bodies = every(page_of(operator), "textarea")
+    sent = [json.loads(body.text or "") for body in bodies]
     assert sent == [json.loads(EXAMPLES[endpoint]) for endpoint in WEBHOOK_ENDPOINTS]
 
 
@@ -285,7 +286,7 @@ def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
 
     text = text_of(response.content.decode())
     assert "… retrying slack" in text
-    assert "KeyError: &#x27;channel&#x27;" in text
+    assert "KeyError: 'channel'" in text
     assert "✓ done shop.confirm" in text
 
 
@@ -303,7 +304,7 @@ def test_log_of_the_admin_says_who_sent_a_test(operator: Client, send: MagicMock
 
 
 def lamps_of(client: Client) -> list[str]:
-    return [text_of(each) for each in re.findall(r"<li>(.*?)</li>", lamps_part(page_of(client)))]
+    return [words(lamp) for lamp in every(section(page_of(client), "lamps"), "ol/li")]
 
 
 def lamps_part(page: str) -> str:

@@ -14,6 +14,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import Connect, page_of, staff, text_of
+from tests.html import every, section, words
 
 pytestmark = pytest.mark.django_db
 
@@ -21,8 +22,7 @@ pytestmark = pytest.mark.django_db
 def steps_of(client: Client, message: Message) -> list[str]:
     """Return the text of each step of the timeline."""
     page = page_of(client, "message", "change", message.pk)
-    timeline = page.split('class="cellcast-timeline"')[1].split("</ol>")[0]
-    return [text_of(step.partition(">")[2]) for step in timeline.split("<li")[1:]]
+    return [words(step) for step in every(page, "ol[@class='cellcast-timeline']/li")]
 
 
 def test_each_step_says_how_long_after_the_one_before_it_came(reader: Client) -> None:
@@ -102,10 +102,10 @@ def test_each_handlers_outcome_is_shown_with_its_error(
 
     page = page_of(reader, "message", "change", message.pk)
 
-    section = page.partition('id="cellcast-handlers-heading"')[2].partition("</section>")[0]
-    assert f"unlucky #{message.events.get().pk} " in text_of(section)
-    assert "1 call finished ✓ done lucky" in text_of(section)
-    assert "ValueError: &lt;b&gt;no luck&lt;/b&gt;" in text_of(section)
+    handlers = words(section(page, "handlers"))
+    assert f"unlucky #{message.events.get().pk} " in handlers
+    assert "1 call finished ✓ done lucky" in handlers
+    assert "ValueError: <b>no luck</b>" in handlers
 
 
 def test_message_without_handlers_has_no_table_of_them(
