@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from html import unescape
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -453,6 +454,26 @@ def test_real_webhook_goes_all_the_way(
     )
     outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
     assert list(outcomes) == ["stored", "duplicate", "invalid"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_examples_of_an_mms_and_of_a_failure_can_be_picked_and_sent(
+    live_server: Any, admin_client: Client, settings: Any
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = live_server.url
+    for word, endpoint in [("mms", "receive"), ("failed", "status")]:
+        page = admin_client.get(reverse(SETUP), {"example": word}).content.decode()
+        assert f"?example={word}#cellcast-send-{endpoint}-heading" in page
+        [body] = re.findall(
+            rf'<textarea id="cellcast-body-{endpoint}"[^>]*>(.*?)<', page, re.DOTALL
+        )
+        assert "✓ stored Event" in text_of(post(admin_client, endpoint, unescape(body)))
+
+    [picture] = Message.objects.inbound()
+    assert picture.media == ["https://media.example.com/1.jpg"]
+    assert picture.body == "Here is the form"
+    [failed] = Message.objects.outbound()
+    assert (failed.status, failed.status_history.get().reason) == ("failed", "Absent subscriber")
 
 
 def test_page_carries_no_inline_script_or_style(operator: Client, send: MagicMock) -> None:

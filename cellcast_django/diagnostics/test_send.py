@@ -43,6 +43,19 @@ EXAMPLES = {
     Endpoint.OPT_OUT: b'{"type": "optout", "contact": "404000000"}',
 }
 
+# A picture, as the platform behind Cellcast documents it: text and media are JSON in the text.
+MMS_EXAMPLE = (
+    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", "message": '
+    rb'"{\"message\":\"Here is the form\",\"media\":[{\"url\":'
+    rb'\"https://media.example.com/1.jpg\"}]}", "sender": "+61400000000", '
+    b'"receiver": "+61400000001", "media": [{"url": "https://media.example.com/1.jpg"}], '
+    b'"mms": true}'
+)
+FAILED_EXAMPLE = (
+    b'{"_id": "66b5b93b1e2c012dfe964001", "status": "failed", "type": "send", '
+    b'"sender": "cellcast", "receiver": "+61400000001", "reason": "Absent subscriber"}'
+)
+
 
 def webhook_url(endpoint: Endpoint, base_url: str) -> str:
     """Return the URL to paste into the dashboard. Raises ``NoReverseMatch``."""

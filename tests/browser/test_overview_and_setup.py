@@ -117,11 +117,16 @@ def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
         "Overview",
         *[f"Copy the {name}" for name in urls],
         "Copy the username",
-        *[
-            stop
-            for name in urls
-            for stop in (f"JSON to send to the {name}", f"Send test to the {name}")
-        ],
+        "reply",
+        "reply with a picture (MMS)",
+        "JSON to send to the Receive URL",
+        "Send test to the Receive URL",
+        "delivered",
+        "failed, with a reason",
+        "JSON to send to the Status URL",
+        "Send test to the Status URL",
+        "JSON to send to the Opt-Out URL",
+        "Send test to the Opt-Out URL",
     ]
 
 

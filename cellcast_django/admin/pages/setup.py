@@ -24,7 +24,14 @@ from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.listeners import handlers_of
-from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url
+from cellcast_django.diagnostics.test_send import (
+    EXAMPLES,
+    FAILED_EXAMPLE,
+    MMS_EXAMPLE,
+    Response,
+    send,
+    webhook_url,
+)
 from cellcast_django.health import measure_receiving
 from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
@@ -35,6 +42,14 @@ PERMISSION = "cellcast_django.set_up_webhookevent"
 TIMEOUT_SECONDS = 10
 MAX_TEXT = 2_000
 """Characters of a response's body that are shown."""
+
+SAMPLES: dict[str, tuple[Endpoint, Promise, bytes]] = {
+    "reply": (Endpoint.RECEIVE, _("reply"), EXAMPLES[Endpoint.RECEIVE]),
+    "mms": (Endpoint.RECEIVE, _("reply with a picture (MMS)"), MMS_EXAMPLE),
+    "delivered": (Endpoint.STATUS, _("delivered"), EXAMPLES[Endpoint.STATUS]),
+    "failed": (Endpoint.STATUS, _("failed, with a reason"), FAILED_EXAMPLE),
+}
+"""What a person can pick to send, by the word for it in the address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +107,8 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     """
     site = Site.of_request(request)
     bodies = {endpoint: indented(EXAMPLES[endpoint]) for endpoint in WEBHOOK_ENDPOINTS}
+    if sample := SAMPLES.get(request.GET.get("example", "")):
+        bodies[sample[0]] = indented(sample[2])
     shown: dict[str, Any] = {}
     if request.method == "POST" and "delete_tests" in request.POST:
         delete_test_data(model_admin, request)
@@ -115,6 +132,11 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
                 "url": site.urls.get(endpoint),
                 "body": body,
                 "handlers": handlers_of(endpoint),
+                "samples": [
+                    (f"?example={word}#cellcast-send-{endpoint}-heading", name)
+                    for word, (of_endpoint, name, _body) in SAMPLES.items()
+                    if of_endpoint == endpoint
+                ],
             }
             for endpoint, body in bodies.items()
         ],
