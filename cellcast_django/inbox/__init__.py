@@ -18,8 +18,8 @@ from cellcast_django.announcements.schedule import planned
 from cellcast_django.database import sessions
 from cellcast_django.database.retries import with_retries
 from cellcast_django.inbox import portable
+from cellcast_django.inbox.fields import kind_of, message_fields, reason_of
 from cellcast_django.inbox.opt_outs import opt_out_contact
-from cellcast_django.inbox.portable import kind_of, message_fields, reason_of
 from cellcast_django.inbox.recovered import RecoveredBeforeError, may_be_recovered, refuse_recovered
 from cellcast_django.inbox.single_statement import mariadb, postgresql, sqlite, statement
 from cellcast_django.models import (

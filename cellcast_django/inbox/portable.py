@@ -16,8 +16,9 @@ from cellcast_django.announcements.facts import has_handlers
 from cellcast_django.announcements.schedule import planned
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import recovered
+from cellcast_django.inbox.fields import kind_of, message_fields, reason_of
 from cellcast_django.inbox.opt_outs import OptOuts, opt_out_contact
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent, message_values
+from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Invalid, OptOut, Payload, RecoveredReply, Reply, StatusReport
 from cellcast_django.statuses import supersedes
 
@@ -66,39 +67,6 @@ def write(
         if outbox is not None and due:
             outbox(due)
     return events
-
-
-def message_fields(payload: Reply | StatusReport) -> dict[str, Any]:
-    """Return the fields of the message that the payload describes, without a status."""
-    if isinstance(payload, StatusReport):
-        return message_values(
-            Direction.OUTBOUND,
-            cellcast_id=payload.cellcast_id,
-            sender=payload.sender,
-            receiver=payload.receiver,
-        )
-    values = message_values(
-        Direction.INBOUND,
-        cellcast_id=payload.cellcast_id,
-        sender=payload.sender,
-        receiver=payload.receiver,
-        body=payload.body,
-        original_body=payload.original_body,
-        media=payload.media,
-    )
-    if isinstance(payload, RecoveredReply):
-        values |= recovered.identity(payload, values["contact"])
-    return values
-
-
-def kind_of(payload: Reply | StatusReport) -> WebhookEvent.Kind:
-    """Return what an event with this payload reports."""
-    return WebhookEvent.Kind.REPLY if isinstance(payload, Reply) else WebhookEvent.Kind.STATUS
-
-
-def reason_of(payload: Reply | StatusReport) -> str:
-    """Return the payload's reason for the status, if it has one."""
-    return payload.reason if isinstance(payload, StatusReport) else ""
 
 
 class _Ledger:

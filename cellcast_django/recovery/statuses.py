@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.views.decorators.debug import sensitive_variables
 
-from cellcast_django.inbox.portable import message_fields
+from cellcast_django.inbox.fields import message_fields
 from cellcast_django.models import StatusChange, WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
 from cellcast_django.receiving import receive
