@@ -367,6 +367,35 @@ def test_early_report_is_adopted_by_record_sent() -> None:
     assert (message.status, message.body) == ("delivered", "See you at nine?")
 
 
+@arrays_are_always_portable
+def test_first_of_an_array_to_tell_of_a_message_describes_it() -> None:
+    store(
+        report("sent", sender="", reason="x"), report("delivered"), report("dead", sender="other")
+    )
+    message = Message.objects.get()
+    assert (message.sender, message.status) == ("cellcast", "delivered")
+    assert list(message.status_history.values_list("status", "previous_status", "applied")) == [
+        ("sent", "", True),
+        ("delivered", "sent", True),
+        ("dead", "delivered", False),
+    ]
+
+
+@pytest.mark.parametrize("payload", [report(), reply(), reply("STOP"), report("paused")])
+def test_nobody_needs_to_handle_a_test_of_our_own(payload: Reply | StatusReport) -> None:
+    [event] = inbox.store([payload], endpoint=Endpoint.RECEIVE, is_test=True)
+    assert Message.objects.get().handled_at == event.received_at
+
+
+def test_report_on_a_message_without_history_moves_its_status() -> None:
+    store(report("failed"))
+    StatusChange.objects.all().delete()
+    [event] = store(report("delivered"))
+    assert event.outcome == "stored"
+    assert event.status_change.previous_status == "failed"
+    assert Message.objects.get().status == "delivered"
+
+
 def test_report_finds_what_record_sent_made() -> None:
     message = Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you at nine?")
     [event] = store(report("delivered"))
@@ -375,10 +404,15 @@ def test_report_finds_what_record_sent_made() -> None:
     assert Message.objects.get().body == "See you at nine?"
 
 
+@pytest.mark.parametrize("returns_one", [True, False])
 def test_events_have_their_ids_where_the_database_does_not_tell_those_of_several_rows(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, *, returns_one: bool
 ) -> None:
-    monkeypatch.setattr(type(connection.features), "can_return_rows_from_bulk_insert", False)
+    if not returns_one and connection.vendor == "postgresql":
+        pytest.skip("psycopg has no lastrowid")
+    features = type(connection.features)
+    monkeypatch.setattr(features, "can_return_rows_from_bulk_insert", False)
+    monkeypatch.setattr(features, "can_return_columns_from_insert", returns_one)
     events = store(report("received"), report("delivered"))
     assert [event.pk for event in events] == list(
         WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)

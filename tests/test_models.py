@@ -538,7 +538,8 @@ def test_querysets_can_be_chained() -> None:
 def test_lock_makes_missing_rows_and_leaves_present_ones_as_they_are() -> None:
     present = saved(outbound("a", body="Coming?"), status="delivered")
     with transaction.atomic():
-        locked = Message.objects.lock([outbound("b"), outbound("a"), outbound("b")])
+        rows = Message.objects.lock([outbound("b"), outbound("a"), outbound("b")])
+    locked = {message.key: message for message in rows}
     assert set(locked) == {outbound("a").key, outbound("b").key}
     assert locked[present.key] == present
     assert (locked[present.key].body, locked[present.key].status) == ("Coming?", "delivered")

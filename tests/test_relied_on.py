@@ -116,6 +116,16 @@ def test_display_name_tells_mariadb_from_mysql() -> None:
     assert connection.display_name in {"MariaDB", "PostgreSQL", "SQLite"}
 
 
+def test_connection_tells_what_an_insert_can_take_and_return(db: None) -> None:
+    """``inserts`` asks it, where composing Django's own ``INSERT`` costs twice a webhook's rest."""
+    given = [WebhookEvent(body="1"), WebhookEvent(body="2")]
+    assert connection.features.can_return_columns_from_insert is True
+    assert connection.features.can_return_rows_from_bulk_insert is True
+    has_target = connection.features.supports_update_conflicts_with_target
+    assert has_target is (connection.vendor != "mysql")
+    assert connection.ops.bulk_batch_size(WebhookEvent._meta.concrete_fields, given) > 1
+
+
 def test_errors_of_the_driver_become_djangos_outside_of_cursors(database: Any) -> None:
     """``sessions.discard`` suppresses Django's when the driver cannot end a session."""
     database.connect()

@@ -1,4 +1,4 @@
-"""The portable way to store a webhook: any number of events, through the ORM, on every database.
+"""The portable way to store a webhook: any number of events, on every database.
 
 The transaction's first statement writes, which locks the messages' rows in the order of their keys;
 then come the opt-outs' rows, in the order of their contacts. Every decision is made under these
@@ -7,6 +7,8 @@ locks.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.db import connections
@@ -14,6 +16,7 @@ from django.utils import timezone
 
 from cellcast_django.announcements.facts import has_handlers
 from cellcast_django.announcements.schedule import planned
+from cellcast_django.database.inserts import insert
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import recovered
 from cellcast_django.inbox.fields import kind_of, message_fields, reason_of
@@ -43,8 +46,9 @@ def write(
     The first event takes the place of ``replaced``, an invalid one. Raises ``NoLongerInvalidError``
     if that one is not invalid any more.
     """
+    now = timezone.now()
     named = {
-        payload: Message(**message_fields(payload))
+        payload: _new_message(payload, now, origin)
         for payload in payloads
         if isinstance(payload, Reply | StatusReport)
     }
@@ -52,7 +56,7 @@ def write(
         for payload, message in named.items():
             if isinstance(payload, RecoveredReply):
                 recovered.lock_replies(using, payload, message.contact)
-        ledger = _Ledger(using, named)
+        ledger = _Ledger(using, named, now)
         if not origin["is_test"]:
             ledger.unite_with_recovered()
         ledger.lock_opt_outs(payloads)
@@ -61,7 +65,7 @@ def write(
         ]
         if replaced is not None:
             _replace(using, replaced, events[0])
-        _insert(using, events if replaced is None else events[1:])
+        insert(using, events if replaced is None else events[1:])
         ledger.save()
         due = [event.pk for event in events if event.announce_due_at is not None]
         if outbox is not None and due:
@@ -69,26 +73,51 @@ def write(
     return events
 
 
+def _new_message(payload: Reply | StatusReport, now: datetime, origin: dict[str, Any]) -> Message:
+    """Return the message as it is inserted if this payload is the first to report it."""
+    message = Message(
+        **message_fields(payload),
+        status=payload.status,
+        status_changed_at=recovered.time_of(payload, now),
+    )
+    if origin["is_test"]:  # nobody needs to do anything about a test of our own
+        message.handled_at = origin["received_at"]
+    return message
+
+
 class _Ledger:
     """The locked messages and opt-outs, the messages' histories, and what this transaction adds."""
 
-    def __init__(self, using: str, named: dict[Reply | StatusReport, Message]) -> None:
+    def __init__(
+        self, using: str, named: dict[Reply | StatusReport, Message], now: datetime
+    ) -> None:
         self.using = using
-        self.now = timezone.now()
+        self.now = now
         self.named = named
-        self.messages = Message.objects.using(using).lock(named.values()) if named else {}
-        self.history = self._read_history()
+        self.messages: dict[str, Message] = {}
+        self.history: set[tuple[int, str]] = set()
+        self.inserted: set[Message] = set()
+        if named:
+            self._lock_messages({message.key: message for message in reversed(named.values())})
         self.opt_outs = OptOuts(using)
         self.changes: list[StatusChange] = []
         self.changed_messages: set[Message] = set()
         self.filled_in: set[str] = set()
 
-    def _read_history(self) -> set[tuple[int, str]]:
-        with_history = [message.pk for message in self.messages.values() if message.status]
-        if not with_history:
-            return set()
-        changes = StatusChange.objects.using(self.using).filter(message__in=with_history)
-        return set(changes.values_list("message_id", "status"))
+    def _lock_messages(self, named: dict[str, Message]) -> None:
+        """Insert the messages that have no row yet, lock all rows, and read them and their history.
+
+        A row without history that has the status it would be inserted with is new. Until its first
+        change is entered it has no status here, like one that ``record_sent`` has made.
+        """
+        Message.objects.using(self.using).lock(named.values())
+        for row in _rows(self.using, list(named)):
+            message = self.messages.setdefault(row.key, row)
+            if row.reported is not None:
+                self.history.add((message.pk, row.reported))
+            elif message.status == named[message.key].status:
+                message.status = ""
+                self.inserted.add(message)
 
     def unite_with_recovered(self) -> None:
         """Find the new replies that were already stored, from a webhook or from the API."""
@@ -171,7 +200,10 @@ class _Ledger:
         )
         self.changes.append(change)
         message.previous_status = message.status
-        self.changed_messages.add(message)
+        if message in self.inserted:  # its row says so already
+            self.inserted.remove(message)
+        else:
+            self.changed_messages.add(message)
         self.history.add((message.pk, change.status))
         if change.applied:
             message.status = change.status
@@ -179,13 +211,32 @@ class _Ledger:
 
     def save(self) -> None:
         """Write history, messages and opt-outs; the events must have been saved."""
-        StatusChange.objects.using(self.using).bulk_create(self.changes)
+        for change in self.changes:
+            change.event = change.event  # which has its id by now
+        insert(self.using, self.changes)
         _update(
             self.using,
             self.changed_messages,
             ["status", "previous_status", "status_changed_at", *sorted(self.filled_in)],
         )
         self.opt_outs.save()
+
+
+def _rows(using: str, keys: list[str]) -> Iterable[Any]:
+    """Return each message once for each status in its history, ``reported``, or once with none."""
+    placeholders = ", ".join(["%s"] * len(keys))
+    return Message.objects.raw(f"{_select(using)} IN ({placeholders})", keys, using=using)
+
+
+@cache
+def _select(using: str) -> str:
+    quote = connections[using].ops.quote_name
+    message, history = quote(Message._meta.db_table), quote(StatusChange._meta.db_table)
+    return (
+        f"SELECT message.*, history.status AS reported FROM {message} AS message "
+        f"LEFT JOIN {history} AS history ON history.message_id = message.id "
+        f"WHERE message.{quote('key')}"
+    )
 
 
 MAX_UPDATES = 10
@@ -204,15 +255,6 @@ def _update(using: str, messages: Collection[Message], names: Sequence[str]) -> 
     for same in groups.values():
         values = {name: getattr(same[0], name) for name in names}
         objects.filter(pk__in=[message.pk for message in same]).update(**values)
-
-
-def _insert(using: str, events: list[WebhookEvent]) -> None:
-    objects = WebhookEvent.objects.using(using)
-    if connections[using].features.can_return_rows_from_bulk_insert:
-        objects.bulk_create(events)
-    else:  # MySQL does not return the ids of several rows
-        for event in events:
-            event.save(using=using, force_insert=True)
 
 
 _REPLACED_FIELDS = (

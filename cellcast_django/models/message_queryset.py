@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.apps import apps
-from django.db import connections, models, router, transaction
+from django.db import models, router, transaction
 from django.utils import timezone
 
+from cellcast_django.database.inserts import insert_or_lock
 from cellcast_django.models.message_identity import Direction, contact_of
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
@@ -93,28 +94,23 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         )
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
         with transaction.atomic(using=using):
-            message = self.model.objects.using(using).lock([sent])[sent.key]
+            message = self.model.objects.using(using).lock([sent]).get()
             if overwritten := message.overwrite_from(sent):
                 message.save(using=using, update_fields=overwritten)
             if answers is not None:
                 answers.mark_handled()
         return message
 
-    def lock(self, messages: Iterable["Message"]) -> dict[str, "Message"]:
-        """Insert the messages that have no row yet, lock all their rows, and return them by key.
+    def lock(self, messages: Iterable["Message"]) -> Self:
+        """Insert the messages that have no row yet, lock all their rows, and return these.
 
         Must be the first statement of a transaction. Writes before it reads, in the order of the
         keys: anything else ends in "database is locked" on SQLite and in deadlocks elsewhere.
         """
         by_key = {message.key: message for message in messages}
-        has_target = connections[self.db].features.supports_update_conflicts_with_target
-        self.bulk_create(
-            [by_key[key] for key in sorted(by_key)],
-            update_conflicts=True,
-            update_fields=["key"],
-            unique_fields=["key"] if has_target else None,
-        )
-        return {message.key: message for message in self.filter(key__in=by_key)}
+        in_order = [by_key[key] for key in sorted(by_key)]
+        insert_or_lock(self.db, in_order, unique="key")
+        return self.filter(key__in=by_key)
 
 
 def _checked(name: str, value: Any, limit: int, *, required: bool = False) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
-from django.db import connections, models
+from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import ExactCharField, UnicodeTextField
 from cellcast_django.database.indexes import PartialIndex
+from cellcast_django.database.inserts import insert_or_lock
 from cellcast_django.models.message_identity import contact_of
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH
@@ -35,13 +36,8 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
         in the order of the contacts, for the reasons given in ``MessageQuerySet.lock``.
         """
         ordered = sorted(set(contacts))
-        has_target = connections[self.db].features.supports_update_conflicts_with_target
-        self.bulk_create(
-            [OptOut(contact=contact) for contact in ordered],
-            update_conflicts=True,
-            update_fields=["contact"],
-            unique_fields=["contact"] if has_target else None,
-        )
+        opt_outs = [OptOut(contact=contact) for contact in ordered]
+        insert_or_lock(self.db, opt_outs, unique="contact")
         # Under REPEATABLE READ a plain SELECT would not see what the upsert has just waited for.
         locked = self.filter(contact__in=ordered).select_for_update()
         return {opt_out.contact: opt_out for opt_out in locked}

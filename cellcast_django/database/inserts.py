@@ -1,0 +1,80 @@
+"""Inserts whose SQL is composed once: composing it is most of what ``bulk_create`` costs.
+
+Values still go through their fields, and statements through the connection's own cursor.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from django.db import connections, models
+from django.db.backends.utils import CursorWrapper
+
+
+def insert(using: str, objects: Sequence[models.Model]) -> None:
+    """Insert the objects and give each its id; none may have one yet."""
+    features = connections[using].features
+    is_returning = features.can_return_columns_from_insert
+    ending = " RETURNING id" if is_returning else ""
+    # MySQL does not return the ids of several rows.
+    size = None if features.can_return_rows_from_bulk_insert else 1
+    for some, cursor in _execute(using, objects, ending, size):
+        ids = cursor.fetchall() if is_returning else [(cursor.lastrowid,)]
+        for each, (pk,) in zip(some, ids, strict=True):
+            each.pk = pk
+            each._state.adding = False
+            each._state.db = using
+
+
+def insert_or_lock(using: str, objects: Sequence[models.Model], *, unique: str) -> None:
+    """Insert the objects whose ``unique`` field is new; lock the rows of the others, in order.
+
+    Those rows stay as they are. No object gets an id. Pass at least one.
+    """
+    for _ in _execute(using, objects, _upsert(using, type(objects[0]), unique)):
+        pass
+
+
+def _execute(
+    using: str, objects: Sequence[models.Model], ending: str, size: int | None = None
+) -> Iterator[tuple[Sequence[models.Model], CursorWrapper]]:
+    """Yield the objects of each statement, and its cursor."""
+    if not objects:
+        return
+    connection, model = connections[using], type(objects[0])
+    fields = _fields(model)
+    row = f"({', '.join(['%s'] * len(fields))})"
+    size = size or connection.ops.bulk_batch_size(fields, objects)
+    for start in range(0, len(objects), size):
+        some = objects[start : start + size]
+        values = [
+            field.get_db_prep_save(getattr(each, field.attname), connection)
+            for each in some
+            for field in fields
+        ]
+        with connection.cursor() as cursor:
+            rows = ", ".join([row] * len(some))
+            cursor.execute(f"{_insert_into(using, model)} {rows}{ending}", values)
+            yield some, cursor
+
+
+@cache
+def _fields(model: type[models.Model]) -> list[Any]:
+    return [field for field in model._meta.concrete_fields if not field.primary_key]
+
+
+@cache
+def _insert_into(using: str, model: type[models.Model]) -> str:
+    quote = connections[using].ops.quote_name
+    names = ", ".join(quote(field.column) for field in _fields(model))
+    return f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES"
+
+
+@cache
+def _upsert(using: str, model: type[models.Model], unique: str) -> str:
+    connection = connections[using]
+    table, name = map(connection.ops.quote_name, (model._meta.db_table, unique))
+    on_conflict = f"ON CONFLICT ({name}) DO UPDATE SET"
+    if not connection.features.supports_update_conflicts_with_target:
+        on_conflict = "ON DUPLICATE KEY UPDATE"
+    return f" {on_conflict} {name} = {table}.{name}"
