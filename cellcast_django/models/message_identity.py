@@ -1,4 +1,4 @@
-"""What identifies a message, and what follows from its parts: key, contact, time of submission."""
+"""What identifies a message, and the fields derived from it: key, contact, submission time."""
 
 import re
 from collections.abc import Sequence

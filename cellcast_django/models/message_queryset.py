@@ -52,7 +52,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
 
     def unhandled(self) -> Self:
         """Replies nobody has handled yet, except those of contacts who have opted out."""
-        opt_out: Any = apps.get_model("cellcast_django", "OptOut")  # which imports this module
+        opt_out: Any = apps.get_model("cellcast_django", "OptOut")  # opt_out.py imports this module
         active = opt_out.objects.active().filter(contact=models.OuterRef("contact"))
         return self.filter(IS_UNHANDLED).exclude(models.Exists(active))
 

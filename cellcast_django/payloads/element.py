@@ -1,4 +1,4 @@
-"""From one element of a body to what it reports: whose it is, and its fields."""
+"""From one element of a body to what it reports: which endpoint it belongs to, and its fields."""
 
 import re
 from typing import Any, TypeGuard

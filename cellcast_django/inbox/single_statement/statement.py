@@ -68,7 +68,7 @@ def write(
 def _own_transaction(
     connection: BaseDatabaseWrapper, *, is_needed: bool
 ) -> AbstractContextManager[None]:
-    """Begin a transaction, unless one statement on an idle connection is one by itself."""
+    """Begin a transaction if needed: one statement on an idle connection is its own."""
     if not is_needed and connection.get_autocommit() and not connection.in_atomic_block:
         return nullcontext()
     return own_transaction(connection.alias, limits_itself=True)
