@@ -44,7 +44,7 @@ MAX_PROBLEM_LENGTH = 200
 class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
     """Everything that Cellcast reported, unchanged, and how your handlers dealt with it."""
 
-    list_display = ["when", "said", "state", "customer_link", "problem"]
+    list_display = ["when", "content", "state", "customer_link", "problem"]
     list_filter = [OutcomeFilter, KindFilter, HandlerFilter, ReceivedFilter]
     list_select_related = ["message", "status_change"]
     list_defer = ["body", "message__body", "message__original_body"]
@@ -113,7 +113,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
         return format_html("{} {}", text, opt_out_badge(customer.opted_out_since))
 
     @admin.display(description=_("type"))
-    def said(self, event: Any) -> SafeString:
+    def content(self, event: Any) -> SafeString:
         """Return the kind of the event, and the start of its text or its status."""
         words = getattr(event, "words", "")
         test = badge(Tone.QUIET, _("test")) if event.is_test else ""

@@ -36,7 +36,7 @@ def _sentence_of_pending(event: WebhookEvent) -> str:
     return gettext("Next retry in %(pause)s · %(number)d of %(all)d attempts made") % values
 
 
-EVENTS = ngettext_lazy("%(count)d event.", "%(count)d events.", "count")
+AFFECTS = ngettext_lazy("This affects %(count)d event.", "This affects %(count)d events.", "count")
 WILL_READ = ngettext_lazy(
     "%(count)d unreadable event will be read again.",
     "%(count)d unreadable events will be read again.",

@@ -107,7 +107,7 @@ RETRY_FAILED = Replay(
     name="announce_again",
     title=_("Retry failed handlers"),
     button=ngettext_lazy("Retry %(count)d event", "Retry %(count)d events", "count"),
-    will_do=sentences.EVENTS,
+    will_do=sentences.AFFECTS,
     idle=sentences.NOTHING_LEFT,
     log="Ran the unfinished handlers again.",
     command="cellcast_announce --failed",
@@ -122,7 +122,7 @@ RERUN_ALL = Replay(
         "Handlers that already succeeded will run again. If they send, charge or cancel something, "
         "they will do so twice."
     ),
-    will_do=sentences.EVENTS,
+    will_do=sentences.AFFECTS,
     idle=sentences.NO_HANDLER,
     log="Ran all handlers again.",
     handlers=_all_handlers,

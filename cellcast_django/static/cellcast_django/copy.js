@@ -1,4 +1,4 @@
-/* Buttons that copy a text of the page. Where the browser does not allow it, the text is selected. */
+/* Buttons that copy a text on the page, or select it where the browser does not allow copying. */
 "use strict";
 
 const FEEDBACK_MILLISECONDS = 2000;

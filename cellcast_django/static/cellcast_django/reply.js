@@ -1,5 +1,5 @@
-/* How many SMS a reply takes while it is written, and one message for one click. The server counts
-   and checks by itself: without this script everything works. */
+/* Counts the SMS of a reply as it is typed, and sends it once however often the button is clicked.
+   The server does both too, so everything works without this script. */
 "use strict";
 
 document.querySelectorAll(".cellcast-reply").forEach((form) => {
