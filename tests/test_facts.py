@@ -115,6 +115,11 @@ def test_opt_out_is_told_once_while_it_stands(both: Both) -> None:
     assert both.heard() == [opt_out_received, message_received]
 
 
+def test_outcomes_of_an_event_with_one_fact_go_by_the_handlers_own_names(both: Both) -> None:
+    WebhookClient().opt_out(contact=CUSTOMER)
+    assert errors(WebhookEvent.objects.get()) == {"both": ""}
+
+
 def test_later_status_of_a_stop_word_is_a_status_alone(both: Both) -> None:
     stop(status="received")
     both.heard()

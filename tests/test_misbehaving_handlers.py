@@ -196,6 +196,28 @@ def test_transaction_of_the_caller_is_not_the_handlers(first: Calls, second: Cal
     assert event.state == "announced"
 
 
+def commit_durably(**kwargs: Any) -> None:
+    with transaction.atomic(durable=True):
+        Message.objects.create(key="durable")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_a_transaction_of_the_caller_nothing_can_be_committed_durably(first: Calls) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    first.error, first.during = None, commit_durably
+    with transaction.atomic():
+        announced(announce_again([event.pk]))
+    event.refresh_from_db()
+    assert event.handler_errors()["first"].startswith("RuntimeError: ")
+
+
+@pytest.mark.django_db
+def test_in_a_test_case_it_may_commit_durably_as_elsewhere(first: Calls) -> None:
+    first.during = commit_durably
+    assert reply().state == "announced"
+
+
 # What it changes
 
 

@@ -85,6 +85,18 @@ def test_closed_inside_a_transaction_that_nobody_has_left_is_usable_again() -> N
         cursor.execute("SELECT 1")
 
 
+def test_transaction_whose_session_went_back_to_a_pool_is_not_idle() -> None:
+    enter_atomic()
+    connection.close()
+    connection.connection = None  # as close() leaves it where the session is a pool's
+    assert not sessions.is_idle(connection)
+    assert sessions.has_transaction(connection)
+    sessions.discard(connection)
+    assert sessions.is_idle(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
 def test_database_in_memory_keeps_its_rows() -> None:
     settings: dict[str, Any] = {**connection.settings_dict, "OPTIONS": {}}
     database = DatabaseWrapper(settings | {"NAME": ":memory:"}, alias="memory")
@@ -127,3 +139,19 @@ def test_plain_begin_is_heard(statements: list[str], has_begun: bool) -> None:
         for statement in statements:
             cursor.execute(statement)
     assert watch.has_begun is has_begun
+
+
+def test_begin_after_the_watch_has_ended_is_not_heard() -> None:
+    watch = sessions.Watch(connection)
+    with watch:
+        pass
+    begin()
+    assert not watch.has_begun
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="refused or ignored elsewhere")
+def test_begin_inside_an_atomic_block_ends_with_the_block() -> None:
+    watch = sessions.Watch(connection)
+    with watch, transaction.atomic():
+        begin()
+    assert not watch.has_begun

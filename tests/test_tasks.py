@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+import django
 import pytest
 from django.db import OperationalError, ProgrammingError, connection, connections
 from django.test.utils import CaptureQueriesContext
@@ -275,6 +276,20 @@ def test_outbox_is_a_queue_in_the_same_database(
     for name, value in changes.items():
         setattr(outbox, name, value)
     assert queue.is_in_same_database() is is_outbox
+
+
+def test_tasks_are_django_s_own_where_it_has_them() -> None:
+    expected = "django.tasks" if django.VERSION >= (6,) else "django_tasks"
+    assert tasks_package().__name__ == expected
+
+
+def nothing() -> None: ...
+
+
+def test_task_needs_no_other_backend_than_the_one_that_the_setting_names(settings: Any) -> None:
+    settings.TASKS = {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
+    settings.CELLCAST_TASK_BACKEND = "sms"
+    assert queue.as_task(nothing).backend == "sms"
 
 
 def test_without_django_tasks_the_function_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

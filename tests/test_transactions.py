@@ -90,6 +90,12 @@ def test_what_is_answered_200_is_committed_where_the_settings_turn_autocommit_of
         assert cursor.fetchone() == (1,)
 
 
+def test_own_transaction_is_never_a_part_of_another_one() -> None:
+    inside = transactions.own_transaction("default")
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"), inside:
+        pass
+
+
 # Locks
 
 
