@@ -1,6 +1,5 @@
 """What the tests of the admin share: people of the staff, addresses, and what a page says."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +15,6 @@ from tests.html import parse, words
 CUSTOMER = "+61400000001"
 ID = "66b5b93b1e2c012dfe964000"
 MODELS = ("message", "statuschange", "webhookevent")
-Connect = Callable[[Any, Callable[..., None]], None]
 
 
 def staff(*codenames: str) -> Client:

@@ -11,9 +11,8 @@ from hypothesis import settings
 
 from cellcast_django.admin.lists.capped import CappedPaginator
 from cellcast_django.models import Message, StatusChange, WebhookEvent
-from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import Connect, staff
+from tests.admin_pages import staff
 from tests.fake_cellcast import KEY, FakeCellcast, serving
 
 pytest_plugins = [
@@ -28,8 +27,6 @@ pytest_plugins = [
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=100)
 settings.load_profile("tests")
 
-Calls = list[dict[str, Any]]
-
 
 @pytest.fixture(autouse=True)
 def empty_cache() -> None:
@@ -41,26 +38,6 @@ def empty_cache() -> None:
 def client() -> WebhookClient:
     """A Django test client that sends webhooks with the right password."""
     return WebhookClient()
-
-
-@pytest.fixture
-def listen() -> Iterator[Callable[[FactSignal], Calls]]:
-    """Connects a handler to a signal until the test ends, and returns the list of its calls."""
-    connected: list[tuple[FactSignal, Callable[..., None]]] = []
-
-    def connect(signal: FactSignal) -> Calls:
-        calls: Calls = []
-
-        def handler(**arguments: Any) -> None:
-            calls.append(arguments)
-
-        signal.connect(handler, weak=False)
-        connected.append((signal, handler))
-        return calls
-
-    yield connect
-    for signal, handler in connected:
-        signal.disconnect(handler)
 
 
 @pytest.fixture
@@ -87,20 +64,6 @@ def cap_lists(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             monkeypatch.setattr(model_admin, "list_per_page", per_page)
 
     return cap
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Connects a handler under its own name until the test ends."""
-    connected = []
-
-    def connect(signal: Any, handler: Callable[..., None]) -> None:
-        signal.connect(handler, weak=False, dispatch_uid=handler.__name__)
-        connected.append((signal, handler.__name__))
-
-    yield connect
-    for signal, name in connected:
-        signal.disconnect(dispatch_uid=name)
 
 
 @pytest.fixture

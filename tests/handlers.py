@@ -1,15 +1,16 @@
-"""Handlers of ``message_received`` for tests: they count their calls, and fail when told to."""
+"""Handlers for tests: they keep what they were called with, and fail when told to."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from cellcast_django.models import WebhookEvent
-from cellcast_django.signals import message_received
+from cellcast_django.signals import FactSignal, message_received
 from cellcast_django.testing import WebhookClient
 
 
@@ -40,6 +41,35 @@ def connected(signal: Any, **handlers: Callable[..., Any]) -> Iterator[None]:
     finally:
         for name in handlers:
             signal.disconnect(dispatch_uid=name)
+
+
+Listen = Callable[[FactSignal], list[dict[str, Any]]]
+Connect = Callable[[Any, Callable[..., None]], None]
+
+
+@pytest.fixture
+def listen() -> Iterator[Listen]:
+    """Connects a handler to a signal until the test ends, and returns the list of its calls."""
+    numbers = count(1)
+    with ExitStack() as stack:
+
+        def listen(signal: FactSignal) -> list[dict[str, Any]]:
+            calls = Calls()
+            stack.enter_context(connected(signal, **{f"listener {next(numbers)}": calls}))
+            return calls.arguments
+
+        yield listen
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Connects a handler under its own name until the test ends."""
+    with ExitStack() as stack:
+
+        def connect(signal: Any, handler: Callable[..., None]) -> None:
+            stack.enter_context(connected(signal, **{handler.__name__: handler}))
+
+        yield connect
 
 
 @pytest.fixture

@@ -33,7 +33,6 @@ from tests.admin_pages import (
     CUSTOMER,
     ID,
     MODELS,
-    Connect,
     fill,
     listed,
     make_invalid,
@@ -42,6 +41,7 @@ from tests.admin_pages import (
     text_of,
     url_of,
 )
+from tests.handlers import Connect
 from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
 
@@ -275,9 +275,9 @@ def test_reason_of_a_failure_is_read_without_opening_json(
     assert words in text_of(page_of(reader, "message"))
     assert words in text_of(page_of(reader, "statuschange"))
     page = text_of(page_of(reader, "message", "change", message.pk))
-    assert page.count("Reason: no such &lt;number&gt;") == 3  # field, history and conversation
+    assert page.count("Reason: no such <number>") == 3  # field, history and conversation
     page = text_of(page_of(reader, "statuschange", "change", change.pk))
-    assert "Reason: no such &lt;number&gt;" in page
+    assert "Reason: no such <number>" in page
 
 
 def test_reason_is_that_of_the_status_that_the_message_has(

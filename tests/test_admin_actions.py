@@ -20,7 +20,6 @@ from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (
     CUSTOMER,
     ID,
-    Connect,
     make_invalid,
     page_of,
     staff,
@@ -28,7 +27,7 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.clock import Clock
-from tests.handlers import Calls, reply
+from tests.handlers import Calls, Connect, reply
 from tests.html import addresses, every, hidden_fields
 from tests.many import add_copies
 

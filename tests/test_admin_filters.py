@@ -16,7 +16,8 @@ from cellcast_django.factories import MessageFactory, StatusChangeFactory, Webho
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, Connect, listed, url_of
+from tests.admin_pages import CUSTOMER, listed, url_of
+from tests.handlers import Connect
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db

@@ -9,8 +9,9 @@ from django.test import Client
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import Connect, page_of, staff, text_of, url_of
+from tests.admin_pages import page_of, staff, text_of, url_of
 from tests.database_faults import just_before
+from tests.handlers import Connect
 
 pytestmark = pytest.mark.django_db
 

@@ -13,7 +13,8 @@ from cellcast_django.factories import MessageFactory, StatusChangeFactory, Webho
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import Connect, page_of, staff, text_of
+from tests.admin_pages import page_of, staff, text_of
+from tests.handlers import Connect
 from tests.html import every, section, words
 
 pytestmark = pytest.mark.django_db

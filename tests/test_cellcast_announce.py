@@ -17,30 +17,18 @@ from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.clock import Clock
 from tests.database_faults import refusing
+from tests.handlers import Calls, connected
 
 pytestmark = pytest.mark.django_db
 
 
-class Handler:
-    """Raises until it is mended."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.broken = True
-
-    def __call__(self, **kwargs: Any) -> None:
-        self.calls += 1
-        if self.broken:
-            raise ConnectionError("the calendar is down")
-
-
 @pytest.fixture
-def handler() -> Iterator[Handler]:
+def handler() -> Iterator[Calls]:
     """The only handler of ``message_received``."""
-    handler = Handler()
-    message_received.connect(handler, dispatch_uid="calendar")
-    yield handler
-    message_received.disconnect(dispatch_uid="calendar")
+    handler = Calls()
+    handler.error = ConnectionError("the calendar is down")
+    with connected(message_received, calendar=handler):
+        yield handler
 
 
 def failing_event(**changes: Any) -> WebhookEvent:
@@ -58,20 +46,20 @@ def run(*arguments: str) -> tuple[str, str]:
     return out.getvalue().strip(), err.getvalue().strip()
 
 
-def test_says_when_nothing_is_due(handler: Handler) -> None:
+def test_says_when_nothing_is_due(handler: Calls) -> None:
     failing_event()
     assert run() == ("0 announced, 0 to be retried later, 0 failed.", "")
-    assert handler.calls == 1
+    assert len(handler) == 1
 
 
-def test_announces_what_is_due(handler: Handler) -> None:
+def test_announces_what_is_due(handler: Calls) -> None:
     failing_event()
     WebhookEvent.objects.update(announce_due_at=timezone.now())
-    handler.broken = False
+    handler.error = None
     assert run() == ("1 announced, 0 to be retried later, 0 failed.", "")
 
 
-def test_names_the_handler_that_fails_again(handler: Handler) -> None:
+def test_names_the_handler_that_fails_again(handler: Calls) -> None:
     event = failing_event()
     WebhookEvent.objects.update(announce_due_at=timezone.now())
     assert run() == (
@@ -80,37 +68,37 @@ def test_names_the_handler_that_fails_again(handler: Handler) -> None:
     )
 
 
-def test_event_option_does_not_wait_for_the_pause(handler: Handler) -> None:
+def test_event_option_does_not_wait_for_the_pause(handler: Calls) -> None:
     event, other = failing_event(message="one"), failing_event(message="two")
-    handler.broken = False
+    handler.error = None
     assert run("--event", str(event.pk))[0].startswith("1 announced")
     other.refresh_from_db()
     assert other.announced_at is None
 
 
-def test_failed_option_takes_all_that_were_given_up(handler: Handler) -> None:
+def test_failed_option_takes_all_that_were_given_up(handler: Calls) -> None:
     waiting = failing_event(message="one")
     for text in ("two", "three"):
         give_up(failing_event(message=text))
-    handler.broken = False
+    handler.error = None
     assert run("--failed")[0] == "2 announced, 0 to be retried later, 0 failed."
     assert WebhookEvent.objects.pending().get() == waiting
 
 
-def test_event_that_fails_for_good_is_counted(handler: Handler, settings: Any) -> None:
+def test_event_that_fails_for_good_is_counted(handler: Calls, settings: Any) -> None:
     settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
     failing_event()
     assert run("--failed")[0] == "0 announced, 0 to be retried later, 1 failed."
 
 
-def test_unknown_event_is_an_error_and_nothing_is_announced(handler: Handler) -> None:
+def test_unknown_event_is_an_error_and_nothing_is_announced(handler: Calls) -> None:
     event = failing_event()
     with pytest.raises(CommandError, match="No such event: 999999"):
         run("--event", str(event.pk), "--event", "999999")
-    assert handler.calls == 1
+    assert len(handler) == 1
 
 
-def test_error_of_a_handler_that_is_not_connected_here_is_told_as_well(handler: Handler) -> None:
+def test_error_of_a_handler_that_is_not_connected_here_is_told_as_well(handler: Calls) -> None:
     event = failing_event()
     message_received.disconnect(dispatch_uid="calendar")
     assert run(f"--event={event.pk}") == (
@@ -120,24 +108,20 @@ def test_error_of_a_handler_that_is_not_connected_here_is_told_as_well(handler: 
 
 
 def test_neither_texts_nor_control_characters_are_printed(
-    handler: Handler, capsys: pytest.CaptureFixture[str]
+    handler: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(**kwargs: Any) -> None:
-        raise ValueError("call +61400123456 \x1b]0;owned\x07 about the biopsy: no")
-
-    message_received.connect(fail, dispatch_uid="odd\x1b[2J\nname")
-    try:
+    odd = Calls()
+    odd.error = ValueError("call +61400123456 \x1b]0;owned\x07 about the biopsy: no")
+    with connected(message_received, **{"odd\x1b[2J\nname": odd}):
         event = failing_event()
-        handler.broken = False
+        handler.error = None
         out, err = run("--event", str(event.pk))
-    finally:
-        message_received.disconnect(dispatch_uid="odd\x1b[2J\nname")
     assert out == "0 announced, 1 to be retried later, 0 failed."
     assert err == f"event {event.pk}: odd [2J name: ValueError"
     assert capsys.readouterr() == ("", "")
 
 
-def test_run_is_recorded_with_what_it_found(handler: Handler) -> None:
+def test_run_is_recorded_with_what_it_found(handler: Calls) -> None:
     failing_event()
     WebhookEvent.objects.update(announce_due_at=timezone.now())
     before = timezone.now()
@@ -150,7 +134,7 @@ def test_run_is_recorded_with_what_it_found(handler: Handler) -> None:
     assert CommandRun.objects.get().summary == {"announced": 0, "pending": 0, "failed": 0}
 
 
-def test_run_for_chosen_events_is_no_sign_that_something_announces(handler: Handler) -> None:
+def test_run_for_chosen_events_is_no_sign_that_something_announces(handler: Calls) -> None:
     run("--event", str(failing_event().pk))
     run("--failed")
     assert not CommandRun.objects.exists()
@@ -183,10 +167,10 @@ def make_all_due() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_watch_announces_what_becomes_due(
-    handler: Handler, looks: list[Callable[[], object]]
+    handler: Calls, looks: list[Callable[[], object]]
 ) -> None:
     event = failing_event()
-    handler.broken = False
+    handler.error = None
     looks += [lambda: None, make_all_due]
     before = signal.getsignal(signal.SIGTERM)
     assert run("--watch") == ("1 announced, 0 to be retried later, 0 failed.", "")
@@ -196,7 +180,7 @@ def test_watch_announces_what_becomes_due(
 
 
 def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
-    handler: Handler, looks: list[Callable[[], object]]
+    handler: Calls, looks: list[Callable[[], object]]
 ) -> None:
     first, second = failing_event(message="one"), failing_event(message="two")
     make_all_due()
@@ -206,12 +190,9 @@ def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
         terminate()
         finished.append(event.pk)
 
-    handler.broken = False
-    message_received.connect(be_terminated, dispatch_uid="terminated")
-    try:
+    handler.error = None
+    with connected(message_received, terminated=be_terminated):
         run("--watch")
-    finally:
-        message_received.disconnect(dispatch_uid="terminated")
     assert finished == [first.pk]
     states = [event.state for event in WebhookEvent.objects.order_by("pk")]
     assert states == ["announced", "pending"]
@@ -219,13 +200,13 @@ def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
 
 
 def test_database_that_goes_and_comes_back_is_lived_through(
-    handler: Handler,
+    handler: Calls,
     looks: list[Callable[[], object]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failing_event()
     make_all_due()
-    handler.broken = False
+    handler.error = None
     with ExitStack() as outage:
         outage.enter_context(refusing(error=OperationalError("no route to +61400000000")))
         looks += [lambda: None, outage.close]
@@ -239,7 +220,7 @@ def test_database_that_goes_and_comes_back_is_lived_through(
 
 @pytest.mark.parametrize(("seconds", "beats"), [(0, 1), (60, 4)])
 def test_watch_has_a_heartbeat_now_and_then(
-    handler: Handler,
+    handler: Calls,
     looks: list[Callable[[], object]],
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
@@ -248,7 +229,7 @@ def test_watch_has_a_heartbeat_now_and_then(
 ) -> None:
     caplog.set_level("DEBUG", "cellcast_django")
     failing_event()
-    handler.broken = False
+    handler.error = None
     clock.seconds_per_look = seconds
     looks += [lambda: None, make_all_due]
     run("--watch")

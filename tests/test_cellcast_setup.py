@@ -14,7 +14,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from cellcast_django.checks import check_credentials
 from cellcast_django.management.commands import cellcast_setup
 from cellcast_django.signals import message_received
-from tests.admin_pages import Connect
+from tests.handlers import Connect
 
 pytestmark = pytest.mark.django_db
 

@@ -1,7 +1,6 @@
 """Factories make the rows that the inbox would have written."""
 
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
@@ -20,6 +19,7 @@ from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
+from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db
 
@@ -182,7 +182,7 @@ def test_body_is_what_cellcast_would_have_sent(
     ],
 )
 def test_failed_event_can_be_announced_again(
-    changes: dict[str, Any], signal: FactSignal, listen: Callable[[FactSignal], list[Any]]
+    changes: dict[str, Any], signal: FactSignal, listen: Listen
 ) -> None:
     heard = listen(signal)
     event = WebhookEventFactory.create(failed=True, **changes)

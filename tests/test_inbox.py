@@ -26,6 +26,7 @@ from cellcast_django.statuses import Status
 from tests.admin_pages import make_invalid
 from tests.clock import Clock
 from tests.database_faults import refusing
+from tests.handlers import Calls, connected
 from tests.ways import OWN, PORTABLE, portable_way
 
 pytestmark = pytest.mark.django_db
@@ -467,14 +468,8 @@ def test_event_that_nobody_listens_to_is_announced_at_once() -> None:
     ],
 )
 def test_event_with_a_handler_is_leased_to_this_process(signal: Any, payload: Payload) -> None:
-    def handler(**kwargs: Any) -> None:
-        """Listen."""
-
-    signal.connect(handler)
-    try:
+    with connected(signal, handler=Calls()):
         [event] = store(payload)
-    finally:
-        signal.disconnect(handler)
     assert event.announced_at is None
     assert event.announce_attempts == 1
     assert event.announce_due_at is not None
@@ -484,15 +479,8 @@ def test_event_with_a_handler_is_leased_to_this_process(signal: Any, payload: Pa
 
 def test_in_task_mode_the_event_is_due_at_once(settings: Any) -> None:
     settings.CELLCAST_ANNOUNCE_VIA = "task"
-
-    def handler(**kwargs: Any) -> None:
-        """Listen."""
-
-    status_changed.connect(handler)
-    try:
+    with connected(status_changed, handler=Calls()):
         [event] = store(report())
-    finally:
-        status_changed.disconnect(handler)
     assert event.announce_attempts == 0
     assert event.announce_due_at is not None
     assert WebhookEvent.objects.due(event.announce_due_at).get() == event

@@ -1,7 +1,6 @@
 """Models: what is stored, what identifies a message, and the QuerySets people use."""
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,10 +22,10 @@ from cellcast_django.models import (
     WebhookEvent,
     submission_time,
 )
-from cellcast_django.signals import FactSignal, status_changed
+from cellcast_django.signals import status_changed
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
-from tests.conftest import Calls
+from tests.handlers import Listen
 
 ID = "66b5b93b1e2c012dfe964000"
 SUBMITTED = datetime(2024, 8, 9, 6, 37, 47, tzinfo=UTC)
@@ -335,7 +334,7 @@ def test_record_sent_wins_over_an_early_report_with_another_receiver(client: Web
 
 @pytest.mark.django_db
 def test_record_sent_adopts_the_row_of_an_early_report(
-    client: WebhookClient, listen: Callable[[FactSignal], Calls]
+    client: WebhookClient, listen: Listen
 ) -> None:
     client.status(_id=ID, sender="cellcast", receiver="61400000001", status="delivered")
     early = Message.objects.get()

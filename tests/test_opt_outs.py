@@ -14,11 +14,11 @@ from cellcast_django import inbox, payloads
 from cellcast_django.conf import DEFAULT_STOP_WORDS
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
-from cellcast_django.signals import FactSignal, opt_out_received
+from cellcast_django.signals import opt_out_received
 from cellcast_django.stop_words import is_stop_word
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
 from tests.admin_pages import make_invalid
-from tests.conftest import Calls
+from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db
 
@@ -460,7 +460,7 @@ def test_deleting_its_event_leaves_the_opt_out(client: WebhookClient) -> None:
 
 
 def test_nothing_is_stored_where_the_webhook_is_not(
-    listen: Callable[[FactSignal], Calls],
+    listen: Listen,
 ) -> None:
     def refuse(event_ids: list[int]) -> None:
         raise RuntimeError

@@ -1,6 +1,6 @@
 """Statements for PostgreSQL: prepared on a connection that lasts, unless a pooler shares it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,8 +9,9 @@ from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.models import Message, StatusChange, WebhookEvent
-from cellcast_django.signals import FactSignal, status_changed
+from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
+from tests.handlers import Listen
 
 psycopg = pytest.importorskip("psycopg")
 pytestmark = [
@@ -49,7 +50,7 @@ def test_connection_that_ends_soon_prepares_nothing() -> None:
 
 
 def test_connection_that_lasts_prepares_each_statement_once(
-    listen: Callable[[FactSignal], Any],
+    listen: Listen,
 ) -> None:
     listen(status_changed)
     send(prepared_statements.PREPARE_AFTER + 3)
@@ -205,7 +206,7 @@ def rows_of(schema: str) -> list[int]:
 
 @pytest.mark.usefixtures("tenants")
 def test_webhooks_are_stored_in_the_schema_that_the_backend_names(
-    monkeypatch: pytest.MonkeyPatch, listen: Callable[[FactSignal], Any]
+    monkeypatch: pytest.MonkeyPatch, listen: Listen
 ) -> None:
     listen(status_changed)
     for number in range(20):

@@ -28,6 +28,7 @@ from cellcast_django.testing import (
     status_payload,
 )
 from tests.fake_cellcast import KEY, FakeCellcast
+from tests.handlers import connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,13 +47,12 @@ def heard() -> Iterator[Counter[str]]:
     def hear_opt_out(contact: str, **kwargs: Any) -> None:
         heard[f"opt-out of {contact}"] += 1
 
-    message_received.connect(hear_reply)
-    status_changed.connect(hear_status)
-    opt_out_received.connect(hear_opt_out)
-    yield heard
-    message_received.disconnect(hear_reply)
-    status_changed.disconnect(hear_status)
-    opt_out_received.disconnect(hear_opt_out)
+    with (
+        connected(message_received, hear_reply=hear_reply),
+        connected(status_changed, hear_status=hear_status),
+        connected(opt_out_received, hear_opt_out=hear_opt_out),
+    ):
+        yield heard
 
 
 T = TypeVar("T")

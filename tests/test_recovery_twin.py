@@ -16,6 +16,7 @@ from cellcast_django.recovery import Findings, recover
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.fake_cellcast import FakeCellcast
+from tests.handlers import connected
 from tests.stress.scale import scaled
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
@@ -103,13 +104,12 @@ def heard() -> Iterator[Heard]:
     def hear_opt_out(contact: str, **kwargs: Any) -> None:
         heard["opt-out", contact] += 1
 
-    message_received.connect(hear_reply)
-    status_changed.connect(hear_status)
-    opt_out_received.connect(hear_opt_out)
-    yield heard
-    message_received.disconnect(hear_reply)
-    status_changed.disconnect(hear_status)
-    opt_out_received.disconnect(hear_opt_out)
+    with (
+        connected(message_received, hear_reply=hear_reply),
+        connected(status_changed, hear_status=hear_status),
+        connected(opt_out_received, hear_opt_out=hear_opt_out),
+    ):
+        yield heard
 
 
 def state() -> dict[str, Counter[Any]]:

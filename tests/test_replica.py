@@ -11,8 +11,9 @@ from django.utils.connection import ConnectionDoesNotExist
 from cellcast_django import opt_outs
 from cellcast_django.health import count_unfinished, measure_health
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
+from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
+from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db
 
@@ -41,9 +42,7 @@ def test_replica_is_read_by_queries_of_the_host_project() -> None:
         WebhookEvent.objects.count()
 
 
-def test_webhooks_are_received_and_announced(
-    client: WebhookClient, listen: Callable[[FactSignal], Any]
-) -> None:
+def test_webhooks_are_received_and_announced(client: WebhookClient, listen: Listen) -> None:
     calls = [listen(each) for each in (message_received, status_changed, opt_out_received)]
     Message.objects.record_sent("1", receiver="+61400000000")
     responses = [

@@ -1,7 +1,6 @@
 """What goes, what stays, and that it goes in small steps."""
 
 import re
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -14,9 +13,10 @@ from django.utils import timezone
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.retention import Kept, Removed, Selection, prune, removal
-from cellcast_django.signals import FactSignal, message_received
+from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import just_before
+from tests.handlers import Listen
 from tests.many import add_copies
 from tests.test_races import at_once
 
@@ -236,7 +236,7 @@ def test_picture_alone_is_emptied() -> None:
 
 
 def test_redacted_reply_that_comes_again_is_a_new_one(
-    client: WebhookClient, listen: Callable[[FactSignal], list[Any]]
+    client: WebhookClient, listen: Listen
 ) -> None:
     client.reply(message="YES")
     key = Message.objects.get().key

@@ -19,7 +19,7 @@ from cellcast_django.signals import (
     status_changed,
 )
 from cellcast_django.testing import WebhookClient
-from tests.conftest import Calls
+from tests.handlers import Listen
 
 HERE = "tests.test_signals"
 heard: list[str] = []
@@ -239,12 +239,14 @@ def test_call_raises_what_the_handler_raises() -> None:
 
 
 @pytest.fixture
-def on_any(listen: Callable[[FactSignal], Calls]) -> dict[FactSignal, Calls]:
+def on_any(listen: Listen) -> dict[FactSignal, list[dict[str, Any]]]:
     return {each: listen(each) for each in [message_received, status_changed, opt_out_received]}
 
 
 @pytest.mark.django_db
-def test_message_received(client: WebhookClient, on_any: dict[FactSignal, Calls]) -> None:
+def test_message_received(
+    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
+) -> None:
     client.reply()
 
     message, event = Message.objects.get(), WebhookEvent.objects.get()
@@ -260,7 +262,7 @@ def test_message_received(client: WebhookClient, on_any: dict[FactSignal, Calls]
 @pytest.mark.django_db
 @pytest.mark.parametrize("statuses", [["delivered"], ["received", "delivered"], ["queued", "dead"]])
 def test_status_changed(
-    client: WebhookClient, on_any: dict[FactSignal, Calls], statuses: list[str]
+    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]], statuses: list[str]
 ) -> None:
     for status in statuses:
         client.status(status=status)
@@ -286,7 +288,7 @@ def test_status_changed(
 
 @pytest.mark.django_db
 def test_status_changed_tells_of_late_reports_too(
-    client: WebhookClient, on_any: dict[FactSignal, Calls]
+    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.status(status="delivered")
     client.status(status="expired")
@@ -296,7 +298,7 @@ def test_status_changed_tells_of_late_reports_too(
 
 @pytest.mark.django_db
 def test_status_changed_of_an_inbound_message_begins_with_its_second_row(
-    client: WebhookClient, on_any: dict[FactSignal, Calls]
+    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.reply(status="received")
     client.reply(status="delivered")
@@ -310,7 +312,7 @@ def test_status_changed_of_an_inbound_message_begins_with_its_second_row(
 
 @pytest.mark.django_db
 def test_opt_out_received_once_while_it_stands(
-    client: WebhookClient, on_any: dict[FactSignal, Calls]
+    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.opt_out(contact="404000000")
     client.opt_out(contact="404000000")
@@ -332,7 +334,9 @@ def test_opt_out_received_once_while_it_stands(
 
 
 @pytest.mark.django_db
-def test_duplicate_is_not_announced(client: WebhookClient, on_any: dict[FactSignal, Calls]) -> None:
+def test_duplicate_is_not_announced(
+    client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
+) -> None:
     for _ in range(3):
         client.reply()
         client.status()

@@ -13,17 +13,16 @@ from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.models import Message
 from cellcast_django.signals import (
-    FactSignal,
     message_received,
     opt_out_received,
     status_changed,
 )
 from cellcast_django.testing import WebhookClient, status_payload
+from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Send = Callable[[WebhookClient], Any]
-Listen = Callable[[FactSignal], Any]
 
 LETTERS = {
     "BEGIN": "B",

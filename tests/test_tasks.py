@@ -21,6 +21,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.clock import Clock
+from tests.handlers import connected
 
 pytestmark = pytest.mark.django_db
 
@@ -35,9 +36,8 @@ def heard() -> Iterator[list[str]]:
     def handler(message: Any, **kwargs: Any) -> None:
         heard.append(message.body)
 
-    message_received.connect(handler)
-    yield heard
-    message_received.disconnect(handler)
+    with connected(message_received, handler=handler):
+        yield heard
 
 
 @pytest.fixture

@@ -39,8 +39,8 @@ from cellcast_django.tasks import announce_event
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from cellcast_django.views import ReplyWebhookView
 from tests.clock import Clock
-from tests.conftest import Calls
 from tests.database_faults import refusing
+from tests.handlers import Calls, Listen, connected
 
 RECEIVE = "/sms/webhook-receiver"
 STATUS = "/sms/webhook-status"
@@ -102,7 +102,7 @@ def outcomes(response: Any) -> list[str]:
 
 
 @pytest.mark.django_db
-def test_documented_reply_is_stored_and_heard(listen: Callable[[FactSignal], Calls]) -> None:
+def test_documented_reply_is_stored_and_heard(listen: Listen) -> None:
     calls = listen(message_received)
 
     response = post(DOCUMENTED_RECEIVE, RECEIVE)
@@ -128,7 +128,7 @@ def test_documented_reply_is_stored_and_heard(listen: Callable[[FactSignal], Cal
 
 @pytest.mark.django_db
 def test_documented_delivery_report_is_stored_and_heard(
-    listen: Callable[[FactSignal], Calls],
+    listen: Listen,
 ) -> None:
     calls = listen(status_changed)
 
@@ -160,7 +160,7 @@ def test_documented_delivery_report_is_stored_and_heard(
     ids=["reply", "report"],
 )
 def test_same_request_again_is_a_duplicate(
-    body: bytes, url: str, signal: FactSignal, listen: Callable[[FactSignal], Calls]
+    body: bytes, url: str, signal: FactSignal, listen: Listen
 ) -> None:
     calls = listen(signal)
     assert outcomes(post(body, url)) == ["stored"]
@@ -174,9 +174,7 @@ def test_same_request_again_is_a_duplicate(
 
 
 @pytest.mark.django_db
-def test_second_reply_with_the_same_id_is_kept(
-    client: WebhookClient, listen: Callable[[FactSignal], Calls]
-) -> None:
+def test_second_reply_with_the_same_id_is_kept(client: WebhookClient, listen: Listen) -> None:
     calls = listen(message_received)
     assert outcomes(client.reply(message="YES")) == ["stored"]
     assert outcomes(client.reply(message="No, sorry")) == ["stored"]
@@ -192,9 +190,7 @@ def test_reply_beside_the_original_text_is_the_text(client: WebhookClient) -> No
 
 
 @pytest.mark.django_db
-def test_same_opt_out_again_is_a_duplicate(
-    client: WebhookClient, listen: Callable[[FactSignal], Calls]
-) -> None:
+def test_same_opt_out_again_is_a_duplicate(client: WebhookClient, listen: Listen) -> None:
     calls = listen(opt_out_received)
     assert outcomes(client.opt_out()) == ["stored"]
     assert outcomes(client.opt_out()) == ["duplicate"]
@@ -649,17 +645,13 @@ def test_error_of_ours_is_not_hidden() -> None:
 
 @pytest.mark.django_db
 def test_handler_that_raises_changes_nothing_for_cellcast_and_the_others(
-    listen: Callable[[FactSignal], Calls],
+    listen: Listen,
 ) -> None:
-    def fails(**kwargs: Any) -> None:
-        raise APIException("a teapot")
-
-    message_received.connect(fails)
-    try:
+    failing = Calls()
+    failing.error = APIException("a teapot")
+    with connected(message_received, failing=failing):
         calls = listen(message_received)
         response = post(DOCUMENTED_RECEIVE)
-    finally:
-        message_received.disconnect(fails)
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
     assert len(calls) == 1
     [error] = WebhookEvent.objects.get().handler_errors().values()
@@ -668,7 +660,7 @@ def test_handler_that_raises_changes_nothing_for_cellcast_and_the_others(
 
 @pytest.mark.django_db
 def test_announcing_by_task_is_left_to_the_task(
-    listen: Callable[[FactSignal], Calls],
+    listen: Listen,
 ) -> None:
     calls = listen(message_received)
     backend = {"BACKEND": f"{tasks_package().__name__}.backends.dummy.DummyBackend"}
@@ -695,11 +687,8 @@ def test_atomic_requests_do_not_reach_the_views(
 
     for each in connections.all():
         monkeypatch.setitem(each.settings_dict, "ATOMIC_REQUESTS", True)
-    message_received.connect(handler)
-    try:
+    with connected(message_received, handler=handler):
         response = post(body)
-    finally:
-        message_received.disconnect(handler)
     assert response.status_code == (400 if body == b"rubbish" else 200)
     assert WebhookEvent.objects.count() == 1
     assert True not in in_a_transaction
@@ -772,13 +761,10 @@ def test_asgi() -> None:
     async def handler(message: Message, **kwargs: Any) -> None:
         texts.append(message.body)
 
-    message_received.connect(handler)
-    try:
+    with connected(message_received, handler=handler):
         send = async_to_sync(AsyncClient().post)
         response = send(RECEIVE, DOCUMENTED_RECEIVE, "application/json", headers=authorization())
         refused = send(RECEIVE, DOCUMENTED_RECEIVE, "application/json")
-    finally:
-        message_received.disconnect(handler)
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
     assert refused.status_code == 401
     assert texts == ["This is reply message"]
@@ -917,21 +903,18 @@ def test_rest_framework_settings_that_are_read_on_import(hostile_settings: str) 
 def test_neither_number_nor_text_is_logged(
     caplog: pytest.LogCaptureFixture, client: WebhookClient
 ) -> None:
-    def fails(**kwargs: Any) -> None:
-        raise ValueError("+61400000000 said This is reply message")
-
+    failing = Calls()
+    failing.error = ValueError("+61400000000 said This is reply message")
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.INFO, logger="django.db.backends")  # which shows every parameter
-    for signal in [message_received, opt_out_received]:
-        signal.connect(fails)
-    try:
+    with (
+        connected(message_received, failing=failing),
+        connected(opt_out_received, failing=failing),
+    ):
         client.reply()
         client.opt_out(contact="+61400000000")
         client.send("webhook-status", b"+61400000000 said This is reply message")
         client.send("webhook-status", reply_payload(type="send", status=None))
-    finally:
-        for signal in [message_received, opt_out_received]:
-            signal.disconnect(fails)
     assert "ValueError" in caplog.text
     assert "400000000" not in caplog.text
     assert "reply message" not in caplog.text
@@ -966,7 +949,7 @@ def test_webhook_is_one_line_with_its_outcomes_and_no_number(
 )
 def test_webhook_leaves_memory_without_the_garbage_collector(
     client: WebhookClient,
-    listen: Callable[[FactSignal], Calls],
+    listen: Listen,
     method: str,
     body: bytes,
     headers: dict[str, str],
