@@ -898,8 +898,6 @@ FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are the
     ("message", {"q": "0400 000 007"}),
     ("message", {"q": "id-7"}),
     ("message", {"q": "two words"}),
-    ("message", {"status": "undelivered"}),
-    ("message", {"stop": "perhaps"}),
     ("statuschange", {"q": "0400 000 007"}),
     ("statuschange", {"q": "id-7"}),
     ("webhookevent", {"outcome": "pending"}),
@@ -909,6 +907,10 @@ FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are the
     ("webhookevent", {"q": "id-7"}),
     ("webhookevent", {"q": "7"}),
     ("webhookevent", {"message__id__exact": 7}),
+]
+NEWEST: list[tuple[str, Query]] = [  # read among the newest messages, up to a fixed number
+    ("message", {"status": "undelivered"}),
+    ("message", {"stop": "perhaps"}),
 ]
 FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells by its statistics
     ("message", {"q": "0400 000 007", "direction": "outbound"}),
@@ -927,7 +929,7 @@ def test_no_list_filter_or_search_scans_a_table(
     cap_lists(120)  # fewer than there are
     fill(300)
 
-    for model, query in WALKS + FINDS + FILTERED_FINDS:
+    for model, query in WALKS + FINDS + NEWEST + FILTERED_FINDS:
         with CaptureQueriesContext(connection) as captured:
             listed(reader, model, **query)
         statements = [q["sql"] for q in captured if f'FROM "cellcast_django_{model}"' in q["sql"]]

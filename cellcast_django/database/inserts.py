@@ -18,9 +18,9 @@ def insert(using: str, objects: Sequence[models.Model]) -> None:
     ending = " RETURNING id" if is_returning else ""
     # MySQL does not return the ids of several rows.
     size = None if features.can_return_rows_from_bulk_insert else 1
-    for some, cursor in _execute(using, objects, ending, size):
+    for batch, cursor in _execute(using, objects, ending, size):
         ids = cursor.fetchall() if is_returning else [(cursor.lastrowid,)]
-        for each, (pk,) in zip(some, ids, strict=True):
+        for each, (pk,) in zip(batch, ids, strict=True):
             each.pk = pk
             each._state.adding = False
             each._state.db = using
@@ -46,16 +46,16 @@ def _execute(
     row = f"({', '.join(['%s'] * len(fields))})"
     size = size or connection.ops.bulk_batch_size(fields, objects)
     for start in range(0, len(objects), size):
-        some = objects[start : start + size]
+        batch = objects[start : start + size]
         values = [
             field.get_db_prep_save(getattr(each, field.attname), connection)
-            for each in some
+            for each in batch
             for field in fields
         ]
         with connection.cursor() as cursor:
-            rows = ", ".join([row] * len(some))
+            rows = ", ".join([row] * len(batch))
             cursor.execute(f"{_insert_into(using, model)} {rows}{ending}", values)
-            yield some, cursor
+            yield batch, cursor
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a payload by itself tells of its message and its event."""
+"""The fields of a message and of its event that follow from the payload alone."""
 
 from typing import Any
 
