@@ -172,7 +172,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(old: list[WebhookEvent]) -> N
     output = run("--older-than", "90d", stdout=Terminal(), no_color=True)
     assert "\r1 of 2 rows" in output
     assert "\r2 of 2 rows" in output
-    assert f"\r{' ' * 40}\rDeleted: 1 message and 1 event" in output
+    assert f"\r{' ' * 60}\rDeleted: 1 message and 1 event" in output
 
 
 @pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])

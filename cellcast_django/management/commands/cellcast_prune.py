@@ -10,6 +10,7 @@ from django.utils import timezone
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.durations import parse_duration
+from cellcast_django.management.terminal import ProgressLine
 from cellcast_django.payloads import clean
 from cellcast_django.retention import Kept, Removed, Selection, forget_opt_outs, prune
 
@@ -73,7 +74,7 @@ class Command(BaseCommand):
             removed = selection.count()
             opt_outs = selection.ledger().count() if selection.opt_outs else 0
         else:
-            removed = self._prune(selection, is_quiet=options["verbosity"] == 0)
+            removed = self._prune(selection, ProgressLine(self.stdout, options["verbosity"]))
             opt_outs = forget_opt_outs(selection)
         kept = selection.kept()
         kept_opt_outs = 0 if selection.opt_outs else selection.ledger().count()
@@ -90,30 +91,22 @@ class Command(BaseCommand):
         if selection.number is not None and any(kept) and not options["dry_run"]:
             raise CommandError("Some data about this contact was kept: see above.")
 
-    def _prune(self, selection: Selection, *, is_quiet: bool) -> Removed:
-        """Prune, showing progress on a terminal."""
-        shows_progress = self.stdout.isatty() and not is_quiet
-        total = sum(selection.count()) if shows_progress else 0
+    def _prune(self, selection: Selection, line: ProgressLine) -> Removed:
+        total = sum(selection.count()) if line.is_shown else 0
         messages = events = 0
         try:
             for batch in prune(selection):
                 messages += batch.messages
                 events += batch.events
-                if shows_progress:
-                    self._show(f"{messages + events:,} of {total:,} rows")
+                line.show(f"{messages + events:,} of {total:,} rows")
         except (ProtectedError, RestrictedError) as error:
             raise CommandError(
                 f"{error.args[0]} Deleted before that: {describe(Removed(messages, events))}. "
                 "Remove what refers to the messages first, or use --redact, which keeps the rows."
             ) from None
         finally:
-            if shows_progress:
-                self._show("")
+            line.show("")
         return Removed(messages, events)
-
-    def _show(self, text: str) -> None:
-        self.stdout.write(f"\r{text:<40}\r", ending="")
-        self.stdout.flush()
 
 
 def find_selection(options: dict[str, Any]) -> Selection:

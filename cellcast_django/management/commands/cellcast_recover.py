@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cellcast_django.management.durations import parse_duration
+from cellcast_django.management.terminal import ProgressLine
 from cellcast_django.recovery import DEFAULT_AGE, Findings, Kind, RecoveryError, errors_of, recover
 
 
@@ -38,32 +39,29 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Recover, and print what was found. Raises ``CommandError`` if a list was not read."""
         chosen = [kind for kind in Kind if options[kind.name.lower()]]
-        shows_progress = self.stdout.isatty() and options["verbosity"] > 0
+        line = ProgressLine(self.stdout, options["verbosity"])
         try:
             found = recover(
                 chosen or list(Kind),
                 age=options["since"],
                 dry_run=options["dry_run"],
-                progress=self._show_progress if shows_progress else None,
+                progress=lambda findings: line.show(progress_in_words(findings)),
             )
         except RecoveryError as error:
             raise CommandError(str(error)) from None
         except OverflowError:
             raise CommandError("--since goes back further than the calendar.") from None
         finally:
-            if shows_progress:
-                self._show("")
+            line.show("")
         for findings in found:
             self.stdout.write(describe(findings, dry_run=options["dry_run"]))
         if errors := errors_of(found):
             raise CommandError("\n".join(errors))
 
-    def _show_progress(self, findings: Findings) -> None:
-        self._show(f"{findings.kind}: {findings.seen:,} seen, {findings.missing:,} missing")
 
-    def _show(self, text: str) -> None:
-        self.stdout.write(f"\r{text:<60}\r", ending="")
-        self.stdout.flush()
+def progress_in_words(findings: Findings) -> str:
+    """Return how far the reading of a list has got."""
+    return f"{findings.kind}: {findings.seen:,} seen, {findings.missing:,} missing"
 
 
 def describe(findings: Findings, *, dry_run: bool) -> str:
