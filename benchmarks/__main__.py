@@ -10,7 +10,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from benchmarks.load import CONNECTIONS, Figures, Target, burst, new_prefix, steady
+from benchmarks.load import CONNECTIONS, Figures, Target, arrays, burst, new_prefix, steady
 from benchmarks.servers import (
     EVERYWHERE,
     PROGRAMS,
@@ -25,7 +25,9 @@ from benchmarks.servers import (
 from benchmarks.tables import print_table
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
-LOADS = ("unique", "duplicates", "burst")
+ARRAYS = {"arrays of 50": 50, "arrays of 1000": 1_000}
+ARRAYS_IN_A_ROUND = 8
+LOADS = ("unique", "duplicates", "burst", *ARRAYS)
 DIFFERENT_DUPLICATES = 100
 WARM_UP_SECONDS = 1
 COMPARED_WITH = (VARIANTS["bare"], VARIANTS["by-hand"])
@@ -67,7 +69,7 @@ def main() -> None:
     """Measure what the command line names, and print the table."""
     options = parser.parse_args()
     if options.quick:
-        options.databases, options.loads = "sqlite,postgresql", "duplicates,burst"
+        options.databases, options.loads = "sqlite,postgresql", "duplicates,burst,arrays of 50"
         options.rounds, options.seconds, options.burst = 1, 1, 100
         options.settings = "recommended"
     rows: list[list[str]] = []
@@ -131,15 +133,20 @@ def rounds(
     options: argparse.Namespace, load: str, sites: dict[str, WebServer], server: Database
 ) -> dict[str, list[Measured]]:
     """Load the variants in turn, so that whatever else the machine does hits all of them."""
-    run: Callable[[Target], Figures] = {
+    runs: dict[str, Callable[[Target], Figures]] = {
         "unique": partial(steady, seconds=options.seconds),
         "duplicates": partial(steady, seconds=options.seconds, different=DIFFERENT_DUPLICATES),
         "burst": partial(burst, reports=options.burst),
-    }[load]
+    }
+    for name, size in ARRAYS.items():
+        reports = max(options.burst // size, ARRAYS_IN_A_ROUND) * size
+        runs[name] = partial(arrays, reports=reports, size=size)
+    if load in ARRAYS:  # neither bare nor by hand takes one
+        sites = {name: each for name, each in sites.items() if each.variant not in COMPARED_WITH}
     measured = defaultdict(list)
     for number in range(options.rounds):
         for name, site in sites.items():
-            measured[name].append(measure(run, load, site, server))
+            measured[name].append(measure(runs[load], load, site, server))
             rate = measured[name][-1].rate
             print(f"{server.vendor}, {load}, round {number + 1}: {name} {rate:,.0f}/s", flush=True)
     return measured
@@ -167,7 +174,7 @@ def check(load: str, figures: Figures, stored: dict[str, int], site: WebServer) 
     A load that is cut off does not hear the answers that its connections were waiting for: of each
     the last one, and of one that was just opened anew another.
     """
-    unheard = 0 if load == "burst" else 2 * CONNECTIONS
+    unheard = 0 if load == "burst" or load in ARRAYS else 2 * CONNECTIONS
     webhooks = stored["webhooks"]
     messages = stored.get("messages", webhooks)
     expected = min(DIFFERENT_DUPLICATES, webhooks) if load == "duplicates" else webhooks
@@ -199,9 +206,9 @@ def table_rows(
     measured: dict[str, list[Measured]],
     statements: dict[str, dict[str, Any]],
 ) -> Iterator[list[str]]:
-    kinds = {"unique": ["report", "reply"], "duplicates": ["duplicate"], "burst": ["report"]}[load]
+    kinds = {"unique": ["report", "reply"], "duplicates": ["duplicate"], "burst": ["report"]}
     for name, runs in measured.items():
-        costs = [statements[name][kind] for kind in kinds]
+        costs = [statements[name][kind] for kind in kinds.get(load, [])]
         yield [
             title,
             VARIANTS[name].title,

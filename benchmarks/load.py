@@ -15,6 +15,7 @@ from statistics import quantiles
 CONNECTIONS = 16
 REPORTS_IN_TEN = 7
 BURST_CONNECTIONS = 32
+ARRAY_CONNECTIONS = 4
 AUTHORIZATION = "Basic " + b64encode(b"cellcast:a-long-enough-password").decode()
 # Each takes an id and the customer's number; Lua's string.format reads them as Python does.
 REPORT = (
@@ -77,16 +78,22 @@ def burst(target: Target, *, reports: int) -> Figures:
     return _by_threads(target, reports=reports, connections=BURST_CONNECTIONS)
 
 
+def arrays(target: Target, *, reports: int, size: int) -> Figures:
+    """Send so many different reports in arrays of ``size``; the figures count reports."""
+    return _by_threads(target, reports=reports, size=size, connections=ARRAY_CONNECTIONS)
+
+
 def _by_threads(
     target: Target,
     *,
     seconds: float = 600,
     different: int = UNLIMITED,
     reports: int | None = None,
+    size: int = 1,
     connections: int = CONNECTIONS,
 ) -> Figures:
     prefix = new_prefix()
-    serials = iter(range(reports if reports is not None else UNLIMITED))
+    serials = iter(range(0, reports if reports is not None else UNLIMITED, size))
     started = time.perf_counter()
     latencies: list[float] = []
     errors: list[str] = []
@@ -97,12 +104,13 @@ def _by_threads(
             if serial is None:
                 return
             serial %= different
-            arguments = (f"{prefix}{serial:010x}", f"+6140{serial % 10_000_000:07d}")
             is_report = reports is not None or serial % 10 < REPORTS_IN_TEN
-            path, body = (target.status_path, REPORT) if is_report else (target.reply_path, REPLY)
+            path, text = (target.status_path, REPORT) if is_report else (target.reply_path, REPLY)
+            bodies = [text % _arguments(prefix, each) for each in range(serial, serial + size)]
+            body = bodies[0] if size == 1 else f"[{', '.join(bodies)}]"
             begin = time.perf_counter()
             try:
-                status = _post(target.port, path, body % arguments)
+                status = _post(target.port, path, body)
             except OSError as error:
                 errors.append(str(error))
             else:
@@ -117,7 +125,12 @@ def _by_threads(
         thread.join()
     percentiles = quantiles(latencies, n=100)
     elapsed = time.perf_counter() - started
-    return Figures(len(latencies), len(errors), elapsed, percentiles[49], percentiles[98])
+    answered = len(latencies) * size
+    return Figures(answered, len(errors), elapsed, percentiles[49], percentiles[98])
+
+
+def _arguments(prefix: str, serial: int) -> tuple[str, str]:
+    return f"{prefix}{serial:010x}", f"+6140{serial % 10_000_000:07d}"
 
 
 def _post(port: int, path: str, body: str) -> int:
