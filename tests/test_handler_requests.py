@@ -17,6 +17,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from cellcast_django.announcements import announce_again, announce_due
 from cellcast_django.models import Message, StatusChange
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
+from tests.database_faults import refusing
 from tests.handlers import Calls, announced, connected, make_due, pause_before, reply
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -372,6 +373,14 @@ def test_error_of_a_statement_that_it_hides_is_not_taken_for_the_end_of_its_tran
     once.then = fail
     error = reply().handler_errors()["once"]
     assert error.startswith("InternalError: current transaction is aborted")
+    assert written() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_error_of_the_database_is_not_taken_for_the_end_of_its_transaction(once: Once) -> None:
+    with refusing("RELEASE SAVEPOINT", times=1):
+        event = reply()
+    assert event.handler_errors() == {"once": "OperationalError: the server is gone"}
     assert written() == []
 
 
