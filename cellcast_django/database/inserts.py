@@ -74,7 +74,6 @@ def _insert_into(using: str, model: type[models.Model]) -> str:
 def _upsert(using: str, model: type[models.Model], unique: str) -> str:
     connection = connections[using]
     table, name = map(connection.ops.quote_name, (model._meta.db_table, unique))
-    on_conflict = f"ON CONFLICT ({name}) DO UPDATE SET"
-    if not connection.features.supports_update_conflicts_with_target:
-        on_conflict = "ON DUPLICATE KEY UPDATE"
+    has_target = connection.features.supports_update_conflicts_with_target
+    on_conflict = f"ON CONFLICT ({name}) DO UPDATE SET" if has_target else "ON DUPLICATE KEY UPDATE"
     return f" {on_conflict} {name} = {table}.{name}"
