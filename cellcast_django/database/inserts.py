@@ -1,4 +1,4 @@
-"""Inserts whose SQL is composed once: composing it is most of what ``bulk_create`` costs.
+"""Inserts whose SQL is composed once: composing it is much of what ``bulk_create`` costs.
 
 Values still go through their fields, and statements through the connection's own cursor.
 """
