@@ -1,11 +1,9 @@
 """The views: every response, every trap on the way to it, and no influence of the host project."""
 
-import gc
 import json
 import logging
 import subprocess
 import sys
-import weakref
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +22,7 @@ from django.db import (
     connections,
 )
 from django.http import HttpRequest, HttpResponseBase
-from django.test import AsyncClient, RequestFactory, override_settings
+from django.test import AsyncClient, override_settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
@@ -37,7 +35,6 @@ from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.tasks import announce_event
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
-from cellcast_django.views import ReplyWebhookView
 from tests.clock import Clock
 from tests.database_faults import refusing
 from tests.handlers import Calls, Listen, connected
@@ -931,41 +928,3 @@ def test_webhook_is_one_line_with_its_outcomes_and_no_number(
     assert vars(record)["cellcast_endpoint"] == "status"
     assert vars(record)["cellcast_username"] == "cellcast"
     assert vars(record)["cellcast_outcomes"] == {"stored": 1, "duplicate": 1, "invalid": 1}
-
-
-# Memory
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("method", "body", "headers", "status"),
-    [
-        ("POST", DOCUMENTED_RECEIVE, authorization(), 200),
-        ("POST", b"[]", authorization(), 400),
-        ("POST", DOCUMENTED_RECEIVE, {}, 401),
-        ("GET", b"", {}, 200),
-        ("HEAD", b"", {}, 200),
-    ],
-)
-def test_webhook_leaves_memory_without_the_garbage_collector(
-    client: WebhookClient,
-    listen: Listen,
-    method: str,
-    body: bytes,
-    headers: dict[str, str],
-    status: int,
-) -> None:
-    listen(message_received)
-    client.reply(_id="the first on a connection, which may have to make a trigger")
-    view = ReplyWebhookView.as_view()
-    gc.disable()
-    try:
-        request = RequestFactory().generic(
-            method, RECEIVE, body, "application/json", headers=headers
-        )
-        remembered = weakref.ref(request)
-        assert view(request).status_code == status
-        del request
-        assert remembered() is None
-    finally:
-        gc.enable()
