@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -671,6 +671,37 @@ def test_lists_are_filtered_by_period(reader: Client, client: WebhookClient, mod
     assert len(listed(reader, model, period="forever")) == 4
     assert len(listed(reader, model, period="2026-02-31")) == 4
     assert len(listed(reader, model, period="1026-02-01")) == 4
+
+
+@pytest.mark.parametrize("model", ["message", "webhookevent"])
+def test_lists_are_filtered_by_a_range_of_days(
+    reader: Client, client: WebhookClient, model: str
+) -> None:
+    for day in range(21, 26):
+        client.status(_id=f"the {day}th")
+        time = datetime(2026, 11, day, 23, 59, tzinfo=timezone.get_current_timezone())
+        Message.objects.filter(cellcast_id=f"the {day}th").update(created_at=time)
+        WebhookEvent.objects.filter(cellcast_id=f"the {day}th").update(received_at=time)
+    ends = {"from": "2026-11-22", "to": "2026-11-24"}
+
+    assert len(listed(reader, model, **ends)) == 3
+    assert len(listed(reader, model, **{"from": "2026-11-24", "to": "2026-11-22"})) == 3
+    assert len(listed(reader, model, **{"from": "2026-11-24"})) == 2
+    assert len(listed(reader, model, to="2026-11-22")) == 2
+    assert len(listed(reader, model, **{"from": "yesterday", "to": ""})) == 5
+    assert len(listed(reader, model, period="1", **ends)) == 3
+
+
+def test_range_of_days_is_kept_by_other_filters_and_ended_by_a_period(
+    reader: Client, client: WebhookClient
+) -> None:
+    page = reader.get(url_of("message", direction="outbound", to="2026-11-22")).text
+    fields = every(page, "input[@form='cellcast-range']")
+    links = [link.get("href") for link in every(page, "*[@id='changelist-filter']//a")]
+
+    assert [field.get("name") for field in fields] == ["direction", "from", "to"]
+    assert "?direction=inbound&to=2026-11-22" in links
+    assert "?direction=outbound&period=7" in links
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,16 @@ def test_answer_is_200_when_announcing_itself_breaks(
     assert line in caplog.text
 
 
+def test_outcome_tells_where_in_the_code_the_error_was_raised(first: Calls) -> None:
+    def book(**arguments: Any) -> None:
+        raise KeyError("table")
+
+    first.during = book
+    [outcome] = reply().announcements.values()
+    assert outcome["error"] == "KeyError: 'table'"
+    assert outcome["location"].startswith(f"book ({__file__}:")
+
+
 def test_each_handler_has_the_whole_lease(
     first: Calls, second: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:

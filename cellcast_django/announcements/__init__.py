@@ -12,7 +12,7 @@ from typing import Any
 from django.utils import timezone
 
 from cellcast_django.announcements.attempts import fail_interrupted, in_turn, run_attempt
-from cellcast_django.announcements.calls import location_of
+from cellcast_django.announcements.calls import Failure
 from cellcast_django.announcements.facts import BoundHandler, handlers_of, handlers_to_replay
 from cellcast_django.announcements.failures import report_if_failed
 from cellcast_django.announcements.patience import Patience
@@ -42,7 +42,8 @@ def announce(events: Iterable[WebhookEvent]) -> None:
         try:
             run_attempt(event)
         except Exception as error:  # noqa: BLE001  # the event is stored: the response stays 200
-            logger.error("Announcing event %s was broken off: %s.", event.pk, location_of(error))
+            summary = Failure.of(error).summary
+            logger.error("Announcing event %s was broken off: %s.", event.pk, summary)
 
 
 def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:

@@ -137,6 +137,8 @@ class _Attempt:
     def _outcome(self, name: str, failure: Failure | None) -> dict[str, Any]:
         now = timezone.now()
         outcome: dict[str, Any] = {"at": now.isoformat(), "error": failure.text if failure else ""}
+        if failure is not None and failure.location:
+            outcome["location"] = failure.location
         if failure is not None and issubclass(failure.kind, GiveUp):
             outcome["gave_up"] = True
         if failure is not None and failure.retry_after is not None:
@@ -148,7 +150,7 @@ class _Attempt:
             logger.info("Handler %s asked to retry event %s later.", name, self.event.pk)
         else:
             logger.error(
-                "Handler %s failed for event %s: %s.", name, self.event.pk, failure.location
+                "Handler %s failed for event %s: %s.", name, self.event.pk, failure.summary
             )
 
     def _ending(self) -> dict[str, datetime | None]:

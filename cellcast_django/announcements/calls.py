@@ -32,14 +32,20 @@ class Failure(NamedTuple):
     text: str
     """The exception's type and text, cleaned and cut: what is stored."""
     location: str
-    """The exception's type and where it was raised: what is logged."""
+    """Function, file and line where it was raised; empty if it was raised in none."""
     retry_after: timedelta | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Describe an exception."""
         after = error.after if isinstance(error, RetryLater) else None
-        return cls(type(error), _describe(error), location_of(error), after)
+        return cls(type(error), _describe(error), _location_of(error), after)
+
+    @property
+    def summary(self) -> str:
+        """The exception's type and location, for the log: no text, so no number."""
+        name = self.kind.__qualname__
+        return f"{name} in {self.location}" if self.location else name
 
 
 def call_safely(function: Callable[[], None]) -> Failure | None:
@@ -145,9 +151,8 @@ def _describe(error: BaseException) -> str:
     return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
 
 
-def location_of(error: BaseException) -> str:
-    """Return the exception's type and where it was raised, for the log: no text, no number."""
-    kind, location = type(error).__qualname__, ""
+def _location_of(error: BaseException) -> str:
+    location = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        location = f" in {frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
-    return kind + location
+        location = f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
+    return location

@@ -28,8 +28,6 @@ def report_if_failed(event: WebhookEvent) -> None:
         failure = call_safely(call)
         if failure is None:
             continue
-        logger.error(
-            "Handler %s of announcement_failed failed: %s.", handler.name, failure.location
-        )
+        logger.error("Handler %s of announcement_failed failed: %s.", handler.name, failure.summary)
         if failure.kind is KeyboardInterrupt:
             raise KeyboardInterrupt

@@ -20,6 +20,8 @@ class Row:
     name: str
     badge: SafeString
     error: str = ""
+    location: str = ""
+    """Where in the code the error was raised."""
     at: datetime | None = None
     """When it last ran; ``None`` if it never did."""
     is_missing: bool = False
@@ -50,6 +52,7 @@ def _row_of(
         name,
         _badge(event, name, outcome),
         error=error,
+        location=outcome.get("location", ""),
         at=parse_datetime(outcome["at"]),
         is_missing=bool(error) and name not in connected,
         event_link=link,

@@ -1,6 +1,6 @@
 """Filters for the lists. Each is served by an index, and none counts its choices."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from typing import Any, ClassVar
@@ -113,12 +113,29 @@ def midnight(day: date) -> datetime:
 
 
 class PeriodFilter(admin.SimpleListFilter):
-    """The last day, week or month, or a calendar day, to which the bars of the charts link."""
+    """The last day, week or month, a calendar day to which the bars of the charts link, or a range.
 
+    A range is ``?from=2026-11-01&to=2026-11-26``: both days are included, and one may be missing.
+    """
+
+    template = "admin/cellcast_django/period_filter.html"
     parameter_name = "period"
+    RANGE = ("from", "to")
     time_field: ClassVar[str]
     """Not ``field``: skins such as Grappelli expect a model field under that name."""
     DAYS = {"1": _("last 24 hours"), "7": _("last 7 days"), "30": _("last 30 days")}
+
+    def __init__(
+        self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any
+    ) -> None:
+        self.first, self.last = (_day_of(params.pop(name, [""])[-1]) for name in self.RANGE)
+        if self.first and self.last and self.first > self.last:
+            self.first, self.last = self.last, self.first
+        super().__init__(request, params, model, model_admin)
+
+    def expected_parameters(self) -> list[Any]:
+        """Return the names of the parameters."""
+        return [self.parameter_name, *self.RANGE]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the periods by their number of days."""
@@ -126,18 +143,42 @@ class PeriodFilter(admin.SimpleListFilter):
         day = _day_of(chosen)
         return [*self.DAYS.items(), *([(chosen, date_format(day, "j M Y"))] if day else [])]
 
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Yield the periods; none of their links keeps the range."""
+        own = self.expected_parameters()
+        self.other_parameters = {
+            name: value for name, value in changelist.params.items() if name not in own
+        }
+        is_range = bool(self.first or self.last)
+        for value, title in [(None, _("All")), *self.lookup_choices]:
+            period = {} if value is None else {self.parameter_name: value}
+            yield {
+                "selected": value == self.value() and not is_range,
+                "query_string": changelist.get_query_string(period, own),
+                "display": title,
+            }
+
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the period."""
-        days = self.value()
-        if day := _day_of(days or ""):
-            start, end = midnight(day), midnight(day + timedelta(days=1))
-            return queryset.filter(
-                **{f"{self.time_field}__gte": start, f"{self.time_field}__lt": end}
-            )
+        days = self.value() or ""
+        if self.first or self.last:
+            return self._between(queryset, self.first, self.last)
+        if day := _day_of(days):
+            return self._between(queryset, day, day)
         if days not in self.DAYS:
             return queryset
         start = timezone.now() - timedelta(days=int(days))
         return queryset.filter(**{f"{self.time_field}__gte": start})
+
+    def _between(
+        self, queryset: QuerySet[Any], first: date | None, last: date | None
+    ) -> QuerySet[Any]:
+        if first:
+            queryset = queryset.filter(**{f"{self.time_field}__gte": midnight(first)})
+        if last:
+            end = midnight(last + timedelta(days=1))
+            queryset = queryset.filter(**{f"{self.time_field}__lt": end})
+        return queryset
 
 
 def _day_of(word: str) -> date | None:

@@ -62,7 +62,7 @@ class ReadOnlyAdmin(ModelAdmin):
         Django allows every lookup on every column, and a regular expression can run for minutes.
         """
         filters = self.get_list_filter(request)
-        if lookup in LINKED_LOOKUPS | set(filter(None, map(_parameter_of, filters))):
+        if lookup in LINKED_LOOKUPS.union(*map(_parameters_of, filters)):
             return True
         fields = {self.date_hierarchy, *map(_field_of, filters)} - {None}
         path, _, kind = lookup.rpartition("__")
@@ -151,9 +151,9 @@ class ReadOnlyAdmin(ModelAdmin):
         return reverse(name, args=arguments, current_app=self.admin_site.name)
 
 
-def _parameter_of(list_filter: Any) -> str | None:
-    """Return the query parameter of a ``SimpleListFilter``."""
-    return getattr(list_filter, "parameter_name", None)
+def _parameters_of(list_filter: Any) -> set[str | None]:
+    """Return the query parameters of a ``SimpleListFilter``, or of one with a range."""
+    return {getattr(list_filter, "parameter_name", None), *getattr(list_filter, "RANGE", ())}
 
 
 def _field_of(list_filter: Any) -> str | None:
