@@ -117,8 +117,8 @@ def test_list_of_messages_loads_no_more_of_the_texts_than_it_shows(reader: Clien
         ("", "• no status yet"),
         ("received", "• received"),
         ("delivered", "✓ delivered"),
-        ("failed", "✕ failed"),
-        ("dead", "✕ dead"),
+        ("failed", "✕ delivery failed"),
+        ("dead", "✕ deleted before sending"),
         ("blocked", "✕ blocked"),
         ("queued", "… queued"),
         ("paused", "? paused"),
@@ -271,7 +271,7 @@ def test_reason_of_a_failure_is_read_without_opening_json(
     message = Message.objects.get()
     change = message.status_history.get()
 
-    words = "✕ failed no such <number>"
+    words = "✕ delivery failed no such <number>"
     assert words in text_of(page_of(reader, "message"))
     assert words in text_of(page_of(reader, "statuschange"))
     page = text_of(page_of(reader, "message", "change", message.pk))
@@ -327,9 +327,9 @@ def test_history_shows_what_was_heard_and_whether_it_moved_the_status(
 
     assert listed(reader, "statuschange") == [late.pk, first.pk]
     rows = only(page_of(reader, "statuschange"), "table[@id='result_list']")
-    assert "0400 000 001 • received ✕ failed" in words(rows)
+    assert "0400 000 001 • received ✕ delivery failed" in words(rows)
     page = page_of(reader, "statuschange", "change", late.pk)
-    assert "Previous status: ✕ failed" in text_of(page)
+    assert "Previous status: ✕ delivery failed" in text_of(page)
     assert url_of("message", "change", late.message_id) in page
     assert url_of("webhookevent", "change", late.event_id) in page
     assert "Previous status: -" in text_of(page_of(reader, "statuschange", "change", first.pk))

@@ -9,6 +9,7 @@ from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.factories import OptOutFactory, WebhookEventFactory
 from cellcast_django.statuses import Status
 from tests.admin_pages import text_of
+from tests.html import only
 
 NOON = datetime(2026, 8, 12, 2, tzinfo=UTC)
 FAILED_ONCE = {"shop.confirm": {"at": NOON.isoformat(), "error": "Bad: luck"}}
@@ -33,8 +34,8 @@ def test_every_tone_has_a_sign_of_its_own() -> None:
         ("queued", "… queued"),
         ("sent", "… sent"),
         ("received", "• received"),
-        ("dead", "✕ dead"),
-        ("blocked", "✕ blocked"),
+        ("dead", "✕ deleted before sending"),
+        ("blocked", "✕ blocked by the gateway"),
         ("delivered", "✓ delivered"),
         ("zombie", "? zombie"),
     ],
@@ -45,7 +46,9 @@ def test_status(status: str, words: str) -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_every_status_has_a_badge_and_a_description(status: Status) -> None:
-    assert text_of(badges.status_badge(status.value)).endswith(f" {status.label}")
+    badge = badges.status_badge(status.value)
+    assert text_of(badge).endswith(f" {badges.status_words(status.value)}")
+    assert only(badge, "span[@title]").get("title") == status.value
     assert badges.description_of(status.value) == str(status.description)
 
 

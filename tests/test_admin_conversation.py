@@ -74,7 +74,7 @@ def test_what_was_sent_has_its_status_and_every_message_a_link(reader: Client) -
 
     page = reader.get(address()).content.decode()
 
-    assert text_of(page).count("✕ expired") == 1
+    assert text_of(page).count("✕ phone off or out of reach") == 1
     assert "• received" not in text_of(page)
     for message in (answer, question):
         assert f'href="{url_of("message", "change", message.pk)}"' in page
@@ -123,7 +123,7 @@ def test_failure_is_shown_with_its_reason(reader: Client) -> None:
 
     words = text_of(reader.get(address()).content.decode())
 
-    assert "✕ failed" in words
+    assert "✕ delivery failed" in words
     assert "Reason: no such number" in words
 
 

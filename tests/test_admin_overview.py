@@ -311,7 +311,7 @@ def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: d
     assert section.startswith("Sent not delivered 1 in transit 1 delivered 2 4 messages a day ")
     assert "Replies replies 1 1 messages a day " in section
     assert section.endswith(
-        "Time expired in transit delivered replies "
+        "Time phone off or out of reach in transit delivered replies "
         "Thu 6 0 0 0 0 Fri 7 0 0 0 0 Sat 8 0 0 0 0 Sun 9 0 0 0 0 Mon 10 0 0 0 0 "
         "Tue 11 0 0 0 1 Wed 12 1 1 2 0 Total 1 1 2 1"
     )

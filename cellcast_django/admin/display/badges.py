@@ -24,24 +24,25 @@ class Tone(Enum):
     QUIET = "•"
 
 
-def badge(tone: Tone, word: str | Promise) -> SafeString:
-    """Return the badge as HTML. Screen readers read the word alone."""
+def badge(tone: Tone, word: str | Promise, title: str = "") -> SafeString:
+    """Return the badge as HTML. Screen readers read the word, and the title if there is one."""
     return format_html(
-        '<span class="cellcast-badge cellcast-badge-{}">'
+        '<span class="cellcast-badge cellcast-badge-{}"{}>'
         '<span aria-hidden="true">{}</span> <bdi>{}</bdi></span>',
         tone.name.lower(),
+        format_html(' title="{}"', title) if title else "",
         tone.value,
         word,
     )
 
 
 def status_badge(status: str) -> SafeString:
-    """Return the badge of a message's status, which may be a word that we do not know."""
+    """Return the badge of a message's status, with Cellcast's own word for it as the title."""
     if not status:
         return badge(Tone.QUIET, _("no status yet"))
     if status not in Status.values:
         return badge(Tone.UNKNOWN, status)
-    return badge(_STATUS_TONES[status], Status(status).label)
+    return badge(_STATUS_TONES[status], status_words(status), status)
 
 
 _STATUS_TONES = {
@@ -49,6 +50,22 @@ _STATUS_TONES = {
     Status.RECEIVED.value: Tone.QUIET,  # nearly every reply has it, and is not waiting for anything
     **dict.fromkeys(UNDELIVERED, Tone.BAD),
     Status.DELIVERED.value: Tone.GOOD,
+}
+
+
+def status_words(status: str) -> str | Promise:
+    """Return what a status means to people who do not know the words of carriers."""
+    return _PLAIN_WORDS.get(status) or Status(status).label
+
+
+_PLAIN_WORDS = {
+    Status.DEAD.value: _("deleted before sending"),
+    Status.FAILED.value: _("delivery failed"),
+    Status.ABORTED.value: _("sending aborted"),
+    Status.CANCELED.value: _("sending canceled"),
+    Status.EXPIRED.value: _("phone off or out of reach"),
+    Status.REJECTED.value: _("refused by the carrier"),
+    Status.BLOCKED.value: _("blocked by the gateway"),
 }
 
 

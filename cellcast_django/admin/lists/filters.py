@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_date
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.admin.display.badges import status_words
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.models import Direction
 from cellcast_django.statuses import UNDELIVERED, Status
@@ -62,7 +63,7 @@ class StatusFilter(ExactFilter):
         is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
         if is_inbound:
             return []
-        known = [(status.value, status.label) for status in reversed(Status)]
+        known = [(status.value, status_words(status.value)) for status in reversed(Status)]
         in_use = self._statuses_in_use(_sent(model_admin.get_queryset(request)))
         others = [(word, word) for word in in_use if word not in Status.values]
         ended = [(self.UNDELIVERED, _("not delivered"))]

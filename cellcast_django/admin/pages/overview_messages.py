@@ -9,6 +9,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy as _
 
+from cellcast_django.admin.display.badges import status_words
 from cellcast_django.admin.display.texts import duration, figure, localised
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
@@ -58,7 +59,7 @@ def new_opt_outs(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, 
 
 
 SERIES: dict[str, str | Promise] = {
-    **{status.value: status.label for status in reversed(Status) if status.value in UNDELIVERED},
+    **{status: status_words(status) for status in reversed(Status.values) if status in UNDELIVERED},
     IN_TRANSIT: _("in transit"),
     Status.DELIVERED.value: Status.DELIVERED.label,
 }
