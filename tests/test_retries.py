@@ -93,6 +93,14 @@ def test_no_further_try_is_begun_when_the_first_one_has_waited_long(
     assert clock.now - began_at <= retries.BUDGET_SECONDS
 
 
+def test_pause_counts_as_part_of_the_wait(clock: Clock) -> None:
+    first, second, _third = retries.RETRY_PAUSES
+    write = Failing(*[OperationalError()] * 3)
+    with pytest.raises(OperationalError):
+        with_retries(write, for_seconds=first + second - 0.01)
+    assert clock.slept == [first]
+
+
 def test_a_job_that_nobody_waits_for_may_take_longer(clock: Clock) -> None:
     began_at = clock.now
 

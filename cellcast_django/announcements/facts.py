@@ -109,12 +109,10 @@ def handlers_of(event: WebhookEvent) -> list[BoundHandler]:
 def handlers_to_replay(event: WebhookEvent) -> list[BoundHandler]:
     """Return all handlers that may be called for the event again, finished or not.
 
-    None for an event that reported nothing new, and none for one emptied of personal data: an
-    opt-out without a number would be about somebody else.
+    None for an event emptied of personal data: an opt-out without a number would be about somebody
+    else. A duplicate or invalid event has no facts.
     """
-    if not event.is_news or not event.body:
-        return []
-    return handlers_of(event)
+    return handlers_of(event) if event.body else []
 
 
 def has_handlers(event: WebhookEvent) -> bool:
