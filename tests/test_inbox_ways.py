@@ -83,7 +83,7 @@ def rows_of(payloads: list[Payload]) -> dict[str, list[Any]]:
             )
             for event in events
         ],
-        "opt-outs": list(OptOut.objects.values_list("contact", "source", "ended_at")),
+        "opt-outs": sorted(OptOut.objects.values_list("contact", "source", "ended_at")),
     }
 
 

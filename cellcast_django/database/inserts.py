@@ -18,8 +18,9 @@ def insert(using: str, objects: Sequence[models.Model]) -> None:
     ending = " RETURNING id" if is_returning else ""
     # MySQL does not return the ids of several rows.
     size = None if features.can_return_rows_from_bulk_insert else 1
-    for batch, cursor in _execute(using, objects, ending, size):
-        ids = cursor.fetchall() if is_returning else [(cursor.lastrowid,)]
+    for batch in _batches(using, objects, size):
+        with _executed(using, batch, ending) as cursor:
+            ids = cursor.fetchall() if is_returning else [(cursor.lastrowid,)]
         for each, (pk,) in zip(batch, ids, strict=True):
             each.pk = pk
             each._state.adding = False
@@ -29,33 +30,42 @@ def insert(using: str, objects: Sequence[models.Model]) -> None:
 def insert_or_lock(using: str, objects: Sequence[models.Model], *, unique: str) -> None:
     """Insert the objects whose ``unique`` field is new; lock the rows of the others, in order.
 
-    Those rows stay as they are. No object gets an id. Pass at least one.
+    Those rows stay as they are. No object gets an id.
     """
-    for _ in _execute(using, objects, _upsert(using, type(objects[0]), unique)):
-        pass
+    for batch in _batches(using, objects):
+        _executed(using, batch, _upsert(using, type(batch[0]), unique)).close()
 
 
-def _execute(
-    using: str, objects: Sequence[models.Model], ending: str, size: int | None = None
-) -> Iterator[tuple[Sequence[models.Model], CursorWrapper]]:
-    """Yield the objects of each statement, and its cursor."""
+def _batches(
+    using: str, objects: Sequence[models.Model], size: int | None = None
+) -> Iterator[Sequence[models.Model]]:
+    """Yield the objects of each statement."""
     if not objects:
         return
+    size = size or connections[using].ops.bulk_batch_size(_fields(type(objects[0])), objects)
+    for start in range(0, len(objects), size):
+        yield objects[start : start + size]
+
+
+def _executed(using: str, objects: Sequence[models.Model], ending: str) -> CursorWrapper:
+    """Execute one statement and return its cursor.
+
+    Not a generator: error reports hide the variables of what a function calls, but the frame of a
+    generator that has raised does not know its caller.
+    """
     connection, model = connections[using], type(objects[0])
     fields = _fields(model)
     row = f"({', '.join(['%s'] * len(fields))})"
-    size = size or connection.ops.bulk_batch_size(fields, objects)
-    for start in range(0, len(objects), size):
-        batch = objects[start : start + size]
-        values = [
-            field.get_db_prep_save(getattr(each, field.attname), connection)
-            for each in batch
-            for field in fields
-        ]
-        with connection.cursor() as cursor:
-            rows = ", ".join([row] * len(batch))
-            cursor.execute(f"{_insert_into(using, model)} {rows}{ending}", values)
-            yield batch, cursor
+    values = [
+        field.get_db_prep_save(getattr(each, field.attname), connection)
+        for each in objects
+        for field in fields
+    ]
+    cursor = connection.cursor()
+    cursor.execute(
+        f"{_insert_into(using, model)} {', '.join([row] * len(objects))}{ending}", values
+    )
+    return cursor
 
 
 @cache
