@@ -1,5 +1,6 @@
 """The app's settings, one property each, read when used, so ``override_settings`` works."""
 
+import re
 from contextlib import suppress
 from importlib import import_module
 from ipaddress import ip_address
@@ -105,6 +106,11 @@ def is_credential(entry: object) -> bool:
         return False
     username, _, password = entry.partition(":")
     return bool(username and password) and entry.isprintable()
+
+
+def letters_and_digits(text: str) -> str:
+    """Return the part of a stop word that counts: ``OPT-OUT!`` and ``opt out`` are one word."""
+    return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def is_api_key(value: object) -> bool:

@@ -1,10 +1,12 @@
 """Who must not be texted: ask before you send.
 
 The inbox creates opt-outs from webhooks and from replies that are a stop word; people create and
-end them through ``opt_out`` and ``opt_in``. Every function takes a number in any spelling.
+end them through ``opt_out`` and ``opt_in``. A number may be given in any spelling.
 """
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from django.db import transaction
@@ -12,10 +14,15 @@ from django.db.models import Case, Value, When
 from django.db.models.functions import Concat
 from django.utils import timezone
 
+from cellcast_django.conf import conf, letters_and_digits
 from cellcast_django.models import OptOut, OptOutQuerySet, contact_of, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 NUMBERS_PER_QUERY = 1_000
+
+STOP_HINTS = re.compile(
+    r"stop|unsub|opt[\W_]*out|remove me|take me off|no more|leave me alone", re.IGNORECASE
+)
 
 
 def is_opted_out(number: str) -> bool:
@@ -80,6 +87,25 @@ def opt_in(number: str, *, note: str = "") -> bool:
         changes["note"] = Case(first, default=appended, output_field=text)
     active = _opt_outs().active().filter(contact=contact_of(number))
     return active.update(ended_at=timezone.now(), **changes) > 0
+
+
+def is_stop_word(text: str) -> bool:
+    """Whether the whole text is one of ``CELLCAST_STOP_WORDS``: only letters and digits, any case.
+
+    Never whether it *contains* one: "don't stop" and "nonstop" do, and so does your own "Reply STOP
+    to opt out".
+    """
+    return letters_and_digits(text) in _stop_words(conf.stop_words)
+
+
+def may_want_to_stop(text: str) -> bool:
+    """Whether a person should read the text: it mentions stopping but is not a stop word."""
+    return STOP_HINTS.search(text) is not None and not is_stop_word(text)
+
+
+@lru_cache(maxsize=8)
+def _stop_words(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(letters_and_digits, words)) - {""}
 
 
 def _opt_outs() -> OptOutQuerySet:

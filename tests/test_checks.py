@@ -556,7 +556,7 @@ def test_database_that_cannot_hold_what_customers_write(
     encoding: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = {connection.vendor: (f"SELECT '{encoding}'", "utf8mb4")}
-    monkeypatch.setattr("cellcast_django.checks.databases.ENCODINGS", answer)
+    monkeypatch.setattr("cellcast_django.diagnostics.checks.databases.ENCODINGS", answer)
     assert ids(partial(checks.check_encoding, databases=["default"])) == expected
 
 
@@ -615,7 +615,7 @@ def test_settings_as_they_should_be_pass_all_checks(settings: Any) -> None:
 @pytest.mark.django_db
 def test_migrate_runs_the_check_of_the_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {connection.vendor: ("SELECT 'LATIN1'", "utf8mb4")}
-    monkeypatch.setattr("cellcast_django.checks.databases.ENCODINGS", answer)
+    monkeypatch.setattr("cellcast_django.diagnostics.checks.databases.ENCODINGS", answer)
     messages = run_checks(tags=[Tags.database], databases=["default"])
     assert "cellcast_django.W012" in {message.id for message in messages}
 

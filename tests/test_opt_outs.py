@@ -13,9 +13,8 @@ from django.utils import timezone
 from cellcast_django import inbox, payloads
 from cellcast_django.conf import DEFAULT_STOP_WORDS
 from cellcast_django.models import Message, OptOut, WebhookEvent
-from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
+from cellcast_django.opt_outs import is_opted_out, is_stop_word, opt_in, opt_out, opted_out
 from cellcast_django.signals import opt_out_received
-from cellcast_django.stop_words import is_stop_word
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
 from tests.admin_pages import make_invalid
 from tests.handlers import Listen

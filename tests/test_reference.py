@@ -47,7 +47,7 @@ def test_settings_and_their_defaults(settings: Any) -> None:
 
 
 def test_ids_of_the_checks() -> None:
-    files = (PACKAGE / "checks").glob("*.py")
+    files = (PACKAGE / "diagnostics/checks").glob("*.py")
     source = "".join(path.read_text(encoding="utf-8") for path in files)
     numbers = re.findall(r'"(?:cellcast_django\.)?([EWI]\d{3})"', source)
     ids = {f"cellcast_django.{number}" for number in numbers}

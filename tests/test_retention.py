@@ -10,9 +10,10 @@ from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
+from cellcast_django import retention
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
-from cellcast_django.retention import Kept, Removed, Selection, prune, removal
+from cellcast_django.retention import Kept, Removed, Selection, prune
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import just_before
@@ -418,7 +419,7 @@ def test_model_that_forbids_to_delete_a_message_stops_the_batch() -> None:
 def test_webhooks_that_come_meanwhile_lose_nothing(
     monkeypatch: pytest.MonkeyPatch, redact: bool
 ) -> None:
-    monkeypatch.setattr(removal, "BATCH_SIZE", 7)
+    monkeypatch.setattr(retention, "BATCH_SIZE", 7)
     ids = [f"id-{number}" for number in range(40)]
     for cellcast_id in ids:
         old_report(message__cellcast_id=cellcast_id, message__receiver=CONTACT)

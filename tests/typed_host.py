@@ -31,7 +31,14 @@ from cellcast_django.models import (
     WebhookEvent,
     WebhookEventQuerySet,
 )
-from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
+from cellcast_django.opt_outs import (
+    is_opted_out,
+    is_stop_word,
+    may_want_to_stop,
+    opt_in,
+    opt_out,
+    opted_out,
+)
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Reply, StatusReport
 from cellcast_django.retention import Kept, Removed, Selection, prune
 from cellcast_django.signals import (
@@ -45,7 +52,6 @@ from cellcast_django.signals import (
     status_changed,
 )
 from cellcast_django.statuses import Status
-from cellcast_django.stop_words import is_stop_word, may_want_to_stop
 from cellcast_django.testing import (
     WebhookClient,
     opt_out_payload,

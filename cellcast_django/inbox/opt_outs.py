@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from cellcast_django.models import OptOut as StoredOptOut, WebhookEvent, contact_of
+from cellcast_django.opt_outs import is_stop_word
 from cellcast_django.payloads import Endpoint, OptOut, Payload, Reply
-from cellcast_django.stop_words import is_stop_word
 
 
 def opt_out_contact(payload: Payload) -> str:

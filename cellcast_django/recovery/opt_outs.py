@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 from django.views.decorators.debug import sensitive_variables
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
 from cellcast_django.models import (
     OptOut as StoredOptOut,
     OptOutQuerySet,
     WebhookEvent,
+    contact_of,
     database_alias,
 )
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, OptOut
@@ -53,7 +52,7 @@ def _read_page(page: list[Item], findings: Findings) -> Iterator[tuple[str, OptO
     for item in page:
         try:
             number = read_text(item, "number", limit=MAX_NUMBER_LENGTH)
-            contact = normalise(number, conf.default_region)
+            contact = contact_of(number)
             if not contact.strip():
                 raise ItemError
         except ItemError:

@@ -12,10 +12,8 @@ from typing import NamedTuple
 
 from django.views.decorators.debug import sensitive_variables
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
 from cellcast_django.inbox.recovered import EARLIEST, LATEST, text_key
-from cellcast_django.models import Message, WebhookEvent, database_alias
+from cellcast_django.models import Message, WebhookEvent, contact_of, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, RecoveredReply, unpack_mms
 from cellcast_django.receiving import receive
 from cellcast_django.recovery.client import Client
@@ -85,7 +83,7 @@ def _store(reply: RecoveredReply, absorbed: set[int]) -> bool:
 
 def _group(sender: str, body: str) -> tuple[str, str]:
     """Return the contact and text, which a reply and its message have in common."""
-    return normalise(sender, conf.default_region), text_key(body)
+    return contact_of(sender), text_key(body)
 
 
 def _read_list(client: Client, run: Run, findings: Findings) -> set[ListedReply]:
@@ -115,7 +113,7 @@ def _read_page(page: list[Item], findings: Findings) -> Iterator[ListedReply]:
 
 def _read(item: Item) -> ListedReply:
     sender = read_text(item, "from", limit=MAX_NUMBER_LENGTH)
-    contact = normalise(sender, conf.default_region)
+    contact = contact_of(sender)
     if not contact.strip():
         raise ItemError
     # The list may not mark an MMS as one; its text is JSON, as in a webhook.

@@ -6,8 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
+from cellcast_django.models import contact_of
 
 MAX_WORDS = 20
 """Words of a search that are looked for; each adds a condition, and databases limit those."""
@@ -49,4 +48,4 @@ def _first_keys(rows: QuerySet[Any]) -> list[int]:
 
 def spellings(number: str) -> set[str]:
     """Return how a number may be stored: normalised if it is valid, otherwise as written."""
-    return {number, normalise(number, conf.default_region)}
+    return {number, contact_of(number)}

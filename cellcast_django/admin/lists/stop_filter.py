@@ -10,8 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.lists.filters import Choices, DirectionFilter, newest
 from cellcast_django.models import Direction
-from cellcast_django.opt_outs import opted_out
-from cellcast_django.stop_words import may_want_to_stop
+from cellcast_django.opt_outs import may_want_to_stop, opted_out
 
 
 class StopFilter(admin.SimpleListFilter):

@@ -10,8 +10,8 @@ from django.db import connections
 
 from cellcast_django.admin.display.texts import DAY
 from cellcast_django.admin.pages.traffic import IS_OUTBOUND, TABLE, Traffic, fetch
+from cellcast_django.diagnostics.test_data import test_messages
 from cellcast_django.models import Message
-from cellcast_django.retention import test_messages
 from cellcast_django.statuses import Status
 
 SAMPLE_SIZE = 10_000

@@ -24,6 +24,7 @@ from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.listeners import handlers_of
+from cellcast_django.diagnostics.test_data import delete_tests
 from cellcast_django.diagnostics.test_send import (
     EXAMPLES,
     FAILED_EXAMPLE,
@@ -35,7 +36,6 @@ from cellcast_django.diagnostics.test_send import (
 from cellcast_django.health import measure_receiving
 from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
-from cellcast_django.retention import delete_tests
 
 PERMISSION = "cellcast_django.set_up_webhookevent"
 

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from cellcast_django.admin.display.texts import DAY
 from cellcast_django.admin.pages.periods import Period, Slot
+from cellcast_django.diagnostics.test_data import test_messages
 from cellcast_django.models import Direction, Message
-from cellcast_django.retention import test_messages
 from cellcast_django.statuses import FINAL, Status
 
 IN_TRANSIT = ""

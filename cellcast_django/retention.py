@@ -1,20 +1,35 @@
-"""What to prune: messages, events and opt-outs, by age or by contact."""
+"""Delete personal data that is no longer needed, or redact it and keep the rows.
 
+A ``Selection`` says what to prune, and ``prune`` does it in batches, each a short transaction: no
+table is locked for long, memory stays flat, and an interrupted run continues where it stopped.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db import transaction
+from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise, number_pattern
+from cellcast_django.contacts import number_pattern
+from cellcast_django.database.retries import with_retries
 from cellcast_django.models import (
     Message,
     OptOut,
     WebhookEvent,
     WebhookEventQuerySet,
+    contact_of,
     database_alias,
+)
+from cellcast_django.models.redaction import (
+    EMPTY_EVENT,
+    EMPTY_MESSAGE,
+    redact_events,
+    redact_messages,
 )
 from cellcast_django.payloads import clean
 
@@ -24,11 +39,8 @@ BATCH_SIZE = 500
 MIN_SEARCHED_LENGTH = 6
 """Shorter phone numbers are not searched for in bodies: there they may be anything else."""
 
-EMPTY_MESSAGE: dict[str, Any] = {
-    **dict.fromkeys(("sender", "receiver", "contact", "body", "original_body"), ""),
-    "media": [],
-}
-EMPTY_EVENT = dict.fromkeys(("body", "contact", "error"), "")
+BATCH_SECONDS = 60
+"""How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
 
 
 class Removed(NamedTuple):
@@ -140,7 +152,7 @@ class Selection:
     @cached_property
     def _contacts(self) -> set[str]:
         written = clean(self.number or "")
-        return {written, written.strip(), normalise(written.strip(), conf.default_region)}
+        return {written, written.strip(), contact_of(written.strip())}
 
     @cached_property
     def _found_by_body(self) -> list[tuple[int, int | None]]:
@@ -156,6 +168,106 @@ class Selection:
             for pk, message, body in rows.iterator(chunk_size=BATCH_SIZE)
             if pattern.search(body)
         ]
+
+
+def prune(selection: Selection) -> Iterator[Removed]:
+    """Delete or redact what is selected; yield what each batch removed, once it is committed.
+
+    Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
+    own models. Redacting empties a message's phone numbers, texts and media, the reasons in its
+    history, and an event's body, contact, error and the texts of its handlers' errors; counts,
+    statuses, times and Cellcast's ids stay. An outbound message keeps its ``key``, a digest of its
+    id alone, so that a late report still finds the row (what the report fills in is redacted once
+    it is old enough). The ``key`` of a reply is replaced: number and text could be guessed from it.
+    If the same reply arrives once more, it therefore counts as new.
+
+    Raises ``django.db.Error`` when the database refuses, and ``ProtectedError`` or
+    ``RestrictedError`` when one of your models forbids deleting a message. The batches before that
+    stay committed.
+    """
+    for part in selection.events():
+        yield from _in_batches(part, "pk", _redact_events if selection.redact else _delete_events)
+    remove = _redact_messages if selection.redact else _delete_messages
+    # In the order in which webhooks lock them: in any other, an array of late reports deadlocks.
+    yield from _in_batches(selection.messages(), "key", remove)
+
+
+def forget_opt_outs(selection: Selection) -> int:
+    """Delete the contact's opt-out, if the selection says so; return how many there were.
+
+    Call it after ``prune``. Raises ``django.db.Error`` when the database refuses.
+    """
+    if not selection.opt_outs:
+        return 0
+    return with_retries(
+        lambda using: delete(selection.ledger().using(using)), using=database_alias()
+    )
+
+
+Remover = Callable[[str, list[int]], Removed]
+"""Takes the alias of the database, and the primary keys of locked rows."""
+
+
+def _in_batches(rows: QuerySet[Any], lock_order: str, remove: Remover) -> Iterator[Removed]:
+    """Remove the rows, and yield after each batch. ``lock_order`` is a field."""
+    for pks in _batches(rows, lock_order):
+
+        def remove_batch(using: str, pks: list[int] = pks) -> Removed:
+            with transaction.atomic(using=using):
+                return remove(using, _lock(rows, pks, lock_order))
+
+        yield with_retries(remove_batch, using=database_alias(), for_seconds=BATCH_SECONDS)
+
+
+def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
+    """Yield the primary keys of each batch, in the order of their locks."""
+    bounds = rows.aggregate(first=Min("pk"), last=Max("pk"))
+    if bounds["last"] is None:
+        return
+    start, last = bounds["first"], bounds["last"]
+    while True:
+        ahead = rows.filter(pk__gte=start, pk__lte=last).order_by("pk")
+        batch = list(ahead.values_list("pk", lock_order)[:BATCH_SIZE])
+        if batch:
+            # Each row is (pk, lock_order), or just (pk,) if that is the order.
+            yield [row[0] for row in sorted(batch, key=itemgetter(-1))]
+        if len(batch) < BATCH_SIZE:
+            return
+        start = batch[-1][0] + 1
+
+
+def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
+    """Lock these rows, and return those that are still selected."""
+    candidates = rows.model.objects.using(rows.db).filter(pk__in=pks)
+    # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
+    candidates.filter(pk=pks[0]).update(cellcast_id=F("cellcast_id"))
+    list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
+    return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
+
+
+def _delete_messages(using: str, pks: list[int]) -> Removed:
+    """Delete these messages, with their events."""
+    events = delete(WebhookEvent.objects.using(using).filter(message__in=pks))
+    return Removed(delete(Message.objects.using(using).filter(pk__in=pks)), events)
+
+
+def _delete_events(using: str, pks: list[int]) -> Removed:
+    """Delete these events."""
+    return Removed(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
+
+
+def _redact_messages(using: str, pks: list[int]) -> Removed:
+    return Removed(*redact_messages(using, pks))
+
+
+def _redact_events(using: str, pks: list[int]) -> Removed:
+    return Removed(0, redact_events(using, pks))
+
+
+def delete(rows: QuerySet[Any]) -> int:
+    """Delete the rows and whatever depends on them; return how many rows of this model."""
+    _, deleted = rows.delete()
+    return deleted.get(rows.model._meta.label, 0)
 
 
 def _events() -> WebhookEventQuerySet:

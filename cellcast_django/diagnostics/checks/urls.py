@@ -10,8 +10,8 @@ from django.core.checks import CheckMessage, Warning as Notice
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext
 
-from cellcast_django.checks.values import is_base_url
 from cellcast_django.conf import conf
+from cellcast_django.diagnostics.checks.values import is_base_url
 
 Messages = Iterator[CheckMessage]
 

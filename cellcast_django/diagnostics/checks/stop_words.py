@@ -7,8 +7,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning as Notice
 from django.utils.translation import gettext
 
-from cellcast_django.conf import conf
-from cellcast_django.stop_words import letters_and_digits
+from cellcast_django.conf import conf, letters_and_digits
 
 ANSWERS = frozenset(
     {"yes", "yep", "yeah", "no", "nope", "ok", "okay", "thanks", "thankyou", "confirm", "cancel"}

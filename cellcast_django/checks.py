@@ -1,4 +1,4 @@
-"""System checks: what is wrong with the settings, and what to do.
+"""System checks: which ones run when. ``diagnostics/checks`` has them, a file for each concern.
 
 Only those with Django's tag ``database``, which ``migrate`` runs, open a database. The others are
 run by ``manage.py check --tag cellcast_django --deploy``. No message shows a password.
@@ -6,18 +6,21 @@ run by ``manage.py check --tag cellcast_django --deploy``. No message shows a pa
 
 from django.core.checks import Tags, register
 
-from cellcast_django.checks.api import check_api_key, check_api_url
-from cellcast_django.checks.callables import check_callables
-from cellcast_django.checks.credentials import check_credentials, check_credentials_for_deployment
-from cellcast_django.checks.databases import (
+from cellcast_django.diagnostics.checks.api import check_api_key, check_api_url
+from cellcast_django.diagnostics.checks.callables import check_callables
+from cellcast_django.diagnostics.checks.credentials import (
+    check_credentials,
+    check_credentials_for_deployment,
+)
+from cellcast_django.diagnostics.checks.databases import (
     check_atomic_requests,
     check_connections,
     check_encoding,
 )
-from cellcast_django.checks.stop_words import check_stop_words
-from cellcast_django.checks.tasks import check_task_backend, check_task_worker
-from cellcast_django.checks.urls import check_https, check_redirects, check_urls
-from cellcast_django.checks.values import (
+from cellcast_django.diagnostics.checks.stop_words import check_stop_words
+from cellcast_django.diagnostics.checks.tasks import check_task_backend, check_task_worker
+from cellcast_django.diagnostics.checks.urls import check_https, check_redirects, check_urls
+from cellcast_django.diagnostics.checks.values import (
     check_announce_via,
     check_default_region,
     check_numbers,
