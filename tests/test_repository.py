@@ -8,10 +8,10 @@ from tests.pages import text_of
 PYPROJECT = tomllib.loads(text_of("pyproject.toml"))
 
 
-def test_pre_commit_has_the_versions_of_the_lint_group() -> None:
-    pinned = re.findall(r'additional_dependencies: \["(.+)"\]', text_of(".pre-commit-config.yaml"))
-    assert pinned
-    assert set(pinned) <= set(PYPROJECT["dependency-groups"]["lint"])
+def test_hooks_name_their_packages_with_a_floor_and_a_ceiling() -> None:
+    named = re.findall(r"^          - (.+)", text_of(".pre-commit-config.yaml"), re.MULTILINE)
+    assert named
+    assert all(re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", each) for each in named)
 
 
 def test_actions_are_pinned_by_commit() -> None:
