@@ -22,7 +22,8 @@ def rewritten(found: str, replacement: str) -> Iterator[None]:
     """Change the statement on its way to the database, at the first match."""
 
     def rewrite(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        return execute(sql.replace(found, replacement, 1), *rest)
+        text = replacement.replace("'", "''") if sql.startswith("PREPARE") else replacement
+        return execute(sql.replace(found, text, 1), *rest)
 
     with connection.execute_wrapper(rewrite):
         yield
@@ -42,6 +43,51 @@ def rows() -> tuple[int, int, int]:
     return Message.objects.count(), StatusChange.objects.count(), WebhookEvent.objects.count()
 
 
+@pytest.fixture(params=["one request", "kept"])
+def _new_session(
+    request: pytest.FixtureRequest, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session on which nothing is prepared yet; on one that is kept, the statement will be."""
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60 * (request.param == "kept"))
+
+
+@pytest.fixture
+def _kept_session(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60)
+
+
+@pytest.mark.usefixtures("_kept_session")
+def test_statement_is_prepared_once_for_each_session(clock: Clock) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        store("1")
+        store("2")
+        connection.close()
+        store("3")
+    verbs = [query["sql"].split()[0] for query in queries]
+    assert [verb for verb in verbs if verb in {"PREPARE", "EXECUTE"}] == [
+        *("PREPARE", "EXECUTE", "EXECUTE"),
+        *("PREPARE", "EXECUTE"),
+    ]
+    assert rows() == (3, 3, 3)
+
+
+@pytest.mark.usefixtures("_kept_session")
+def test_prepared_statement_outlives_a_change_of_its_tables() -> None:
+    store("1")
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {Message._meta.db_table} ADD COLUMN later INT NULL FIRST")
+        try:
+            store("2")
+            store("2", "expired")
+        finally:
+            cursor.execute(f"ALTER TABLE {Message._meta.db_table} DROP COLUMN later")
+    store("3")
+    assert rows() == (3, 4, 4)
+    assert Message.objects.get(cellcast_id="2").status == "delivered"
+
+
 ERRORS = {
     "killed query, which no handler in SQL sees": "KILL QUERY CONNECTION_ID()",
     "lost connection": "KILL CONNECTION_ID()",
@@ -49,7 +95,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_new_session")
 @pytest.mark.parametrize("error", ERRORS.values(), ids=list(ERRORS))
 def test_error_behind_the_last_write_leaves_nothing(error: str, clock: Clock) -> None:
     with meddling(error), pytest.raises(DatabaseError):
@@ -59,7 +105,7 @@ def test_error_behind_the_last_write_leaves_nothing(error: str, clock: Clock) ->
     assert Message.objects.get().cellcast_id == "2"
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_new_session")
 def test_commit_that_fails_is_raised(clock: Clock) -> None:
     with rewritten("COMMIT;", "KILL QUERY CONNECTION_ID();"):
         assert WebhookClient().status().status_code == 503
@@ -75,7 +121,7 @@ def test_in_a_transaction_of_the_host_nothing_is_committed_and_what_came_before_
     assert rows() == (1, 1, 1)
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_new_session")
 def test_connection_without_autocommit_keeps_the_transaction_to_itself() -> None:
     connection.set_autocommit(False)
     try:

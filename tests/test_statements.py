@@ -142,7 +142,7 @@ def _warm_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     Message.objects.all().delete()
 
 
-OURS = re.compile(r"WITH message|INTO cellcast_webhook|BEGIN NOT ATOMIC")
+OURS = re.compile(r"WITH message|INTO cellcast_webhook|EXECUTE cellcast_")
 
 
 def letters_of(budget: Budget) -> str:
