@@ -42,14 +42,14 @@ def operator(db: None) -> Client:
 
 @pytest.fixture
 def send(monkeypatch: pytest.MonkeyPatch, settings: Any) -> MagicMock:
-    """Stands for the network: it answers that all is stored."""
+    """Stands for the network: it responds that all is stored."""
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
-    send = MagicMock(return_value=answer_of(STORED))
+    send = MagicMock(return_value=response_of(STORED))
     monkeypatch.setattr(setup, "send", send)
     return send
 
 
-def answer_of(body: bytes = b"", status: int = 200, **values: Any) -> Response:
+def response_of(body: bytes = b"", status: int = 200, **values: Any) -> Response:
     return Response(url="https://sms.example.com/", status=status, body=body, **values)
 
 
@@ -239,14 +239,14 @@ def test_sends_what_the_form_holds_to_the_sites_own_url(
 
 
 def test_says_what_became_of_it(operator: Client, send: MagicMock) -> None:
-    send.return_value = answer_of(STORED, reason="OK", seconds=0.0123)
+    send.return_value = response_of(STORED, reason="OK", seconds=0.0123)
     text = text_of(post(operator))
     assert "Response from the Receive URL ✓ stored Event 1 Sent to https://sms.example.com/" in text
     assert "Username cellcast Response 200 OK Time 12 ms" in text
 
 
 def test_duplicate_is_explained(operator: Client, send: MagicMock) -> None:
-    send.return_value = answer_of(STORED.replace(b"stored", b"duplicate"))
+    send.return_value = response_of(STORED.replace(b"stored", b"duplicate"))
     text = text_of(post(operator))
     assert "✓ duplicate Event 1 Duplicate: no handlers ran." in text
 
@@ -276,7 +276,7 @@ def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
         "slack": {"at": "2024-08-09T06:37:47+00:00", "error": "KeyError: 'channel'"},
     }
     event = WebhookEventFactory.create(pending=True, is_test=True, announcements=outcomes)
-    send.return_value = answer_of(STORED.replace(b"1", str(event.pk).encode()))
+    send.return_value = response_of(STORED.replace(b"1", str(event.pk).encode()))
 
     response = client.post(
         reverse(SETUP),
@@ -360,8 +360,8 @@ def test_person_who_may_is_led_to_the_light(admin_client: Client, send: MagicMoc
     assert "Check the overview" in post(admin_client)
 
 
-def test_says_what_is_wrong_and_shows_the_answer(operator: Client, send: MagicMock) -> None:
-    send.return_value = answer_of(b"<b>Who are you?</b>" * 1_000, status=401)
+def test_says_what_is_wrong_and_shows_the_response(operator: Client, send: MagicMock) -> None:
+    send.return_value = response_of(b"<b>Who are you?</b>" * 1_000, status=401)
     page = post(operator)
     assert "Something in front of the app asks for its own password." in page
     assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
@@ -372,13 +372,13 @@ def test_says_what_is_wrong_and_shows_the_answer(operator: Client, send: MagicMo
 
 def test_event_that_was_not_understood_is_no_success(operator: Client, send: MagicMock) -> None:
     body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
-    send.return_value = answer_of(body, status=400)
+    send.return_value = response_of(body, status=400)
     page = text_of(post(operator)).split("Progress")[0]
     assert "The app received it, but could not understand it: There is no message id." in page
     assert "Event 1" not in page
 
 
-def test_server_with_one_worker_cannot_answer_itself(operator: Client, send: MagicMock) -> None:
+def test_server_with_one_worker_cannot_respond_to_itself(operator: Client, send: MagicMock) -> None:
     send.return_value = Response(url="https://sms.example.com/", error=TimeoutError("timed out"))
     page = text_of(post(operator))
     assert "This site did not respond to itself within 10 seconds." in page

@@ -6,7 +6,6 @@ from django.contrib import admin
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Left
 from django.http import HttpRequest
-from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
@@ -33,7 +32,7 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.search import MAX_WORDS, QUOTES, narrow_to_any
 from cellcast_django.admin.lists.stop_filter import StopFilter
-from cellcast_django.admin.pages.conversation import Conversation, ConversationView
+from cellcast_django.admin.pages.conversation import Conversation, ConversationAdmin
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
@@ -50,7 +49,7 @@ MAX_EVENTS = 20
 """Newest events on a message's page; a link leads to the others."""
 
 
-class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
+class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
     """Received and sent SMS."""
 
     list_display = ["when", "contact_link", "first_words", "state"]
@@ -98,10 +97,6 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         messages: QuerySet[Any] = super().get_queryset(request).annotate(**more)
         return messages
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the page of a conversation."""
-        return [ConversationView.pattern(self), *super().get_urls()]
-
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Find by number or id, or else by words in the newest texts."""
         found = super().find(request, queryset, term)
@@ -113,7 +108,6 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
         return narrow_to_any(queryset, newest(queryset, self.paginator.MAX_COUNT).filter(has_words))
 
     def prepare(self, rows: Any) -> None:
-        """Look up the customers of all rows at once."""
         attach_customers(rows)
 
     @admin.display(description=_("contact"))
@@ -161,7 +155,6 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
 
     @admin.display(description=_("first seen"))
     def when(self, message: Message) -> SafeString:
-        """Return how long ago it was first seen."""
         return ago(message.created_at)
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
@@ -181,7 +174,7 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
             "why_empty": self._why_empty(obj),
             "may_handle": is_reply and not obj.handled_at and self.may(request, "handle"),
             "handle_url": self.url_of(Message, "handle", obj.pk),
-            "conversation": self._conversation(request, obj),
+            "conversation": Conversation(self, self.get_queryset(request), obj).around(obj),
         }
         events: list[WebhookEvent] = []
         if self.may_view(request, WebhookEvent):
@@ -194,12 +187,8 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
             details["timeline"] = steps(obj, changes, events[:MAX_EVENTS])
         return details
 
-    def _conversation(self, request: HttpRequest, message: Message) -> dict[str, Any]:
-        return Conversation(self, self.get_queryset(request), message).around(message)
-
     def _details_of_events(self, message: Message, events: list[WebhookEvent]) -> dict[str, Any]:
         shown = events[:MAX_EVENTS]
-        list_url = self.url_of(WebhookEvent, "changelist")
         links = {event.pk: self.link_to(event, f"#{event.pk}") for event in shown}
         handlers = [
             row
@@ -220,5 +209,7 @@ class MessageAdmin(ToAnswerAdmin, PagesAdmin, ExportAdmin):
             "handlers": [row for row in handlers if row.error],
             "finished": [row for row in handlers if not row.error],
             "max_events": MAX_EVENTS if len(events) > MAX_EVENTS else None,
-            "all_events_url": f"{list_url}?message__id__exact={message.pk}",
+            "all_events_url": (
+                f"{self.url_of(WebhookEvent, 'changelist')}?message__id__exact={message.pk}"
+            ),
         }

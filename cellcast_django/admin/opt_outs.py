@@ -4,15 +4,13 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import opt_out_state_badge
 from cellcast_django.admin.display.texts import ago, customer_text
@@ -85,27 +83,20 @@ class OptOutAdmin(ExportAdmin):
     export_columns = columns("id", "contact", "since", "source", "event_id", "ended_at", "note")
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page that ends an opt-out."""
-        name = f"{self.opts.app_label}_{self.opts.model_name}_end"
-        view = self.admin_site.admin_view(self.end_view)
-        return [path("<int:pk>/end/", view, name=name), *super().get_urls()]
+        return [self.page_pattern("<int:pk>/end/", self.end_view, "end"), *super().get_urls()]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may opt contacts out."""
         return self.may(request, "add")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Ask for number and reason, or show the opt-out."""
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
         return super().get_fieldsets(request, obj)
 
     def meanings(self, term: str) -> list[Q]:
-        """Find by number."""
         return [Q(contact=each) for each in spellings(term)]
 
     def prepare(self, rows: Any) -> None:
-        """Look up the customers of all rows at once."""
         attach_customers(rows)
 
     # What a person may do
@@ -122,40 +113,26 @@ class OptOutAdmin(ExportAdmin):
 
     def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask for the reason, then end the opt-out."""
-        if not self.has_view_permission(request) or not self.may(request, "end"):
-            raise PermissionDenied
-        found: Any = self.get_queryset(request).filter(pk=pk).first()
-        if found is None:
-            raise Http404
+        self.require(request, "end")
+        found = get_object_or_404(self.get_queryset(request), pk=pk)
         back = HttpResponseRedirect(self.url_of(OptOut, "change", pk))
         if not found.is_active:
             self.message_user(request, gettext("This opt-out has already ended."), messages.INFO)
             return back
         form = ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            self._end(request, found, form.cleaned_data["reason"])
+            if opt_in(found.contact, note=form.cleaned_data["reason"]):
+                self.log_change(request, found, "Ended the opt-out.")
+                self.message_user(request, gettext("The opt-out has ended."), messages.SUCCESS)
             return back
-        return self._ask(request, found, form, back.url)
-
-    def _end(self, request: HttpRequest, found: OptOut, reason: str) -> None:
-        if opt_in(found.contact, note=reason):
-            log_about(request, found, "Ended the opt-out.")
-            self.message_user(request, gettext("The opt-out has ended."), messages.SUCCESS)
-
-    def _ask(
-        self, request: HttpRequest, found: OptOut, form: ReasonForm, back_url: str
-    ) -> HttpResponse:
-        request.current_app = self.admin_site.name
-        context = {
-            **self.admin_site.each_context(request),
-            "title": gettext("End this opt-out"),
-            "opts": self.opts,
-            "media": self.media,
-            "form": form,
-            "contact": self.customer(found),
-            "back_url": back_url,
-        }
-        return TemplateResponse(request, "admin/cellcast_django/optout/end.html", context)
+        return self.render_page(
+            request,
+            "optout/end.html",
+            title=gettext("End this opt-out"),
+            form=form,
+            contact=self.customer(found),
+            back_url=back.url,
+        )
 
     # What is shown
 
@@ -166,7 +143,6 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("since"))
     def when(self, opt_out: OptOut) -> SafeString:
-        """Return how long ago it began."""
         return ago(opt_out.since)
 
     @admin.display(description=_("event"))
@@ -178,7 +154,6 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("state"))
     def state(self, opt_out: OptOut) -> SafeString:
-        """Return whether it is active, as a badge."""
         return opt_out_state_badge(opt_out)
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class WebhookEvent(models.Model):
         permissions = [
             ("announce_webhookevent", _("Can run handlers of webhook events again")),
             ("reprocess_webhookevent", _("Can process invalid webhook events again")),
-            ("set_up_webhookevent", _("Can view the webhook set-up and send tests")),
+            ("set_up_webhookevent", _("Can open the setup page and send tests")),
             ("export_webhookevent", _("Can export webhook events")),
         ]
         indexes = [

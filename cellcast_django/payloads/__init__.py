@@ -1,6 +1,6 @@
 """What Cellcast sends, read into dataclasses: plain Python that knows no request and no database.
 
-The only package that knows the field names of Cellcast's webhooks. Sources: Cellcast's set-up page
+The only package that knows the field names of Cellcast's webhooks. Sources: Cellcast's setup page
 (developer.cellcast.com/getting-started/setup-webhook.html), its v3 API documentation, that of its
 sibling platform (guniteam.github.io/sms-api), and what public integrations have seen on live
 accounts. Start with ``read``.

@@ -23,7 +23,7 @@ PICTURES = {
     "overview": ("light", f"{ADMIN}/webhookevent/overview/", 2000),
     "overview-dark": ("dark", f"{ADMIN}/webhookevent/overview/", 2000),
     "conversation": ("light", f"{ADMIN}/message/?q={CUSTOMER}", 760),
-    "set-up": ("light", f"{ADMIN}/webhookevent/setup/", 800),
+    "setup": ("light", f"{ADMIN}/webhookevent/setup/", 800),
 }
 """The look, the address, and the height in pixels, by the name of the picture.
 

@@ -40,11 +40,11 @@ def test_from_an_empty_database_to_a_green_light(
     body = form.get_by_label("JSON to send")
     body.fill(body.input_value().replace("This is reply message", "See you at nine"))
     form.get_by_role("button", name="Send test to the Receive URL").click()
-    answer = page.get_by_role("region", name="Response from the Receive URL")
-    assert "stored" in answer.inner_text()
+    response = page.get_by_role("region", name="Response from the Receive URL")
+    assert "stored" in response.inner_text()
     assert Message.objects.get().body == "See you at nine"
 
-    answer.get_by_role("link", name="Check the overview").click()
+    response.get_by_role("link", name="Check the overview").click()
     assert "nothing yet" in light.inner_text()  # a test is no webhook of Cellcast's
     WebhookClient().reply()
     page.reload()
@@ -102,8 +102,8 @@ def test_webhook_is_sent_without_scripts(plain_page: Any, server: str, settings:
     settings.CELLCAST_PUBLIC_URL = server
     plain_page.goto(reverse("admin:cellcast_django_setup"))
     plain_page.get_by_role("button", name="Send test to the Receive URL").click()
-    answer = plain_page.get_by_role("region", name="Response from the Receive URL")
-    assert "stored" in answer.inner_text()
+    response = plain_page.get_by_role("region", name="Response from the Receive URL")
+    assert "stored" in response.inner_text()
 
 
 def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(

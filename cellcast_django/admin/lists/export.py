@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from asgiref.sync import sync_to_async
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR
-from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
 from django.http import (
@@ -18,10 +17,9 @@ from django.http import (
     HttpResponseRedirect,
     StreamingHttpResponse,
 )
-from django.urls import URLPattern, path
+from django.urls import URLPattern
 from django.utils import timezone
 
-from cellcast_django.admin.audit import log_about_list
 from cellcast_django.admin.display.texts import localised
 from cellcast_django.admin.lists.keyset import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
@@ -39,30 +37,22 @@ class ExportAdmin(ReadOnlyAdmin):
     """The heading of each column, and how to get its value."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address of the file."""
-        name = f"{self.opts.app_label}_{self.opts.model_name}_export"
-        view = self.admin_site.admin_view(self.export_view)
-        return [path("export/", view, name=name), *super().get_urls()]
+        return [self.page_pattern("export/", self.export_view, "export"), *super().get_urls()]
 
     def export_url(self, request: HttpRequest, query_string: str) -> str:
         """Return the link to the file for a list with this query string."""
-        if not self.has_export_permission(request):
+        if not self.may(request, "export"):
             return ""
         return self.url_of(self.model, "export") + query_string
 
-    def has_export_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may export the list."""
-        return self.may(request, "export")
-
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """Send what the list shows for the same query string, all pages of it."""
-        if not self.has_view_permission(request) or not self.has_export_permission(request):
-            raise PermissionDenied
+        self.require(request, "export")
         try:
             changelist = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(f"{self.url_of(self.model, 'changelist')}?e=1")
-        log_about_list(request, self.model, _export_summary(request, changelist))
+        self.log_list(request, self.model, _export_summary(request, changelist))
         name = f"{self.opts.model_name}s-{timezone.localdate():%Y-%m-%d}.csv"
         return StreamingHttpResponse(
             _for_the_server(request, self._rows(request, changelist.queryset)),

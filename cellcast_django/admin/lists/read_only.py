@@ -1,15 +1,20 @@
 """The base of every ``ModelAdmin`` here: read-only pages that stay fast with large tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_permission_codename
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.translation import override
 
 from cellcast_django.admin.display.fields import with_zones
 from cellcast_django.admin.lists.capped import CappedChangeList, CappedPaginator
@@ -65,8 +70,8 @@ class ReadOnlyAdmin(ModelAdmin):
         if lookup in LINKED_LOOKUPS.union(*map(_parameters_of, filters)):
             return True
         fields = {self.date_hierarchy, *map(_field_of, filters)} - {None}
-        path, _, kind = lookup.rpartition("__")
-        is_of_a_filter = {lookup, path, path.partition("__")[0]} & fields
+        field_path, _, kind = lookup.rpartition("__")
+        is_of_a_filter = {lookup, field_path, field_path.partition("__")[0]} & fields
         return bool(is_of_a_filter) and (lookup in fields or kind in FILTER_LOOKUPS)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -122,10 +127,43 @@ class ReadOnlyAdmin(ModelAdmin):
     def prepare(self, rows: Any) -> None:
         """Query what all rows of the list need, once per page."""
 
+    # For the app's own pages
+
+    def page_pattern(
+        self, route: str, view: Callable[..., HttpResponseBase], name: str
+    ) -> URLPattern:
+        """Return the URL pattern of a page, which ``url_of`` finds by this name."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+        return path(route, self.admin_site.admin_view(view), name=name)
+
+    def render_page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+        """Render a template of this app with what every page of the admin needs."""
+        request.current_app = self.admin_site.name
+        shared = self.admin_site.each_context(request) | {"opts": self.opts, "media": self.media}
+        return TemplateResponse(request, f"admin/cellcast_django/{template}", shared | context)
+
     def may(self, request: HttpRequest, action: str) -> bool:
         """Whether this person has this permission on the model."""
         codename = get_permission_codename(action, self.opts)
         return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
+
+    def require(self, request: HttpRequest, action: str) -> None:
+        """Raise ``PermissionDenied`` unless this person may view the rows and do this to them."""
+        if not self.has_view_permission(request) or not self.may(request, action):
+            raise PermissionDenied
+
+    def log_list(self, request: HttpRequest, model: type[Model], message: str) -> None:
+        """Record in the admin's log what was done with too many rows to name each."""
+        with override("en"):  # people of any language read the log
+            name = str(model._meta.verbose_name_plural)
+        user: Any = request.user
+        LogEntry.objects.create(
+            user=user,
+            content_type=ContentType.objects.get_for_model(model, for_concrete_model=False),
+            action_flag=CHANGE,
+            change_message=message,
+            object_repr=name,
+        )
 
     def rows_of(self, request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
         """Return the rows of another model that this site shows to this person."""

@@ -11,12 +11,11 @@ from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from cellcast_django.admin.contacts import Customer, customer_of
+from cellcast_django.admin.contacts import customer_of
 from cellcast_django.admin.display.badges import opt_out_badge, status_badge
 from cellcast_django.admin.display.media import media_links
 from cellcast_django.admin.display.texts import beginning, customer_words, localised
@@ -26,6 +25,7 @@ from cellcast_django.admin.pages.replying import ReplyForm, Sent
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import Direction, Message
 
+TEMPLATE = "message/conversation.html"
 PER_PAGE = 50
 AROUND = 3
 """Messages before and after the one on whose page they are."""
@@ -88,8 +88,7 @@ class Conversation:
     def newest_unhandled_reply(self) -> Message | None:
         """Return the newest reply that nobody has dealt with."""
         replies: Any = self.messages
-        newest: Message | None = replies.unhandled().order_by("-created_at", "-pk").first()
-        return newest
+        return replies.unhandled().order_by("-created_at", "-pk").first()  # type: ignore[no-any-return]
 
     def _bubbles(self, messages: Iterable[Any], current: Message | None = None) -> list[Bubble]:
         return [
@@ -111,69 +110,50 @@ class Conversation:
         ]
 
 
-class ConversationView:
-    """The page of a conversation: ``<pk>/conversation/`` of any of its messages, ``?before=…``."""
+class ConversationAdmin(ReadOnlyAdmin):
+    """Messages, each with a page of the conversation that it belongs to."""
 
-    def __init__(self, model_admin: ReadOnlyAdmin) -> None:
-        self.admin = model_admin
+    def get_urls(self) -> list[URLPattern]:
+        """Add the page, where replies are sent outside of ``ATOMIC_REQUESTS``."""
+        view = self.conversation_view
+        pattern = self.page_pattern("<int:pk>/conversation/", view, "conversation")
+        outside_atomic_requests(pattern.callback)
+        return [pattern, *super().get_urls()]
 
-    @classmethod
-    def pattern(cls, model_admin: ReadOnlyAdmin) -> URLPattern:
-        """Return the URL pattern; replies are sent outside of ``ATOMIC_REQUESTS``."""
-        options = model_admin.opts
-        name = f"{options.app_label}_{options.model_name}_conversation"
-        view = outside_atomic_requests(model_admin.admin_site.admin_view(cls(model_admin)))
-        return path("<int:pk>/conversation/", view, name=name)
-
-    def __call__(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Show the thread; a POST sends a reply."""
-        if not self.admin.has_view_permission(request):
+    def conversation_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show the thread, or what precedes the message in ``?before=``; a POST sends a reply."""
+        if not self.has_view_permission(request):
             raise PermissionDenied
-        message = self.admin.get_queryset(request).filter(pk=pk).first()
+        messages = self.get_queryset(request)
+        message = messages.filter(pk=pk).first()
         if message is None:
-            return self._render(request, {"title": _("Conversation")})
-        conversation = Conversation(self.admin, self.admin.get_queryset(request), message)
+            return self.render_page(request, TEMPLATE, title=_("Conversation"))
+        conversation = Conversation(self, messages, message)
         customer = customer_of(message)
-        form = ReplyForm.of_person(self.admin, request, customer)
+        form = ReplyForm(self, customer)
+        can_reply = form.is_available(request)
         if request.method == "POST":
-            if form is None:
+            if not can_reply:
                 raise PermissionDenied
             result = form.send(request, conversation.messages)
             if isinstance(result, Sent):
-                self.admin.message_user(request, result.sentence, result.level)
+                self.message_user(request, result.sentence, result.level)
                 return HttpResponseRedirect(conversation.url)
-            self.admin.message_user(request, result, notices.ERROR)
+            self.message_user(request, result, notices.ERROR)
         newest = conversation.newest_unhandled_reply()
         context = conversation.page(request.GET.get("before", ""))
-        return self._render(
-            request,
-            context
-            | self._head(customer)
-            | {
-                "form": form,
-                "answers": _newest_reply_in(context["bubbles"]),
-                "handle_url": newest and self.admin.url_of(Message, "handle", newest.pk),
-                "may_handle": self.admin.may(request, "handle"),
-            },
-        )
-
-    def _head(self, customer: Customer) -> dict[str, Any]:
         words = customer_words(customer) or _("(no number)")
-        return {
-            "title": _("Conversation with %(customer)s") % {"customer": words},
-            "opted_out": opt_out_badge(customer.opted_out_since),
-        }
-
-    def _render(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
-        site = self.admin.admin_site
-        request.current_app = site.name
-        page = {
-            **site.each_context(request),
-            "opts": self.admin.opts,
-            "media": self.admin.media,
+        return self.render_page(
+            request,
+            TEMPLATE,
+            title=_("Conversation with %(customer)s") % {"customer": words},
+            opted_out=opt_out_badge(customer.opted_out_since),
+            form=form if can_reply else None,
+            answers=_newest_reply_in(context["bubbles"]),
+            handle_url=newest and self.url_of(Message, "handle", newest.pk),
+            may_handle=self.may(request, "handle"),
             **context,
-        }
-        return TemplateResponse(request, "admin/cellcast_django/message/conversation.html", page)
+        )
 
 
 def _newest_reply_in(bubbles: list[Bubble]) -> int | None:

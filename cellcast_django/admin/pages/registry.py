@@ -6,7 +6,6 @@ from typing import Any
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -96,18 +95,11 @@ class PagesAdmin(ReadOnlyAdmin):
     def _render(
         self, request: HttpRequest, name: str, title: Promise, details: dict[str, Any]
     ) -> HttpResponse:
-        request.current_app = self.admin_site.name
         pages = self.page_urls(request)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": title,
-            "opts": self.opts,
-            "media": self.media,
-            "pages": pages,
-            "other_pages": {other: url for other, url in pages.items() if other != name},
-            **details,
-        }
-        return TemplateResponse(request, f"admin/cellcast_django/{name}.html", context)
+        others = {other: url for other, url in pages.items() if other != name}
+        return self.render_page(
+            request, f"{name}.html", title=title, pages=pages, other_pages=others, **details
+        )
 
 
 def pages_of(site: AdminSite) -> PagesAdmin | None:

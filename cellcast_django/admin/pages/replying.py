@@ -4,7 +4,7 @@ import logging
 import re
 import secrets
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from django.contrib import messages as notices
 from django.core.cache import cache
@@ -13,9 +13,8 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _, ngettext
 
-from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.contacts import Customer
-from cellcast_django.admin.display.segments import BASIC, EXTENDED, segments
+from cellcast_django.admin.display.texts import DAY
 from cellcast_django.admin.lists.keyset import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.conf import conf
@@ -25,7 +24,23 @@ from cellcast_django.opt_outs import is_opted_out
 logger = logging.getLogger("cellcast_django")
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
-DAY = 24 * 60 * 60
+
+# The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
+BASIC = (
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+EXTENDED = "^{}\\[~]|€"
+"""Characters that take up two places."""
+
+
+def segments(text: str) -> int:
+    """Return how many SMS a text takes: 160 places each, or 70 with any other character."""
+    if set(text) <= set(BASIC + EXTENDED):
+        places, alone, joined = len(text) + sum(each in EXTENDED for each in text), 160, 153
+    else:
+        places, alone, joined = len(text.encode("utf-16-le")) // 2, 70, 67
+    return 1 if places <= alone else -(-places // joined)
 
 
 class Sent(NamedTuple):
@@ -39,6 +54,7 @@ class Sent(NamedTuple):
 class ReplyForm:
     """The form on the page of a conversation."""
 
+    model_admin: ReadOnlyAdmin
     customer: Customer
     text: str = ""
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(16))
@@ -47,13 +63,10 @@ class ReplyForm:
     basic = BASIC
     extended = EXTENDED
 
-    @classmethod
-    def of_person(
-        cls, model_admin: ReadOnlyAdmin, request: HttpRequest, customer: Customer
-    ) -> Self | None:
-        """Return the form; ``None`` if this person may not send, or nothing can be sent."""
-        can_send = bool(conf.send_with and customer.contact)
-        return cls(customer) if can_send and model_admin.may(request, "reply") else None
+    def is_available(self, request: HttpRequest) -> bool:
+        """Whether replies can be sent to this customer, and by this person."""
+        can_send = bool(conf.send_with and self.customer.contact)
+        return can_send and self.model_admin.may(request, "reply")
 
     @property
     def is_refused(self) -> bool:
@@ -82,7 +95,8 @@ class ReplyForm:
             logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
             problem = f"{type(error).__qualname__}: {error}"
             return _(
-                "Perhaps not sent, and not recorded: %(problem)s. Check before you send it again."
+                "May not have been sent, and was not recorded: %(problem)s. Check before you send "
+                "it again."
             ) % {"problem": problem}
         try:
             sent = Message.objects.record_sent(
@@ -90,17 +104,14 @@ class ReplyForm:
             )
         except ValueError as error:
             return _("Sent, but not recorded: %(problem)s") % {"problem": error}
-        log_about(request, sent, "Sent it from the conversation.")
-        number = segments(self.text)
-        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", number)
-        return Sent(notices.SUCCESS, sentence % {"count": number})
+        self.model_admin.log_change(request, sent, "Sent it from the conversation.")
+        count = segments(self.text)
+        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
+        return Sent(notices.SUCCESS, sentence % {"count": count})
 
 
 def _answered(request: HttpRequest, messages: QuerySet[Any]) -> Message | None:
     """Return the newest reply that the person saw."""
     key = request.POST.get("answers", "")
-    if not is_key(key):
-        return None
-    replies = messages.filter(direction=Direction.INBOUND, pk=int(key))
-    answered: Message | None = replies.first()
-    return answered
+    replies = messages.filter(direction=Direction.INBOUND)
+    return replies.filter(pk=int(key)).first() if is_key(key) else None

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +14,6 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
-from cellcast_django.admin.audit import log_about_list
 from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.handlers import Row, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
@@ -166,33 +166,29 @@ def send_test(
 ) -> dict[str, Any]:
     """Send the form's body as Cellcast would; return the response and what it means."""
     body = request.POST.get("body", "").encode()
-    log_about_list(request, WebhookEvent, f"Sent a test to the {endpoint.label}.")
-    answer = send(site.urls[endpoint], body, site.credential, TIMEOUT_SECONDS)
-    events = answer.events if answer.is_accepted else []
+    model_admin.log_list(request, WebhookEvent, f"Sent a test to the {endpoint.label}.")
+    response = send(site.urls[endpoint], body, site.credential, TIMEOUT_SECONDS)
+    events = response.events if response.is_accepted else []
     is_here = site.base_url == f"{request.scheme}://{request.get_host()}"
     may_view = is_here and model_admin.may_view(request, WebhookEvent)
+    event_url = partial(model_admin.url_of, WebhookEvent, "change")
     return {
         "sent_to": endpoint,
-        "answer": answer,
-        "milliseconds": round(answer.seconds * 1000),
-        "answer_text": answer.text[:MAX_TEXT],
-        "findings": findings(answer),
+        "response": response,
+        "milliseconds": round(response.seconds * 1000),
+        "response_text": response.text[:MAX_TEXT],
+        "findings": findings(response),
         "events": [
             {
                 "id": event.get("id"),
                 "badge": badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
                 "is_duplicate": event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
-                "url": event_url(model_admin, event.get("id")) if may_view else None,
+                "url": event_url(event.get("id")) if may_view else None,
                 "handlers": handlers_that_ran(event.get("id")) if may_view else [],
             }
             for event in events
         ],
     }
-
-
-def event_url(model_admin: ReadOnlyAdmin, pk: Any) -> str:
-    """Return the URL of an event's page."""
-    return model_admin.url_of(WebhookEvent, "change", pk)
 
 
 def handlers_that_ran(pk: Any) -> list[Row]:
@@ -204,16 +200,17 @@ def handlers_that_ran(pk: Any) -> list[Row]:
 def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
     """Delete everything that Test Sends have stored, and say how much."""
     removed = delete_tests()
-    log_about_list(request, WebhookEvent, f"Deleted the test data: {removed.events} events.")
+    summary = f"Deleted the test data: {removed.events} events."
+    model_admin.log_list(request, WebhookEvent, summary)
     sentence = ngettext(
         "%(count)d test event deleted.", "%(count)d test events deleted.", removed.events
     )
     model_admin.message_user(request, sentence % {"count": removed.events}, messages.SUCCESS)
 
 
-def findings(answer: Response) -> list[Finding]:
+def findings(response: Response) -> list[Finding]:
     """Return what is wrong, first of all whether the server was too busy to respond to itself."""
-    if isinstance(answer.error, TimeoutError):
+    if isinstance(response.error, TimeoutError):
         problem = _("This site did not respond to itself within %(seconds)d seconds.")
         remedy = _(
             "A server with a single worker and thread cannot respond while it is busy with this "
@@ -221,5 +218,5 @@ def findings(answer: Response) -> list[Finding]:
             "“manage.py cellcast_test_send” in a shell."
         )
         own = Finding(str(problem % {"seconds": TIMEOUT_SECONDS}), str(remedy))
-        return [own, *diagnose(answer)]
-    return diagnose(answer)
+        return [own, *diagnose(response)]
+    return diagnose(response)

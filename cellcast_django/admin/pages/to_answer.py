@@ -5,18 +5,11 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Max, Min, QuerySet
-from django.http import (
-    Http404,
-    HttpRequest,
-    HttpResponse,
-    HttpResponseNotAllowed,
-    HttpResponseRedirect,
-)
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
-from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.texts import ago, beginning, customer_text, figure
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
@@ -36,16 +29,13 @@ class ToAnswerAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Add the page, and the target of its buttons."""
-        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
-        wrap = self.admin_site.admin_view
         return [
-            path("to-answer/", wrap(self.to_answer_view), name=f"{prefix}_to_answer"),
-            path("<int:pk>/handle/", wrap(self.handle_view), name=f"{prefix}_handle"),
+            self.page_pattern("to-answer/", self.to_answer_view, "to_answer"),
+            self.page_pattern("<int:pk>/handle/", self.handle_view, "handle"),
             *super().get_urls(),
         ]
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may mark replies as done."""
         return self.may(request, "handle")
 
     def waiting(self, request: HttpRequest) -> dict[str, Any]:
@@ -66,15 +56,8 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         """Show one row per customer, longest wait first."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        request.current_app = self.admin_site.name
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("To answer"),
-            "opts": self.opts,
-            "media": self.media,
-            **self.longest_waiting(request, PER_PAGE),
-        }
-        return TemplateResponse(request, "admin/cellcast_django/message/to_answer.html", context)
+        rows = self.longest_waiting(request, PER_PAGE)
+        return self.render_page(request, "message/to_answer.html", title=_("To answer"), **rows)
 
     def longest_waiting(self, request: HttpRequest, count: int) -> dict[str, Any]:
         """Return a row for each of the customers who wait longest, and whether there are more."""
@@ -114,11 +97,8 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         """Mark a reply and the customer's earlier ones as handled."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        if not self.has_view_permission(request) or not self.may(request, "handle"):
-            raise PermissionDenied
-        message = self.get_queryset(request).filter(direction=Direction.INBOUND, pk=pk).first()
-        if message is None:
-            raise Http404
+        self.require(request, "handle")
+        message = get_object_or_404(self.get_queryset(request), direction=Direction.INBOUND, pk=pk)
         self._mark_done(request, message)
         self.message_user(request, gettext("Marked as done."), messages.SUCCESS)
         page = request.POST.get("back", "")
@@ -128,7 +108,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
 
     def _mark_done(self, request: HttpRequest, message: Message) -> None:
         message.mark_handled()
-        log_about(request, message, "Marked it as handled.")
+        self.log_change(request, message, "Marked it as handled.")
 
     @admin.action(permissions=["handle"], description=_("Mark as done"))
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

@@ -7,15 +7,12 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.http import urlencode
 
-from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.display import sentences
 from cellcast_django.admin.display.texts import figure
 from cellcast_django.admin.lists.event_filters import failing
@@ -46,26 +43,23 @@ class ReplayAdmin(ReadOnlyAdmin):
     actions = ["announce_again", "announce_to_all", "process_again"]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the confirmation pages for a single event.
+        """Add the confirmation pages, and exempt all views from ``ATOMIC_REQUESTS``.
 
-        All views are exempt from a host project's ``ATOMIC_REQUESTS``, on every database: what an
-        action stores must be committed before handlers run.
+        What an action stores must be committed before handlers run.
         """
-        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
-        view = self.admin_site.admin_view(self.replay_view)
-        retry = path("retry/", self.admin_site.admin_view(self.retry_view), name=f"{prefix}_retry")
-        replay = path("<int:pk>/replay/<slug:action>/", view, name=f"{prefix}_replay")
-        patterns = [retry, replay, *super().get_urls()]
+        patterns = [
+            self.page_pattern("retry/", self.retry_view, "retry"),
+            self.page_pattern("<int:pk>/replay/<slug:action>/", self.replay_view, "replay"),
+            *super().get_urls(),
+        ]
         for pattern in patterns:
             outside_atomic_requests(pattern.callback)
         return patterns
 
     def has_announce_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may run handlers again."""
         return self.may(request, "announce")
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
-        """Whether this person may have unreadable events read again."""
         return self.may(request, "reprocess")
 
     @admin.action(permissions=["announce"], description=RETRY_FAILED.title)
@@ -110,8 +104,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         replay = REPLAYS.get(action)
         if replay is None:
             raise Http404
-        if not self.has_view_permission(request) or not self.may(request, replay.permission):
-            raise PermissionDenied
+        self.require(request, replay.permission)
         events = self.get_queryset(request).filter(pk=pk)
         if not events:
             raise Http404
@@ -133,8 +126,7 @@ class ReplayAdmin(ReadOnlyAdmin):
 
     def retry_view(self, request: HttpRequest) -> HttpResponse:
         """Ask about all events that one handler has failed for, and once confirmed, retry them."""
-        if not self.has_view_permission(request) or not self.has_announce_permission(request):
-            raise PermissionDenied
+        self.require(request, "announce")
         handler = request.GET.get("handler", "")
         query = urlencode({"handler": handler})
         back_url = f"{self.url_of(WebhookEvent, 'changelist')}?{query}"
@@ -172,12 +164,8 @@ class ReplayAdmin(ReadOnlyAdmin):
             yield from chunk
 
     def _ask(self, request: HttpRequest, replay: Replay, plan: Plan, back_url: str) -> HttpResponse:
-        request.current_app = self.admin_site.name
         context = {
-            **self.admin_site.each_context(request),
             "title": replay.title,
-            "opts": self.opts,
-            "media": self.media,
             "replay": replay,
             "plan": plan,
             "again": sorted(plan.again.items()),
@@ -193,8 +181,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "back_url": back_url,
         }
-        template = "admin/cellcast_django/webhookevent/confirmation.html"
-        return TemplateResponse(request, template, context)
+        return self.render_page(request, "webhookevent/confirmation.html", **context)
 
     def _confirmed_keys(self, request: HttpRequest) -> list[int]:
         """Return the keys of the confirmed events, oldest first."""
@@ -206,7 +193,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         waiting = deque(keys)
         result = Result(started_at=timezone.now())
         for event in replay.run(_until_time_is_up(waiting)):
-            log_about(request, event, replay.log)
+            self.log_change(request, event, replay.log)
             result.add(event)
         started = keys[: len(keys) - len(waiting)]
         idle = len(set(started) - result.keys)

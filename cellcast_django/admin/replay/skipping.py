@@ -1,17 +1,13 @@
 """Skipping a handler that need not run for an event: a confirmation page, then the outcome."""
 
-from typing import Any
-
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern
 from django.utils.http import urlencode
 from django.utils.translation import gettext
 
 from cellcast_django import announcements
-from cellcast_django.admin.audit import log_about
 from cellcast_django.admin.display.handlers import Row, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.announcements.facts import handlers_of
@@ -23,10 +19,9 @@ class SkippingAdmin(ReadOnlyAdmin):
     """Events whose handlers can be skipped one by one."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the confirmation page."""
-        name = f"{self.opts.app_label}_{self.opts.model_name}_skip"
-        view = outside_atomic_requests(self.admin_site.admin_view(self.skip_view))
-        return [path("<int:pk>/skip/", view, name=name), *super().get_urls()]
+        pattern = self.page_pattern("<int:pk>/skip/", self.skip_view, "skip")
+        outside_atomic_requests(pattern.callback)
+        return [pattern, *super().get_urls()]
 
     def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[Row]:
         """Return each handler's outcome, with a link for those who may skip it."""
@@ -40,37 +35,26 @@ class SkippingAdmin(ReadOnlyAdmin):
 
     def skip_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask for confirmation, then skip a handler."""
-        if not self.has_view_permission(request) or not self.may(request, "announce"):
-            raise PermissionDenied
-        events: Any = self.get_queryset(request)
-        event = events.select_related("message", "status_change").filter(pk=pk).first()
+        self.require(request, "announce")
+        events = self.get_queryset(request).select_related("message", "status_change")
+        event = get_object_or_404(events, pk=pk)
         name = request.GET.get("handler", "")
-        if event is None or name not in {
-            row.name for row in self.handlers_of(request, event) if row.skip_url
-        }:
+        if name not in {row.name for row in self.handlers_of(request, event) if row.skip_url}:
             raise Http404
         back_url = self.url_of(WebhookEvent, "change", pk)
         if request.method != "POST":
-            return self._ask_whether_to_skip(request, name, back_url)
+            return self.render_page(
+                request,
+                "webhookevent/skip.html",
+                title=gettext("Skip this handler"),
+                name=name,
+                back_url=back_url,
+            )
         if announcements.skip(pk, name):
-            log_about(request, event, f"Skipped the handler {name}.")
-            sentence = gettext("%(name)s is skipped.") % {"name": name}
-            self.message_user(request, sentence, messages.SUCCESS)
+            self.log_change(request, event, f"Skipped the handler {name}.")
+            level, sentence = messages.SUCCESS, gettext("%(name)s is skipped.")
         else:
-            sentence = gettext("%(name)s was not skipped: it has run in the meantime.") % {
-                "name": name
-            }
-            self.message_user(request, sentence, messages.WARNING)
+            level = messages.WARNING
+            sentence = gettext("%(name)s was not skipped: it has run in the meantime.")
+        self.message_user(request, sentence % {"name": name}, level)
         return HttpResponseRedirect(back_url)
-
-    def _ask_whether_to_skip(self, request: HttpRequest, name: str, back_url: str) -> HttpResponse:
-        request.current_app = self.admin_site.name
-        context = {
-            **self.admin_site.each_context(request),
-            "title": gettext("Skip this handler"),
-            "opts": self.opts,
-            "media": self.media,
-            "name": name,
-            "back_url": back_url,
-        }
-        return TemplateResponse(request, "admin/cellcast_django/webhookevent/skip.html", context)
