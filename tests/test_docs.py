@@ -214,7 +214,7 @@ def test_installed_apps_have_what_the_app_needs() -> None:
 
 
 def sqlite_blocks() -> list[Block]:
-    found = blocks("docs/deployment.md", "python")
+    found = blocks("docs/database.md", "python")
     return [block for block in found if "backends.sqlite3" in block.code]
 
 
@@ -245,7 +245,7 @@ def test_options_of_sqlite_do_what_the_page_says(tmp_path: Path) -> None:
 )
 def test_settings_of_each_database_are_those_that_are_measured(engine: str, vendor: str) -> None:
     namespace: dict[str, Any] = {"os": os}
-    for block in blocks("docs/deployment.md", "python"):
+    for block in blocks("docs/database.md", "python"):
         if f"backends.{engine}" in block.code:
             block.run(namespace)
             break
@@ -268,7 +268,7 @@ def test_rates_of_the_steps_are_those_that_were_measured() -> None:
     measured = {
         tuple(row[:2]): row[2] for row in table("benchmarks/README.md", "database", "variant")
     }
-    steps = table("docs/deployment.md", "step")
+    steps = table("docs/scaling.md", "step")
     assert [row[2].split()[0] for row in steps[:3]] == [
         measured["SQLite", "app, one handler"],
         measured["PostgreSQL", "app, one handler"],

@@ -10,7 +10,7 @@ from tests.pages import blocks
 from tests.stress.databases import Database
 from tests.stress.hosts import ROOT, Host, wait_for
 
-PAGE = "docs/deployment.md"
+PAGE = "docs/queues.md"
 DATABASE_QUEUE = ("django_tasks_db.DatabaseBackend",)
 CELERY = ("django_tasks_celery.CeleryBackend",)
 CELERY_WITHOUT_A_PACKAGE = (*CELERY, "shop.tasks.CeleryBackend")
