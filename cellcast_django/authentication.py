@@ -33,7 +33,6 @@ class WebhookSender:
     is_authenticated: bool = True
 
     def get_username(self) -> str:
-        """Return the username, as Django's users do."""
         return self.username
 
 
@@ -45,7 +44,6 @@ class WebhookAuthentication(BaseAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[WebhookSender, None]:
-        """Return the sender, or raise ``AuthenticationFailed``."""
         username = matching_username(request.META.get("HTTP_AUTHORIZATION", ""))
         if username is None:
             _refusals.log(request.META.get("REMOTE_ADDR", ""))

@@ -89,7 +89,6 @@ class MessageFactory(DjangoModelFactory[Message]):
 
     @factory.post_generation
     def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
-        """Store the history row of the status."""
         if create and message.status and extracted is not False:
             StatusChange.objects.using(message._state.db).create(
                 message=message,
@@ -119,7 +118,6 @@ class StatusChangeFactory(DjangoModelFactory[StatusChange]):
 
     @factory.post_generation
     def move_message(change: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
-        """Move the message's status."""
         if create and change.applied:
             message = change.message
             message.previous_status = message.status
@@ -222,7 +220,6 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
 
     @factory.post_generation
     def ledger(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
-        """Store the opt-out that the event reported."""
         if create and event.is_news and event.kind == WebhookEvent.Kind.OPT_OUT:
             OptOutFactory.create(
                 contact=event.contact,

@@ -60,7 +60,6 @@ class Receiving:
 
     @property
     def last_webhook_at_any_url(self) -> datetime | None:
-        """When the last webhook arrived on any URL."""
         return max((at for at in self.last_webhook_at.values() if at), default=None)
 
     def age(self, moment: datetime) -> timedelta:

@@ -85,7 +85,6 @@ class Selection:
             raise ValueError("Opt-outs can be deleted only for one contact.")
 
     def messages(self) -> QuerySet[Message]:
-        """Return the messages to prune."""
         messages = Message.objects.using(database_alias())
         blocking = self._unfinished
         if self.before is not None:
@@ -113,7 +112,6 @@ class Selection:
         return opt_outs.filter(~Exists(unfinished))
 
     def count(self) -> Removed:
-        """Return how many rows there are to prune."""
         events = sum(part.count() for part in self.events())
         return Removed(messages=self.messages().count(), events=events)
 

@@ -45,7 +45,6 @@ class JSONNegotiation(BaseContentNegotiation):
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
     ) -> tuple[Any, str]:
-        """Return the first renderer."""
         return renderers[0], renderers[0].media_type
 
 
@@ -120,7 +119,6 @@ class WebhookView(APIView):
         raise NotAuthenticated
 
     def get(self, request: Request) -> HttpResponse:
-        """Respond to a probe of the URL."""
         return JsonResponse({})
 
     def post(self, request: Request) -> HttpResponse:

@@ -941,7 +941,7 @@ FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are the
 ]
 NEWEST: list[tuple[str, Query]] = [  # read among the newest messages, up to a fixed number
     ("message", {"status": "undelivered"}),
-    ("message", {"stop": "perhaps"}),
+    ("message", {"stop": "possibly"}),
 ]
 FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells by its statistics
     ("message", {"q": "0400 000 007", "direction": "outbound"}),

@@ -107,6 +107,14 @@ def test_file_is_one_that_spreadsheets_open(exporter: Client) -> None:
     assert "نعم 😀" in content.decode()
 
 
+def test_site_without_time_zones_can_export(exporter: Client, settings: Any) -> None:
+    settings.USE_TZ = False
+
+    response = exporter.get(url_of("message", "export"))
+
+    assert "messages-20" in response["Content-Disposition"]
+
+
 def test_link_on_the_list_keeps_filters_and_search_but_no_page(exporter: Client) -> None:
     page = page_of(exporter, "message", direction="inbound", q="0400 000 001", p=1)
 

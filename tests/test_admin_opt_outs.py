@@ -56,7 +56,7 @@ def test_filters(viewer: Client) -> None:
     old = OptOutFactory.create(since=timezone.now() - timedelta(days=8))
     ended = OptOutFactory.create(ended=True)
     by_webhook = OptOutFactory.create(source="webhook")
-    assert listed(viewer, "optout", state="standing") == [by_webhook.pk, old.pk]
+    assert listed(viewer, "optout", state="active") == [by_webhook.pk, old.pk]
     assert listed(viewer, "optout", state="ended") == [ended.pk]
     assert len(listed(viewer, "optout", state="x")) == 3
     assert listed(viewer, "optout", source="webhook") == [by_webhook.pk]
@@ -65,7 +65,7 @@ def test_filters(viewer: Client) -> None:
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
 @pytest.mark.parametrize(
-    "query", [{}, {"state": "standing"}, {"source": "list"}, {"period": "7"}, {"q": "0400000001"}]
+    "query", [{}, {"state": "active"}, {"source": "list"}, {"period": "7"}, {"q": "0400000001"}]
 )
 def test_list_is_read_by_an_index(viewer: Client, query: dict[str, str]) -> None:
     with CaptureQueriesContext(connection) as queries:

@@ -89,12 +89,10 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
 
     @admin.display(description=_("received"))
     def when(self, event: WebhookEvent) -> SafeString:
-        """Return how long ago it arrived."""
         return ago(event.received_at)
 
     @admin.display(description=_("outcome"))
     def outcome_word(self, event: WebhookEvent) -> SafeString:
-        """Return the outcome as a badge."""
         return outcome_badge(event)
 
     @admin.display(description=_("outcome"))
@@ -129,7 +127,6 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
         return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
 
     def prepare(self, rows: Any) -> None:
-        """Look up the customers of all rows at once, and the starts of their texts."""
         attach_customers(rows)
         start = Left("body", MAX_TEXT_LENGTH + 1)
         replies = [event.message_id for event in rows if event.kind == WebhookEvent.Kind.REPLY]

@@ -45,7 +45,6 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     ]
 
     def meanings(self, term: str) -> list[Q]:
-        """Find by a message's id, or by a contact's newest messages."""
         newest = Message.objects.order_by("-created_at").values_list("pk", flat=True)
         return [
             Q(message__cellcast_id=term),
@@ -57,33 +56,27 @@ class StatusChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:
-        """Return how long ago it was recorded."""
         return ago(change.recorded_at)
 
     @admin.display(description=_("message"))
     def message_link(self, change: StatusChange) -> str:
-        """Return a link to the message, labelled with the customer's number."""
         message = change.message
         return self.link_to(message, number(message.contact) or message.cellcast_id)
 
     @admin.display(description=_("status"))
     def status_word(self, change: StatusChange) -> SafeString:
-        """Return the reported status as a badge."""
         return status_badge(change.status)
 
     @admin.display(description=_("reason"))
     def reason_words(self, change: StatusChange) -> SafeString:
-        """Return the start of the reason on one line."""
         return format_html("<bdi>{}</bdi>", beginning(change.reason, MAX_REASON_LENGTH))
 
     @admin.display(description=_("reason"))
     def reason_text(self, change: StatusChange) -> str:
-        """Return the reason in Cellcast's words."""
         return text_block(change.reason) or self.get_empty_value_display()
 
     @admin.display(description=_("previous status"))
     def previous_word(self, change: StatusChange) -> str:
-        """Return the message's previous status as a badge."""
         if not change.previous_status:
             return self.get_empty_value_display()
         return status_badge(change.previous_status)

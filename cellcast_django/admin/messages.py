@@ -28,10 +28,10 @@ from cellcast_django.admin.lists.filters import (
     CreatedFilter,
     DirectionFilter,
     StatusFilter,
+    StopFilter,
     newest,
 )
 from cellcast_django.admin.lists.search import MAX_WORDS, QUOTES, narrow_to_any
-from cellcast_django.admin.lists.stop_filter import StopFilter
 from cellcast_django.admin.pages.conversation import Conversation, ConversationAdmin
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
@@ -127,7 +127,6 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
 
     @admin.display(description=_("text"))
     def first_words(self, message: Any) -> SafeString:
-        """Return the start of the text on one line."""
         if words := beginning(message.beginning, MAX_TEXT_LENGTH):
             text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
         else:

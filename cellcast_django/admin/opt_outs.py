@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern
@@ -15,7 +15,7 @@ from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import opt_out_state_badge
 from cellcast_django.admin.display.texts import ago, customer_text
 from cellcast_django.admin.lists.export import ExportAdmin, columns
-from cellcast_django.admin.lists.opt_out_filters import SinceFilter, SourceFilter, StateFilter
+from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
 from cellcast_django.admin.lists.search import spellings
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
@@ -24,6 +24,34 @@ from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import clean
 
 MAX_REASON_LENGTH = 1_000
+
+
+class StateFilter(ChoiceFilter):
+    """Active opt-outs, or those that somebody has ended."""
+
+    title = _("state")
+    parameter_name = "state"
+    options = [("active", _("opted out")), ("ended", _("ended"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() not in dict(self.options):
+            return queryset
+        return queryset.filter(ended_at__isnull=self.value() == "active")
+
+
+class SourceFilter(ChoiceFilter):
+    """How an opt-out was made."""
+
+    title = _("source")
+    parameter_name = "source"
+    options = OptOut.Source.choices
+
+
+class SinceFilter(PeriodFilter):
+    """When a contact opted out."""
+
+    title = _("since")
+    time_field = "since"
 
 
 class ReasonForm(forms.Form):
@@ -138,7 +166,6 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("contact"))
     def customer(self, opt_out: OptOut) -> str:
-        """Return the customer's number and name."""
         return customer_text(customer_of(opt_out)) or self.get_empty_value_display()
 
     @admin.display(description=_("since"))
@@ -147,7 +174,6 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("event"))
     def event_link(self, opt_out: OptOut) -> str:
-        """Return a link to the event that made it."""
         if opt_out.event_id is None:
             return self.get_empty_value_display()
         return self.link_to(WebhookEvent(pk=opt_out.event_id), f"#{opt_out.event_id}")

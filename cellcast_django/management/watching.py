@@ -72,7 +72,6 @@ class Watch:
         self._is_without_database = True
 
     def has_database(self) -> None:
-        """Note that the database is available."""
         if self._is_without_database:
             logger.warning("The database is available again.")
         self._is_without_database = False

@@ -222,7 +222,6 @@ class WebhookEvent(models.Model):
         return outcome is not None and not outcome["error"]
 
     def has_given_up(self, handler_name: str) -> bool:
-        """Whether this handler raised ``GiveUp``."""
         return bool(self.announcements.get(handler_name, {}).get("gave_up"))
 
     def is_done_with(self, handler_name: str) -> bool:

@@ -1,6 +1,6 @@
 """Texts, numbers and times for display, in any script and for every reader."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -126,6 +126,11 @@ def _ago_in_words(time: datetime) -> str:
     return _("just now")
 
 
+def today() -> date:
+    """Return today's date in the reader's time zone."""
+    return localised(timezone.now()).date()
+
+
 def localised(time: datetime) -> datetime:
     """Return a time in the reader's time zone; a naive one unchanged."""
     return timezone.localtime(time) if timezone.is_aware(time) else time
@@ -135,12 +140,11 @@ def duration(time: timedelta) -> str:
     """Return how long something took, in its two largest units."""
     seconds = max(0, round(time.total_seconds()))
     units = [
-        (seconds // DAY, _("%(number)d d")),
-        (seconds % DAY // HOUR, _("%(number)d h")),
-        (seconds % HOUR // MINUTE, _("%(number)d min")),
-        (seconds % MINUTE, _("%(number)d s")),
+        (seconds // DAY, _("%(count)d d")),
+        (seconds % DAY // HOUR, _("%(count)d h")),
+        (seconds % HOUR // MINUTE, _("%(count)d min")),
+        (seconds % MINUTE, _("%(count)d s")),
     ]
-    largest = next((place for place, (number, _word) in enumerate(units) if number), len(units) - 1)
-    shown = units[largest : largest + 2]
-    words = [word % {"number": number} for number, word in shown if number]
-    return " ".join(words) or units[-1][1] % {"number": 0}
+    largest = next((place for place, (count, _unit) in enumerate(units) if count), len(units) - 1)
+    words = [unit % {"count": count} for count, unit in units[largest : largest + 2] if count]
+    return " ".join(words) or units[-1][1] % {"count": 0}

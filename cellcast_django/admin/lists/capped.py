@@ -23,7 +23,6 @@ class RowCount(int):
     is_capped = False
 
     def __str__(self) -> str:
-        """Return the number with grouped digits."""
         return f"{figure(int(self))}+" if self.is_capped else figure(int(self))
 
 
@@ -34,17 +33,14 @@ class CappedPaginator(AnyPaginator):
 
     @cached_property
     def count(self) -> int:
-        """The number of rows, at most ``MAX_COUNT``."""
         return min(self._count_beyond_cap, self.MAX_COUNT)
 
     @property
     def is_capped(self) -> bool:
-        """Whether there are more rows than ``count``."""
         return self._count_beyond_cap > self.MAX_COUNT
 
     @property
     def cap(self) -> str:
-        """``MAX_COUNT`` with grouped digits."""
         return figure(self.MAX_COUNT)
 
     @cached_property
@@ -59,7 +55,6 @@ class CappedChangeList(ChangeList):
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: Any = None
     ) -> QuerySet[Any, Any]:
-        """Defer the columns that may be long and are not shown."""
         deferred: Sequence[str] = self.model_admin.list_defer  # type: ignore[attr-defined]
         return super().get_queryset(request, exclude_parameters).defer(*deferred)
 

@@ -11,13 +11,13 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.lists.capped import CappedPaginator
-from cellcast_django.admin.lists.filters import Choices, ExactFilter, PeriodFilter
+from cellcast_django.admin.lists.filters import ChoiceFilter, Choices, PeriodFilter
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet, errors_of
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 
 
-class KindFilter(ExactFilter):
+class KindFilter(ChoiceFilter):
     """What kind of event it is."""
 
     title = _("type")
@@ -25,24 +25,20 @@ class KindFilter(ExactFilter):
     options = WebhookEvent.Kind.choices
 
 
-class OutcomeFilter(admin.SimpleListFilter):
+class OutcomeFilter(ChoiceFilter):
     """The states of events that the list shows as badges."""
 
     title = _("outcome")
     parameter_name = "outcome"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the states."""
-        return [
-            ("announced", _("done")),
-            ("pending", _("retrying")),
-            ("failed", _("failed")),
-            ("duplicate", _("duplicate")),
-            ("invalid", _("unreadable")),
-        ]
+    options = [
+        ("announced", _("done")),
+        ("pending", _("retrying")),
+        ("failed", _("failed")),
+        ("duplicate", _("duplicate")),
+        ("invalid", _("unreadable")),
+    ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to a state."""
         events: Any = queryset
         match self.value():
             case "announced":
@@ -55,8 +51,7 @@ class OutcomeFilter(admin.SimpleListFilter):
                 return events.duplicates()  # type: ignore[no-any-return]
             case "invalid":
                 return events.invalid()  # type: ignore[no-any-return]
-            case _:
-                return queryset
+        return queryset
 
 
 class HandlerFilter(admin.SimpleListFilter):
@@ -81,10 +76,7 @@ class HandlerFilter(admin.SimpleListFilter):
         return [(name, name) for name in sorted(names)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the events for which the handler raised when it last ran."""
-        if not self.value():
-            return queryset
-        return failing(queryset, self.value())
+        return failing(queryset, self.value()) if self.value() else queryset
 
 
 def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:

@@ -18,9 +18,8 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.urls import URLPattern
-from django.utils import timezone
 
-from cellcast_django.admin.display.texts import localised
+from cellcast_django.admin.display.texts import localised, today
 from cellcast_django.admin.lists.keyset import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 
@@ -53,22 +52,20 @@ class ExportAdmin(ReadOnlyAdmin):
         except IncorrectLookupParameters:
             return HttpResponseRedirect(f"{self.url_of(self.model, 'changelist')}?e=1")
         self.log_list(request, self.model, _export_summary(request, changelist))
-        name = f"{self.opts.model_name}s-{timezone.localdate():%Y-%m-%d}.csv"
+        name = f"{self.opts.model_name}s-{today():%Y-%m-%d}.csv"
+        lines = self._lines(request, changelist.queryset)
         return StreamingHttpResponse(
-            _for_the_server(request, self._rows(request, changelist.queryset)),
+            # Django buffers the whole file if the server iterates in the other way.
+            _asynchronously(lines) if isinstance(request, ASGIRequest) else lines,
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
 
-    def _rows(self, request: HttpRequest, queryset: QuerySet[Any]) -> Iterator[str]:
-        """Return the lines of the file, a chunk at a time."""
-        complete = queryset.select_related(None).defer(None)
-        found = chunks(complete, str(self.get_ordering(request)[0]), CHUNK_SIZE)
-        return self._lines(found)
-
-    def _lines(self, found: Iterable[list[Any]]) -> Iterator[str]:
+    def _lines(self, request: HttpRequest, queryset: QuerySet[Any]) -> Iterator[str]:
+        """Yield the lines of the file, a chunk at a time."""
         yield BYTE_ORDER_MARK + _line(self.export_columns)
-        for rows in found:
+        complete = queryset.select_related(None).defer(None)
+        for rows in chunks(complete, str(self.get_ordering(request)[0]), CHUNK_SIZE):
             yield "".join(
                 _line(cell(value(row)) for value in self.export_columns.values()) for row in rows
             )
@@ -125,11 +122,6 @@ _writer = csv.writer(_Echo(), quoting=csv.QUOTE_ALL)
 
 def _line(values: Iterable[str]) -> str:
     return str(_writer.writerow(values))
-
-
-def _for_the_server(request: HttpRequest, lines: Iterator[str]) -> Any:
-    """Return the lines as the server iterates: Django buffers all of the other kind."""
-    return _asynchronously(lines) if isinstance(request, ASGIRequest) else lines
 
 
 async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:

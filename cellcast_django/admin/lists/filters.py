@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import Min, QuerySet
+from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date
@@ -17,19 +18,19 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.admin.display.badges import status_words
 from cellcast_django.admin.lists.search import narrow_to_any
 from cellcast_django.models import Direction
+from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.statuses import UNDELIVERED, Status
 
 Choices = Iterable[tuple[str, Any]]
 
 
-class ExactFilter(admin.SimpleListFilter):
-    """Rows with one of the choices in the column named like the parameter."""
+class ChoiceFilter(admin.SimpleListFilter):
+    """One of a few choices: by default, of the values in the column named like the parameter."""
 
     parameter_name: str
     options: ClassVar[Choices]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the choices."""
         return self.options
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -39,7 +40,7 @@ class ExactFilter(admin.SimpleListFilter):
         return queryset.filter(**{self.parameter_name: self.value()})
 
 
-class DirectionFilter(ExactFilter):
+class DirectionFilter(ChoiceFilter):
     """Replies, or sent messages."""
 
     title = _("direction")
@@ -47,7 +48,7 @@ class DirectionFilter(ExactFilter):
     options = [(Direction.INBOUND.value, _("received")), (Direction.OUTBOUND.value, _("sent"))]
 
 
-class StatusFilter(ExactFilter):
+class StatusFilter(ChoiceFilter):
     """Statuses of sent messages, none included. Hidden in a list of replies."""
 
     title = _("delivery status")
@@ -60,29 +61,27 @@ class StatusFilter(ExactFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the statuses that we know, then others in use, then those without one."""
-        is_inbound = request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND
-        if is_inbound:
+        if request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND:
             return []
         known = [(status.value, status_words(status.value)) for status in reversed(Status)]
-        in_use = self._statuses_in_use(_sent(model_admin.get_queryset(request)))
+        in_use = self._statuses_in_use(model_admin.get_queryset(request).outbound())
         others = [(word, word) for word in in_use if word not in Status.values]
         ended = [(self.UNDELIVERED, _("not delivered"))]
         without = [(self.NO_STATUS, _("no status yet")), (self.SILENT, _("no status for 6 hours"))]
         return [*ended, *known, *others, *without]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the choice, among sent messages."""
-        if self.value() == self.NO_STATUS:
-            return _sent(queryset).filter(status="")
-        if self.value() == self.UNDELIVERED:
-            sent = _sent(queryset)
-            return narrow_to_any(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
-        if self.value() == self.SILENT:
-            silent_since = timezone.now() - self.SILENT_AFTER
-            return _sent(queryset).filter(status="", created_at__lte=silent_since)
-        if self.value() not in dict(self.lookup_choices):
-            return queryset
-        return super().queryset(request, _sent(queryset))
+        messages: Any = queryset
+        sent = messages.outbound()
+        match self.value():
+            case self.NO_STATUS:
+                return sent.filter(status="")  # type: ignore[no-any-return]
+            case self.SILENT:
+                return messages.silent(self.SILENT_AFTER)  # type: ignore[no-any-return]
+            case self.UNDELIVERED:
+                return narrow_to_any(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
+        is_known = self.value() in dict(self.lookup_choices)
+        return super().queryset(request, sent) if is_known else queryset
 
     def _statuses_in_use(self, queryset: QuerySet[Any]) -> list[str]:
         """Hop through the index from status to status: ``DISTINCT`` would read the whole table."""
@@ -96,8 +95,37 @@ class StatusFilter(ExactFilter):
         return words[1:]
 
 
-def _sent(messages: QuerySet[Any]) -> QuerySet[Any]:
-    return messages.filter(direction=Direction.OUTBOUND)
+class StopFilter(ChoiceFilter):
+    """Replies that may ask for no more messages, from contacts who have not opted out.
+
+    They mention stopping, but are no stop word, so a person should check. No index can find them:
+    only the newest replies are read. Hidden in a list of sent messages.
+    """
+
+    title = _("may want to stop")
+    parameter_name = "stop"
+    POSSIBLY = "possibly"
+    MAX_REPLIES = 5_000
+    MAX_LENGTH = 1_600
+    """Characters of a text that are checked: no SMS is longer."""
+    MAX_FOUND = 1_000
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
+            return []
+        return [(self.POSSIBLY, _("possibly (latest 5,000 replies)"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() != self.POSSIBLY:
+            return queryset
+        replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
+        texts = replies.order_by("-created_at").values_list(
+            "pk", "contact", Left("body", self.MAX_LENGTH)
+        )
+        found = [(pk, contact) for pk, contact, text in texts if may_want_to_stop(text)]
+        opted_out_contacts = opted_out(contact for _pk, contact in found)
+        keys = [pk for pk, contact in found if contact not in opted_out_contacts]
+        return queryset.filter(pk__in=keys[: self.MAX_FOUND])
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
@@ -135,11 +163,9 @@ class PeriodFilter(admin.SimpleListFilter):
         super().__init__(request, params, model, model_admin)
 
     def expected_parameters(self) -> list[Any]:
-        """Return the names of the parameters."""
         return [self.parameter_name, *self.RANGE]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the periods by their number of days."""
         chosen = request.GET.get(self.parameter_name, "")
         day = _day_of(chosen)
         return [*self.DAYS.items(), *([(chosen, date_format(day, "j M Y"))] if day else [])]
@@ -160,7 +186,6 @@ class PeriodFilter(admin.SimpleListFilter):
             }
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the period."""
         days = self.value() or ""
         if self.first or self.last:
             return self._between(queryset, self.first, self.last)

@@ -75,7 +75,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return bool(is_of_a_filter) and (lookup in fields or kind in FILTER_LOOKUPS)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Use the list that stays fast with large tables."""
         return CappedChangeList
 
     def get_search_results(
@@ -99,7 +98,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return [Q(cellcast_id=term), *(Q(contact=each) for each in spellings(term))]
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        """Show times with their zone."""
         fieldsets = super().get_fieldsets(request, obj)
         return with_zones(fieldsets, self.model, self.get_empty_value_display())
 
@@ -112,7 +110,6 @@ class ReadOnlyAdmin(ModelAdmin):
         form_url: str = "",
         obj: Model | None = None,
     ) -> HttpResponse:
-        """Add what the template shows beside the fields."""
         context |= self.details(request, obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
@@ -143,7 +140,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return TemplateResponse(request, f"admin/cellcast_django/{template}", shared | context)
 
     def may(self, request: HttpRequest, action: str) -> bool:
-        """Whether this person has this permission on the model."""
         codename = get_permission_codename(action, self.opts)
         return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
 
@@ -170,7 +166,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return self.admin_site.get_model_admin(model).get_queryset(request)
 
     def may_view(self, request: HttpRequest, model: type[Model]) -> bool:
-        """Whether this site shows rows of another model to this person."""
         site = self.admin_site
         if not site.is_registered(model):
             return False

@@ -35,7 +35,6 @@ class Series(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The sum of all columns."""
         return sum(self.numbers)
 
     @property

@@ -60,7 +60,6 @@ class Conversation:
 
     @property
     def url(self) -> str:
-        """The URL of the page."""
         return self.admin.url_of(Message, "conversation", self.message.pk)
 
     def page(self, before: str) -> dict[str, Any]:

@@ -35,7 +35,6 @@ class DeliveryTimes:
 
     @property
     def total(self) -> int:
-        """The number of messages."""
         return sum(self.counts.values())
 
     def percentile(self, percent: int) -> int | None:

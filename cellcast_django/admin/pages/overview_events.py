@@ -7,14 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.texts import ago, beginning, duration, figure, localised
+from cellcast_django.admin.display.texts import ago, beginning, duration, figure, today
 from cellcast_django.admin.lists.event_filters import newest_unfinished
 from cellcast_django.admin.lists.filters import midnight
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
@@ -49,7 +48,7 @@ def restricted_event_details(model_admin: ReadOnlyAdmin, request: HttpRequest) -
 
 def event_details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     """Return the lights, what needs attention, and which credentials are in use."""
-    health = measure_receiving(midnight(localised(timezone.now()).date()))
+    health = measure_receiving(midnight(today()))
     list_url = model_admin.url_of(WebhookEvent, "changelist")
     counts = (health.invalid, health.failed, health.pending)
     unfinished = count_unfinished() if health.pending or health.failed else {}

@@ -7,9 +7,8 @@ from math import ceil
 from typing import Self
 
 from django.conf import settings
-from django.utils import timezone
 
-from cellcast_django.admin.display.texts import localised
+from cellcast_django.admin.display.texts import today
 from cellcast_django.admin.lists.filters import midnight
 
 Slot = tuple[datetime, datetime]
@@ -28,25 +27,22 @@ class Period:
     @classmethod
     def of_last_days(cls, days: int) -> Self:
         """Return the last ``days`` with today; a single day is cut into hours."""
-        today = localised(timezone.now()).date()
-        first, end = today - timedelta(days=days - 1), midnight(today + timedelta(days=1))
+        last = today()
+        first, end = last - timedelta(days=days - 1), midnight(last + timedelta(days=1))
         if days == 1:
-            return cls(tuple(_hours(midnight(today), end)), end)
+            return cls(tuple(_hours(midnight(last), end)), end)
         return cls(tuple(midnight(first + timedelta(days=n)) for n in range(days)), end)
 
     @property
     def start(self) -> datetime:
-        """Where the first slot starts."""
         return self.starts[0]
 
     @property
     def is_hourly(self) -> bool:
-        """Whether the slots are hours."""
         return (self.end - self.start) / len(self.starts) < timedelta(hours=2)
 
     @property
     def slots(self) -> list[Slot]:
-        """Start and end of each slot."""
         return list(pairwise([*self.starts, self.end]))
 
 

@@ -43,7 +43,6 @@ class PagesAdmin(ReadOnlyAdmin):
         return path(f"{name}/", wrapped, name=f"{self.opts.app_label}_{name}")
 
     def overview_view(self, request: HttpRequest) -> HttpResponse:
-        """Show webhook health and the figures of a period."""
         if not self.may_see_overview(request):
             raise PermissionDenied
         messages = self.messages_to_answer(request)
@@ -65,7 +64,6 @@ class PagesAdmin(ReadOnlyAdmin):
         return self._render(request, "setup", _("Setup"), setup.details(self, request))
 
     def may_see_overview(self, request: HttpRequest) -> bool:
-        """Whether this person may see any part of the overview."""
         return any(self.may_view(request, model) for model in overview.MODELS)
 
     def may_set_up(self, request: HttpRequest) -> bool:

@@ -53,7 +53,6 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         }
 
     def to_answer_view(self, request: HttpRequest) -> HttpResponse:
-        """Show one row per customer, longest wait first."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         rows = self.longest_waiting(request, PER_PAGE)

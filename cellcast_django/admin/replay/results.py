@@ -54,7 +54,6 @@ class Result:
                 self.errors[name] = outcome["error"]
 
     def sentences(self, understood: Any) -> Iterator[tuple[int, str]]:
-        """Yield each sentence with the level of its message."""
         count = len(self.keys) - len(self.invalid)
         if understood is not None and count:
             yield messages.SUCCESS, understood % {"count": count}

@@ -31,7 +31,6 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add ``--event``, ``--failed`` and ``--watch``."""
         parser.add_argument(
             "--event",
             action="append",
@@ -51,7 +50,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        """Announce, and print a summary."""
         chosen = options["event"] or options["failed"]
         if options["watch"]:
             if chosen:

@@ -33,7 +33,6 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add what to prune, and how."""
         parser.add_argument(
             "--older-than",
             type=age,

@@ -20,7 +20,6 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add what to look for, and how far back."""
         parser.add_argument(
             "--since",
             type=parse_duration,

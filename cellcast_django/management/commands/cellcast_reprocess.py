@@ -20,7 +20,6 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add ``--event``."""
         parser.add_argument(
             "--event",
             action="append",
@@ -31,7 +30,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        """Reprocess, and print the reason of each that is still invalid."""
         understood = invalid = 0
         for event in self._events(options["event"]):
             results = reprocess(event)

@@ -36,7 +36,6 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add ``--public-url``."""
         parser.add_argument(
             "--public-url",
             metavar="URL",

@@ -44,7 +44,6 @@ class Command(BaseCommand):
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the output format, and the limits."""
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.add_argument(
             "--max-age",

@@ -31,7 +31,6 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the endpoint, and options that change the request."""
         parser.add_argument("endpoint", choices=ENDPOINTS, help="the webhook URL to send to")
         parser.add_argument(
             "--url",
