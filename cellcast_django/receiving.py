@@ -61,4 +61,4 @@ def announce(events: Iterable[WebhookEvent]) -> None:
         enqueue([event.pk for event in events if event.announce_due_at is not None])
     except NotEnqueuedError as error:
         cause = type(error.__cause__).__qualname__
-        logger.error("Not enqueued: event %s and %s more: %s.", *error.args, cause)
+        logger.error("Not enqueued: event %s, the first of %s: %s.", *error.args, cause)

@@ -156,7 +156,7 @@ def test_beyond_the_limits(traffic: None, limits: list[str], problem: str) -> No
 def test_messages_are_silent() -> None:
     for cellcast_id in ("1", "2"):
         MessageFactory.create(cellcast_id=cellcast_id, status="", created_at=ago(hours=7))
-    assert complaint("--max-silent", "8h", "--max-failed", "-1").startswith("Announcements failed")
+    run("--max-silent", "8h")
     problem = "Messages without a report for too long: 2."
     assert complaint("--max-silent", "6h") == problem
 
@@ -180,7 +180,9 @@ def test_json_is_printed_before_it_fails(traffic: None) -> None:
         (["--max-age", "15"], '"15" is not a duration'),
         (["--max-age", "replies=15m"], '"replies" is not one of the URLs: receive, status, opt-'),
         (["--max-age", "=15m"], '"" is not one of the URLs'),
-        (["--max-pending", "few"], "invalid int value"),
+        (["--max-pending", "few"], '"few" is not a whole number'),
+        (["--max-pending", "-3"], '"-3" is not a whole number'),
+        (["--max-failed", "1.5"], '"1.5" is not a whole number'),
     ],
 )
 def test_limits_that_cannot_be_read(arguments: list[str], problem: str) -> None:

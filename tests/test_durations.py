@@ -32,8 +32,8 @@ def test_anything_else_is_refused_with_the_units(text: str) -> None:
     with pytest.raises(ArgumentTypeError) as raised:
         parse_duration(text)
     assert str(raised.value) == (
-        f'"{text}" is not a duration: write a whole number and a unit, one of m (minutes), '
-        "h (hours), d (days), w (weeks)."
+        f'"{text}" is not a duration: write a whole number above zero and a unit, one of m '
+        "(minutes), h (hours), d (days), w (weeks)."
     )
 
 

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import tomllib
+from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from django.test import Client, override_settings
 from django.urls import resolve, reverse
 
 import cellcast_django
-from cellcast_django import signals
+from cellcast_django import opt_outs, signals
 from cellcast_django.conf import Settings, conf
 from cellcast_django.health import Health
 from cellcast_django.models import WebhookEvent
@@ -120,6 +121,16 @@ def test_permissions() -> None:
         for action in model._meta.default_permissions
     }
     assert documented <= own | defaults
+
+
+def test_functions_for_opt_outs() -> None:
+    rows = table("docs/reference/opt-outs.md", "function", "does")
+    public = {
+        name
+        for name, value in vars(opt_outs).items()
+        if isfunction(value) and value.__module__ == opt_outs.__name__ and name[0] != "_"
+    }
+    assert {row[0].strip("`").partition("(")[0] for row in rows} == public
 
 
 def test_urls() -> None:

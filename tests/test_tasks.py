@@ -99,7 +99,7 @@ def test_event_that_cannot_be_enqueued_is_due(
     assert WebhookClient().reply().status_code == 200
     event = WebhookEvent.objects.get()
     assert WebhookEvent.objects.due(timezone.now()).get() == event
-    assert f"Not enqueued: event {event.pk} and 0 more: " in caplog.text
+    assert f"Not enqueued: event {event.pk}, the first of 1: " in caplog.text
 
 
 def test_first_refusal_ends_the_attempts_of_a_webhook(
@@ -113,7 +113,7 @@ def test_first_refusal_ends_the_attempts_of_a_webhook(
     assert enqueue.call_count == 1
     events = WebhookEvent.objects.due(timezone.now()).order_by("pk")
     assert len(events) == 20
-    line = f"Not enqueued: event {events[0].pk} and 19 more: ConnectionError."
+    line = f"Not enqueued: event {events[0].pk}, the first of 20: ConnectionError."
     assert caplog.messages == [line]
 
 

@@ -33,7 +33,7 @@ def announce_event(event_id: int) -> None:
 
 
 class NotEnqueuedError(Exception):
-    """The broker is down, or the backend is wrong. Arguments: the event's id, how many follow."""
+    """The broker is down, or the backend is wrong. Arguments: the first event's id, how many."""
 
 
 def enqueue(event_ids: list[int]) -> None:
@@ -45,7 +45,7 @@ def enqueue(event_ids: list[int]) -> None:
         try:
             _announce_event().enqueue(event_id)
         except Exception as error:
-            raise NotEnqueuedError(event_id, len(event_ids) - position - 1) from error
+            raise NotEnqueuedError(event_id, len(event_ids) - position) from error
 
 
 def _announce_event() -> Any:

@@ -15,6 +15,7 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     if match is None:
         names = ", ".join(f"{unit} ({UNITS[unit]})" for unit in units)
         raise ArgumentTypeError(
-            f'"{text}" is not a duration: write a whole number and a unit, one of {names}.'
+            f'"{text}" is not a duration: write a whole number above zero and a unit, one of '
+            f"{names}."
         )
     return timedelta(**{UNITS[match[2]]: int(match[1])})

@@ -32,6 +32,13 @@ def max_age(text: str) -> MaxAge:
     return MaxAge(ENDPOINTS.get(name), parse_duration(duration))
 
 
+def max_count(text: str) -> int:
+    """Parse a whole number. Raises ``ArgumentTypeError``, for a negative one too."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f'"{text}" is not a whole number.')
+    return int(text)
+
+
 class Command(BaseCommand):
     """Prints webhook health, and exits 1 if a limit is exceeded."""
 
@@ -56,13 +63,13 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--max-pending",
-            type=int,
+            type=max_count,
             metavar="N",
             help="exit 1 if more events than this are pending",
         )
         parser.add_argument(
             "--max-failed",
-            type=int,
+            type=max_count,
             metavar="N",
             help="exit 1 if more events than this have failed",
         )
