@@ -26,14 +26,14 @@ except ImportError as error:
 OWN_NUMBER = "+61400000001"
 
 
-def _new_id(number: int) -> str:
+def _new_id(sequence: int) -> str:
     """Return an id as Cellcast makes them, beginning with the current time."""
-    return f"{int(time.time()):08x}{number:016x}"
+    return f"{int(time.time()):08x}{sequence:016x}"
 
 
-def _new_number(number: int) -> str:
+def _new_number(sequence: int) -> str:
     """Return an Australian mobile number."""
-    return f"+6149{number % 10**7:07d}"
+    return f"+6149{sequence % 10**7:07d}"
 
 
 def _derived(message: Any) -> Message:

@@ -208,7 +208,7 @@ def test_process_again_says_what_is_still_invalid_and_what_never_was(
     )
     sentences = said(confirm(operator, question))
     event.refresh_from_db()
-    assert sentences == [("warning", f"1 event is still not readable: {event.error}")]
+    assert sentences == [("warning", f"1 event is still unreadable: {event.error}")]
     assert event.outcome == "invalid"
     assert event.error != "The body is not JSON."  # the present reason
 
@@ -330,7 +330,7 @@ def test_page_says_how_many_events_and_which_handlers(
     assert "3 events." in everyone
     assert "will run again: finished – for 3 events unlucky – for 2 events" in everyone
     assert "will run for the first time: unlucky – for 1 event" in everyone
-    assert "1 event has nothing to run, or no handler." in everyone
+    assert "1 event has no handlers to run." in everyone
     assert "Handlers that already succeeded will run again." in everyone
     assert "stops starting new events after 20 seconds" in everyone
 
@@ -448,7 +448,7 @@ def test_no_event_is_begun_when_time_is_up(
         ("success", "1 event done: all its handlers have finished."),
         (
             "warning",
-            "Stopped after 20 seconds: 2 events not started. Run it again for those.",
+            "Stopped after 20 seconds with 2 events left. Run it again to continue.",
         ),
     ]
     assert WebhookEvent.objects.pending().count() == 2
@@ -479,7 +479,7 @@ def test_what_nobody_hears_is_announced_to_nobody(operator: Client, client: Webh
     client.reply()
 
     assert run(operator, "announce_to_all", WebhookEvent.objects.get().pk) == [
-        ("info", "1 event has nothing to run, or no handler.")
+        ("info", "1 event has no handlers to run.")
     ]
 
 

@@ -299,7 +299,7 @@ def test_period_is_chosen_by_the_address(
         MessageFactory.create(delivered=True, created_at=noon - timedelta(days=days))
     page = html_of(reader, **query)
     assert periods_of(page) == chosen
-    assert f"delivered: {number}. The table below has all numbers." in text_of(page)
+    assert f"delivered: {number}. The table below has all figures." in text_of(page)
 
 
 def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: datetime) -> None:

@@ -80,8 +80,8 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
 
     def meanings(self, term: str) -> list[Q]:
         """Find by phone number, Cellcast id, or event number, as ``event #12`` too."""
-        number = term.removeprefix("event").strip(" #")
-        by_pk = [Q(pk=int(number))] if is_key(number) else []
+        key = term.removeprefix("event").strip(" #")
+        by_pk = [Q(pk=int(key))] if is_key(key) else []
         contacts = [Q(contact=each) for each in spellings(term)]
         return [Q(message__cellcast_id=term), *contacts, *by_pk]
 

@@ -32,7 +32,7 @@ class StatusChange(models.Model):
     applied = models.BooleanField(
         _("applied"),
         help_text=_(
-            "Whether the message’s status changed; not if a higher one had already arrived."
+            "Whether this changed the message’s status; no if a higher one had already arrived."
         ),
     )
     reason = UnicodeTextField(

@@ -169,8 +169,8 @@ class WebhookEvent(models.Model):
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
         permissions = [
-            ("announce_webhookevent", _("Can run handlers of webhook events again")),
-            ("reprocess_webhookevent", _("Can process invalid webhook events again")),
+            ("announce_webhookevent", _("Can re-run and skip handlers of webhook events")),
+            ("reprocess_webhookevent", _("Can reprocess invalid webhook events")),
             ("set_up_webhookevent", _("Can open the setup page and send tests")),
             ("export_webhookevent", _("Can export webhook events")),
         ]

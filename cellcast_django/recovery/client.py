@@ -84,13 +84,13 @@ class Client:
         An item may come twice: a list that grows while it is read shifts. Raises ``RecoveryError``.
         """
         previous: list[Item] = []
-        for number in range(1, MAX_PAGES + 1):
-            data = self._get(path, parameters | {"page": number})
+        for page in range(1, MAX_PAGES + 1):
+            data = self._get(path, parameters | {"page": page})
             items = read_items(data)
             if not items or items == previous:  # past the end, some APIs repeat the last page
                 return
             yield items
-            if is_last(data, number):
+            if is_last(data, page):
                 return
             previous = items
         raise RecoveryError(f"Stopped after {MAX_PAGES:,} pages of {path}, which does not end.")

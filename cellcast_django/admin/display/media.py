@@ -10,7 +10,7 @@ from cellcast_django.payloads import MAX_MEDIA, is_web_address
 
 
 def media_links(media: Sequence[str], limit: int = MAX_MEDIA) -> SafeString | str:
-    """Return the number of pictures and links to the first ones; empty without any."""
+    """Return how many pictures there are, and links to the first ones; empty without any."""
     addresses = [address for address in media if is_web_address(address)]
     if not addresses:
         return ""

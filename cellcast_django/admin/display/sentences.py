@@ -28,12 +28,12 @@ def _sentence_of_pending(event: WebhookEvent) -> str:
     due_at = event.announce_due_at or now
     values = {
         "pause": duration(abs(due_at - now)),
-        "number": event.announce_attempts,
-        "all": conf.announce_max_attempts,
+        "attempts": event.announce_attempts,
+        "max": conf.announce_max_attempts,
     }
     if due_at <= now:
-        return gettext("Overdue by %(pause)s · %(number)d of %(all)d attempts made") % values
-    return gettext("Next retry in %(pause)s · %(number)d of %(all)d attempts made") % values
+        return gettext("Overdue by %(pause)s · %(attempts)d of %(max)d attempts made") % values
+    return gettext("Next retry in %(pause)s · %(attempts)d of %(max)d attempts made") % values
 
 
 AFFECTS = ngettext_lazy("This affects %(count)d event.", "This affects %(count)d events.", "count")
@@ -48,13 +48,13 @@ NO_HANDLER_LEFT = ngettext_lazy(
     "count",
 )
 TIME_IS_UP = ngettext_lazy(
-    "Stopped after %(seconds)d seconds: %(count)d event not started. Run it again for that one.",
-    "Stopped after %(seconds)d seconds: %(count)d events not started. Run it again for those.",
+    "Stopped after %(seconds)d seconds with %(count)d event left. Run it again to continue.",
+    "Stopped after %(seconds)d seconds with %(count)d events left. Run it again to continue.",
     "count",
 )
 NO_HANDLER = ngettext_lazy(
-    "%(count)d event has nothing to run, or no handler.",
-    "%(count)d events have nothing to run, or no handler.",
+    "%(count)d event has no handlers to run.",
+    "%(count)d events have no handlers to run.",
     "count",
 )
 DONE = ngettext_lazy(
@@ -91,8 +91,8 @@ HAS_BEEN_READ = ngettext_lazy(
     "%(count)d event has been read.", "%(count)d events have been read.", "count"
 )
 STILL_INVALID = ngettext_lazy(
-    "%(count)d event is still not readable: %(reason)s",
-    "%(count)d events are still not readable. The first: %(reason)s",
+    "%(count)d event is still unreadable: %(reason)s",
+    "%(count)d events are still unreadable. The first: %(reason)s",
     "count",
 )
 NOT_INVALID = ngettext_lazy(
@@ -101,8 +101,8 @@ NOT_INVALID = ngettext_lazy(
     "count",
 )
 TOO_MANY = ngettext_lazy(
-    "Nothing was changed: you can select at most %(number)s event.",
-    "Nothing was changed: you can select at most %(number)s events.",
+    "Nothing was changed: you can select at most %(limit)s event.",
+    "Nothing was changed: you can select at most %(limit)s events.",
     "count",
 )
 FOR_MORE = gettext_lazy("For more, run “manage.py %(command)s”.")

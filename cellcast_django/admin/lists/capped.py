@@ -18,7 +18,7 @@ else:  # on Django 5.2 it cannot be subscripted
 
 
 class RowCount(int):
-    """A number of rows, which Django's templates show as ``10,000+`` if it is capped."""
+    """A count of rows, which Django's templates show as ``10,000+`` if it is capped."""
 
     is_capped = False
 

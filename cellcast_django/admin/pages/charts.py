@@ -28,17 +28,17 @@ class Series(NamedTuple):
 
     css_class: str
     name: str | Promise
-    numbers: Sequence[int]
+    counts: Sequence[int]
     query: str = ""
     """Added to the query string of a bar's link, beside that of its column."""
     is_failure: bool = False
 
     @property
     def total(self) -> int:
-        return sum(self.numbers)
+        return sum(self.counts)
 
     @property
-    def written(self) -> str:
+    def formatted_total(self) -> str:
         """The sum with grouped digits."""
         return figure(self.total)
 
@@ -82,7 +82,7 @@ class StackedBars:
     @property
     def top(self) -> int:
         """The value at the upper edge: the highest column, rounded up."""
-        columns = zip(*(each.numbers for each in self.series), strict=True)
+        columns = zip(*(each.counts for each in self.series), strict=True)
         return round_up(max(map(sum, columns), default=0))
 
     @property
@@ -96,12 +96,12 @@ class StackedBars:
     def rows(self) -> list[tuple[str, str, list[str]]]:
         """The chart as a table: each column's label, link, and count of each series."""
         return [
-            (label, url, [figure(each.numbers[column]) for each in self.series])
+            (label, url, [figure(each.counts[column]) for each in self.series])
             for column, (label, url) in enumerate(zip(self.labels, self._urls, strict=True))
         ]
 
     @property
-    def written_top(self) -> str:
+    def formatted_top(self) -> str:
         """The value at the upper edge with grouped digits."""
         return figure(self.top)
 
@@ -117,12 +117,12 @@ class StackedBars:
         for column, (label, url) in enumerate(zip(self.labels, self._urls, strict=True)):
             top = float(HEIGHT)
             for each in self.series:
-                if number := each.numbers[column]:
-                    height = max(number * unit, MIN_FAILURE_HEIGHT if each.is_failure else 0)
+                if count := each.counts[column]:
+                    height = max(count * unit, MIN_FAILURE_HEIGHT if each.is_failure else 0)
                     bottom, top = top, max(0, top - height)
                     bar = Bar(
                         each.css_class,
-                        f"{label}: {each.name}, {figure(number)}",
+                        f"{label}: {each.name}, {figure(count)}",
                         x=f"{(column + GAP / 2) * slot:.1f}",
                         y=f"{top:.1f}",
                         width=f"{(1 - GAP) * slot:.1f}",
@@ -138,16 +138,16 @@ class StackedBars:
         return format_html_join("\n", "{}", ([bar] for bar in self.bars))
 
 
-def round_up(number: int) -> int:
+def round_up(count: int) -> int:
     """Round up to one significant digit."""
     power = 1
     while True:
         for digit in range(1, 10):
-            if digit * power >= number:
+            if digit * power >= count:
                 return digit * power
         power *= 10
 
 
-def share(number: int, highest: int) -> str:
+def share(count: int, highest: int) -> str:
     """Return the width of a bar if that of ``highest`` fills the drawing."""
-    return f"{WIDTH * number / highest:.1f}" if highest else "0"
+    return f"{WIDTH * count / highest:.1f}" if highest else "0"

@@ -55,7 +55,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Site address"),
-        _("CELLCAST_PUBLIC_URL is valid, or unset (Test Send is then off)."),
+        _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."),
         [checks.check_public_url],
     ),
     (
@@ -80,7 +80,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Database"),
-        _("Its options lose no webhooks and cost no speed."),
+        _("No option loses webhooks or slows them down."),
         [checks.check_connections],
     ),
     (
@@ -95,7 +95,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Names and replies"),
-        _("CELLCAST_CONTACT_NAMES and CELLCAST_SEND_WITH name functions, or are unset."),
+        _("CELLCAST_CONTACT_NAMES and CELLCAST_SEND_WITH can be imported, or are not set."),
         [checks.check_callables],
     ),
     (
@@ -105,7 +105,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     ),
     (
         _("Cellcast’s API"),
-        _("Key and address are valid, or there is no key (recovery is then off)."),
+        _("The key and the URL are valid, or no key is set (recovery is off)."),
         [checks.check_api_key, checks.check_api_url],
     ),
 ]

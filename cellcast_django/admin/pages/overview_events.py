@@ -82,7 +82,7 @@ def lights(health: Receiving) -> Iterator[dict[str, Any]]:
             "light": light,
             "ago": ago(at) if at else None,
             "today": health.received[endpoint],
-            "today_written": figure(health.received[endpoint]),
+            "formatted_today": figure(health.received[endpoint]),
             "more_today": endpoint in health.received_more,
         }
 
@@ -96,7 +96,7 @@ def needs_attention(counts: tuple[int, int, int], list_url: str) -> Iterator[dic
     ]
     for (state, tone, label), count in zip(states, counts, strict=True):
         yield {
-            "number": figure(count),
+            "count": figure(count),
             "badge": badge(tone if count else Tone.QUIET, label),
             "url": f"{list_url}?outcome={state}",
         }

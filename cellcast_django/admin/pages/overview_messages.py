@@ -53,7 +53,7 @@ def new_opt_outs(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, 
     period = Period.of_last_days(int(chosen_days(request)))
     rows = model_admin.rows_of(request, OptOut)
     return {
-        "number": figure(rows.filter(since__gte=period.start, since__lt=period.end).count()),
+        "count": figure(rows.filter(since__gte=period.start, since__lt=period.end).count()),
         "url": model_admin.url_of(OptOut, "changelist"),
     }
 

@@ -26,7 +26,7 @@ def details_of_recovery(model_admin: ReadOnlyAdmin) -> dict[str, Any]:
     silent = count_silent(StatusFilter.SILENT_AFTER)
     return {
         "silent": {
-            "number": figure(silent),
+            "count": figure(silent),
             "badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
             "url": f"{model_admin.url_of(Message, 'changelist')}?status={StatusFilter.SILENT}",
         },

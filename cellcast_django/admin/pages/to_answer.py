@@ -42,12 +42,10 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         """Return how many customers wait for an answer, and since when."""
         messages: Any = self.get_queryset(request)
         unhandled = messages.unhandled().order_by()
-        found = unhandled.aggregate(
-            number=Count("contact", distinct=True), oldest=Min("created_at")
-        )
+        found = unhandled.aggregate(count=Count("contact", distinct=True), oldest=Min("created_at"))
         return {
-            "number": figure(found["number"]),
-            "count": found["number"],
+            "count": found["count"],
+            "formatted_count": figure(found["count"]),
             "oldest": ago(found["oldest"]) if found["oldest"] else None,
             "url": self.url_of(Message, "to_answer"),
         }
@@ -73,7 +71,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
             messages.unhandled()
             .order_by()
             .values("contact")
-            .annotate(oldest=Min("created_at"), newest=Max("pk"), number=Count("pk"))
+            .annotate(oldest=Min("created_at"), newest=Max("pk"), replies=Count("pk"))
         )
         found = list(by_contact.order_by("oldest", "newest")[:count])
         newest = messages.in_bulk([each["newest"] for each in found])
@@ -82,14 +80,14 @@ class ToAnswerAdmin(ReadOnlyAdmin):
             self._row(newest[each["newest"]], each) for each in found if each["newest"] in newest
         ]
 
-    def _row(self, message: Any, numbers: dict[str, Any]) -> dict[str, Any]:
+    def _row(self, message: Any, waiting: dict[str, Any]) -> dict[str, Any]:
         return {
             "customer": customer_text(customer_of(message)) or gettext("(no number)"),
             "conversation_url": self.url_of(Message, "conversation", message.pk),
             "handle_url": self.url_of(Message, "handle", message.pk),
             "text": beginning(message.body, MAX_TEXT_LENGTH),
-            "number": numbers["number"],
-            "waiting": ago(numbers["oldest"]),
+            "replies": waiting["replies"],
+            "waiting": ago(waiting["oldest"]),
         }
 
     def handle_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -113,11 +111,11 @@ class ToAnswerAdmin(ReadOnlyAdmin):
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Mark the selected replies and the customers' earlier ones as handled."""
         replies = queryset.filter(direction=Direction.INBOUND, handled_at=None)
-        number = 0
+        count = 0
         for message in replies.order_by("-created_at", "-pk")[:MAX_SELECTED]:
             self._mark_done(request, message)
-            number += 1
+            count += 1
         sentence = ngettext(
-            "%(count)d reply marked as done.", "%(count)d replies marked as done.", number
+            "%(count)d reply marked as done.", "%(count)d replies marked as done.", count
         )
-        self.message_user(request, sentence % {"count": number}, messages.SUCCESS)
+        self.message_user(request, sentence % {"count": count}, messages.SUCCESS)

@@ -177,7 +177,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             "idle": replay.idle % {"count": plan.idle},
             "is_queued": replay.is_queued(),
             "seconds": MAX_SECONDS,
-            "keys": ",".join(map(str, plan.keys)),  # one field: Django limits their number to 1,000
+            "keys": ",".join(map(str, plan.keys)),  # one field: Django allows 1,000
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "back_url": back_url,
         }
@@ -211,7 +211,7 @@ class ReplayAdmin(ReadOnlyAdmin):
 
 
 def _too_many(replay: Replay) -> str:
-    refusal = str(sentences.TOO_MANY % {"count": MAX_SELECTED, "number": figure(MAX_SELECTED)})
+    refusal = str(sentences.TOO_MANY % {"count": MAX_SELECTED, "limit": figure(MAX_SELECTED)})
     if not replay.command:
         return refusal
     return f"{refusal} {sentences.FOR_MORE % {'command': replay.command}}"

@@ -23,11 +23,11 @@ class Replay:
     name: str
     title: Any
     button: Any
-    """The label of the confirming button, by the number of events."""
+    """The label of the confirming button."""
     will_do: Any
-    """Sentence about the number of events that it affects."""
+    """Says how many events it affects."""
     idle: Any
-    """Sentence about the number of events that it does not affect."""
+    """Says how many of the events it leaves alone."""
     log: str
     """The admin log's entry for each event."""
     handlers: Callable[[WebhookEvent], list[str] | None]
@@ -39,7 +39,7 @@ class Replay:
     """The command that does the same to any number of events, if there is one."""
     warning: Any = ""
     understood: Any = None
-    """Sentence about the number of events that could be read."""
+    """Says how many events could be read."""
     is_queued: Callable[[], bool] = bool
     """Whether the handlers run on the task queue, so that nobody waits for them."""
 
@@ -50,11 +50,11 @@ class Plan:
 
     keys: list[int] = field(default_factory=list)
     again: Counter[str] = field(default_factory=Counter)
-    """Handlers that will run again, each with the number of events."""
+    """How many events each handler will run for again."""
     first: Counter[str] = field(default_factory=Counter)
-    """Handlers that will run for the first time, each with the number of events."""
+    """How many events each handler has never run for and will."""
     missing: Counter[str] = field(default_factory=Counter)
-    """Failed handlers not connected in this process, each with the number of events."""
+    """For how many events each handler failed that is not connected in this process."""
     without_handler: int = 0
     """Events that have no handler left to run."""
     idle: int = 0

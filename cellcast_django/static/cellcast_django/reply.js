@@ -17,15 +17,15 @@ document.querySelectorAll(".cellcast-reply").forEach((form) => {
         return places <= alone ? 1 : Math.ceil(places / joined);
     }
 
-    function count() {
-        const number = segments(area.value.trim());
+    function showCount() {
+        const count = segments(area.value.trim());
         const { one, many } = output.dataset;
-        output.textContent = number === 1 ? one : many.replace("{number}", number);
+        output.textContent = count === 1 ? one : many.replace("{count}", count);
     }
 
-    area.addEventListener("input", count);
+    area.addEventListener("input", showCount);
     form.addEventListener("submit", () => {
         form.querySelector("button").disabled = true;
     });
-    count();
+    showCount();
 });
