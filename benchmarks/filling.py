@@ -2,7 +2,8 @@
 
 Of ten messages eight were sent, half of these have three rows of history and half have four; a
 reply has one. Each row of the history has its event. There is one contact for ten messages, and one
-more who has written and been written to 50,000 times.
+more who has written and been written to 50,000 times. A reply in a hundred is a STOP, and nine in
+ten are handled.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ CHUNK = 250_000
 """Messages that one statement makes, so that progress can be seen."""
 BUSY_CONTACT = "+61499000000"
 BUSY_MESSAGES = 50_000
-TABLES = tuple(f"cellcast_django_{name}" for name in ("message", "webhookevent", "statuschange"))
+TABLES = tuple(
+    f"cellcast_django_{name}" for name in ("message", "webhookevent", "statuschange", "optout")
+)
 
 # A number that looks random follows from the message's id: the same in every run.
 MESSAGES = """
@@ -38,22 +41,24 @@ parts AS (
     FROM numbers
 )
 INSERT INTO cellcast_django_message (
-    id, key, direction, cellcast_id, sender, receiver, contact, body, original_body, status,
-    previous_status, submitted_at, created_at, status_changed_at
+    id, key, direction, cellcast_id, sender, receiver, contact, body, original_body, media,
+    status, previous_status, submitted_at, created_at, status_changed_at, handled_at
 )
 SELECT id, md5('key' || id), CASE WHEN is_sent THEN 'outbound' ELSE 'inbound' END, cellcast_id,
     CASE WHEN is_sent THEN 'cellcast' ELSE contact END,
     CASE WHEN is_sent THEN contact ELSE '+61481000000' END,
     contact,
     CASE WHEN is_sent THEN 'Your appointment is on Tuesday at ' || one %% 12 || '. Reply YES.'
-         ELSE (ARRAY['Yes please', 'No, sorry', 'Can I come later?', 'STOP'])[1 + one %% 4] END,
-    '',
+         WHEN one %% 100 = 50 THEN 'STOP'
+         ELSE (ARRAY['Yes please', 'No, sorry', 'Can I come later?'])[1 + one %% 3] END,
+    '', '[]',
     CASE WHEN NOT is_sent OR one %% 100 < 90 THEN 'delivered'
          WHEN one %% 100 < 93 THEN 'failed' WHEN one %% 100 < 96 THEN 'expired'
          WHEN one %% 100 < 97 THEN 'rejected' WHEN one %% 100 < 98 THEN 'dead' ELSE 'sent' END,
     CASE WHEN is_sent THEN 'sent' ELSE '' END,
     CASE WHEN is_sent THEN date_trunc('second', at) END, at,
-    CASE WHEN is_sent THEN at + (one %% 300) * interval '1 second' ELSE at END
+    CASE WHEN is_sent THEN at + (one %% 300) * interval '1 second' ELSE at END,
+    CASE WHEN NOT is_sent AND one %% 10 > 0 THEN at + interval '1 hour' END
 FROM parts
 """
 
@@ -76,14 +81,15 @@ EVENTS = (
     + """
 INSERT INTO cellcast_django_webhookevent (
     id, endpoint, kind, outcome, error, body, content_type, cellcast_id, contact, message_id,
-    username, received_at, announced_at, announce_due_at, announce_attempts, announcements
+    username, is_test, received_at, announced_at, announce_due_at, announce_attempts, announcements
 )
 SELECT number, CASE direction WHEN 'inbound' THEN 'receive' ELSE 'status' END,
     CASE direction WHEN 'inbound' THEN 'reply' ELSE 'status' END, 'stored', '',
     format('{"_id": "%%s", "status": "%%s", "type": "%%s", "sender": "%%s", "receiver": "%%s"}',
            cellcast_id, word, CASE direction WHEN 'inbound' THEN 'receive' ELSE 'send' END,
            sender, receiver),
-    'application/json', cellcast_id, contact, id, 'cellcast', heard_at, heard_at, NULL, 0, '{}'
+    'application/json', cellcast_id, contact, id, 'cellcast', false, heard_at, heard_at, NULL, 0,
+    '{}'
 FROM steps
 """
 )
@@ -91,12 +97,19 @@ HISTORY = (
     STEPS
     + """
 INSERT INTO cellcast_django_statuschange (
-    id, message_id, status, previous_status, applied, recorded_at, event_id
+    id, message_id, status, previous_status, applied, reason, recorded_at, event_id
 )
-SELECT number, id, word, CASE WHEN step = 1 THEN '' ELSE 'received' END, step < 4, heard_at, number
+SELECT number, id, word, CASE WHEN step = 1 THEN '' ELSE 'received' END, step < 4, '', heard_at,
+    number
 FROM steps
 """
 )
+OPT_OUTS = """
+INSERT INTO cellcast_django_optout (contact, since, source, event_id, note)
+SELECT DISTINCT ON (contact) contact, created_at, 'reply', id * 4 + 1, ''
+FROM cellcast_django_message WHERE body = 'STOP'
+ORDER BY contact, id
+"""
 
 # What is not as it should be is rare, and of any age.
 RAISED = (
@@ -137,6 +150,7 @@ def fill(server: dict[str, Any], count: int) -> None:
                     show(f"{name} of {last:,} of {count:,} messages")
                     values = {"first": first, "last": last, "count": count}
                     connection.execute(statement.encode(), values)
+            connection.execute(OPT_OUTS)
         for statement in TROUBLE if count else ():
             connection.execute(statement.encode(), {"count": count})
         for table in TABLES:

@@ -1,0 +1,43 @@
+"""The rows that the benchmarks fill PostgreSQL with: what the app itself might have written."""
+
+import pytest
+from django.db import connection
+from django.db.models import Count, F
+
+from benchmarks.filling import fill
+from benchmarks.sizes import address
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.statuses import Status
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="they are filled by its SQL"),
+]
+
+MESSAGES = 5_000
+
+
+def constraints() -> dict[str, set[str]]:
+    with connection.cursor() as cursor:
+        return {
+            model._meta.db_table: set(
+                connection.introspection.get_constraints(cursor, model._meta.db_table)
+            )
+            for model in (Message, StatusChange, WebhookEvent, OptOut)
+        }
+
+
+def test_filled_tables_hold_what_the_app_writes() -> None:
+    before = constraints()
+    fill(address(connection.settings_dict), MESSAGES)
+    assert constraints() == before
+    assert Message.objects.count() == MESSAGES
+    assert set(StatusChange.objects.values_list("status", flat=True)) <= set(Status.values)
+    without_history = Message.objects.alias(rows=Count("status_history")).filter(rows=0)
+    assert not without_history.exists()
+    assert not StatusChange.objects.exclude(event__message=F("message")).exists()
+    for model in (Message, StatusChange, WebhookEvent, OptOut):
+        for each in model.objects.order_by("?")[:20]:
+            each.clean_fields()
+    stops = set(Message.objects.filter(body="STOP").values_list("contact", flat=True))
+    assert set(OptOut.objects.active().values_list("contact", flat=True)) == stops != set()
