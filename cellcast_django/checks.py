@@ -6,79 +6,41 @@ run by ``manage.py check --tag cellcast_django --deploy``. No message shows a pa
 
 from django.core.checks import Tags, register
 
-from cellcast_django.diagnostics.checks.api import check_api_key, check_api_url
-from cellcast_django.diagnostics.checks.callables import check_callables
-from cellcast_django.diagnostics.checks.credentials import (
-    check_credentials,
-    check_credentials_for_deployment,
+from cellcast_django.diagnostics.checks import (
+    api,
+    callables,
+    credentials,
+    databases,
+    stop_words,
+    tasks,
+    urls,
+    values,
 )
-from cellcast_django.diagnostics.checks.databases import (
-    check_atomic_requests,
-    check_connections,
-    check_encoding,
-)
-from cellcast_django.diagnostics.checks.stop_words import check_stop_words
-from cellcast_django.diagnostics.checks.tasks import check_task_backend, check_task_worker
-from cellcast_django.diagnostics.checks.urls import check_https, check_redirects, check_urls
-from cellcast_django.diagnostics.checks.values import (
-    check_announce_via,
-    check_default_region,
-    check_numbers,
-    check_public_url,
-    is_base_url,
-)
-
-__all__ = [
-    "CHECKS",
-    "DATABASE_CHECKS",
-    "DEPLOYMENT_CHECKS",
-    "TAG",
-    "check_announce_via",
-    "check_api_key",
-    "check_api_url",
-    "check_atomic_requests",
-    "check_callables",
-    "check_connections",
-    "check_credentials",
-    "check_credentials_for_deployment",
-    "check_default_region",
-    "check_encoding",
-    "check_https",
-    "check_numbers",
-    "check_public_url",
-    "check_redirects",
-    "check_stop_words",
-    "check_task_backend",
-    "check_task_worker",
-    "check_urls",
-    "is_base_url",
-    "register_checks",
-]
 
 TAG = "cellcast_django"
 
 CHECKS = [
-    check_credentials,
-    check_default_region,
-    check_numbers,
-    check_announce_via,
-    check_public_url,
-    check_stop_words,
-    check_callables,
-    check_api_key,
-    check_api_url,
-    check_task_backend,
-    check_urls,
+    credentials.check_credentials,
+    values.check_default_region,
+    values.check_numbers,
+    values.check_announce_via,
+    values.check_public_url,
+    stop_words.check_stop_words,
+    callables.check_callables,
+    api.check_api_key,
+    api.check_api_url,
+    tasks.check_task_backend,
+    urls.check_urls,
 ]
 DEPLOYMENT_CHECKS = [
-    check_credentials_for_deployment,
-    check_task_worker,
-    check_https,
-    check_redirects,
-    check_atomic_requests,
-    check_connections,
+    credentials.check_credentials_for_deployment,
+    tasks.check_task_worker,
+    urls.check_https,
+    urls.check_redirects,
+    databases.check_atomic_requests,
+    databases.check_connections,
 ]
-DATABASE_CHECKS = [check_encoding]
+DATABASE_CHECKS = [databases.check_encoding]
 
 
 def register_checks() -> None:

@@ -11,7 +11,7 @@ from django.db import OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from cellcast_django.checks import check_credentials
+from cellcast_django.diagnostics.checks.credentials import check_credentials
 from cellcast_django.management.commands import cellcast_setup
 from cellcast_django.signals import message_received
 from tests.handlers import Connect

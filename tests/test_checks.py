@@ -14,6 +14,26 @@ from django.db import connection
 from benchmarks.servers import SETTINGS
 from cellcast_django import checks
 from cellcast_django.conf import tasks_package
+from cellcast_django.diagnostics.checks.api import check_api_key, check_api_url
+from cellcast_django.diagnostics.checks.callables import check_callables
+from cellcast_django.diagnostics.checks.credentials import (
+    check_credentials,
+    check_credentials_for_deployment,
+)
+from cellcast_django.diagnostics.checks.databases import (
+    check_atomic_requests,
+    check_connections,
+    check_encoding,
+)
+from cellcast_django.diagnostics.checks.stop_words import check_stop_words
+from cellcast_django.diagnostics.checks.tasks import check_task_backend, check_task_worker
+from cellcast_django.diagnostics.checks.urls import check_https, check_redirects, check_urls
+from cellcast_django.diagnostics.checks.values import (
+    check_announce_via,
+    check_default_region,
+    check_numbers,
+    check_public_url,
+)
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
 
@@ -33,26 +53,26 @@ def ids(check: Check) -> list[str]:
 @pytest.mark.parametrize("value", ["cellcast:secret", None, {"cellcast:secret"}, {"a": "b"}])
 def test_credentials_that_are_no_list(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
-    assert ids(checks.check_credentials) == ["E001"]
+    assert ids(check_credentials) == ["E001"]
 
 
 @pytest.mark.parametrize("value", [[], ()])
 def test_no_credentials(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
-    assert ids(checks.check_credentials) == ["W001"]
+    assert ids(check_credentials) == ["W001"]
 
 
 def test_credentials_setting_is_missing(settings: Any) -> None:
     del settings.CELLCAST_WEBHOOK_SECRETS
-    assert ids(checks.check_credentials) == ["W001"]
+    assert ids(check_credentials) == ["W001"]
 
 
 @pytest.mark.parametrize("value", [[], [f"cellcast:{STRONG}"]])
 def test_the_old_name_of_the_setting(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}"]
     settings.CELLCAST_WEBHOOK_CREDENTIALS = value
-    assert ids(checks.check_credentials) == ["E014"]
-    assert STRONG not in "".join(map(str, checks.check_credentials()))
+    assert ids(check_credentials) == ["E014"]
+    assert STRONG not in "".join(map(str, check_credentials()))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +94,7 @@ def test_the_old_name_of_the_setting(settings: Any, value: object) -> None:
 )
 def test_malformed_credential(settings: Any, entry: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}", entry]
-    [message] = checks.check_credentials()
+    [message] = check_credentials()
     assert message.id == "cellcast_django.E002"
     assert message.msg.startswith("Entry 2 ")
 
@@ -84,7 +104,7 @@ def test_malformed_credential(settings: Any, entry: object) -> None:
 )
 def test_sample_credential(settings: Any, entry: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [entry]
-    assert ids(checks.check_credentials) == ["E003"]
+    assert ids(check_credentials) == ["E003"]
 
 
 @pytest.mark.parametrize(
@@ -97,44 +117,44 @@ def test_sample_credential(settings: Any, entry: str) -> None:
 )
 def test_weak_password(settings: Any, entry: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [entry]
-    assert ids(checks.check_credentials) == ["W002"]
+    assert ids(check_credentials) == ["W002"]
 
 
 def test_password_outside_ascii(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}é"]
-    assert ids(checks.check_credentials) == ["W003"]
+    assert ids(check_credentials) == ["W003"]
 
 
 def test_each_wrong_credential_has_its_message(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = ["cellcast:short", STRONG, "username:password"]
-    assert ids(checks.check_credentials) == ["W002", "E002", "E003"]
+    assert ids(check_credentials) == ["W002", "E002", "E003"]
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_good_credentials(settings: Any, kind: Callable[..., Any]) -> None:
     entries = [f"cellcast:{STRONG}", f"cellcast-2:with:colons and spaces {STRONG}"]
     settings.CELLCAST_WEBHOOK_SECRETS = kind(entries)
-    assert ids(checks.check_credentials) == []
+    assert ids(check_credentials) == []
 
 
 def test_no_message_shows_a_password(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = ["cellcast:hunter2", "hunter2", "cellcast: hunter2"]
-    assert "hunter2" not in "".join(map(str, checks.check_credentials()))
+    assert "hunter2" not in "".join(map(str, check_credentials()))
     settings.CELLCAST_WEBHOOK_SECRETS = "cellcast:hunter2"
-    assert "hunter2" not in "".join(map(str, checks.check_credentials()))
+    assert "hunter2" not in "".join(map(str, check_credentials()))
     settings.CELLCAST_PUBLIC_URL = "https://cellcast:hunter2@sms.example.com"
-    assert "hunter2" not in "".join(map(str, checks.check_public_url()))
+    assert "hunter2" not in "".join(map(str, check_public_url()))
 
 
 @pytest.mark.parametrize("value", [[], ["no colon"], f"cellcast:{STRONG}"])
 def test_deployment_without_a_usable_credential(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
-    assert ids(checks.check_credentials_for_deployment) == ["E004"]
+    assert ids(check_credentials_for_deployment) == ["E004"]
 
 
 def test_deployment_with_a_usable_credential(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = ["no colon", f"cellcast:{STRONG}"]
-    assert ids(checks.check_credentials_for_deployment) == []
+    assert ids(check_credentials_for_deployment) == []
 
 
 # The other settings
@@ -143,13 +163,13 @@ def test_deployment_with_a_usable_credential(settings: Any) -> None:
 @pytest.mark.parametrize("region", ["", "au", "Australia", "ZZ", None, 61, ["AU"]])
 def test_unknown_region(settings: Any, region: object) -> None:
     settings.CELLCAST_DEFAULT_REGION = region
-    assert ids(checks.check_default_region) == ["E005"]
+    assert ids(check_default_region) == ["E005"]
 
 
 @pytest.mark.parametrize("region", ["AU", "NZ", "US"])
 def test_known_region(settings: Any, region: str) -> None:
     settings.CELLCAST_DEFAULT_REGION = region
-    assert ids(checks.check_default_region) == []
+    assert ids(check_default_region) == []
 
 
 NUMBERS = [
@@ -165,25 +185,25 @@ def test_no_whole_number_above_zero(
     settings: Any, name: str, message_id: str, value: object
 ) -> None:
     setattr(settings, name, value)
-    assert ids(checks.check_numbers) == [message_id]
+    assert ids(check_numbers) == [message_id]
 
 
 @pytest.mark.parametrize(("name", "message_id"), NUMBERS)
 def test_whole_number_above_zero(settings: Any, name: str, message_id: str) -> None:
     setattr(settings, name, 1)
-    assert ids(checks.check_numbers) == []
+    assert ids(check_numbers) == []
 
 
 @pytest.mark.parametrize("value", ["", "Inline", "celery", None, ["task"]])
 def test_unknown_way_to_announce(settings: Any, value: object) -> None:
     settings.CELLCAST_ANNOUNCE_VIA = value
-    assert ids(checks.check_announce_via) == ["E009"]
+    assert ids(check_announce_via) == ["E009"]
 
 
 @pytest.mark.parametrize("value", ["inline", "task"])
 def test_known_way_to_announce(settings: Any, value: str) -> None:
     settings.CELLCAST_ANNOUNCE_VIA = value
-    assert ids(checks.check_announce_via) == []
+    assert ids(check_announce_via) == []
 
 
 @pytest.mark.parametrize(
@@ -207,7 +227,7 @@ def test_known_way_to_announce(settings: Any, value: str) -> None:
 )
 def test_public_url_that_is_no_base_url(settings: Any, url: object) -> None:
     settings.CELLCAST_PUBLIC_URL = url
-    assert ids(checks.check_public_url) == ["E010"]
+    assert ids(check_public_url) == ["E010"]
 
 
 @pytest.mark.parametrize(
@@ -225,22 +245,22 @@ def test_public_url_that_is_no_base_url(settings: Any, url: object) -> None:
 def test_public_url_that_is_a_base_url(settings: Any, url: str) -> None:
     settings.CELLCAST_PUBLIC_URL = url
     settings.ALLOWED_HOSTS = ["sms.example.com", "localhost", "127.0.0.1", "[::1]"]
-    assert ids(checks.check_public_url) == []
+    assert ids(check_public_url) == []
 
 
 @pytest.mark.parametrize("host", ["www.example.com", "example.com", "WWW.example.org:443"])
 def test_public_url_that_was_left_as_the_documentation_has_it(settings: Any, host: str) -> None:
     settings.CELLCAST_PUBLIC_URL = f"https://{host}"
     settings.ALLOWED_HOSTS = [".example.com", ".example.org"]
-    assert ids(checks.check_public_url) == ["W011"]
+    assert ids(check_public_url) == ["W011"]
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"  # does not exist
-    assert ids(checks.check_public_url) == []
+    assert ids(check_public_url) == []
 
 
 def test_public_url_with_a_host_that_django_refuses(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     settings.ALLOWED_HOSTS = ["www.example.com"]
-    [message] = checks.check_public_url()
+    [message] = check_public_url()
     assert message.id == "cellcast_django.W004"
     assert '"sms.example.com"' in str(message.hint)
 
@@ -255,7 +275,7 @@ def test_public_url_while_debug_allows_localhost(
     settings.CELLCAST_PUBLIC_URL = url
     settings.ALLOWED_HOSTS = []
     settings.DEBUG = True
-    assert ids(checks.check_public_url) == expected
+    assert ids(check_public_url) == expected
 
 
 # The API
@@ -264,13 +284,13 @@ def test_public_url_while_debug_allows_localhost(
 @pytest.mark.parametrize("key", ["", "4f1c9a52", "eyJhbGciOi.J9-_~+/="])
 def test_api_key_that_can_be_sent(settings: Any, key: str) -> None:
     settings.CELLCAST_API_KEY = key
-    assert ids(checks.check_api_key) == []
+    assert ids(check_api_key) == []
 
 
 @pytest.mark.parametrize("key", [None, b"key", 5, ["key"], "two words", "line\n", " ", "schlüssel"])
 def test_api_key_that_cannot_be_sent(settings: Any, key: object) -> None:
     settings.CELLCAST_API_KEY = key
-    assert ids(checks.check_api_key) == ["E015"]
+    assert ids(check_api_key) == ["E015"]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +307,7 @@ def test_api_key_that_cannot_be_sent(settings: Any, key: object) -> None:
 )
 def test_api_url_that_the_key_may_be_sent_to(settings: Any, url: str) -> None:
     settings.CELLCAST_API_URL = url
-    assert ids(checks.check_api_url) == []
+    assert ids(check_api_url) == []
 
 
 @pytest.mark.parametrize(
@@ -314,12 +334,12 @@ def test_api_url_that_the_key_may_be_sent_to(settings: Any, url: str) -> None:
 )
 def test_api_url_that_the_key_must_not_be_sent_to(settings: Any, url: object) -> None:
     settings.CELLCAST_API_URL = url
-    assert ids(checks.check_api_url) == ["E016"]
+    assert ids(check_api_url) == ["E016"]
 
 
 def test_api_settings_are_missing(settings: Any) -> None:
     assert not hasattr(settings, "CELLCAST_API_KEY")
-    assert ids(checks.check_api_key) == ids(checks.check_api_url) == []
+    assert ids(check_api_key) == ids(check_api_url) == []
 
 
 # Tasks
@@ -351,14 +371,14 @@ def task_mode(settings: Any) -> Any:
 def test_no_tasks_in_this_django(task_mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("django.tasks", "django_tasks"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert ids(checks.check_task_backend) == ["E011"]
+    assert ids(check_task_backend) == ["E011"]
 
 
 @pytest.mark.parametrize("alias", ["sms", "", None, ["default"]])
 def test_task_backend_that_tasks_does_not_have(task_mode: Any, alias: object) -> None:
     task_mode.TASKS = {"default": {"BACKEND": IMMEDIATE}}
     task_mode.CELLCAST_TASK_BACKEND = alias
-    assert ids(checks.check_task_backend) == ["E012"]
+    assert ids(check_task_backend) == ["E012"]
 
 
 @pytest.mark.parametrize(
@@ -372,33 +392,33 @@ def test_task_backend_that_tasks_does_not_have(task_mode: Any, alias: object) ->
 )
 def test_task_backend_that_takes_no_task_of_ours(task_mode: Any, backend: dict[str, Any]) -> None:
     task_mode.TASKS = {"default": backend}
-    assert ids(checks.check_task_backend) == ["E013"]
-    assert ids(checks.check_task_worker) == []
+    assert ids(check_task_backend) == ["E013"]
+    assert ids(check_task_worker) == []
 
 
 @pytest.mark.parametrize("queues", [[], ["default"], ["mail", "default"]])
 def test_task_backend_that_takes_tasks(task_mode: Any, queues: list[str]) -> None:
     task_mode.TASKS = {"default": {}, "sms": {"BACKEND": IMMEDIATE, "QUEUES": queues}}
     task_mode.CELLCAST_TASK_BACKEND = "sms"
-    assert ids(checks.check_task_backend) == []
+    assert ids(check_task_backend) == []
 
 
 def test_task_backend_does_not_matter_inline(settings: Any) -> None:
     settings.CELLCAST_TASK_BACKEND = "sms"
-    assert ids(checks.check_task_backend) == []
-    assert ids(checks.check_task_worker) == []
+    assert ids(check_task_backend) == []
+    assert ids(check_task_worker) == []
 
 
 @pytest.mark.parametrize("backend", [IMMEDIATE, DUMMY])
 def test_task_backend_without_a_worker(task_mode: Any, backend: str) -> None:
     task_mode.TASKS = {"default": {"BACKEND": backend}}
-    assert ids(checks.check_task_worker) == ["W005"]
+    assert ids(check_task_worker) == ["W005"]
 
 
 def test_task_backend_with_a_worker(task_mode: Any) -> None:
     task_mode.TASKS = {"default": {"BACKEND": WORKER}}
-    assert ids(checks.check_task_backend) == []
-    assert ids(checks.check_task_worker) == []
+    assert ids(check_task_backend) == []
+    assert ids(check_task_worker) == []
 
 
 # The way to the views
@@ -413,24 +433,24 @@ class EmptyURLConf:
 @pytest.mark.parametrize("urlconf", [EmptyURLConf, None])
 def test_urls_are_not_included(settings: Any, urlconf: object) -> None:
     settings.ROOT_URLCONF = urlconf
-    assert ids(checks.check_urls) == ["W006"]
+    assert ids(check_urls) == ["W006"]
 
 
 def test_urls_are_included(settings: Any) -> None:
     settings.ROOT_URLCONF = "tests.urls"
-    assert ids(checks.check_urls) == []
+    assert ids(check_urls) == []
 
 
 def test_public_url_without_https(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
     settings.SECURE_HSTS_SECONDS = 3600
-    assert ids(checks.check_https) == ["W007"]
+    assert ids(check_https) == ["W007"]
 
 
 @pytest.mark.parametrize("url", ["", "sms.example.com", None])
 def test_nothing_speaks_of_https(settings: Any, url: object) -> None:
     settings.CELLCAST_PUBLIC_URL = url
-    assert ids(checks.check_https) == ["W007"]
+    assert ids(check_https) == ["W007"]
 
 
 @pytest.mark.parametrize(
@@ -444,13 +464,13 @@ def test_nothing_speaks_of_https(settings: Any, url: object) -> None:
 )
 def test_something_speaks_of_https(settings: Any, name: str, value: object) -> None:
     setattr(settings, name, value)
-    assert ids(checks.check_https) == []
+    assert ids(check_https) == []
 
 
 def test_redirect_to_https_eats_webhooks(settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
     settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
-    assert ids(checks.check_redirects) == ["W008"]
+    assert ids(check_redirects) == ["W008"]
 
 
 @pytest.mark.parametrize(
@@ -468,14 +488,14 @@ def test_redirect_to_https_does_not_meet_webhooks(settings: Any, changes: dict[s
     wrong = {"SECURE_SSL_REDIRECT": True, "CELLCAST_PUBLIC_URL": "http://sms.example.com"}
     for name, value in (wrong | changes).items():
         setattr(settings, name, value)
-    assert ids(checks.check_redirects) == []
+    assert ids(check_redirects) == []
 
 
 @pytest.mark.parametrize("url", ["", "https://example.com", "https://wwwexample.com"])
 def test_redirect_to_www_eats_webhooks(settings: Any, url: str) -> None:
     settings.PREPEND_WWW = True
     settings.CELLCAST_PUBLIC_URL = url
-    assert ids(checks.check_redirects) == ["W009"]
+    assert ids(check_redirects) == ["W009"]
 
 
 @pytest.mark.parametrize(
@@ -490,7 +510,7 @@ def test_redirect_to_www_does_not_meet_webhooks(settings: Any, changes: dict[str
     wrong = {"PREPEND_WWW": True, "CELLCAST_PUBLIC_URL": "https://example.com"}
     for name, value in (wrong | changes).items():
         setattr(settings, name, value)
-    assert ids(checks.check_redirects) == []
+    assert ids(check_redirects) == []
 
 
 @pytest.mark.parametrize(
@@ -501,7 +521,7 @@ def test_atomic_requests_do_not_hold_for_handlers(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], expected: list[str]
 ) -> None:
     monkeypatch.setitem(settings.DATABASES, "other", options)
-    assert ids(checks.check_atomic_requests) == expected
+    assert ids(check_atomic_requests) == expected
 
 
 KEPT = {"CONN_MAX_AGE": 60}
@@ -545,7 +565,7 @@ def test_options_of_the_database_that_cost_speed_or_lose_webhooks(
         monkeypatch.setitem(connection.settings_dict, name, value)
     monkeypatch.setitem(connection.settings_dict, "ENGINE", f"django.db.backends.{engine}")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
-    assert ids(checks.check_connections) == expected
+    assert ids(check_connections) == expected
 
 
 @pytest.mark.django_db
@@ -557,24 +577,24 @@ def test_database_that_cannot_hold_what_customers_write(
 ) -> None:
     answer = {connection.vendor: (f"SELECT '{encoding}'", "utf8mb4")}
     monkeypatch.setattr("cellcast_django.diagnostics.checks.databases.ENCODINGS", answer)
-    assert ids(partial(checks.check_encoding, databases=["default"])) == expected
+    assert ids(partial(check_encoding, databases=["default"])) == expected
 
 
 @pytest.mark.django_db
 def test_database_of_the_tests_holds_it() -> None:
-    assert ids(partial(checks.check_encoding, databases=["default"])) == []
+    assert ids(partial(check_encoding, databases=["default"])) == []
 
 
 @pytest.mark.parametrize("databases", [None, []])
 def test_no_database_is_asked_but_those_that_the_check_is_given(
     databases: list[str] | None,
 ) -> None:
-    assert ids(partial(checks.check_encoding, databases=databases)) == []
+    assert ids(partial(check_encoding, databases=databases)) == []
 
 
 def test_database_without_messages_is_not_asked(settings: Any) -> None:
     settings.DATABASE_ROUTERS = [SimpleNamespace(allow_migrate=lambda *args, **hints: False)]
-    assert ids(partial(checks.check_encoding, databases=["default"])) == []
+    assert ids(partial(check_encoding, databases=["default"])) == []
 
 
 # Registration
@@ -626,24 +646,24 @@ def test_migrate_runs_the_check_of_the_encoding(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("value", ["stop", {"stop"}, 7, ["stop", None], ["stop", ""], ["…"]])
 def test_stop_words_that_are_no_list_of_words(settings: Any, value: object) -> None:
     settings.CELLCAST_STOP_WORDS = value
-    assert ids(checks.check_stop_words) == ["E017"]
+    assert ids(check_stop_words) == ["E017"]
 
 
 @pytest.mark.parametrize("word", ["yes", "NO", "Ok.", "y", "1", "10", "thank you"])
 def test_stop_word_that_is_an_ordinary_answer(settings: Any, word: str) -> None:
     settings.CELLCAST_STOP_WORDS = ["stop", word]
-    assert ids(checks.check_stop_words) == ["W010"]
-    assert repr(word) in str(next(checks.check_stop_words()))
+    assert ids(check_stop_words) == ["W010"]
+    assert repr(word) in str(next(check_stop_words()))
 
 
 @pytest.mark.parametrize("value", [[], ("stop",), ["stop", "опт аут", "no more texts"]])
 def test_stop_words(settings: Any, value: object) -> None:
     settings.CELLCAST_STOP_WORDS = value
-    assert ids(checks.check_stop_words) == []
+    assert ids(check_stop_words) == []
 
 
 def test_stop_words_need_not_be_set(settings: Any) -> None:
-    assert ids(checks.check_stop_words) == []
+    assert ids(check_stop_words) == []
 
 
 # Functions of the host project
@@ -666,11 +686,11 @@ def test_function_that_is_not_there(
     settings: Any, setting: str, expected: str, path: object, problem: str
 ) -> None:
     setattr(settings, setting, path)
-    assert ids(checks.check_callables) == [expected]
-    assert problem in str(next(checks.check_callables()))
+    assert ids(check_callables) == [expected]
+    assert problem in str(next(check_callables()))
 
 
 @pytest.mark.parametrize("path", ["", "tests.test_checks.test_function_that_is_there"])
 def test_function_that_is_there(settings: Any, path: str) -> None:
     settings.CELLCAST_CONTACT_NAMES = settings.CELLCAST_SEND_WITH = path
-    assert ids(checks.check_callables) == []
+    assert ids(check_callables) == []

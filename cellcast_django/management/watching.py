@@ -4,21 +4,20 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from django.db import Error, connections
 
 logger = logging.getLogger("cellcast_django")
 
-STEP_SECONDS = 0.25
+NAP_SECONDS = 0.25
 """How long a wait may go on after SIGTERM."""
-STEPS_BETWEEN_LOOKS = 12
-SECONDS_BETWEEN_HEARTBEATS = 60
+NAPS_BETWEEN_ROUNDS = 12
+HEARTBEAT_SECONDS = 60
 
 
 class Watch:
-    """Repeats until SIGTERM, which is only noted: what is running may finish."""
+    """Repeats until SIGTERM; whatever is running then may finish."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -29,19 +28,14 @@ class Watch:
         self._previous = signal.signal(signal.SIGTERM, self._end)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         signal.signal(signal.SIGTERM, self._previous)
 
     def _end(self, *_signal_and_frame: Any) -> None:
         self.is_over = True
 
-    def looks(self) -> Iterator[None]:
-        """Yield once per look, after closing connections that are too old or broken."""
+    def rounds(self) -> Iterator[None]:
+        """Yield every few seconds, after closing connections that are too old or broken."""
         while not self.is_over:
             for connection in connections.all(initialized_only=True):
                 if not connection.in_atomic_block:  # as it is in a test
@@ -54,24 +48,24 @@ class Watch:
         now = time.monotonic()
         is_time = now >= self._heartbeat_at
         if is_time:
-            self._heartbeat_at = now + SECONDS_BETWEEN_HEARTBEATS
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
         return is_time
 
     def _wait(self) -> None:
-        for _ in range(STEPS_BETWEEN_LOOKS):
+        for _ in range(NAPS_BETWEEN_ROUNDS):
             if self.is_over:
                 return
-            time.sleep(STEP_SECONDS)
+            time.sleep(NAP_SECONDS)
 
-    def lose_database(self, error: Error) -> None:
-        """Note that the database is unavailable: logged once, until it is back."""
+    def note_database_lost(self, error: Error) -> None:
+        """Log that the database is unavailable: once, until it is back."""
         if not self._is_without_database:
             logger.warning(
                 "The database is unavailable (%s); trying again.", type(error).__qualname__
             )
         self._is_without_database = True
 
-    def has_database(self) -> None:
+    def note_database_back(self) -> None:
         if self._is_without_database:
             logger.warning("The database is available again.")
         self._is_without_database = False

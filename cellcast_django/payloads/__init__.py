@@ -6,22 +6,12 @@ sibling platform (guniteam.github.io/sms-api), and what public integrations have
 accounts. Start with ``read``.
 """
 
-from cellcast_django.payloads.body import (
-    MAX_DEPTH,
-    MAX_EVENTS,
-    clean,
-    decode,
-    elements,
-    is_form,
-    is_too_deep,
-)
+from cellcast_django.payloads.body import clean, decode, elements, is_form, is_too_deep
 from cellcast_django.payloads.element import is_web_address, read_element, unpack_mms
 from cellcast_django.payloads.payload import (
     MAX_ID_LENGTH,
     MAX_MEDIA,
-    MAX_MEDIA_LENGTH,
     MAX_NUMBER_LENGTH,
-    MAX_REASON_LENGTH,
     MAX_STATUS_LENGTH,
     WEBHOOK_ENDPOINTS,
     Endpoint,
@@ -36,13 +26,9 @@ from cellcast_django.payloads.payload import (
 )
 
 __all__ = [
-    "MAX_DEPTH",
-    "MAX_EVENTS",
     "MAX_ID_LENGTH",
     "MAX_MEDIA",
-    "MAX_MEDIA_LENGTH",
     "MAX_NUMBER_LENGTH",
-    "MAX_REASON_LENGTH",
     "MAX_STATUS_LENGTH",
     "WEBHOOK_ENDPOINTS",
     "Endpoint",

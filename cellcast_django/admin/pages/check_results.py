@@ -8,8 +8,17 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django import checks
 from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.diagnostics.checks import (
+    api,
+    callables,
+    credentials,
+    databases,
+    stop_words,
+    tasks,
+    urls,
+    values,
+)
 
 Check = Callable[[], Iterable[CheckMessage]]
 
@@ -46,66 +55,66 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     (
         _("Username and password"),
         _("Webhooks with the right username and password are accepted."),
-        [checks.check_credentials, checks.check_credentials_for_deployment],
+        [credentials.check_credentials, credentials.check_credentials_for_deployment],
     ),
     (
         _("Webhook URLs"),
         _("The project's URLs include them."),
-        [checks.check_urls],
+        [urls.check_urls],
     ),
     (
         _("Site address"),
         _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."),
-        [checks.check_public_url],
+        [values.check_public_url],
     ),
     (
         _("Encryption"),
         _("Webhooks arrive over HTTPS."),
-        [checks.check_https],
+        [urls.check_https],
     ),
     (
         _("Redirects"),
         _("Django does not redirect webhook requests."),
-        [checks.check_redirects],
+        [urls.check_redirects],
     ),
     (
         _("Handlers"),
         _("Handlers can run."),
-        [checks.check_announce_via, checks.check_task_backend, checks.check_task_worker],
+        [values.check_announce_via, tasks.check_task_backend, tasks.check_task_worker],
     ),
     (
         _("Transactions"),
         _("No conflict with ATOMIC_REQUESTS."),
-        [checks.check_atomic_requests],
+        [databases.check_atomic_requests],
     ),
     (
         _("Database"),
         _("No option loses webhooks or slows them down."),
-        [checks.check_connections],
+        [databases.check_connections],
     ),
     (
         _("Numbers without a country code"),
         _("CELLCAST_DEFAULT_REGION is a valid region."),
-        [checks.check_default_region],
+        [values.check_default_region],
     ),
     (
         _("Stop words"),
         _("No word in CELLCAST_STOP_WORDS is an everyday answer."),
-        [checks.check_stop_words],
+        [stop_words.check_stop_words],
     ),
     (
         _("Names and replies"),
         _("CELLCAST_CONTACT_NAMES and CELLCAST_SEND_WITH can be imported, or are not set."),
-        [checks.check_callables],
+        [callables.check_callables],
     ),
     (
         _("Limits"),
         _("The values are valid."),
-        [checks.check_numbers],
+        [values.check_numbers],
     ),
     (
         _("Cellcast’s API"),
         _("The key and the URL are valid, or no key is set (recovery is off)."),
-        [checks.check_api_key, checks.check_api_url],
+        [api.check_api_key, api.check_api_url],
     ),
 ]

@@ -20,8 +20,8 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.check_results import check_results
 from cellcast_django.admin.pages.lamps import lamps
 from cellcast_django.admin.pages.recovery import details_of_last_run
-from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf
+from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.listeners import handlers_of
 from cellcast_django.diagnostics.test_data import delete_tests

@@ -10,6 +10,7 @@ from django.db import Error
 
 from cellcast_django.announcements import announce_again, announce_due
 from cellcast_django.announcements.schedule import events
+from cellcast_django.management.arguments import add_event_option, require_events
 from cellcast_django.management.terminal import printable
 from cellcast_django.management.watching import Watch
 from cellcast_django.models import CommandRun, WebhookEvent, error_type
@@ -31,14 +32,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--event",
-            action="append",
-            type=int,
-            default=[],
-            metavar="ID",
-            help="announce this event now, due or failed; may be repeated",
-        )
+        add_event_option(parser, "announce this event now, due or failed; may be repeated")
         parser.add_argument(
             "--failed", action="store_true", help="announce all failed events again"
         )
@@ -67,9 +61,7 @@ class Command(BaseCommand):
         self._print_summary(tally)
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
-        known = set(events().filter(pk__in=pks).values_list("pk", flat=True))
-        if missing := [str(pk) for pk in pks if pk not in known]:
-            raise CommandError(f"No such event: {', '.join(missing)}.")
+        require_events(pks, events().filter(pk__in=pks), "event")
         if failed:
             pks = pks + list(events().failed().values_list("pk", flat=True))
         return list(dict.fromkeys(pks))
@@ -84,27 +76,24 @@ class Command(BaseCommand):
     def _print_errors(self, event: WebhookEvent) -> None:
         errors = event.handler_errors() if event.is_unannounced else {}
         for name, error in errors.items():
-            # Never the text: it may quote a customer, and cron mails it.
+            # Never the text: it may quote a customer, and cron sends it by mail.
             self.stderr.write(printable(f"event {event.pk}: {name}: {error_type(error)}"))
 
     def _print_summary(self, tally: Tally) -> None:
-        self.stdout.write(
-            "{announced} announced, {pending} to be retried later, {failed} failed.".format(
-                **summary(tally)
-            )
-        )
+        sentence = "{announced} announced, {pending} to be retried later, {failed} failed."
+        self.stdout.write(sentence.format(**summary(tally)))
 
     def _watch(self) -> None:
         total: Tally = Counter()
         with Watch() as watch:
-            for _ in watch.looks():
+            for _ in watch.rounds():
                 try:
                     tally = self._announce(self._due(watch, total))
                     self._record_heartbeat(watch, total)
                 except Error as error:
-                    watch.lose_database(error)
+                    watch.note_database_lost(error)
                     continue
-                watch.has_database()
+                watch.note_database_back()
                 if tally:
                     self._print_summary(tally)
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
-from cellcast_django.management.durations import parse_duration
+from cellcast_django.management.arguments import parse_duration
 from cellcast_django.management.terminal import ProgressLine
 from cellcast_django.payloads import clean
 from cellcast_django.retention import Kept, Removed, Selection, forget_opt_outs, prune

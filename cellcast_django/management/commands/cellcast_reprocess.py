@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from cellcast_django import receiving
 from cellcast_django.inbox import reprocess
+from cellcast_django.management.arguments import add_event_option, require_events
 from cellcast_django.models import WebhookEvent, database_alias
 
 
@@ -20,14 +21,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--event",
-            action="append",
-            type=int,
-            default=[],
-            metavar="ID",
-            help="only this event; may be repeated. Default: all invalid events",
-        )
+        add_event_option(parser, "only this event; may be repeated (default: all invalid events)")
 
     def handle(self, **options: Any) -> None:
         understood = invalid = 0
@@ -44,8 +38,6 @@ class Command(BaseCommand):
 
     def _events(self, pks: list[int]) -> Iterator[WebhookEvent]:
         events = WebhookEvent.objects.using(database_alias()).invalid()
-        invalid = list(events.order_by("pk").values_list("pk", flat=True))
-        if missing := [str(pk) for pk in pks if pk not in set(invalid)]:
-            raise CommandError(f"No such invalid event: {', '.join(missing)}.")
-        for pk in dict.fromkeys(pks or invalid):
+        require_events(pks, events, "invalid event")
+        for pk in dict.fromkeys(pks or list(events.order_by("pk").values_list("pk", flat=True))):
             yield from events.filter(pk=pk)

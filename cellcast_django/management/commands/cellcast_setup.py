@@ -13,8 +13,9 @@ from django.db import Error as DatabaseError, connections, router
 from django.db.migrations.loader import MigrationLoader
 from django.urls import NoReverseMatch
 
-from cellcast_django.checks import TAG, is_base_url
+from cellcast_django.checks import TAG
 from cellcast_django.conf import conf
+from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.listeners import describe_handlers
 from cellcast_django.diagnostics.test_send import webhook_url
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint

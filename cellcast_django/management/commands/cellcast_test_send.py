@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch
 
 from cellcast_django.authentication import hides_variables
-from cellcast_django.checks import is_base_url
 from cellcast_django.conf import conf, is_credential
+from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.listeners import describe_handlers
 from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url

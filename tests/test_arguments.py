@@ -1,11 +1,11 @@
-"""Lengths of time as people type them."""
+"""Arguments that commands share: durations as people type them."""
 
 from argparse import ArgumentTypeError
 from datetime import timedelta
 
 import pytest
 
-from cellcast_django.management.durations import parse_duration
+from cellcast_django.management.arguments import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""Arguments that several commands take: durations, and single events."""
+
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Collection
+from datetime import timedelta
+
+from django.core.management.base import CommandError, CommandParser
+
+from cellcast_django.models import WebhookEventQuerySet
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+MAX_DIGITS = 6
+"""Keeps the result within what a ``timedelta`` can hold."""
+
+
+def parse_duration(text: str, units: str = "mhdw") -> timedelta:
+    """Parse a duration such as ``90d``, ``36h`` or ``15m``. Raises ``ArgumentTypeError``."""
+    match = re.fullmatch(rf"0*([1-9][0-9]{{,{MAX_DIGITS - 1}}})([{units}])", text.strip())
+    if match is None:
+        names = ", ".join(f"{unit} ({UNITS[unit]})" for unit in units)
+        raise ArgumentTypeError(
+            f'"{text}" is not a duration: write a whole number above zero and a unit, one of '
+            f"{names}."
+        )
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def add_event_option(parser: CommandParser, help_text: str) -> None:
+    """Add ``--event``; its value is a list of primary keys, empty if it is not given."""
+    parser.add_argument(
+        "--event", action="append", type=int, default=[], metavar="ID", help=help_text
+    )
+
+
+def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str) -> None:
+    """Raise ``CommandError`` unless all these keys are among the events."""
+    known = set(events.filter(pk__in=pks).values_list("pk", flat=True))
+    if missing := [str(pk) for pk in pks if pk not in known]:
+        raise CommandError(f"No such {noun}: {', '.join(missing)}.")
