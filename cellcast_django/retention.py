@@ -25,13 +25,19 @@ from cellcast_django.models import (
     contact_of,
     database_alias,
 )
-from cellcast_django.models.redaction import (
+from cellcast_django.models.removal import (
     EMPTY_EVENT,
     EMPTY_MESSAGE,
+    Removed,
+    delete,
+    delete_events,
+    delete_messages,
     redact_events,
     redact_messages,
 )
 from cellcast_django.payloads import clean
+
+__all__ = ["Kept", "Removed", "Selection", "forget_opt_outs", "prune"]
 
 BATCH_SIZE = 500
 """How many rows are locked, and in memory, at a time."""
@@ -41,13 +47,6 @@ MIN_SEARCHED_LENGTH = 6
 
 BATCH_SECONDS = 60
 """How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
-
-
-class Removed(NamedTuple):
-    """How many messages and events were deleted or redacted."""
-
-    messages: int
-    events: int
 
 
 class Kept(NamedTuple):
@@ -184,8 +183,8 @@ def prune(selection: Selection) -> Iterator[Removed]:
     stay committed.
     """
     for part in selection.events():
-        yield from _in_batches(part, "pk", _redact_events if selection.redact else _delete_events)
-    remove = _redact_messages if selection.redact else _delete_messages
+        yield from _in_batches(part, "pk", redact_events if selection.redact else delete_events)
+    remove = redact_messages if selection.redact else delete_messages
     # In the order in which webhooks lock them: in any other, an array of late reports deadlocks.
     yield from _in_batches(selection.messages(), "key", remove)
 
@@ -202,11 +201,9 @@ def forget_opt_outs(selection: Selection) -> int:
     )
 
 
-Remover = Callable[[str, list[int]], Removed]
-"""Takes the alias of the database, and the primary keys of locked rows."""
-
-
-def _in_batches(rows: QuerySet[Any], lock_order: str, remove: Remover) -> Iterator[Removed]:
+def _in_batches(
+    rows: QuerySet[Any], lock_order: str, remove: Callable[[str, list[int]], Removed]
+) -> Iterator[Removed]:
     """Remove the rows, and yield after each batch. ``lock_order`` is a field."""
     for pks in _batches(rows, lock_order):
 
@@ -241,31 +238,6 @@ def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
     candidates.filter(pk=pks[0]).update(cellcast_id=F("cellcast_id"))
     list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
     return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
-
-
-def _delete_messages(using: str, pks: list[int]) -> Removed:
-    """Delete these messages, with their events."""
-    events = delete(WebhookEvent.objects.using(using).filter(message__in=pks))
-    return Removed(delete(Message.objects.using(using).filter(pk__in=pks)), events)
-
-
-def _delete_events(using: str, pks: list[int]) -> Removed:
-    """Delete these events."""
-    return Removed(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
-
-
-def _redact_messages(using: str, pks: list[int]) -> Removed:
-    return Removed(*redact_messages(using, pks))
-
-
-def _redact_events(using: str, pks: list[int]) -> Removed:
-    return Removed(0, redact_events(using, pks))
-
-
-def delete(rows: QuerySet[Any]) -> int:
-    """Delete the rows and whatever depends on them; return how many rows of this model."""
-    _, deleted = rows.delete()
-    return deleted.get(rows.model._meta.label, 0)
 
 
 def _events() -> WebhookEventQuerySet:

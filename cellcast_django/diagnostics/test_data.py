@@ -4,7 +4,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
-from cellcast_django.retention import Removed, delete
+from cellcast_django.models.removal import Removed, delete
 
 
 def delete_tests() -> Removed:

@@ -7,7 +7,6 @@ it, because error reports show the variables of every frame.
 
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -70,12 +69,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._pool.clear()
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Item]]:

@@ -11,16 +11,14 @@ from django.views.decorators.debug import sensitive_variables
 from cellcast_django.models import (
     OptOut as StoredOptOut,
     OptOutQuerySet,
-    WebhookEvent,
     contact_of,
     database_alias,
 )
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, OptOut
-from cellcast_django.receiving import receive
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, OptOut
 from cellcast_django.recovery.client import Client
 from cellcast_django.recovery.items import ItemError, as_body, read_text
 from cellcast_django.recovery.responses import Item
-from cellcast_django.recovery.run import Findings, Run
+from cellcast_django.recovery.run import Findings, Run, store
 
 PATH = "/api/v1/apiClient/getOptout"
 ITEMS_PER_PAGE = 1_000
@@ -41,7 +39,7 @@ def recover_opt_outs(client: Client, run: Run, findings: Findings) -> None:
         for contact in sorted(new - stored.keys()):
             findings.missing += 1
             if not run.dry_run:
-                findings.stored += _store(opt_outs[contact])
+                findings.stored += store(opt_outs[contact]).is_news
             run.progress(findings)
     active = _opt_outs().active().values_list("contact", flat=True)
     findings.not_listed = sum(contact not in listed for contact in active.iterator())
@@ -59,11 +57,6 @@ def _read_page(page: list[Item], findings: Findings) -> Iterator[tuple[str, OptO
             findings.unreadable += 1
         else:
             yield contact, OptOut(raw=as_body(item), number=number)
-
-
-def _store(opt_out: OptOut) -> bool:
-    [event] = receive([opt_out], endpoint=Endpoint.API, content_type="application/json")
-    return event.outcome == WebhookEvent.Outcome.STORED
 
 
 def _opt_outs() -> OptOutQuerySet:

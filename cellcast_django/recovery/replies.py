@@ -13,14 +13,13 @@ from typing import NamedTuple
 from django.views.decorators.debug import sensitive_variables
 
 from cellcast_django.inbox.recovered import EARLIEST, LATEST, text_key
-from cellcast_django.models import Message, WebhookEvent, contact_of, database_alias
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, Endpoint, RecoveredReply, unpack_mms
-from cellcast_django.receiving import receive
+from cellcast_django.models import Message, contact_of, database_alias
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, RecoveredReply, unpack_mms
 from cellcast_django.recovery.client import Client
 from cellcast_django.recovery.items import ItemError, as_body, read_text, read_time
 from cellcast_django.recovery.matching import match
 from cellcast_django.recovery.responses import Item
-from cellcast_django.recovery.run import Findings, Run
+from cellcast_django.recovery.run import Findings, Run, store
 
 PATH = "/api/v1/apiClient/getResponses"
 
@@ -76,9 +75,9 @@ def _store(reply: RecoveredReply, absorbed: set[int]) -> bool:
     this one: a webhook that arrives at the same moment must not count for two replies.
     """
     reply = replace(reply, claimed=reply.claimed | absorbed)
-    [event] = receive([reply], endpoint=Endpoint.API, content_type="application/json")
+    event = store(reply)
     absorbed.update(filter(None, [event.message_id]))
-    return event.outcome == WebhookEvent.Outcome.STORED
+    return event.is_news
 
 
 def _group(sender: str, body: str) -> tuple[str, str]:

@@ -1,9 +1,13 @@
-"""What a recovery has to do, and what it has found so far."""
+"""What a recovery has to do, what it has found so far, and how it stores what was missing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from cellcast_django.models import WebhookEvent
+from cellcast_django.payloads import Endpoint, Payload
+from cellcast_django.receiving import receive
 
 
 class Kind(StrEnum):
@@ -48,3 +52,9 @@ class Run:
     """Store nothing, only count what is missing."""
     progress: Callable[[Findings], None]
     """Called after each page read and each item stored."""
+
+
+def store(payload: Payload) -> WebhookEvent:
+    """Store what the API listed, and announce it, as if a webhook had brought it."""
+    [event] = receive([payload], endpoint=Endpoint.API, content_type="application/json")
+    return event

@@ -8,13 +8,12 @@ from datetime import timedelta
 from django.views.decorators.debug import sensitive_variables
 
 from cellcast_django.inbox.fields import message_fields
-from cellcast_django.models import StatusChange, WebhookEvent, database_alias
+from cellcast_django.models import StatusChange, database_alias
 from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
-from cellcast_django.receiving import receive
 from cellcast_django.recovery.client import Client
 from cellcast_django.recovery.items import ItemError, as_body, read_time
 from cellcast_django.recovery.responses import Item
-from cellcast_django.recovery.run import Findings, Run
+from cellcast_django.recovery.run import Findings, Run, store
 from cellcast_django.statuses import Status
 
 PATH = "/api/v2/report/message"
@@ -45,8 +44,7 @@ def recover_statuses(client: Client, run: Run, findings: Findings) -> None:
         for report in _missing(reports):
             findings.missing += 1
             if not run.dry_run:
-                [event] = receive([report], endpoint=Endpoint.API, content_type="application/json")
-                findings.stored += event.outcome == WebhookEvent.Outcome.STORED
+                findings.stored += store(report).is_news
             run.progress(findings)
         run.progress(findings)
 

@@ -1,8 +1,11 @@
-"""What is personal in each row, and how it is emptied so that the row can stay."""
+"""How rows go: deleted, or redacted, which empties what is personal so that the row can stay.
 
-from typing import Any
+Each function takes the alias of the database and the primary keys of rows that are locked.
+"""
 
-from django.db.models import Case, CharField, F, Q, Value, When
+from typing import Any, NamedTuple
+
+from django.db.models import Case, CharField, F, Q, QuerySet, Value, When
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.models.message import Message
@@ -26,17 +29,41 @@ _KEY_WITHOUT_PERSON = Case(
 )
 
 
-def redact_messages(using: str, pks: list[int]) -> tuple[int, int]:
-    """Redact these messages, with their events; return how many there were of each."""
+class Removed(NamedTuple):
+    """How many messages and events were deleted or redacted."""
+
+    messages: int
+    events: int
+
+
+def delete_messages(using: str, pks: list[int]) -> Removed:
+    """Delete these messages, with their history and events."""
+    events = delete(WebhookEvent.objects.using(using).filter(message__in=pks))
+    return Removed(delete(Message.objects.using(using).filter(pk__in=pks)), events)
+
+
+def delete_events(using: str, pks: list[int]) -> Removed:
+    """Delete these events."""
+    return Removed(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
+
+
+def delete(rows: QuerySet[Any]) -> int:
+    """Delete the rows and whatever depends on them; return how many rows of this model."""
+    _, deleted = rows.delete()
+    return deleted.get(rows.model._meta.label, 0)
+
+
+def redact_messages(using: str, pks: list[int]) -> Removed:
+    """Redact these messages, with their history and events."""
     events = WebhookEvent.objects.using(using).filter(message__in=pks).exclude(**EMPTY_EVENT)
     redacted = redact_events(using, list(events.values_list("pk", flat=True)))
     _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)
-    return messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON), redacted
+    return redacted._replace(messages=messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON))
 
 
-def redact_events(using: str, pks: list[int]) -> int:
-    """Redact these events; return how many there were."""
+def redact_events(using: str, pks: list[int]) -> Removed:
+    """Redact these events, and the reasons that they reported."""
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
     for event in events.only("announcements").iterator():
         if event.handler_errors():
@@ -44,7 +71,7 @@ def redact_events(using: str, pks: list[int]) -> int:
                 outcome["error"] = error_type(outcome["error"])
             event.save(using=using, update_fields=["announcements"])
     _redact_reasons(using, Q(event__in=pks))
-    return events.update(**EMPTY_EVENT)
+    return Removed(0, events.update(**EMPTY_EVENT))
 
 
 def _redact_reasons(using: str, which: Q) -> None:
