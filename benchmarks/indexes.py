@@ -19,11 +19,13 @@ import django
 import psycopg
 from django.db import connection
 
+from benchmarks.filling import TABLES
 from benchmarks.load import REPORT
 from benchmarks.progress import show
 from benchmarks.servers import database
 from benchmarks.sizes import address, filled, vacuum
 from benchmarks.tables import print_table, short
+from cellcast_django.statuses import PRECEDENCE
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks.indexes", description=__doc__)
 parser.add_argument("--messages", type=int, default=1_000_000, metavar="N")
@@ -75,9 +77,10 @@ def found(settings: dict[str, Any]) -> Iterator[Index]:
             for row in postgres.execute(
                 "SELECT indexrelid::regclass::text, replace(indrelid::regclass::text,"
                 " 'cellcast_django_', ''), pg_size_pretty(pg_relation_size(indexrelid))"
-                " FROM pg_index WHERE indrelid::regclass::text LIKE 'cellcast_django_%'"
+                " FROM pg_index WHERE indrelid = ANY(%s::regclass[])"
                 " AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)"
-                " ORDER BY 2, 1"
+                " ORDER BY 2, 1",
+                [list(TABLES)],
             )
         )
 
@@ -122,13 +125,17 @@ def report() -> dict[str, Any]:
         "contact": number,
         "body": "",
         "original_body": "",
+        "media": "[]",
         "status": "delivered",
+        "precedence": PRECEDENCE["delivered"],
+        "reason": "",
         "submitted_at": now,
         "endpoint": "status",
         "kind": "status",
         "raw": REPORT % (cellcast_id, number),
         "content_type": "application/json",
         "username": "cellcast",
+        "is_test": False,
         "received_at": now,
         "announce_due_at": None,
         "announce_attempts": 0,
