@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from django.apps import apps
+from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
@@ -18,6 +20,8 @@ MODELS = ("message", "statuschange", "webhookevent")
 
 
 def staff(*codenames: str) -> Client:
+    if not Permission.objects.exists():  # a flush has taken them
+        create_permissions(apps.get_app_config("cellcast_django"))
     user = User.objects.create_user(f"staff-{User.objects.count()}", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
     client = Client()
