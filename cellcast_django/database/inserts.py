@@ -42,7 +42,7 @@ def _batches(
     """Yield the objects of each statement."""
     if not objects:
         return
-    size = size or connections[using].ops.bulk_batch_size(_fields(type(objects[0])), objects)
+    size = size or connections[using].ops.bulk_batch_size(columns_of(type(objects[0])), objects)
     for start in range(0, len(objects), size):
         yield objects[start : start + size]
 
@@ -54,7 +54,7 @@ def _executed(using: str, objects: Sequence[models.Model], ending: str) -> Curso
     generator that has raised does not know its caller.
     """
     connection, model = connections[using], type(objects[0])
-    fields = _fields(model)
+    fields = columns_of(model)
     row = f"({', '.join(['%s'] * len(fields))})"
     values = [
         field.get_db_prep_save(getattr(each, field.attname), connection)
@@ -69,14 +69,15 @@ def _executed(using: str, objects: Sequence[models.Model], ending: str) -> Curso
 
 
 @cache
-def _fields(model: type[models.Model]) -> list[Any]:
+def columns_of(model: type[models.Model]) -> list[Any]:
+    """Return the model's fields except the id, which the database gives."""
     return [field for field in model._meta.concrete_fields if not field.primary_key]
 
 
 @cache
 def _insert_into(using: str, model: type[models.Model]) -> str:
     quote = connections[using].ops.quote_name
-    names = ", ".join(quote(field.column) for field in _fields(model))
+    names = ", ".join(quote(field.column) for field in columns_of(model))
     return f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES"
 
 

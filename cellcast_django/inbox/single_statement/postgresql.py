@@ -6,11 +6,11 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database import prepared_statements
+from cellcast_django.database.inserts import columns_of
 from cellcast_django.database.retries import LOCK_SECONDS
 from cellcast_django.inbox.single_statement.sql import (
     EVENT,
     MESSAGE,
-    fields,
     insert_change,
     insert_event,
     upsert,
@@ -64,7 +64,9 @@ def _casts() -> dict[str, str]:
     """Return the type of each value, which PostgreSQL does not infer in a SELECT."""
     types = {"DateTimeField": "timestamptz", "JSONField": "jsonb", "BooleanField": "boolean"}
     types |= {"PositiveSmallIntegerField": "smallint"}
-    columns = [field for model in (Message, StatusChange, WebhookEvent) for field in fields(model)]
+    columns = [
+        each for model in (Message, StatusChange, WebhookEvent) for each in columns_of(model)
+    ]
     casts = {each.column: types.get(each.get_internal_type(), "text") for each in columns}
     return casts | {"raw": "text", "precedence": "smallint"}
 

@@ -1,11 +1,10 @@
 """The parts of the statements that the databases share."""
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
 
 from django.db import models
 
+from cellcast_django.database.inserts import columns_of
 from cellcast_django.models import (
     FILLABLE_FIELDS,
     NOTHING_TO_ANNOUNCE,
@@ -21,12 +20,6 @@ Given = Callable[[str], str]
 MESSAGE = f'"{Message._meta.db_table}"'
 HISTORY = f'"{StatusChange._meta.db_table}"'
 EVENT = f'"{WebhookEvent._meta.db_table}"'
-
-
-@cache
-def fields(model: type[models.Model]) -> list[Any]:
-    """Return the model's fields except the id."""
-    return [field for field in model._meta.concrete_fields if not field.primary_key]
 
 
 def upsert(
@@ -110,8 +103,8 @@ def insert_change(given: Given, *, source: str) -> str:
 
 def column_names(model: type[models.Model]) -> str:
     """Return the model's quoted column names, except the id."""
-    return ", ".join(f'"{field.column}"' for field in fields(model))
+    return ", ".join(f'"{field.column}"' for field in columns_of(model))
 
 
 def _expressions(model: type[models.Model], given: Given, special: dict[str, str]) -> str:
-    return ", ".join(special.get(f.column) or given(f.column) for f in fields(model))
+    return ", ".join(special.get(f.column) or given(f.column) for f in columns_of(model))
