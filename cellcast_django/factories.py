@@ -219,7 +219,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
             )
 
     @factory.post_generation
-    def ledger(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+    def opt_out_row(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
         if create and event.is_news and event.kind == WebhookEvent.Kind.OPT_OUT:
             OptOutFactory.create(
                 contact=event.contact,

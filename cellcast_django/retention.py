@@ -101,7 +101,7 @@ class Selection:
         """Return the events to prune, in disjoint parts, each found by an index."""
         return [part.filter(~self._unfinished) for part in self._event_parts()]
 
-    def ledger(self) -> QuerySet[OptOut]:
+    def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-outs in question, whether or not ``opt_outs`` selects them."""
         opt_outs = OptOut.objects.using(database_alias())
         if self.number is None:
@@ -197,7 +197,7 @@ def forget_opt_outs(selection: Selection) -> int:
     if not selection.opt_outs:
         return 0
     return with_retries(
-        lambda using: delete(selection.ledger().using(using)), using=database_alias()
+        lambda using: delete(selection.opt_out_rows().using(using)), using=database_alias()
     )
 
 

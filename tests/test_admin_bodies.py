@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from cellcast_django.admin.display.bodies import indent, lay_out
+from cellcast_django.admin.display.bodies import format_body, indent
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -13,7 +13,7 @@ FORM = "application/x-www-form-urlencoded"
 def test_json_has_a_line_for_each_value() -> None:
     body = '{"_id":"66b5","parts":[1,{"x":true}],"none":[],"nothing":{}}'
 
-    assert lay_out(body, "application/json").text == (
+    assert format_body(body, "application/json").text == (
         '{\n  "_id": "66b5",\n  "parts": [\n    1,\n    {\n      "x": true\n    }\n  ],\n'
         '  "none": [],\n  "nothing": {}\n}'
     )
@@ -21,13 +21,13 @@ def test_json_has_a_line_for_each_value() -> None:
 
 @pytest.mark.parametrize("body", ["17", '"text"', "null", "[]"])
 def test_json_that_is_no_object_is_laid_out_too(body: str) -> None:
-    assert lay_out(body, "").text == body
+    assert format_body(body, "").text == body
 
 
 def test_numbers_and_repeated_keys_stay_as_they_came() -> None:
     digits = "9" * 5_000
 
-    text = lay_out(f'{{"a": 1.00, "a": 1e999, "b": {digits}}}', "").text
+    text = format_body(f'{{"a": 1.00, "a": 1e999, "b": {digits}}}', "").text
 
     assert text.splitlines()[1:-1] == ['  "a": 1.00,', '  "a": 1e999,', f'  "b": {digits}']
 
@@ -35,14 +35,14 @@ def test_numbers_and_repeated_keys_stay_as_they_came() -> None:
 def test_escaped_letters_are_written_out() -> None:
     body = r'{"message": "\u0646\u0639\u0645 \ud83d\ude00 \ud83d", "q": "\"}{,:\\"}'
 
-    text = lay_out(body, "").text
+    text = format_body(body, "").text
 
     assert '"message": "نعم 😀 \ufffd"' in text
     assert r'"q": "\"}{,:\\"' in text
 
 
 def test_line_break_in_a_text_is_escaped_and_a_byte_order_mark_is_nothing() -> None:
-    assert lay_out('\ufeff{"message": "one\ntwo"}', "").text == '{\n  "message": "one\\ntwo"\n}'
+    assert format_body('\ufeff{"message": "one\ntwo"}', "").text == '{\n  "message": "one\\ntwo"\n}'
 
 
 VALUES = st.recursive(
@@ -57,13 +57,13 @@ def test_laid_out_json_says_the_same(value: object) -> None:
 
 
 def test_form_is_laid_out_as_fields() -> None:
-    laid_out = lay_out("_id=66b5&message=Yes%2C+I+will&sender=", f"{FORM}; charset=utf-8")
+    formatted_body = format_body("_id=66b5&message=Yes%2C+I+will&sender=", f"{FORM}; charset=utf-8")
 
-    assert laid_out.rows == (("_id", "66b5"), ("message", "Yes, I will"), ("sender", ""))
+    assert formatted_body.rows == (("_id", "66b5"), ("message", "Yes, I will"), ("sender", ""))
 
 
 def test_json_that_is_called_a_form_is_laid_out_as_json() -> None:
-    assert lay_out('{"a": 1}', FORM).text == '{\n  "a": 1\n}'
+    assert format_body('{"a": 1}', FORM).text == '{\n  "a": 1\n}'
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_json_that_is_called_a_form_is_laid_out_as_json() -> None:
     ],
 )
 def test_what_cannot_be_laid_out_has_a_reason(body: str, reason: str) -> None:
-    laid_out = lay_out(body, "application/json")
+    formatted_body = format_body(body, "application/json")
 
-    assert laid_out.reason.startswith(reason)
-    assert not laid_out.text
+    assert formatted_body.reason.startswith(reason)
+    assert not formatted_body.text
 
 
 def test_deep_nesting_is_not_blown_up_by_spaces() -> None:
     body = "[" * 100 + "]" * 100
 
-    assert 0 < len(lay_out(body, "").text) < 15_000
+    assert 0 < len(format_body(body, "").text) < 15_000

@@ -148,7 +148,7 @@ def test_new_host_is_invited_to_set_up_webhooks(admin_client: Client, reader: Cl
     assert invitation in text_of(html_of(admin_client))
     assert "Ask someone with access to Setup." in text_of(html_of(reader))
     WebhookEventFactory.create()
-    assert "cellcast-invitation" not in html_of(admin_client)
+    assert "cellcast-nothing" not in html_of(admin_client)
 
 
 def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from cellcast_django.admin.display.texts import readable
+from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.admin.pages.replying import segments
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
@@ -110,7 +110,7 @@ def test_page_is_shown_when_the_names_cannot_be_asked_for(
     ],
 )
 def test_number_is_written_as_people_of_the_region_write_it(contact: str, written: str) -> None:
-    assert readable(contact) == written
+    assert readable_number(contact) == written
 
 
 # Replies

@@ -304,19 +304,19 @@ def test_log_of_the_admin_says_who_sent_a_test(operator: Client, send: MagicMock
 # Progress
 
 
-def lamps_of(client: Client) -> list[str]:
-    return [words(lamp) for lamp in every(section(page_of(client), "lamps"), "ol/li")]
+def progress_of(client: Client) -> list[str]:
+    return [words(step) for step in every(section(page_of(client), "progress"), "ol/li")]
 
 
-def lamps_part(page: str) -> str:
-    return page.partition('class="cellcast-lamps"')[2].partition("</ol>")[0]
+def progress_part(page: str) -> str:
+    return page.partition('class="cellcast-progress"')[2].partition("</ol>")[0]
 
 
-def test_lamps_come_on_one_after_the_other(
+def test_steps_of_the_setup_are_done_one_after_the_other(
     operator: Client, client: WebhookClient, settings: Any
 ) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
-    assert lamps_of(operator) == [
+    assert progress_of(operator) == [
         "• not yet Settings are valid",
         "• not yet Test Send reached this site",
         "• not yet Cellcast has sent a webhook",
@@ -324,15 +324,15 @@ def test_lamps_come_on_one_after_the_other(
 
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{PASSWORD}"]
     WebhookEventFactory.create(is_test=True)
-    first, second, third = lamps_of(operator)
+    first, second, third = progress_of(operator)
     assert first == "✓ yes Settings are valid"
     assert second.startswith("✓ yes Test Send reached this site")
     assert (
         third == "• not yet Cellcast has sent a webhook"
-    )  # our own lamp is no light of Cellcast's
+    )  # our own test is no webhook of Cellcast's
 
     WebhookEventFactory.create()
-    assert lamps_of(operator)[2].startswith("✓ yes Cellcast has sent a webhook")
+    assert progress_of(operator)[2].startswith("✓ yes Cellcast has sent a webhook")
 
 
 def test_test_data_can_be_deleted(operator: Client, client: WebhookClient) -> None:

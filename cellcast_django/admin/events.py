@@ -18,9 +18,9 @@ from cellcast_django.admin.display.badges import (
     opt_out_badge,
     outcome_badge,
 )
-from cellcast_django.admin.display.bodies import lay_out
+from cellcast_django.admin.display.bodies import format_body
 from cellcast_django.admin.display.sentences import sentence_of
-from cellcast_django.admin.display.texts import ago, beginning, customer_text, customer_words
+from cellcast_django.admin.display.texts import ago, beginning, customer_html, customer_label
 from cellcast_django.admin.lists.event_filters import (
     HandlerFilter,
     KindFilter,
@@ -104,7 +104,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
     def customer_link(self, event: WebhookEvent) -> str:
         """Return the customer, as a link to the conversation if there is a message."""
         customer = customer_of(event)
-        text = customer_text(customer) or (gettext("message") if event.message_id else "")
+        text = customer_html(customer) or (gettext("message") if event.message_id else "")
         if event.message_id and text and self.admin_site.is_registered(Message):
             url = self.url_of(Message, "conversation", event.message_id)
             text = format_html('<a href="{}">{}</a>', url, text)
@@ -126,7 +126,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
         words = beginning(event.error or "; ".join(errors), MAX_PROBLEM_LENGTH)
         return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
 
-    def prepare(self, rows: Any) -> None:
+    def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
         start = Left("body", MAX_TEXT_LENGTH + 1)
         replies = [event.message_id for event in rows if event.kind == WebhookEvent.Kind.REPLY]
@@ -141,7 +141,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
         """Return state and reason, what can be done, each handler's outcome, and the body."""
         customer = customer_of(obj)
         kind = obj.get_kind_display()
-        words = customer_words(customer)
+        words = customer_label(customer)
         return {
             "title": f"#{obj.pk} · {kind} · {words}" if words else f"#{obj.pk} · {kind}",
             "subtitle": None,
@@ -150,7 +150,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
             "customer": self.customer_link(obj),
             "message_link": self._message_link(obj),
             "handlers": self.handlers_of(request, obj),
-            "laid_out": lay_out(obj.body, obj.content_type),
+            "formatted_body": format_body(obj.body, obj.content_type),
             "replays": self.replays_of(request, obj),
         }
 

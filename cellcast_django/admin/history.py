@@ -7,7 +7,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import status_badge
-from cellcast_django.admin.display.texts import ago, beginning, number, text_block
+from cellcast_django.admin.display.texts import ago, beginning, number_html, text_block
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.search import spellings
 from cellcast_django.models import Message, StatusChange
@@ -61,7 +61,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     @admin.display(description=_("message"))
     def message_link(self, change: StatusChange) -> str:
         message = change.message
-        return self.link_to(message, number(message.contact) or message.cellcast_id)
+        return self.link_to(message, number_html(message.contact) or message.cellcast_id)
 
     @admin.display(description=_("status"))
     def status_word(self, change: StatusChange) -> SafeString:

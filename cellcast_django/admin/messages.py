@@ -21,7 +21,7 @@ from cellcast_django.admin.display.badges import (
 )
 from cellcast_django.admin.display.handlers import handler_rows
 from cellcast_django.admin.display.media import media_links
-from cellcast_django.admin.display.texts import ago, beginning, customer_text, customer_words
+from cellcast_django.admin.display.texts import ago, beginning, customer_html, customer_label
 from cellcast_django.admin.display.timeline import steps
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
@@ -107,7 +107,7 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
             has_words &= Q(body__icontains=word)
         return narrow_to_any(queryset, newest(queryset, self.paginator.MAX_COUNT).filter(has_words))
 
-    def prepare(self, rows: Any) -> None:
+    def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
 
     @admin.display(description=_("contact"))
@@ -116,12 +116,12 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
         customer = customer_of(message)
         is_reply = message.direction == Direction.INBOUND
         return format_html(
-            '<span class="cellcast-way" aria-hidden="true">{}</span>'
+            '<span class="cellcast-direction" aria-hidden="true">{}</span>'
             '<span class="cellcast-hidden">{}</span> <a href="{}">{}</a> {}',
             "↙" if is_reply else "↗",
             gettext("received from") if is_reply else gettext("sent to"),
             self.url_of(Message, "conversation", message.pk),
-            customer_text(customer) or gettext("(no number)"),
+            customer_html(customer) or gettext("(no number)"),
             opt_out_badge(customer.opted_out_since),
         )
 
@@ -162,7 +162,7 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
         is_reply = obj.direction == Direction.INBOUND
         direction = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
         details: dict[str, Any] = {
-            "title": direction % {"customer": customer_words(customer) or gettext("(no number)")},
+            "title": direction % {"customer": customer_label(customer) or gettext("(no number)")},
             "subtitle": None,
             "is_reply": is_reply,
             "opted_out": opt_out_badge(customer.opted_out_since),

@@ -13,7 +13,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import opt_out_state_badge
-from cellcast_django.admin.display.texts import ago, customer_text
+from cellcast_django.admin.display.texts import ago, customer_html
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
 from cellcast_django.admin.lists.search import spellings
@@ -124,7 +124,7 @@ class OptOutAdmin(ExportAdmin):
     def meanings(self, term: str) -> list[Q]:
         return [Q(contact=each) for each in spellings(term)]
 
-    def prepare(self, rows: Any) -> None:
+    def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
 
     # What a person may do
@@ -166,7 +166,7 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("contact"))
     def customer(self, opt_out: OptOut) -> str:
-        return customer_text(customer_of(opt_out)) or self.get_empty_value_display()
+        return customer_html(customer_of(opt_out)) or self.get_empty_value_display()
 
     @admin.display(description=_("since"))
     def when(self, opt_out: OptOut) -> SafeString:

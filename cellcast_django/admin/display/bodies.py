@@ -19,7 +19,7 @@ _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 
 
 @dataclass(frozen=True)
-class LaidOut:
+class FormattedBody:
     """``text`` of JSON, ``rows`` of a form, or the ``reason`` why there is neither."""
 
     text: str = ""
@@ -27,24 +27,24 @@ class LaidOut:
     reason: str = ""
 
 
-def lay_out(body: str, content_type: str) -> LaidOut:
+def format_body(body: str, content_type: str) -> FormattedBody:
     """Return the body with one value per line. Nothing is left out, no number is changed."""
     text = body.removeprefix("\ufeff").strip()
     if not text:
-        return LaidOut(reason=_("The body is empty."))
+        return FormattedBody(reason=_("The body is empty."))
     if is_form(content_type) and not text.startswith(("{", "[")):
         rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
-        return LaidOut(rows=tuple((clean(name), clean(value)) for name, value in rows))
+        return FormattedBody(rows=tuple((clean(name), clean(value)) for name, value in rows))
     if is_too_deep(text):
-        return LaidOut(reason=_("The JSON is nested too deeply."))
+        return FormattedBody(reason=_("The JSON is nested too deeply."))
     try:
         json.loads(text, strict=False, parse_int=str)
     except json.JSONDecodeError as error:
         where = {"line": error.lineno, "column": error.colno, "problem": error.msg}
-        return LaidOut(
+        return FormattedBody(
             reason=_("Not JSON: %(problem)s (line %(line)d, column %(column)d).") % where
         )
-    return LaidOut(text=clean(indent(text)))
+    return FormattedBody(text=clean(indent(text)))
 
 
 def indent(text: str) -> str:

@@ -14,7 +14,7 @@ from cellcast_django.models import WebhookEvent
 
 
 @dataclass
-class Row:
+class HandlerRow:
     """One handler of one event."""
 
     name: str
@@ -32,7 +32,7 @@ class Row:
 
 def handler_rows(
     event: WebhookEvent, connected: Collection[str], event_link: str = ""
-) -> list[Row]:
+) -> list[HandlerRow]:
     """Return the handlers of an event: first the failed, then the waiting, then the done."""
     rows = [
         _row_of(event, name, outcome, connected, event_link)
@@ -40,15 +40,15 @@ def handler_rows(
     ]
     if event.is_unannounced:
         waiting = (name for name in connected if name not in event.announcements)
-        rows += [Row(name, badge(Tone.OPEN, _("has not run yet"))) for name in waiting]
+        rows += [HandlerRow(name, badge(Tone.OPEN, _("has not run yet"))) for name in waiting]
     return sorted(rows, key=lambda row: (not row.error, row.at is not None))
 
 
 def _row_of(
     event: WebhookEvent, name: str, outcome: dict[str, Any], connected: Collection[str], link: str
-) -> Row:
+) -> HandlerRow:
     error = outcome["error"]
-    return Row(
+    return HandlerRow(
         name,
         _badge(event, name, outcome),
         error=error,

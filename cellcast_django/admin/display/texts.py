@@ -18,18 +18,18 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def number(contact: str) -> SafeString | str:
+def number_html(contact: str) -> SafeString | str:
     """Return a phone number as HTML that keeps its direction in right-to-left text."""
-    return format_html("<bdi>{}</bdi>", readable(contact)) if contact else ""
+    return format_html("<bdi>{}</bdi>", readable_number(contact)) if contact else ""
 
 
-def readable(contact: str) -> str:
+def readable_number(contact: str) -> str:
     """Return a phone number as people of the default region write it: ``0491 570 156``."""
-    return _readable_in(contact, conf.default_region)
+    return _format_number(contact, conf.default_region)
 
 
 @lru_cache(maxsize=10_000)
-def _readable_in(contact: str, region: str) -> str:
+def _format_number(contact: str, region: str) -> str:
     try:
         parsed = phonenumbers.parse(contact)
     except phonenumbers.NumberParseException:
@@ -39,20 +39,20 @@ def _readable_in(contact: str, region: str) -> str:
     return str(phonenumbers.format_number(parsed, form.NATIONAL if is_ours else form.INTERNATIONAL))
 
 
-def customer_words(customer: Any) -> str:
+def customer_label(customer: Any) -> str:
     """Return the number and name of a ``Customer`` for a title; empty without a number."""
-    written = readable(customer.contact)
+    written = readable_number(customer.contact)
     return f"{written} ({customer.name})" if customer.name else written
 
 
-def customer_text(customer: Any) -> SafeString | str:
+def customer_html(customer: Any) -> SafeString | str:
     """Return the name and number of a ``Customer`` as HTML, each in its own direction."""
     if not customer.name:
-        return number(customer.contact)
+        return number_html(customer.contact)
     return format_html(
         '<bdi>{}</bdi> <span class="cellcast-small"><bdi>{}</bdi></span>',
         customer.name,
-        readable(customer.contact),
+        readable_number(customer.contact),
     )
 
 

@@ -72,7 +72,7 @@ class CappedChangeList(ChangeList):
         self.result_count.is_capped = self.paginator.is_capped
         query_string = self.get_query_string(remove=["p", "all"])
         self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
-        self.model_admin.prepare(self.result_list)  # type: ignore[attr-defined]
+        self.model_admin.prefetch(self.result_list)  # type: ignore[attr-defined]
         self.show_admin_actions = self.result_count > 0
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:

@@ -121,7 +121,7 @@ class ReadOnlyAdmin(ModelAdmin):
         """Return the link to the list as a file; empty if it cannot be exported."""
         return ""
 
-    def prepare(self, rows: Any) -> None:
+    def prefetch(self, rows: Any) -> None:
         """Query what all rows of the list need, once per page."""
 
     # For the app's own pages

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from cellcast_django.admin.contacts import customer_of
 from cellcast_django.admin.display.badges import opt_out_badge, status_badge
 from cellcast_django.admin.display.media import media_links
-from cellcast_django.admin.display.texts import beginning, customer_words, localised
+from cellcast_django.admin.display.texts import beginning, customer_label, localised
 from cellcast_django.admin.lists.keyset import is_key, newer_than, older_than
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.replying import ReplyForm, Sent
@@ -141,7 +141,7 @@ class ConversationAdmin(ReadOnlyAdmin):
             self.message_user(request, result, notices.ERROR)
         newest = conversation.newest_unhandled_reply()
         context = conversation.page(request.GET.get("before", ""))
-        words = customer_words(customer) or _("(no number)")
+        words = customer_label(customer) or _("(no number)")
         return self.render_page(
             request,
             TEMPLATE,

@@ -15,15 +15,15 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.handlers import Row, handler_rows
+from cellcast_django.admin.display.handlers import HandlerRow, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.check_results import check_results
-from cellcast_django.admin.pages.lamps import lamps
+from cellcast_django.admin.pages.progress import progress
 from cellcast_django.admin.pages.recovery import details_of_last_run
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
-from cellcast_django.diagnostics.listeners import handlers_of
+from cellcast_django.diagnostics.handlers import handlers_of
 from cellcast_django.diagnostics.test_data import delete_tests
 from cellcast_django.diagnostics.test_send import (
     EXAMPLES,
@@ -124,7 +124,7 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
         "username": site.credential.partition(":")[0],
         "usernames": list(dict.fromkeys(usernames)),
         "checks": checks,
-        "lamps": list(lamps(checks, health)),
+        "progress": list(progress(checks, health)),
         "has_tests": WebhookEvent.objects.filter(is_test=True).exists(),
         "places": [
             {
@@ -191,7 +191,7 @@ def send_test(
     }
 
 
-def handlers_that_ran(pk: Any) -> list[Row]:
+def handlers_that_ran(pk: Any) -> list[HandlerRow]:
     """Return the outcome of each handler that ran for a test."""
     event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
     return handler_rows(event, list(event.announcements)) if event else []

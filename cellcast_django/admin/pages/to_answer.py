@@ -11,7 +11,7 @@ from django.urls import URLPattern
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.contacts import attach_customers, customer_of
-from cellcast_django.admin.display.texts import ago, beginning, customer_text, figure
+from cellcast_django.admin.display.texts import ago, beginning, customer_html, figure
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.models import Direction, Message
 
@@ -82,7 +82,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
 
     def _row(self, message: Any, waiting: dict[str, Any]) -> dict[str, Any]:
         return {
-            "customer": customer_text(customer_of(message)) or gettext("(no number)"),
+            "customer": customer_html(customer_of(message)) or gettext("(no number)"),
             "conversation_url": self.url_of(Message, "conversation", message.pk),
             "handle_url": self.url_of(Message, "handle", message.pk),
             "text": beginning(message.body, MAX_TEXT_LENGTH),

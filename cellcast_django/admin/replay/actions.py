@@ -114,7 +114,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             return back
         plan = Plan.of(replay, self._load(request, [pk]))
         if not plan.keys:
-            self._say(request, messages.INFO, replay.idle, plan.idle)
+            self._say(request, messages.INFO, replay.unaffected, plan.unaffected)
             return back
         return self._ask(request, replay, plan, back.url)
 
@@ -152,7 +152,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             return None
         plan = Plan.of(replay, self._load(request, selected))
         if not plan.keys:
-            self._say(request, messages.INFO, replay.idle, plan.idle)
+            self._say(request, messages.INFO, replay.unaffected, plan.unaffected)
             return None
         return self._ask(request, replay, plan, back_url or request.get_full_path())
 
@@ -174,7 +174,7 @@ class ReplayAdmin(ReadOnlyAdmin):
             "button": replay.button % {"count": len(plan.keys)},
             "will_do": replay.will_do % {"count": len(plan.keys)},
             "no_handler_left": sentences.NO_HANDLER_LEFT % {"count": plan.without_handler},
-            "idle": replay.idle % {"count": plan.idle},
+            "unaffected": replay.unaffected % {"count": plan.unaffected},
             "is_queued": replay.is_queued(),
             "seconds": MAX_SECONDS,
             "keys": ",".join(map(str, plan.keys)),  # one field: Django allows 1,000
@@ -196,10 +196,10 @@ class ReplayAdmin(ReadOnlyAdmin):
             self.log_change(request, event, replay.log)
             result.add(event)
         started = keys[: len(keys) - len(waiting)]
-        idle = len(set(started) - result.keys)
+        unaffected = len(set(started) - result.keys)
         for level, sentence in result.sentences(replay.understood):
             self.message_user(request, sentence, level)
-        self._say(request, messages.INFO, replay.idle, idle)
+        self._say(request, messages.INFO, replay.unaffected, unaffected)
         seconds = MAX_SECONDS
         self._say(request, messages.WARNING, sentences.TIME_IS_UP, len(waiting), seconds=seconds)
 

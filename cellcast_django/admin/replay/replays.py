@@ -26,7 +26,7 @@ class Replay:
     """The label of the confirming button."""
     will_do: Any
     """Says how many events it affects."""
-    idle: Any
+    unaffected: Any
     """Says how many of the events it leaves alone."""
     log: str
     """The admin log's entry for each event."""
@@ -57,7 +57,7 @@ class Plan:
     """For how many events each handler failed that is not connected in this process."""
     without_handler: int = 0
     """Events that have no handler left to run."""
-    idle: int = 0
+    unaffected: int = 0
     """Events that are not affected."""
 
     @classmethod
@@ -67,7 +67,7 @@ class Plan:
         for event in events:
             names = replay.handlers(event)
             if names is None:
-                plan.idle += 1
+                plan.unaffected += 1
                 continue
             plan.keys.append(event.pk)
             plan.again.update(name for name in names if name in event.announcements)
@@ -108,7 +108,7 @@ RETRY_FAILED = Replay(
     title=_("Retry failed handlers"),
     button=ngettext_lazy("Retry %(count)d event", "Retry %(count)d events", "count"),
     will_do=sentences.AFFECTS,
-    idle=sentences.NOTHING_LEFT,
+    unaffected=sentences.NOTHING_LEFT,
     log="Ran the unfinished handlers again.",
     command="cellcast_announce --failed",
     handlers=_unfinished,
@@ -123,7 +123,7 @@ RERUN_ALL = Replay(
         "they will do so twice."
     ),
     will_do=sentences.AFFECTS,
-    idle=sentences.NO_HANDLER,
+    unaffected=sentences.NO_HANDLER,
     log="Ran all handlers again.",
     handlers=_all_handlers,
     run=partial(announcements.announce_again, everyone=True),
@@ -135,7 +135,7 @@ READ_AGAIN = Replay(
     title=_("Try to read again"),
     button=ngettext_lazy("Read %(count)d event again", "Read %(count)d events again", "count"),
     will_do=sentences.WILL_READ,
-    idle=sentences.NOT_INVALID,
+    unaffected=sentences.NOT_INVALID,
     log="Read it again.",
     command="cellcast_reprocess",
     handlers=_connected_handlers,

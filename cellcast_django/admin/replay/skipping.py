@@ -8,7 +8,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext
 
 from cellcast_django import announcements
-from cellcast_django.admin.display.handlers import Row, handler_rows
+from cellcast_django.admin.display.handlers import HandlerRow, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.announcements.facts import handlers_of
 from cellcast_django.database.transactions import outside_atomic_requests
@@ -23,7 +23,7 @@ class SkippingAdmin(ReadOnlyAdmin):
         outside_atomic_requests(pattern.callback)
         return [pattern, *super().get_urls()]
 
-    def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[Row]:
+    def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[HandlerRow]:
         """Return each handler's outcome, with a link for those who may skip it."""
         rows = handler_rows(event, [callee.name for callee in handlers_of(event)])
         if event.is_unannounced and self.may(request, "announce"):

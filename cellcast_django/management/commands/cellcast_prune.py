@@ -71,12 +71,12 @@ class Command(BaseCommand):
         selection = find_selection(options)
         if options["dry_run"]:
             removed = selection.count()
-            opt_outs = selection.ledger().count() if selection.opt_outs else 0
+            opt_outs = selection.opt_out_rows().count() if selection.opt_outs else 0
         else:
             removed = self._prune(selection, ProgressLine(self.stdout, options["verbosity"]))
             opt_outs = forget_opt_outs(selection)
         kept = selection.kept()
-        kept_opt_outs = 0 if selection.opt_outs else selection.ledger().count()
+        kept_opt_outs = 0 if selection.opt_outs else selection.opt_out_rows().count()
         if is_mistyped(selection.number) and not any((*removed, *kept, opt_outs, kept_opt_outs)):
             raise CommandError("Nothing found for this contact, which is not a valid phone number.")
         verb = "redacted" if selection.redact else "deleted"

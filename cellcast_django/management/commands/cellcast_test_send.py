@@ -12,7 +12,7 @@ from cellcast_django.authentication import hides_variables
 from cellcast_django.conf import conf, is_credential
 from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import diagnose
-from cellcast_django.diagnostics.listeners import describe_handlers
+from cellcast_django.diagnostics.handlers import describe_handlers
 from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url
 from cellcast_django.management.terminal import printable
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
