@@ -224,7 +224,7 @@ def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
 
 def test_missing_answer_is_diagnosed(closed_port: int) -> None:
     output = run_in_vain("receive", "--url", f"http://127.0.0.1:{closed_port}")
-    assert "Nothing listens on this host and port" in output
+    assert "Nothing is listening on this host and port" in output
     assert " after " not in output
 
 

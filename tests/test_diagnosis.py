@@ -80,7 +80,7 @@ def test_app_did_not_understand_a_part(live_server: Any) -> None:
 def test_app_refuses_another_password(live_server: Any) -> None:
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{}", "cellcast:wrong", timeout=5))
-    assert finding.problem == "The app is there, but refused the username and password."
+    assert finding.problem == "The app refused the username and password."
     assert "CELLCAST_WEBHOOK_SECRETS" in finding.remedy
     assert "Authorization" in finding.remedy
 
@@ -105,7 +105,7 @@ def _without_table(live_server: Any) -> Iterator[None]:
 def test_apps_database_refuses(live_server: Any) -> None:
     url = webhook_url(Endpoint.STATUS, live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
-    assert finding.problem == "The app is there, but its database failed: nothing was stored."
+    assert finding.problem == "The app responded, but its database failed: nothing was stored."
     assert "migrate" in finding.remedy
 
 
@@ -129,8 +129,8 @@ def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("/webhook-status", "Nothing is at this path."),
-        ("/sms/nothing", "Nothing is at this path."),
+        ("/webhook-status", "There is nothing at this path."),
+        ("/sms/nothing", "There is nothing at this path."),
         ("/admin/login/", "Django's CSRF protection refused it."),
     ],
 )
@@ -150,8 +150,8 @@ def test_another_path_of_the_project(live_server: Any, path: str, problem: str) 
         pytest.param("/accounts/login/?next=/sms/", "asks for a login", id="login"),
         pytest.param("https://login.example.com/", "asks for a login", id="single sign-on"),
         pytest.param("/?next=%2Fsms%2F", "asks for a login", id="next"),
-        pytest.param("/en/sms/", "if that is the app's", id="language"),
-        pytest.param("/lessons/", "if that is the app's", id="no login"),
+        pytest.param("/en/sms/", "If that is one of the app's URLs", id="language"),
+        pytest.param("/lessons/", "If that is one of the app's URLs", id="no login"),
     ],
 )
 def test_redirect_has_a_cause(ask: Ask, location: str, remedy: str) -> None:
@@ -189,15 +189,15 @@ APACHE = (
 @pytest.mark.parametrize(
     ("status", "header", "body", "words"),
     [
-        ("200 OK", HTML, LOGIN_PAGE, "a login page"),
-        ("200 OK", HTML, "<h1>Welcome</h1>", "a web page"),
-        ("200 OK", JSON, '{"ok": true}', "another app's JSON"),
-        ("200 OK", JSON, "[]", "another app's JSON"),
-        ("200 OK", JSON, '{"events": {"id": 1}}', "another app's JSON"),
-        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "another app's JSON"),
-        ("200 OK", JSON, "[" * 10_000, "another app's JSON"),
-        ("204 No Content", "X-Nothing: 1", "", "not the app's"),
-        ("200 OK", "Content-Type: text/plain", "OK", "not the app's"),
+        ("200 OK", HTML, LOGIN_PAGE, "A login page"),
+        ("200 OK", HTML, "<h1>Welcome</h1>", "A web page"),
+        ("200 OK", JSON, '{"ok": true}', "JSON from another app"),
+        ("200 OK", JSON, "[]", "JSON from another app"),
+        ("200 OK", JSON, '{"events": {"id": 1}}', "JSON from another app"),
+        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "JSON from another app"),
+        ("200 OK", JSON, "[" * 10_000, "JSON from another app"),
+        ("204 No Content", "X-Nothing: 1", "", "not come from the app"),
+        ("200 OK", "Content-Type: text/plain", "OK", "not come from the app"),
         ("400 Bad Request", HTML, "The plain HTTP request was sent to HTTPS port", "HTTPS"),
         ("400 Bad Request", HTML, APACHE, "HTTPS"),
         ("400 Bad Request", HTML, "No required SSL certificate was sent", "client certificate"),
@@ -209,11 +209,11 @@ APACHE = (
         ("413 Content Too Large", HTML, PROXY, "too large"),
         ("429 Too Many Requests", HTML, PROXY, "limits the rate"),
         ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "failed"),
-        ("502 Bad Gateway", HTML, PROXY, "does not respond"),
-        ("503 Service Unavailable", HTML, PROXY, "does not respond"),
-        ("504 Gateway Timeout", HTML, PROXY, "does not respond"),
-        ("521 Web server is down", "Server: cloudflare", "", "does not respond"),
-        ("526 Invalid SSL certificate", "Server: cloudflare", "", "does not respond"),
+        ("502 Bad Gateway", HTML, PROXY, "the app behind it does not"),
+        ("503 Service Unavailable", HTML, PROXY, "the app behind it does not"),
+        ("504 Gateway Timeout", HTML, PROXY, "the app behind it does not"),
+        ("521 Web server is down", "Server: cloudflare", "", "the app behind it does not"),
+        ("526 Invalid SSL certificate", "Server: cloudflare", "", "the app behind it does not"),
         ("507 Insufficient Storage", HTML, "", "failed"),
         ("418 I'm a teapot", HTML, "", "does not show the cause"),
         ("304 Not Modified", HTML, "", "does not show the cause"),
@@ -278,7 +278,7 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     [finding] = diagnose(send(f"http://127.0.0.1:{port}/sms", b"{}", CREDENTIAL, timeout=5))
-    assert "Nothing listens" in finding.problem
+    assert "Nothing is listening" in finding.problem
 
 
 def test_scripted_server_does_not_speak_tls() -> None:

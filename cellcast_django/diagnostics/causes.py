@@ -7,7 +7,7 @@ from http.client import HTTPException, InvalidURL
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-ERRORS: list[tuple[type[Exception], Promise, Promise]] = [
+ERRORS: list[tuple[type[Exception] | tuple[type[Exception], ...], Promise, Promise]] = [
     (
         socket.gaierror,
         _("The host name is not in DNS"),
@@ -30,55 +30,57 @@ ERRORS: list[tuple[type[Exception], Promise, Promise]] = [
     (
         TimeoutError,
         _("The request timed out"),
-        _("A firewall drops the connection, or a handler is slow (the webhook may be stored)."),
+        _(
+            "A firewall may be dropping the connection, or a handler may be slow (the webhook may "
+            "have been stored)."
+        ),
     ),
     (
         ConnectionRefusedError,
-        _("Nothing listens on this host and port"),
+        _("Nothing is listening on this host and port"),
         _("Start the server, and check the port."),
     ),
     (
         ConnectionError,
         _("The server closed the connection without a response"),
         _(
-            "The cause may be a firewall, a limit on the body's size, or a port that expects https://."
+            "A firewall or a limit on the body's size may be the cause, or the port expects https://."
         ),
     ),
-    (InvalidURL, _("The URL is not valid"), _("Check its spelling.")),
+    ((InvalidURL, ValueError), _("The URL is not valid"), _("Check its spelling.")),
     (
         HTTPException,
         _("The server does not speak HTTP"),
         _("Check the port, and whether the URL should begin with https://."),
     ),
-    (ValueError, _("The URL is not valid"), _("Check its spelling.")),
     (Exception, _("The host cannot be reached"), _("Check the network and the firewall.")),
 ]
-"""The exception, the cause, the remedy. The first match counts: subclasses stand before bases."""
+"""The exceptions, the cause, the remedy. The first match counts, so subclasses come first."""
 
 RESPONSES: list[tuple[str, str, Promise, Promise]] = [
     (
         "2..",
         r"<input[^>]{1,200}type=.?password",
-        _("The response is a login page, not the app's."),
+        _("A login page responded instead of the app."),
         _("Exempt the webhook URLs from the login in front of the app."),
     ),
     (
         "2..",
         r"content-type: text/html|<html",
-        _("The response is a web page, not the app's."),
-        _("Check host and path: a catch-all page, a parking page or another site is there."),
+        _("A web page responded instead of the app."),
+        _("Check the host and path: this may be a catch-all page, a parking page or another site."),
     ),
     (
         "2..",
         r"content-type: application/json",
-        _("The response is another app's JSON."),
-        _("Check host and path, and the order of the project's urlpatterns."),
+        _("The response is JSON from another app."),
+        _("Check the host and path, and the order of the project's urlpatterns."),
     ),
     (
         "2..",
         "",
-        _("The response is not the app's."),
-        _("Check host and path."),
+        _("The response does not come from the app."),
+        _("Check the host and path."),
     ),
     (
         "400",
@@ -96,12 +98,12 @@ RESPONSES: list[tuple[str, str, Promise, Promise]] = [
         "400",
         "No required SSL certificate was sent",
         _("The server asks for a client certificate."),
-        _("Cellcast has none: exempt the webhook URLs."),
+        _("Cellcast has none: exempt the webhook URLs from that."),
     ),
     (
         "401",
         r'realm="Cellcast webhook"',
-        _("The app is there, but refused the username and password."),
+        _("The app refused the username and password."),
         _(
             "Compare them with CELLCAST_WEBHOOK_SECRETS on that server, and restart it after a "
             "change. If they match, a proxy removes the Authorization header (Apache needs "
@@ -129,14 +131,14 @@ RESPONSES: list[tuple[str, str, Promise, Promise]] = [
     (
         "404",
         "",
-        _("Nothing is at this path."),
-        _('Check host and path; "manage.py cellcast_setup" on that server prints the URLs.'),
+        _("There is nothing at this path."),
+        _('Check the host and path; "manage.py cellcast_setup" on that server prints the URLs.'),
     ),
     (
         "405",
         "",
-        _("What is at this path does not accept POST, so it is not the app."),
-        _("Check host and path: another view or a static file server is there."),
+        _("Whatever is at this path does not accept POST, so it is not the app."),
+        _("Check the host and path: this may be another view or a static file server."),
     ),
     (
         "411",
@@ -159,13 +161,13 @@ RESPONSES: list[tuple[str, str, Promise, Promise]] = [
     (
         "503",
         r'retry-after: [\s\S]{0,4096}\n\n\{"detail"',
-        _("The app is there, but its database failed: nothing was stored."),
+        _("The app responded, but its database failed: nothing was stored."),
         _('Run "manage.py migrate", and check that the database is up.'),
     ),
     (
         "50[234]|52.",  # the latter are Cloudflare's
         "",
-        _("The proxy is there, but the app behind it does not respond."),
+        _("The proxy responded, but the app behind it does not."),
         _("Check that the app's server is running, and look at its log."),
     ),
     (

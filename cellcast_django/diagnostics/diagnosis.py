@@ -84,7 +84,7 @@ def _findings_of_redirect(response: Response) -> list[Finding]:
         (
             _LOGIN.search(location) is not None,
             gettext(
-                "It asks for a login. Exempt the webhook URLs in whatever is in front of the app."
+                "It asks for a login. Exempt the webhook URLs from whatever is in front of the app."
             ),
         ),
     ]
@@ -92,7 +92,7 @@ def _findings_of_redirect(response: Response) -> list[Finding]:
     problem = gettext("It redirects to %(location)s, and a redirect loses the webhook.")
     return [
         Finding(problem % {"location": location}, remedy)
-        for remedy in remedies or [gettext("Use the URL it redirects to, if that is the app's.")]
+        for remedy in remedies or [gettext("If that is one of the app's URLs, use it.")]
     ]
 
 

@@ -51,7 +51,7 @@ def _problems(engine: str, options: dict[str, Any]) -> Iterator[tuple[bool, str,
     yield (
         not options["CONN_MAX_AGE"] and options["CONN_MAX_AGE"] is not None and not pool,
         "W013",
-        gettext("Each webhook opens a database connection, which takes longer than storing it."),
+        gettext("Every webhook opens a new database connection: slower than storing the webhook."),
         '"CONN_MAX_AGE": 60' + ("" if engine == "sqlite3" else ', "CONN_HEALTH_CHECKS": True'),
     )
     yield (
@@ -63,19 +63,19 @@ def _problems(engine: str, options: dict[str, Any]) -> Iterator[tuple[bool, str,
     yield (
         bool(pool and (pool is True or pool.get("timeout", 30) > BUDGET_SECONDS)),
         "W015",
-        gettext("A webhook waits half a minute for the pool when the database is down."),
+        gettext("When the database is down, a webhook waits half a minute for the pool."),
         '"OPTIONS": {"pool": {"timeout": 2}}',
     )
     yield (
         engine in {"postgresql", "mysql"} and "connect_timeout" not in driver,
         "W016",
-        gettext("A webhook waits for minutes when the database's host does not respond."),
+        gettext("When the database's host does not respond, a webhook waits for minutes."),
         '"OPTIONS": {"connect_timeout": 2}',
     )
     yield (
         re.search("synchronous(_commit)?='?(off|0)", text) is not None,
         "W017",
-        gettext("A crash of the database's host loses webhooks already acknowledged with 200."),
+        gettext("If the database's host crashes, webhooks already acknowledged with 200 are lost."),
         gettext("no option that turns off synchronous commits"),
     )
 
