@@ -3,7 +3,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.browser.conftest import browser, page
 from tests.stress.databases import start_service
+
+__all__ = ["browser", "page", "port"]
 
 
 @pytest.fixture

@@ -1,9 +1,17 @@
-"""The admin's pages open in every skin that many sites use."""
+"""The admin works in every skin that many sites use (BROWSER_SCREENSHOTS=folder: with pictures)."""
+
+import os
+import re
+from collections import Counter
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 
 from tests.fresh_project import FreshProject
-from tests.pages import ROOT
+from tests.pages import ROOT, blocks
 
 pytestmark = pytest.mark.hosts
 
@@ -24,15 +32,17 @@ SKINS = {
     "unfold": ["unfold"],
 }
 WITH_URLS = {"baton", "grappelli"}
+VISITS_OF_A_PAGE = 4
 
 SETTINGS = """\
 from shop.settings import *
 
-INSTALLED_APPS = [*{apps!r}, *INSTALLED_APPS, "cellcast_django"]
+INSTALLED_APPS = [*{apps!r}, *INSTALLED_APPS, "cellcast_django", "shop"]
 DATABASES["default"]["NAME"] = BASE_DIR / "{skin}.sqlite3"
 ROOT_URLCONF = "shop.urls_{skin}"
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-password-for-tests"]
-ALLOWED_HOSTS = ["testserver"]
+CELLCAST_PUBLIC_URL = "http://127.0.0.1"
+ALLOWED_HOSTS = ["testserver", "127.0.0.1"]
 """
 
 URLS = """\
@@ -46,11 +56,34 @@ urlpatterns = [
 ]
 """
 
-CRAWL = """\
-import re
-from html import unescape
-from urllib.parse import urljoin
+APP = """\
+from django.apps import AppConfig, apps
 
+
+class ShopConfig(AppConfig):
+    name = "shop"
+
+    def ready(self):
+        from shop import handlers
+
+        if apps.is_installed("unfold"):
+            from shop.unfold_admin import register_with_unfold
+
+            register_with_unfold()
+"""
+
+HANDLERS = """\
+from cellcast_django.signals import message_received
+from django.dispatch import receiver
+
+
+@receiver(message_received)
+def fail_twice(event, **kwargs):
+    if event.announce_attempts < 3:
+        raise ValueError(f"attempt {event.announce_attempts}")
+"""
+
+FILL = """\
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -63,37 +96,85 @@ webhooks.reply()
 webhooks.status()
 webhooks.opt_out()
 webhooks.send("webhook-receiver", b"{")
-
 client = Client()
 client.force_login(User.objects.create_superuser("admin"))
-waiting, seen = ["/admin/cellcast_django/"], set()
-while waiting and len(seen) < 150:
-    url = waiting.pop()
-    if url in seen:
-        continue
-    seen.add(url)
-    response = client.get(url, follow=True)
-    assert response.status_code == 200, (url, response.status_code)
-    if "html" in response["Content-Type"]:
-        links = re.findall(r'href="([^"#]+)', response.text)
-        found = {urljoin(url, unescape(link)) for link in links}
-        waiting += sorted(each for each in found if each.startswith("/admin/cellcast_django/"))
-print(len(seen), "pages")
+print(client.cookies["sessionid"].value)
 """
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> FreshProject:
     """A project whose environment has all skins."""
-    return FreshProject(tmp_path_factory.mktemp("host"), "django>=6.1,<6.2", str(ROOT), *PACKAGES)
+    project = FreshProject(
+        tmp_path_factory.mktemp("host"), "django>=6.1,<6.2", str(ROOT), *PACKAGES
+    )
+    project.write("shop/apps.py", APP)
+    project.write("shop/handlers.py", HANDLERS)
+    [recipe] = [
+        block.code
+        for block in blocks("docs/admin.md", "python")
+        if block.first_line == "# shop/unfold_admin.py"
+    ]
+    project.write("shop/unfold_admin.py", recipe)
+    return project
 
 
 @pytest.mark.parametrize("skin", SKINS)
-def test_every_page_opens(skin: str, project: FreshProject) -> None:
+def test_pages_open_and_buttons_work(skin: str, project: FreshProject, page: Any) -> None:
     more = f'path("{skin}/", include("{skin}.urls")),' if skin in WITH_URLS else ""
     project.write(f"shop/urls_{skin}.py", URLS.format(more=more))
     project.write(f"shop/settings_{skin}.py", SETTINGS.format(skin=skin, apps=SKINS[skin]))
     project.environment["DJANGO_SETTINGS_MODULE"] = f"shop.settings_{skin}"
     project.manage("migrate")
-    pages = project.manage("shell", "--verbosity=0", "--command", CRAWL)
-    assert int(pages.split()[-2]) > 20
+    session = project.manage("shell", "--verbosity=0", "--command", FILL).split()[-1]
+    page.set_default_timeout(10_000)
+    with project.server() as url:
+        page.context.add_cookies([{"name": "sessionid", "value": session, "url": url}])
+        admin = f"{url}/admin/cellcast_django"
+        assert len(crawl(page, admin)) > 20
+        retry_from_the_page_of_the_event(page, admin, skin)
+        retry_from_the_list(page, admin, skin)
+
+
+def crawl(page: Any, admin: str) -> set[str]:
+    """Open every page of the app's that a link leads to, each with a few of its queries."""
+    waiting, seen = [f"{admin}/"], set[str]()
+    visits: Counter[str] = Counter()
+    while waiting:
+        address = waiting.pop()
+        path = urlsplit(address).path
+        if address in seen or visits[path] >= VISITS_OF_A_PAGE:
+            continue
+        seen.add(address)
+        visits[path] += 1
+        response = page.request.get(address)
+        assert response.ok, address
+        if "html" in response.headers["content-type"]:
+            links = re.findall(r'href="([^"#]+)', response.text())
+            found = {urljoin(address, unescape(link)) for link in links}
+            waiting += sorted(each for each in found if each.startswith(f"{admin}/"))
+    return seen
+
+
+def retry_from_the_page_of_the_event(page: Any, admin: str, skin: str) -> None:
+    page.goto(f"{admin}/webhookevent/1/change/")
+    take(page, skin, "event")
+    page.get_by_role("link", name="Retry failed handlers").click()
+    take(page, skin, "confirmation")
+    page.get_by_role("button", name="Retry 1 event").click()
+    page.get_by_text("attempt 2").first.wait_for()
+
+
+def retry_from_the_list(page: Any, admin: str, skin: str) -> None:
+    page.goto(f"{admin}/webhookevent/")
+    take(page, skin, "list")
+    page.locator("tr", has_text="fail_twice").get_by_role("checkbox").check()
+    page.locator("select[name=action]").select_option("announce_again")
+    page.locator("button[name=index]").click()
+    page.get_by_role("button", name="Retry 1 event").click()
+    page.get_by_text("1 event done").first.wait_for()
+
+
+def take(page: Any, skin: str, name: str) -> None:
+    if folder := os.environ.get("BROWSER_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{skin}-{name}.png", full_page=True)
