@@ -113,14 +113,35 @@ def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole(
     assert statements_prepared() == ["PREPARE"]
 
 
-def test_connection_that_is_lost_before_it_prepares_loses_no_webhook() -> None:
-    send(prepared_statements.PREPARE_AFTER - 1)
+@pytest.mark.parametrize("sent", [prepared_statements.PREPARE_AFTER - 1, 10])
+def test_connection_that_is_lost_loses_no_webhook(sent: int) -> None:
+    send(sent)
     backend = connection.connection.info.backend_pid
     with connection.copy().cursor() as other:
         other.execute("SELECT pg_terminate_backend(%s)", [backend])
         other.db.close()
-    assert WebhookClient().status(_id="after").status_code == 200
+    assert WebhookClient().status(_id="after").json()["events"][0]["outcome"] == "stored"
     assert Message.objects.filter(cellcast_id="after").exists()
+
+
+def test_webhook_costs_no_health_check_and_the_next_query_makes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send(10)
+    checks = []
+
+    def is_usable() -> bool:
+        checks.append("asked")
+        return True
+
+    monkeypatch.setattr(connection, "is_usable", is_usable)
+    monkeypatch.setitem(connection.settings_dict, "CONN_HEALTH_CHECKS", True)
+    monkeypatch.setattr(connection, "health_check_enabled", True)
+    monkeypatch.setattr(connection, "health_check_done", False)
+    assert WebhookClient().status(_id="unchecked").status_code == 200
+    assert checks == []
+    Message.objects.count()
+    assert checks == ["asked"]
 
 
 @pytest.fixture

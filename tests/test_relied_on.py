@@ -103,7 +103,6 @@ def test_cursor_is_made_by_the_methods_that_backends_override(
 def test_cursor_of_the_driver_can_be_wrapped(database: BaseDatabaseWrapper) -> None:
     """``prepared_statements`` wraps psycopg's cursor, after what ``_cursor`` does before."""
     database.validate_thread_sharing()
-    database.close_if_health_check_failed()
     database.ensure_connection()
     assert database.queries_logged is False
     with database.make_cursor(database.connection.cursor()) as cursor:

@@ -2,6 +2,9 @@
 
 psycopg's own cursor does both; Django's writes the values into each statement. With the recommended
 settings this saves a quarter of a webhook's CPU time.
+
+Call it within ``with_retries``, which repeats what a lost connection has failed: Django's health
+check, which would be a round trip of its own for each webhook, is left out.
 """
 
 from functools import cache
@@ -73,7 +76,6 @@ def _has_djangos_own_cursors(connection: BaseDatabaseWrapper) -> bool:
 
 def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
     connection.validate_thread_sharing()
-    connection.close_if_health_check_failed()
     connection.ensure_connection()
     session = connection.connection
     if (
