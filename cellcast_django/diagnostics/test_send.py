@@ -5,7 +5,6 @@ named in the environment are not used. ``diagnosis`` explains the response.
 """
 
 import base64
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from django.utils.encoding import iri_to_uri
 
 from cellcast_django.authentication import hides_variables
 from cellcast_django.diagnostics.deadline import Deadline, connect
-from cellcast_django.payloads import Endpoint, is_too_deep
+from cellcast_django.payloads import Endpoint, read_object
 from cellcast_django.views import TEST_SEND_HEADER
 
 MAX_RESPONSE_BYTES = 65_536
@@ -86,12 +85,7 @@ class Response:
     @property
     def document(self) -> dict[str, Any]:
         """The body's JSON object; empty if it is not one."""
-        try:
-            text = self.body.decode()
-            document = None if is_too_deep(text) else json.loads(text)
-        except ValueError:
-            return {}
-        return document if isinstance(document, dict) else {}
+        return read_object(self.body)
 
     @property
     def events(self) -> list[dict[str, Any]]:

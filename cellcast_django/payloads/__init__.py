@@ -6,7 +6,7 @@ sibling platform (guniteam.github.io/sms-api), and what public integrations have
 accounts. Start with ``read``.
 """
 
-from cellcast_django.payloads.body import clean, decode, elements, is_form, is_too_deep
+from cellcast_django.payloads.body import clean, decode, elements, is_form, is_too_deep, read_object
 from cellcast_django.payloads.element import is_web_address, read_element, unpack_mms
 from cellcast_django.payloads.payload import (
     MAX_ID_LENGTH,
@@ -45,6 +45,7 @@ __all__ = [
     "is_too_deep",
     "is_web_address",
     "read",
+    "read_object",
     "unpack_mms",
 ]
 

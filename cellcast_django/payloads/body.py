@@ -73,6 +73,16 @@ def parse_json(text: str) -> Any:
         ) from None
 
 
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in the body of a response; an empty one if there is none."""
+    try:
+        text = body.decode()
+        document = None if is_too_deep(text) else json.loads(text)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 
 

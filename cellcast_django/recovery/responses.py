@@ -3,7 +3,6 @@
 Source for the envelopes, which come in three shapes: developer.cellcast.com/api-docs.
 """
 
-import json
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from django.views.decorators.debug import sensitive_variables
 
 from cellcast_django.conf import conf
-from cellcast_django.payloads import clean, is_too_deep
+from cellcast_django.payloads import clean, read_object
 
 MAX_RETRY_AFTER_SECONDS = 60.0
 MAX_DETAIL_LENGTH = 200
@@ -50,7 +49,7 @@ def read_data(response: Response) -> Item:
 
     A refusal may come as an HTTP status, as a code in the document, or as ``"status": false``.
     """
-    document = _parse(response.body)
+    document = read_object(response.body)
     code = response.status
     if code == HTTPStatus.OK:
         code = _code(document) or code
@@ -74,16 +73,6 @@ def read_data(response: Response) -> Item:
     if not isinstance(data, dict):
         raise RecoveryError(f'Cellcast\'s API responded without "data"{_keys_of(document)}.')
     return data
-
-
-def _parse(body: bytes) -> Item:
-    """Return the JSON object; an empty one if it is not one."""
-    try:
-        text = body.decode()
-        document = None if is_too_deep(text) else json.loads(text)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _code(document: Item) -> int | None:

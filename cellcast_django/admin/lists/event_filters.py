@@ -13,8 +13,9 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.admin.lists.capped import CappedPaginator
 from cellcast_django.admin.lists.filters import ChoiceFilter, Choices, PeriodFilter
 from cellcast_django.admin.lists.search import narrow_to_any
-from cellcast_django.models import Message, WebhookEvent, WebhookEventQuerySet, errors_of
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.diagnostics.handlers import handlers_of
+from cellcast_django.models import WebhookEvent, WebhookEventQuerySet, errors_of
+from cellcast_django.payloads import WEBHOOK_ENDPOINTS
 
 
 class KindFilter(ChoiceFilter):
@@ -86,13 +87,8 @@ def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
 
 
 def connected_handlers() -> list[str]:
-    """Return the names of all handlers, in the order of the signals."""
-    signals = [
-        (message_received, Message),
-        (status_changed, Message),
-        (opt_out_received, WebhookEvent),
-    ]
-    return [handler.name for signal, sender in signals for handler in signal.handlers(sender)]
+    """Return the names of all handlers, in the order of the URLs."""
+    return [each.name for endpoint in WEBHOOK_ENDPOINTS for each in handlers_of(endpoint)]
 
 
 Unfinished = tuple[int, dict[str, Any], datetime]

@@ -3,6 +3,7 @@
 import secrets
 import string
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from django.apps import apps
@@ -56,75 +57,72 @@ class Command(BaseCommand):
         self._print_missing(base_url)
 
     def _print_dashboard(self, base_url: str, credential: tuple[str, str] | None) -> None:
-        self._heading("Paste into Cellcast's dashboard")
-        self.stdout.write("  Top right: API menu, tab API KEYS, section Webhook.")
-        self.stdout.write("")
-        for endpoint in WEBHOOK_ENDPOINTS:
-            self._field(str(endpoint.label), self._url(endpoint, base_url))
         username, password = credential or ("(one you have configured)", "(its password)")
-        self._field("Username", username)
-        self._field("Password", password)
-        self.stdout.write("")
-        self.stdout.write("  No Opt-Out field in your dashboard? Skip it.")
-
-    def _url(self, endpoint: Endpoint, base_url: str) -> str:
-        try:
-            return webhook_url(endpoint, base_url or "https://your-site.example")
-        except NoReverseMatch:
-            return "(not in your URLs yet, see below)"
+        self._section(
+            "Paste into Cellcast's dashboard",
+            "Top right: API menu, tab API KEYS, section Webhook.",
+            "",
+            *(self._field(str(each.label), _url(each, base_url)) for each in WEBHOOK_ENDPOINTS),
+            self._field("Username", username),
+            self._field("Password", password),
+            "",
+            "No Opt-Out field in your dashboard? Skip it.",
+        )
 
     def _print_rotation(self, username: str, password: str) -> None:
         count = len(conf.webhook_secrets)
         noun = "credential is" if count == 1 else "credentials are"
-        self._heading("To change the password without a gap")
-        self.stdout.write(f"  {count} {noun} configured. To switch to a new one:")
-        self.stdout.write(f"  1. Add it to {SETTING} beside the old one, and restart:")
-        self.stdout.write(f'     {SETTING} = [THE_OLD_ONE, "{username}:{password}"]')
-        self.stdout.write("  2. Change the username and password in the dashboard:")
-        self._field("   Username", username)
-        self._field("   Password", password)
-        self.stdout.write("  3. Once webhooks arrive with the new username, remove the old one.")
+        self._section(
+            "To change the password without a gap",
+            f"{count} {noun} configured. To switch to a new one:",
+            f"1. Add it to {SETTING} beside the old one, and restart:",
+            f'   {SETTING} = [THE_OLD_ONE, "{username}:{password}"]',
+            "2. Change the username and password in the dashboard:",
+            self._field("   Username", username),
+            self._field("   Password", password),
+            "3. Once webhooks arrive with the new username, remove the old one.",
+        )
 
     def _print_settings(self, base_url: str, credential: str | None) -> None:
         lines = [f'{SETTING} = ["{credential}"]'] if credential else []
         if base_url and base_url != conf.public_url:
             lines.append(f'CELLCAST_PUBLIC_URL = "{base_url}"')
-        if not lines:
-            return
-        self._heading("Add to your settings")
-        for line in lines:
-            self.stdout.write(f"  {line}")
         if credential:
-            self.stdout.write("")
-            self.stdout.write("  Or, if your settings read the environment or a .env file:")
-            self.stdout.write(f"  {SETTING}={credential}")
-            self.stdout.write("")
-            self.stdout.write(
-                "  The password is shown only this once. Keep it out of version control."
-            )
+            lines += [
+                "",
+                "Or, if your settings read the environment or a .env file:",
+                f"{SETTING}={credential}",
+                "",
+                "The password is shown only this once. Keep it out of version control.",
+            ]
+        if lines:
+            self._section("Add to your settings", *lines)
 
     def _print_handlers(self) -> None:
-        self._heading("Handlers called for each URL")
-        for endpoint in WEBHOOK_ENDPOINTS:
-            self.stdout.write(f"  {endpoint.label}")
-            self.stdout.write(f"    {describe_handlers(endpoint)}")
+        lines = [(each.label, f"  {describe_handlers(each)}") for each in WEBHOOK_ENDPOINTS]
+        self._section("Handlers called for each URL", *chain.from_iterable(lines))
 
     def _print_missing(self, base_url: str) -> None:
-        self._heading("Still missing")
-        missing = list(missing_parts(base_url))
-        for problem, remedy in missing:
-            self.stdout.write(self.style.WARNING(f"  {problem}"))
-            self.stdout.write(f"    {remedy}")
-        if not missing:
-            self.stdout.write(self.style.SUCCESS("  Nothing."))
-            self.stdout.write("  Try it: manage.py cellcast_test_send receive")
+        lines = [
+            (self.style.WARNING(problem), f"  {remedy}")
+            for problem, remedy in missing_parts(base_url)
+        ] or [(self.style.SUCCESS("Nothing."), "Try it: manage.py cellcast_test_send receive")]
+        self._section("Still missing", *chain.from_iterable(lines))
 
-    def _heading(self, text: str) -> None:
-        self.stdout.write("")
-        self.stdout.write(self.style.MIGRATE_HEADING(text))
+    def _section(self, heading: str, *lines: Any) -> None:
+        self.stdout.write(f"\n{self.style.MIGRATE_HEADING(heading)}")
+        for line in lines:
+            self.stdout.write(f"  {line}" if line else "")
 
-    def _field(self, name: str, value: str) -> None:
-        self.stdout.write(f"  {name:<12} {self.style.SUCCESS(value)}")
+    def _field(self, name: str, value: str) -> str:
+        return f"{name:<12} {self.style.SUCCESS(value)}"
+
+
+def _url(endpoint: Endpoint, base_url: str) -> str:
+    try:
+        return webhook_url(endpoint, base_url or "https://your-site.example")
+    except NoReverseMatch:
+        return "(not in your URLs yet, see below)"
 
 
 def find_base_url(given: str | None) -> str:
