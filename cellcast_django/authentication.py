@@ -125,8 +125,6 @@ def _basic_credential(header: str) -> bytes:
         return b""
 
 
-# What error reports show
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

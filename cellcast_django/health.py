@@ -18,17 +18,14 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
-PERIOD = timedelta(days=1)
-"""The period of the counts of events and deliveries."""
+PERIOD = timedelta(days=1)  # the period of the counts of events and deliveries
 
-SILENT_PERIOD = timedelta(days=7)
-"""How long a message without a report is counted as silent."""
+SILENT_PERIOD = timedelta(days=7)  # how long a message without a report is counted as silent
 
 MAX_EVENTS_PER_KIND = 10_000
 """``endpoint`` has no index, so only this many recent events of each kind are scanned."""
 
-MAX_UNFINISHED = 1_000
-"""How many pending and how many failed events are scanned for their handlers."""
+MAX_UNFINISHED = 1_000  # how many pending and how many failed events are scanned for their handlers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,8 +39,7 @@ from cellcast_django.payloads import clean
 
 __all__ = ["Kept", "Removed", "Selection", "forget_opt_outs", "prune"]
 
-BATCH_SIZE = 500
-"""How many rows are locked, and in memory, at a time."""
+BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
 MIN_SEARCHED_LENGTH = 6
 """Shorter phone numbers are not searched for in bodies: there they may be anything else."""

@@ -56,17 +56,13 @@ def exactly_once(handler: H) -> H:
     back. What it does elsewhere, on another database or over HTTP, is repeated after a crash.
     Raises ``TypeError`` for a coroutine function.
     """
-    function: Any = handler
-    while isinstance(function, partial):
-        function = function.func
+    function = _without_partials(handler)
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # we ask for its kind
         raise TypeError(
             f"{handler_name(handler)} is asynchronous: exactly_once needs a plain function, as "
             "Django's transactions do."
         )
-    setattr(
-        getattr(handler, "__func__", handler), _MARK, True
-    )  # a bound method takes no attributes
+    setattr(getattr(handler, "__func__", handler), _MARK, True)  # not on a bound method
     return handler
 
 
@@ -116,10 +112,15 @@ class FactSignal(Signal):
 
 def handler_name(function: Callable[..., Any]) -> str:
     """Return ``module.qualname``: a partial has its function's, an object its class's."""
-    while isinstance(function, partial):
-        function = function.func
+    function = _without_partials(function)
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def _without_partials(function: Any) -> Any:
+    while isinstance(function, partial):
+        function = function.func
+    return function
 
 
 message_received = FactSignal()

@@ -153,9 +153,6 @@ class OptOutWebhookView(WebhookView):
     endpoint = Endpoint.OPT_OUT
 
 
-# The steps
-
-
 def parse(body: Body, endpoint: Endpoint) -> list[Payload]:
     """Return one payload for each event in the body."""
     if body.shortfall:

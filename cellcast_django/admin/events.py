@@ -35,10 +35,8 @@ from cellcast_django.admin.replay.actions import ReplayAdmin
 from cellcast_django.admin.replay.skipping import SkippingAdmin
 from cellcast_django.models import Message, WebhookEvent
 
-MAX_TEXT_LENGTH = 60
-"""Characters of a reply's text in the list."""
-MAX_PROBLEM_LENGTH = 200
-"""Characters of the errors in the list."""
+MAX_TEXT_LENGTH = 60  # characters of a reply's text in the list
+MAX_PROBLEM_LENGTH = 200  # characters of the errors in the list
 
 
 class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
@@ -84,8 +82,6 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
         by_pk = [Q(pk=int(key))] if is_key(key) else []
         contacts = [Q(contact=each) for each in spellings(term)]
         return [Q(message__cellcast_id=term), *contacts, *by_pk]
-
-    # What is shown
 
     @admin.display(description=_("received"))
     def when(self, event: WebhookEvent) -> SafeString:

@@ -12,10 +12,8 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.search import spellings
 from cellcast_django.models import Message, StatusChange
 
-MAX_REASON_LENGTH = 80
-"""Characters of a reason in the list."""
-MAX_MESSAGES = 200
-"""Newest messages of a contact whose history is searched."""
+MAX_REASON_LENGTH = 80  # characters of a reason in the list
+MAX_MESSAGES = 200  # newest messages of a contact whose history is searched
 
 
 class StatusChangeAdmin(ReadOnlyAdmin):

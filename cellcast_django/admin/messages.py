@@ -39,14 +39,10 @@ from cellcast_django.models import Direction, Message, StatusChange, WebhookEven
 
 MAX_TEXT_LENGTH = 160
 """Characters of a message's text in the list; CSS cuts what does not fit on the line."""
-MAX_PICTURES = 3
-"""Links to pictures per message in the list."""
-MAX_REASON_LENGTH = 40
-"""Characters of a failure's reason in the list."""
-MAX_CHANGES = 100
-"""Rows of the history on a message's page, one per status."""
-MAX_EVENTS = 20
-"""Newest events on a message's page; a link leads to the others."""
+MAX_PICTURES = 3  # links to pictures per message in the list
+MAX_REASON_LENGTH = 40  # characters of a failure's reason in the list
+MAX_CHANGES = 100  # rows of the history on a message's page, one per status
+MAX_EVENTS = 20  # newest events on a message's page; a link leads to the others
 
 
 class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):

@@ -127,8 +127,6 @@ class OptOutAdmin(ExportAdmin):
     def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
 
-    # What a person may do
-
     def save_form(self, request: HttpRequest, form: Any, change: Any) -> OptOut:
         """Opt the contact out. Django logs who did it; the reason is kept with the opt-out."""
         return opt_out(form.cleaned_data["number"], note=form.cleaned_data["reason"])
@@ -161,8 +159,6 @@ class OptOutAdmin(ExportAdmin):
             contact=self.customer(found),
             back_url=back.url,
         )
-
-    # What is shown
 
     @admin.display(description=_("contact"))
     def customer(self, opt_out: OptOut) -> str:

@@ -10,8 +10,7 @@ from django.utils.translation import gettext
 from cellcast_django.diagnostics.causes import ERRORS, RESPONSES
 from cellcast_django.diagnostics.test_send import Response
 
-MAX_HEADERS_LENGTH = 4_096
-"""How many characters of the headers are searched for a cause."""
+MAX_HEADERS_LENGTH = 4_096  # how many characters of the headers are searched for a cause
 
 
 class Finding(NamedTuple):

@@ -10,8 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from cellcast_django.models import WebhookEventQuerySet
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-MAX_DIGITS = 6
-"""Keeps the result within what a ``timedelta`` can hold."""
+MAX_DIGITS = 6  # keeps the result within what a ``timedelta`` can hold
 
 
 def parse_duration(text: str, units: str = "mhdw") -> timedelta:

@@ -10,8 +10,7 @@ from django.db import Error, connections
 
 logger = logging.getLogger("cellcast_django")
 
-NAP_SECONDS = 0.25
-"""How long a wait may go on after SIGTERM."""
+NAP_SECONDS = 0.25  # how long a wait may go on after SIGTERM
 NAPS_BETWEEN_ROUNDS = 12
 HEARTBEAT_SECONDS = 60
 

@@ -123,9 +123,6 @@ def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
     raise PayloadError("The opt-out has no number.")
 
 
-# Fields
-
-
 def _cellcast_id(element: dict[str, Any]) -> str:
     cellcast_id = _text(element, "_id", "message_id", limit=MAX_ID_LENGTH)
     if not cellcast_id or not cellcast_id.strip():
@@ -160,9 +157,6 @@ def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str 
             raise PayloadError(f'"{key}" is longer than {limit} characters.')
         return text
     return None
-
-
-# MMS
 
 
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:

@@ -30,16 +30,14 @@ try:
 except ImportError:  # without the extra, everything except recovery works
     urllib3 = None  # type: ignore[assignment]
 
-MIN_INTERVAL_SECONDS = 0.1
-"""Between the starts of two requests: ten a second."""
+MIN_INTERVAL_SECONDS = 0.1  # between the starts of two requests: ten a second
 
 RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a request is sent again, unless ``Retry-After`` asks for more."""
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
-MAX_RESPONSE_SECONDS = 60.0
-"""For the whole response: the read timeout starts anew with every byte."""
+MAX_RESPONSE_SECONDS = 60.0  # for the whole response: the read timeout starts anew with every byte
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 MAX_PAGES = 20_000

@@ -23,8 +23,7 @@ from cellcast_django.recovery.run import Findings, Run, store
 
 PATH = "/api/v1/apiClient/getResponses"
 
-GRACE = timedelta(minutes=10)
-"""The webhook of a more recent reply may still be on its way."""
+GRACE = timedelta(minutes=10)  # the webhook of a more recent reply may still be on its way
 
 CONTACTS_PER_QUERY = 500
 

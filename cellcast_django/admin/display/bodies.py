@@ -9,11 +9,9 @@ from django.utils.translation import gettext as _
 
 from cellcast_django.payloads import clean, is_form, is_too_deep
 
-MAX_ROWS = 200
-"""Fields of a form that are shown; Cellcast sends a handful."""
+MAX_ROWS = 200  # fields of a form that are shown; Cellcast sends a handful
 
-MAX_INDENT = 30
-"""Levels: in a deeply nested body, most of the output would be spaces."""
+MAX_INDENT = 30  # levels: in a deeply nested body, most of the output would be spaces
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 

@@ -1,6 +1,6 @@
 """What happened to a message, in chronological order, from its history and its events."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -43,17 +43,13 @@ def steps(
 
     The list is empty if nothing has been reported.
     """
-    reported = [*map(_step_of_change, changes), *map(_step_of_duplicate, _duplicates(events))]
+    duplicates = (each for each in events if each.outcome == WebhookEvent.Outcome.DUPLICATE)
+    reported = [*map(_step_of_change, changes), *map(_step_of_duplicate, duplicates)]
     if not reported:
         return []
     if message.submitted_at is not None:
-        reported.append(
-            Step(
-                message.submitted_at,
-                badge(Tone.QUIET, _("submitted")),
-                _("Accepted by Cellcast (time from the message id)"),
-            )
-        )
+        sentence = _("Accepted by Cellcast (time from the message id)")
+        reported.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
     ordered = sorted(reported, key=attrgetter("at"))  # stable: changes precede their duplicates
     for previous, step in pairwise(ordered):
         step.wait = f"+{duration(step.at - previous.at)}"
@@ -70,17 +66,9 @@ def _step_of_change(change: StatusChange) -> Step:
     )
 
 
-def _duplicates(events: Iterable[WebhookEvent]) -> Iterator[WebhookEvent]:
-    return (event for event in events if event.outcome == WebhookEvent.Outcome.DUPLICATE)
-
-
 def _step_of_duplicate(event: WebhookEvent) -> Step:
-    return Step(
-        at=event.received_at,
-        badge=badge(Tone.QUIET, _("duplicate")),
-        sentence=_sentence_of_duplicate(event),
-        event=event,
-    )
+    sentence = _sentence_of_duplicate(event)
+    return Step(event.received_at, badge(Tone.QUIET, _("duplicate")), sentence, event=event)
 
 
 def _sentence_of_duplicate(event: WebhookEvent) -> str:

@@ -124,8 +124,6 @@ class ReadOnlyAdmin(ModelAdmin):
     def prefetch(self, rows: Any) -> None:
         """Query what all rows of the list need, once per page."""
 
-    # For the app's own pages
-
     def page_pattern(
         self, route: str, view: Callable[..., HttpResponseBase], name: str
     ) -> URLPattern:

@@ -16,11 +16,9 @@ from cellcast_django.admin.display.texts import figure
 
 WIDTH = 1000
 HEIGHT = 200
-GAP = 0.2
-"""The share of a column's width that stays empty."""
+GAP = 0.2  # the share of a column's width that stays empty
 MAX_LABELS = 7
-MIN_FAILURE_HEIGHT = 4.0
-"""The least height of failures: one among thousands must be visible."""
+MIN_FAILURE_HEIGHT = 4.0  # the least height of failures: one among thousands must be visible
 
 
 class Series(NamedTuple):

@@ -27,10 +27,8 @@ from cellcast_django.models import Direction, Message
 
 TEMPLATE = "message/conversation.html"
 PER_PAGE = 50
-AROUND = 3
-"""Messages before and after the one on whose page they are."""
-MAX_QUOTE_LENGTH = 80
-"""Characters of the text that a reply answers."""
+AROUND = 3  # messages before and after the one on whose page they are
+MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers
 
 
 class Bubble(NamedTuple):

@@ -14,14 +14,11 @@ from cellcast_django.diagnostics.test_data import test_messages
 from cellcast_django.models import Message
 from cellcast_django.statuses import Status
 
-SAMPLE_SIZE = 10_000
-"""Delivered messages of a period whose times are read."""
+SAMPLE_SIZE = 10_000  # delivered messages of a period whose times are read
 
-MAX_TESTS = 1_000
-"""Messages of Test Sends that are left out."""
+MAX_TESTS = 1_000  # messages of Test Sends that are left out
 
-MAX_SECONDS = DAY
-"""A delivery that took longer counts as one of this length."""
+MAX_SECONDS = DAY  # a delivery that took longer counts as one of this length
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,7 @@ from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent, errors_of
 MAX_OVERDUE = timedelta(minutes=15)
 """If an attempt has been due for longer, nothing runs ``cellcast_announce``."""
 
-MAX_ERROR_LENGTH = 160
-"""Characters of a handler's last error."""
+MAX_ERROR_LENGTH = 160  # characters of a handler's last error
 
 MAX_EVENTS_WITH_ERRORS = 200
 """How many failed and how many pending events are scanned for their errors."""

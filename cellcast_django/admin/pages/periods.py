@@ -11,8 +11,7 @@ from django.conf import settings
 from cellcast_django.admin.display.texts import today
 from cellcast_django.admin.lists.filters import midnight
 
-Slot = tuple[datetime, datetime]
-"""Its first moment, and the first moment after it."""
+Slot = tuple[datetime, datetime]  # its first moment, and the first moment after it
 
 
 @dataclass(frozen=True, slots=True)

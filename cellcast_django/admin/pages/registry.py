@@ -16,8 +16,7 @@ from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import Message
 
-MAX_WAITING = 5
-"""Customers on the app's index who wait for an answer."""
+MAX_WAITING = 5  # customers on the app's index who wait for an answer
 
 
 class PagesAdmin(ReadOnlyAdmin):

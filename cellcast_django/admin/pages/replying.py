@@ -30,8 +30,7 @@ BASIC = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-EXTENDED = "^{}\\[~]|€"
-"""Characters that take up two places."""
+EXTENDED = "^{}\\[~]|€"  # characters that take up two places
 
 
 def segments(text: str) -> int:

@@ -40,8 +40,7 @@ from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 PERMISSION = "cellcast_django.set_up_webhookevent"
 
 TIMEOUT_SECONDS = 10
-MAX_TEXT = 2_000
-"""Characters of a response's body that are shown."""
+MAX_TEXT = 2_000  # characters of a response's body that are shown
 
 SAMPLES: dict[str, tuple[Endpoint, Promise, bytes]] = {
     "reply": (Endpoint.RECEIVE, _("reply"), EXAMPLES[Endpoint.RECEIVE]),
@@ -156,9 +155,6 @@ def endpoint_of(request: HttpRequest) -> Endpoint:
 def indented(example: bytes) -> str:
     """Return JSON that is easy to read and edit."""
     return json.dumps(json.loads(example), indent=2)
-
-
-# Test Send
 
 
 def send_test(

@@ -15,10 +15,8 @@ from cellcast_django.admin.display.texts import ago, beginning, customer_html, f
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.models import Direction, Message
 
-PER_PAGE = 100
-"""Customers on the page, longest wait first."""
-MAX_SELECTED = 1_000
-"""Replies that can be marked at once."""
+PER_PAGE = 100  # customers on the page, longest wait first
+MAX_SELECTED = 1_000  # replies that can be marked at once
 MAX_TEXT_LENGTH = 200
 
 

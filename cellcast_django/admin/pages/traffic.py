@@ -16,14 +16,12 @@ from cellcast_django.diagnostics.test_data import test_messages
 from cellcast_django.models import Direction, Message
 from cellcast_django.statuses import FINAL, Status
 
-IN_TRANSIT = ""
-"""Stands for every status that is not final."""
+IN_TRANSIT = ""  # stands for every status that is not final
 
 SETTLED_AFTER = timedelta(days=3)
 """A slot that ended longer ago is counted once a day: few of its statuses still change."""
 
-SLOTS_PER_QUERY = 24
-"""With more, PostgreSQL starts to compile the query, which takes a second."""
+SLOTS_PER_QUERY = 24  # with more, PostgreSQL starts to compile the query, which takes a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,10 +30,8 @@ from cellcast_django.admin.replay.results import Result
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import WebhookEvent
 
-MAX_SELECTED = 1_000
-"""Events for one action."""
-MAX_SECONDS = 20
-"""Stop starting new events after this long: a person and a web worker are waiting."""
+MAX_SELECTED = 1_000  # events for one action
+MAX_SECONDS = 20  # stop starting new events after this long: a person and a web worker are waiting
 CHUNK_SIZE = 100
 
 

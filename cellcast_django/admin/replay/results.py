@@ -16,10 +16,8 @@ from cellcast_django.models import WebhookEvent
 
 State = WebhookEvent.State
 
-MAX_ERROR = 200
-"""Characters of a handler's error in the sentence; the event's page has all of it."""
-MAX_ERRORS = 5
-"""Handlers whose errors are in the sentence."""
+MAX_ERROR = 200  # characters of a handler's error in the sentence; the event's page has all of it
+MAX_ERRORS = 5  # handlers whose errors are in the sentence
 
 
 @dataclass

@@ -17,13 +17,10 @@ from cellcast_django.models import CommandRun, WebhookEvent, error_type
 
 logger = logging.getLogger("cellcast_django")
 
-Tally = Counter[WebhookEvent.State | None]
-"""The number of events in each state after their attempt."""
+Tally = Counter[WebhookEvent.State | None]  # the number of events in each state after their attempt
 
 
 class Command(BaseCommand):
-    """Announces stored events to the handlers that have not finished with them."""
-
     help = (
         "Call the handlers of the events that are due: those interrupted by a crash, and those "
         "whose handler raised. Handlers that have already finished with an event are not called "

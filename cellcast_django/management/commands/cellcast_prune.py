@@ -21,8 +21,6 @@ def age(text: str) -> timedelta:
 
 
 class Command(BaseCommand):
-    """Prunes messages and events, in batches that can be interrupted."""
-
     help = (
         "Delete messages, with their history and events, once the last event about them is older "
         "than the given age. With --redact, keep the rows with their statuses and times, but empty "

@@ -10,8 +10,6 @@ from cellcast_django.recovery import DEFAULT_AGE, Findings, Kind, RecoveryError,
 
 
 class Command(BaseCommand):
-    """Stores and announces what no webhook delivered."""
-
     help = (
         "Ask Cellcast's API for the replies, statuses and opt-outs that no webhook delivered, "
         "store each exactly once, and announce it. Run it from cron or a timer, and after an "

@@ -12,8 +12,6 @@ from cellcast_django.models import WebhookEvent, database_alias
 
 
 class Command(BaseCommand):
-    """Reads invalid events again, oldest first."""
-
     help = (
         "Read invalid events again, after an upgrade of cellcast-django or when a report arrived "
         "before the reply it refers to. Those understood now are stored and announced as if they "

@@ -28,8 +28,6 @@ SETTING = "CELLCAST_WEBHOOK_SECRETS"
 
 
 class Command(BaseCommand):
-    """Prints what to paste into Cellcast's dashboard and into the settings."""
-
     help = (
         "Print what to paste into Cellcast's dashboard and into your settings, including a fresh "
         "username and password, and list what is still missing. Changes nothing; run it as often "

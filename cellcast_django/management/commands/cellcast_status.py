@@ -40,8 +40,6 @@ def max_count(text: str) -> int:
 
 
 class Command(BaseCommand):
-    """Prints webhook health, and exits 1 if a limit is exceeded."""
-
     help = (
         "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
         "and failed announcements, and how many of the last day's messages were delivered. Exits 1 "

@@ -22,8 +22,6 @@ ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
 
 
 class Command(BaseCommand):
-    """Sends one webhook over HTTP, and explains the response."""
-
     help = (
         "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and "
         "explain what is wrong if it is not accepted. It is stored and announced like any webhook."
