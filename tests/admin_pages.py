@@ -1,6 +1,6 @@
 """What the tests of the admin share: people of the staff, addresses, and what a page says."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,10 +13,12 @@ from django.utils import timezone
 
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from tests.html import parse, words
+from tests.many import add_copies
 
 CUSTOMER = "+61400000001"
 ID = "66b5b93b1e2c012dfe964000"
 MODELS = ("message", "statuschange", "webhookevent")
+STATUSES = ("delivered", "received", "failed", "queued", "", "dead")
 
 
 def staff(*codenames: str) -> Client:
@@ -66,38 +68,56 @@ def fill(count: int) -> None:
     """Add a busy time to the tables: something of everything, all of it older than before."""
     now = timezone.now()
     first = Message.objects.count()
-    rows = []
-    for number in range(first, first + count):
+
+    def time_of(number: int) -> datetime:
+        return now - timedelta(seconds=number)
+
+    def contact_of(number: int) -> str:
+        return f"+6140000{number:04d}"
+
+    def message_of(number: int) -> dict[str, Any]:
+        number += first
+        contact = contact_of(number)
         inbound = number % 5 == 0
-        time = now - timedelta(seconds=number)
-        spelling = f"+6140000{number:04d}"
-        message = Message.from_parts(
-            Direction.INBOUND if inbound else Direction.OUTBOUND,
-            cellcast_id=f"id-{number}",
-            sender=spelling if inbound else "cellcast",
-            receiver="" if inbound else spelling,
-        )
-        message.status = ["delivered", "received", "failed", "queued", "", "dead"][number % 6]
-        message.created_at = time
-        event = WebhookEvent(
-            endpoint="status",
-            kind=["status", "status", "reply", "opt_out"][number % 4],
-            outcome=["stored", "duplicate", "invalid"][number % 3],
-            body="{}",
-            contact=message.contact,
-            cellcast_id=message.cellcast_id,
-            message=message,
-            received_at=time,
-        )
-        if event.outcome == "stored" and number not in (30, 33, 60):
-            event.announced_at = time
-        elif event.outcome == "stored" and number != 60:
-            event.announce_due_at = time
-        status = message.status or "received"
-        change = StatusChange(
-            message=message, event=event, status=status, applied=True, recorded_at=time
-        )
-        rows.append((message, event, change))
-    Message.objects.bulk_create([message for message, _, _ in rows])
-    WebhookEvent.objects.bulk_create([event for _, event, _ in rows])
-    StatusChange.objects.bulk_create([change for _, _, change in rows])
+        return {
+            "cellcast_id": f"id-{number}",
+            "direction": Direction.INBOUND if inbound else Direction.OUTBOUND,
+            "sender": contact if inbound else "cellcast",
+            "receiver": "" if inbound else contact,
+            "contact": contact,
+            "status": STATUSES[number % 6],
+            "created_at": time_of(number),
+        }
+
+    messages = add_copies(Message(), count, message_of)
+
+    def event_of(number: int) -> dict[str, Any]:
+        message = messages[number]
+        number += first
+        outcome = ["stored", "duplicate", "invalid"][number % 3]
+        waits = outcome == "stored" and number in {30, 33}
+        is_announced = outcome == "stored" and number not in {30, 33, 60}
+        return {
+            "kind": ["status", "status", "reply", "opt_out"][number % 4],
+            "outcome": outcome,
+            "contact": contact_of(number),
+            "cellcast_id": f"id-{number}",
+            "message_id": message,
+            "received_at": time_of(number),
+            "announced_at": time_of(number) if is_announced else None,
+            "announce_due_at": time_of(number) if waits else None,
+        }
+
+    events = add_copies(WebhookEvent(endpoint="status", body="{}"), count, event_of)
+
+    def change_of(number: int) -> dict[str, Any]:
+        message, event = messages[number], events[number]
+        number += first
+        return {
+            "message_id": message,
+            "event_id": event,
+            "status": STATUSES[number % 6] or "received",
+            "recorded_at": time_of(number),
+        }
+
+    add_copies(StatusChange(applied=True), count, change_of)

@@ -365,7 +365,7 @@ def old_reports(count: int) -> None:
     event = old_report()
     assert event.message is not None
     messages = add_copies(event.message, count - 1)
-    add_copies(event, count - 1, lambda number: {"message_id": messages[number].pk})
+    add_copies(event, count - 1, lambda number: {"message_id": messages[number]})
 
 
 @pytest.mark.parametrize("redact", [False, True])
