@@ -18,7 +18,7 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
-PERIOD = timedelta(days=1)  # the period of the counts of events and deliveries
+PERIOD = timedelta(days=1)  # what the counts of events and deliveries cover
 
 SILENT_PERIOD = timedelta(days=7)  # how long a message without a report is counted as silent
 

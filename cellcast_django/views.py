@@ -96,7 +96,7 @@ class WebhookView(APIView):
 
     @hides_variables
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Handle the request. What is raised here shows no password, number or text."""
+        """Handle the request, and keep passwords, numbers and texts out of error reports."""
         return super().dispatch(request, *args, **kwargs)
 
     def get_exception_handler(self) -> Any:

@@ -16,7 +16,7 @@ logger = logging.getLogger("cellcast_django")
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """What a page shows of a contact."""
+    """A contact as the pages show them."""
 
     contact: str
     name: str = ""
@@ -24,7 +24,7 @@ class Customer:
 
 
 def customers(contacts: Iterable[str]) -> dict[str, Customer]:
-    """Return the customers with these numbers, with one query and one call of the host."""
+    """Return the customers by contact: one query, and one call of the host's function."""
     wanted = sorted({contact for contact in contacts if contact})
     if not wanted:
         return {}
@@ -51,7 +51,7 @@ def customer_of(row: Any) -> Customer:
 
 
 def names_of(contacts: list[str]) -> dict[str, str]:
-    """Call the host's ``CELLCAST_CONTACT_NAMES``; if that fails, there are no names."""
+    """Return the names that ``CELLCAST_CONTACT_NAMES`` knows; none if it fails."""
     if not conf.contact_names:
         return {}
     try:

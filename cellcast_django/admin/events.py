@@ -144,12 +144,8 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
             "state": self.state(obj),
             "sentence": sentence_of(obj),
             "customer": self.customer_link(obj),
-            "message_link": self._message_link(obj),
+            "message_link": obj.message and self.link_to(obj.message, gettext("View message")),
             "handlers": self.handlers_of(request, obj),
             "formatted_body": format_body(obj.body, obj.content_type),
             "replays": self.replays_of(request, obj),
         }
-
-    def _message_link(self, event: WebhookEvent) -> str:
-        message = event.message
-        return "" if message is None else self.link_to(message, gettext("View message"))

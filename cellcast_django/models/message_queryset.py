@@ -102,7 +102,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         return message
 
     def lock(self, messages: Iterable["Message"]) -> Self:
-        """Insert the messages that have no row yet, lock all their rows, and return these.
+        """Insert the messages that have no row yet, lock all their rows, and return them.
 
         Must be the first statement of a transaction. Writes before it reads, in the order of the
         keys: anything else ends in "database is locked" on SQLite and in deadlocks elsewhere.

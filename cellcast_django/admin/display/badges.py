@@ -54,7 +54,7 @@ _STATUS_TONES = {
 
 
 def status_words(status: str) -> str | Promise:
-    """Return what a status means to people who do not know the words of carriers."""
+    """Return a status in words that need no knowledge of carriers."""
     return _PLAIN_WORDS.get(status) or Status(status).label
 
 
@@ -94,7 +94,7 @@ _STATES = {
 
 
 def announcement_badge(event: WebhookEvent) -> SafeString | None:
-    """Return the badge of the handlers' progress; ``None`` for an event without news."""
+    """Return the badge of the handlers' progress; ``None`` for a duplicate or invalid event."""
     state = event.state
     if state is None:
         return None

@@ -142,7 +142,7 @@ def midnight(day: date) -> datetime:
 
 
 class PeriodFilter(admin.SimpleListFilter):
-    """The last day, week or month, a calendar day to which the bars of the charts link, or a range.
+    """The last day, week or month; a day, as the bars of the charts link to; or a range.
 
     A range is ``?from=2026-11-01&to=2026-11-26``: both days are included, and one may be missing.
     """
@@ -171,7 +171,7 @@ class PeriodFilter(admin.SimpleListFilter):
         return [*self.DAYS.items(), *([(chosen, date_format(day, "j M Y"))] if day else [])]
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Yield the periods; none of their links keeps the range."""
+        """Yield the periods; their links drop the range."""
         own = self.expected_parameters()
         self.other_parameters = {
             name: value for name, value in changelist.params.items() if name not in own

@@ -1,4 +1,4 @@
-"""Walk through rows newest first, from where the last page ended, unlike ``OFFSET``."""
+"""Page through rows newest first: each page starts where the last ended, unlike ``OFFSET``."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,13 +8,13 @@ from django.db.models import Q, QuerySet
 
 
 def older_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
-    """Narrow to the rows after this one, in an order of newest first."""
+    """Narrow to the rows that follow this one when the newest come first."""
     is_older = Q(**{f"{field}__lt": time}) | Q(pk__lt=pk)
     return queryset.filter(is_older, **{f"{field}__lte": time})  # lets an index find the start
 
 
 def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:
-    """Narrow to the rows before this one, in an order of newest first."""
+    """Narrow to the rows that precede this one when the newest come first."""
     is_newer = Q(**{f"{field}__gt": time}) | Q(pk__gt=pk)
     return queryset.filter(is_newer, **{f"{field}__gte": time})
 
@@ -22,7 +22,7 @@ def newer_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> 
 def chunks(queryset: QuerySet[Any], order: str, size: int) -> Iterator[list[Any]]:
     """Yield all rows in lists of this size, ordered by ``"-pk"`` or by a time and the key.
 
-    A server-side cursor would do on PostgreSQL alone: MariaDB's client reads the whole result.
+    A server-side cursor would do on PostgreSQL, but MariaDB's client reads the whole result.
     """
     field = order.removeprefix("-")
     queryset = queryset.order_by(*dict.fromkeys([order, "-pk"]))

@@ -88,7 +88,7 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Narrow to the rows that ``term`` may mean."""
-        # As it is kept, with white space at an end; as people type it; as they copy it.
+        # As stored, perhaps with white space at an end; as people type it; as they copy it.
         terms = dict.fromkeys([term, term.strip(), as_meant(term)])
         meanings = [meaning for each in terms for meaning in self.meanings(each)]
         return narrow_to_any(queryset, *map(self.get_queryset(request).filter, meanings))

@@ -1,4 +1,4 @@
-"""What a search term may mean, and finding few rows among many by the right index."""
+"""What a search term may mean, and how the right index finds its few rows among many."""
 
 from functools import reduce
 from operator import or_
@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from cellcast_django.models import contact_of
 
 MAX_WORDS = 20
-"""Words of a search that are looked for; each adds a condition, and databases limit those."""
+"""More words are ignored: each adds a condition, and databases limit those."""
 QUOTES = " \"'“”"
 
 
@@ -19,31 +19,26 @@ def as_meant(term: str) -> str:
 
 
 MAX_KEYS = 1_000
-"""Rows that are looked up by their keys; of more, the conditions go into the statement."""
+"""With more matches, the conditions go into the statement instead of the keys."""
 
 
 def narrow_to_any(queryset: QuerySet[Any], *parts: QuerySet[Any]) -> QuerySet[Any]:
-    """Narrow to the rows of all ``parts``, each of them few rows that an index leads to.
+    """Narrow to the rows in any of ``parts``, each of which an index finds quickly.
 
-    Their keys are looked up first. Given the condition instead, a database may not expect so few
-    matches, and walk through the whole table in the order of the list until it has a page full of
-    them. If there are many matches after all, that page is full soon: then the conditions of the
-    parts that have any rows are used.
+    The keys are looked up first. Given the conditions instead, a database may expect more matches
+    than there are, and walk through the whole table in the order of the list to fill a page. With
+    many matches a page fills quickly: then the conditions are used, of the parts that have rows.
     """
     keys: set[int] = set()
     found = []
     for part in parts:
-        part_keys = _first_keys(part.using(queryset.db))
-        if part_keys:
+        rows = part.using(queryset.db)
+        if part_keys := rows.order_by().values_list("pk", flat=True)[: MAX_KEYS + 1]:
             keys.update(part_keys)
-            found.append(part.using(queryset.db))
+            found.append(rows)
     if len(keys) <= MAX_KEYS:
         return queryset.filter(pk__in=keys)
     return queryset & reduce(or_, found)
-
-
-def _first_keys(rows: QuerySet[Any]) -> list[int]:
-    return list(rows.order_by().values_list("pk", flat=True)[: MAX_KEYS + 1])
 
 
 def spellings(number: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Charts as SVG rectangles, which CSS classes colour.
+"""Charts as SVG rectangles, coloured by CSS classes.
 
 Coordinates are strings, so that no locale writes them with a comma. A chart stretches to the width
 of the page, so its text is outside the drawing.

@@ -27,7 +27,7 @@ from cellcast_django.models import Direction, Message
 
 TEMPLATE = "message/conversation.html"
 PER_PAGE = 50
-AROUND = 3  # messages before and after the one on whose page they are
+AROUND = 3  # messages before and after the one that the page is about
 MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers
 
 
@@ -39,7 +39,7 @@ class Bubble(NamedTuple):
     day: date
     media: SafeString | str
     badge: SafeString | None
-    """The status of a sent message: a reply's says only that it arrived."""
+    """The status of a sent message; that of a reply says only that it arrived."""
     reason: str
     quote: str
     is_current: bool

@@ -35,7 +35,7 @@ class DeliveryTimes:
         return sum(self.counts.values())
 
     def percentile(self, percent: int) -> int | None:
-        """Return within how many seconds this share had arrived; ``None`` without messages."""
+        """Return the seconds within which this percentage arrived; ``None`` without messages."""
         wanted = ceil(self.total * percent / 100)
         seconds = sorted(self.counts)
         arrived = accumulate(self.counts[each] for each in seconds)

@@ -15,7 +15,7 @@ from cellcast_django.admin.pages.recovery import details_of_recovery
 from cellcast_django.models import Message, OptOut, WebhookEvent
 
 MODELS: tuple[type[Model], ...] = (WebhookEvent, Message)
-"""Whoever may view one of these may see the overview, namely the part about it."""
+"""Permission to view one of these opens the overview, with the part about that model."""
 
 
 def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from cellcast_django.health import (
 from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent, errors_of
 
 MAX_OVERDUE = timedelta(minutes=15)
-"""If an attempt has been due for longer, nothing runs ``cellcast_announce``."""
+"""If an attempt is overdue by more, ``cellcast_announce`` is not running."""
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's last error
 
@@ -104,7 +104,7 @@ def needs_attention(counts: tuple[int, int, int], list_url: str) -> Iterator[dic
 def failing_handlers(
     unfinished: dict[str, Counter[str]], list_url: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield each handler with its unfinished events and its last error; those of none come last."""
+    """Yield each handler's unfinished events and last error; events of no handler come last."""
     errors = newest_errors()
     for name in sorted(unfinished, key=lambda name: (not name, name)):
         counts = unfinished[name]
@@ -126,7 +126,7 @@ def retry_url(model_admin: ReadOnlyAdmin, request: HttpRequest, handler: str) ->
 
 @dataclass
 class HandlerErrors:
-    """A handler's errors, as far as the scanned events know them."""
+    """A handler's errors in the events that were scanned."""
 
     last: str
     last_at: datetime

@@ -67,7 +67,9 @@ SERIES: dict[str, str | Promise] = {
 
 def charts(traffic: Traffic, list_url: str) -> dict[str, Any]:
     """Return the messages by slot: charts of sent ones and replies, and a table by status."""
-    labels, urls = slot_labels(traffic.period), slot_urls(traffic.period, list_url)
+    labels = slot_labels(traffic.period)
+    days = [localised(start).date() for start in traffic.period.starts]
+    urls = [f"{list_url}?period={day.isoformat()}" for day in days]
     replies = Series("cellcast-series-replies", _("replies"), traffic.replies, "direction=inbound")
     by_status = [Series("", label, traffic.sent[status]) for status, label in SERIES.items()]
     pictures = [(_("Sent"), sent_series(traffic)), (_("Replies"), [replies])]
@@ -105,11 +107,6 @@ def sent_series(traffic: Traffic) -> list[Series]:
         ),
         Series("cellcast-series-delivered", _("delivered"), delivered, "status=delivered"),
     ]
-
-
-def slot_urls(period: Period, list_url: str) -> list[str]:
-    """Return for each slot the link to the messages of its day."""
-    return [f"{list_url}?period={localised(start):%Y-%m-%d}" for start in period.starts]
 
 
 def slot_labels(period: Period) -> list[str]:

@@ -51,7 +51,7 @@ class PagesAdmin(ReadOnlyAdmin):
         return self._render(request, "overview", _("Overview"), details)
 
     def summary(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the app's index shows: who waits longest for an answer, and the webhooks."""
+        """Return what the app's index shows: who waits longest for answers, and webhook health."""
         messages = self.messages_to_answer(request)
         waiting = messages.longest_waiting(request, MAX_WAITING) if messages else {}
         return waiting | overview.health_details(self, request) | {"credentials": None}

@@ -48,7 +48,7 @@ SAMPLES: dict[str, tuple[Endpoint, Promise, bytes]] = {
     "delivered": (Endpoint.STATUS, _("delivered"), EXAMPLES[Endpoint.STATUS]),
     "failed": (Endpoint.STATUS, _("failed, with a reason"), FAILED_EXAMPLE),
 }
-"""What a person can pick to send, by the word for it in the address."""
+"""The examples to choose from, by their names in the query string."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

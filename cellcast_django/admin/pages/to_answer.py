@@ -21,7 +21,7 @@ MAX_TEXT_LENGTH = 200
 
 
 class ToAnswerAdmin(ReadOnlyAdmin):
-    """Messages, some of which wait for somebody to deal with them."""
+    """Messages, with the page *To answer* and the action that marks replies as done."""
 
     actions = ["mark_done"]
 

@@ -96,8 +96,8 @@ class ReplayAdmin(ReadOnlyAdmin):
     def replay_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         """Ask for confirmation for one event, then act on it.
 
-        A page that a plain link leads to: a button would depend on the form that each admin theme
-        puts around it.
+        A plain link leads here: a button would depend on the form that each admin theme puts
+        around the page.
         """
         replay = REPLAYS.get(action)
         if replay is None:

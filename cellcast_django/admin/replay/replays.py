@@ -69,16 +69,13 @@ class Plan:
             if names is None:
                 plan.unaffected += 1
                 continue
+            connected = {callee.name for callee in handlers_of(event)}
             plan.keys.append(event.pk)
             plan.again.update(name for name in names if name in event.announcements)
             plan.first.update(name for name in names if name not in event.announcements)
-            plan.missing.update(set(event.handler_errors()) - _connected_to(event))
+            plan.missing.update(set(event.handler_errors()) - connected)
             plan.without_handler += not names
         return plan
-
-
-def _connected_to(event: WebhookEvent) -> set[str]:
-    return {callee.name for callee in handlers_of(event)}
 
 
 def _unfinished(event: WebhookEvent) -> list[str] | None:

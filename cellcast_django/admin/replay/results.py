@@ -1,4 +1,4 @@
-"""The results of a replay in sentences, without what ran before it."""
+"""What a replay did, in sentences; what ran before it does not count."""
 
 from collections import Counter
 from collections.abc import Iterator

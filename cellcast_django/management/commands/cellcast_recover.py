@@ -42,7 +42,9 @@ class Command(BaseCommand):
                 chosen or list(Kind),
                 age=options["since"],
                 dry_run=options["dry_run"],
-                progress=lambda findings: line.show(progress_in_words(findings)),
+                progress=lambda each: line.show(
+                    f"{each.kind}: {each.seen:,} seen, {each.missing:,} missing"
+                ),
             )
         except RecoveryError as error:
             raise CommandError(str(error)) from None
@@ -54,11 +56,6 @@ class Command(BaseCommand):
             self.stdout.write(describe(findings, dry_run=options["dry_run"]))
         if errors := errors_of(found):
             raise CommandError("\n".join(errors))
-
-
-def progress_in_words(findings: Findings) -> str:
-    """Return how far the reading of a list has got."""
-    return f"{findings.kind}: {findings.seen:,} seen, {findings.missing:,} missing"
 
 
 def describe(findings: Findings, *, dry_run: bool) -> str:
