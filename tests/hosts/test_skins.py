@@ -161,13 +161,16 @@ def retry_from_the_page_of_the_event(page: Any, admin: str, skin: str) -> None:
     take(page, skin, "event")
     page.get_by_role("link", name="Retry failed handlers").click()
     take(page, skin, "confirmation")
-    page.get_by_role("button", name="Retry 1 event").click()
+    button = page.get_by_role("button", name="Retry 1 event")
+    assert button.bounding_box()["width"] > 60  # its text can be read
+    button.click()
     page.get_by_text("attempt 2").first.wait_for()
 
 
 def retry_from_the_list(page: Any, admin: str, skin: str) -> None:
     page.goto(f"{admin}/webhookevent/")
     take(page, skin, "list")
+    assert page.get_by_role("link", name="Export CSV").bounding_box()["y"] >= 0
     page.locator("tr", has_text="fail_twice").get_by_role("checkbox").check()
     page.locator("select[name=action]").select_option("announce_again")
     page.locator("button[name=index]").click()
