@@ -80,7 +80,7 @@ def test_what_is_younger_stays(old: list[WebhookEvent], age: str) -> None:
 
 
 def test_age_further_back_than_any_date_is_an_error(old: list[WebhookEvent]) -> None:
-    with pytest.raises(CommandError, match="--older-than goes back further than the calendar"):
+    with pytest.raises(CommandError, match=r"--older-than: .* a hundred years"):
         run("--older-than", "999999d")
     assert WebhookEvent.objects.count() == 3
 

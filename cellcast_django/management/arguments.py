@@ -10,6 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from cellcast_django.models import WebhookEventQuerySet
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+MAX_DURATION = timedelta(days=36_500)  # so that today minus a duration is still a date
 MAX_DIGITS = 6  # keeps the result within what a ``timedelta`` can hold
 
 
@@ -22,7 +23,10 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
             f'"{text}" is not a duration: write a whole number above zero and a unit, one of '
             f"{names}."
         )
-    return timedelta(**{UNITS[match[2]]: int(match[1])})
+    duration = timedelta(**{UNITS[match[2]]: int(match[1])})
+    if duration > MAX_DURATION:
+        raise ArgumentTypeError(f'"{text}" is more than a hundred years.')
+    return duration
 
 
 def add_event_option(parser: CommandParser, help_text: str) -> None:

@@ -114,12 +114,8 @@ def find_selection(options: dict[str, Any]) -> Selection:
     if older_than is None and options["contact"] is None:
         raise CommandError("Say what to prune: --older-than 90d, --contact NUMBER, or both.")
     try:
-        before = None if older_than is None else timezone.now() - older_than
-    except OverflowError:
-        raise CommandError("--older-than goes back further than the calendar.") from None
-    try:
         return Selection(
-            before=before,
+            before=None if older_than is None else timezone.now() - older_than,
             number=options["contact"],
             redact=options["redact"],
             include_failed=options["include_failed"],

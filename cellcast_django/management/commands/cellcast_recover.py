@@ -48,8 +48,6 @@ class Command(BaseCommand):
             )
         except RecoveryError as error:
             raise CommandError(str(error)) from None
-        except OverflowError:
-            raise CommandError("--since goes back further than the calendar.") from None
         finally:
             line.show("")
         for findings in found:
