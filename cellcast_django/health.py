@@ -17,6 +17,7 @@ from cellcast_django.models import (
     errors_of,
 )
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.statuses import UNDELIVERED, Status
 
 PERIOD = timedelta(days=1)  # what the counts of events and deliveries cover
 
@@ -74,7 +75,7 @@ class Health(Receiving):
     """Webhook health at one moment."""
 
     events: dict[WebhookEvent.Outcome, int]
-    """The events of the last day, by their outcome in the inbox."""
+    """The events of the last day, by their outcome in the inbox. Test Sends are in no count."""
     sent: int
     """Outbound messages first seen in the last day."""
     delivered: int
@@ -199,14 +200,16 @@ def count_unfinished() -> dict[str, Counter[str]]:
 
 def _events_since(start: datetime) -> dict[WebhookEvent.Outcome, int]:
     events = _events().filter(received_at__gte=start).order_by()
+    tests = Counter(events.filter(is_test=True).values_list("outcome", flat=True))
     counts = dict(events.values_list("outcome").annotate(Count("pk")))
-    return {outcome: counts.get(outcome.value, 0) for outcome in WebhookEvent.Outcome}
+    return {each: counts.get(each.value, 0) - tests[each.value] for each in WebhookEvent.Outcome}
 
 
 def _deliveries_since(start: datetime) -> dict[str, Any]:
     sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=start)
+    tests = Counter(sent.from_tests().values_list("status", flat=True))
     return {
-        "sent": sent.count(),
-        "delivered": sent.delivered().count(),
-        "undelivered": sent.undelivered().count(),
+        "sent": sent.count() - tests.total(),
+        "delivered": sent.delivered().count() - tests[Status.DELIVERED],
+        "undelivered": sent.undelivered().count() - sum(tests[status] for status in UNDELIVERED),
     }

@@ -278,8 +278,23 @@ def test_measuring_only_reads() -> None:
         connection,
     ) as queries:
         measure_health()
-    assert len(queries) == 9
+    assert len(queries) == 11
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
+
+
+@pytest.mark.django_db
+def test_tests_of_our_own_are_in_no_figure(client: WebhookClient) -> None:
+    tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
+    client.status(_id="1", status="delivered")
+    for _id, status in (("2", "delivered"), ("3", "failed"), ("4", "queued")):
+        tester.status(_id=_id, status=status)
+    tester.reply()
+    tester.send("webhook-receiver", b"{")
+
+    measured = measure_health()
+
+    assert [number for number in measured.events.values() if number] == [1]
+    assert (measured.sent, measured.delivered, measured.undelivered) == (1, 1, 0)
 
 
 @pytest.mark.django_db

@@ -10,8 +10,7 @@ from django.db import connections
 
 from cellcast_django.admin.display.texts import DAY
 from cellcast_django.admin.pages.traffic import IS_OUTBOUND, TABLE, Traffic, fetch
-from cellcast_django.diagnostics.test_data import test_messages
-from cellcast_django.models import Message
+from cellcast_django.models import Message, database_alias
 from cellcast_django.statuses import Status
 
 SAMPLE_SIZE = 10_000  # delivered messages of a period whose times are read
@@ -66,7 +65,8 @@ def count_delivery_times(traffic: Traffic) -> DeliveryTimes:
         if count
     ]
     counts: Counter[int] = Counter()
-    tests = list(test_messages().values_list("pk", flat=True)[:MAX_TESTS])
+    messages = Message.objects.using(database_alias())
+    tests = list(messages.from_tests().values_list("pk", flat=True)[:MAX_TESTS])
     for seconds, count in _seconds_of_newest(wanted, tests):
         counts[min(max(seconds, 0), MAX_SECONDS)] += count
     return DeliveryTimes(dict(counts), is_sample=share < 1)

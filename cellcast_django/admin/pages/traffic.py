@@ -12,8 +12,7 @@ from django.utils import timezone
 
 from cellcast_django.admin.display.texts import DAY
 from cellcast_django.admin.pages.periods import Period, Slot
-from cellcast_django.diagnostics.test_data import test_messages
-from cellcast_django.models import Direction, Message
+from cellcast_django.models import Direction, Message, database_alias
 from cellcast_django.statuses import FINAL, Status
 
 IN_TRANSIT = ""  # stands for every status that is not final
@@ -58,7 +57,8 @@ def _leave_out_tests(
     period: Period, replies: list[int], sent: list[int], ended: list[list[int]]
 ) -> None:
     """Subtract the messages of Test Sends, which are few."""
-    tests = test_messages().filter(created_at__gte=period.start, created_at__lt=period.end)
+    messages = Message.objects.using(database_alias())
+    tests = messages.from_tests().filter(created_at__gte=period.start, created_at__lt=period.end)
     for created_at, direction, status in tests.values_list("created_at", "direction", "status"):
         slot = bisect_right(period.starts, created_at) - 1
         if direction == Direction.INBOUND:
