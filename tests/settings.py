@@ -25,8 +25,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {
         "NAME": f"{tempfile.gettempdir()}/cellcast-tests-{os.getpid()}.sqlite3"
     }
-    # Nobody reads it after a power failure, so a commit need not wait for the disk.
-    DATABASES["default"]["OPTIONS"] = {"timeout": 20, "init_command": "PRAGMA synchronous=OFF"}
+    DATABASES["default"]["OPTIONS"] = {"timeout": 20}
 
 INSTALLED_APPS = [
     "django.contrib.admin",
