@@ -57,18 +57,11 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
         | columns("announced_at", "announce_due_at", "announce_attempts")
         | columns("contact", "cellcast_id", "message_id", "username", "content_type", "body")
     )
-    fieldsets = [
-        (
-            None,
-            {
-                "fields": [
-                    ("received_at", "endpoint", "kind", "outcome_word"),
-                    ("announced_at", "announce_attempts", "announce_due_at"),
-                    ("message", "cellcast_id"),
-                    ("username", "content_type", "is_test"),
-                ]
-            },
-        ),
+    fields = [
+        ("received_at", "endpoint", "kind", "shown_outcome"),
+        ("announced_at", "announce_attempts", "announce_due_at"),
+        ("message", "cellcast_id"),
+        ("username", "content_type", "is_test"),
     ]
 
     def get_ordering(self, request: HttpRequest) -> Any:
@@ -88,7 +81,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
         return ago(event.received_at)
 
     @admin.display(description=_("outcome"))
-    def outcome_word(self, event: WebhookEvent) -> SafeString:
+    def shown_outcome(self, event: WebhookEvent) -> SafeString:
         return outcome_badge(event)
 
     @admin.display(description=_("outcome"))

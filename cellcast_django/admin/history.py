@@ -22,9 +22,9 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     list_display = [
         "when",
         "message_link",
-        "status_word",
-        "reason_words",
-        "previous_word",
+        "shown_status",
+        "reason_start",
+        "shown_previous",
         "applied",
     ]
     ordering = ["-pk"]
@@ -37,7 +37,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     )
     fields = [
         "recorded_at",
-        ("status_word", "previous_word", "applied"),
+        ("shown_status", "shown_previous", "applied"),
         "reason_text",
         ("message", "event"),
     ]
@@ -62,11 +62,11 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         return self.link_to(message, number_html(message.contact) or message.cellcast_id)
 
     @admin.display(description=_("status"))
-    def status_word(self, change: StatusChange) -> SafeString:
+    def shown_status(self, change: StatusChange) -> SafeString:
         return status_badge(change.status)
 
     @admin.display(description=_("reason"))
-    def reason_words(self, change: StatusChange) -> SafeString:
+    def reason_start(self, change: StatusChange) -> SafeString:
         return format_html("<bdi>{}</bdi>", beginning(change.reason, MAX_REASON_LENGTH))
 
     @admin.display(description=_("reason"))
@@ -74,7 +74,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         return text_block(change.reason) or self.get_empty_value_display()
 
     @admin.display(description=_("previous status"))
-    def previous_word(self, change: StatusChange) -> str:
+    def shown_previous(self, change: StatusChange) -> str:
         if not change.previous_status:
             return self.get_empty_value_display()
         return status_badge(change.previous_status)

@@ -48,7 +48,7 @@ MAX_EVENTS = 20  # newest events on a message's page; a link leads to the others
 class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
     """Received and sent SMS."""
 
-    list_display = ["when", "contact_link", "first_words", "state"]
+    list_display = ["when", "contact_link", "text_start", "state"]
     list_display_links = ["when"]
     list_defer = ["body", "original_body"]
     list_filter = [DirectionFilter, StatusFilter, StopFilter, CreatedFilter]
@@ -57,32 +57,15 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
     search_help_text = _(
         "Phone number (any format), Cellcast id, or words. Words search the latest 10,000 messages."
     )
-    export_columns = {
-        **columns(
-            "id",
-            "created_at",
-            "direction",
-            "contact",
-            "status",
-            "reason",
-            "status_changed_at",
-            "submitted_at",
-            "handled_at",
-            "body",
-        ),
-        "media": lambda message: "\n".join(message.media),
-        **columns("original_body", "cellcast_id", "sender", "receiver"),
-    }
-    fieldsets = [
-        (
-            None,
-            {
-                "fields": [
-                    ("submitted_at", "created_at", "status_changed_at", "handled_at"),
-                    ("cellcast_id", "sender", "receiver"),
-                ]
-            },
-        )
+    export_columns = (
+        columns("id", "created_at", "direction", "contact", "status", "reason")
+        | columns("status_changed_at", "submitted_at", "handled_at", "body")
+        | {"media": lambda message: "\n".join(message.media)}
+        | columns("original_body", "cellcast_id", "sender", "receiver")
+    )
+    fields = [
+        ("submitted_at", "created_at", "status_changed_at", "handled_at"),
+        ("cellcast_id", "sender", "receiver"),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -122,7 +105,7 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
         )
 
     @admin.display(description=_("text"))
-    def first_words(self, message: Any) -> SafeString:
+    def text_start(self, message: Any) -> SafeString:
         if words := beginning(message.beginning, MAX_TEXT_LENGTH):
             text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
         else:

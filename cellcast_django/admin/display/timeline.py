@@ -10,12 +10,7 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.badges import (
-    Tone,
-    badge,
-    description_of,
-    status_badge,
-)
+from cellcast_django.admin.display.badges import Tone, badge, description_of, status_badge
 from cellcast_django.admin.display.texts import duration
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read

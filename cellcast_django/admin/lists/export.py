@@ -11,12 +11,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
-from django.http import (
-    HttpRequest,
-    HttpResponseBase,
-    HttpResponseRedirect,
-    StreamingHttpResponse,
-)
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.urls import URLPattern
 
 from cellcast_django.admin.display.texts import localised, today

@@ -13,11 +13,7 @@ from cellcast_django.conf import conf
 from cellcast_django.health import count_silent
 from cellcast_django.models import CommandRun, Message
 
-LISTS = {
-    "replies": _("Replies"),
-    "statuses": _("Delivery reports"),
-    "opt-outs": _("Opt-outs"),
-}
+LISTS = {"replies": _("Replies"), "statuses": _("Delivery reports"), "opt-outs": _("Opt-outs")}
 """The lists of Cellcast's API, by their keys in the summary of a run."""
 
 
