@@ -1,12 +1,13 @@
 """A newcomer follows a page, block by block, in a fresh project and an empty environment."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.fresh_project import FreshProject
-from tests.pages import ROOT, blocks
+from tests.pages import ROOT, blocks, text_of
 
 pytestmark = pytest.mark.newcomers
 
@@ -24,6 +25,24 @@ def follow(page: str, project: FreshProject) -> None:
             project.write("shop/urls.py", block.code)
         else:
             project.write(file, block.code)
+
+
+def run_by_cron(project: FreshProject) -> str:
+    """Run the line that the documentation gives to cron, and return what cron would mail."""
+    text = text_of("docs/deployment.md")
+    [command] = re.findall(r"^\* \* \* \* \* +(.+)$", text, re.MULTILINE)
+    command = command.replace("/srv/shop", str(project.folder))
+    command = command.replace(".venv/bin/", f"{project.bin}/")
+    result = subprocess.run(
+        ["sh", "-c", command],
+        env={"PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return result.stdout
 
 
 @pytest.mark.parametrize(
@@ -53,5 +72,8 @@ def test_first_webhook(page: str, django: str, tmp_path: Path) -> None:
         "from cellcast_django.models import Message; print(Message.objects.get().contact)",
     )
     assert stored.strip() == "+61400000000"
+
+    project.write("environment", f'{name}="{value}"\n')
+    assert run_by_cron(project) == ""
     if page == "docs/getting-started.md":
         assert "Reply 1 has 21 characters" in (project.folder / "server.log").read_text()
