@@ -93,6 +93,25 @@ def test_page_says_when_more_wait_than_it_shows(
     assert "These are the 100 customers" in text_of(page_of(reader, "message", "to_answer"))
 
 
+def test_of_many_replies_the_oldest_are_read(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cellcast_django.admin.pages.to_answer.MAX_REPLIES", 3)
+    ask(50, "first")
+    ask(40, "second", OTHER)
+    ask(30, "again")
+    assert "· 2 replies" in text_of(page_of(reader, "message", "to_answer"))
+
+    ask(20, "the newest")
+    ask(10, "not among the oldest", "+61400000003")
+
+    assert rows(reader) == ["the newest", "second"]
+    words = text_of(page_of(reader, "message", "to_answer"))
+    assert "These are the 2 customers who have waited longest. There are more." in words
+    assert "replies Done" not in words
+    assert "2+ customers are waiting" in text_of(reader.get(reverse(OVERVIEW)).content.decode())
+
+
 def test_page_needs_the_permission_to_view_messages() -> None:
     assert staff("view_webhookevent").get(url_of("message", "to_answer")).status_code == 403
 

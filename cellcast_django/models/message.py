@@ -117,7 +117,7 @@ class Message(models.Model):
             ),
             models.Index(fields=["created_at"], name="cellcast_message_created"),
             PartialIndex(
-                fields=["direction", "handled_at", "contact", "created_at"],
+                fields=["direction", "handled_at", "created_at", "contact"],
                 name="cellcast_message_unhandled",
                 where=models.Q(direction=Direction.INBOUND, handled_at__isnull=True),
             ),

@@ -1,10 +1,12 @@
 """Replies waiting for an answer: the page *To answer*, and marking them as done."""
 
-from typing import Any
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Max, Min, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern
@@ -18,6 +20,22 @@ from cellcast_django.models import Direction, Message
 PER_PAGE = 100  # customers on the page, longest wait first
 MAX_SELECTED = 1_000  # replies that can be marked at once
 MAX_TEXT_LENGTH = 200
+MAX_REPLIES = 5_000  # unhandled replies that are read: they pile up where nobody handles any
+
+
+class Reply(NamedTuple):
+    """When an unhandled reply came, and its id."""
+
+    created_at: datetime
+    pk: int
+
+
+class Waiting(NamedTuple):
+    """The customers who wait, by contact, with their unhandled replies; longest wait first."""
+
+    customers: dict[str, list[Reply]]
+    is_complete: bool
+    """Whether all unhandled replies were read, not only the oldest."""
 
 
 class ToAnswerAdmin(ReadOnlyAdmin):
@@ -38,15 +56,25 @@ class ToAnswerAdmin(ReadOnlyAdmin):
 
     def waiting(self, request: HttpRequest) -> dict[str, Any]:
         """Return how many customers wait for an answer, and since when."""
-        messages: Any = self.get_queryset(request)
-        unhandled = messages.unhandled().order_by()
-        found = unhandled.aggregate(count=Count("contact", distinct=True), oldest=Min("created_at"))
+        waiting = self._customers(request)
+        oldest = next((replies[0] for replies in waiting.customers.values()), None)
+        count = len(waiting.customers)
         return {
-            "count": found["count"],
-            "formatted_count": figure(found["count"]),
-            "oldest": ago(found["oldest"]) if found["oldest"] else None,
+            "count": count,
+            "formatted_count": figure(count) if waiting.is_complete else f"{figure(count)}+",
+            "oldest": ago(oldest.created_at) if oldest else None,
             "url": self.url_of(Message, "to_answer"),
         }
+
+    def _customers(self, request: HttpRequest) -> Waiting:
+        messages: Any = self.get_queryset(request)
+        # handled_at is null in all of them, but PostgreSQL reads its index in order only if told.
+        oldest = messages.unhandled().order_by("handled_at", "created_at")
+        rows = list(oldest.values_list("contact", "created_at", "pk")[: MAX_REPLIES + 1])
+        customers: dict[str, list[Reply]] = {}
+        for contact, created_at, pk in rows[:MAX_REPLIES]:
+            customers.setdefault(contact, []).append(Reply(created_at, pk))
+        return Waiting(customers, is_complete=len(rows) <= MAX_REPLIES)
 
     def to_answer_view(self, request: HttpRequest) -> HttpResponse:
         if not self.has_view_permission(request):
@@ -56,36 +84,39 @@ class ToAnswerAdmin(ReadOnlyAdmin):
 
     def longest_waiting(self, request: HttpRequest, count: int) -> dict[str, Any]:
         """Return a row for each of the customers who wait longest, and whether there are more."""
-        rows = self._customers(request, count + 1)
+        waiting = self._customers(request)
+        shown = dict(islice(waiting.customers.items(), count))
+        newest = self._newest_replies(request, [replies[0].pk for replies in shown.values()])
+        has_more = len(waiting.customers) > len(shown) or not waiting.is_complete
+        rows = [
+            self._row(newest[contact], replies[0], len(replies) if waiting.is_complete else None)
+            for contact, replies in shown.items()
+            if contact in newest
+        ]
         return {
-            "rows": rows[:count],
-            "more_than": count if len(rows) > count else None,
+            "rows": rows,
+            "more_than": len(shown) if has_more else None,
             "may_handle": self.may(request, "handle"),
         }
 
-    def _customers(self, request: HttpRequest, count: int) -> list[dict[str, Any]]:
+    def _newest_replies(self, request: HttpRequest, oldest: list[int]) -> dict[str, Any]:
+        """Return the newest unhandled replies by contact, given the ids of the oldest."""
         messages: Any = self.get_queryset(request)
-        by_contact = (
-            messages.unhandled()
-            .order_by()
-            .values("contact")
-            .annotate(oldest=Min("created_at"), newest=Max("pk"), replies=Count("pk"))
-        )
-        found = list(by_contact.order_by("oldest", "newest")[:count])
-        newest = messages.in_bulk([each["newest"] for each in found])
-        attach_customers(newest.values())
-        return [
-            self._row(newest[each["newest"]], each) for each in found if each["newest"] in newest
-        ]
+        same_contact = messages.unhandled().filter(contact=OuterRef("contact"))
+        newest = same_contact.order_by("-created_at", "-pk").values("pk")[:1]
+        found = messages.filter(pk__in=oldest).order_by().values_list(Subquery(newest))
+        replies = messages.in_bulk([pk for (pk,) in found])
+        attach_customers(replies.values())
+        return {reply.contact: reply for reply in replies.values()}
 
-    def _row(self, message: Any, waiting: dict[str, Any]) -> dict[str, Any]:
+    def _row(self, message: Any, oldest: Reply, count: int | None) -> dict[str, Any]:
         return {
             "customer": customer_html(customer_of(message)) or gettext("(no number)"),
             "conversation_url": self.url_of(Message, "conversation", message.pk),
             "handle_url": self.url_of(Message, "handle", message.pk),
             "text": beginning(message.body, MAX_TEXT_LENGTH),
-            "replies": waiting["replies"],
-            "waiting": ago(waiting["oldest"]),
+            "replies": count,
+            "waiting": ago(oldest.created_at),
         }
 
     def handle_view(self, request: HttpRequest, pk: int) -> HttpResponse:
