@@ -74,9 +74,13 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-@pytest.mark.parametrize("name", PAGE_NAMES)
+OTHER_PAGES = [*(page_ids(path) for path in ROOT.glob(".github/*.md")), "benchmarks/README.md"]
+LINK = re.compile(r"""(?:\]\(|\bsrc(?:set)?=")([^)\s"]+)""")
+
+
+@pytest.mark.parametrize("name", [*PAGE_NAMES, *OTHER_PAGES])
 def test_links_lead_to_files_and_headings(name: str) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text_of(name))):
+    for link in LINK.findall(FENCE.sub("", text_of(name))):
         if link.startswith("https://"):
             continue
         file, _, anchor = link.partition("#")
