@@ -66,7 +66,7 @@ def test_a_person_reads(traffic: None) -> None:
         "Messages sent in the last 24 hours\n"
         "  delivered     3 (75.0% of those with a final status)\n"
         "  undelivered   1\n"
-        "  in progress   2\n"
+        "  in transit    2\n"
     )
 
 

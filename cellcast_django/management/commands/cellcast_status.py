@@ -108,8 +108,11 @@ class Command(BaseCommand):
         if health.announce_ran_at:
             self._row("last run", since(health, health.announce_ran_at))
         self._heading("Messages sent in the last 24 hours")
-        for name, count, note in deliveries(health):
-            self._row(name, f"{count:,}{note}")
+        rate = health.delivery_rate
+        note = "" if rate is None else f" ({rate:.1%} of those with a final status)"
+        self._row("delivered", f"{health.delivered:,}{note}")
+        self._row("undelivered", f"{health.undelivered:,}")
+        self._row("in transit", f"{health.sent - health.delivered - health.undelivered:,}")
 
     def _heading(self, text: str) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING(text))
@@ -124,18 +127,6 @@ def pending_in_words(health: Health) -> str:
     if not health.overdue:
         return count
     return f"{count}, the oldest due {since(health, health.measured_at - health.overdue)}"
-
-
-def deliveries(health: Health) -> Iterator[tuple[str, int, str]]:
-    """Yield the rows about the messages sent, each with a count and a note."""
-    rate = health.delivery_rate
-    yield (
-        "delivered",
-        health.delivered,
-        "" if rate is None else f" ({rate:.1%} of those with a final status)",
-    )
-    yield "undelivered", health.undelivered, ""
-    yield "in progress", health.sent - health.delivered - health.undelivered, ""
 
 
 def since(health: Health, moment: datetime) -> str:
@@ -165,19 +156,16 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
 
 def as_dict(health: Health) -> dict[str, Any]:
     """Return the health for JSON: ages in seconds, the delivery rate from 0 to 1."""
+
+    def webhook(at: datetime | None) -> dict[str, Any]:
+        return {"at": at, "age_seconds": health.age(at).total_seconds() if at else None}
+
     return {
         "measured_at": health.measured_at,
         "last_webhooks": {
-            endpoint.value: {
-                "at": at,
-                "age_seconds": health.age(at).total_seconds() if at else None,
-            }
-            for endpoint, at in health.last_webhook_at.items()
+            endpoint.value: webhook(at) for endpoint, at in health.last_webhook_at.items()
         },
-        "usernames": {
-            username: {"at": at, "age_seconds": health.age(at).total_seconds()}
-            for username, at in health.last_use_of.items()
-        },
+        "usernames": {username: webhook(at) for username, at in health.last_use_of.items()},
         "events": {outcome.value: count for outcome, count in health.events.items()},
         "invalid_of_any_age": health.invalid,
         "announcements": {
