@@ -110,14 +110,10 @@ class ReplayAdmin(ReadOnlyAdmin):
         if request.method == "POST":
             self._run(request, replay, [pk])
             return back
-        plan = Plan.of(replay, self._load(request, [pk]))
-        if not plan.keys:
-            self._say(request, messages.INFO, replay.unaffected, plan.unaffected)
-            return back
-        return self._ask(request, replay, plan, back.url)
+        return self._ask(request, replay, [pk], back.url) or back
 
     def retry_url(self, request: HttpRequest, handler: str) -> str:
-        """Return the address that retries a handler; empty for those who may not."""
+        """Return the URL that retries a handler; empty for those who may not."""
         if not handler or not self.has_announce_permission(request):
             return ""
         return f"{self.url_of(WebhookEvent, 'retry')}?{urlencode({'handler': handler})}"
@@ -127,11 +123,9 @@ class ReplayAdmin(ReadOnlyAdmin):
         self.require(request, "announce")
         handler = request.GET.get("handler", "")
         query = urlencode({"handler": handler})
-        back_url = f"{self.url_of(WebhookEvent, 'changelist')}?{query}"
+        back = HttpResponseRedirect(f"{self.url_of(WebhookEvent, 'changelist')}?{query}")
         events = failing(self.get_queryset(request), handler)
-        return self._replay(request, events, RETRY_FAILED, back_url) or HttpResponseRedirect(
-            back_url
-        )
+        return self._replay(request, events, RETRY_FAILED, back.url) or back
 
     def _replay(
         self,
@@ -148,11 +142,7 @@ class ReplayAdmin(ReadOnlyAdmin):
         if len(selected) > MAX_SELECTED:
             self.message_user(request, _too_many(replay), messages.ERROR)
             return None
-        plan = Plan.of(replay, self._load(request, selected))
-        if not plan.keys:
-            self._say(request, messages.INFO, replay.unaffected, plan.unaffected)
-            return None
-        return self._ask(request, replay, plan, back_url or request.get_full_path())
+        return self._ask(request, replay, selected, back_url or request.get_full_path())
 
     def _load(self, request: HttpRequest, keys: list[int]) -> Iterator[WebhookEvent]:
         events = self.get_queryset(request).filter(pk__in=keys)
@@ -161,7 +151,14 @@ class ReplayAdmin(ReadOnlyAdmin):
         for chunk in chunks(few_columns, "-pk", CHUNK_SIZE):
             yield from chunk
 
-    def _ask(self, request: HttpRequest, replay: Replay, plan: Plan, back_url: str) -> HttpResponse:
+    def _ask(
+        self, request: HttpRequest, replay: Replay, keys: list[int], back_url: str
+    ) -> HttpResponse | None:
+        """Return the page that asks for confirmation; ``None`` if there is nothing to do."""
+        plan = Plan.of(replay, self._load(request, keys))
+        if not plan.keys:
+            self._say(request, messages.INFO, replay.unaffected, plan.unaffected)
+            return None
         context = {
             "title": replay.title,
             "replay": replay,

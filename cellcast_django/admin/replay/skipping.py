@@ -27,10 +27,10 @@ class SkippingAdmin(ReadOnlyAdmin):
         """Return each handler's outcome, with a link for those who may skip it."""
         rows = handler_rows(event, [callee.name for callee in handlers_of(event)])
         if event.is_unannounced and self.may(request, "announce"):
-            address = self.url_of(WebhookEvent, "skip", event.pk)
+            url = self.url_of(WebhookEvent, "skip", event.pk)
             for row in rows:
                 if not event.has_finished(row.name):
-                    row.skip_url = f"{address}?{urlencode({'handler': row.name})}"
+                    row.skip_url = f"{url}?{urlencode({'handler': row.name})}"
         return rows
 
     def skip_view(self, request: HttpRequest, pk: int) -> HttpResponse:
