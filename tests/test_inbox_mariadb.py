@@ -5,14 +5,16 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from cellcast_django import inbox
+from cellcast_django.inbox.single_statement import mariadb
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
 from cellcast_django.testing import WebhookClient
 from tests.clock import Clock
+from tests.database_faults import refusing
 
 pytestmark = pytest.mark.skipif(connection.vendor != "mysql", reason="MariaDB's own statement")
 
@@ -71,6 +73,18 @@ def test_statement_is_prepared_once_for_each_session(clock: Clock) -> None:
         *("PREPARE", "EXECUTE"),
     ]
     assert rows() == (3, 3, 3)
+
+
+@pytest.mark.usefixtures("_kept_session")
+def test_server_that_prepares_nothing_more_gets_the_statement_whole() -> None:
+    full = OperationalError(
+        mariadb.TOO_MANY_PREPARED, "Can't create more than max_prepared_stmt_count statements"
+    )
+    with refusing("^PREPARE", error=full) as refusals:
+        store("1")
+        store("2")
+    assert refusals.count == 2
+    assert rows() == (2, 2, 2)
 
 
 @pytest.mark.usefixtures("_kept_session")

@@ -28,8 +28,11 @@ from cellcast_django.inbox.single_statement.statement import Written
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import MAX_STATUS_LENGTH
 
-_NOT_PREPARED = 1243
+NOT_PREPARED = 1243
 """MariaDB's error for a name that the session does not know."""
+
+TOO_MANY_PREPARED = 1461
+"""Its error once the server holds ``max_prepared_stmt_count`` statements, which may be none."""
 
 
 def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Written:
@@ -37,15 +40,41 @@ def one_statement(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> Wr
     is_transaction = not connection.in_atomic_block
     try:
         with connection.cursor() as cursor:
-            if connection.settings_dict["CONN_MAX_AGE"] == 0:
-                cursor.execute(_statement(is_transaction=is_transaction), values)
-            else:
-                _execute_prepared(cursor, _prepared(is_transaction=is_transaction), values)
+            is_kept = connection.settings_dict["CONN_MAX_AGE"] != 0
+            execute = _execute_prepared if is_kept else _execute
+            execute(cursor, _statement(is_transaction=is_transaction), values)
             return Written(*cursor.fetchone())
     except BaseException:
         if is_transaction:
             connection.close()  # a failed statement may have left its transaction open
         raise
+
+
+def _execute(cursor: CursorWrapper, statement: str, values: dict[str, Any]) -> None:
+    cursor.execute(statement, values)
+
+
+def _execute_prepared(cursor: CursorWrapper, statement: str, values: dict[str, Any]) -> None:
+    prepared = _prepared(statement)
+    try:
+        cursor.execute(prepared.execute, values)
+    except OperationalError as error:
+        if _code(error) != NOT_PREPARED:
+            raise
+    else:
+        return
+    try:  # a new session, perhaps a proxy's
+        cursor.execute(prepared.prepare)
+    except OperationalError as error:
+        if _code(error) != TOO_MANY_PREPARED:
+            raise
+        cursor.execute(statement, values)
+    else:
+        cursor.execute(prepared.execute, values)
+
+
+def _code(error: OperationalError) -> object:
+    return error.args[0] if error.args else None
 
 
 class Prepared(NamedTuple):
@@ -55,21 +84,9 @@ class Prepared(NamedTuple):
     execute: str
 
 
-def _execute_prepared(cursor: CursorWrapper, statement: Prepared, values: dict[str, Any]) -> None:
-    try:
-        cursor.execute(statement.execute, values)
-    except OperationalError as error:
-        if error.args[:1] != (_NOT_PREPARED,):
-            raise
-        # A new session, perhaps a proxy's.
-        cursor.execute(statement.prepare)
-        cursor.execute(statement.execute, values)
-
-
 @cache
-def _prepared(*, is_transaction: bool) -> Prepared:
+def _prepared(statement: str) -> Prepared:
     """Return the statement under a name that no other text has, should sessions be shared."""
-    statement = _statement(is_transaction=is_transaction)
     name = f"cellcast_{sha256(statement.encode()).hexdigest()[:16]}"
     placeholder = re.compile(r"%\(\w+\)s")
     text = placeholder.sub("?", statement).replace("'", "''")
