@@ -32,7 +32,7 @@ SKINS = {
     "unfold": ["unfold"],
 }
 WITH_URLS = {"baton", "grappelli"}
-VISITS_OF_A_PAGE = 4
+VISITS_OF_A_PAGE = 3
 
 SETTINGS = """\
 from shop.settings import *
