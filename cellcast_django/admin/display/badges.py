@@ -74,23 +74,19 @@ def description_of(status: str) -> str:
     return str(Status(status).description) if status in Status.values else ""
 
 
-_OUTCOMES = {
-    WebhookEvent.Outcome.STORED: (Tone.GOOD, _("stored")),
-    WebhookEvent.Outcome.DUPLICATE: (Tone.QUIET, _("duplicate")),
-    WebhookEvent.Outcome.INVALID: (Tone.BAD, _("unreadable")),
+EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
+    WebhookEvent.State.ANNOUNCED.value: (Tone.GOOD, _("done")),
+    WebhookEvent.State.PENDING.value: (Tone.OPEN, _("retrying")),
+    WebhookEvent.State.FAILED.value: (Tone.BAD, _("failed")),
+    WebhookEvent.Outcome.DUPLICATE.value: (Tone.QUIET, _("duplicate")),
+    WebhookEvent.Outcome.INVALID.value: (Tone.BAD, _("unreadable")),
 }
+"""Where an event is: how far its handlers are, or why no handler runs."""
 
 
 def outcome_badge(event: WebhookEvent) -> SafeString:
     """Return the badge of an event's outcome in the inbox."""
-    return badge(*_OUTCOMES[WebhookEvent.Outcome(event.outcome)])
-
-
-_STATES = {
-    WebhookEvent.State.ANNOUNCED: (Tone.GOOD, _("done")),
-    WebhookEvent.State.PENDING: (Tone.OPEN, _("retrying")),
-    WebhookEvent.State.FAILED: (Tone.BAD, _("failed")),
-}
+    return badge(Tone.GOOD, _("stored")) if event.is_news else badge(*EVENT_STATES[event.outcome])
 
 
 def announcement_badge(event: WebhookEvent) -> SafeString | None:
@@ -100,7 +96,7 @@ def announcement_badge(event: WebhookEvent) -> SafeString | None:
         return None
     if state == WebhookEvent.State.PENDING and not event.announcements:
         return badge(Tone.OPEN, _("waiting"))
-    return badge(*_STATES[state])
+    return badge(*EVENT_STATES[state])
 
 
 def opt_out_state_badge(opt_out: OptOut) -> SafeString:

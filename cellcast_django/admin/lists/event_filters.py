@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.admin.display.badges import EVENT_STATES
 from cellcast_django.admin.lists.capped import CappedPaginator
 from cellcast_django.admin.lists.filters import ChoiceFilter, Choices, PeriodFilter
 from cellcast_django.admin.lists.search import narrow_to_any
@@ -31,13 +32,7 @@ class OutcomeFilter(ChoiceFilter):
 
     title = _("outcome")
     parameter_name = "outcome"
-    options = [
-        ("announced", _("done")),
-        ("pending", _("retrying")),
-        ("failed", _("failed")),
-        ("duplicate", _("duplicate")),
-        ("invalid", _("unreadable")),
-    ]
+    options = [(state, word) for state, (_tone, word) in EVENT_STATES.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         events: Any = queryset

@@ -8,11 +8,10 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
-from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.texts import ago, beginning, duration, figure, today
 from cellcast_django.admin.lists.event_filters import newest_unfinished
 from cellcast_django.admin.lists.filters import midnight
@@ -88,15 +87,11 @@ def lights(health: Receiving) -> Iterator[dict[str, Any]]:
 
 def needs_attention(counts: tuple[int, int, int], list_url: str) -> Iterator[dict[str, Any]]:
     """Yield how many events are unreadable, failed and retrying, each with the link to them."""
-    states: list[tuple[str, Tone, Promise]] = [
-        ("invalid", Tone.BAD, _("unreadable")),
-        ("failed", Tone.BAD, _("failed")),
-        ("pending", Tone.OPEN, _("retrying")),
-    ]
-    for (state, tone, label), count in zip(states, counts, strict=True):
+    for state, count in zip(("invalid", "failed", "pending"), counts, strict=True):
+        tone, word = EVENT_STATES[state]
         yield {
             "count": figure(count),
-            "badge": badge(tone if count else Tone.QUIET, label),
+            "badge": badge(tone if count else Tone.QUIET, word),
             "url": f"{list_url}?outcome={state}",
         }
 
