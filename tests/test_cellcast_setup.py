@@ -160,7 +160,7 @@ def test_nothing_is_missing(ready_site: Any) -> None:
 
 def test_new_site_lacks_credential_and_public_url(new_site: Any) -> None:
     url, credential = missing()
-    assert url == "The public address of your site is not known."
+    assert url == "The public URL of your site is not known."
     assert "CELLCAST_WEBHOOK_SECRETS is empty" in credential
 
 
@@ -197,7 +197,7 @@ def test_public_url_of_the_settings_is_wrong(ready_site: Any) -> None:
     output = setup()
     assert "https://your-site.example/sms/webhook-status" in output
     assert "cellcast_django.E010" in part(output, "Still missing")
-    assert "The public address of your site is not known" not in output
+    assert "The public URL of your site is not known" not in output
 
 
 @pytest.mark.parametrize(("debug", "found"), [(False, True), (True, False)])

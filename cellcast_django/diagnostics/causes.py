@@ -126,7 +126,7 @@ RESPONSES: list[tuple[str, str, Promise, Promise]] = [
         "403",
         "",
         _("Something in front of the app refused it: a firewall, bot filter or IP allow list."),
-        _("Allow POST requests to the webhook URLs. Cellcast does not document its addresses."),
+        _("Allow POST requests to the webhook URLs. Cellcast publishes no IP addresses."),
     ),
     (
         "404",

@@ -7,7 +7,7 @@ accounts. Start with ``read``.
 """
 
 from cellcast_django.payloads.body import clean, decode, elements, is_form, is_too_deep, read_object
-from cellcast_django.payloads.element import is_web_address, read_element, unpack_mms
+from cellcast_django.payloads.element import is_web_url, read_element, unpack_mms
 from cellcast_django.payloads.payload import (
     MAX_ID_LENGTH,
     MAX_MEDIA,
@@ -43,7 +43,7 @@ __all__ = [
     "decode",
     "is_form",
     "is_too_deep",
-    "is_web_address",
+    "is_web_url",
     "read",
     "read_object",
     "unpack_mms",

@@ -173,10 +173,10 @@ def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]
     except PayloadError:
         inner = None
     if not isinstance(inner, dict) or not isinstance(inner.get("message", 0), str | None):
-        return text, _web_addresses(media)
+        return text, _web_urls(media)
     return (
         clean(inner["message"] or ""),
-        _web_addresses(media) or _web_addresses(inner.get("media")),
+        _web_urls(media) or _web_urls(inner.get("media")),
     )
 
 
@@ -184,22 +184,22 @@ def _is_true(value: object) -> bool:
     return value is True or _keyword(value) in ("true", "1")  # as a form writes it
 
 
-_WEB_ADDRESS = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
+_WEB_URL = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
 
 
-def _web_addresses(media: object) -> tuple[str, ...]:
+def _web_urls(media: object) -> tuple[str, ...]:
     """Return the first ``MAX_MEDIA`` URLs, given as strings or as ``{"url": …}``."""
     if not isinstance(media, list):
         return ()
-    addresses = [item.get("url") if isinstance(item, dict) else item for item in media]
-    return tuple(address for address in addresses if is_web_address(address))[:MAX_MEDIA]
+    urls = [item.get("url") if isinstance(item, dict) else item for item in media]
+    return tuple(url for url in urls if is_web_url(url))[:MAX_MEDIA]
 
 
-def is_web_address(address: object) -> TypeGuard[str]:
+def is_web_url(url: object) -> TypeGuard[str]:
     """Whether it is a printable ``http(s)`` URL of a reasonable length."""
     return (
-        isinstance(address, str)
-        and len(address) <= MAX_MEDIA_LENGTH
-        and address.isprintable()
-        and _WEB_ADDRESS.fullmatch(address) is not None
+        isinstance(url, str)
+        and len(url) <= MAX_MEDIA_LENGTH
+        and url.isprintable()
+        and _WEB_URL.fullmatch(url) is not None
     )

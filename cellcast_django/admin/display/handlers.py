@@ -35,28 +35,21 @@ def handler_rows(
 ) -> list[HandlerRow]:
     """Return the handlers of an event: first the failed, then the waiting, then the done."""
     rows = [
-        _row_of(event, name, outcome, connected, event_link)
+        HandlerRow(
+            name,
+            _badge(event, name, outcome),
+            error=outcome["error"],
+            location=outcome.get("location", ""),
+            at=parse_datetime(outcome["at"]),
+            is_missing=bool(outcome["error"]) and name not in connected,
+            event_link=event_link,
+        )
         for name, outcome in event.announcements.items()
     ]
     if event.is_unannounced:
         waiting = (name for name in connected if name not in event.announcements)
         rows += [HandlerRow(name, badge(Tone.OPEN, _("has not run yet"))) for name in waiting]
     return sorted(rows, key=lambda row: (not row.error, row.at is not None))
-
-
-def _row_of(
-    event: WebhookEvent, name: str, outcome: dict[str, Any], connected: Collection[str], link: str
-) -> HandlerRow:
-    error = outcome["error"]
-    return HandlerRow(
-        name,
-        _badge(event, name, outcome),
-        error=error,
-        location=outcome.get("location", ""),
-        at=parse_datetime(outcome["at"]),
-        is_missing=bool(error) and name not in connected,
-        event_link=link,
-    )
 
 
 def _badge(event: WebhookEvent, name: str, outcome: dict[str, Any]) -> SafeString:

@@ -6,18 +6,18 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, ngettext
 
-from cellcast_django.payloads import MAX_MEDIA, is_web_address
+from cellcast_django.payloads import MAX_MEDIA, is_web_url
 
 
 def media_links(media: Sequence[str], limit: int = MAX_MEDIA) -> SafeString | str:
     """Return how many pictures there are, and links to the first ones; empty without any."""
-    addresses = [address for address in media if is_web_address(address)]
-    if not addresses:
+    urls = [url for url in media if is_web_url(url)]
+    if not urls:
         return ""
-    count = len(addresses)
+    count = len(urls)
     links = [
-        (address, _("Picture %(number)d") % {"number": place}, place)
-        for place, address in enumerate(addresses[:limit], start=1)
+        (url, _("Picture %(number)d") % {"number": place}, place)
+        for place, url in enumerate(urls[:limit], start=1)
     ]
     return format_html(
         '<span class="cellcast-media">{} {}{}</span>',

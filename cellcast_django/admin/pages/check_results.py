@@ -63,7 +63,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
         [urls.check_urls],
     ),
     (
-        _("Site address"),
+        _("Public URL"),
         _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."),
         [values.check_public_url],
     ),

@@ -54,5 +54,5 @@ def lists(summary: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 found["missing"],
             )
             % {"missing": figure(found["missing"]), "seen": figure(found["seen"])},
-            "is_broken_off": bool(found["error"]),
+            "is_incomplete": bool(found["error"]),
         }

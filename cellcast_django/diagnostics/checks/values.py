@@ -92,7 +92,7 @@ def check_public_url(**_: Any) -> Messages:
                 "password to %(host)s."
             )
             % {"host": host},
-            hint=gettext("Write the address of your own site, or remove the setting."),
+            hint=gettext("Write the URL of your own site, or remove the setting."),
             id="cellcast_django.W011",
         )
     allowed_hosts = settings.ALLOWED_HOSTS

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--public-url",
             metavar="URL",
-            help="public address of your site, such as https://sms.example.com "
+            help="public URL of your site, such as https://sms.example.com "
             "(default: CELLCAST_PUBLIC_URL)",
         )
 
@@ -144,7 +144,7 @@ def missing_parts(base_url: str) -> Iterator[tuple[str, str]]:
     """Yield what is still missing, each with what to do."""
     if not base_url and not conf.public_url:
         yield (
-            "The public address of your site is not known.",
+            "The public URL of your site is not known.",
             'Set CELLCAST_PUBLIC_URL = "https://…", or use --public-url.',
         )
     yield from _pending_migrations()
