@@ -4,10 +4,11 @@ import pytest
 from django.db import connection
 from django.db.models import Count, F
 
-from benchmarks.filling import fill
-from benchmarks.sizes import address
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.statuses import Status
+
+filling = pytest.importorskip("benchmarks.filling", exc_type=ModuleNotFoundError)
+sizes = pytest.importorskip("benchmarks.sizes", exc_type=ModuleNotFoundError)
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -29,7 +30,7 @@ def constraints() -> dict[str, set[str]]:
 
 def test_filled_tables_hold_what_the_app_writes() -> None:
     before = constraints()
-    fill(address(connection.settings_dict), MESSAGES)
+    filling.fill(sizes.address(connection.settings_dict), MESSAGES)
     assert constraints() == before
     assert Message.objects.count() == MESSAGES
     assert set(StatusChange.objects.values_list("status", flat=True)) <= set(Status.values)
