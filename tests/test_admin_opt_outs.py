@@ -187,7 +187,7 @@ def test_opt_out_is_ended_with_a_reason(clerk: Client) -> None:
     made = opt_out(CUSTOMER, note="asked")
     url = url_of("optout", "end", made.pk)
     assert url in page_of(clerk, "optout", "change", made.pk)
-    assert "Only with the customer’s consent" in clerk.get(url).content.decode()
+    assert "Only do this with the customer’s consent" in clerk.get(url).content.decode()
     assert "This field is required." in clerk.post(url, {"reason": ""}).content.decode()
     assert is_opted_out(CUSTOMER)
     response = clerk.post(url, {"reason": "signed up again"}, follow=True)

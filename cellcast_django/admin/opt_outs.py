@@ -61,7 +61,7 @@ class ReasonForm(forms.Form):
         label=_("Reason"),
         max_length=MAX_REASON_LENGTH,
         widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
-        help_text=_("For example: signed up again at the counter. Kept with the opt-out."),
+        help_text=_("For example: signed up again at the counter. Stored with the opt-out."),
     )
 
 
@@ -84,7 +84,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["reason"].help_text = _(
-            "For example: asked at the counter. Kept with the opt-out."
+            "For example: asked at the counter. Stored with the opt-out."
         )
 
     def clean_number(self) -> str:
