@@ -1,0 +1,22 @@
+"""What the installed distribution says of itself, as the package index shows it."""
+
+import re
+from importlib import import_module, metadata
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+
+
+@pytest.fixture
+def description() -> str:
+    return metadata.metadata("cellcast-django")["Description"]
+
+
+def test_readme_is_rendered_with_links_that_lead_there_from_anywhere(description: str) -> None:
+    page = import_module("readme_renderer.markdown").render(description)
+    assert page
+    links = re.findall(r'(?:href|src)="([^"]+)"', page)
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert {"<h2", "<img", "<pre"} <= set(re.findall(r"<\w+", page))
