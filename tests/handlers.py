@@ -17,9 +17,10 @@ from cellcast_django.testing import WebhookClient
 class Calls:
     """A handler that counts its calls and raises as long as it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "handler", *, error: BaseException | None = None) -> None:
+        self.__name__ = name
         self.arguments: list[dict[str, Any]] = []
-        self.error: BaseException | None = None
+        self.error = error
         self.during: Callable[..., Any] = lambda **kwargs: None
 
     def __call__(self, **kwargs: Any) -> None:

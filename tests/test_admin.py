@@ -43,7 +43,7 @@ from tests.admin_pages import (
     text_of,
     url_of,
 )
-from tests.handlers import Connect
+from tests.handlers import Calls, Connect
 from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
 
@@ -343,9 +343,7 @@ def test_history_shows_what_was_heard_and_whether_it_moved_the_status(
 def test_list_of_events_shows_what_became_of_each(
     reader: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError("no luck")
-
+    unlucky = Calls("unlucky", error=ValueError("no luck"))
     settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
     client.status(status="received")
     client.status(status="received")
@@ -375,9 +373,7 @@ def test_event_shows_its_body_and_each_handlers_outcome(
     def lucky(**arguments: Any) -> None:
         pass
 
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError("<b>no luck</b>")
-
+    unlucky = Calls("unlucky", error=ValueError("<b>no luck</b>"))
     connect(message_received, lucky)
     connect(message_received, unlucky)
     client.reply(message="YES")
@@ -634,9 +630,7 @@ def test_unknown_statuses_that_occur_are_choices_of_the_filter(
 def test_events_are_filtered_by_outcome_and_kind(
     reader: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError
-
+    unlucky = Calls("unlucky", error=ValueError())
     client.reply()
     client.reply()
     connect(status_changed, unlucky)

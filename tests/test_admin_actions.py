@@ -27,7 +27,7 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.clock import Clock
-from tests.handlers import Calls, Connect, reply
+from tests.handlers import Calls, Connect, Listen, reply
 from tests.html import addresses, every, hidden_fields
 from tests.many import add_copies
 
@@ -97,9 +97,7 @@ def test_announce_again_calls_the_handlers_that_have_not_finished(
 def test_announce_again_says_what_waits_what_failed_and_which_handler_raised(
     operator: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError("no luck")
-
+    unlucky = Calls("unlucky", error=ValueError("no luck"))
     settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
     connect(message_received, unlucky)
     client.reply(message="one")
@@ -168,21 +166,16 @@ def test_only_a_command_that_does_the_same_is_recommended_for_too_many_events(
 
 
 def test_process_again_stores_and_announces_what_is_understood_now(
-    operator: Client, connect: Connect
+    operator: Client, listen: Listen
 ) -> None:
-    heard = []
-
-    def hear(message: Message, **arguments: Any) -> None:
-        heard.append(message.body)
-
-    connect(message_received, hear)
+    calls = listen(message_received)
     event = make_invalid(UNDERSTOOD_NOW)
 
     assert run(operator, "process_again", event.pk) == [
         ("success", "1 event has been read."),
         ("success", "1 event done: all its handlers have finished."),
     ]
-    assert heard == ["YES"]
+    assert [call["message"].body for call in calls] == ["YES"]
     event.refresh_from_db()
     assert (event.outcome, event.kind) == ("stored", "reply")
     assert event.announced_at is not None
@@ -218,12 +211,10 @@ def test_actions_work_under_atomic_requests(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_transaction = []
-
-    def hear(**arguments: Any) -> None:
-        in_transaction.append(connection.in_atomic_block)
-
+    hears = Calls("hears")
+    hears.during = lambda **kwargs: in_transaction.append(connection.in_atomic_block)
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    connect(message_received, hear)
+    connect(message_received, hears)
     operator = staff("view_webhookevent", "announce_webhookevent", "reprocess_webhookevent")
     event = make_invalid(UNDERSTOOD_NOW)
 
@@ -246,12 +237,7 @@ def test_actions_work_under_atomic_requests(
 def test_each_action_has_a_permission_of_its_own(
     client: WebhookClient, connect: Connect, permission: str, offered: str, withheld: str
 ) -> None:
-    calls = []
-
-    def unlucky(**arguments: Any) -> None:
-        calls.append(1)
-        raise ValueError
-
+    unlucky = Calls("unlucky", error=ValueError())
     connect(message_received, unlucky)
     client.reply()
     invalid = make_invalid(UNDERSTOOD_NOW)
@@ -261,7 +247,7 @@ def test_each_action_has_a_permission_of_its_own(
     assert f'value="{offered}"' in page
     assert f'value="{withheld}"' not in page
     run(person, withheld, *WebhookEvent.objects.values_list("pk", flat=True))
-    assert len(calls) == 1
+    assert len(unlucky) == 1
     invalid.refresh_from_db()
     assert invalid.outcome == "invalid"
 
@@ -282,12 +268,7 @@ def test_empty_list_offers_no_action(operator: Client) -> None:
 def test_nothing_is_done_before_it_is_confirmed(
     operator: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    calls = []
-
-    def unlucky(**arguments: Any) -> None:
-        calls.append(1)
-        raise ValueError
-
+    unlucky = Calls("unlucky", error=ValueError())
     connect(message_received, unlucky)
     client.reply()
     invalid = make_invalid(UNDERSTOOD_NOW)
@@ -297,7 +278,7 @@ def test_nothing_is_done_before_it_is_confirmed(
         page = choose(operator, action, *pks)
         assert 'name="confirmed"' in page.content.decode()
 
-    assert len(calls) == 1
+    assert len(unlucky) == 1
     invalid.refresh_from_db()
     assert invalid.outcome == "invalid"
 
@@ -308,9 +289,7 @@ def test_page_says_how_many_events_and_which_handlers(
     def finished(**arguments: Any) -> None:
         pass
 
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError
-
+    unlucky = Calls("unlucky", error=ValueError())
     connect(message_received, finished)
     client.reply(message="announced")
     connect(message_received, unlucky)
@@ -338,9 +317,7 @@ def test_page_says_how_many_events_and_which_handlers(
 def test_page_says_for_how_many_events_nobody_is_left(
     operator: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError
-
+    unlucky = Calls("unlucky", error=ValueError())
     connect(message_received, unlucky)
     client.reply()
     message_received.disconnect(dispatch_uid="unlucky")
@@ -355,19 +332,13 @@ def test_page_says_for_how_many_events_nobody_is_left(
 def test_page_about_invalid_events_names_all_handlers_and_the_queue(
     operator: Client, connect: Connect, settings: Any
 ) -> None:
-    def hear(**arguments: Any) -> None:
-        pass
-
-    def opt_out(**arguments: Any) -> None:
-        pass
-
-    connect(message_received, hear)
-    connect(opt_out_received, opt_out)
+    connect(message_received, Calls("confirm"))
+    connect(opt_out_received, Calls("unsubscribe"))
     event = make_invalid(UNDERSTOOD_NOW)
 
     words = text_of(choose(operator, "process_again", event.pk).content.decode())
     assert "1 unreadable event will be read again." in words
-    assert "hear opt_out" in words
+    assert "confirm unsubscribe" in words
     assert "This runs now" in words
 
     settings.CELLCAST_ANNOUNCE_VIA = "task"
@@ -376,16 +347,12 @@ def test_page_about_invalid_events_names_all_handlers_and_the_queue(
     assert "This runs now" not in words
 
 
-def test_name_of_a_handler_is_escaped(operator: Client, client: WebhookClient) -> None:
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError
-
-    message_received.connect(unlucky, dispatch_uid="<b>odd</b>")
-    try:
-        client.reply()
-        page = choose(operator, "announce_again", WebhookEvent.objects.get().pk).content.decode()
-    finally:
-        message_received.disconnect(dispatch_uid="<b>odd</b>")
+def test_name_of_a_handler_is_escaped(
+    operator: Client, client: WebhookClient, connect: Connect
+) -> None:
+    connect(message_received, Calls("<b>odd</b>", error=ValueError()))
+    client.reply()
+    page = choose(operator, "announce_again", WebhookEvent.objects.get().pk).content.decode()
 
     assert "&lt;b&gt;odd&lt;/b&gt;" in page
     assert "<b>odd" not in page
@@ -458,21 +425,16 @@ def test_no_event_is_begun_when_time_is_up(
 
 
 def test_announce_to_all_calls_the_handlers_that_had_finished(
-    operator: Client, client: WebhookClient, connect: Connect
+    operator: Client, client: WebhookClient, listen: Listen
 ) -> None:
-    heard = []
-
-    def hear(message: Message, **arguments: Any) -> None:
-        heard.append(message.body)
-
-    connect(message_received, hear)
+    calls = listen(message_received)
     client.reply(message="YES")
     event = WebhookEvent.objects.get()
 
     assert run(operator, "announce_to_all", event.pk) == [
         ("success", "1 event done: all its handlers have finished.")
     ]
-    assert heard == ["YES", "YES"]
+    assert [call["message"].body for call in calls] == ["YES", "YES"]
 
 
 def test_what_nobody_hears_is_announced_to_nobody(operator: Client, client: WebhookClient) -> None:
@@ -539,9 +501,7 @@ def test_page_of_an_invalid_event_offers_to_read_it_again(operator: Client) -> N
 def test_page_of_an_event_offers_nothing_to_those_who_may_not(
     reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError
-
+    unlucky = Calls("unlucky", error=ValueError())
     connect(message_received, unlucky)
     client.reply()
     event = WebhookEvent.objects.get()
@@ -625,15 +585,12 @@ def test_result_names_only_what_ran_now(
 
 
 def test_reading_again_on_the_queue_says_that_handlers_are_waited_for(
-    operator: Client, connect: Connect, settings: Any
+    operator: Client, listen: Listen, settings: Any
 ) -> None:
-    def hear(**arguments: Any) -> None:
-        pass
-
     settings.CELLCAST_ANNOUNCE_VIA = "task"
     dummy = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
     settings.TASKS = {"default": {"BACKEND": dummy}}
-    connect(message_received, hear)
+    listen(message_received)
 
     assert run(operator, "process_again", make_invalid(UNDERSTOOD_NOW).pk) == [
         ("success", "1 event has been read."),
@@ -647,9 +604,7 @@ def test_reading_again_on_the_queue_says_that_handlers_are_waited_for(
 def test_log_of_the_admin_says_who_did_what_with_which_event(
     operator: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError
-
+    unlucky = Calls("unlucky", error=ValueError())
     connect(message_received, unlucky)
     client.reply()
     event = WebhookEvent.objects.get()

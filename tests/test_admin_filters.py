@@ -17,7 +17,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, url_of
-from tests.handlers import Connect
+from tests.handlers import Calls, Connect
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -93,9 +93,7 @@ def test_events_are_filtered_by_the_handler_that_raised(
     def finished(**arguments: Any) -> None:
         pass
 
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError
-
+    unlucky = Calls("unlucky", error=ValueError())
     client.reply(message="announced before")
     connect(message_received, finished)
     connect(message_received, unlucky)

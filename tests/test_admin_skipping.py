@@ -11,7 +11,7 @@ from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import page_of, staff, text_of, url_of
 from tests.database_faults import just_before
-from tests.handlers import Connect
+from tests.handlers import Calls, Connect
 
 pytestmark = pytest.mark.django_db
 
@@ -23,9 +23,7 @@ def event(client: WebhookClient, connect: Connect) -> WebhookEvent:
     def finished(**arguments: Any) -> None:
         pass
 
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError("no luck")
-
+    unlucky = Calls("unlucky", error=ValueError("no luck"))
     connect(message_received, finished)
     connect(message_received, unlucky)
     client.reply()

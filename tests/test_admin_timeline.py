@@ -14,7 +14,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import page_of, staff, text_of
-from tests.handlers import Connect
+from tests.handlers import Calls, Connect
 from tests.html import every, section, words
 
 pytestmark = pytest.mark.django_db
@@ -93,9 +93,7 @@ def test_each_handlers_outcome_is_shown_with_its_error(
     def lucky(**arguments: Any) -> None:
         pass
 
-    def unlucky(**arguments: Any) -> None:
-        raise ValueError("<b>no luck</b>")
-
+    unlucky = Calls("unlucky", error=ValueError("<b>no luck</b>"))
     connect(status_changed, lucky)
     connect(status_changed, unlucky)
     client.status()
