@@ -370,9 +370,7 @@ def test_list_of_events_shows_what_became_of_each(
 def test_event_shows_its_body_and_each_handlers_outcome(
     reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    def lucky(**arguments: Any) -> None:
-        pass
-
+    lucky = Calls("lucky")
     unlucky = Calls("unlucky", error=ValueError("<b>no luck</b>"))
     connect(message_received, lucky)
     connect(message_received, unlucky)

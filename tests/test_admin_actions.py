@@ -286,9 +286,7 @@ def test_nothing_is_done_before_it_is_confirmed(
 def test_page_says_how_many_events_and_which_handlers(
     operator: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    def finished(**arguments: Any) -> None:
-        pass
-
+    finished = Calls("finished")
     unlucky = Calls("unlucky", error=ValueError())
     connect(message_received, finished)
     client.reply(message="announced")
@@ -542,12 +540,8 @@ def test_event_or_action_that_is_not_there_is_not_found(
 def test_page_says_which_handler_failed_but_is_not_connected_and_which_never_ran(
     operator: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    def gone(**arguments: Any) -> None:
-        raise ValueError
-
-    def newcomer(**arguments: Any) -> None:
-        pass
-
+    gone = Calls("gone", error=ValueError())
+    newcomer = Calls("newcomer")
     connect(message_received, gone)
     client.reply()
     message_received.disconnect(dispatch_uid="gone")
@@ -570,9 +564,7 @@ def test_result_names_only_what_ran_now(
         if error := next(moods):
             raise error
 
-    def gone(**arguments: Any) -> None:
-        raise ValueError
-
+    gone = Calls("gone", error=ValueError())
     connect(message_received, moody)
     connect(message_received, gone)
     client.reply()

@@ -90,9 +90,7 @@ def test_percent_sign_is_a_character_like_any_other(reader: Client) -> None:
 def test_events_are_filtered_by_the_handler_that_raised(
     reader: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
-    def finished(**arguments: Any) -> None:
-        pass
-
+    finished = Calls("finished")
     unlucky = Calls("unlucky", error=ValueError())
     client.reply(message="announced before")
     connect(message_received, finished)
@@ -113,8 +111,7 @@ def test_events_are_filtered_by_the_handler_that_raised(
 def test_handlers_to_choose_are_those_connected_and_those_that_have_failed(
     reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    def connected(**arguments: Any) -> None:
-        pass
+    connected = Calls("connected")
 
     def choices(**query: Any) -> list[str]:
         specs = reader.get(url_of("webhookevent", **query)).context["cl"].filter_specs

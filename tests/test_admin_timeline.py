@@ -1,7 +1,6 @@
 """The page of a message: what happened to it, with waiting times, repeats and handlers."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -90,9 +89,7 @@ def test_duplicates_are_shown_to_those_who_may_view_events(client: WebhookClient
 def test_each_handlers_outcome_is_shown_with_its_error(
     reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
-    def lucky(**arguments: Any) -> None:
-        pass
-
+    lucky = Calls("lucky")
     unlucky = Calls("unlucky", error=ValueError("<b>no luck</b>"))
     connect(status_changed, lucky)
     connect(status_changed, unlucky)

@@ -1,6 +1,5 @@
 """The facts of an event: a stop word has two, whose outcomes are kept apart."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
+from tests.handlers import Calls, Connect
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("way")]
 
@@ -19,34 +19,31 @@ CUSTOMER = "+61400000000"
 BOTH = {"both": "", "both (opt_out_received)": ""}
 
 
-class Both:
-    """One function connected to everything, which raises for the signals in ``raises_for``."""
+class Both(Calls):
+    """One handler connected to everything, which raises for the signals in ``raises_for``."""
 
     def __init__(self) -> None:
-        self.calls: list[dict[str, Any]] = []
+        super().__init__("both")
         self.raises_for: set[Any] = set()
 
     def __call__(self, **arguments: Any) -> None:
-        self.calls.append(arguments)
+        super().__call__(**arguments)
         if arguments["signal"] in self.raises_for:
             raise ValueError("no")
 
     def heard(self) -> list[Any]:
         """Return the signals of the calls since the last time."""
-        heard = [call["signal"] for call in self.calls]
-        self.calls.clear()
+        heard = [call["signal"] for call in self.arguments]
+        self.arguments.clear()
         return heard
 
 
 @pytest.fixture
-def both() -> Iterator[Both]:
+def both(connect: Connect) -> Both:
     handler = Both()
-    signals = [message_received, opt_out_received, status_changed]
-    for signal in signals:
-        signal.connect(handler, weak=False, dispatch_uid="both")
-    yield handler
-    for signal in signals:
-        signal.disconnect(dispatch_uid="both")
+    for signal in (message_received, opt_out_received, status_changed):
+        connect(signal, handler)
+    return handler
 
 
 def stop(**changes: Any) -> WebhookEvent:
@@ -66,7 +63,7 @@ def due_now() -> list[WebhookEvent]:
 
 def test_stop_word_is_two_facts_in_order_whose_outcomes_are_kept_apart(both: Both) -> None:
     event = stop()
-    reply, opt_out = both.calls
+    reply, opt_out = both.arguments
     assert (reply["signal"], reply["sender"]) == (message_received, Message)
     assert reply["message"] == Message.objects.get()
     assert (opt_out["signal"], opt_out["sender"]) == (opt_out_received, WebhookEvent)
@@ -131,9 +128,9 @@ def test_opt_out_that_has_ended_meanwhile_is_still_told(both: Both) -> None:
     both.raises_for = {opt_out_received}
     event = stop()
     opt_in(CUSTOMER)
-    both.raises_for, both.calls = set(), []
+    both.raises_for, both.arguments = set(), []
     assert due_now() == [event]
-    [call] = both.calls
+    [call] = both.arguments
     assert call["opt_out"].ended_at is not None
 
 
@@ -143,17 +140,17 @@ def test_webhook_whose_opt_out_a_later_one_has_begun_again_is_still_told(both: B
     first = WebhookEvent.objects.get()
     opt_in(CUSTOMER)
     WebhookClient().opt_out(contact=CUSTOMER)
-    both.raises_for, both.calls = set(), []
+    both.raises_for, both.arguments = set(), []
     due_now()
-    assert {call["event"] for call in both.calls} >= {first}
-    assert {call["opt_out"] for call in both.calls} == {OptOut.objects.get()}
+    assert {call["event"] for call in both.arguments} >= {first}
+    assert {call["opt_out"] for call in both.arguments} == {OptOut.objects.get()}
 
 
 def test_opt_out_is_told_though_its_reply_was_deleted(both: Both) -> None:
     both.raises_for = {opt_out_received}
     event = stop()
     Message.objects.all().delete()
-    both.raises_for, both.calls = set(), []
+    both.raises_for, both.arguments = set(), []
     assert due_now() == [event]
     assert both.heard() == [opt_out_received]
 

@@ -215,18 +215,18 @@ def test_handlers_are_not_marked_by_themselves() -> None:
 # What exactly_once commits
 
 
-class Once:
+class Once(Calls):
     """A handler that writes a row, and then fails when told to."""
 
     def __init__(self) -> None:
-        self.calls = 0
+        super().__init__("once")
         self.first: Callable[[], object] = lambda: None
         self.then: Callable[[], object] = lambda: None
 
-    def __call__(self, message: Message, **kwargs: Any) -> None:
-        self.calls += 1
+    def __call__(self, **kwargs: Any) -> None:
+        super().__call__(**kwargs)
         self.first()
-        Message.objects.create(key=f"written {self.calls}")
+        Message.objects.create(key=f"written {len(self)}")
         self.then()
 
 
