@@ -50,4 +50,4 @@ def register_checks() -> None:
     for check in DEPLOYMENT_CHECKS:
         register(check, TAG, deploy=True)
     for check in DATABASE_CHECKS:
-        register(check, Tags.database)  # not TAG: whoever runs that may have no database
+        register(check, Tags.database)  # not TAG: that must also run without a database

@@ -36,7 +36,7 @@ class RetryLater(Exception):  # noqa: N818  # a request, named to be read: raise
         self.after = after
 
 
-class GiveUp(Exception):  # noqa: N818  # likewise
+class GiveUp(Exception):  # noqa: N818  # read as: raise GiveUp(...)
     """Raised by a handler: do not call me again.
 
     The event ends as failed, with this reason, once the other handlers have finished. If a person

@@ -1,6 +1,6 @@
 """The admin's pages: what Cellcast reported, and how your handlers dealt with it.
 
-Nobody can edit or delete anything by hand, or add anything but an opt-out. To show the pages on an
+Staff can add an opt-out, but not edit or delete anything by hand. To show the pages on an
 ``AdminSite`` of your own, register the classes there: ``site.register(Message, MessageAdmin)``.
 """
 

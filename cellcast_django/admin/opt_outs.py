@@ -55,7 +55,7 @@ class SinceFilter(PeriodFilter):
 
 
 class ReasonForm(forms.Form):
-    """Why somebody ends an opt-out."""
+    """Why an opt-out ends."""
 
     reason = forms.CharField(
         label=_("Reason"),

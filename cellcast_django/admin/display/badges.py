@@ -1,4 +1,4 @@
-"""States as badges: a word and a sign, so that nobody has to tell them apart by colour."""
+"""States as badges: a word and a sign, so that colour is never the only difference."""
 
 from datetime import datetime
 from enum import Enum

@@ -1,4 +1,4 @@
-"""The pictures of an MMS as links: nothing is fetched until somebody follows one."""
+"""The pictures of an MMS as links: nothing is fetched until a person follows one."""
 
 from collections.abc import Sequence
 

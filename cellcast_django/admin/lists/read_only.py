@@ -33,7 +33,7 @@ FILTER_LOOKUPS = {"exact", "gte", "in", "isnull", "lt", "year", "month", "day"}
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Lists newest first, finds by exact number or id, and lets nobody change anything.
+    """Lists newest first, finds by exact phone number or id, and changes nothing.
 
     An index must serve every filter, search and order; the tests check the query plans.
     """
@@ -94,7 +94,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return narrow_to_any(queryset, *map(self.get_queryset(request).filter, meanings))
 
     def meanings(self, term: str) -> list[Q]:
-        """Return what ``term`` may mean; each condition has an index of its own."""
+        """Return what ``term`` may mean; an index serves each condition."""
         return [Q(cellcast_id=term), *(Q(contact=each) for each in spellings(term))]
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:

@@ -41,7 +41,7 @@ class Replay:
     understood: Any = None
     """Says how many events could be read."""
     is_queued: Callable[[], bool] = bool
-    """Whether the handlers run on the task queue, so that nobody waits for them."""
+    """Whether the handlers run later, on the task queue."""
 
 
 @dataclass

@@ -166,5 +166,5 @@ def _pending_migrations() -> Iterator[tuple[str, str]]:
 
 def _check_messages() -> list[CheckMessage]:
     messages = run_checks(tags=[TAG], include_deployment_checks=not settings.DEBUG)
-    consequence = "cellcast_django.E004"  # its cause has a message of its own
+    consequence = "cellcast_django.E004"  # another message names its cause
     return [m for m in messages if m.id != consequence and not m.is_silenced()]
