@@ -12,9 +12,9 @@ STORED = b'{"events": [{"id": 1, "outcome": "stored"}]}'
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """A server that gives one answer, byte for byte, and remembers what it was sent."""
+    """A server that gives one response, byte for byte, and remembers what it was sent."""
 
-    answer: bytes = b""
+    response: bytes = b""
     requests: list["Request"]
     stop: Event
 
@@ -32,10 +32,10 @@ class Request(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append(self)
-        if self.server.answer == b"(nothing)":
+        if self.server.response == b"(nothing)":
             self.server.stop.wait(10)
         else:
-            self.wfile.write(self.server.answer)
+            self.wfile.write(self.server.response)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""

@@ -817,7 +817,7 @@ def test_list_counts_up_to_a_cap_and_says_that_there_are_more(
         assert "1.200" in page_of(reader, "message")
 
 
-def test_number_of_results_stands_beside_a_search_alone(reader: Client) -> None:
+def test_count_of_results_stands_beside_a_search_alone(reader: Client) -> None:
     Message.objects.record_sent(ID, receiver=CUSTOMER)
 
     assert "1 result " in text_of(page_of(reader, "message", q=CUSTOMER))
@@ -1136,10 +1136,10 @@ from cellcast_django.models import Message
 from cellcast_django.testing import authorization, status_payload
 call_command("check")
 call_command("migrate", verbosity=0)
-answer = Client(headers=authorization()).post(
+response = Client(headers=authorization()).post(
     "/sms/webhook-status", status_payload(), content_type="application/json"
 )
-assert answer.status_code == 200, answer.content
+assert response.status_code == 200, response.content
 assert Message.objects.delivered().count() == 1
 assert "cellcast_django.admin" not in sys.modules
 """

@@ -164,7 +164,7 @@ def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
     )
 
 
-def test_events_of_today_are_counted_up_to_a_number(reader: Client, noon: datetime) -> None:
+def test_events_of_today_are_counted_up_to_a_limit(reader: Client, noon: datetime) -> None:
     add_copies(WebhookEventFactory.create(received_at=noon), health.MAX_EVENTS_PER_KIND)
     assert "at least 10,000 events today" in section_of(html_of(reader), "Webhooks")
 
@@ -281,7 +281,7 @@ def periods_of(html: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("query", "chosen", "number"),
+    ("query", "chosen", "count"),
     [
         ({}, "7 days", 2),
         ({"period": "1"}, "Today", 1),
@@ -293,13 +293,13 @@ def periods_of(html: str) -> str:
     ],
 )
 def test_period_is_chosen_by_the_address(
-    reader: Client, noon: datetime, query: dict[str, str], chosen: str, number: int
+    reader: Client, noon: datetime, query: dict[str, str], chosen: str, count: int
 ) -> None:
     for days in (0, 6, 29, 89, 90):
         MessageFactory.create(delivered=True, created_at=noon - timedelta(days=days))
     page = html_of(reader, **query)
     assert periods_of(page) == chosen
-    assert f"delivered: {number}. The table below has all figures." in text_of(page)
+    assert f"delivered: {count}. The table below has all figures." in text_of(page)
 
 
 def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: datetime) -> None:
@@ -417,18 +417,18 @@ def test_project_without_time_zones(reader: Client, settings: Any) -> None:
 # What it costs, and what it is made of
 
 
-def test_numbers_of_queries_do_not_grow_with_the_rows(reader: Client) -> None:
-    def number_of_queries() -> int:
+def test_queries_do_not_grow_with_the_rows(reader: Client) -> None:
+    def count_queries() -> int:
         with CaptureQueriesContext(connection) as queries:
             html_of(reader, period=90)
         return len(queries)
 
     WebhookEventFactory.create(failed=True)
-    number_of_queries()  # days that have long ended are in the cache from now on
-    before = number_of_queries()
+    count_queries()  # days that have long ended are in the cache from now on
+    before = count_queries()
     WebhookEventFactory.create_batch(20, failed=True)
     WebhookEventFactory.create_batch(20, reply=True)
-    assert number_of_queries() == before
+    assert count_queries() == before
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")

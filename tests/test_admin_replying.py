@@ -243,7 +243,7 @@ def test_nobody_is_written_to_who_has_no_number(receptionist: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
+    ("text", "count"),
     [
         ("", 1),
         ("x" * 160, 1),
@@ -259,5 +259,5 @@ def test_nobody_is_written_to_who_has_no_number(receptionist: Client) -> None:
         ("😀" * 36, 2),
     ],
 )
-def test_how_many_sms_a_text_takes(text: str, number: int) -> None:
-    assert segments(text) == number
+def test_how_many_sms_a_text_takes(text: str, count: int) -> None:
+    assert segments(text) == count

@@ -67,17 +67,17 @@ def test_single_day_is_cut_into_hours(noon: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("day", "number"),
+    ("day", "count"),
     [
         (datetime(2026, 10, 4, 12, tzinfo=SYDNEY), 23),
         (datetime(2026, 4, 5, 12, tzinfo=SYDNEY), 25),
     ],
 )
 def test_day_on_which_the_clocks_change(
-    monkeypatch: pytest.MonkeyPatch, day: datetime, number: int
+    monkeypatch: pytest.MonkeyPatch, day: datetime, count: int
 ) -> None:
     set_clock(monkeypatch, day)
-    assert len(Period.of_last_days(1).starts) == number
+    assert len(Period.of_last_days(1).starts) == count
     assert clocks(Period.of_last_days(2).starts)[1].endswith("00:00")
 
 
@@ -252,14 +252,14 @@ def test_period_without_delivered_messages_has_no_delivery_times(noon: datetime)
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("days", "number"), [(1, 1), (7, 1), (30, 2), (90, 4)])
+@pytest.mark.parametrize(("days", "count"), [(1, 1), (7, 1), (30, 2), (90, 4)])
 def test_counting_takes_a_query_for_24_slots_and_timing_one(
-    noon: datetime, days: int, number: int
+    noon: datetime, days: int, count: int
 ) -> None:
     sent("delivered", noon)
     with CaptureQueriesContext(connection) as queries:
         times_of_last_days(days)
-    assert len(queries) == number + 1 + 3  # which statuses there are; twice if there are tests
+    assert len(queries) == count + 1 + 3  # which statuses there are; twice if there are tests
 
 
 @pytest.mark.django_db

@@ -161,7 +161,7 @@ def test_log_names_handler_event_and_place_but_no_text(
     assert "+61" not in caplog.text
 
 
-def test_answer_is_200_when_announcing_itself_breaks(
+def test_response_is_200_when_announcing_itself_breaks(
     first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     with refusing(UPDATE_OF_EVENT):

@@ -176,14 +176,14 @@ def test_refusal_has_a_challenge_and_leaves_body_and_database_alone(
 
 
 def test_refusal_is_the_same_for_every_cause() -> None:
-    answers = set()
+    responses = set()
     for header in BAD_HEADERS.values():
         response = post_unread(URLS[0], header)
-        answers.add((response.content, *sorted(response.headers.items())))
+        responses.add((response.content, *sorted(response.headers.items())))
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
         response = post_unread(URLS[0], f"Basic {encoded(RIGHT)}")
-        answers.add((response.content, *sorted(response.headers.items())))
-    assert len(answers) == 1
+        responses.add((response.content, *sorted(response.headers.items())))
+    assert len(responses) == 1
 
 
 def test_body_over_the_limit_is_refused_like_any_other() -> None:

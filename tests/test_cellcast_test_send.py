@@ -222,7 +222,7 @@ def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
     assert "  Use the host it redirects to" in output
 
 
-def test_missing_answer_is_diagnosed(closed_port: int) -> None:
+def test_missing_response_is_diagnosed(closed_port: int) -> None:
     output = run_in_vain("receive", "--url", f"http://127.0.0.1:{closed_port}")
     assert "Nothing is listening on this host and port" in output
     assert " after " not in output
@@ -242,7 +242,7 @@ def test_says_that_no_handler_is_connected(site: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "line"),
+    ("response", "line"),
     [
         (
             Response(
@@ -261,8 +261,8 @@ def test_says_that_no_handler_is_connected(site: str) -> None:
         ),
     ],
 )
-def test_answer_is_described_in_one_line(answer: Response, line: str) -> None:
-    assert describe(answer) == line
+def test_response_is_described_in_one_line(response: Response, line: str) -> None:
+    assert describe(response) == line
 
 
 def test_printable_leaves_nothing_that_moves_the_cursor() -> None:

@@ -19,9 +19,9 @@ SEND_SECONDS = 0.3
 def send_in_time(url: str) -> Response:
     """Send, and be back when the time is up."""
     started = monotonic()
-    answer = send(url, b"{}", CREDENTIAL, timeout=SEND_SECONDS)
+    response = send(url, b"{}", CREDENTIAL, timeout=SEND_SECONDS)
     assert monotonic() - started < SEND_SECONDS + 0.5
-    return answer
+    return response
 
 
 @pytest.fixture(params=[b"HTTP/1.1 200 OK\r\nX-Drip: ", b"HTTP/1.1 200 OK\r\n\r\n"])
@@ -66,8 +66,8 @@ def test_addresses_that_do_not_answer_share_the_time(monkeypatch: pytest.MonkeyP
 
     resolve_to(monkeypatch, "192.0.2.1", "192.0.2.2", "192.0.2.3")
     monkeypatch.setattr(socket, "create_connection", time_out)
-    answer = send("http://sms.example.com/", b"{}", CREDENTIAL, timeout=15)
-    assert isinstance(answer.error, TimeoutError)
+    response = send("http://sms.example.com/", b"{}", CREDENTIAL, timeout=15)
+    assert isinstance(response.error, TimeoutError)
     assert timeouts[0] == pytest.approx(5, abs=0.5)
     assert len(timeouts) == 3
 
@@ -75,7 +75,7 @@ def test_addresses_that_do_not_answer_share_the_time(monkeypatch: pytest.MonkeyP
 def test_second_address_answers_where_the_first_does_not(
     scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
+    scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
     connect = socket.create_connection
 
     def refuse_the_first(address: tuple[str, int], timeout: float) -> socket.socket:
@@ -104,7 +104,7 @@ def test_https_is_checked_for_the_host_of_the_url(
             return socket.socket(fileno=sock.detach())
 
     monkeypatch.setattr(ssl, "create_default_context", Context)
-    scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
+    scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
     url = scripted_server.url.replace("http:", "https:")
     assert send(url, b"{}", CREDENTIAL, timeout=5).is_accepted
     [request] = scripted_server.requests

@@ -1,4 +1,4 @@
-"""What each kind of answer to a Test Send is taken for."""
+"""What each kind of response to a Test Send is taken for."""
 
 import socket
 import ssl
@@ -26,7 +26,7 @@ def ask(scripted_server: ScriptedServer) -> Ask:
 
     def ask(status: str, *headers: str, body: str = "", path: str = "/sms/") -> list[Finding]:
         head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close"])
-        scripted_server.answer = f"{head}\r\n\r\n{body}".encode()
+        scripted_server.response = f"{head}\r\n\r\n{body}".encode()
         return diagnose(send(f"{scripted_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
 
     return ask
@@ -42,11 +42,11 @@ JSON = "Content-Type: application/json"
 @pytest.mark.parametrize("endpoint", WEBHOOK_ENDPOINTS)
 def test_app_stores_each_example(live_server: Any, endpoint: Endpoint) -> None:
     url = webhook_url(endpoint, live_server.url)
-    answer = send(url, EXAMPLES[endpoint], CREDENTIAL, timeout=5)
-    assert answer.is_accepted
-    assert diagnose(answer) == []
+    response = send(url, EXAMPLES[endpoint], CREDENTIAL, timeout=5)
+    assert response.is_accepted
+    assert diagnose(response) == []
     event = WebhookEvent.objects.get()
-    assert answer.events == [{"id": event.pk, "outcome": "stored"}]
+    assert response.events == [{"id": event.pk, "outcome": "stored"}]
     assert event.endpoint == endpoint
     assert event.body.encode() == EXAMPLES[endpoint]
     assert event.is_test
@@ -55,9 +55,9 @@ def test_app_stores_each_example(live_server: Any, endpoint: Endpoint) -> None:
 def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
     url = webhook_url(Endpoint.STATUS, live_server.url)
     send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5)
-    answer = send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5)
-    assert [event["outcome"] for event in answer.events] == ["duplicate"]
-    assert diagnose(answer) == []
+    response = send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5)
+    assert [event["outcome"] for event in response.events] == ["duplicate"]
+    assert diagnose(response) == []
 
 
 def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
@@ -70,9 +70,9 @@ def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
 
 def test_app_did_not_understand_a_part(live_server: Any) -> None:
     body = b"[%b, {}]" % EXAMPLES[Endpoint.STATUS]
-    answer = send(webhook_url(Endpoint.STATUS, live_server.url), body, CREDENTIAL, timeout=5)
-    assert not answer.is_accepted
-    [finding] = diagnose(answer)
+    response = send(webhook_url(Endpoint.STATUS, live_server.url), body, CREDENTIAL, timeout=5)
+    assert not response.is_accepted
+    [finding] = diagnose(response)
     assert finding.problem == "The app received it, but could not understand all of it."
 
 
@@ -169,14 +169,14 @@ def test_redirect_has_a_cause(ask: Ask, location: str, remedy: str) -> None:
     ],
 )
 def test_redirect_has_several_causes(location: str, remedies: list[str]) -> None:
-    answer = Response(url="http://example.com/sms", status=301, headers={"location": location})
-    findings = diagnose(answer)
+    response = Response(url="http://example.com/sms", status=301, headers={"location": location})
+    findings = diagnose(response)
     assert len(findings) == len(remedies)
     for finding, remedy in zip(findings, remedies, strict=True):
         assert remedy in finding.remedy
 
 
-# Other answers
+# Other responses
 
 LOGIN_PAGE = "<html><form><input name=p type='password'></form></html>"
 PROXY = "nginx/1.26"
@@ -219,7 +219,7 @@ APACHE = (
         ("304 Not Modified", HTML, "", "does not show the cause"),
     ],
 )
-def test_answer_that_is_not_the_apps(
+def test_response_that_is_not_the_apps(
     ask: Ask, status: str, header: str, body: str, words: str
 ) -> None:
     [finding] = ask(status, header, body=body)
@@ -242,11 +242,11 @@ def test_answer_that_is_not_the_apps(
         (200, {}, b'{"events": ' + b"[" * 65_000),
     ],
 )
-def test_hostile_answer_takes_no_time(status: int, headers: dict[str, str], body: bytes) -> None:
-    answer = Response(url="http://example.com/sms", status=status, headers=headers, body=body)
+def test_hostile_response_takes_no_time(status: int, headers: dict[str, str], body: bytes) -> None:
+    response = Response(url="http://example.com/sms", status=status, headers=headers, body=body)
     started = monotonic()
-    assert diagnose(answer)
-    assert describe(answer)
+    assert diagnose(response)
+    assert describe(response)
     assert monotonic() - started < 0.5
 
 
@@ -255,11 +255,11 @@ def test_headers_of_any_length_are_cut(ask: Ask) -> None:
     assert len(finding.problem) < 2_000
 
 
-# No answer
+# No response
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("response", "words"),
     [
         (b"", "closed the connection"),
         (b"SSH-2.0-OpenSSH_9.9\r\n", "does not speak HTTP"),
@@ -267,9 +267,9 @@ def test_headers_of_any_length_are_cut(ask: Ask) -> None:
     ],
 )
 def test_scripted_server_does_not_answer(
-    scripted_server: ScriptedServer, answer: bytes, words: str
+    scripted_server: ScriptedServer, response: bytes, words: str
 ) -> None:
-    scripted_server.answer = answer
+    scripted_server.response = response
     [finding] = diagnose(send(scripted_server.url, b"{}", CREDENTIAL, timeout=0.2))
     assert words in finding.problem
 
@@ -311,9 +311,9 @@ def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, words
         raise error
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    answer = send("https://sms.example.com/sms", b"{}", CREDENTIAL, timeout=5)
-    assert answer.error is error
-    [finding] = diagnose(answer)
+    response = send("https://sms.example.com/sms", b"{}", CREDENTIAL, timeout=5)
+    assert response.error is error
+    [finding] = diagnose(response)
     assert words in finding.problem
     assert str(error) in finding.problem
 
@@ -333,7 +333,7 @@ def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, words
     ],
 )
 def test_url_cannot_be_used(url: str) -> None:
-    answer = send(url, b"{}", CREDENTIAL, timeout=5)
-    assert answer.status == 0
-    [finding] = diagnose(answer)
+    response = send(url, b"{}", CREDENTIAL, timeout=5)
+    assert response.status == 0
+    [finding] = diagnose(response)
     assert "is not valid" in finding.problem

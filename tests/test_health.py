@@ -170,7 +170,7 @@ def test_unfinished_handlers_are_those_that_raised() -> None:
     }
 
 
-def test_unfinished_handlers_are_those_of_a_bounded_number_of_events() -> None:
+def test_unfinished_handlers_are_those_of_a_limited_count_of_events() -> None:
     """Of the pending the ones due first, of the failed the newest."""
     first, second = outcomes(first="Bad: luck"), outcomes(second="Bad: luck")
     due = WebhookEventFactory.create(
@@ -209,7 +209,7 @@ def test_events_of_each_url_since_a_moment() -> None:
     assert not measured.received_more
 
 
-def test_events_of_a_url_are_counted_up_to_a_number_of_each_kind() -> None:
+def test_events_of_a_url_are_counted_up_to_a_limit_for_each_kind() -> None:
     add_copies(WebhookEventFactory.create(received_at=ago(hours=1)), health.MAX_EVENTS_PER_KIND)
     WebhookEventFactory.create(reply=True, received_at=ago(hours=1))
     measured = health.measure_receiving(ago(hours=2))

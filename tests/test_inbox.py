@@ -337,7 +337,7 @@ def test_array_is_answered_in_its_own_order_whatever_the_order_of_the_locks() ->
 
 
 @arrays_are_always_portable
-def test_array_of_a_thousand_is_stored_in_a_bounded_number_of_statements(
+def test_array_of_a_thousand_is_stored_in_few_statements(
     django_assert_max_num_queries: Any,
 ) -> None:
     payloads = [report(cellcast_id=f"id-{number}") for number in range(1_000)]

@@ -13,9 +13,9 @@ from cellcast_django.models import Message, OptOut
 pytestmark = pytest.mark.django_db
 
 
-def messages(number: int) -> list[Message]:
+def messages(count: int) -> list[Message]:
     texts = {"body": "50 % – Ça va 👍 ?", "media": ["https://media.example.com/ü?a='1'"]}
-    return MessageFactory.build_batch(number, inbound=True, **texts)
+    return MessageFactory.build_batch(count, inbound=True, **texts)
 
 
 NAMES = [field.name for field in Message._meta.fields if not field.primary_key]

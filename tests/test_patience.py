@@ -19,9 +19,9 @@ def take(clock: Clock, seconds: float) -> Any:
     return lambda **kwargs: clock.sleep(seconds)
 
 
-def due_replies(first: Calls, number: int) -> list[WebhookEvent]:
+def due_replies(first: Calls, count: int) -> list[WebhookEvent]:
     first.error = TimeoutError("no answer")
-    events = [reply(message=str(each)) for each in range(number)]
+    events = [reply(message=str(each)) for each in range(count)]
     for event in events:
         make_due(event)
     first.arguments.clear()

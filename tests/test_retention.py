@@ -369,14 +369,14 @@ def old_reports(count: int) -> None:
 
 
 @pytest.mark.parametrize("redact", [False, True])
-@pytest.mark.parametrize("number", [499, 500, 501, 1_000])
-def test_batches_are_small_and_reach_everything(number: int, redact: bool) -> None:
-    old_reports(number)
+@pytest.mark.parametrize("count", [499, 500, 501, 1_000])
+def test_batches_are_small_and_reach_everything(count: int, redact: bool) -> None:
+    old_reports(count)
     old_report(days=1)
     batches = list(prune(older_than(90, redact=redact)))
-    assert max(batch.events for batch in batches) == min(500, number)
-    assert max(batch.messages for batch in batches) == min(500, number)
-    assert sum(sum(batch) for batch in batches) == 2 * number
+    assert max(batch.events for batch in batches) == min(500, count)
+    assert max(batch.messages for batch in batches) == min(500, count)
+    assert sum(sum(batch) for batch in batches) == 2 * count
     assert older_than(90, redact=redact).count() == (0, 0)
 
 

@@ -46,12 +46,12 @@ def test_examples_are_those_of_the_testing_module() -> None:
 
 
 def test_send_posts_the_body_as_it_is(scripted_server: ScriptedServer) -> None:
-    scripted_server.answer = (
+    scripted_server.response = (
         b"HTTP/1.1 200 OK\r\nX-Thing: one\r\nConnection: close\r\n\r\n" + STORED
     )
     body = b"no JSON: \xff\x00"
     url = f"{scripted_server.url}/sms/webhook-receiver?from=c\u00e9ll"
-    answer = send(url, body, "us\u00e9r:pass:word", timeout=5)
+    response = send(url, body, "us\u00e9r:pass:word", timeout=5)
 
     [request] = scripted_server.requests
     assert request.requestline == "POST /sms/webhook-receiver?from=c%C3%A9ll HTTP/1.1"
@@ -61,28 +61,33 @@ def test_send_posts_the_body_as_it_is(scripted_server: ScriptedServer) -> None:
     assert request.headers["Cellcast-Test-Send"] == "1"
     scheme, _, encoded = request.headers["Authorization"].partition(" ")
     assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", "us\u00e9r:pass:word")
-    assert (answer.url, answer.status, answer.reason, answer.error) == (url, 200, "OK", None)
-    assert (answer.headers["x-thing"], answer.body) == ("one", STORED)
-    assert 0 < answer.seconds < 5
-    assert answer.is_accepted
+    assert (response.url, response.status, response.reason, response.error) == (
+        url,
+        200,
+        "OK",
+        None,
+    )
+    assert (response.headers["x-thing"], response.body) == ("one", STORED)
+    assert 0 < response.seconds < 5
+    assert response.is_accepted
 
 
 def test_send_takes_a_url_without_a_path(scripted_server: ScriptedServer) -> None:
-    scripted_server.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
+    scripted_server.response = b"HTTP/1.1 204 No Content\r\n\r\n"
     assert send(scripted_server.url, b"", CREDENTIAL, timeout=5).status == 204
     assert scripted_server.requests[0].path == "/"
 
 
-def test_send_reads_no_more_than_the_beginning_of_a_long_answer(
+def test_send_reads_no_more_than_the_beginning_of_a_long_response(
     scripted_server: ScriptedServer,
 ) -> None:
-    scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 100_000
-    answer = send(scripted_server.url, b"", CREDENTIAL, timeout=5)
-    assert answer.body == b"x" * test_send.MAX_RESPONSE_BYTES
+    scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 100_000
+    response = send(scripted_server.url, b"", CREDENTIAL, timeout=5)
+    assert response.body == b"x" * test_send.MAX_RESPONSE_BYTES
 
 
 def test_send_does_not_follow_a_redirect(scripted_server: ScriptedServer) -> None:
-    scripted_server.answer = (
+    scripted_server.response = (
         f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {scripted_server.url}/other\r\n\r\n".encode()
     )
     assert send(f"{scripted_server.url}/sms", b"{}", CREDENTIAL, timeout=5).status == 307
@@ -93,5 +98,5 @@ def test_send_uses_no_proxy(
     scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    scripted_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
+    scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
     assert send(scripted_server.url, b"", CREDENTIAL, timeout=5).is_accepted

@@ -65,18 +65,18 @@ if connection.vendor == "sqlite":
     LEFT["a read-only session"] = lambda: run("PRAGMA query_only = on")
 
 
-@pytest.mark.parametrize("number", [1, 2], ids=["one event", "an array"])
+@pytest.mark.parametrize("count", [1, 2], ids=["one event", "an array"])
 @pytest.mark.parametrize("leave", LEFT.values(), ids=LEFT)
 def test_what_is_answered_200_is_committed_whatever_was_left_behind(
-    leave: Callable[[], None], number: int, other: BaseDatabaseWrapper
+    leave: Callable[[], None], count: int, other: BaseDatabaseWrapper
 ) -> None:
     leave()
-    payload = [status_payload(_id=str(each)) for each in range(number)]
-    response = WebhookClient().send("webhook-status", payload[0] if number == 1 else payload)
+    payload = [status_payload(_id=str(each)) for each in range(count)]
+    response = WebhookClient().send("webhook-status", payload[0] if count == 1 else payload)
     assert response.status_code == 200
     with other.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM cellcast_django_webhookevent")
-        assert cursor.fetchone() == (number,)
+        assert cursor.fetchone() == (count,)
 
 
 def test_what_is_answered_200_is_committed_where_the_settings_turn_autocommit_off(
@@ -117,17 +117,17 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_short_waits")
-@pytest.mark.parametrize("number", [1, 2], ids=["one event", "an array"])
+@pytest.mark.parametrize("count", [1, 2], ids=["one event", "an array"])
 def test_row_that_somebody_holds_is_not_waited_for_long(
-    other: BaseDatabaseWrapper, number: int
+    other: BaseDatabaseWrapper, count: int
 ) -> None:
     WebhookClient().status(_id="0")
     with other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("UPDATE cellcast_django_message SET sender = 'held'")
     begun = time.monotonic()
-    payload = [status_payload(_id=str(each), status="failed") for each in range(number)]
-    response = WebhookClient().send("webhook-status", payload[0] if number == 1 else payload)
+    payload = [status_payload(_id=str(each), status="failed") for each in range(count)]
+    response = WebhookClient().send("webhook-status", payload[0] if count == 1 else payload)
     assert response.status_code == 503
     assert time.monotonic() - begun < 4
     other.close()

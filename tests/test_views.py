@@ -236,7 +236,7 @@ def test_other_methods_are_not_allowed(method: str, url: str, with_password: boo
     ],
 )
 @pytest.mark.parametrize("query", ["", "?format=xml", "?format=api", "?format=json&_method=PUT"])
-def test_every_answer_is_json_whatever_accept_says(accept: str, query: str) -> None:
+def test_every_response_is_json_whatever_accept_says(accept: str, query: str) -> None:
     headers = {"Accept": accept}
     answers = [
         (200, post(DOCUMENTED_RECEIVE, RECEIVE + query, headers=headers)),

@@ -53,7 +53,7 @@ def page(browser: Any) -> Iterator[Any]:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """A server that adds the policy to every answer; at its URL."""
+    """A server that adds the policy to every response; at its URL."""
     middleware = [f"{__name__}.strict_policy", *django_settings.MIDDLEWARE]
     with override_settings(MIDDLEWARE=middleware):
         server = LiveServer("localhost")

@@ -42,8 +42,8 @@ Request = Webhook | Probe
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back; ``status`` is 0 where the connection ended without an answer."""
+class Response:
+    """What came back; ``status`` is 0 where the connection ended without a response."""
 
     status: int
     head: bytes
@@ -72,8 +72,8 @@ def post(
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def send(port: int, request: bytes, *, timeout: float = 60, end: bool = False) -> Answer:
-    """Send one request and return its answer; ``end`` says that nothing more will be sent."""
+def send(port: int, request: bytes, *, timeout: float = 60, end: bool = False) -> Response:
+    """Send one request and return its response; ``end`` says that nothing more will be sent."""
     start = time.perf_counter()
     connection = _connect(port, timeout)
     _write(connection, request)
@@ -82,10 +82,10 @@ def send(port: int, request: bytes, *, timeout: float = 60, end: bool = False) -
             connection.shutdown(socket.SHUT_WR)
         except OSError:
             pass
-    return _answer(connection, start)
+    return _response(connection, start)
 
 
-def send_together(port: int, requests: Sequence[bytes], *, timeout: float = 60) -> list[Answer]:
+def send_together(port: int, requests: Sequence[bytes], *, timeout: float = 60) -> list[Response]:
     """Send requests at the same moment: the last byte of each follows when all others are there."""
     connections = [_connect(port, timeout) for _ in requests]
     for connection, request in zip(connections, requests, strict=True):
@@ -93,7 +93,7 @@ def send_together(port: int, requests: Sequence[bytes], *, timeout: float = 60) 
     start = time.perf_counter()
     for connection, request in zip(connections, requests, strict=True):
         _write(connection, request[-1:])
-    return [_answer(connection, start) for connection in connections]
+    return [_response(connection, start) for connection in connections]
 
 
 Conversation = Sequence[Sequence[Request]]
@@ -102,14 +102,14 @@ Conversation = Sequence[Sequence[Request]]
 
 def converse(
     port: int, conversations: Iterable[Conversation], *, clients: int
-) -> list[tuple[Request, Answer]]:
-    """Hold all conversations, so many of them at a time, and return each request's answer."""
+) -> list[tuple[Request, Response]]:
+    """Hold all conversations, so many of them at a time, and return each request's response."""
 
-    def hold(conversation: Conversation) -> list[tuple[Request, Answer]]:
-        answered: list[tuple[Request, Answer]] = []
+    def hold(conversation: Conversation) -> list[tuple[Request, Response]]:
+        answered: list[tuple[Request, Response]] = []
         for group in conversation:
-            answers = send_together(port, [request.encode() for request in group])
-            answered += zip(group, answers, strict=True)
+            responses = send_together(port, [request.encode() for request in group])
+            answered += zip(group, responses, strict=True)
         return answered
 
     with ThreadPoolExecutor(clients) as threads:
@@ -130,10 +130,10 @@ def _write(connection: socket.socket | None, data: bytes) -> None:
         if connection is not None:
             connection.sendall(data)
     except OSError:
-        pass  # the answer, if any, is there to be read
+        pass  # the response, if any, is there to be read
 
 
-def _answer(connection: socket.socket | None, start: float) -> Answer:
+def _response(connection: socket.socket | None, start: float) -> Response:
     received = b""
     if connection is not None:
         with connection:
@@ -148,7 +148,7 @@ def _answer(connection: socket.socket | None, start: float) -> Answer:
         head, _, body = body.partition(b"\r\n\r\n")
     is_complete = head.startswith(b"HTTP/1.") and _is_complete(head, body)
     status = int(head.split(maxsplit=2)[1]) if is_complete else 0
-    return Answer(status, head, body, seconds, time.time())
+    return Response(status, head, body, seconds, time.time())
 
 
 def _is_complete(head: bytes, body: bytes) -> bool:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from itertools import count
 from threading import Event, Thread
 
-from tests.stress.clients import OPT_OUT, RECEIVE, STATUS, Answer, Webhook, send
+from tests.stress.clients import OPT_OUT, RECEIVE, STATUS, Response, Webhook, send
 
 STATUSES = ("received", "queued", "expired", "delivered")
 
@@ -14,15 +14,15 @@ class Load:
     """What has been sent, and what was answered."""
 
     def __init__(self) -> None:
-        self.answered: list[tuple[Webhook, Answer]] = []
+        self.answered: list[tuple[Webhook, Response]] = []
 
     def statuses(self) -> set[int]:
-        """Return the statuses of all answers; 0 stands for a connection that was cut."""
-        return {answer.status for _, answer in self.answered}
+        """Return the statuses of all responses; 0 stands for a connection that was cut."""
+        return {response.status for _, response in self.answered}
 
     def stored(self) -> list[Webhook]:
         """Return the webhooks that were answered 200."""
-        return [webhook for webhook, answer in self.answered if answer.status == 200]
+        return [webhook for webhook, response in self.answered if response.status == 200]
 
 
 @contextmanager
@@ -35,9 +35,9 @@ def load_on(port: int, *, clients: int) -> Iterator[Load]:
     def run() -> None:
         while not ended.is_set():
             webhook = numbered(next(serials))
-            answer = send(port, webhook.encode())
-            load.answered.append((webhook, answer))
-            if not answer.status:
+            response = send(port, webhook.encode())
+            load.answered.append((webhook, response))
+            if not response.status:
                 ended.wait(0.02)
 
     threads = [Thread(target=run) for _ in range(clients)]

@@ -29,8 +29,8 @@ class Staff:
         page = self.get(f"{self.admin}login/")
         [token] = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
         form = {"csrfmiddlewaretoken": token, "username": STAFF, "password": STAFF_PASSWORD}
-        answer = self._request("POST", f"{self.admin}login/", urlencode(form))
-        assert answer.status == 302, answer
+        response = self._request("POST", f"{self.admin}login/", urlencode(form))
+        assert response.status == 302, response
 
     def get(self, path: str) -> Page:
         """Open a page."""
@@ -51,10 +51,10 @@ class Staff:
         if self.cookies:
             headers["Cookie"] = self.cookie_header.partition(" ")[2]
         connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        for cookie in answer.headers.get_all("Set-Cookie", []):
+        response = connection.getresponse()
+        for cookie in response.headers.get_all("Set-Cookie", []):
             name, _, value = cookie.partition(";")[0].partition("=")
             self.cookies[name] = value
-        text = answer.read().decode()
+        text = response.read().decode()
         connection.close()
-        return Page(answer.status, text, answer.headers.get("Location", ""))
+        return Page(response.status, text, response.headers.get("Location", ""))

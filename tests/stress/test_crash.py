@@ -12,7 +12,7 @@ from itertools import count
 import pytest
 
 from tests.stress import figures
-from tests.stress.clients import Answer, converse, send
+from tests.stress.clients import Response, converse, send
 from tests.stress.databases import VENDORS, Servers
 from tests.stress.hosts import Host, wait_for
 from tests.stress.load import load_on, numbered
@@ -120,7 +120,7 @@ def test_cellcast_announce_killed_at_random_leaves_the_rest_to_the_next_run(
     webhooks = [numbered(serial) for serial in range(scaled(400))]
     with host.gunicorn() as server:
         answered = converse(server.port, [[[webhook]] for webhook in webhooks], clients=8)
-    assert {answer.status for _, answer in answered} == {200}
+    assert {response.status for _, response in answered} == {200}
     assert not host.calls()
     killed = set()
     for number in range(scaled(3)):
@@ -156,11 +156,11 @@ def test_postgresql_killed_and_started_under_load(
             time.sleep(1.5)
             begin = time.time()
             start_again = servers.kill_postgresql()
-            answer = first_that_is_not_200(server.port, 10_000_000 + len(load.answered))
-            assert answer.status == 503
-            assert b"\r\nretry-after: 30" in answer.head.lower()
+            response = first_that_is_not_200(server.port, 10_000_000 + len(load.answered))
+            assert response.status == 503
+            assert b"\r\nretry-after: 30" in response.head.lower()
             detail = "The webhook could not be stored. Please send it again."
-            assert answer.json() == {"detail": detail}
+            assert response.json() == {"detail": detail}
             start_again()
             outages.append((begin, time.time()))
         wait_for(lambda: load.answered[-1][1].status == 200, seconds=60)
@@ -183,17 +183,17 @@ def test_postgresql_killed_and_started_under_load(
         answered_200_and_stored=len(load.stored()),
         answered_503_with_Retry_After=refused,
         slowest_response_while_down=figures.milliseconds(
-            max(answer.seconds for _, answer in load.answered)
+            max(response.seconds for _, response in load.answered)
         ),
         calls_of_a_handler_repeated_because_they_could_not_be_saved=len(repeated),
         runs_of_cellcast_announce_until_nothing_was_pending=runs,
     )
 
 
-def first_that_is_not_200(port: int, serial: int) -> Answer:
+def first_that_is_not_200(port: int, serial: int) -> Response:
     """Send webhooks, numbered from ``serial``, until one is answered otherwise."""
-    answers = (send(port, numbered(number).encode()) for number in count(serial))
-    return next(answer for answer in answers if answer.status != 200)
+    responses = (send(port, numbered(number).encode()) for number in count(serial))
+    return next(response for response in responses if response.status != 200)
 
 
 def announce_everything(host: Host) -> int:

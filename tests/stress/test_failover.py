@@ -60,18 +60,20 @@ def test_what_was_answered_200_is_on_the_standby_and_errors_end_with_the_promoti
         time.sleep(UNTIL_PROMOTION_SECONDS)
         promoted_at = pair.promote()
         time.sleep(LAST_ERROR_SECONDS + 2)
-    answers = [answer for _, answer in load.answered]
-    errors = [answer for answer in answers if answer.status != 200]
-    last_error = max((answer.at for answer in errors), default=killed_at)
+    responses = [response for _, response in load.answered]
+    errors = [response for response in responses if response.status != 200]
+    last_error = max((response.at for response in errors), default=killed_at)
     assert last_error < promoted_at + LAST_ERROR_SECONDS
-    assert [answer for answer in answers if answer.status == 200 and answer.at > last_error]
-    assert {answer.status for answer in answers} <= {200, 503}
+    assert [
+        response for response in responses if response.status == 200 and response.at > last_error
+    ]
+    assert {response.status for response in responses} <= {200, 503}
     assert_stored(host, load.stored())
     figures.record(
         f"failover, {request.node.callspec.id}",
-        webhooks_sent=len(answers),
+        webhooks_sent=len(responses),
         answered_200_and_stored=len(load.stored()),
         answered_503=len(errors),
         last_503_after_the_promotion=figures.milliseconds(max(0, last_error - promoted_at)),
-        slowest_response=figures.milliseconds(max(each.seconds for each in answers)),
+        slowest_response=figures.milliseconds(max(each.seconds for each in responses)),
     )

@@ -30,7 +30,7 @@ def chunked(body: bytes, size: int = 1_000) -> bytes:
 
 
 class Trick(NamedTuple):
-    """A request, and the statuses that may answer it; 0: the server ends the connection."""
+    """A request, and the statuses it may get; 0: the server ends the connection."""
 
     name: str
     body: bytes
@@ -92,10 +92,10 @@ def test_each_trick_is_answered_as_it_should_be(host: Host, server: Server) -> N
     slowest = 0.0
     wrong = {}
     for trick in TRICKS:
-        answer = send(server.port, request_of(trick), end=True)
-        if answer.status not in trick.allowed:
-            wrong[trick.name] = (answer.status, answer.body)
-        slowest = max(slowest, answer.seconds)
+        response = send(server.port, request_of(trick), end=True)
+        if response.status not in trick.allowed:
+            wrong[trick.name] = (response.status, response.body)
+        slowest = max(slowest, response.seconds)
         assert send(server.port, post(STATUS, REPORT)).status == 200
     assert not wrong
     assert slowest < 5
@@ -111,9 +111,9 @@ def test_body_that_ends_before_its_length_is_kept_and_never_understood(
     for body in (REPORT, REPORT[:40], form):
         lines = [f"Content-Length: {len(body) + 300}"]
         encoded = "application/x-www-form-urlencoded"
-        answer = send(server.port, post(STATUS, body, *lines, content_type=encoded), end=True)
+        response = send(server.port, post(STATUS, body, *lines, content_type=encoded), end=True)
         reason = f"The body ended after {len(body)} of {len(body) + 300} bytes."
-        assert (answer.status, answer.json()["detail"]) == (400, reason)
+        assert (response.status, response.json()["detail"]) == (400, reason)
     kept = host.database.query("SELECT outcome, body FROM cellcast_django_webhookevent ORDER BY id")
     assert kept == [("invalid", body.decode()) for body in (REPORT, REPORT[:40], form)]
     assert host.database.value("SELECT COUNT(*) FROM cellcast_django_message") == 0
@@ -136,12 +136,12 @@ def test_connections_that_stay_half_sent_cost_a_worker_only_until_they_end(
     time.sleep(0.5)
     for connection in half_sent:
         connection.close()
-    answers = [send(server.port, request, timeout=10) for _ in range(20)]
-    assert {answer.status for answer in answers} == {200}
+    responses = [send(server.port, request, timeout=10) for _ in range(20)]
+    assert {response.status for response in responses} == {200}
     figures.record(
         "hostile connections",
         half_sent_and_left=len(half_sent),
-        slowest_response_after_them=figures.milliseconds(max(a.seconds for a in answers)),
+        slowest_response_after_them=figures.milliseconds(max(a.seconds for a in responses)),
     )
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 from cellcast_django import payloads
 from cellcast_django.payloads import Endpoint, Invalid
 from tests.stress import figures
-from tests.stress.clients import Answer, post, send
+from tests.stress.clients import Response, post, send
 from tests.stress.databases import VENDORS
 from tests.stress.hostile import LIMIT, Body, Hostile
 from tests.stress.hosts import Host, Server
@@ -96,19 +96,19 @@ def test_hostile_bodies_over_the_wire_are_answered_and_kept_as_they_came(
     with host.gunicorn() as server:
         workers = set(server.workers())
 
-        def attack(body: Body) -> Answer:
+        def attack(body: Body) -> Response:
             request = post(body.path, body.data, content_type=body.content_type)
             return send(server.port, request, timeout=20)
 
         with ThreadPoolExecutor(8) as threads:
-            answers = list(threads.map(attack, bodies))
+            responses = list(threads.map(attack, bodies))
         pages = check_pages(server, host)
         assert set(server.workers()) == workers
-    statuses = Counter(answer.status for answer in answers)
+    statuses = Counter(response.status for response in responses)
     assert set(statuses) == {200, 400}, statuses
     kept = bodies_of(host)
-    for body, answer in zip(bodies, answers, strict=True):
-        events = answer.json()["events"]
+    for body, response in zip(bodies, responses, strict=True):
+        events = response.json()["events"]
         assert all(event["id"] in kept for event in events)
         if len(events) == 1 and not body.data.lstrip(b"\xef\xbb\xbf \n\t").startswith(b"["):
             assert_recoverable(kept[events[0]["id"]], body.data)
@@ -120,7 +120,7 @@ def test_hostile_bodies_over_the_wire_are_answered_and_kept_as_they_came(
         answered_400_and_kept=statuses[400],
         answered_5xx=0,
         events_read_in_the_admin=pages,
-        slowest_response=figures.milliseconds(max(answer.seconds for answer in answers)),
+        slowest_response=figures.milliseconds(max(response.seconds for response in responses)),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.stress import figures, oracle
-from tests.stress.clients import OPT_OUT, RECEIVE, STATUS, Answer, post, send
+from tests.stress.clients import OPT_OUT, RECEIVE, STATUS, Response, post, send
 from tests.stress.databases import Database, Servers
 from tests.stress.hosts import Host, Server
 from tests.stress.staff import Staff
@@ -112,7 +112,7 @@ def test_webhooks_are_stored_and_heard_in_a_project_that_makes_it_hard(
     if project.serve == "gunicorn":
         host.manage("makemigrations", "--check", "--dry-run")
     with serving(host, project.serve) as server:
-        answered = check_every_answer(server.port, project.prefix)
+        answered = check_every_response(server.port, project.prefix)
         for admin in project.admins:
             check_admin(server.port, admin, project.prefix, host.database)
         if project.name == "manifest_static_files":
@@ -120,7 +120,7 @@ def test_webhooks_are_stored_and_heard_in_a_project_that_makes_it_hard(
             assert re.search(r'href="/static/[\w/]+\.[0-9a-f]{12}\.css"', page.text)
     check_what_is_stored_and_heard(host)
     host.assert_log_is_clean()
-    figures.record("hostile hosts", **{f"{project.name}, {project.serve}": f"{answered} answers"})
+    figures.record("hostile hosts", **{f"{project.name}, {project.serve}": f"{answered} responses"})
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -129,15 +129,15 @@ def test_every_server_hands_over_bodies_of_any_kind(
 ) -> None:
     host = new_host("sqlite")
     with serving(host, name) as server:
-        answered = check_every_answer(server.port, "")
+        answered = check_every_response(server.port, "")
         for body, size in ((of_size(LIMIT), 1_000), (of_size(LIMIT), LIMIT), (of_size(900), 1)):
-            answer = send(server.port, post(STATUS, chunked(body, size), CHUNKED))
-            assert answer.status == 200, (len(body), size, answer)
-            pk = answer.json()["events"][0]["id"]
+            response = send(server.port, post(STATUS, chunked(body, size), CHUNKED))
+            assert response.status == 200, (len(body), size, response)
+            pk = response.json()["events"][0]["id"]
             assert bodies_of(host)[pk].encode() == body
         too_large = chunked(of_size(LIMIT + 1))
         assert send(server.port, post(STATUS, too_large, CHUNKED)).status == 413
-    figures.record("servers", **{name.replace("_", " "): f"{answered + 4} answers"})
+    figures.record("servers", **{name.replace("_", " "): f"{answered + 4} responses"})
 
 
 CHUNKED = "Transfer-Encoding: chunked"
@@ -148,21 +148,23 @@ def bodies_of(host: Host) -> dict[int, str]:
     return dict(host.database.query("SELECT id, body FROM cellcast_django_webhookevent"))
 
 
-def check_every_answer(port: int, prefix: str) -> int:
-    """Go through the answers that are promised; return how many there were."""
+def check_every_response(port: int, prefix: str) -> int:
+    """Go through the responses that are promised; return how many there were."""
     count = 0
 
-    def ask(path: str, payload: Any, *headers: str, method: str = "POST", **options: Any) -> Answer:
+    def ask(
+        path: str, payload: Any, *headers: str, method: str = "POST", **options: Any
+    ) -> Response:
         nonlocal count
         count += 1
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         request = post(prefix + path, body, *headers, **options)
-        answer = send(port, request.replace(b"POST", method.encode(), 1))
-        assert b"\r\ncontent-type: application/json" in answer.head.lower(), answer
-        return answer
+        response = send(port, request.replace(b"POST", method.encode(), 1))
+        assert b"\r\ncontent-type: application/json" in response.head.lower(), response
+        return response
 
-    def outcome(answer: Answer) -> str:
-        [event] = answer.json()["events"]
+    def outcome(response: Response) -> str:
+        [event] = response.json()["events"]
         return str(event["outcome"])
 
     for path in (RECEIVE, STATUS, OPT_OUT):

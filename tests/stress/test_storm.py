@@ -32,7 +32,7 @@ def test_storm_ends_in_what_was_said_and_each_handler_hears_it_once(
     webhooks = storm.webhooks
     expected = oracle.histories(webhooks)
     assert (len(webhooks), len(expected)) == (WEBHOOKS, MESSAGES)
-    assert Counter(answer.status for _, answer in answered) == {200: len(answered)}
+    assert Counter(response.status for _, response in answered) == {200: len(answered)}
     assert oracle.stored_histories(host.database) == {
         identity: Counter(statuses) for identity, statuses in expected.items()
     }
@@ -43,7 +43,7 @@ def test_storm_ends_in_what_was_said_and_each_handler_hears_it_once(
     check_calls(host, expected, webhooks)
     assert "Traceback" not in host.log
 
-    times = [answer.seconds for request, answer in answered if isinstance(request, Webhook)]
+    times = [response.seconds for request, response in answered if isinstance(request, Webhook)]
     figures.record(
         f"storm, {vendor}",
         webhooks=len(webhooks),

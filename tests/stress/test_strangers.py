@@ -21,7 +21,7 @@ from tests.stress.clients import (
     RECEIVE,
     STATUS,
     USERNAME,
-    Answer,
+    Response,
     Webhook,
     converse,
     post,
@@ -77,21 +77,21 @@ def test_ten_thousand_strangers_leave_nothing_but_a_few_lines(
     chance = random.Random(4)  # noqa: S311
     with host.gunicorn(workers=WORKERS) as server, ThreadPoolExecutor(8) as threads:
 
-        def knock(request: bytes) -> Answer:
+        def knock(request: bytes) -> Response:
             return send(server.port, request, timeout=20)
 
         start = time.monotonic()
-        answers = list(threads.map(knock, strange_requests(chance, REQUESTS // 5)))
+        responses = list(threads.map(knock, strange_requests(chance, REQUESTS // 5)))
         memory_before = server.resident_bytes()
-        answers += threads.map(knock, strange_requests(chance, REQUESTS - REQUESTS // 5))
+        responses += threads.map(knock, strange_requests(chance, REQUESTS - REQUESTS // 5))
         grown = server.resident_bytes() - memory_before
         minutes = (time.monotonic() - start) / 60
 
-    assert len({same_for_all(answer) for answer in answers}) == 1
-    assert Counter(answer.status for answer in answers) == {401: REQUESTS}
-    assert answers[0].json() == {"detail": "Wrong or missing username and password."}
+    assert len({same_for_all(response) for response in responses}) == 1
+    assert Counter(response.status for response in responses) == {401: REQUESTS}
+    assert responses[0].json() == {"detail": "Wrong or missing username and password."}
     challenge = b'WWW-Authenticate: Basic realm="Cellcast webhook", charset="UTF-8"'
-    assert challenge in answers[0].head
+    assert challenge in responses[0].head
     for table in ("message", "statuschange", "webhookevent"):
         assert host.database.value(f"SELECT COUNT(*) FROM cellcast_django_{table}") == 0  # noqa: S608
     assert not host.calls()
@@ -107,12 +107,12 @@ def test_ten_thousand_strangers_leave_nothing_but_a_few_lines(
     figures.record(
         "strangers",
         requests=REQUESTS,
-        answered_401_with_identical_bytes=len(answers),
+        answered_401_with_identical_bytes=len(responses),
         rows=0,
         growth_in_memory_of_four_workers=f"{grown / 2**20:,.1f} MiB",
         lines_in_the_log=len(lines),
         slowest_of_a_hundred_responses=figures.milliseconds(
-            figures.percentile([answer.seconds for answer in answers], 99)
+            figures.percentile([response.seconds for response in responses], 99)
         ),
     )
 
@@ -127,9 +127,9 @@ def strange_requests(chance: random.Random, count: int) -> Iterator[bytes]:
         yield post(path, body, f"Content-Length: {promised}", authorization=ODD[number % len(ODD)])
 
 
-def same_for_all(answer: Answer) -> bytes:
-    """Return the answer's bytes without the time of day."""
-    return re.sub(rb"\r\nDate: [^\r]*", b"", answer.head) + b"\r\n\r\n" + answer.body
+def same_for_all(response: Response) -> bytes:
+    """Return the response's bytes without the time of day."""
+    return re.sub(rb"\r\nDate: [^\r]*", b"", response.head) + b"\r\n\r\n" + response.body
 
 
 def test_stranger_is_answered_before_the_body_has_come(new_host: Callable[..., Host]) -> None:
@@ -168,11 +168,11 @@ def test_those_who_know_the_password_are_served_among_strangers(
     with host.gunicorn() as server, ThreadPoolExecutor(8) as threads:
         refused = threads.map(lambda _: send(server.port, stranger), range(scaled(1_000)))
         answered = converse(server.port, [[[webhook]] for webhook in webhooks], clients=4)
-        assert {answer.status for answer in refused} == {401}
-    assert {answer.status for _, answer in answered} == {200}
+        assert {response.status for response in refused} == {401}
+    assert {response.status for _, response in answered} == {200}
 
 
-# What the time of an answer tells
+# What the time of a response tells
 
 CREDENTIAL = f"{USERNAME}:{PASSWORD}"
 RIGHT_LETTERS = {
@@ -201,7 +201,7 @@ def test_time_of_the_comparison_tells_nothing_of_the_password() -> None:
     )
 
 
-def test_time_of_the_answer_tells_nothing_of_the_password(new_host: Callable[..., Host]) -> None:
+def test_time_of_the_response_tells_nothing_of_the_password(new_host: Callable[..., Host]) -> None:
     host = new_host("sqlite")
     count = scaled(750)
     with host.gunicorn(workers=1) as server:

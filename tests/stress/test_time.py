@@ -75,10 +75,10 @@ def test_handler_that_outlasts_its_lease_is_taken_over_once(
     host = new_host(vendor, CELLCAST_ANNOUNCE_LEASE=1)
     webhook = report("sleep-first@1=12 1", "delivered")
     with host.gunicorn(workers=1) as server:
-        [(_, answer)] = converse_while(
+        [(_, response)] = converse_while(
             server.port, webhook, lambda: announce_until_taken_over(host)
         )
-    assert answer.status == 200
+    assert response.status == 200
     # The second attempt begins with the handler that the first one has not come to.
     assert heard(host) == [(name, "delivered") for name in ("first", "second", "first")]
     assert oracle.finished(host.calls()).total() == 3
@@ -90,7 +90,7 @@ def test_handler_that_outlasts_its_lease_is_taken_over_once(
 
 
 def converse_while(port: int, webhook: Webhook, meanwhile: Callable[[], None]) -> Any:
-    """Send a webhook and do something else before its answer comes."""
+    """Send a webhook and do something else before its response comes."""
     with ThreadPoolExecutor(1) as thread:
         answered = thread.submit(converse, port, [[[webhook]]], clients=1)
         meanwhile()
@@ -153,7 +153,7 @@ def test_migrate_leaves_a_database_with_rows_as_it_is(
     webhooks = [numbered(serial) for serial in range(scaled(500))]
     with host.gunicorn() as server:
         answered = converse(server.port, [[[webhook]] for webhook in webhooks], clients=8)
-    assert {answer.status for _, answer in answered} == {200}
+    assert {response.status for _, response in answered} == {200}
     tables = ("message", "statuschange", "webhookevent")
 
     def rows() -> list[Any]:

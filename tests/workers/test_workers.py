@@ -11,7 +11,7 @@ import django
 import pytest
 
 from tests.stress import figures
-from tests.stress.clients import Answer, Request, converse, send
+from tests.stress.clients import Request, Response, converse, send
 from tests.stress.hosts import wait_for
 from tests.stress.load import numbered
 from tests.stress.storm import report
@@ -41,7 +41,7 @@ def test_every_handler_hears_every_fact_although_a_worker_is_killed(
         workers = shop.start_workers(WORKERS)
         start = time.time()
         with ThreadPoolExecutor(2) as balancer:
-            halves: list[Future[list[tuple[Request, Answer]]]] = [
+            halves: list[Future[list[tuple[Request, Response]]]] = [
                 balancer.submit(
                     converse,
                     server.port,
@@ -50,7 +50,7 @@ def test_every_handler_hears_every_fact_although_a_worker_is_killed(
                 )
                 for place, server in enumerate([one, two])
             ]
-            answers = [answer for half in halves for _, answer in half.result()]
+            responses = [response for half in halves for _, response in half.result()]
         seconds = time.time() - start
         left = settle(shop)
         idle = time.time()
@@ -58,7 +58,7 @@ def test_every_handler_hears_every_fact_although_a_worker_is_killed(
             wait_for(lambda: not waiting(shop), seconds=60, pause=0.2)
         scheduled = time.time() - idle
 
-    assert {answer.status for answer in answers} == {200}
+    assert {response.status for response in responses} == {200}
     assert_stored(shop, webhooks)
     [victim] = [worker.pid for worker in workers if worker.poll() == -signal.SIGKILL]
     [repeated] = assert_heard_by_every_handler(shop)
@@ -68,11 +68,11 @@ def test_every_handler_hears_every_fact_although_a_worker_is_killed(
         assert word not in shop.log
     pids = {worker.pid for worker in workers}
     worked = max(call.at for call in shop.calls() if call.pid in pids and call.at < idle) - start
-    times = [answer.seconds for answer in answers]
+    times = [response.seconds for response in responses]
     figures.record(
         f"{queue}, Django {django.get_version()}",
         webhooks=WEBHOOKS,
-        answered_200_and_stored=len(answers),
+        answered_200_and_stored=len(responses),
         facts_for_which_two_handlers_were_each_called=announced(shop),
         webhooks_per_second=WEBHOOKS / seconds,
         slowest_of_a_hundred_responses=figures.milliseconds(figures.percentile(times, 99)),
@@ -94,8 +94,8 @@ def test_broker_that_is_down_costs_nothing_but_time(
         before = send(server.port, webhooks[0].encode())
         stop_broker.pop()()
         after = [send(server.port, webhook.encode()) for webhook in webhooks[1:]]
-    assert {answer.status for answer in [before, *after]} == {200}
-    assert max(answer.seconds for answer in after) < 5
+    assert {response.status for response in [before, *after]} == {200}
+    assert max(response.seconds for response in after) < 5
     assert shop.log.count("Not enqueued: event ") == 2
     assert shop.manage("cellcast_announce").startswith("3 announced")
     assert_stored(shop, webhooks)
