@@ -74,6 +74,7 @@ def take(page: Page, url: str, name: str) -> None:
     page.goto(url.removesuffix("/admin/") + address)
     if name == "conversation":
         page.locator("#result_list a[href*='/conversation/']").first.click()
+        page.wait_for_url("**/conversation/")
     page.screenshot(path=FOLDER / f"{name}.png")
 
 
