@@ -35,7 +35,7 @@ def add_copies(
         }
         return list((shared | prepared).values())
 
-    columns = ", ".join(str(field.column) for field in fields.values())
+    columns = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields.values())
     places = ", ".join(["%s"] * len(fields))
     insert = f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({places})"  # noqa: S608
     with connection.cursor() as cursor:
