@@ -20,7 +20,7 @@ from cellcast_django.models import Direction, Message
 PER_PAGE = 100  # customers on the page, longest wait first
 MAX_SELECTED = 1_000  # replies that can be marked at once
 MAX_TEXT_LENGTH = 200
-MAX_REPLIES = 5_000  # unhandled replies that are read: they pile up where nobody handles any
+MAX_REPLIES = 1_000  # unhandled replies that are read: they pile up where nobody handles any
 
 
 class Reply(NamedTuple):
