@@ -12,9 +12,11 @@ from cellcast_django import inbox
 from cellcast_django.inbox.single_statement import mariadb
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, read
+from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.clock import Clock
 from tests.database_faults import refusing
+from tests.handlers import Listen
 
 pytestmark = pytest.mark.skipif(connection.vendor != "mysql", reason="MariaDB's own statement")
 
@@ -36,9 +38,9 @@ def meddling(sql: str) -> AbstractContextManager[None]:
     return rewritten("END IF;", f"END IF; {sql};")
 
 
-def store(cellcast_id: str, status: str = "delivered") -> None:
+def store(cellcast_id: str, status: str = "delivered", **options: Any) -> None:
     payload = f'{{"_id": "{cellcast_id}", "status": "{status}"}}'
-    inbox.store(read(payload.encode(), "", Endpoint.STATUS), endpoint=Endpoint.STATUS)
+    inbox.store(read(payload.encode(), "", Endpoint.STATUS), endpoint=Endpoint.STATUS, **options)
 
 
 def rows() -> tuple[int, int, int]:
@@ -85,6 +87,20 @@ def test_server_that_prepares_nothing_more_gets_the_statement_whole() -> None:
         store("2")
     assert refusals.count == 2
     assert rows() == (2, 2, 2)
+
+
+@pytest.mark.usefixtures("_kept_session")
+def test_statement_for_a_larger_transaction_has_a_name_of_its_own(listen: Listen) -> None:
+    """Under the name of the other one it would commit before the outbox can refuse."""
+    listen(status_changed)
+    store("1")
+    with pytest.raises(ValueError, match="full"):
+        store("2", outbox=refuse)
+    assert rows() == (1, 1, 1)
+
+
+def refuse(event_ids: list[int]) -> None:
+    raise ValueError("full")
 
 
 @pytest.mark.usefixtures("_kept_session")
