@@ -103,7 +103,9 @@ def test_of_many_replies_the_oldest_are_read(reader: Client) -> None:
     ask(20, "the newest")
     ask(10, "not among the oldest", "+61400000003")
 
-    assert rows(reader) == ["the newest", "second"]
+    with CaptureQueriesContext(connection) as queries:
+        assert rows(reader) == ["the newest", "second"]
+    assert any(f"LIMIT {MAX_REPLIES + 1}" in query["sql"] for query in queries)
     words = text_of(page_of(reader, "message", "to_answer"))
     assert "These are the 2 customers who have waited longest. There are more." in words
     assert "replies Done" not in words
