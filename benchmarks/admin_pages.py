@@ -111,7 +111,7 @@ def _of_events() -> list[Page]:
                 {"outcome": outcome},
                 {"outcome__exact": outcome} if outcome in plain_outcomes else None,
             )
-            for outcome in ("announced", "pending", "failed", "duplicate", "invalid")
+            for outcome in ("done", "pending", "failed", "duplicate", "invalid")
         ),
         *(
             (kind, {"kind": kind}, {"kind__exact": kind})

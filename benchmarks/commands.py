@@ -18,11 +18,11 @@ from benchmarks.servers import ROOT, database, environment_of
 from benchmarks.sizes import copied, filled
 from benchmarks.tables import print_table
 
-WORK = ("prune", "redact", "announce", "export")
+WORK = ("prune", "redact", "run_handlers", "export")
 TITLES = {
     "prune": "`cellcast_prune`",
     "redact": "`cellcast_prune --redact`",
-    "announce": "`cellcast_announce`",
+    "run_handlers": "`cellcast_run_handlers`",
     "export": "export as CSV",
     "nothing": "nothing: Django alone",
 }
@@ -32,7 +32,7 @@ parser = argparse.ArgumentParser(prog="python -m benchmarks.commands", descripti
 parser.add_argument(
     "--messages", default="100000,1000000", metavar="N,…", help="two sizes show what grows"
 )
-parser.add_argument("--due", default="10000,100000", metavar="N,…", help="events to announce")
+parser.add_argument("--due", default="10000,100000", metavar="N,…", help="due events")
 parser.add_argument("--only", default=",".join(WORK), metavar="WORK,…")
 parser.add_argument("--refill", action="store_true", help="fill the databases anew")
 parser.add_argument("--child", nargs=2, metavar=("WORK", "ROWS"), help=argparse.SUPPRESS)
@@ -52,7 +52,7 @@ def main() -> None:
         databases = filled(server, sizes, refill=options.refill)
         for work in options.only.split(","):
             for size, number in zip(sizes, due, strict=True):
-                rows = number if work == "announce" else size
+                rows = number if work == "run_handlers" else size
                 show(f"{work} {rows:,}")
                 settings = copied(server, databases[size], "commands")
                 nothing = run("nothing", 0, settings)
@@ -130,8 +130,8 @@ def redact(rows: int) -> dict[str, float]:
     return prune(rows, "--redact")
 
 
-def announce(rows: int) -> dict[str, float]:
-    """Announce so many events that are due to one handler, which does nothing."""
+def run_handlers(rows: int) -> dict[str, float]:
+    """Run so many events that are due to one handler, which does nothing."""
     django.setup()
     from django.core.management import call_command  # noqa: PLC0415
     from django.utils import timezone  # noqa: PLC0415
@@ -144,13 +144,13 @@ def announce(rows: int) -> dict[str, float]:
 
     message_received.connect(handler, dispatch_uid="benchmark")
     status_changed.connect(handler, dispatch_uid="benchmark")
-    WebhookEvent.objects.pending().update(announce_due_at=None, announced_at=timezone.now())
-    newest = WebhookEvent.objects.announced().filter(kind__in=["reply", "status"]).order_by("-pk")
+    WebhookEvent.objects.pending().update(next_run_at=None, done_at=timezone.now())
+    newest = WebhookEvent.objects.done().filter(kind__in=["reply", "status"]).order_by("-pk")
     last = newest[rows - 1].pk
-    newest.filter(pk__gte=last).update(announced_at=None, announce_due_at=timezone.now())
+    newest.filter(pk__gte=last).update(done_at=None, next_run_at=timezone.now())
     due = WebhookEvent.objects.pending().count()
     begin = time.perf_counter()
-    call_command("cellcast_announce", stdout=sys.stderr)
+    call_command("cellcast_run_handlers", stdout=sys.stderr)
     seconds = time.perf_counter() - begin
     return measured(due - WebhookEvent.objects.pending().count(), seconds)
 
@@ -170,7 +170,7 @@ def export(_rows: int) -> dict[str, float]:
     return measured(lines - 1, time.perf_counter() - begin)
 
 
-CHILDREN = {work.__name__: work for work in (nothing, prune, redact, announce, export)}
+CHILDREN = {work.__name__: work for work in (nothing, prune, redact, run_handlers, export)}
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.site")

@@ -81,7 +81,7 @@ EVENTS = (
     + """
 INSERT INTO cellcast_django_webhookevent (
     id, endpoint, kind, outcome, error, body, content_type, cellcast_id, contact, message_id,
-    username, is_test, received_at, announced_at, announce_due_at, announce_attempts, announcements
+    username, is_test, received_at, done_at, next_run_at, attempts, handler_results
 )
 SELECT number, CASE direction WHEN 'inbound' THEN 'receive' ELSE 'status' END,
     CASE direction WHEN 'inbound' THEN 'reply' ELSE 'status' END, 'stored', '',
@@ -113,7 +113,7 @@ ORDER BY contact, id
 
 # What is not as it should be is rare, and of any age.
 RAISED = (
-    "announcements ="
+    "handler_results ="
     """ '{"shop.handlers.mark": {"at": "2026-01-01T00:00:00+00:00", "error": "E: no"}}'"""
 )
 TROUBLE = [
@@ -124,10 +124,10 @@ TROUBLE = [
     """
     for place, changes in enumerate(
         (
-            f"announced_at = NULL, announce_attempts = 12, {RAISED}",
-            f"announced_at = NULL, announce_attempts = 1, announce_due_at = received_at, {RAISED}",
-            "announced_at = NULL, outcome = 'duplicate'",
-            "announced_at = NULL, outcome = 'invalid', kind = 'unknown', error = 'No id.'",
+            f"done_at = NULL, attempts = 12, {RAISED}",
+            f"done_at = NULL, attempts = 1, next_run_at = received_at, {RAISED}",
+            "done_at = NULL, outcome = 'duplicate'",
+            "done_at = NULL, outcome = 'invalid', kind = 'unknown', error = 'No id.'",
             "kind = 'opt_out', endpoint = 'opt_out'",
         )
     )

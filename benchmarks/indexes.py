@@ -137,8 +137,8 @@ def report() -> dict[str, Any]:
         "username": "cellcast",
         "is_test": False,
         "received_at": now,
-        "announce_due_at": None,
-        "announce_attempts": 0,
+        "next_run_at": None,
+        "attempts": 0,
     }
 
 

@@ -36,5 +36,5 @@ DATABASES = {"default": json.loads(os.environ["BENCH_DATABASE"])}
 
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]
 if VARIANT == "task":
-    CELLCAST_ANNOUNCE_VIA = "task"
+    CELLCAST_RUN_HANDLERS = "task"
     TASKS = {"default": {"BACKEND": "benchmarks.tasks.ForgetfulBackend"}}

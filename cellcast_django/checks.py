@@ -23,7 +23,7 @@ CHECKS = [
     credentials.check_credentials,
     values.check_default_region,
     values.check_numbers,
-    values.check_announce_via,
+    values.check_run_handlers,
     values.check_public_url,
     stop_words.check_stop_words,
     callables.check_callables,

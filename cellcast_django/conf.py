@@ -39,24 +39,24 @@ class Settings:
         return getattr(settings, "CELLCAST_MAX_BODY_BYTES", 262_144)
 
     @property
-    def announce_via(self) -> str:
+    def run_handlers(self) -> str:
         """``"inline"``: handlers run before the response; ``"task"``: on a Django Tasks backend."""
-        return getattr(settings, "CELLCAST_ANNOUNCE_VIA", "inline")
+        return getattr(settings, "CELLCAST_RUN_HANDLERS", "inline")
 
     @property
     def task_backend(self) -> str:
-        """The alias in ``TASKS`` that announcements are enqueued on."""
+        """The alias in ``TASKS`` that handlers are enqueued on."""
         return getattr(settings, "CELLCAST_TASK_BACKEND", "default")
 
     @property
-    def announce_lease(self) -> int:
-        """Seconds for which other processes leave a running announcement alone."""
-        return getattr(settings, "CELLCAST_ANNOUNCE_LEASE", 300)
+    def handler_lease(self) -> int:
+        """Seconds for which other processes leave a running attempt alone."""
+        return getattr(settings, "CELLCAST_HANDLER_LEASE", 300)
 
     @property
-    def announce_max_attempts(self) -> int:
+    def handler_max_attempts(self) -> int:
         """After this many attempts an event has failed and needs a person."""
-        return getattr(settings, "CELLCAST_ANNOUNCE_MAX_ATTEMPTS", 12)
+        return getattr(settings, "CELLCAST_HANDLER_MAX_ATTEMPTS", 12)
 
     @property
     def public_url(self) -> str:

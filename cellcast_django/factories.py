@@ -145,11 +145,11 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
 
 
 class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
-    """Announced events: delivery reports, unless a trait says otherwise.
+    """Done events: delivery reports, unless a trait says otherwise.
 
     Kind: ``reply=True``, ``opt_out=True``. Outcome: ``duplicate=True``, ``invalid=True``. State:
     ``pending=True``, ``failed=True``. A stored reply or report has its message and history row, and
-    a stored opt-out its ``OptOut``, so that it can be announced.
+    a stored opt-out its ``OptOut``, so that it has a fact.
     """
 
     class Meta:
@@ -168,21 +168,19 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
             message=None,
             contact=factory.Sequence(_new_number),
         )
-        duplicate = factory.Trait(outcome=WebhookEvent.Outcome.DUPLICATE.value, announced_at=None)
+        duplicate = factory.Trait(outcome=WebhookEvent.Outcome.DUPLICATE.value, done_at=None)
         invalid = factory.Trait(
             kind=WebhookEvent.Kind.UNKNOWN.value,
             outcome=WebhookEvent.Outcome.INVALID.value,
             error="There is no message id.",
             message=None,
-            announced_at=None,
+            done_at=None,
         )
-        pending = factory.Trait(
-            announced_at=None, announce_due_at=factory.LazyFunction(timezone.now)
-        )
+        pending = factory.Trait(done_at=None, next_run_at=factory.LazyFunction(timezone.now))
         failed = factory.Trait(
-            announced_at=None,
-            announce_attempts=12,
-            announcements=factory.LazyFunction(
+            done_at=None,
+            attempts=12,
+            handler_results=factory.LazyFunction(
                 lambda: {
                     "shop.handlers.confirm": {
                         "at": timezone.now().isoformat(),
@@ -203,7 +201,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     content_type = "application/json"
     username = "cellcast"
     received_at = factory.LazyFunction(timezone.now)
-    announced_at = factory.LazyFunction(timezone.now)
+    done_at = factory.LazyFunction(timezone.now)
     body = factory.LazyAttribute(lambda event: json.dumps(_payload(event)))
 
     @factory.post_generation

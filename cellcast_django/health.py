@@ -1,4 +1,4 @@
-"""Webhook health: the last webhooks, the unfinished announcements, and the deliveries."""
+"""Webhook health: the last webhooks, the unfinished events, and the deliveries."""
 
 from collections import Counter
 from dataclasses import dataclass, fields
@@ -51,10 +51,10 @@ class Receiving:
     oldest_due_at: datetime | None
     """When the longest overdue attempt was due, or when the next one is.
 
-    If that is more than a few minutes ago, nothing runs ``cellcast_announce``.
+    If that is more than a few minutes ago, nothing runs ``cellcast_run_handlers``.
     """
-    announce_ran_at: datetime | None
-    """When ``cellcast_announce`` last finished, or last recorded a heartbeat with ``--watch``."""
+    handlers_ran_at: datetime | None
+    """When ``cellcast_run_handlers`` last finished, or last recorded a heartbeat with ``--watch``."""
 
     @property
     def last_webhook_at_any_url(self) -> datetime | None:
@@ -66,7 +66,7 @@ class Receiving:
 
     @property
     def overdue(self) -> timedelta:
-        """How long the oldest pending announcement has been due; zero if none is."""
+        """How long the oldest pending event has been due; zero if none is."""
         return self.age(self.oldest_due_at) if self.oldest_due_at else timedelta()
 
 
@@ -115,7 +115,7 @@ def measure_receiving(start: datetime) -> Receiving:
     for use in uses:
         by_kind[use.kind] += use.events_since
         received[Endpoint(use.endpoint)] += use.events_since
-    waiting = _events().pending().aggregate(n=Count("pk"), due=Min("announce_due_at"))
+    waiting = _events().pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
     return Receiving(
         measured_at=timezone.now(),
         last_webhook_at=dict.fromkeys(WEBHOOK_ENDPOINTS)
@@ -129,7 +129,7 @@ def measure_receiving(start: datetime) -> Receiving:
         pending=waiting["n"],
         failed=_events().failed().count(),
         oldest_due_at=waiting["due"],
-        announce_ran_at=CommandRun.last(CommandRun.Command.ANNOUNCE),
+        handlers_ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
     )
 
 
@@ -187,13 +187,13 @@ def count_unfinished() -> dict[str, Counter[str]]:
     events = _events()
     unfinished: dict[str, Counter[str]] = {}
     # All columns of the index: by "-pk" alone, PostgreSQL walks the table until it has enough.
-    columns = ["announced_at", "announce_due_at", "outcome", "pk"]
+    columns = ["done_at", "next_run_at", "outcome", "pk"]
     for state, in_order in (
         ("pending", events.pending().order_by(*columns)),
         ("failed", events.failed().order_by(*(f"-{column}" for column in columns))),
     ):
-        for announcements in in_order.values_list("announcements", flat=True)[:MAX_UNFINISHED]:
-            for name in errors_of(announcements) or [""]:
+        for results in in_order.values_list("handler_results", flat=True)[:MAX_UNFINISHED]:
+            for name in errors_of(results) or [""]:
                 unfinished.setdefault(name, Counter())[state] += 1
     return unfinished
 

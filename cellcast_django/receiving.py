@@ -1,4 +1,4 @@
-"""Receive what Cellcast reported: store it, then announce it, inline or on the host's queue.
+"""Receive what Cellcast reported: store it, then run its handlers, inline or on the host's queue.
 
 The one pipeline for views, recovery and reprocessing. A queue in the same database is an outbox:
 the task is written in the event's transaction. Any other queue gets the task after the commit.
@@ -8,9 +8,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from cellcast_django import announcements, inbox
-from cellcast_django.announcements.queue import NotEnqueuedError, enqueue, is_in_same_database
+from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
+from cellcast_django.handlers.queue import NotEnqueuedError, enqueue, is_in_same_database
 from cellcast_django.inbox.portable import Outbox
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
@@ -26,7 +26,7 @@ def receive(
     username: str = "",
     is_test: bool = False,
 ) -> list[WebhookEvent]:
-    """Store the payloads of one webhook, announce them, and return what ``inbox.store`` returns.
+    """Store the payloads of one webhook, run its handlers, and return what ``inbox.store`` returns.
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then.
     """
@@ -41,24 +41,24 @@ def receive(
             outbox=outbox,
         )
 
-    if conf.announce_via == "task" and is_in_same_database():
+    if conf.run_handlers == "task" and is_in_same_database():
         with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
             return store(outbox=enqueue)
     events = store()
-    announce(events)
+    run_handlers(events)
     return events
 
 
-def announce(events: Iterable[WebhookEvent]) -> None:
-    """Announce events that have just been stored, as ``CELLCAST_ANNOUNCE_VIA`` says.
+def run_handlers(events: Iterable[WebhookEvent]) -> None:
+    """Run the handlers of events that have just been stored, as ``CELLCAST_RUN_HANDLERS`` says.
 
-    Never raises: errors are logged, and ``cellcast_announce`` finds the events later.
+    Never raises: errors are logged, and ``cellcast_run_handlers`` finds the events later.
     """
-    if conf.announce_via != "task":
-        announcements.announce(events)
+    if conf.run_handlers != "task":
+        handlers.run(events)
         return
     try:
-        enqueue([event.pk for event in events if event.announce_due_at is not None])
+        enqueue([event.pk for event in events if event.next_run_at is not None])
     except NotEnqueuedError as error:
         cause = type(error.__cause__).__qualname__
         logger.error("Not enqueued: event %s, the first of %s: %s.", *error.args, cause)

@@ -123,10 +123,10 @@ class Selection:
     @property
     def _unfinished(self) -> Q:
         """Events that are pending, and those that have failed unless these are included."""
-        is_unfinished = Q(announce_due_at__isnull=False)
+        is_unfinished = Q(next_run_at__isnull=False)
         if not self.include_failed:
             is_unfinished |= Q(outcome=WebhookEvent.Outcome.STORED)
-        return Q(announced_at__isnull=True) & is_unfinished
+        return Q(done_at__isnull=True) & is_unfinished
 
     def _event_parts(self) -> list[WebhookEventQuerySet]:
         events = _events()

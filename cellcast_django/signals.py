@@ -151,7 +151,7 @@ to each handler, and again only to a handler that raised or was interrupted; ``o
 ended by then.
 """
 
-announcement_failed = FactSignal()
+handlers_failed = FactSignal()
 """An event has failed: its attempts are used up, or a handler gave up.
 
 ``sender`` is ``WebhookEvent``. Keyword arguments: ``event`` and ``errors`` (handler name to error

@@ -1,18 +1,18 @@
 """The app's tasks for Django's task framework, for the host project's queue or schedule."""
 
-from cellcast_django import announcements, recovery
-from cellcast_django.announcements.queue import announce_event, as_task
+from cellcast_django import handlers, recovery
+from cellcast_django.handlers.queue import as_task, run_handlers
 
-__all__ = ["announce_due", "announce_event", "recover"]
+__all__ = ["recover", "run_due_handlers", "run_handlers"]
 
 
 @as_task
-def announce_due() -> None:
-    """Announce everything that is due, as ``cellcast_announce`` does: for a schedule.
+def run_due_handlers() -> None:
+    """Run everything that is due, as ``cellcast_run_handlers`` does: for a schedule.
 
     Safe to run several times at once. Raises ``django.db.Error`` when the database refuses.
     """
-    for _ in announcements.announce_due():
+    for _ in handlers.run_due():
         pass
 
 

@@ -66,7 +66,7 @@ def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> Ht
 
 
 class WebhookView(APIView):
-    """Stores a webhook, announces it, and responds.
+    """Stores a webhook, runs its handlers, and responds.
 
     Sets every policy of Django REST framework itself, so that the host project's ``REST_FRAMEWORK``
     does not change how a webhook is received.

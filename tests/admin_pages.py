@@ -96,7 +96,7 @@ def fill(count: int) -> None:
         number += first
         outcome = ["stored", "duplicate", "invalid"][number % 3]
         waits = outcome == "stored" and number in {30, 33}
-        is_announced = outcome == "stored" and number not in {30, 33, 60}
+        is_done = outcome == "stored" and number not in {30, 33, 60}
         return {
             "kind": ["status", "status", "reply", "opt_out"][number % 4],
             "outcome": outcome,
@@ -104,8 +104,8 @@ def fill(count: int) -> None:
             "cellcast_id": f"id-{number}",
             "message_id": message,
             "received_at": time_of(number),
-            "announced_at": time_of(number) if is_announced else None,
-            "announce_due_at": time_of(number) if waits else None,
+            "done_at": time_of(number) if is_done else None,
+            "next_run_at": time_of(number) if waits else None,
         }
 
     events = add_copies(WebhookEvent(endpoint="status", body="{}"), count, event_of)

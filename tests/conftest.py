@@ -69,7 +69,7 @@ def reader() -> Client:
 @pytest.fixture
 def operator() -> Client:
     """A member of staff who may also run the actions."""
-    return staff("view_webhookevent", "announce_webhookevent", "reprocess_webhookevent")
+    return staff("view_webhookevent", "rerun_webhookevent", "reprocess_webhookevent")
 
 
 @pytest.fixture

@@ -96,23 +96,23 @@ def reply(**changes: Any) -> WebhookEvent:
 
 
 def make_due(event: WebhookEvent) -> None:
-    WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=timezone.now())
+    WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=timezone.now())
 
 
 def as_if_killed(event: WebhookEvent, *called: str) -> None:
     """Bring the event into the state of one whose process died after these handlers."""
     event.refresh_from_db()
     WebhookEvent.objects.filter(pk=event.pk).update(
-        announcements={name: event.announcements[name] for name in called},
-        announced_at=None,
-        announce_due_at=timezone.now(),
+        handler_results={name: event.handler_results[name] for name in called},
+        done_at=None,
+        next_run_at=timezone.now(),
     )
 
 
 def pause_before(event: WebhookEvent) -> timedelta:
-    assert event.announce_due_at is not None
-    return event.announce_due_at - timezone.now()
+    assert event.next_run_at is not None
+    return event.next_run_at - timezone.now()
 
 
-def announced(events: Iterator[WebhookEvent]) -> list[int]:
+def events_of(events: Iterator[WebhookEvent]) -> list[int]:
     return [event.pk for event in events]

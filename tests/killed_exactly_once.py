@@ -4,7 +4,7 @@ SQLite tells of its statements by itself. Between the process and a server stand
 sees what goes to the server, COMMIT included, and kills the process before it passes that on.
 
 Prints for each whether the handler's row and its outcome are there: ``both`` or ``neither``, else
-what is. Then the event is announced again, and the row must be there once.
+what is. Then the event is run again, and the row must be there once.
 """
 
 import os
@@ -22,7 +22,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from cellcast_django import announcements, inbox  # noqa: E402
+from cellcast_django import handlers, inbox  # noqa: E402
 from cellcast_django.models import Message, WebhookEvent  # noqa: E402
 from cellcast_django.payloads import Endpoint, read  # noqa: E402
 from cellcast_django.signals import exactly_once, message_received  # noqa: E402
@@ -36,7 +36,7 @@ def write(event: WebhookEvent, **kwargs: Any) -> None:
 
 
 def store(number: int) -> WebhookEvent:
-    """Store a reply, whose announcement is to begin."""
+    """Store a reply, whose run is to begin."""
     body = f'{{"_id": "1", "type": "receive", "message": "{number}", "sender": "0400000000"}}'
     [event] = inbox.store(
         read(body.encode(), "application/json", Endpoint.RECEIVE), endpoint=Endpoint.RECEIVE
@@ -49,14 +49,14 @@ def kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
 
-def announce(event: WebhookEvent) -> None:
-    """Announce the event, and end the process."""
-    announcements.announce([event])
+def run(event: WebhookEvent) -> None:
+    """Run the event, and end the process."""
+    handlers.run([event])
     os._exit(0)
 
 
-def announce_and_be_killed(event: WebhookEvent, statements: int) -> int:
-    """Announce the event in another process, which dies before this many statements are executed.
+def run_and_be_killed(event: WebhookEvent, statements: int) -> int:
+    """Run the event in another process, which dies before this many statements are executed.
 
     Returns how the process has ended.
     """
@@ -64,13 +64,13 @@ def announce_and_be_killed(event: WebhookEvent, statements: int) -> int:
     if connection.vendor == "sqlite":
         if not (child := os.fork()):
             kill_before(statements)
-            announce(event)
+            run(event)
     else:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             if not (child := os.fork()):
                 host, port = listening.getsockname()
                 connection.settings_dict |= {"HOST": host, "PORT": str(port)}
-                announce(event)
+                run(event)
             pass_on(listening, child, statements)
     return os.waitpid(child, 0)[1]
 
@@ -113,7 +113,7 @@ def rows(event: WebhookEvent) -> int:
 def state(event: WebhookEvent) -> str:
     """Return which of the rows and the outcome are there."""
     event.refresh_from_db()
-    found = (rows(event), bool(event.announcements), event.announced_at is not None)
+    found = (rows(event), bool(event.handler_results), event.done_at is not None)
     return {(0, False, False): "neither", (2, True, True): "both"}.get(found, str(found))
 
 
@@ -123,12 +123,12 @@ def main() -> None:
     message_received.connect(write)
     for statements in count():
         event = store(statements)
-        status = announce_and_be_killed(event, statements)
+        status = run_and_be_killed(event, statements)
         print(state(event))  # noqa: T201  # what the test reads
         if status == 0:
             return
-        WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=timezone.now())
-        list(announcements.announce_due([event.pk]))
+        WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=timezone.now())
+        list(handlers.run_due([event.pk]))
         assert rows(event) == 2
 
 

@@ -344,12 +344,12 @@ def test_list_of_events_shows_what_became_of_each(
     reader: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
     unlucky = Calls("unlucky", error=ValueError("no luck"))
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     client.status(status="received")
     client.status(status="received")
     connect(status_changed, unlucky)
     client.status(status="failed")
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     client.status(status="delivered")
     client.opt_out(contact="0400 000 009")
     client.send("webhook-status", b"{broken")
@@ -522,7 +522,7 @@ def test_search_for_a_thousand_words_looks_for_the_first_twenty(
         ("message", "status__regex", "(a"),
         ("message", "status_history__status", "sent"),
         ("webhookevent", "body__regex", "(a"),
-        ("webhookevent", "announcements__has_key", "a"),
+        ("webhookevent", "handler_results__has_key", "a"),
         ("webhookevent", "message__body__regex", "(a"),
         ("statuschange", "message__body", "a"),
     ],
@@ -633,7 +633,7 @@ def test_events_are_filtered_by_outcome_and_kind(
     client.reply()
     connect(status_changed, unlucky)
     client.status(_id="pending")
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     client.status(_id="failed")
     make_invalid()
     pks = WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
@@ -642,13 +642,13 @@ def test_events_are_filtered_by_outcome_and_kind(
     def found(**query: str) -> list[int]:
         return listed(reader, "webhookevent", **query)
 
-    assert found(outcome="announced") == [reply]
+    assert found(outcome="done") == [reply]
     assert found(outcome="pending") == [pending]
     assert found(outcome="failed") == [failed]
     assert found(outcome="duplicate") == [duplicate]
     assert found(outcome="invalid") == [invalid]
     assert found(kind="reply") == [duplicate, reply]
-    assert found(kind="reply", outcome="announced") == [reply]
+    assert found(kind="reply", outcome="done") == [reply]
     assert found(outcome="no such outcome") == [invalid, failed, pending, duplicate, reply]
 
 
@@ -770,7 +770,7 @@ def test_all_events_that_wait_are_found_however_many(
     reader: Client, client: WebhookClient, state: str
 ) -> None:
     add_copies(WebhookEventFactory.create(**{state: True}), MAX_KEYS)
-    client.status(_id="announced")
+    client.status(_id="done")
 
     response = reader.get(url_of("webhookevent", outcome=state))
 
@@ -926,12 +926,12 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("statuschange", {}),
     ("statuschange", {"p": 2}),
     ("webhookevent", {}),
-    ("webhookevent", {"outcome": "announced"}),
+    ("webhookevent", {"outcome": "done"}),
     ("webhookevent", {"outcome": "duplicate"}),
     ("webhookevent", {"outcome": "invalid"}),
     ("webhookevent", {"kind": "status"}),
     ("webhookevent", {"kind": "unknown"}),
-    ("webhookevent", {"kind": "status", "outcome": "announced"}),
+    ("webhookevent", {"kind": "status", "outcome": "done"}),
     ("webhookevent", {"kind": "status", "outcome": "duplicate"}),
     ("webhookevent", {"kind": "reply", "outcome": "invalid"}),
     *(("webhookevent", {"period": period}) for period in (1, 7, 30, "2026-11-26")),
@@ -981,7 +981,7 @@ def test_no_list_filter_or_search_scans_a_table(
             # LIMIT ends a scan when the page is full: at once where there is no condition, and soon
             # where it is the usual state of an event.
             conditions = statement.partition(f'FROM "cellcast_django_{model}"')[2]
-            usual = "WHERE" not in conditions or query == {"outcome": "announced"}
+            usual = "WHERE" not in conditions or query == {"outcome": "done"}
             ends = "LIMIT" in statement and usual
             scans = [step for step in plan if step.startswith("SCAN cellcast")]
             assert ends or not scans, (model, query, plan)

@@ -61,10 +61,10 @@ def run(client: Client, action: str, *selected: int) -> list[tuple[str, str]]:
     return said(confirm(client, response) if asks else response)
 
 
-# Announce again
+# Run again
 
 
-def test_announce_again_calls_the_handlers_that_have_not_finished(
+def test_run_again_calls_the_handlers_that_have_not_finished(
     operator: Client, client: WebhookClient, connect: Connect
 ) -> None:
     calls = []
@@ -82,41 +82,39 @@ def test_announce_again_calls_the_handlers_that_have_not_finished(
     client.reply()
     event = WebhookEvent.objects.get()
 
-    assert run(operator, "announce_again", event.pk) == [
+    assert run(operator, "run_again", event.pk) == [
         ("success", "1 event done: all its handlers have finished.")
     ]
     assert calls == ["finished", "mended", "mended"]
     event.refresh_from_db()
-    assert event.announced_at is not None
-    assert run(operator, "announce_again", event.pk) == [
-        ("info", "1 event had nothing left to run.")
-    ]
+    assert event.done_at is not None
+    assert run(operator, "run_again", event.pk) == [("info", "1 event had nothing left to run.")]
     assert len(calls) == 3
 
 
-def test_announce_again_says_what_waits_what_failed_and_which_handler_raised(
+def test_run_again_says_what_waits_what_failed_and_which_handler_raised(
     operator: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
     unlucky = Calls("unlucky", error=ValueError("no luck"))
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     connect(message_received, unlucky)
     client.reply(message="one")
     client.reply(message="two")
     pks = WebhookEvent.objects.values_list("pk", flat=True)
     raised = ("error", "1 of 1 handler failed: unlucky — ValueError: no luck")
 
-    assert run(operator, "announce_again", *pks) == [
+    assert run(operator, "run_again", *pks) == [
         ("error", "2 events have used up their retries and need your attention."),
         raised,
     ]
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 9
-    [(level, sentence), error] = run(operator, "announce_again", pks[0])
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 9
+    [(level, sentence), error] = run(operator, "run_again", pks[0])
     assert level == "warning"
     assert re.fullmatch(r"1 event is not done yet. Next retry in \d min( \d+ s)?.", sentence)
     assert error == raised
 
 
-def test_announce_again_takes_the_oldest_event_first(
+def test_run_again_takes_the_oldest_event_first(
     operator: Client, client: WebhookClient, connect: Connect
 ) -> None:
     heard = []
@@ -130,7 +128,7 @@ def test_announce_again_takes_the_oldest_event_first(
     for body in ("one", "two", "three"):
         client.reply(message=body)
 
-    run(operator, "announce_again", *WebhookEvent.objects.values_list("pk", flat=True))
+    run(operator, "run_again", *WebhookEvent.objects.values_list("pk", flat=True))
 
     assert heard[3:] == ["one", "two", "three"]
 
@@ -140,12 +138,12 @@ def test_too_many_selected_events_are_refused(operator: Client, first: Calls) ->
     event = reply()
     add_copies(event, 1_000)
 
-    [(level, sentence)] = said(choose(operator, "announce_again", event.pk, select_across=1))
+    [(level, sentence)] = said(choose(operator, "run_again", event.pk, select_across=1))
 
     assert level == "error"
     assert sentence == (
         "Nothing was changed: you can select at most 1,000 events. "
-        "For more, run “manage.py cellcast_announce --failed”."
+        "For more, run “manage.py cellcast_run_handlers --failed”."
     )
     assert len(first) == 1
 
@@ -158,14 +156,14 @@ def test_only_a_command_that_does_the_same_is_recommended_for_too_many_events(
 
     [(_level, sentence)] = said(choose(operator, "process_again", event.pk, select_across=1))
     assert sentence.endswith("For more, run “manage.py cellcast_reprocess”.")
-    [(_level, sentence)] = said(choose(operator, "announce_to_all", event.pk, select_across=1))
+    [(_level, sentence)] = said(choose(operator, "run_all_again", event.pk, select_across=1))
     assert sentence == "Nothing was changed: you can select at most 1,000 events."
 
 
 # Process again
 
 
-def test_process_again_stores_and_announces_what_is_understood_now(
+def test_process_again_stores_and_runs_what_is_understood_now(
     operator: Client, listen: Listen
 ) -> None:
     calls = listen(message_received)
@@ -178,7 +176,7 @@ def test_process_again_stores_and_announces_what_is_understood_now(
     assert [call["message"].body for call in calls] == ["YES"]
     event.refresh_from_db()
     assert (event.outcome, event.kind) == ("stored", "reply")
-    assert event.announced_at is not None
+    assert event.done_at is not None
 
 
 def test_process_again_reads_the_chosen_event_and_no_other(operator: Client) -> None:
@@ -215,7 +213,7 @@ def test_actions_work_under_atomic_requests(
     hears.during = lambda **kwargs: in_transaction.append(connection.in_atomic_block)
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     connect(message_received, hears)
-    operator = staff("view_webhookevent", "announce_webhookevent", "reprocess_webhookevent")
+    operator = staff("view_webhookevent", "rerun_webhookevent", "reprocess_webhookevent")
     event = make_invalid(UNDERSTOOD_NOW)
 
     sentences = run(operator, "process_again", event.pk)
@@ -230,8 +228,8 @@ def test_actions_work_under_atomic_requests(
 @pytest.mark.parametrize(
     ("permission", "offered", "withheld"),
     [
-        ("announce_webhookevent", "announce_again", "process_again"),
-        ("reprocess_webhookevent", "process_again", "announce_again"),
+        ("rerun_webhookevent", "run_again", "process_again"),
+        ("reprocess_webhookevent", "process_again", "run_again"),
     ],
 )
 def test_each_action_has_a_permission_of_its_own(
@@ -274,7 +272,7 @@ def test_nothing_is_done_before_it_is_confirmed(
     invalid = make_invalid(UNDERSTOOD_NOW)
     pks = WebhookEvent.objects.values_list("pk", flat=True)
 
-    for action in ("announce_again", "announce_to_all", "process_again"):
+    for action in ("run_again", "run_all_again", "process_again"):
         page = choose(operator, action, *pks)
         assert 'name="confirmed"' in page.content.decode()
 
@@ -289,15 +287,15 @@ def test_page_says_how_many_events_and_which_handlers(
     finished = Calls("finished")
     unlucky = Calls("unlucky", error=ValueError())
     connect(message_received, finished)
-    client.reply(message="announced")
+    client.reply(message="done")
     connect(message_received, unlucky)
     client.reply(message="one")
     client.reply(message="two")
     client.reply(message="two")
     pks = WebhookEvent.objects.values_list("pk", flat=True)
 
-    unfinished = text_of(choose(operator, "announce_again", *pks).content.decode())
-    everyone = text_of(choose(operator, "announce_to_all", *pks).content.decode())
+    unfinished = text_of(choose(operator, "run_again", *pks).content.decode())
+    everyone = text_of(choose(operator, "run_all_again", *pks).content.decode())
 
     assert "2 events." in unfinished
     assert "unlucky – for 2 events" in unfinished
@@ -321,7 +319,7 @@ def test_page_says_for_how_many_events_nobody_is_left(
     message_received.disconnect(dispatch_uid="unlucky")
     event = WebhookEvent.objects.get()
 
-    question = choose(operator, "announce_again", event.pk)
+    question = choose(operator, "run_again", event.pk)
 
     assert "1 event has no handler left to run." in text_of(question.content.decode())
     assert "This runs now" not in text_of(question.content.decode())
@@ -339,7 +337,7 @@ def test_page_about_invalid_events_names_all_handlers_and_the_queue(
     assert "confirm unsubscribe" in words
     assert "This runs now" in words
 
-    settings.CELLCAST_ANNOUNCE_VIA = "task"
+    settings.CELLCAST_RUN_HANDLERS = "task"
     words = text_of(choose(operator, "process_again", event.pk).content.decode())
     assert "The task queue runs the handlers shortly afterwards." in words
     assert "This runs now" not in words
@@ -350,7 +348,7 @@ def test_name_of_a_handler_is_escaped(
 ) -> None:
     connect(message_received, Calls("<b>odd</b>", error=ValueError()))
     client.reply()
-    page = choose(operator, "announce_again", WebhookEvent.objects.get().pk).content.decode()
+    page = choose(operator, "run_again", WebhookEvent.objects.get().pk).content.decode()
 
     assert "&lt;b&gt;odd&lt;/b&gt;" in page
     assert "<b>odd" not in page
@@ -365,11 +363,11 @@ def test_what_was_confirmed_is_done_whatever_the_list_shows_by_then(
         if error := next(moods):
             raise error
 
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 9
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 9
     connect(message_received, moody)
     client.reply()
     event = WebhookEvent.objects.get()
-    question = choose(operator, "announce_again", event.pk)
+    question = choose(operator, "run_again", event.pk)
     form = hidden_fields(every(question.content.decode(), "form")[-1])
 
     response = operator.post(url_of("webhookevent", outcome="failed"), form, follow=True)
@@ -383,7 +381,7 @@ def test_all_events_of_several_pages_can_be_selected(operator: Client, first: Ca
     first.error = None
     one = events[0].pk
 
-    question = choose(operator, "announce_again", one, select_across=1)
+    question = choose(operator, "run_again", one, select_across=1)
 
     assert "101 events." in text_of(question.content.decode())
     assert question.content.decode().count("<input") < 20  # a form may have 1,000 fields
@@ -395,7 +393,7 @@ def test_all_events_of_several_pages_can_be_selected(operator: Client, first: Ca
 def test_keys_that_nobody_chose_on_a_page_do_no_harm(operator: Client) -> None:
     keys = f"x,-1,²,{'9' * 30},,77"
     for key in (keys, ""):
-        form = {"action": "announce_again", "_selected_action": 1, "confirmed": "yes", "keys": key}
+        form = {"action": "run_again", "_selected_action": 1, "confirmed": "yes", "keys": key}
         assert said(operator.post(url_of("webhookevent"), form, follow=True)) == []
 
 
@@ -406,7 +404,7 @@ def test_no_event_is_begun_when_time_is_up(
     for body in ("one", "two", "three"):
         client.reply(message=body)
     pks = WebhookEvent.objects.values_list("pk", flat=True)
-    question = choose(operator, "announce_again", *pks)
+    question = choose(operator, "run_again", *pks)
     first.error, first.during = None, lambda **arguments: clock.sleep(21)
 
     assert said(confirm(operator, question)) == [
@@ -419,26 +417,26 @@ def test_no_event_is_begun_when_time_is_up(
     assert WebhookEvent.objects.pending().count() == 2
 
 
-# Announce to all
+# Run to all
 
 
-def test_announce_to_all_calls_the_handlers_that_had_finished(
+def test_run_all_again_calls_the_handlers_that_had_finished(
     operator: Client, client: WebhookClient, listen: Listen
 ) -> None:
     calls = listen(message_received)
     client.reply(message="YES")
     event = WebhookEvent.objects.get()
 
-    assert run(operator, "announce_to_all", event.pk) == [
+    assert run(operator, "run_all_again", event.pk) == [
         ("success", "1 event done: all its handlers have finished.")
     ]
     assert [call["message"].body for call in calls] == ["YES", "YES"]
 
 
-def test_what_nobody_hears_is_announced_to_nobody(operator: Client, client: WebhookClient) -> None:
+def test_what_nobody_hears_is_run_for_nobody(operator: Client, client: WebhookClient) -> None:
     client.reply()
 
-    assert run(operator, "announce_to_all", WebhookEvent.objects.get().pk) == [
+    assert run(operator, "run_all_again", WebhookEvent.objects.get().pk) == [
         ("info", "1 event has no handlers to run.")
     ]
 
@@ -474,13 +472,13 @@ def test_page_of_an_event_offers_what_can_be_done_with_it_and_shows_what_became_
     here = url_of("webhookevent", "change", event.pk)
 
     addresses = offered(operator, event)
-    assert list(addresses) == ["announce_again", "announce_to_all"]
-    assert f'href="{here}"' in operator.get(addresses["announce_again"]).content.decode()
-    response = press(operator, addresses["announce_again"])
+    assert list(addresses) == ["run_again", "run_all_again"]
+    assert f'href="{here}"' in operator.get(addresses["run_again"]).content.decode()
+    response = press(operator, addresses["run_again"])
     assert response.redirect_chain == [(here, 302)]
     assert said(response) == [("success", "1 event done: all its handlers have finished.")]
-    assert list(offered(operator, event)) == ["announce_to_all"]
-    response = operator.get(addresses["announce_again"], follow=True)
+    assert list(offered(operator, event)) == ["run_all_again"]
+    response = operator.get(addresses["run_again"], follow=True)
     assert response.redirect_chain == [(here, 302)]
     assert said(response) == [("info", "1 event had nothing left to run.")]
 
@@ -509,16 +507,16 @@ def test_page_of_an_event_offers_nothing_to_those_who_may_not(
         address = url_of("webhookevent", "replay", event.pk, action)
         assert reader.get(address).status_code == 403
         assert reader.post(address).status_code == 403
-    assert event.announcements == WebhookEvent.objects.get().announcements
+    assert event.handler_results == WebhookEvent.objects.get().handler_results
 
 
 def test_one_who_may_run_handlers_again_but_not_view_events_is_refused(
     client: WebhookClient,
 ) -> None:
     client.reply()
-    address = url_of("webhookevent", "replay", WebhookEvent.objects.get().pk, "announce_to_all")
+    address = url_of("webhookevent", "replay", WebhookEvent.objects.get().pk, "run_all_again")
 
-    assert staff("announce_webhookevent").post(address).status_code == 403
+    assert staff("rerun_webhookevent").post(address).status_code == 403
 
 
 @pytest.mark.parametrize("pk", [77, int("9" * 30)])
@@ -528,7 +526,7 @@ def test_event_or_action_that_is_not_there_is_not_found(
     client.reply()
     event = WebhookEvent.objects.get()
 
-    unknown_event = url_of("webhookevent", "replay", pk, "announce_again")
+    unknown_event = url_of("webhookevent", "replay", pk, "run_again")
     unknown_action = url_of("webhookevent", "replay", event.pk, "delete")
     assert operator.get(unknown_event).status_code == 404
     assert operator.get(unknown_action).status_code == 404
@@ -548,7 +546,7 @@ def test_page_says_which_handler_failed_but_is_not_connected_and_which_never_ran
     connect(message_received, newcomer)
     event = WebhookEvent.objects.get()
 
-    words = text_of(operator.get(offered(operator, event)["announce_again"]).content.decode())
+    words = text_of(operator.get(offered(operator, event)["run_again"]).content.decode())
 
     assert "gone failed before and is not connected here: it will not run." in words
     assert "will run for the first time: newcomer – for 1 event that it has never run for" in words
@@ -571,7 +569,7 @@ def test_result_names_only_what_ran_now(
     message_received.disconnect(dispatch_uid="gone")
     event = WebhookEvent.objects.get()
 
-    sentences = said(press(operator, offered(operator, event)["announce_again"]))
+    sentences = said(press(operator, offered(operator, event)["run_again"]))
 
     assert not [sentence for _level, sentence in sentences if "gone" in sentence]
 
@@ -579,7 +577,7 @@ def test_result_names_only_what_ran_now(
 def test_reading_again_on_the_queue_says_that_handlers_are_waited_for(
     operator: Client, listen: Listen, settings: Any
 ) -> None:
-    settings.CELLCAST_ANNOUNCE_VIA = "task"
+    settings.CELLCAST_RUN_HANDLERS = "task"
     dummy = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
     settings.TASKS = {"default": {"BACKEND": dummy}}
     listen(message_received)
@@ -602,10 +600,10 @@ def test_log_of_the_admin_says_who_did_what_with_which_event(
     event = WebhookEvent.objects.get()
     invalid = make_invalid()
 
-    choose(operator, "announce_again", event.pk)
+    choose(operator, "run_again", event.pk)
     assert not LogEntry.objects.exists()  # nothing has been confirmed
-    run(operator, "announce_again", event.pk)
-    run(operator, "announce_to_all", event.pk)
+    run(operator, "run_again", event.pk)
+    run(operator, "run_all_again", event.pk)
     run(operator, "process_again", invalid.pk)
 
     entries = LogEntry.objects.order_by("pk")
@@ -628,21 +626,21 @@ IN_FIVE_HOURS = timezone.now() + timedelta(hours=5)
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"announcements": OUTCOME}, "✓ done All handlers have finished."),
-        ({"announcements": {}}, "✓ done No handler was connected."),
+        ({"handler_results": OUTCOME}, "✓ done All handlers have finished."),
+        ({"handler_results": {}}, "✓ done No handler was connected."),
         ({"duplicate": True}, "• duplicate Already reported, so no handlers ran."),
         ({"invalid": True}, "✕ unreadable There is no message id."),
         ({"failed": True}, "✕ failed No more retries: it needs your attention."),
         (
-            {"pending": True, "announcements": OUTCOME, "announce_due_at": FIVE_HOURS_AGO},
+            {"pending": True, "handler_results": OUTCOME, "next_run_at": FIVE_HOURS_AGO},
             "… retrying Overdue by 5 h",
         ),
         (
-            {"pending": True, "announcements": OUTCOME, "announce_due_at": IN_FIVE_HOURS},
+            {"pending": True, "handler_results": OUTCOME, "next_run_at": IN_FIVE_HOURS},
             "… retrying Next retry in ",
         ),
         (
-            {"pending": True, "announcements": {}, "announce_attempts": 1},
+            {"pending": True, "handler_results": {}, "attempts": 1},
             "of 12 attempts made",
         ),
     ],
@@ -659,7 +657,7 @@ def test_page_of_an_event_begins_with_its_state_and_the_reason(
 
 
 def test_event_that_no_handler_has_been_called_for_yet_is_waiting(reader: Client) -> None:
-    WebhookEventFactory.create(pending=True, announcements={})
+    WebhookEventFactory.create(pending=True, handler_results={})
 
     assert "… waiting" in text_of(page_of(reader, "webhookevent"))
 
@@ -670,7 +668,7 @@ def test_event_that_no_handler_has_been_called_for_yet_is_waiting(reader: Client
 def test_all_events_of_a_failing_handler_are_retried_together(
     operator: Client, client: WebhookClient, first: Calls, second: Calls, settings: Any
 ) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     second.error = ValueError("no luck")
     client.reply(message="one")
     client.reply(message="two")

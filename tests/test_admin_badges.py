@@ -58,21 +58,21 @@ def test_unknown_status_has_no_description() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("trait", "outcome", "announcement"),
+    ("trait", "outcome", "state"),
     [
         ({}, "✓ stored", "✓ done"),
         ({"pending": True}, "✓ stored", "… waiting"),
-        ({"pending": True, "announcements": FAILED_ONCE}, "✓ stored", "… retrying"),
+        ({"pending": True, "handler_results": FAILED_ONCE}, "✓ stored", "… retrying"),
         ({"failed": True}, "✓ stored", "✕ failed"),
         ({"duplicate": True}, "• duplicate", None),
         ({"invalid": True}, "✕ unreadable", None),
     ],
 )
-def test_event(trait: dict[str, object], outcome: str, announcement: str | None) -> None:
+def test_event(trait: dict[str, object], outcome: str, state: str | None) -> None:
     event = WebhookEventFactory.create(**trait)
     assert text_of(badges.outcome_badge(event)) == outcome
-    shown = badges.announcement_badge(event)
-    assert (shown and text_of(shown)) == announcement
+    shown = badges.state_badge(event)
+    assert (shown and text_of(shown)) == state
 
 
 @pytest.mark.django_db

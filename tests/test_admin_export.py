@@ -86,11 +86,11 @@ def test_events_are_exported_with_what_became_of_them(exporter: Client) -> None:
     last, first = rows_of(exporter, "webhookevent")
 
     assert [last["id"], first["id"]] == [str(invalid.pk), str(failed.pk)]
-    assert (first["announcement"], first["failing_handlers"]) == ("failed", "shop.handlers.confirm")
+    assert (first["state"], first["failing_handlers"]) == ("failed", "shop.handlers.confirm")
     assert first["message_id"] == str(failed.message_id)
     assert first["body"] == failed.body
     assert (last["outcome"], last["error"]) == ("invalid", "There is no message id.")
-    assert (last["announcement"], last["announced_at"]) == ("", "")
+    assert (last["state"], last["done_at"]) == ("", "")
 
 
 def test_file_is_one_that_spreadsheets_open(exporter: Client) -> None:
@@ -133,7 +133,7 @@ def test_link_on_the_list_keeps_filters_and_search_but_no_page(exporter: Client)
         ("message", {"q": "0400 000 007"}),
         ("webhookevent", {}),
         ("webhookevent", {"outcome": "duplicate"}),
-        ("webhookevent", {"outcome": "announced", "kind": "status"}),
+        ("webhookevent", {"outcome": "done", "kind": "status"}),
         ("webhookevent", {"outcome": "pending"}),
     ],
 )

@@ -92,11 +92,11 @@ def test_events_are_filtered_by_the_handler_that_raised(
 ) -> None:
     finished = Calls("finished")
     unlucky = Calls("unlucky", error=ValueError())
-    client.reply(message="announced before")
+    client.reply(message="run before")
     connect(message_received, finished)
     connect(message_received, unlucky)
     client.reply(message="waits")
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     client.reply(message="failed")
     _, waits, failed = WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
 
@@ -123,7 +123,7 @@ def test_handlers_to_choose_are_those_connected_and_those_that_have_failed(
     assert choices() == ["connected"]
     failed = WebhookEventFactory.create(failed=True)  # by a handler that has another name by now
     assert choices() == ["connected", "shop.handlers.confirm"]
-    add_copies(failed, HandlerFilter.MAX_EVENTS, lambda number: {"announcements": {}})
+    add_copies(failed, HandlerFilter.MAX_EVENTS, lambda number: {"handler_results": {}})
     assert choices() == ["connected"]
     assert choices(handler="shop.handlers.confirm") == ["connected", "shop.handlers.confirm"]
 
@@ -133,7 +133,7 @@ def test_of_many_events_in_trouble_the_newest_are_looked_at(
 ) -> None:
     WebhookEventFactory.create(failed=True)
     second = WebhookEventFactory.create(failed=True)
-    add_copies(second, CappedPaginator.MAX_COUNT - 1, lambda number: {"announcements": {}})
+    add_copies(second, CappedPaginator.MAX_COUNT - 1, lambda number: {"handler_results": {}})
 
     assert listed(reader, "webhookevent", handler="shop.handlers.confirm") == [second.pk]
 

@@ -125,8 +125,8 @@ def test_failing_handler_can_be_retried_by_whoever_may_run_it(
     operator: Client, reader: Client
 ) -> None:
     outcome = {"at": timezone.now().isoformat(), "error": "Bad: luck"}
-    WebhookEventFactory.create(failed=True, announcements={"shop.confirm": outcome})
-    WebhookEventFactory.create(failed=True, announcements={})  # of no handler
+    WebhookEventFactory.create(failed=True, handler_results={"shop.confirm": outcome})
+    WebhookEventFactory.create(failed=True, handler_results={})  # of no handler
     url = f"{reverse('admin:cellcast_django_webhookevent_retry')}?handler=shop.confirm"
 
     assert html_of(operator).count("Retry all") == 1
@@ -193,8 +193,8 @@ def test_what_does_not_wait_is_neither_praised_nor_blamed(reader: Client) -> Non
 
 def test_unfinished_handlers_are_counted_by_name(reader: Client) -> None:
     outcome = {"at": timezone.now().isoformat(), "error": "Bad: luck"}
-    WebhookEventFactory.create_batch(2, failed=True, announcements={"shop.confirm": outcome})
-    WebhookEventFactory.create(pending=True, announcements={"shop.confirm": outcome})
+    WebhookEventFactory.create_batch(2, failed=True, handler_results={"shop.confirm": outcome})
+    WebhookEventFactory.create(pending=True, handler_results={"shop.confirm": outcome})
     WebhookEventFactory.create(pending=True)
     page = html_of(reader)
     section = section_of(page, "Needs attention")
@@ -211,7 +211,7 @@ def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
     for hours, error in [(1, "Bad: new"), (3, "Bad: newer"), (2, "Bad: old")]:
         at = noon - timedelta(minutes=10 if error == "Bad: newer" else 20)
         outcome = {"at": at.isoformat(), "error": error}
-        event = WebhookEventFactory.create(failed=True, announcements={"shop.confirm": outcome})
+        event = WebhookEventFactory.create(failed=True, handler_results={"shop.confirm": outcome})
         WebhookEvent.objects.filter(pk=event.pk).update(received_at=noon - timedelta(hours=hours))
 
     section = section_of(html_of(reader), "Needs attention")
@@ -221,7 +221,7 @@ def test_failing_handler_shows_its_last_error_and_when_the_first_event_came(
     # The first one, an hour old, is no longer among the newest.
     newest = WebhookEvent.objects.latest("pk")
     add_copies(
-        newest, overview_events.MAX_EVENTS_WITH_ERRORS - 2, lambda number: {"announcements": {}}
+        newest, overview_events.MAX_EVENTS_WITH_ERRORS - 2, lambda number: {"handler_results": {}}
     )
     section = section_of(html_of(reader), "Needs attention")
     assert "Bad: newer 10 minutes ago , 12 Aug 2026, 11:50 AEST 3 0 3 hours ago , " in section
@@ -238,15 +238,15 @@ def test_handlers_of_many_events_are_counted_among_some(
     assert "Only 1,000 failed and 1,000 retrying events were counted." in text_of(html_of(reader))
 
 
-def test_last_run_of_the_command_that_announces_is_shown(reader: Client) -> None:
-    CommandRun.record(CommandRun.Command.ANNOUNCE, {})
-    assert "manage.py cellcast_announce last ran just now" in text_of(html_of(reader))
+def test_last_run_of_the_command_that_runs_is_shown(reader: Client) -> None:
+    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
+    assert "manage.py cellcast_run_handlers last ran just now" in text_of(html_of(reader))
 
 
-def test_announcement_that_nothing_announces_is_pointed_out(reader: Client, noon: datetime) -> None:
-    event = WebhookEventFactory.create(pending=True, announce_due_at=noon - timedelta(minutes=5))
-    assert "cellcast_announce" not in html_of(reader)
-    event.announce_due_at = noon - timedelta(days=2, minutes=5)
+def test_event_that_nothing_runs_is_pointed_out(reader: Client, noon: datetime) -> None:
+    event = WebhookEventFactory.create(pending=True, next_run_at=noon - timedelta(minutes=5))
+    assert "cellcast_run_handlers" not in html_of(reader)
+    event.next_run_at = noon - timedelta(days=2, minutes=5)
     event.save()
     assert "the oldest has been due for 2 d . Check that" in text_of(html_of(reader))
 

@@ -48,7 +48,7 @@ def nothing_yet() -> None:
 def receptionist(settings: Any) -> Client:
     """A member of staff who may answer, on a site where that is possible."""
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
-    return staff("view_message", "reply_message")
+    return staff("view_message", "answer_message")
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def post(client: Client, endpoint: str = "receive", body: str = "{}") -> str:
 
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_page_needs_a_permission_of_its_own(send: MagicMock, method: str) -> None:
-    viewer = staff("view_message", "view_webhookevent", "announce_webhookevent")
+    viewer = staff("view_message", "view_webhookevent", "rerun_webhookevent")
     assert getattr(viewer, method)(reverse(SETUP)).status_code == 403
     assert getattr(Client(), method)(reverse(SETUP)).status_code == 302
     assert not send.called
@@ -275,7 +275,7 @@ def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
         "shop.confirm": {"at": "2024-08-09T06:37:47+00:00", "error": ""},
         "slack": {"at": "2024-08-09T06:37:47+00:00", "error": "KeyError: 'channel'"},
     }
-    event = WebhookEventFactory.create(pending=True, is_test=True, announcements=outcomes)
+    event = WebhookEventFactory.create(pending=True, is_test=True, handler_results=outcomes)
     send.return_value = response_of(STORED.replace(b"1", str(event.pk).encode()))
 
     response = client.post(

@@ -36,7 +36,7 @@ def test_handler_is_skipped_after_a_question(operator: Client, event: WebhookEve
 
     question = text_of(operator.get(url).content.decode())
     assert "unlucky will not run for this event, now or later." in question
-    assert not WebhookEvent.objects.announced().exists()
+    assert not WebhookEvent.objects.done().exists()
     response = operator.post(url, follow=True)
 
     assert [str(each) for each in response.context["messages"]] == ["unlucky is skipped."]
@@ -44,7 +44,7 @@ def test_handler_is_skipped_after_a_question(operator: Client, event: WebhookEve
     assert "✓ done All handlers have finished." in words
     assert "• skipped unlucky" in words
     event.refresh_from_db()
-    assert event.state == WebhookEvent.State.ANNOUNCED
+    assert event.state == WebhookEvent.State.DONE
     entry = LogEntry.objects.get()
     assert (entry.object_id, entry.change_message) == (
         str(event.pk),
@@ -63,7 +63,7 @@ def test_handler_that_is_not_connected_can_be_skipped(
     operator.post(skip_url(event, "unlucky"))
 
     event.refresh_from_db()
-    assert event.state == WebhookEvent.State.ANNOUNCED
+    assert event.state == WebhookEvent.State.DONE
 
 
 def test_handler_that_never_ran_can_be_skipped(
@@ -77,7 +77,7 @@ def test_handler_that_never_ran_can_be_skipped(
     operator.post(skip_url(event, "newcomer"))
 
     event.refresh_from_db()
-    assert event.announcements["newcomer"]["skipped"] is True
+    assert event.handler_results["newcomer"]["skipped"] is True
     assert event.state == WebhookEvent.State.PENDING
 
 
@@ -92,7 +92,7 @@ def test_handler_that_finished_meanwhile_is_said_to_have_run(
     operator: Client, event: WebhookEvent
 ) -> None:
     def run_elsewhere() -> None:
-        WebhookEvent.objects.update(announce_attempts=2)
+        WebhookEvent.objects.update(attempts=2)
 
     with just_before("^UPDATE .*webhookevent", run_elsewhere):
         response = operator.post(skip_url(event, "unlucky"), follow=True)
@@ -106,8 +106,8 @@ def test_skipping_needs_its_permission(reader: Client, event: WebhookEvent) -> N
     url = skip_url(event, "unlucky")
 
     assert "/skip/" not in page_of(reader, "webhookevent", "change", event.pk)
-    for person in (reader, staff("announce_webhookevent")):
+    for person in (reader, staff("rerun_webhookevent")):
         assert person.get(url).status_code == 403
         assert person.post(url).status_code == 403
     event.refresh_from_db()
-    assert "skipped" not in event.announcements["unlucky"]
+    assert "skipped" not in event.handler_results["unlucky"]

@@ -89,9 +89,9 @@ def test_says_what_was_deleted_and_why_the_rest_was_kept(old: list[WebhookEvent]
     deleted, pending, failed = run("--older-than", "90d").splitlines()
     before = day(timezone.now() - timedelta(days=90))
     assert deleted.startswith(f"Deleted: 1 message and 1 event from before {before[:-3]}")
-    assert pending == "Kept: 1 event not announced yet."
+    assert pending == "Kept: 1 event whose handlers have not finished."
     assert failed == (
-        "Kept: 1 event that failed. Announce them again with cellcast_announce "
+        "Kept: 1 event that failed. Run their handlers again with cellcast_run_handlers "
         "--failed, or prune them too with --include-failed."
     )
     assert set(WebhookEvent.objects.all()) == set(old[1:])
@@ -100,7 +100,7 @@ def test_says_what_was_deleted_and_why_the_rest_was_kept(old: list[WebhookEvent]
 def test_include_failed(old: list[WebhookEvent]) -> None:
     output = run("--older-than", "90d", "--include-failed")
     assert output.startswith("Deleted: 2 messages and 2 events from before ")
-    assert output.endswith("Kept: 1 event not announced yet.\n")
+    assert output.endswith("Kept: 1 event whose handlers have not finished.\n")
     assert WebhookEvent.objects.get() == old[1]
 
 
@@ -115,7 +115,7 @@ def test_dry_run_changes_nothing(old: list[WebhookEvent], options: list[str], ve
     rows = list(WebhookEvent.objects.values()), list(Message.objects.values())
     output = run("--older-than", "90d", "--dry-run", *options)
     assert output.startswith(f"Would be {verb}: 1 message and 1 event from before ")
-    assert "Kept: 1 event not announced yet." in output
+    assert "Kept: 1 event whose handlers have not finished." in output
     assert (list(WebhookEvent.objects.values()), list(Message.objects.values())) == rows
 
 
@@ -163,7 +163,7 @@ def test_erasure_that_is_incomplete_fails() -> None:
         run("--contact", CONTACT, stdout=stdout)
     assert stdout.getvalue().splitlines() == [
         "Deleted: 1 message and 0 events about this contact.",
-        "Kept: 1 event not announced yet.",
+        "Kept: 1 event whose handlers have not finished.",
     ]
     assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
 
@@ -251,7 +251,7 @@ def test_opt_out_of_a_contact_goes_on_request(opted_out: OptOut, options: list[s
     assert again.endswith("Deleted: 0 opt-outs.\n")
 
 
-def test_opt_out_that_is_still_to_be_announced_stays() -> None:
+def test_opt_out_that_is_still_to_be_run_stays() -> None:
     WebhookEventFactory.create(opt_out=True, contact=CONTACT, pending=True)
     with pytest.raises(CommandError, match="Some data about this contact"):
         run("--contact", CONTACT, "--opt-outs")

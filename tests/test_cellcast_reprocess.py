@@ -33,12 +33,12 @@ def test_says_when_there_is_nothing_to_do() -> None:
     assert run() == ("0 understood, 0 still invalid.", "")
 
 
-def test_invalid_event_of_an_older_rule_becomes_a_reply_and_is_announced(listen: Any) -> None:
+def test_invalid_event_of_an_older_rule_becomes_a_reply_and_is_done(listen: Any) -> None:
     calls = listen(message_received)
     event = picture_of_old()
     assert run() == ("1 understood, 0 still invalid.", "")
     event.refresh_from_db()
-    assert (event.outcome, event.announced_at is not None) == ("stored", True)
+    assert (event.outcome, event.done_at is not None) == ("stored", True)
     message = Message.objects.inbound().get()
     assert (message.body, message.status) == ("", "delivered")
     assert [call["message"] for call in calls] == [message]

@@ -37,11 +37,11 @@ def complaint(*arguments: str) -> str:
 
 @pytest.fixture
 def traffic() -> None:
-    """A reply, reports, and announcements that wait."""
+    """A reply, reports, and events that wait."""
     WebhookEventFactory.create(reply=True, received_at=ago(hours=3))
     WebhookEventFactory.create_batch(2, duplicate=True, received_at=ago(seconds=5))
     WebhookEventFactory.create_batch(
-        2, pending=True, announce_due_at=ago(minutes=12), received_at=ago(days=2)
+        2, pending=True, next_run_at=ago(minutes=12), received_at=ago(days=2)
     )
     WebhookEventFactory.create(failed=True, received_at=ago(days=2), history__status="expired")
     WebhookEventFactory.create(invalid=True, received_at=ago(days=2))
@@ -60,7 +60,7 @@ def test_a_person_reads(traffic: None) -> None:
         "  stored        1\n"
         "  duplicate     2\n"
         "  invalid       0 (1 of any age)\n"
-        "Announcements\n"
+        "Handlers\n"
         "  pending       2, the oldest due 12 minutes ago\n"
         "  failed        1\n"
         "Messages sent in the last 24 hours\n"
@@ -77,8 +77,8 @@ def test_nothing_to_say_yet() -> None:
     assert output.count("none") == 3
 
 
-def test_announcement_that_is_not_due_yet_is_not_called_late() -> None:
-    WebhookEventFactory.create(pending=True, announce_due_at=timezone.now() + timedelta(minutes=5))
+def test_event_that_is_not_due_yet_is_not_called_late() -> None:
+    WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
     assert "  pending       1\n" in run()
 
 
@@ -87,9 +87,9 @@ def test_json(traffic: None) -> None:
     receive = document["last_webhooks"]["receive"]
     assert datetime.fromisoformat(receive["at"]) < ago(hours=3)
     assert 10_800 <= receive["age_seconds"] < 10_900
-    assert 720 <= document["announcements"].pop("overdue_seconds") < 800
-    assert document["announcements"].pop("last_run_at") is None
-    oldest_due_at = document["announcements"].pop("oldest_due_at")
+    assert 720 <= document["handler_results"].pop("overdue_seconds") < 800
+    assert document["handler_results"].pop("last_run_at") is None
+    oldest_due_at = document["handler_results"].pop("oldest_due_at")
     assert datetime.fromisoformat(oldest_due_at) < ago(minutes=12)
     assert datetime.fromisoformat(document.pop("measured_at")) <= timezone.now()
     assert document["last_webhooks"].pop("status")["age_seconds"] < 100
@@ -100,18 +100,18 @@ def test_json(traffic: None) -> None:
         "usernames": {},
         "events": {"stored": 1, "duplicate": 2, "invalid": 0},
         "invalid_of_any_age": 1,
-        "announcements": {"pending": 2, "failed": 1},
+        "handler_results": {"pending": 2, "failed": 1},
         "messages": {"sent": 5, "delivered": 2, "undelivered": 1, "delivery_rate": 2 / 3},
         "problems": [],
     }
 
 
-def test_last_run_of_the_command_that_announces() -> None:
-    CommandRun.record(CommandRun.Command.ANNOUNCE, {})
+def test_last_run_of_the_command_that_runs() -> None:
+    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
     ran_at = CommandRun.objects.get().ran_at
     assert "  last run      0 s ago\n" in run()
     document = json.loads(run("--json"))
-    found = datetime.fromisoformat(document["announcements"]["last_run_at"])
+    found = datetime.fromisoformat(document["handler_results"]["last_run_at"])
     assert abs(found - ran_at) < timedelta(milliseconds=1)
 
 
@@ -137,14 +137,14 @@ def test_within_the_limits(traffic: None, limits: list[str]) -> None:
     [
         (["--max-age", "receive=2h"], "The last webhook on the Receive URL arrived 3 hours ago."),
         (["--max-age", "opt-out=1w"], "No webhook has arrived on the Opt-Out URL."),
-        (["--max-pending", "1"], "Announcements pending: 2 (limit: 1)."),
-        (["--max-pending", "0"], "Announcements pending: 2 (limit: 0)."),
-        (["--max-failed", "0"], "Announcements failed: 1 (limit: 0)."),
+        (["--max-pending", "1"], "Handlers pending: 2 (limit: 1)."),
+        (["--max-pending", "0"], "Handlers pending: 2 (limit: 0)."),
+        (["--max-failed", "0"], "Handlers failed: 1 (limit: 0)."),
         (
             ["--max-age", "15m", "--max-age", "receive=1h", "--max-failed", "0"],
             (
                 "The last webhook on the Receive URL arrived 3 hours ago. "
-                "Announcements failed: 1 (limit: 0)."
+                "Handlers failed: 1 (limit: 0)."
             ),
         ),
     ],
@@ -169,9 +169,9 @@ def test_webhooks_have_stopped() -> None:
 
 def test_json_is_printed_before_it_fails(traffic: None) -> None:
     stdout = StringIO()
-    with pytest.raises(CommandError, match="Announcements pending: 2"):
+    with pytest.raises(CommandError, match="Handlers pending: 2"):
         call_command("cellcast_status", "--json", "--max-pending", "1", stdout=stdout)
-    assert json.loads(stdout.getvalue())["problems"] == ["Announcements pending: 2 (limit: 1)."]
+    assert json.loads(stdout.getvalue())["problems"] == ["Handlers pending: 2 (limit: 1)."]
 
 
 @pytest.mark.parametrize(

@@ -229,8 +229,8 @@ def test_missing_response_is_diagnosed(closed_port: int) -> None:
 
 
 def test_errors_of_the_settings_do_not_stop_it(site: str, settings: Any) -> None:
-    settings.CELLCAST_ANNOUNCE_LEASE = "60"
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 0
+    settings.CELLCAST_HANDLER_LEASE = "60"
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 0
     command = cellcast_test_send.Command(stdout=StringIO())
     arguments = command.create_parser("manage.py", "cellcast_test_send").parse_args(["opt-out"])
     command.execute(**vars(arguments))  # unlike call_command(), this does not skip the checks

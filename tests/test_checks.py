@@ -29,10 +29,10 @@ from cellcast_django.diagnostics.checks.stop_words import check_stop_words
 from cellcast_django.diagnostics.checks.tasks import check_task_backend, check_task_worker
 from cellcast_django.diagnostics.checks.urls import check_https, check_redirects, check_urls
 from cellcast_django.diagnostics.checks.values import (
-    check_announce_via,
     check_default_region,
     check_numbers,
     check_public_url,
+    check_run_handlers,
 )
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
@@ -174,8 +174,8 @@ def test_known_region(settings: Any, region: str) -> None:
 
 NUMBERS = [
     ("CELLCAST_MAX_BODY_BYTES", "E006"),
-    ("CELLCAST_ANNOUNCE_LEASE", "E007"),
-    ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", "E008"),
+    ("CELLCAST_HANDLER_LEASE", "E007"),
+    ("CELLCAST_HANDLER_MAX_ATTEMPTS", "E008"),
 ]
 
 
@@ -195,15 +195,15 @@ def test_whole_number_above_zero(settings: Any, name: str, message_id: str) -> N
 
 
 @pytest.mark.parametrize("value", ["", "Inline", "celery", None, ["task"]])
-def test_unknown_way_to_announce(settings: Any, value: object) -> None:
-    settings.CELLCAST_ANNOUNCE_VIA = value
-    assert ids(check_announce_via) == ["E009"]
+def test_unknown_way_to_run(settings: Any, value: object) -> None:
+    settings.CELLCAST_RUN_HANDLERS = value
+    assert ids(check_run_handlers) == ["E009"]
 
 
 @pytest.mark.parametrize("value", ["inline", "task"])
-def test_known_way_to_announce(settings: Any, value: str) -> None:
-    settings.CELLCAST_ANNOUNCE_VIA = value
-    assert ids(check_announce_via) == []
+def test_known_way_to_run(settings: Any, value: str) -> None:
+    settings.CELLCAST_RUN_HANDLERS = value
+    assert ids(check_run_handlers) == []
 
 
 @pytest.mark.parametrize(
@@ -363,8 +363,8 @@ WORKER = f"{__name__}.WorkerBackend"
 
 @pytest.fixture
 def task_mode(settings: Any) -> Any:
-    """Announce by tasks."""
-    settings.CELLCAST_ANNOUNCE_VIA = "task"
+    """Run handlers by tasks."""
+    settings.CELLCAST_RUN_HANDLERS = "task"
     return settings
 
 

@@ -144,14 +144,14 @@ def test_command_lines_run(line: str, live_server: Any, settings: Any) -> None:
     assert (python, manage) == ("python", "manage.py")
     settings.CELLCAST_PUBLIC_URL = live_server.url
     outcome = "invalid" if name == "cellcast_reprocess" else "stored"
-    announced_at = timezone.now() if name == "cellcast_status" else None
+    done_at = timezone.now() if name == "cellcast_status" else None
     WebhookEvent.objects.create(
         pk=17,
         endpoint="opt_out",
         kind="opt_out",
         outcome=outcome,
         body='{"contact": "1"}',
-        announced_at=announced_at,
+        done_at=done_at,
     )
     call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
 
@@ -207,7 +207,7 @@ def test_settings_blocks_pass_the_checks(name: str) -> None:
     found = settings_of(name)
     found.pop("INSTALLED_APPS", None)
     found.pop("DATABASES", None)
-    found["CELLCAST_ANNOUNCE_VIA"] = "inline"  # its backend need not be installed here
+    found["CELLCAST_RUN_HANDLERS"] = "inline"  # its backend need not be installed here
     with override_settings(**found):
         messages = [message for check in checks.CHECKS for message in check()]
     assert not [message for message in messages if isinstance(message, Error)]
@@ -313,7 +313,7 @@ def test_layers_are_those_of_the_contract() -> None:
     assert depths == [{number} for number in sorted(set().union(*depths))]
 
 
-def test_states_of_an_announcement_are_methods() -> None:
+def test_states_of_an_event_are_methods() -> None:
     for state, *_, found_by in table("docs/architecture.md", "state"):
         queryset = operator.attrgetter(state)(WebhookEvent.objects)()
         assert found_by == f"`WebhookEvent.objects.{state}()`"
@@ -354,7 +354,7 @@ def test_newest_username_and_metrics(client: WebhookClient, rf: Any) -> None:
     assert namespace["newest"] == "cellcast"
     lines = namespace["metrics"](rf.get("/metrics")).content.decode().splitlines()
     assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
-    assert "cellcast_announcements_pending 0" in lines
+    assert "cellcast_handlers_pending 0" in lines
     assert 'cellcast_events_last_day{outcome="invalid"} 1' in lines
     assert sum(line.startswith("cellcast_last_webhook") for line in lines) == 1
 
@@ -392,8 +392,8 @@ def test_telemetry_counts_events_and_traces_handlers(
     logger.removeHandler(counter)
 
     assert measured(reader) == {
-        ("cellcast.announcements", "pending"): 1,
-        ("cellcast.announcements", "failed"): 0,
+        ("cellcast.handler_results", "pending"): 1,
+        ("cellcast.handler_results", "failed"): 0,
         ("cellcast.events", "receive", "stored"): 1,
         ("cellcast.events", "receive", "duplicate"): 1,
     }
@@ -544,7 +544,7 @@ def shop(monkeypatch: pytest.MonkeyPatch, consumer: Consumer) -> Iterator[Any]:
 @pytest.mark.django_db
 def test_handlers_are_known_by_the_documented_names(shop: Any, client: WebhookClient) -> None:
     client.reply()
-    assert set(WebhookEvent.objects.get().announcements) == {
+    assert set(WebhookEvent.objects.get().handler_results) == {
         "shop.bookings.book_what_was_asked_for",
         "shop.bookings.count_replies",
         "shop.handlers.tell_opening_hours",
@@ -589,7 +589,7 @@ def test_report_on_a_reply_marks_no_notice(shop: Any, client: WebhookClient) -> 
     client.reply(status="received")
     client.reply(status="delivered")
     assert Message.objects.get().direction == Direction.INBOUND
-    assert WebhookEvent.objects.latest("pk").announced_at
+    assert WebhookEvent.objects.latest("pk").done_at
     asked = [each.kwargs for each in shop.Order.objects.filter.call_args_list]
     assert not [each for each in asked if "notice_id" in each]
 
@@ -664,7 +664,7 @@ def test_events_are_forwarded_and_again_after_an_outage(
     assert event.handler_errors() == {
         "shop.forward": "HTTPError: HTTP Error 503: Service Unavailable"
     }
-    call_command("cellcast_announce", "--event", str(event.pk), stdout=StringIO())
+    call_command("cellcast_run_handlers", "--event", str(event.pk), stdout=StringIO())
     bodies = [body for _, body in consumer.received]
     assert bodies[0] == bodies[-1] == json.dumps(testing.reply_payload()).encode()
     assert bodies[1:3] == [b'{"_id":"1","status":"sent"}', b'{"_id":"2","status":"sent"}']

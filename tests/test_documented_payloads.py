@@ -44,7 +44,7 @@ def post(url: str, path: str, body: bytes) -> int:
         return connection.getresponse().status
 
 
-def test_stored_announced_and_shown(live_server: Any, reader: Client, listen: Any) -> None:
+def test_stored_done_and_shown(live_server: Any, reader: Client, listen: Any) -> None:
     calls = {
         signal: listen(signal) for signal in (message_received, status_changed, opt_out_received)
     }
@@ -58,7 +58,7 @@ def test_stored_announced_and_shown(live_server: Any, reader: Client, listen: An
         assert post(live_server.url, f"/sms/{path}", body) == 200
         event = WebhookEvent.objects.latest("pk")
         assert (event.body, event.outcome) == (body.decode(), "stored")
-        assert event.announced_at
+        assert event.done_at
 
     replies = Message.objects.inbound().order_by("pk").values_list("contact", "body", "media")
     assert list(replies) == [

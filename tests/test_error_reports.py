@@ -103,8 +103,8 @@ def in_storing(error: BaseException) -> AbstractContextManager[Any]:
     return connection.execute_wrapper(fail)
 
 
-def in_announcing(error: BaseException) -> AbstractContextManager[Any]:
-    return patch.object(receiving, "announce", failing(error))
+def in_running_handlers(error: BaseException) -> AbstractContextManager[Any]:
+    return patch.object(receiving, "run_handlers", failing(error))
 
 
 def post(client: Client, name: str) -> Any:
@@ -149,7 +149,7 @@ def reported(error: BaseException) -> str:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_announcing])
+@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_a_tracker_of_errors_gets_no_password_number_or_text(
     site: Any, monkeypatch: pytest.MonkeyPatch, name: str, place: Place, kind: type[BaseException]
@@ -162,7 +162,7 @@ def test_a_tracker_of_errors_gets_no_password_number_or_text(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_announcing])
+@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
 @pytest.mark.parametrize("name", WEBHOOKS)
 def test_the_mail_about_a_500_shows_no_password_number_or_text(
     site: Any, mailoutbox: list[EmailMultiAlternatives], name: str, place: Place
@@ -175,7 +175,7 @@ def test_the_mail_about_a_500_shows_no_password_number_or_text(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_announcing])
+@pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
 def test_the_debug_page_of_a_500_shows_no_password_number_or_text(site: Any, place: Place) -> None:
     site.DEBUG = True
     with place(RuntimeError("a mistake")):

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cellcast_django.announcements import announce_again
 from cellcast_django.factories import (
     MessageFactory,
     OptOutFactory,
     StatusChangeFactory,
     WebhookEventFactory,
 )
+from cellcast_django.handlers import run_again
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
@@ -152,7 +152,7 @@ def test_status_change_makes_its_message() -> None:
 def test_stored_event(changes: dict[str, Any], kind: str, endpoint: str) -> None:
     event = WebhookEventFactory.create(**changes)
     assert (event.kind, event.endpoint, event.outcome) == (kind, endpoint, "stored")
-    assert WebhookEvent.objects.announced().get() == event
+    assert WebhookEvent.objects.done().get() == event
     assert event.contact.startswith("+61")
 
 
@@ -181,14 +181,14 @@ def test_body_is_what_cellcast_would_have_sent(
         ({"opt_out": True}, opt_out_received),
     ],
 )
-def test_failed_event_can_be_announced_again(
+def test_failed_event_can_be_run_again(
     changes: dict[str, Any], signal: FactSignal, listen: Listen
 ) -> None:
     heard = listen(signal)
     event = WebhookEventFactory.create(failed=True, **changes)
     assert WebhookEvent.objects.failed().get() == event
     assert not heard
-    assert [announced.pk for announced in announce_again([event.pk])] == [event.pk]
+    assert [event.pk for event in run_again([event.pk])] == [event.pk]
     assert [arguments["event"] for arguments in heard] == [event]
 
 
@@ -197,7 +197,7 @@ def test_pending_event_is_due() -> None:
     assert WebhookEvent.objects.due(timezone.now()).get() == event
 
 
-def test_duplicate_and_invalid_events_have_nothing_to_announce() -> None:
+def test_duplicate_and_invalid_events_have_nothing_to_run() -> None:
     duplicate = WebhookEventFactory.create(duplicate=True)
     invalid = WebhookEventFactory.create(invalid=True)
     assert WebhookEvent.objects.duplicates().get() == duplicate

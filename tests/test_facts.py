@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cellcast_django.announcements import announce_again, announce_due
-from cellcast_django.announcements.facts import facts_of
+from cellcast_django.handlers import run_again, run_due
+from cellcast_django.handlers.facts import facts_of
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -53,12 +53,12 @@ def stop(**changes: Any) -> WebhookEvent:
 
 def errors(event: WebhookEvent) -> dict[str, str]:
     event.refresh_from_db()
-    return {name: outcome["error"] for name, outcome in event.announcements.items()}
+    return {name: outcome["error"] for name, outcome in event.handler_results.items()}
 
 
 def due_now() -> list[WebhookEvent]:
-    WebhookEvent.objects.pending().update(announce_due_at=timezone.now())
-    return list(announce_due())
+    WebhookEvent.objects.pending().update(next_run_at=timezone.now())
+    return list(run_due())
 
 
 def test_stop_word_is_two_facts_in_order_whose_outcomes_are_kept_apart(both: Both) -> None:
@@ -70,7 +70,7 @@ def test_stop_word_is_two_facts_in_order_whose_outcomes_are_kept_apart(both: Bot
     assert (opt_out["contact"], opt_out["opt_out"]) == (CUSTOMER, OptOut.objects.get())
     assert reply["event"] == opt_out["event"] == event
     assert errors(event) == BOTH
-    assert event.announced_at is not None
+    assert event.done_at is not None
 
 
 def test_opt_out_received_is_called_though_nobody_listens_to_replies(listen: Any) -> None:
@@ -96,7 +96,7 @@ def test_only_the_fact_that_failed_is_told_again(both: Both, failing: Any) -> No
 def test_all_facts_are_told_again_to_everyone(both: Both) -> None:
     event = stop()
     both.heard()
-    assert list(announce_again([event.pk], everyone=True)) == [event]
+    assert list(run_again([event.pk], everyone=True)) == [event]
     assert both.heard() == [message_received, opt_out_received]
 
 

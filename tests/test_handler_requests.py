@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
-from cellcast_django.announcements import announce_again, announce_due
+from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import Message, StatusChange
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
 from tests.database_faults import refusing
-from tests.handlers import Calls, announced, connected, make_due, pause_before, reply
+from tests.handlers import Calls, connected, events_of, make_due, pause_before, reply
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,9 +35,9 @@ def test_handler_is_called_again_after_the_time_that_it_asks_for(first: Calls) -
 
     first.error = None
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
-    assert (event.state, event.announce_attempts, len(first)) == ("announced", 2, 2)
+    assert (event.state, event.attempts, len(first)) == ("done", 2, 2)
 
 
 @pytest.mark.django_db
@@ -65,7 +65,7 @@ def test_beside_another_failure_the_earlier_time_holds(
 
 @pytest.mark.django_db
 def test_asking_for_later_counts_as_an_attempt(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = RetryLater(timedelta(minutes=5))
     assert reply().state == "failed"
 
@@ -105,7 +105,7 @@ def test_event_has_failed_when_one_gives_up_and_the_others_have_finished(
     assert event.state == "failed"
     assert event.handler_errors() == {"first": "GiveUp: No such customer."}
     assert len(second) == 1
-    assert announced(announce_due()) == []
+    assert events_of(run_due()) == []
 
 
 @pytest.mark.django_db
@@ -118,7 +118,7 @@ def test_who_has_given_up_is_not_called_again_while_the_others_are(
 
     second.error = None
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
     assert (len(first), len(second)) == (1, 2)
     assert event.state == "failed"
@@ -129,10 +129,10 @@ def test_who_has_given_up_is_called_when_a_person_asks(first: Calls, second: Cal
     first.error = GiveUp("No such customer.")
     event = reply()
     first.error = None
-    announced(announce_again([event.pk]))
+    events_of(run_again([event.pk]))
     event.refresh_from_db()
     assert (len(first), len(second)) == (2, 1)
-    assert (event.state, event.handler_errors()) == ("announced", {})
+    assert (event.state, event.handler_errors()) == ("done", {})
 
 
 @pytest.mark.django_db
@@ -140,10 +140,10 @@ def test_who_has_given_up_and_is_not_connected_here_stays_so(first: Calls, secon
     first.error = GiveUp("No such customer.")
     event = reply()
     message_received.disconnect(dispatch_uid="first")
-    announced(announce_again([event.pk]))
+    events_of(run_again([event.pk]))
     event.refresh_from_db()
     assert event.state == "failed"
-    announced(announce_again([event.pk], everyone=True))
+    events_of(run_again([event.pk], everyone=True))
     event.refresh_from_db()
     assert event.state == "failed", "an outcome survives its handler"
     assert len(second) == 2
@@ -257,7 +257,7 @@ def test_it_runs_inside_a_transaction_and_is_finished(once: Once, second: Calls)
     event = reply()
     assert inside == [True]
     assert written() == ["written 1"]
-    assert event.state == "announced"
+    assert event.state == "done"
     assert len(second) == 1
 
 
@@ -284,10 +284,10 @@ def test_any_exception_rolls_back_and_is_kept(
     assert len(second) == 1
 
     once.then = lambda: None
-    announced(announce_again([event.pk]))
+    events_of(run_again([event.pk]))
     event.refresh_from_db()
     assert written() == ["written 2"]
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 @pytest.mark.django_db
@@ -296,7 +296,7 @@ def test_any_exception_rolls_back_in_a_test_case_too(once: Once, second: Calls) 
     assert list(reply().handler_errors()) == ["once"]
     assert written() == []
     once.then = lambda: None
-    assert reply(message="two").state == "announced"
+    assert reply(message="two").state == "done"
     assert written() == ["written 2"]
 
 
@@ -319,7 +319,7 @@ def test_error_of_an_on_commit_function_comes_too_late_to_change_anything(
     once.then = lambda: transaction.on_commit(raise_(ValueError("no mail today")))
     event = reply()
     assert written() == ["written 1"]
-    assert event.state == "announced"
+    assert event.state == "done"
     assert len(second) == 1
     assert "Handler once failed" in caplog.text
 
@@ -358,7 +358,7 @@ def test_ending_its_transaction_by_a_statement_is_an_error(
     event = reply()
     assert event.handler_errors()["once"].startswith("TransactionEndedError: ")
     once.then = lambda: None
-    assert reply(message="the next one").state == "announced"
+    assert reply(message="the next one").state == "done"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -387,7 +387,7 @@ def test_error_of_the_database_is_not_taken_for_the_end_of_its_transaction(once:
 @pytest.mark.django_db(transaction=True)
 def test_it_needs_no_savepoints(once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(connection.features), "uses_savepoints", False)
-    assert reply().state == "announced"
+    assert reply().state == "done"
     assert written() == ["written 1"]
 
 
@@ -408,15 +408,15 @@ def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
     def take_over() -> None:
         other = connection.copy()
         with other.cursor() as cursor:
-            cursor.execute("UPDATE cellcast_django_webhookevent SET announce_attempts = 2")
+            cursor.execute("UPDATE cellcast_django_webhookevent SET attempts = 2")
         other.close()
 
     once.first = take_over
     event = reply()
     assert written() == []
-    assert event.announcements == {}
+    assert event.handler_results == {}
     assert not second
-    assert "Handler once ran longer than CELLCAST_ANNOUNCE_LEASE" in caplog.text
+    assert "Handler once ran longer than CELLCAST_HANDLER_LEASE" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)

@@ -13,19 +13,19 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from cellcast_django import inbox, payloads
-from cellcast_django.announcements import announce_due
+from cellcast_django.handlers import run_due
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.signals import (
     GiveUp,
     RetryLater,
-    announcement_failed,
     exactly_once,
+    handlers_failed,
     message_received as received,
 )
 from cellcast_django.testing import reply_payload
 from tests.database_faults import refusing
-from tests.handlers import announced, connected, make_due, pause_before, reply
+from tests.handlers import connected, events_of, make_due, pause_before, reply
 from tests.pages import blocks, table
 
 PAGE = "docs/handlers.md"
@@ -51,7 +51,7 @@ def delete(message: Message, **kwargs: Any) -> None:
 
 
 def outlive_the_lease(event: WebhookEvent, **kwargs: Any) -> None:
-    WebhookEvent.objects.filter(pk=event.pk).update(announce_attempts=F("announce_attempts") + 1)
+    WebhookEvent.objects.filter(pk=event.pk).update(attempts=F("attempts") + 1)
 
 
 def commit(**kwargs: Any) -> None:
@@ -94,7 +94,7 @@ def receive(does: str) -> None:
 def when(event: WebhookEvent) -> str:
     """Return in the words of the table when the event's handlers are called again."""
     if event.state != "pending":
-        return "no" if event.state == "announced" else "no, the event has failed"
+        return "no" if event.state == "done" else "no, the event has failed"
     pause = pause_before(event)
     for words, seconds in {
         "after the pause": 60,
@@ -129,15 +129,15 @@ def test_each_line_of_the_table_is_true(does: str, mark: Callable[..., Any]) -> 
         if "; with" in again:
             again = again.partition(";")[0] if is_plain else "after the pause"
         if "another process" in again:
-            assert event.announcements == {}
+            assert event.handler_results == {}
         else:
             assert when(event) in again.replace(", or the lease", "")
         if event.state == "pending":
             act.append(nothing)
             make_due(event)
-            announced(announce_due())
+            events_of(run_due())
             event.refresh_from_db()
-            assert event.state == "announced"
+            assert event.state == "done"
             assert Message.objects.filter(key="written 2").exists()
 
 
@@ -146,13 +146,13 @@ def test_table_has_no_other_lines() -> None:
     assert [row[0] for row in rows] == list(WHAT_IT_DOES)
 
 
-# The recipes for announcement_failed
+# The recipes for handlers_failed
 
 
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The names of ``shop/alarms.py`` and ``shop/sentry.py``, connected."""
-    before = list(announcement_failed.receivers)
+    before = list(handlers_failed.receivers)
     sentry = MagicMock()
     monkeypatch.setitem(sys.modules, "sentry_sdk", sentry)
     names: dict[str, Any] = {}
@@ -161,8 +161,8 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
             block.run(names)
     names |= {"sentry": sentry, "urlopen": MagicMock(), "mail_admins": MagicMock()}
     yield names
-    announcement_failed.receivers = before
-    announcement_failed.sender_receivers_cache.clear()
+    handlers_failed.receivers = before
+    handlers_failed.sender_receivers_cache.clear()
 
 
 @pytest.mark.django_db

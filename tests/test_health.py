@@ -36,7 +36,7 @@ def a_health(**changes: Any) -> Health:
         "pending": 0,
         "failed": 0,
         "oldest_due_at": None,
-        "announce_ran_at": None,
+        "handlers_ran_at": None,
         "sent": 0,
         "delivered": 0,
         "undelivered": 0,
@@ -118,7 +118,7 @@ def test_newest_of_each_kind_are_asked_for_in_the_words_of_their_index() -> None
     assert queries[0]["sql"].count(f"ORDER BY {order} LIMIT 10000") == len(WebhookEvent.Kind)
 
 
-# Events and announcements
+# Events and events
 
 
 def test_events_of_the_last_day_by_outcome() -> None:
@@ -134,14 +134,14 @@ def test_events_of_the_last_day_by_outcome() -> None:
     }
 
 
-def test_pending_and_failed_announcements_of_any_age() -> None:
-    oldest = WebhookEventFactory.create(pending=True, announce_due_at=ago(minutes=12))
+def test_pending_and_failed_event_of_any_age() -> None:
+    oldest = WebhookEventFactory.create(pending=True, next_run_at=ago(minutes=12))
     WebhookEventFactory.create(pending=True, received_at=ago(days=30))
     WebhookEventFactory.create_batch(3, failed=True, received_at=ago(days=30))
     WebhookEventFactory.create()
     measured = measure_health()
     assert (measured.pending, measured.failed) == (2, 3)
-    assert measured.oldest_due_at == oldest.announce_due_at
+    assert measured.oldest_due_at == oldest.next_run_at
     assert timedelta(minutes=12) <= measured.overdue < timedelta(minutes=13)
 
 
@@ -157,11 +157,11 @@ def outcomes(**errors: str) -> dict[str, Any]:
 
 
 def test_unfinished_handlers_are_those_that_raised() -> None:
-    WebhookEventFactory.create(pending=True, announcements=outcomes(confirm="Bad: luck", log=""))
-    WebhookEventFactory.create(pending=True, announcements={})
-    WebhookEventFactory.create_batch(2, failed=True, announcements=outcomes(confirm="Bad: luck"))
-    WebhookEventFactory.create(failed=True, announcements=outcomes(a="Bad: luck", b="Bad: luck"))
-    WebhookEventFactory.create(announcements=outcomes(log=""))
+    WebhookEventFactory.create(pending=True, handler_results=outcomes(confirm="Bad: luck", log=""))
+    WebhookEventFactory.create(pending=True, handler_results={})
+    WebhookEventFactory.create_batch(2, failed=True, handler_results=outcomes(confirm="Bad: luck"))
+    WebhookEventFactory.create(failed=True, handler_results=outcomes(a="Bad: luck", b="Bad: luck"))
+    WebhookEventFactory.create(handler_results=outcomes(log=""))
     assert health.count_unfinished() == {
         "confirm": {"pending": 1, "failed": 2},
         "": {"pending": 1},
@@ -174,13 +174,13 @@ def test_unfinished_handlers_are_those_of_a_limited_count_of_events() -> None:
     """Of the pending the ones due first, of the failed the newest."""
     first, second = outcomes(first="Bad: luck"), outcomes(second="Bad: luck")
     due = WebhookEventFactory.create(
-        pending=True, announce_due_at=ago(minutes=1), announcements=first
+        pending=True, next_run_at=ago(minutes=1), handler_results=first
     )
-    failed = WebhookEventFactory.create(failed=True, announcements=first)
+    failed = WebhookEventFactory.create(failed=True, handler_results=first)
     add_copies(due, health.MAX_UNFINISHED - 1)
     add_copies(failed, health.MAX_UNFINISHED - 1)
-    add_copies(failed, 1, lambda number: {"announcements": second})
-    WebhookEventFactory.create(pending=True, announcements=second)
+    add_copies(failed, 1, lambda number: {"handler_results": second})
+    WebhookEventFactory.create(pending=True, handler_results=second)
     assert health.count_unfinished() == {
         "first": {"pending": 1_000, "failed": 999},
         "second": {"failed": 1},
@@ -217,8 +217,8 @@ def test_events_of_a_url_are_counted_up_to_a_limit_for_each_kind() -> None:
     assert measured.received_more == {Endpoint.STATUS}
 
 
-def test_announcement_that_is_due_later_is_not_overdue() -> None:
-    WebhookEventFactory.create(pending=True, announce_due_at=timezone.now() + timedelta(minutes=5))
+def test_event_that_is_due_later_is_not_overdue() -> None:
+    WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
     measured = measure_health()
     assert measured.pending == 1
     assert measured.overdue == timedelta()

@@ -12,9 +12,9 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from cellcast_django import inbox
-from cellcast_django.announcements import facts
+from cellcast_django.handlers import facts
 from cellcast_django.models import (
-    NOTHING_TO_ANNOUNCE,
+    NOTHING_TO_RUN,
     Direction,
     Message,
     StatusChange,
@@ -117,7 +117,7 @@ def test_the_same_status_again_is_a_duplicate_that_is_kept_as_an_event() -> None
     assert event.message == Message.objects.get()
     assert StatusChange.objects.count() == 1
     assert WebhookEvent.objects.count() == 2
-    assert not event.announced_at and not event.announce_due_at
+    assert not event.done_at and not event.next_run_at
 
 
 def test_the_same_reply_again_is_a_duplicate() -> None:
@@ -211,7 +211,7 @@ def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen
     if heard:
         listen(status_changed)
         listen(message_received)
-    names = ("outcome", "announced_at", "announce_due_at", "announce_attempts", "message_id")
+    names = ("outcome", "done_at", "next_run_at", "attempts", "message_id")
     for outcome in ("stored", "duplicate"):
         [event] = store(payload)
         [stored] = WebhookEvent.objects.filter(pk=event.pk).values(*names)
@@ -221,16 +221,16 @@ def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen
 
 @pytest.mark.parametrize("payload", [report(), reply(), OptOut(raw="{}", number=CUSTOMER)])
 @pytest.mark.parametrize("via", ["inline", "task"])
-def test_duplicate_has_nothing_to_announce_in_any_way_of_writing(
+def test_duplicate_has_nothing_to_run_in_any_way_of_writing(
     payload: Payload, via: str, listen: Any, settings: Any
 ) -> None:
-    settings.CELLCAST_ANNOUNCE_VIA = via
+    settings.CELLCAST_RUN_HANDLERS = via
     for signal in (status_changed, message_received, opt_out_received):
         listen(signal)
     [event], [duplicate] = store(payload), store(payload)
-    assert event.announce_due_at is not None
+    assert event.next_run_at is not None
     for each in (duplicate, WebhookEvent.objects.get(pk=duplicate.pk), WebhookEvent()):
-        assert {name: getattr(each, name) for name in NOTHING_TO_ANNOUNCE} == NOTHING_TO_ANNOUNCE
+        assert {name: getattr(each, name) for name in NOTHING_TO_RUN} == NOTHING_TO_RUN
 
 
 @pytest.mark.parametrize("is_recorded", [False, True])
@@ -450,13 +450,13 @@ def test_long_header_values_are_cut_and_cleaned() -> None:
     assert (event.content_type, event.username) == ("x" * 255, "u" * 255)
 
 
-# what is to be announced
+# what is to be run
 
 
-def test_event_that_nobody_listens_to_is_announced_at_once() -> None:
+def test_event_that_nobody_listens_to_is_done_at_once() -> None:
     [event] = store(report())
-    assert event.announced_at and event.announce_due_at is None
-    assert event.announce_attempts == 0
+    assert event.done_at and event.next_run_at is None
+    assert event.attempts == 0
 
 
 @pytest.mark.parametrize(
@@ -470,20 +470,20 @@ def test_event_that_nobody_listens_to_is_announced_at_once() -> None:
 def test_event_with_a_handler_is_leased_to_this_process(signal: Any, payload: Payload) -> None:
     with connected(signal, handler=Calls()):
         [event] = store(payload)
-    assert event.announced_at is None
-    assert event.announce_attempts == 1
-    assert event.announce_due_at is not None
-    lease = event.announce_due_at - event.received_at
+    assert event.done_at is None
+    assert event.attempts == 1
+    assert event.next_run_at is not None
+    lease = event.next_run_at - event.received_at
     assert 300 <= lease.total_seconds() < 305
 
 
 def test_in_task_mode_the_event_is_due_at_once(settings: Any) -> None:
-    settings.CELLCAST_ANNOUNCE_VIA = "task"
+    settings.CELLCAST_RUN_HANDLERS = "task"
     with connected(status_changed, handler=Calls()):
         [event] = store(report())
-    assert event.announce_attempts == 0
-    assert event.announce_due_at is not None
-    assert WebhookEvent.objects.due(event.announce_due_at).get() == event
+    assert event.attempts == 0
+    assert event.next_run_at is not None
+    assert WebhookEvent.objects.due(event.next_run_at).get() == event
 
 
 def test_first_row_of_a_reply_is_a_message_received_and_a_later_one_a_status_changed() -> None:
@@ -495,7 +495,7 @@ def test_first_row_of_a_reply_is_a_message_received_and_a_later_one_a_status_cha
     assert facts.facts_of(third) == []
 
 
-def test_event_whose_message_was_deleted_has_nothing_to_announce() -> None:
+def test_event_whose_message_was_deleted_has_nothing_to_run() -> None:
     [event] = store(report())
     Message.objects.all().delete()
     assert facts.facts_of(WebhookEvent.objects.get(pk=event.pk)) == []

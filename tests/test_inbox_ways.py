@@ -79,7 +79,7 @@ def rows_of(payloads: list[Payload]) -> dict[str, list[Any]]:
             (
                 *(getattr(event, name) for name in EVENT_FIELDS),
                 event.message and event.message.key,
-                event.announced_at is None,
+                event.done_at is None,
             )
             for event in events
         ],

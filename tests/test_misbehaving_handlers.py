@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from cellcast_django.announcements import announce_again, announce_due
+from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
-from tests.handlers import Calls, announced, as_if_killed, connected, make_due, reply
+from tests.handlers import Calls, as_if_killed, connected, events_of, make_due, reply
 
 
 class PoolTimeout(BaseException):
@@ -69,7 +69,7 @@ def test_keyboard_interrupt_is_kept_and_goes_on_to_who_pressed_the_keys(
 
     make_due(event)
     with pytest.raises(KeyboardInterrupt):
-        announced(announce_due())
+        events_of(run_due())
     assert (len(first), len(second)) == (2, 1), "begins with the one that has not been called"
 
 
@@ -140,11 +140,11 @@ def test_transaction_that_it_leaves_open_is_rolled_back_and_is_its_error(
     assert not connection.in_atomic_block
 
     first.during = second.during
-    assert reply(message="the next one").state == "announced"
+    assert reply(message="the next one").state == "done"
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 @pytest.mark.django_db
@@ -181,7 +181,7 @@ def test_connection_that_it_closes_is_opened_again(
     first.during = close
     event = reply()
     assert len(second) == 1
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -190,10 +190,10 @@ def test_transaction_of_the_caller_is_not_the_handlers(first: Calls, second: Cal
     event = reply()
     first.error = None
     with transaction.atomic():
-        announced(announce_again([event.pk]))
+        events_of(run_again([event.pk]))
         assert connection.in_atomic_block
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 def commit_durably(**kwargs: Any) -> None:
@@ -207,7 +207,7 @@ def test_in_a_transaction_of_the_caller_nothing_can_be_committed_durably(first: 
     event = reply()
     first.error, first.during = None, commit_durably
     with transaction.atomic():
-        announced(announce_again([event.pk]))
+        events_of(run_again([event.pk]))
     event.refresh_from_db()
     assert event.handler_errors()["first"].startswith("RuntimeError: ")
 
@@ -215,7 +215,7 @@ def test_in_a_transaction_of_the_caller_nothing_can_be_committed_durably(first: 
 @pytest.mark.django_db
 def test_in_a_test_case_it_may_commit_durably_as_elsewhere(first: Calls) -> None:
     first.during = commit_durably
-    assert reply().state == "announced"
+    assert reply().state == "done"
 
 
 # What it changes
@@ -235,7 +235,7 @@ def test_handlers_connected_and_disconnected_while_one_runs_count_from_the_next_
     try:
         event = reply(message="one")
         assert (len(second), len(late)) == (1, 0)
-        assert event.state == "announced"
+        assert event.state == "done"
         reply(message="two")
         assert (len(second), len(late)) == (1, 1)
     finally:
@@ -247,26 +247,24 @@ def test_message_that_it_deletes_is_still_told_to_the_others(first: Calls, secon
     first.during = lambda message, **kwargs: message.delete()
     event = reply(message="delete me")
     assert second.arguments[0]["message"].body == "delete me"
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 @pytest.mark.django_db
-def test_webhook_to_the_own_site_from_inside_is_stored_and_announced(
-    first: Calls, second: Calls
-) -> None:
+def test_webhook_to_the_own_site_from_inside_is_stored_and_run(first: Calls, second: Calls) -> None:
     statuses = Calls()
     first.during = lambda **kwargs: WebhookClient().status(status="delivered")
     with connected(status_changed, statuses=statuses):
         reply()
     assert len(statuses) == len(second) == 1
-    assert [event.state for event in WebhookEvent.objects.all()] == ["announced"] * 2
+    assert [event.state for event in WebhookEvent.objects.all()] == ["done"] * 2
 
 
 @pytest.mark.django_db
 def test_it_is_named_where_every_attempt_was_cut_off(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     event = reply()
     as_if_killed(event)
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
     assert list(event.handler_errors()) == ["first"]

@@ -155,20 +155,20 @@ DEFINITIONS = {
 
 @pytest.mark.django_db
 @pytest.mark.skipif(connection.vendor not in DEFINITIONS, reason="knows no partial indexes")
-def test_index_of_what_is_not_announced_has_no_other_events() -> None:
+def test_index_of_what_is_not_done_has_no_other_events() -> None:
     with connection.cursor() as cursor:
         cursor.execute(DEFINITIONS[connection.vendor])
         [(definition,)] = cursor.fetchall()
-    assert re.search(r"WHERE \(?\"?announced_at\"? IS NULL", definition)
+    assert re.search(r"WHERE \(?\"?done_at\"? IS NULL", definition)
 
 
 @pytest.mark.django_db
-def test_index_of_what_is_not_announced_is_there_on_every_database_and_warns_of_nothing() -> None:
+def test_index_of_what_is_not_done_is_there_on_every_database_and_warns_of_nothing() -> None:
     with connection.cursor() as cursor:
         table = WebhookEvent._meta.db_table
         constraints = connection.introspection.get_constraints(cursor, table)
     state = constraints["cellcast_event_state"]
-    assert state["columns"] == ["announced_at", "announce_due_at", "outcome", "id"]
+    assert state["columns"] == ["done_at", "next_run_at", "outcome", "id"]
     assert WebhookEvent.check(databases=["default"]) == []
 
 
@@ -743,11 +743,11 @@ SECOND = timedelta(seconds=1)
 @pytest.mark.parametrize(
     ("values", "states"),
     [
-        ({"announced_at": NOW}, {"announced"}),
-        ({"announce_due_at": NOW}, {"pending", "due"}),
-        ({"announce_due_at": NOW - SECOND}, {"pending", "due"}),
-        ({"announce_due_at": NOW + SECOND}, {"pending"}),
-        ({"announce_attempts": 12}, {"failed"}),
+        ({"done_at": NOW}, {"done"}),
+        ({"next_run_at": NOW}, {"pending", "due"}),
+        ({"next_run_at": NOW - SECOND}, {"pending", "due"}),
+        ({"next_run_at": NOW + SECOND}, {"pending"}),
+        ({"attempts": 12}, {"failed"}),
         ({"outcome": "duplicate"}, set()),
         ({"outcome": "invalid"}, {"invalid"}),
     ],
@@ -757,7 +757,7 @@ def test_state_of_an_event(values: dict[str, Any], states: set[str]) -> None:
     events = WebhookEvent.objects.all()
     found = {
         "pending": events.pending(),
-        "announced": events.announced(),
+        "done": events.done(),
         "failed": events.failed(),
         "due": events.due(NOW),
         "invalid": events.invalid(),
@@ -769,14 +769,14 @@ def test_state_of_an_event(values: dict[str, Any], states: set[str]) -> None:
     ("values", "expected"),
     [
         ({"outcome": "stored"}, True),
-        ({"outcome": "stored", "announce_due_at": NOW}, True),
-        ({"outcome": "stored", "announced_at": NOW}, False),
+        ({"outcome": "stored", "next_run_at": NOW}, True),
+        ({"outcome": "stored", "done_at": NOW}, False),
         ({"outcome": "duplicate"}, False),
         ({"outcome": "invalid"}, False),
     ],
 )
-def test_is_unannounced(values: dict[str, Any], expected: bool) -> None:
-    assert WebhookEvent(**values).is_unannounced is expected
+def test_is_unfinished(values: dict[str, Any], expected: bool) -> None:
+    assert WebhookEvent(**values).is_unfinished is expected
 
 
 @pytest.mark.parametrize(
@@ -791,20 +791,20 @@ def test_is_unannounced(values: dict[str, Any], expected: bool) -> None:
     ],
 )
 def test_is_due(due_at: datetime | None, attempts: int, expected: bool) -> None:
-    assert WebhookEvent(announce_due_at=due_at, announce_attempts=attempts).is_due(NOW) is expected
+    assert WebhookEvent(next_run_at=due_at, attempts=attempts).is_due(NOW) is expected
 
 
 def test_outcome_of_each_handler() -> None:
-    announced = WebhookEvent(
-        announcements={
+    event = WebhookEvent(
+        handler_results={
             "first": {"at": "2026-11-24T12:00:00+00:00", "error": ""},
             "second": {"at": "2026-11-24T12:00:00+00:00", "error": "ValueError: no"},
         }
     )
-    assert announced.has_finished("first")
-    assert not announced.has_finished("second")
-    assert not announced.has_finished("third")
-    assert announced.handler_errors() == {"second": "ValueError: no"}
+    assert event.has_finished("first")
+    assert not event.has_finished("second")
+    assert not event.has_finished("third")
+    assert event.handler_errors() == {"second": "ValueError: no"}
     assert WebhookEvent().handler_errors() == {}
 
 

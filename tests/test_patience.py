@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from cellcast_django.announcements import announce_due
+from cellcast_django.handlers import run_due
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.clock import Clock
-from tests.handlers import Calls, announced, connected, make_due, reply
+from tests.handlers import Calls, connected, events_of, make_due, reply
 
 pytestmark = pytest.mark.django_db
 
@@ -37,15 +37,15 @@ def test_after_half_a_minute_of_failures_its_events_stay_due(first: Calls, clock
         WebhookClient().status()
         make_due(WebhookEvent.objects.latest("pk"))
         statuses.error = None
-        attempted = announced(announce_due())
+        attempted = events_of(run_due())
     assert len(first) == 4, "the fourth call made it more than half a minute"
     assert len(statuses) == 2
     assert attempted == [event.pk for event in events[:4]] + [WebhookEvent.objects.latest("pk").pk]
     untouched = WebhookEvent.objects.get(pk=events[-1].pk)
-    assert (untouched.announce_attempts, untouched.state) == (1, "pending")
+    assert (untouched.attempts, untouched.state) == (1, "pending")
 
     first.error = None
-    assert announced(announce_due()) == [event.pk for event in events[4:]], "the next run tries"
+    assert events_of(run_due()) == [event.pk for event in events[4:]], "the next run tries"
 
 
 def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, clock: Clock) -> None:
@@ -53,20 +53,20 @@ def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, cl
     events = due_replies(first, 6)
     first.during, second.error = take(clock, 20), None
     second.arguments.clear()
-    announced(announce_due())
+    events_of(run_due())
     assert (len(first), len(second)) == (3, 6)
     last = WebhookEvent.objects.get(pk=events[-1].pk)
-    assert (last.state, last.announce_attempts) == ("pending", 2)
+    assert (last.state, last.attempts) == ("pending", 2)
     assert list(last.handler_errors()) == ["first"]
 
 
 def test_slow_calls_that_finish_cost_no_patience(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 6)
     first.error, first.during = None, take(clock, 60)
-    assert announced(announce_due()) == [event.pk for event in events]
+    assert events_of(run_due()) == [event.pk for event in events]
 
 
 def test_failures_that_cost_no_time_cost_no_patience(first: Calls, clock: Clock) -> None:
     due_replies(first, 6)
-    announced(announce_due())
+    events_of(run_due())
     assert len(first) == 6

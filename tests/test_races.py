@@ -14,7 +14,7 @@ from django.db import connections
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
-from cellcast_django.announcements import announce_due
+from cellcast_django.handlers import run_due
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def heard() -> Iterator[Counter[str]]:
-    """How often each fact was announced."""
+    """How often each fact was run."""
     heard: Counter[str] = Counter()
 
     def hear_reply(message: Message, **kwargs: Any) -> None:
@@ -88,7 +88,7 @@ def send(url_name: str, payload: Any) -> Callable[[], tuple[int, list[str]]]:
         ("webhook-receiver", reply_payload(message="yes"), "yes"),
     ],
 )
-def test_twenty_copies_of_one_webhook_are_one_message_one_change_one_announcement(
+def test_twenty_copies_of_one_webhook_are_one_message_one_change_one_run(
     heard: Counter[str], url_name: str, payload: Any, fact: str
 ) -> None:
     answers = at_once([send(url_name, payload)] * 20)
@@ -126,7 +126,7 @@ def test_arrays_that_speak_of_the_same_messages_in_other_orders(heard: Counter[s
 STOP = reply_payload(sender="0404000000", message="STOP")
 
 
-def test_twenty_copies_of_a_stop_are_one_opt_out_and_one_announcement(
+def test_twenty_copies_of_a_stop_are_one_opt_out_and_one_run(
     heard: Counter[str],
 ) -> None:
     answers = at_once([send("webhook-receiver", STOP)] * 20)
@@ -185,24 +185,24 @@ def test_record_sent_races_the_first_report(heard: Counter[str]) -> None:
     assert heard == {"1 delivered": 1}
 
 
-def test_several_processes_that_announce_what_is_due_share_it_out(heard: Counter[str]) -> None:
+def test_several_processes_that_run_what_is_due_share_it_out(heard: Counter[str]) -> None:
     for number in range(20):
         WebhookClient().status(_id=str(number))
     heard.clear()
     WebhookEvent.objects.update(
-        announced_at=None,
-        announcements={},
-        announce_attempts=0,
-        announce_due_at="2026-01-01T00:00Z",
+        done_at=None,
+        handler_results={},
+        attempts=0,
+        next_run_at="2026-01-01T00:00Z",
     )
 
-    def announce() -> int:
-        return len(list(announce_due()))
+    def run() -> int:
+        return len(list(run_due()))
 
-    counts = at_once([announce] * 5)
+    counts = at_once([run] * 5)
     assert sum(counts) == 20
     assert set(heard.values()) == {1}
-    assert WebhookEvent.objects.announced().count() == 20
+    assert WebhookEvent.objects.done().count() == 20
 
 
 # A webhook and a recovery report the same replies

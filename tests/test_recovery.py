@@ -52,7 +52,7 @@ def webhook_came(client: WebhookClient, at: datetime, **changes: Any) -> Message
 # Replies
 
 
-def test_reply_that_never_arrived_is_stored_and_announced(
+def test_reply_that_never_arrived_is_stored_and_run(
     fake_cellcast: FakeCellcast, listen: Any
 ) -> None:
     calls = listen(message_received)
@@ -343,7 +343,7 @@ def test_late_webhook_of_a_recovered_reply_is_a_duplicate(
 # Statuses
 
 
-def test_report_that_never_arrived_is_stored_and_announced(
+def test_report_that_never_arrived_is_stored_and_run(
     fake_cellcast: FakeCellcast, listen: Any
 ) -> None:
     calls = listen(status_changed)
@@ -454,7 +454,7 @@ def test_message_that_cannot_be_understood_is_counted(fake_cellcast: FakeCellcas
 # Opt-outs
 
 
-def test_opt_out_that_never_arrived_is_stored_and_announced(
+def test_opt_out_that_never_arrived_is_stored_and_run(
     fake_cellcast: FakeCellcast, listen: Any
 ) -> None:
     calls = listen(opt_out_received)

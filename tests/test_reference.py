@@ -200,7 +200,7 @@ def test_attributes_of_a_log_line(client: WebhookClient, caplog: pytest.LogCaptu
     [record] = caplog.records
     attributes = {name for name in vars(record) if name.startswith("cellcast_")}
     documented = re.findall(r"`(cellcast_\w+)`", text_of("docs/reference/logging.md"))
-    assert attributes == set(documented) - {"cellcast_django", "cellcast_announce"}
+    assert attributes == set(documented) - {"cellcast_django", "cellcast_run_handlers"}
 
 
 def test_logging_settings_name_a_level_and_a_handler() -> None:

@@ -42,7 +42,7 @@ def test_replica_is_read_by_queries_of_the_host_project() -> None:
         WebhookEvent.objects.count()
 
 
-def test_webhooks_are_received_and_announced(client: WebhookClient, listen: Listen) -> None:
+def test_webhooks_are_received_and_run(client: WebhookClient, listen: Listen) -> None:
     calls = [listen(each) for each in (message_received, status_changed, opt_out_received)]
     Message.objects.record_sent("1", receiver="+61400000000")
     responses = [
@@ -90,9 +90,9 @@ def test_commands_find_what_has_just_been_stored(
     assert (measure_health().pending, measure_health().invalid) == (1, 1)
     fail.clear()
     event = stored().pending().get()
-    call_command("cellcast_announce", event=[event.pk])
-    call_command("cellcast_announce", failed=True)
-    call_command("cellcast_announce")
+    call_command("cellcast_run_handlers", event=[event.pk])
+    call_command("cellcast_run_handlers", failed=True)
+    call_command("cellcast_run_handlers")
     call_command("cellcast_reprocess")
     call_command("cellcast_status")
     call_command("cellcast_prune", older_than=timedelta(0))

@@ -101,7 +101,7 @@ def test_events_without_a_message_go_by_their_age(kind: str) -> None:
 
 @pytest.mark.parametrize("redact", [False, True])
 @pytest.mark.parametrize(("trait", "kept"), [("pending", Kept(1, 0)), ("failed", Kept(0, 1))])
-def test_what_is_still_to_be_announced_stays_with_its_message(
+def test_what_is_still_to_be_run_stays_with_its_message(
     trait: str, kept: Kept, redact: bool
 ) -> None:
     waiting = old_report(**{trait: True})
@@ -126,16 +126,14 @@ def test_failed_events_go_when_they_are_included_and_pending_ones_never() -> Non
     assert WebhookEvent.objects.get() == pending
 
 
-def test_event_that_was_announced_in_the_meantime_goes_with_its_message() -> None:
+def test_event_that_was_done_in_the_meantime_goes_with_its_message() -> None:
     """Between the events' turn and the messages', a handler may finish."""
     event = old_report(pending=True)
     other = old_report()
     batches = prune(older_than(90))
     assert next(batches) == (0, 1)
     assert not WebhookEvent.objects.filter(pk=other.pk).exists()
-    WebhookEvent.objects.filter(pk=event.pk).update(
-        announced_at=timezone.now(), announce_due_at=None
-    )
+    WebhookEvent.objects.filter(pk=event.pk).update(done_at=timezone.now(), next_run_at=None)
     assert list(batches) == [(2, 1)]
     assert not WebhookEvent.objects.exists()
 
@@ -145,7 +143,7 @@ def test_event_that_has_become_pending_in_the_meantime_stays() -> None:
     event = WebhookEventFactory.create(invalid=True, received_at=days_ago(100))
 
     def process_again() -> None:
-        WebhookEvent.objects.update(outcome="stored", announce_due_at=timezone.now())
+        WebhookEvent.objects.update(outcome="stored", next_run_at=timezone.now())
 
     with just_before("^UPDATE", process_again):
         assert list(prune(older_than(90))) == [(0, 0)]
@@ -163,8 +161,8 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
         message__original_body="Coming?",
         message__media=["https://media.example.com/1.jpg"],
         history__reason=f"{CONTACT} is switched off",
-        announce_attempts=2,
-        announcements={
+        attempts=2,
+        handler_results={
             "shop.confirm": {"at": at.isoformat(), "error": ""},
             "shop.renamed": {"at": at.isoformat(), "error": f"KeyError: {CONTACT}: no such row"},
         },
@@ -182,7 +180,7 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
         "body": "",
         "contact": "",
         "error": "",
-        "announcements": {
+        "handler_results": {
             "shop.confirm": outcome,
             "shop.renamed": outcome | {"error": "KeyError"},
         },

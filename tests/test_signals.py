@@ -334,7 +334,7 @@ def test_opt_out_received_once_while_it_stands(
 
 
 @pytest.mark.django_db
-def test_duplicate_is_not_announced(
+def test_duplicate_is_not_run(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     for _ in range(3):

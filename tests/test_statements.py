@@ -119,7 +119,7 @@ WITHOUT_HANDLER = [
     Budget("probe", [], probe, ""),
 ]
 
-# What follows "1" or "C" belongs to the announcement.
+# What follows "1" or "C" belongs to the run.
 WITH_ONE_HANDLER = [
     Budget("new report", [], report(), "1U", "BISIICU"),
     Budget("new reply", [], reply(), "1U", "BISIICU"),

@@ -1,4 +1,4 @@
-"""Announcements on a Django Tasks backend."""
+"""Handlers on a Django Tasks backend."""
 
 import subprocess
 import sys
@@ -15,8 +15,8 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from cellcast_django import tasks
-from cellcast_django.announcements import queue
 from cellcast_django.conf import tasks_package
+from cellcast_django.handlers import queue
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
@@ -42,18 +42,18 @@ def heard() -> Iterator[list[str]]:
 
 @pytest.fixture
 def task_mode(settings: Any) -> Any:
-    """Announce by tasks, on a backend that runs them immediately."""
-    settings.CELLCAST_ANNOUNCE_VIA = "task"
+    """Run handlers by tasks, on a backend that runs them immediately."""
+    settings.CELLCAST_RUN_HANDLERS = "task"
     settings.TASKS = {"default": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend"}}
     return settings
 
 
-def test_task_announces_the_event(task_mode: Any, heard: list[str]) -> None:
+def test_task_runs_the_event(task_mode: Any, heard: list[str]) -> None:
     assert WebhookClient().reply(message="yes").status_code == 200
     assert heard == ["yes"]
     event = WebhookEvent.objects.get()
-    assert event.announced_at is not None
-    assert event.announce_attempts == 1
+    assert event.done_at is not None
+    assert event.attempts == 1
 
 
 def test_task_takes_the_backend_that_the_setting_names(task_mode: Any, heard: list[str]) -> None:
@@ -68,13 +68,13 @@ def test_task_gets_the_primary_key_only(task_mode: Any, heard: list[str]) -> Non
     task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     WebhookClient().reply()
     event = WebhookEvent.objects.get()
-    [result] = tasks.announce_event.using().get_backend().results
+    [result] = tasks.run_handlers.using().get_backend().results
     assert (result.args, result.kwargs) == ([event.pk], {})
 
 
-def test_task_that_runs_twice_announces_once(task_mode: Any, heard: list[str]) -> None:
+def test_task_that_runs_twice_runs_once(task_mode: Any, heard: list[str]) -> None:
     WebhookClient().reply()
-    tasks.announce_event.enqueue(WebhookEvent.objects.get().pk)
+    tasks.run_handlers.enqueue(WebhookEvent.objects.get().pk)
     assert len(heard) == 1
 
 
@@ -82,7 +82,7 @@ def test_duplicate_enqueues_nothing(task_mode: Any, heard: list[str]) -> None:
     WebhookClient().reply()
     task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     WebhookClient().reply()
-    assert tasks.announce_event.using().get_backend().results == []
+    assert tasks.run_handlers.using().get_backend().results == []
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,12 @@ def test_first_refusal_ends_the_attempts_of_a_webhook(
     assert caplog.messages == [line]
 
 
-def test_task_for_a_schedule_announces_what_is_due(task_mode: Any, heard: list[str]) -> None:
+def test_task_for_a_schedule_runs_what_is_due(task_mode: Any, heard: list[str]) -> None:
     task_mode.TASKS = {"default": {"BACKEND": "no.such.Backend"}}
     for text in ("one", "two"):
         WebhookClient().reply(message=text)
     task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.immediate.ImmediateBackend"}}
-    tasks.announce_due.enqueue()
+    tasks.run_due_handlers.enqueue()
     assert heard == ["one", "two"]
     assert not WebhookEvent.objects.pending().exists()
 
@@ -132,7 +132,7 @@ def test_task_for_a_schedule_announces_what_is_due(task_mode: Any, heard: list[s
 
 @pytest.fixture
 def outbox(task_mode: Any) -> Any:
-    """Announce by tasks that are rows of the same database."""
+    """Run handlers by tasks that are rows of the same database."""
     task_mode.TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
     return task_mode
 
@@ -205,7 +205,7 @@ def test_transaction_that_is_tried_again_leaves_one_task_for_each_event(
 
 
 @pytest.mark.parametrize("body", [reply_payload(), [reply_payload()], {"_id": ""}])
-def test_what_has_nothing_to_announce_has_no_task(body: Any, outbox: Any, heard: list[str]) -> None:
+def test_what_has_nothing_to_run_has_no_task(body: Any, outbox: Any, heard: list[str]) -> None:
     WebhookClient().reply()
     DBTaskResult.objects.all().delete()
     WebhookClient().send("webhook-receiver", body)
@@ -215,11 +215,11 @@ def test_what_has_nothing_to_announce_has_no_task(body: Any, outbox: Any, heard:
 
 def test_what_nobody_listens_for_has_no_task(outbox: Any) -> None:
     WebhookClient().reply()
-    assert WebhookEvent.objects.announced().exists()
+    assert WebhookEvent.objects.done().exists()
     assert not enqueued()
 
 
-def test_task_in_the_same_database_announces(outbox: Any, heard: list[str]) -> None:
+def test_task_in_the_same_database_runs(outbox: Any, heard: list[str]) -> None:
     WebhookClient().reply(message="yes")
     task = DBTaskResult.objects.get()
     for _ in range(2):
@@ -232,7 +232,7 @@ def test_task_in_the_same_database_announces(outbox: Any, heard: list[str]) -> N
 def test_webhook_is_stored_whatever_the_queue_says(
     failures: int, outbox: Any, heard: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If it refuses after the commit too, a schedule has to announce."""
+    """If it refuses after the commit too, a schedule has to run."""
     refusals = iter(range(failures))
 
     def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -246,7 +246,7 @@ def test_webhook_is_stored_whatever_the_queue_says(
     assert Message.objects.get().status_history.count() == 1
     assert enqueued() == ([event.pk] if failures == 1 else [])
     assert ("Not enqueued" in caplog.text) is (failures == 2)
-    tasks.announce_due.call()
+    tasks.run_due_handlers.call()
     assert heard == ["yes"]
 
 
@@ -319,7 +319,7 @@ settings.configure(INSTALLED_APPS=["cellcast_django"])
 import django
 django.setup()
 from cellcast_django import tasks, urls
-print(callable(tasks.announce_event), hasattr(tasks.announce_event, "enqueue"))
+print(callable(tasks.run_handlers), hasattr(tasks.run_handlers, "enqueue"))
 """
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -33,7 +33,7 @@ from cellcast_django import inbox
 from cellcast_django.conf import tasks_package
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
-from cellcast_django.tasks import announce_event
+from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
 from tests.clock import Clock
 from tests.database_faults import refusing
@@ -118,7 +118,7 @@ def test_documented_reply_is_stored_and_heard(listen: Listen) -> None:
         "reply",
         message,
     )
-    assert event.announced_at
+    assert event.done_at
     [call] = calls
     assert (call["message"], call["event"]) == (message, event)
 
@@ -656,14 +656,14 @@ def test_handler_that_raises_changes_nothing_for_cellcast_and_the_others(
 
 
 @pytest.mark.django_db
-def test_announcing_by_task_is_left_to_the_task(
+def test_running_by_task_is_left_to_the_task(
     listen: Listen,
 ) -> None:
     calls = listen(message_received)
     backend = {"BACKEND": f"{tasks_package().__name__}.backends.dummy.DummyBackend"}
-    with override_settings(CELLCAST_ANNOUNCE_VIA="task", TASKS={"default": backend}):
+    with override_settings(CELLCAST_RUN_HANDLERS="task", TASKS={"default": backend}):
         response = post(DOCUMENTED_RECEIVE)
-        [task] = announce_event.using().get_backend().results
+        [task] = run_handlers.using().get_backend().results
     assert response.status_code == 200
     assert task.args == [WebhookEvent.objects.get().pk]
     assert calls == []

@@ -16,10 +16,10 @@ from django.urls import include, path
 from django.utils.functional import Promise
 
 from cellcast_django import payloads, tasks
-from cellcast_django.announcements import skip
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
+from cellcast_django.handlers import skip
 from cellcast_django.health import Health, measure_health
 from cellcast_django.models import (
     Direction,
@@ -45,8 +45,8 @@ from cellcast_django.signals import (
     FactSignal,
     GiveUp,
     RetryLater,
-    announcement_failed,
     exactly_once,
+    handlers_failed,
     message_received,
     opt_out_received,
     status_changed,
@@ -103,7 +103,7 @@ def keeps_its_type() -> None:
     assert_type(GiveUp("no").reason, str)
 
 
-@receiver(announcement_failed)
+@receiver(handlers_failed)
 def alarm(event: WebhookEvent, errors: dict[str, str], **kwargs: Any) -> None:
     """Take a failure."""
     assert_type(event.state, WebhookEvent.State | None)
@@ -153,10 +153,10 @@ def find() -> Message | None:
 
 
 def watch(now: datetime) -> Iterator[WebhookEvent]:
-    """Ask for the state of announcements."""
+    """Ask for the state of events."""
     assert_type(WebhookEvent.objects.due(now), WebhookEventQuerySet)
     assert_type(WebhookEvent.objects.pending().count(), int)
-    assert_type(WebhookEvent.objects.announced().exists(), bool)
+    assert_type(WebhookEvent.objects.done().exists(), bool)
     yield from WebhookEvent.objects.failed().iterator()
 
 
@@ -190,10 +190,10 @@ def settings() -> None:
     assert_type(conf.webhook_secrets, tuple[str, ...])
     assert_type(conf.default_region, str)
     assert_type(conf.max_body_bytes, int)
-    assert_type(conf.announce_via, str)
+    assert_type(conf.run_handlers, str)
     assert_type(conf.task_backend, str)
-    assert_type(conf.announce_lease, int)
-    assert_type(conf.announce_max_attempts, int)
+    assert_type(conf.handler_lease, int)
+    assert_type(conf.handler_max_attempts, int)
     assert_type(conf.public_url, str)
     assert_type(normalise("0400000000", conf.default_region), str)
 
@@ -213,11 +213,11 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"cellcast_pending {health.pending}")
 
 
-def announce_on_a_schedule() -> None:
+def run_handlers_on_a_schedule() -> None:
     """Enqueue what a schedule would, and what runs for one event."""
-    tasks.announce_due.enqueue()
+    tasks.run_due_handlers.enqueue()
     tasks.recover.enqueue()
-    tasks.announce_event.using(priority=10).enqueue(1)
+    tasks.run_handlers.using(priority=10).enqueue(1)
 
 
 def erase(number: str) -> int:

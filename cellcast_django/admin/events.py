@@ -13,10 +13,10 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
     Tone,
-    announcement_badge,
     badge,
     opt_out_badge,
     outcome_badge,
+    state_badge,
 )
 from cellcast_django.admin.display.bodies import format_body
 from cellcast_django.admin.display.sentences import sentence_of
@@ -51,15 +51,15 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
     export_columns = (
         columns("id", "received_at", "endpoint", "kind", "outcome", "error")
         | {
-            "announcement": lambda event: event.state,
+            "state": lambda event: event.state,
             "failing_handlers": lambda event: ", ".join(event.handler_errors()),
         }
-        | columns("announced_at", "announce_due_at", "announce_attempts")
+        | columns("done_at", "next_run_at", "attempts")
         | columns("contact", "cellcast_id", "message_id", "username", "content_type", "body")
     )
     fields = [
         ("received_at", "endpoint", "kind", "shown_outcome"),
-        ("announced_at", "announce_attempts", "announce_due_at"),
+        ("done_at", "attempts", "next_run_at"),
         ("message", "cellcast_id"),
         ("username", "content_type", "is_test"),
     ]
@@ -87,7 +87,7 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
     @admin.display(description=_("outcome"))
     def state(self, event: WebhookEvent) -> SafeString:
         """Return the handlers' progress as a badge, or why no handler runs."""
-        return announcement_badge(event) or outcome_badge(event)
+        return state_badge(event) or outcome_badge(event)
 
     @admin.display(description=_("contact"))
     def customer_link(self, event: WebhookEvent) -> str:

@@ -12,11 +12,11 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
-    announcement_badge,
     description_of,
     handled_badge,
     opt_out_badge,
     outcome_badge,
+    state_badge,
     status_badge,
 )
 from cellcast_django.admin.display.handlers import handler_rows
@@ -171,7 +171,7 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
         handlers = [
             row
             for event in shown
-            for row in handler_rows(event, list(event.announcements), links[event.pk])
+            for row in handler_rows(event, list(event.handler_results), links[event.pk])
             if row.at is not None
         ]
         return {
@@ -180,7 +180,7 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
                     "event": event,
                     "link": links[event.pk],
                     "outcome": outcome_badge(event),
-                    "announcement": announcement_badge(event),
+                    "state": state_badge(event),
                 }
                 for event in shown
             ],

@@ -2,7 +2,7 @@
 
 The transaction's first statement writes, which locks the messages' rows and then those of the
 opt-outs; every decision is made under these locks. So racing copies of one webhook end as one
-message, one status change, one opt-out and one announcement, on every database. Start with
+message, one status change, one opt-out and one run of handlers, on every database. Start with
 ``store``.
 """
 
@@ -14,9 +14,9 @@ from typing import Any, TypeGuard
 from django.db import connections
 from django.utils import timezone
 
-from cellcast_django.announcements.schedule import planned
 from cellcast_django.database import sessions
 from cellcast_django.database.retries import with_retries
+from cellcast_django.handlers.schedule import planned
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.fields import kind_of, message_fields, reason_of
 from cellcast_django.inbox.opt_outs import opt_out_contact
@@ -66,7 +66,7 @@ def store(
 
     When this returns, the transaction has committed. What was reported before is a ``duplicate``,
     and so is the opt-out of a contact who is opted out already. An event that has something to
-    announce has ``announce_due_at`` set, and its first attempt counts as begun when announcements
+    run has ``next_run_at`` set, and its first attempt counts as begun when handlers
     run inline.
 
     ``outbox`` is called inside the transaction with the ids of those events, so that whatever it

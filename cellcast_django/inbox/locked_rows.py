@@ -12,9 +12,9 @@ from typing import Any
 
 from django.db import connections
 
-from cellcast_django.announcements.facts import has_handlers
-from cellcast_django.announcements.schedule import planned
 from cellcast_django.database.inserts import insert
+from cellcast_django.handlers.facts import has_handlers
+from cellcast_django.handlers.schedule import planned
 from cellcast_django.inbox import recovered
 from cellcast_django.inbox.fields import kind_of, reason_of
 from cellcast_django.inbox.opt_outs import OptOuts, opt_out_contact

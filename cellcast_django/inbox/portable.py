@@ -20,7 +20,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Payload, RecoveredReply, Reply, StatusReport
 
 Outbox = Callable[[list[int]], None]
-"""Called before the commit with the ids of the events that have something to announce."""
+"""Called before the commit with the ids of the events that have something to run."""
 
 
 class NoLongerInvalidError(Exception):
@@ -61,7 +61,7 @@ def write(
             _replace(using, replaced, events[0])
         insert(using, events if replaced is None else events[1:])
         locked.save()
-        due = [event.pk for event in events if event.announce_due_at is not None]
+        due = [event.pk for event in events if event.next_run_at is not None]
         if outbox is not None and due:
             outbox(due)
     return events
@@ -87,9 +87,9 @@ _REPLACED_FIELDS = (
     "cellcast_id",
     "contact",
     "message",
-    "announced_at",
-    "announce_due_at",
-    "announce_attempts",
+    "done_at",
+    "next_run_at",
+    "attempts",
 )
 
 

@@ -126,7 +126,7 @@ _TAKEN_OVER = ("key", "cellcast_id", "sender", "receiver", "body", "original_bod
 def _complete(using: str, recovered: Message, webhook: Message, status: str) -> None:
     """Take over what only the webhook knows, as if it had come first.
 
-    Its status too: the recovered reply's was a guess, so replacing it announces nothing.
+    Its status too: the recovered reply's was a guess, so replacing it runs no handler.
     """
     for name in _TAKEN_OVER:
         setattr(recovered, name, getattr(webhook, name))

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
             name='CommandRun',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('command', models.CharField(choices=[('announce', 'cellcast_announce'), ('recover', 'cellcast_recover')], help_text='The command that ran.', max_length=16, unique=True, verbose_name='command')),
+                ('command', models.CharField(choices=[('run_handlers', 'cellcast_run_handlers'), ('recover', 'cellcast_recover')], help_text='The command that ran.', max_length=16, unique=True, verbose_name='command')),
                 ('ran_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When it last ran to completion.', verbose_name='ran at')),
                 ('summary', models.JSONField(blank=True, default=dict, help_text='What it found: counts only, no phone numbers.', verbose_name='summary')),
             ],
@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'message',
                 'verbose_name_plural': 'messages',
-                'permissions': [('reply_message', 'Can reply to messages'), ('handle_message', 'Can mark replies as handled'), ('export_message', 'Can export messages')],
+                'permissions': [('answer_message', 'Can answer messages'), ('handle_message', 'Can mark replies as handled'), ('export_message', 'Can export messages')],
                 'indexes': [models.Index(fields=['cellcast_id'], name='cellcast_message_id'), models.Index(fields=['contact', 'created_at'], name='cellcast_message_contact'), models.Index(fields=['direction', 'created_at'], name='cellcast_message_direction'), models.Index(fields=['direction', 'status', 'created_at'], name='cellcast_message_status'), models.Index(fields=['created_at'], name='cellcast_message_created'), cellcast_django.database.indexes.PartialIndex(fields=['direction', 'handled_at', 'created_at', 'contact'], name='cellcast_message_unhandled', where=models.Q(('direction', 'inbound'), ('handled_at__isnull', True)))],
                 'constraints': [models.UniqueConstraint(fields=('key',), name='cellcast_message_key')],
             },
@@ -72,16 +72,16 @@ class Migration(migrations.Migration):
                 ('username', cellcast_django.database.fields.ExactCharField(blank=True, help_text='The username of the credential that was used.', max_length=255, verbose_name='username')),
                 ('is_test', models.BooleanField(default=False, help_text='Whether it came from this app’s own Test Send rather than from Cellcast.', verbose_name='test')),
                 ('received_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When the webhook arrived.', verbose_name='received at')),
-                ('announced_at', models.DateTimeField(blank=True, help_text='When the last handler finished.', null=True, verbose_name='finished at')),
-                ('announce_due_at', models.DateTimeField(blank=True, help_text='When unfinished handlers run next; empty if there is nothing left to run.', null=True, verbose_name='next retry')),
-                ('announce_attempts', models.PositiveSmallIntegerField(default=0, help_text='How many times its handlers have been started.', verbose_name='attempts')),
-                ('announcements', models.JSONField(blank=True, default=dict, help_text='For each handler: when it last ran, and its error if it failed.', verbose_name='handlers')),
+                ('done_at', models.DateTimeField(blank=True, help_text='When the last handler finished.', null=True, verbose_name='finished at')),
+                ('next_run_at', models.DateTimeField(blank=True, help_text='When unfinished handlers run next; empty if there is nothing left to run.', null=True, verbose_name='next retry')),
+                ('attempts', models.PositiveSmallIntegerField(default=0, help_text='How many times its handlers have been started.', verbose_name='attempts')),
+                ('handler_results', models.JSONField(blank=True, default=dict, help_text='For each handler: when it last ran, and its error if it failed.', verbose_name='handlers')),
                 ('message', models.ForeignKey(blank=True, help_text='The message the event is about.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='events', to='cellcast_django.message', verbose_name='message')),
             ],
             options={
                 'verbose_name': 'webhook event',
                 'verbose_name_plural': 'webhook events',
-                'permissions': [('announce_webhookevent', 'Can re-run and skip handlers of webhook events'), ('reprocess_webhookevent', 'Can reprocess invalid webhook events'), ('set_up_webhookevent', 'Can open the setup page and send tests'), ('export_webhookevent', 'Can export webhook events')],
+                'permissions': [('rerun_webhookevent', 'Can re-run and skip handlers of webhook events'), ('reprocess_webhookevent', 'Can reprocess invalid webhook events'), ('set_up_webhookevent', 'Can open the setup page and send tests'), ('export_webhookevent', 'Can export webhook events')],
             },
         ),
         migrations.CreateModel(
@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhookevent',
-            index=cellcast_django.database.indexes.PartialIndex(fields=['announced_at', 'announce_due_at', 'outcome', 'id'], name='cellcast_event_state', where=models.Q(('announced_at__isnull', True))),
+            index=cellcast_django.database.indexes.PartialIndex(fields=['done_at', 'next_run_at', 'outcome', 'id'], name='cellcast_event_state', where=models.Q(('done_at__isnull', True))),
         ),
         migrations.AddIndex(
             model_name='webhookevent',

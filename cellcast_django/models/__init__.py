@@ -1,6 +1,6 @@
 """What is stored: messages, the history of their statuses, events, opt-outs and command runs.
 
-The inbox writes these rows, announcements update the events, and the admin reads them all. One file
+The inbox writes these rows, running handlers updates the events, and the admin reads them all. One file
 per model; start with ``message``.
 """
 
@@ -19,7 +19,7 @@ from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_USERNAME_LENGTH,
-    NOTHING_TO_ANNOUNCE,
+    NOTHING_TO_RUN,
     WebhookEvent,
     WebhookEventQuerySet,
     error_type,
@@ -30,7 +30,7 @@ __all__ = [
     "FILLABLE_FIELDS",
     "MAX_CONTENT_TYPE_LENGTH",
     "MAX_USERNAME_LENGTH",
-    "NOTHING_TO_ANNOUNCE",
+    "NOTHING_TO_RUN",
     "CommandRun",
     "Direction",
     "Message",

@@ -16,7 +16,7 @@ class CommandRun(models.Model):
     class Command(models.TextChoices):
         """The commands that record when they ran."""
 
-        ANNOUNCE = "announce", "cellcast_announce"
+        RUN_HANDLERS = "run_handlers", "cellcast_run_handlers"
         RECOVER = "recover", "cellcast_recover"
 
     command = models.CharField(

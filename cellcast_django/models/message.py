@@ -125,7 +125,7 @@ class Message(models.Model):
         # Not unique=True, for which Django would add an index for LIKE on PostgreSQL.
         constraints = [models.UniqueConstraint(fields=["key"], name="cellcast_message_key")]
         permissions = [
-            ("reply_message", _("Can reply to messages")),
+            ("answer_message", _("Can answer messages")),
             ("handle_message", _("Can mark replies as handled")),
             ("export_message", _("Can export messages")),
         ]

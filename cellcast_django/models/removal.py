@@ -65,11 +65,11 @@ def redact_messages(using: str, pks: list[int]) -> Removed:
 def redact_events(using: str, pks: list[int]) -> Removed:
     """Redact these events, and the reasons that they reported."""
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
-    for event in events.only("announcements").iterator():
+    for event in events.only("handler_results").iterator():
         if event.handler_errors():
-            for outcome in event.announcements.values():
+            for outcome in event.handler_results.values():
                 outcome["error"] = error_type(outcome["error"])
-            event.save(using=using, update_fields=["announcements"])
+            event.save(using=using, update_fields=["handler_results"])
     _redact_reasons(using, Q(event__in=pks))
     return Removed(0, events.update(**EMPTY_EVENT))
 

@@ -15,40 +15,40 @@ from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint
 MAX_CONTENT_TYPE_LENGTH = 255
 MAX_USERNAME_LENGTH = 255
 
-NOTHING_TO_ANNOUNCE = {"announced_at": None, "announce_due_at": None, "announce_attempts": 0}
+NOTHING_TO_RUN = {"done_at": None, "next_run_at": None, "attempts": 0}
 """The fields of a duplicate or invalid event: the columns' defaults, and what the SQL writes."""
 
 
 class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
-    """Events by the state of their announcement."""
+    """Events by the state of their handlers."""
 
     def pending(self) -> Self:
         """Events with a handler that has not finished, and a next attempt planned or running."""
-        return self.filter(announced_at__isnull=True, announce_due_at__isnull=False)
+        return self.filter(done_at__isnull=True, next_run_at__isnull=False)
 
-    def announced(self) -> Self:
+    def done(self) -> Self:
         """Events that every handler has finished with."""
-        return self.filter(announced_at__isnull=False)
+        return self.filter(done_at__isnull=False)
 
     def failed(self) -> Self:
         """Events whose attempts are used up, or that a handler gave up: a person must look."""
-        return self._unannounced().filter(outcome=WebhookEvent.Outcome.STORED)
+        return self._unfinished().filter(outcome=WebhookEvent.Outcome.STORED)
 
     def due(self, now: datetime) -> Self:
         """Events whose next attempt should begin, or whose last one was interrupted."""
-        return self.filter(announced_at__isnull=True, announce_due_at__lte=now)
+        return self.filter(done_at__isnull=True, next_run_at__lte=now)
 
     def invalid(self) -> Self:
         """Events that could not be understood."""
-        return self._unannounced().filter(outcome=WebhookEvent.Outcome.INVALID)
+        return self._unfinished().filter(outcome=WebhookEvent.Outcome.INVALID)
 
     def duplicates(self) -> Self:
         """Events that repeat what was reported before."""
-        return self._unannounced().filter(outcome=WebhookEvent.Outcome.DUPLICATE)
+        return self._unfinished().filter(outcome=WebhookEvent.Outcome.DUPLICATE)
 
-    def _unannounced(self) -> Self:
-        """Neither announced nor due: the index on the state begins with these two columns."""
-        return self.filter(announced_at__isnull=True, announce_due_at__isnull=True)
+    def _unfinished(self) -> Self:
+        """Neither done nor due: the index on the state begins with these two columns."""
+        return self.filter(done_at__isnull=True, next_run_at__isnull=True)
 
 
 class WebhookEvent(models.Model):
@@ -70,10 +70,10 @@ class WebhookEvent(models.Model):
         INVALID = "invalid", _("invalid")
 
     class State(models.TextChoices):
-        """How far an event's announcement has got; each has a QuerySet method of the same name."""
+        """How far an event's handlers have got; each has a QuerySet method of the same name."""
 
         PENDING = "pending", _("pending")
-        ANNOUNCED = "announced", _("announced")
+        DONE = "done", _("done")
         FAILED = "failed", _("failed")
 
     endpoint = models.CharField(
@@ -141,22 +141,22 @@ class WebhookEvent(models.Model):
     received_at = models.DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
-    announced_at = models.DateTimeField(
+    done_at = models.DateTimeField(
         _("finished at"),
         null=True,
         blank=True,
         help_text=_("When the last handler finished."),
     )
-    announce_due_at = models.DateTimeField(
+    next_run_at = models.DateTimeField(
         _("next retry"),
         null=True,
         blank=True,
         help_text=_("When unfinished handlers run next; empty if there is nothing left to run."),
     )
-    announce_attempts = models.PositiveSmallIntegerField(
+    attempts = models.PositiveSmallIntegerField(
         _("attempts"), default=0, help_text=_("How many times its handlers have been started.")
     )
-    announcements = models.JSONField(
+    handler_results = models.JSONField(
         _("handlers"),
         default=dict,
         blank=True,
@@ -169,16 +169,16 @@ class WebhookEvent(models.Model):
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
         permissions = [
-            ("announce_webhookevent", _("Can re-run and skip handlers of webhook events")),
+            ("rerun_webhookevent", _("Can re-run and skip handlers of webhook events")),
             ("reprocess_webhookevent", _("Can reprocess invalid webhook events")),
             ("set_up_webhookevent", _("Can open the setup page and send tests")),
             ("export_webhookevent", _("Can export webhook events")),
         ]
         indexes = [
             PartialIndex(
-                fields=["announced_at", "announce_due_at", "outcome", "id"],
+                fields=["done_at", "next_run_at", "outcome", "id"],
                 name="cellcast_event_state",
-                where=models.Q(announced_at__isnull=True),
+                where=models.Q(done_at__isnull=True),
             ),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
@@ -193,36 +193,36 @@ class WebhookEvent(models.Model):
 
     @property
     def state(self) -> State | None:
-        """How far its announcement has got; ``None`` for a duplicate or invalid event."""
-        if self.announced_at is not None:
-            return self.State.ANNOUNCED
-        if self.announce_due_at is not None:
+        """How far its handlers have got; ``None`` for a duplicate or invalid event."""
+        if self.done_at is not None:
+            return self.State.DONE
+        if self.next_run_at is not None:
             return self.State.PENDING
         return self.State.FAILED if self.is_news else None
 
     @property
     def is_news(self) -> bool:
-        """Whether it reported something new: nothing else is ever announced."""
+        """Whether it reported something new: nothing else has facts."""
         return self.outcome == self.Outcome.STORED
 
     @property
-    def is_unannounced(self) -> bool:
+    def is_unfinished(self) -> bool:
         """Whether it reported something new and a handler has not finished, failed or not."""
-        return self.is_news and self.announced_at is None
+        return self.is_news and self.done_at is None
 
     def is_due(self, now: datetime) -> bool:
         """Whether an attempt may begin; a first one always, as the clocks of hosts may differ."""
-        if self.announce_due_at is None:
+        if self.next_run_at is None:
             return False
-        return self.announce_attempts == 0 or self.announce_due_at <= now
+        return self.attempts == 0 or self.next_run_at <= now
 
     def has_finished(self, handler_name: str) -> bool:
         """Whether this handler has run, or was skipped, without an error."""
-        outcome = self.announcements.get(handler_name)
+        outcome = self.handler_results.get(handler_name)
         return outcome is not None and not outcome["error"]
 
     def has_given_up(self, handler_name: str) -> bool:
-        return bool(self.announcements.get(handler_name, {}).get("gave_up"))
+        return bool(self.handler_results.get(handler_name, {}).get("gave_up"))
 
     def is_done_with(self, handler_name: str) -> bool:
         """Whether this handler will not be called again, unless a person asks for it."""
@@ -230,12 +230,12 @@ class WebhookEvent(models.Model):
 
     def handler_errors(self) -> dict[str, str]:
         """Return the error of each handler that failed when it last ran."""
-        return errors_of(self.announcements)
+        return errors_of(self.handler_results)
 
 
-def errors_of(announcements: dict[str, Any]) -> dict[str, str]:
-    """Return the errors in ``WebhookEvent.announcements``, by handler name."""
-    return {name: outcome["error"] for name, outcome in announcements.items() if outcome["error"]}
+def errors_of(results: dict[str, Any]) -> dict[str, str]:
+    """Return the errors in ``WebhookEvent.handler_results``, by handler name."""
+    return {name: outcome["error"] for name, outcome in results.items() if outcome["error"]}
 
 
 def error_type(error: str) -> str:

@@ -36,7 +36,7 @@ def recover(
     dry_run: bool = False,
     progress: Callable[[Findings], None] | None = None,
 ) -> list[Findings]:
-    """Ask Cellcast's API for what never arrived, store and announce it, and return what was found.
+    """Ask Cellcast's API for what never arrived, store it, run its handlers, and return what was found.
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
     findings, and does not stop the others. ``progress`` is called repeatedly with the findings so

@@ -55,6 +55,6 @@ class Run:
 
 
 def store(payload: Payload) -> WebhookEvent:
-    """Store what the API listed, and announce it, as if a webhook had brought it."""
+    """Store what the API listed, and run its handlers, as if a webhook had brought it."""
     [event] = receive([payload], endpoint=Endpoint.API, content_type="application/json")
     return event

@@ -45,7 +45,7 @@ def mark_reminder_of_message(message: Message, **kwargs: Any) -> None:
 def appointment_asked_about(phone_number: str, replied_at: datetime) -> Appointment | None:
     """Return the upcoming appointment that this number had last been reminded of by then.
 
-    As of the reply, not as of now: an event announced again an hour later still means the same
+    As of the reply, not as of now: an event run again an hour later still means the same
     appointment.
     """
     return (

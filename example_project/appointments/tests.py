@@ -144,7 +144,7 @@ class ReplyTests(WebhookTestCase):
         self.assertEqual(self.appointment.state, State.CONFIRMED)
         self.assertFalse(self.appointment.needs_attention)
 
-    def test_an_answer_that_is_announced_late_does_not_undo_a_later_one(self) -> None:
+    def test_an_answer_that_is_run_late_does_not_undo_a_later_one(self) -> None:
         response = self.client.reply(sender=CUSTOMER, message="no")
         self.client.reply(sender=CUSTOMER, message="yes")
         event = WebhookEvent.objects.get(pk=response.json()["events"][0]["id"])
@@ -315,7 +315,7 @@ class FailureTests(WebhookTestCase):
         event = WebhookEvent.objects.pending().get()
         self.assertEqual(list(event.handler_errors().values()), ["ConnectionError: lost"])
 
-        call_command("cellcast_announce", "--event", str(event.pk), stdout=StringIO())
+        call_command("cellcast_run_handlers", "--event", str(event.pk), stdout=StringIO())
 
         appointment.refresh_from_db()
         self.assertEqual(appointment.state, State.CONFIRMED)

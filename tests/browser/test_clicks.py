@@ -119,7 +119,7 @@ def test_two_to_learn_which_handler_fails_for_what_and_why(person: Person, first
 def test_three_to_retry_all_that_a_handler_has_failed_for(
     person: Person, first: Calls, settings: Any
 ) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = ConnectionError("The calendar is down")
     for number in range(57):
         WebhookClient().reply(message=f"number {number}")

@@ -172,7 +172,7 @@ def everything(transactional_db: None) -> Iterator[str]:
     message_received.connect(bookkeeper, dispatch_uid=LONG_NAME)
     with (
         serving() as url,
-        override_settings(CELLCAST_ANNOUNCE_MAX_ATTEMPTS=1, CELLCAST_PUBLIC_URL=url),
+        override_settings(CELLCAST_HANDLER_MAX_ATTEMPTS=1, CELLCAST_PUBLIC_URL=url),
     ):
         store_everything()
         yield url

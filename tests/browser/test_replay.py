@@ -1,4 +1,4 @@
-"""A handler fails, a person sees it, and lets the event be announced again."""
+"""A handler fails, a person sees it, and lets the event be run again."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 def calls(settings: Any) -> Iterator[list[str]]:
     """The calls of two handlers: one that finishes, and one that fails at its first call."""
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     calls: list[str] = []
 
     def lucky(**arguments: Any) -> None:
@@ -43,7 +43,7 @@ def test_failed_event_is_replayed_from_the_list(
     page.get_by_role("link", name="failed").click()
     page.wait_for_url("**/?outcome=failed")
     page.locator("tr", has_text="moody").get_by_role("checkbox").check()
-    page.locator("select[name=action]").select_option("announce_again")
+    page.locator("select[name=action]").select_option("run_again")
     page.locator("button[name=index]").click()
 
     page.get_by_text("1 event.").wait_for()

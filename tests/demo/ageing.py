@@ -37,11 +37,11 @@ def _age_events(reported_at: dict[int, datetime]) -> Times:
         shift = reported_at[pk] - event.received_at
         moved[event.received_at] = reported_at[pk]
         event.received_at += shift
-        if event.announced_at is not None:
-            event.announced_at += shift
-        for outcome in event.announcements.values():
+        if event.done_at is not None:
+            event.done_at += shift
+        for outcome in event.handler_results.values():
             outcome["at"] = (datetime.fromisoformat(outcome["at"]) + shift).isoformat()
-    fields = ["received_at", "announced_at", "announcements"]
+    fields = ["received_at", "done_at", "handler_results"]
     WebhookEvent.objects.bulk_update(events.values(), fields)
 
     changes = StatusChange.objects.in_bulk(list(reported_at), field_name="event_id")

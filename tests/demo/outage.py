@@ -40,39 +40,39 @@ def connect_calendar() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """Two replies: one was announced again, the other is left for the visitor to try."""
+    """Two replies: one was run again, the other is left for the visitor to try."""
 
-    announced_again: WebhookEvent
+    run_again: WebhookEvent
     called_again: list[str]
     waiting: WebhookEvent
 
 
 def show_outage(traffic: Traffic) -> Outage:
-    """Receive two replies while the calendar is down, and announce the first one again."""
+    """Receive two replies while the calendar is down, and run the first one again."""
     log = logging.getLogger("cellcast_django")
     log.setLevel(logging.CRITICAL)  # the errors are printed here
     calendar.is_up = False
     first = _receive_reply(traffic, ELLA, "Yes, see you there")
     waiting = _receive_reply(traffic, LEO, "No, sorry")
     console.done("The office calendar is down. Two replies arrive, and both get 200")
-    for name, outcome in first.announcements.items():
+    for name, outcome in first.handler_results.items():
         console.line(f"{name}: {outcome['error'] or 'done'}")
 
     log.setLevel(logging.NOTSET)
     calendar.is_up = True
     output = StringIO()
-    call_command("cellcast_announce", "--event", str(first.pk), stdout=output)
+    call_command("cellcast_run_handlers", "--event", str(first.pk), stdout=output)
     again = WebhookEvent.objects.get(pk=first.pk)
     called = [
         name
-        for name, outcome in again.announcements.items()
-        if outcome["at"] != first.announcements[name]["at"]
+        for name, outcome in again.handler_results.items()
+        if outcome["at"] != first.handler_results[name]["at"]
     ]
-    console.done(f"It is up again: manage.py cellcast_announce --event {first.pk}")
+    console.done(f"It is up again: manage.py cellcast_run_handlers --event {first.pk}")
     console.line(output.getvalue().strip())
     console.line(f"Called again: only {', '.join(called)}")
     console.done(f"Event {waiting.pk} is still pending: run its handlers again in the admin")
-    return Outage(announced_again=again, called_again=called, waiting=waiting)
+    return Outage(run_again=again, called_again=called, waiting=waiting)
 
 
 def _receive_reply(traffic: Traffic, customer: Customer, text: str) -> WebhookEvent:

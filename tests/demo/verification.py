@@ -54,7 +54,7 @@ def verify(outage: Outage, server: DemoServer, password: str) -> int:
     verify_rows(expect)
     verify_stories(expect)
     verify_appointments(expect)
-    verify_announcements(expect, outage)
+    verify_handlers(expect, outage)
     verify_recovery(expect)
     verify_admin(expect, Browser(server.server_port), password)
     return verification.problems
@@ -133,12 +133,12 @@ def verify_appointments(expect: Expect) -> None:
     expect("Opted out", OptOut.objects.active().count(), 2)
 
 
-def verify_announcements(expect: Expect, outage: Outage) -> None:
-    """Check what was announced, and what was announced again."""
-    expect("Events announced", WebhookEvent.objects.announced().count(), 121)
+def verify_handlers(expect: Expect, outage: Outage) -> None:
+    """Check what was run, and what was run again."""
+    expect("Events done", WebhookEvent.objects.done().count(), 121)
     expect("Events pending", list(WebhookEvent.objects.pending()), [outage.waiting])
     expect("Handlers called again", outage.called_again, ["office_calendar"])
-    expect("Errors after that", outage.announced_again.handler_errors(), {})
+    expect("Errors after that", outage.run_again.handler_errors(), {})
     expect("Replies in the office calendar", len(calendar.entries), 16)
 
 

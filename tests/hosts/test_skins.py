@@ -79,8 +79,8 @@ from django.dispatch import receiver
 
 @receiver(message_received)
 def fail_twice(event, **kwargs):
-    if event.announce_attempts < 3:
-        raise ValueError(f"attempt {event.announce_attempts}")
+    if event.attempts < 3:
+        raise ValueError(f"attempt {event.attempts}")
 """
 
 FILL = """\
@@ -173,7 +173,7 @@ def retry_from_the_list(page: Any, admin: str, skin: str) -> None:
     for name in ("Export CSV", "To answer", "Overview", "Setup"):
         assert page.get_by_role("link", name=name).bounding_box()["y"] >= 0
     page.locator("tr", has_text="fail_twice").get_by_role("checkbox").check()
-    page.locator("select[name=action]").select_option("announce_again")
+    page.locator("select[name=action]").select_option("run_again")
     page.locator("button[name=index]").click()
     page.get_by_role("button", name="Retry 1 event").click()
     page.get_by_text("1 event done").first.wait_for()

@@ -42,7 +42,7 @@ MOMENTS = [
 def test_workers_killed_at_random_lose_nothing_that_was_answered_200(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
-    host = new_host(vendor, CELLCAST_ANNOUNCE_LEASE=LEASE)
+    host = new_host(vendor, CELLCAST_HANDLER_LEASE=LEASE)
     chance = random.Random(vendor)  # noqa: S311
     killed: set[int] = set()
     with host.gunicorn() as server, load_on(server.port, clients=16) as load:
@@ -53,7 +53,7 @@ def test_workers_killed_at_random_lose_nothing_that_was_answered_200(
                 os.kill(victim, signal.SIGKILL)
                 killed.add(victim)
     assert load.statuses() <= {200, 0}
-    runs = announce_everything(host)
+    runs = run_everything(host)
 
     assert_stored(host, load.stored())
     repeated = assert_heard_by_every_handler(host)
@@ -64,7 +64,7 @@ def test_workers_killed_at_random_lose_nothing_that_was_answered_200(
         workers_killed_under_load=len(killed),
         webhooks_sent=len(load.answered),
         answered_200_and_stored=len(load.stored()),
-        runs_of_cellcast_announce_until_nothing_was_pending=runs,
+        runs_of_cellcast_run_handlers_until_nothing_was_pending=runs,
         calls_of_a_handler_repeated_because_they_were_cut_off=len(repeated),
     )
 
@@ -73,12 +73,12 @@ def test_workers_killed_at_random_lose_nothing_that_was_answered_200(
 def test_death_at_each_moment_repeats_only_the_call_that_was_cut_off(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
-    host = new_host(vendor, CELLCAST_ANNOUNCE_LEASE=1)
+    host = new_host(vendor, CELLCAST_HANDLER_LEASE=1)
     webhooks = {moment: report(f"{moment} 1", "delivered") for moment in MOMENTS}
     with host.gunicorn(workers=1) as server:
         for webhook in webhooks.values():
             assert send(server.port, webhook.encode()).status == 0
-    runs = announce_everything(host)
+    runs = run_everything(host)
 
     assert_stored(host, [webhook for moment, webhook in webhooks.items() if moment[0] != "b"])
     assert_were_cut_off(assert_heard_by_every_handler(host), host.calls())
@@ -101,20 +101,20 @@ def test_death_at_each_moment_repeats_only_the_call_that_was_cut_off(
     figures.record(
         f"crash, {vendor}: at chosen moments",
         workers_killed_between_two_steps=len(MOMENTS),
-        cellcast_announce_killed_inside_a_handler=5,
-        runs_of_cellcast_announce_until_nothing_was_pending=runs,
+        cellcast_run_handlers_killed_inside_a_handler=5,
+        runs_of_cellcast_run_handlers_until_nothing_was_pending=runs,
     )
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_cellcast_announce_killed_at_random_leaves_the_rest_to_the_next_run(
+def test_cellcast_run_handlers_killed_at_random_leaves_the_rest_to_the_next_run(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     """Two of it run at once; with tasks that no worker takes, everything is left to them."""
     host = new_host(
         vendor,
-        CELLCAST_ANNOUNCE_LEASE=LEASE,
-        CELLCAST_ANNOUNCE_VIA="task",
+        CELLCAST_HANDLER_LEASE=LEASE,
+        CELLCAST_RUN_HANDLERS="task",
         TASKS={"default": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"}},
     )
     webhooks = [numbered(serial) for serial in range(scaled(400))]
@@ -124,23 +124,23 @@ def test_cellcast_announce_killed_at_random_leaves_the_rest_to_the_next_run(
     assert not host.calls()
     killed = set()
     for number in range(scaled(3)):
-        pair = [host.start("django", "cellcast_announce") for _ in range(2)]
+        pair = [host.start("django", "cellcast_run_handlers") for _ in range(2)]
         enough = scaled(400) * number + scaled(50)
         wait_for(lambda: len(host.calls()) > enough, seconds=60)  # noqa: B023
         for process in pair:
             process.kill()
             process.wait()
             killed.add(process.pid)
-    runs = announce_everything(host)
+    runs = run_everything(host)
 
     repeated = assert_heard_by_every_handler(host)
     assert {call.pid for call in repeated} <= killed
     assert_were_cut_off(repeated, host.calls())
     figures.record(
-        f"crash, {vendor}: cellcast_announce",
+        f"crash, {vendor}: cellcast_run_handlers",
         killed_at_random=len(killed),
         facts_pending=len(webhooks),
-        runs_of_cellcast_announce_until_nothing_was_pending=runs,
+        runs_of_cellcast_run_handlers_until_nothing_was_pending=runs,
         calls_of_a_handler_repeated_because_they_were_cut_off=len(repeated),
     )
 
@@ -148,7 +148,7 @@ def test_cellcast_announce_killed_at_random_leaves_the_rest_to_the_next_run(
 def test_postgresql_killed_and_started_under_load(
     servers: Servers, new_host: Callable[..., Host]
 ) -> None:
-    host = new_host("postgresql", CELLCAST_ANNOUNCE_LEASE=LEASE)
+    host = new_host("postgresql", CELLCAST_HANDLER_LEASE=LEASE)
     outages = []
     refused = 0
     with host.gunicorn() as server, load_on(server.port, clients=8) as load:
@@ -166,7 +166,7 @@ def test_postgresql_killed_and_started_under_load(
         wait_for(lambda: load.answered[-1][1].status == 200, seconds=60)
         time.sleep(1)
     assert load.statuses() == {200, 503}
-    runs = announce_everything(host)
+    runs = run_everything(host)
 
     assert_stored(host, load.stored())
     repeated = assert_heard_by_every_handler(host)
@@ -186,7 +186,7 @@ def test_postgresql_killed_and_started_under_load(
             max(response.seconds for _, response in load.answered)
         ),
         calls_of_a_handler_repeated_because_they_could_not_be_saved=len(repeated),
-        runs_of_cellcast_announce_until_nothing_was_pending=runs,
+        runs_of_cellcast_run_handlers_until_nothing_was_pending=runs,
     )
 
 
@@ -196,15 +196,15 @@ def first_that_is_not_200(port: int, serial: int) -> Response:
     return next(response for response in responses if response.status != 200)
 
 
-def announce_everything(host: Host) -> int:
-    """Run cellcast_announce, whatever kills it, until nothing waits; return how often."""
-    waiting = "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE announce_due_at IS NOT NULL"
+def run_everything(host: Host) -> int:
+    """Run cellcast_run_handlers, whatever kills it, until nothing waits; return how often."""
+    waiting = "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE next_run_at IS NOT NULL"
     for runs in range(60):
         if not host.database.value(waiting):
             return runs
         try:
-            host.start("django", "cellcast_announce").wait(timeout=60)
+            host.start("django", "cellcast_run_handlers").wait(timeout=60)
         except subprocess.TimeoutExpired:
-            pytest.fail("cellcast_announce hangs")
+            pytest.fail("cellcast_run_handlers hangs")
         time.sleep(0.5)
     raise AssertionError("Events wait for ever.")

@@ -237,7 +237,7 @@ def check_what_is_stored_and_heard(host: Host) -> None:
         (handler, fact) for handler in oracle.HANDLERS for fact in facts
     )
     [errors] = host.database.query(
-        "SELECT announcements, announced_at FROM cellcast_django_webhookevent "
+        "SELECT handler_results, done_at FROM cellcast_django_webhookevent "
         "WHERE cellcast_id LIKE 'refuse%'"
     )
     outcomes = json.loads(errors[0])

@@ -70,11 +70,11 @@ def check_events(
     new = sum(map(len, expected.values())) + len(by_webhook)
     assert oracle.stored_opt_outs(database) == oracle.opted_out(webhooks)
     assert outcomes == {"stored": new, "duplicate": said - new}
-    unannounced = database.value(
+    unfinished = database.value(
         "SELECT COUNT(*) FROM cellcast_django_webhookevent "
-        "WHERE outcome = 'stored' AND announced_at IS NULL"
+        "WHERE outcome = 'stored' AND done_at IS NULL"
     )
-    assert unannounced == 0
+    assert unfinished == 0
 
 
 def check_calls(

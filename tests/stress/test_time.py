@@ -35,7 +35,7 @@ def heard(host: Host) -> list[tuple[str, str]]:
 def test_clock_that_jumps_back_changes_no_status_and_loses_no_fact(
     new_host: Callable[..., Host],
 ) -> None:
-    host = new_host("sqlite", CELLCAST_ANNOUNCE_LEASE=1)
+    host = new_host("sqlite", CELLCAST_HANDLER_LEASE=1)
     with host.gunicorn(workers=1) as server:
 
         def say(cellcast_id: str, status: str) -> int:
@@ -51,12 +51,12 @@ def test_clock_that_jumps_back_changes_no_status_and_loses_no_fact(
         assert say("in-first@1 4", "delivered") == 0
     before = heard(host)
     time.sleep(1.1)
-    assert "1 announced" in host.manage("cellcast_announce")  # what began after the jump
+    assert "1 done" in host.manage("cellcast_run_handlers")  # what began after the jump
     assert sorted(heard(host)[len(before) :]) == [("first", "delivered"), ("second", "delivered")]
     set_clock(host, 0)
-    assert "1 announced" in host.manage("cellcast_announce")  # the clock has caught up
+    assert "1 done" in host.manage("cellcast_run_handlers")  # the clock has caught up
     assert heard(host)[len(before) + 2 :] == [("second", "delivered")]
-    assert "0 announced" in host.manage("cellcast_announce")
+    assert "0 done" in host.manage("cellcast_run_handlers")
 
     statuses = {identity[1]: status for identity, status in oracle.stored_statuses(host.database)}
     assert set(statuses.values()) == {"delivered"}
@@ -72,20 +72,18 @@ def test_clock_that_jumps_back_changes_no_status_and_loses_no_fact(
 def test_handler_that_outlasts_its_lease_is_taken_over_once(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
-    host = new_host(vendor, CELLCAST_ANNOUNCE_LEASE=1)
+    host = new_host(vendor, CELLCAST_HANDLER_LEASE=1)
     webhook = report("sleep-first@1=12 1", "delivered")
     with host.gunicorn(workers=1) as server:
-        [(_, response)] = converse_while(
-            server.port, webhook, lambda: announce_until_taken_over(host)
-        )
+        [(_, response)] = converse_while(server.port, webhook, lambda: run_until_taken_over(host))
     assert response.status == 200
     # The second attempt begins with the handler that the first one has not come to.
     assert heard(host) == [(name, "delivered") for name in ("first", "second", "first")]
     assert oracle.finished(host.calls()).total() == 3
-    assert "ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken event" in host.log
+    assert "ran longer than CELLCAST_HANDLER_LEASE; another process has taken event" in host.log
     assert host.database.query(
-        "SELECT COUNT(*), MAX(announce_attempts) FROM cellcast_django_webhookevent "
-        "WHERE announced_at IS NOT NULL AND announce_due_at IS NULL"
+        "SELECT COUNT(*), MAX(attempts) FROM cellcast_django_webhookevent "
+        "WHERE done_at IS NOT NULL AND next_run_at IS NULL"
     ) == [(1, 2)]
 
 
@@ -97,27 +95,27 @@ def converse_while(port: int, webhook: Webhook, meanwhile: Callable[[], None]) -
         return answered.result()
 
 
-def announce_until_taken_over(host: Host) -> None:
-    """Run cellcast_announce once the lease is up, while the handler still sleeps."""
+def run_until_taken_over(host: Host) -> None:
+    """Run cellcast_run_handlers once the lease is up, while the handler still sleeps."""
     wait_for(lambda: heard(host), seconds=60)
     time.sleep(1.1)
-    assert "1 announced" in host.manage("cellcast_announce")
+    assert "1 done" in host.manage("cellcast_run_handlers")
 
 
 def test_event_whose_message_has_gone_is_given_up_with_the_reason(
     new_host: Callable[..., Host],
 ) -> None:
-    host = new_host("sqlite", CELLCAST_ANNOUNCE_LEASE=1)
+    host = new_host("sqlite", CELLCAST_HANDLER_LEASE=1)
     with host.gunicorn(workers=1) as server:
         assert send(server.port, report("after-commit 1", "delivered").encode()).status == 0
     delete = "from cellcast_django.models import Message; Message.objects.all().delete()"
     host.manage("shell", "--command", delete)
     time.sleep(1.1)
-    assert "0 announced, 0 to be retried later, 1 failed" in host.manage("cellcast_announce")
-    assert "0 announced, 0 to be retried later, 0 failed" in host.manage("cellcast_announce")
+    assert "0 done, 0 to be retried later, 1 failed" in host.manage("cellcast_run_handlers")
+    assert "0 done, 0 to be retried later, 0 failed" in host.manage("cellcast_run_handlers")
     assert not host.calls()
     [[error, due]] = host.database.query(
-        "SELECT error, announce_due_at FROM cellcast_django_webhookevent"
+        "SELECT error, next_run_at FROM cellcast_django_webhookevent"
     )
     assert (error, due) == ("The message or opt-out was deleted before its handlers ran.", None)
 
@@ -132,17 +130,15 @@ def test_event_whose_message_has_gone_is_given_up_with_the_reason(
 def test_renamed_handler_is_called_under_its_new_name_and_no_other_one_again(
     names: list[str], called: list[str], new_host: Callable[..., Host]
 ) -> None:
-    host = new_host("sqlite", CELLCAST_ANNOUNCE_LEASE=1)
+    host = new_host("sqlite", CELLCAST_HANDLER_LEASE=1)
     with host.gunicorn(workers=1) as server:
         assert send(server.port, report("in-second@1 1", "delivered").encode()).status == 0
     time.sleep(1.1)
     renamed = replace(host, settings=host.settings | {"FIRE_HANDLERS": names})
-    assert "1 announced" in renamed.manage("cellcast_announce")
+    assert "1 done" in renamed.manage("cellcast_run_handlers")
     assert [handler for handler, _ in heard(host)] == ["first", "second", *called]
-    [[announcements]] = host.database.query(
-        "SELECT announcements FROM cellcast_django_webhookevent"
-    )
-    assert set(json.loads(announcements)) == {"first", *called}
+    [[results]] = host.database.query("SELECT handler_results FROM cellcast_django_webhookevent")
+    assert set(json.loads(results)) == {"first", *called}
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

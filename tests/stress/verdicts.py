@@ -30,7 +30,7 @@ def assert_heard_by_every_handler(host: Host) -> list[Call]:
     assert all((handler, fact) in heard for handler in oracle.HANDLERS for fact in facts)
     unfinished = host.database.value(
         "SELECT COUNT(*) FROM cellcast_django_webhookevent "
-        "WHERE outcome = 'stored' AND announced_at IS NULL"
+        "WHERE outcome = 'stored' AND done_at IS NULL"
     )
     assert unfinished == 0
     begun = defaultdict(list)

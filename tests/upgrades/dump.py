@@ -52,7 +52,7 @@ def receive_something_of_each_kind() -> None:
     client.opt_out()
     client.send("webhook-receiver", b'{"type": "receive"')
     client.send("webhook-status", [reply_payload(message="In an array"), {"_id": "1"}])
-    call_command("cellcast_announce", verbosity=0)
+    call_command("cellcast_run_handlers", verbosity=0)
     message_received.disconnect(fail)
 
 

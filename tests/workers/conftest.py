@@ -69,7 +69,7 @@ def new_shop(
             backends = CELERY if django.VERSION >= (6, 0) else CELERY_WITHOUT_A_PACKAGE
             process, url = start_service(queue, "BROKER_URL")
             stop_broker.append(lambda: process.communicate(timeout=60))
-        settings = {"CELLCAST_ANNOUNCE_LEASE": LEASE}
+        settings = {"CELLCAST_HANDLER_LEASE": LEASE}
         shop = Shop(tmp_path, database, settings, queue=backends, broker_url=url)
         shop.write()
         forget_everything(database)

@@ -58,7 +58,7 @@ class Shop(Host):
                     (self.folder / name).write_text(block.code)
                     names.remove(name)
             assert not names
-            parts.append('CELERY_BEAT_SCHEDULE["announce"]["schedule"] = 2')
+            parts.append('CELERY_BEAT_SCHEDULE["rerun"]["schedule"] = 2')
         (package / "settings.py").write_text("\n\n".join(parts) + "\n")
 
     def start_workers(self, count: int) -> list[subprocess.Popen[bytes]]:
@@ -89,13 +89,13 @@ class Shop(Host):
 
     @contextmanager
     def schedule(self) -> Iterator[None]:
-        """Announce every two seconds what is due: by Celery's beat, or by the command."""
+        """Run every two seconds what is due: by Celery's beat, or by the command."""
         if self.is_celery:
             file = f"--schedule={self.folder / 'beat'}"
             command = [sys.executable, "-m", "celery", "-A", "shop", "beat", file]
         else:
-            announce = f"{sys.executable} -m django cellcast_announce"
-            command = ["sh", "-c", f"while sleep 2; do {announce}; done"]
+            run = f"{sys.executable} -m django cellcast_run_handlers"
+            command = ["sh", "-c", f"while sleep 2; do {run}; done"]
         with (self.folder / "server.log").open("ab") as log:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=log

@@ -73,13 +73,13 @@ def test_every_handler_hears_every_fact_although_a_worker_is_killed(
         f"{queue}, Django {django.get_version()}",
         webhooks=WEBHOOKS,
         answered_200_and_stored=len(responses),
-        facts_for_which_two_handlers_were_each_called=announced(shop),
+        facts_for_which_two_handlers_were_each_called=events_of(shop),
         webhooks_per_second=WEBHOOKS / seconds,
         slowest_of_a_hundred_responses=figures.milliseconds(figures.percentile(times, 99)),
-        events_announced_per_second=(announced(shop) - left) / worked,
+        events_done_per_second=(events_of(shop) - left) / worked,
         last_event_of_the_workers_after_the_last_answer_in_seconds=worked - seconds,
         events_left_over_by_the_killed_worker=left,
-        until_the_schedule_had_announced_them_in_seconds=scheduled,
+        until_the_schedule_had_run_them_in_seconds=scheduled,
         calls_of_a_handler_repeated_because_they_were_cut_off=1,
     )
 
@@ -97,7 +97,7 @@ def test_broker_that_is_down_costs_nothing_but_time(
     assert {response.status for response in [before, *after]} == {200}
     assert max(response.seconds for response in after) < 5
     assert shop.log.count("Not enqueued: event ") == 2
-    assert shop.manage("cellcast_announce").startswith("3 announced")
+    assert shop.manage("cellcast_run_handlers").startswith("3 done")
     assert_stored(shop, webhooks)
     assert not assert_heard_by_every_handler(shop)
     figures.record(
@@ -106,10 +106,10 @@ def test_broker_that_is_down_costs_nothing_but_time(
     )
 
 
-def announced(shop: Shop) -> int:
+def events_of(shop: Shop) -> int:
     return int(
         shop.database.value(
-            "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE announced_at IS NOT NULL"
+            "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE done_at IS NOT NULL"
         )
     )
 
@@ -117,7 +117,7 @@ def announced(shop: Shop) -> int:
 def waiting(shop: Shop) -> int:
     return int(
         shop.database.value(
-            "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE announce_due_at IS NOT NULL"
+            "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE next_run_at IS NOT NULL"
         )
     )
 

@@ -75,7 +75,7 @@ def description_of(status: str) -> str:
 
 
 EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
-    WebhookEvent.State.ANNOUNCED.value: (Tone.GOOD, _("done")),
+    WebhookEvent.State.DONE.value: (Tone.GOOD, _("done")),
     WebhookEvent.State.PENDING.value: (Tone.OPEN, _("retrying")),
     WebhookEvent.State.FAILED.value: (Tone.BAD, _("failed")),
     WebhookEvent.Outcome.DUPLICATE.value: (Tone.QUIET, _("duplicate")),
@@ -89,12 +89,12 @@ def outcome_badge(event: WebhookEvent) -> SafeString:
     return badge(Tone.GOOD, _("stored")) if event.is_news else badge(*EVENT_STATES[event.outcome])
 
 
-def announcement_badge(event: WebhookEvent) -> SafeString | None:
+def state_badge(event: WebhookEvent) -> SafeString | None:
     """Return the badge of the handlers' progress; ``None`` for a duplicate or invalid event."""
     state = event.state
     if state is None:
         return None
-    if state == WebhookEvent.State.PENDING and not event.announcements:
+    if state == WebhookEvent.State.PENDING and not event.handler_results:
         return badge(Tone.OPEN, _("waiting"))
     return badge(*EVENT_STATES[state])
 

@@ -44,10 +44,10 @@ def handler_rows(
             is_missing=bool(outcome["error"]) and name not in connected,
             event_link=event_link,
         )
-        for name, outcome in event.announcements.items()
+        for name, outcome in event.handler_results.items()
     ]
-    if event.is_unannounced:
-        waiting = (name for name in connected if name not in event.announcements)
+    if event.is_unfinished:
+        waiting = (name for name in connected if name not in event.handler_results)
         rows += [HandlerRow(name, badge(Tone.OPEN, _("has not run yet"))) for name in waiting]
     return sorted(rows, key=lambda row: (not row.error, row.at is not None))
 

@@ -18,18 +18,18 @@ def sentence_of(event: WebhookEvent) -> str:
         return _sentence_of_pending(event)
     if event.state == WebhookEvent.State.FAILED:
         return event.error or gettext("No more retries: it needs your attention.")
-    if not event.announcements:
+    if not event.handler_results:
         return gettext("No handler was connected.")
     return gettext("All handlers have finished.")
 
 
 def _sentence_of_pending(event: WebhookEvent) -> str:
     now = timezone.now()
-    due_at = event.announce_due_at or now
+    due_at = event.next_run_at or now
     values = {
         "pause": duration(abs(due_at - now)),
-        "attempts": event.announce_attempts,
-        "max": conf.announce_max_attempts,
+        "attempts": event.attempts,
+        "max": conf.handler_max_attempts,
     }
     if due_at <= now:
         return gettext("Overdue by %(pause)s · %(attempts)d of %(max)d attempts made") % values

@@ -37,8 +37,8 @@ class OutcomeFilter(ChoiceFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         events: Any = queryset
         match self.value():
-            case "announced":
-                return events.announced()  # type: ignore[no-any-return]
+            case "done":
+                return events.done()  # type: ignore[no-any-return]
             case "pending":
                 return narrow_to_any(queryset, WebhookEvent.objects.pending())
             case "failed":
@@ -65,7 +65,7 @@ class HandlerFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the connected handlers and those that failed, which may have been renamed."""
         failing = newest_unfinished(model_admin.get_queryset(request), self.MAX_EVENTS)
-        names = {name for _pk, announcements, _at in failing for name in errors_of(announcements)}
+        names = {name for _pk, results, _at in failing for name in errors_of(results)}
         names.update(connected_handlers())
         if chosen := request.GET.get(self.parameter_name):
             names.add(chosen)
@@ -90,13 +90,13 @@ Unfinished = tuple[int, dict[str, Any], datetime]
 
 
 def newest_unfinished(events: QuerySet[Any], count: int) -> Iterable[Unfinished]:
-    """Return the key, announcements and arrival of failed and of pending events."""
+    """Return the key, results and arrival of failed and of pending events."""
     all_events: Any = WebhookEvent.objects.using(events.db)
     states: list[WebhookEventQuerySet] = [
         all_events.failed().order_by("-pk"),
-        all_events.pending().order_by("-announce_due_at", "-outcome", "-pk"),  # as the index has it
+        all_events.pending().order_by("-next_run_at", "-outcome", "-pk"),  # as the index has it
     ]
-    columns = ("pk", "announcements", "received_at")
+    columns = ("pk", "handler_results", "received_at")
     return chain.from_iterable(state.values_list(*columns)[:count] for state in states)
 
 

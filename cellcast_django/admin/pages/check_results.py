@@ -80,7 +80,7 @@ SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
     (
         _("Handlers"),
         _("Handlers can run."),
-        [values.check_announce_via, tasks.check_task_backend, tasks.check_task_worker],
+        [values.check_run_handlers, tasks.check_task_backend, tasks.check_task_worker],
     ),
     (
         _("Transactions"),

@@ -28,7 +28,7 @@ from cellcast_django.health import (
 from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent, errors_of
 
 MAX_OVERDUE = timedelta(minutes=15)
-"""If an attempt is overdue by more, ``cellcast_announce`` is not running."""
+"""If an attempt is overdue by more, ``cellcast_run_handlers`` is not running."""
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's last error
 
@@ -56,7 +56,7 @@ def event_details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str,
         "is_new": not health.last_webhook_at_any_url,
         "needs_attention": list(needs_attention(counts, list_url)),
         "overdue": duration(health.overdue) if health.overdue > MAX_OVERDUE else None,
-        "announce_ran": ago(health.announce_ran_at) if health.announce_ran_at else None,
+        "handlers_ran": ago(health.handlers_ran_at) if health.handlers_ran_at else None,
         "failing_handlers": [
             each | {"retry_url": retry_url(model_admin, request, each["name"])}
             for each in failing_handlers(unfinished, list_url)
@@ -143,9 +143,9 @@ def newest_errors() -> dict[str, HandlerErrors]:
     """Return each handler's last error, and since when it has been failing."""
     found: dict[str, HandlerErrors] = {}
     events = newest_unfinished(WebhookEvent.objects.all(), MAX_EVENTS_WITH_ERRORS)
-    for _pk, announcements, received_at in events:
-        for name, error in errors_of(announcements).items():
-            at = parse_datetime(announcements[name]["at"]) or received_at
+    for _pk, results, received_at in events:
+        for name, error in errors_of(results).items():
+            at = parse_datetime(results[name]["at"]) or received_at
             if name not in found:
                 found[name] = HandlerErrors(error, at, received_at)
                 continue

@@ -65,7 +65,7 @@ class ReplyForm:
     def is_available(self, request: HttpRequest) -> bool:
         """Whether replies can be sent to this customer, and by this person."""
         can_send = bool(conf.send_with and self.customer.contact)
-        return can_send and self.model_admin.may(request, "reply")
+        return can_send and self.model_admin.may(request, "answer")
 
     @property
     def is_refused(self) -> bool:

@@ -190,7 +190,7 @@ def send_test(
 def handlers_that_ran(pk: Any) -> list[HandlerRow]:
     """Return the outcome of each handler that ran for a test."""
     event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
-    return handler_rows(event, list(event.announcements)) if event else []
+    return handler_rows(event, list(event.handler_results)) if event else []
 
 
 def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:

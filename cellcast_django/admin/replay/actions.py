@@ -38,7 +38,7 @@ CHUNK_SIZE = 100
 class ReplayAdmin(ReadOnlyAdmin):
     """A list of events with actions, each with its own permission."""
 
-    actions = ["announce_again", "announce_to_all", "process_again"]
+    actions = ["run_again", "run_all_again", "process_again"]
 
     def get_urls(self) -> list[URLPattern]:
         """Add the confirmation pages, and exempt all views from ``ATOMIC_REQUESTS``.
@@ -54,21 +54,21 @@ class ReplayAdmin(ReadOnlyAdmin):
             outside_atomic_requests(pattern.callback)
         return patterns
 
-    def has_announce_permission(self, request: HttpRequest) -> bool:
-        return self.may(request, "announce")
+    def has_rerun_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "rerun")
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
         return self.may(request, "reprocess")
 
-    @admin.action(permissions=["announce"], description=RETRY_FAILED.title)
-    def announce_again(
+    @admin.action(permissions=["rerun"], description=RETRY_FAILED.title)
+    def run_again(
         self, request: HttpRequest, queryset: QuerySet[WebhookEvent]
     ) -> HttpResponse | None:
         """Run the unfinished handlers of the selected events."""
         return self._replay(request, queryset, RETRY_FAILED)
 
-    @admin.action(permissions=["announce"], description=RERUN_ALL.title)
-    def announce_to_all(
+    @admin.action(permissions=["rerun"], description=RERUN_ALL.title)
+    def run_all_again(
         self, request: HttpRequest, queryset: QuerySet[WebhookEvent]
     ) -> HttpResponse | None:
         """Run all handlers of the selected events, finished or not."""
@@ -78,7 +78,7 @@ class ReplayAdmin(ReadOnlyAdmin):
     def process_again(
         self, request: HttpRequest, queryset: QuerySet[WebhookEvent]
     ) -> HttpResponse | None:
-        """Read the selected events again; store and announce those understood now."""
+        """Read the selected events again; store those understood now and run their handlers."""
         return self._replay(request, queryset, READ_AGAIN)
 
     def replays_of(self, request: HttpRequest, event: WebhookEvent) -> list[dict[str, Any]]:
@@ -114,13 +114,13 @@ class ReplayAdmin(ReadOnlyAdmin):
 
     def retry_url(self, request: HttpRequest, handler: str) -> str:
         """Return the URL that retries a handler; empty for those who may not."""
-        if not handler or not self.has_announce_permission(request):
+        if not handler or not self.has_rerun_permission(request):
             return ""
         return f"{self.url_of(WebhookEvent, 'retry')}?{urlencode({'handler': handler})}"
 
     def retry_view(self, request: HttpRequest) -> HttpResponse:
         """Ask about all events that one handler has failed for, and once confirmed, retry them."""
-        self.require(request, "announce")
+        self.require(request, "rerun")
         handler = request.GET.get("handler", "")
         query = urlencode({"handler": handler})
         back = HttpResponseRedirect(f"{self.url_of(WebhookEvent, 'changelist')}?{query}")

@@ -8,11 +8,11 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _, ngettext_lazy
 
-from cellcast_django import announcements, inbox, receiving
+from cellcast_django import handlers, inbox, receiving
 from cellcast_django.admin.display import sentences
 from cellcast_django.admin.lists.event_filters import connected_handlers
-from cellcast_django.announcements.facts import handlers_of, handlers_to_replay
 from cellcast_django.conf import conf
+from cellcast_django.handlers.facts import handlers_of, handlers_to_replay
 from cellcast_django.models import WebhookEvent
 
 
@@ -34,7 +34,7 @@ class Replay:
     """Which handlers would run for an event; ``None`` if it does not affect the event."""
     run: Callable[[Iterable[int]], Iterator[WebhookEvent]]
     """Runs the events with these keys, and yields each one afterwards."""
-    permission: str = "announce"
+    permission: str = "rerun"
     command: str = ""
     """The command that does the same to any number of events, if there is one."""
     warning: Any = ""
@@ -71,15 +71,15 @@ class Plan:
                 continue
             connected = {callee.name for callee in handlers_of(event)}
             plan.keys.append(event.pk)
-            plan.again.update(name for name in names if name in event.announcements)
-            plan.first.update(name for name in names if name not in event.announcements)
+            plan.again.update(name for name in names if name in event.handler_results)
+            plan.first.update(name for name in names if name not in event.handler_results)
             plan.missing.update(set(event.handler_errors()) - connected)
             plan.without_handler += not names
         return plan
 
 
 def _unfinished(event: WebhookEvent) -> list[str] | None:
-    if not event.is_unannounced:
+    if not event.is_unfinished:
         return None
     return [each.name for each in handlers_of(event) if not event.has_finished(each.name)]
 
@@ -96,23 +96,23 @@ def _read_again(keys: Iterable[int]) -> Iterator[WebhookEvent]:
     for key in keys:
         event = WebhookEvent.objects.invalid().filter(pk=key).first()
         read_again = inbox.reprocess(event) if event else []
-        receiving.announce(read_again)
+        receiving.run_handlers(read_again)
         yield from read_again
 
 
 RETRY_FAILED = Replay(
-    name="announce_again",
+    name="run_again",
     title=_("Retry failed handlers"),
     button=ngettext_lazy("Retry %(count)d event", "Retry %(count)d events", "count"),
     will_do=sentences.AFFECTS,
     unaffected=sentences.NOTHING_LEFT,
     log="Ran the unfinished handlers again.",
-    command="cellcast_announce --failed",
+    command="cellcast_run_handlers --failed",
     handlers=_unfinished,
-    run=announcements.announce_again,
+    run=handlers.run_again,
 )
 RERUN_ALL = Replay(
-    name="announce_to_all",
+    name="run_all_again",
     title=_("Re-run all handlers"),
     button=ngettext_lazy("Re-run %(count)d event", "Re-run %(count)d events", "count"),
     warning=_(
@@ -123,7 +123,7 @@ RERUN_ALL = Replay(
     unaffected=sentences.NO_HANDLER,
     log="Ran all handlers again.",
     handlers=_all_handlers,
-    run=partial(announcements.announce_again, everyone=True),
+    run=partial(handlers.run_again, everyone=True),
 )
 READ_AGAIN = Replay(
     name="process_again",
@@ -137,7 +137,7 @@ READ_AGAIN = Replay(
     command="cellcast_reprocess",
     handlers=_connected_handlers,
     run=_read_again,
-    is_queued=lambda: conf.announce_via == "task",
+    is_queued=lambda: conf.run_handlers == "task",
 )
 
 REPLAYS = {replay.name: replay for replay in (RETRY_FAILED, RERUN_ALL, READ_AGAIN)}

@@ -40,10 +40,10 @@ class Result:
         if event.outcome == WebhookEvent.Outcome.INVALID:
             self.invalid.append(event.error)
         self.states[event.state] += 1
-        due_at = event.announce_due_at
+        due_at = event.next_run_at
         if due_at and (self.next_retry_at is None or due_at < self.next_retry_at):
             self.next_retry_at = due_at
-        for name, outcome in event.announcements.items():
+        for name, outcome in event.handler_results.items():
             at = parse_datetime(outcome["at"])
             if at is None or at < self.started_at:
                 continue  # it ran before, not now
@@ -58,7 +58,7 @@ class Result:
         if invalid := len(self.invalid):
             values = {"count": invalid, "reason": self.invalid[0]}
             yield messages.WARNING, sentences.STILL_INVALID % values
-        if done := self.states[State.ANNOUNCED]:
+        if done := self.states[State.DONE]:
             yield messages.SUCCESS, sentences.DONE % {"count": done}
         if retrying := self.states[State.PENDING]:
             yield messages.WARNING, self._retry(retrying)

@@ -7,11 +7,11 @@ from django.urls import URLPattern
 from django.utils.http import urlencode
 from django.utils.translation import gettext
 
-from cellcast_django import announcements
+from cellcast_django import handlers
 from cellcast_django.admin.display.handlers import HandlerRow, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.announcements.facts import handlers_of
 from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.handlers.facts import handlers_of
 from cellcast_django.models import WebhookEvent
 
 
@@ -26,7 +26,7 @@ class SkippingAdmin(ReadOnlyAdmin):
     def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[HandlerRow]:
         """Return each handler's outcome, with a link for those who may skip it."""
         rows = handler_rows(event, [callee.name for callee in handlers_of(event)])
-        if event.is_unannounced and self.may(request, "announce"):
+        if event.is_unfinished and self.may(request, "rerun"):
             url = self.url_of(WebhookEvent, "skip", event.pk)
             for row in rows:
                 if not event.has_finished(row.name):
@@ -35,7 +35,7 @@ class SkippingAdmin(ReadOnlyAdmin):
 
     def skip_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask for confirmation, then skip a handler."""
-        self.require(request, "announce")
+        self.require(request, "rerun")
         events = self.get_queryset(request).select_related("message", "status_change")
         event = get_object_or_404(events, pk=pk)
         name = request.GET.get("handler", "")
@@ -50,7 +50,7 @@ class SkippingAdmin(ReadOnlyAdmin):
                 name=name,
                 back_url=back_url,
             )
-        if announcements.skip(pk, name):
+        if handlers.skip(pk, name):
             self.log_change(request, event, f"Skipped the handler {name}.")
             level, sentence = messages.SUCCESS, gettext("%(name)s is skipped.")
         else:

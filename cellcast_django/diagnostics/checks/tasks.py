@@ -1,4 +1,4 @@
-"""Announcing through tasks needs a Tasks backend, and a worker."""
+"""Running handlers through tasks needs a Tasks backend, and a worker."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,14 +13,14 @@ Messages = Iterator[CheckMessage]
 
 
 def check_task_backend(**_: Any) -> Messages:
-    """Announcing through tasks needs a Tasks backend that accepts them."""
+    """Running handlers through tasks needs a Tasks backend that accepts them."""
     alias: Any = conf.task_backend
-    if conf.announce_via != "task":
+    if conf.run_handlers != "task":
         return
     package = tasks_package()
     if package is None:
         yield Error(
-            gettext('CELLCAST_ANNOUNCE_VIA is "task", but this version of Django has no Tasks.'),
+            gettext('CELLCAST_RUN_HANDLERS is "task", but this version of Django has no Tasks.'),
             hint=gettext('Install "cellcast-django[tasks]", or upgrade to Django 6.0.'),
             id="cellcast_django.E011",
         )
@@ -51,15 +51,17 @@ def _problem_of_backend(backends: Any, alias: str) -> str:
 
 def check_task_worker(**_: Any) -> Messages:
     """Django's own backends have no worker: they run a task immediately, or never."""
-    if conf.announce_via != "task" or any(check_task_backend()):
+    if conf.run_handlers != "task" or any(check_task_backend()):
         return
     name = type(tasks_package().task_backends[conf.task_backend]).__name__
     if name in ("ImmediateBackend", "DummyBackend"):
         is_immediate = name == "ImmediateBackend"
-        when = gettext("before the response") if is_immediate else gettext("by cellcast_announce")
+        when = (
+            gettext("before the response") if is_immediate else gettext("by cellcast_run_handlers")
+        )
         yield Notice(
             gettext(
-                'CELLCAST_ANNOUNCE_VIA is "task", but with %(name)s handlers run only %(when)s.'
+                'CELLCAST_RUN_HANDLERS is "task", but with %(name)s handlers run only %(when)s.'
             )
             % {"name": name, "when": when},
             hint=gettext("Configure a backend with a worker in TASKS, such as django-tasks-db."),

@@ -32,8 +32,8 @@ def check_numbers(**_: Any) -> Messages:
     """Sizes, seconds and counts must be whole and more than zero."""
     values: list[tuple[str, Any, str]] = [
         ("CELLCAST_MAX_BODY_BYTES", conf.max_body_bytes, "cellcast_django.E006"),
-        ("CELLCAST_ANNOUNCE_LEASE", conf.announce_lease, "cellcast_django.E007"),
-        ("CELLCAST_ANNOUNCE_MAX_ATTEMPTS", conf.announce_max_attempts, "cellcast_django.E008"),
+        ("CELLCAST_HANDLER_LEASE", conf.handler_lease, "cellcast_django.E007"),
+        ("CELLCAST_HANDLER_MAX_ATTEMPTS", conf.handler_max_attempts, "cellcast_django.E008"),
     ]
     for name, value, message_id in values:
         if type(value) is not int or value < 1:  # True is an int too, hence not isinstance
@@ -45,12 +45,12 @@ def check_numbers(**_: Any) -> Messages:
             )
 
 
-def check_announce_via(**_: Any) -> Messages:
+def check_run_handlers(**_: Any) -> Messages:
     """Handlers run inline or as a task."""
-    if conf.announce_via not in ("inline", "task"):
+    if conf.run_handlers not in ("inline", "task"):
         yield Error(
-            gettext('CELLCAST_ANNOUNCE_VIA is %(value)s, which is neither "inline" nor "task".')
-            % {"value": repr(conf.announce_via)},
+            gettext('CELLCAST_RUN_HANDLERS is %(value)s, which is neither "inline" nor "task".')
+            % {"value": repr(conf.run_handlers)},
             hint=gettext(
                 'Use "inline" to run handlers before the response, or "task" to run them on a '
                 "Tasks backend."

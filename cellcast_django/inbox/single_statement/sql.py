@@ -7,7 +7,7 @@ from django.db import models
 from cellcast_django.database.inserts import columns_of
 from cellcast_django.models import (
     FILLABLE_FIELDS,
-    NOTHING_TO_ANNOUNCE,
+    NOTHING_TO_RUN,
     Message,
     StatusChange,
     WebhookEvent,
@@ -78,12 +78,10 @@ def event_values(given: Given, *, is_news: str) -> str:
         "error": "''",
         "body": given("raw"),
         "message_id": "message.id",
-        "announced_at": (
-            f"CASE WHEN {given('announce_due_at')} IS NULL THEN {given('received_at')} END"
-        ),
-        "announcements": "'{}'",
+        "done_at": (f"CASE WHEN {given('next_run_at')} IS NULL THEN {given('received_at')} END"),
+        "handler_results": "'{}'",
     }
-    for name, nothing in NOTHING_TO_ANNOUNCE.items():
+    for name, nothing in NOTHING_TO_RUN.items():
         planned = special.get(name) or given(name)
         otherwise = "NULL" if nothing is None else nothing
         special[name] = f"CASE WHEN {is_news} THEN {planned} ELSE {otherwise} END"

@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox.portable import Outbox
-from cellcast_django.models import NOTHING_TO_ANNOUNCE, Message, StatusChange, WebhookEvent
+from cellcast_django.models import NOTHING_TO_RUN, Message, StatusChange, WebhookEvent
 
 
 class Written(NamedTuple):
@@ -44,13 +44,13 @@ def write(
     """Write message, history and event, in a transaction of their own, and return the event.
 
     ``values`` are the fields of the message (with the reported status) and of the event that vary
-    between webhooks; the event's text is ``raw``. If the event has something to announce,
+    between webhooks; the event's text is ``raw``. If the event has something to run,
     ``event.message`` and ``event.status_change`` are set too.
 
     ``confirm`` is called in the transaction when the message is new; if it raises, nothing is
     written.
     """
-    if values["announce_due_at"] is None:
+    if values["next_run_at"] is None:
         outbox = None
     is_needed = outbox is not None or confirm is not None
     with _own_transaction(connection, is_needed=is_needed):
@@ -60,7 +60,7 @@ def write(
         if outbox is not None and written.change_id is not None:
             outbox([written.event_id])
     event = _event(values, written, connection)
-    if event.announce_due_at is not None:
+    if event.next_run_at is not None:
         _attach_message_and_change(event, values, written, connection)
     return event
 
@@ -74,12 +74,12 @@ def _own_transaction(
     return own_transaction(connection.alias, limits_itself=True)
 
 
-_TIMES = ("submitted_at", "received_at", "announce_due_at")
+_TIMES = ("submitted_at", "received_at", "next_run_at")
 
 
 def _database_values(values: dict[str, Any], connection: BaseDatabaseWrapper) -> dict[str, Any]:
     """Return only what a writer needs, in the database's types: each value costs time."""
-    adapted = {name: value for name, value in values.items() if name != "announced_at"}
+    adapted = {name: value for name, value in values.items() if name != "done_at"}
     adapted["media"] = json.dumps(values["media"])
     for name in _TIMES:
         adapted[name] = connection.ops.adapt_datetimefield_value(values[name])
@@ -95,11 +95,11 @@ def _event(
         "error": "",
         "body": values["raw"],
         "message_id": written.message_id,
-        "announcements": {},
+        "handler_results": {},
     }
     if written.change_id is None:
         row["outcome"] = WebhookEvent.Outcome.DUPLICATE
-        row |= NOTHING_TO_ANNOUNCE
+        row |= NOTHING_TO_RUN
     return _as_read(WebhookEvent, row, connection)
 
 

@@ -25,7 +25,7 @@ class Command(BaseCommand):
         "Delete messages, with their history and events, once the last event about them is older "
         "than the given age. With --redact, keep the rows with their statuses and times, but empty "
         "the phone numbers, texts and webhook bodies. With --contact, do so for one customer who "
-        "asks to be erased. Events not announced yet are kept, and so are opt-outs, which must "
+        "asks to be erased. Events whose handlers have not finished are kept, and so are opt-outs, which must "
         "outlive the messages. Works in small batches: interrupt it at any time, and run it again "
         "to continue."
     )
@@ -156,11 +156,11 @@ def reasons(kept: Kept) -> list[str]:
     """Return a sentence for each reason to keep events."""
     lines = []
     if kept.pending:
-        lines.append(f"Kept: {counted(kept.pending, 'event')} not announced yet.")
+        lines.append(f"Kept: {counted(kept.pending, 'event')} whose handlers have not finished.")
     if kept.failed:
         lines.append(
-            f"Kept: {counted(kept.failed, 'event')} that failed. Announce them again with "
-            "cellcast_announce --failed, or prune them too with --include-failed."
+            f"Kept: {counted(kept.failed, 'event')} that failed. Run their handlers again with "
+            "cellcast_run_handlers --failed, or prune them too with --include-failed."
         )
     return lines
 

@@ -12,7 +12,7 @@ from cellcast_django.recovery import DEFAULT_AGE, Findings, Kind, RecoveryError,
 class Command(BaseCommand):
     help = (
         "Ask Cellcast's API for the replies, statuses and opt-outs that no webhook delivered, "
-        "store each exactly once, and announce it. Run it from cron or a timer, and after an "
+        "store each exactly once, and run its handlers. Run it from cron or a timer, and after an "
         "outage. Interrupting it, running it again and running several at once are safe. It never "
         "sends a message and never deletes anything."
     )

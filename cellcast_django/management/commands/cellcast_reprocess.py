@@ -14,7 +14,7 @@ from cellcast_django.models import WebhookEvent, database_alias
 class Command(BaseCommand):
     help = (
         "Read invalid events again, after an upgrade of cellcast-django or when a report arrived "
-        "before the reply it refers to. Those understood now are stored and announced as if they "
+        "before the reply it refers to. Those understood now are stored and its handlers run as if they "
         "had just arrived. The others stay invalid, with the current reason."
     )
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         understood = invalid = 0
         for event in self._events(options["event"]):
             results = reprocess(event)
-            receiving.announce(results)
+            receiving.run_handlers(results)
             for result in results:
                 if result.outcome == WebhookEvent.Outcome.INVALID:
                     invalid += 1

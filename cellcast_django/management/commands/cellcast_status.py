@@ -42,7 +42,7 @@ def max_count(text: str) -> int:
 class Command(BaseCommand):
     help = (
         "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
-        "and failed announcements, and how many of the last day's messages were delivered. Exits 1 "
+        "and failed events, and how many of the last day's messages were delivered. Exits 1 "
         "if a limit is exceeded, and prints which one on stderr: for cron and monitoring. Changes "
         "nothing."
     )
@@ -102,11 +102,11 @@ class Command(BaseCommand):
         for outcome, count in health.events.items():
             note = f" ({health.invalid:,} of any age)" if outcome == "invalid" else ""
             self._row(str(outcome.label), f"{count:,}{note}")
-        self._heading("Announcements")
+        self._heading("Handlers")
         self._row("pending", pending_in_words(health))
         self._row("failed", f"{health.failed:,}")
-        if health.announce_ran_at:
-            self._row("last run", since(health, health.announce_ran_at))
+        if health.handlers_ran_at:
+            self._row("last run", since(health, health.handlers_ran_at))
         self._heading("Messages sent in the last 24 hours")
         rate = health.delivery_rate
         note = "" if rate is None else f" ({rate:.1%} of those with a final status)"
@@ -122,7 +122,7 @@ class Command(BaseCommand):
 
 
 def pending_in_words(health: Health) -> str:
-    """Return how many announcements are pending, and how late the oldest is."""
+    """Return how many events are pending, and how late the oldest is."""
     count = f"{health.pending:,}"
     if not health.overdue:
         return count
@@ -149,7 +149,7 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     for name, count in (("pending", health.pending), ("failed", health.failed)):
         limit = limits[f"max_{name}"]
         if limit is not None and count > limit:
-            yield f"Announcements {name}: {count:,} (limit: {limit:,})."
+            yield f"Handlers {name}: {count:,} (limit: {limit:,})."
     if limits["max_silent"] is not None and (silent := count_silent(limits["max_silent"])):
         yield f"Messages without a report for too long: {silent:,}."
 
@@ -168,12 +168,12 @@ def as_dict(health: Health) -> dict[str, Any]:
         "usernames": {username: webhook(at) for username, at in health.last_use_of.items()},
         "events": {outcome.value: count for outcome, count in health.events.items()},
         "invalid_of_any_age": health.invalid,
-        "announcements": {
+        "handler_results": {
             "pending": health.pending,
             "failed": health.failed,
             "oldest_due_at": health.oldest_due_at,
             "overdue_seconds": health.overdue.total_seconds(),
-            "last_run_at": health.announce_ran_at,
+            "last_run_at": health.handlers_ran_at,
         },
         "messages": {
             "sent": health.sent,

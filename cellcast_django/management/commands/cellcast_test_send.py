@@ -24,7 +24,7 @@ ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
 class Command(BaseCommand):
     help = (
         "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and "
-        "explain what is wrong if it is not accepted. It is stored and announced like any webhook."
+        "explain what is wrong if it is not accepted. It is stored and its handlers run like any webhook."
     )
     requires_system_checks = []
 

@@ -1,7 +1,7 @@
 """Deaths by SIGKILL at chosen moments.
 
 The id of a webhook chooses them, joined by ``+`` before the first space: ``before-commit``,
-``after-commit`` (the announcement has not begun), ``in-first@1`` (inside the handler "first", at
+``after-commit`` (the run has not begun), ``in-first@1`` (inside the handler "first", at
 the first attempt), ``after-second@2`` (it has returned; that has not been saved).
 """
 

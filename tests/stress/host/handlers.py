@@ -26,11 +26,11 @@ class Handler:
     def __call__(self, event: WebhookEvent, **arguments: Any) -> None:
         fact = describe(event, **arguments)
         self.note("begin", event, fact)
-        die_if(f"in-{self.name}@{event.announce_attempts}", event)
-        sleep_if(f"sleep-{self.name}@{event.announce_attempts}", event)
-        refuse_if(f"refuse-{self.name}@{event.announce_attempts}", event)
+        die_if(f"in-{self.name}@{event.attempts}", event)
+        sleep_if(f"sleep-{self.name}@{event.attempts}", event)
+        refuse_if(f"refuse-{self.name}@{event.attempts}", event)
         self.note("end", event, fact)
-        die_if(f"after-{self.name}@{event.announce_attempts}", event)
+        die_if(f"after-{self.name}@{event.attempts}", event)
 
     def note(self, phase: str, event: WebhookEvent, fact: list[str]) -> None:
         line = {

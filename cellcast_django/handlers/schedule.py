@@ -1,4 +1,4 @@
-"""Every state transition of an event's announcement: planned, claimed, ended.
+"""Every state transition of an event: planned, claimed, ended.
 
 Rows are changed only here, and only by the latest attempt.
 """
@@ -29,24 +29,24 @@ BATCH_SIZE = 1_000
 
 
 def planned(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
-    """Return the event's fields that plan its announcement; without handlers it is announced.
+    """Return the event's fields that plan its first attempt; without handlers it is done.
 
     Inline, the attempt begins right after the commit in this process, so it is already counted and
     leased here: that saves a write, and after a crash the event is due when the lease ends.
     """
-    plan = {"announced_at": None, "announce_due_at": now, "announce_attempts": 0}
+    plan = {"done_at": None, "next_run_at": now, "attempts": 0}
     if not has_handlers:
-        plan |= {"announced_at": now, "announce_due_at": None}
-    elif conf.announce_via == "inline":
-        lease = timedelta(seconds=conf.announce_lease)
-        plan |= {"announce_due_at": now + lease, "announce_attempts": 1}
+        plan |= {"done_at": now, "next_run_at": None}
+    elif conf.run_handlers == "inline":
+        lease = timedelta(seconds=conf.handler_lease)
+        plan |= {"next_run_at": now + lease, "attempts": 1}
     return plan
 
 
 def ending(
     event: WebhookEvent, connected: Sequence[str], retry_times: Mapping[str, datetime]
 ) -> dict[str, datetime | None]:
-    """Return the fields that end an attempt: announced, failed, or due again after a pause.
+    """Return the fields that end an attempt: done, failed, or due again after a pause.
 
     ``connected`` are the names of this process's handlers; ``retry_times`` holds the times at which
     handlers asked to be called again.
@@ -57,16 +57,16 @@ def ending(
     if not waiting:
         return settled(event)
     due_at = None
-    if event.announce_attempts < conf.announce_max_attempts:
-        usual = timezone.now() + pause_after(event.announce_attempts, spread_by=event.pk)
+    if event.attempts < conf.handler_max_attempts:
+        usual = timezone.now() + pause_after(event.attempts, spread_by=event.pk)
         due_at = min(retry_times.get(name, usual) for name in waiting)
-    return {"announced_at": None, "announce_due_at": due_at}
+    return {"done_at": None, "next_run_at": due_at}
 
 
 def settled(event: WebhookEvent) -> dict[str, datetime | None]:
-    """Return the fields of an event with no handler left to call: announced, or failed."""
-    has_failed = any(event.has_given_up(name) for name in event.announcements)
-    return {"announced_at": None if has_failed else timezone.now(), "announce_due_at": None}
+    """Return the fields of an event with no handler left to call: done, or failed."""
+    has_failed = any(event.has_given_up(name) for name in event.handler_results)
+    return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
 
 
 def unsettled(event: WebhookEvent, connected: Sequence[str]) -> list[str]:
@@ -74,7 +74,7 @@ def unsettled(event: WebhookEvent, connected: Sequence[str]) -> list[str]:
 
     One that failed counts even if it is not connected in this process.
     """
-    names = dict.fromkeys([*connected, *event.announcements])
+    names = dict.fromkeys([*connected, *event.handler_results])
     return [name for name in names if not event.is_done_with(name)]
 
 
@@ -97,16 +97,16 @@ def events() -> WebhookEventQuerySet:
 
 def due_ids(now: datetime) -> Iterator[int]:
     """Yield the ids of due events, longest waiting first; after an outage there are many."""
-    due = events().due(now).order_by("announce_due_at", "pk")
+    due = events().due(now).order_by("next_run_at", "pk")
     rest = due
     while True:
-        batch = list(rest.values_list("announce_due_at", "pk")[:BATCH_SIZE])
+        batch = list(rest.values_list("next_run_at", "pk")[:BATCH_SIZE])
         yield from (pk for _, pk in batch)
         if len(batch) < BATCH_SIZE:
             return
         at, last = batch[-1]
-        is_later = Q(announce_due_at__gt=at) | Q(pk__gt=last)
-        rest = due.filter(is_later, announce_due_at__gte=at)  # for the index
+        is_later = Q(next_run_at__gt=at) | Q(pk__gt=last)
+        rest = due.filter(is_later, next_run_at__gte=at)  # for the index
 
 
 def load(pk: int) -> WebhookEvent | None:
@@ -116,21 +116,21 @@ def load(pk: int) -> WebhookEvent | None:
 
 def lease_end() -> datetime:
     """Return the time until which other processes leave a running attempt alone."""
-    return timezone.now() + timedelta(seconds=conf.announce_lease)
+    return timezone.now() + timedelta(seconds=conf.handler_lease)
 
 
 def claim(event: WebhookEvent, **values: Any) -> bool:
     """Begin an attempt: count it and take the lease; false if another process was quicker."""
-    attempts = event.announce_attempts + 1
-    return save_if_ours(event, announce_due_at=lease_end(), announce_attempts=attempts, **values)
+    attempts = event.attempts + 1
+    return save_if_ours(event, next_run_at=lease_end(), attempts=attempts, **values)
 
 
 def has_been_saved(event: WebhookEvent, handler_name: str) -> bool:
     """Whether the handler's success is in the database, whatever was raised after the commit."""
     if not event.has_finished(handler_name):  # it was never about to be saved
         return False
-    [announcements] = events().filter(pk=event.pk).values_list("announcements", flat=True)
-    return WebhookEvent(announcements=announcements).has_finished(handler_name)
+    [results] = events().filter(pk=event.pk).values_list("handler_results", flat=True)
+    return WebhookEvent(handler_results=results).has_finished(handler_name)
 
 
 def save_if_ours(event: WebhookEvent, **values: Any) -> bool:
@@ -157,7 +157,7 @@ def _update_event(
     adapted = {
         name: _field(name).get_db_prep_save(value, connection) for name, value in values.items()
     }
-    adapted |= {"id": event.pk, "attempt": event.announce_attempts}
+    adapted |= {"id": event.pk, "attempt": event.attempts}
     with execute(connection, _update_statement(tuple(values)), adapted) as cursor:
         return int(cursor.rowcount)
 
@@ -172,5 +172,5 @@ def _update_statement(names: tuple[str, ...]) -> str:
     assignments = ", ".join(f"{name} = %({name})s" for name in names)
     return (
         f"UPDATE {WebhookEvent._meta.db_table} SET {assignments} "
-        "WHERE id = %(id)s AND announce_attempts = %(attempt)s"
+        "WHERE id = %(id)s AND attempts = %(attempt)s"
     )

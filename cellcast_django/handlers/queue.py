@@ -1,4 +1,4 @@
-"""Announcing on the host project's own queue: ``CELLCAST_ANNOUNCE_VIA = "task"``."""
+"""Running handlers on the host project's own queue: ``CELLCAST_RUN_HANDLERS = "task"``."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.db import router
 
-from cellcast_django import announcements
+from cellcast_django import handlers
 from cellcast_django.conf import conf, tasks_package
 from cellcast_django.models import database_alias
 
@@ -26,9 +26,9 @@ def as_task(function: Callable[..., None]) -> Any:
 
 
 @as_task
-def announce_event(event_id: int) -> None:
-    """Announce one event if it is due. Safe to run twice."""
-    for _ in announcements.announce_due([event_id]):
+def run_handlers(event_id: int) -> None:
+    """Run one event's handlers if it is due. Safe to run twice."""
+    for _ in handlers.run_due([event_id]):
         pass
 
 
@@ -43,19 +43,19 @@ def enqueue(event_ids: list[int]) -> None:
     """
     for position, event_id in enumerate(event_ids):
         try:
-            _announce_event().enqueue(event_id)
+            _run_handlers().enqueue(event_id)
         except Exception as error:
             raise NotEnqueuedError(event_id, len(event_ids) - position) from error
 
 
-def _announce_event() -> Any:
-    return announce_event.using(backend=conf.task_backend)
+def _run_handlers() -> Any:
+    return run_handlers.using(backend=conf.task_backend)
 
 
 def is_in_same_database() -> bool:
     """Whether the queue is django-tasks-db in the database that holds our messages."""
     try:
-        backend = type(_announce_event().get_backend())
+        backend = type(_run_handlers().get_backend())
         model = apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
     except Exception:  # noqa: BLE001  # a wrong TASKS, or none; no such app
         return False

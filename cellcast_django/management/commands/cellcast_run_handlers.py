@@ -1,4 +1,4 @@
-"""Announce what is due: from cron, a timer or a task schedule, or continuously with ``--watch``."""
+"""Run what is due: from cron, a timer or a task schedule, or continuously with ``--watch``."""
 
 import logging
 from collections import Counter
@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from cellcast_django.announcements import announce_again, announce_due
-from cellcast_django.announcements.schedule import events
+from cellcast_django.handlers import run_again, run_due
+from cellcast_django.handlers.schedule import events
 from cellcast_django.management.arguments import add_event_option, require_events
 from cellcast_django.management.terminal import printable
 from cellcast_django.management.watching import Watch
@@ -29,9 +29,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_event_option(parser, "announce this event now, due or failed; may be repeated")
+        add_event_option(parser, "run this event's handlers now, due or failed; may be repeated")
         parser.add_argument(
-            "--failed", action="store_true", help="announce all failed events again"
+            "--failed", action="store_true", help="run all failed events' handlers again"
         )
         parser.add_argument(
             "--watch",
@@ -45,16 +45,16 @@ class Command(BaseCommand):
         if options["watch"]:
             if chosen:
                 raise CommandError(
-                    "--watch announces what is due: it takes neither --event nor --failed."
+                    "--watch runs what is due: it takes neither --event nor --failed."
                 )
             self._watch()
             return
         if chosen:
-            again = announce_again(self._chosen(options["event"], failed=options["failed"]))
-            tally = self._announce(again)
+            again = run_again(self._chosen(options["event"], failed=options["failed"]))
+            tally = self._run(again)
         else:
-            tally = self._announce(announce_due())
-            CommandRun.record(CommandRun.Command.ANNOUNCE, summary(tally))
+            tally = self._run(run_due())
+            CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(tally))
         self._print_summary(tally)
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
@@ -63,7 +63,7 @@ class Command(BaseCommand):
             pks = pks + list(events().failed().values_list("pk", flat=True))
         return list(dict.fromkeys(pks))
 
-    def _announce(self, attempted: Iterator[WebhookEvent]) -> Tally:
+    def _run(self, attempted: Iterator[WebhookEvent]) -> Tally:
         tally: Tally = Counter()
         for event in attempted:
             tally[event.state] += 1
@@ -71,13 +71,13 @@ class Command(BaseCommand):
         return tally
 
     def _print_errors(self, event: WebhookEvent) -> None:
-        errors = event.handler_errors() if event.is_unannounced else {}
+        errors = event.handler_errors() if event.is_unfinished else {}
         for name, error in errors.items():
             # Never the text: it may quote a customer, and cron sends it by mail.
             self.stderr.write(printable(f"event {event.pk}: {name}: {error_type(error)}"))
 
     def _print_summary(self, tally: Tally) -> None:
-        sentence = "{announced} announced, {pending} to be retried later, {failed} failed."
+        sentence = "{done} done, {pending} to be retried later, {failed} failed."
         self.stdout.write(sentence.format(**summary(tally)))
 
     def _watch(self) -> None:
@@ -85,7 +85,7 @@ class Command(BaseCommand):
         with Watch() as watch:
             for _ in watch.rounds():
                 try:
-                    tally = self._announce(self._due(watch, total))
+                    tally = self._run(self._due(watch, total))
                     self._record_heartbeat(watch, total)
                 except Error as error:
                     watch.note_database_lost(error)
@@ -95,7 +95,7 @@ class Command(BaseCommand):
                     self._print_summary(tally)
 
     def _due(self, watch: Watch, total: Tally) -> Iterator[WebhookEvent]:
-        for event in announce_due():
+        for event in run_due():
             total[event.state] += 1
             yield event
             self._record_heartbeat(watch, total)
@@ -105,7 +105,7 @@ class Command(BaseCommand):
     def _record_heartbeat(self, watch: Watch, total: Tally) -> None:
         if watch.is_time_for_heartbeat():
             logger.debug("Watching for what is due: %s so far.", summary(total))
-            CommandRun.record(CommandRun.Command.ANNOUNCE, summary(total))
+            CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(total))
 
 
 def summary(tally: Tally) -> dict[str, int]:

@@ -1,13 +1,13 @@
-"""``announcements.skip``: a person decides that a handler need not be called for an event."""
+"""``handlers.skip``: a person decides that a handler need not be called for an event."""
 
 from typing import Any
 
 import pytest
 
-from cellcast_django.announcements import announce_due, skip
+from cellcast_django.handlers import run_due, skip
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import GiveUp, announcement_failed, message_received
-from tests.handlers import Calls, announced, as_if_killed, connected, make_due, reply
+from cellcast_django.signals import GiveUp, handlers_failed, message_received
+from tests.handlers import Calls, as_if_killed, connected, events_of, make_due, reply
 
 pytestmark = pytest.mark.django_db
 
@@ -19,22 +19,22 @@ def event(first: Calls, second: Calls) -> WebhookEvent:
     return reply()
 
 
-def test_event_is_announced_when_nobody_else_is_unfinished(event: WebhookEvent) -> None:
+def test_event_is_done_when_nobody_else_is_unfinished(event: WebhookEvent) -> None:
     assert skip(event.pk, "first") is True
-    before = event.announcements["first"]["at"]
+    before = event.handler_results["first"]["at"]
     event.refresh_from_db()
-    outcome = event.announcements["first"]
+    outcome = event.handler_results["first"]
     assert outcome == {"at": outcome["at"], "error": "", "skipped": True}
     assert outcome["at"] > before
-    assert (event.state, event.announce_due_at) == ("announced", None)
-    assert set(event.announcements) == {"first", "second"}
+    assert (event.state, event.next_run_at) == ("done", None)
+    assert set(event.handler_results) == {"first", "second"}
 
 
 def test_skipped_handler_is_not_called_again(event: WebhookEvent, first: Calls) -> None:
     skip(event.pk, "first")
-    WebhookEvent.objects.update(announced_at=None)
+    WebhookEvent.objects.update(done_at=None)
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     assert len(first) == 1
 
 
@@ -42,29 +42,29 @@ def test_event_waits_for_the_others(first: Calls, second: Calls) -> None:
     first.error = second.error = ValueError("no")
     event = reply()
     assert skip(event.pk, "first")
-    due_at = event.announce_due_at
+    due_at = event.next_run_at
     event.refresh_from_db()
-    assert (event.state, event.announce_due_at) == ("pending", due_at)
+    assert (event.state, event.next_run_at) == ("pending", due_at)
 
     second.error = None
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
-    assert (event.state, len(first), len(second)) == ("announced", 1, 2)
+    assert (event.state, len(first), len(second)) == ("done", 1, 2)
 
 
 def test_failed_event_stays_failed_while_another_has_not_finished(
     first: Calls, second: Calls, settings: Any
 ) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = second.error = ValueError("no")
     event = reply()
     assert skip(event.pk, "first")
     event.refresh_from_db()
-    assert (event.state, event.announce_attempts) == ("failed", 1)
+    assert (event.state, event.attempts) == ("failed", 1)
     assert skip(event.pk, "second")
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 def test_event_has_failed_when_another_one_has_given_up(
@@ -73,21 +73,21 @@ def test_event_has_failed_when_another_one_has_given_up(
     first.error, second.error = ValueError("no"), GiveUp("never")
     event = reply()
     told = Calls()
-    with connected(announcement_failed, told=told):
+    with connected(handlers_failed, told=told):
         assert skip(event.pk, "first")
     event.refresh_from_db()
     assert event.state == "failed"
     assert told.arguments[0]["errors"] == {"second": "GiveUp: never"}
     assert skip(event.pk, "second")
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 def test_handler_that_is_not_connected_here_can_be_skipped(event: WebhookEvent) -> None:
     message_received.disconnect(dispatch_uid="first")
     assert skip(event.pk, "first")
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 def test_handler_that_was_never_called_can_be_skipped(event: WebhookEvent) -> None:
@@ -95,7 +95,7 @@ def test_handler_that_was_never_called_can_be_skipped(event: WebhookEvent) -> No
     assert skip(event.pk, "second")
     event.refresh_from_db()
     assert event.state == "pending"
-    assert set(event.announcements) == {"second"}
+    assert set(event.handler_results) == {"second"}
 
 
 def test_event_of_which_no_handler_is_known_here_can_be_skipped(event: WebhookEvent) -> None:
@@ -104,16 +104,16 @@ def test_event_of_which_no_handler_is_known_here_can_be_skipped(event: WebhookEv
         message_received.disconnect(dispatch_uid=name)
     assert skip(event.pk, "")
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 def test_event_whose_message_is_gone_can_be_skipped(event: WebhookEvent) -> None:
     Message.objects.all().delete()
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     assert skip(event.pk, "first")
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 def test_there_is_nothing_to_decide(event: WebhookEvent) -> None:
@@ -121,9 +121,9 @@ def test_there_is_nothing_to_decide(event: WebhookEvent) -> None:
     assert not skip(event.pk, "nobody"), "it is not known"
     assert not skip(event.pk + 1, "first"), "there is no such event"
     assert skip(event.pk, "first")
-    assert not skip(event.pk, "first"), "the event has been announced"
+    assert not skip(event.pk, "first"), "the event is done"
     duplicate = reply()
-    assert not skip(duplicate.pk, "first"), "a duplicate has nothing to announce"
+    assert not skip(duplicate.pk, "first"), "a duplicate has nothing to run"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -132,7 +132,7 @@ def test_decision_taken_while_the_handlers_run_stands(first: Calls, second: Call
     event = reply()
     first.during = lambda event, **kwargs: skip(event.pk, "first")
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
-    assert event.announcements["first"]["skipped"]
-    assert event.state == "announced"
+    assert event.handler_results["first"]["skipped"]
+    assert event.state == "done"

@@ -1,4 +1,4 @@
-"""``announcement_failed``: sent once each time that an event becomes failed."""
+"""``handlers_failed``: sent once each time that an event becomes failed."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -6,25 +6,25 @@ from typing import Any
 
 import pytest
 
-from cellcast_django.announcements import announce_again, announce_due
+from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import GiveUp, announcement_failed
-from tests.handlers import Calls, announced, as_if_killed, connected, make_due, reply
+from cellcast_django.signals import GiveUp, handlers_failed
+from tests.handlers import Calls, as_if_killed, connected, events_of, make_due, reply
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def told() -> Iterator[Calls]:
-    """A handler of ``announcement_failed``."""
+    """A handler of ``handlers_failed``."""
     calls = Calls()
-    with connected(announcement_failed, told=calls):
+    with connected(handlers_failed, told=calls):
         yield calls
 
 
 @pytest.fixture(autouse=True)
 def two_attempts(settings: Any) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
 
 
 def test_it_is_sent_when_the_attempts_are_used_up(first: Calls, second: Calls, told: Calls) -> None:
@@ -33,16 +33,16 @@ def test_it_is_sent_when_the_attempts_are_used_up(first: Calls, second: Calls, t
     assert not told
 
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     [arguments] = told.arguments
     assert arguments == {
-        "signal": announcement_failed,
+        "signal": handlers_failed,
         "sender": WebhookEvent,
         "event": event,
         "errors": {"first": "ValueError: the calendar is down"},
     }
     assert arguments["event"].state == "failed"
-    announced(announce_due())
+    events_of(run_due())
     assert len(told) == 1
 
 
@@ -54,9 +54,9 @@ def test_it_is_sent_when_a_handler_gives_up(first: Calls, told: Calls) -> None:
 
 def test_it_is_sent_when_every_attempt_was_cut_off(first: Calls, told: Calls) -> None:
     event = reply()
-    WebhookEvent.objects.update(announce_attempts=2)
+    WebhookEvent.objects.update(attempts=2)
     as_if_killed(event)
-    announced(announce_due())
+    events_of(run_due())
     assert list(told.arguments[0]["errors"]) == ["first"]
 
 
@@ -65,17 +65,17 @@ def test_it_is_sent_when_the_message_is_gone(first: Calls, told: Calls) -> None:
     event = reply()
     Message.objects.all().delete()
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     assert len(told) == 1
 
 
 def test_it_is_sent_again_when_an_event_fails_again(first: Calls, told: Calls) -> None:
     first.error = GiveUp("No such customer.")
     event = reply()
-    announced(announce_again([event.pk]))
+    events_of(run_again([event.pk]))
     assert len(told) == 2
     first.error = None
-    announced(announce_again([event.pk]))
+    events_of(run_again([event.pk]))
     assert len(told) == 2
 
 
@@ -89,13 +89,13 @@ def test_what_its_handlers_raise_is_logged_and_stops_nobody(
     first.error = GiveUp("No such customer.")
     told.error = error
     also = Calls()
-    with connected(announcement_failed, partial=partial(fail, error), also=also):
+    with connected(handlers_failed, partial=partial(fail, error), also=also):
         event = reply()
     assert (len(told), len(also)) == (1, 1)
     event.refresh_from_db()
     assert event.handler_errors() == {"first": "GiveUp: No such customer."}
-    assert f"Handler told of announcement_failed failed: {type(error).__name__} in" in caplog.text
-    assert "Handler partial of announcement_failed failed: " in caplog.text
+    assert f"Handler told of handlers_failed failed: {type(error).__name__} in" in caplog.text
+    assert "Handler partial of handlers_failed failed: " in caplog.text
     assert "+61400000001" not in caplog.text
 
 

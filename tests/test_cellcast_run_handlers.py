@@ -1,4 +1,4 @@
-"""``cellcast_announce``: what is due, on request what has failed, and all the time."""
+"""``cellcast_run_handlers``: what is due, on request what has failed, and all the time."""
 
 import os
 import signal
@@ -37,33 +37,33 @@ def failing_event(**changes: Any) -> WebhookEvent:
 
 
 def give_up(event: WebhookEvent) -> None:
-    WebhookEvent.objects.filter(pk=event.pk).update(announce_due_at=None)
+    WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=None)
 
 
 def run(*arguments: str) -> tuple[str, str]:
     out, err = StringIO(), StringIO()
-    call_command("cellcast_announce", *arguments, stdout=out, stderr=err)
+    call_command("cellcast_run_handlers", *arguments, stdout=out, stderr=err)
     return out.getvalue().strip(), err.getvalue().strip()
 
 
 def test_says_when_nothing_is_due(handler: Calls) -> None:
     failing_event()
-    assert run() == ("0 announced, 0 to be retried later, 0 failed.", "")
+    assert run() == ("0 done, 0 to be retried later, 0 failed.", "")
     assert len(handler) == 1
 
 
-def test_announces_what_is_due(handler: Calls) -> None:
+def test_runs_what_is_due(handler: Calls) -> None:
     failing_event()
-    WebhookEvent.objects.update(announce_due_at=timezone.now())
+    WebhookEvent.objects.update(next_run_at=timezone.now())
     handler.error = None
-    assert run() == ("1 announced, 0 to be retried later, 0 failed.", "")
+    assert run() == ("1 done, 0 to be retried later, 0 failed.", "")
 
 
 def test_names_the_handler_that_fails_again(handler: Calls) -> None:
     event = failing_event()
-    WebhookEvent.objects.update(announce_due_at=timezone.now())
+    WebhookEvent.objects.update(next_run_at=timezone.now())
     assert run() == (
-        "0 announced, 1 to be retried later, 0 failed.",
+        "0 done, 1 to be retried later, 0 failed.",
         f"event {event.pk}: calendar: ConnectionError",
     )
 
@@ -71,9 +71,9 @@ def test_names_the_handler_that_fails_again(handler: Calls) -> None:
 def test_event_option_does_not_wait_for_the_pause(handler: Calls) -> None:
     event, other = failing_event(message="one"), failing_event(message="two")
     handler.error = None
-    assert run("--event", str(event.pk))[0].startswith("1 announced")
+    assert run("--event", str(event.pk))[0].startswith("1 done")
     other.refresh_from_db()
-    assert other.announced_at is None
+    assert other.done_at is None
 
 
 def test_failed_option_takes_all_that_were_given_up(handler: Calls) -> None:
@@ -81,17 +81,17 @@ def test_failed_option_takes_all_that_were_given_up(handler: Calls) -> None:
     for text in ("two", "three"):
         give_up(failing_event(message=text))
     handler.error = None
-    assert run("--failed")[0] == "2 announced, 0 to be retried later, 0 failed."
+    assert run("--failed")[0] == "2 done, 0 to be retried later, 0 failed."
     assert WebhookEvent.objects.pending().get() == waiting
 
 
 def test_event_that_fails_for_good_is_counted(handler: Calls, settings: Any) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     failing_event()
-    assert run("--failed")[0] == "0 announced, 0 to be retried later, 1 failed."
+    assert run("--failed")[0] == "0 done, 0 to be retried later, 1 failed."
 
 
-def test_unknown_event_is_an_error_and_nothing_is_announced(handler: Calls) -> None:
+def test_unknown_event_is_an_error_and_nothing_is_done(handler: Calls) -> None:
     event = failing_event()
     with pytest.raises(CommandError, match="No such event: 999999"):
         run("--event", str(event.pk), "--event", "999999")
@@ -102,7 +102,7 @@ def test_error_of_a_handler_that_is_not_connected_here_is_told_as_well(handler: 
     event = failing_event()
     message_received.disconnect(dispatch_uid="calendar")
     assert run(f"--event={event.pk}") == (
-        "0 announced, 1 to be retried later, 0 failed.",
+        "0 done, 1 to be retried later, 0 failed.",
         f"event {event.pk}: calendar: ConnectionError",
     )
 
@@ -116,25 +116,25 @@ def test_neither_texts_nor_control_characters_are_printed(
         event = failing_event()
         handler.error = None
         out, err = run("--event", str(event.pk))
-    assert out == "0 announced, 1 to be retried later, 0 failed."
+    assert out == "0 done, 1 to be retried later, 0 failed."
     assert err == f"event {event.pk}: odd [2J name: ValueError"
     assert capsys.readouterr() == ("", "")
 
 
 def test_run_is_recorded_with_what_it_found(handler: Calls) -> None:
     failing_event()
-    WebhookEvent.objects.update(announce_due_at=timezone.now())
+    WebhookEvent.objects.update(next_run_at=timezone.now())
     before = timezone.now()
     run()
     record = CommandRun.objects.get()
-    assert record.command == str(record) == "announce"
+    assert record.command == str(record) == "run_handlers"
     assert record.ran_at >= before
-    assert record.summary == {"announced": 0, "pending": 1, "failed": 0}
+    assert record.summary == {"done": 0, "pending": 1, "failed": 0}
     run()
-    assert CommandRun.objects.get().summary == {"announced": 0, "pending": 0, "failed": 0}
+    assert CommandRun.objects.get().summary == {"done": 0, "pending": 0, "failed": 0}
 
 
-def test_run_for_chosen_events_is_no_sign_that_something_announces(handler: Calls) -> None:
+def test_run_for_chosen_events_is_no_sign_that_something_runs(handler: Calls) -> None:
     run("--event", str(failing_event().pk))
     run("--failed")
     assert not CommandRun.objects.exists()
@@ -162,20 +162,18 @@ def terminate() -> None:
 
 
 def make_all_due() -> None:
-    WebhookEvent.objects.update(announce_due_at=timezone.now())
+    WebhookEvent.objects.update(next_run_at=timezone.now())
 
 
 @pytest.mark.django_db(transaction=True)
-def test_watch_announces_what_becomes_due(
-    handler: Calls, looks: list[Callable[[], object]]
-) -> None:
+def test_watch_runs_what_becomes_due(handler: Calls, looks: list[Callable[[], object]]) -> None:
     event = failing_event()
     handler.error = None
     looks += [lambda: None, make_all_due]
     before = signal.getsignal(signal.SIGTERM)
-    assert run("--watch") == ("1 announced, 0 to be retried later, 0 failed.", "")
+    assert run("--watch") == ("1 done, 0 to be retried later, 0 failed.", "")
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -195,7 +193,7 @@ def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
         run("--watch")
     assert finished == [first.pk]
     states = [event.state for event in WebhookEvent.objects.order_by("pk")]
-    assert states == ["announced", "pending"]
+    assert states == ["done", "pending"]
     assert second.pk
 
 
@@ -210,7 +208,7 @@ def test_database_that_goes_and_comes_back_is_lived_through(
     with ExitStack() as outage:
         outage.enter_context(refusing(error=OperationalError("no route to +61400000000")))
         looks += [lambda: None, outage.close]
-        assert run("--watch")[0] == "1 announced, 0 to be retried later, 0 failed."
+        assert run("--watch")[0] == "1 done, 0 to be retried later, 0 failed."
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert lines == [
         "The database is unavailable (OperationalError); trying again.",
@@ -235,7 +233,7 @@ def test_watch_has_a_heartbeat_now_and_then(
     run("--watch")
     lines = [record for record in caplog.records if record.getMessage().startswith("Watching")]
     assert [record.levelname for record in lines] == ["DEBUG"] * beats
-    assert CommandRun.objects.get().summary["announced"] == beats // 4
+    assert CommandRun.objects.get().summary["done"] == beats // 4
 
 
 @pytest.mark.parametrize("option", ["--failed", "--event=1"])

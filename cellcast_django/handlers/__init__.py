@@ -1,8 +1,8 @@
 """From rows to handlers: every handler is called once per fact, again only if it did not finish.
 
-Announcements run after the commit and outside any transaction of ours. Each handler's outcome is
-saved before the next one runs, so a crash repeats at most the call that it interrupted. ``facts``
-says what an event announces, ``schedule`` when; ``attempts`` calls the handlers.
+Handlers run after the commit and outside any transaction of ours. Each one's result is saved before
+the next one runs, so a crash repeats at most the call that it interrupted. ``facts`` says what an
+event has to tell, ``schedule`` when; ``attempts`` calls the handlers.
 """
 
 import logging
@@ -11,12 +11,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django.announcements.attempts import fail_interrupted, in_turn, run_attempt
-from cellcast_django.announcements.calls import Failure
-from cellcast_django.announcements.facts import BoundHandler, handlers_of, handlers_to_replay
-from cellcast_django.announcements.failures import report_if_failed
-from cellcast_django.announcements.patience import Patience
-from cellcast_django.announcements.schedule import (
+from cellcast_django.conf import conf
+from cellcast_django.handlers.attempts import fail_interrupted, in_turn, run_attempt
+from cellcast_django.handlers.calls import Failure
+from cellcast_django.handlers.facts import BoundHandler, handlers_of, handlers_to_replay
+from cellcast_django.handlers.failures import report_if_failed
+from cellcast_django.handlers.patience import Patience
+from cellcast_django.handlers.schedule import (
     claim,
     due_ids,
     load,
@@ -24,33 +25,32 @@ from cellcast_django.announcements.schedule import (
     settled,
     unsettled,
 )
-from cellcast_django.conf import conf
 from cellcast_django.models import WebhookEvent
 
 logger = logging.getLogger("cellcast_django")
 
 
-def announce(events: Iterable[WebhookEvent]) -> None:
+def run(events: Iterable[WebhookEvent]) -> None:
     """Run the attempt that began when these events were stored.
 
-    Skips events that have nothing to announce. Never raises: errors are logged, and the event is
+    Skips events that have nothing to run. Never raises: errors are logged, and the event is
     due again when its lease ends.
     """
     for event in events:
-        if event.announce_due_at is None:
+        if event.next_run_at is None:
             continue
         try:
             run_attempt(event)
         except Exception as error:  # noqa: BLE001  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
-            logger.error("Announcing event %s was broken off: %s.", event.pk, summary)
+            logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
 
 
-def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
-    """Announce what is due, longest waiting first, and yield each event after its attempt.
+def run_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
+    """Run what is due, longest waiting first, and yield each event after its attempt.
 
     With ``pks``, only those of them that are due. Safe to run in several processes at once: the one
-    that claims an event announces it. Events for a handler that has spent half a minute on nothing
+    that claims an event runs it. Events for a handler that has spent half a minute on nothing
     but failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
     """
     now = timezone.now()
@@ -59,14 +59,14 @@ def announce_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
         event = load(pk)
         if event is None or not event.is_due(now):
             continue
-        if event.announce_attempts >= conf.announce_max_attempts:
+        if event.attempts >= conf.handler_max_attempts:
             fail_interrupted(event)
-        elif not _announce_patiently(event, patience):
+        elif not _run_patiently(event, patience):
             continue
         yield event
 
 
-def _announce_patiently(event: WebhookEvent, patience: Patience) -> bool:
+def _run_patiently(event: WebhookEvent, patience: Patience) -> bool:
     """Make an attempt; false if it is left to another process or to the next run."""
     waiting = in_turn(event, handlers_of(event))
     handlers = patience.worth_calling(waiting)
@@ -76,15 +76,15 @@ def _announce_patiently(event: WebhookEvent, patience: Patience) -> bool:
     return True
 
 
-def announce_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[WebhookEvent]:
+def run_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[WebhookEvent]:
     """Make one more attempt for events that have failed or are pending.
 
     Calls only the handlers that have not finished, including those that gave up. Yields each event
-    after its attempt, and skips events with nothing left to announce. An event that another process
-    is announcing right now is taken from it, which may call one handler twice.
+    after its attempt, and skips events with nothing left to run. An event that another process
+    is running right now is taken from it, which may call one handler twice.
 
-    With ``everyone``, calls the handlers that had finished too, also for announced events: their
-    outcomes are cleared when the attempt begins. It is the only way to run a finished handler again
+    With ``everyone``, calls the handlers that had finished too, also for events that are done: their
+    results are cleared when the attempt begins. It is the only way to run a finished handler again
     on purpose. Skips events without handlers, and those emptied of personal data.
     """
     for pk in pks:
@@ -92,19 +92,19 @@ def announce_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[We
         if event is None:
             continue
         handlers = handlers_to_replay(event) if everyone else handlers_of(event)
-        if not (handlers if everyone else event.is_unannounced):
+        if not (handlers if everyone else event.is_unfinished):
             continue
-        outcomes = _outcomes_to_keep(handlers, event.announcements, everyone=everyone)
-        if claim(event, announced_at=None, announcements=outcomes):
+        outcomes = _outcomes_to_keep(handlers, event.handler_results, everyone=everyone)
+        if claim(event, done_at=None, handler_results=outcomes):
             run_attempt(event)
             yield event
 
 
 def _outcomes_to_keep(
-    handlers: Iterable[BoundHandler], announcements: dict[str, Any], *, everyone: bool
+    handlers: Iterable[BoundHandler], results: dict[str, Any], *, everyone: bool
 ) -> dict[str, Any]:
     """Return the outcomes without those that would prevent a call of one of these handlers."""
-    kept = dict(announcements)
+    kept = dict(results)
     for handler in handlers:
         if (outcome := kept.pop(handler.name, None)) and not everyone:
             kept[handler.name] = {key: outcome[key] for key in outcome if key != "gave_up"}
@@ -114,24 +114,24 @@ def _outcomes_to_keep(
 def skip(event_id: int, handler_name: str) -> bool:
     """Record a person's decision that this handler need not be called for the event.
 
-    If no other handler is unfinished, the event is announced. Returns false if there is nothing to
-    decide: the event is not stored or is announced, or the handler has finished or is unknown. A
-    process that is announcing the event right now stops after its current handler.
+    If no other handler is unfinished, the event is done. Returns false if there is nothing to
+    decide: the event is not stored or is done, or the handler has finished or is unknown. A
+    process that is running it right now stops after its current handler.
     """
     event = load(event_id)
-    if event is None or not event.is_unannounced or event.has_finished(handler_name):
+    if event is None or not event.is_unfinished or event.has_finished(handler_name):
         return False
     connected = [handler.name for handler in handlers_of(event)]
-    known = {*connected, *event.announcements}
+    known = {*connected, *event.handler_results}
     if known and handler_name not in known:
         return False
     was_pending = event.state == WebhookEvent.State.PENDING
     outcome = {"at": timezone.now().isoformat(), "error": "", "skipped": True}
-    event.announcements[handler_name] = outcome
+    event.handler_results[handler_name] = outcome
     values: dict[str, Any] = {} if unsettled(event, connected) else settled(event)
     # Counted as an attempt, so that a running one sees that the event was taken from it.
-    values |= {"announce_attempts": event.announce_attempts + was_pending}
-    saved = save_if_ours(event, announcements=event.announcements, **values)
+    values |= {"attempts": event.attempts + was_pending}
+    saved = save_if_ours(event, handler_results=event.handler_results, **values)
     if saved and was_pending:
         report_if_failed(event)
     return saved

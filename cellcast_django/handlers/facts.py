@@ -1,4 +1,4 @@
-"""The facts that an event announces, and the handlers that are called for them."""
+"""The facts of an event, and the handlers that are called for them."""
 
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ class BoundHandler(NamedTuple):
 
 
 def facts_of(event: WebhookEvent) -> list[Fact]:
-    """Return the facts of an event, in the order in which they are announced.
+    """Return the facts of an event, in the order in which their handlers are called.
 
     A reply that is a stop word has two. A duplicate or invalid event has none, nor has one whose
     message or opt-out has been deleted since.
@@ -89,7 +89,7 @@ def _opt_out_of(event: WebhookEvent) -> OptOut | None:
     """Return the opt-out that began with the event.
 
     After it was ended, a later event may have begun it again and be its ``event`` now. An event of
-    kind ``opt_out`` is still announced then.
+    kind ``opt_out`` keeps its fact then.
     """
     if event.kind not in (WebhookEvent.Kind.REPLY, WebhookEvent.Kind.OPT_OUT):
         return None

@@ -9,11 +9,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django.announcements.calls import Failure, call_safely, in_transaction
-from cellcast_django.announcements.facts import BoundHandler, facts_of, handlers_of
-from cellcast_django.announcements.failures import report_if_failed
-from cellcast_django.announcements.patience import Patience
-from cellcast_django.announcements.schedule import ending, has_been_saved, lease_end, save_if_ours
+from cellcast_django.handlers.calls import Failure, call_safely, in_transaction
+from cellcast_django.handlers.facts import BoundHandler, facts_of, handlers_of
+from cellcast_django.handlers.failures import report_if_failed
+from cellcast_django.handlers.patience import Patience
+from cellcast_django.handlers.schedule import ending, has_been_saved, lease_end, save_if_ours
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import GiveUp
 
@@ -38,7 +38,7 @@ def run_attempt(
     connected = handlers_of(event)
     if not connected and not facts_of(event):
         error = "The message or opt-out was deleted before its handlers ran."
-        save_if_ours(event, error=error, announced_at=None, announce_due_at=None)
+        save_if_ours(event, error=error, done_at=None, next_run_at=None)
         report_if_failed(event)
         return
     if handlers is None:
@@ -49,7 +49,7 @@ def run_attempt(
         attempt.run(handlers)
     except TakenOverError as error:
         logger.warning(
-            "Handler %s ran longer than CELLCAST_ANNOUNCE_LEASE; another process has taken "
+            "Handler %s ran longer than CELLCAST_HANDLER_LEASE; another process has taken "
             "event %s over.",
             *error.args,
             event.pk,
@@ -64,7 +64,7 @@ def unfinished(event: WebhookEvent, connected: Sequence[BoundHandler]) -> list[B
     Handlers that have not been called yet come first: the others have had their turn.
     """
     waiting = [each for each in connected if not event.is_done_with(each.name)]
-    return sorted(waiting, key=lambda each: each.name in event.announcements)
+    return sorted(waiting, key=lambda each: each.name in event.handler_results)
 
 
 def in_turn(event: WebhookEvent, connected: Sequence[BoundHandler]) -> list[BoundHandler]:
@@ -74,9 +74,9 @@ def in_turn(event: WebhookEvent, connected: Sequence[BoundHandler]) -> list[Boun
     being called, each attempt begins with a different one of those without an outcome, and every
     second attempt begins with those that have failed before.
     """
-    attempt = event.announce_attempts + 1
+    attempt = event.attempts + 1
     waiting = unfinished(event, connected)
-    uncalled = [each for each in waiting if each.name not in event.announcements]
+    uncalled = [each for each in waiting if each.name not in event.handler_results]
     called = waiting[len(uncalled) :]
     if uncalled:
         start = attempt // 2 % len(uncalled)
@@ -88,8 +88,8 @@ def fail_interrupted(event: WebhookEvent) -> None:
     """End an event as failed whose last attempt was interrupted when its process died."""
     outcome = {"at": timezone.now().isoformat(), "error": INTERRUPTED}
     uncalled = {each.name: outcome for each in unfinished(event, handlers_of(event))}
-    announcements = uncalled | event.announcements
-    save_if_ours(event, announcements=announcements, announce_due_at=None)
+    results = uncalled | event.handler_results
+    save_if_ours(event, handler_results=results, next_run_at=None)
     report_if_failed(event)
 
 
@@ -129,9 +129,9 @@ class _Attempt:
             raise KeyboardInterrupt
 
     def _save(self, name: str, failure: Failure | None = None, *, is_last: bool) -> None:
-        self.event.announcements[name] = self._outcome(name, failure)
-        values = self._ending() if is_last else {"announce_due_at": lease_end()}
-        if not save_if_ours(self.event, announcements=self.event.announcements, **values):
+        self.event.handler_results[name] = self._outcome(name, failure)
+        values = self._ending() if is_last else {"next_run_at": lease_end()}
+        if not save_if_ours(self.event, handler_results=self.event.handler_results, **values):
             raise TakenOverError(name)
 
     def _outcome(self, name: str, failure: Failure | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Announcements: every handler is called once per fact, and its error is kept until it finishes."""
+"""Handlers: every handler is called once per fact, and its error is kept until it finishes."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.announcements import announce_again, announce_due, calls, schedule
-from cellcast_django.announcements.facts import OPT_OUT_SUFFIX, Fact
-from cellcast_django.announcements.schedule import due_ids, pause_after
 from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.handlers import calls, run_again, run_due, schedule
+from cellcast_django.handlers.facts import OPT_OUT_SUFFIX, Fact
+from cellcast_django.handlers.schedule import due_ids, pause_after
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import just_before, refusing
-from tests.handlers import Calls, announced, as_if_killed, connected, make_due, pause_before, reply
+from tests.handlers import Calls, as_if_killed, connected, events_of, make_due, pause_before, reply
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -31,7 +31,7 @@ UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
 
 def claim_elsewhere(event: WebhookEvent) -> None:
     """Begin the next attempt, as another process does."""
-    WebhookEvent.objects.filter(pk=event.pk).update(announce_attempts=2)
+    WebhookEvent.objects.filter(pk=event.pk).update(attempts=2)
 
 
 # inline
@@ -72,15 +72,15 @@ def test_first_row_of_a_reply_is_no_status_change() -> None:
     assert not calls
 
 
-def test_finished_event_is_announced_and_has_nothing_more_to_do(first: Calls) -> None:
+def test_finished_event_is_done_and_has_nothing_more_to_do(first: Calls) -> None:
     event = reply()
-    assert event.announced_at is not None
-    assert (event.announce_due_at, event.announce_attempts) == (None, 1)
-    assert event.announcements["first"]["error"] == ""
-    assert event.announcements["first"]["at"] <= event.announced_at.isoformat()
+    assert event.done_at is not None
+    assert (event.next_run_at, event.attempts) == (None, 1)
+    assert event.handler_results["first"]["error"] == ""
+    assert event.handler_results["first"]["at"] <= event.done_at.isoformat()
 
 
-def test_duplicate_is_not_announced_again(first: Calls) -> None:
+def test_duplicate_is_not_run_again(first: Calls) -> None:
     reply()
     reply()
     assert len(first) == 1
@@ -97,7 +97,7 @@ def test_async_handler_runs_to_its_end() -> None:
     with connected(message_received, handler=handler):
         event = reply(message="yes")
     assert heard == ["yes"]
-    assert event.announced_at is not None
+    assert event.done_at is not None
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_failing_handler_stops_nobody_and_its_error_is_kept(
     first.error = error
     event = reply()
     assert len(second) == 1
-    assert event.announcements["first"]["error"] == f"{type(error).__name__}: no"
-    assert event.announcements["second"]["error"] == ""
+    assert event.handler_results["first"]["error"] == f"{type(error).__name__}: no"
+    assert event.handler_results["second"]["error"] == ""
     assert event.handler_errors() == {"first": f"{type(error).__name__}: no"}
-    assert event.announced_at is None
+    assert event.done_at is None
 
 
 def test_database_error_of_a_handler_does_not_abort_the_test_around_it(
@@ -134,7 +134,7 @@ def test_database_error_of_a_handler_does_not_abort_the_test_around_it(
 
 def test_error_is_cleaned_and_cut(first: Calls) -> None:
     first.error = ValueError("\0\ud83d" + "x" * 5_000)
-    error = reply().announcements["first"]["error"]
+    error = reply().handler_results["first"]["error"]
     assert error.startswith("ValueError: \ufffdxxx")
     assert len(error) == calls.MAX_ERROR_LENGTH
 
@@ -145,7 +145,7 @@ def test_exception_whose_text_cannot_be_read_is_kept_by_its_type(first: Calls) -
             raise RuntimeError
 
     first.error = UnreadableError()
-    error = reply().announcements["first"]["error"]
+    error = reply().handler_results["first"]["error"]
     assert error.endswith("UnreadableError: (the exception has no readable text)")
 
 
@@ -161,15 +161,15 @@ def test_log_names_handler_event_and_place_but_no_text(
     assert "+61" not in caplog.text
 
 
-def test_response_is_200_when_announcing_itself_breaks(
+def test_response_is_200_when_running_itself_breaks(
     first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     with refusing(UPDATE_OF_EVENT):
         event = reply()
     assert len(first) == 1
-    assert event.announced_at is None
-    assert event.announce_due_at is not None
-    line = f"Announcing event {event.pk} was broken off: OperationalError in refuse ("
+    assert event.done_at is None
+    assert event.next_run_at is not None
+    line = f"Running the handlers of event {event.pk} was broken off: OperationalError in refuse ("
     assert line in caplog.text
 
 
@@ -178,7 +178,7 @@ def test_outcome_tells_where_in_the_code_the_error_was_raised(first: Calls) -> N
         raise KeyError("table")
 
     first.during = book
-    [outcome] = reply().announcements.values()
+    [outcome] = reply().handler_results.values()
     assert outcome["error"] == "KeyError: 'table'"
     assert outcome["location"].startswith(f"book ({__file__}:")
 
@@ -192,7 +192,7 @@ def test_each_handler_has_the_whole_lease(
     second.during = lambda event, **kwargs: saved.append(WebhookEvent.objects.get(pk=event.pk))
     reply()
     monkeypatch.undo()
-    assert saved[0].announce_due_at == later + timedelta(minutes=5)
+    assert saved[0].next_run_at == later + timedelta(minutes=5)
 
 
 def test_each_outcome_is_saved_before_the_next_handler_runs(first: Calls, second: Calls) -> None:
@@ -204,11 +204,11 @@ def test_each_outcome_is_saved_before_the_next_handler_runs(first: Calls, second
     second.during = look
     event = reply()
     [while_second_ran] = saved
-    assert set(while_second_ran.announcements) == {"first"}
-    assert while_second_ran.announced_at is None
-    assert while_second_ran.announce_due_at is not None
-    assert while_second_ran.announce_due_at > timezone.now() + timedelta(seconds=290)
-    assert set(event.announcements) == {"first", "second"}
+    assert set(while_second_ran.handler_results) == {"first"}
+    assert while_second_ran.done_at is None
+    assert while_second_ran.next_run_at is not None
+    assert while_second_ran.next_run_at > timezone.now() + timedelta(seconds=290)
+    assert set(event.handler_results) == {"first", "second"}
 
 
 def test_outcomes_of_a_second_fact_are_kept_apart_though_the_handlers_have_one_name() -> None:
@@ -230,12 +230,12 @@ def test_only_the_handler_that_failed_is_called_again(first: Calls, second: Call
     make_due(event)
     first.error = None
 
-    assert announced(announce_due()) == [event.pk]
+    assert events_of(run_due()) == [event.pk]
     assert (len(first), len(second)) == (2, 1)
     assert set(first.arguments[1]) == {"signal", "sender", "message", "event"}
     event.refresh_from_db()
-    assert event.announced_at is not None
-    assert (event.announce_attempts, event.handler_errors()) == (2, {})
+    assert event.done_at is not None
+    assert (event.attempts, event.handler_errors()) == (2, {})
 
 
 def test_second_attempt_speaks_of_the_same_objects_as_the_first() -> None:
@@ -245,7 +245,7 @@ def test_second_attempt_speaks_of_the_same_objects_as_the_first() -> None:
         WebhookClient().status()
         event = WebhookEvent.objects.get()
         make_due(event)
-        announced(announce_due())
+        events_of(run_due())
     once, again = calls.arguments
     assert once == again
     assert again["status_change"].message is again["message"]
@@ -267,39 +267,39 @@ def test_pauses_of_many_events_are_spread_and_never_longer_than_the_usual_one() 
 def test_failing_event_waits_for_its_pause(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
-    assert announced(announce_due()) == []
+    assert events_of(run_due()) == []
     pause = pause_before(event)
     assert timedelta(seconds=50) < pause <= timedelta(minutes=1)
 
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
     pause = pause_before(event)
     assert timedelta(seconds=110) < pause <= timedelta(minutes=2)
 
 
 def test_event_is_failed_after_the_last_attempt(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 2
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     first.error = ValueError("no")
     event = reply()
     make_due(event)
-    announced(announce_due())
+    events_of(run_due())
     assert WebhookEvent.objects.failed().get() == event
     assert not WebhookEvent.objects.pending().exists()
-    assert announced(announce_due()) == []
+    assert events_of(run_due()) == []
 
 
 def test_handler_that_kills_the_process_ends_as_failed_and_is_named(
     first: Calls, settings: Any
 ) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 3
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
     event = reply()
     for _ in range(2):
         as_if_killed(event)
-        announced(announce_due())
+        events_of(run_due())
     assert len(first) == 3
     as_if_killed(event)
-    assert announced(announce_due()) == [event.pk]
+    assert events_of(run_due()) == [event.pk]
     assert len(first) == 3
     failed = WebhookEvent.objects.failed().get()
     assert failed.handler_errors() == {
@@ -317,7 +317,7 @@ def test_handlers_behind_one_that_kills_the_process_are_called_all_the_same(
         order: list[str] = []
         for name, handler in {"first": first, "second": second, "third": third}.items():
             handler.during = lambda name=name, **kwargs: order.append(name)
-        announced(announce_due())
+        events_of(run_due())
         assert order == ["second", "third", "first"]
 
 
@@ -331,10 +331,10 @@ def test_second_attempt_begins_with_the_handlers_that_have_not_been_called(
     second.during = lambda **kwargs: order.append("second")
 
     as_if_killed(event, "first")
-    announced(announce_due())
+    events_of(run_due())
     assert order == ["second", "first"]
     as_if_killed(event, "first")
-    announced(announce_due())
+    events_of(run_due())
     assert order == ["second", "first", "first", "second"], "each has its turn"
 
 
@@ -342,43 +342,41 @@ def test_crash_before_the_first_handler_is_taken_over_when_the_lease_is_up(first
     event = reply()
     lease_end = timezone.now() + timedelta(minutes=5)
     as_if_killed(event)
-    WebhookEvent.objects.update(announce_due_at=lease_end)
-    assert announced(announce_due()) == []
+    WebhookEvent.objects.update(next_run_at=lease_end)
+    assert events_of(run_due()) == []
     make_due(event)
-    assert announced(announce_due()) == [event.pk]
+    assert events_of(run_due()) == [event.pk]
     event.refresh_from_db()
-    assert event.announced_at is not None
+    assert event.done_at is not None
 
 
-def test_due_events_are_announced_the_longest_waiting_first(first: Calls) -> None:
+def test_due_events_are_done_the_longest_waiting_first(first: Calls) -> None:
     first.error = ValueError("no")
     events = [reply(message=text) for text in "abc"]
     now = timezone.now()
     for age, event in enumerate(events):
-        WebhookEvent.objects.filter(pk=event.pk).update(
-            announce_due_at=now - timedelta(minutes=age)
-        )
-    assert announced(announce_due()) == [event.pk for event in reversed(events)]
+        WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=now - timedelta(minutes=age))
+    assert events_of(run_due()) == [event.pk for event in reversed(events)]
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
-def test_what_is_due_is_found_by_the_index_of_what_is_not_announced() -> None:
-    """The command asks each minute, and nearly every event of the table has been announced."""
+def test_what_is_due_is_found_by_the_index_of_what_is_not_run() -> None:
+    """The command asks each minute, and nearly every event of the table is done."""
     with CaptureQueriesContext(connection) as queries:
-        assert list(announce_due()) == []
+        assert list(run_due()) == []
     [query] = queries
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
         plan = [row[-1] for row in cursor.fetchall()]
-    assert "cellcast_event_state (announced_at=? AND announce_due_at" in plan[0]
+    assert "cellcast_event_state (done_at=? AND next_run_at" in plan[0]
 
 
 @pytest.mark.parametrize("left_over", [0, 1])
 def test_ids_of_what_is_due_are_fetched_in_batches(left_over: int) -> None:
     number = 2 * schedule.BATCH_SIZE + left_over
     since = timezone.now() - timedelta(minutes=5)
-    event = WebhookEventFactory.create(pending=True, announce_due_at=since)
-    earlier = {"announce_due_at": since - timedelta(minutes=1)}
+    event = WebhookEventFactory.create(pending=True, next_run_at=since)
+    earlier = {"next_run_at": since - timedelta(minutes=1)}
     add_copies(event, number - 1, lambda each: earlier if each == number - 2 else {})
     in_order = list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
 
@@ -394,27 +392,27 @@ def test_event_claimed_by_another_process_is_left_alone(first: Calls) -> None:
     event = reply()
     make_due(event)
     with just_before(UPDATE_OF_EVENT, partial(claim_elsewhere, event)):
-        assert announced(announce_due()) == []
+        assert events_of(run_due()) == []
     assert len(first) == 1
 
 
 def test_event_that_is_gone_or_no_longer_due_is_passed_over(first: Calls) -> None:
     first.error = ValueError("no")
     waiting = reply()
-    assert announced(announce_due([waiting.pk, waiting.pk + 1])) == []
+    assert events_of(run_due([waiting.pk, waiting.pk + 1])) == []
 
 
 def test_slow_handler_whose_event_was_taken_over_calls_no_further_handler(
     first: Calls, second: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     def outlive_the_lease(**kwargs: Any) -> None:
-        WebhookEvent.objects.update(announce_attempts=2)
+        WebhookEvent.objects.update(attempts=2)
 
     first.during = outlive_the_lease
     event = reply()
     assert not second
-    assert event.announcements == {}
-    assert "ran longer than CELLCAST_ANNOUNCE_LEASE" in caplog.text
+    assert event.handler_results == {}
+    assert "ran longer than CELLCAST_HANDLER_LEASE" in caplog.text
 
 
 def test_handler_connected_since_is_called_and_one_that_failed_and_is_gone_is_waited_for(
@@ -426,39 +424,39 @@ def test_handler_connected_since_is_called_and_one_that_failed_and_is_gone_is_wa
     message_received.disconnect(dispatch_uid="first")
     connected_since = Calls()
     with connected(message_received, since=connected_since):
-        announced(announce_due())
+        events_of(run_due())
         event.refresh_from_db()
         assert len(connected_since) == 1
         assert event.state == "pending"
-        assert set(event.announcements) == {"first", "since"}
+        assert set(event.handler_results) == {"first", "since"}
 
         first.error = None
         make_due(event)
         with connected(message_received, first=first):
-            announced(announce_due())
+            events_of(run_due())
     event.refresh_from_db()
     assert (len(first), len(connected_since)) == (2, 1)
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 @pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])
-@pytest.mark.parametrize("again", [announce_due, announce_again])
+@pytest.mark.parametrize("again", [run_due, run_again])
 def test_process_without_any_of_the_handlers_settles_nothing(
     first: Calls, settings: Any, called: list[str], again: Callable[..., Any]
 ) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 3
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
     first.error = ValueError("no")
     event = reply()
     as_if_killed(event, *called)
     message_received.disconnect(dispatch_uid="first")
 
-    assert announced(again([event.pk])) == [event.pk]
+    assert events_of(again([event.pk])) == [event.pk]
     event.refresh_from_db()
     assert event.state == "pending"
     assert timedelta(seconds=100) < pause_before(event) <= timedelta(minutes=2)
 
     make_due(event)
-    announced(again([event.pk]))
+    events_of(again([event.pk]))
     event.refresh_from_db()
     assert event.state == "failed"
 
@@ -469,9 +467,9 @@ def test_handlers_of_an_event_that_all_finished_elsewhere_are_not_waited_for(
     event = reply()
     as_if_killed(event, "first")
     message_received.disconnect(dispatch_uid="first")
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
-    assert event.state == "announced"
+    assert event.state == "done"
 
 
 def test_event_whose_message_was_deleted_is_failed_with_the_reason(first: Calls) -> None:
@@ -479,57 +477,57 @@ def test_event_whose_message_was_deleted_is_failed_with_the_reason(first: Calls)
     event = reply()
     make_due(event)
     Message.objects.all().delete()
-    announced(announce_due())
+    events_of(run_due())
     event.refresh_from_db()
     assert event.error == "The message or opt-out was deleted before its handlers ran."
     assert WebhookEvent.objects.failed().get() == event
 
 
-# announce_again
+# run_again
 
 
-def test_failed_event_is_announced_again_on_request(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+def test_failed_event_is_run_again_on_request(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = ValueError("no")
     event = reply()
     first.error = None
-    assert announced(announce_again([event.pk])) == [event.pk]
+    assert events_of(run_again([event.pk])) == [event.pk]
     event.refresh_from_db()
-    assert event.announced_at is not None
-    assert event.announce_attempts == 2
+    assert event.done_at is not None
+    assert event.attempts == 2
 
 
-def test_announced_and_unknown_events_are_not_announced_again(first: Calls) -> None:
+def test_done_and_unknown_events_are_not_run_again(first: Calls) -> None:
     event = reply()
     duplicate = reply()
-    assert announced(announce_again([event.pk, duplicate.pk, duplicate.pk + 1])) == []
+    assert events_of(run_again([event.pk, duplicate.pk, duplicate.pk + 1])) == []
     assert len(first) == 1
 
 
-# announce_again to everyone
+# run_again to everyone
 
 
-def test_everyone_hears_an_announced_event_again(first: Calls, second: Calls) -> None:
+def test_everyone_hears_a_done_event_again(first: Calls, second: Calls) -> None:
     event = reply()
 
-    assert announced(announce_again([event.pk], everyone=True)) == [event.pk]
+    assert events_of(run_again([event.pk], everyone=True)) == [event.pk]
 
     assert (len(first), len(second)) == (2, 2)
-    before = event.announcements
+    before = event.handler_results
     event.refresh_from_db()
-    assert event.announced_at is not None
-    assert (event.announce_due_at, event.announce_attempts) == (None, 2)
-    assert all(event.announcements[name]["at"] > before[name]["at"] for name in before)
+    assert event.done_at is not None
+    assert (event.next_run_at, event.attempts) == (None, 2)
+    assert all(event.handler_results[name]["at"] > before[name]["at"] for name in before)
 
 
 def test_everyone_hears_a_failed_event_again_those_who_had_finished_too(
     first: Calls, second: Calls, settings: Any
 ) -> None:
-    settings.CELLCAST_ANNOUNCE_MAX_ATTEMPTS = 1
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = ValueError("no")
     event = reply()
 
-    assert announced(announce_again([event.pk], everyone=True)) == [event.pk]
+    assert events_of(run_again([event.pk], everyone=True)) == [event.pk]
 
     assert (len(first), len(second)) == (2, 2)
     assert WebhookEvent.objects.failed().get() == event
@@ -543,30 +541,30 @@ def test_old_outcomes_are_forgotten_before_anyone_hears_again(first: Calls, seco
         saved.append(WebhookEvent.objects.get(pk=event.pk))
 
     first.during = second.during = look
-    announced(announce_again([event.pk], everyone=True))
+    events_of(run_again([event.pk], everyone=True))
 
     while_first_ran, while_second_ran = saved
-    assert while_first_ran.announcements == {}
-    assert while_first_ran.announced_at is None
-    assert while_first_ran.announce_due_at is not None
-    assert set(while_second_ran.announcements) == {"first"}
+    assert while_first_ran.handler_results == {}
+    assert while_first_ran.done_at is None
+    assert while_first_ran.next_run_at is not None
+    assert set(while_second_ran.handler_results) == {"first"}
 
 
 def test_process_killed_while_everyone_hears_again_leaves_the_rest_to_the_next_one(
     first: Calls, second: Calls
 ) -> None:
     event = reply()
-    announced(announce_again([event.pk], everyone=True))
+    events_of(run_again([event.pk], everyone=True))
 
     as_if_killed(event, "first")
-    assert announced(announce_due()) == [event.pk]
+    assert events_of(run_due()) == [event.pk]
 
     assert (len(first), len(second)) == (2, 3)
     event.refresh_from_db()
-    assert event.announced_at is not None
+    assert event.done_at is not None
 
 
-def test_what_told_nothing_new_is_announced_to_nobody(first: Calls) -> None:
+def test_what_told_nothing_new_is_run_for_nobody(first: Calls) -> None:
     reply()
     duplicate = reply()
     WebhookClient().send("webhook-receiver", b"{")
@@ -574,18 +572,18 @@ def test_what_told_nothing_new_is_announced_to_nobody(first: Calls) -> None:
     unheard = WebhookClient().opt_out().json()["events"][0]["id"]
     pks = [duplicate.pk, invalid.pk, unheard]
 
-    assert announced(announce_again(pks, everyone=True)) == []
+    assert events_of(run_again(pks, everyone=True)) == []
 
     assert len(first) == 1
 
 
-def test_what_was_emptied_of_personal_data_is_announced_to_nobody() -> None:
+def test_what_was_emptied_of_personal_data_is_run_for_nobody() -> None:
     calls = Calls()
     with connected(opt_out_received, calls=calls):
         WebhookClient().opt_out()
         event = WebhookEvent.objects.get()
         WebhookEvent.objects.update(body="", contact="")
-        assert announced(announce_again([event.pk], everyone=True)) == []
+        assert events_of(run_again([event.pk], everyone=True)) == []
     assert len(calls) == 1
 
 
@@ -593,21 +591,21 @@ def test_event_whose_message_is_gone_keeps_its_outcomes(first: Calls) -> None:
     event = reply()
     Message.objects.all().delete()
 
-    assert announced(announce_again([event.pk], everyone=True)) == []
+    assert events_of(run_again([event.pk], everyone=True)) == []
 
     event.refresh_from_db()
-    assert event.announced_at is not None
-    assert set(event.announcements) == {"first"}
+    assert event.done_at is not None
+    assert set(event.handler_results) == {"first"}
 
 
-def test_event_that_another_process_took_first_is_not_announced_to_everyone(
+def test_event_that_another_process_took_first_is_not_done_to_everyone(
     first: Calls,
 ) -> None:
     event = reply()
     with just_before(UPDATE_OF_EVENT, partial(claim_elsewhere, event)):
-        assert announced(announce_again([event.pk], everyone=True)) == []
+        assert events_of(run_again([event.pk], everyone=True)) == []
     event.refresh_from_db()
-    assert set(event.announcements) == {"first"}
+    assert set(event.handler_results) == {"first"}
 
 
 class HostProjectTests(TestCase):

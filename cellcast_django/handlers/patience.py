@@ -7,8 +7,8 @@ its failures have cost half a minute. What is due for it stays due, and loses no
 
 from collections.abc import Sequence
 
-from cellcast_django.announcements.calls import Failure
-from cellcast_django.announcements.facts import BoundHandler
+from cellcast_django.handlers.calls import Failure
+from cellcast_django.handlers.facts import BoundHandler
 
 MAX_SECONDS = 30
 MIN_FAILURES = 3
