@@ -54,7 +54,7 @@ class Receiving:
     If that is more than a few minutes ago, nothing runs ``cellcast_run_handlers``.
     """
     handlers_ran_at: datetime | None
-    """When ``cellcast_run_handlers`` last finished, or last recorded a heartbeat with ``--watch``."""
+    """When ``cellcast_run_handlers`` last finished, or recorded a heartbeat with ``--watch``."""
 
     @property
     def last_webhook_at_any_url(self) -> datetime | None:

@@ -12,7 +12,7 @@ from django.dispatch import receiver
 from django.test import Client
 from hypothesis import settings
 
-from cellcast_django.admin.lists.capped import CappedPaginator
+from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff

@@ -25,7 +25,7 @@ from django.utils import timezone, translation
 import cellcast_django
 from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
-from cellcast_django.admin.lists.search import MAX_KEYS
+from cellcast_django.admin.lists.read_only import MAX_KEYS
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed

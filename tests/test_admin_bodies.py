@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from cellcast_django.admin.display.bodies import format_body, indent
+from cellcast_django.admin.display.texts import format_body, indent
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -9,9 +9,8 @@ from django.test import Client
 from django.utils import timezone
 
 from cellcast_django.admin import history
-from cellcast_django.admin.lists.capped import CappedPaginator
-from cellcast_django.admin.lists.event_filters import HandlerFilter, ReceivedFilter
-from cellcast_django.admin.lists.filters import CreatedFilter
+from cellcast_django.admin.lists.filters import CreatedFilter, HandlerFilter, ReceivedFilter
+from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed

@@ -5,7 +5,7 @@ from itertools import chain
 
 import pytest
 
-from cellcast_django.admin.lists.keyset import chunks, is_key, newer_than, older_than
+from cellcast_django.admin.lists.paging import chunks, is_key, newer_than, older_than
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 

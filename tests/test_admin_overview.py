@@ -17,8 +17,8 @@ from django.utils import timezone, translation
 
 from cellcast_django import health
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
-from cellcast_django.admin.pages import delivery_times, overview_events
-from cellcast_django.admin.pages.overview_messages import in_words
+from cellcast_django.admin.pages import overview as overview_events, traffic as delivery_times
+from cellcast_django.admin.pages.overview import in_words
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import CommandRun, Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient

@@ -7,7 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from cellcast_django.admin.display.texts import readable_number
-from cellcast_django.admin.pages.replying import segments
+from cellcast_django.admin.pages.conversation import segments
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_out

@@ -17,7 +17,7 @@ from django.urls import include, path, reverse
 from django.utils import translation
 
 from cellcast_django import checks
-from cellcast_django.admin.pages import check_results, setup
+from cellcast_django.admin.pages import setup, setup as check_results
 from cellcast_django.diagnostics.test_send import EXAMPLES, Response
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent

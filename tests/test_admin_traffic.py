@@ -11,14 +11,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin.pages import delivery_times
-from cellcast_django.admin.pages.delivery_times import (
+from cellcast_django.admin.pages import traffic as delivery_times
+from cellcast_django.admin.pages.traffic import (
+    IN_TRANSIT,
     MAX_SECONDS,
     DeliveryTimes,
+    Period,
     count_delivery_times,
+    count_messages,
 )
-from cellcast_django.admin.pages.periods import Period
-from cellcast_django.admin.pages.traffic import IN_TRANSIT, count_messages
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from cellcast_django.management.arguments import parse_duration
+from cellcast_django.management.terminal import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -284,16 +284,6 @@ def test_rates_of_the_steps_are_those_that_were_measured() -> None:
 # Architecture, and names for tests
 
 
-def test_module_map_has_a_row_for_each_file() -> None:
-    files = {
-        str(path.relative_to(PACKAGE)).replace("/__init__.py", "/")
-        for path in PACKAGE.rglob("*.py")
-        if "migrations" not in path.parts and path.read_text().strip()
-    }
-    rows = table("docs/architecture.md", "file")
-    assert sorted(row[0].strip("`") for row in rows) == sorted(files)
-
-
 def test_walk_leads_past_files_that_exist() -> None:
     rows = table("docs/architecture.md", "step")
     assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.handlers import calls, run_again, run_due, schedule
+from cellcast_django.handlers import attempts, run_again, run_due, schedule
 from cellcast_django.handlers.facts import OPT_OUT_SUFFIX, Fact
 from cellcast_django.handlers.schedule import due_ids, pause_after
 from cellcast_django.models import Message, WebhookEvent
@@ -136,7 +136,7 @@ def test_error_is_cleaned_and_cut(first: Calls) -> None:
     first.error = ValueError("\0\ud83d" + "x" * 5_000)
     error = reply().handler_results["first"]["error"]
     assert error.startswith("ValueError: \ufffdxxx")
-    assert len(error) == calls.MAX_ERROR_LENGTH
+    assert len(error) == attempts.MAX_ERROR_LENGTH
 
 
 def test_exception_whose_text_cannot_be_read_is_kept_by_its_type(first: Calls) -> None:

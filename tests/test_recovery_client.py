@@ -14,8 +14,7 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from cellcast_django.recovery import client as module
-from cellcast_django.recovery.client import Client
-from cellcast_django.recovery.responses import RecoveryError
+from cellcast_django.recovery.client import Client, RecoveryError
 from tests.clock import Clock
 from tests.fake_cellcast import KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
 

@@ -14,7 +14,7 @@ from django.db import (
     connection,
 )
 
-from cellcast_django.database import retries, sessions
+from cellcast_django.database import transactions as retries, transactions as sessions
 from tests.clock import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)

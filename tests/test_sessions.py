@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
 
-from cellcast_django.database import sessions
+from cellcast_django.database import transactions as sessions
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

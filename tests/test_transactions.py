@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cellcast_django.database import retries, sessions, transactions
+from cellcast_django.database import transactions, transactions as retries, transactions as sessions
 from cellcast_django.inbox.single_statement import mariadb, postgresql
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient, status_payload

@@ -18,21 +18,25 @@ from cellcast_django.admin.display.badges import (
     outcome_badge,
     state_badge,
 )
-from cellcast_django.admin.display.bodies import format_body
 from cellcast_django.admin.display.sentences import sentence_of
-from cellcast_django.admin.display.texts import ago, beginning, customer_html, customer_label
-from cellcast_django.admin.lists.event_filters import (
+from cellcast_django.admin.display.texts import (
+    ago,
+    beginning,
+    customer_html,
+    customer_label,
+    format_body,
+)
+from cellcast_django.admin.lists.export import ExportAdmin, columns
+from cellcast_django.admin.lists.filters import (
     HandlerFilter,
     KindFilter,
     OutcomeFilter,
     ReceivedFilter,
 )
-from cellcast_django.admin.lists.export import ExportAdmin, columns
-from cellcast_django.admin.lists.keyset import is_key
-from cellcast_django.admin.lists.search import spellings
+from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.admin.lists.read_only import spellings
 from cellcast_django.admin.pages.registry import PagesAdmin
-from cellcast_django.admin.replay.actions import ReplayAdmin
-from cellcast_django.admin.replay.skipping import SkippingAdmin
+from cellcast_django.admin.replay.actions import ReplayAdmin, SkippingAdmin
 from cellcast_django.models import Message, WebhookEvent
 
 MAX_TEXT_LENGTH = 60  # characters of a reply's text in the list

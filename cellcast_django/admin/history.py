@@ -8,8 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import status_badge
 from cellcast_django.admin.display.texts import ago, beginning, number_html, text_block
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.lists.search import spellings
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.models import Message, StatusChange
 
 MAX_REASON_LENGTH = 80  # characters of a reason in the list

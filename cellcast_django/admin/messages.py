@@ -19,10 +19,14 @@ from cellcast_django.admin.display.badges import (
     state_badge,
     status_badge,
 )
-from cellcast_django.admin.display.handlers import handler_rows
-from cellcast_django.admin.display.media import media_links
-from cellcast_django.admin.display.texts import ago, beginning, customer_html, customer_label
-from cellcast_django.admin.display.timeline import steps
+from cellcast_django.admin.display.texts import (
+    ago,
+    beginning,
+    customer_html,
+    customer_label,
+    media_links,
+)
+from cellcast_django.admin.display.timeline import handler_rows, steps
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
@@ -31,7 +35,7 @@ from cellcast_django.admin.lists.filters import (
     StopFilter,
     newest,
 )
-from cellcast_django.admin.lists.search import MAX_WORDS, QUOTES, narrow_to_any
+from cellcast_django.admin.lists.read_only import MAX_WORDS, QUOTES, narrow_to_any
 from cellcast_django.admin.pages.conversation import Conversation, ConversationAdmin
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.pages.to_answer import ToAnswerAdmin

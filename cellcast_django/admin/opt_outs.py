@@ -16,7 +16,7 @@ from cellcast_django.admin.display.badges import opt_out_state_badge
 from cellcast_django.admin.display.texts import ago, customer_html
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
-from cellcast_django.admin.lists.search import spellings
+from cellcast_django.admin.lists.read_only import spellings
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.models import OptOut, WebhookEvent

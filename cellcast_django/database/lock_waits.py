@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.database.retries import BUDGET_SECONDS
+from cellcast_django.database.transactions import BUDGET_SECONDS
 
 RETRY_SECONDS = 0.0003
 RETRIES = 10

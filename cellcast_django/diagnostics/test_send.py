@@ -1,8 +1,4 @@
-"""Cellcast's Test Send from your side: a real HTTP request to a webhook URL.
-
-Reads no settings. The request goes straight to the host: redirects are not followed, and proxies
-named in the environment are not used. ``diagnosis`` explains the response.
-"""
+"""Which handlers are called for each webhook URL, as far as this process knows."""
 
 import base64
 import time
@@ -13,12 +9,22 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from django.db import transaction
 from django.urls import reverse
 from django.utils.encoding import iri_to_uri
 
 from cellcast_django.authentication import hides_variables
 from cellcast_django.diagnostics.deadline import Deadline, connect
+from cellcast_django.models import Message, WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, read_object
+from cellcast_django.retention import Removed, delete
+from cellcast_django.signals import (
+    FactSignal,
+    Handler,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
 from cellcast_django.views import TEST_SEND_HEADER
 
 MAX_RESPONSE_BYTES = 65_536
@@ -155,3 +161,42 @@ def _connection_to(url: SplitResult) -> HTTPConnection:
     if url.scheme == "https":
         return HTTPSConnection(url.hostname, url.port or 443)
     return HTTPConnection(url.hostname, url.port or 80)
+
+
+def delete_tests() -> Removed:
+    """Delete the events of all Test Sends, and the messages that exist only because of them.
+
+    Opt-outs are kept, as always.
+    """
+    using = database_alias()
+    with transaction.atomic(using=using):
+        tests = WebhookEvent.objects.using(using).filter(is_test=True)
+        messages = list(Message.objects.using(using).from_tests().values_list("pk", flat=True))
+        return Removed(
+            events=delete(tests),
+            messages=delete(Message.objects.using(using).filter(pk__in=messages)),
+        )
+
+
+SIGNALS: dict[str, tuple[FactSignal, type]] = {
+    Endpoint.RECEIVE: (message_received, Message),
+    Endpoint.STATUS: (status_changed, Message),
+    Endpoint.OPT_OUT: (opt_out_received, WebhookEvent),
+}
+
+
+def handlers_of(endpoint: Endpoint) -> list[Handler]:
+    """Return the handlers that are called for the documented example of a URL."""
+    signal, sender = SIGNALS[endpoint]
+    return signal.handlers(sender)
+
+
+def describe_handlers(endpoint: Endpoint) -> str:
+    """Return a line about these handlers, for a terminal."""
+    names = [handler.name for handler in handlers_of(endpoint)]
+    if names:
+        return f"Handlers: {', '.join(names)}."
+    return (
+        "No handler is connected, so it is only stored. Import your handlers in ready() of an app "
+        "in INSTALLED_APPS."
+    )

@@ -12,11 +12,15 @@ from typing import Any
 from django.utils import timezone
 
 from cellcast_django.conf import conf
-from cellcast_django.handlers.attempts import fail_interrupted, in_turn, run_attempt
-from cellcast_django.handlers.calls import Failure
+from cellcast_django.handlers.attempts import (
+    Failure,
+    Patience,
+    fail_interrupted,
+    in_turn,
+    report_if_failed,
+    run_attempt,
+)
 from cellcast_django.handlers.facts import BoundHandler, handlers_of, handlers_to_replay
-from cellcast_django.handlers.failures import report_if_failed
-from cellcast_django.handlers.patience import Patience
 from cellcast_django.handlers.schedule import (
     claim,
     due_ids,
@@ -83,9 +87,9 @@ def run_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[Webhook
     after its attempt, and skips events with nothing left to run. An event that another process
     is running right now is taken from it, which may call one handler twice.
 
-    With ``everyone``, calls the handlers that had finished too, also for events that are done: their
-    results are cleared when the attempt begins. It is the only way to run a finished handler again
-    on purpose. Skips events without handlers, and those emptied of personal data.
+    With ``everyone``, calls the handlers that had finished too, also for events that are done:
+    their results are cleared when the attempt begins. It is the only way to run a finished handler
+    again on purpose. Skips events without handlers, and those emptied of personal data.
     """
     for pk in pks:
         event = load(pk)

@@ -2,22 +2,226 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from datetime import datetime
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+from django.db import DatabaseError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from cellcast_django.handlers.calls import Failure, call_safely, in_transaction
+from cellcast_django.database.transactions import (
+    Watch,
+    discard,
+    has_transaction,
+    is_idle,
+    is_in_test,
+)
 from cellcast_django.handlers.facts import BoundHandler, facts_of, handlers_of
-from cellcast_django.handlers.failures import report_if_failed
-from cellcast_django.handlers.patience import Patience
 from cellcast_django.handlers.schedule import ending, has_been_saved, lease_end, save_if_ours
-from cellcast_django.models import WebhookEvent
-from cellcast_django.signals import GiveUp
+from cellcast_django.models import WebhookEvent, database_alias
+from cellcast_django.payloads import clean
+from cellcast_django.signals import GiveUp, RetryLater, handlers_failed
+
+MAX_ERROR_LENGTH = 1_000
+
+
+class TransactionLeftOpenError(Exception):
+    """The handler left a transaction open, or autocommit off; it has been rolled back."""
+
+
+class TransactionEndedError(Exception):
+    """A handler marked ``exactly_once`` ended the transaction with a statement of its own."""
+
+
+class Failure(NamedTuple):
+    """How a call failed. Keeping the exception would keep everything in its frames alive."""
+
+    kind: type[BaseException]
+    text: str
+    """The exception's type and text, cleaned and cut: what is stored."""
+    location: str
+    """Function, file and line where it was raised; empty if it was raised in none."""
+    retry_after: timedelta | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Describe an exception."""
+        after = error.after if isinstance(error, RetryLater) else None
+        return cls(type(error), _describe(error), _location_of(error), after)
+
+    @property
+    def summary(self) -> str:
+        """The exception's type and location, for the log: no text, so no number."""
+        name = self.kind.__qualname__
+        return f"{name} in {self.location}" if self.location else name
+
+
+def call_safely(function: Callable[[], None]) -> Failure | None:
+    """Call the function, and return what it raised or left open; ``None`` if all is well.
+
+    Lets no exception out, not even ``SystemExit``. A connection on which the function left a
+    transaction open is closed.
+    """
+    failure = None
+    open_before = {each.alias for each in _connections() if not is_idle(each)}
+    watches: list[Watch] = []
+    try:
+        with ExitStack() as stack:
+            watches += [
+                stack.enter_context(Watch(each))
+                for each in _connections()
+                if each.vendor == "mysql"
+            ]
+            for connection in _connections():
+                # Inside a test's transaction, a handler's database error must not abort the test.
+                if connection.in_atomic_block:
+                    stack.enter_context(_savepoint(connection))
+            function()
+    except BaseException as error:  # noqa: BLE001  # one handler must not stop another
+        failure = Failure.of(error)
+    begun_by_statement = {watch.connection.alias for watch in watches if watch.has_begun}
+    for connection in _connections():
+        is_left_open = not is_idle(connection) or connection.alias in begun_by_statement
+        if is_left_open and connection.alias not in open_before:
+            if has_transaction(connection) or connection.alias in begun_by_statement:
+                failure = failure or Failure.of(_left_open(connection))
+            discard(connection)
+    return failure
+
+
+def in_transaction(function: Callable[[], None], save: Callable[[], None]) -> None:
+    """Call the function, then ``save``, in one transaction on the database of this app's models.
+
+    Raises what they raise, with nothing committed; or what one of the host project's ``on_commit``
+    functions raises, with everything committed.
+    """
+    using = database_alias()
+    with transaction.atomic(using=using):
+        with _unended_transaction(connections[using]):
+            function()
+        save()
+
+
+@contextmanager
+def _unended_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Raise ``TransactionEndedError`` if the block ends the transaction behind Django's back.
+
+    Only the server knows every way to end one, such as a plain ``COMMIT`` or a statement that
+    commits implicitly. A later statement may have begun another transaction, but a savepoint of the
+    first one is gone.
+    """
+    depth, mark = len(connection.savepoint_ids), connection.savepoint()
+    yield
+    if mark is None or len(connection.savepoint_ids) > depth:
+        return  # there are no savepoints, or an atomic() is still open, which is reported elsewhere
+    try:
+        connection.savepoint_commit(mark)
+    except DatabaseError as error:
+        if mark not in str(error):  # the error is not about a missing savepoint
+            raise
+        raise TransactionEndedError(
+            "exactly_once: its transaction was ended by the handler."
+        ) from error
+
+
+def _connections() -> Sequence[BaseDatabaseWrapper]:
+    return connections.all(initialized_only=True)
+
+
+@contextmanager
+def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Roll back what was done inside if it raises or does not leave its own ``atomic()``."""
+    block = transaction.atomic(using=connection.alias)
+    # Lets the handler use durable=True, as it may outside a test.
+    block._from_testcase = is_in_test(connection)  # type: ignore[attr-defined]  # noqa: SLF001
+    with block:
+        depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
+        try:
+            yield
+        finally:  # or the block would end another one than its own
+            is_left_open = len(connection.savepoint_ids) > depth
+            del connection.savepoint_ids[depth:], connection.atomic_blocks[blocks:]
+        if is_left_open:
+            raise _left_open(connection)
+
+
+def _left_open(connection: BaseDatabaseWrapper) -> TransactionLeftOpenError:
+    return TransactionLeftOpenError(
+        f"It left a transaction open on the database {connection.alias}, which was rolled back."
+    )
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # the host project's __str__ may do anything
+        text = "(the exception has no readable text)"
+    return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
+
+
+def _location_of(error: BaseException) -> str:
+    location = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        location = f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
+    return location
+
 
 logger = logging.getLogger("cellcast_django")
+
+
+def report_if_failed(event: WebhookEvent) -> None:
+    """Send ``handlers_failed`` if what was just saved made the event failed.
+
+    Raises nothing except ``KeyboardInterrupt``: the errors of that signal's handlers are logged.
+    """
+    if event.state != WebhookEvent.State.FAILED:
+        return
+    for handler in handlers_failed.handlers(WebhookEvent):
+        call = partial(
+            handler.call,
+            signal=handlers_failed,
+            sender=WebhookEvent,
+            event=event,
+            errors=event.handler_errors(),
+        )
+        failure = call_safely(call)
+        if failure is None:
+            continue
+        logger.error("Handler %s of handlers_failed failed: %s.", handler.name, failure.summary)
+        if failure.kind is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+
+MAX_SECONDS = 30
+MIN_FAILURES = 3
+"""One slow call says little about the next."""
+
+
+class Patience:
+    """The time each handler has spent failing in this run, since it last finished with an event."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, list[float]] = {}
+
+    def worth_calling(self, handlers: Sequence[BoundHandler]) -> list[BoundHandler]:
+        """Return the handlers without those that have used up our patience."""
+        return [handler for handler in handlers if not self._is_lost_with(handler.name)]
+
+    def _is_lost_with(self, name: str) -> bool:
+        calls = self._calls.get(name, ())
+        return len(calls) >= MIN_FAILURES and sum(calls) > MAX_SECONDS
+
+    def note(self, name: str, failure: Failure | None, seconds: float) -> None:
+        """Record how a call ended, and how long it took."""
+        if failure is None:
+            self._calls.pop(name, None)
+        else:
+            self._calls.setdefault(name, []).append(seconds)
+
 
 INTERRUPTED = "ProcessEnded: every attempt was interrupted before the handler returned."
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.database import lock_waits, prepared_statements
-from cellcast_django.database.retries import with_retries
+from cellcast_django.database.transactions import with_retries
 from cellcast_django.models import WebhookEvent, WebhookEventQuerySet, database_alias
 
 FIRST_PAUSE = timedelta(minutes=1)

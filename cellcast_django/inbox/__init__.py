@@ -14,8 +14,8 @@ from typing import Any, TypeGuard
 from django.db import connections
 from django.utils import timezone
 
-from cellcast_django.database import sessions
-from cellcast_django.database.retries import with_retries
+from cellcast_django.database import transactions
+from cellcast_django.database.transactions import with_retries
 from cellcast_django.handlers.schedule import planned
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.fields import kind_of, message_fields, reason_of
@@ -121,7 +121,7 @@ def _write(
     *,
     replaced: WebhookEvent | None = None,
 ) -> list[WebhookEvent]:
-    sessions.ensure_autocommit(connections[using])
+    transactions.ensure_autocommit(connections[using])
     if replaced is None and len(payloads) == 1 and _is_common(payloads[0], using):
         with suppress(RecoveredBeforeError):
             return [_write_common(payloads[0], using, origin, outbox)]

@@ -1,6 +1,13 @@
-"""Output for a terminal: text from elsewhere made safe, and a line that shows progress."""
+"""Arguments that several commands take: durations, and single events."""
 
-from django.core.management.base import OutputWrapper
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Collection
+from datetime import timedelta
+
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
+
+from cellcast_django.models import WebhookEventQuerySet
 
 WIDTH = 60
 
@@ -22,3 +29,37 @@ class ProgressLine:
         if self.is_shown:
             self._stdout.write(f"\r{text:<{WIDTH}}\r", ending="")
             self._stdout.flush()
+
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+MAX_DURATION = timedelta(days=36_500)  # so that today minus a duration is still a date
+MAX_DIGITS = 6  # keeps the result within what a ``timedelta`` can hold
+
+
+def parse_duration(text: str, units: str = "mhdw") -> timedelta:
+    """Parse a duration such as ``90d``, ``36h`` or ``15m``. Raises ``ArgumentTypeError``."""
+    match = re.fullmatch(rf"0*([1-9][0-9]{{,{MAX_DIGITS - 1}}})([{units}])", text.strip())
+    if match is None:
+        names = ", ".join(f"{unit} ({UNITS[unit]})" for unit in units)
+        raise ArgumentTypeError(
+            f'"{text}" is not a duration: write a whole number above zero and a unit, one of '
+            f"{names}."
+        )
+    duration = timedelta(**{UNITS[match[2]]: int(match[1])})
+    if duration > MAX_DURATION:
+        raise ArgumentTypeError(f'"{text}" is more than a hundred years.')
+    return duration
+
+
+def add_event_option(parser: CommandParser, help_text: str) -> None:
+    """Add ``--event``; its value is a list of primary keys, empty if it is not given."""
+    parser.add_argument(
+        "--event", action="append", type=int, default=[], metavar="ID", help=help_text
+    )
+
+
+def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str) -> None:
+    """Raise ``CommandError`` unless all these keys are among the events."""
+    known = set(events.filter(pk__in=pks).values_list("pk", flat=True))
+    if missing := [str(pk) for pk in pks if pk not in known]:
+        raise CommandError(f"No such {noun}: {', '.join(missing)}.")

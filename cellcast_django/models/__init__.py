@@ -1,19 +1,21 @@
 """What is stored: messages, the history of their statuses, events, opt-outs and command runs.
 
-The inbox writes these rows, running handlers updates the events, and the admin reads them all. One file
+The inbox writes these rows, running handlers updates events, and the admin reads them all. One file
 per model; start with ``message``.
 """
 
 from cellcast_django.models.command_run import CommandRun
-from cellcast_django.models.message import FILLABLE_FIELDS, Message, database_alias
-from cellcast_django.models.message_identity import (
+from cellcast_django.models.message import (
+    FILLABLE_FIELDS,
     Direction,
+    Message,
+    MessageQuerySet,
     contact_of,
+    database_alias,
     message_key,
     message_values,
     submission_time,
 )
-from cellcast_django.models.message_queryset import MessageQuerySet
 from cellcast_django.models.opt_out import OptOut, OptOutQuerySet
 from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (

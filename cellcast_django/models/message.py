@@ -1,18 +1,207 @@
 """One SMS or MMS, received or sent."""
 
-from datetime import timedelta
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, Self
 
-from django.db import models, router
+from django.apps import apps
+from django.conf import settings
+from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import ExactCharField, UnicodeTextField
-from cellcast_django.database.indexes import PartialIndex
-from cellcast_django.models.message_identity import Direction, message_values
-from cellcast_django.models.message_queryset import IS_UNHANDLED, MessageQuerySet
-from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, MAX_STATUS_LENGTH
-from cellcast_django.statuses import Status, is_final
+from cellcast_django.conf import conf
+from cellcast_django.contacts import normalise
+from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
+from cellcast_django.database.inserts import insert_or_lock
+from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, MAX_STATUS_LENGTH, clean
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
+
+
+class Direction(models.TextChoices):
+    """Which way a message went."""
+
+    INBOUND = "inbound", _("inbound")
+    OUTBOUND = "outbound", _("outbound")
+
+
+def message_values(
+    direction: Direction,
+    *,
+    cellcast_id: str,
+    sender: str,
+    receiver: str,
+    body: str = "",
+    original_body: str = "",
+    media: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the fields of a message: these parts, and the fields derived from them.
+
+    An outbound message is identified by its id; an inbound one by id, sender, receiver, text and
+    media, since Cellcast may give a reply the id of the message it answers.
+    """
+    outbound = direction == Direction.OUTBOUND
+    identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
+    return {
+        "key": message_key(direction, *identity),
+        "direction": direction.value,
+        "cellcast_id": cellcast_id,
+        "sender": sender,
+        "receiver": receiver,
+        "contact": contact_of(receiver if outbound else sender),
+        "body": body,
+        "original_body": original_body,
+        "media": list(media),
+        "submitted_at": submission_time(cellcast_id) if outbound else None,
+    }
+
+
+def contact_of(number: str) -> str:
+    """Return the number as the ``contact`` columns hold it: in E.164 if it is a phone number.
+
+    An object of a phone number library will do: its text is what counts.
+    """
+    return normalise(clean(str(number)), conf.default_region)
+
+
+def message_key(direction: Direction, *identity: str) -> str:
+    """Return a digest of what identifies a message: every database compares it exactly."""
+    return sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32]
+
+
+_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
+
+
+def submission_time(cellcast_id: str) -> datetime | None:
+    """Return the creation time inside a MongoDB ObjectId, to the second; ``None`` for other ids.
+
+    Its first four bytes are Unix seconds. With ``USE_TZ = False`` the result is naive, in the
+    default time zone. Source: mongodb.com/docs/manual/reference/bson-types/#objectid
+    """
+    if not _OBJECT_ID.fullmatch(cellcast_id):
+        return None
+    time = datetime.fromtimestamp(int(cellcast_id[:8], 16), tz=UTC)
+    if settings.USE_TZ:
+        return time
+    return timezone.make_naive(time, timezone.get_default_timezone())
+
+
+class _Literal(models.Func):
+    """Text inlined into the statement: SQLite uses a partial index only if it sees the value."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(template=f"'{text}'", output_field=models.CharField())
+
+
+IS_UNHANDLED = models.Q(direction=_Literal(Direction.INBOUND.value), handled_at__isnull=True)
+
+
+class MessageQuerySet(models.QuerySet["Message", "Message"]):
+    """Messages by direction, by outcome and by contact."""
+
+    def inbound(self) -> Self:
+        """Replies: messages that customers sent you."""
+        return self.filter(direction=Direction.INBOUND)
+
+    def outbound(self) -> Self:
+        """Messages you sent."""
+        return self.filter(direction=Direction.OUTBOUND)
+
+    def delivered(self) -> Self:
+        """Messages you sent that arrived."""
+        return self.outbound().filter(status=Status.DELIVERED)
+
+    def undelivered(self) -> Self:
+        """Messages you sent that have a final status other than delivered."""
+        return self.outbound().filter(status__in=UNDELIVERED)
+
+    def pending(self) -> Self:
+        """Messages you sent that have no final status yet."""
+        return self.outbound().exclude(status__in=FINAL)
+
+    def unhandled(self) -> Self:
+        """Replies nobody has handled yet, except those of contacts who have opted out."""
+        opt_out: Any = apps.get_model("cellcast_django", "OptOut")  # opt_out.py imports this module
+        active = opt_out.objects.active().filter(contact=models.OuterRef("contact"))
+        return self.filter(IS_UNHANDLED).exclude(models.Exists(active))
+
+    def silent(self, older_than: timedelta) -> Self:
+        """Messages you sent longer ago than this, with no report so far.
+
+        Only rows made by ``record_sent`` can be silent: all others were made by a report.
+        """
+        return self.outbound().filter(status="", created_at__lte=timezone.now() - older_than)
+
+    def from_tests(self) -> Self:
+        """Messages that exist only because of our own Test Sends, and that you did not record."""
+        event: Any = apps.get_model("cellcast_django", "WebhookEvent")  # it imports this module
+        events = event.objects.using(self.db)
+        tested = events.filter(is_test=True).exclude(message=None)
+        keys = list(tested.values_list("message_id", flat=True).distinct())
+        real = events.filter(message=models.OuterRef("pk"), is_test=False)
+        is_made_here = models.Q(direction=Direction.INBOUND) | models.Q(body="")
+        return self.filter(is_made_here, ~models.Exists(real), pk__in=keys)
+
+    def with_contact(self, number: str) -> Self:
+        """Messages from and to one customer, in any spelling of the number."""
+        contact = contact_of(number)
+        return self.filter(contact=contact) if contact else self.none()
+
+    def record_sent(
+        self,
+        cellcast_id: str,
+        *,
+        receiver: str,
+        sender: str = "",
+        body: str = "",
+        answers: "Message | None" = None,
+    ) -> "Message":
+        """Record a message you have just sent, by the id in the send API's response.
+
+        Idempotent. If a delivery report came first and made the row, that row is adopted, and your
+        values overwrite the report's, so that no report can file your text under another number.
+        ``answers`` is the reply that this message answers; it is marked as handled. Raises
+        ``ValueError`` for an empty id or receiver, for anything too long, and if ``answers`` is not
+        a reply.
+        """
+        sent = self.model.from_parts(
+            Direction.OUTBOUND,
+            cellcast_id=_checked("cellcast_id", cellcast_id, MAX_ID_LENGTH, required=True),
+            sender=_checked("sender", sender, MAX_NUMBER_LENGTH),
+            receiver=_checked("receiver", receiver, MAX_NUMBER_LENGTH, required=True),
+            body=clean(str(body)),
+        )
+        using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
+        with transaction.atomic(using=using):
+            message = self.model.objects.using(using).lock([sent]).get()
+            if overwritten := message.overwrite_from(sent):
+                message.save(using=using, update_fields=overwritten)
+            if answers is not None:
+                answers.mark_handled()
+        return message
+
+    def lock(self, messages: Iterable["Message"]) -> Self:
+        """Insert the messages that have no row yet, lock all their rows, and return them.
+
+        Must be the first statement of a transaction. Writes before it reads, in the order of the
+        keys: anything else ends in "database is locked" on SQLite and in deadlocks elsewhere.
+        """
+        by_key = {message.key: message for message in messages}
+        in_order = [by_key[key] for key in sorted(by_key)]
+        insert_or_lock(self.db, in_order, unique="key")
+        return self.filter(key__in=by_key)
+
+
+def _checked(name: str, value: Any, limit: int, *, required: bool = False) -> str:
+    text = "" if value is None else clean(str(value))
+    if required and not text.strip():
+        raise ValueError(f"{name} is empty.")
+    if len(text) > limit:
+        raise ValueError(f"{name} is longer than {limit} characters.")
+    return text
+
 
 FILLABLE_FIELDS = ("sender", "receiver", "contact", "body", "original_body", "media")
 """The fields that a later event fills in if they are empty."""

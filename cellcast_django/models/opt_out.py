@@ -8,10 +8,9 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import ExactCharField, UnicodeTextField
-from cellcast_django.database.indexes import PartialIndex
+from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.database.inserts import insert_or_lock
-from cellcast_django.models.message_identity import contact_of
+from cellcast_django.models.message import contact_of
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH
 

@@ -7,8 +7,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import ExactCharField, UnicodeTextField
-from cellcast_django.database.indexes import PartialIndex
+from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.models.message import Message
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint
 

@@ -11,10 +11,9 @@ from datetime import timedelta
 from django.utils import timezone
 
 from cellcast_django.models import CommandRun
-from cellcast_django.recovery.client import Client
+from cellcast_django.recovery.client import Client, RecoveryError
 from cellcast_django.recovery.opt_outs import recover_opt_outs
 from cellcast_django.recovery.replies import recover_replies
-from cellcast_django.recovery.responses import RecoveryError
 from cellcast_django.recovery.run import Findings, Kind, Run
 from cellcast_django.recovery.statuses import recover_statuses
 
@@ -36,7 +35,7 @@ def recover(
     dry_run: bool = False,
     progress: Callable[[Findings], None] | None = None,
 ) -> list[Findings]:
-    """Ask Cellcast's API for what never arrived, store it, run its handlers, and return what was found.
+    """Ask Cellcast's API for what never arrived, store it and run its handlers.
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
     findings, and does not stop the others. ``progress`` is called repeatedly with the findings so

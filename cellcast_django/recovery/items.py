@@ -7,7 +7,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from cellcast_django.payloads import clean
-from cellcast_django.recovery.responses import Item
+from cellcast_django.recovery.client import Item
 
 
 class ItemError(ValueError):

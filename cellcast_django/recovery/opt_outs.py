@@ -15,9 +15,8 @@ from cellcast_django.models import (
     database_alias,
 )
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, OptOut
-from cellcast_django.recovery.client import Client
+from cellcast_django.recovery.client import Client, Item
 from cellcast_django.recovery.items import ItemError, as_body, read_text
-from cellcast_django.recovery.responses import Item
 from cellcast_django.recovery.run import Findings, Run, store
 
 PATH = "/api/v1/apiClient/getOptout"

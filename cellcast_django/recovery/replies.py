@@ -15,10 +15,9 @@ from django.views.decorators.debug import sensitive_variables
 from cellcast_django.inbox.recovered import EARLIEST, LATEST, text_key
 from cellcast_django.models import Message, contact_of, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, RecoveredReply, unpack_mms
-from cellcast_django.recovery.client import Client
+from cellcast_django.recovery.client import Client, Item
 from cellcast_django.recovery.items import ItemError, as_body, read_text, read_time
 from cellcast_django.recovery.matching import match
-from cellcast_django.recovery.responses import Item
 from cellcast_django.recovery.run import Findings, Run, store
 
 PATH = "/api/v1/apiClient/getResponses"

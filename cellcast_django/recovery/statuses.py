@@ -10,9 +10,8 @@ from django.views.decorators.debug import sensitive_variables
 from cellcast_django.inbox.fields import message_fields
 from cellcast_django.models import StatusChange, database_alias
 from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
-from cellcast_django.recovery.client import Client
+from cellcast_django.recovery.client import Client, Item
 from cellcast_django.recovery.items import ItemError, as_body, read_time
-from cellcast_django.recovery.responses import Item
 from cellcast_django.recovery.run import Findings, Run, store
 from cellcast_django.statuses import Status
 

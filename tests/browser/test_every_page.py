@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.test import Client, override_settings
 from django.urls import reverse
 
-from cellcast_django.admin.lists.capped import CappedPaginator
+from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received

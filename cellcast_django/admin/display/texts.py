@@ -1,17 +1,23 @@
-"""Texts, numbers and times for display, in any script and for every reader."""
+"""The pictures of an MMS as links: nothing is fetched until a person follows one."""
 
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 import phonenumbers
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _, ngettext_lazy
+from django.utils.translation import gettext as _, ngettext, ngettext_lazy
 
 from cellcast_django.conf import conf
+from cellcast_django.payloads import MAX_MEDIA, clean, is_form, is_too_deep, is_web_url
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -148,3 +154,97 @@ def duration(time: timedelta) -> str:
     largest = next((place for place, (count, _unit) in enumerate(units) if count), len(units) - 1)
     words = [unit % {"count": count} for count, unit in units[largest : largest + 2] if count]
     return " ".join(words) or units[-1][1] % {"count": 0}
+
+
+MAX_ROWS = 200  # fields of a form that are shown; Cellcast sends a handful
+
+MAX_INDENT = 30  # levels: in a deeply nested body, most of the output would be spaces
+
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class FormattedBody:
+    """``text`` of JSON, ``rows`` of a form, or the ``reason`` why there is neither."""
+
+    text: str = ""
+    rows: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+
+
+def format_body(body: str, content_type: str) -> FormattedBody:
+    """Return the body with one value per line. Nothing is left out, no number is changed."""
+    text = body.removeprefix("\ufeff").strip()
+    if not text:
+        return FormattedBody(reason=_("The body is empty."))
+    if is_form(content_type) and not text.startswith(("{", "[")):
+        rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
+        return FormattedBody(rows=tuple((clean(name), clean(value)) for name, value in rows))
+    if is_too_deep(text):
+        return FormattedBody(reason=_("The JSON is nested too deeply."))
+    try:
+        json.loads(text, strict=False, parse_int=str)
+    except json.JSONDecodeError as error:
+        where = {"line": error.lineno, "column": error.colno, "problem": error.msg}
+        return FormattedBody(
+            reason=_("Not JSON: %(problem)s (line %(line)d, column %(column)d).") % where
+        )
+    return FormattedBody(text=clean(indent(text)))
+
+
+def indent(text: str) -> str:
+    r"""Return valid JSON with one value per line; numbers and repeated keys are kept.
+
+    Escapes are decoded, because nobody can read ``\u0646``.
+    """
+    lines = [""]
+    depth = 0
+
+    def break_line() -> None:
+        lines.append("  " * min(depth, MAX_INDENT))
+
+    parts = _PART.findall(text)
+    for position, part in enumerate(parts):
+        previous = parts[position - 1] if position else ""
+        if part in "]}":
+            depth -= 1
+            if previous not in "[{":
+                break_line()
+        elif previous and previous in "[{":
+            break_line()
+        lines[-1] += _readable(part)
+        if part in "[{":
+            depth += 1
+        elif part == ",":
+            break_line()
+        elif part == ":":
+            lines[-1] += " "
+    return "\n".join(lines)
+
+
+def _readable(part: str) -> str:
+    if not part.startswith('"'):
+        return part
+    return json.dumps(json.loads(part, strict=False), ensure_ascii=False)
+
+
+def media_links(media: Sequence[str], limit: int = MAX_MEDIA) -> SafeString | str:
+    """Return how many pictures there are, and links to the first ones; empty without any."""
+    urls = [url for url in media if is_web_url(url)]
+    if not urls:
+        return ""
+    count = len(urls)
+    links = [
+        (url, _("Picture %(number)d") % {"number": place}, place)
+        for place, url in enumerate(urls[:limit], start=1)
+    ]
+    return format_html(
+        '<span class="cellcast-media">{} {}{}</span>',
+        ngettext("%(count)d picture:", "%(count)d pictures:", count) % {"count": count},
+        format_html_join(
+            " ",
+            '<a href="{}" rel="noopener noreferrer" target="_blank" aria-label="{}">{}</a>',
+            links,
+        ),
+        " …" if count > limit else "",
+    )

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, Str
 from django.urls import URLPattern
 
 from cellcast_django.admin.display.texts import localised, today
-from cellcast_django.admin.lists.keyset import chunks
+from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 
 CHUNK_SIZE = 500  # rows in memory at a time: each may have a text as long as a webhook's body

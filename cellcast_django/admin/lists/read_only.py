@@ -1,6 +1,8 @@
 """The base of every ``ModelAdmin`` here: read-only pages that stay fast with large tables."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
@@ -16,10 +18,48 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import override
 
-from cellcast_django.admin.display.fields import with_zones
-from cellcast_django.admin.lists.capped import CappedChangeList, CappedPaginator
-from cellcast_django.admin.lists.search import as_meant, narrow_to_any, spellings
+from cellcast_django.admin.display.badges import with_zones
+from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
+from cellcast_django.models import contact_of
 from cellcast_django.payloads import clean
+
+MAX_WORDS = 20
+"""More words are ignored: each adds a condition, and databases limit those."""
+QUOTES = " \"'“”"
+
+
+def as_meant(term: str) -> str:
+    """Return a term without what gets copied along: quotes, ``tel:``, capitals in an id."""
+    return term.strip(QUOTES).lower().removeprefix("tel:")
+
+
+MAX_KEYS = 1_000
+"""With more matches, the conditions go into the statement instead of the keys."""
+
+
+def narrow_to_any(queryset: QuerySet[Any], *parts: QuerySet[Any]) -> QuerySet[Any]:
+    """Narrow to the rows in any of ``parts``, each of which an index finds quickly.
+
+    The keys are looked up first. Given the conditions instead, a database may expect more matches
+    than there are, and walk through the whole table in the order of the list to fill a page. With
+    many matches a page fills quickly: then the conditions are used, of the parts that have rows.
+    """
+    keys: set[int] = set()
+    found = []
+    for part in parts:
+        rows = part.using(queryset.db)
+        if part_keys := rows.order_by().values_list("pk", flat=True)[: MAX_KEYS + 1]:
+            keys.update(part_keys)
+            found.append(rows)
+    if len(keys) <= MAX_KEYS:
+        return queryset.filter(pk__in=keys)
+    return queryset & reduce(or_, found)
+
+
+def spellings(number: str) -> set[str]:
+    """Return how a number may be stored: normalised if it is valid, otherwise as written."""
+    return {number, contact_of(number)}
+
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]

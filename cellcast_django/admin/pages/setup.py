@@ -1,41 +1,154 @@
 """The setup page: webhook settings to paste, results of the system checks, and Test Send."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.checks import ERROR, WARNING, CheckMessage
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest
 from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.functional import Promise
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.handlers import HandlerRow, handler_rows
+from cellcast_django.admin.display.texts import ago
+from cellcast_django.admin.display.timeline import HandlerRow, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.pages.check_results import check_results
-from cellcast_django.admin.pages.progress import progress
-from cellcast_django.admin.pages.recovery import details_of_last_run
+from cellcast_django.admin.pages.overview import details_of_last_run
 from cellcast_django.conf import conf
+from cellcast_django.diagnostics.checks import (
+    api,
+    callables,
+    credentials,
+    databases,
+    stop_words,
+    tasks,
+    urls,
+    values,
+)
 from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
-from cellcast_django.diagnostics.handlers import handlers_of
-from cellcast_django.diagnostics.test_data import delete_tests
 from cellcast_django.diagnostics.test_send import (
     EXAMPLES,
     FAILED_EXAMPLE,
     MMS_EXAMPLE,
     Response,
+    delete_tests,
+    handlers_of,
     send,
     webhook_url,
 )
-from cellcast_django.health import measure_receiving
+from cellcast_django.health import Receiving, measure_receiving
 from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+
+Check = Callable[[], Iterable[CheckMessage]]
+
+
+class Result(NamedTuple):
+    """The result of the checks on one subject."""
+
+    badge: SafeString
+    about: Promise
+    all_clear: Promise
+    """What is true if there are no messages."""
+    messages: list[CheckMessage]
+
+
+def check_results() -> Iterator[Result]:
+    """Yield the result of each subject, including the checks for deployed sites."""
+    for about, all_clear, functions in SUBJECTS:
+        messages = [
+            message for function in functions for message in function() if not message.is_silenced()
+        ]
+        yield Result(_badge(messages), about, all_clear, messages)
+
+
+def _badge(messages: list[CheckMessage]) -> SafeString:
+    level = max((message.level for message in messages), default=0)
+    if level >= ERROR:
+        return badge(Tone.BAD, _("error"))
+    if level >= WARNING:
+        return badge(Tone.WARNING, _("warning"))
+    return badge(Tone.QUIET, _("info")) if messages else badge(Tone.GOOD, _("OK"))
+
+
+SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
+    (
+        _("Username and password"),
+        _("Webhooks with the right username and password are accepted."),
+        [credentials.check_credentials, credentials.check_credentials_for_deployment],
+    ),
+    (
+        _("Webhook URLs"),
+        _("The project's URLs include them."),
+        [urls.check_urls],
+    ),
+    (
+        _("Public URL"),
+        _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."),
+        [values.check_public_url],
+    ),
+    (
+        _("Encryption"),
+        _("Webhooks arrive over HTTPS."),
+        [urls.check_https],
+    ),
+    (
+        _("Redirects"),
+        _("Django does not redirect webhook requests."),
+        [urls.check_redirects],
+    ),
+    (
+        _("Handlers"),
+        _("Handlers can run."),
+        [values.check_run_handlers, tasks.check_task_backend, tasks.check_task_worker],
+    ),
+    (
+        _("Transactions"),
+        _("No conflict with ATOMIC_REQUESTS."),
+        [databases.check_atomic_requests],
+    ),
+    (
+        _("Database"),
+        _("No option loses webhooks or slows them down."),
+        [databases.check_connections],
+    ),
+    (
+        _("Numbers without a country code"),
+        _("CELLCAST_DEFAULT_REGION is a valid region."),
+        [values.check_default_region],
+    ),
+    (
+        _("Stop words"),
+        _("No word in CELLCAST_STOP_WORDS is an everyday answer."),
+        [stop_words.check_stop_words],
+    ),
+    (
+        _("Names and replies"),
+        _("CELLCAST_CONTACT_NAMES and CELLCAST_SEND_WITH can be imported, or are not set."),
+        [callables.check_callables],
+    ),
+    (
+        _("Limits"),
+        _("The values are valid."),
+        [values.check_numbers],
+    ),
+    (
+        _("Cellcast’s API"),
+        _("The key and the URL are valid, or no key is set (recovery is off)."),
+        [api.check_api_key, api.check_api_url],
+    ),
+]
+
 
 PERMISSION = "cellcast_django.set_up_webhookevent"
 
@@ -216,3 +329,30 @@ def findings(response: Response) -> list[Finding]:
         own = Finding(str(problem % {"seconds": TIMEOUT_SECONDS}), str(remedy))
         return [own, *diagnose(response)]
     return diagnose(response)
+
+
+class Step(NamedTuple):
+    """One step of the setup."""
+
+    badge: SafeString
+    name: Promise
+    ago: SafeString | None = None
+    """How long ago it was last done."""
+
+
+def progress(checks: list[Result], health: Receiving) -> Iterator[Step]:
+    """Yield a step each for the settings, for Test Send, and for a webhook from Cellcast."""
+    is_valid = all(message.level < ERROR for check in checks for message in check.messages)
+    yield Step(_step_badge(is_valid), _("Settings are valid"))
+    tests = WebhookEvent.objects.filter(is_test=True).order_by("-received_at")
+    tested_at = tests.values_list("received_at", flat=True).first()
+    yield _step(_("Test Send reached this site"), tested_at)
+    yield _step(_("Cellcast has sent a webhook"), health.last_webhook_at_any_url)
+
+
+def _step(name: Promise, at: datetime | None) -> Step:
+    return Step(_step_badge(at is not None), name, ago(at) if at else None)
+
+
+def _step_badge(is_done: bool) -> SafeString:  # noqa: FBT001
+    return badge(Tone.GOOD, _("yes")) if is_done else badge(Tone.QUIET, _("not yet"))

@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Info, Warning as Notice
 from django.db import connections, router
 from django.utils.translation import gettext
 
-from cellcast_django.database.retries import BUDGET_SECONDS
+from cellcast_django.database.transactions import BUDGET_SECONDS
 
 Messages = Iterator[CheckMessage]
 

@@ -15,7 +15,7 @@ from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.database.retries import LOCK_SECONDS
+from cellcast_django.database.transactions import LOCK_SECONDS
 from cellcast_django.inbox.single_statement.sql import (
     EVENT,
     HISTORY,

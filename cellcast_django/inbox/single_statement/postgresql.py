@@ -7,7 +7,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.inserts import columns_of
-from cellcast_django.database.retries import LOCK_SECONDS
+from cellcast_django.database.transactions import LOCK_SECONDS
 from cellcast_django.inbox.single_statement.sql import (
     EVENT,
     MESSAGE,

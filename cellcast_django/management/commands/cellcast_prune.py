@@ -9,8 +9,7 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
-from cellcast_django.management.arguments import parse_duration
-from cellcast_django.management.terminal import ProgressLine
+from cellcast_django.management.terminal import ProgressLine, parse_duration
 from cellcast_django.payloads import clean
 from cellcast_django.retention import Kept, Removed, Selection, forget_opt_outs, prune
 
@@ -25,7 +24,8 @@ class Command(BaseCommand):
         "Delete messages, with their history and events, once the last event about them is older "
         "than the given age. With --redact, keep the rows with their statuses and times, but empty "
         "the phone numbers, texts and webhook bodies. With --contact, do so for one customer who "
-        "asks to be erased. Events whose handlers have not finished are kept, and so are opt-outs, which must "
+        "asks to be erased. Events whose handlers have not finished are kept, and so are "
+        "opt-outs, which must "
         "outlive the messages. Works in small batches: interrupt it at any time, and run it again "
         "to continue."
     )

@@ -4,8 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from cellcast_django.management.arguments import parse_duration
-from cellcast_django.management.terminal import ProgressLine
+from cellcast_django.management.terminal import ProgressLine, parse_duration
 from cellcast_django.recovery import DEFAULT_AGE, Findings, Kind, RecoveryError, errors_of, recover
 
 

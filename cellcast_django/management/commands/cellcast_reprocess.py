@@ -7,14 +7,15 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from cellcast_django import receiving
 from cellcast_django.inbox import reprocess
-from cellcast_django.management.arguments import add_event_option, require_events
+from cellcast_django.management.terminal import add_event_option, require_events
 from cellcast_django.models import WebhookEvent, database_alias
 
 
 class Command(BaseCommand):
     help = (
         "Read invalid events again, after an upgrade of cellcast-django or when a report arrived "
-        "before the reply it refers to. Those understood now are stored and its handlers run as if they "
+        "before the reply it refers to. Those understood now are stored, and handlers "
+        "run, as if they "
         "had just arrived. The others stay invalid, with the current reason."
     )
 

@@ -17,8 +17,7 @@ from django.urls import NoReverseMatch
 from cellcast_django.checks import TAG
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.checks.values import is_base_url
-from cellcast_django.diagnostics.handlers import describe_handlers
-from cellcast_django.diagnostics.test_send import webhook_url
+from cellcast_django.diagnostics.test_send import describe_handlers, webhook_url
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
 ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or an .env file

@@ -11,7 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.timesince import timesince
 
 from cellcast_django.health import Health, count_silent, measure_health
-from cellcast_django.management.arguments import parse_duration
+from cellcast_django.management.terminal import parse_duration
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
 ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}

@@ -12,8 +12,13 @@ from cellcast_django.authentication import hides_variables
 from cellcast_django.conf import conf, is_credential
 from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import diagnose
-from cellcast_django.diagnostics.handlers import describe_handlers
-from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url
+from cellcast_django.diagnostics.test_send import (
+    EXAMPLES,
+    Response,
+    describe_handlers,
+    send,
+    webhook_url,
+)
 from cellcast_django.management.terminal import printable
 from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
 
@@ -24,7 +29,8 @@ ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
 class Command(BaseCommand):
     help = (
         "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and "
-        "explain what is wrong if it is not accepted. It is stored and its handlers run like any webhook."
+        "explain what is wrong if it is not accepted. It is stored and run "
+        "like any webhook."
     )
     requires_system_checks = []
 

@@ -1,0 +1,427 @@
+"""What Cellcast sends, read into dataclasses: plain Python that knows no request and no database.
+
+The only package that knows the field names of Cellcast's webhooks. Sources: Cellcast's setup page
+(developer.cellcast.com/getting-started/setup-webhook.html), its v3 API documentation, that of its
+sibling platform (guniteam.github.io/sms-api), and what public integrations have seen on live
+accounts. Start with ``read``.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from json.decoder import JSONDecoder
+from typing import Any, TypeGuard
+from urllib.parse import parse_qsl
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+MAX_ID_LENGTH = 128
+MAX_NUMBER_LENGTH = 64
+MAX_STATUS_LENGTH = 64
+MAX_REASON_LENGTH = 1_000
+MAX_MEDIA = 20
+MAX_MEDIA_LENGTH = 2_000
+
+
+class Endpoint(TextChoices):
+    """Where an event came from: one of the three URLs in Cellcast's dashboard, or its API."""
+
+    RECEIVE = "receive", _("Receive URL")
+    STATUS = "status", _("Status URL")
+    OPT_OUT = "opt_out", _("Opt-Out URL")
+    API = "api", _("Cellcast’s API")
+
+    @property
+    def slug(self) -> str:
+        """How commands and their output spell it: ``opt-out``."""
+        return self.value.replace("_", "-")
+
+
+WEBHOOK_ENDPOINTS = (Endpoint.RECEIVE, Endpoint.STATUS, Endpoint.OPT_OUT)
+"""The URLs that Cellcast's dashboard has a field for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A customer's answer: ``sender`` is the customer, ``original_body`` the text they answered.
+
+    ``media`` are the URLs of an MMS's pictures; its ``body`` is empty if it is a picture alone.
+    """
+
+    raw: str = field(repr=False)
+    cellcast_id: str
+    sender: str = field(repr=False)
+    receiver: str = field(repr=False)
+    status: str
+    body: str = field(repr=False)
+    original_body: str = field(repr=False)
+    media: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredReply(Reply):
+    """A reply as Cellcast's API lists it: it has no id, but a time.
+
+    ``claimed`` are the primary keys of messages already matched with other replies in the list.
+    """
+
+    received_at: datetime
+    claimed: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """The status of a message you sent; ``reason`` is Cellcast's explanation, if it gives one."""
+
+    raw: str = field(repr=False)
+    cellcast_id: str
+    sender: str = field(repr=False)
+    receiver: str = field(repr=False)
+    status: str
+    reason: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredReport(StatusReport):
+    """A status as Cellcast's API lists it: with the time of the change, if it is known."""
+
+    happened_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptOut:
+    """A customer who no longer wants messages. It has no id."""
+
+    raw: str = field(repr=False)
+    number: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invalid:
+    """An element that could not be understood, with the reason for a person to read."""
+
+    raw: str = field(repr=False)
+    reason: str
+
+
+Payload = Reply | StatusReport | OptOut | Invalid
+
+
+class PayloadError(ValueError):
+    """An element that cannot be understood; the text is the reason, for a person to read."""
+
+
+MAX_EVENTS = 1_000
+MAX_DEPTH = 100
+
+
+def decode(body: bytes) -> str:
+    r"""Return the body as text that every database stores: NUL and non-UTF-8 bytes as ``\xNN``.
+
+    A body that contains ``\xNN`` written out cannot be told apart from it.
+    """
+    return body.decode("utf-8", errors="backslashreplace").replace("\x00", r"\x00")
+
+
+def clean(text: str) -> str:
+    """Drop NUL and replace lone surrogates with U+FFFD: no database stores them. Idempotent."""
+    if text.isprintable():
+        return text  # nearly every text is
+    return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def is_form(content_type: str) -> bool:
+    """Whether the header says that the body is form-encoded."""
+    return content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+
+
+def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
+    """Return the body's elements, each with its own text. Raises ``PayloadError``."""
+    try:
+        text = body.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise PayloadError(f"The body is not UTF-8 (byte {error.start}).") from None
+    if not text.strip():
+        raise PayloadError("The body is empty.")
+    if is_form(content_type) and not text.lstrip().startswith(("{", "[")):
+        return [(dict(parse_qsl(text.strip(), keep_blank_values=True)), raw)]
+    document = parse_json(text)
+    if not isinstance(document, list):
+        return [(document, raw)]
+    if not document:
+        raise PayloadError("The array is empty.")
+    if len(document) > MAX_EVENTS:
+        raise PayloadError(
+            f"The array has {len(document)} elements; at most {MAX_EVENTS} are read."
+        )
+    texts = _element_texts(text)
+    return [(e, decode(t.encode())) for e, t in zip(document, texts, strict=True)]
+
+
+# Numbers stay as written: ids of any length, and no 1e999 that becomes infinity. A raw newline in
+# a string is no reason to lose a customer's answer, hence not strict.
+_decoder = JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False)
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON, with numbers as strings. Raises ``PayloadError``."""
+    if is_too_deep(text):
+        raise PayloadError(f"The JSON is nested deeper than {MAX_DEPTH} levels.")
+    try:
+        return _decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise PayloadError(
+            f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+        ) from None
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in the body of a response; an empty one if there is none."""
+    try:
+        text = body.decode()
+        document = None if is_too_deep(text) else json.loads(text)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
+
+
+def is_too_deep(text: str) -> bool:
+    """Whether JSON is nested deeper than ``MAX_DEPTH`` levels. Ask before parsing it.
+
+    Python's own parser does not stop in time: where threads have a small stack, as on Alpine, eight
+    thousand brackets crash the process.
+    """
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False  # nearly every text
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif match[0] in "]}":
+            depth -= 1
+    return False
+
+
+def _element_texts(text: str) -> list[str]:
+    """Return the text of each element, as written, of a JSON array that is known to parse."""
+    texts = []
+    position = text.index("[")
+    while text[position] != "]":
+        start = _skip_space(text, position + 1)
+        _, end = _decoder.raw_decode(text, start)
+        texts.append(text[start:end])
+        position = _skip_space(text, end)
+    return texts
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+_KNOWN_TYPES = {  # SMS and MMS are v3's
+    "receive": Endpoint.RECEIVE,
+    "sms": Endpoint.RECEIVE,
+    "mms": Endpoint.RECEIVE,
+    "send": Endpoint.STATUS,
+    "optout": Endpoint.OPT_OUT,
+}
+_TEXT_KEYS = ("reply", "message", "body")
+
+
+def read_element(element: Any, raw: str, endpoint: Endpoint) -> Payload:
+    """Read one element; what is not understood comes back as ``Invalid``."""
+    try:
+        if not isinstance(element, dict):
+            raise PayloadError("Expected a JSON object, or an array of objects.")
+        match _proper_endpoint(element, endpoint):
+            case Endpoint.OPT_OUT:
+                return _read_opt_out(element, raw)
+            case Endpoint.STATUS:
+                return _read_status_report(element, raw)
+            case _:
+                return _read_reply(element, raw)
+    except PayloadError as error:
+        return Invalid(raw=raw, reason=str(error))
+
+
+def _proper_endpoint(element: dict[str, Any], endpoint: Endpoint) -> Endpoint:
+    """Return the URL that the element belongs to: by its type if known, else by where it came.
+
+    A reply is a reply whatever it lacks: a picture and an empty text are answers too. But what came
+    to the Status URL, or without a known type, needs a text or a picture to count as one.
+    """
+    type_ = _keyword(element.get("type"))
+    proper = _KNOWN_TYPES.get(type_)
+    if proper is None:
+        # Items of the API have no type; those of its report have a status.
+        is_item_of_report = endpoint == Endpoint.API and "status" in element
+        proper = Endpoint.STATUS if is_item_of_report else endpoint
+    if proper in (Endpoint.STATUS, Endpoint.OPT_OUT) or _has_content(element):
+        return proper
+    # Only v3's delivery reports have a "recipient", should one URL be in both fields.
+    is_reply = type_ == "receive" or (type_ in _KNOWN_TYPES and "recipient" not in element)
+    return Endpoint.RECEIVE if is_reply and endpoint != Endpoint.STATUS else Endpoint.STATUS
+
+
+def _keyword(value: object) -> str:
+    """Return the letters and digits of a keyword: ``Opt-Out`` and ``opt_out`` are the same."""
+    return re.sub(r"[\W_]", "", value).lower() if isinstance(value, str) else ""
+
+
+def _has_content(element: dict[str, Any]) -> bool:
+    has_text = any(element.get(key) is not None for key in _TEXT_KEYS)
+    return has_text or (isinstance(element.get("media"), list) and bool(element["media"]))
+
+
+def _read_reply(element: dict[str, Any], raw: str) -> Reply:
+    """Read a customer's answer.
+
+    Seen on live accounts: the customer's text comes in ``reply``, and ``message`` is then your own
+    text that they answered. v3 calls the text ``body``.
+    """
+    text = _text(element, "reply")
+    original_body = _text(element, "original_body")
+    if text is None:
+        text = _text(element, "message", "body")
+    elif original_body is None:
+        original_body = _text(element, "message")
+    body, media = unpack_mms(element, text or "")
+    return Reply(
+        raw=raw,
+        cellcast_id=_cellcast_id(element),
+        sender=_text(element, "sender", "from", limit=MAX_NUMBER_LENGTH) or "",
+        receiver=_text(element, "receiver", "to", limit=MAX_NUMBER_LENGTH) or "",
+        status=_status(element) or "received",
+        body=body,
+        original_body=original_body or "",
+        media=media,
+    )
+
+
+def _read_status_report(element: dict[str, Any], raw: str) -> StatusReport:
+    status = _status(element)
+    if not status:
+        raise PayloadError("The status report has no status.")
+    reason = element.get("reason")
+    return StatusReport(
+        raw=raw,
+        cellcast_id=_cellcast_id(element),
+        sender=_text(element, "sender", "from", limit=MAX_NUMBER_LENGTH) or "",
+        receiver=_text(element, "receiver", "recipient", limit=MAX_NUMBER_LENGTH) or "",
+        status=status,
+        reason=clean(reason)[:MAX_REASON_LENGTH] if isinstance(reason, str) else "",
+    )
+
+
+def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
+    for key in ("contact", "sender", "from"):
+        number = _text(element, key, limit=MAX_NUMBER_LENGTH)
+        if number and number.strip():
+            return OptOut(raw=raw, number=number)
+    raise PayloadError("The opt-out has no number.")
+
+
+def _cellcast_id(element: dict[str, Any]) -> str:
+    cellcast_id = _text(element, "_id", "message_id", limit=MAX_ID_LENGTH)
+    if not cellcast_id or not cellcast_id.strip():
+        raise PayloadError("There is no message id.")
+    return cellcast_id
+
+
+_SPELLINGS = {"cancelled": "canceled", "delievered": "delivered"}  # the latter is Cellcast's own
+
+
+def _status(element: dict[str, Any]) -> str:
+    status = (_text(element, "status") or "").strip().lower()
+    if len(status) > MAX_STATUS_LENGTH:
+        raise PayloadError(f'"status" is longer than {MAX_STATUS_LENGTH} characters.')
+    return _SPELLINGS.get(status, status)
+
+
+def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str | None:
+    """Return the cleaned value of the first of these keys that is present and not null.
+
+    Raises ``PayloadError`` if it is not a string (the decoder keeps numbers as strings) or is
+    longer than ``limit`` characters.
+    """
+    for key in keys:
+        value = element.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise PayloadError(f'"{key}" is not a string.')
+        text = clean(value)
+        if limit is not None and len(text) > limit:
+            raise PayloadError(f'"{key}" is longer than {limit} characters.')
+        return text
+    return None
+
+
+def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
+    """Return a reply's text and the URLs of its media.
+
+    The text of an MMS is JSON inside a string: an object with the actual text as ``message``, and
+    the ``media`` once more. Anything else is a text that merely looks like JSON, and stays.
+    """
+    media = element.get("media")
+    if not isinstance(media, list) and not _is_true(element.get("mms")):
+        return text, ()
+    try:
+        inner = parse_json(text)
+    except PayloadError:
+        inner = None
+    if not isinstance(inner, dict) or not isinstance(inner.get("message", 0), str | None):
+        return text, _web_urls(media)
+    return (
+        clean(inner["message"] or ""),
+        _web_urls(media) or _web_urls(inner.get("media")),
+    )
+
+
+def _is_true(value: object) -> bool:
+    return value is True or _keyword(value) in ("true", "1")  # as a form writes it
+
+
+_WEB_URL = re.compile(r"https?://[^\s/?#]\S*", re.IGNORECASE)
+
+
+def _web_urls(media: object) -> tuple[str, ...]:
+    """Return the first ``MAX_MEDIA`` URLs, given as strings or as ``{"url": …}``."""
+    if not isinstance(media, list):
+        return ()
+    urls = [item.get("url") if isinstance(item, dict) else item for item in media]
+    return tuple(url for url in urls if is_web_url(url))[:MAX_MEDIA]
+
+
+def is_web_url(url: object) -> TypeGuard[str]:
+    """Whether it is a printable ``http(s)`` URL of a reasonable length."""
+    return (
+        isinstance(url, str)
+        and len(url) <= MAX_MEDIA_LENGTH
+        and url.isprintable()
+        and _WEB_URL.fullmatch(url) is not None
+    )
+
+
+def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
+    """Read the body of one webhook; never raises, and never returns an empty list.
+
+    The body is JSON whatever ``content_type`` says, or form-encoded if it says so: an object, or an
+    array of at most 1,000 objects. What is not understood comes back as ``Invalid``. The elements
+    of an array are read one by one, so that a bad one does not affect the others.
+    """
+    raw = decode(body)
+    try:
+        found = elements(body, raw, content_type)
+    except PayloadError as error:
+        return [Invalid(raw=raw, reason=str(error))]
+    return [read_element(element, element_raw, endpoint) for element, element_raw in found]
