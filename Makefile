@@ -10,7 +10,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEMO_ARGS=--check: only check that it works)
-	@.venv/bin/python -m tests.demo $(DEMO_ARGS)
+	@.venv/bin/python -m example_project.simulation $(DEMO_ARGS)
 
 test: .venv/test ## Run the tests on SQLite; every line and branch has to be covered
 	@.venv/bin/pytest --numprocesses=auto --cov $(PYTEST_ARGS)

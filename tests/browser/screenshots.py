@@ -32,7 +32,7 @@ The conversation is that of the customer who is found there: its address has a m
 
 def main() -> None:
     """Start the demo, log in as it says, and take the pictures."""
-    command = [sys.executable, "-u", "-m", "tests.demo"]
+    command = [sys.executable, "-u", "-m", "example_project.simulation"]
     with subprocess.Popen(command, cwd=ROOT, stdout=PIPE, stderr=DEVNULL, text=True) as demo:
         try:
             url, user, password = (said_by(demo, word) for word in ("Admin", "User", "Password"))

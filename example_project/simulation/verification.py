@@ -11,11 +11,11 @@ from django.urls import reverse
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from example_project.appointments.models import Appointment
-from tests.demo import console
-from tests.demo.browser import Browser
-from tests.demo.outage import Outage, calendar
-from tests.demo.people import RUBY
-from tests.demo.server import DemoServer
+from example_project.simulation import console
+from example_project.simulation.browser import Browser
+from example_project.simulation.outage import Outage, calendar
+from example_project.simulation.people import RUBY
+from example_project.simulation.server import DemoServer
 
 ADMIN = "admin"
 ADMIN_PAGES: dict[str, Manager[Any]] = {

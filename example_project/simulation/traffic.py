@@ -15,9 +15,9 @@ from cellcast_django.models import Message
 from cellcast_django.testing import authorization
 from example_project.appointments.models import Appointment
 from example_project.appointments.reminders import SENDER, remind
-from tests.demo import console
-from tests.demo.plan import Sending, Step, Webhook
-from tests.demo.server import HOST
+from example_project.simulation import console
+from example_project.simulation.plan import Sending, Step, Webhook
+from example_project.simulation.server import HOST
 
 PARALLEL_REQUESTS = 8
 

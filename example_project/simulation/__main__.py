@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import django
 
-from tests.demo.server import HOST, DemoServer
+from example_project.simulation.server import HOST, DemoServer
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
-parser = ArgumentParser(prog="python -m tests.demo", description=__doc__)
+parser = ArgumentParser(prog="python -m example_project.simulation", description=__doc__)
 parser.add_argument("--check", action="store_true", help="verify what was stored, and exit")
 parser.add_argument("--port", type=int, help="the port to listen on (default: 8000, or a free one)")
 options = parser.parse_args()
@@ -37,6 +37,6 @@ os.environ.update(
 )
 django.setup()
 
-from tests.demo.show import run  # noqa: E402  the settings come first
+from example_project.simulation.show import run  # noqa: E402  the settings come first
 
 sys.exit(run(server, database, check=options.check))

@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from cellcast_django.models import Message
 from example_project.appointments.models import Appointment
-from tests.demo import console
-from tests.demo.people import RUBY
-from tests.demo.plan import reply
-from tests.demo.traffic import Traffic
+from example_project.simulation import console
+from example_project.simulation.people import RUBY
+from example_project.simulation.plan import reply
+from example_project.simulation.traffic import Traffic
 from tests.fake_cellcast import KEY, FakeCellcast, serving
 
 ANSWER = "YES, see you"

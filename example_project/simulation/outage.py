@@ -10,10 +10,10 @@ from django.utils import timezone
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
 from example_project.appointments.models import Appointment
-from tests.demo import console
-from tests.demo.people import ELLA, LEO, Customer
-from tests.demo.plan import reply
-from tests.demo.traffic import Traffic
+from example_project.simulation import console
+from example_project.simulation.people import ELLA, LEO, Customer
+from example_project.simulation.plan import reply
+from example_project.simulation.traffic import Traffic
 
 
 class OfficeCalendar:

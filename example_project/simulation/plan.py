@@ -13,7 +13,7 @@ from cellcast_django.testing import (
     status_payload,
 )
 from example_project.appointments.reminders import SENDER
-from tests.demo.people import (
+from example_project.simulation.people import (
     CUSTOMERS,
     OTHER_NUMBERS,
     OUR_NUMBER,

@@ -18,16 +18,16 @@ from django.utils import timezone
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.test_send import webhook_url
 from cellcast_django.payloads import Endpoint
+from example_project.simulation import console
+from example_project.simulation.ageing import age
+from example_project.simulation.outage import connect_calendar, show_outage
+from example_project.simulation.people import CUSTOMERS, SAM
+from example_project.simulation.plan import BURST_DUPLICATES, BURST_NUMBERS, new_id, reply, two_days
+from example_project.simulation.recovery import show_recovery
+from example_project.simulation.server import DemoServer
+from example_project.simulation.traffic import DemoError, Traffic
+from example_project.simulation.verification import ADMIN, verify
 from example_project.wsgi import application
-from tests.demo import console
-from tests.demo.ageing import age
-from tests.demo.outage import connect_calendar, show_outage
-from tests.demo.people import CUSTOMERS, SAM
-from tests.demo.plan import BURST_DUPLICATES, BURST_NUMBERS, new_id, reply, two_days
-from tests.demo.recovery import show_recovery
-from tests.demo.server import DemoServer
-from tests.demo.traffic import DemoError, Traffic
-from tests.demo.verification import ADMIN, verify
 
 
 def run(server: DemoServer, database: Path, *, check: bool) -> int:

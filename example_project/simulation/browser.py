@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from tests.demo.server import HOST
+from example_project.simulation.server import HOST
 
 
 class Browser:
