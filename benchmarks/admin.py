@@ -71,7 +71,7 @@ class Sites:
         connections["default"] = self.connections[count]
 
     def _staff(self) -> Client:
-        from django.contrib.auth.models import User  # noqa: PLC0415  # Django is set up by now
+        from django.contrib.auth.models import User  # Django is set up by now
 
         user, _ = User.objects.get_or_create(username="staff", is_staff=True, is_superuser=True)
         client = Client()
@@ -85,7 +85,7 @@ class Sites:
         begin = time.perf_counter()
         response = self.clients[count].get(path)
         seconds = time.perf_counter() - begin
-        if response.status_code != 200:  # noqa: PLR2004
+        if response.status_code != 200:
             raise RuntimeError(f"{path} answered {response.status_code}")
         return seconds
 
@@ -124,7 +124,7 @@ Table = dict[str, dict[tuple[str, int], Measured]]
 def measure(sites: Sites, sizes: list[int], options: argparse.Namespace) -> Table:
     """Ask for every page on every database in turn."""
     wanted: dict[str, dict[tuple[str, int], str]] = defaultdict(dict)
-    from benchmarks.admin_pages import pages  # noqa: PLC0415  # needs Django set up
+    from benchmarks.admin_pages import pages  # needs Django set up
 
     for size in sizes:
         sites.use(size)

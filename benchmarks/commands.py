@@ -98,7 +98,7 @@ def measured(rows: int, seconds: float) -> dict[str, float]:
 def nothing(_rows: int) -> dict[str, float]:
     """Set Django up and ask one question."""
     django.setup()
-    from cellcast_django.models import Message  # noqa: PLC0415
+    from cellcast_django.models import Message
 
     Message.objects.exists()
     return measured(0, 0)
@@ -107,9 +107,9 @@ def nothing(_rows: int) -> dict[str, float]:
 def prune(_rows: int, *options: str) -> dict[str, float]:
     """Prune the oldest quarter of the year: messages and events."""
     django.setup()
-    from django.core.management import call_command  # noqa: PLC0415
+    from django.core.management import call_command
 
-    from cellcast_django.models import Message, WebhookEvent  # noqa: PLC0415
+    from cellcast_django.models import Message, WebhookEvent
 
     def left() -> int:
         messages, events = Message.objects.all(), WebhookEvent.objects.all()
@@ -133,11 +133,11 @@ def redact(rows: int) -> dict[str, float]:
 def run_handlers(rows: int) -> dict[str, float]:
     """Run so many events that are due to one handler, which does nothing."""
     django.setup()
-    from django.core.management import call_command  # noqa: PLC0415
-    from django.utils import timezone  # noqa: PLC0415
+    from django.core.management import call_command
+    from django.utils import timezone
 
-    from cellcast_django.models import WebhookEvent  # noqa: PLC0415
-    from cellcast_django.signals import message_received, status_changed  # noqa: PLC0415
+    from cellcast_django.models import WebhookEvent
+    from cellcast_django.signals import message_received, status_changed
 
     def handler(**_arguments: Any) -> None:
         """React to nothing."""
@@ -158,8 +158,8 @@ def run_handlers(rows: int) -> dict[str, float]:
 def export(_rows: int) -> dict[str, float]:
     """Read the file of all messages, as a server would send it."""
     django.setup()
-    from django.contrib.auth.models import User  # noqa: PLC0415
-    from django.test import Client  # noqa: PLC0415
+    from django.contrib.auth.models import User
+    from django.test import Client
 
     client = Client()
     user, _ = User.objects.get_or_create(username="staff", is_staff=True, is_superuser=True)

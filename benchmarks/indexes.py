@@ -87,7 +87,7 @@ def found(settings: dict[str, Any]) -> Iterator[Index]:
 
 def store(webhooks: int, *, dropped: str) -> float:
     """Return the CPU seconds of the statement for a new report, of many; nothing of it stays."""
-    from cellcast_django.inbox.single_statement.postgresql import one_statement  # noqa: PLC0415  # Django is set up
+    from cellcast_django.inbox.single_statement.postgresql import one_statement  # Django is set up
 
     with connection.cursor() as cursor:
         # Not by atomic(): inside it, the app prepares no statement.

@@ -71,12 +71,12 @@ class Database:
     def _execute(self, statement: str) -> None:
         server = {key.lower(): self.settings[key] for key in ("HOST", "PORT", "USER", "PASSWORD")}
         if self.vendor == "postgresql":
-            import psycopg  # noqa: PLC0415  # each driver is needed by its own database alone
+            import psycopg  # each driver is needed by its own database alone
 
             with psycopg.connect(dbname="postgres", autocommit=True, **server) as postgresql:
                 postgresql.execute(statement.encode())
         else:
-            import MySQLdb  # noqa: PLC0415
+            import MySQLdb
 
             mariadb = MySQLdb.connect(**server)
             mariadb.cursor().execute(statement)

@@ -13,7 +13,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def ms(seconds: float) -> str:
     """Return a time in milliseconds, as exact as it is worth."""
     milliseconds = seconds * 1_000
-    return f"{milliseconds:,.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}"  # noqa: PLR2004
+    return f"{milliseconds:,.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}"
 
 
 def short(count: int) -> str:

@@ -88,7 +88,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     )
 
     @factory.post_generation
-    def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+    def history(message: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if create and message.status and extracted is not False:
             StatusChange.objects.using(message._state.db).create(
                 message=message,
@@ -117,7 +117,7 @@ class StatusChangeFactory(DjangoModelFactory[StatusChange]):
     event = None
 
     @factory.post_generation
-    def move_message(change: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+    def move_message(change: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if create and change.applied:
             message = change.message
             message.previous_status = message.status
@@ -205,7 +205,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     body = factory.LazyAttribute(lambda event: json.dumps(_payload(event)))
 
     @factory.post_generation
-    def history(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+    def history(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         """Store the history row that the event reported; none with ``history=False``."""
         if create and event.is_news and event.message and extracted is not False:
             status = "received" if event.kind == WebhookEvent.Kind.REPLY else "delivered"
@@ -217,7 +217,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
             )
 
     @factory.post_generation
-    def opt_out_row(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: FBT001, N805
+    def opt_out_row(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         if create and event.is_news and event.kind == WebhookEvent.Kind.OPT_OUT:
             OptOutFactory.create(
                 contact=event.contact,

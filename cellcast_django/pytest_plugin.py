@@ -20,8 +20,8 @@ def cellcast(settings: Any) -> "WebhookClient":
     ``pytest.mark.django_db``.
     """
     # Imported here because pytest loads this module in every project, even without Django.
-    from cellcast_django.conf import conf  # noqa: PLC0415
-    from cellcast_django.testing import WebhookClient  # noqa: PLC0415
+    from cellcast_django.conf import conf
+    from cellcast_django.testing import WebhookClient
 
     if not conf.webhook_secrets:
         settings.CELLCAST_WEBHOOK_SECRETS = [TEST_CREDENTIAL]

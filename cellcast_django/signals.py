@@ -20,7 +20,7 @@ LONGEST_WAIT = timedelta(days=365)
 _MARK = "_cellcast_exactly_once"
 
 
-class RetryLater(Exception):  # noqa: N818  # a request, named to be read: raise RetryLater(...)
+class RetryLater(Exception):  # a request, named to be read: raise RetryLater(...)
     """Raised by a handler: call me again after this time instead of the usual pause.
 
     It counts as an attempt. If another handler has failed for the same event, both are called again
@@ -36,7 +36,7 @@ class RetryLater(Exception):  # noqa: N818  # a request, named to be read: raise
         self.after = after
 
 
-class GiveUp(Exception):  # noqa: N818  # read as: raise GiveUp(...)
+class GiveUp(Exception):  # read as: raise GiveUp(...)
     """Raised by a handler: do not call me again.
 
     The event ends as failed, with this reason, once the other handlers have finished. If a person

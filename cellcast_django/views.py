@@ -74,7 +74,7 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
     source = request if length is not None else _source_without_length(request)
     try:
         content: bytes = source.read(limit + 1)
-    except Exception:  # noqa: BLE001  # a lost connection, or chunks the server cannot read
+    except Exception:  # a lost connection, or chunks the server cannot read
         raise BodyUnreadableError from None
     if len(content) > limit:
         raise BodyTooLargeError
@@ -137,7 +137,7 @@ def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> Ht
     if challenge := getattr(exception, "auth_header", None):
         response["WWW-Authenticate"] = challenge
         # Our own log line is rate-limited; Django would add one for each refusal.
-        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
+        response._has_been_logged = True  # type: ignore[attr-defined]
     if wait := getattr(exception, "wait", None):
         response["Retry-After"] = str(wait)
     return response

@@ -124,7 +124,7 @@ def main() -> None:
     for statements in count():
         event = store(statements)
         status = run_and_be_killed(event, statements)
-        print(state(event))  # noqa: T201  # what the test reads
+        print(state(event))  # what the test reads
         if status == 0:
             return
         WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=timezone.now())

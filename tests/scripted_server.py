@@ -37,7 +37,7 @@ class Request(BaseHTTPRequestHandler):
         else:
             self.wfile.write(self.server.response)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
 

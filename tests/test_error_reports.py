@@ -208,7 +208,7 @@ def test_test_send_shows_no_password(
     error: BaseException | None
     try:
         error = test_send.send(live_server.url, b"{}", f"new:{PASSWORD}", 5).error
-    except BaseException as raised:  # noqa: BLE001
+    except BaseException as raised:
         error = raised
     assert error is not None
     assert_hides_everything(reported(error))

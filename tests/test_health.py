@@ -126,7 +126,7 @@ def test_events_of_the_last_day_by_outcome() -> None:
     WebhookEventFactory.create(opt_out=True)
     WebhookEventFactory.create_batch(2, duplicate=True)
     WebhookEventFactory.create(invalid=True, received_at=ago(hours=25))
-    Outcome = WebhookEvent.Outcome  # noqa: N806
+    Outcome = WebhookEvent.Outcome
     assert measure_health().events == {
         Outcome.STORED: 4,
         Outcome.DUPLICATE: 2,

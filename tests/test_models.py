@@ -268,7 +268,7 @@ def test_submission_time(cellcast_id: str, expected: datetime | None) -> None:
 
 def test_submission_time_is_naive_local_time_without_time_zone_support() -> None:
     with override_settings(USE_TZ=False, TIME_ZONE="Australia/Sydney"):
-        assert submission_time(ID) == datetime(2024, 8, 9, 16, 37, 47)  # noqa: DTZ001
+        assert submission_time(ID) == datetime(2024, 8, 9, 16, 37, 47)
     with override_settings(USE_TZ=True, TIME_ZONE="Australia/Sydney"):
         assert submission_time(ID) == SUBMITTED
 

@@ -57,6 +57,6 @@ def names_of(contacts: list[str]) -> dict[str, str]:
     try:
         found = import_string(conf.contact_names)(contacts)
         return {contact: str(name) for contact, name in found.items()}
-    except Exception as error:  # noqa: BLE001  # the host's code may raise anything
+    except Exception as error:  # the host's code may raise anything
         logger.error("CELLCAST_CONTACT_NAMES failed: %s.", type(error).__qualname__)
         return {}

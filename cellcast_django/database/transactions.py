@@ -84,7 +84,7 @@ def is_in_test(connection: BaseDatabaseWrapper) -> bool:
     """Whether the innermost transaction is a ``TestCase``'s, which must not be ended."""
     blocks = connection.atomic_blocks
     # As Django's own durable=True asks.
-    return bool(blocks) and blocks[-1]._from_testcase  # type: ignore[attr-defined]  # noqa: SLF001
+    return bool(blocks) and blocks[-1]._from_testcase  # type: ignore[attr-defined]
 
 
 def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:

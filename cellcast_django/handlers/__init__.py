@@ -45,7 +45,7 @@ def run(events: Iterable[WebhookEvent]) -> None:
             continue
         try:
             run_attempt(event)
-        except Exception as error:  # noqa: BLE001  # the event is stored: the response stays 200
+        except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
 

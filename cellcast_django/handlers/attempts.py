@@ -81,7 +81,7 @@ def call_safely(function: Callable[[], None]) -> Failure | None:
                 if connection.in_atomic_block:
                     stack.enter_context(_savepoint(connection))
             function()
-    except BaseException as error:  # noqa: BLE001  # one handler must not stop another
+    except BaseException as error:  # one handler must not stop another
         failure = Failure.of(error)
     begun_by_statement = {watch.connection.alias for watch in watches if watch.has_begun}
     for connection in _connections():
@@ -137,7 +137,7 @@ def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Roll back what was done inside if it raises or does not leave its own ``atomic()``."""
     block = transaction.atomic(using=connection.alias)
     # Lets the handler use durable=True, as it may outside a test.
-    block._from_testcase = is_in_test(connection)  # type: ignore[attr-defined]  # noqa: SLF001
+    block._from_testcase = is_in_test(connection)  # type: ignore[attr-defined]
     with block:
         depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
         try:
@@ -158,7 +158,7 @@ def _left_open(connection: BaseDatabaseWrapper) -> TransactionLeftOpenError:
 def _describe(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  # the host project's __str__ may do anything
+    except Exception:  # the host project's __str__ may do anything
         text = "(the exception has no readable text)"
     return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
 

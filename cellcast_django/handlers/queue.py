@@ -57,7 +57,7 @@ def is_in_same_database() -> bool:
     try:
         backend = type(_run_handlers().get_backend())
         model = apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
-    except Exception:  # noqa: BLE001  # a wrong TASKS, or none; no such app
+    except Exception:  # a wrong TASKS, or none; no such app
         return False
     is_its_backend = any(base.__module__.startswith("django_tasks_db.") for base in backend.__mro__)
     return is_its_backend and router.db_for_write(model) == database_alias()

@@ -238,7 +238,7 @@ class Client:
             )
             retry_after = response.headers.get("Retry-After", "")
             return Response(response.status, retry_after, self._read(response))
-        except Exception as error:  # noqa: BLE001  # whatever it is, its frames hold the key
+        except Exception as error:  # whatever it is, its frames hold the key
             return type(error).__name__
 
     def _read(self, response: "urllib3.BaseHTTPResponse") -> bytes:

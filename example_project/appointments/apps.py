@@ -9,4 +9,4 @@ class AppointmentsConfig(AppConfig):
     name = "example_project.appointments"
 
     def ready(self) -> None:
-        from example_project.appointments import handlers  # noqa: F401, PLC0415  importing connects
+        from example_project.appointments import handlers  # noqa: F401  importing connects

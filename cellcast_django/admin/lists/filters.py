@@ -215,7 +215,7 @@ def _day_of(word: str) -> date | None:
     """Return the day named in the query string, such as ``2026-11-26``, of this century."""
     with suppress(ValueError):
         day = parse_date(word)
-        return day if day and 2000 <= day.year < 2100 else None  # noqa: PLR2004
+        return day if day and 2000 <= day.year < 2100 else None
     return None
 
 

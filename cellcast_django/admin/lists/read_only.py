@@ -145,8 +145,8 @@ class ReadOnlyAdmin(ModelAdmin):
         self,
         request: HttpRequest,
         context: dict[str, Any],
-        add: bool = False,  # noqa: FBT001, FBT002 - as Django calls it
-        change: bool = False,  # noqa: FBT001, FBT002
+        add: bool = False,
+        change: bool = False,
         form_url: str = "",
         obj: Model | None = None,
     ) -> HttpResponse:

@@ -106,7 +106,7 @@ class ReplyForm:
         contact = self.customer.contact
         try:
             cellcast_id = import_string(conf.send_with)(contact, self.text)
-        except Exception as error:  # noqa: BLE001  # the host's code may raise anything
+        except Exception as error:  # the host's code may raise anything
             logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
             problem = f"{type(error).__qualname__}: {error}"
             return _(

@@ -354,5 +354,5 @@ def _step(name: Promise, at: datetime | None) -> Step:
     return Step(_step_badge(at is not None), name, ago(at) if at else None)
 
 
-def _step_badge(is_done: bool) -> SafeString:  # noqa: FBT001
+def _step_badge(is_done: bool) -> SafeString:
     return badge(Tone.GOOD, _("yes")) if is_done else badge(Tone.QUIET, _("not yet"))

@@ -36,7 +36,7 @@ def _problem_of(path: Any) -> str:
         return gettext("is not a dotted path")
     try:
         found = import_string(path)
-    except Exception as error:  # noqa: BLE001  # the host's module may raise anything
+    except Exception as error:  # the host's module may raise anything
         return gettext("cannot be imported: %(error)s") % {
             "error": f"{type(error).__qualname__}: {error}"
         }

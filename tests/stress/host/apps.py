@@ -13,7 +13,7 @@ class HostConfig(AppConfig):
 
     def ready(self) -> None:
         # They import the models, which are there only now.
-        from tests.stress.host import deaths, handlers  # noqa: PLC0415
+        from tests.stress.host import deaths, handlers
 
         for name in getattr(settings, "FIRE_HANDLERS", ()):
             handler = handlers.Handler(name)
