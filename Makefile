@@ -1,6 +1,9 @@
 # Needs nothing but Python 3.11 or later. `make help` lists the targets.
 PYTHON ?= python3
 
+# What a shell of yours may export for another project.
+unexport DATABASE_URL DJANGO_SETTINGS_MODULE PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONHOME PYTHONPATH TEST_DATABASE_URL
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint docs stress bench screenshots clean
@@ -24,22 +27,23 @@ docs: .venv/docs .venv/demo ## Build the documentation site into docs/_build/htm
 	@.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo 'Open docs/_build/html/index.html'
 
-stress: .venv/stress ## Run the tests under load, crashes and hostile input
+stress: .venv/servers ## Run the tests under load, crashes and hostile input
 	@.venv/bin/pytest -m stress $(PYTEST_ARGS)
 
-bench: .venv/bench ## Measure receiving (or BENCH=growth, indexes, admin, commands or installing)
+bench: .venv/servers ## Measure receiving (or BENCH=growth, indexes, admin, commands or installing)
 	@.venv/bin/python -m benchmarks$(BENCH:%=.%) $(BENCH_ARGS)
 
 screenshots: .venv/browser ## Take the pictures of docs/screenshots again, from the demo; needs Chromium
 	@.venv/bin/python -m tests.browser.screenshots
 
 clean: ## Remove everything that was installed or built
-	rm -rf .venv .tox .coverage dist docs/_build demo-*.sqlite3*
+	rm -rf .venv .tox .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist docs/_build *.sqlite3*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment for all targets. .venv/GROUP says that the dependency group of that name is in it.
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-	    "Python 3.11 or later is needed; $(PYTHON) is " + sys.version.split()[0] + ". Try: make PYTHON=python3.13")'
+	    "Python 3.11 or later is needed; $(PYTHON) is " + sys.version.split()[0] + ". Try: make $(or $(MAKECMDGOALS),test) PYTHON=python3.13")'
 	@echo 'Creating .venv ...'
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/pip install --quiet --disable-pip-version-check --upgrade pip

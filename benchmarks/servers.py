@@ -136,7 +136,8 @@ def database(vendor: str, folder: str) -> Iterator[Database]:
         yield _server(vendor, urlsplit(url))
     else:
         # The script's server stops when its command ends, and that ends with our end of the pipe.
-        command = [str(ROOT / ".ci" / f"with-{vendor}"), "sh", "-c", 'echo "$DATABASE_URL"; cat']
+        say_where = 'echo "$TEST_DATABASE_URL"; cat'
+        command = [str(ROOT / ".ci" / f"with-{vendor}"), "sh", "-c", say_where]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as script:
             yield _server(vendor, urlsplit(_find_url(script)))

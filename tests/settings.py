@@ -1,4 +1,7 @@
-"""The settings of the tests: the app alone, on the database that ``DATABASE_URL`` names."""
+"""The settings of the tests: the app alone, on the database that ``TEST_DATABASE_URL`` names.
+
+Not ``DATABASE_URL``, which in a shell of yours may name a database that is in use.
+"""
 
 import os
 import tempfile
@@ -17,7 +20,9 @@ STATIC_URL = "static/"
 
 DATABASES = {
     "default": environ.Env.db_url_config(
-        os.environ.get("DATABASE_URL", f"sqlite:///{tempfile.gettempdir()}/cellcast-tests.sqlite3")
+        os.environ.get(
+            "TEST_DATABASE_URL", f"sqlite:///{tempfile.gettempdir()}/cellcast-tests.sqlite3"
+        )
     )
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":

@@ -55,7 +55,7 @@ from tests.pages import FENCE, PAGES, ROOT, Block, all_blocks, blocks, code_word
 
 PACKAGE = Path(cellcast_django.__file__).parent
 SIGNALS = {name: value for name, value in vars(signals).items() if isinstance(value, FactSignal)}
-LANGUAGES = {"apache", "{eval-rst}", "html", "ini", "json", "nginx", "python", "sh", "text", "yaml"}
+LANGUAGES = {"apache", "{eval-rst}", "{toctree}", "html", "ini", "json", "nginx", "python", "sh", "text", "yaml"}
 
 
 def page_ids(path: Path) -> str:
@@ -92,11 +92,17 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
 def test_index_links_to_every_page_and_has_it_in_a_toctree() -> None:
     index = text_of("docs/index.md")
     pages = {str(path.relative_to(ROOT / "docs")) for path in PAGES if "docs" in path.parts}
+    pages = {page for page in pages if not page.startswith("decisions/") or "index" in page}
     assert set(re.findall(r"\]\(((?!\.\.)[\w/-]+\.md)\)", index)) == pages - {"index.md"}
     toctrees = re.findall(r":::\{toctree\}.*?\n\n(.*?):::", index, re.DOTALL)
     entries = {entry for toctree in toctrees for entry in toctree.split()}
     entries.remove("genindex")  # Sphinx makes it
     assert sorted(f"{entry}.md" for entry in entries) == sorted(pages - {"index.md"})
+
+
+def test_index_of_decisions_names_each_of_them() -> None:
+    files = {path.stem for path in (ROOT / "docs" / "decisions").glob("*.md")} - {"index"}
+    assert set(blocks("docs/decisions/index.md", "{toctree}")[0].code.split()[2:]) == files
 
 
 @pytest.mark.parametrize("name", PAGE_NAMES)

@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -422,10 +421,10 @@ def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
 @pytest.mark.django_db(transaction=True)
 def test_killed_at_any_statement_both_are_there_or_neither() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
-    url = urlsplit(os.environ.get("DATABASE_URL", "sqlite://"))
-    of_test = url._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
+    server = os.environ.get("TEST_DATABASE_URL", "sqlite:///").rpartition("/")[0]
+    of_test = f"{server}/{connection.settings_dict['NAME']}"
     environment = os.environ | {
-        "DATABASE_URL": of_test,
+        "TEST_DATABASE_URL": of_test,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
     }
     program = [sys.executable, "-m", "tests.killed_exactly_once"]

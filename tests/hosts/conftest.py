@@ -12,7 +12,7 @@ __all__ = ["browser", "page", "port"]
 @pytest.fixture
 def port() -> Iterator[int]:
     """Where a PostgreSQL server listens."""
-    server, url = start_service("postgresql", "DATABASE_URL")
+    server, url = start_service("postgresql", "TEST_DATABASE_URL")
     found = urlsplit(url).port
     assert found
     yield found

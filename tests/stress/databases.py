@@ -106,7 +106,7 @@ class Servers:
 
     def _url(self, vendor: str) -> str:
         if vendor not in self.running:
-            process, url = start_service(vendor, "DATABASE_URL")
+            process, url = start_service(vendor, "TEST_DATABASE_URL")
             self.running[vendor] = process, _server_url(vendor, url)
         return self.running[vendor][1]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import django
 
-os.environ["DATABASE_URL"] = "sqlite://:memory:"
+os.environ["TEST_DATABASE_URL"] = "sqlite://:memory:"
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 django.setup()
 
