@@ -228,7 +228,7 @@ class Selection:
         if len(written) < MIN_SEARCHED_LENGTH:
             return []
         pattern = number_pattern(written, conf.default_region)
-        events = _events().invalid() | _events().filter(contact="")
+        events = _events().unreadable() | _events().filter(contact="")
         rows = events.order_by("pk").values_list("pk", "message_id", "body")
         return [
             (pk, message)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
@@ -29,11 +30,11 @@ def picture_of_old() -> WebhookEvent:
     )
 
 
-def test_says_when_there_is_nothing_to_do() -> None:
+def test_command_counts_zero_without_invalid_events() -> None:
     assert run() == ("0 understood, 0 still invalid.", "")
 
 
-def test_invalid_event_of_an_older_rule_becomes_a_reply_and_is_done(listen: Any) -> None:
+def test_event_understood_now_becomes_a_reply_and_runs_handlers(listen: Any) -> None:
     calls = listen(message_received)
     event = picture_of_old()
     assert run() == ("1 understood, 0 still invalid.", "")
@@ -44,7 +45,7 @@ def test_invalid_event_of_an_older_rule_becomes_a_reply_and_is_done(listen: Any)
     assert [call["message"] for call in calls] == [message]
 
 
-def test_what_is_still_not_understood_keeps_its_place_and_its_reason() -> None:
+def test_event_not_understood_stays_invalid() -> None:
     response = WebhookClient().send("webhook-status", b"{}")
     [pk] = [event["id"] for event in response.json()["events"]]
     assert run() == (
@@ -53,7 +54,19 @@ def test_what_is_still_not_understood_keeps_its_place_and_its_reason() -> None:
     )
 
 
-def test_event_option_processes_only_that_one() -> None:
+def test_dismissed_event_is_read_and_dismissed_no_more_once_understood() -> None:
+    understood = picture_of_old()
+    broken = WebhookEventFactory.create(invalid=True, body="{broken")
+    WebhookEvent.objects.update(dismissed_at=timezone.now())
+
+    assert run()[0] == "1 understood, 1 still invalid."
+
+    assert list(WebhookEvent.objects.dismissed()) == [broken]
+    understood.refresh_from_db()
+    assert (understood.outcome, understood.dismissed_at) == ("stored", None)
+
+
+def test_event_option_reads_only_that_event() -> None:
     event = picture_of_old()
     WebhookClient().send("webhook-status", b"{}")
     assert run("--event", str(event.pk)) == ("1 understood, 0 still invalid.", "")

@@ -20,11 +20,11 @@ def event(first: Calls, second: Calls) -> WebhookEvent:
 
 
 def test_event_is_done_when_nobody_else_is_unfinished(event: WebhookEvent) -> None:
-    assert skip(event.pk, "first") is True
+    assert skip(event.pk, "first", username="ann") is True
     before = event.handler_results["first"]["at"]
     event.refresh_from_db()
     outcome = event.handler_results["first"]
-    assert outcome == {"at": outcome["at"], "error": "", "skipped": True}
+    assert outcome == {"at": outcome["at"], "error": "", "skipped": True, "by": "ann"}
     assert outcome["at"] > before
     assert (event.state, event.next_run_at) == ("done", None)
     assert set(event.handler_results) == {"first", "second"}

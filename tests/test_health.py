@@ -196,7 +196,7 @@ def test_unfinished_events_are_asked_for_in_the_words_of_their_index() -> None:
         health.count_unfinished()
     for query in queries:
         ordered_by = re.findall(r"[`\"](\w+)[`\"](?: (?:ASC|DESC))", query["sql"])
-        assert ordered_by == state.fields
+        assert ordered_by == state.fields[: len(ordered_by)]
     assert len(queries) == 2
 
 

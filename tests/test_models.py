@@ -168,7 +168,7 @@ def test_index_of_what_is_not_done_is_there_on_every_database_and_warns_of_nothi
         table = WebhookEvent._meta.db_table
         constraints = connection.introspection.get_constraints(cursor, table)
     state = constraints["cellcast_event_state"]
-    assert state["columns"] == ["done_at", "next_run_at", "outcome", "id"]
+    assert state["columns"][:4] == ["done_at", "next_run_at", "outcome", "id"]
     assert WebhookEvent.check(databases=["default"]) == []
 
 
@@ -749,7 +749,8 @@ SECOND = timedelta(seconds=1)
         ({"next_run_at": NOW + SECOND}, {"pending"}),
         ({"attempts": 12}, {"failed"}),
         ({"outcome": "duplicate"}, set()),
-        ({"outcome": "invalid"}, {"invalid"}),
+        ({"outcome": "invalid"}, {"invalid", "unreadable"}),
+        ({"outcome": "invalid", "dismissed_at": NOW}, {"dismissed", "unreadable"}),
     ],
 )
 def test_state_of_an_event(values: dict[str, Any], states: set[str]) -> None:
@@ -761,6 +762,8 @@ def test_state_of_an_event(values: dict[str, Any], states: set[str]) -> None:
         "failed": events.failed(),
         "due": events.due(NOW),
         "invalid": events.invalid(),
+        "dismissed": events.dismissed(),
+        "unreadable": events.unreadable(),
     }
     assert {name for name, queryset in found.items() if queryset.exists()} == states
 

@@ -70,7 +70,8 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Return the newest first, ordered by the index that serves the request."""
-        by_state = request.GET.get(OutcomeFilter.parameter_name) in {"duplicate", "invalid"}
+        unsettled = {"duplicate", "invalid", "dismissed"}
+        by_state = request.GET.get(OutcomeFilter.parameter_name) in unsettled
         return ["-pk"] if by_state else ["-received_at", "-pk"]
 
     def meanings(self, term: str) -> list[Q]:

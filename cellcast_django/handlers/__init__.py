@@ -115,8 +115,10 @@ def _outcomes_to_keep(
     return kept
 
 
-def skip(event_id: int, handler_name: str) -> bool:
+def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     """Record a person's decision that this handler need not be called for the event.
+
+    ``username`` says whose, and stays with the handler's result.
 
     If no other handler is unfinished, the event is done. Returns false if there is nothing to
     decide: the event is not stored or is done, or the handler has finished or is unknown. A
@@ -130,7 +132,7 @@ def skip(event_id: int, handler_name: str) -> bool:
     if known and handler_name not in known:
         return False
     was_pending = event.state == WebhookEvent.State.PENDING
-    outcome = {"at": timezone.now().isoformat(), "error": "", "skipped": True}
+    outcome = {"at": timezone.now().isoformat(), "error": "", "skipped": True, "by": username}
     event.handler_results[handler_name] = outcome
     values: dict[str, Any] = {} if unsettled(event, connected) else settled(event)
     # Counted as an attempt, so that a running one sees that the event was taken from it.

@@ -96,7 +96,9 @@ _REPLACED_FIELDS = (
 def _replace(using: str, replaced: WebhookEvent, event: WebhookEvent) -> None:
     """Put ``event`` in the place of an invalid one, unless another process was quicker."""
     values = {name: getattr(event, name) for name in _REPLACED_FIELDS}
-    if not WebhookEvent.objects.using(using).invalid().filter(pk=replaced.pk).update(**values):
+    if event.outcome != WebhookEvent.Outcome.INVALID:
+        values["dismissed_at"] = None
+    if not WebhookEvent.objects.using(using).unreadable().filter(pk=replaced.pk).update(**values):
         raise NoLongerInvalidError
     event.pk = replaced.pk
     event._state.adding = False

@@ -40,6 +40,8 @@ class CommandRun(models.Model):
         verbose_name = _("command run")
         verbose_name_plural = _("command runs")
         default_permissions = ()
+        # No model of ours is what the page shows: its rows are Django's own log.
+        permissions = [("view_activity", _("Can see who did what with Cellcast"))]
 
     def __str__(self) -> str:
         return self.command

@@ -38,7 +38,15 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
         return self.filter(done_at__isnull=True, next_run_at__lte=now)
 
     def invalid(self) -> Self:
-        """Events that could not be understood."""
+        """Events that could not be understood, and that nobody has dismissed."""
+        return self.unreadable().filter(dismissed_at__isnull=True)
+
+    def dismissed(self) -> Self:
+        """Events that could not be understood, and that a person has set aside."""
+        return self.unreadable().filter(dismissed_at__isnull=False)
+
+    def unreadable(self) -> Self:
+        """Events that could not be understood, dismissed or not: all can be read again."""
         return self._unfinished().filter(outcome=WebhookEvent.Outcome.INVALID)
 
     def duplicates(self) -> Self:
@@ -161,6 +169,12 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text=_("For each handler: when it last ran, and its error if it failed."),
     )
+    dismissed_at = models.DateTimeField(
+        _("dismissed at"),
+        null=True,
+        blank=True,
+        help_text=_("When a person set an event aside that could not be understood."),
+    )
 
     objects = WebhookEventQuerySet.as_manager()
 
@@ -170,12 +184,13 @@ class WebhookEvent(models.Model):
         permissions = [
             ("rerun_webhookevent", _("Can re-run and skip handlers of webhook events")),
             ("reprocess_webhookevent", _("Can reprocess invalid webhook events")),
+            ("dismiss_webhookevent", _("Can dismiss invalid webhook events")),
             ("set_up_webhookevent", _("Can open the setup page and send tests")),
             ("export_webhookevent", _("Can export webhook events")),
         ]
         indexes = [
             PartialIndex(
-                fields=["done_at", "next_run_at", "outcome", "id"],
+                fields=["done_at", "next_run_at", "outcome", "id", "dismissed_at"],
                 name="cellcast_event_state",
                 where=models.Q(done_at__isnull=True),
             ),

@@ -84,13 +84,16 @@ EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
     WebhookEvent.State.FAILED.value: (Tone.BAD, _("failed")),
     WebhookEvent.Outcome.DUPLICATE.value: (Tone.QUIET, _("duplicate")),
     WebhookEvent.Outcome.INVALID.value: (Tone.BAD, _("unreadable")),
+    "dismissed": (Tone.QUIET, _("dismissed")),
 }
 """Where an event is: how far its handlers are, or why no handler runs."""
 
 
 def outcome_badge(event: WebhookEvent) -> SafeString:
     """Return the badge of an event's outcome in the inbox."""
-    return badge(Tone.GOOD, _("stored")) if event.is_news else badge(*EVENT_STATES[event.outcome])
+    if event.is_news:
+        return badge(Tone.GOOD, _("stored"))
+    return badge(*EVENT_STATES["dismissed" if event.dismissed_at else event.outcome])
 
 
 def state_badge(event: WebhookEvent) -> SafeString | None:

@@ -254,6 +254,8 @@ class OutcomeFilter(ChoiceFilter):
                 return events.duplicates()  # type: ignore[no-any-return]
             case "invalid":
                 return events.invalid()  # type: ignore[no-any-return]
+            case "dismissed":
+                return events.dismissed()  # type: ignore[no-any-return]
         return queryset
 
 

@@ -80,6 +80,7 @@ def event_values(given: Given, *, is_news: str) -> str:
         "message_id": "message.id",
         "done_at": (f"CASE WHEN {given('next_run_at')} IS NULL THEN {given('received_at')} END"),
         "handler_results": "'{}'",
+        "dismissed_at": "NULL",
     }
     for name, nothing in NOTHING_TO_RUN.items():
         planned = special.get(name) or given(name)

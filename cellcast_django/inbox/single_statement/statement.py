@@ -96,6 +96,7 @@ def _event(
         "body": values["raw"],
         "message_id": written.message_id,
         "handler_results": {},
+        "dismissed_at": None,
     }
     if written.change_id is None:
         row["outcome"] = WebhookEvent.Outcome.DUPLICATE

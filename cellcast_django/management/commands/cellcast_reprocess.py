@@ -13,10 +13,9 @@ from cellcast_django.models import WebhookEvent, database_alias
 
 class Command(BaseCommand):
     help = (
-        "Read invalid events again, after an upgrade of cellcast-django or when a report arrived "
-        "before the reply it refers to. Those understood now are stored, and handlers "
-        "run, as if they "
-        "had just arrived. The others stay invalid, with the current reason."
+        "Read invalid events again, dismissed ones too, after an upgrade of cellcast-django. Those "
+        "understood now are stored, and handlers run, as if they had just arrived. The others stay "
+        "as they were, with the current reason."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,7 +35,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{understood} understood, {invalid} still invalid.")
 
     def _events(self, pks: list[int]) -> Iterator[WebhookEvent]:
-        events = WebhookEvent.objects.using(database_alias()).invalid()
+        events = WebhookEvent.objects.using(database_alias()).unreadable()
         require_events(pks, events, "invalid event")
         for pk in dict.fromkeys(pks or list(events.order_by("pk").values_list("pk", flat=True))):
             yield from events.filter(pk=pk)
