@@ -26,7 +26,7 @@ def test_every_environment_of_the_workflow_is_one_of_tox() -> None:
     named = set(re.findall(r"[\w-]+", " ".join(lists)))
     sections = set(re.findall(r"^\[testenv:([\w-]+)\]", text_of("tox.ini"), re.MULTILINE))
     generated = re.compile(
-        r"(py31\d|workers)(-django(52|60|61|main))?(-postgresql|-mariadb)?|floors"
+        r"(py31\d|workers)(-django(52|60|61|main))?(-postgresql|-mariadb|-lite)?|floors"
     )
     assert {name for name in named if not generated.fullmatch(name)} <= sections
 
