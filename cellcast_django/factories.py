@@ -37,7 +37,7 @@ def _new_number(sequence: int) -> str:
 
 
 def _derived(message: Any) -> Message:
-    """Return a message with the key, contact and time of submission that these parts imply."""
+    """Return a message with the key, numbers and time of submission that these parts imply."""
     return Message.from_parts(
         Direction(message.direction),
         cellcast_id=message.cellcast_id,
@@ -53,8 +53,8 @@ class MessageFactory(DjangoModelFactory[Message]):
 
     ``delivered=True`` and ``undelivered=True`` set a final status, ``status=…`` any other. The
     history has a row for the status, at ``status_changed_at``; ``history__reason=…`` gives it a
-    reason, and ``history=False`` leaves it out. Key, contact and ``submitted_at`` follow from the
-    rest: a webhook about ``cellcast_id`` finds the row.
+    reason, and ``history=False`` leaves it out. Key, contact, own number and ``submitted_at``
+    follow from the rest: a webhook about ``cellcast_id`` finds the row.
     """
 
     class Meta:
@@ -80,6 +80,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     media = factory.LazyFunction(list)
     status = ""
     key = factory.LazyAttribute(lambda message: _derived(message).key)
+    own_number = factory.LazyAttribute(lambda message: _derived(message).own_number)
     contact = factory.LazyAttribute(lambda message: _derived(message).contact)
     submitted_at = factory.LazyAttribute(lambda message: _derived(message).submitted_at)
     created_at = factory.LazyFunction(timezone.now)

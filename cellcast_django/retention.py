@@ -44,7 +44,8 @@ from cellcast_django.models import (
 from cellcast_django.payloads import clean
 
 EMPTY_MESSAGE: dict[str, Any] = {
-    **dict.fromkeys(("sender", "receiver", "contact", "body", "original_body"), ""),
+    **dict.fromkeys(("sender", "receiver", "own_number", "contact"), ""),
+    **dict.fromkeys(("body", "original_body", "reference"), ""),
     "media": [],
 }
 EMPTY_EVENT = dict.fromkeys(("body", "contact", "error"), "")
@@ -241,12 +242,12 @@ def prune(selection: Selection) -> Iterator[Removed]:
     """Delete or redact what is selected; yield what each batch removed, once it is committed.
 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
-    own models. Redacting empties a message's phone numbers, texts and media, the reasons in its
-    history, and an event's body, contact, error and the texts of its handlers' errors; counts,
-    statuses, times and Cellcast's ids stay. An outbound message keeps its ``key``, a digest of its
-    id alone, so that a late report still finds the row (what the report fills in is redacted once
-    it is old enough). The ``key`` of a reply is replaced: number and text could be guessed from it.
-    If the same reply arrives once more, it therefore counts as new.
+    own models. Redacting empties a message's phone numbers, texts, media and reference, the reasons
+    in its history, and an event's body, contact, error and the texts of its handlers' errors;
+    counts, statuses, times and Cellcast's ids stay. An outbound message keeps its ``key``, a digest
+    of its id alone, so that a late report still finds the row (what the report fills in is redacted
+    once it is old enough). The ``key`` of a reply is replaced: number and text could be guessed
+    from it. If the same reply arrives once more, it therefore counts as new.
 
     Raises ``django.db.Error`` when the database refuses, and ``ProtectedError`` or
     ``RestrictedError`` when one of your models forbids deleting a message. The batches before that

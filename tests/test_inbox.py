@@ -109,6 +109,36 @@ def test_reply_makes_an_inbound_message_whose_contact_is_its_sender() -> None:
     assert event.status_change.previous_status == ""
 
 
+def test_own_number_is_the_receiver_of_a_reply_and_the_sender_of_a_report() -> None:
+    store(reply(receiver="0400 000 009"))
+    store(report(sender="#SharedNum#"))
+
+    assert Message.objects.inbound().get().own_number == OURS
+    assert Message.objects.outbound().get().own_number == "#SharedNum#"
+
+
+def test_later_report_fills_in_own_number_and_reference_and_changes_neither() -> None:
+    store(report("sent", sender=""))
+    message = Message.objects.get()
+    assert (message.own_number, message.reference) == ("", "")
+
+    store(report("sent", sender=OURS, reference="booking-7"))
+    store(report(sender="cellcast", reference="booking-8"))
+    message.refresh_from_db()
+    assert (message.own_number, message.reference) == (OURS, "booking-7")
+
+
+def test_event_carries_the_message_as_it_was_stored(listen: Any) -> None:
+    listen(status_changed)
+    [event] = store(report(reference="booking-7"))
+
+    assert event.message is not None
+    assert event.message.reference == "booking-7"
+    for field in Message._meta.concrete_fields:
+        stored = getattr(Message.objects.get(), field.attname)
+        assert getattr(event.message, field.attname) == stored
+
+
 def test_the_same_status_again_is_a_duplicate_that_is_kept_as_an_event() -> None:
     store(report())
     [event] = store(report())

@@ -28,7 +28,12 @@ parts: dict[str, Any] = {
     "receiver": numbers,
     "status": statuses,
 }
-reports = st.builds(StatusReport, **parts, reason=st.sampled_from(["", "no credit", "%s '"]))
+reports = st.builds(
+    StatusReport,
+    **parts,
+    reason=st.sampled_from(["", "no credit", "%s '"]),
+    reference=st.sampled_from(["", "booking-7", "%s '"]),
+)
 replies = st.builds(
     Reply,
     **parts,

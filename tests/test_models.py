@@ -235,6 +235,23 @@ def test_contact_is_the_customers_number_and_the_rest_stays_as_written(
     assert "+61400000001" not in {message.sender, message.receiver}
 
 
+@pytest.mark.parametrize(
+    ("message", "own_number"),
+    [
+        (outbound(sender="0400000009"), "+61400000009"),
+        (outbound(sender="cellcast"), "cellcast"),
+        (outbound(sender=""), ""),
+        (inbound(receiver="61400000009"), "+61400000009"),
+        (inbound(receiver="#SharedNum#"), "#SharedNum#"),
+    ],
+)
+def test_own_number_is_ours_and_the_rest_stays_as_written(
+    message: Message, own_number: str
+) -> None:
+    assert message.own_number == own_number
+    assert "+61400000009" not in {message.sender, message.receiver}
+
+
 def test_region_of_the_settings_decides_on_the_contact() -> None:
     with override_settings(CELLCAST_DEFAULT_REGION="US"):
         assert outbound(receiver="2125550123").contact == "+12125550123"

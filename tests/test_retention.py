@@ -159,6 +159,7 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
         reply=True,
         received_at=at,
         message__original_body="Coming?",
+        message__reference="booking-7",
         message__media=["https://media.example.com/1.jpg"],
         history__reason=f"{CONTACT} is switched off",
         attempts=2,
@@ -172,7 +173,7 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
 
     assert run(older_than(90, redact=True)) == (1, 1)
     message = rows[Message] | dict.fromkeys(
-        ["sender", "receiver", "contact", "body", "original_body"], ""
+        ["sender", "receiver", "own_number", "contact", "body", "original_body", "reference"], ""
     )
     message |= {"key": f"redacted-{message['id']}", "media": []}
     outcome = {"at": at.isoformat(), "error": ""}

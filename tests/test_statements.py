@@ -54,8 +54,8 @@ def invalid(client: WebhookClient) -> Any:
     return client.status(_id="")
 
 
-def fifty_reports(client: WebhookClient) -> Any:
-    return client.send("webhook-status", [status_payload(_id=f"{n:024x}") for n in range(50)])
+def forty_reports(client: WebhookClient) -> Any:
+    return client.send("webhook-status", [status_payload(_id=f"{n:024x}") for n in range(40)])
 
 
 def wrong_password(client: WebhookClient) -> Any:
@@ -112,8 +112,8 @@ WITHOUT_HANDLER = [
     Budget("stop word", [], reply(message="STOP"), "BISISIIUC"),
     Budget("stop word again", [reply(message="STOP")], reply(message="STOP"), "BISIC"),
     Budget("invalid", [], invalid, "BIC"),
-    Budget("50 reports", [], fifty_reports, "BISIIC"),
-    Budget("50 duplicates", [fifty_reports], fifty_reports, "BISIC"),
+    Budget("40 reports", [], forty_reports, "BISIIC"),
+    Budget("40 duplicates", [forty_reports], forty_reports, "BISIC"),
     Budget("wrong password", [], wrong_password, ""),
     Budget("too large", [], too_large, ""),
     Budget("probe", [], probe, ""),
@@ -130,7 +130,7 @@ WITH_ONE_HANDLER = [
     Budget("duplicate reply", [reply()], reply(), "1", "BISIC"),
     Budget("opt-out", [], opt_out, "BISIUCU"),
     Budget("invalid", [], invalid, "BIC"),
-    Budget("50 reports", [], fifty_reports, "BISIIC" + "U" * 50),
+    Budget("40 reports", [], forty_reports, "BISIIC" + "U" * 40),
 ]
 
 

@@ -15,6 +15,7 @@ def message_fields(payload: Reply | StatusReport) -> dict[str, Any]:
             cellcast_id=payload.cellcast_id,
             sender=payload.sender,
             receiver=payload.receiver,
+            reference=payload.reference,
         )
     values = message_values(
         Direction.INBOUND,

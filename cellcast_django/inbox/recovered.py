@@ -120,7 +120,10 @@ def _with_text(candidates: MessageQuerySet, body: str) -> Message | None:
     return next((each for each in in_order if text_key(each.body) == wanted), None)
 
 
-_TAKEN_OVER = ("key", "cellcast_id", "sender", "receiver", "body", "original_body", "media")
+_TAKEN_OVER = (
+    *("key", "cellcast_id", "sender", "receiver", "own_number"),
+    *("body", "original_body", "media"),
+)
 
 
 def _complete(using: str, recovered: Message, webhook: Message, status: str) -> None:

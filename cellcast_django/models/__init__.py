@@ -7,6 +7,7 @@ per model; start with ``message``.
 from cellcast_django.models.command_run import CommandRun
 from cellcast_django.models.message import (
     FILLABLE_FIELDS,
+    MAX_USERNAME_LENGTH,
     Direction,
     Message,
     MessageQuerySet,
@@ -20,7 +21,6 @@ from cellcast_django.models.opt_out import OptOut, OptOutQuerySet
 from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,
-    MAX_USERNAME_LENGTH,
     NOTHING_TO_RUN,
     WebhookEvent,
     WebhookEventQuerySet,

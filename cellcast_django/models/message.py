@@ -16,8 +16,16 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.database.inserts import insert_or_lock
-from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, MAX_STATUS_LENGTH, clean
+from cellcast_django.payloads import (
+    MAX_ID_LENGTH,
+    MAX_NUMBER_LENGTH,
+    MAX_REFERENCE_LENGTH,
+    MAX_STATUS_LENGTH,
+    clean,
+)
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
+
+MAX_USERNAME_LENGTH = 255
 
 
 class Direction(models.TextChoices):
@@ -36,6 +44,7 @@ def message_values(
     body: str = "",
     original_body: str = "",
     media: Sequence[str] = (),
+    reference: str = "",
 ) -> dict[str, Any]:
     """Return the fields of a message: these parts, and the fields derived from them.
 
@@ -50,17 +59,20 @@ def message_values(
         "cellcast_id": cellcast_id,
         "sender": sender,
         "receiver": receiver,
+        "own_number": contact_of(sender if outbound else receiver),
         "contact": contact_of(receiver if outbound else sender),
         "body": body,
         "original_body": original_body,
         "media": list(media),
+        "reference": reference,
         "submitted_at": submission_time(cellcast_id) if outbound else None,
     }
 
 
 def contact_of(number: str) -> str:
-    """Return the number as the ``contact`` columns hold it: in E.164 if it is a phone number.
+    """Return the number as the ``contact`` and ``own_number`` columns hold it.
 
+    In E.164 if it is a phone number, else as written.
     An object of a phone number library will do: its text is what counts.
     """
     return normalise(clean(str(number)), conf.default_region)
@@ -94,6 +106,8 @@ class _Literal(models.Func):
     def __init__(self, text: str) -> None:
         super().__init__(template=f"'{text}'", output_field=models.CharField())
 
+
+HAS_REFERENCE = ~models.Q(reference=_Literal(""))
 
 IS_UNHANDLED = models.Q(direction=_Literal(Direction.INBOUND.value), handled_at__isnull=True)
 
@@ -149,6 +163,13 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         contact = contact_of(number)
         return self.filter(contact=contact) if contact else self.none()
 
+    def with_reference(self, reference: str) -> Self:
+        """Messages that you recorded with this reference, exactly as it was written.
+
+        Unlike a plain filter, this uses the index on SQLite too.
+        """
+        return self.filter(HAS_REFERENCE, reference=reference)
+
     def record_sent(
         self,
         cellcast_id: str,
@@ -156,6 +177,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         receiver: str,
         sender: str = "",
         body: str = "",
+        reference: str = "",
         answers: "Message | None" = None,
     ) -> "Message":
         """Record a message you have just sent, by the id in the send API's response.
@@ -172,6 +194,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
             sender=_checked("sender", sender, MAX_NUMBER_LENGTH),
             receiver=_checked("receiver", receiver, MAX_NUMBER_LENGTH, required=True),
             body=clean(str(body)),
+            reference=_checked("reference", reference, MAX_REFERENCE_LENGTH),
         )
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
         with transaction.atomic(using=using):
@@ -203,7 +226,10 @@ def _checked(name: str, value: Any, limit: int, *, required: bool = False) -> st
     return text
 
 
-FILLABLE_FIELDS = ("sender", "receiver", "contact", "body", "original_body", "media")
+FILLABLE_FIELDS = (
+    *("sender", "receiver", "own_number", "contact"),
+    *("body", "original_body", "media", "reference"),
+)
 """The fields that a later event fills in if they are empty."""
 
 
@@ -239,6 +265,14 @@ class Message(models.Model):
         blank=True,
         help_text=_("Who the message was sent to, as written by Cellcast."),
     )
+    own_number = ExactCharField(
+        _("own number"),
+        max_length=MAX_NUMBER_LENGTH,
+        blank=True,
+        help_text=_(
+            "Your number or name: the customer wrote to it, or the message was sent from it."
+        ),
+    )
     contact = ExactCharField(
         _("contact"),
         max_length=MAX_NUMBER_LENGTH,
@@ -256,6 +290,12 @@ class Message(models.Model):
         default=list,
         blank=True,
         help_text=_("For an MMS: the URLs of its pictures and other media."),
+    )
+    reference = ExactCharField(
+        _("reference"),
+        max_length=MAX_REFERENCE_LENGTH,
+        blank=True,
+        help_text=_("For a message you sent: your own text for finding what it was about."),
     )
     status = ExactCharField(
         _("status"),
@@ -291,6 +331,26 @@ class Message(models.Model):
         blank=True,
         help_text=_("For a reply: when it stopped needing anybody’s attention."),
     )
+    handled_by = ExactCharField(
+        _("handled by"),
+        max_length=MAX_USERNAME_LENGTH,
+        blank=True,
+        help_text=_("For a reply: the username of whoever dealt with it; empty if code did."),
+    )
+    sent_by = ExactCharField(
+        _("sent by"),
+        max_length=MAX_USERNAME_LENGTH,
+        blank=True,
+        help_text=_("For a message you sent: the username of whoever sent it; empty if code did."),
+    )
+    opted_out_at = models.DateTimeField(
+        _("opted out at"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "For a message you sent to somebody who had opted out by then: since when they had."
+        ),
+    )
 
     objects = MessageQuerySet.as_manager()
 
@@ -305,6 +365,19 @@ class Message(models.Model):
                 fields=["direction", "status", "created_at"], name="cellcast_message_status"
             ),
             models.Index(fields=["created_at"], name="cellcast_message_created"),
+            # Which of your numbers are in use, and the messages of one of them.
+            models.Index(fields=["own_number", "created_at"], name="cellcast_message_own_number"),
+            PartialIndex(
+                fields=["reference"],
+                name="cellcast_message_reference",
+                where=~models.Q(reference=""),
+            ),
+            # The proof that nobody was texted who had opted out, or the list of those who were.
+            PartialIndex(
+                fields=["opted_out_at", "created_at"],
+                name="cellcast_message_opted_out",
+                where=models.Q(opted_out_at__isnull=False),
+            ),
             PartialIndex(
                 fields=["direction", "handled_at", "created_at", "contact"],
                 name="cellcast_message_unhandled",
@@ -377,7 +450,7 @@ class Message(models.Model):
 
     def overwrite_from(self, sent: "Message") -> list[str]:
         """Copy the sending side's values, and return the names of the fields that changed."""
-        names = ("sender", "receiver", "contact", "body")
+        names = ("sender", "receiver", "own_number", "contact", "body", "reference")
         values = {name: getattr(sent, name) for name in names if getattr(sent, name)}
         changed = [name for name in values if values[name] != getattr(self, name)]
         for name in changed:

@@ -8,11 +8,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.models.message import Message
+from cellcast_django.models.message import MAX_USERNAME_LENGTH, Message
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint
 
 MAX_CONTENT_TYPE_LENGTH = 255
-MAX_USERNAME_LENGTH = 255
 
 NOTHING_TO_RUN = {"done_at": None, "next_run_at": None, "attempts": 0}
 """The fields of a duplicate or invalid event: the columns' defaults, and what the SQL writes."""

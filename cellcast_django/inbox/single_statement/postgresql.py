@@ -35,15 +35,15 @@ def _statement() -> str:
     """
     event = insert_event(
         _given,
-        source="message CROSS JOIN event_id LEFT JOIN change ON true",
+        source="message, event_id LEFT JOIN change ON true",
         event_id="event_id.id",
         is_news="change.id IS NOT NULL",
     )
     reported = (
         "SELECT message.id AS message_id, status, previous_status, event_id.id AS event_id "
-        "FROM message CROSS JOIN event_id"
+        "FROM message, event_id"
     )
-    message = upsert(_given_and_limited, into=f"{MESSAGE} AS stored", stored="stored.{}".format)
+    message = upsert(_given_and_limited, into=f"{MESSAGE} AS m", stored="m.{}".format)
     return f"""
 WITH message AS ({message}
     RETURNING id, status, previous_status, created_at = {_given("received_at")} AS is_new
@@ -51,7 +51,7 @@ WITH message AS ({message}
 event_id AS (SELECT nextval(pg_get_serial_sequence('{EVENT}', 'id')) AS id),
 change AS ({insert_change(_given, source=f"({reported}) AS reported")} RETURNING id),
 event AS ({event} RETURNING id)
-SELECT message.*, change.id, event.id FROM message CROSS JOIN event LEFT JOIN change ON true
+SELECT message.*, change.id, event.id FROM message, event LEFT JOIN change ON true
 """
 
 

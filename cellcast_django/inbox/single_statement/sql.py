@@ -33,7 +33,7 @@ def upsert(
     """Insert the message, or move its status and fill in what is empty.
 
     MariaDB's assignments see the effect of those before them, so the status, which the others read,
-    moves last. Emptiness is tested by length, because MariaDB finds a blank equal to ``''``.
+    moves last.
     """
     special = {
         "previous_status": "''",
@@ -41,6 +41,10 @@ def upsert(
         "status_changed_at": given("received_at"),
         # Our own tests need nobody's attention.
         "handled_at": f"CASE WHEN {given('is_test')} THEN {given('received_at')} END",
+        # Known only to the code that sends, and to the person who answers.
+        "handled_by": "''",
+        "sent_by": "''",
+        "opted_out_at": "NULL",
     }
     moves = f"{given('precedence')} > {_precedence(stored('status'))}"
     changes = {"previous_status": stored("status")}
@@ -48,7 +52,9 @@ def upsert(
         changes[name] = f"CASE WHEN {moves} THEN {offered(name)} ELSE {stored(name)} END"
     for name in FILLABLE_FIELDS:
         old = stored(name)
-        is_empty = f"{old} = '[]'" if name == "media" else f"LENGTH({old}) = 0"
+        is_empty = f"{old} = '[]'" if name == "media" else f"{old} = ''"
+        if name in ("body", "original_body"):  # to MariaDB a blank equals '' in these
+            is_empty = f"LENGTH({old}) = 0"
         changes[name] = f"CASE WHEN {is_empty} THEN {offered(name)} ELSE {old} END"
     return (
         f"INSERT INTO {into} ({column_names(Message)}) "
@@ -84,8 +90,8 @@ def event_values(given: Given, *, is_news: str) -> str:
     }
     for name, nothing in NOTHING_TO_RUN.items():
         planned = special.get(name) or given(name)
-        otherwise = "NULL" if nothing is None else nothing
-        special[name] = f"CASE WHEN {is_news} THEN {planned} ELSE {otherwise} END"
+        otherwise = "" if nothing is None else f"ELSE {nothing} "
+        special[name] = f"CASE WHEN {is_news} THEN {planned} {otherwise}END"
     return _expressions(WebhookEvent, given, special)
 
 
@@ -96,7 +102,7 @@ def insert_change(given: Given, *, source: str) -> str:
         "(message_id, status, previous_status, applied, reason, recorded_at, event_id) "
         f"SELECT message_id, {given('status')}, previous_status, status <> previous_status, "
         f"{given('reason')}, {given('received_at')}, event_id FROM {source} "
-        "WHERE true ON CONFLICT (message_id, status) DO NOTHING"
+        "WHERE true ON CONFLICT DO NOTHING"
     )
 
 

@@ -112,7 +112,8 @@ def _attach_message_and_change(
         statuses["status"] = written.status
         handled_at = now if event.is_test else None
         times = {"created_at": now, "status_changed_at": now, "handled_at": handled_at}
-        row = values | statuses | {"id": written.message_id}
+        unknown = {"handled_by": "", "sent_by": "", "opted_out_at": None}
+        row = values | statuses | unknown | {"id": written.message_id}
         message = _as_read(Message, row | times, connection)
     else:  # the row may know more than this event
         message = Message.objects.using(connection.alias).get(pk=written.message_id)
