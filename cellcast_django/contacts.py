@@ -27,6 +27,20 @@ def normalise(number: str, region: str) -> str:
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
 
+def text_of(number: str | PhoneNumber) -> str:
+    """Return text as it is, and a phone number object of ``phonenumbers`` in E.164.
+
+    Raises ``TypeError`` for anything else: ``str(None)`` is nobody's number.
+    """
+    if isinstance(number, str):
+        return number
+    if not isinstance(number, PhoneNumber):
+        raise TypeError(f"A phone number must be a string, not {type(number).__name__}.")
+    if number.country_code is None:  # django-phonenumber-field's, where it could not parse the text
+        return number.raw_input or ""
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
 def is_phone_number(number: str, region: str) -> bool:
     """Whether ``normalise`` recognises ``number``, in any spelling."""
     parsed = _parse(number, region)

@@ -1,18 +1,20 @@
 """Who must not be texted: ask before you send.
 
 The inbox creates opt-outs from webhooks and from replies that are a stop word; people create and
-end them through ``opt_out`` and ``opt_in``. A number may be given in any spelling.
+end them through ``opt_out`` and ``opt_in``. A number may be given in any spelling, or as an object
+of ``phonenumbers``; anything else is a ``TypeError``.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import transaction
 from django.db.models import Case, Value, When
 from django.db.models.functions import Concat
 from django.utils import timezone
+from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf, letters_and_digits
 from cellcast_django.models import OptOut, OptOutQuerySet, contact_of, database_alias
@@ -20,12 +22,14 @@ from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 NUMBERS_PER_QUERY = 1_000
 
+N = TypeVar("N", bound=str | PhoneNumber)
+
 STOP_HINTS = re.compile(
     r"stop|unsub|opt[\W_]*out|remove me|take me off|no more|leave me alone", re.IGNORECASE
 )
 
 
-def is_opted_out(number: str) -> bool:
+def is_opted_out(number: str | PhoneNumber) -> bool:
     """Whether the contact with this number must not be texted. One query.
 
     Like everything in this module it asks the database that is written to, never a replica: an
@@ -35,17 +39,23 @@ def is_opted_out(number: str) -> bool:
     return contact != "" and _opt_outs().active().filter(contact=contact).exists()
 
 
-def opted_out(numbers: Iterable[str]) -> set[str]:
+def opted_out(numbers: Iterable[N]) -> set[N]:
     """Return those of the numbers that must not be texted, in your spelling.
 
-    For bulk sends: one query per 1,000 contacts.
+    For bulk sends: one query per 1,000 contacts. Raises ``TypeError`` for a single string, whose
+    characters are nobody's numbers. An object that no set can hold is returned in E.164.
     """
-    spellings: dict[str, set[str]] = {}
+    if isinstance(numbers, str):
+        raise TypeError("opted_out() takes several numbers; use is_opted_out() for one.")
+    spellings: dict[str, set[Any]] = {}
+    number: Any
     for number in numbers:
-        spellings.setdefault(contact_of(number), set()).add(number)
+        contact = contact_of(number)
+        spelling = number if isinstance(number, Hashable) else contact
+        spellings.setdefault(contact, set()).add(spelling)
     spellings.pop("", None)
     contacts = list(spellings)
-    found: set[str] = set()
+    found: set[Any] = set()
     for start in range(0, len(contacts), NUMBERS_PER_QUERY):
         batch = contacts[start : start + NUMBERS_PER_QUERY]
         active = _opt_outs().active().filter(contact__in=batch)
@@ -54,7 +64,7 @@ def opted_out(numbers: Iterable[str]) -> set[str]:
     return found
 
 
-def opt_out(number: str, *, note: str = "") -> OptOut:
+def opt_out(number: str | PhoneNumber, *, note: str = "") -> OptOut:
     """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
     Idempotent: an active opt-out keeps its source and its time. The note is added to earlier ones.
@@ -74,7 +84,7 @@ def opt_out(number: str, *, note: str = "") -> OptOut:
     return locked
 
 
-def opt_in(number: str, *, note: str = "") -> bool:
+def opt_in(number: str | PhoneNumber, *, note: str = "") -> bool:
     """End the opt-out of a contact who agreed to be texted again; return whether there was one.
 
     The note is added to earlier ones. Any later opt-out makes it active again.

@@ -4,8 +4,9 @@ from time import monotonic
 
 import pytest
 from hypothesis import example, given, strategies as st
+from phonenumbers import PhoneNumber
 
-from cellcast_django.contacts import is_phone_number, normalise, number_pattern
+from cellcast_django.contacts import is_phone_number, normalise, number_pattern, text_of
 from cellcast_django.payloads import decode
 
 NUMBER = "+61491570156"
@@ -27,6 +28,20 @@ NUMBER = "+61491570156"
 )
 def test_every_spelling_of_an_australian_number_is_one_contact(number: str) -> None:
     assert normalise(number, "AU") == "+61400000000"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("0400 000 000", "0400 000 000"),
+        (PhoneNumber(country_code=61, national_number=400000000), "+61400000000"),
+        # django-phonenumber-field's, where it could not parse the text
+        (PhoneNumber(raw_input="ext. 12"), "ext. 12"),
+        (PhoneNumber(), ""),
+    ],
+)
+def test_text_of_a_number_that_may_be_an_object(number: str | PhoneNumber, text: str) -> None:
+    assert text_of(number) == text
 
 
 @pytest.mark.parametrize("region", ["AU", "US"])

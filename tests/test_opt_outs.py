@@ -5,10 +5,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import phonenumbers
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from phonenumbers import FrozenPhoneNumber
 
 from cellcast_django import inbox, payloads
 from cellcast_django.conf import DEFAULT_STOP_WORDS
@@ -89,17 +91,32 @@ def test_opted_out_gives_back_each_spelling_that_was_asked_for() -> None:
     assert opted_out(SPELLINGS) == set(SPELLINGS)
 
 
-def test_number_may_be_an_object_of_a_phone_number_library() -> None:
-    class PhoneNumber:
-        def __str__(self) -> str:
-            return "0400 000 000"
-
-    number: Any = PhoneNumber()
+def test_number_may_be_an_object_of_phonenumbers() -> None:
+    number = phonenumbers.parse("0400 000 000", "AU")
     opt_out(number)
     assert is_opted_out(CUSTOMER)
     assert is_opted_out(number)
-    assert opted_out([number]) == {number}
     assert OptOut.objects.with_contact(number).exists()
+    hashable = FrozenPhoneNumber(number)
+    assert opted_out([number]) == {CUSTOMER}
+    assert opted_out([hashable]) == {hashable}
+    assert opt_in(number)
+
+
+@pytest.mark.parametrize("number", [None, 61400000000, b"+61400000000", object(), [CUSTOMER]])
+def test_what_is_neither_text_nor_an_object_of_phonenumbers_is_refused(number: Any) -> None:
+    for ask in (is_opted_out, opt_out, opt_in, OptOut.objects.with_contact):
+        with pytest.raises(TypeError):
+            ask(number)
+    with pytest.raises(TypeError):
+        opted_out([CUSTOMER, number])
+    assert not OptOut.objects.exists()
+
+
+def test_opted_out_refuses_a_single_number() -> None:
+    opt_out(CUSTOMER)
+    with pytest.raises(TypeError, match="is_opted_out"):
+        opted_out(CUSTOMER)
 
 
 def test_opted_out_asks_one_query_for_each_thousand(django_assert_num_queries: Any) -> None:

@@ -11,9 +11,10 @@ from django.conf import settings
 from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import normalise
+from cellcast_django.contacts import normalise, text_of
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.database.inserts import insert_or_lock
 from cellcast_django.payloads import (
@@ -69,13 +70,13 @@ def message_values(
     }
 
 
-def contact_of(number: str) -> str:
+def contact_of(number: str | PhoneNumber) -> str:
     """Return the number as the ``contact`` and ``own_number`` columns hold it.
 
-    In E.164 if it is a phone number, else as written.
-    An object of a phone number library will do: its text is what counts.
+    In E.164 if it is a phone number, else as written. Raises ``TypeError`` for what is neither
+    text nor a phone number object of ``phonenumbers``.
     """
-    return normalise(clean(str(number)), conf.default_region)
+    return normalise(clean(text_of(number)), conf.default_region)
 
 
 def message_key(direction: Direction, *identity: str) -> str:
@@ -158,7 +159,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         is_made_here = models.Q(direction=Direction.INBOUND) | models.Q(body="")
         return self.filter(is_made_here, ~models.Exists(real), pk__in=keys)
 
-    def with_contact(self, number: str) -> Self:
+    def with_contact(self, number: str | PhoneNumber) -> Self:
         """Messages from and to one customer, in any spelling of the number."""
         contact = contact_of(number)
         return self.filter(contact=contact) if contact else self.none()

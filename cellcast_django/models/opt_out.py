@@ -7,6 +7,7 @@ from typing import Self
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from phonenumbers import PhoneNumber
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.database.inserts import insert_or_lock
@@ -22,7 +23,7 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
         """Opt-outs that have not been ended."""
         return self.filter(ended_at__isnull=True)
 
-    def with_contact(self, number: str) -> Self:
+    def with_contact(self, number: str | PhoneNumber) -> Self:
         """The opt-out of one contact, in any spelling of the number."""
         contact = contact_of(number)
         return self.filter(contact=contact) if contact else self.none()
