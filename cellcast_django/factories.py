@@ -11,9 +11,8 @@ from typing import Any
 from django.utils import timezone
 
 from cellcast_django.models import Direction, Message, OptOut, StatusChange, WebhookEvent
-from cellcast_django.payloads import Endpoint
+from cellcast_django.payloads import Endpoint, opt_out_payload, reply_payload, status_payload
 from cellcast_django.statuses import Status, supersedes
-from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
 
 try:
     import factory

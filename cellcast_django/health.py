@@ -16,8 +16,9 @@ from cellcast_django.models import (
     database_alias,
     errors_of,
 )
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import UNDELIVERED, Status
+from cellcast_django.webhooks import WEBHOOKS
 
 PERIOD = timedelta(days=1)  # what the counts of events and deliveries cover
 
@@ -111,14 +112,15 @@ def measure_receiving(start: datetime) -> Receiving:
     """
     uses = _last_uses(start)
     by_kind: Counter[str] = Counter()
-    received = dict.fromkeys(WEBHOOK_ENDPOINTS, 0)
+    endpoints = [each.endpoint for each in WEBHOOKS]
+    received = dict.fromkeys(endpoints, 0)
     for use in uses:
         by_kind[use.kind] += use.events_since
         received[Endpoint(use.endpoint)] += use.events_since
     waiting = _events().pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
     return Receiving(
         measured_at=timezone.now(),
-        last_webhook_at=dict.fromkeys(WEBHOOK_ENDPOINTS)
+        last_webhook_at=dict.fromkeys(endpoints)
         | {Endpoint(use.endpoint): use.received_at for use in uses},
         last_use_of={use.username: use.received_at for use in uses},
         received=received,

@@ -1,6 +1,6 @@
 """What Cellcast sends, read into dataclasses: plain Python that knows no request and no database.
 
-The only package that knows the field names of Cellcast's webhooks. Sources: Cellcast's setup page
+The only module that knows the field names of Cellcast's webhooks. Sources: Cellcast's setup page
 (developer.cellcast.com/getting-started/setup-webhook.html), its v3 API documentation, that of its
 sibling platform (guniteam.github.io/sms-api), and what public integrations have seen on live
 accounts. Start with ``read``.
@@ -8,10 +8,11 @@ accounts. Start with ``read``.
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from json.decoder import JSONDecoder
-from typing import Any, TypeGuard
+from typing import Any, Self, TypeGuard
 from urllib.parse import parse_qsl
 
 from django.db.models import TextChoices
@@ -24,24 +25,6 @@ MAX_REASON_LENGTH = 1_000
 MAX_REFERENCE_LENGTH = 128
 MAX_MEDIA = 20
 MAX_MEDIA_LENGTH = 2_000
-
-
-class Endpoint(TextChoices):
-    """Where an event came from: one of the three URLs in Cellcast's dashboard, or its API."""
-
-    RECEIVE = "receive", _("Receive URL")
-    STATUS = "status", _("Status URL")
-    OPT_OUT = "opt_out", _("Opt-Out URL")
-    API = "api", _("Cellcast’s API")
-
-    @property
-    def slug(self) -> str:
-        """How commands and their output spell it: ``opt-out``."""
-        return self.value.replace("_", "-")
-
-
-WEBHOOK_ENDPOINTS = (Endpoint.RECEIVE, Endpoint.STATUS, Endpoint.OPT_OUT)
-"""The URLs that Cellcast's dashboard has a field for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,59 +215,11 @@ def _skip_space(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-_KNOWN_TYPES = {  # SMS and MMS are v3's
-    "receive": Endpoint.RECEIVE,
-    "sms": Endpoint.RECEIVE,
-    "mms": Endpoint.RECEIVE,
-    "send": Endpoint.STATUS,
-    "optout": Endpoint.OPT_OUT,
-}
-_TEXT_KEYS = ("reply", "message", "body")
+# One element
 
 
-def read_element(element: Any, raw: str, endpoint: Endpoint) -> Payload:
-    """Read one element; what is not understood comes back as ``Invalid``."""
-    try:
-        if not isinstance(element, dict):
-            raise PayloadError("Expected a JSON object, or an array of objects.")
-        match _proper_endpoint(element, endpoint):
-            case Endpoint.OPT_OUT:
-                return _read_opt_out(element, raw)
-            case Endpoint.STATUS:
-                return _read_status_report(element, raw)
-            case _:
-                return _read_reply(element, raw)
-    except PayloadError as error:
-        return Invalid(raw=raw, reason=str(error))
-
-
-def _proper_endpoint(element: dict[str, Any], endpoint: Endpoint) -> Endpoint:
-    """Return the URL that the element belongs to: by its type if known, else by where it came.
-
-    A reply is a reply whatever it lacks: a picture and an empty text are answers too. But what came
-    to the Status URL, or without a known type, needs a text or a picture to count as one.
-    """
-    type_ = _keyword(element.get("type"))
-    proper = _KNOWN_TYPES.get(type_)
-    if proper is None:
-        # Items of the API have no type; those of its report have a status.
-        is_item_of_report = endpoint == Endpoint.API and "status" in element
-        proper = Endpoint.STATUS if is_item_of_report else endpoint
-    if proper in (Endpoint.STATUS, Endpoint.OPT_OUT) or _has_content(element):
-        return proper
-    # Only v3's delivery reports have a "recipient", should one URL be in both fields.
-    is_reply = type_ == "receive" or (type_ in _KNOWN_TYPES and "recipient" not in element)
-    return Endpoint.RECEIVE if is_reply and endpoint != Endpoint.STATUS else Endpoint.STATUS
-
-
-def _keyword(value: object) -> str:
-    """Return the letters and digits of a keyword: ``Opt-Out`` and ``opt_out`` are the same."""
-    return re.sub(r"[\W_]", "", value).lower() if isinstance(value, str) else ""
-
-
-def _has_content(element: dict[str, Any]) -> bool:
-    has_text = any(element.get(key) is not None for key in _TEXT_KEYS)
-    return has_text or (isinstance(element.get("media"), list) and bool(element["media"]))
+Reader = Callable[[dict[str, Any], str], Payload]
+"""Takes an element and its text. Raises ``PayloadError``."""
 
 
 def _read_reply(element: dict[str, Any], raw: str) -> Reply:
@@ -348,6 +283,20 @@ def _read_opt_out(element: dict[str, Any], raw: str) -> OptOut:
     raise PayloadError("The opt-out has no number.")
 
 
+def _read_item(element: dict[str, Any], raw: str) -> Payload:
+    """Read an item of the API, which has no type: those of its report have a status."""
+    is_reply = "status" not in element and _has_content(element)
+    return _read_reply(element, raw) if is_reply else _read_status_report(element, raw)
+
+
+_TEXT_KEYS = ("reply", "message", "body")
+
+
+def _has_content(element: dict[str, Any]) -> bool:
+    has_text = any(element.get(key) is not None for key in _TEXT_KEYS)
+    return has_text or (isinstance(element.get("media"), list) and bool(element["media"]))
+
+
 def _cellcast_id(element: dict[str, Any]) -> str:
     cellcast_id = _text(element, "_id", "message_id", limit=MAX_ID_LENGTH)
     if not cellcast_id or not cellcast_id.strip():
@@ -382,6 +331,11 @@ def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str 
             raise PayloadError(f'"{key}" is longer than {limit} characters.')
         return text
     return None
+
+
+def _keyword(value: object) -> str:
+    """Return the letters and digits of a keyword: ``Opt-Out`` and ``opt_out`` are the same."""
+    return re.sub(r"[\W_]", "", value).lower() if isinstance(value, str) else ""
 
 
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:
@@ -430,6 +384,69 @@ def is_web_url(url: object) -> TypeGuard[str]:
     )
 
 
+# Where it came from
+
+
+class Endpoint(TextChoices):
+    """Where an event came from: one of the URLs in Cellcast's dashboard, or its API.
+
+    A row is the value, how an element that came there is read, which values of ``type`` mean the
+    same wherever they come (``sms`` and ``mms`` are v3's), and the label.
+    """
+
+    RECEIVE = "receive", _read_reply, ("receive", "sms", "mms"), _("Receive URL")
+    STATUS = "status", _read_status_report, ("send",), _("Status URL")
+    OPT_OUT = "opt_out", _read_opt_out, ("optout",), _("Opt-Out URL")
+    API = "api", _read_item, (), _("Cellcast’s API")
+
+    reader: Reader | None
+    """``None``: what comes there is kept as it came, to be read once a release can."""
+    types: tuple[str, ...]
+
+    def __new__(cls, value: str, reader: Reader | None = None, types: tuple[str, ...] = ()) -> Self:
+        self = str.__new__(cls, value)
+        self._value_ = value
+        self.reader = reader
+        self.types = types
+        return self
+
+    @property
+    def slug(self) -> str:
+        """How commands and their output spell it: ``opt-out``."""
+        return self.value.replace("_", "-")
+
+
+def read_element(element: Any, raw: str, endpoint: Endpoint) -> Payload:
+    """Read one element; what is not understood comes back as ``Invalid``."""
+    try:
+        if not isinstance(element, dict):
+            raise PayloadError("Expected a JSON object, or an array of objects.")
+        reader = _proper_endpoint(element, endpoint).reader
+        if reader is None:
+            raise PayloadError("This version does not read what comes to this URL.")
+        return reader(element, raw)
+    except PayloadError as error:
+        return Invalid(raw=raw, reason=str(error))
+
+
+_BY_TYPE = {type_: endpoint for endpoint in Endpoint for type_ in endpoint.types}
+
+
+def _proper_endpoint(element: dict[str, Any], endpoint: Endpoint) -> Endpoint:
+    """Return the URL that the element belongs to: by its type if known, else by where it came.
+
+    A reply is a reply whatever it lacks: a picture and an empty text are answers too. But what came
+    to the Status URL, or without a known type, needs a text or a picture to count as one.
+    """
+    type_ = _keyword(element.get("type"))
+    proper = _BY_TYPE.get(type_, endpoint)
+    if proper is not Endpoint.RECEIVE or _has_content(element):
+        return proper
+    # Only v3's delivery reports have a "recipient", should one URL be in both fields.
+    is_reply = type_ == "receive" or (type_ in _BY_TYPE and "recipient" not in element)
+    return Endpoint.RECEIVE if is_reply and endpoint != Endpoint.STATUS else Endpoint.STATUS
+
+
 def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
     """Read the body of one webhook; never raises, and never returns an empty list.
 
@@ -443,3 +460,53 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
     except PayloadError as error:
         return [Invalid(raw=raw, reason=str(error))]
     return [read_element(element, element_raw, endpoint) for element, element_raw in found]
+
+
+# Examples: what Cellcast documents, for Test Send, the setup page and tests
+
+
+PICTURE = "https://media.example.com/1.jpg"
+
+
+def reply_payload(**changes: Any) -> dict[str, Any]:
+    """Return the documented payload of a customer's reply, with ``changes`` to its keys."""
+    return {
+        "_id": "66b5b93b1e2c012dfe964000",
+        "status": "delivered",
+        "type": "receive",
+        "message": "This is reply message",
+        "sender": "+61400000000",
+        "receiver": "+61400000001",
+    } | changes
+
+
+def mms_payload(
+    *, message: str = "Here is the form", media: Sequence[str] = (PICTURE,), **changes: Any
+) -> dict[str, Any]:
+    """Return the payload of an MMS reply, as the platform behind Cellcast documents it.
+
+    The text is JSON inside a string, with the media beside it once more. With an empty ``message``
+    it is a picture alone.
+    """
+    urls = [{"url": url} for url in media]
+    text = json.dumps({"message": message, "media": urls}, separators=(",", ":"))
+    return reply_payload(**{"message": text, "media": urls, "mms": True} | changes)
+
+
+def status_payload(**changes: Any) -> dict[str, Any]:
+    """Return the documented payload of a delivery report, with ``changes`` to its keys.
+
+    A failure may have a ``reason``: ``status_payload(status="failed", reason="no such number")``.
+    """
+    return {
+        "_id": "66b5b93b1e2c012dfe964000",
+        "status": "delivered",
+        "type": "send",
+        "sender": "cellcast",
+        "receiver": "+61400000001",
+    } | changes
+
+
+def opt_out_payload(**changes: Any) -> dict[str, Any]:
+    """Return an opt-out as it has been seen on live accounts, with ``changes`` to its keys."""
+    return {"type": "optout", "contact": "404000000"} | changes

@@ -1,4 +1,8 @@
-"""Cellcast's statuses, their order, and which of them are final."""
+"""Cellcast's statuses, one row each, and the reasons that come with some of them."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Self
 
 from django.db.models import TextChoices
 from django.utils.functional import Promise
@@ -8,60 +12,129 @@ from django.utils.translation import gettext_lazy as _
 class Status(TextChoices):
     """The statuses we know, lowest first: a message has the highest that was ever reported.
 
-    Proof of delivery beats everything, and a specific reason beats a general one. Six come from
-    Cellcast's page on webhooks (developer.cellcast.com/getting-started/setup-webhook.html), the
-    others from its report API and from the documentation of its sibling platform
-    (guniteam.github.io/sms-api).
+    Each row: Cellcast's word, whether no further status is expected, what it means and what to do,
+    and the word that people read. Proof of delivery beats everything, and a specific reason beats
+    a general one. Six come from Cellcast's page on webhooks
+    (developer.cellcast.com/getting-started/setup-webhook.html), the others from its report API and
+    from the documentation of its sibling platform (guniteam.github.io/sms-api).
     """
 
-    SCHEDULED = "scheduled", _("scheduled")
-    PENDING = "pending", _("pending")
-    QUEUED = "queued", _("queued")
-    DISPATCHED = "dispatched", _("dispatched")
-    SENT = "sent", _("sent")
-    RECEIVED = "received", _("received")
-    DEAD = "dead", _("dead")
-    FAILED = "failed", _("failed")
-    ABORTED = "aborted", _("aborted")
-    CANCELED = "canceled", _("canceled")
-    EXPIRED = "expired", _("expired")
-    REJECTED = "rejected", _("rejected")
-    BLOCKED = "blocked", _("blocked")
-    DELIVERED = "delivered", _("delivered")
+    SCHEDULED = (
+        "scheduled",
+        False,
+        _("Cellcast will send it at the time that was set. Nothing to do."),
+        _("scheduled"),
+    )
+    PENDING = (
+        "pending",
+        False,
+        _("Cellcast has accepted it and will send it soon. Nothing to do yet."),
+        _("pending"),
+    )
+    QUEUED = (
+        "queued",
+        False,
+        _("It is waiting at Cellcast to be sent. Nothing to do yet."),
+        _("queued"),
+    )
+    DISPATCHED = (
+        "dispatched",
+        False,
+        _("It is on its way to the phone company. Nothing to do yet."),
+        _("dispatched"),
+    )
+    SENT = (
+        "sent",
+        False,
+        _(
+            "The phone company has it, and has not said yet whether it arrived. If it is urgent, "
+            "phone them."
+        ),
+        _("sent"),
+    )
+    RECEIVED = (
+        "received",
+        False,
+        _(
+            "Somebody on the way has it; Cellcast does not say whether the customer does. If it is "
+            "urgent, phone them."
+        ),
+        _("received"),
+    )
+    DEAD = (
+        "dead",
+        True,
+        _("It was deleted before it was delivered. If it still matters, send it again."),
+        _("deleted before sending"),
+    )
+    FAILED = (
+        "failed",
+        True,
+        _("It could not be delivered. Check the number, or phone them."),
+        _("delivery failed"),
+    )
+    ABORTED = (
+        "aborted",
+        True,
+        _("Sending broke off, so it did not arrive. If it still matters, send it again."),
+        _("sending aborted"),
+    )
+    CANCELED = (
+        "canceled",
+        True,
+        _("It was called off before it was sent. If it still matters, send it again."),
+        _("sending canceled"),
+    )
+    EXPIRED = (
+        "expired",
+        True,
+        _("The phone was off or out of reach for too long. Phone them, or send it again later."),
+        _("phone off or out of reach"),
+    )
+    REJECTED = (
+        "rejected",
+        True,
+        _("The phone company refused it. Check the number and the words, or phone them."),
+        _("refused by the carrier"),
+    )
+    BLOCKED = (
+        "blocked",
+        True,
+        _(
+            "Cellcast did not send it, often because this customer has opted out. Phone them "
+            "before you text them again."
+        ),
+        _("blocked by the gateway"),
+    )
+    DELIVERED = (
+        "delivered",
+        True,
+        _("It has arrived on the customer’s phone. Nothing to do."),
+        _("delivered"),
+    )
 
-    @property
-    def description(self) -> Promise:
-        """What the status means, in Cellcast's words where it has any; translatable."""
-        return _DESCRIPTIONS[self.value]
+    final: bool
+    """Whether no further status is expected."""
+    description: Promise
+    """What it means for a message that was sent, and what to do; translatable."""
+    rank: int
+
+    def __new__(cls, word: str, final: bool = False, description: Any = "") -> Self:
+        self = str.__new__(cls, word)
+        self._value_ = word
+        self.final = final
+        self.description = description
+        self.rank = 2 * (len(cls.__members__) + 1)
+        return self
 
 
-_DESCRIPTIONS: dict[str, Promise] = {
-    "scheduled": _("Message will be sent later"),
-    "pending": _("Message has been accepted"),
-    "queued": _("Message is waiting to be sent"),
-    "dispatched": _("Message is on its way to the carrier"),
-    "sent": _("Message has been handed to the carrier"),
-    "received": _("Message has been received"),
-    "dead": _("Message has been deleted"),
-    "failed": _("Message delivery status has failed"),
-    "aborted": _("Sending of the message was aborted"),
-    "canceled": _("Sending of the message was canceled"),
-    "expired": _(
-        "The carrier was unable to deliver the message in a specified amount of time, "
-        "for instance when the phone was turned off"
-    ),
-    "rejected": _("The carrier rejected the message"),
-    "blocked": _("The gateway stopped the message, often because the number has opted out"),
-    "delivered": _("Message has been delivered by the carrier transport"),
-}
-
-PRECEDENCE = {status: 2 * rank for rank, status in enumerate(["", *Status.values])}
+PRECEDENCE = {"": 0} | {status.value: status.rank for status in Status}
 """The rank of each status, for Python and for SQL; ``""`` means no status yet."""
 
-UNKNOWN_PRECEDENCE = PRECEDENCE[Status.RECEIVED.value] + 1
+UNKNOWN_PRECEDENCE = 1 + max(status.rank for status in Status if not status.final)
 """The rank of every other word: above the statuses that are never final, below the final ones."""
 
-FINAL = frozenset(status for status, rank in PRECEDENCE.items() if rank > UNKNOWN_PRECEDENCE)
+FINAL = frozenset(status.value for status in Status if status.final)
 UNDELIVERED = FINAL - {Status.DELIVERED.value}
 """The final statuses of a message that was not delivered."""
 
@@ -75,6 +148,11 @@ def supersedes(status: str, current: str) -> bool:
     return _rank(status) > _rank(current)
 
 
+def highest(statuses: Iterable[str]) -> str:
+    """Return the status of a message with this history; ``""`` if that is empty."""
+    return max(statuses, key=_rank, default="")
+
+
 def _rank(status: str) -> tuple[int, str]:
     if status in PRECEDENCE:
         return PRECEDENCE[status], ""
@@ -84,3 +162,94 @@ def _rank(status: str) -> tuple[int, str]:
 def is_final(status: str) -> bool:
     """Whether no further status is expected."""
     return status in FINAL
+
+
+def recompute(apps: Any, using: str, word: str) -> None:
+    """Give each message whose history holds ``word`` the status that is the highest of it now.
+
+    For the migration of a release that makes the word known: ``RunPython`` passes its ``apps``.
+    Idempotent. No handler is called, and the history stays as it was reported.
+    """
+    messages = apps.get_model("cellcast_django", "Message").objects.using(using)
+    for message in messages.filter(status_history__status=word).iterator():
+        changed_at = dict(message.status_history.values_list("status", "recorded_at"))
+        status = highest(changed_at)
+        if status != message.status:
+            messages.filter(pk=message.pk).update(
+                status=status, status_changed_at=changed_at[status]
+            )
+
+
+# For people
+
+
+OF_REPLY = _("The customer’s reply has reached you.")
+
+
+def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
+    """Return what a status means and what to do; ``""`` for one that we do not know.
+
+    Cellcast gives a customer's reply a status too, often ``delivered``; it means no more than that
+    the reply has reached you.
+    """
+    if status not in PRECEDENCE or not status:
+        return ""
+    return OF_REPLY if is_reply else Status(status).description
+
+
+REASONS: list[tuple[str, Promise]] = [
+    (
+        r"opt(ed)?[ -]?out|unsubscribed|black ?list|do not contact",
+        _("This customer has opted out. Do not text them unless they ask for it."),
+    ),
+    (
+        r"absent|unreachable|not reachable|switched off|no coverage|detached|no paging",
+        _("Their phone was off or had no coverage. Send it again later, or phone them."),
+    ),
+    (
+        r"content|spam|filter|url blocked|link",
+        _("The words were taken for spam. Change them, above all links, or phone them."),
+    ),
+    (
+        r"land ?line|fixed line",
+        _("The number is a landline, which cannot receive texts. Phone them."),
+    ),
+    (
+        r"(unknown|inactive) subscriber|unallocated|unassigned|not in service|no such number"
+        r"|(invalid|wrong|bad|unknown) (destination|number|recipient|receiver|msisdn|address)",
+        _("The number is wrong or no longer in use. Ask the customer for their number."),
+    ),
+    (
+        r"barred|barring|not provisioned|incompatible",
+        _("Their phone or plan does not accept this text. Phone them."),
+    ),
+    (
+        r"memory|storage|inbox (is )?full",
+        _("Their phone has no room for messages. Phone them, or send it again later."),
+    ),
+    (
+        r"credit|balance|funds",
+        _("Your Cellcast account has run out of credit. Top it up, then send it again."),
+    ),
+    (
+        r"sender|originator|source address",
+        _("The name or number you sent from is not allowed. Tell whoever set up Cellcast."),
+    ),
+    (
+        r"expired|time[d -]?out|validity",
+        _("It could not be delivered in time. Phone them, or send it again later."),
+    ),
+    (
+        r"congest|throttl|network|system (error|failure)|temporar",
+        _("The phone network had a problem. Send it again later."),
+    ),
+]
+"""A pattern in the reason, in plain words what it means and what to do. The first match counts."""
+
+
+def explain_reason(reason: str) -> str | Promise:
+    """Return in plain words what a carrier's reason means and what to do; ``""`` if unknown."""
+    for pattern, sentence in REASONS:
+        if re.search(pattern, reason, re.IGNORECASE):
+            return sentence
+    return ""

@@ -2,63 +2,25 @@
 
 import base64
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.test import Client
 from django.urls import reverse
 
 from cellcast_django.conf import conf
+from cellcast_django.payloads import mms_payload, opt_out_payload, reply_payload, status_payload
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
 
-
-PICTURE = "https://media.example.com/1.jpg"
-
-
-def reply_payload(**changes: Any) -> dict[str, Any]:
-    """Return the documented payload of a customer's reply, with ``changes`` to its keys."""
-    return {
-        "_id": "66b5b93b1e2c012dfe964000",
-        "status": "delivered",
-        "type": "receive",
-        "message": "This is reply message",
-        "sender": "+61400000000",
-        "receiver": "+61400000001",
-    } | changes
-
-
-def mms_payload(
-    *, message: str = "Here is the form", media: Sequence[str] = (PICTURE,), **changes: Any
-) -> dict[str, Any]:
-    """Return the payload of an MMS reply, as the platform behind Cellcast documents it.
-
-    The text is JSON inside a string, with the media beside it once more. With an empty ``message``
-    it is a picture alone.
-    """
-    urls = [{"url": url} for url in media]
-    text = json.dumps({"message": message, "media": urls}, separators=(",", ":"))
-    return reply_payload(**{"message": text, "media": urls, "mms": True} | changes)
-
-
-def status_payload(**changes: Any) -> dict[str, Any]:
-    """Return the documented payload of a delivery report, with ``changes`` to its keys.
-
-    A failure may have a ``reason``: ``status_payload(status="failed", reason="no such number")``.
-    """
-    return {
-        "_id": "66b5b93b1e2c012dfe964000",
-        "status": "delivered",
-        "type": "send",
-        "sender": "cellcast",
-        "receiver": "+61400000001",
-    } | changes
-
-
-def opt_out_payload(**changes: Any) -> dict[str, Any]:
-    """Return an opt-out as it has been seen on live accounts, with ``changes`` to its keys."""
-    return {"type": "optout", "contact": "404000000"} | changes
+__all__ = [
+    "WebhookClient",
+    "authorization",
+    "mms_payload",
+    "opt_out_payload",
+    "reply_payload",
+    "status_payload",
+]
 
 
 class WebhookClient(Client):

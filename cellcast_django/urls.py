@@ -5,12 +5,10 @@ Each works with and without a trailing slash and never redirects: a redirect los
 
 from django.urls import re_path
 
-from cellcast_django.views import OptOutWebhookView, ReplyWebhookView, StatusWebhookView
+from cellcast_django.webhooks import WEBHOOKS
 
 app_name = "cellcast_django"
 
 urlpatterns = [
-    re_path(r"^webhook-receiver/?$", ReplyWebhookView.as_view(), name="webhook-receiver"),
-    re_path(r"^webhook-status/?$", StatusWebhookView.as_view(), name="webhook-status"),
-    re_path(r"^webhook-opt-out/?$", OptOutWebhookView.as_view(), name="webhook-opt-out"),
+    re_path(rf"^{each.url_name}/?$", each.view.as_view(), name=each.url_name) for each in WEBHOOKS
 ]

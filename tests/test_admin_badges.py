@@ -45,15 +45,10 @@ def test_status(status: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_every_status_has_a_badge_and_a_description(status: Status) -> None:
+def test_every_status_has_a_badge(status: Status) -> None:
     badge = badges.status_badge(status.value)
-    assert text_of(badge).endswith(f" {badges.status_words(status.value)}")
+    assert text_of(badge).endswith(f" {status.label}")
     assert only(badge, "span[@title]").get("title") == status.value
-    assert badges.description_of(status.value) == str(status.description)
-
-
-def test_unknown_status_has_no_description() -> None:
-    assert badges.description_of("zombie") == ""
 
 
 @pytest.mark.django_db

@@ -18,12 +18,13 @@ from django.utils import translation
 
 from cellcast_django import checks
 from cellcast_django.admin.pages import setup, setup as check_results
-from cellcast_django.diagnostics.test_send import EXAMPLES, Response
+from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.payloads import Endpoint
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
+from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import CUSTOMER, staff, text_of
 from tests.html import every, section, words
 
@@ -215,7 +216,7 @@ def confirm(**arguments: Any) -> None:
 def test_forms_hold_the_documented_examples(operator: Client, send: MagicMock) -> None:
     bodies = every(page_of(operator), "textarea")
     sent = [json.loads(body.text or "") for body in bodies]
-    assert sent == [json.loads(EXAMPLES[endpoint]) for endpoint in WEBHOOK_ENDPOINTS]
+    assert sent == [webhook.examples[0].payload for webhook in WEBHOOKS]
 
 
 @pytest.mark.parametrize(
@@ -445,7 +446,7 @@ def test_real_webhook_goes_all_the_way(
     live_server: Any, admin_client: Client, settings: Any
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = live_server.url
-    example = EXAMPLES[Endpoint.RECEIVE].decode()
+    example = WEBHOOKS[0].examples[0].body.decode()
     assert "✓ stored Event" in text_of(post(admin_client, "receive", example))
     assert Message.objects.get().body == "This is reply message"
     assert "✓ duplicate Event" in text_of(post(admin_client, "receive", example))

@@ -4,6 +4,7 @@ import base64
 import json
 import socket
 from io import StringIO
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from cellcast_django.diagnostics.test_send import EXAMPLES, Response
+from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe
 from cellcast_django.management.terminal import printable
 from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 PASSWORD = settings.CELLCAST_WEBHOOK_SECRETS[0].partition(":")[2]
 
@@ -66,23 +68,16 @@ def shown(output: StringIO) -> str:
 # Which request
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "path", "kind"),
-    [
-        ("receive", "webhook-receiver", "reply"),
-        ("status", "webhook-status", "status"),
-        ("opt-out", "webhook-opt-out", "opt_out"),
-    ],
-)
-def test_sends_the_example_to_its_url(site: str, endpoint: str, path: str, kind: str) -> None:
-    output = run(endpoint)
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+def test_sends_the_example_to_its_url(site: str, webhook: Webhook) -> None:
+    output = run(webhook.slug)
     event = WebhookEvent.objects.get()
-    assert (event.kind, event.outcome, event.username) == (kind, "stored", "cellcast")
-    assert event.body.encode() == EXAMPLES[event.endpoint]  # type: ignore[index]
-    assert f"POST {site}/sms/{path}\n" in output
+    assert (event.endpoint, event.outcome) == (webhook.endpoint, "stored")
+    assert event.username == "cellcast"
+    assert event.body.encode() == webhook.examples[0].body
+    assert f"POST {webhook.url(site)}\n" in output
     assert "as cellcast\n" in output
     assert event.body in output
-    assert "200 OK after " in output
     assert f"Event {event.pk}: stored." in output
 
 

@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -11,10 +12,10 @@ import pytest
 from django.db import connection
 
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
-from cellcast_django.diagnostics.test_send import EXAMPLES, Response, send, webhook_url
+from cellcast_django.diagnostics.test_send import Response, send
 from cellcast_django.management.commands.cellcast_test_send import describe
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.scripted_server import CREDENTIAL, ScriptedServer
 
 Ask = Callable[..., list[Finding]]
@@ -39,29 +40,34 @@ JSON = "Content-Type: application/json"
 # The app itself, over a socket
 
 
-@pytest.mark.parametrize("endpoint", WEBHOOK_ENDPOINTS)
-def test_app_stores_each_example(live_server: Any, endpoint: Endpoint) -> None:
-    url = webhook_url(endpoint, live_server.url)
-    response = send(url, EXAMPLES[endpoint], CREDENTIAL, timeout=5)
+[STATUS] = [each for each in WEBHOOKS if each.slug == "status"]
+REPORT = STATUS.examples[0].body
+
+
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+@pytest.mark.parametrize("position", [0, -1])
+def test_app_stores_each_example(live_server: Any, webhook: Webhook, position: int) -> None:
+    example = webhook.examples[position].body
+    response = send(webhook.url(live_server.url), example, CREDENTIAL, timeout=5)
     assert response.is_accepted
     assert diagnose(response) == []
     event = WebhookEvent.objects.get()
     assert response.events == [{"id": event.pk, "outcome": "stored"}]
-    assert event.endpoint == endpoint
-    assert event.body.encode() == EXAMPLES[endpoint]
+    assert event.endpoint == webhook.endpoint
+    assert event.body.encode() == example
     assert event.is_test
 
 
 def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
-    url = webhook_url(Endpoint.STATUS, live_server.url)
-    send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5)
-    response = send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5)
+    url = STATUS.url(live_server.url)
+    send(url, REPORT, CREDENTIAL, timeout=5)
+    response = send(url, REPORT, CREDENTIAL, timeout=5)
     assert [event["outcome"] for event in response.events] == ["duplicate"]
     assert diagnose(response) == []
 
 
 def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
-    url = webhook_url(Endpoint.STATUS, live_server.url)
+    url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{", CREDENTIAL, timeout=5))
     assert finding.problem.startswith(
         "The app received it, but could not understand it: The body is not JSON"
@@ -69,8 +75,8 @@ def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
 
 
 def test_app_did_not_understand_a_part(live_server: Any) -> None:
-    body = b"[%b, {}]" % EXAMPLES[Endpoint.STATUS]
-    response = send(webhook_url(Endpoint.STATUS, live_server.url), body, CREDENTIAL, timeout=5)
+    body = b"[%b, {}]" % REPORT
+    response = send(STATUS.url(live_server.url), body, CREDENTIAL, timeout=5)
     assert not response.is_accepted
     [finding] = diagnose(response)
     assert finding.problem == "The app received it, but could not understand all of it."
@@ -78,7 +84,7 @@ def test_app_did_not_understand_a_part(live_server: Any) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_app_refuses_another_password(live_server: Any) -> None:
-    url = webhook_url(Endpoint.STATUS, live_server.url)
+    url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", "cellcast:wrong", timeout=5))
     assert finding.problem == "The app refused the username and password."
     assert "CELLCAST_WEBHOOK_SECRETS" in finding.remedy
@@ -87,8 +93,8 @@ def test_app_refuses_another_password(live_server: Any) -> None:
 
 def test_app_refuses_a_large_body(live_server: Any, settings: Any) -> None:
     settings.CELLCAST_MAX_BODY_BYTES = 10
-    url = webhook_url(Endpoint.STATUS, live_server.url)
-    [finding] = diagnose(send(url, EXAMPLES[Endpoint.STATUS], CREDENTIAL, timeout=5))
+    url = STATUS.url(live_server.url)
+    [finding] = diagnose(send(url, REPORT, CREDENTIAL, timeout=5))
     assert finding.problem == "The body is too large."
 
 
@@ -103,7 +109,7 @@ def _without_table(live_server: Any) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_without_table")
 def test_apps_database_refuses(live_server: Any) -> None:
-    url = webhook_url(Endpoint.STATUS, live_server.url)
+    url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.problem == "The app responded, but its database failed: nothing was stored."
     assert "migrate" in finding.remedy
@@ -113,14 +119,14 @@ def test_apps_database_refuses(live_server: Any) -> None:
 def test_django_does_not_know_the_host(live_server: Any, settings: Any, debug: bool) -> None:
     settings.ALLOWED_HOSTS = ["sms.example.com"]
     settings.DEBUG = debug
-    url = webhook_url(Endpoint.STATUS, live_server.url)
+    url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
     assert "ALLOWED_HOSTS" in finding.remedy
 
 
 def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
     settings.PREPEND_WWW = True
-    url = webhook_url(Endpoint.STATUS, live_server.url)
+    url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.problem.startswith("It redirects to http://www.localhost:")
     assert "www." in finding.remedy

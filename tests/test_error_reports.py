@@ -187,7 +187,7 @@ def test_the_debug_page_of_a_500_shows_no_password_number_or_text(site: Any, pla
 def test_no_payload_shows_a_number_or_a_text() -> None:
     for payload, content_type in WEBHOOKS.values():
         body = json.dumps(payload).encode()
-        for endpoint in payloads.WEBHOOK_ENDPOINTS:
+        for endpoint in payloads.Endpoint:
             read = payloads.read(body, content_type, endpoint)
             assert_hides_everything(serialised(read))
 

@@ -13,11 +13,14 @@ from cellcast_django import health
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.health import Health, count_silent, measure_health
 from cellcast_django.models import WebhookEvent
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import WebhookClient
+from cellcast_django.webhooks import WEBHOOKS
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
+
+ENDPOINTS = [each.endpoint for each in WEBHOOKS]
 
 
 def ago(**duration: int) -> datetime:
@@ -27,10 +30,10 @@ def ago(**duration: int) -> datetime:
 def a_health(**changes: Any) -> Health:
     values: dict[str, Any] = {
         "measured_at": timezone.now(),
-        "last_webhook_at": dict.fromkeys(WEBHOOK_ENDPOINTS),
+        "last_webhook_at": dict.fromkeys(ENDPOINTS),
         "last_use_of": {},
         "events": dict.fromkeys(WebhookEvent.Outcome, 0),
-        "received": dict.fromkeys(WEBHOOK_ENDPOINTS, 0),
+        "received": dict.fromkeys(ENDPOINTS, 0),
         "received_more": frozenset(),
         "invalid": 0,
         "pending": 0,

@@ -127,8 +127,15 @@ def test_documented_examples_are_understood_at_every_url(endpoint: Endpoint) -> 
     assert isinstance(read_one(DOCUMENTED_STATUS, endpoint), StatusReport)
 
 
-def test_endpoints() -> None:
-    assert Endpoint.values == ["receive", "status", "opt_out", "api"]
+@pytest.mark.parametrize("body", [b"{}", b'{"_id": "1", "status": "sent", "message": "Hi"}'])
+def test_element_at_url_without_reader_is_kept_with_the_reason(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Endpoint.OPT_OUT, "reader", None)
+    [payload] = read(body, JSON, Endpoint.OPT_OUT)
+    assert isinstance(payload, Invalid)
+    assert payload.raw == body.decode()
+    assert payload.reason
 
 
 @pytest.mark.parametrize(

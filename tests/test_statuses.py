@@ -1,66 +1,65 @@
-"""The statuses: their words, their order, and which of them are final."""
+"""The statuses: their order, which of them are final, and what people are told."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
+from django.apps import apps
 
-from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final, supersedes
+from cellcast_django.factories import MessageFactory, StatusChangeFactory
+from cellcast_django.models import Message
+from cellcast_django.statuses import (
+    FINAL,
+    PRECEDENCE,
+    REASONS,
+    UNDELIVERED,
+    Status,
+    description_of,
+    explain_reason,
+    highest,
+    is_final,
+    recompute,
+    supersedes,
+)
 
-NOT_FINAL = ["scheduled", "pending", "queued", "dispatched", "sent", "received"]
-UNDELIVERED_LOWEST_FIRST = [
-    "dead",
-    "failed",
-    "aborted",
-    "canceled",
-    "expired",
-    "rejected",
-    "blocked",
-]
+UNKNOWN = ["Unknown", "paused", "unknown", "ünknown"]
 LOWEST_FIRST = [
     "",
-    *NOT_FINAL,
-    "Unknown",
-    "paused",
-    "unknown",
-    "ünknown",
-    *UNDELIVERED_LOWEST_FIRST,
-    "delivered",
+    *[each.value for each in Status if not each.final],
+    *UNKNOWN,
+    *[each.value for each in Status if each.final],
 ]
+IN_ORDER = (
+    "scheduled pending queued dispatched sent received "
+    "dead failed aborted canceled expired rejected blocked delivered"
+)
 
-CELLCASTS_SENTENCES = {
-    "received": "Message has been received",
-    "dead": "Message has been deleted",
-    "failed": "Message delivery status has failed",
-    "expired": (
-        "The carrier was unable to deliver the message in a specified amount of time, "
-        "for instance when the phone was turned off"
-    ),
-    "rejected": "The carrier rejected the message",
-    "delivered": "Message has been delivered by the carrier transport",
-}
+each_status = pytest.mark.parametrize("status", Status, ids=str)
 
 
-def test_words_in_their_order() -> None:
-    assert Status.values == [*NOT_FINAL, *UNDELIVERED_LOWEST_FIRST, "delivered"]
-    assert [status.name for status in Status] == [word.upper() for word in Status.values]
+def test_documented_words_are_known_in_the_documented_order() -> None:
+    documented = IN_ORDER.split()
+    assert [word for word in Status.values if word in documented] == documented
 
 
-@pytest.mark.parametrize("status", Status, ids=str)
-def test_label_is_the_word_and_description_a_sentence(status: Status) -> None:
-    assert str(status.label) == status.value
-    sentence = str(status.description)
-    assert sentence == CELLCASTS_SENTENCES.get(status.value, sentence)
-    assert len(sentence.split()) > 3
+@each_status
+def test_name_is_the_word_and_label_and_description_are_sentences(status: Status) -> None:
+    assert status.name == status.value.upper()
+    assert str(status.label)
+    assert str(status.description).endswith(".")
 
 
-@pytest.mark.parametrize("status", Status, ids=str)
+@each_status
 def test_label_and_description_are_translated_when_shown(
     status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sentence = str(status.description)
+    label, sentence = str(status.label), str(status.description)
     monkeypatch.setattr("django.utils.translation._trans.gettext", str.upper)
-    assert str(status.label) == status.value.upper()
+    assert str(status.label) == label.upper()
     assert str(status.description) == sentence.upper()
+
+
+def test_each_status_has_a_rank_of_its_own() -> None:
+    assert all(lower < higher for lower, higher in pairwise(PRECEDENCE.values()))
 
 
 def test_higher_status_supersedes_and_no_other() -> None:
@@ -68,8 +67,82 @@ def test_higher_status_supersedes_and_no_other() -> None:
         assert supersedes(status, current) is (place > current_place), (status, current)
 
 
-def test_dead_and_everything_above_it_is_final() -> None:
-    final = [status for status in LOWEST_FIRST if is_final(status)]
-    assert final == [*UNDELIVERED_LOWEST_FIRST, "delivered"]
-    assert set(final) == FINAL
-    assert set(UNDELIVERED_LOWEST_FIRST) == UNDELIVERED
+def test_everything_above_unknown_words_is_final() -> None:
+    first_final = LOWEST_FIRST.index(UNKNOWN[-1]) + 1
+    assert [word for word in LOWEST_FIRST if is_final(word)] == LOWEST_FIRST[first_final:]
+    assert {"delivered"} == FINAL - UNDELIVERED
+
+
+def test_highest_status_of_a_history_stands() -> None:
+    assert highest([]) == ""
+    assert highest(reversed(LOWEST_FIRST)) == highest(LOWEST_FIRST) == LOWEST_FIRST[-1]
+
+
+# A word becomes known
+
+
+@pytest.mark.django_db
+def test_recompute_moves_messages_whose_history_holds_the_word() -> None:
+    moved = MessageFactory.create(status="paused")  # as an older version saw "expired", say
+    expired = StatusChangeFactory.create(message=moved, status="expired")
+    Message.objects.filter(pk=moved.pk).update(status="paused")
+    others = [MessageFactory.create(delivered=True), MessageFactory.create(status="paused")]
+    before = list(Message.objects.exclude(pk=moved.pk).order_by("pk").values())
+
+    for _ in range(2):
+        recompute(apps, "default", "expired")
+        moved.refresh_from_db()
+        assert (moved.status, moved.status_changed_at) == ("expired", expired.recorded_at)
+        assert list(Message.objects.filter(pk__in=[each.pk for each in others]).values()) == before
+
+
+@pytest.mark.django_db
+def test_recompute_leaves_a_higher_status() -> None:
+    message = MessageFactory.create(status="expired")
+    StatusChangeFactory.create(message=message, status="delivered")
+    recompute(apps, "default", "expired")
+    message.refresh_from_db()
+    assert message.status == "delivered"
+
+
+# For people
+
+
+@each_status
+def test_description_of_a_reply_says_nothing_of_the_carrier(status: Status) -> None:
+    assert description_of(status.value) == status.description
+    assert description_of(status.value, is_reply=True) != status.description
+
+
+@pytest.mark.parametrize("status", ["", "zombie"])
+def test_unknown_status_has_no_description(status: str) -> None:
+    assert description_of(status) == ""
+    assert description_of(status, is_reply=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "position"),
+    [
+        ("Recipient has opted out", 0),
+        ("Absent subscriber", 1),
+        ("ABSENT_SUBSCRIBER", 1),
+        ("Content blocked", 2),
+        ("number is a landline", 3),
+        ("no such number", 4),
+        ("Unknown subscriber", 4),
+        ("Invalid destination", 4),
+        ("Call barred", 5),
+        ("Memory capacity exceeded", 6),
+        ("Insufficient credit", 7),
+        ("Invalid sender id", 8),
+        ("Validity period expired", 9),
+        ("Network congestion", 10),
+    ],
+)
+def test_known_reason_is_explained(reason: str, position: int) -> None:
+    assert explain_reason(reason) == REASONS[position][1]
+
+
+@pytest.mark.parametrize("reason", ["", "42", "Because"])
+def test_unknown_reason_is_not_explained(reason: str) -> None:
+    assert explain_reason(reason) == ""

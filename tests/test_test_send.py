@@ -1,48 +1,12 @@
 """Test Send: what goes over the wire."""
 
 import base64
-import json
 
 import pytest
 
 from cellcast_django.diagnostics import test_send
-from cellcast_django.diagnostics.test_send import EXAMPLES, send, webhook_url
-from cellcast_django.payloads import Endpoint
-from cellcast_django.testing import opt_out_payload, reply_payload, status_payload
+from cellcast_django.diagnostics.test_send import send
 from tests.scripted_server import CREDENTIAL, STORED, ScriptedServer
-
-# webhook_url
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "path"),
-    [
-        (Endpoint.RECEIVE, "webhook-receiver"),
-        (Endpoint.STATUS, "webhook-status"),
-        (Endpoint.OPT_OUT, "webhook-opt-out"),
-    ],
-)
-@pytest.mark.parametrize("base_url", ["https://sms.example.com", "https://sms.example.com/"])
-def test_webhook_url_is_the_base_url_and_the_projects_path(
-    endpoint: Endpoint, path: str, base_url: str
-) -> None:
-    assert webhook_url(endpoint, base_url) == f"https://sms.example.com/sms/{path}"
-
-
-# send
-
-
-def test_examples_are_cellcasts_own_byte_for_byte() -> None:
-    assert EXAMPLES == {
-        Endpoint.RECEIVE: b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", "message": "This is reply message", "sender": "+61400000000", "receiver": "+61400000001"}',  # noqa: E501
-        Endpoint.STATUS: b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "send", "sender": "cellcast", "receiver": "+61400000001"}',  # noqa: E501
-        Endpoint.OPT_OUT: b'{"type": "optout", "contact": "404000000"}',
-    }
-
-
-def test_examples_are_those_of_the_testing_module() -> None:
-    payloads = [reply_payload(), status_payload(), opt_out_payload()]
-    assert [json.loads(example) for example in EXAMPLES.values()] == payloads
 
 
 def test_send_posts_the_body_as_it_is(scripted_server: ScriptedServer) -> None:

@@ -12,7 +12,6 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
-    description_of,
     handled_badge,
     opt_out_badge,
     outcome_badge,
@@ -40,6 +39,7 @@ from cellcast_django.admin.pages.conversation import Conversation, ConversationA
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.statuses import description_of
 
 MAX_TEXT_LENGTH = 160
 """Characters of a message's text in the list; CSS cuts what does not fit on the line."""

@@ -1,4 +1,4 @@
-"""Which handlers are called for each webhook URL, as far as this process knows."""
+"""Test Send: one real HTTP request to a webhook URL, and the removal of what it stored."""
 
 import base64
 import time
@@ -10,61 +10,20 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from django.db import transaction
-from django.urls import reverse
 from django.utils.encoding import iri_to_uri
 
 from cellcast_django.authentication import hides_variables
 from cellcast_django.diagnostics.deadline import Deadline, connect
 from cellcast_django.models import Message, WebhookEvent, database_alias
-from cellcast_django.payloads import Endpoint, read_object
+from cellcast_django.payloads import read_object
 from cellcast_django.retention import Removed, delete
-from cellcast_django.signals import (
-    FactSignal,
-    Handler,
-    message_received,
-    opt_out_received,
-    status_changed,
-)
 from cellcast_django.views import TEST_SEND_HEADER
+from cellcast_django.webhooks import Webhook
 
 MAX_RESPONSE_BYTES = 65_536
 MAX_HEADER_LENGTH = 1_000
 MAX_TEXT_BYTES = 4_096
 """How much of the body is shown, or searched for a cause; only JSON is read whole."""
-
-URL_NAMES = {
-    Endpoint.RECEIVE: "cellcast_django:webhook-receiver",
-    Endpoint.STATUS: "cellcast_django:webhook-status",
-    Endpoint.OPT_OUT: "cellcast_django:webhook-opt-out",
-}
-
-# Cellcast's own examples, byte for byte; the opt-out is as seen on live accounts.
-EXAMPLES = {
-    Endpoint.RECEIVE: b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", '
-    b'"type": "receive", "message": "This is reply message", "sender": "+61400000000", '
-    b'"receiver": "+61400000001"}',
-    Endpoint.STATUS: b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", '
-    b'"type": "send", "sender": "cellcast", "receiver": "+61400000001"}',
-    Endpoint.OPT_OUT: b'{"type": "optout", "contact": "404000000"}',
-}
-
-# A picture, as the platform behind Cellcast documents it: text and media are JSON in the text.
-MMS_EXAMPLE = (
-    b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", "message": '
-    rb'"{\"message\":\"Here is the form\",\"media\":[{\"url\":'
-    rb'\"https://media.example.com/1.jpg\"}]}", "sender": "+61400000000", '
-    b'"receiver": "+61400000001", "media": [{"url": "https://media.example.com/1.jpg"}], '
-    b'"mms": true}'
-)
-FAILED_EXAMPLE = (
-    b'{"_id": "66b5b93b1e2c012dfe964001", "status": "failed", "type": "send", '
-    b'"sender": "cellcast", "receiver": "+61400000001", "reason": "Absent subscriber"}'
-)
-
-
-def webhook_url(endpoint: Endpoint, base_url: str) -> str:
-    """Return the URL to paste into the dashboard. Raises ``NoReverseMatch``."""
-    return base_url.rstrip("/") + reverse(URL_NAMES[endpoint])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,22 +137,9 @@ def delete_tests() -> Removed:
         )
 
 
-SIGNALS: dict[str, tuple[FactSignal, type]] = {
-    Endpoint.RECEIVE: (message_received, Message),
-    Endpoint.STATUS: (status_changed, Message),
-    Endpoint.OPT_OUT: (opt_out_received, WebhookEvent),
-}
-
-
-def handlers_of(endpoint: Endpoint) -> list[Handler]:
-    """Return the handlers that are called for the documented example of a URL."""
-    signal, sender = SIGNALS[endpoint]
-    return signal.handlers(sender)
-
-
-def describe_handlers(endpoint: Endpoint) -> str:
+def describe_handlers(webhook: Webhook) -> str:
     """Return a line about these handlers, for a terminal."""
-    names = [handler.name for handler in handlers_of(endpoint)]
+    names = [handler.name for handler in webhook.handlers()]
     if names:
         return f"Handlers: {', '.join(names)}."
     return (

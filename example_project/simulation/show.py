@@ -16,8 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.conf import conf
-from cellcast_django.diagnostics.test_send import webhook_url
-from cellcast_django.payloads import Endpoint
+from cellcast_django.webhooks import WEBHOOKS
 from example_project.simulation import console
 from example_project.simulation.ageing import age
 from example_project.simulation.outage import connect_calendar, show_outage
@@ -140,7 +139,7 @@ def wait(server: DemoServer, password: str) -> None:
     console.heading(f"Play {SAM.name}: reply YES, and see your appointment confirmed")
     console.line(f"curl -u {conf.webhook_secrets[0]} \\")
     console.line(f"  -d '{json.dumps(payload)}' \\")
-    console.line(f"  {webhook_url(Endpoint.RECEIVE, server.url)}")
+    console.line(f"  {WEBHOOKS[0].url(server.url)}")
     console.heading("Ctrl-C stops the server")
     logging.getLogger("django.server").setLevel(logging.INFO)
     Event().wait()

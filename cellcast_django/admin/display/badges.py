@@ -14,7 +14,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.texts import day, exact_seconds
 from cellcast_django.models import OptOut, WebhookEvent
-from cellcast_django.statuses import UNDELIVERED, Status
+from cellcast_django.statuses import Status
 
 
 class Tone(Enum):
@@ -46,36 +46,15 @@ def status_badge(status: str) -> SafeString:
         return badge(Tone.QUIET, _("no status yet"))
     if status not in Status.values:
         return badge(Tone.UNKNOWN, status)
-    return badge(_STATUS_TONES[status], status_words(status), status)
+    return badge(_tone(Status(status)), Status(status).label, status)
 
 
-_STATUS_TONES = {
-    **dict.fromkeys(Status.values, Tone.OPEN),
-    Status.RECEIVED.value: Tone.QUIET,  # nearly every reply has it, and is not waiting for anything
-    **dict.fromkeys(UNDELIVERED, Tone.BAD),
-    Status.DELIVERED.value: Tone.GOOD,
-}
-
-
-def status_words(status: str) -> str | Promise:
-    """Return a status in words that need no knowledge of carriers."""
-    return _PLAIN_WORDS.get(status) or Status(status).label
-
-
-_PLAIN_WORDS = {
-    Status.DEAD.value: _("deleted before sending"),
-    Status.FAILED.value: _("delivery failed"),
-    Status.ABORTED.value: _("sending aborted"),
-    Status.CANCELED.value: _("sending canceled"),
-    Status.EXPIRED.value: _("phone off or out of reach"),
-    Status.REJECTED.value: _("refused by the carrier"),
-    Status.BLOCKED.value: _("blocked by the gateway"),
-}
-
-
-def description_of(status: str) -> str:
-    """Return the description of a status; empty for one that we do not know."""
-    return str(Status(status).description) if status in Status.values else ""
+def _tone(status: Status) -> Tone:
+    if status == Status.DELIVERED:
+        return Tone.GOOD
+    if status == Status.RECEIVED:  # nearly every reply has it, and is not waiting for anything
+        return Tone.QUIET
+    return Tone.BAD if status.final else Tone.OPEN
 
 
 EVENT_STATES: dict[str, tuple[Tone, Promise]] = {

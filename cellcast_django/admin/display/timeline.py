@@ -12,10 +12,11 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.badges import Tone, badge, description_of, status_badge
+from cellcast_django.admin.display.badges import Tone, badge, status_badge
 from cellcast_django.admin.display.texts import duration
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
+from cellcast_django.statuses import description_of
 
 
 @dataclass
@@ -90,7 +91,9 @@ def steps(
     The list is empty if nothing has been reported.
     """
     duplicates = (each for each in events if each.outcome == WebhookEvent.Outcome.DUPLICATE)
-    reported = [*map(_step_of_change, changes), *map(_step_of_duplicate, duplicates)]
+    is_reply = message.direction == Direction.INBOUND
+    reported = [_step_of_change(change, is_reply=is_reply) for change in changes]
+    reported += map(_step_of_duplicate, duplicates)
     if not reported:
         return []
     if message.submitted_at is not None:
@@ -102,11 +105,11 @@ def steps(
     return ordered
 
 
-def _step_of_change(change: StatusChange) -> Step:
+def _step_of_change(change: StatusChange, *, is_reply: bool) -> Step:
     return Step(
         at=change.recorded_at,
         badge=status_badge(change.status),
-        sentence=description_of(change.status),
+        sentence=str(description_of(change.status, is_reply=is_reply)),
         reason=change.reason,
         stayed=None if change.applied else status_badge(change.previous_status),
     )

@@ -16,14 +16,13 @@ from django.utils.dateparse import parse_date
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.admin.display.badges import EVENT_STATES, status_words
+from cellcast_django.admin.display.badges import EVENT_STATES
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import narrow_to_any
-from cellcast_django.diagnostics.test_send import handlers_of
 from cellcast_django.models import Direction, WebhookEvent, WebhookEventQuerySet, errors_of
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS
 from cellcast_django.statuses import UNDELIVERED, Status
+from cellcast_django.webhooks import WEBHOOKS
 
 Choices = Iterable[tuple[str, Any]]
 
@@ -67,7 +66,7 @@ class StatusFilter(ChoiceFilter):
         """Return the statuses that we know, then others in use, then those without one."""
         if request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND:
             return []
-        known = [(status.value, status_words(status.value)) for status in reversed(Status)]
+        known = [(status.value, status.label) for status in reversed(Status)]
         in_use = self._statuses_in_use(model_admin.get_queryset(request).outbound())
         others = [(word, word) for word in in_use if word not in Status.values]
         ended = [(self.UNDELIVERED, _("not delivered"))]
@@ -292,7 +291,7 @@ def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
 
 def connected_handlers() -> list[str]:
     """Return the names of all handlers, in the order of the URLs."""
-    return [each.name for endpoint in WEBHOOK_ENDPOINTS for each in handlers_of(endpoint)]
+    return [each.name for webhook in WEBHOOKS for each in webhook.handlers()]
 
 
 Unfinished = tuple[int, dict[str, Any], datetime]

@@ -18,7 +18,7 @@ from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
-from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge, status_words
+from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.texts import ago, beginning, duration, figure, localised, today
 from cellcast_django.admin.lists.filters import StatusFilter, midnight, newest_unfinished
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
@@ -231,7 +231,7 @@ def new_opt_outs(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, 
 
 
 SERIES: dict[str, str | Promise] = {
-    **{status: status_words(status) for status in reversed(Status.values) if status in UNDELIVERED},
+    **{status.value: status.label for status in reversed(Status) if status.value in UNDELIVERED},
     IN_TRANSIT: _("in transit"),
     Status.DELIVERED.value: Status.DELIVERED.label,
 }

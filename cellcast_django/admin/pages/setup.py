@@ -37,18 +37,13 @@ from cellcast_django.diagnostics.checks import (
 from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import (
-    EXAMPLES,
-    FAILED_EXAMPLE,
-    MMS_EXAMPLE,
     Response,
     delete_tests,
-    handlers_of,
     send,
-    webhook_url,
 )
 from cellcast_django.health import Receiving, measure_receiving
 from cellcast_django.models import WebhookEvent, database_alias
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 Check = Callable[[], Iterable[CheckMessage]]
 
@@ -155,22 +150,14 @@ PERMISSION = "cellcast_django.set_up_webhookevent"
 TIMEOUT_SECONDS = 10
 MAX_TEXT = 2_000  # characters of a response's body that are shown
 
-SAMPLES: dict[str, tuple[Endpoint, Promise, bytes]] = {
-    "reply": (Endpoint.RECEIVE, _("reply"), EXAMPLES[Endpoint.RECEIVE]),
-    "mms": (Endpoint.RECEIVE, _("reply with a picture (MMS)"), MMS_EXAMPLE),
-    "delivered": (Endpoint.STATUS, _("delivered"), EXAMPLES[Endpoint.STATUS]),
-    "failed": (Endpoint.STATUS, _("failed, with a reason"), FAILED_EXAMPLE),
-}
-"""The examples to choose from, by their names in the query string."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """The site's own webhook URLs, and the credential to call them with."""
 
     base_url: str
-    urls: dict[Endpoint, str]
-    """Empty if the project's URLs do not include them."""
+    urls: dict[str, str]
+    """By slug; empty if the project's URLs do not include them."""
     credential: str = field(repr=False)
     """The first configured one; empty without any."""
     is_named: bool
@@ -203,11 +190,11 @@ class Site:
         return None
 
 
-def webhook_urls(base_url: str) -> dict[Endpoint, str]:
+def webhook_urls(base_url: str) -> dict[str, str]:
     """Return the URLs to paste, in the site's language; empty if they are not routed."""
     try:
         with override(settings.LANGUAGE_CODE):
-            return {endpoint: webhook_url(endpoint, base_url) for endpoint in WEBHOOK_ENDPOINTS}
+            return {webhook.slug: webhook.url(base_url) for webhook in WEBHOOKS}
     except NoReverseMatch:
         return {}
 
@@ -218,16 +205,14 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     Raises ``BadRequest`` for a form that is not from this page.
     """
     site = Site.of_request(request)
-    bodies = {endpoint: indented(EXAMPLES[endpoint]) for endpoint in WEBHOOK_ENDPOINTS}
-    if sample := SAMPLES.get(request.GET.get("example", "")):
-        bodies[sample[0]] = indented(sample[2])
+    bodies: dict[str, str] = {}
     shown: dict[str, Any] = {}
     if request.method == "POST" and "delete_tests" in request.POST:
         delete_test_data(model_admin, request)
     elif request.method == "POST" and not site.obstacle:
-        endpoint = endpoint_of(request)
-        bodies[endpoint] = request.POST.get("body", "")
-        shown = send_test(model_admin, request, site, endpoint)
+        webhook = webhook_of(request)
+        bodies[webhook.slug] = request.POST.get("body", "")
+        shown = send_test(model_admin, request, site, webhook)
     checks = list(check_results())
     health = measure_receiving(timezone.now())
     usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
@@ -240,49 +225,53 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
         "has_tests": WebhookEvent.objects.filter(is_test=True).exists(),
         "places": [
             {
-                "endpoint": endpoint,
-                "url": site.urls.get(endpoint),
-                "body": body,
-                "handlers": handlers_of(endpoint),
+                "endpoint": webhook.endpoint,
+                "url": site.urls.get(webhook.slug),
+                "body": bodies.get(webhook.slug, chosen_example(webhook, request)),
+                "handlers": webhook.handlers(),
                 "samples": [
-                    (f"?example={word}#cellcast-send-{endpoint}-heading", name)
-                    for word, (of_endpoint, name, _body) in SAMPLES.items()
-                    if of_endpoint == endpoint
-                ],
+                    (f"?example={each.name}#cellcast-send-{webhook.endpoint}-heading", each.label)
+                    for each in webhook.examples
+                ]
+                if len(webhook.examples) > 1
+                else [],
             }
-            for endpoint, body in bodies.items()
+            for webhook in WEBHOOKS
         ],
         **details_of_last_run(),
         **shown,
     }
 
 
-def endpoint_of(request: HttpRequest) -> Endpoint:
-    """Return the endpoint that the form is for. Raises ``BadRequest``."""
-    try:
-        return Endpoint(request.POST.get("endpoint", ""))
-    except ValueError as error:
-        raise BadRequest("There is no such webhook URL.") from error
+def webhook_of(request: HttpRequest) -> Webhook:
+    """Return the webhook URL that the form is for. Raises ``BadRequest``."""
+    for webhook in WEBHOOKS:
+        if webhook.endpoint == request.POST.get("endpoint"):
+            return webhook
+    raise BadRequest("There is no such webhook URL.")
 
 
-def indented(example: bytes) -> str:
-    """Return JSON that is easy to read and edit."""
-    return json.dumps(json.loads(example), indent=2)
+def chosen_example(webhook: Webhook, request: HttpRequest) -> str:
+    """Return the example that the query string names, easy to read and edit."""
+    documented, *others = webhook.examples
+    name = request.GET.get("example")
+    example = next((each for each in others if each.name == name), documented)
+    return json.dumps(example.payload, indent=2)
 
 
 def send_test(
-    model_admin: ReadOnlyAdmin, request: HttpRequest, site: Site, endpoint: Endpoint
+    model_admin: ReadOnlyAdmin, request: HttpRequest, site: Site, webhook: Webhook
 ) -> dict[str, Any]:
     """Send the form's body as Cellcast would; return the response and what it means."""
     body = request.POST.get("body", "").encode()
-    model_admin.log_list(request, WebhookEvent, f"Sent a test to the {endpoint.label}.")
-    response = send(site.urls[endpoint], body, site.credential, TIMEOUT_SECONDS)
+    model_admin.log_list(request, WebhookEvent, f"Sent a test to the {webhook.label}.")
+    response = send(site.urls[webhook.slug], body, site.credential, TIMEOUT_SECONDS)
     events = response.events if response.is_accepted else []
     is_here = site.base_url == f"{request.scheme}://{request.get_host()}"
     may_view = is_here and model_admin.may_view(request, WebhookEvent)
     event_url = partial(model_admin.url_of, WebhookEvent, "change")
     return {
-        "sent_to": endpoint,
+        "sent_to": webhook.endpoint,
         "response": response,
         "milliseconds": round(response.seconds * 1000),
         "response_text": response.text[:MAX_TEXT],

@@ -17,8 +17,8 @@ from django.urls import NoReverseMatch
 from cellcast_django.checks import TAG
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.checks.values import is_base_url
-from cellcast_django.diagnostics.test_send import describe_handlers, webhook_url
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.diagnostics.test_send import describe_handlers
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or an .env file
 PASSWORD_LENGTH = 32
@@ -59,7 +59,7 @@ class Command(BaseCommand):
             "Paste into Cellcast's dashboard",
             "Top right: API menu, tab API KEYS, section Webhook.",
             "",
-            *(self._field(str(each.label), _url(each, base_url)) for each in WEBHOOK_ENDPOINTS),
+            *(self._field(each.label, _url(each, base_url)) for each in WEBHOOKS),
             self._field("Username", username),
             self._field("Password", password),
             "",
@@ -96,7 +96,7 @@ class Command(BaseCommand):
             self._section("Add to your settings", *lines)
 
     def _print_handlers(self) -> None:
-        lines = [(each.label, f"  {describe_handlers(each)}") for each in WEBHOOK_ENDPOINTS]
+        lines = [(each.label, f"  {describe_handlers(each)}") for each in WEBHOOKS]
         self._section("Handlers called for each URL", *chain.from_iterable(lines))
 
     def _print_missing(self, base_url: str) -> None:
@@ -115,9 +115,9 @@ class Command(BaseCommand):
         return f"{name:<12} {self.style.SUCCESS(value)}"
 
 
-def _url(endpoint: Endpoint, base_url: str) -> str:
+def _url(webhook: Webhook, base_url: str) -> str:
     try:
-        return webhook_url(endpoint, base_url or "https://your-site.example")
+        return webhook.url(base_url or "https://your-site.example")
     except NoReverseMatch:
         return "(not in your URLs yet, see below)"
 

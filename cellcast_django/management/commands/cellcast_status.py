@@ -12,9 +12,10 @@ from django.utils.timesince import timesince
 
 from cellcast_django.health import Health, count_silent, measure_health
 from cellcast_django.management.terminal import parse_duration
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.payloads import Endpoint
+from cellcast_django.webhooks import WEBHOOKS
 
-ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
+ENDPOINTS = {each.slug: each.endpoint for each in WEBHOOKS}
 
 
 class MaxAge(NamedTuple):

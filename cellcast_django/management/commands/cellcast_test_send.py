@@ -12,18 +12,12 @@ from cellcast_django.authentication import hides_variables
 from cellcast_django.conf import conf, is_credential
 from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import diagnose
-from cellcast_django.diagnostics.test_send import (
-    EXAMPLES,
-    Response,
-    describe_handlers,
-    send,
-    webhook_url,
-)
+from cellcast_django.diagnostics.test_send import Response, describe_handlers, send
 from cellcast_django.management.terminal import printable
-from cellcast_django.payloads import WEBHOOK_ENDPOINTS, Endpoint
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 TIMEOUT_SECONDS = 15
-ENDPOINTS = {endpoint.slug: endpoint for endpoint in WEBHOOK_ENDPOINTS}
+BY_SLUG = {each.slug: each for each in WEBHOOKS}
 
 
 class Command(BaseCommand):
@@ -35,7 +29,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("endpoint", choices=ENDPOINTS, help="the webhook URL to send to")
+        parser.add_argument("endpoint", choices=BY_SLUG, help="the webhook URL to send to")
         parser.add_argument(
             "--url",
             help="where to send it; without a path, the project's own path is used "
@@ -60,10 +54,10 @@ class Command(BaseCommand):
 
     @hides_variables
     def handle(self, **options: Any) -> None:
-        endpoint = ENDPOINTS[options["endpoint"]]
-        url = find_url(endpoint, options["url"])
+        webhook = BY_SLUG[options["endpoint"]]
+        url = find_url(webhook, options["url"])
         credential = find_credential(options["credential"])
-        body = make_body(endpoint, options["data"], options["set"])
+        body = make_body(webhook, options["data"], options["set"])
         self.stdout.write(self.style.MIGRATE_HEADING(f"POST {url}"))
         self.stdout.write(f"  as {credential.partition(':')[0]}")
         self.stdout.write(f"  {printable(body.decode('utf-8', 'backslashreplace'))}")
@@ -71,7 +65,7 @@ class Command(BaseCommand):
         if response.error is None:
             self.stdout.write(describe(response))
         self._conclude(response)
-        self.stdout.write(f"  {printable(describe_handlers(endpoint))}")
+        self.stdout.write(f"  {printable(describe_handlers(webhook))}")
 
     def _conclude(self, response: Response) -> None:
         findings = diagnose(response)
@@ -85,7 +79,7 @@ class Command(BaseCommand):
             self.stdout.write(self.style.SUCCESS(printable(text)))
 
 
-def find_url(endpoint: Endpoint, given: str | None) -> str:
+def find_url(webhook: Webhook, given: str | None) -> str:
     """Return the URL to send to. Raises ``CommandError`` if it is not known."""
     url = given or conf.public_url
     if not url:
@@ -93,7 +87,7 @@ def find_url(endpoint: Endpoint, given: str | None) -> str:
     if given and not is_base_url(given):
         return given
     try:
-        return webhook_url(endpoint, url)
+        return webhook.url(url)
     except NoReverseMatch:
         raise CommandError(
             'The webhook URLs are not in ROOT_URLCONF: add path("sms/", '
@@ -115,9 +109,9 @@ def find_credential(given: str | None) -> str:
     return conf.webhook_secrets[0]
 
 
-def make_body(endpoint: Endpoint, data: str | None, changes: list[str]) -> bytes:
+def make_body(webhook: Webhook, data: str | None, changes: list[str]) -> bytes:
     """Return the bytes to send: the example or ``data``, with these keys changed."""
-    body = EXAMPLES[endpoint] if data is None else _read_data(data)
+    body = webhook.examples[0].body if data is None else _read_data(data)
     if not changes:
         return body
     try:

@@ -1,0 +1,133 @@
+"""The webhook URLs, one row each. Everything that goes through each URL goes through these.
+
+To take another webhook: its ``Endpoint`` with a reader (``payloads``), its view (``views``), its
+row here, and the migration for the new choice. With ``signal=None`` its events are only kept.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models
+from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.payloads import (
+    Endpoint,
+    mms_payload,
+    opt_out_payload,
+    reply_payload,
+    status_payload,
+)
+from cellcast_django.signals import (
+    FactSignal,
+    Handler,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
+from cellcast_django.views import (
+    OptOutWebhookView,
+    ReplyWebhookView,
+    StatusWebhookView,
+    WebhookView,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A payload to try, by its name in the setup page's query string."""
+
+    name: str
+    label: Promise
+    payload: Mapping[str, Any]
+
+    @property
+    def body(self) -> bytes:
+        """The payload as JSON."""
+        return json.dumps(self.payload).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """A URL for Cellcast's dashboard."""
+
+    view: type[WebhookView]
+    url_name: str
+    """Its name in the namespace ``cellcast_django``, and its path below the host's prefix."""
+    takes: Promise
+    examples: tuple[Example, ...]
+    """The first is the documented one."""
+    signal: FactSignal | None
+    """Sent for the documented example; ``None`` if events are only kept."""
+    sender: type[models.Model]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where its events came from."""
+        return self.view.endpoint
+
+    @property
+    def slug(self) -> str:
+        """How commands and their output spell it: ``opt-out``."""
+        return self.endpoint.slug
+
+    @property
+    def label(self) -> str:
+        """How Cellcast's dashboard names it."""
+        return str(self.endpoint.label)
+
+    def path(self) -> str:
+        """Return its path in the project's URLs. Raises ``NoReverseMatch``."""
+        return reverse(f"cellcast_django:{self.url_name}")
+
+    def url(self, base_url: str) -> str:
+        """Return the URL to paste into the dashboard. Raises ``NoReverseMatch``."""
+        return base_url.rstrip("/") + self.path()
+
+    def handlers(self) -> list[Handler]:
+        """Return the handlers that are called for the documented example."""
+        return self.signal.handlers(self.sender) if self.signal else []
+
+
+WEBHOOKS = (
+    Webhook(
+        view=ReplyWebhookView,
+        url_name="webhook-receiver",
+        takes=_("replies"),
+        examples=(
+            Example(name="reply", label=_("reply"), payload=reply_payload()),
+            Example(name="mms", label=_("reply with a picture (MMS)"), payload=mms_payload()),
+        ),
+        signal=message_received,
+        sender=Message,
+    ),
+    Webhook(
+        view=StatusWebhookView,
+        url_name="webhook-status",
+        takes=_("delivery reports"),
+        examples=(
+            Example(name="delivered", label=_("delivered"), payload=status_payload()),
+            Example(
+                name="failed",
+                label=_("failed, with a reason"),
+                payload=status_payload(
+                    _id="66b5b93b1e2c012dfe964001", status="failed", reason="Absent subscriber"
+                ),
+            ),
+        ),
+        signal=status_changed,
+        sender=Message,
+    ),
+    Webhook(
+        view=OptOutWebhookView,
+        url_name="webhook-opt-out",
+        takes=_("opt-outs"),
+        examples=(Example(name="opt-out", label=_("opt-out"), payload=opt_out_payload()),),
+        signal=opt_out_received,
+        sender=WebhookEvent,
+    ),
+)

@@ -1,0 +1,47 @@
+"""The table of webhook URLs."""
+
+from operator import attrgetter
+from typing import Any
+
+import pytest
+from django.urls import resolve
+
+from cellcast_django.payloads import Endpoint, Invalid, read
+from cellcast_django.webhooks import WEBHOOKS, Webhook
+
+each_webhook = pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+
+
+def test_every_endpoint_but_the_api_has_one_row() -> None:
+    assert [each.endpoint for each in WEBHOOKS] == [e for e in Endpoint if e != Endpoint.API]
+
+
+@each_webhook
+@pytest.mark.parametrize("base_url", ["https://sms.example.com", "https://sms.example.com/"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_url_resolves_to_the_view_of_the_row(webhook: Webhook, base_url: str, slash: str) -> None:
+    assert webhook.url(base_url) == f"https://sms.example.com{webhook.path()}"
+    match: Any = resolve(webhook.path() + slash)
+    assert match.func.view_class is webhook.view
+    assert webhook.path() == f"/sms/{webhook.url_name}"
+
+
+@each_webhook
+def test_examples_are_read_as_what_the_url_takes(webhook: Webhook) -> None:
+    for example in webhook.examples:
+        [payload] = read(example.body, "application/json", webhook.endpoint)
+        assert not isinstance(payload, Invalid)
+
+
+def test_examples_have_different_names() -> None:
+    names = [example.name for webhook in WEBHOOKS for example in webhook.examples]
+    assert len(names) == len(set(names))
+
+
+def test_url_without_a_signal_has_no_handlers(listen: Any) -> None:
+    row = WEBHOOKS[0]
+    assert row.signal is not None
+    listen(row.signal)
+    assert row.handlers()
+    values = {name: getattr(row, name) for name in Webhook.__dataclass_fields__}
+    assert Webhook(**values | {"signal": None}).handlers() == []
