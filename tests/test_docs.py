@@ -55,7 +55,20 @@ from tests.pages import FENCE, PAGES, ROOT, Block, all_blocks, blocks, code_word
 
 PACKAGE = Path(cellcast_django.__file__).parent
 SIGNALS = {name: value for name, value in vars(signals).items() if isinstance(value, FactSignal)}
-LANGUAGES = {"apache", "{eval-rst}", "{toctree}", "html", "ini", "json", "nginx", "python", "sh", "text", "toml", "yaml"}
+LANGUAGES = {
+    "apache",
+    "{eval-rst}",
+    "{toctree}",
+    "html",
+    "ini",
+    "json",
+    "nginx",
+    "python",
+    "sh",
+    "text",
+    "toml",
+    "yaml",
+}
 
 
 def page_ids(path: Path) -> str:
