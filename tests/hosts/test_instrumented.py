@@ -163,7 +163,7 @@ class ShopConfig(AppConfig):
 """
 
 URLS = """\
-from django.db import connection
+from django.contrib import admin
 from django.http import JsonResponse
 from django.urls import include, path
 
@@ -180,7 +180,8 @@ def rows(request):
     }})
 
 
-urlpatterns = [path("sms/", include("cellcast_django.urls")), path("rows", rows), {more}]
+urlpatterns = [path("sms/", include("cellcast_django.urls")), path("rows", rows),
+    path("admin/", admin.site.urls), {more}]
 """
 
 DRIVE = """\
@@ -283,13 +284,14 @@ class Quiet(WSGIRequestHandler):
 
 # One thread answers all requests, on one connection to the database.
 port = serve(make_server("127.0.0.1", 0, application, handler_class=Quiet))
+cookie = ""
 header = "Basic " + base64.b64encode(b"cellcast:a-password-for-tests").decode()
 
 
 def send(path, payload=None):
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     body = None if payload is None else json.dumps(payload)
-    headers = {"Authorization": header, "Content-Type": "application/json"}
+    headers = {"Authorization": header, "Content-Type": "application/json", "Cookie": cookie}
     connection.request("GET" if body is None else "POST", path, body, headers)
     response = connection.getresponse()
     return response.status, response.read()
@@ -388,3 +390,58 @@ def test_webhooks_are_stored_and_handlers_called_once(
     }
     assert not result["stale"], "a handler asked the ORM and was told an older status"
     assert result["seen"] in (None, 4 * WEBHOOKS)
+
+
+READ_PAGES = """\
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import opt_out
+
+NUMBER = "61491570156"
+send("/sms/webhook-receiver", testing.reply_payload(sender=f"+{NUMBER}", message="A SECRET text"))
+send("/sms/webhook-status", testing.status_payload(
+    _id="failed", receiver=f"+{NUMBER}", status="failed", reason="A SECRET reason"))
+opt_out("+61491570157", note="A SECRET note")
+staff = Client()
+staff.force_login(User.objects.create_superuser("staff"))
+cookie = f"sessionid={staff.cookies['sessionid'].value}"
+pages = [reverse("admin:app_list", args=["cellcast_django"])]
+for model in (Message, StatusChange, WebhookEvent, OptOut):
+    name = f"admin:cellcast_django_{model._meta.model_name}"
+    pages += [reverse(f"{name}_changelist")]
+    pages += [reverse(f"{name}_change", args=[row.pk]) for row in model.objects.all()]
+reply = Message.objects.inbound().get(body__contains="SECRET")
+pages += [
+    reverse("admin:cellcast_django_message_conversation", args=[reply.pk]),
+    reverse("admin:cellcast_django_message_to_answer"),
+    reverse("admin:cellcast_django_overview"),
+    reverse("admin:cellcast_django_setup"),
+    *(reverse("admin:cellcast_django_optout_end", args=[row.pk]) for row in OptOut.objects.all()),
+]
+leaks = {}
+for page in pages:
+    envelopes.clear()
+    status, _ = send(page)
+    assert status == 200, (page, status)
+    assert sentry_transactions(), page
+    text = "".join(envelopes)
+    if "SECRET" in text or NUMBER in text or NUMBER[2:] in text or "61491570157" in text:
+        leaks[page] = [each for each in ("SECRET", NUMBER, "61491570157") if each in text]
+print(json.dumps(leaks))
+"""
+
+
+def test_error_tracker_is_sent_no_number_or_text_of_a_page(
+    project: FreshProject, server: str
+) -> None:
+    """With tracing, Sentry keeps the context of each template, and turns strings in it to text."""
+    drive(project, "sentry", "sqlite", server)
+    program = DRIVE.partition("statuses = Counter()")[0] + READ_PAGES
+    project.write("read_pages.py", program)
+    output = project.run(
+        "python", "read_pages.py", "shop.sentry_sqlite", "0", SITES["sentry"].start, "None"
+    )
+    assert json.loads(output.splitlines()[-1]) == {}
