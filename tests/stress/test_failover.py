@@ -12,7 +12,10 @@ from tests.stress import figures
 from tests.stress.failover import Cluster, cluster
 from tests.stress.hosts import Host, wait_for
 from tests.stress.load import load_on
-from tests.stress.verdicts import assert_stored
+from tests.stress.verdicts import (
+    assert_heard_by_every_handler,
+    assert_stored,
+)
 
 pytestmark = pytest.mark.stress
 
@@ -76,4 +79,55 @@ def test_what_was_answered_200_is_on_the_standby_and_errors_end_with_the_promoti
         answered_503=len(errors),
         last_503_after_the_promotion=figures.milliseconds(max(0, last_error - promoted_at)),
         slowest_response=figures.milliseconds(max(each.seconds for each in responses)),
+    )
+
+
+def test_two_hosts_and_two_workers_lose_nothing_when_a_worker_and_the_primary_are_killed(
+    pair: Cluster, tmp_path: Path
+) -> None:
+    """Both hosts get the same webhooks, as from a balancer that tries again elsewhere."""
+    project = "tests.stress.projects.queue_workers"
+    databases = {"default": pair.settings() | KEPT}
+    Host(tmp_path, pair.primary.database, {"DATABASES": databases}, project).manage(
+        "migrate", "--verbosity=0"
+    )
+    host = Host(tmp_path, pair.standby.database, {"DATABASES": databases}, project)
+    worker = ("django", "db_worker", "--interval=0.2", "--no-startup-delay")
+    workers = [host.start(*worker) for _ in range(2)]
+    watcher = host.start("django", "cellcast_run_handlers", "--watch")
+    try:
+        with (
+            host.gunicorn("--threads=2", workers=1) as first,
+            host.gunicorn("--threads=2", workers=1) as second,
+            load_on(first.port, clients=3) as load,
+            load_on(second.port, clients=3) as copies,
+        ):
+            wait_for(lambda: len(load.stored()) > 50, seconds=60)
+            workers[0].kill()
+            pair.primary.kill()
+            time.sleep(UNTIL_PROMOTION_SECONDS)
+            promoted_at = pair.promote()
+            time.sleep(LAST_ERROR_SECONDS)
+        workers += [host.start(*worker), host.start(*worker)]  # as a supervisor would
+        unfinished = (
+            "SELECT COUNT(*) FROM cellcast_django_webhookevent "
+            "WHERE outcome = 'stored' AND done_at IS NULL"
+        )
+        wait_for(lambda: host.database.value(unfinished) == 0, seconds=300, pause=0.5)
+    finally:
+        for process in (*workers, watcher):
+            process.terminate()
+            process.wait(timeout=30)
+    responses = [response for each in (load, copies) for _, response in each.answered]
+    assert {response.status for response in responses} <= {200, 503}
+    late = [each.at for each in responses if each.status == 503]
+    assert max(late, default=0) < promoted_at + LAST_ERROR_SECONDS
+    assert_stored(host, [*load.stored(), *copies.stored()])
+    repeated = assert_heard_by_every_handler(host)
+    figures.record(
+        "two hosts, two workers and a standby",
+        webhooks_sent=len(responses),
+        answered_200_and_stored=len(load.stored()) + len(copies.stored()),
+        answered_503=len(late),
+        calls_that_were_repeated=len(repeated),
     )
