@@ -10,7 +10,14 @@ from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django.models import Direction, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    Direction,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.payloads import Endpoint, opt_out_payload, reply_payload, status_payload
 from cellcast_django.statuses import Status, supersedes
 
@@ -127,7 +134,7 @@ class StatusChangeFactory(DjangoModelFactory[StatusChange]):
 
 
 class OptOutFactory(DjangoModelFactory[OptOut]):
-    """Opt-outs made by a person; ``ended=True`` ends them.
+    """Opt-outs made by a person, with their history; ``ended=True`` ends them.
 
     One per ``contact``: write it as the app does, such as ``+61400000000``.
     """
@@ -135,6 +142,7 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
     class Meta:
         model = OptOut
         django_get_or_create = ("contact",)
+        skip_postgeneration_save = True
 
     class Params:
         ended = factory.Trait(ended_at=factory.LazyFunction(timezone.now))
@@ -142,6 +150,26 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
     contact = factory.Sequence(_new_number)
     since = factory.LazyFunction(timezone.now)
     source = OptOut.Source.PERSON.value
+
+    @factory.post_generation
+    def past(opt_out: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
+        """Store when it began, and when it ended."""
+        if not create or opt_out.history.exists():
+            return
+        opt_out.history.create(
+            kind=OptOutChange.Kind.BEGUN,
+            at=opt_out.since,
+            source=opt_out.source,
+            event=opt_out.event,
+            note="" if opt_out.ended_at else opt_out.note,
+        )
+        if opt_out.ended_at:
+            opt_out.history.create(
+                kind=OptOutChange.Kind.ENDED,
+                at=opt_out.ended_at,
+                source=OptOut.Source.PERSON,
+                note=opt_out.note,
+            )
 
 
 class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):

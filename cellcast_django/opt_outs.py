@@ -11,8 +11,6 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from django.db import transaction
-from django.db.models import Case, Value, When
-from django.db.models.functions import Concat
 from django.utils import timezone
 from phonenumbers import PhoneNumber
 
@@ -64,11 +62,12 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
     return found
 
 
-def opt_out(number: str | PhoneNumber, *, note: str = "") -> OptOut:
+def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") -> OptOut:
     """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
-    Idempotent: an active opt-out keeps its source and its time. The note is added to earlier ones.
-    Raises ``ValueError`` for a number that is empty or too long.
+    ``note`` says why and ``username`` who did it. Idempotent: an opt-out that stands keeps its
+    source and its time, and adds nothing to its history; the note is added to its own. Raises
+    ``ValueError`` for a number that is empty or too long.
     """
     contact = contact_of(number)
     if not contact.strip():
@@ -77,26 +76,36 @@ def opt_out(number: str | PhoneNumber, *, note: str = "") -> OptOut:
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
     using = database_alias()
     with transaction.atomic(using=using):
-        locked = OptOut.objects.using(using).lock([contact])[contact]
-        locked.begin(OptOut.Source.PERSON, since=timezone.now())
-        locked.note = "\n".join(filter(None, [locked.note, clean(note)]))
-        locked.save(using=using)
+        locked = _opt_outs().insert_and_lock([contact])[contact]
+        change = locked.begin(
+            OptOut.Source.PERSON,
+            at=timezone.now(),
+            has_just_arrived=True,
+            note=note,
+            username=username,
+        )
+        if change is not None:
+            _opt_outs().save_changes([change])
+        elif note := clean(note):
+            locked.note = "\n".join(filter(None, [locked.note, note]))
+            locked.save(using=using, update_fields=["note"])
     return locked
 
 
-def opt_in(number: str | PhoneNumber, *, note: str = "") -> bool:
+def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> bool:
     """End the opt-out of a contact who agreed to be texted again; return whether there was one.
 
-    The note is added to earlier ones. Any later opt-out makes it active again.
+    ``note`` says why and ``username`` who did it. Any later opt-out begins it again.
     """
-    changes = {}
-    if added := clean(note):
-        text: Any = OptOut._meta.get_field("note")
-        appended = Concat("note", Value(f"\n{added}"), output_field=text)
-        first = When(note="", then=Value(added))
-        changes["note"] = Case(first, default=appended, output_field=text)
-    active = _opt_outs().active().filter(contact=contact_of(number))
-    return active.update(ended_at=timezone.now(), **changes) > 0
+    stands = _opt_outs().active().filter(contact=contact_of(number))
+    with transaction.atomic(using=database_alias()):
+        # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
+        stands.update(ended_at=None)
+        locked = stands.select_for_update().first()
+        change = locked and locked.end(at=timezone.now(), note=note, username=username)
+        if change:
+            _opt_outs().save_changes([change])
+    return bool(change)
 
 
 def is_stop_word(text: str) -> bool:

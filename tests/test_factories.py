@@ -228,7 +228,8 @@ def test_opt_out_stands_unless_it_has_ended() -> None:
 
 def test_opt_out_of_an_event() -> None:
     event = WebhookEventFactory.create(opt_out=True)
-    assert (event.opt_out.source, event.opt_out.since) == ("webhook", event.received_at)
+    change = event.opt_out_change
+    assert (change.opt_out.source, change.opt_out.since) == ("webhook", event.received_at)
     assert is_opted_out(event.contact)
     WebhookEventFactory.create(opt_out=True, duplicate=True)
-    assert OptOut.objects.get() == event.opt_out
+    assert OptOut.objects.get() == change.opt_out

@@ -2,23 +2,26 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import phonenumbers
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.connection import ConnectionDoesNotExist
+from hypothesis import given, settings, strategies as st
 from phonenumbers import FrozenPhoneNumber
 
-from cellcast_django import inbox, payloads
+from cellcast_django import inbox, opt_outs, payloads
 from cellcast_django.conf import DEFAULT_STOP_WORDS
-from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, is_stop_word, opt_in, opt_out, opted_out
-from cellcast_django.signals import opt_out_received
+from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
 from tests.admin_pages import make_invalid
+from tests.fake_cellcast import KEY
 from tests.handlers import Listen
 
 pytestmark = pytest.mark.django_db
@@ -30,6 +33,10 @@ SPELLINGS = [CUSTOMER, "61400000000", "0400000000", "400000000", "0400 000 000",
 def outcomes(response: Any) -> list[str]:
     assert response.status_code == 200
     return [event["outcome"] for event in response.json()["events"]]
+
+
+def history() -> list[tuple[str, str]]:
+    return list(OptOutChange.objects.order_by("pk").values_list("kind", "source"))
 
 
 def stop(client: WebhookClient, **changes: Any) -> list[str]:
@@ -190,13 +197,16 @@ def test_opt_out_by_a_person() -> None:
     assert stored.is_active
 
 
-def test_opt_out_on_one_that_stands_keeps_its_source_and_its_time(client: WebhookClient) -> None:
+def test_opt_out_of_a_contact_who_has_opted_out_adds_the_note_alone(client: WebhookClient) -> None:
     webhook(client)
     before = OptOut.objects.get()
-    opt_out(CUSTOMER, note="Called as well.")
+    opt_out(CUSTOMER)
+    opt_out(CUSTOMER, note="Called as well.", username="mia")
+    opt_out(CUSTOMER, note="Called again.\0")
     after = OptOut.objects.get()
     assert (after.source, after.since, after.event) == ("webhook", before.since, before.event)
-    assert after.note == "Called as well."
+    assert after.note == "Called as well.\nCalled again."
+    assert history() == [("begun", "webhook")]
 
 
 def test_opt_out_again_after_an_end_is_a_persons(client: WebhookClient) -> None:
@@ -237,13 +247,27 @@ def test_opt_in_says_whether_there_was_one_to_end() -> None:
     assert not ended.is_active
 
 
-def test_notes_are_kept_one_after_the_other() -> None:
-    opt_out(CUSTOMER)
+def test_note_is_that_of_the_last_decision() -> None:
+    opt_out(CUSTOMER, note="Told us on the phone.")
     opt_in(CUSTOMER, note="Signed the form again.\0")
-    opt_out(CUSTOMER, note="Changed her mind.")
-    opt_in(CUSTOMER, note="And again.")
+    assert OptOut.objects.get().note == "Signed the form again."
     opt_out(CUSTOMER)
-    assert OptOut.objects.get().note == "Signed the form again.\nChanged her mind.\nAnd again."
+    assert OptOut.objects.get().note == ""
+
+
+def test_opt_in_of_a_contact_who_never_opted_out_makes_no_row() -> None:
+    assert not opt_in(CUSTOMER)
+    assert not OptOut.objects.exists()
+
+
+def test_database_of_the_router_is_written_to_and_asked(
+    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    """Whoever drops ``using`` asks an alias that does not exist."""
+    monkeypatch.setattr(opt_outs, "database_alias", lambda: "elsewhere")
+    for ask in (is_opted_out, opt_out, opt_in, lambda number: opted_out([number])):
+        with django_assert_num_queries(0), pytest.raises(ConnectionDoesNotExist):
+            ask(CUSTOMER)
 
 
 # By webhooks
@@ -375,6 +399,15 @@ def from_list() -> str:
     return event.outcome
 
 
+def recovered_stop(received_at: datetime) -> WebhookEvent:
+    """Store a STOP as ``cellcast_recover`` does."""
+    parts: dict[str, Any] = dict.fromkeys(["cellcast_id", "receiver", "original_body"], "")
+    parts |= {"raw": "{}", "sender": CUSTOMER, "body": "STOP", "status": "received"}
+    payload = payloads.RecoveredReply(**parts, received_at=received_at)
+    [event] = inbox.store([payload], endpoint=payloads.Endpoint.API)
+    return event
+
+
 def test_opt_out_of_cellcasts_list() -> None:
     assert from_list() == "stored"
     assert OptOut.objects.get().source == "list"
@@ -391,10 +424,7 @@ def test_list_does_not_undo_an_opt_in() -> None:
 def test_stop_that_was_recovered_opts_out_since_the_customer_wrote_it(settings: Any) -> None:
     settings.CELLCAST_API_KEY = "4f1c9a52"
     wrote_at = timezone.now() - timedelta(days=1)
-    parts: dict[str, Any] = dict.fromkeys(["cellcast_id", "receiver", "original_body"], "")
-    parts |= {"raw": "{}", "sender": CUSTOMER, "body": "STOP", "status": "received"}
-    payload = payloads.RecoveredReply(**parts, received_at=wrote_at)
-    [event] = inbox.store([payload], endpoint=payloads.Endpoint.API)
+    event = recovered_stop(wrote_at)
     made = OptOut.objects.get()
     assert (made.source, made.since, made.event) == ("reply", wrote_at, event)
     assert WebhookClient().reply(sender=CUSTOMER, message="STOP").status_code == 200
@@ -404,16 +434,16 @@ def test_stop_that_was_recovered_opts_out_since_the_customer_wrote_it(settings: 
 # Repeated and late events
 
 
-def test_new_opt_out_after_an_opt_in_stands_again(client: WebhookClient) -> None:
+def test_opt_out_webhook_after_an_opt_in_begins_it_again(client: WebhookClient) -> None:
     webhook(client)
     opt_in(CUSTOMER, note="Signed the form.")
     assert webhook(client) == ["stored"]
     again = OptOut.objects.get()
     assert again.is_active
-    assert (again.event, again.note) == (WebhookEvent.objects.latest("pk"), "Signed the form.")
+    assert (again.event, again.note) == (WebhookEvent.objects.latest("pk"), "")
 
 
-def test_new_stop_after_an_opt_in_stands_again(client: WebhookClient) -> None:
+def test_stop_after_an_opt_in_begins_it_again(client: WebhookClient) -> None:
     webhook(client)
     opt_in(CUSTOMER)
     assert stop(client) == ["stored"]
@@ -422,30 +452,62 @@ def test_new_stop_after_an_opt_in_stands_again(client: WebhookClient) -> None:
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("status", ["delivered", "received"])
-def test_same_stop_again_after_an_opt_in_does_not(client: WebhookClient, status: str) -> None:
+def test_same_stop_after_an_opt_in_is_stored_for_its_opt_out_alone(
+    client: WebhookClient, listen: Listen
+) -> None:
+    replies, opt_outs_heard = listen(message_received), listen(opt_out_received)
     stop(client)
     opt_in(CUSTOMER)
-    stop(client, status=status)
-    assert not is_opted_out(CUSTOMER)
+    assert stop(client) == ["stored"]
+    assert is_opted_out(CUSTOMER)
+    assert (len(replies), len(opt_outs_heard)) == (1, 2)
+    assert opt_outs_heard[1]["event"] == WebhookEvent.objects.latest("pk")
+    assert WebhookEvent.objects.latest("pk").message == Message.objects.get()
 
 
 @pytest.mark.usefixtures("way")
-def test_same_stop_again_ends_nothing(client: WebhookClient) -> None:
+def test_same_stop_with_another_status_after_an_opt_in_begins_it_again(
+    client: WebhookClient,
+) -> None:
+    stop(client)
+    opt_in(CUSTOMER)
+    assert stop(client, status="received") == ["stored"]
+    assert is_opted_out(CUSTOMER)
+    assert Message.objects.get().status_history.count() == 2
+
+
+@pytest.mark.usefixtures("way")
+def test_same_stop_while_it_stands_changes_nothing(client: WebhookClient) -> None:
     stop(client)
     before = OptOut.objects.values().get()
     assert stop(client) == ["duplicate"]
     assert stop(client, status="received") == ["stored"]
     assert OptOut.objects.values().get() == before
+    assert history() == [("begun", "reply")]
 
 
-def test_stop_that_came_before_the_ledger_makes_none_when_it_comes_again(
-    client: WebhookClient,
-) -> None:
+def test_same_stop_without_an_opt_out_begins_one(client: WebhookClient) -> None:
     stop(client)
     OptOut.objects.all().delete()
-    assert stop(client) == ["duplicate"]
-    assert not OptOut.objects.exists()
+    assert stop(client) == ["stored"]
+    assert is_opted_out(CUSTOMER)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_late_webhook_of_a_recovered_stop_opts_out_again_if_it_was_ended(
+    client: WebhookClient, listen: Listen, settings: Any, *, is_ended: bool
+) -> None:
+    settings.CELLCAST_API_KEY = KEY
+    replies = listen(message_received)
+    recovered_stop(timezone.now() - timedelta(hours=2))
+    if is_ended:
+        opt_in(CUSTOMER)
+    assert stop(client) == (["stored"] if is_ended else ["duplicate"])
+    assert is_opted_out(CUSTOMER)
+    assert Message.objects.count() == 1
+    assert not replies
+    assert OptOut.objects.get().history.count() == (3 if is_ended else 1)
 
 
 @pytest.mark.parametrize("body", [opt_out_payload(contact=CUSTOMER), reply_payload(message="STOP")])
@@ -460,12 +522,32 @@ def test_event_that_is_understood_late_does_not_undo_a_later_opt_in(
     assert not is_opted_out(CUSTOMER)
 
 
+@pytest.mark.parametrize("body", [opt_out_payload(contact=CUSTOMER), reply_payload(message="STOP")])
+def test_event_that_is_understood_late_undoes_an_earlier_opt_in(body: dict[str, str]) -> None:
+    opt_out(CUSTOMER)
+    opt_in(CUSTOMER)
+    ended_at = OptOut.objects.values_list("ended_at", flat=True).get()
+    [event] = inbox.reprocess(make_invalid(json.dumps(body), received_at=ended_at))
+    assert event.outcome == "stored"
+    assert is_opted_out(CUSTOMER)
+
+
 def test_event_that_is_understood_late_opts_out_since_it_came() -> None:
     three_days_ago = timezone.now() - timedelta(days=3)
     stop = json.dumps(reply_payload(message="STOP"))
     [event] = inbox.reprocess(make_invalid(stop, received_at=three_days_ago))
     made = OptOut.objects.get()
     assert (made.since, made.event) == (event.received_at, event)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_stop_from_the_api_is_compared_with_the_end(hours: int) -> None:
+    opt_out(CUSTOMER)
+    opt_in(CUSTOMER)
+    now = timezone.now()
+    OptOut.objects.update(ended_at=now - timedelta(hours=3))
+    recovered_stop(now - timedelta(hours=3 + hours))
+    assert is_opted_out(CUSTOMER) == (hours < 0)
 
 
 def test_deleting_its_event_leaves_the_opt_out(client: WebhookClient) -> None:
@@ -488,6 +570,231 @@ def test_nothing_is_stored_where_the_webhook_is_not(
     assert not OptOut.objects.exists()
 
 
+# The history
+
+
+def test_history_keeps_each_beginning_and_end_with_its_words(client: WebhookClient) -> None:
+    stop(client, message=" Stop! ")
+    opt_in(CUSTOMER, note="Asked at the counter.\0", username="mia")
+    webhook(client)
+    opt_in(CUSTOMER)
+    opt_out(CUSTOMER, note="Rang us.", username="ben")
+    first, second = WebhookEvent.objects.order_by("pk")
+    rows = OptOut.objects.get().history.values_list(
+        "kind", "source", "event", "text", "note", "username"
+    )
+    assert list(rows) == [
+        ("begun", "reply", first.pk, " Stop! ", "", ""),
+        ("ended", "person", None, "", "Asked at the counter.", "mia"),
+        ("begun", "webhook", second.pk, second.body, "", ""),
+        ("ended", "person", None, "", "", ""),
+        ("begun", "person", None, "", "Rang us.", "ben"),
+    ]
+
+
+def test_history_of_the_list_keeps_its_item() -> None:
+    from_list()
+    [change] = OptOutChange.objects.all()
+    assert (change.source, change.text) == ("list", "{}")
+    assert change.event == WebhookEvent.objects.get()
+
+
+def test_history_keeps_a_thousand_characters_of_a_text(client: WebhookClient) -> None:
+    stop(client, message="stop" + "." * 2_000)
+    assert OptOutChange.objects.get().text == "stop" + "." * 996
+
+
+def test_history_cuts_a_username_that_is_too_long() -> None:
+    opt_out(CUSTOMER, username="m" * 300)
+    opt_in(CUSTOMER, username="m" * 300)
+    assert set(OptOutChange.objects.values_list("username", flat=True)) == {"m" * 255}
+
+
+def test_history_survives_the_events_that_made_it(client: WebhookClient) -> None:
+    stop(client)
+    before = OptOutChange.objects.values("kind", "at", "text").get()
+    WebhookEvent.objects.all().delete()
+    Message.objects.all().delete()
+    assert OptOutChange.objects.values("kind", "at", "text").get() == before
+    assert OptOutChange.objects.get().event is None
+
+
+def test_history_goes_with_its_opt_out_alone(client: WebhookClient) -> None:
+    webhook(client)
+    opt_out("0400 000 001")
+    OptOut.objects.with_contact(CUSTOMER).delete()
+    assert OptOutChange.objects.get().opt_out.contact == "+61400000001"
+
+
+# Clocks
+
+
+class Steps:
+    """A clock of the wall that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = timezone.now()
+
+    def back(self, **ago: int) -> None:
+        self.now -= timedelta(**ago)
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """The clock of this host, which stands still until the test sets it."""
+    steps = Steps()
+    monkeypatch.setattr(timezone, "now", lambda: steps.now)
+    return steps
+
+
+@pytest.mark.parametrize("ask", [stop, webhook])
+def test_opt_out_after_the_clock_has_stepped_back_counts(
+    client: WebhookClient, wall: Steps, ask: Callable[[WebhookClient], list[str]]
+) -> None:
+    stop(client)
+    opt_in(CUSTOMER)
+    wall.back(hours=1)
+    assert ask(client) == ["stored"]
+    assert is_opted_out(CUSTOMER)
+    wall.back(hours=1)
+    assert opt_in(CUSTOMER)
+    assert not is_opted_out(CUSTOMER)
+    assert [kind for kind, _ in history()] == ["begun", "ended"] * 2
+
+
+def on_the_night(hour: int, minute: int) -> datetime:
+    """Return a time of the night in which summer time ends, at 3:00, in Sydney."""
+    return datetime(2026, 4, 5, hour, minute)
+
+
+@pytest.fixture
+def sydney(settings: Any) -> None:
+    """A project without time zones."""
+    settings.USE_TZ = False
+    settings.TIME_ZONE = "Australia/Sydney"
+
+
+@pytest.mark.usefixtures("sydney")
+def test_stop_in_the_hour_that_comes_twice_counts(client: WebhookClient, wall: Steps) -> None:
+    wall.now = on_the_night(2, 50)
+    stop(client)
+    wall.now = on_the_night(2, 55)
+    opt_in(CUSTOMER)
+    wall.now = on_the_night(2, 5)  # ten minutes later
+    assert stop(client, _id="2") == ["stored"]
+    assert is_opted_out(CUSTOMER)
+
+
+@pytest.mark.usefixtures("sydney")
+@pytest.mark.parametrize(
+    ("ended_at", "is_opted_out_again"),
+    [((2, 55), True), ((1, 55), True), ((3, 0), False), ((2, 0), True)],
+)
+def test_late_stop_of_the_hour_that_comes_twice_counts_in_doubt(
+    client: WebhookClient, wall: Steps, ended_at: tuple[int, int], *, is_opted_out_again: bool
+) -> None:
+    wall.now = on_the_night(1, 0)
+    stop(client)
+    wall.now = on_the_night(*ended_at)
+    opt_in(CUSTOMER)
+    late = json.dumps(reply_payload(_id="2", sender=CUSTOMER, message="STOP"))
+    inbox.reprocess(make_invalid(late, received_at=on_the_night(2, 5)))
+    assert is_opted_out(CUSTOMER) == is_opted_out_again
+
+
+class Ledger:
+    """The rules of an opt-out, as DESIGN has them."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, datetime]] = []
+
+    @property
+    def stands(self) -> bool:
+        return bool(self.rows) and self.rows[-1][0] == "begun"
+
+    def arrives(self, source: str, at: datetime) -> None:
+        if not self.stands:
+            self.rows.append(("begun", source, at))
+
+    def comes_from_elsewhere(self, source: str, at: datetime) -> None:
+        if not self.rows or at >= self.rows[-1][2]:
+            self.arrives(source, at)
+
+    def is_listed(self, at: datetime) -> None:
+        if not self.rows:
+            self.arrives("list", at)
+
+    def ends(self, at: datetime) -> None:
+        if self.stands:
+            self.rows.append(("ended", "person", at))
+
+
+ACTIONS = ("stop", "webhook", "list", "opt_out", "opt_in", "opt_in", "api", "reprocessed")
+minutes = st.integers(-90, 90)
+actions = st.tuples(st.sampled_from(ACTIONS), minutes, st.integers(0, 300))
+
+
+@settings(max_examples=200)
+@given(st.lists(actions, min_size=20, max_size=20))
+def test_row_and_history_follow_the_rules_in_any_order_and_with_any_clock(
+    taken: list[tuple[str, int, int]],
+) -> None:
+    OptOut.objects.all().delete()
+    ledger, now = Ledger(), timezone.now()
+    with pytest.MonkeyPatch.context() as patched:
+        for number, (action, step, age) in enumerate(taken):
+            now += timedelta(minutes=step)
+            patched.setattr(timezone, "now", lambda now=now: now)
+            act(ledger, action, now, now - timedelta(minutes=age), f"{number}-{step}-{age}")
+            assert is_opted_out(CUSTOMER) == ledger.stands
+    assert_agrees(ledger)
+
+
+def act(ledger: Ledger, action: str, now: datetime, earlier: datetime, cellcast_id: str) -> None:
+    """Do the same to the database and to the ledger."""
+
+    def receive(body: dict[str, str], endpoint: payloads.Endpoint) -> None:
+        payload = payloads.read(json.dumps(body).encode(), "application/json", endpoint)
+        inbox.store(payload, endpoint=endpoint)
+
+    parts = {"_id": cellcast_id, "sender": CUSTOMER, "message": "STOP"}
+    match action:
+        case "stop":
+            receive(reply_payload(**parts), payloads.Endpoint.RECEIVE)
+            ledger.arrives("reply", now)
+        case "webhook":
+            receive(opt_out_payload(contact="400000000"), payloads.Endpoint.OPT_OUT)
+            ledger.arrives("webhook", now)
+        case "list":
+            from_list()
+            ledger.is_listed(now)
+        case "opt_out":
+            opt_out(CUSTOMER)
+            ledger.arrives("person", now)
+        case "opt_in":
+            opt_in(CUSTOMER)
+            ledger.ends(now)
+        case "api":
+            recovered_stop(earlier)
+            ledger.comes_from_elsewhere("reply", earlier)
+        case "reprocessed":
+            inbox.reprocess(make_invalid(json.dumps(reply_payload(**parts)), received_at=earlier))
+            ledger.comes_from_elsewhere("reply", earlier)
+
+
+def assert_agrees(ledger: Ledger) -> None:
+    assert OptOut.objects.active().exists() == ledger.stands
+    found = OptOut.objects.first()
+    if found is None:
+        assert not ledger.rows
+        return
+    assert list(found.history.values_list("kind", "source", "at")) == ledger.rows
+    assert found.is_active == ledger.stands
+    _, source, since = [row for row in ledger.rows if row[0] == "begun"][-1]
+    assert (found.source, found.since) == (source, since)
+    assert found.ended_at == (None if ledger.stands else ledger.rows[-1][2])
+
+
 # The model
 
 
@@ -501,3 +808,19 @@ def test_queryset_of_one_contact_knows_every_spelling() -> None:
 def test_opt_out_in_a_log_shows_no_number() -> None:
     made = opt_out(CUSTOMER)
     assert CUSTOMER not in f"{made} {made!r}"
+
+
+def test_row_that_was_locked_but_has_not_begun_is_no_opt_out() -> None:
+    with transaction.atomic():
+        locked = OptOut.objects.insert_and_lock([CUSTOMER])[CUSTOMER]
+    assert not locked.is_active
+    assert not OptOut.objects.active().exists()
+    assert not is_opted_out(CUSTOMER)
+    assert opted_out([CUSTOMER]) == set()
+    assert not opt_in(CUSTOMER)
+    assert opt_out(CUSTOMER).is_active
+
+
+def test_change_in_a_log_shows_no_number() -> None:
+    change = opt_out(CUSTOMER).history.get()
+    assert CUSTOMER not in f"{change} {change!r}"

@@ -142,7 +142,7 @@ def test_twenty_stops_beside_the_webhook_are_one_opt_out(heard: Counter[str]) ->
     assert Counter(status for status, _ in answers) == {200: 20}
     assert OptOut.objects.count() == 1
     assert heard == {"STOP": 15, "opt-out of +61404000000": 1}
-    assert OptOut.objects.get().event == WebhookEvent.objects.exclude(opt_out=None).get()
+    assert OptOut.objects.get().event == WebhookEvent.objects.exclude(opt_out_change=None).get()
 
 
 def test_arrays_that_opt_out_the_same_contacts_in_other_orders(heard: Counter[str]) -> None:
@@ -158,19 +158,33 @@ def test_arrays_that_opt_out_the_same_contacts_in_other_orders(heard: Counter[st
     assert set(heard.values()) == {1}
 
 
-def test_people_who_opt_a_contact_in_and_out_race_the_webhook(heard: Counter[str]) -> None:
+def test_stops_webhooks_and_people_at_once_leave_a_history_that_alternates(
+    heard: Counter[str],
+) -> None:
     def end() -> tuple[int, list[str]]:
-        opt_in("0404000000", note="in")
-        return 200, []
+        return 200, ["ended"] * opt_in("0404000000")
 
     def begin() -> tuple[int, list[str]]:
-        opt_out("0404000000", note="out")
+        opt_out("0404000000")
         return 200, []
 
-    at_once([send("webhook-opt-out", opt_out_payload()), end, begin] * 6)
+    stops = [send("webhook-receiver", STOP | {"_id": str(number)}) for number in range(5)]
+    webhooks = [send("webhook-opt-out", opt_out_payload())] * 5
+    calls = [*stops, *webhooks, *[end] * 7, *[begin] * 3]
+    answers = at_once(random.sample(calls, len(calls)))
+    assert {status for status, _ in answers} == {200}
     made = OptOut.objects.get()
-    assert is_opted_out("0404000000") == made.is_active
-    assert made.note.count("out") == 6
+    changes = list(made.history.all())
+    assert [change.kind for change in changes] == [
+        "ended" if place % 2 else "begun" for place in range(len(changes))
+    ]
+    counts = Counter(change.kind for change in changes)
+    assert counts["ended"] == sum(outcomes == ["ended"] for _, outcomes in answers)
+    assert heard["opt-out of +61404000000"] == len(made.history.exclude(event=None))
+    assert made.is_active == is_opted_out("0404000000") == (changes[-1].kind == "begun")
+    last = [change for change in changes if change.kind == "begun"][-1]
+    assert (made.since, made.source, made.event_id) == (last.at, last.source, last.event_id)
+    assert made.ended_at == (None if made.is_active else changes[-1].at)
 
 
 def test_record_sent_races_the_first_report(heard: Counter[str]) -> None:

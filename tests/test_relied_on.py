@@ -213,9 +213,9 @@ def test_related_object_can_be_known_to_be_missing(
 ) -> None:
     """``statement`` saves handlers the query for an opt-out that does not exist."""
     event = WebhookEvent.objects.create()
-    WebhookEvent._meta.get_field("opt_out").set_cached_value(event, None)
+    WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, None)
     with django_assert_num_queries(0):
-        assert not hasattr(event, "opt_out")
+        assert not hasattr(event, "opt_out_change")
 
 
 def test_response_that_has_been_logged_is_not_logged_again(caplog: Any) -> None:

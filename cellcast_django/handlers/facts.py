@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import models
 
-from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
+from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import (
     FactSignal,
     Handler,
@@ -77,28 +77,15 @@ def _message_fact(event: WebhookEvent) -> Fact | None:
 
 
 def _opt_out_fact(event: WebhookEvent) -> Fact | None:
-    opt_out = _opt_out_of(event)
-    if opt_out is None:
+    if event.kind not in (WebhookEvent.Kind.REPLY, WebhookEvent.Kind.OPT_OUT):
+        return None
+    try:
+        opt_out = event.opt_out_change.opt_out
+    except ObjectDoesNotExist:
         return None
     suffix = OPT_OUT_SUFFIX if event.kind == WebhookEvent.Kind.REPLY else ""
     arguments = {"contact": opt_out.contact, "opt_out": opt_out, "event": event}
     return Fact(opt_out_received, WebhookEvent, arguments, suffix)
-
-
-def _opt_out_of(event: WebhookEvent) -> OptOut | None:
-    """Return the opt-out that began with the event.
-
-    After it was ended, a later event may have begun it again and be its ``event`` now. An event of
-    kind ``opt_out`` keeps its fact then.
-    """
-    if event.kind not in (WebhookEvent.Kind.REPLY, WebhookEvent.Kind.OPT_OUT):
-        return None
-    try:
-        return event.opt_out
-    except ObjectDoesNotExist:
-        if event.kind != WebhookEvent.Kind.OPT_OUT or not event.is_news:
-            return None
-    return OptOut.objects.using(event._state.db).filter(contact=event.contact).first()
 
 
 def handlers_of(event: WebhookEvent) -> list[BoundHandler]:

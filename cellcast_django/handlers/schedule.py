@@ -111,7 +111,8 @@ def due_ids(now: datetime) -> Iterator[int]:
 
 def load(pk: int) -> WebhookEvent | None:
     """Return the event with its message, its history row and its opt-out."""
-    return events().select_related("message", "status_change", "opt_out").filter(pk=pk).first()
+    related = ("message", "status_change", "opt_out_change__opt_out")
+    return events().select_related(*related).filter(pk=pk).first()
 
 
 def lease_end() -> datetime:

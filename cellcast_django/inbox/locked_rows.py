@@ -27,7 +27,12 @@ class LockedRows:
     """The locked messages and opt-outs, the messages' histories, and what this transaction adds."""
 
     def __init__(
-        self, using: str, named: dict[Reply | StatusReport, Message], now: datetime
+        self,
+        using: str,
+        named: dict[Reply | StatusReport, Message],
+        now: datetime,
+        *,
+        have_just_arrived: bool,
     ) -> None:
         self.using = using
         self.now = now
@@ -37,7 +42,7 @@ class LockedRows:
         self.inserted: set[Message] = set()
         if named:
             self._lock_messages({message.key: message for message in reversed(named.values())})
-        self.opt_outs = OptOuts(using)
+        self.opt_outs = OptOuts(using, have_just_arrived=have_just_arrived)
         self.changes: list[StatusChange] = []
         self.changed_messages: set[Message] = set()
         self.filled_in: set[str] = set()
@@ -72,13 +77,7 @@ class LockedRows:
 
     def lock_opt_outs(self, payloads: Iterable[Payload]) -> None:
         """Lock the opt-outs of everybody the payloads opt out; call it after all other locks."""
-        self.opt_outs.lock(filter(self._is_news, payloads))
-
-    def _is_news(self, payload: Payload) -> bool:
-        """Whether it is about no message, or about one without a status so far."""
-        if isinstance(payload, Reply | StatusReport):
-            return not self.messages[self.named[payload].key].status
-        return True
+        self.opt_outs.insert_and_lock(payloads)
 
     def enter(self, event: WebhookEvent, payload: Payload) -> WebhookEvent:
         """Fill in the event from its payload, and note what follows from it."""
@@ -95,7 +94,7 @@ class LockedRows:
     def _enter_opt_out(self, event: WebhookEvent, payload: OptOut) -> None:
         event.kind = WebhookEvent.Kind.OPT_OUT
         event.contact = opt_out_contact(payload)
-        if not self.opt_outs.begin(event, since=event.received_at):
+        if not self.opt_outs.begin(event, payload):
             event.outcome = WebhookEvent.Outcome.DUPLICATE
             return
         event.outcome = WebhookEvent.Outcome.STORED
@@ -111,13 +110,14 @@ class LockedRows:
         event.cellcast_id = payload.cellcast_id
         event.contact = named.contact
         event.message = message
-        if (message.pk, payload.status) in self.history:
+        is_new = (message.pk, payload.status) not in self.history
+        begins = self.opt_outs.begin(event, payload)
+        if not is_new and not begins:
             event.outcome = WebhookEvent.Outcome.DUPLICATE
             return
         event.outcome = WebhookEvent.Outcome.STORED
-        if not message.status and opt_out_contact(payload):
-            self.opt_outs.begin(event, since=min(event.received_at, message.created_at))
-        self._add_change(event, message, payload)
+        if is_new:
+            self._add_change(event, message, payload)
         self._plan(event)
 
     def _plan(self, event: WebhookEvent) -> None:

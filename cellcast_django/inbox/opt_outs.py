@@ -1,15 +1,14 @@
 """The opt-outs that begin in one transaction, decided under the locks on the contacts' rows."""
 
 from collections.abc import Iterable
-from datetime import datetime
 
-from cellcast_django.models import OptOut as StoredOptOut, WebhookEvent, contact_of
+from cellcast_django.models import OptOut as StoredOptOut, OptOutChange, WebhookEvent, contact_of
 from cellcast_django.opt_outs import is_stop_word
-from cellcast_django.payloads import Endpoint, OptOut, Payload, Reply
+from cellcast_django.payloads import Endpoint, OptOut, Payload, RecoveredReply, Reply
 
 
 def opt_out_contact(payload: Payload) -> str:
-    """Return the contact that the payload opts out if it is new; ``""`` if it opts out nobody."""
+    """Return the contact that the payload opts out; ``""`` if it opts out nobody."""
     if isinstance(payload, OptOut):
         return contact_of(payload.number)
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
@@ -18,32 +17,42 @@ def opt_out_contact(payload: Payload) -> str:
 
 
 class OptOuts:
-    """The opt-outs that a transaction has locked, and those that begin in it."""
+    """The opt-outs that a transaction has locked, and the changes that it makes to them."""
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, *, have_just_arrived: bool) -> None:
         self.objects = StoredOptOut.objects.using(using)
+        self.have_just_arrived = have_just_arrived
         self.locked: dict[str, StoredOptOut] = {}
-        self.begun: list[StoredOptOut] = []
+        self.changes: list[OptOutChange] = []
 
-    def lock(self, payloads: Iterable[Payload]) -> None:
-        """Lock the opt-outs of everybody the payloads opt out; call it after all other locks.
-
-        Pass only payloads that report something new: each row made here has to begin.
-        """
+    def insert_and_lock(self, payloads: Iterable[Payload]) -> None:
+        """Lock the opt-outs of everybody the payloads opt out; call it after all other locks."""
         contacts = set(map(opt_out_contact, payloads)) - {""}
         if contacts:
-            self.locked = self.objects.lock(contacts)
+            self.locked = self.objects.insert_and_lock(contacts)
 
-    def begin(self, event: WebhookEvent, *, since: datetime) -> bool:
-        """Begin the opt-out of the event's contact; return whether that is a change."""
-        if not self.locked[event.contact].begin(_source_of(event), since=since, event=event):
+    def begin(self, event: WebhookEvent, payload: Payload) -> bool:
+        """Begin the opt-out that the payload asks for, if any; return whether it did not stand."""
+        if not (contact := opt_out_contact(payload)):
             return False
-        self.begun.append(self.locked[event.contact])
-        return True
+        at = event.received_at
+        if isinstance(payload, RecoveredReply):
+            at = min(at, payload.received_at)
+        change = self.locked[contact].begin(
+            _source_of(event),
+            at=at,
+            has_just_arrived=self.have_just_arrived,
+            event=event,
+            text=payload.body if isinstance(payload, Reply) else payload.raw,
+        )
+        if change is not None:
+            self.changes.append(change)
+        return change is not None
 
     def save(self) -> None:
-        """Write the opt-outs that began; their events must have been saved."""
-        self.objects.bulk_update(self.begun, ["source", "since", "event", "ended_at"])
+        """Write the changes; their events must have been saved."""
+        if self.changes:
+            self.objects.save_changes(self.changes)
 
 
 def _source_of(event: WebhookEvent) -> StoredOptOut.Source:

@@ -17,7 +17,7 @@ from cellcast_django.inbox import recovered
 from cellcast_django.inbox.fields import message_fields
 from cellcast_django.inbox.locked_rows import LockedRows
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.payloads import Payload, RecoveredReply, Reply, StatusReport
+from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply, StatusReport
 
 Outbox = Callable[[list[int]], None]
 """Called before the commit with the ids of the events that have something to run."""
@@ -50,7 +50,9 @@ def write(
         for payload, message in named.items():
             if isinstance(payload, RecoveredReply):
                 recovered.lock_replies(using, payload, message.contact)
-        locked = LockedRows(using, named, now)
+        # What comes from elsewhere has a time of its own, which says what it is older than.
+        have_just_arrived = replaced is None and origin["endpoint"] != Endpoint.API
+        locked = LockedRows(using, named, now, have_just_arrived=have_just_arrived)
         if not origin["is_test"]:
             locked.unite_with_recovered()
         locked.lock_opt_outs(payloads)

@@ -17,7 +17,7 @@ from cellcast_django.models.message import (
     message_values,
     submission_time,
 )
-from cellcast_django.models.opt_out import OptOut, OptOutQuerySet
+from cellcast_django.models.opt_out import OptOut, OptOutChange, OptOutQuerySet
 from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,
@@ -38,6 +38,7 @@ __all__ = [
     "Message",
     "MessageQuerySet",
     "OptOut",
+    "OptOutChange",
     "OptOutQuerySet",
     "StatusChange",
     "WebhookEvent",

@@ -1,7 +1,7 @@
-"""Opt-outs: the contacts who must not be texted."""
+"""Opt-outs: the contacts who must not be texted, and each time that one began or ended."""
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Self
 
 from django.db import models
@@ -10,30 +10,33 @@ from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.database.inserts import insert_or_lock
-from cellcast_django.models.message import contact_of
+from cellcast_django.database.inserts import insert, insert_or_lock
+from cellcast_django.models.message import MAX_USERNAME_LENGTH, contact_of
 from cellcast_django.models.webhook_event import WebhookEvent
-from cellcast_django.payloads import MAX_NUMBER_LENGTH
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
+
+MAX_OPT_OUT_TEXT_LENGTH = 1_000
+"""Characters of what was received that the history keeps."""
 
 
 class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
     """Opt-outs by state and by contact."""
 
     def active(self) -> Self:
-        """Opt-outs that have not been ended."""
-        return self.filter(ended_at__isnull=True)
+        """Opt-outs that stand: begun, and not ended."""
+        return self.filter(~models.Q(source=""), ended_at__isnull=True)
 
     def with_contact(self, number: str | PhoneNumber) -> Self:
         """The opt-out of one contact, in any spelling of the number."""
         contact = contact_of(number)
         return self.filter(contact=contact) if contact else self.none()
 
-    def lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
+    def insert_and_lock(self, contacts: Iterable[str]) -> dict[str, "OptOut"]:
         """Lock the opt-outs of these contacts, and return them by contact.
 
-        A contact without one gets a row that has not begun: ``begin`` and save it before the
-        transaction ends. Lock the messages' rows first, if there are any. Writes before it reads,
-        in the order of the contacts, for the reasons given in ``MessageQuerySet.lock``.
+        A contact without one gets a row that has not begun. Lock the messages' rows first, if there
+        are any. Writes before it reads, in the order of the contacts, for the reasons given in
+        ``MessageQuerySet.lock``.
         """
         ordered = sorted(set(contacts))
         opt_outs = [OptOut(contact=contact) for contact in ordered]
@@ -42,9 +45,22 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
         locked = self.filter(contact__in=ordered).select_for_update()
         return {opt_out.contact: opt_out for opt_out in locked}
 
+    def save_changes(self, changes: Sequence["OptOutChange"]) -> None:
+        """Write what ``begin`` or ``end`` returned, and the opt-outs that follow from it.
+
+        The opt-outs must be locked, and the events saved.
+        """
+        for change in changes:
+            change.event = change.event  # which has its id by now
+        insert(self.db, changes)
+        self.bulk_update([change.opt_out for change in changes], FOLLOWING_FIELDS)
+
 
 class OptOut(models.Model):
-    """A contact who must not be texted, until somebody ends it."""
+    """A contact who must not be texted, until somebody ends it: how it stands now.
+
+    Everything but the contact follows from the newest rows of ``history``.
+    """
 
     class Source(models.TextChoices):
         """How an opt-out was made."""
@@ -71,7 +87,7 @@ class OptOut(models.Model):
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
-        related_name="opt_out",
+        related_name="+",
         help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
     )
     note = UnicodeTextField(
@@ -111,27 +127,142 @@ class OptOut(models.Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether the contact must not be texted."""
-        return self.has_begun and self.ended_at is None
+        """Whether the contact must not be texted: begun, and not ended."""
+        return bool(self.source) and self.ended_at is None
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether it has ever begun; ``lock`` makes rows that have not."""
-        return bool(self.source)
+    def begin(
+        self,
+        source: Source,
+        *,
+        at: datetime,
+        has_just_arrived: bool,
+        event: WebhookEvent | None = None,
+        text: str = "",
+        note: str = "",
+        username: str = "",
+    ) -> "OptOutChange | None":
+        """Make it stand, without saving it; return the change to save, ``None`` if it stood.
 
-    def begin(self, source: Source, *, since: datetime, event: WebhookEvent | None = None) -> bool:
-        """Make it active, without saving it, and return whether that was a change.
-
-        An active one stays as it is, and so does one that was ended after ``since``: an older event
-        does not undo that decision. Cellcast's list, which has no times, never begins one again: it
-        may still name somebody who has been opted in here.
+        What has just arrived counts, whatever the clocks say. Only what comes from elsewhere, with
+        a time of its own, is compared with the time of the last end, and an older one does not undo
+        that decision. Cellcast's list, which has no times, never begins one again: it may still
+        name somebody who has been opted in here.
         """
-        if self.is_active or (self.ended_at is not None and since <= self.ended_at):
-            return False
-        if source == self.Source.LIST and self.has_begun:
-            return False
-        self.source = source
-        self.since = since
-        self.event = event
-        self.ended_at = None
-        return True
+        if self.is_active or not (has_just_arrived or self._ended_before(source, at)):
+            return None
+        self.source, self.since, self.event = source, at, event
+        self.ended_at, self.note = None, clean(note)
+        return OptOutChange(
+            opt_out=self,
+            kind=OptOutChange.Kind.BEGUN,
+            at=at,
+            source=source,
+            event=event,
+            text=text[:MAX_OPT_OUT_TEXT_LENGTH],
+            note=self.note,
+            username=clean(username)[:MAX_USERNAME_LENGTH],
+        )
+
+    def _ended_before(self, source: Source, at: datetime) -> bool:
+        """Whether its last end, if any, precedes what comes from elsewhere; in doubt, it does."""
+        if self.ended_at is None:
+            return True
+        return source != self.Source.LIST and not is_certainly_before(at, self.ended_at)
+
+    def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange | None":
+        """End it, without saving it; return the change to save, ``None`` if it did not stand."""
+        if not self.is_active:
+            return None
+        self.ended_at, self.note = at, clean(note)
+        return OptOutChange(
+            opt_out=self,
+            kind=OptOutChange.Kind.ENDED,
+            at=at,
+            source=self.Source.PERSON,
+            note=self.note,
+            username=clean(username)[:MAX_USERNAME_LENGTH],
+        )
+
+
+FOLLOWING_FIELDS = ("since", "source", "event", "note", "ended_at")
+"""The fields of an opt-out that follow from its history."""
+
+
+def is_certainly_before(earlier: datetime, later: datetime) -> bool:
+    """Whether one time precedes another, however a local time that happens twice is read.
+
+    With ``USE_TZ = False``, the hour before summer time ends is written like the one after it.
+    """
+    return max(_readings(earlier)) < min(_readings(later))
+
+
+def _readings(time: datetime) -> list[datetime]:
+    if timezone.is_aware(time):
+        return [time]
+    zone = timezone.get_default_timezone()
+    return [time.replace(fold=fold, tzinfo=zone).astimezone(UTC) for fold in (0, 1)]
+
+
+class OptOutChange(models.Model):
+    """An opt-out that began or ended: one row of its history, which nothing changes or prunes.
+
+    In the order of the primary key, which is that of the decisions; clocks may be wrong.
+    """
+
+    class Kind(models.TextChoices):
+        """What happened."""
+
+        BEGUN = "begun", _("opted out")
+        ENDED = "ended", _("opted back in")
+
+    opt_out = models.ForeignKey(
+        OptOut,
+        verbose_name=_("opt-out"),
+        on_delete=models.CASCADE,
+        related_name="history",
+        help_text=_("The opt-out whose history this is."),
+    )
+    kind = models.CharField(
+        _("kind"), max_length=5, choices=Kind, help_text=_("Whether it began or ended.")
+    )
+    at = models.DateTimeField(
+        _("at"), help_text=_("When, according to the clock of this site or to Cellcast.")
+    )
+    source = models.CharField(
+        _("source"),
+        max_length=7,
+        choices=OptOut.Source,
+        help_text=_("How it began or ended; only a person ends one."),
+    )
+    event = models.OneToOneField(
+        WebhookEvent,
+        verbose_name=_("event"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="opt_out_change",
+        help_text=_("The event that reported it; empty if a person made it or it has been pruned."),
+    )
+    text = UnicodeTextField(
+        _("text"),
+        blank=True,
+        help_text=_("What was received, at most 1,000 characters; empty from a person."),
+    )
+    note = UnicodeTextField(
+        _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
+    )
+    username = ExactCharField(
+        _("username"),
+        max_length=MAX_USERNAME_LENGTH,
+        blank=True,
+        help_text=_("The member of staff who did it."),
+    )
+
+    class Meta:
+        verbose_name = _("opt-out change")
+        verbose_name_plural = _("opt-out history")
+        default_permissions = ()
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.opt_out_id}"  # no number: it may be logged

@@ -129,12 +129,12 @@ def _attach_message_and_change(
     change = _as_read(StatusChange, row, connection)
     event.message = change.message = message
     change.event = event
-    _opt_out_of_event().set_cached_value(event, None)  # a stop word takes the portable way
+    _opt_out_change_of_event().set_cached_value(event, None)  # a stop word takes the portable way
 
 
 @cache
-def _opt_out_of_event() -> Any:
-    return WebhookEvent._meta.get_field("opt_out")
+def _opt_out_change_of_event() -> Any:
+    return WebhookEvent._meta.get_field("opt_out_change")
 
 
 M = TypeVar("M", bound=models.Model)
