@@ -1,30 +1,32 @@
 """The signals your code can connect handlers to, and what a handler may ask for.
 
-A handler asks with ``RetryLater``, ``GiveUp`` or ``@exactly_once``. Its outcome is saved under its
-name.
+A handler asks with ``RetryLater``, ``GiveUp``, ``@exactly_once`` or ``@in_order``. Its result is
+saved under its name.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction
-from typing import Any, NamedTuple, TypeVar
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
 from weakref import ReferenceType
 
-from asgiref.sync import async_to_sync
 from django.dispatch import Signal
 
 H = TypeVar("H", bound=Callable[..., object])
 
 LONGEST_WAIT = timedelta(days=365)
-_MARK = "_cellcast_exactly_once"
+EXACTLY_ONCE = "_cellcast_exactly_once"
+IN_ORDER = "_cellcast_in_order"
 
 
 class RetryLater(Exception):  # a request, named to be read: raise RetryLater(...)
     """Raised by a handler: call me again after this time instead of the usual pause.
 
-    It counts as an attempt. If another handler has failed for the same event, both are called again
-    at the earlier of the two times. ``after`` is at most 365 days.
+    ``after`` is at most 365 days. It is granted until two limits have both passed since the event
+    was stored: ``CELLCAST_HANDLER_MAX_ATTEMPTS`` calls of this handler, and the time that so many
+    usual pauses take, 20 hours with the default of 12. Other handlers of the event keep their own
+    pauses.
     """
 
     def __init__(self, after: timedelta) -> None:
@@ -49,10 +51,10 @@ class GiveUp(Exception):  # read as: raise GiveUp(...)
 
 
 def exactly_once(handler: H) -> H:
-    """Mark a handler to be called inside the transaction that saves its outcome.
+    """Mark a handler to be called inside the transaction that saves its result.
 
     The transaction is on the database of this app's models. What the handler writes there commits
-    together with its outcome, or not at all: not even a crash repeats it. Any exception rolls it
+    together with its result, or not at all: not even a crash repeats it. Any exception rolls it
     back. What it does elsewhere, on another database or over HTTP, is repeated after a crash.
     Raises ``TypeError`` for a coroutine function.
     """
@@ -62,41 +64,38 @@ def exactly_once(handler: H) -> H:
             f"{handler_name(handler)} is asynchronous: exactly_once needs a plain function, as "
             "Django's transactions do."
         )
-    setattr(getattr(handler, "__func__", handler), _MARK, True)  # not on a bound method
+    return _mark(handler, EXACTLY_ONCE)
+
+
+def in_order(handler: H) -> H:
+    """Mark a handler to be called for the events of one contact in the order they were stored.
+
+    It is not called for an event while an earlier one of the same contact has a fact of a signal
+    that it is connected to, and it has not finished with that one: it was not called yet, or failed
+    and will be called again. Handlers are the same if their names are. Waiting uses up no attempt.
+    Webhooks that race each other have no order, nor have events without a contact.
+    """
+    return _mark(handler, IN_ORDER)
+
+
+def _mark(handler: H, mark: str) -> H:
+    setattr(getattr(handler, "__func__", handler), mark, True)  # not on a bound method
     return handler
 
 
-class Handler(NamedTuple):
-    """A connected function, and the name under which its outcome is saved."""
-
-    name: str
-    function: Callable[..., Any]
-
-    @property
-    def is_exactly_once(self) -> bool:
-        """Whether the function, even inside a partial, is marked by ``exactly_once``."""
-        function = self.function
-        while isinstance(function, partial) and not hasattr(function, _MARK):
-            function = function.func
-        return hasattr(function, _MARK)
-
-    def call(self, **arguments: Any) -> None:
-        """Call the function, and wait for it if it is async. Raises whatever it raises."""
-        result = self.function(**arguments)
-        if isawaitable(result):
-            async_to_sync(_finish)(result)
-
-
-async def _finish(awaitable: Awaitable[Any]) -> None:
-    await awaitable
+def has_mark(function: Any, mark: str) -> bool:
+    """Whether the function, even inside a partial, is marked."""
+    while isinstance(function, partial) and not hasattr(function, mark):
+        function = function.func
+    return hasattr(function, mark)
 
 
 class FactSignal(Signal):
-    """A signal whose handlers have names, so that each one's outcome can be saved."""
+    """A signal whose handlers have names, so that each one's result can be saved."""
 
-    def handlers(self, sender: type) -> list[Handler]:
-        """Return the handlers connected for ``sender``, in the order in which they connected."""
-        handlers: dict[str, Handler] = {}
+    def handlers(self, sender: type) -> dict[str, Callable[..., Any]]:
+        """Return the functions connected for ``sender`` by name, in the order they connected."""
+        handlers: dict[str, Callable[..., Any]] = {}
         for (uid, sender_id), receiver, *_ in list(self.receivers):
             function = receiver() if isinstance(receiver, ReferenceType) else receiver
             if function is None or sender_id not in (id(None), id(sender)):
@@ -106,12 +105,12 @@ class FactSignal(Signal):
             while name in handlers:
                 count += 1
                 name = f"{first}#{count}"
-            handlers[name] = Handler(name, function)
-        return list(handlers.values())
+            handlers[name] = function
+        return handlers
 
 
 def handler_name(function: Callable[..., Any]) -> str:
-    """Return ``module.qualname``: a partial has its function's, an object its class's."""
+    """Return ``module.qualname``, of a partial's function or of a callable object's class."""
     function = _without_partials(function)
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"

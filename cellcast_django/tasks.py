@@ -2,6 +2,7 @@
 
 from cellcast_django import handlers, recovery
 from cellcast_django.handlers.queue import as_task, run_handlers
+from cellcast_django.models import CommandRun
 
 __all__ = ["recover", "run_due_handlers", "run_handlers"]
 
@@ -10,10 +11,10 @@ __all__ = ["recover", "run_due_handlers", "run_handlers"]
 def run_due_handlers() -> None:
     """Run everything that is due, as ``cellcast_run_handlers`` does: for a schedule.
 
-    Safe to run several times at once. Raises ``django.db.Error`` when the database refuses.
+    Records that it has run. Safe to run several times at once. Raises ``django.db.Error`` when the
+    database refuses.
     """
-    for _ in handlers.run_due():
-        pass
+    CommandRun.record(CommandRun.Command.RUN_HANDLERS, handlers.summary(handlers.run_due()))
 
 
 @as_task

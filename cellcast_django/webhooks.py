@@ -24,7 +24,6 @@ from cellcast_django.payloads import (
 )
 from cellcast_django.signals import (
     FactSignal,
-    Handler,
     message_received,
     opt_out_received,
     status_changed,
@@ -88,9 +87,9 @@ class Webhook:
         """Return the URL to paste into the dashboard. Raises ``NoReverseMatch``."""
         return base_url.rstrip("/") + self.path()
 
-    def handlers(self) -> list[Handler]:
-        """Return the handlers that are called for the documented example."""
-        return self.signal.handlers(self.sender) if self.signal else []
+    def handlers(self) -> list[str]:
+        """Return the names of the handlers that are called for the documented example."""
+        return list(self.signal.handlers(self.sender)) if self.signal else []
 
 
 WEBHOOKS = (

@@ -1,7 +1,7 @@
 """Handlers for tests: they keep what they were called with, and fail when told to."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -12,6 +12,9 @@ from django.utils import timezone
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import FactSignal, message_received
 from cellcast_django.testing import WebhookClient
+from tests.database_faults import refusing
+
+UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
 
 
 class Calls:
@@ -96,11 +99,39 @@ def reply(**changes: Any) -> WebhookEvent:
 
 
 def make_due(event: WebhookEvent) -> None:
+    """Let the pauses of all handlers be over."""
+    now = timezone.now()
+    event = WebhookEvent.objects.get(pk=event.pk)
+    for result in event.handler_results.values():
+        if "retry_at" in result:
+            result["retry_at"] = now.isoformat()
+    results = event.handler_results
+    WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=now, handler_results=results)
+
+
+def end_lease(event: WebhookEvent) -> None:
+    """Let the lease of a run be over whose process has died."""
     WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=timezone.now())
 
 
+class Died(BaseException):
+    """What no ``except`` of ours sees, as if the process were gone."""
+
+
+@contextmanager
+def dying(handler: Calls) -> Iterator[None]:
+    """Let the process die while the handler is called: from then on nothing is saved."""
+    with ExitStack() as stack:
+        handler.during = lambda **kwargs: stack.enter_context(
+            refusing(UPDATE_OF_EVENT, error=Died())
+        )
+        with suppress(Died):
+            yield
+    handler.during = lambda **kwargs: None
+
+
 def as_if_killed(event: WebhookEvent, *called: str) -> None:
-    """Bring the event into the state of one whose process died after these handlers."""
+    """Bring the event into the state of one whose first run died after these handlers."""
     event.refresh_from_db()
     WebhookEvent.objects.filter(pk=event.pk).update(
         handler_results={name: event.handler_results[name] for name in called},
@@ -114,5 +145,8 @@ def pause_before(event: WebhookEvent) -> timedelta:
     return event.next_run_at - timezone.now()
 
 
-def events_of(events: Iterator[WebhookEvent]) -> list[int]:
-    return [event.pk for event in events]
+def ran(run: Callable[..., object], *arguments: Any, **options: Any) -> list[int]:
+    """Run events, and return the keys of those that were run."""
+    pks: list[int] = []
+    run(*arguments, **options, progress=lambda event: pks.append(event.pk))
+    return pks

@@ -128,7 +128,7 @@ def main() -> None:
         if status == 0:
             return
         WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=timezone.now())
-        list(handlers.run_due([event.pk]))
+        handlers.run_due([event.pk])
         assert rows(event) == 2
 
 

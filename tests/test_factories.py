@@ -188,7 +188,7 @@ def test_failed_event_can_be_run_again(
     event = WebhookEventFactory.create(failed=True, **changes)
     assert WebhookEvent.objects.failed().get() == event
     assert not heard
-    assert [event.pk for event in run_again([event.pk])] == [event.pk]
+    assert run_again([event.pk]).total() == 1
     assert [arguments["event"] for arguments in heard] == [event]
 
 

@@ -14,10 +14,11 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from cellcast_django.handlers import run_again, run_due
+from cellcast_django.handlers.facts import Fact
 from cellcast_django.models import Message, StatusChange
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
 from tests.database_faults import refusing
-from tests.handlers import Calls, connected, events_of, make_due, pause_before, reply
+from tests.handlers import Calls, connected, make_due, pause_before, ran, reply
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,7 +35,7 @@ def test_handler_is_called_again_after_the_time_that_it_asks_for(first: Calls) -
 
     first.error = None
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     assert (event.state, event.attempts, len(first)) == ("done", 2, 2)
 
@@ -104,7 +105,7 @@ def test_event_has_failed_when_one_gives_up_and_the_others_have_finished(
     assert event.state == "failed"
     assert event.handler_errors() == {"first": "GiveUp: No such customer."}
     assert len(second) == 1
-    assert events_of(run_due()) == []
+    assert ran(run_due) == []
 
 
 @pytest.mark.django_db
@@ -117,7 +118,7 @@ def test_who_has_given_up_is_not_called_again_while_the_others_are(
 
     second.error = None
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     assert (len(first), len(second)) == (1, 2)
     assert event.state == "failed"
@@ -128,7 +129,7 @@ def test_who_has_given_up_is_called_when_a_person_asks(first: Calls, second: Cal
     first.error = GiveUp("No such customer.")
     event = reply()
     first.error = None
-    events_of(run_again([event.pk]))
+    ran(run_again, [event.pk])
     event.refresh_from_db()
     assert (len(first), len(second)) == (2, 1)
     assert (event.state, event.handler_errors()) == ("done", {})
@@ -139,10 +140,10 @@ def test_who_has_given_up_and_is_not_connected_here_stays_so(first: Calls, secon
     first.error = GiveUp("No such customer.")
     event = reply()
     message_received.disconnect(dispatch_uid="first")
-    events_of(run_again([event.pk]))
+    ran(run_again, [event.pk])
     event.refresh_from_db()
     assert event.state == "failed"
-    events_of(run_again([event.pk], everyone=True))
+    ran(run_again, [event.pk], everyone=True)
     event.refresh_from_db()
     assert event.state == "failed", "an outcome survives its handler"
     assert len(second) == 2
@@ -200,15 +201,16 @@ def test_every_kind_of_plain_handler_can_be_marked(make: Callable[[], Any]) -> N
     handler = make()
     message_received.connect(handler, weak=False, dispatch_uid="marked")
     try:
-        [found] = message_received.handlers(Message)
-        assert found.is_exactly_once
+        [call] = Fact(message_received, Message, {}).calls()
+        assert call.exactly_once
     finally:
         message_received.disconnect(dispatch_uid="marked")
 
 
 def test_handlers_are_not_marked_by_themselves() -> None:
     with connected(message_received, plain=plain):
-        assert not message_received.handlers(Message)[0].is_exactly_once
+        [call] = Fact(message_received, Message, {}).calls()
+        assert not call.exactly_once
 
 
 # What exactly_once commits
@@ -283,7 +285,7 @@ def test_any_exception_rolls_back_and_is_kept(
     assert len(second) == 1
 
     once.then = lambda: None
-    events_of(run_again([event.pk]))
+    ran(run_again, [event.pk])
     event.refresh_from_db()
     assert written() == ["written 2"]
     assert event.state == "done"

@@ -21,12 +21,21 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import just_before, refusing
-from tests.handlers import Calls, as_if_killed, connected, events_of, make_due, pause_before, reply
+from tests.handlers import (
+    UPDATE_OF_EVENT,
+    Calls,
+    as_if_killed,
+    connected,
+    dying,
+    end_lease,
+    make_due,
+    pause_before,
+    ran,
+    reply,
+)
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
-
-UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
 
 
 def claim_elsewhere(event: WebhookEvent) -> None:
@@ -217,7 +226,7 @@ def test_outcomes_of_a_second_fact_are_kept_apart_though_the_handlers_have_one_n
         Fact(opt_out_received, WebhookEvent, {}, OPT_OUT_SUFFIX),
     ]
     with connected(message_received, both=Calls()), connected(opt_out_received, both=Calls()):
-        names = [handler.name for fact in facts for handler in fact.handlers()]
+        names = [call.name for fact in facts for call in fact.calls()]
     assert names == ["both", "both (opt_out_received)"]
 
 
@@ -230,7 +239,7 @@ def test_only_the_handler_that_failed_is_called_again(first: Calls, second: Call
     make_due(event)
     first.error = None
 
-    assert events_of(run_due()) == [event.pk]
+    assert ran(run_due) == [event.pk]
     assert (len(first), len(second)) == (2, 1)
     assert set(first.arguments[1]) == {"signal", "sender", "message", "event"}
     event.refresh_from_db()
@@ -245,7 +254,7 @@ def test_second_attempt_speaks_of_the_same_objects_as_the_first() -> None:
         WebhookClient().status()
         event = WebhookEvent.objects.get()
         make_due(event)
-        events_of(run_due())
+        ran(run_due)
     once, again = calls.arguments
     assert once == again
     assert again["status_change"].message is again["message"]
@@ -267,12 +276,12 @@ def test_pauses_of_many_events_are_spread_and_never_longer_than_the_usual_one() 
 def test_failing_event_waits_for_its_pause(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
-    assert events_of(run_due()) == []
+    assert ran(run_due) == []
     pause = pause_before(event)
     assert timedelta(seconds=50) < pause <= timedelta(minutes=1)
 
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     pause = pause_before(event)
     assert timedelta(seconds=110) < pause <= timedelta(minutes=2)
@@ -283,59 +292,57 @@ def test_event_is_failed_after_the_last_attempt(first: Calls, settings: Any) -> 
     first.error = ValueError("no")
     event = reply()
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     assert WebhookEvent.objects.failed().get() == event
     assert not WebhookEvent.objects.pending().exists()
-    assert events_of(run_due()) == []
+    assert ran(run_due) == []
 
 
-def test_handler_that_kills_the_process_ends_as_failed_and_is_named(
+def test_handler_that_kills_its_process_fails_after_its_attempts(
     first: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
-    event = reply()
+    with dying(first):
+        reply()
+    event = WebhookEvent.objects.get()
     for _ in range(2):
-        as_if_killed(event)
-        events_of(run_due())
-    assert len(first) == 3
-    as_if_killed(event)
-    assert events_of(run_due()) == [event.pk]
+        end_lease(event)
+        with dying(first):
+            run_due()
+    end_lease(event)
+    assert ran(run_due) == [event.pk]
     assert len(first) == 3
     failed = WebhookEvent.objects.failed().get()
-    assert failed.handler_errors() == {
-        "first": "ProcessEnded: every attempt was interrupted before the handler returned."
-    }
+    assert failed.handler_errors() == {"first": attempts.NOT_RETURNED}
+    assert failed.handler_results["first"]["attempts"] == 3
 
 
-def test_handlers_behind_one_that_kills_the_process_are_called_all_the_same(
+def test_handler_that_kills_its_process_is_called_after_the_others(
     first: Calls, second: Calls
 ) -> None:
     third = Calls()
     with connected(message_received, third=third):
-        event = reply()
-        as_if_killed(event)
+        with dying(first):
+            reply()
+        end_lease(WebhookEvent.objects.get())
         order: list[str] = []
         for name, handler in {"first": first, "second": second, "third": third}.items():
             handler.during = lambda name=name, **kwargs: order.append(name)
-        events_of(run_due())
+        run_due()
         assert order == ["second", "third", "first"]
 
 
-def test_second_attempt_begins_with_the_handlers_that_have_not_been_called(
-    first: Calls, second: Calls
-) -> None:
+def test_handlers_that_have_not_been_called_go_first(first: Calls, second: Calls) -> None:
     first.error = ValueError("no")
-    event = reply()
+    with dying(second):
+        reply()
+    event = WebhookEvent.objects.get()
     order: list[str] = []
     first.during = lambda **kwargs: order.append("first")
     second.during = lambda **kwargs: order.append("second")
-
-    as_if_killed(event, "first")
-    events_of(run_due())
+    make_due(event)
+    run_due()
     assert order == ["second", "first"]
-    as_if_killed(event, "first")
-    events_of(run_due())
-    assert order == ["second", "first", "first", "second"], "each has its turn"
 
 
 def test_crash_before_the_first_handler_is_taken_over_when_the_lease_is_up(first: Calls) -> None:
@@ -343,9 +350,9 @@ def test_crash_before_the_first_handler_is_taken_over_when_the_lease_is_up(first
     lease_end = timezone.now() + timedelta(minutes=5)
     as_if_killed(event)
     WebhookEvent.objects.update(next_run_at=lease_end)
-    assert events_of(run_due()) == []
+    assert ran(run_due) == []
     make_due(event)
-    assert events_of(run_due()) == [event.pk]
+    assert ran(run_due) == [event.pk]
     event.refresh_from_db()
     assert event.done_at is not None
 
@@ -356,14 +363,14 @@ def test_due_events_are_done_the_longest_waiting_first(first: Calls) -> None:
     now = timezone.now()
     for age, event in enumerate(events):
         WebhookEvent.objects.filter(pk=event.pk).update(next_run_at=now - timedelta(minutes=age))
-    assert events_of(run_due()) == [event.pk for event in reversed(events)]
+    assert ran(run_due) == [event.pk for event in reversed(events)]
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
 def test_what_is_due_is_found_by_the_index_of_what_is_not_run() -> None:
     """The command asks each minute, and nearly every event of the table is done."""
     with CaptureQueriesContext(connection) as queries:
-        assert list(run_due()) == []
+        assert ran(run_due) == []
     [query] = queries
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
@@ -381,7 +388,7 @@ def test_ids_of_what_is_due_are_fetched_in_batches(left_over: int) -> None:
     in_order = list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
 
     with CaptureQueriesContext(connection) as captured:
-        found = list(due_ids(timezone.now()))
+        found = list(due_ids())
 
     assert found == [in_order[-1], *in_order[:-1]]
     assert len(captured) == 3
@@ -392,14 +399,14 @@ def test_event_claimed_by_another_process_is_left_alone(first: Calls) -> None:
     event = reply()
     make_due(event)
     with just_before(UPDATE_OF_EVENT, partial(claim_elsewhere, event)):
-        assert events_of(run_due()) == []
+        assert ran(run_due) == []
     assert len(first) == 1
 
 
 def test_event_that_is_gone_or_no_longer_due_is_passed_over(first: Calls) -> None:
     first.error = ValueError("no")
     waiting = reply()
-    assert events_of(run_due([waiting.pk, waiting.pk + 1])) == []
+    assert ran(run_due, [waiting.pk, waiting.pk + 1]) == []
 
 
 def test_slow_handler_whose_event_was_taken_over_calls_no_further_handler(
@@ -424,7 +431,7 @@ def test_handler_connected_since_is_called_and_one_that_failed_and_is_gone_is_wa
     message_received.disconnect(dispatch_uid="first")
     connected_since = Calls()
     with connected(message_received, since=connected_since):
-        events_of(run_due())
+        ran(run_due)
         event.refresh_from_db()
         assert len(connected_since) == 1
         assert event.state == "pending"
@@ -433,7 +440,7 @@ def test_handler_connected_since_is_called_and_one_that_failed_and_is_gone_is_wa
         first.error = None
         make_due(event)
         with connected(message_received, first=first):
-            events_of(run_due())
+            ran(run_due)
     event.refresh_from_db()
     assert (len(first), len(connected_since)) == (2, 1)
     assert event.state == "done"
@@ -450,13 +457,13 @@ def test_process_without_any_of_the_handlers_settles_nothing(
     as_if_killed(event, *called)
     message_received.disconnect(dispatch_uid="first")
 
-    assert events_of(again([event.pk])) == [event.pk]
+    assert ran(again, [event.pk]) == [event.pk]
     event.refresh_from_db()
     assert event.state == "pending"
     assert timedelta(seconds=100) < pause_before(event) <= timedelta(minutes=2)
 
     make_due(event)
-    events_of(again([event.pk]))
+    ran(again, [event.pk])
     event.refresh_from_db()
     assert event.state == "failed"
 
@@ -467,7 +474,7 @@ def test_handlers_of_an_event_that_all_finished_elsewhere_are_not_waited_for(
     event = reply()
     as_if_killed(event, "first")
     message_received.disconnect(dispatch_uid="first")
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     assert event.state == "done"
 
@@ -477,7 +484,7 @@ def test_event_whose_message_was_deleted_is_failed_with_the_reason(first: Calls)
     event = reply()
     make_due(event)
     Message.objects.all().delete()
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     assert event.error == "The message or opt-out was deleted before its handlers ran."
     assert WebhookEvent.objects.failed().get() == event
@@ -491,7 +498,7 @@ def test_failed_event_is_run_again_on_request(first: Calls, settings: Any) -> No
     first.error = ValueError("no")
     event = reply()
     first.error = None
-    assert events_of(run_again([event.pk])) == [event.pk]
+    assert ran(run_again, [event.pk]) == [event.pk]
     event.refresh_from_db()
     assert event.done_at is not None
     assert event.attempts == 2
@@ -500,7 +507,7 @@ def test_failed_event_is_run_again_on_request(first: Calls, settings: Any) -> No
 def test_done_and_unknown_events_are_not_run_again(first: Calls) -> None:
     event = reply()
     duplicate = reply()
-    assert events_of(run_again([event.pk, duplicate.pk, duplicate.pk + 1])) == []
+    assert ran(run_again, [event.pk, duplicate.pk, duplicate.pk + 1]) == []
     assert len(first) == 1
 
 
@@ -510,7 +517,7 @@ def test_done_and_unknown_events_are_not_run_again(first: Calls) -> None:
 def test_everyone_hears_a_done_event_again(first: Calls, second: Calls) -> None:
     event = reply()
 
-    assert events_of(run_again([event.pk], everyone=True)) == [event.pk]
+    assert ran(run_again, [event.pk], everyone=True) == [event.pk]
 
     assert (len(first), len(second)) == (2, 2)
     before = event.handler_results
@@ -527,7 +534,7 @@ def test_everyone_hears_a_failed_event_again_those_who_had_finished_too(
     first.error = ValueError("no")
     event = reply()
 
-    assert events_of(run_again([event.pk], everyone=True)) == [event.pk]
+    assert ran(run_again, [event.pk], everyone=True) == [event.pk]
 
     assert (len(first), len(second)) == (2, 2)
     assert WebhookEvent.objects.failed().get() == event
@@ -541,7 +548,7 @@ def test_old_outcomes_are_forgotten_before_anyone_hears_again(first: Calls, seco
         saved.append(WebhookEvent.objects.get(pk=event.pk))
 
     first.during = second.during = look
-    events_of(run_again([event.pk], everyone=True))
+    ran(run_again, [event.pk], everyone=True)
 
     while_first_ran, while_second_ran = saved
     assert while_first_ran.handler_results == {}
@@ -554,10 +561,10 @@ def test_process_killed_while_everyone_hears_again_leaves_the_rest_to_the_next_o
     first: Calls, second: Calls
 ) -> None:
     event = reply()
-    events_of(run_again([event.pk], everyone=True))
+    ran(run_again, [event.pk], everyone=True)
 
     as_if_killed(event, "first")
-    assert events_of(run_due()) == [event.pk]
+    assert ran(run_due) == [event.pk]
 
     assert (len(first), len(second)) == (2, 3)
     event.refresh_from_db()
@@ -572,7 +579,7 @@ def test_what_told_nothing_new_is_run_for_nobody(first: Calls) -> None:
     unheard = WebhookClient().opt_out().json()["events"][0]["id"]
     pks = [duplicate.pk, invalid.pk, unheard]
 
-    assert events_of(run_again(pks, everyone=True)) == []
+    assert ran(run_again, pks, everyone=True) == []
 
     assert len(first) == 1
 
@@ -583,7 +590,7 @@ def test_what_was_emptied_of_personal_data_is_run_for_nobody() -> None:
         WebhookClient().opt_out()
         event = WebhookEvent.objects.get()
         WebhookEvent.objects.update(body="", contact="")
-        assert events_of(run_again([event.pk], everyone=True)) == []
+        assert ran(run_again, [event.pk], everyone=True) == []
     assert len(calls) == 1
 
 
@@ -591,7 +598,7 @@ def test_event_whose_message_is_gone_keeps_its_outcomes(first: Calls) -> None:
     event = reply()
     Message.objects.all().delete()
 
-    assert events_of(run_again([event.pk], everyone=True)) == []
+    assert ran(run_again, [event.pk], everyone=True) == []
 
     event.refresh_from_db()
     assert event.done_at is not None
@@ -603,7 +610,7 @@ def test_event_that_another_process_took_first_is_not_done_to_everyone(
 ) -> None:
     event = reply()
     with just_before(UPDATE_OF_EVENT, partial(claim_elsewhere, event)):
-        assert events_of(run_again([event.pk], everyone=True)) == []
+        assert ran(run_again, [event.pk], everyone=True) == []
     event.refresh_from_db()
     assert set(event.handler_results) == {"first"}
 

@@ -9,7 +9,7 @@ import pytest
 from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import GiveUp, handlers_failed
-from tests.handlers import Calls, as_if_killed, connected, events_of, make_due, reply
+from tests.handlers import Calls, connected, dying, end_lease, make_due, ran, reply
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ def test_it_is_sent_when_the_attempts_are_used_up(first: Calls, second: Calls, t
     assert not told
 
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     [arguments] = told.arguments
     assert arguments == {
         "signal": handlers_failed,
@@ -42,7 +42,7 @@ def test_it_is_sent_when_the_attempts_are_used_up(first: Calls, second: Calls, t
         "errors": {"first": "ValueError: the calendar is down"},
     }
     assert arguments["event"].state == "failed"
-    events_of(run_due())
+    ran(run_due)
     assert len(told) == 1
 
 
@@ -53,10 +53,15 @@ def test_it_is_sent_when_a_handler_gives_up(first: Calls, told: Calls) -> None:
 
 
 def test_it_is_sent_when_every_attempt_was_cut_off(first: Calls, told: Calls) -> None:
-    event = reply()
-    WebhookEvent.objects.update(attempts=2)
-    as_if_killed(event)
-    events_of(run_due())
+    with dying(first):
+        reply()
+    event = WebhookEvent.objects.get()
+    end_lease(event)
+    with dying(first):
+        run_due()
+    assert not told
+    end_lease(event)
+    run_due()
     assert list(told.arguments[0]["errors"]) == ["first"]
 
 
@@ -65,17 +70,17 @@ def test_it_is_sent_when_the_message_is_gone(first: Calls, told: Calls) -> None:
     event = reply()
     Message.objects.all().delete()
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     assert len(told) == 1
 
 
 def test_it_is_sent_again_when_an_event_fails_again(first: Calls, told: Calls) -> None:
     first.error = GiveUp("No such customer.")
     event = reply()
-    events_of(run_again([event.pk]))
+    ran(run_again, [event.pk])
     assert len(told) == 2
     first.error = None
-    events_of(run_again([event.pk]))
+    ran(run_again, [event.pk])
     assert len(told) == 2
 
 

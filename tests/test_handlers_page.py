@@ -25,7 +25,7 @@ from cellcast_django.signals import (
 )
 from cellcast_django.testing import reply_payload
 from tests.database_faults import refusing
-from tests.handlers import connected, events_of, make_due, pause_before, reply
+from tests.handlers import connected, make_due, pause_before, ran, reply
 from tests.pages import blocks, table
 
 PAGE = "docs/handlers.md"
@@ -135,7 +135,7 @@ def test_each_line_of_the_table_is_true(does: str, mark: Callable[..., Any]) -> 
         if event.state == "pending":
             act.append(nothing)
             make_due(event)
-            events_of(run_due())
+            ran(run_due)
             event.refresh_from_db()
             assert event.state == "done"
             assert Message.objects.filter(key="written 2").exists()

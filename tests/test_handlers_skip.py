@@ -7,7 +7,7 @@ import pytest
 from cellcast_django.handlers import run_due, skip
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import GiveUp, handlers_failed, message_received
-from tests.handlers import Calls, as_if_killed, connected, events_of, make_due, reply
+from tests.handlers import Calls, as_if_killed, connected, make_due, ran, reply
 
 pytestmark = pytest.mark.django_db
 
@@ -34,7 +34,7 @@ def test_skipped_handler_is_not_called_again(event: WebhookEvent, first: Calls) 
     skip(event.pk, "first")
     WebhookEvent.objects.update(done_at=None)
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     assert len(first) == 1
 
 
@@ -48,7 +48,7 @@ def test_event_waits_for_the_others(first: Calls, second: Calls) -> None:
 
     second.error = None
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     assert (event.state, len(first), len(second)) == ("done", 1, 2)
 
@@ -110,7 +110,7 @@ def test_event_of_which_no_handler_is_known_here_can_be_skipped(event: WebhookEv
 def test_event_whose_message_is_gone_can_be_skipped(event: WebhookEvent) -> None:
     Message.objects.all().delete()
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     assert skip(event.pk, "first")
     event.refresh_from_db()
     assert event.state == "done"
@@ -132,7 +132,7 @@ def test_decision_taken_while_the_handlers_run_stands(first: Calls, second: Call
     event = reply()
     first.during = lambda event, **kwargs: skip(event.pk, "first")
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     assert event.handler_results["first"]["skipped"]
     assert event.state == "done"

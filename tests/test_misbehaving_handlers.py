@@ -11,7 +11,7 @@ from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
-from tests.handlers import Calls, as_if_killed, connected, events_of, make_due, reply
+from tests.handlers import Calls, as_if_killed, connected, make_due, ran, reply
 
 
 class PoolTimeout(BaseException):
@@ -69,7 +69,7 @@ def test_keyboard_interrupt_is_kept_and_goes_on_to_who_pressed_the_keys(
 
     make_due(event)
     with pytest.raises(KeyboardInterrupt):
-        events_of(run_due())
+        ran(run_due)
     assert (len(first), len(second)) == (2, 1), "begins with the one that has not been called"
 
 
@@ -142,7 +142,7 @@ def test_transaction_that_it_leaves_open_is_rolled_back_and_is_its_error(
     first.during = second.during
     assert reply(message="the next one").state == "done"
     make_due(event)
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     assert event.state == "done"
 
@@ -190,7 +190,7 @@ def test_transaction_of_the_caller_is_not_the_handlers(first: Calls, second: Cal
     event = reply()
     first.error = None
     with transaction.atomic():
-        events_of(run_again([event.pk]))
+        ran(run_again, [event.pk])
         assert connection.in_atomic_block
     event.refresh_from_db()
     assert event.state == "done"
@@ -207,7 +207,7 @@ def test_in_a_transaction_of_the_caller_nothing_can_be_committed_durably(first: 
     event = reply()
     first.error, first.during = None, commit_durably
     with transaction.atomic():
-        events_of(run_again([event.pk]))
+        ran(run_again, [event.pk])
     event.refresh_from_db()
     assert event.handler_errors()["first"].startswith("RuntimeError: ")
 
@@ -265,6 +265,6 @@ def test_it_is_named_where_every_attempt_was_cut_off(first: Calls, settings: Any
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     event = reply()
     as_if_killed(event)
-    events_of(run_due())
+    ran(run_due)
     event.refresh_from_db()
     assert list(event.handler_errors()) == ["first"]

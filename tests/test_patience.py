@@ -9,7 +9,7 @@ from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.clock import Clock
-from tests.handlers import Calls, connected, events_of, make_due, reply
+from tests.handlers import Calls, connected, make_due, ran, reply
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +37,7 @@ def test_after_half_a_minute_of_failures_its_events_stay_due(first: Calls, clock
         WebhookClient().status()
         make_due(WebhookEvent.objects.latest("pk"))
         statuses.error = None
-        attempted = events_of(run_due())
+        attempted = ran(run_due)
     assert len(first) == 4, "the fourth call made it more than half a minute"
     assert len(statuses) == 2
     assert attempted == [event.pk for event in events[:4]] + [WebhookEvent.objects.latest("pk").pk]
@@ -45,7 +45,7 @@ def test_after_half_a_minute_of_failures_its_events_stay_due(first: Calls, clock
     assert (untouched.attempts, untouched.state) == (1, "pending")
 
     first.error = None
-    assert events_of(run_due()) == [event.pk for event in events[4:]], "the next run tries"
+    assert ran(run_due) == [event.pk for event in events[4:]], "the next run tries"
 
 
 def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, clock: Clock) -> None:
@@ -53,7 +53,7 @@ def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, cl
     events = due_replies(first, 6)
     first.during, second.error = take(clock, 20), None
     second.arguments.clear()
-    events_of(run_due())
+    ran(run_due)
     assert (len(first), len(second)) == (3, 6)
     last = WebhookEvent.objects.get(pk=events[-1].pk)
     assert (last.state, last.attempts) == ("pending", 2)
@@ -63,10 +63,10 @@ def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, cl
 def test_slow_calls_that_finish_cost_no_patience(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 6)
     first.error, first.during = None, take(clock, 60)
-    assert events_of(run_due()) == [event.pk for event in events]
+    assert ran(run_due) == [event.pk for event in events]
 
 
 def test_failures_that_cost_no_time_cost_no_patience(first: Calls, clock: Clock) -> None:
     due_replies(first, 6)
-    events_of(run_due())
+    ran(run_due)
     assert len(first) == 6

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.dispatch import receiver
 
+from cellcast_django.handlers.facts import Call, Fact
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import (
     FactSignal,
-    Handler,
     handler_name,
     message_received,
     opt_out_received,
@@ -118,7 +118,7 @@ every_handler = pytest.mark.parametrize(
 
 
 def names(signal: FactSignal, sender: type = Message) -> list[str]:
-    return [handler.name for handler in signal.handlers(sender)]
+    return list(signal.handlers(sender))
 
 
 # The name
@@ -138,8 +138,8 @@ def test_handler_of_every_kind_is_called_to_its_end(
     handler: Callable[..., Any], name: str, says: str, signal: FactSignal
 ) -> None:
     signal.connect(handler, weak=False)
-    [connected] = signal.handlers(Message)
-    connected.call(signal=signal, sender=Message)
+    [call] = Fact(signal, Message, {}).calls()
+    call.make()
     assert heard == [says]
 
 
@@ -161,8 +161,8 @@ def test_second_handler_of_a_name_gets_a_number(signal: FactSignal) -> None:
         signal.connect(handler)
     name = f"{HERE}.function_with_arguments"
     assert names(signal) == [name, f"{name}#2", f"{name}#3"]
-    for connected in signal.handlers(Message):
-        connected.call()
+    for call in Fact(signal, Message, {}).calls():
+        call.make()
     assert heard == ["one", "two", "three"]
 
 
@@ -187,7 +187,7 @@ def test_handlers_come_in_the_order_in_which_they_connected(signal: FactSignal) 
     order: list[Callable[..., Any]] = [async_function, an_object, function, a_lambda]
     for handler in order:
         signal.connect(handler, weak=False)
-    assert [handler.function for handler in signal.handlers(Message)] == order
+    assert list(signal.handlers(Message).values()) == order
 
 
 def test_only_handlers_of_the_sender_and_of_all_senders(signal: FactSignal) -> None:
@@ -230,9 +230,9 @@ def test_call_raises_what_the_handler_raises() -> None:
         raise LookupError("no such appointment")
 
     with pytest.raises(LookupError, match="no such appointment"):
-        Handler("fails", fails).call()
+        Call("fails", "fails", fails, {}).make()
     with pytest.raises(LookupError, match="no such appointment"):
-        Handler("fails later", fails_later).call()
+        Call("fails later", "fails later", fails_later, {}).make()
 
 
 # What the three signals carry

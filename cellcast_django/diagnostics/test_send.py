@@ -139,8 +139,7 @@ def delete_tests() -> Removed:
 
 def describe_handlers(webhook: Webhook) -> str:
     """Return a line about these handlers, for a terminal."""
-    names = [handler.name for handler in webhook.handlers()]
-    if names:
+    if names := webhook.handlers():
         return f"Handlers: {', '.join(names)}."
     return (
         "No handler is connected, so it is only stored. Import your handlers in ready() of an app "

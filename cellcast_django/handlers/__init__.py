@@ -6,36 +6,38 @@ event has to tell, ``schedule`` when; ``attempts`` calls the handlers.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.utils import timezone
 
-from cellcast_django.conf import conf
-from cellcast_django.handlers.attempts import (
-    Failure,
-    Patience,
-    fail_interrupted,
-    in_turn,
-    report_if_failed,
-    run_attempt,
-)
-from cellcast_django.handlers.facts import BoundHandler, handlers_of, handlers_to_replay
+from cellcast_django.handlers.attempts import Failure, Patience, Run, report_if_failed
+from cellcast_django.handlers.facts import Call, calls_of, repeatable_calls
 from cellcast_django.handlers.schedule import (
-    claim,
     due_ids,
+    fields_when_ended,
     load,
-    save_if_ours,
-    settled,
-    unsettled,
+    save_if_latest,
+    unfinished,
 )
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import HandlerResult, WebhookEvent, lease_end
 
 logger = logging.getLogger("cellcast_django")
 
+Progress = Callable[[WebhookEvent], object]
+"""Called with each event after its run."""
+Tally = Counter[WebhookEvent.State | None]
+"""How many events are in each state after their run."""
+
+
+def summary(tally: Tally) -> dict[str, int]:
+    """Return the counts by the name of each state."""
+    return {state.value: tally[state] for state in WebhookEvent.State}
+
 
 def run(events: Iterable[WebhookEvent]) -> None:
-    """Run the attempt that began when these events were stored.
+    """Make the run that began when these events were stored.
 
     Skips events that have nothing to run. Never raises: errors are logged, and the event is
     due again when its lease ends.
@@ -44,75 +46,95 @@ def run(events: Iterable[WebhookEvent]) -> None:
         if event.next_run_at is None:
             continue
         try:
-            run_attempt(event)
+            Run(event, is_begun=True).make()
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
 
 
-def run_due(pks: Iterable[int] | None = None) -> Iterator[WebhookEvent]:
-    """Run what is due, longest waiting first, and yield each event after its attempt.
+def run_due(pks: Iterable[int] | None = None, *, progress: Progress = lambda event: None) -> Tally:
+    """Run what is due, longest waiting first, and return how the events ended.
 
-    With ``pks``, only those of them that are due. Safe to run in several processes at once: the one
-    that claims an event runs it. Events for a handler that has spent half a minute on nothing
-    but failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
+    With ``pks``, runs only those of them that are due. Safe in several processes at once: the one
+    that claims an event runs it. Events for a handler that has spent half a minute on nothing but
+    failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
     """
-    now = timezone.now()
+    tally: Tally = Counter()
     patience = Patience()
-    for pk in due_ids(now) if pks is None else pks:
+    for pk in due_ids() if pks is None else pks:
         event = load(pk)
-        if event is None or not event.is_due(now):
+        if event is None or not event.is_due(timezone.now()):
             continue
-        if event.attempts >= conf.handler_max_attempts:
-            fail_interrupted(event)
-        elif not _run_patiently(event, patience):
-            continue
-        yield event
+        run = Run(event, patience)
+        run.make()
+        if run.has_changed:
+            tally[event.state] += 1
+            progress(event)
+    return tally
 
 
-def _run_patiently(event: WebhookEvent, patience: Patience) -> bool:
-    """Make an attempt; false if it is left to another process or to the next run."""
-    waiting = in_turn(event, handlers_of(event))
-    handlers = patience.worth_calling(waiting)
-    if (waiting and not handlers) or not claim(event):
-        return False
-    run_attempt(event, handlers, patience)
-    return True
+def run_again(
+    pks: Iterable[int], *, everyone: bool = False, progress: Progress = lambda event: None
+) -> Tally:
+    """Run events that have failed or are pending once more, and return how they ended.
 
-
-def run_again(pks: Iterable[int], *, everyone: bool = False) -> Iterator[WebhookEvent]:
-    """Make one more attempt for events that have failed or are pending.
-
-    Calls only the handlers that have not finished, including those that gave up. Yields each event
-    after its attempt, and skips events with nothing left to run. An event that another process
-    is running right now is taken from it, which may call one handler twice.
+    Calls only the handlers that have not finished, including those that gave up, and waits for no
+    pause. Skips events with nothing left to run. An event that another process is running right now
+    is taken from it, which may call one handler twice.
 
     With ``everyone``, calls the handlers that had finished too, also for events that are done:
-    their results are cleared when the attempt begins. It is the only way to run a finished handler
-    again on purpose. Skips events without handlers, and those emptied of personal data.
+    their results are cleared when the run begins. It is the only way to run a finished handler
+    again on purpose. Skips events without handlers, and redacted ones.
     """
+    tally: Tally = Counter()
     for pk in pks:
         event = load(pk)
         if event is None:
             continue
-        handlers = handlers_to_replay(event) if everyone else handlers_of(event)
-        if not (handlers if everyone else event.is_unfinished):
+        calls = repeatable_calls(event) if everyone else calls_of(event)
+        if not (calls if everyone else event.is_unfinished):
             continue
-        outcomes = _outcomes_to_keep(handlers, event.handler_results, everyone=everyone)
-        if claim(event, done_at=None, handler_results=outcomes):
-            run_attempt(event)
-            yield event
+        results = _results_to_keep(calls, event.handler_results, everyone=everyone)
+        if _begin(event, handler_results=results):
+            Run(event, is_begun=True).make()
+            tally[event.state] += 1
+            progress(event)
+    return tally
 
 
-def _outcomes_to_keep(
-    handlers: Iterable[BoundHandler], results: dict[str, Any], *, everyone: bool
-) -> dict[str, Any]:
-    """Return the outcomes without those that would prevent a call of one of these handlers."""
+def _results_to_keep(
+    calls: Iterable[Call], results: dict[str, HandlerResult], *, everyone: bool
+) -> dict[str, HandlerResult]:
+    """Return the results without what would prevent these calls."""
     kept = dict(results)
-    for handler in handlers:
-        if (outcome := kept.pop(handler.name, None)) and not everyone:
-            kept[handler.name] = {key: outcome[key] for key in outcome if key != "gave_up"}
+    for call in calls:
+        result = kept.pop(call.name, None)
+        if result is None or everyone:
+            continue
+        result = {**result}
+        if result["error"]:
+            result.pop("gave_up", None)
+            result["retry_at"] = timezone.now().isoformat()
+        kept[call.name] = result
     return kept
+
+
+def _begin(event: WebhookEvent, **values: Any) -> bool:
+    """Count a run that a person asked for, and lease it; false if another process was quicker."""
+    values |= {
+        "attempts": event.attempts + 1,
+        "next_run_at": lease_end(timezone.now()),
+        "done_at": None,
+    }
+    return _save(event, values)
+
+
+def _save(event: WebhookEvent, values: dict[str, Any]) -> bool:
+    saved = save_if_latest(event.pk, event.attempts, values)
+    if saved:
+        for name, value in values.items():
+            setattr(event, name, value)
+    return saved
 
 
 def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
@@ -127,17 +149,24 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     event = load(event_id)
     if event is None or not event.is_unfinished or event.has_finished(handler_name):
         return False
-    connected = [handler.name for handler in handlers_of(event)]
-    known = {*connected, *event.handler_results}
+    names = [call.name for call in calls_of(event)]
+    known = {*names, *event.handler_results}
     if known and handler_name not in known:
         return False
     was_pending = event.state == WebhookEvent.State.PENDING
-    outcome = {"at": timezone.now().isoformat(), "error": "", "skipped": True, "by": username}
-    event.handler_results[handler_name] = outcome
-    values: dict[str, Any] = {} if unsettled(event, connected) else settled(event)
-    # Counted as an attempt, so that a running one sees that the event was taken from it.
-    values |= {"attempts": event.attempts + was_pending}
-    saved = save_if_ours(event, handler_results=event.handler_results, **values)
+    result: HandlerResult = {
+        "at": timezone.now().isoformat(),
+        "error": "",
+        "skipped": True,
+        "by": username,
+    }
+    results = event.handler_results | {handler_name: result}
+    values: dict[str, Any] = {"handler_results": results}
+    if not unfinished(results, names):
+        values |= fields_when_ended(results, names)
+    # Counted as a run, so that one that is going on sees that the event was taken from it.
+    values["attempts"] = event.attempts + was_pending
+    saved = _save(event, values)
     if saved and was_pending:
         report_if_failed(event)
     return saved

@@ -1,18 +1,18 @@
-"""One attempt: call the handlers that have not finished with an event, and save each outcome."""
+"""One run of an event: call the handlers that are due, and save each result before the next."""
 
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
+from cellcast_django.conf import conf
 from cellcast_django.database.transactions import (
     Watch,
     discard,
@@ -20,11 +20,289 @@ from cellcast_django.database.transactions import (
     is_idle,
     is_in_test,
 )
-from cellcast_django.handlers.facts import BoundHandler, facts_of, handlers_of
-from cellcast_django.handlers.schedule import ending, has_been_saved, lease_end, save_if_ours
-from cellcast_django.models import WebhookEvent, database_alias
+from cellcast_django.handlers.facts import Call, Fact, calls_of, facts_of
+from cellcast_django.handlers.schedule import (
+    due_time,
+    fields_when_ended,
+    is_saved_as_finished,
+    retry_time,
+    save_if_latest,
+    unfinished,
+)
+from cellcast_django.models import (
+    HandlerResult,
+    WebhookEvent,
+    database_alias,
+    lease_end,
+)
 from cellcast_django.payloads import clean
 from cellcast_django.signals import GiveUp, RetryLater, handlers_failed
+
+logger = logging.getLogger("cellcast_django")
+
+DELETED = "The message or opt-out was deleted before its handlers ran."
+NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
+"""The error of a handler while it is called again, and for good if its process dies."""
+
+
+class TakenOverError(Exception):
+    """Another process has begun a run in the meantime, so ours must not save anything."""
+
+
+class Run:
+    """One run of an event.
+
+    ``is_begun``: it has been counted and leased already, and calls whatever is unfinished.
+    """
+
+    def __init__(
+        self, event: WebhookEvent, patience: "Patience | None" = None, *, is_begun: bool = False
+    ) -> None:
+        self.event = event
+        self.has_changed = False
+        """Whether it has called a handler or ended the event."""
+        self._patience = patience or Patience()
+        self._is_begun = is_begun
+        self._is_repeated = not is_begun and event.attempts > 0
+        # Handlers are given the event and may change it, so this is what the run goes by.
+        self._pk, self._number = event.pk, event.attempts
+        self._results: dict[str, HandlerResult] = dict(event.handler_results)
+        self._calls = calls_of(event)
+        self._names = [call.name for call in self._calls]
+
+    def make(self) -> None:
+        """Call the handlers that are due, and save how each call ended.
+
+        Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when
+        the database refuses.
+        """
+        try:
+            if self._calls or facts_of(self.event):
+                self._make()
+            else:
+                self._save(error=DELETED, done_at=None, next_run_at=None)
+        except TakenOverError as error:
+            logger.warning(
+                "Handler %s ran longer than CELLCAST_HANDLER_LEASE; another process has taken "
+                "event %s over.",
+                *error.args,
+                self._pk,
+            )
+            return
+        if self.has_changed:
+            report_if_failed(self.event)
+
+    def _make(self) -> None:
+        due = self._due_calls()
+        calls = self._patience.worth_calling(due)
+        if due and not calls:
+            return  # left to the next run
+        for call in calls:
+            attempts = self._attempts_of(call) + 1
+            if not self._begin(call, attempts):
+                return  # another process was quicker
+            self._call(call, attempts, is_last=call is calls[-1])
+        if not calls:
+            self._end_without_calls()
+
+    def _due_calls(self) -> list[Call]:
+        """Return what to call, in the order of the calls: first what was never called.
+
+        If nobody's time has come, whoever is next is due: a process has died, or a person has moved
+        the event's time.
+        """
+        times = {name: due_time(self._results.get(name)) for name in self._unfinished()}
+        horizon = max(timezone.now(), min(times.values(), default=timezone.now()))
+        due = {name for name, time in times.items() if self._is_begun or time <= horizon}
+        self._count_missing(due.difference(self._names))
+        suspect = self._suspect()
+        if suspect is not None and self._attempts_of(suspect) >= conf.handler_max_attempts:
+            self._results[suspect.name] = self._not_returned(self._attempts_of(suspect))
+            due.remove(suspect.name)
+        calls = [call for call in self._calls if call.name in due]
+        return sorted(calls, key=lambda call: (times[call.name], call is suspect))
+
+    def _unfinished(self) -> list[str]:
+        return unfinished(self._results, self._names)
+
+    def _suspect(self) -> Call | None:
+        """Return the handler that was probably called when the first run's process died.
+
+        The first run saves nothing before a call: so that it costs no more than it must.
+        """
+        if not self._is_repeated or self._number != 1:
+            return None
+        return next((call for call in self._calls if call.name not in self._results), None)
+
+    def _attempts_of(self, call: Call) -> int:
+        if (result := self._results.get(call.name)) is not None:
+            return result.get("attempts", 0)
+        return int(call is self._suspect())
+
+    def _count_missing(self, names: Iterable[str]) -> None:
+        """Count an attempt of handlers that failed elsewhere and are not connected here.
+
+        They may be gone for good, and their events must not be pending for ever.
+        """
+        for name in names:
+            attempts = self._results[name].get("attempts", 0) + 1
+            self._results[name] = _counted(
+                self._results[name], attempts, retry_time(self.event, attempts)
+            )
+
+    # Saving
+
+    def _begin(self, call: Call, attempts: int) -> bool:
+        """Count and lease the run, and note a repeated call; false if it is not ours any more."""
+        values: dict[str, Any] = {}
+        if not self._is_begun:
+            values = {"attempts": self._number + 1, "next_run_at": lease_end(timezone.now())}
+        if self._is_repeated:  # if it kills its process, it must not do so for ever
+            self._results[call.name] = self._not_returned(attempts)
+            values |= {
+                "handler_results": self._results,
+                "next_run_at": lease_end(timezone.now()),
+            }
+        self._is_begun = True
+        return not values or self._save(**values)
+
+    def _not_returned(self, attempts: int) -> HandlerResult:
+        now = timezone.now()
+        result: HandlerResult = {"at": now.isoformat(), "error": NOT_RETURNED}
+        is_last = attempts >= conf.handler_max_attempts
+        return _counted(result, attempts, None if is_last else lease_end(now))
+
+    def _call(self, call: Call, attempts: int, *, is_last: bool) -> None:
+        def save(failure: Failure | None = None) -> None:
+            self._save_result(call, attempts, failure, is_last=is_last)
+
+        began_at = time.monotonic()
+        failure = call_safely(call, save if call.exactly_once else None)
+        self._patience.note(call.name, failure, time.monotonic() - began_at)
+        if failure is not None and failure.kind is TakenOverError:
+            raise TakenOverError(call.name)
+        if failure is not None:
+            self._log(call, failure)
+        if not (call.exactly_once and self._is_finished(call, failure)):
+            save(failure)
+        if failure is not None and failure.kind is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    def _is_finished(self, call: Call, failure: "Failure | None") -> bool:
+        """Whether the success of a call ``exactly_once`` is saved, whatever was raised since."""
+        if failure is None:
+            return True
+        result = self._results.get(call.name)  # an error if it was never about to be saved
+        return (
+            result is not None and not result["error"] and is_saved_as_finished(self._pk, call.name)
+        )
+
+    def _save_result(
+        self, call: Call, attempts: int, failure: "Failure | None", *, is_last: bool
+    ) -> None:
+        now = timezone.now()
+        result: HandlerResult = {"at": now.isoformat(), "error": failure.text if failure else ""}
+        retry_at = None
+        if failure is not None:
+            if failure.location:
+                result["location"] = failure.location
+            if issubclass(failure.kind, GiveUp):
+                result["gave_up"] = True
+            else:
+                retry_at = retry_time(self.event, attempts, failure.retry_after)
+        self._results[call.name] = _counted(result, attempts, retry_at)
+        values = self._ending() if is_last else {"next_run_at": lease_end(now)}
+        if not self._save(handler_results=self._results, **values):
+            raise TakenOverError(call.name)
+
+    def _end_without_calls(self) -> None:
+        """End a run in which there was nothing to call."""
+        values: dict[str, Any] = self._ending()
+        if not self._names and values["done_at"] is not None:
+            # The handler it was stored for is connected in another process.
+            number = self._number + (not self._is_begun)
+            retry_at = retry_time(self.event, number)
+            values = {"attempts": number, "done_at": None, "next_run_at": retry_at}
+        self._save(handler_results=self._results, **values)
+
+    def _ending(self) -> dict[str, Any]:
+        return fields_when_ended(self._results, self._names)
+
+    def _save(self, **values: Any) -> bool:
+        """Save these fields if the run is still the latest; its event has them then too."""
+        if not save_if_latest(self._pk, self._number, values):
+            return False
+        self._number = values.get("attempts", self._number)
+        self.has_changed = True
+        for name, value in values.items():
+            setattr(self.event, name, value)
+        self.event.attempts = self._number
+        self.event.handler_results = {name: {**each} for name, each in self._results.items()}
+        return True
+
+    def _log(self, call: Call, failure: "Failure") -> None:
+        if failure.retry_after is not None:
+            logger.info("Handler %s asked to retry event %s later.", call.name, self._pk)
+        else:
+            logger.error(
+                "Handler %s failed for event %s: %s.", call.name, self._pk, failure.summary
+            )
+
+
+def _counted(result: HandlerResult, attempts: int, retry_at: datetime | None) -> HandlerResult:
+    """Return the result with the number of calls, and with when the handler is called again."""
+    counted: HandlerResult = {**result, "attempts": attempts}
+    counted.pop("retry_at", None)
+    if retry_at is not None:
+        counted["retry_at"] = retry_at.isoformat()
+    return counted
+
+
+def report_if_failed(event: WebhookEvent) -> None:
+    """Send ``handlers_failed`` if what was just saved made the event failed.
+
+    Raises nothing except ``KeyboardInterrupt``: the errors of that signal's handlers are logged.
+    """
+    if event.state != WebhookEvent.State.FAILED:
+        return
+    arguments = {"event": event, "errors": event.handler_errors()}
+    for call in Fact(handlers_failed, WebhookEvent, arguments).calls():
+        failure = call_safely(call)
+        if failure is None:
+            continue
+        logger.error("Handler %s of handlers_failed failed: %s.", call.name, failure.summary)
+        if failure.kind is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+
+MAX_SECONDS = 30
+MIN_FAILURES = 3
+"""One slow call says little about the next."""
+
+
+class Patience:
+    """The time each handler has spent failing in this run, since it last finished with an event."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, list[float]] = {}
+
+    def worth_calling(self, calls: Sequence[Call]) -> list[Call]:
+        """Return the calls without those of handlers that have used up our patience."""
+        return [call for call in calls if not self._is_lost_with(call.name)]
+
+    def _is_lost_with(self, name: str) -> bool:
+        calls = self._calls.get(name, ())
+        return len(calls) >= MIN_FAILURES and sum(calls) > MAX_SECONDS
+
+    def note(self, name: str, failure: "Failure | None", seconds: float) -> None:
+        """Record how a call ended, and how long it took."""
+        if failure is None:
+            self._calls.pop(name, None)
+        else:
+            self._calls.setdefault(name, []).append(seconds)
+
+
+# The call itself
 
 MAX_ERROR_LENGTH = 1_000
 
@@ -51,7 +329,7 @@ class Failure(NamedTuple):
     def of(cls, error: BaseException) -> "Failure":
         """Describe an exception."""
         after = error.after if isinstance(error, RetryLater) else None
-        return cls(type(error), _describe(error), _location_of(error), after)
+        return cls(type(error), _text_of(error), _location_of(error), after)
 
     @property
     def summary(self) -> str:
@@ -60,11 +338,11 @@ class Failure(NamedTuple):
         return f"{name} in {self.location}" if self.location else name
 
 
-def call_safely(function: Callable[[], None]) -> Failure | None:
-    """Call the function, and return what it raised or left open; ``None`` if all is well.
+def call_safely(call: Call, save: Callable[[], None] | None = None) -> Failure | None:
+    """Make the call, and return what it raised or left open; ``None`` if all is well.
 
-    Lets no exception out, not even ``SystemExit``. A connection on which the function left a
-    transaction open is closed.
+    With ``save``, that is called after it in the same transaction. Lets no exception out, not even
+    ``SystemExit``. A connection on which the handler left a transaction open is closed.
     """
     failure = None
     open_before = {each.alias for each in _connections() if not is_idle(each)}
@@ -80,7 +358,10 @@ def call_safely(function: Callable[[], None]) -> Failure | None:
                 # Inside a test's transaction, a handler's database error must not abort the test.
                 if connection.in_atomic_block:
                     stack.enter_context(_savepoint(connection))
-            function()
+            if save is None:
+                call.make()
+            else:
+                in_transaction(call, save)
     except BaseException as error:  # one handler must not stop another
         failure = Failure.of(error)
     begun_by_statement = {watch.connection.alias for watch in watches if watch.has_begun}
@@ -93,8 +374,8 @@ def call_safely(function: Callable[[], None]) -> Failure | None:
     return failure
 
 
-def in_transaction(function: Callable[[], None], save: Callable[[], None]) -> None:
-    """Call the function, then ``save``, in one transaction on the database of this app's models.
+def in_transaction(call: Call, save: Callable[[], None]) -> None:
+    """Make the call, then ``save``, in one transaction on the database of this app's models.
 
     Raises what they raise, with nothing committed; or what one of the host project's ``on_commit``
     functions raises, with everything committed.
@@ -102,7 +383,7 @@ def in_transaction(function: Callable[[], None], save: Callable[[], None]) -> No
     using = database_alias()
     with transaction.atomic(using=using):
         with _unended_transaction(connections[using]):
-            function()
+            call.make()
         save()
 
 
@@ -142,7 +423,7 @@ def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
         depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
         try:
             yield
-        finally:  # or the block would end another one than its own
+        finally:  # otherwise atomic() would pop a savepoint that is not its own
             is_left_open = len(connection.savepoint_ids) > depth
             del connection.savepoint_ids[depth:], connection.atomic_blocks[blocks:]
         if is_left_open:
@@ -155,7 +436,7 @@ def _left_open(connection: BaseDatabaseWrapper) -> TransactionLeftOpenError:
     )
 
 
-def _describe(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # the host project's __str__ may do anything
@@ -168,194 +449,3 @@ def _location_of(error: BaseException) -> str:
     for frame, line in traceback.walk_tb(error.__traceback__):
         location = f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
     return location
-
-
-logger = logging.getLogger("cellcast_django")
-
-
-def report_if_failed(event: WebhookEvent) -> None:
-    """Send ``handlers_failed`` if what was just saved made the event failed.
-
-    Raises nothing except ``KeyboardInterrupt``: the errors of that signal's handlers are logged.
-    """
-    if event.state != WebhookEvent.State.FAILED:
-        return
-    for handler in handlers_failed.handlers(WebhookEvent):
-        call = partial(
-            handler.call,
-            signal=handlers_failed,
-            sender=WebhookEvent,
-            event=event,
-            errors=event.handler_errors(),
-        )
-        failure = call_safely(call)
-        if failure is None:
-            continue
-        logger.error("Handler %s of handlers_failed failed: %s.", handler.name, failure.summary)
-        if failure.kind is KeyboardInterrupt:
-            raise KeyboardInterrupt
-
-
-MAX_SECONDS = 30
-MIN_FAILURES = 3
-"""One slow call says little about the next."""
-
-
-class Patience:
-    """The time each handler has spent failing in this run, since it last finished with an event."""
-
-    def __init__(self) -> None:
-        self._calls: dict[str, list[float]] = {}
-
-    def worth_calling(self, handlers: Sequence[BoundHandler]) -> list[BoundHandler]:
-        """Return the handlers without those that have used up our patience."""
-        return [handler for handler in handlers if not self._is_lost_with(handler.name)]
-
-    def _is_lost_with(self, name: str) -> bool:
-        calls = self._calls.get(name, ())
-        return len(calls) >= MIN_FAILURES and sum(calls) > MAX_SECONDS
-
-    def note(self, name: str, failure: Failure | None, seconds: float) -> None:
-        """Record how a call ended, and how long it took."""
-        if failure is None:
-            self._calls.pop(name, None)
-        else:
-            self._calls.setdefault(name, []).append(seconds)
-
-
-INTERRUPTED = "ProcessEnded: every attempt was interrupted before the handler returned."
-
-
-class TakenOverError(Exception):
-    """Another process has begun an attempt in the meantime, so ours must not save anything."""
-
-
-def run_attempt(
-    event: WebhookEvent,
-    handlers: Sequence[BoundHandler] | None = None,
-    patience: Patience | None = None,
-) -> None:
-    """Call the handlers that have not finished with the event, and save each outcome.
-
-    With ``handlers``, calls these, in this order. ``patience`` records how the calls ended.
-    """
-    connected = handlers_of(event)
-    if not connected and not facts_of(event):
-        error = "The message or opt-out was deleted before its handlers ran."
-        save_if_ours(event, error=error, done_at=None, next_run_at=None)
-        report_if_failed(event)
-        return
-    if handlers is None:
-        handlers = unfinished(event, connected)
-    names = [handler.name for handler in connected]
-    attempt = _Attempt(event, names, patience or Patience())
-    try:
-        attempt.run(handlers)
-    except TakenOverError as error:
-        logger.warning(
-            "Handler %s ran longer than CELLCAST_HANDLER_LEASE; another process has taken "
-            "event %s over.",
-            *error.args,
-            event.pk,
-        )
-    else:
-        report_if_failed(event)
-
-
-def unfinished(event: WebhookEvent, connected: Sequence[BoundHandler]) -> list[BoundHandler]:
-    """Return the handlers still to be called for the event, in the order of the calls.
-
-    Handlers that have not been called yet come first: the others have had their turn.
-    """
-    waiting = [each for each in connected if not event.is_done_with(each.name)]
-    return sorted(waiting, key=lambda each: each.name in event.handler_results)
-
-
-def in_turn(event: WebhookEvent, connected: Sequence[BoundHandler]) -> list[BoundHandler]:
-    """Return the handlers for the next attempt, in an order that no single handler can block.
-
-    A handler that kills its process leaves no outcome. So that it does not keep the others from
-    being called, each attempt begins with a different one of those without an outcome, and every
-    second attempt begins with those that have failed before.
-    """
-    attempt = event.attempts + 1
-    waiting = unfinished(event, connected)
-    uncalled = [each for each in waiting if each.name not in event.handler_results]
-    called = waiting[len(uncalled) :]
-    if uncalled:
-        start = attempt // 2 % len(uncalled)
-        uncalled = uncalled[start:] + uncalled[:start]
-    return called + uncalled if attempt > 1 and attempt % 2 else uncalled + called
-
-
-def fail_interrupted(event: WebhookEvent) -> None:
-    """End an event as failed whose last attempt was interrupted when its process died."""
-    outcome = {"at": timezone.now().isoformat(), "error": INTERRUPTED}
-    uncalled = {each.name: outcome for each in unfinished(event, handlers_of(event))}
-    results = uncalled | event.handler_results
-    save_if_ours(event, handler_results=results, next_run_at=None)
-    report_if_failed(event)
-
-
-class _Attempt:
-    """The calls of one attempt, and when the handlers asked to be called again."""
-
-    def __init__(self, event: WebhookEvent, connected: list[str], patience: Patience) -> None:
-        self.event = event
-        self.connected = connected
-        self.patience = patience
-        self.retry_times: dict[str, datetime] = {}
-
-    def run(self, handlers: Sequence[BoundHandler]) -> None:
-        """Call the handlers, and save each outcome before the next call."""
-        if not handlers:
-            save_if_ours(self.event, **self._ending())
-        for position, handler in enumerate(handlers, start=1):
-            self._call(handler, is_last=position == len(handlers))
-
-    def _call(self, handler: BoundHandler, *, is_last: bool) -> None:
-        save = partial(self._save, handler.name, is_last=is_last)
-        began_at = time.monotonic()
-        if handler.is_exactly_once:
-            failure = call_safely(partial(in_transaction, handler.call, save))
-            is_saved = failure is None or has_been_saved(self.event, handler.name)
-        else:
-            failure = call_safely(handler.call)
-            is_saved = False
-        self.patience.note(handler.name, failure, time.monotonic() - began_at)
-        if failure is not None and failure.kind is TakenOverError:
-            raise TakenOverError(handler.name)
-        if failure is not None:
-            self._log(handler.name, failure)
-        if not is_saved:
-            save(failure)
-        if failure is not None and failure.kind is KeyboardInterrupt:
-            raise KeyboardInterrupt
-
-    def _save(self, name: str, failure: Failure | None = None, *, is_last: bool) -> None:
-        self.event.handler_results[name] = self._outcome(name, failure)
-        values = self._ending() if is_last else {"next_run_at": lease_end()}
-        if not save_if_ours(self.event, handler_results=self.event.handler_results, **values):
-            raise TakenOverError(name)
-
-    def _outcome(self, name: str, failure: Failure | None) -> dict[str, Any]:
-        now = timezone.now()
-        outcome: dict[str, Any] = {"at": now.isoformat(), "error": failure.text if failure else ""}
-        if failure is not None and failure.location:
-            outcome["location"] = failure.location
-        if failure is not None and issubclass(failure.kind, GiveUp):
-            outcome["gave_up"] = True
-        if failure is not None and failure.retry_after is not None:
-            self.retry_times[name] = now + failure.retry_after
-        return outcome
-
-    def _log(self, name: str, failure: Failure) -> None:
-        if failure.retry_after is not None:
-            logger.info("Handler %s asked to retry event %s later.", name, self.event.pk)
-        else:
-            logger.error(
-                "Handler %s failed for event %s: %s.", name, self.event.pk, failure.summary
-            )
-
-    def _ending(self) -> dict[str, datetime | None]:
-        return ending(self.event, self.connected, self.retry_times)

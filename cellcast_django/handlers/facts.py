@@ -1,55 +1,75 @@
-"""The facts of an event, and the handlers that are called for them."""
+"""The facts of an event, and the calls of handlers that they ask for."""
 
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import models
 
 from cellcast_django.models import Direction, Message, WebhookEvent
 from cellcast_django.signals import (
+    EXACTLY_ONCE,
+    IN_ORDER,
     FactSignal,
-    Handler,
+    has_mark,
     message_received,
     opt_out_received,
     status_changed,
 )
 
 OPT_OUT_SUFFIX = " (opt_out_received)"
-"""Ends the handlers' names for a reply's second fact: they may be the same as for its first."""
+"""Ends the results' names for a reply's second fact: its handlers may be those of its first."""
 
 
-class Fact(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of one handler for one fact; its result is saved under ``name``."""
+
+    name: str
+    handler: str
+    """The handler's own name: ``name`` without the suffix of a second fact."""
+    function: Callable[..., Any]
+    arguments: dict[str, Any] = field(repr=False)
+    exactly_once: bool = False
+    in_order: bool = False
+
+    def make(self) -> None:
+        """Call the function, and wait for it if it is async. Raises whatever it raises."""
+        returned = self.function(**self.arguments)
+        if isawaitable(returned):
+            async_to_sync(_finish)(returned)
+
+
+async def _finish(awaitable: Awaitable[Any]) -> None:
+    await awaitable
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
     """One signal with its arguments."""
 
     signal: FactSignal
     sender: type[models.Model]
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(repr=False)
     suffix: str = ""
 
-    def handlers(self) -> list["BoundHandler"]:
-        """Return the handlers connected for the fact, in the order in which they connected."""
+    def calls(self) -> list[Call]:
+        """Return one call for each connected handler, in the order in which they connected."""
+        arguments = {"signal": self.signal, "sender": self.sender, **self.arguments}
         return [
-            BoundHandler(handler.name + self.suffix, handler, self)
-            for handler in self.signal.handlers(self.sender)
+            Call(
+                handler + self.suffix,
+                handler,
+                function,
+                arguments,
+                exactly_once=has_mark(function, EXACTLY_ONCE),
+                in_order=has_mark(function, IN_ORDER),
+            )
+            for handler, function in self.signal.handlers(self.sender).items()
         ]
-
-
-class BoundHandler(NamedTuple):
-    """A handler connected for a fact, and the name under which its outcome is saved."""
-
-    name: str
-    handler: Handler
-    fact: Fact
-
-    @property
-    def is_exactly_once(self) -> bool:
-        """Whether the handler is marked by ``exactly_once``."""
-        return self.handler.is_exactly_once
-
-    def call(self) -> None:
-        """Call the handler, and raise whatever it raises."""
-        fact = self.fact
-        self.handler.call(signal=fact.signal, sender=fact.sender, **fact.arguments)
 
 
 def facts_of(event: WebhookEvent) -> list[Fact]:
@@ -88,20 +108,14 @@ def _opt_out_fact(event: WebhookEvent) -> Fact | None:
     return Fact(opt_out_received, WebhookEvent, arguments, suffix)
 
 
-def handlers_of(event: WebhookEvent) -> list[BoundHandler]:
-    """Return the handlers connected for the event's facts."""
-    return [handler for fact in facts_of(event) for handler in fact.handlers()]
+def calls_of(event: WebhookEvent) -> list[Call]:
+    """Return the calls of the handlers that are connected for the event's facts."""
+    return [call for fact in facts_of(event) for call in fact.calls()]
 
 
-def handlers_to_replay(event: WebhookEvent) -> list[BoundHandler]:
-    """Return all handlers that may be called for the event again, finished or not.
+def repeatable_calls(event: WebhookEvent) -> list[Call]:
+    """Return all calls that a person may repeat, finished or not.
 
-    None for an event emptied of personal data: an opt-out without a number would be about somebody
-    else. A duplicate or invalid event has no facts.
+    None for a redacted event: without its number its opt-out would match another contact.
     """
-    return handlers_of(event) if event.body else []
-
-
-def has_handlers(event: WebhookEvent) -> bool:
-    """Whether a handler is connected for one of the event's facts."""
-    return bool(handlers_of(event))
+    return calls_of(event) if event.body else []

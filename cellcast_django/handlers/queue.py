@@ -28,8 +28,7 @@ def as_task(function: Callable[..., None]) -> Any:
 @as_task
 def run_handlers(event_id: int) -> None:
     """Run one event's handlers if it is due. Safe to run twice."""
-    for _ in handlers.run_due([event_id]):
-        pass
+    handlers.run_due([event_id])
 
 
 class NotEnqueuedError(Exception):

@@ -1,9 +1,9 @@
-"""Every state transition of an event: planned, claimed, ended.
+"""Every state transition of an event after it has been stored: begun, waiting, ended.
 
-Rows are changed only here, and only by the latest attempt.
+Rows are changed only here, and only by the latest run.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -16,66 +16,27 @@ from django.utils import timezone
 from cellcast_django.conf import conf
 from cellcast_django.database import lock_waits, prepared_statements
 from cellcast_django.database.transactions import with_retries
-from cellcast_django.models import WebhookEvent, WebhookEventQuerySet, database_alias
+from cellcast_django.models import (
+    HandlerResult,
+    WebhookEvent,
+    WebhookEventQuerySet,
+    database_alias,
+    is_final,
+)
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
 SPREAD = 0.08
 """The fraction of a pause by which it may be shortened."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-UNKNOWN_HANDLER = ""
+LONG_AGO = 86_400.0
 BATCH_SIZE = 1_000
 """How many ids of due events are read at a time."""
 
-
-def planned(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
-    """Return the event's fields that plan its first attempt; without handlers it is done.
-
-    Inline, the attempt begins right after the commit in this process, so it is already counted and
-    leased here: that saves a write, and after a crash the event is due when the lease ends.
-    """
-    plan = {"done_at": None, "next_run_at": now, "attempts": 0}
-    if not has_handlers:
-        plan |= {"done_at": now, "next_run_at": None}
-    elif conf.run_handlers == "inline":
-        lease = timedelta(seconds=conf.handler_lease)
-        plan |= {"next_run_at": now + lease, "attempts": 1}
-    return plan
+Results = Mapping[str, HandlerResult]
 
 
-def ending(
-    event: WebhookEvent, connected: Sequence[str], retry_times: Mapping[str, datetime]
-) -> dict[str, datetime | None]:
-    """Return the fields that end an attempt: done, failed, or due again after a pause.
-
-    ``connected`` are the names of this process's handlers; ``retry_times`` holds the times at which
-    handlers asked to be called again.
-    """
-    waiting = unsettled(event, connected)
-    if not connected:  # the handler it was stored for is connected in another process
-        waiting.append(UNKNOWN_HANDLER)
-    if not waiting:
-        return settled(event)
-    due_at = None
-    if event.attempts < conf.handler_max_attempts:
-        usual = timezone.now() + pause_after(event.attempts, spread_by=event.pk)
-        due_at = min(retry_times.get(name, usual) for name in waiting)
-    return {"done_at": None, "next_run_at": due_at}
-
-
-def settled(event: WebhookEvent) -> dict[str, datetime | None]:
-    """Return the fields of an event with no handler left to call: done, or failed."""
-    has_failed = any(event.has_given_up(name) for name in event.handler_results)
-    return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
-
-
-def unsettled(event: WebhookEvent, connected: Sequence[str]) -> list[str]:
-    """Return the names of the handlers still to be called.
-
-    One that failed counts even if it is not connected in this process.
-    """
-    names = dict.fromkeys([*connected, *event.handler_results])
-    return [name for name in names if not event.is_done_with(name)]
+# When a handler is called again
 
 
 def pause_after(attempts: int, *, spread_by: int = 0) -> timedelta:
@@ -90,14 +51,67 @@ def pause_after(attempts: int, *, spread_by: int = 0) -> timedelta:
     return pause * (1 - SPREAD * (spread_by * GOLDEN_RATIO % 1))
 
 
+def usual_time(attempts: int) -> timedelta:
+    """Return how long the pauses between so many attempts take: 20 hours for twelve."""
+    return sum(map(pause_after, range(1, attempts)), timedelta())
+
+
+def retry_time(
+    event: WebhookEvent, attempts: int, after: timedelta | None = None
+) -> datetime | None:
+    """Return when to call a handler again that has failed this often; ``None`` for never.
+
+    ``after`` is what it asked for by ``RetryLater``: that is granted for as long as the attempts or
+    the time that they usually take are not used up.
+    """
+    now, limit = timezone.now(), conf.handler_max_attempts
+    if attempts < limit:
+        return now + (pause_after(attempts, spread_by=event.pk) if after is None else after)
+    if after is not None and now < event.received_at + usual_time(limit):
+        return now + after
+    return None
+
+
+def due_time(result: HandlerResult | None) -> datetime:
+    """Return from when on a handler with this result may be called; long ago if it never was."""
+    text = result.get("retry_at") if result else None
+    # By the timestamp, as USE_TZ may have changed since.
+    seconds = datetime.fromisoformat(text).timestamp() if text else LONG_AGO
+    return datetime.fromtimestamp(seconds, tz=timezone.now().tzinfo)
+
+
+def fields_when_ended(results: Results, names: list[str]) -> dict[str, datetime | None]:
+    """Return the event's fields after a run: done, failed, or due again.
+
+    ``names`` are those of the connected handlers. One that failed counts even if it is not
+    connected in this process.
+    """
+    waiting = unfinished(results, names)
+    if waiting:
+        now = timezone.now()
+        due_at = min(due_time(results.get(name)) for name in waiting)
+        return {"done_at": None, "next_run_at": max(due_at, now)}
+    has_failed = any(result["error"] for result in results.values())
+    return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
+
+
+def unfinished(results: Results, names: list[str]) -> list[str]:
+    """Return the names of the handlers still to be called, connected or failed before."""
+    known = dict.fromkeys([*names, *results])
+    return [name for name in known if name not in results or not is_final(results[name])]
+
+
+# Reading events
+
+
 def events() -> WebhookEventQuerySet:
     """Return all events, from the database that is written to."""
     return WebhookEvent.objects.using(database_alias())
 
 
-def due_ids(now: datetime) -> Iterator[int]:
+def due_ids() -> Iterator[int]:
     """Yield the ids of due events, longest waiting first; after an outage there are many."""
-    due = events().due(now).order_by("next_run_at", "pk")
+    due = events().due(timezone.now()).order_by("next_run_at", "pk")
     rest = due
     while True:
         batch = list(rest.values_list("next_run_at", "pk")[:BATCH_SIZE])
@@ -115,50 +129,36 @@ def load(pk: int) -> WebhookEvent | None:
     return events().select_related(*related).filter(pk=pk).first()
 
 
-def lease_end() -> datetime:
-    """Return the time until which other processes leave a running attempt alone."""
-    return timezone.now() + timedelta(seconds=conf.handler_lease)
-
-
-def claim(event: WebhookEvent, **values: Any) -> bool:
-    """Begin an attempt: count it and take the lease; false if another process was quicker."""
-    attempts = event.attempts + 1
-    return save_if_ours(event, next_run_at=lease_end(), attempts=attempts, **values)
-
-
-def has_been_saved(event: WebhookEvent, handler_name: str) -> bool:
+def is_saved_as_finished(pk: int, handler_name: str) -> bool:
     """Whether the handler's success is in the database, whatever was raised after the commit."""
-    if not event.has_finished(handler_name):  # it was never about to be saved
-        return False
-    [results] = events().filter(pk=event.pk).values_list("handler_results", flat=True)
+    [results] = events().filter(pk=pk).values_list("handler_results", flat=True)
     return WebhookEvent(handler_results=results).has_finished(handler_name)
 
 
-def save_if_ours(event: WebhookEvent, **values: Any) -> bool:
-    """Save these fields, unless another process has begun an attempt since the event was read."""
+# Writing them
+
+
+def save_if_latest(pk: int, run: int, values: dict[str, Any]) -> bool:
+    """Save these fields, unless another process has begun a run of the event since this one.
+
+    ``run`` is the number that ``attempts`` had when this one began. Raises ``django.db.Error``.
+    """
 
     def save(using: str) -> int:
-        return _update_event(connections[using], event, values)
+        return _update_event(connections[using], pk, run, values)
 
-    saved = with_retries(save, using=database_alias()) == 1
-    if saved:
-        for name, value in values.items():
-            setattr(event, name, value)
-    return saved
+    return with_retries(save, using=database_alias()) == 1
 
 
 def _update_event(
-    connection: BaseDatabaseWrapper, event: WebhookEvent, values: dict[str, Any]
+    connection: BaseDatabaseWrapper, pk: int, run: int, values: dict[str, Any]
 ) -> int:
-    """Save these fields if the event's attempt is still the latest; return how many rows changed.
-
-    One statement, at a third of the cost of ``QuerySet.update``.
-    """
+    """Return how many rows changed: one statement, at a third of the cost of ``update()``."""
     execute = lock_waits.execute if connection.vendor == "sqlite" else prepared_statements.execute
     adapted = {
         name: _field(name).get_db_prep_save(value, connection) for name, value in values.items()
     }
-    adapted |= {"id": event.pk, "attempt": event.attempts}
+    adapted |= {"id": pk, "run": run}
     with execute(connection, _update_statement(tuple(values)), adapted) as cursor:
         return int(cursor.rowcount)
 
@@ -173,5 +173,5 @@ def _update_statement(names: tuple[str, ...]) -> str:
     assignments = ", ".join(f"{name} = %({name})s" for name in names)
     return (
         f"UPDATE {WebhookEvent._meta.db_table} SET {assignments} "
-        "WHERE id = %(id)s AND attempts = %(attempt)s"
+        "WHERE id = %(id)s AND attempts = %(run)s"
     )

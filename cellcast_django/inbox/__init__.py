@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from cellcast_django.database import transactions
 from cellcast_django.database.transactions import with_retries
-from cellcast_django.handlers.schedule import planned
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.fields import kind_of, message_fields, reason_of
 from cellcast_django.inbox.opt_outs import opt_out_contact
@@ -28,6 +27,7 @@ from cellcast_django.models import (
     Message,
     WebhookEvent,
     database_alias,
+    fields_when_stored,
 )
 from cellcast_django.payloads import (
     Endpoint,
@@ -150,7 +150,7 @@ def _write_common(
     values = message_fields(payload)
     values |= {"status": payload.status, "kind": kind_of(payload).value, "raw": payload.raw}
     values |= {"reason": reason_of(payload), "precedence": PRECEDENCE[payload.status]}
-    values |= origin | planned(origin["received_at"], has_handlers=has_handlers)
+    values |= origin | fields_when_stored(origin["received_at"], has_handlers=has_handlers)
     connection = connections[using]
     confirm = None
     if isinstance(payload, Reply) and not values["is_test"] and may_be_recovered(values["contact"]):

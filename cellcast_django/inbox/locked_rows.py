@@ -13,13 +13,18 @@ from typing import Any
 from django.db import connections
 
 from cellcast_django.database.inserts import insert
-from cellcast_django.handlers.facts import has_handlers
-from cellcast_django.handlers.schedule import planned
 from cellcast_django.inbox import recovered
 from cellcast_django.inbox.fields import kind_of, reason_of
 from cellcast_django.inbox.opt_outs import OptOuts, opt_out_contact
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    Direction,
+    Message,
+    StatusChange,
+    WebhookEvent,
+    fields_when_stored,
+)
 from cellcast_django.payloads import Invalid, OptOut, Payload, Reply, StatusReport
+from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import supersedes
 
 
@@ -98,7 +103,7 @@ class LockedRows:
             event.outcome = WebhookEvent.Outcome.DUPLICATE
             return
         event.outcome = WebhookEvent.Outcome.STORED
-        self._plan(event)
+        self._plan(event, has_handlers=bool(opt_out_received.handlers(WebhookEvent)))
 
     def _enter_status(self, event: WebhookEvent, payload: Reply | StatusReport) -> None:
         named = self.named[payload]
@@ -116,12 +121,15 @@ class LockedRows:
             event.outcome = WebhookEvent.Outcome.DUPLICATE
             return
         event.outcome = WebhookEvent.Outcome.STORED
+        handlers = opt_out_received.handlers(WebhookEvent) if begins else {}
         if is_new:
+            is_first = message.direction == Direction.INBOUND and not message.status
+            handlers |= (message_received if is_first else status_changed).handlers(Message)
             self._add_change(event, message, payload)
-        self._plan(event)
+        self._plan(event, has_handlers=bool(handlers))
 
-    def _plan(self, event: WebhookEvent) -> None:
-        for name, value in planned(self.now, has_handlers=has_handlers(event)).items():
+    def _plan(self, event: WebhookEvent, *, has_handlers: bool) -> None:
+        for name, value in fields_when_stored(self.now, has_handlers=has_handlers).items():
             setattr(event, name, value)
 
     def _add_change(

@@ -96,7 +96,7 @@ class Migration(migrations.Migration):
                 ('received_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When the webhook arrived.', verbose_name='received at')),
                 ('done_at', models.DateTimeField(blank=True, help_text='When the last handler finished.', null=True, verbose_name='finished at')),
                 ('next_run_at', models.DateTimeField(blank=True, help_text='When unfinished handlers run next; empty if there is nothing left to run.', null=True, verbose_name='next retry')),
-                ('attempts', models.PositiveSmallIntegerField(default=0, help_text='How many times its handlers have been started.', verbose_name='attempts')),
+                ('attempts', models.PositiveIntegerField(default=0, help_text='In how many runs a handler was called.', verbose_name='attempts')),
                 ('handler_results', models.JSONField(blank=True, default=dict, help_text='For each handler: when it last ran, and its error if it failed.', verbose_name='handlers')),
                 ('dismissed_at', models.DateTimeField(blank=True, help_text='When a person set an event aside that could not be understood.', null=True, verbose_name='dismissed at')),
                 ('message', models.ForeignKey(blank=True, help_text='The message the event is about.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='events', to='cellcast_django.message', verbose_name='message')),

@@ -22,10 +22,14 @@ from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,
     NOTHING_TO_RUN,
+    HandlerResult,
     WebhookEvent,
     WebhookEventQuerySet,
     error_type,
     errors_of,
+    fields_when_stored,
+    is_final,
+    lease_end,
 )
 
 __all__ = [
@@ -35,6 +39,7 @@ __all__ = [
     "NOTHING_TO_RUN",
     "CommandRun",
     "Direction",
+    "HandlerResult",
     "Message",
     "MessageQuerySet",
     "OptOut",
@@ -47,6 +52,9 @@ __all__ = [
     "database_alias",
     "error_type",
     "errors_of",
+    "fields_when_stored",
+    "is_final",
+    "lease_end",
     "message_key",
     "message_values",
     "submission_time",

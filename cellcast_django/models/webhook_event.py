@@ -1,12 +1,13 @@
 """One thing Cellcast reported: its original text, and how far its handlers have got."""
 
-from datetime import datetime
-from typing import Any, Self
+from datetime import datetime, timedelta
+from typing import Any, NotRequired, Self, TypedDict
 
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.conf import conf
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.models.message import MAX_USERNAME_LENGTH, Message
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint
@@ -15,6 +16,43 @@ MAX_CONTENT_TYPE_LENGTH = 255
 
 NOTHING_TO_RUN = {"done_at": None, "next_run_at": None, "attempts": 0}
 """The fields of a duplicate or invalid event: the columns' defaults, and what the SQL writes."""
+
+
+def fields_when_stored(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
+    """Return the fields of an event that has just been stored; without handlers it is done.
+
+    Inline, its handlers run right after the commit in this process, so the run is already counted
+    and leased here: that saves a write, and after a crash the event is due when the lease ends.
+    """
+    if not has_handlers:
+        return NOTHING_TO_RUN | {"done_at": now}
+    if conf.run_handlers == "inline":
+        return NOTHING_TO_RUN | {"next_run_at": lease_end(now), "attempts": 1}
+    return NOTHING_TO_RUN | {"next_run_at": now}
+
+
+def lease_end(now: datetime) -> datetime:
+    """Return the time until which other processes leave a run that is going on alone."""
+    return now + timedelta(seconds=conf.handler_lease)
+
+
+class HandlerResult(TypedDict):
+    """How one handler's last call for an event ended."""
+
+    at: str
+    """When, in ISO format."""
+    error: str
+    """The exception's type and text; empty if the handler has finished."""
+    location: NotRequired[str]
+    """Where in the code it was raised."""
+    attempts: NotRequired[int]
+    """How many calls there have been."""
+    retry_at: NotRequired[str]
+    """When it is called again; not there if its attempts are used up."""
+    gave_up: NotRequired[bool]
+    skipped: NotRequired[bool]
+    by: NotRequired[str]
+    """The username of the person who skipped it."""
 
 
 class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
@@ -58,7 +96,7 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
 
 
 class WebhookEvent(models.Model):
-    """One thing Cellcast reported, and the outcome of each handler that ran for it."""
+    """One thing Cellcast reported, and the result of each handler that ran for it."""
 
     class Kind(models.TextChoices):
         """What an event reports."""
@@ -159,8 +197,8 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text=_("When unfinished handlers run next; empty if there is nothing left to run."),
     )
-    attempts = models.PositiveSmallIntegerField(
-        _("attempts"), default=0, help_text=_("How many times its handlers have been started.")
+    attempts = models.PositiveIntegerField(
+        _("attempts"), default=0, help_text=_("In how many runs a handler was called.")
     )
     handler_results = models.JSONField(
         _("handlers"),
@@ -231,26 +269,31 @@ class WebhookEvent(models.Model):
 
     def has_finished(self, handler_name: str) -> bool:
         """Whether this handler has run, or was skipped, without an error."""
-        outcome = self.handler_results.get(handler_name)
-        return outcome is not None and not outcome["error"]
-
-    def has_given_up(self, handler_name: str) -> bool:
-        return bool(self.handler_results.get(handler_name, {}).get("gave_up"))
+        result = self.handler_results.get(handler_name)
+        return result is not None and not result["error"]
 
     def is_done_with(self, handler_name: str) -> bool:
         """Whether this handler will not be called again, unless a person asks for it."""
-        return self.has_finished(handler_name) or self.has_given_up(handler_name)
+        result = self.handler_results.get(handler_name)
+        return result is not None and is_final(result)
 
     def handler_errors(self) -> dict[str, str]:
         """Return the error of each handler that failed when it last ran."""
         return errors_of(self.handler_results)
 
 
+def is_final(result: HandlerResult) -> bool:
+    """Whether a handler with this result is called again only if a person asks for it."""
+    if not result["error"] or result.get("gave_up"):
+        return True
+    return "retry_at" not in result and result.get("attempts", 0) >= conf.handler_max_attempts
+
+
 def errors_of(results: dict[str, Any]) -> dict[str, str]:
     """Return the errors in ``WebhookEvent.handler_results``, by handler name."""
-    return {name: outcome["error"] for name, outcome in results.items() if outcome["error"]}
+    return {name: result["error"] for name, result in results.items() if result["error"]}
 
 
 def error_type(error: str) -> str:
-    """Return the exception type of an outcome's error, without its text."""
+    """Return the exception type of a result's error, without its text."""
     return error.partition(":")[0]

@@ -73,10 +73,10 @@ def test_every_handler_hears_every_fact_although_a_worker_is_killed(
         f"{queue}, Django {django.get_version()}",
         webhooks=WEBHOOKS,
         answered_200_and_stored=len(responses),
-        facts_for_which_two_handlers_were_each_called=events_of(shop),
+        facts_for_which_two_handlers_were_each_called=ran(shop),
         webhooks_per_second=WEBHOOKS / seconds,
         slowest_of_a_hundred_responses=figures.milliseconds(figures.percentile(times, 99)),
-        events_done_per_second=(events_of(shop) - left) / worked,
+        events_done_per_second=(ran(shop) - left) / worked,
         last_event_of_the_workers_after_the_last_answer_in_seconds=worked - seconds,
         events_left_over_by_the_killed_worker=left,
         until_the_schedule_had_run_them_in_seconds=scheduled,
@@ -106,7 +106,7 @@ def test_broker_that_is_down_costs_nothing_but_time(
     )
 
 
-def events_of(shop: Shop) -> int:
+def ran(shop: Shop) -> int:
     return int(
         shop.database.value(
             "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE done_at IS NOT NULL"

@@ -63,7 +63,7 @@ def _badge(event: WebhookEvent, name: str, outcome: dict[str, Any]) -> SafeStrin
         return badge(Tone.QUIET, _("skipped"))
     if not outcome["error"]:
         return badge(Tone.GOOD, _("done"))
-    if event.state == WebhookEvent.State.PENDING and not event.has_given_up(name):
+    if event.state == WebhookEvent.State.PENDING and not event.is_done_with(name):
         return badge(Tone.OPEN, _("retrying"))
     return badge(Tone.BAD, _("failed"))
 

@@ -291,7 +291,7 @@ def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
 
 def connected_handlers() -> list[str]:
     """Return the names of all handlers, in the order of the URLs."""
-    return [each.name for webhook in WEBHOOKS for each in webhook.handlers()]
+    return [name for webhook in WEBHOOKS for name in webhook.handlers()]
 
 
 Unfinished = tuple[int, dict[str, Any], datetime]

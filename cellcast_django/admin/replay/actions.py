@@ -32,7 +32,7 @@ from cellcast_django.admin.replay.replays import (
     Result,
 )
 from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.handlers.facts import handlers_of
+from cellcast_django.handlers.facts import calls_of
 from cellcast_django.models import WebhookEvent
 
 
@@ -46,7 +46,7 @@ class SkippingAdmin(ReadOnlyAdmin):
 
     def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[HandlerRow]:
         """Return each handler's outcome, with a link for those who may skip it."""
-        rows = handler_rows(event, [callee.name for callee in handlers_of(event)])
+        rows = handler_rows(event, [call.name for call in calls_of(event)])
         if event.is_unfinished and self.may(request, "rerun"):
             url = self.url_of(WebhookEvent, "skip", event.pk)
             for row in rows:
@@ -238,9 +238,12 @@ class ReplayAdmin(ReadOnlyAdmin):
     def _run(self, request: HttpRequest, replay: Replay, keys: list[int]) -> None:
         waiting = deque(keys)
         result = Result(started_at=timezone.now())
-        for event in replay.run(_until_time_is_up(waiting)):
+
+        def report(event: WebhookEvent) -> None:
             self.log_change(request, event, replay.log)
             result.add(event)
+
+        replay.run(_until_time_is_up(waiting), progress=report)
         started = keys[: len(keys) - len(waiting)]
         unaffected = len(set(started) - result.keys)
         for level, sentence in result.sentences(replay.understood):

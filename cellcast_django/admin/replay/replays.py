@@ -17,7 +17,7 @@ from cellcast_django.admin.display import sentences
 from cellcast_django.admin.display.texts import beginning, duration
 from cellcast_django.admin.lists.filters import connected_handlers
 from cellcast_django.conf import conf
-from cellcast_django.handlers.facts import handlers_of, handlers_to_replay
+from cellcast_django.handlers.facts import calls_of, repeatable_calls
 from cellcast_django.models import WebhookEvent
 
 
@@ -37,8 +37,8 @@ class Replay:
     """The admin log's entry for each event."""
     handlers: Callable[[WebhookEvent], list[str] | None]
     """Which handlers would run for an event; ``None`` if it does not affect the event."""
-    run: Callable[[Iterable[int]], Iterator[WebhookEvent]]
-    """Runs the events with these keys, and yields each one afterwards."""
+    run: Callable[..., object]
+    """Runs the events with these keys, and calls ``progress`` with each one afterwards."""
     permission: str = "rerun"
     command: str = ""
     """The command that does the same to any number of events, if there is one."""
@@ -74,7 +74,7 @@ class Plan:
             if names is None:
                 plan.unaffected += 1
                 continue
-            connected = {callee.name for callee in handlers_of(event)}
+            connected = {call.name for call in calls_of(event)}
             plan.keys.append(event.pk)
             plan.again.update(name for name in names if name in event.handler_results)
             plan.first.update(name for name in names if name not in event.handler_results)
@@ -86,23 +86,24 @@ class Plan:
 def _unfinished(event: WebhookEvent) -> list[str] | None:
     if not event.is_unfinished:
         return None
-    return [each.name for each in handlers_of(event) if not event.has_finished(each.name)]
+    return [each.name for each in calls_of(event) if not event.has_finished(each.name)]
 
 
 def _all_handlers(event: WebhookEvent) -> list[str] | None:
-    return [each.name for each in handlers_to_replay(event)] or None
+    return [each.name for each in repeatable_calls(event)] or None
 
 
 def _connected_handlers(event: WebhookEvent) -> list[str] | None:
     return connected_handlers() if event.outcome == WebhookEvent.Outcome.INVALID else None
 
 
-def _read_again(keys: Iterable[int]) -> Iterator[WebhookEvent]:
+def _read_again(keys: Iterable[int], *, progress: Callable[[WebhookEvent], object]) -> None:
     for key in keys:
         event = WebhookEvent.objects.invalid().filter(pk=key).first()
         read_again = inbox.reprocess(event) if event else []
         receiving.run_handlers(read_again)
-        yield from read_again
+        for each in read_again:
+            progress(each)
 
 
 RETRY_FAILED = Replay(

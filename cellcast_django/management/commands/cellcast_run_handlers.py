@@ -10,8 +10,8 @@ from typing import Any, Self
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 
-from cellcast_django.handlers import run_again, run_due
-from cellcast_django.handlers.schedule import events
+from cellcast_django.handlers import Tally, run_again, run_due, summary
+from cellcast_django.handlers.schedule import due_ids, events
 from cellcast_django.management.terminal import add_event_option, printable, require_events
 from cellcast_django.models import CommandRun, WebhookEvent, error_type
 
@@ -49,6 +49,13 @@ class Watch:
             yield
             self._wait()
 
+    def until_over(self, pks: Iterator[int]) -> Iterator[int]:
+        """Yield the keys until SIGTERM."""
+        for pk in pks:
+            if self.is_over:
+                return
+            yield pk
+
     def is_time_for_heartbeat(self) -> bool:
         """Whether a minute has passed since this was last true."""
         now = time.monotonic()
@@ -75,9 +82,6 @@ class Watch:
         if self._is_without_database:
             logger.warning("The database is available again.")
         self._is_without_database = False
-
-
-Tally = Counter[WebhookEvent.State | None]  # the number of events in each state after their attempt
 
 
 class Command(BaseCommand):
@@ -110,27 +114,21 @@ class Command(BaseCommand):
             self._watch()
             return
         if chosen:
-            again = run_again(self._chosen(options["event"], failed=options["failed"]))
-            tally = self._run(again)
+            tally = run_again(
+                self._chosen(options["event"], failed=options["failed"]), progress=self._report
+            )
         else:
-            tally = self._run(run_due())
+            tally = run_due(progress=self._report)
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(tally))
         self._print_summary(tally)
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
         require_events(pks, events().filter(pk__in=pks), "event")
         if failed:
-            pks = pks + list(events().failed().values_list("pk", flat=True))
+            pks = pks + list(events().failed().order_by("pk").values_list("pk", flat=True))
         return list(dict.fromkeys(pks))
 
-    def _run(self, attempted: Iterator[WebhookEvent]) -> Tally:
-        tally: Tally = Counter()
-        for event in attempted:
-            tally[event.state] += 1
-            self._print_errors(event)
-        return tally
-
-    def _print_errors(self, event: WebhookEvent) -> None:
+    def _report(self, event: WebhookEvent) -> None:
         errors = event.handler_errors() if event.is_unfinished else {}
         for name, error in errors.items():
             # Never the text: it may quote a customer, and cron sends it by mail.
@@ -142,10 +140,17 @@ class Command(BaseCommand):
 
     def _watch(self) -> None:
         total: Tally = Counter()
+
+        def report(event: WebhookEvent) -> None:
+            total[event.state] += 1
+            self._report(event)
+            self._record_heartbeat(watch, total)
+
         with Watch() as watch:
+            self.stdout.write("Watching for what is due. Stop it by Ctrl-C or SIGTERM.")
             for _ in watch.rounds():
                 try:
-                    tally = self._run(self._due(watch, total))
+                    tally = run_due(watch.until_over(due_ids()), progress=report)
                     self._record_heartbeat(watch, total)
                 except Error as error:
                     watch.note_database_lost(error)
@@ -154,20 +159,7 @@ class Command(BaseCommand):
                 if tally:
                     self._print_summary(tally)
 
-    def _due(self, watch: Watch, total: Tally) -> Iterator[WebhookEvent]:
-        for event in run_due():
-            total[event.state] += 1
-            yield event
-            self._record_heartbeat(watch, total)
-            if watch.is_over:
-                return
-
     def _record_heartbeat(self, watch: Watch, total: Tally) -> None:
         if watch.is_time_for_heartbeat():
             logger.debug("Watching for what is due: %s so far.", summary(total))
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(total))
-
-
-def summary(tally: Tally) -> dict[str, int]:
-    """Return the counts by the name of each state."""
-    return {state.value: tally[state] for state in WebhookEvent.State}
