@@ -122,6 +122,8 @@ class LockedRows:
             return
         event.outcome = WebhookEvent.Outcome.STORED
         handlers = opt_out_received.handlers(WebhookEvent) if begins else {}
+        if not begins:  # so that its facts do not ask for one
+            WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, None)
         if is_new:
             is_first = message.direction == Direction.INBOUND and not message.status
             handlers |= (message_received if is_first else status_changed).handlers(Message)
