@@ -5,15 +5,11 @@ import binascii
 import hmac
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from hashlib import sha256
 from ipaddress import ip_address
 from math import inf
 from threading import Lock
-from traceback import clear_frames
-from typing import ParamSpec, TypeVar
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework.authentication import BaseAuthentication
@@ -123,38 +119,3 @@ def _basic_credential(header: str) -> bytes:
         return base64.b64decode(encoded.strip(), validate=True)
     except (binascii.Error, ValueError):
         return b""
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def hides_variables(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function so that its exceptions keep their traceback but no frame's variables.
-
-    They hold passwords, numbers and texts, down to Django's and the driver's own frames. Error
-    trackers report the variables of every frame, and ignore ``sensitive_variables``.
-    """
-
-    @wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except BaseException as error:
-            del args, kwargs
-            _clear_frames_of(error)
-            raise
-
-    return wrapper
-
-
-def _clear_frames_of(error: BaseException) -> None:
-    """Clear the frames of an exception, and of its causes and contexts."""
-    chain: list[BaseException | None] = [error]
-    seen = set()
-    while chain:
-        each = chain.pop()
-        if each is not None and id(each) not in seen:
-            seen.add(id(each))
-            clear_frames(each.__traceback__)
-            chain += [each.__cause__, each.__context__]

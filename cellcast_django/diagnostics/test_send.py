@@ -12,8 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 from django.db import transaction
 from django.utils.encoding import iri_to_uri
 
-from cellcast_django.authentication import hides_variables
-from cellcast_django.diagnostics.deadline import Deadline, connect
+from cellcast_django.deadline import Deadline, connect
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import Message, WebhookEvent, database_alias
 from cellcast_django.payloads import read_object
 from cellcast_django.retention import Removed, delete
@@ -79,7 +79,7 @@ def send(url: str, body: bytes, credential: str, timeout: float) -> Response:
     or the server: see ``Response.error``.
     """
     started = time.monotonic()
-    deadline = Deadline(started + timeout)
+    deadline = Deadline(timeout)
     try:
         response = _exchange(url, body, credential, deadline)
     except (OSError, HTTPException, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A connection with one deadline for the whole exchange.
+"""One deadline for a whole exchange over a socket.
 
 A socket's timeout starts anew with every read: a server that sends a byte a second would hold a
 thread for ever.
@@ -17,8 +17,12 @@ from typing import Any
 class Deadline:
     """A moment of ``time.monotonic()`` at which the time is up."""
 
-    def __init__(self, at: float) -> None:
-        self._at = at
+    def __init__(self, seconds: float) -> None:
+        self.restart(seconds)
+
+    def restart(self, seconds: float) -> None:
+        """Allow this much time from now on."""
+        self._at = time.monotonic() + seconds
 
     def seconds_left(self) -> float:
         """Return the time left. Raises ``TimeoutError`` when it is up."""
@@ -36,13 +40,13 @@ def connect(connection: HTTPConnection, deadline: Deadline) -> Iterator[Any]:
     """
     with _open(connection.host, connection.port, deadline) as plain:
         if not isinstance(connection, HTTPSConnection):
-            yield _TimedSocket(plain, deadline)
+            yield TimedSocket(plain, deadline)
             return
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
         plain.settimeout(deadline.seconds_left())
         with context.wrap_socket(plain, server_hostname=connection.host) as encrypted:
-            yield _TimedSocket(encrypted, deadline)
+            yield TimedSocket(encrypted, deadline)
 
 
 def _open(host: str, port: int, deadline: Deadline) -> socket.socket:
@@ -59,29 +63,31 @@ def _open(host: str, port: int, deadline: Deadline) -> socket.socket:
     raise error
 
 
-class _TimedSocket:
-    """The part of a socket that ``http.client`` needs, with a deadline."""
+class TimedSocket:
+    """A socket whose reads and writes all end by the deadline; it does all else as before."""
 
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, sock: Any, deadline: Deadline) -> None:
         self._sock = sock
         self._deadline = deadline
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
     def sendall(self, data: Any) -> None:
         self._sock.settimeout(self._deadline.seconds_left())
         self._sock.sendall(data)
 
     def makefile(self, _mode: str) -> BufferedReader:
+        # Like any file of a socket, it stays readable when the socket is closed.
         return BufferedReader(_TimedReader(self._sock, self._deadline))
-
-    def close(self) -> None:
-        """Leave the socket open: the response is read after ``http.client`` has closed this."""
 
 
 class _TimedReader(RawIOBase):
     """Reads from the socket, with a deadline."""
 
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, sock: Any, deadline: Deadline) -> None:
         self._sock = sock
+        self._file = sock.makefile("rb", buffering=0)
         self._deadline = deadline
 
     def readable(self) -> bool:
@@ -89,4 +95,8 @@ class _TimedReader(RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         self._sock.settimeout(self._deadline.seconds_left())
-        return self._sock.recv_into(buffer)
+        return self._file.readinto(buffer)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
