@@ -167,13 +167,20 @@ def parse_json(text: str) -> Any:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in the body of a response; an empty one if there is none."""
+    """Return the JSON object in the body of a response; an empty one if there is none.
+
+    One odd value does not spoil the rest: a number longer than any id comes back as a string.
+    """
     try:
         text = body.decode()
-        document = None if is_too_deep(text) else json.loads(text)
+        document = None if is_too_deep(text) else json.loads(text, strict=False, parse_int=_integer)
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MAX_ID_LENGTH else digits
 
 
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)

@@ -45,6 +45,8 @@ class FakeCellcast(ThreadingHTTPServer):
         self.replies: list[Item] = []  # newest first, as Cellcast gives them
         self.reports: list[Item] = []
         self.opt_outs: list[Item] = []
+        self.odd_items: list[Any] = []
+        """What each page of each list begins with."""
         self.page_size = 50
         self.has_totals = True
         self.faults: deque[Fault | None] = deque()
@@ -122,7 +124,7 @@ class FakeCellcast(ThreadingHTTPServer):
         return 404, {"status": False, "message": "Not found", "data": {}, "error": {}}
 
     def _page(self, items: list[Item], page: int, size: int) -> Item:
-        data: Item = {"items": items[(page - 1) * size : page * size]}
+        data: Item = {"items": self.odd_items + items[(page - 1) * size : page * size]}
         if self.has_totals:
             data |= {"current": page, "totalPages": -(-len(items) // size)}
         return {"data": data}

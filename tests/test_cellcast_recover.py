@@ -12,6 +12,7 @@ from cellcast_django import tasks
 from cellcast_django.management.commands.cellcast_recover import describe
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import Findings, Kind, RecoveryError
+from tests.database_faults import refusing
 from tests.fake_cellcast import KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
@@ -101,7 +102,36 @@ def test_list_that_cannot_be_read_is_an_error_after_the_others(outage: FakeCellc
     with pytest.raises(CommandError) as raised:
         run("--replies", "--statuses", stdout=stdout)
     assert str(raised.value) == "replies: Cellcast's API responded with 404."
-    assert "statuses: 1 seen, 1 was missing and is now stored" in stdout.getvalue()
+    assert stdout.getvalue().splitlines() == [
+        "replies: not read",
+        "statuses: 1 seen, 1 was missing and is now stored",
+    ]
+
+
+def test_same_error_of_several_lists_is_said_once(outage: FakeCellcast) -> None:
+    outage.faults.extend([Fault(status=404)] * 3)
+    with pytest.raises(CommandError) as raised:
+        run()
+    assert str(raised.value) == "replies, statuses, opt-outs: Cellcast's API responded with 404."
+
+
+def test_wrong_key_is_one_error(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    settings.CELLCAST_API_KEY = "another-key"
+    stdout = StringIO()
+    with pytest.raises(CommandError) as raised:
+        run(stdout=stdout)
+    assert "CELLCAST_API_KEY" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert stdout.getvalue() == "replies: not read\n"
+
+
+def test_database_that_refuses_is_an_error_in_a_sentence(
+    outage: FakeCellcast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with refusing("INSERT"), pytest.raises(CommandError, match="OperationalError") as raised:
+        run()
+    assert raised.value.__suppress_context__
+    assert run("--replies") == "replies: 2 seen, 2 were missing and are now stored\n"
 
 
 def test_without_a_key_it_says_so(settings: Any) -> None:
@@ -147,6 +177,12 @@ def test_no_progress_elsewhere(
                 "replies: 0 seen, none missing, 1 too recent to tell, 2 could not be understood, "
                 "3 stored here but not listed by Cellcast, 4 listed by Cellcast but ended here"
             ),
+        ),
+        ({"error": "…"}, "replies: not read"),
+        ({"seen": 50, "error": "…"}, "replies: 50 seen, not read to the end"),
+        (
+            {"seen": 50, "missing": 2, "stored": 2, "error": "…"},
+            "replies: 50 seen, 2 were missing and are now stored, not read to the end",
         ),
     ],
 )

@@ -683,6 +683,15 @@ def test_delivery_time_is_none_where_one_end_is_missing(message: Message, status
 
 
 @pytest.mark.django_db
+def test_delivery_before_submission_took_no_time() -> None:
+    message = MessageFactory.create(cellcast_id="66b5b93b1e2c012dfe964000", delivered=True)
+    assert message.submitted_at is not None
+    early = message.submitted_at - timedelta(hours=1)
+    message.status_history.update(recorded_at=early)
+    assert message.delivery_time == timedelta()
+
+
+@pytest.mark.django_db
 def test_delivery_time_of_an_inbound_message_is_none(client: WebhookClient) -> None:
     client.reply(status="delivered")
     assert Message.objects.get().delivery_time is None

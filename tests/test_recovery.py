@@ -1,13 +1,13 @@
 """What webhooks failed to bring is found in the API's lists and stored, each exactly once."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 from django.utils import timezone
-from django.views.debug import ExceptionReporter
 
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
@@ -15,8 +15,9 @@ from cellcast_django.recovery import Findings, Kind, RecoveryError, recover, rep
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
-from tests.fake_cellcast import REPLIES, REPORTS, FakeCellcast, Fault, timestamp
+from tests.fake_cellcast import KEY, REPLIES, REPORTS, FakeCellcast, Fault, timestamp
 from tests.many import add_copies
+from tests.test_error_reports import reported
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -548,23 +549,36 @@ def test_dry_run_changes_nothing(fake_cellcast: FakeCellcast) -> None:
 def test_last_run_is_remembered_with_its_counts(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(HOUR))
     recover([Kind.REPLIES, Kind.STATUSES])
-    recover([Kind.REPLIES])
+    assert set(CommandRun.objects.get().summary) == {"replies", "statuses"}
+    fake_cellcast.faults.append(Fault(status=404, body=b'{"message": "No 0412 345 678"}'))
+    [findings] = recover([Kind.REPLIES])
     run = CommandRun.objects.get()
-    assert str(run) == run.command == "recover"
+    assert run.command == CommandRun.Command.RECOVER
     assert (timezone.now() - run.ran_at) < MINUTE
-    assert run.summary == {
-        "replies": {
-            "kind": "replies",
-            "seen": 1,
-            "missing": 0,
-            "stored": 0,
-            "waiting": 0,
-            "unreadable": 0,
-            "not_listed": 0,
-            "ended": 0,
-            "error": "",
-        }
-    }
+    expected = asdict(findings) | {"error": True, "is_read": False}
+    assert run.summary == {"replies": expected}
+
+
+def test_wrong_key_is_asked_about_once(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    settings.CELLCAST_API_KEY = "another-key"
+    [findings] = recover()
+    assert len(fake_cellcast.requests) == 1
+    assert "CELLCAST_API_KEY" in findings.error
+    assert not findings.is_read
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("item", [None, 1, "x", [], [{"status": "delivered"}], {}])
+def test_odd_item_costs_nothing_but_itself(
+    fake_cellcast: FakeCellcast, kind: Kind, item: Any
+) -> None:
+    fake_cellcast.add_reply(ago(HOUR))
+    fake_cellcast.add_report("1", ago(HOUR))
+    fake_cellcast.add_opt_out("400000001")
+    fake_cellcast.odd_items.append(item)
+    findings = recovered(kind)
+    assert counts(findings) == (1, 1, 1)
+    assert findings.unreadable == 1
 
 
 def test_list_that_breaks_off_keeps_what_was_stored_and_stops_no_other(
@@ -581,20 +595,20 @@ def test_list_that_breaks_off_keeps_what_was_stored_and_stops_no_other(
     assert counts(recovered(Kind.STATUSES)) == (3, 2, 2)
 
 
+@pytest.mark.parametrize("error", [OperationalError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("kind", Kind)
-def test_report_of_a_failure_shows_no_number_and_no_text(
-    fake_cellcast: FakeCellcast, kind: Kind
+def test_tracker_of_errors_gets_no_key_number_or_text(
+    fake_cellcast: FakeCellcast, kind: Kind, error: type[BaseException]
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR), number="400000777", body="My secret")
     fake_cellcast.add_report("1", ago(HOUR), receiver="400000777", message="My secret")
     fake_cellcast.add_opt_out("400000777")
-    with refusing("INSERT"), pytest.raises(OperationalError) as raised:
+    with refusing("INSERT", error=error()), pytest.raises(error) as raised:
         recovered(kind)
-    reporter = ExceptionReporter(None, raised.type, raised.value, raised.tb)
-    shown = [frame["vars"] for frame in reporter.get_traceback_frames()[1:]]
-    assert len(shown) >= 4
-    assert "400000777" not in str(shown)
-    assert "My secret" not in str(shown)
+    report = reported(raised.value)
+    assert "400000777" not in report
+    assert "My secret" not in report
+    assert KEY not in report
 
 
 def test_site_without_a_key_has_nothing_to_ask(settings: Any) -> None:

@@ -408,13 +408,16 @@ class Message(models.Model):
 
     @property
     def delivery_time(self) -> timedelta | None:
-        """From ``submitted_at`` to the record of ``delivered``; ``None`` if either is missing."""
+        """From ``submitted_at`` to the record of ``delivered``; ``None`` if either is missing.
+
+        Never negative, though two clocks are compared: Cellcast's and this host's.
+        """
         if self.submitted_at is None:
             return None
         # From the message's own database: a replica may not have the row yet.
         for change in self.status_history.db_manager(self._state.db).all():
             if change.status == Status.DELIVERED:
-                return change.recorded_at - self.submitted_at
+                return max(change.recorded_at - self.submitted_at, timedelta())
         return None
 
     def mark_handled(self) -> None:

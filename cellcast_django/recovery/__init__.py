@@ -5,13 +5,12 @@ missing from the database, and pass it to the pipeline that webhooks take. Start
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from datetime import timedelta
 
 from django.utils import timezone
 
 from cellcast_django.models import CommandRun
-from cellcast_django.recovery.client import Client, RecoveryError
+from cellcast_django.recovery.client import Client, RecoveryError, WrongKeyError
 from cellcast_django.recovery.opt_outs import recover_opt_outs
 from cellcast_django.recovery.replies import recover_replies
 from cellcast_django.recovery.run import Findings, Kind, Run
@@ -38,9 +37,9 @@ def recover(
     """Ask Cellcast's API for what never arrived, store it and run its handlers.
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
-    findings, and does not stop the others. ``progress`` is called repeatedly with the findings so
-    far. Safe to interrupt, to run again, and to run several times at once. Raises ``RecoveryError``
-    if the API cannot be asked at all, and ``django.db.Error``.
+    findings, and does not stop the others; a wrong key does. ``progress`` is called repeatedly with
+    the findings so far. Safe to interrupt, to run again, and to run several times at once. Raises
+    ``RecoveryError`` if the API cannot be asked at all, and ``django.db.Error``.
     """
     now = timezone.now()
     run = Run(
@@ -55,12 +54,19 @@ def recover(
                 RECOVERIES[kind](client, run, findings)
             except RecoveryError as error:
                 findings.error = str(error)
+                if isinstance(error, WrongKeyError):
+                    break
     if not dry_run:
-        summary = {findings.kind.value: asdict(findings) for findings in found}
-        CommandRun.record(CommandRun.Command.RECOVER, summary)
+        CommandRun.record(
+            CommandRun.Command.RECOVER, {each.kind.value: each.summary() for each in found}
+        )
     return found
 
 
 def errors_of(found: Iterable[Findings]) -> list[str]:
-    """Return a sentence for each list that could not be read to its end."""
-    return [f"{findings.kind}: {findings.error}" for findings in found if findings.error]
+    """Return a sentence for each reason why lists could not be read to their end."""
+    lists: dict[str, list[str]] = {}
+    for findings in found:
+        if findings.error:
+            lists.setdefault(findings.error, []).append(findings.kind)
+    return [f"{', '.join(kinds)}: {error}" for error, kinds in lists.items()]

@@ -5,9 +5,9 @@ are counted for a person to look into, and left alone: only people end an opt-ou
 """
 
 from collections.abc import Iterator
+from typing import Any
 
-from django.views.decorators.debug import sensitive_variables
-
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import (
     OptOut as StoredOptOut,
     OptOutQuerySet,
@@ -15,15 +15,14 @@ from cellcast_django.models import (
     database_alias,
 )
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, OptOut
-from cellcast_django.recovery.client import Client, Item
-from cellcast_django.recovery.items import ItemError, as_body, read_text
+from cellcast_django.recovery.client import Client, ItemError, as_body, as_object, read_text
 from cellcast_django.recovery.run import Findings, Run, store
 
 PATH = "/api/v1/apiClient/getOptout"
 ITEMS_PER_PAGE = 1_000
 
 
-@sensitive_variables()
+@hides_variables
 def recover_opt_outs(client: Client, run: Run, findings: Findings) -> None:
     """Store the listed opt-outs of contacts who have none here. Raises ``RecoveryError``."""
     listed: set[str] = set()
@@ -44,10 +43,11 @@ def recover_opt_outs(client: Client, run: Run, findings: Findings) -> None:
     findings.not_listed = sum(contact not in listed for contact in active.iterator())
 
 
-def _read_page(page: list[Item], findings: Findings) -> Iterator[tuple[str, OptOut]]:
+def _read_page(page: list[Any], findings: Findings) -> Iterator[tuple[str, OptOut]]:
     """Yield each opt-out with its contact."""
-    for item in page:
+    for each in page:
         try:
+            item = as_object(each)
             number = read_text(item, "number", limit=MAX_NUMBER_LENGTH)
             contact = contact_of(number)
             if not contact.strip():

@@ -8,15 +8,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.views.decorators.debug import sensitive_variables
-
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.recovered import EARLIEST, LATEST, text_key
 from cellcast_django.models import Message, contact_of, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, RecoveredReply, unpack_mms
-from cellcast_django.recovery.client import Client, Item
-from cellcast_django.recovery.items import ItemError, as_body, read_text, read_time
+from cellcast_django.recovery.client import (
+    Client,
+    ItemError,
+    as_body,
+    as_object,
+    read_text,
+    read_time,
+)
 from cellcast_django.recovery.matching import match
 from cellcast_django.recovery.run import Findings, Run, store
 
@@ -47,7 +52,7 @@ class StoredReply(NamedTuple):
     is_recovered: bool
 
 
-@sensitive_variables()
+@hides_variables
 def recover_replies(client: Client, run: Run, findings: Findings) -> None:
     """Store the replies of the list that are missing, oldest first. Raises ``RecoveryError``."""
     listed = _read_list(client, run, findings)
@@ -65,7 +70,6 @@ def recover_replies(client: Client, run: Run, findings: Findings) -> None:
         run.progress(findings)
 
 
-@sensitive_variables()
 def _store(reply: RecoveredReply, absorbed: set[int]) -> bool:
     """Store a reply, and return whether it was new.
 
@@ -92,15 +96,16 @@ def _read_list(client: Client, run: Run, findings: Findings) -> set[ListedReply]
     listed: set[ListedReply] = set()
     for page in client.pages(PATH):
         replies = list(_read_page(page, findings))
-        listed.update(reply for reply in replies if reply.received_at >= horizon)
-        findings.seen = sum(reply.received_at >= run.since for reply in listed)
+        new = {reply for reply in replies if reply.received_at >= horizon} - listed
+        listed |= new
+        findings.seen += sum(reply.received_at >= run.since for reply in new)
         run.progress(findings)
         if replies and all(reply.received_at < horizon for reply in replies):
             break
     return listed
 
 
-def _read_page(page: list[Item], findings: Findings) -> Iterator[ListedReply]:
+def _read_page(page: list[Any], findings: Findings) -> Iterator[ListedReply]:
     for item in page:
         try:
             yield _read(item)
@@ -108,7 +113,8 @@ def _read_page(page: list[Item], findings: Findings) -> Iterator[ListedReply]:
             findings.unreadable += 1
 
 
-def _read(item: Item) -> ListedReply:
+def _read(each: Any) -> ListedReply:
+    item = as_object(each)
     sender = read_text(item, "from", limit=MAX_NUMBER_LENGTH)
     contact = contact_of(sender)
     if not contact.strip():
@@ -125,7 +131,6 @@ def _read(item: Item) -> ListedReply:
     )
 
 
-@sensitive_variables()
 def _find_missing(listed: set[ListedReply]) -> list[RecoveredReply]:
     """Return the replies that have no stored message."""
     groups: dict[tuple[str, str], list[ListedReply]] = defaultdict(list)
@@ -137,7 +142,6 @@ def _find_missing(listed: set[ListedReply]) -> list[RecoveredReply]:
     ]
 
 
-@sensitive_variables()
 def _read_stored(listed: Sequence[ListedReply]) -> dict[tuple[str, str], list[StoredReply]]:
     """Return the messages that may match one of these replies, grouped as the replies are."""
     stored: dict[tuple[str, str], list[StoredReply]] = defaultdict(list)

@@ -1,9 +1,10 @@
 """What a recovery has to do, what it has found so far, and how it stores what was missing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
@@ -39,6 +40,15 @@ class Findings:
     """Opt-outs that were ended here but that Cellcast lists."""
     error: str = ""
     """Why the list could not be read to its end."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether anything of the list could be read."""
+        return not self.error or self.seen + self.unreadable > 0
+
+    def summary(self) -> dict[str, Any]:
+        """Return what to keep of the run: no text of Cellcast's."""
+        return asdict(self) | {"error": bool(self.error), "is_read": self.is_read}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields
 from datetime import timedelta
+from typing import Any
 
-from django.views.decorators.debug import sensitive_variables
-
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.fields import message_fields
 from cellcast_django.models import StatusChange, database_alias
 from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
-from cellcast_django.recovery.client import Client, Item
-from cellcast_django.recovery.items import ItemError, as_body, read_time
+from cellcast_django.recovery.client import (
+    Client,
+    Item,
+    ItemError,
+    as_body,
+    as_object,
+    read_time,
+)
 from cellcast_django.recovery.run import Findings, Run, store
 from cellcast_django.statuses import Status
 
@@ -21,7 +27,7 @@ ITEMS_PER_PAGE = 100
 DAY = timedelta(days=1)
 
 
-@sensitive_variables()
+@hides_variables
 def recover_statuses(client: Client, run: Run, findings: Findings) -> None:
     """Store the listed statuses that are in no history. Raises ``RecoveryError``.
 
@@ -49,16 +55,24 @@ def recover_statuses(client: Client, run: Run, findings: Findings) -> None:
 
 
 def _read_page(
-    page: list[Item], findings: Findings
+    page: list[Any], findings: Findings
 ) -> Iterator[tuple[tuple[str, str], StatusReport]]:
-    """Yield each report under its message's key and status. An item has the keys of a webhook."""
+    """Yield each report under its message's key and status."""
     for item in page:
-        body = as_body(item)
-        [payload] = read(body.encode(), "application/json", Endpoint.STATUS)
-        if isinstance(payload, StatusReport):
-            yield (message_fields(payload)["key"], payload.status), _recovered(payload, item)
-        else:
+        try:
+            report = _read(as_object(item))
+        except ItemError:
             findings.unreadable += 1
+        else:
+            yield (message_fields(report)["key"], report.status), report
+
+
+def _read(item: Item) -> StatusReport:
+    """Return the report of an item, which has the keys of a webhook. Raises ``ItemError``."""
+    [payload] = read(as_body(item).encode(), "application/json", Endpoint.STATUS)
+    if not isinstance(payload, StatusReport):
+        raise ItemError
+    return _recovered(payload, item)
 
 
 def _recovered(report: StatusReport, item: Item) -> RecoveredReport:

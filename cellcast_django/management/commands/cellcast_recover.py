@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
 
 from cellcast_django.management.terminal import ProgressLine, parse_duration
 from cellcast_django.recovery import DEFAULT_AGE, Findings, Kind, RecoveryError, errors_of, recover
@@ -33,7 +34,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        """Recover, and print what was found. Raises ``CommandError`` if a list was not read."""
+        """Recover, and print what was found.
+
+        Raises ``CommandError`` if a list was not read to its end, or the database refused.
+        """
         chosen = [kind for kind in Kind if options[kind.name.lower()]]
         line = ProgressLine(self.stdout, options["verbosity"])
         try:
@@ -47,6 +51,12 @@ class Command(BaseCommand):
             )
         except RecoveryError as error:
             raise CommandError(str(error)) from None
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database refused ({type(error).__name__}): it is down, or somebody holds "
+                "a lock on it for long. What was stored before that stays; run this again for the "
+                "rest."
+            ) from None
         finally:
             line.show("")
         for findings in found:
@@ -57,6 +67,8 @@ class Command(BaseCommand):
 
 def describe(findings: Findings, *, dry_run: bool) -> str:
     """Return a line such as "replies: 134 seen, 2 were missing and are now stored"."""
+    if not findings.is_read:
+        return f"{findings.kind}: not read"
     parts = [f"{findings.seen:,} seen", missing_in_words(findings, dry_run=dry_run)]
     notes = [
         (findings.waiting, "too recent to tell"),
@@ -65,16 +77,19 @@ def describe(findings: Findings, *, dry_run: bool) -> str:
         (findings.ended, "listed by Cellcast but ended here"),
     ]
     parts += [f"{count:,} {words}" for count, words in notes if count]
-    return f"{findings.kind}: {', '.join(parts)}"
+    return f"{findings.kind}: {', '.join(filter(None, parts))}"
 
 
 def missing_in_words(findings: Findings, *, dry_run: bool) -> str:
-    """Return how many items were missing, and how many of them are now stored."""
+    """Return how many items were missing and are now stored, as far as the list could be read."""
+    unread = "not read to the end" if findings.error else ""
     were, are = ("was", "is") if findings.missing == 1 else ("were", "are")
     if not findings.missing:
-        return "none missing"
+        return unread or "none missing"
     if dry_run:
-        return f"{findings.missing:,} {are} missing"
-    arrived = findings.missing - findings.stored
-    meanwhile = f" ({arrived:,} arrived meanwhile)" if arrived else ""
-    return f"{findings.missing:,} {were} missing and {are} now stored{meanwhile}"
+        words = f"{findings.missing:,} {are} missing"
+    else:
+        arrived = findings.missing - findings.stored
+        meanwhile = f" ({arrived:,} arrived meanwhile)" if arrived else ""
+        words = f"{findings.missing:,} {were} missing and {are} now stored{meanwhile}"
+    return ", ".join(filter(None, [words, unread]))
