@@ -913,6 +913,8 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("message", {}),
     ("message", {"p": 2}),
     ("message", {"direction": "inbound"}),
+    ("message", {"handled": "new"}),
+    ("message", {"own_number": "+61480000000"}),
     ("message", {"direction": "outbound"}),
     ("message", {"status": "delivered"}),
     ("message", {"status": "queued"}),
@@ -953,6 +955,7 @@ FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are the
 NEWEST: list[tuple[str, Query]] = [  # read among the newest messages, up to a fixed number
     ("message", {"status": "undelivered"}),
     ("message", {"stop": "possibly"}),
+    ("message", {"handled": "done"}),
 ]
 FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells by its statistics
     ("message", {"q": "0400 000 007", "direction": "outbound"}),
@@ -990,16 +993,25 @@ def test_no_list_filter_or_search_scans_a_table(
 
 
 @only_on_sqlite
-def test_replies_to_answer_are_found_by_an_index_that_holds_no_others(reader: Client) -> None:
+@pytest.mark.parametrize("order", ["", "longest"])
+def test_to_answer_walks_the_index_that_holds_no_other_replies(reader: Client, order: str) -> None:
     fill(300)
 
     with CaptureQueriesContext(connection) as captured:
-        assert reader.get(url_of("message", "to_answer")).status_code == 200
+        assert reader.get(url_of("message", "to_answer", order=order)).status_code == 200
 
     statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
-    first, *others = [" ".join(plan_of(statement)) for statement in statements]
-    assert "cellcast_message_unhandled (direction=? AND handled_at=?" in first
-    assert not [plan for plan in (first, *others) if "SCAN cellcast" in plan]
+    plans = [" ".join(plan_of(statement)) for statement in statements]
+    walks = [plan for plan in plans if "cellcast_message_unhandled" in plan]
+    assert len(walks) == 2  # the rows, and how many there are
+    for plan in walks:
+        assert "cellcast_message_unhandled (direction=? AND handled_at=?)" in plan
+        assert "B-TREE" not in plan
+    [rows] = [
+        plan for plan in walks if "cellcast_message_contact (contact=? AND created_at" in plan
+    ]
+    assert rows.count("cellcast_message_unhandled") == 1  # that of the customer's other replies
+    assert not [plan for plan in plans if "SCAN cellcast" in plan]
 
 
 def plan_of(statement: str) -> list[str]:

@@ -30,6 +30,8 @@ from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
     DirectionFilter,
+    HandledFilter,
+    OwnNumberFilter,
     StatusFilter,
     StopFilter,
     newest,
@@ -55,7 +57,14 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
     list_display = ["when", "contact_link", "text_start", "state"]
     list_display_links = ["when"]
     list_defer = ["body", "original_body"]
-    list_filter = [DirectionFilter, StatusFilter, StopFilter, CreatedFilter]
+    list_filter = [
+        DirectionFilter,
+        HandledFilter,
+        CreatedFilter,
+        OwnNumberFilter,
+        StopFilter,
+        StatusFilter,
+    ]
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]
     search_help_text = _(
@@ -155,7 +164,8 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
             "pictures": media_links(obj.media),
             "why_empty": self._why_empty(obj),
             "may_handle": is_reply and not obj.handled_at and self.may(request, "handle"),
-            "handle_url": self.url_of(Message, "handle", obj.pk),
+            "handle_url": self.url_of(Message, "handle"),
+            "undo": self.pop_undo(request),
             "conversation": Conversation(self, self.get_queryset(request), obj).around(obj),
         }
         events: list[WebhookEvent] = []

@@ -380,7 +380,7 @@ class Message(models.Model):
                 where=models.Q(opted_out_at__isnull=False),
             ),
             PartialIndex(
-                fields=["direction", "handled_at", "created_at", "contact"],
+                fields=["direction", "handled_at", "created_at"],
                 name="cellcast_message_unhandled",
                 where=models.Q(direction=Direction.INBOUND, handled_at__isnull=True),
             ),

@@ -5,14 +5,21 @@ from typing import Any
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
+from django.urls import reverse
 
-from cellcast_django.admin.display.texts import exact_seconds, exact_time, machine_time
+from cellcast_django.admin.display.texts import (
+    exact_seconds,
+    exact_time,
+    machine_time,
+    readable_number,
+)
 from cellcast_django.admin.pages.registry import PagesAdmin, pages_of
 
 register = Library()
 register.filter(exact_seconds)
 register.filter(exact_time)
 register.filter(machine_time)
+register.filter(readable_number)
 
 
 @register.simple_tag(takes_context=True)
@@ -27,6 +34,13 @@ def cellcast_summary(context: RequestContext) -> dict[str, Any]:
     """Return what the app's index says of replies and webhooks to this user."""
     pages = _pages(context.request)
     return pages.summary(context.request) if pages else {}
+
+
+@register.simple_tag(takes_context=True)
+def cellcast_url(context: RequestContext, page: str) -> str:
+    """Return the URL of one of the pages of messages, on this admin site."""
+    current_app = getattr(context.request, "current_app", None)
+    return reverse(f"admin:cellcast_django_message_{page}", current_app=current_app)
 
 
 def _pages(request: HttpRequest) -> PagesAdmin | None:

@@ -1,6 +1,6 @@
 """Filters for the list of events."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from itertools import chain
@@ -17,8 +17,11 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
+from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import narrow_to_any
+from cellcast_django.conf import conf
+from cellcast_django.contacts import is_phone_number
 from cellcast_django.models import Direction, WebhookEvent, WebhookEventQuerySet, errors_of
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.statuses import UNDELIVERED, Status
@@ -131,6 +134,76 @@ class StopFilter(ChoiceFilter):
         return queryset.filter(pk__in=keys[: self.MAX_FOUND])
 
 
+class HandledFilter(ChoiceFilter):
+    """Replies that somebody has to deal with, or those that are done. Hidden among sent messages.
+
+    No index finds what is done, so only the newest messages are searched.
+    """
+
+    title = _("reply")
+    parameter_name = "handled"
+    options = [("new", _("new")), ("done", _("done (latest 10,000 messages)"))]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        sent = request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND
+        return [] if sent else self.options
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        messages: Any = queryset
+        match self.value():
+            case "new":
+                return messages.unhandled()  # type: ignore[no-any-return]
+            case "done":
+                recent: Any = newest(queryset, CappedPaginator.MAX_COUNT)
+                return recent.inbound().exclude(handled_at=None)  # type: ignore[no-any-return]
+        return queryset
+
+
+class OwnNumberFilter(ChoiceFilter):
+    """Which of your numbers a customer wrote to, or you sent from. Hidden if there is only one."""
+
+    title = _("your number")
+    parameter_name = "own_number"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        numbers = own_numbers(model_admin.get_queryset(request))
+        return [(number, readable_number(number)) for number in numbers]
+
+
+MAX_OWN_NUMBERS = 30
+OWN_NUMBER_PERIOD = timedelta(days=90)
+MAX_PER_NUMBER = 1_000
+"""Of a number's newest messages, at least one must be a reply: others only send."""
+
+
+def own_numbers(messages: QuerySet[Any]) -> list[str]:
+    """Return the phone numbers that customers wrote to in the last 90 days, if several.
+
+    An index leads from number to number: ``DISTINCT`` would read the whole table.
+    """
+    numbers = [""]
+    while len(numbers) <= MAX_OWN_NUMBERS:
+        following = messages.filter(own_number__gt=numbers[-1]).order_by("own_number")
+        number = following.values_list("own_number", flat=True).first()
+        if number is None:
+            break
+        numbers.append(number)
+    phone_numbers = [each for each in numbers[1:] if is_phone_number(each, conf.default_region)]
+    if len(phone_numbers) < MIN_OWN_NUMBERS:
+        return []
+    written_to = [number for number in phone_numbers if _is_written_to(messages, number)]
+    return written_to if len(written_to) >= MIN_OWN_NUMBERS else []
+
+
+MIN_OWN_NUMBERS = 2  # a single one need not be named
+
+
+def _is_written_to(messages: QuerySet[Any], number: str) -> bool:
+    recent = messages.filter(created_at__gte=timezone.now() - OWN_NUMBER_PERIOD)
+    newest_first = recent.filter(own_number=number).order_by("-created_at")
+    return Direction.INBOUND in newest_first.values_list("direction", flat=True)[:MAX_PER_NUMBER]
+
+
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
     """Narrow to the newest ``count`` messages."""
     rows = messages.order_by("-created_at").values("created_at")[:count]
@@ -160,9 +233,9 @@ class PeriodFilter(admin.SimpleListFilter):
     def __init__(
         self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any
     ) -> None:
-        self.first, self.last = (_day_of(params.pop(name, [""])[-1]) for name in self.RANGE)
-        if self.first and self.last and self.first > self.last:
-            self.first, self.last = self.last, self.first
+        for name in self.RANGE:
+            params.pop(name, None)
+        self.first, self.last = range_of(request.GET)
         super().__init__(request, params, model, model_admin)
 
     def expected_parameters(self) -> list[Any]:
@@ -191,23 +264,28 @@ class PeriodFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         days = self.value() or ""
         if self.first or self.last:
-            return self._between(queryset, self.first, self.last)
+            return between(queryset, self.time_field, self.first, self.last)  # type: ignore[no-any-return]
         if day := _day_of(days):
-            return self._between(queryset, day, day)
+            return between(queryset, self.time_field, day, day)  # type: ignore[no-any-return]
         if days not in self.DAYS:
             return queryset
         start = timezone.now() - timedelta(days=int(days))
         return queryset.filter(**{f"{self.time_field}__gte": start})
 
-    def _between(
-        self, queryset: QuerySet[Any], first: date | None, last: date | None
-    ) -> QuerySet[Any]:
-        if first:
-            queryset = queryset.filter(**{f"{self.time_field}__gte": midnight(first)})
-        if last:
-            end = midnight(last + timedelta(days=1))
-            queryset = queryset.filter(**{f"{self.time_field}__lt": end})
-        return queryset
+
+def range_of(query: Mapping[str, str]) -> tuple[date | None, date | None]:
+    """Return the first and the last day that a query string names, in this order."""
+    first, last = (_day_of(query.get(name, "")) for name in PeriodFilter.RANGE)
+    return (last, first) if first and last and first > last else (first, last)
+
+
+def between(rows: Any, field: str, first: date | None, last: date | None) -> Any:
+    """Narrow to the rows with a time on these days, both included; either may be missing."""
+    if first:
+        rows = rows.filter(**{f"{field}__gte": midnight(first)})
+    if last:
+        rows = rows.filter(**{f"{field}__lt": midnight(last + timedelta(days=1))})
+    return rows
 
 
 def _day_of(word: str) -> date | None:

@@ -254,8 +254,10 @@ class ConversationAdmin(ReadOnlyAdmin):
             opted_out=opt_out_badge(customer.opted_out_since),
             form=form if can_reply else None,
             answers=_newest_reply_in(context["bubbles"]),
-            handle_url=newest and self.url_of(Message, "handle", newest.pk),
+            waiting=newest,
+            handle_url=newest and self.url_of(Message, "handle"),
             may_handle=self.may(request, "handle"),
+            undo=self.pop_undo(request),  # type: ignore[attr-defined]
             **context,
         )
 

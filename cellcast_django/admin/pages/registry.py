@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages import overview, setup
-from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
+from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import Message
 
@@ -51,9 +51,15 @@ class PagesAdmin(ReadOnlyAdmin):
         return self._render(request, "overview", _("Overview"), details)
 
     def summary(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the app's index shows: who waits longest for answers, and webhook health."""
+        """Return what the app's index shows: who waits for an answer, and webhook health."""
         messages = self.messages_to_answer(request)
-        waiting = messages.longest_waiting(request, MAX_WAITING) if messages else {}
+        waiting = {}
+        if messages:
+            waiting = {
+                "list": messages.waiting_rows(request, Choice(), MAX_WAITING),
+                "waiting": messages.count_waiting(request),
+                "undo": messages.pop_undo(request),
+            }
         return waiting | overview.health_details(self, request) | {"credentials": None}
 
     def setup_view(self, request: HttpRequest) -> HttpResponse:

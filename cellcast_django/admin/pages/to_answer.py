@@ -1,150 +1,529 @@
-"""Replies waiting for an answer: the page *To answer*, and marking them as done."""
+"""To answer: a row for each customer with a reply that nobody has dealt with, and *Done*.
 
-from datetime import datetime
-from itertools import islice
-from typing import Any, NamedTuple
+A row is the customer's newest waiting reply. Pages continue after a row, not after a number of
+rows, so nobody is skipped while colleagues work on the same list.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from time import monotonic
+from typing import Any, Self
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Lower
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern
+from django.urls import URLPattern, reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
-from cellcast_django.admin.contacts import attach_customers, customer_of
-from cellcast_django.admin.display.texts import ago, beginning, customer_html, figure
+from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.display.texts import (
+    ago,
+    beginning,
+    customer_html,
+    figure,
+    media_links,
+    number_html,
+)
+from cellcast_django.admin.lists.filters import between, own_numbers, range_of
+from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.models import Direction, Message
+from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.models import (
+    MAX_USERNAME_LENGTH,
+    Direction,
+    Message,
+    MessageQuerySet,
+    database_alias,
+)
 
-PER_PAGE = 100  # customers on the page, longest wait first
-MAX_SELECTED = 1_000  # replies that can be marked at once
+PER_PAGE = 50  # customers
 MAX_TEXT_LENGTH = 200
-MAX_REPLIES = 1_000  # unhandled replies that are read: they pile up where nobody handles any
+MAX_PICTURES = 3  # links to pictures in a row
+
+MAX_COUNTED = 1_000
+"""Waiting replies that are read to count the customers: they pile up where nobody handles any."""
+
+BATCH_SIZE = 100  # replies marked by one statement, which is a transaction of its own
+MAX_SECONDS = 20  # no batch begins later: a person and a web worker are waiting
+
+UNDO = "cellcast_django.undo"
+"""The session's key for what the last click has handled, until a page has offered to undo it."""
 
 
-class Reply(NamedTuple):
-    """When an unhandled reply came, and its id."""
+@dataclass(frozen=True)
+class Choice:
+    """Which customers the list shows, and in which order, as its address says."""
 
-    created_at: datetime
-    pk: int
+    longest_first: bool = False
+    days: tuple[date | None, date | None] = (None, None)
+    own_number: str = ""
+    after: str = ""
+    """The key of the row after which the page begins."""
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> Self:
+        """Read the query string, where anything unknown means nothing."""
+        query = request.GET
+        after = query.get("after", "")
+        return cls(
+            longest_first=query.get("order") == "longest",
+            days=range_of(query),
+            own_number=query.get("own", ""),
+            after=after if is_key(after) else "",
+        )
+
+    def query(self, **changes: Any) -> str:
+        """Return the query string of this choice with some changes; empty for the default."""
+        values = self._values() | changes
+        chosen = urlencode({name: value for name, value in values.items() if value})
+        return f"?{chosen}" if chosen else ""
+
+    def _values(self) -> dict[str, str]:
+        first, last = (each.isoformat() if each else "" for each in self.days)
+        order = "longest" if self.longest_first else ""
+        return {
+            "order": order,
+            "from": first,
+            "to": last,
+            "own": self.own_number,
+            "after": self.after,
+        }
+
+    def narrow(self, replies: Any) -> Any:
+        """Narrow replies to the days and the own number."""
+        if self.own_number:
+            replies = replies.filter(own_number=self.own_number)
+        return between(replies, "created_at", *self.days)
 
 
-class Waiting(NamedTuple):
-    """The customers who wait, by contact, with their unhandled replies; longest wait first."""
+@dataclass(frozen=True)
+class Waiting:
+    """How many customers wait for an answer."""
 
-    customers: dict[str, list[Reply]]
+    customers: int
     is_complete: bool
-    """Whether all unhandled replies were read, not only the oldest."""
+    """Whether all waiting replies were read, not only the newest."""
+    newest: int
+    """The highest key of a waiting reply."""
+    new: int = 0
+    """How many of the customers have written since some moment."""
+
+    def __str__(self) -> str:
+        return figure(self.customers) if self.is_complete else f"{figure(self.customers)}+"
+
+
+@dataclass(frozen=True, repr=False)
+class Row:
+    """A customer who waits. Nothing of it is printed: trackers store what templates are given."""
+
+    place: int
+    """The key that the row has in its list."""
+    reply: Any
+    oldest: Message
+    """The reply that has waited longest."""
+    known: Customer
+    url: str
+    next_place: int | None = None
+
+    @property
+    def customer(self) -> SafeString | str:
+        return customer_html(self.known) or gettext("(no number)")
+
+    @property
+    def text(self) -> str:
+        return beginning(self.reply.beginning, MAX_TEXT_LENGTH)
+
+    @property
+    def pictures(self) -> SafeString | str:
+        return media_links(self.reply.media, MAX_PICTURES)
+
+    @property
+    def since(self) -> SafeString:
+        return ago(self.oldest.created_at)
+
+    @property
+    def came(self) -> SafeString | None:
+        """When the newest reply came, if it is not the only one."""
+        return ago(self.reply.created_at) if self.reply != self.oldest else None
+
+    @property
+    def own_number(self) -> SafeString | str:
+        return number_html(self.reply.own_number)
+
+
+@dataclass(frozen=True, repr=False)
+class Rows:
+    """A page of customers who wait, what narrows it, and where it goes on."""
+
+    rows: Sequence[Row]
+    choice: Choice
+    url: str
+    is_last: bool
+    own_numbers: Sequence[str]
+    """The numbers to choose from; empty where customers write to a single one."""
+    may_handle: bool
+
+    @property
+    def has_more(self) -> bool:
+        return not self.is_last
+
+    @property
+    def next_url(self) -> str:
+        return "" if self.is_last else self.url + self.choice.query(after=self.rows[-1].place)
+
+    @property
+    def first_url(self) -> str:
+        return self.url + self.choice.query(after="") if self.choice.after else ""
+
+    @property
+    def newest_first_url(self) -> str:
+        return self.url + self.choice.query(order="", after="")
+
+    @property
+    def longest_first_url(self) -> str:
+        return self.url + self.choice.query(order="longest", after="")
+
+    @property
+    def is_narrowed(self) -> bool:
+        return bool(self.choice.own_number or any(self.choice.days))
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What a click has handled: these replies and the customers' earlier ones, at that time."""
+
+    at: str
+    replies: Sequence[int]
+    count: int
+
+    @property
+    def keys(self) -> str:
+        return ",".join(map(str, self.replies))
 
 
 class ToAnswerAdmin(ReadOnlyAdmin):
-    """Messages, with the page *To answer* and the action that marks replies as done."""
+    """Messages, with the page *To answer* and what marks replies as done."""
 
     actions = ["mark_done"]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page, and the target of its buttons."""
-        return [
+        """Add the page, what it asks for while it is open, and the targets of its buttons.
+
+        Nothing here is inside ``ATOMIC_REQUESTS``: each batch of an action commits by itself.
+        """
+        patterns = [
             self.page_pattern("to-answer/", self.to_answer_view, "to_answer"),
-            self.page_pattern("<int:pk>/handle/", self.handle_view, "handle"),
+            self.page_pattern("to-answer/news/", self.news_view, "news"),
+            self.page_pattern("handle/", self.handle_view, "handle"),
+            self.page_pattern("reopen/", self.reopen_view, "reopen"),
             *super().get_urls(),
         ]
+        for pattern in patterns:
+            outside_atomic_requests(pattern.callback)
+        return patterns
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
         return self.may(request, "handle")
 
-    def waiting(self, request: HttpRequest) -> dict[str, Any]:
-        """Return how many customers wait for an answer, and since when."""
-        waiting = self._customers(request)
-        oldest = next((replies[0] for replies in waiting.customers.values()), None)
-        count = len(waiting.customers)
-        return {
-            "count": count,
-            "formatted_count": figure(count) if waiting.is_complete else f"{figure(count)}+",
-            "oldest": ago(oldest.created_at) if oldest else None,
-            "url": self.url_of(Message, "to_answer"),
-        }
-
-    def _customers(self, request: HttpRequest) -> Waiting:
-        messages: Any = self.get_queryset(request)
-        # handled_at is null in all of them, but PostgreSQL reads its index in order only if told.
-        oldest = messages.unhandled().order_by("handled_at", "created_at")
-        rows = list(oldest.values_list("contact", "created_at", "pk")[: MAX_REPLIES + 1])
-        customers: dict[str, list[Reply]] = {}
-        for contact, created_at, pk in rows[:MAX_REPLIES]:
-            customers.setdefault(contact, []).append(Reply(created_at, pk))
-        return Waiting(customers, is_complete=len(rows) <= MAX_REPLIES)
+    # The list
 
     def to_answer_view(self, request: HttpRequest) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        rows = self.longest_waiting(request, PER_PAGE)
-        return self.render_page(request, "message/to_answer.html", title=_("To answer"), **rows)
+        return self.render_page(
+            request,
+            "message/to_answer.html",
+            title=_("To answer"),
+            waiting=self.count_waiting(request),
+            news_url=self.url_of(Message, "news"),
+            list=self.waiting_rows(request, Choice.of(request), PER_PAGE),
+            undo=self.pop_undo(request),
+        )
 
-    def longest_waiting(self, request: HttpRequest, count: int) -> dict[str, Any]:
-        """Return a row for each of the customers who wait longest, and whether there are more."""
-        waiting = self._customers(request)
-        shown = dict(islice(waiting.customers.items(), count))
-        newest = self._newest_replies(request, [replies[0].pk for replies in shown.values()])
-        has_more = len(waiting.customers) > len(shown) or not waiting.is_complete
-        rows = [
-            self._row(newest[contact], replies[0], len(replies) if waiting.is_complete else None)
-            for contact, replies in shown.items()
-            if contact in newest
+    def waiting_rows(self, request: HttpRequest, choice: Choice, count: int) -> Rows:
+        """Return the first customers of the list, or those after a row of it."""
+        keys = list(self._in_order(request, choice).values_list("pk", flat=True)[: count + 1])
+        query = choice.query()
+        rows = self._rows(request, choice, keys[:count], query)
+        return Rows(
+            rows=rows,
+            choice=choice,
+            url=self.url_of(Message, "to_answer"),
+            is_last=len(keys) <= count,
+            own_numbers=own_numbers(self.get_queryset(request)),
+            may_handle=self.may(request, "handle"),
+        )
+
+    def _in_order(self, request: HttpRequest, choice: Choice) -> Any:
+        """Return the reply of each customer that decides on the place in the list."""
+        shown = choice.narrow(self.get_queryset(request))
+        replies, beside = shown.unhandled(), _waiting_with(shown, OuterRef("contact"))
+        place: Any = ("created_at", OuterRef("created_at"), OuterRef("pk"))
+        if choice.longest_first:
+            sign, before, following = "", older_than(beside, *place), newer_than
+        else:
+            sign, before, following = "-", newer_than(beside, *place), older_than
+        # handled_at is null in all of them, but the databases use its index only if told.
+        in_order = [f"{sign}{name}" for name in ("handled_at", "created_at", "pk")]
+        rows = replies.filter(~Exists(before)).order_by(*in_order)
+        after = self.get_queryset(request).filter(pk=choice.after).first() if choice.after else None
+        return rows if after is None else following(rows, "created_at", after.created_at, after.pk)
+
+    def _rows(self, request: HttpRequest, choice: Choice, keys: list[int], query: str) -> list[Row]:
+        shown = choice.narrow(self.get_queryset(request)).defer("body", "original_body")
+        sign = "-" if choice.longest_first else ""
+        beside = _waiting_with(shown, OuterRef("contact")).order_by(
+            f"{sign}created_at", f"{sign}pk"
+        )
+        pairs = (
+            shown.filter(pk__in=keys)
+            .order_by()
+            .values_list("pk", Subquery(beside.values("pk")[:1]))
+        )
+        others = dict(pairs)
+        replies = shown.in_bulk({*keys, *filter(None, others.values())})
+        known = customers(reply.contact for reply in replies.values())
+        found = [key for key in keys if key in replies]
+        rows = []
+        for key in found:
+            ends = [replies[key], replies.get(others[key], replies[key])]
+            oldest, newest = ends if choice.longest_first else reversed(ends)
+            rows.append(
+                Row(
+                    place=key,
+                    reply=newest,
+                    oldest=oldest,
+                    known=known.get(newest.contact, Customer(newest.contact)),
+                    url=self.url_of(Message, "conversation", newest.pk) + query,
+                )
+            )
+        return [
+            replace(row, next_place=place) for row, place in zip(rows, _next(found), strict=True)
         ]
-        return {
-            "rows": rows,
-            "more_than": len(shown) if has_more else None,
-            "may_handle": self.may(request, "handle"),
-        }
 
-    def _newest_replies(self, request: HttpRequest, oldest: list[int]) -> dict[str, Any]:
-        """Return the newest unhandled replies by contact, given the ids of the oldest."""
+    def next_waiting(
+        self, request: HttpRequest, choice: Choice, contact: str, waiting: Sequence[Message]
+    ) -> int | None:
+        """Return the reply of the customer who follows, or of the first one after the last.
+
+        ``waiting`` are this customer's oldest and newest waiting reply, if there are any.
+        """
+        if waiting:
+            place = waiting[0 if choice.longest_first else -1].pk
+            choice = replace(choice, after=str(place))
+        for each in (choice, replace(choice, after="")):
+            others = self._in_order(request, each).exclude(contact=contact)
+            if (key := others.values_list("pk", flat=True).first()) is not None:
+                return int(key)
+        return None
+
+    # How many there are, and what is new
+
+    def count_waiting(self, request: HttpRequest, since: int | None = None) -> Waiting:
+        """Count the customers who wait, and those of them with a reply that came after a key."""
         messages: Any = self.get_queryset(request)
-        same_contact = messages.unhandled().filter(contact=OuterRef("contact"))
-        newest = same_contact.order_by("-created_at", "-pk").values("pk")[:1]
-        found = messages.filter(pk__in=oldest).order_by().values_list(Subquery(newest))
-        replies = messages.in_bulk([pk for (pk,) in found])
-        attach_customers(replies.values())
-        return {reply.contact: reply for reply in replies.values()}
+        newest = (
+            messages.unhandled()
+            .order_by("-handled_at", "-created_at", "-pk")
+            .values_list("contact", "pk")
+        )
+        rows = list(newest[: MAX_COUNTED + 1])
+        read = rows[:MAX_COUNTED]
+        return Waiting(
+            customers=_count_contacts(read),
+            is_complete=len(rows) == len(read),
+            newest=max((pk for _contact, pk in read), default=0),
+            new=_count_contacts(row for row in read if since is not None and row[1] > since),
+        )
 
-    def _row(self, message: Any, oldest: Reply, count: int | None) -> dict[str, Any]:
+    def waiting(self, request: HttpRequest) -> dict[str, Any]:
+        """Return how many customers wait for an answer, and since when, for the overview."""
+        waiting = self.count_waiting(request)
+        messages: Any = self.get_queryset(request)
+        replies = messages.unhandled().order_by("handled_at", "created_at")
+        oldest = replies.values_list("created_at", flat=True).first()
         return {
-            "customer": customer_html(customer_of(message)) or gettext("(no number)"),
-            "conversation_url": self.url_of(Message, "conversation", message.pk),
-            "handle_url": self.url_of(Message, "handle", message.pk),
-            "text": beginning(message.body, MAX_TEXT_LENGTH),
-            "replies": count,
-            "waiting": ago(oldest.created_at),
+            "count": waiting.customers,
+            "formatted_count": str(waiting),
+            "oldest": ago(oldest) if oldest else None,
+            "url": self.url_of(Message, "to_answer"),
+            "waiting": waiting,
+            "news_url": self.url_of(Message, "news"),
         }
 
-    def handle_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Mark a reply and the customer's earlier ones as handled."""
+    def news_view(self, request: HttpRequest) -> HttpResponse:
+        """Tell a page that is open how many customers wait, and how many have written since.
+
+        The session is not saved, so that an open page keeps nobody signed in.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        since = request.GET.get("since", "")
+        waiting = self.count_waiting(request, int(since) if is_key(since) else None)
+        # Django saves no session that is gone; SESSION_SAVE_EVERY_REQUEST would prolong this one.
+        del request.session
+        return JsonResponse({"waiting": str(waiting), "new": waiting.new})
+
+    # Done, and undone
+
+    def handle_view(self, request: HttpRequest) -> HttpResponse:
+        """Mark one reply or those that are ticked, and the customers' earlier ones, as handled."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         self.require(request, "handle")
-        message = get_object_or_404(self.get_queryset(request), direction=Direction.INBOUND, pk=pk)
-        self._mark_done(request, message)
-        self.message_user(request, gettext("Marked as done."), messages.SUCCESS)
-        page = request.POST.get("back", "")
-        if page in ("change", "conversation"):
-            return HttpResponseRedirect(self.url_of(Message, page, pk))
-        return HttpResponseRedirect(self.url_of(Message, "to_answer"))
+        wanted = request.POST.getlist("one")[:1] or request.POST.getlist("reply")
+        keys = [int(key) for key in wanted if is_key(key)][:PER_PAGE]
+        replies = self.get_queryset(request).filter(direction=Direction.INBOUND, pk__in=keys)
+        found = list(replies.defer("body", "original_body"))
+        if wanted and not found:
+            get_object_or_404(replies)
+        at = timezone.now()
+        self.handle(request, found, at)
+        if found:
+            self._log(request, found)
+            undo = Undo(at.isoformat(), [reply.pk for reply in found], len(found))
+            request.session[UNDO] = [undo.at, undo.replies, undo.count]
+        else:
+            self.message_user(request, gettext("Nobody was ticked."), messages.WARNING)
+        return self._back(request, keys)
 
-    def _mark_done(self, request: HttpRequest, message: Message) -> None:
-        message.mark_handled()
-        self.log_change(request, message, "Marked it as handled.")
+    def handle(self, request: HttpRequest, replies: Sequence[Message], at: datetime) -> int:
+        """Mark these replies and the customers' earlier ones as handled, by this person.
+
+        One statement, so all or none; a colleague's mark stays. Rows that this site does not show
+        to this person are left alone. Returns how many were marked.
+        """
+        selected = Q(pk__in=[reply.pk for reply in replies])
+        for contact, until in _latest(replies).items():
+            selected |= Q(contact=contact, created_at__lte=until)
+        marked = self.get_queryset(request).filter(selected, direction=Direction.INBOUND)
+        username = request.user.get_username()[:MAX_USERNAME_LENGTH]
+        return int(marked.filter(handled_at=None).update(handled_at=at, handled_by=username))
+
+    def _log(self, request: HttpRequest, replies: Sequence[Message]) -> None:
+        if len(replies) == 1:
+            self.log_change(request, replies[0], "Marked it as handled.")
+        else:
+            self.log_list(request, Message, f"Marked {len(replies)} replies as handled.")
+
+    def pop_undo(self, request: HttpRequest) -> Undo | None:
+        """Return what the last click has handled, once."""
+        found = request.session.pop(UNDO, None)
+        return Undo(*found) if found else None
+
+    def reopen_view(self, request: HttpRequest) -> HttpResponse:
+        """Undo *Done*: reopen what this person has handled at that time, if nobody answered it."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self.require(request, "handle")
+        keys = [int(key) for key in request.POST.get("replies", "").split(",") if is_key(key)]
+        at = parse_datetime(request.POST.get("at", ""))
+        reopened = self._reopen(request, keys[:PER_PAGE], at) if at else 0
+        if reopened:
+            self.log_list(request, Message, f"Reopened {reopened} handled replies.")
+            level, count = messages.SUCCESS, reopened
+            words = ngettext(
+                "%(count)s reply is new again.", "%(count)s replies are new again.", count
+            )
+            self.message_user(request, words % {"count": figure(count)}, level)
+        else:
+            nothing = gettext("Nothing was undone: somebody has answered in the meantime.")
+            self.message_user(request, nothing, messages.WARNING)
+        return self._back(request, keys)
+
+    def _reopen(self, request: HttpRequest, keys: list[int], at: datetime) -> int:
+        shown = self.get_queryset(request)
+        found = shown.filter(pk__in=keys).exclude(contact="").values_list("contact", flat=True)
+        sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=at)
+        answered = Exists(sent.filter(contact=OuterRef("contact")).exclude(contact=""))
+        replies = shown.filter(Q(contact__in=list(found)) | Q(pk__in=keys), ~answered)
+        mine = replies.filter(handled_at=at, handled_by=request.user.get_username())
+        reopened = list(mine.values_list("pk", flat=True))  # MariaDB updates no table it reads
+        return int(shown.filter(pk__in=reopened).update(handled_at=None, handled_by=""))
+
+    def _back(self, request: HttpRequest, keys: Sequence[int]) -> HttpResponseRedirect:
+        """Return to the page that the click was on, and there to the row where it was."""
+        query = Choice.of(request).query()
+        back, pk = request.POST.get("back", ""), keys[-1] if keys else 0
+        place = request.POST.get(f"next-{pk}", str(pk))
+        fragment = f"#cellcast-waiting-{place}" if is_key(place) else ""
+        match back:
+            case "change" | "conversation":
+                url = self.url_of(Message, back, pk) + (query if back == "conversation" else "")
+            case "next" if is_key(request.POST.get("next", "")):
+                url = self.url_of(Message, "conversation", int(request.POST["next"])) + query
+            case "section":
+                site = self.admin_site.name
+                url = reverse("admin:app_list", args=[self.opts.app_label], current_app=site)
+                url += fragment
+            case _:
+                url = self.url_of(Message, "to_answer") + query + fragment
+        return HttpResponseRedirect(url)
 
     @admin.action(permissions=["handle"], description=_("Mark as done"))
     def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Mark the selected replies and the customers' earlier ones as handled."""
-        replies = queryset.filter(direction=Direction.INBOUND, handled_at=None)
-        count = 0
-        for message in replies.order_by("-created_at", "-pk")[:MAX_SELECTED]:
-            self._mark_done(request, message)
-            count += 1
-        sentence = ngettext(
-            "%(count)d reply marked as done.", "%(count)d replies marked as done.", count
+        """Mark the selected replies and the customers' earlier ones as handled.
+
+        Each batch commits by itself. After 20 seconds no batch begins, and the page says how many
+        of the selected replies are left.
+        """
+        replies: Any = queryset.filter(direction=Direction.INBOUND, handled_at=None)
+        newest_first = replies.defer("body", "original_body").order_by("-created_at", "-pk")
+        at, end, count = timezone.now(), monotonic() + MAX_SECONDS, 0
+        while (batch := list(newest_first[:BATCH_SIZE])) and monotonic() < end:
+            count += self.handle(request, batch, at)
+        left = replies.count() if batch else 0
+        if count:
+            self.log_list(request, Message, f"Marked {count} replies as handled.")
+        done = ngettext(
+            "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
         )
-        self.message_user(request, sentence % {"count": count}, messages.SUCCESS)
+        self.message_user(request, done % {"count": figure(count)}, messages.SUCCESS)
+        if left:
+            words = ngettext(
+                "%(count)s of the selected replies is left. Run it again to continue.",
+                "%(count)s of the selected replies are left. Run it again to continue.",
+                left,
+            )
+            self.message_user(request, words % {"count": figure(left)}, messages.WARNING)
+
+
+def _waiting_with(messages: Any, contact: Any) -> MessageQuerySet:
+    """Return the waiting replies of one customer, for a subquery that the contact's index serves.
+
+    SQLite has no statistics at first, and would take the index of all waiting replies instead: it
+    fixes more columns. A function around one of them keeps it from doing so.
+    """
+    waiting = messages.alias(way=Lower("direction")).filter(way=Direction.INBOUND, handled_at=None)
+    return waiting.filter(contact=contact).exclude(contact="")  # type: ignore[no-any-return]
+
+
+def _next(places: Sequence[int]) -> Iterable[int | None]:
+    """Return for each place where to go when its row is gone: to the next, or the last but one."""
+    before = places[-2] if len(places) > 1 else None
+    return [*places[1:], before][: len(places)]
+
+
+def _latest(replies: Iterable[Message]) -> dict[str, datetime]:
+    """Return the time of each contact's newest reply."""
+    in_order = sorted(replies, key=lambda reply: reply.created_at)
+    return {reply.contact: reply.created_at for reply in in_order if reply.contact}
+
+
+def _count_contacts(rows: Iterable[tuple[str, int]]) -> int:
+    """Count the customers of replies; each reply without a number is somebody of its own."""
+    return len({contact or pk for contact, pk in rows})
