@@ -1,9 +1,9 @@
 """The app's configuration."""
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
-
-from cellcast_django.checks import register_checks
 
 
 class CellcastDjangoConfig(AppConfig):
@@ -14,4 +14,4 @@ class CellcastDjangoConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        register_checks()
+        import_module("cellcast_django.checks")  # they need the models, loaded by now

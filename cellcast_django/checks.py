@@ -1,53 +1,695 @@
-"""System checks: which ones run when. ``diagnostics/checks`` has them, a file for each concern.
+"""System checks: what may be wrong with the settings or the deployment, and what to do.
 
 Only those with Django's tag ``database``, which ``migrate`` runs, open a database. The others are
-run by ``manage.py check --tag cellcast_django --deploy``. No message shows a password.
+run by ``manage.py check --tag cellcast_django --deploy``, and shown on the setup page by subject.
+No message shows a password.
 """
 
-from django.core.checks import Tags, register
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-from cellcast_django.diagnostics.checks import (
-    api,
-    callables,
-    credentials,
-    databases,
-    stop_words,
-    tasks,
-    urls,
-    values,
+import phonenumbers
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import (
+    CheckMessage,
+    Error,
+    Info,
+    Tags,
+    Warning as Notice,
+    register,
 )
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
+from django.http.request import split_domain_port, validate_host
+from django.urls import NoReverseMatch, reverse
+from django.utils.functional import Promise
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext, gettext_lazy as _
+
+from cellcast_django.conf import DEFAULT_API_URL, DEFAULT_STOP_WORDS, conf
+from cellcast_django.database.transactions import BUDGET_SECONDS
+from cellcast_django.handlers.queue import tasks_package
+from cellcast_django.payloads import letters_and_digits
+from cellcast_django.validation import is_api_key, is_api_url, is_base_url, is_credential
 
 TAG = "cellcast_django"
 
-CHECKS = [
-    credentials.check_credentials,
-    values.check_default_region,
-    values.check_numbers,
-    values.check_run_handlers,
-    values.check_public_url,
-    stop_words.check_stop_words,
-    callables.check_callables,
-    api.check_api_key,
-    api.check_api_url,
-    tasks.check_task_backend,
-    urls.check_urls,
-]
-DEPLOYMENT_CHECKS = [
-    credentials.check_credentials_for_deployment,
-    tasks.check_task_worker,
-    urls.check_https,
-    urls.check_redirects,
-    databases.check_atomic_requests,
-    databases.check_connections,
-]
-DATABASE_CHECKS = [databases.check_encoding]
+Messages = Iterator[CheckMessage]
+Function = Callable[..., Messages]
 
 
-def register_checks() -> None:
-    """Register all checks with Django."""
-    for check in CHECKS:
-        register(check, TAG)
-    for check in DEPLOYMENT_CHECKS:
-        register(check, TAG, deploy=True)
-    for check in DATABASE_CHECKS:
-        register(check, Tags.database)  # not TAG: that must also run without a database
+class Check(NamedTuple):
+    """One check, and what the setup page says about it."""
+
+    function: Function
+    subject: Promise
+    all_clear: Promise
+    """What is true if there are no messages."""
+    opens_database: bool
+
+
+CHECKS: list[Check] = []
+
+
+def check(
+    subject: Promise, all_clear: Promise, *, deploy: bool = False, opens_database: bool = False
+) -> Callable[[Function], Function]:
+    """Register a check with Django and for the setup page, which shows a subject once."""
+
+    def decorate(function: Function) -> Function:
+        CHECKS.append(Check(function, subject, all_clear, opens_database))
+        # Not TAG for what opens a database: that must also run without one.
+        register(function, Tags.database if opens_database else TAG, deploy=deploy)
+        return function
+
+    return decorate
+
+
+MIN_PASSWORD_LENGTH = 16
+MIN_DISTINCT_CHARACTERS = 6
+SAMPLES = {
+    "aladdin:open sesame",  # RFC 7617
+    "cellcast:change-me",
+    "cellcast:password",
+    "user:pass",
+    "user:password",
+    "username:password",  # Cellcast's page and this app's documentation
+}
+GLUED = re.compile(r"[,;\s][^\s,;:]+:[^\s,;:]")
+"""In a password: a separator, and then what may be the next username and password."""
+
+CREDENTIALS = (
+    _("Username and password"),
+    _("Webhooks with the right username and password are accepted."),
+)
+
+
+@check(*CREDENTIALS)
+def check_credentials(**_: Any) -> Messages:
+    """There must be a credential, and its password must be hard to guess."""
+    value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", [])
+    if not isinstance(value, (list, tuple)):
+        yield Error(
+            gettext("CELLCAST_WEBHOOK_SECRETS is not a list, so every webhook is refused."),
+            hint=gettext(
+                'Write ["username:password"], with the brackets. Split an environment variable at '
+                "white space, with .split()."
+            ),
+            id="cellcast_django.E001",
+        )
+        return
+    if not value:
+        yield Notice(
+            gettext("CELLCAST_WEBHOOK_SECRETS is empty, so every webhook is refused."),
+            hint=gettext('Add a credential; "manage.py cellcast_setup" generates one.'),
+            id="cellcast_django.W001",
+        )
+    for position, entry in enumerate(value, start=1):
+        where = gettext("Entry %(position)d of CELLCAST_WEBHOOK_SECRETS") % {"position": position}
+        if not isinstance(entry, str) or _is_malformed(entry):
+            yield Error(
+                gettext("%(where)s is malformed, so it is ignored.") % {"where": where},
+                hint=gettext(
+                    'It must be a string "username:password", with both parts present, no '
+                    "surrounding white space and no line breaks."
+                ),
+                id="cellcast_django.E002",
+            )
+        else:
+            yield from _check_well_formed_credential(where, entry)
+
+
+def _is_malformed(entry: str) -> bool:
+    username, _, password = entry.partition(":")
+    is_padded = (username, password) != (username.strip(), password.strip())
+    return not is_credential(entry) or is_padded
+
+
+def _check_well_formed_credential(where: str, entry: str) -> Messages:
+    username, _, password = entry.partition(":")
+    if entry.lower() in SAMPLES or re.fullmatch(r"<.*>", password):
+        yield Error(
+            gettext("%(where)s is a sample from the documentation, which anybody can read.")
+            % {"where": where},
+            hint=gettext('Use your own; "manage.py cellcast_setup" generates one.'),
+            id="cellcast_django.E003",
+        )
+    elif GLUED.search(password):
+        yield Notice(
+            gettext("%(where)s looks like two in one, so that neither is accepted.")
+            % {"where": where},
+            hint=gettext(
+                "Separate them with white space in an environment variable, and split it with "
+                ".split()."
+            ),
+            id="cellcast_django.W018",
+        )
+    elif _is_weak(password, username):
+        yield Notice(
+            gettext("%(where)s has a weak password.") % {"where": where},
+            hint=gettext(
+                "Use at least %(length)s random characters, not the username; "
+                '"manage.py cellcast_setup" generates such a password.'
+            )
+            % {"length": MIN_PASSWORD_LENGTH},
+            id="cellcast_django.W002",
+        )
+    if not entry.isascii():
+        yield Notice(
+            gettext("%(where)s has non-ASCII characters, which senders encode in different ways.")
+            % {"where": where},
+            hint=gettext(
+                "Use letters and digits, or make sure that Test Send in Cellcast's dashboard works."
+            ),
+            id="cellcast_django.W003",
+        )
+
+
+def _is_weak(password: str, username: str) -> bool:
+    return (
+        len(password) < MIN_PASSWORD_LENGTH
+        or len(set(password)) < MIN_DISTINCT_CHARACTERS
+        or password.lower() == username.lower()
+    )
+
+
+@check(*CREDENTIALS, deploy=True)
+def check_credentials_for_deployment(**_: Any) -> Messages:
+    """A deployed site without a credential loses everything that Cellcast sends."""
+    if not conf.webhook_secrets:
+        yield Error(
+            gettext("CELLCAST_WEBHOOK_SECRETS has no usable entry, so every webhook is refused."),
+            hint=gettext('Add a credential; "manage.py cellcast_setup" generates one.'),
+            id="cellcast_django.E004",
+        )
+
+
+@check(
+    _("Webhook URLs"),
+    _("The project's URLs include them."),
+)
+def check_urls(**_: Any) -> Messages:
+    """The webhook views must be in the project's URLs."""
+    if not _webhook_path():
+        yield Notice(
+            gettext("The webhook URLs are not in ROOT_URLCONF, so no webhook can arrive."),
+            hint=gettext('Add path("sms/", include("cellcast_django.urls")) to its urlpatterns.'),
+            id="cellcast_django.W006",
+        )
+
+
+def _webhook_path() -> str:
+    """Return the path of the Receive URL; empty if it is not in the project's URLs."""
+    if not getattr(settings, "ROOT_URLCONF", ""):
+        return ""
+    try:
+        return reverse("cellcast_django:webhook-receiver")
+    except NoReverseMatch:
+        return ""
+
+
+@check(
+    _("Encryption"),
+    _("Webhooks arrive over HTTPS."),
+    deploy=True,
+)
+def check_https(**_: Any) -> Messages:
+    """HTTP Basic sends the password in clear, so the connection must be encrypted."""
+    scheme = urlsplit(conf.public_url).scheme if is_base_url(conf.public_url) else ""
+    mentions_https = (
+        settings.SECURE_SSL_REDIRECT
+        or settings.SECURE_PROXY_SSL_HEADER
+        or settings.SECURE_HSTS_SECONDS
+    )
+    if scheme != "https" and (scheme or not mentions_https):
+        yield Notice(
+            gettext(
+                "No setting shows that the site uses HTTPS. Over plain HTTP, anyone on the network "
+                "can read the password and the messages."
+            ),
+            hint=gettext('Serve the site over HTTPS and set CELLCAST_PUBLIC_URL = "https://…".'),
+            id="cellcast_django.W007",
+        )
+
+
+@check(
+    _("Redirects"),
+    _("Django does not redirect webhook requests."),
+    deploy=True,
+)
+def check_redirects(**_: Any) -> Messages:
+    """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
+    url = urlsplit(conf.public_url if is_base_url(conf.public_url) else "")
+    if url.scheme == "http" and _redirects_to_https():
+        yield Notice(
+            gettext(
+                "SECURE_SSL_REDIRECT redirects webhooks to https://, and a redirect loses them."
+            ),
+            hint=gettext(
+                'Set CELLCAST_PUBLIC_URL = "https://…" and paste the https:// URLs into '
+                "Cellcast's dashboard."
+            ),
+            id="cellcast_django.W008",
+        )
+    if _redirects_to_www() and not (url.hostname or "").startswith("www."):
+        yield Notice(
+            gettext("PREPEND_WWW redirects webhooks to www., and a redirect loses them."),
+            hint=gettext(
+                'Set CELLCAST_PUBLIC_URL = "https://www.…" and paste the URLs with www. '
+                "into Cellcast's dashboard."
+            ),
+            id="cellcast_django.W009",
+        )
+
+
+def _redirects_to_https() -> bool:
+    path = _webhook_path().lstrip("/")
+    return (
+        settings.SECURE_SSL_REDIRECT
+        and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
+        and not any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
+    )
+
+
+def _redirects_to_www() -> bool:
+    return (
+        settings.PREPEND_WWW and "django.middleware.common.CommonMiddleware" in settings.MIDDLEWARE
+    )
+
+
+SAMPLE_HOST = re.compile(r"(www\.)?example\.(com|net|org)")
+"""Hosts of documentation that really exist: what is sent there arrives."""
+
+
+@check(
+    _("Public URL"),
+    _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."),
+)
+def check_public_url(**_: Any) -> Messages:
+    """The public URL must be a base for paths, with a host that Django allows."""
+    url = getattr(settings, "CELLCAST_PUBLIC_URL", "")
+    if url == "":
+        return
+    if not is_base_url(url):
+        yield Error(
+            gettext("CELLCAST_PUBLIC_URL is not the base URL of a site."),
+            hint=gettext(
+                'Write only the scheme and host, such as "https://sms.example.com", without a '
+                "path, query or username."
+            ),
+            id="cellcast_django.E010",
+        )
+        return
+    host, _port = split_domain_port(urlsplit(url).netloc.lower())
+    if SAMPLE_HOST.fullmatch(host):
+        yield Notice(
+            gettext(
+                "CELLCAST_PUBLIC_URL is a sample from the documentation: Test Send would send your "
+                "password to %(host)s."
+            )
+            % {"host": host},
+            hint=gettext("Write the URL of your own site, or remove the setting."),
+            id="cellcast_django.W011",
+        )
+    allowed_hosts = settings.ALLOWED_HOSTS
+    if settings.DEBUG and not allowed_hosts:  # what HttpRequest.get_host() allows then
+        allowed_hosts = [".localhost", "127.0.0.1", "[::1]"]
+    if not validate_host(host, allowed_hosts):
+        yield Notice(
+            gettext("The host of CELLCAST_PUBLIC_URL, %(host)s, is not in ALLOWED_HOSTS.")
+            % {"host": host},
+            hint=gettext('Add "%(host)s" to ALLOWED_HOSTS, or Django rejects webhooks with 400.')
+            % {"host": host},
+            id="cellcast_django.W004",
+        )
+
+
+HANDLERS = _("Handlers"), _("Handlers can run.")
+
+
+@check(*HANDLERS)
+def check_run_handlers(**_: Any) -> Messages:
+    """Handlers run inline or as a task."""
+    if conf.run_handlers not in ("inline", "task"):
+        yield Error(
+            gettext('CELLCAST_RUN_HANDLERS is %(value)s, which is neither "inline" nor "task".')
+            % {"value": repr(conf.run_handlers)},
+            hint=gettext(
+                'Use "inline" to run handlers before the response, or "task" to run them on a '
+                "Tasks backend."
+            ),
+            id="cellcast_django.E009",
+        )
+
+
+@check(*HANDLERS)
+def check_task_backend(**_: Any) -> Messages:
+    """Running handlers through tasks needs a Tasks backend that accepts them."""
+    alias: Any = conf.task_backend
+    if conf.run_handlers != "task":
+        return
+    package = tasks_package()
+    if package is None:
+        yield Error(
+            gettext('CELLCAST_RUN_HANDLERS is "task", but this version of Django has no Tasks.'),
+            hint=gettext('Install "cellcast-django[tasks]", or upgrade to Django 6.0.'),
+            id="cellcast_django.E011",
+        )
+    elif not isinstance(alias, str) or alias not in package.task_backends.settings:
+        yield Error(
+            gettext("CELLCAST_TASK_BACKEND is %(alias)s, which is not in TASKS.")
+            % {"alias": repr(alias)},
+            hint=gettext("Add it to TASKS, or use one of these: %(names)s.")
+            % {"names": ", ".join(package.task_backends.settings)},
+            id="cellcast_django.E012",
+        )
+    elif problem := _problem_of_backend(package.task_backends, alias):
+        yield Error(
+            gettext("The Tasks backend %(alias)s %(problem)s.")
+            % {"alias": repr(alias), "problem": problem},
+            hint=gettext("Fix it in TASKS, or name another in CELLCAST_TASK_BACKEND."),
+            id="cellcast_django.E013",
+        )
+
+
+def _problem_of_backend(backends: Any, alias: str) -> str:
+    try:
+        queues = backends[alias].queues
+    except (ImproperlyConfigured, KeyError, TypeError) as error:
+        return gettext("cannot be used: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
+    return gettext('has no queue "default"') if queues and "default" not in queues else ""
+
+
+@check(*HANDLERS, deploy=True)
+def check_task_worker(**_: Any) -> Messages:
+    """Django's own backends have no worker: they run a task immediately, or never."""
+    if conf.run_handlers != "task" or any(check_task_backend()):
+        return
+    name = type(tasks_package().task_backends[conf.task_backend]).__name__
+    if name in ("ImmediateBackend", "DummyBackend"):
+        is_immediate = name == "ImmediateBackend"
+        when = (
+            gettext("before the response") if is_immediate else gettext("by cellcast_run_handlers")
+        )
+        yield Notice(
+            gettext(
+                'CELLCAST_RUN_HANDLERS is "task", but with %(name)s handlers run only %(when)s.'
+            )
+            % {"name": name, "when": when},
+            hint=gettext("Configure a backend with a worker in TASKS, such as django-tasks-db."),
+            id="cellcast_django.W005",
+        )
+
+
+@check(
+    _("Transactions"),
+    _("No conflict with ATOMIC_REQUESTS."),
+    deploy=True,
+)
+def check_atomic_requests(**_: Any) -> Messages:
+    """The webhook views are exempt from ``ATOMIC_REQUESTS``, which handlers may rely on."""
+    if any(options.get("ATOMIC_REQUESTS") for options in settings.DATABASES.values()):
+        yield Info(
+            gettext(
+                "ATOMIC_REQUESTS does not apply to webhooks: they are committed before handlers "
+                "run, and handlers run outside any transaction."
+            ),
+            hint=gettext("Use transaction.atomic() in each handler that writes more than once."),
+            id="cellcast_django.I001",
+        )
+
+
+DATABASE = _("Database"), _("No option loses webhooks or slows them down.")
+
+
+@check(*DATABASE, deploy=True)
+def check_connections(**_: Any) -> Messages:
+    """The options of the app's database must not slow webhooks down or lose them."""
+    message = apps.get_model("cellcast_django", "Message")
+    options = connections[router.db_for_write(message)].settings_dict
+    engine = options["ENGINE"].rpartition(".")[2]
+    driver: dict[str, Any] = options["OPTIONS"]
+    pool: Any = driver.get("pool")
+    text = str(driver).lower().replace(" ", "")
+    if not options["CONN_MAX_AGE"] and options["CONN_MAX_AGE"] is not None and not pool:
+        keep = '"CONN_MAX_AGE": 60' + (
+            "" if engine == "sqlite3" else ', "CONN_HEALTH_CHECKS": True'
+        )
+        yield Notice(
+            gettext(
+                "Every webhook opens a new database connection: slower than storing the webhook."
+            ),
+            hint=gettext("In DATABASES, set %(line)s.") % {"line": keep},
+            id="cellcast_django.W013",
+        )
+    if engine == "sqlite3" and ("journal_mode=wal" not in text or "immediate" not in text):
+        yield Notice(
+            gettext(
+                'With these options, handlers get "database is locked" from SQLite under load.'
+            ),
+            hint=gettext("In DATABASES, set %(line)s.")
+            % {"line": f'"OPTIONS": {json.dumps(SQLITE_OPTIONS)}'},
+            id="cellcast_django.W014",
+        )
+    if pool and (pool is True or pool.get("timeout", 30) > BUDGET_SECONDS):
+        yield Notice(
+            gettext("When the database is down, a webhook waits half a minute for the pool."),
+            hint=gettext("In DATABASES, set %(line)s.")
+            % {"line": '"OPTIONS": {"pool": {"timeout": 2}}'},
+            id="cellcast_django.W015",
+        )
+    if engine in {"postgresql", "mysql"} and "connect_timeout" not in driver:
+        yield Notice(
+            gettext("When the database's host does not respond, a webhook waits for minutes."),
+            hint=gettext("In DATABASES, set %(line)s.")
+            % {"line": '"OPTIONS": {"connect_timeout": 2}'},
+            id="cellcast_django.W016",
+        )
+    if re.search("synchronous(_commit)?='?(off|0)", text):
+        yield Notice(
+            gettext(
+                "If the database's host crashes, webhooks already acknowledged with 200 are lost."
+            ),
+            hint=gettext("In DATABASES, remove the option that turns off synchronous commits."),
+            id="cellcast_django.W017",
+        )
+
+
+SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": (
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
+    ),
+}
+"""The recommended options for SQLite."""
+
+ENCODINGS = {
+    "mysql": ("SELECT @@character_set_client", "utf8mb4"),
+    "postgresql": ("SHOW server_encoding", "UTF8"),
+}
+"""By vendor: the query for the encoding, and the encoding that holds every character."""
+
+
+@check(*DATABASE, opens_database=True)
+def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages:
+    """The databases that ``migrate`` or ``check --database`` names must hold every character."""
+    message = apps.get_model("cellcast_django", "Message")
+    for alias in databases or ():
+        vendor = connections[alias].vendor
+        if vendor not in ENCODINGS or not router.allow_migrate_model(alias, message):
+            continue
+        query, wanted = ENCODINGS[vendor]
+        with connections[alias].cursor() as cursor:
+            cursor.execute(query)
+            [encoding] = cursor.fetchone()
+        if encoding.lower() != wanted.lower():
+            yield Notice(
+                gettext(
+                    'The encoding of the database "%(alias)s" is %(encoding)s, which rejects or '
+                    "changes some of what customers write."
+                )
+                % {"alias": alias, "encoding": encoding},
+                hint=gettext("Use %(wanted)s, Django's default.") % {"wanted": wanted},
+                id="cellcast_django.W012",
+            )
+
+
+@check(
+    _("Numbers without a country code"),
+    _("CELLCAST_DEFAULT_REGION is a valid region."),
+)
+def check_default_region(**_: Any) -> Messages:
+    """The region must be one that phonenumbers knows."""
+    region: Any = conf.default_region
+    if not isinstance(region, str) or region not in phonenumbers.SUPPORTED_REGIONS:
+        yield Error(
+            gettext("CELLCAST_DEFAULT_REGION is %(region)s, which is not a valid region.")
+            % {"region": repr(region)},
+            hint=gettext('Use an ISO 3166 code of two capital letters, such as "AU" or "NZ".'),
+            id="cellcast_django.E005",
+        )
+
+
+@check(
+    _("Limits"),
+    _("The values are valid."),
+)
+def check_numbers(**_: Any) -> Messages:
+    """Sizes, seconds and counts must be whole and more than zero."""
+    values: list[tuple[str, Any, str]] = [
+        ("CELLCAST_MAX_BODY_BYTES", conf.max_body_bytes, "cellcast_django.E006"),
+        ("CELLCAST_HANDLER_LEASE", conf.handler_lease, "cellcast_django.E007"),
+        ("CELLCAST_HANDLER_MAX_ATTEMPTS", conf.handler_max_attempts, "cellcast_django.E008"),
+    ]
+    for name, value, message_id in values:
+        if type(value) is not int or value < 1:  # True is an int too, hence not isinstance
+            yield Error(
+                gettext("%(name)s is %(value)s, which is not a whole number above zero.")
+                % {"name": name, "value": repr(value)},
+                hint=gettext("Write it without quotes, or remove the setting to use the default."),
+                id=message_id,
+            )
+
+
+ANSWERS = frozenset(
+    {"yes", "yep", "yeah", "no", "nope", "ok", "okay", "thanks", "thankyou", "confirm", "cancel"}
+)
+"""Reduced to their letters and digits, in lower case."""
+
+
+@check(
+    _("Stop words"),
+    _("No word in CELLCAST_STOP_WORDS is an everyday answer."),
+)
+def check_stop_words(**_: Any) -> Messages:
+    """Each must have a letter or a digit; one that may be an ordinary answer is a warning."""
+    value = getattr(settings, "CELLCAST_STOP_WORDS", DEFAULT_STOP_WORDS)
+    if not (isinstance(value, (list, tuple)) and all(map(_is_word, value))):
+        yield Error(
+            gettext("CELLCAST_STOP_WORDS is not a list of words."),
+            hint=gettext(
+                'Use a list of strings, such as ["stop", "opt out"]; [] turns stop words off.'
+            ),
+            id="cellcast_django.E017",
+        )
+    answers = [word for word in conf.stop_words if _is_answer(letters_and_digits(word))]
+    if answers:
+        yield Notice(
+            gettext("CELLCAST_STOP_WORDS contains %(words)s, which may be an ordinary answer.")
+            % {"words": ", ".join(map(repr, answers))},
+            hint=gettext(
+                "A customer who replies with it is opted out. Use words that mean nothing else."
+            ),
+            id="cellcast_django.W010",
+        )
+
+
+def _is_word(entry: object) -> bool:
+    return isinstance(entry, str) and letters_and_digits(entry) != ""
+
+
+def _is_answer(word: str) -> bool:
+    return len(word) == 1 or word.isdigit() or word in ANSWERS
+
+
+STAFF = (
+    _("Names and answers"),
+    _("Each function that a setting names can be imported, or none is named."),
+)
+
+
+@check(*STAFF)
+def check_callables(**_: Any) -> Messages:
+    """What a dotted path names must be importable and callable."""
+    paths: list[tuple[str, Any, str]] = [
+        ("CELLCAST_CONTACT_NAMES", conf.contact_names, "cellcast_django.E018"),
+        ("CELLCAST_SEND_WITH", conf.send_with, "cellcast_django.E019"),
+        ("CELLCAST_CONTACT_SEARCH", conf.contact_search, "cellcast_django.E020"),
+    ]
+    for name, path, message_id in paths:
+        if problem := _problem_of(path):
+            yield Error(
+                gettext("%(name)s is %(path)s, which %(problem)s.")
+                % {"name": name, "path": repr(path), "problem": problem},
+                hint=gettext(
+                    'Write the dotted path of a function, such as "shop.sms.send_sms", or remove '
+                    "the setting."
+                ),
+                id=message_id,
+            )
+
+
+def _problem_of(path: Any) -> str:
+    if path == "":
+        return ""
+    if not isinstance(path, str):
+        return gettext("is not a dotted path")
+    try:
+        found = import_string(path)
+    except Exception as error:  # the host's module may raise anything
+        return gettext("cannot be imported: %(error)s") % {
+            "error": f"{type(error).__qualname__}: {error}"
+        }
+    return "" if callable(found) else gettext("is not callable")
+
+
+CACHES_OF_ONE_PROCESS = {
+    f"django.core.cache.backends.{name}"
+    for name in ("locmem.LocMemCache", "dummy.DummyCache", "filebased.FileBasedCache")
+}
+"""The last is shared, but two processes may both add the same key."""
+
+
+@check(*STAFF, deploy=True)
+def check_cache(**_: Any) -> Messages:
+    """Processes that share no cache cannot tell that a form was sent twice."""
+    backend = settings.CACHES.get("default", {}).get("BACKEND")
+    if conf.send_with and backend in CACHES_OF_ONE_PROCESS:
+        yield Notice(
+            gettext(
+                "Staff can answer customers, but the default cache is not shared by all processes: "
+                "an answer sent twice by mistake reaches the customer twice."
+            ),
+            hint=gettext(
+                "In CACHES, use a cache that all processes share, such as Redis or the database."
+            ),
+            id="cellcast_django.W019",
+        )
+
+
+API = _("Cellcast’s API"), _("The key and the URL are valid, or no key is set (recovery is off).")
+
+
+@check(*API)
+def check_api_key(**_: Any) -> Messages:
+    """An HTTP header must be able to carry the key."""
+    key = getattr(settings, "CELLCAST_API_KEY", "")
+    if key != "" and not is_api_key(key):
+        yield Error(
+            gettext("CELLCAST_API_KEY is not a valid API key, so nothing can be recovered."),
+            hint=gettext(
+                "Write the key as a string without white space or line breaks, or remove the "
+                "setting to switch recovery off."
+            ),
+            id="cellcast_django.E015",
+        )
+
+
+@check(*API)
+def check_api_url(**_: Any) -> Messages:
+    """Over plain HTTP, anybody on the network could read the key."""
+    if not is_api_url(getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)):
+        yield Error(
+            gettext("CELLCAST_API_URL is not an https:// URL, so the API key is not sent there."),
+            hint=gettext(
+                'Write only the base URL, such as "%(url)s", without a query or username. http:// '
+                "is allowed only for localhost."
+            )
+            % {"url": DEFAULT_API_URL},
+            id="cellcast_django.E016",
+        )

@@ -1,13 +1,8 @@
 """The app's settings, one property each, read when used, so ``override_settings`` works."""
 
-import re
-from contextlib import suppress
-from importlib import import_module
-from ipaddress import ip_address
-from typing import Any
-from urllib.parse import urlsplit
-
 from django.conf import settings
+
+from cellcast_django.validation import is_api_key, is_credential
 
 DEFAULT_API_URL = "https://api.cellcast.com"
 DEFAULT_STOP_WORDS = ("stop", "stopall", "unsubscribe", "unsub", "optout")
@@ -81,8 +76,13 @@ class Settings:
         return getattr(settings, "CELLCAST_CONTACT_NAMES", "")
 
     @property
+    def contact_search(self) -> str:
+        """The dotted path of ``(words: str) -> Iterable[str]``; ``""`` for no search of names."""
+        return getattr(settings, "CELLCAST_CONTACT_SEARCH", "")
+
+    @property
     def send_with(self) -> str:
-        """The dotted path of ``(receiver: str, body: str) -> str``; ``""`` for no replies."""
+        """The dotted path of ``(receiver, body, sender) -> str``; ``""`` if staff cannot answer."""
         return getattr(settings, "CELLCAST_SEND_WITH", "")
 
     @property
@@ -95,64 +95,6 @@ class Settings:
     def api_url(self) -> str:
         """The base URL of Cellcast's API, without a trailing slash."""
         return str(getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)).rstrip("/")
-
-
-def is_credential(entry: object) -> bool:
-    """Whether this is a printable ``"username:password"`` string with both parts present.
-
-    An environment variable that is not UTF-8 contains lone surrogates, which are not printable.
-    """
-    if not isinstance(entry, str):
-        return False
-    username, _, password = entry.partition(":")
-    return bool(username and password) and entry.isprintable()
-
-
-def letters_and_digits(text: str) -> str:
-    """Return the part of a stop word that counts: ``OPT-OUT!`` and ``opt out`` are one word."""
-    return re.sub(r"[\W_]+", "", text).casefold()
-
-
-def is_api_key(value: object) -> bool:
-    """Whether this can be put into an HTTP header unchanged."""
-    return (
-        isinstance(value, str)
-        and value != ""
-        and value.isascii()
-        and value.isprintable()
-        and " " not in value
-    )
-
-
-def is_api_url(url: object) -> bool:
-    """Whether the API key may be sent there: over HTTPS, or to this machine."""
-    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
-        return False
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    host = parts.hostname or ""
-    if not host or "@" in parts.netloc or parts.query or parts.fragment:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host is this machine: ``localhost`` or an address of its loopback interface."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def tasks_package() -> Any:
-    """Return ``django.tasks``, or its backport on Django 5.2; ``None`` without either."""
-    for name in ("django.tasks", "django_tasks"):
-        with suppress(ImportError):
-            return import_module(name)
-    return None
 
 
 conf = Settings()

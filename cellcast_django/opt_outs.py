@@ -14,9 +14,9 @@ from django.db import transaction
 from django.utils import timezone
 from phonenumbers import PhoneNumber
 
-from cellcast_django.conf import conf, letters_and_digits
+from cellcast_django.conf import conf
 from cellcast_django.models import OptOut, OptOutQuerySet, contact_of, database_alias
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean, letters_and_digits
 
 NUMBERS_PER_QUERY = 1_000
 

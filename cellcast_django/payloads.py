@@ -340,9 +340,13 @@ def _text(element: dict[str, Any], *keys: str, limit: int | None = None) -> str 
     return None
 
 
+def letters_and_digits(text: str) -> str:
+    """Return the part of a word that counts: ``OPT-OUT!`` and ``opt out`` are one word."""
+    return re.sub(r"[\W_]+", "", text).casefold()
+
+
 def _keyword(value: object) -> str:
-    """Return the letters and digits of a keyword: ``Opt-Out`` and ``opt_out`` are the same."""
-    return re.sub(r"[\W_]", "", value).lower() if isinstance(value, str) else ""
+    return letters_and_digits(value) if isinstance(value, str) else ""
 
 
 def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]]:

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from cellcast_django.admin.replay import actions
 from cellcast_django.admin.replay.replays import REPLAYS
-from cellcast_django.conf import tasks_package
 from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.handlers.queue import tasks_package
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient

@@ -1,8 +1,10 @@
 """System checks: each with a setting that is wrong and one that is right. None opens a database."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,27 +15,29 @@ from django.db import connection
 
 from benchmarks.servers import SETTINGS
 from cellcast_django import checks
-from cellcast_django.conf import tasks_package
-from cellcast_django.diagnostics.checks.api import check_api_key, check_api_url
-from cellcast_django.diagnostics.checks.callables import check_callables
-from cellcast_django.diagnostics.checks.credentials import (
+from cellcast_django.checks import (
+    CHECKS,
+    check_api_key,
+    check_api_url,
+    check_atomic_requests,
+    check_cache,
+    check_callables,
+    check_connections,
     check_credentials,
     check_credentials_for_deployment,
-)
-from cellcast_django.diagnostics.checks.databases import (
-    check_atomic_requests,
-    check_connections,
-    check_encoding,
-)
-from cellcast_django.diagnostics.checks.stop_words import check_stop_words
-from cellcast_django.diagnostics.checks.tasks import check_task_backend, check_task_worker
-from cellcast_django.diagnostics.checks.urls import check_https, check_redirects, check_urls
-from cellcast_django.diagnostics.checks.values import (
     check_default_region,
+    check_encoding,
+    check_https,
     check_numbers,
     check_public_url,
+    check_redirects,
     check_run_handlers,
+    check_stop_words,
+    check_task_backend,
+    check_task_worker,
+    check_urls,
 )
+from cellcast_django.handlers.queue import tasks_package
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
 
@@ -65,14 +69,6 @@ def test_no_credentials(settings: Any, value: object) -> None:
 def test_credentials_setting_is_missing(settings: Any) -> None:
     del settings.CELLCAST_WEBHOOK_SECRETS
     assert ids(check_credentials) == ["W001"]
-
-
-@pytest.mark.parametrize("value", [[], [f"cellcast:{STRONG}"]])
-def test_the_old_name_of_the_setting(settings: Any, value: object) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}"]
-    settings.CELLCAST_WEBHOOK_CREDENTIALS = value
-    assert ids(check_credentials) == ["E014"]
-    assert STRONG not in "".join(map(str, check_credentials()))
 
 
 @pytest.mark.parametrize(
@@ -137,8 +133,25 @@ def test_good_credentials(settings: Any, kind: Callable[..., Any]) -> None:
     assert ids(check_credentials) == []
 
 
+@pytest.mark.parametrize("separator", [",", ", ", ";", " ", "\t", "\n"])
+def test_two_credentials_glued_into_one(settings: Any, separator: str) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"old:{STRONG}{separator}new:{STRONG}"]
+    assert ids(check_credentials) == (["E002"] if separator in "\t\n" else ["W018"])
+
+
+@pytest.mark.parametrize("password", ["with,comma", "with:colon", "ends,", "a, b", "a,:b", "a,b:"])
+def test_password_with_a_separator_is_not_taken_for_two(settings: Any, password: str) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}{password}"]
+    assert ids(check_credentials) == []
+
+
 def test_no_message_shows_a_password(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = ["cellcast:hunter2", "hunter2", "cellcast: hunter2"]
+    settings.CELLCAST_WEBHOOK_SECRETS = [
+        "cellcast:hunter2",
+        "hunter2",
+        "cellcast: hunter2",
+        "a:hunter2,b:hunter2",
+    ]
     assert "hunter2" not in "".join(map(str, check_credentials()))
     settings.CELLCAST_WEBHOOK_SECRETS = "cellcast:hunter2"
     assert "hunter2" not in "".join(map(str, check_credentials()))
@@ -576,7 +589,7 @@ def test_database_that_cannot_hold_what_customers_write(
     encoding: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = {connection.vendor: (f"SELECT '{encoding}'", "utf8mb4")}
-    monkeypatch.setattr("cellcast_django.diagnostics.checks.databases.ENCODINGS", answer)
+    monkeypatch.setattr("cellcast_django.checks.ENCODINGS", answer)
     assert ids(partial(check_encoding, databases=["default"])) == expected
 
 
@@ -598,6 +611,18 @@ def test_database_without_messages_is_not_asked(settings: Any) -> None:
 
 
 # Registration
+
+
+def test_ids_are_unique() -> None:
+    source = Path(checks.__file__).read_text(encoding="utf-8")
+    found = re.findall(r'"cellcast_django\.([EWI]\d{3})"', source)
+    assert found
+    assert len(found) == len(set(found))
+
+
+def test_checks_of_a_subject_have_one_all_clear_sentence() -> None:
+    pairs = {(str(each.subject), str(each.all_clear)) for each in CHECKS}
+    assert len(pairs) == len({subject for subject, _ in pairs})
 
 
 def registered_ids(*, deploy: bool) -> list[str]:
@@ -635,7 +660,7 @@ def test_settings_as_they_should_be_pass_all_checks(settings: Any) -> None:
 @pytest.mark.django_db
 def test_migrate_runs_the_check_of_the_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {connection.vendor: ("SELECT 'LATIN1'", "utf8mb4")}
-    monkeypatch.setattr("cellcast_django.diagnostics.checks.databases.ENCODINGS", answer)
+    monkeypatch.setattr("cellcast_django.checks.ENCODINGS", answer)
     messages = run_checks(tags=[Tags.database], databases=["default"])
     assert "cellcast_django.W012" in {message.id for message in messages}
 
@@ -643,7 +668,7 @@ def test_migrate_runs_the_check_of_the_encoding(monkeypatch: pytest.MonkeyPatch)
 # Stop words
 
 
-@pytest.mark.parametrize("value", ["stop", {"stop"}, 7, ["stop", None], ["stop", ""], ["…"]])
+@pytest.mark.parametrize("value", [None, "stop", {"stop"}, 7, ["stop", None], ["stop", ""], ["…"]])
 def test_stop_words_that_are_no_list_of_words(settings: Any, value: object) -> None:
     settings.CELLCAST_STOP_WORDS = value
     assert ids(check_stop_words) == ["E017"]
@@ -670,7 +695,12 @@ def test_stop_words_need_not_be_set(settings: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "expected"), [("CELLCAST_CONTACT_NAMES", "E018"), ("CELLCAST_SEND_WITH", "E019")]
+    ("setting", "expected"),
+    [
+        ("CELLCAST_CONTACT_NAMES", "E018"),
+        ("CELLCAST_SEND_WITH", "E019"),
+        ("CELLCAST_CONTACT_SEARCH", "E020"),
+    ],
 )
 @pytest.mark.parametrize(
     ("path", "problem"),
@@ -692,5 +722,34 @@ def test_function_that_is_not_there(
 
 @pytest.mark.parametrize("path", ["", "tests.test_checks.test_function_that_is_there"])
 def test_function_that_is_there(settings: Any, path: str) -> None:
-    settings.CELLCAST_CONTACT_NAMES = settings.CELLCAST_SEND_WITH = path
+    settings.CELLCAST_CONTACT_NAMES = settings.CELLCAST_CONTACT_SEARCH = path
+    settings.CELLCAST_SEND_WITH = path
     assert ids(check_callables) == []
+
+
+CACHES = "django.core.cache.backends."
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [
+        ("locmem.LocMemCache", ["W019"]),
+        ("dummy.DummyCache", ["W019"]),
+        ("filebased.FileBasedCache", ["W019"]),
+        ("redis.RedisCache", []),
+        ("db.DatabaseCache", []),
+    ],
+)
+def test_answering_with_a_cache_of_one_process(
+    settings: Any, backend: str, expected: list[str]
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": CACHES + backend}}
+    assert ids(check_cache) == []
+    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
+    assert ids(check_cache) == expected
+
+
+def test_answering_without_a_default_cache(settings: Any) -> None:
+    settings.CACHES = {}
+    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
+    assert ids(check_cache) == []

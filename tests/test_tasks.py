@@ -15,8 +15,8 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from cellcast_django import tasks
-from cellcast_django.conf import tasks_package
 from cellcast_django.handlers import queue
+from cellcast_django.handlers.queue import tasks_package
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload

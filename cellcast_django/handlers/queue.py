@@ -2,14 +2,23 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from django.apps import apps
 from django.db import router
 
 from cellcast_django import handlers
-from cellcast_django.conf import conf, tasks_package
+from cellcast_django.conf import conf
 from cellcast_django.models import database_alias
+
+
+def tasks_package() -> Any:
+    """Return ``django.tasks``, or its backport on Django 5.2; ``None`` without either."""
+    for name in ("django.tasks", "django_tasks"):
+        with suppress(ImportError):
+            return import_module(name)
+    return None
 
 
 def as_task(function: Callable[..., None]) -> Any:

@@ -1,7 +1,7 @@
 """The setup page: webhook settings to paste, results of the system checks, and Test Send."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -23,18 +23,8 @@ from cellcast_django.admin.display.texts import ago
 from cellcast_django.admin.display.timeline import HandlerRow, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.overview import details_of_last_run
+from cellcast_django.checks import CHECKS
 from cellcast_django.conf import conf
-from cellcast_django.diagnostics.checks import (
-    api,
-    callables,
-    credentials,
-    databases,
-    stop_words,
-    tasks,
-    urls,
-    values,
-)
-from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import (
     Response,
@@ -43,9 +33,8 @@ from cellcast_django.diagnostics.test_send import (
 )
 from cellcast_django.health import Receiving, measure_receiving
 from cellcast_django.models import WebhookEvent, database_alias
+from cellcast_django.validation import is_base_url
 from cellcast_django.webhooks import WEBHOOKS, Webhook
-
-Check = Callable[[], Iterable[CheckMessage]]
 
 
 class Result(NamedTuple):
@@ -60,11 +49,13 @@ class Result(NamedTuple):
 
 def check_results() -> Iterator[Result]:
     """Yield the result of each subject, including the checks for deployed sites."""
-    for about, all_clear, functions in SUBJECTS:
+    checks = [each for each in CHECKS if not each.opens_database]
+    for subject in dict.fromkeys(each.subject for each in checks):
+        about = [each for each in checks if each.subject == subject]
         messages = [
-            message for function in functions for message in function() if not message.is_silenced()
+            message for each in about for message in each.function() if not message.is_silenced()
         ]
-        yield Result(_badge(messages), about, all_clear, messages)
+        yield Result(_badge(messages), subject, about[0].all_clear, messages)
 
 
 def _badge(messages: list[CheckMessage]) -> SafeString:
@@ -74,75 +65,6 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
     if level >= WARNING:
         return badge(Tone.WARNING, _("warning"))
     return badge(Tone.QUIET, _("info")) if messages else badge(Tone.GOOD, _("OK"))
-
-
-SUBJECTS: list[tuple[Promise, Promise, list[Check]]] = [
-    (
-        _("Username and password"),
-        _("Webhooks with the right username and password are accepted."),
-        [credentials.check_credentials, credentials.check_credentials_for_deployment],
-    ),
-    (
-        _("Webhook URLs"),
-        _("The project's URLs include them."),
-        [urls.check_urls],
-    ),
-    (
-        _("Public URL"),
-        _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."),
-        [values.check_public_url],
-    ),
-    (
-        _("Encryption"),
-        _("Webhooks arrive over HTTPS."),
-        [urls.check_https],
-    ),
-    (
-        _("Redirects"),
-        _("Django does not redirect webhook requests."),
-        [urls.check_redirects],
-    ),
-    (
-        _("Handlers"),
-        _("Handlers can run."),
-        [values.check_run_handlers, tasks.check_task_backend, tasks.check_task_worker],
-    ),
-    (
-        _("Transactions"),
-        _("No conflict with ATOMIC_REQUESTS."),
-        [databases.check_atomic_requests],
-    ),
-    (
-        _("Database"),
-        _("No option loses webhooks or slows them down."),
-        [databases.check_connections],
-    ),
-    (
-        _("Numbers without a country code"),
-        _("CELLCAST_DEFAULT_REGION is a valid region."),
-        [values.check_default_region],
-    ),
-    (
-        _("Stop words"),
-        _("No word in CELLCAST_STOP_WORDS is an everyday answer."),
-        [stop_words.check_stop_words],
-    ),
-    (
-        _("Names and replies"),
-        _("CELLCAST_CONTACT_NAMES and CELLCAST_SEND_WITH can be imported, or are not set."),
-        [callables.check_callables],
-    ),
-    (
-        _("Limits"),
-        _("The values are valid."),
-        [values.check_numbers],
-    ),
-    (
-        _("Cellcast’s API"),
-        _("The key and the URL are valid, or no key is set (recovery is off)."),
-        [api.check_api_key, api.check_api_url],
-    ),
-]
 
 
 PERMISSION = "cellcast_django.set_up_webhookevent"

@@ -16,8 +16,8 @@ from django.urls import NoReverseMatch
 
 from cellcast_django.checks import TAG
 from cellcast_django.conf import conf
-from cellcast_django.diagnostics.checks.values import is_base_url
 from cellcast_django.diagnostics.test_send import describe_handlers
+from cellcast_django.validation import is_base_url
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or an .env file
@@ -74,6 +74,8 @@ class Command(BaseCommand):
             f"{count} {noun} configured. To switch to a new one:",
             f"1. Add it to {SETTING} beside the old one, and restart:",
             f'   {SETTING} = [THE_OLD_ONE, "{username}:{password}"]',
+            "   or in the environment, with a space between them:",
+            f'   {SETTING}="THE_OLD_ONE {username}:{password}"',
             "2. Change the username and password in the dashboard:",
             self._field("   Username", username),
             self._field("   Password", password),
