@@ -49,6 +49,8 @@ class Check(NamedTuple):
     subject: Promise
     all_clear: Promise
     """What is true if there are no messages."""
+    deploy: bool
+    """Whether it runs with ``--deploy`` alone."""
     opens_database: bool
 
 
@@ -61,7 +63,7 @@ def check(
     """Register a check with Django and for the setup page, which shows a subject once."""
 
     def decorate(function: Function) -> Function:
-        CHECKS.append(Check(function, subject, all_clear, opens_database))
+        CHECKS.append(Check(function, subject, all_clear, deploy, opens_database))
         # Not TAG for what opens a database: that must also run without one.
         register(function, Tags.database if opens_database else TAG, deploy=deploy)
         return function
@@ -140,7 +142,7 @@ def _check_well_formed_credential(where: str, entry: str) -> Messages:
         )
     elif GLUED.search(password):
         yield Notice(
-            gettext("%(where)s looks like two in one, so that neither is accepted.")
+            gettext("%(where)s looks like two credentials in one, so that neither is accepted.")
             % {"where": where},
             hint=gettext(
                 "Separate them with white space in an environment variable, and split it with "
@@ -369,7 +371,7 @@ def check_task_backend(**_: Any) -> Messages:
         )
     elif problem := _problem_of_backend(package.task_backends, alias):
         yield Error(
-            gettext("The Tasks backend %(alias)s %(problem)s.")
+            gettext("The Tasks backend %(alias)s cannot be used: %(problem)s.")
             % {"alias": repr(alias), "problem": problem},
             hint=gettext("Fix it in TASKS, or name another in CELLCAST_TASK_BACKEND."),
             id="cellcast_django.E013",
@@ -380,8 +382,8 @@ def _problem_of_backend(backends: Any, alias: str) -> str:
     try:
         queues = backends[alias].queues
     except (ImproperlyConfigured, KeyError, TypeError) as error:
-        return gettext("cannot be used: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
-    return gettext('has no queue "default"') if queues and "default" not in queues else ""
+        return f"{type(error).__name__}: {error}"
+    return gettext('it has no queue "default"') if queues and "default" not in queues else ""
 
 
 @check(*HANDLERS, deploy=True)
@@ -549,8 +551,8 @@ def check_numbers(**_: Any) -> Messages:
     for name, value, message_id in values:
         if type(value) is not int or value < 1:  # True is an int too, hence not isinstance
             yield Error(
-                gettext("%(name)s is %(value)s, which is not a whole number above zero.")
-                % {"name": name, "value": repr(value)},
+                gettext("%(setting)s is %(value)s, which is not a whole number above zero.")
+                % {"setting": name, "value": repr(value)},
                 hint=gettext("Write it without quotes, or remove the setting to use the default."),
                 id=message_id,
             )
@@ -614,8 +616,8 @@ def check_callables(**_: Any) -> Messages:
     for name, path, message_id in paths:
         if problem := _problem_of(path):
             yield Error(
-                gettext("%(name)s is %(path)s, which %(problem)s.")
-                % {"name": name, "path": repr(path), "problem": problem},
+                gettext("%(setting)s is %(path)s, which names no function: it %(problem)s.")
+                % {"setting": name, "path": repr(path), "problem": problem},
                 hint=gettext(
                     'Write the dotted path of a function, such as "shop.sms.send_sms", or remove '
                     "the setting."

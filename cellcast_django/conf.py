@@ -13,7 +13,7 @@ class Settings:
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """The ``"username:password"`` strings; any of them is accepted.
+        """``"username:password"`` strings, any of which is accepted; with none, all is refused.
 
         Malformed entries are ignored: a mistake in the settings never lets anybody in, and a system
         check reports it.
@@ -30,7 +30,7 @@ class Settings:
 
     @property
     def max_body_bytes(self) -> int:
-        """Webhooks with a larger body, in bytes, are refused."""
+        """The largest body in bytes; larger ones are refused with 413, unread."""
         return getattr(settings, "CELLCAST_MAX_BODY_BYTES", 262_144)
 
     @property
@@ -40,7 +40,7 @@ class Settings:
 
     @property
     def task_backend(self) -> str:
-        """The alias in ``TASKS`` that handlers are enqueued on."""
+        """With ``"task"``: the alias in ``TASKS`` that handlers are enqueued on."""
         return getattr(settings, "CELLCAST_TASK_BACKEND", "default")
 
     @property
@@ -55,12 +55,15 @@ class Settings:
 
     @property
     def public_url(self) -> str:
-        """The site's own base URL, without a trailing slash; ``""`` if unset."""
+        """The site's own base URL, for the setup page and the commands that print or call URLs.
+
+        Without a trailing slash; ``""`` if unset.
+        """
         return str(getattr(settings, "CELLCAST_PUBLIC_URL", "")).rstrip("/")
 
     @property
     def stop_words(self) -> tuple[str, ...]:
-        """The texts that opt a customer out when they are a whole reply.
+        """A reply whose whole text is one of these opts the customer out; ``[]`` turns that off.
 
         A mistake must not turn opting out off: a value that is not a list means the default, and
         entries that are not strings are ignored. A system check reports both.
@@ -72,28 +75,37 @@ class Settings:
 
     @property
     def contact_names(self) -> str:
-        """The dotted path of ``(contacts: list[str]) -> dict[str, str]``; ``""`` for no names."""
+        """The dotted path of ``(contacts: list[str]) -> dict[str, str]``: names for the admin."""
         return getattr(settings, "CELLCAST_CONTACT_NAMES", "")
 
     @property
     def contact_search(self) -> str:
-        """The dotted path of ``(words: str) -> Iterable[str]``; ``""`` for no search of names."""
+        """The dotted path of ``(words: str) -> Iterable[str]``: whose numbers these words may mean.
+
+        For the search of the admin's lists; at most 200 are used.
+        """
         return getattr(settings, "CELLCAST_CONTACT_SEARCH", "")
 
     @property
     def send_with(self) -> str:
-        """The dotted path of ``(receiver, body, sender) -> str``; ``""`` if staff cannot answer."""
+        """The dotted path of ``(receiver: str, body: str, sender: str) -> str``: lets staff answer.
+
+        It sends, and returns Cellcast's id. ``sender`` is the own number the customer wrote to.
+        """
         return getattr(settings, "CELLCAST_SEND_WITH", "")
 
     @property
     def api_key(self) -> str:
-        """The bearer token for Cellcast's API; ``""`` if it is unset or cannot be a token."""
+        """The API key, for ``cellcast_recover``; never shown or logged.
+
+        ``""`` if it is unset or cannot be a bearer token.
+        """
         value = getattr(settings, "CELLCAST_API_KEY", "")
         return value if is_api_key(value) else ""
 
     @property
     def api_url(self) -> str:
-        """The base URL of Cellcast's API, without a trailing slash."""
+        """The base URL of Cellcast's API; accounts in the US and the UK have other hosts."""
         return str(getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)).rstrip("/")
 
 

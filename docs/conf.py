@@ -14,16 +14,23 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 REPOSITORY = PYPROJECT["urls"]["Repository"]
 
 # autodoc imports the models, and models want settings.
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
 django.setup()
+
+import generated  # noqa: E402  # it needs the models
 
 project = PYPROJECT["name"]
 author = "The cellcast-django contributors"
 project_copyright = author
 version = release = PYPROJECT["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_build"]
 nitpicky = False
 
@@ -81,6 +88,7 @@ def read_page(app: Sphinx, page: str, source: list[str]) -> None:
     """Prepare a page of docs/."""
     source[0] = link_to_the_repository(source[0], (Path(app.srcdir) / page).parent)
     source[0] = follow_the_theme(source[0])
+    source[0] = generated.fill_in(source[0])
 
 
 def read_included(app: Sphinx, path: Path, page: str, source: list[str]) -> None:

@@ -10,7 +10,6 @@ import re
 import runpy
 import shlex
 import sys
-import tomllib
 import unittest
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -308,18 +307,6 @@ def test_walk_leads_past_files_that_exist() -> None:
     assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
     for file in [name for row in rows for name in code_words(row[1])]:
         assert (PACKAGE / file).exists(), file
-
-
-def test_layers_are_those_of_the_contract() -> None:
-    contract = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
-    depth = {
-        module: number
-        for number, layer in enumerate(contract["layers"])
-        for module in layer.split(" | ")
-    }
-    lines = blocks("docs/architecture.md", "text")[0].code.splitlines()
-    depths = [{depth[module] for module in line.split(" · ")} for line in lines]
-    assert depths == [{number} for number in sorted(set().union(*depths))]
 
 
 def test_states_of_an_event_are_methods() -> None:

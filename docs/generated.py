@@ -1,0 +1,254 @@
+"""Tables that repeat the code, made when the site is built.
+
+A page says ``<!-- generated: NAME -->`` where the table of that name belongs.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator
+from inspect import cleandoc, getdoc, getsource
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management import load_command_class
+from django.core.management.base import BaseCommand, CommandParser
+from django.test import override_settings
+
+import cellcast_django
+from cellcast_django import checks, tasks
+from cellcast_django.conf import Settings, conf
+from cellcast_django.statuses import UNKNOWN_PRECEDENCE, Status
+from cellcast_django.webhooks import WEBHOOKS
+
+PACKAGE = Path(cellcast_django.__file__).parent
+APP = apps.get_app_config("cellcast_django")
+PLACEHOLDER = re.compile(r"<!-- generated: ([\w ]+) -->")
+
+Rows = Iterable[Iterable[object]]
+
+
+def fill_in(text: str) -> str:
+    """Replace each placeholder of a page by its table."""
+    return PLACEHOLDER.sub(lambda found: TABLES[found[1]](), text)
+
+
+def table(heading: str, rows: Rows) -> str:
+    """Return a table in Markdown; ``heading`` has a ``|`` between its columns."""
+    names = heading.split("|")
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines
+    )
+
+
+def index(kind: str, names: Iterable[str]) -> str:
+    """Return entries for the index of the site that lead here."""
+    entries = "\n".join(f"   single: {name} ({kind})" for name in names)
+    return f"```{{eval-rst}}\n.. index::\n{entries}\n```\n\n"
+
+
+def code(text: object) -> str:
+    return f"`{text}`"
+
+
+def words(docstring: str | None) -> str:
+    """Return the first paragraph of a docstring, or all of a help text, on one line."""
+    paragraph = cleandoc(docstring or "").partition("\n\n")[0]
+    return " ".join(paragraph.split()).replace("``", "`")
+
+
+# The tables
+
+
+def settings_table() -> str:
+    names = [name for name, each in vars(Settings).items() if isinstance(each, property)]
+    with override_settings():
+        for name in names:
+            if hasattr(settings, f"CELLCAST_{name.upper()}"):
+                delattr(settings, f"CELLCAST_{name.upper()}")
+        rows = [
+            (
+                code(f"CELLCAST_{name.upper()}"),
+                code(_as_written(getattr(conf, name))),
+                words(vars(Settings)[name].__doc__),
+            )
+            for name in names
+        ]
+    return index("setting", (row[0].strip("`") for row in rows)) + table(
+        "setting|default|meaning", rows
+    )
+
+
+def _as_written(value: object) -> str:
+    return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
+
+
+def statuses_table() -> str:
+    rows = [
+        (status.rank, code(status.value), _yes(status.final), status.label, status.description)
+        for status in Status
+    ]
+    other = "stored as Cellcast wrote it, in lower case; of two, the later in the alphabet stands"
+    unknown = (UNKNOWN_PRECEDENCE, "any other word", _yes(False), "the word itself", other)
+    in_order = sorted([*rows, unknown], key=lambda row: row[0])
+    return table(
+        "rank|status|final|label|description",
+        [(rank, *others) for rank, (_, *others) in enumerate(in_order, start=1)],
+    )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def urls_table() -> str:
+    return table(
+        "name|path below your prefix|for",
+        [
+            (
+                code(f"cellcast_django:{each.url_name}"),
+                code(each.url_name),
+                f"the dashboard's {each.label}: {each.takes}",
+            )
+            for each in WEBHOOKS
+        ],
+    )
+
+
+ENTRY = "Entry %(position)d of CELLCAST_WEBHOOK_SECRETS"
+
+
+def checks_table() -> str:
+    rows = sorted(
+        (code(identity), _when(check), message)
+        for check in checks.CHECKS
+        for identity, message in _messages_of(check.function)
+    )
+    return table("id|when|says", rows)
+
+
+def _when(check: checks.Check) -> str:
+    if check.opens_database:
+        return "with a database"
+    return "with `--deploy`" if check.deploy else "always"
+
+
+def _messages_of(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
+    """Yield the ids of a check, and of the functions that it calls, with their sentences."""
+    source = getsource(function)
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        if node.func.id in ("Error", "Notice", "Info"):
+            [identity] = [each.value for each in node.keywords if each.arg == "id"]
+            texts = [
+                each.value for each in ast.walk(node.args[0]) if isinstance(each, ast.Constant)
+            ]
+            sentence = re.sub(r"%\(\w+\)[sd]", "…", str(texts[0]).replace("%(where)s", ENTRY))
+            if isinstance(identity, ast.Constant):
+                yield str(identity.value), sentence
+            else:  # the ids stand in a list of settings
+                pairs = re.findall(r'"(CELLCAST_\w+)",.*"(cellcast_django\.\w\d+)"', source)
+                for setting, each in pairs:
+                    yield each, sentence.replace("…", setting, 1)
+        elif node.func.id.startswith("_check"):
+            yield from _messages_of(getattr(checks, node.func.id))
+
+
+def commands_table() -> str:
+    return table("command|does", [(code(name), _help_of(name)) for name in _command_names()])
+
+
+def _command_names() -> list[str]:
+    return sorted(path.stem for path in PACKAGE.glob("management/commands/cellcast_*.py"))
+
+
+def _help_of(name: str) -> str:
+    text = load_command_class("cellcast_django", name).help
+    return re.split(r"(?<=\.) ", text)[0]
+
+
+def options_table(name: str) -> str:
+    parser = CommandParser()
+    load_command_class("cellcast_django", name).add_arguments(parser)
+    inherited = {option.dest for option in BaseCommand().create_parser("", name)._actions}
+    rows = [
+        (code(_usage(option)), (option.help or "").replace("%%", "%"))
+        for option in parser._actions
+        if option.dest not in inherited
+    ]
+    return index("command", [name]) + table("option|meaning", rows)
+
+
+def _usage(option: Any) -> str:
+    if option.choices and not option.option_strings:
+        return "|".join(option.choices)
+    value = option.metavar or ("" if option.nargs == 0 else option.dest.upper())
+    return " ".join([*option.option_strings, value]).strip()
+
+
+def tasks_table() -> str:
+    rows = [(code(name), words(_docstring(getattr(tasks, name)))) for name in tasks.__all__]
+    return table("task in `cellcast_django.tasks`|does", rows)
+
+
+def _docstring(task: Any) -> str | None:
+    return getdoc(getattr(task, "func", task))
+
+
+def log_lines_table() -> str:
+    lines = {
+        (node.func.attr.upper(), re.sub(r"%[sd]", "…", str(node.args[0].value)))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "logger"
+        and isinstance(node.args[0], ast.Constant)
+    }
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    return table("level|line", sorted(lines, key=lambda line: (levels.index(line[0]), line[1])))
+
+
+def fields_table(model: Any) -> str:
+    rows = [
+        (code(field.name), field.help_text or ("the primary key" if field.primary_key else ""))
+        for field in model._meta.fields
+    ]
+    return table(f"field of `{model.__name__}`|holds", rows)
+
+
+def permissions_table() -> str:
+    rows = [
+        (code(f"cellcast_django.{codename}"), name)
+        for model in APP.get_models()
+        for codename, name in model._meta.permissions
+    ]
+    return table("permission|lets a person", sorted(rows))
+
+
+def layers_text() -> str:
+    pyproject = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    layers = re.findall(r'^    "(\w+(?: \| \w+)*)",$', pyproject.partition("layers = [")[2], re.M)
+    return "```text\n" + "\n".join(layers).replace("|", "·") + "\n```"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "statuses": statuses_table,
+    "urls": urls_table,
+    "checks": checks_table,
+    "commands": commands_table,
+    "tasks": tasks_table,
+    "log lines": log_lines_table,
+    "permissions": permissions_table,
+    "layers": layers_text,
+}
+TABLES |= {
+    f"fields of {model.__name__}": lambda model=model: fields_table(model)
+    for model in APP.get_models()
+}
+TABLES |= {f"options of {name}": lambda name=name: options_table(name) for name in _command_names()}
