@@ -1,4 +1,4 @@
-"""Sites whose packages watch the database or the requests: all webhooks stored, handlers called once.
+"""Sites whose packages watch the database or requests: all webhooks stored, handlers called once.
 
 Each site is set up as its package's README says, and keeps its connections, as ours recommends. The
 webhooks come over HTTP, into the process that the package has instrumented.
