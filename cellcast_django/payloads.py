@@ -125,6 +125,10 @@ def is_form(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
 
 
+def _holds_form(text: str, content_type: str) -> bool:
+    return is_form(content_type) and not text.lstrip().startswith(("{", "["))
+
+
 def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
     """Return the body's elements, each with its own text. Raises ``PayloadError``."""
     try:
@@ -133,7 +137,7 @@ def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
         raise PayloadError(f"The body is not UTF-8 (byte {error.start}).") from None
     if not text.strip():
         raise PayloadError("The body is empty.")
-    if is_form(content_type) and not text.lstrip().startswith(("{", "[")):
+    if _holds_form(text, content_type):
         return [(dict(parse_qsl(text.strip(), keep_blank_values=True)), raw)]
     document = parse_json(text)
     if not isinstance(document, list):
@@ -181,6 +185,14 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= MAX_ID_LENGTH else digits
+
+
+def read_fields(body: str, content_type: str) -> dict[str, Any]:
+    """Return the object or the form that a stored body holds; an empty one if it is neither."""
+    text = body.removeprefix("\ufeff").strip()
+    if _holds_form(text, content_type):
+        return dict(parse_qsl(text, keep_blank_values=True))
+    return read_object(text.encode())
 
 
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)

@@ -8,11 +8,12 @@ import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection, models, transaction
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.functional import Promise
 
 from cellcast_django.database.fields import ExactCharField
-from cellcast_django.factories import MessageFactory
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import (
     Direction,
     Message,
@@ -21,9 +22,10 @@ from cellcast_django.models import (
     WebhookEvent,
     submission_time,
 )
+from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.signals import status_changed
 from cellcast_django.statuses import Status
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, reply_payload
 from tests.handlers import Listen
 
 ID = "66b5b93b1e2c012dfe964000"
@@ -413,13 +415,12 @@ def test_record_sent_drops_what_no_database_stores() -> None:
         ({"cellcast_id": ""}, "cellcast_id"),
         ({"cellcast_id": " \t"}, "cellcast_id"),
         ({"cellcast_id": "\x00"}, "cellcast_id"),
-        ({"cellcast_id": None}, "cellcast_id"),  # what .get("MessageId") returns for an error
         ({"cellcast_id": "x" * 129}, "cellcast_id"),
         ({"receiver": ""}, "receiver"),
         ({"receiver": " "}, "receiver"),
-        ({"receiver": None}, "receiver"),
         ({"receiver": "1" * 65}, "receiver"),
         ({"sender": "1" * 65}, "sender"),
+        ({"reference": "x" * 129}, "reference"),
     ],
 )
 def test_record_sent_refuses_what_is_empty_or_too_long(changes: dict[str, Any], named: str) -> None:
@@ -430,12 +431,83 @@ def test_record_sent_refuses_what_is_empty_or_too_long(changes: dict[str, Any], 
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("id_", [None, {"MessageId": ID}, [ID], b"1", 1.0, True])
+def test_record_sent_refuses_an_id_that_is_neither_text_nor_integer(id_: Any) -> None:
+    with pytest.raises(TypeError, match="cellcast_id"):
+        Message.objects.record_sent(id_, receiver=CUSTOMER)
+    with pytest.raises(TypeError):
+        Message.objects.record_sent(ID, receiver=None)  # type: ignore[arg-type]
+    assert not Message.objects.exists()
+
+
+@pytest.mark.django_db
+def test_record_sent_takes_the_integers_of_v3() -> None:
+    message = Message.objects.record_sent(10423817, receiver=CUSTOMER)
+    assert message == Message.objects.record_sent("10423817", receiver=CUSTOMER)
+
+
+@pytest.mark.django_db
 def test_record_sent_takes_what_is_just_short_enough() -> None:
     message = Message.objects.record_sent(
-        "x" * 128, receiver="1" * 64, sender="👍" * 64, body="ü" * 20_000
+        "x" * 128, receiver="1" * 64, sender="👍" * 64, body="ü" * 20_000, reference="ü" * 128
     )
     message.refresh_from_db()
     assert (len(message.cellcast_id), len(message.body)) == (128, 20_000)
+    assert message.reference == "ü" * 128
+
+
+@pytest.mark.django_db
+def test_record_sent_stores_own_number_reference_and_person(client: WebhookClient) -> None:
+    client.status(_id=ID, sender="cellcast", receiver=CUSTOMER, custom_string="other")
+
+    Message.objects.record_sent(
+        ID, receiver=CUSTOMER, sender="0400 000 009", reference="booking-7", username="kim"
+    )
+    Message.objects.record_sent(ID, receiver=CUSTOMER)  # says less, and takes nothing back
+
+    message = Message.objects.with_reference("booking-7").get()
+    assert (message.own_number, message.sent_by) == ("+61400000009", "kim")
+    assert not Message.objects.with_reference("other").exists()
+    client.status(_id=ID, status="failed", custom_string="other")
+    message.refresh_from_db()
+    assert message.reference == "booking-7"
+
+
+@pytest.mark.django_db
+def test_record_sent_stores_since_when_the_contact_had_been_opted_out() -> None:
+    since = opt_out("0400 000 001").since
+
+    first = Message.objects.record_sent("1", receiver=CUSTOMER)
+    opt_in(CUSTOMER)
+    second = Message.objects.record_sent("2", receiver=CUSTOMER)
+    other = Message.objects.record_sent("3", receiver="+61400000002")
+
+    assert (first.opted_out_at, second.opted_out_at, other.opted_out_at) == (since, None, None)
+    assert Message.objects.get(opted_out_at__isnull=False) == first
+    again = Message.objects.record_sent("1", receiver=CUSTOMER)  # opted in by now
+    assert again.opted_out_at == since
+
+
+@pytest.mark.django_db
+def test_opt_out_after_a_message_does_not_count_when_it_is_recorded_again() -> None:
+    Message.objects.record_sent(ID, receiver=CUSTOMER)
+    opt_out(CUSTOMER)
+    assert Message.objects.record_sent(ID, receiver=CUSTOMER).opted_out_at is None
+
+
+@pytest.mark.django_db
+def test_opt_out_counts_when_a_report_was_here_first(client: WebhookClient) -> None:
+    since = opt_out(CUSTOMER).since
+    client.status(_id=ID, receiver=CUSTOMER)
+    Message.objects.record_sent(ID, receiver=CUSTOMER)
+    assert Message.objects.get().opted_out_at == since
+
+
+@pytest.mark.django_db
+def test_opt_out_counts_whatever_the_clock_says() -> None:
+    since = timezone.now() + timedelta(hours=1)  # stored by a host whose clock is fast
+    OptOut.objects.create(contact=CUSTOMER, source=OptOut.Source.REPLY, since=since)
+    assert Message.objects.record_sent(ID, receiver=CUSTOMER).opted_out_at == since
 
 
 @pytest.mark.django_db
@@ -584,17 +656,41 @@ def test_reply_is_unhandled_until_somebody_says_otherwise() -> None:
 
 
 @pytest.mark.django_db
-def test_what_was_handled_keeps_its_time() -> None:
+def test_what_was_handled_keeps_its_time_and_its_person() -> None:
     message = reply(100)
-    message.mark_handled()
+    message.mark_handled(username="kim")
     first = message.handled_at
 
     message.mark_handled()
-    reply(50).mark_handled()
+    reply(50).mark_handled(username="alex")
 
-    assert message.handled_at == first
+    assert (message.handled_at, message.handled_by) == (first, "kim")
     message.refresh_from_db()
-    assert message.handled_at == first
+    assert (message.handled_at, message.handled_by) == (first, "kim")
+
+
+@pytest.mark.django_db
+def test_handler_handles_without_a_person() -> None:
+    message = reply(100)
+    message.mark_handled()
+    message.refresh_from_db()
+    assert message.handled_by == ""
+
+
+@pytest.mark.django_db
+def test_handling_within_some_messages_leaves_the_others_alone() -> None:
+    hidden, shown = reply(300, receiver="+61400000008"), reply(200, receiver="+61400000009")
+    asked, event_ = reply(100, receiver="+61400000009"), WebhookEventFactory.create()
+    within = Message.objects.filter(own_number="+61400000009").order_by("-pk")
+
+    asked.mark_handled(within=within)
+
+    assert list(Message.objects.unhandled()) == [hidden]
+    shown.refresh_from_db()
+    assert shown.handled_at == asked.handled_at
+    # A host's own queryset may join other tables.
+    hidden.mark_handled(within=Message.objects.filter(events=event_))
+    assert list(Message.objects.unhandled()) == [hidden]
 
 
 @pytest.mark.django_db
@@ -630,17 +726,21 @@ def test_message_that_was_sent_is_neither_unhandled_nor_can_be_handled() -> None
 def test_answer_handles_the_reply_that_it_answers() -> None:
     asked, later = reply(200), reply(100)
 
-    for _ in range(2):
-        Message.objects.record_sent(ID, receiver=CUSTOMER, body="Yes", answers=asked)
+    for username in ("kim", "alex"):
+        Message.objects.record_sent(
+            ID, receiver=CUSTOMER, body="Yes", answers=asked, username=username
+        )
 
     assert list(Message.objects.unhandled()) == [later]
+    asked.refresh_from_db()
+    assert asked.handled_by == "kim"
 
 
 @pytest.mark.django_db
 def test_answer_to_what_is_no_reply_records_nothing() -> None:
     sent = MessageFactory.create()
 
-    with pytest.raises(ValueError, match="Only a reply can be handled"):
+    with pytest.raises(ValueError, match="reply"):
         Message.objects.record_sent(ID, receiver=CUSTOMER, answers=sent)
 
     assert list(Message.objects.all()) == [sent]
@@ -716,6 +816,266 @@ def test_message_without_a_contact_converses_with_itself() -> None:
     assert list(message.conversation()) == [message]
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("own_number", "shown"),
+    [
+        (None, "ABNU"),
+        ("", "ABNU"),
+        ("0400 000 008", "ANU"),
+        ("61400000009", "BNU"),
+        ("cellcast", "NU"),
+        ("+61400000007", "NU"),
+    ],
+)
+def test_conversation_with_one_own_number_has_no_other(own_number: str | None, shown: str) -> None:
+    MessageFactory.create(inbound=True, sender=CUSTOMER, receiver="+61400000008", body="A")
+    MessageFactory.create(receiver=CUSTOMER, sender="0400000009", body="B")
+    MessageFactory.create(receiver=CUSTOMER, sender="cellcast", body="N")
+    message = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver="", body="U")
+
+    conversation = message.conversation(own_number)
+    assert "".join(conversation.values_list("body", flat=True)) == shown
+
+
+@pytest.mark.parametrize(
+    ("message", "is_undelivered"),
+    [
+        (outbound(), False),
+        (Message(direction=Direction.OUTBOUND, status="sent"), False),
+        (Message(direction=Direction.OUTBOUND, status="delivered"), False),
+        (Message(direction=Direction.OUTBOUND, status="expired"), True),
+        (Message(direction=Direction.OUTBOUND, status="dead"), True),
+        (Message(direction=Direction.INBOUND, status="failed"), False),
+    ],
+)
+def test_is_undelivered(message: Message, is_undelivered: bool) -> None:
+    assert message.is_undelivered is is_undelivered
+
+
+# What a reply answers
+
+OURS, OTHERS = "+61400000009", "+61400000008"
+REPLIED = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+
+
+def sent(name: str, before: timedelta, **values: Any) -> Message:
+    """Store a message sent so long before the reply; its id tells no time unless it is given."""
+    values = {"cellcast_id": name, "receiver": CUSTOMER, "sender": OURS, "body": name} | values
+    return MessageFactory.create(created_at=REPLIED - before, **values)
+
+
+def answer(**values: Any) -> Message:
+    values = {"sender": CUSTOMER, "receiver": OURS, "cellcast_id": "unheard of"} | values
+    return MessageFactory.create(inbound=True, created_at=REPLIED, **values)
+
+
+@pytest.mark.django_db
+def test_reply_answers_the_message_with_its_id_first() -> None:
+    # Whatever else is closer: to somebody else, from another number, and after the reply.
+    asked = sent("same", -HOUR, receiver="+61400000002", sender=OTHERS)
+    sent("newest", HOUR)
+    sent("quoted", DAY)
+    assert answer(cellcast_id="same", original_body="quoted").in_reply_to == asked
+
+
+@pytest.mark.django_db
+def test_reply_answers_the_newest_message_that_it_quotes() -> None:
+    sent("older", 2 * DAY, body="Coming?")
+    asked = sent("old", DAY, body="Coming?")
+    sent("newest", HOUR)
+    sent("later", -HOUR, body="Coming?")
+    sent("elsewhere", HOUR, body="Coming?", sender=OTHERS)
+    sent("somebody else", HOUR, body="Coming?", receiver="+61400000002")
+    assert answer(original_body="Coming?").in_reply_to == asked
+
+
+@pytest.mark.django_db
+def test_quoted_message_may_be_older_than_thirty_days() -> None:
+    asked = sent("old", 90 * DAY, body="Coming?")
+    sent("newest", HOUR)
+    assert answer(original_body="Coming?").in_reply_to == asked
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("original_body", ["", "never sent"])
+def test_reply_answers_the_newest_message_before_it_otherwise(original_body: str) -> None:
+    sent("older", DAY)
+    asked = sent("newest", HOUR)
+    sent("later", -HOUR)
+    sent("elsewhere", HOUR / 2, sender=OTHERS)
+    sent("somebody else", HOUR / 2, receiver="+61400000002")
+    answer(sender=CUSTOMER, body="an earlier reply")
+    assert answer(original_body=original_body).in_reply_to == asked
+
+
+@pytest.mark.django_db
+def test_empty_text_quotes_nothing() -> None:
+    sent("older", DAY, body="")
+    asked = sent("newest", HOUR)
+    assert answer().in_reply_to == asked
+
+
+@pytest.mark.django_db
+def test_empty_id_matches_nothing() -> None:
+    sent("", HOUR, receiver="+61400000002")
+    assert answer(cellcast_id="").in_reply_to is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("before", "is_answered"), [(30 * DAY, True), (30 * DAY + timedelta(seconds=1), False)]
+)
+def test_reply_answers_nothing_older_than_thirty_days(before: timedelta, is_answered: bool) -> None:
+    asked = sent("old", before)
+    assert answer().in_reply_to == (asked if is_answered else None)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("sender", "receiver", "is_answered"),
+    [
+        (OURS, OURS, True),
+        (OTHERS, OURS, False),
+        ("cellcast", OURS, True),
+        ("#SharedNum#", OURS, True),
+        ("", OURS, True),
+        (OTHERS, "", True),
+        (OTHERS, "#SharedNum#", True),
+        ("one name", "another", True),
+    ],
+)
+def test_own_numbers_must_agree_if_both_are_phone_numbers(
+    sender: str, receiver: str, is_answered: bool
+) -> None:
+    asked = sent("asked", HOUR, sender=sender)
+    assert answer(receiver=receiver).in_reply_to == (asked if is_answered else None)
+
+
+@pytest.mark.django_db
+def test_what_counts_is_when_a_message_was_submitted() -> None:
+    sent("recorded later, submitted before", HOUR)
+    submitted_at = REPLIED - HOUR / 2
+    asked = sent("asked", -DAY, submitted_at=submitted_at)
+    sent("recorded before, submitted later", DAY, submitted_at=REPLIED + HOUR)
+    assert answer().in_reply_to == asked
+
+
+@pytest.mark.django_db
+def test_of_messages_of_the_same_moment_the_later_one_stored_is_newer() -> None:
+    sent("first", HOUR)
+    asked = sent("second", HOUR)
+    assert answer().in_reply_to == asked
+
+
+@pytest.mark.django_db
+def test_message_of_the_replys_own_moment_counts_if_it_was_stored_first() -> None:
+    asked = sent("first", timedelta())
+    reply_ = answer()
+    sent("second", timedelta())
+    assert reply_.in_reply_to == asked
+
+
+@pytest.mark.django_db
+def test_message_that_was_sent_answers_nothing(django_assert_num_queries: Any) -> None:
+    sent("first", DAY)
+    message = sent("second", HOUR)
+    with django_assert_num_queries(0):
+        assert message.in_reply_to is None
+
+
+@pytest.mark.django_db
+def test_reply_of_nobody_answers_what_has_its_id_or_nothing() -> None:
+    sent("", HOUR, receiver="")
+    asked = sent("same", HOUR)
+    assert answer(sender="").in_reply_to is None
+    assert answer(sender="", cellcast_id="same").in_reply_to == asked
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("values", [{}, {"cellcast_id": ""}, {"original_body": "Coming?"}])
+def test_what_a_reply_answers_takes_two_queries_and_is_kept(
+    values: dict[str, Any], django_assert_max_num_queries: Any, django_assert_num_queries: Any
+) -> None:
+    asked = sent("asked", HOUR, body="Coming?")
+    reply_ = answer(**values)
+    with django_assert_max_num_queries(2):
+        assert reply_.in_reply_to == asked
+    with django_assert_num_queries(0):
+        assert reply_.in_reply_to == asked
+    nothing = answer(sender="+61400000002")
+    assert nothing.in_reply_to is None
+    with django_assert_num_queries(0):
+        assert nothing.in_reply_to is None
+
+
+# Indexes of messages
+
+
+@pytest.fixture
+def many(django_db_blocker: Any) -> None:
+    """Enough messages that each database would rather use an index, and knows how many they are."""
+    MessageFactory.create_batch(3, sender=OURS)
+    at = timezone.now()
+    Message.objects.bulk_create(
+        [
+            saved_later(
+                outbound(f"{n:024x}", receiver=f"+614{n:08d}", sender=f"+613{n % 9:08d}"), at
+            )
+            for n in range(2_000)
+        ]
+    )
+    with connection.cursor() as cursor:
+        table = connection.ops.quote_name(Message._meta.db_table)
+        cursor.execute(f"ANALYZE {'TABLE ' if connection.vendor == 'mysql' else ''}{table}")
+        if connection.vendor == "mysql":
+            cursor.fetchall()
+
+
+def saved_later(message: Message, at: datetime) -> Message:
+    message.created_at = at
+    return message
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize(
+    ("rows", "index"),
+    [
+        (lambda: Message.objects.with_reference("booking-7"), "cellcast_message_reference"),
+        (
+            lambda: Message.objects.filter(own_number=OURS).order_by("-created_at")[:50],
+            "cellcast_message_own_number",
+        ),
+        (lambda: Message.objects.filter(own_number__gt=OURS).order_by("own_number")[:1], "own"),
+        (lambda: Message.objects.filter(opted_out_at__isnull=False), "cellcast_message_opted_out"),
+    ],
+    ids=["reference", "own number", "own numbers", "opted out"],
+)
+def test_messages_are_found_by_an_index(rows: Any, index: str) -> None:
+    assert index in rows().explain()
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("original_body", ["", "Coming?"])
+def test_what_a_reply_answers_is_found_by_indexes(original_body: str) -> None:
+    reply_ = answer(sender="+61400000700", original_body=original_body)
+    with CaptureQueriesContext(connection) as queries:
+        assert reply_.in_reply_to is None
+    by_id, by_contact = (plan_of(query["sql"]) for query in queries)
+    assert "cellcast_message_id" in by_id
+    assert "cellcast_message_contact" in by_contact
+
+
+def plan_of(sql: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{sql}")
+        return str(cursor.fetchall())
+
+
 @pytest.mark.parametrize("message", [outbound(body="secret"), inbound(body="secret")], ids=str)
 def test_message_in_a_log_shows_neither_number_nor_text(message: Message) -> None:
     assert ID in str(message)
@@ -760,6 +1120,35 @@ def test_late_status_does_not_read_as_if_it_had_moved_the_message() -> None:
 
 
 # Events
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "payload"),
+    [
+        ('{"_id": "1", "n": 2, "mms": true}', "", {"_id": "1", "n": 2, "mms": True}),
+        ('\ufeff {"a": {"b": [1]}}\n', "application/json", {"a": {"b": [1]}}),
+        ('{"message": "two\nlines"}', "application/json", {"message": "two\nlines"}),
+        ('{"_id": "1"}', "application/x-www-form-urlencoded", {"_id": "1"}),
+        ("_id=1&b=%2B&c=", "application/x-www-form-urlencoded", {"_id": "1", "b": "+", "c": ""}),
+        ("_id=1", "application/json", {}),
+        ("", "", {}),
+        ("[]", "", {}),
+        ("1", "", {}),
+        ('{"type":', "", {}),
+        (r'\xff{"a": 1}', "", {}),
+        ("[" * 100_000, "", {}),
+    ],
+)
+def test_payload_of_an_event(body: str, content_type: str, payload: dict[str, Any]) -> None:
+    assert WebhookEvent(body=body, content_type=content_type).payload == payload
+
+
+@pytest.mark.django_db
+def test_payload_of_each_event_of_an_array_is_its_own(client: WebhookClient) -> None:
+    sent_ = [reply_payload(message="A", custom_string="7"), reply_payload(message="B")]
+    client.send("webhook-receiver", sent_)
+    assert [each.payload for each in WebhookEvent.objects.order_by("pk")] == sent_
+
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

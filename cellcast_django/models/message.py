@@ -9,7 +9,9 @@ from typing import Any, Self
 from django.apps import apps
 from django.conf import settings
 from django.db import models, router, transaction
+from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
@@ -79,6 +81,11 @@ def contact_of(number: str | PhoneNumber) -> str:
     return normalise(clean(text_of(number)), conf.default_region)
 
 
+def _may_be_of(own_number: str) -> models.Q:
+    """Messages of this own number, and those of a name, which may stand for any number."""
+    return models.Q(own_number=own_number) | ~models.Q(own_number__startswith="+")
+
+
 def message_key(direction: Direction, *identity: str) -> str:
     """Return a digest of what identifies a message: every database compares it exactly."""
     return sha256("\0".join([direction.value, *identity]).encode()).hexdigest()[:32]
@@ -109,6 +116,11 @@ class _Literal(models.Func):
 
 
 HAS_REFERENCE = ~models.Q(reference=_Literal(""))
+
+ANSWERED_WITHIN = timedelta(days=30)
+"""How long after a message a reply that does not quote it may still be an answer to it."""
+
+_NEVER = models.Q(pk__in=[])
 
 IS_UNHANDLED = models.Q(direction=_Literal(Direction.INBOUND.value), handled_at__isnull=True)
 
@@ -173,37 +185,43 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
 
     def record_sent(
         self,
-        cellcast_id: str,
+        cellcast_id: str | int,
         *,
-        receiver: str,
-        sender: str = "",
+        receiver: str | PhoneNumber,
+        sender: str | PhoneNumber = "",
         body: str = "",
         reference: str = "",
         answers: "Message | None" = None,
+        username: str = "",
     ) -> "Message":
         """Record a message you have just sent, by the id in the send API's response.
 
         Idempotent. If a delivery report came first and made the row, that row is adopted, and your
         values overwrite the report's, so that no report can file your text under another number.
-        ``answers`` is the reply that this message answers; it is marked as handled. Raises
-        ``ValueError`` for an empty id or receiver, for anything too long, and if ``answers`` is not
-        a reply.
+        ``reference`` is your own text, for finding your own object again when a report or a reply
+        comes. ``answers`` is the reply that this message answers; it is marked as handled.
+        ``username`` is the person who sent it. If the contact has opted out, ``opted_out_at`` says
+        since when.
+
+        Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
+        response of the API; ``ValueError`` for an empty id or receiver, for anything too long, and
+        if ``answers`` is not a reply.
         """
-        sent = self.model.from_parts(
-            Direction.OUTBOUND,
-            cellcast_id=_checked("cellcast_id", cellcast_id, MAX_ID_LENGTH, required=True),
-            sender=_checked("sender", sender, MAX_NUMBER_LENGTH),
-            receiver=_checked("receiver", receiver, MAX_NUMBER_LENGTH, required=True),
-            body=clean(str(body)),
-            reference=_checked("reference", reference, MAX_REFERENCE_LENGTH),
+        parts = outgoing_parts(
+            receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
         )
+        sent = self.model.from_parts(
+            Direction.OUTBOUND, cellcast_id=_checked_id(cellcast_id), **parts
+        )
+        sent.sent_by = clean(username)[:MAX_USERNAME_LENGTH]
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
         with transaction.atomic(using=using):
             message = self.model.objects.using(using).lock([sent]).get()
+            sent.opted_out_at = message.opted_out_at or _opted_out_at(message, sent)
             if overwritten := message.overwrite_from(sent):
                 message.save(using=using, update_fields=overwritten)
             if answers is not None:
-                answers.mark_handled()
+                answers.mark_handled(username=username)
         return message
 
     def lock(self, messages: Iterable["Message"]) -> Self:
@@ -218,13 +236,56 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         return self.filter(key__in=by_key)
 
 
-def _checked(name: str, value: Any, limit: int, *, required: bool = False) -> str:
-    text = "" if value is None else clean(str(value))
+def outgoing_parts(
+    *,
+    receiver: str | PhoneNumber,
+    sender: str | PhoneNumber,
+    body: str,
+    reference: str,
+    answers: "Message | None",
+) -> dict[str, str]:
+    """Return the parts of a message to be sent, as ``record_sent`` stores them.
+
+    Raises what it raises for them, so that ``send`` can refuse before anything is sent.
+    """
+    if answers is not None and answers.direction != Direction.INBOUND:
+        raise ValueError("Only a reply can be answered, and this is a message you sent.")
+    return {
+        "receiver": _checked("receiver", text_of(receiver), MAX_NUMBER_LENGTH, required=True),
+        "sender": _checked("sender", text_of(sender or ""), MAX_NUMBER_LENGTH),
+        "body": clean(str(body or "")),
+        "reference": _checked("reference", str(reference or ""), MAX_REFERENCE_LENGTH),
+    }
+
+
+def _checked_id(cellcast_id: str | int) -> str:
+    if isinstance(cellcast_id, bool) or not isinstance(cellcast_id, str | int):
+        kind = type(cellcast_id).__name__
+        raise TypeError(f"cellcast_id must be a string or an integer, not {kind}.")
+    return _checked("cellcast_id", str(cellcast_id), MAX_ID_LENGTH, required=True)
+
+
+def _checked(name: str, value: str, limit: int, *, required: bool = False) -> str:
+    text = clean(value)
     if required and not text.strip():
         raise ValueError(f"{name} is empty.")
     if len(text) > limit:
         raise ValueError(f"{name} is longer than {limit} characters.")
     return text
+
+
+def _opted_out_at(message: "Message", sent: "Message") -> datetime | None:
+    """Return since when the contact had opted out when the message was sent, if at all.
+
+    An opt-out that began after a message had been stored says nothing about it, should the same
+    message be recorded twice.
+    """
+    opt_out: Any = apps.get_model("cellcast_django", "OptOut")  # opt_out.py imports this module
+    active = opt_out.objects.using(message._state.db).active().filter(contact=sent.contact)
+    if message.created_at != sent.created_at:  # the row was there before
+        active = active.filter(since__lte=message.created_at)
+    since: datetime | None = active.values_list("since", flat=True).first()
+    return since
 
 
 FILLABLE_FIELDS = (
@@ -407,6 +468,11 @@ class Message(models.Model):
         return is_final(self.status)
 
     @property
+    def is_undelivered(self) -> bool:
+        """Whether you sent it, and it has a final status other than delivered."""
+        return self.direction == Direction.OUTBOUND and self.status in UNDELIVERED
+
+    @property
     def delivery_time(self) -> timedelta | None:
         """From ``submitted_at`` to the record of ``delivered``; ``None`` if either is missing.
 
@@ -420,28 +486,76 @@ class Message(models.Model):
                 return max(change.recorded_at - self.submitted_at, timedelta())
         return None
 
-    def mark_handled(self) -> None:
+    def mark_handled(
+        self, *, username: str = "", within: "models.QuerySet[Message] | None" = None
+    ) -> None:
         """Mark this reply, and the earlier ones of its contact, as needing nobody's attention.
 
-        One UPDATE; replies already handled keep their time. Raises ``ValueError`` for a message you
-        sent.
+        One UPDATE; replies already handled keep their time and their person. ``username`` is the
+        person who says so. ``within`` leaves alone what is not in these messages, such as those
+        that the person may not see. Raises ``ValueError`` for a message you sent.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
         this_and_earlier = models.Q(pk=self.pk)
         if self.contact:
             this_and_earlier |= models.Q(contact=self.contact, created_at__lte=self.created_at)
-        now = timezone.now()
-        replies = Message.objects.using(database_alias()).filter(IS_UNHANDLED)
-        replies.filter(this_and_earlier).update(handled_at=now)
-        self.handled_at = self.handled_at or now
+        changes = {
+            "handled_at": timezone.now(),
+            "handled_by": clean(username)[:MAX_USERNAME_LENGTH],
+        }
+        messages = Message.objects.all() if within is None else within
+        replies = messages.using(database_alias()).filter(IS_UNHANDLED)
+        replies.filter(this_and_earlier).update(**changes)
+        if self.handled_at is None:
+            for name, value in changes.items():
+                setattr(self, name, value)
 
-    def conversation(self) -> MessageQuerySet:
-        """Return all messages with the same contact, this one included, oldest first."""
+    def conversation(self, own_number: str | PhoneNumber | None = None) -> MessageQuerySet:
+        """Return all messages with the same contact, this one included, oldest first.
+
+        With one of your numbers, in any spelling, only those with it, and those whose own number is
+        no phone number: a name such as ``cellcast`` may stand for any of yours.
+        """
         messages = Message.objects.using(self._state.db)
         if not self.contact:
             return messages.filter(pk=self.pk)
-        return messages.filter(contact=self.contact).order_by("created_at", "pk")
+        messages = messages.filter(contact=self.contact).order_by("created_at", "pk")
+        return messages.filter(_may_be_of(contact_of(own_number))) if own_number else messages
+
+    @cached_property
+    def in_reply_to(self) -> "Message | None":
+        """For a reply, the message that it most probably answers, if there is one.
+
+        The one you sent with the same id: Cellcast may give a reply the id of what it answers.
+        Otherwise, of what you had sent to the contact before the reply: the newest whose text the
+        reply quotes (``original_body``), else the newest of the last 30 days. If the reply came to
+        one of your numbers, what you sent from another of them does not count. Two queries at most;
+        the result is kept on the instance.
+        """
+        if self.direction != Direction.INBOUND:
+            return None
+        sent = Message.objects.using(self._state.db).outbound()
+        if self.cellcast_id:
+            same_id = sent.filter(cellcast_id=self.cellcast_id).order_by("-pk").first()
+            if same_id is not None:
+                return same_id
+        return self._newest_before(sent) if self.contact else None
+
+    def _newest_before(self, sent: MessageQuerySet) -> "Message | None":
+        """Return the newest of these that was sent to the contact before this reply."""
+        at = self.created_at
+        is_before = models.Q(sent_at__lt=at) | models.Q(sent_at=at, pk__lt=self.pk)
+        is_recent = models.Q(sent_at__gte=at - ANSWERED_WITHIN)
+        is_quoted = models.Q(body=self.original_body) if self.original_body else _NEVER
+        if self.own_number.startswith("+"):
+            sent = sent.filter(_may_be_of(self.own_number))
+        candidates = sent.filter(contact=self.contact).annotate(
+            sent_at=Coalesce("submitted_at", "created_at"),
+            is_quoted=models.Case(models.When(is_quoted, then=True), default=False),
+        )
+        candidates = candidates.filter(is_before, is_recent | is_quoted)
+        return candidates.order_by("-is_quoted", "-sent_at", "-pk").first()
 
     def fill_in_from(self, other: "Message") -> list[str]:
         """Copy from ``other`` what is empty here, and return the names of the fields copied."""
@@ -454,7 +568,10 @@ class Message(models.Model):
 
     def overwrite_from(self, sent: "Message") -> list[str]:
         """Copy the sending side's values, and return the names of the fields that changed."""
-        names = ("sender", "receiver", "own_number", "contact", "body", "reference")
+        names = (
+            *("sender", "receiver", "own_number", "contact", "body", "reference"),
+            *("sent_by", "opted_out_at"),
+        )
         values = {name: getattr(sent, name) for name in names if getattr(sent, name)}
         changed = [name for name in values if values[name] != getattr(self, name)]
         for name in changed:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.conf import conf
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.models.message import MAX_USERNAME_LENGTH, Message
-from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint
+from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint, read_fields
 
 MAX_CONTENT_TYPE_LENGTH = 255
 
@@ -241,6 +241,11 @@ class WebhookEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.cellcast_id}".strip()  # no number: it may be logged
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The body as Cellcast sent it, for keys that have no field; ``{}`` if it is no object."""
+        return read_fields(self.body, self.content_type)
 
     @property
     def state(self) -> State | None:
