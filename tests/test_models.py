@@ -1015,28 +1015,16 @@ def test_what_a_reply_answers_takes_two_queries_and_is_kept(
 
 
 @pytest.fixture
-def many(django_db_blocker: Any) -> None:
-    """Enough messages that each database would rather use an index, and knows how many they are."""
-    MessageFactory.create_batch(3, sender=OURS)
-    at = timezone.now()
-    Message.objects.bulk_create(
-        [
-            saved_later(
-                outbound(f"{n:024x}", receiver=f"+614{n:08d}", sender=f"+613{n % 9:08d}"), at
-            )
-            for n in range(2_000)
-        ]
-    )
-    with connection.cursor() as cursor:
-        table = connection.ops.quote_name(Message._meta.db_table)
-        cursor.execute(f"ANALYZE {'TABLE ' if connection.vendor == 'mysql' else ''}{table}")
-        if connection.vendor == "mysql":
-            cursor.fetchall()
-
-
-def saved_later(message: Message, at: datetime) -> Message:
-    message.created_at = at
-    return message
+def many() -> None:
+    """Enough messages for each database to prefer an index."""
+    messages = [
+        outbound(f"{n:024x}", receiver=f"+614{n:08d}", sender=f"+613{n % 9:08d}")
+        for n in range(2_000)
+    ]
+    Message.objects.bulk_create(messages)
+    if connection.vendor == "postgresql":  # MariaDB's ANALYZE would commit the test
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {Message._meta.db_table}")
 
 
 @pytest.mark.django_db
