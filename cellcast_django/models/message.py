@@ -535,7 +535,7 @@ class Message(models.Model):
         """
         if self.direction != Direction.INBOUND:
             return None
-        # Excluded, not filtered: with old statistics SQLite would rather use an index of directions.
+        # Excluded, as with old statistics SQLite would rather use an index of directions.
         sent = Message.objects.using(self._state.db).exclude(direction=Direction.INBOUND)
         if self.cellcast_id:
             same_id = sent.filter(cellcast_id=self.cellcast_id).order_by("-pk").first()
