@@ -69,7 +69,8 @@ def reader() -> Client:
 @pytest.fixture
 def operator() -> Client:
     """A member of staff who may also run the actions."""
-    return staff("view_webhookevent", "rerun_webhookevent", "reprocess_webhookevent")
+    actions = ("rerun_webhookevent", "reprocess_webhookevent", "dismiss_webhookevent")
+    return staff("view_webhookevent", *actions)
 
 
 @pytest.fixture

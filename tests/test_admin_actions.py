@@ -1,6 +1,5 @@
-"""The actions on events: the page that asks, what is done, and what is said about it."""
+"""What a person can do with events: the page that asks, what is done, and what is said of it."""
 
-import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,8 +9,8 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 
-from cellcast_django.admin.replay import actions
-from cellcast_django.admin.replay.replays import REPLAYS
+from cellcast_django.admin.replay import pages
+from cellcast_django.admin.replay.event_actions import ACTIONS
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers.queue import tasks_package
 from cellcast_django.models import Message, WebhookEvent
@@ -20,6 +19,7 @@ from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (
     CUSTOMER,
     ID,
+    listed,
     make_invalid,
     page_of,
     staff,
@@ -27,8 +27,9 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.clock import Clock
+from tests.database_faults import just_before
 from tests.handlers import Calls, Connect, Listen, reply
-from tests.html import addresses, every, hidden_fields
+from tests.html import addresses, every, hidden_fields, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -42,95 +43,105 @@ def choose(client: Client, action: str, *selected: int, **data: Any) -> Any:
     return client.post(url_of("webhookevent"), data, follow=True)
 
 
-def confirm(client: Client, question: Any) -> Any:
+def confirm(client: Client, question: Any, url: str = "", **data: Any) -> Any:
     """Press the button of the page that asks."""
     form = every(question.content.decode(), "form")[-1]
-    return client.post(url_of("webhookevent"), hidden_fields(form), follow=True)
+    assert every(form, "button"), "There is no button."
+    url = url or url_of("webhookevent")
+    return client.post(url, hidden_fields(form) | data, follow=True)
 
 
-def said(response: Any) -> list[tuple[str, str]]:
-    """Return what the page says: level and text."""
+def levels(response: Any) -> list[str]:
+    """Return the levels of what the page says."""
     assert response.status_code == 200
-    return [(message.level_tag, str(message)) for message in response.context["messages"]]
+    return [message.level_tag for message in response.context["messages"]]
 
 
-def run(client: Client, action: str, *selected: int) -> list[tuple[str, str]]:
-    """Choose an action, confirm it if the page asks, and return what is said in the end."""
+def sentences(response: Any) -> str:
+    return " ".join(map(str, response.context["messages"]))
+
+
+def run(client: Client, action: str, *selected: int, **data: Any) -> Any:
+    """Choose an action, confirm it if the page asks, and return the last page."""
     response = choose(client, action, *selected)
     asks = 'name="confirmed"' in response.content.decode()
-    return said(confirm(client, response) if asks else response)
+    return confirm(client, response, **data) if asks else response
 
 
-# Run again
+def counts(question: Any) -> dict[str, int]:
+    """Return how many events a page that asks says it affects, leaves alone, and so on."""
+    found = every(question.content.decode(), "p[@data-count]")
+    return {each.get("id", "")[9:]: int(each.get("data-count", "")) for each in found}
 
 
-def test_run_again_calls_the_handlers_that_have_not_finished(
-    operator: Client, client: WebhookClient, connect: Connect
+def planned(question: Any, when: str) -> dict[str, int]:
+    """Return for how many events each handler will run ``again`` or for the ``first`` time."""
+    found = every(question.content.decode(), f"li[@data-{when}]")
+    return {each.get("data-handler", ""): int(each.get(f"data-{when}", "")) for each in found}
+
+
+def keys() -> list[int]:
+    return list(WebhookEvent.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def log() -> list[tuple[str | None, str]]:
+    entries = LogEntry.objects.order_by("pk")
+    return list(entries.values_list("object_id", "change_message"))
+
+
+@pytest.fixture
+def gone(connect: Connect) -> Calls:
+    """A handler that fails. ``disconnect`` takes it away, as a renamed one."""
+    calls = Calls("gone", error=ValueError("no luck"))
+    connect(message_received, calls)
+    return calls
+
+
+def disconnect(name: str = "gone") -> None:
+    message_received.disconnect(dispatch_uid=name)
+
+
+# Retry failed handlers
+
+
+def test_retry_calls_only_unfinished_handlers(
+    operator: Client, first: Calls, second: Calls
 ) -> None:
-    calls = []
+    second.error = ValueError("not yet")
+    event = reply()
+    second.error = None
 
-    def finished(**arguments: Any) -> None:
-        calls.append("finished")
-
-    def mended(**arguments: Any) -> None:
-        calls.append("mended")
-        if calls.count("mended") == 1:
-            raise ValueError("not yet")
-
-    connect(message_received, finished)
-    connect(message_received, mended)
-    client.reply()
-    event = WebhookEvent.objects.get()
-
-    assert run(operator, "run_again", event.pk) == [
-        ("success", "1 event done: all its handlers have finished.")
-    ]
-    assert calls == ["finished", "mended", "mended"]
+    assert levels(run(operator, "run_again", event.pk)) == ["success"]
+    assert (len(first), len(second)) == (1, 2)
     event.refresh_from_db()
     assert event.done_at is not None
-    assert run(operator, "run_again", event.pk) == [("info", "1 event had nothing left to run.")]
-    assert len(calls) == 3
+    assert levels(run(operator, "run_again", event.pk)) == ["info"]
+    assert len(second) == 2
 
 
-def test_run_again_says_what_waits_what_failed_and_which_handler_raised(
-    operator: Client, client: WebhookClient, connect: Connect, settings: Any
-) -> None:
-    unlucky = Calls("unlucky", error=ValueError("no luck"))
+def test_retry_reports_failure_and_error(operator: Client, first: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
-    connect(message_received, unlucky)
-    client.reply(message="one")
-    client.reply(message="two")
-    pks = WebhookEvent.objects.values_list("pk", flat=True)
-    raised = ("error", "1 of 1 handler failed: unlucky — ValueError: no luck")
+    first.error = ValueError("no luck")
+    events = [reply(message="one"), reply(message="two")]
 
-    assert run(operator, "run_again", *pks) == [
-        ("error", "2 events have used up their retries and need your attention."),
-        raised,
-    ]
+    response = run(operator, "run_again", *keys())
+    assert levels(response) == ["error", "error"]
+    assert "first — ValueError: no luck" in sentences(response)
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 9
-    [(level, sentence), error] = run(operator, "run_again", pks[0])
-    assert level == "warning"
-    assert re.fullmatch(r"1 event is not done yet. Next retry in \d min( \d+ s)?.", sentence)
-    assert error == raised
+    assert levels(run(operator, "run_again", events[0].pk)) == ["warning", "error"]
+    events[0].refresh_from_db()
+    assert events[0].state == "pending"
 
 
-def test_run_again_takes_the_oldest_event_first(
-    operator: Client, client: WebhookClient, connect: Connect
-) -> None:
-    heard = []
-
-    def unlucky_at_first(message: Message, **arguments: Any) -> None:
-        heard.append(message.body)
-        if len(heard) <= 3:
-            raise ValueError
-
-    connect(message_received, unlucky_at_first)
+def test_retry_takes_oldest_event_first(operator: Client, first: Calls) -> None:
+    first.error = ValueError()
     for body in ("one", "two", "three"):
-        client.reply(message=body)
+        reply(message=body)
+    first.error = None
 
-    run(operator, "run_again", *WebhookEvent.objects.values_list("pk", flat=True))
+    run(operator, "run_again", *keys()[::-1])
 
-    assert heard[3:] == ["one", "two", "three"]
+    assert [call["message"].body for call in first.arguments[3:]] == ["one", "two", "three"]
 
 
 def test_too_many_selected_events_are_refused(operator: Client, first: Calls) -> None:
@@ -138,70 +149,131 @@ def test_too_many_selected_events_are_refused(operator: Client, first: Calls) ->
     event = reply()
     add_copies(event, 1_000)
 
-    [(level, sentence)] = said(choose(operator, "run_again", event.pk, select_across=1))
+    response = choose(operator, "run_again", event.pk, select_across=1)
 
-    assert level == "error"
-    assert sentence == (
-        "Nothing was changed: you can select at most 1,000 events. "
-        "For more, run “manage.py cellcast_run_handlers --failed”."
-    )
+    assert levels(response) == ["error"]
     assert len(first) == 1
 
 
-def test_only_a_command_that_does_the_same_is_recommended_for_too_many_events(
-    operator: Client,
-) -> None:
+@pytest.mark.parametrize("action", [each for each in ACTIONS if each.name != "skip_handler"])
+def test_refusal_names_a_command_only_if_it_does_the_same(operator: Client, action: Any) -> None:
     event = make_invalid("{}")
     add_copies(event, 1_000)
 
-    [(_level, sentence)] = said(choose(operator, "process_again", event.pk, select_across=1))
-    assert sentence.endswith("For more, run “manage.py cellcast_reprocess”.")
-    [(_level, sentence)] = said(choose(operator, "run_all_again", event.pk, select_across=1))
-    assert sentence == "Nothing was changed: you can select at most 1,000 events."
+    response = choose(operator, action.name, event.pk, select_across=1)
+
+    assert ("manage.py" in sentences(response)) == bool(action.command)
+    assert action.command in sentences(response)
 
 
-# Process again
+# A handler that is not connected
 
 
-def test_process_again_stores_and_runs_what_is_understood_now(
+def test_handler_that_is_not_connected_cannot_be_retried(operator: Client, gone: Calls) -> None:
+    event = reply()
+    disconnect()
+    before = WebhookEvent.objects.get().attempts
+
+    question = choose(operator, "run_again", event.pk)
+    html = question.content.decode()
+    assert counts(question) == {"without-handler": 1}
+    assert not every(html, "button[@class='cellcast-button cellcast-button-primary']")
+    skip_url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
+    assert skip_url in addresses(html)
+
+    url = url_of("webhookevent", "replay", event.pk, "run_again")
+    response = operator.post(url, follow=True)  # a form that was opened before it was removed
+    assert levels(response) == ["info"]
+    assert len(gone) == 1
+    assert WebhookEvent.objects.get().attempts == before
+    assert log() == []
+
+
+def test_retry_reports_handler_that_could_not_run(
+    operator: Client, first: Calls, gone: Calls
+) -> None:
+    first.error = ValueError()
+    event = reply()
+    disconnect()
+    first.error = None
+
+    response = run(operator, "run_again", event.pk)
+
+    assert len(first) == 2
+    assert levels(response) == ["warning", "warning"]
+    assert "gone" in sentences(response)
+    assert "no luck" not in sentences(response)  # it ran before, not now
+    assert log() == [(str(event.pk), "Ran the unfinished handlers again.")]
+
+
+def test_page_names_handlers_missing_and_new(
+    operator: Client, gone: Calls, connect: Connect
+) -> None:
+    event = reply()
+    disconnect()
+    connect(message_received, Calls("newcomer"))
+
+    question = operator.get(offered(operator, event)["run_again"])
+
+    missing = every(question.content.decode(), "p[@data-missing]")
+    assert [each.get("data-missing") for each in missing] == ["gone"]
+    assert planned(question, "first") == {"newcomer": 1}
+    assert planned(question, "again") == {}
+
+
+# Re-run all handlers
+
+
+def test_rerun_calls_finished_handlers_too(operator: Client, listen: Listen) -> None:
+    calls = listen(message_received)
+    event = reply(message="YES")
+
+    assert levels(run(operator, "run_all_again", event.pk)) == ["success"]
+    assert [call["message"].body for call in calls] == ["YES", "YES"]
+
+
+def test_rerun_without_handlers_runs_nothing(operator: Client) -> None:
+    event = reply()
+
+    assert levels(run(operator, "run_all_again", event.pk)) == ["info"]
+    assert log() == []
+
+
+# Read again
+
+
+def test_read_again_stores_and_runs_what_is_understood_now(
     operator: Client, listen: Listen
 ) -> None:
     calls = listen(message_received)
     event = make_invalid(UNDERSTOOD_NOW)
 
-    assert run(operator, "process_again", event.pk) == [
-        ("success", "1 event has been read."),
-        ("success", "1 event done: all its handlers have finished."),
-    ]
+    assert levels(run(operator, "process_again", event.pk)) == ["success", "success"]
     assert [call["message"].body for call in calls] == ["YES"]
     event.refresh_from_db()
     assert (event.outcome, event.kind) == ("stored", "reply")
     assert event.done_at is not None
 
 
-def test_process_again_reads_the_chosen_event_and_no_other(operator: Client) -> None:
+def test_read_again_reads_only_selected_event(operator: Client) -> None:
     _, chosen, _ = (make_invalid(UNDERSTOOD_NOW) for _ in range(3))
     run(operator, "process_again", chosen.pk)
-    stored = WebhookEvent.objects.exclude(outcome="invalid")
-    assert stored.get() == chosen
+    assert WebhookEvent.objects.exclude(outcome="invalid").get() == chosen
 
 
-def test_process_again_says_what_is_still_invalid_and_what_never_was(
-    operator: Client, client: WebhookClient
-) -> None:
-    client.status()
-    stored = WebhookEvent.objects.get()
+def test_read_again_keeps_what_is_still_invalid(operator: Client) -> None:
+    stored = reply()
     event = make_invalid()
 
     question = choose(operator, "process_again", event.pk, stored.pk)
-    assert "1 event was readable: there is nothing to read again." in text_of(
-        question.content.decode()
-    )
-    sentences = said(confirm(operator, question))
+    assert counts(question) == {"affected": 1, "unaffected": 1}
+    response = confirm(operator, question)
+
     event.refresh_from_db()
-    assert sentences == [("warning", f"1 event is still unreadable: {event.error}")]
     assert event.outcome == "invalid"
     assert event.error != "The body is not JSON."  # the present reason
+    assert levels(response) == ["warning"]
+    assert event.error in sentences(response)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -216,229 +288,383 @@ def test_actions_work_under_atomic_requests(
     operator = staff("view_webhookevent", "rerun_webhookevent", "reprocess_webhookevent")
     event = make_invalid(UNDERSTOOD_NOW)
 
-    sentences = run(operator, "process_again", event.pk)
-
-    assert sentences[0] == ("success", "1 event has been read.")
+    assert levels(run(operator, "process_again", event.pk))[0] == "success"
     assert in_transaction == [False]
 
 
-# The permissions of the actions
-
-
-@pytest.mark.parametrize(
-    ("permission", "offered", "withheld"),
-    [
-        ("rerun_webhookevent", "run_again", "process_again"),
-        ("reprocess_webhookevent", "process_again", "run_again"),
-    ],
-)
-def test_each_action_has_a_permission_of_its_own(
-    client: WebhookClient, connect: Connect, permission: str, offered: str, withheld: str
+def test_reading_again_on_the_queue_reports_waiting_handlers(
+    operator: Client, listen: Listen, settings: Any
 ) -> None:
-    unlucky = Calls("unlucky", error=ValueError())
-    connect(message_received, unlucky)
-    client.reply()
-    invalid = make_invalid(UNDERSTOOD_NOW)
-    person = staff("view_webhookevent", permission)
+    settings.CELLCAST_RUN_HANDLERS = "task"
+    dummy = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
+    settings.TASKS = {"default": {"BACKEND": dummy}}
+    calls = listen(message_received)
 
-    page = page_of(person, "webhookevent")
-    assert f'value="{offered}"' in page
-    assert f'value="{withheld}"' not in page
-    run(person, withheld, *WebhookEvent.objects.values_list("pk", flat=True))
-    assert len(unlucky) == 1
-    invalid.refresh_from_db()
-    assert invalid.outcome == "invalid"
+    response = run(operator, "process_again", make_invalid(UNDERSTOOD_NOW).pk)
+
+    assert levels(response) == ["success", "warning"]
+    assert calls == []
 
 
-def test_reader_is_offered_no_action(reader: Client, client: WebhookClient) -> None:
-    client.status()
-
-    assert 'name="action"' not in page_of(reader, "webhookevent")
-
-
-def test_empty_list_offers_no_action(operator: Client) -> None:
-    assert 'name="action"' not in page_of(operator, "webhookevent")
-
-
-# The page that asks
-
-
-def test_nothing_is_done_before_it_is_confirmed(
-    operator: Client, client: WebhookClient, connect: Connect
-) -> None:
-    unlucky = Calls("unlucky", error=ValueError())
-    connect(message_received, unlucky)
-    client.reply()
-    invalid = make_invalid(UNDERSTOOD_NOW)
-    pks = WebhookEvent.objects.values_list("pk", flat=True)
-
-    for action in ("run_again", "run_all_again", "process_again"):
-        page = choose(operator, action, *pks)
-        assert 'name="confirmed"' in page.content.decode()
-
-    assert len(unlucky) == 1
-    invalid.refresh_from_db()
-    assert invalid.outcome == "invalid"
-
-
-def test_page_says_how_many_events_and_which_handlers(
-    operator: Client, client: WebhookClient, connect: Connect
-) -> None:
-    finished = Calls("finished")
-    unlucky = Calls("unlucky", error=ValueError())
-    connect(message_received, finished)
-    client.reply(message="done")
-    connect(message_received, unlucky)
-    client.reply(message="one")
-    client.reply(message="two")
-    client.reply(message="two")
-    pks = WebhookEvent.objects.values_list("pk", flat=True)
-
-    unfinished = text_of(choose(operator, "run_again", *pks).content.decode())
-    everyone = text_of(choose(operator, "run_all_again", *pks).content.decode())
-
-    assert "2 events." in unfinished
-    assert "unlucky – for 2 events" in unfinished
-    assert "finished – " not in unfinished
-    assert "2 events had nothing left to run." in unfinished
-    assert "will run again. If" not in unfinished
-    assert "3 events." in everyone
-    assert "will run again: finished – for 3 events unlucky – for 2 events" in everyone
-    assert "will run for the first time: unlucky – for 1 event" in everyone
-    assert "1 event has no handlers to run." in everyone
-    assert "Handlers that already succeeded will run again." in everyone
-    assert "stops starting new events after 20 seconds" in everyone
-
-
-def test_page_says_for_how_many_events_nobody_is_left(
-    operator: Client, client: WebhookClient, connect: Connect
-) -> None:
-    unlucky = Calls("unlucky", error=ValueError())
-    connect(message_received, unlucky)
-    client.reply()
-    message_received.disconnect(dispatch_uid="unlucky")
-    event = WebhookEvent.objects.get()
-
-    question = choose(operator, "run_again", event.pk)
-
-    assert "1 event has no handler left to run." in text_of(question.content.decode())
-    assert "This runs now" not in text_of(question.content.decode())
-
-
-def test_page_about_invalid_events_names_all_handlers_and_the_queue(
+def test_page_about_invalid_events_names_handlers_and_queue(
     operator: Client, connect: Connect, settings: Any
 ) -> None:
     connect(message_received, Calls("confirm"))
     connect(opt_out_received, Calls("unsubscribe"))
     event = make_invalid(UNDERSTOOD_NOW)
 
-    words = text_of(choose(operator, "process_again", event.pk).content.decode())
-    assert "1 unreadable event will be read again." in words
-    assert "confirm unsubscribe" in words
-    assert "This runs now" in words
+    html = choose(operator, "process_again", event.pk).content.decode()
+    names = [each.get("data-handler") for each in every(html, "li[@data-handler]")]
+    assert names == ["confirm", "unsubscribe"]
+    assert every(html, "p[@id='cellcast-runs-now']")
 
     settings.CELLCAST_RUN_HANDLERS = "task"
-    words = text_of(choose(operator, "process_again", event.pk).content.decode())
-    assert "The task queue runs the handlers shortly afterwards." in words
-    assert "This runs now" not in words
+    html = choose(operator, "process_again", event.pk).content.decode()
+    assert every(html, "p[@id='cellcast-queued']")
+    assert not every(html, "p[@id='cellcast-runs-now']")
 
 
-def test_name_of_a_handler_is_escaped(
-    operator: Client, client: WebhookClient, connect: Connect
+# Dismiss, and undo it
+
+
+def test_dismissed_events_are_counted_no_more_and_still_found(operator: Client) -> None:
+    events = [make_invalid(), make_invalid()]
+    stored = reply()
+
+    question = choose(operator, "dismiss", *keys())
+    assert counts(question) == {"affected": 2, "unaffected": 1}
+    assert levels(confirm(operator, question)) == ["success"]
+
+    pks = {event.pk for event in events}
+    assert not WebhookEvent.objects.invalid().exists()
+    assert listed(operator, "webhookevent", outcome="invalid") == []
+    assert set(listed(operator, "webhookevent", outcome="dismissed")) == pks
+    assert set(listed(operator, "webhookevent")) == {*pks, stored.pk}
+    assert log() == [(None, "Dismissed it: 2 events.")]
+
+
+def test_dismissal_can_be_undone(operator: Client) -> None:
+    event = make_invalid()
+    assert list(offered(operator, event)) == ["process_again", "dismiss"]
+    press(operator, offered(operator, event)["dismiss"])
+
+    assert list(offered(operator, event)) == ["process_again", "undo_dismissal"]
+    assert levels(press(operator, offered(operator, event)["undo_dismissal"])) == ["success"]
+
+    assert WebhookEvent.objects.invalid().get() == event
+    assert levels(run(operator, "undo_dismissal", event.pk)) == ["info"]
+    assert [message for _pk, message in log()] == ["Dismissed it.", "Undid its dismissal."]
+
+
+def test_event_read_by_another_process_is_not_dismissed(operator: Client) -> None:
+    event = make_invalid()
+
+    def read_elsewhere() -> None:
+        WebhookEvent.objects.update(outcome="stored", done_at=timezone.now())
+
+    with just_before("^UPDATE .*webhookevent", read_elsewhere):
+        response = run(operator, "dismiss", event.pk)
+
+    assert levels(response) == ["info"]
+    assert WebhookEvent.objects.get().dismissed_at is None
+    assert log() == []
+
+
+# Skip a handler
+
+
+def skip_url(event: WebhookEvent, handler: str) -> str:
+    return url_of("webhookevent", "replay", event.pk, "skip_handler", handler=handler)
+
+
+def handlers_shown(client: Client, event: WebhookEvent) -> dict[str, Any]:
+    rows = every(page_of(client, "webhookevent", "change", event.pk), "li[@data-handler]")
+    return {row.get("data-handler", ""): row for row in rows}
+
+
+def test_handler_is_skipped_from_its_row(operator: Client, first: Calls, gone: Calls) -> None:
+    event = reply()
+    url = skip_url(event, "gone")
+    assert addresses(handlers_shown(operator, event)["gone"]) == [url]
+    assert addresses(handlers_shown(operator, event)["first"]) == []
+
+    assert not WebhookEvent.objects.done().exists()
+    response = press(operator, url)
+
+    assert levels(response) == ["success"]
+    event.refresh_from_db()
+    assert event.state == WebhookEvent.State.DONE
+    assert event.handler_results["gone"]["by"] == "staff-0"
+    assert "staff-0" in words(handlers_shown(operator, event)["gone"])
+    assert log() == [(str(event.pk), "Skipped the handler gone.")]
+    assert levels(operator.get(url, follow=True)) == ["info"]  # nothing is left to skip
+
+
+def test_skipping_for_many_events_leaves_other_handlers_alone(
+    operator: Client, first: Calls, gone: Calls
 ) -> None:
+    first.error = ValueError("also no luck")
+    for number in range(3):
+        reply(message=str(number))
+    first.error = None
+    alone = reply(message="only gone fails")
+    disconnect()
+
+    question = choose(operator, "skip_handler", *keys())
+    html = question.content.decode()
+    choices = [each.get("value") for each in every(html, "input[@type='radio']")]
+    assert choices == ["first", "gone"]
+    response = confirm(operator, question, handler="gone")
+
+    assert levels(response) == ["success", "info"]
+    events = WebhookEvent.objects.order_by("pk")
+    assert [event.handler_errors() for event in events] == [
+        *[{"first": "ValueError: also no luck"}] * 3,
+        {},
+    ]
+    assert list(WebhookEvent.objects.done()) == [alone]
+    assert log() == [(None, "Skipped the handler gone: 4 events.")]
+
+
+def test_all_failures_of_a_handler_are_skipped_from_one_page(
+    operator: Client, first: Calls, gone: Calls
+) -> None:
+    first.error = ValueError()
+    gone.error = None
+    other = reply(message="not of this handler")
+    first.error, gone.error = None, ValueError()
+    for number in range(3):
+        reply(message=str(number))
+    disconnect()
+    url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
+
+    question = operator.get(url)
+    assert counts(question) == {"affected": 3}
+    response = confirm(operator, question, url)
+
+    assert response.redirect_chain[0][0] == url_of("webhookevent", handler="gone")
+    assert levels(response) == ["success"]
+    assert WebhookEvent.objects.done().count() == 3
+    assert not WebhookEvent.objects.done().filter(pk=other.pk).exists()
+    assert levels(operator.get(url, follow=True)) == []
+
+
+def test_page_of_a_handler_takes_the_oldest_and_says_so(
+    operator: Client, gone: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "MAX_SELECTED", 3)
+    event = reply()
+    newest = add_copies(event, 3)[-1]
+    disconnect()
+    url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
+
+    question = operator.get(url)
+
+    assert counts(question) == {"affected": 3}
+    assert every(question.content.decode(), "p[@id='cellcast-has-more']")
+    assert levels(confirm(operator, question, url)) == ["success"]
+    assert WebhookEvent.objects.pending().get().pk == newest
+
+
+def test_skipping_without_choosing_a_handler_skips_nothing(operator: Client, gone: Calls) -> None:
+    event = reply()
+
+    response = run(operator, "skip_handler", event.pk)
+
+    assert levels(response) == ["info"]
+    assert "skipped" not in WebhookEvent.objects.get().handler_results["gone"]
+
+
+def test_handler_that_never_ran_can_be_skipped(
+    operator: Client, gone: Calls, connect: Connect
+) -> None:
+    event = reply()
+    connect(message_received, Calls("newcomer"))
+
+    press(operator, next(iter(addresses(handlers_shown(operator, event)["newcomer"]))))
+
+    event.refresh_from_db()
+    assert event.handler_results["newcomer"]["skipped"] is True
+    assert event.state == WebhookEvent.State.PENDING
+
+
+@pytest.mark.parametrize("handler", ["first", "nobody", ""])
+def test_handler_with_nothing_to_skip_is_not_skipped(
+    operator: Client, first: Calls, gone: Calls, handler: str
+) -> None:
+    event = reply()
+
+    response = operator.post(skip_url(event, handler), follow=True)
+
+    assert levels(response) == ["info"]
+    assert log() == []
+
+
+def test_handler_that_finished_meanwhile_is_not_skipped(operator: Client, gone: Calls) -> None:
+    event = reply()
+
+    def run_elsewhere() -> None:
+        WebhookEvent.objects.update(attempts=2)
+
+    with just_before("^UPDATE .*webhookevent", run_elsewhere):
+        response = operator.post(skip_url(event, "gone"), follow=True)
+
+    assert levels(response) == ["info"]
+    assert log() == []
+
+
+def test_event_deleted_while_its_handler_is_skipped_does_no_harm(
+    operator: Client, gone: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = reply()
+    monkeypatch.setattr(
+        "cellcast_django.handlers.skip",
+        lambda pk, name, **kwargs: WebhookEvent.objects.filter(pk=pk).delete(),
+    )
+
+    url = url_of("webhookevent", "of_handler", "skip_handler")
+    form = {"confirmed": "yes", "keys": str(event.pk), "handler": "gone"}
+
+    assert levels(operator.post(url, form, follow=True)) == ["info"]
+
+
+# The permissions of the actions
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_action_needs_its_permission(action: Any, gone: Calls) -> None:
+    WebhookEventFactory.create(invalid=True)
+    reply()
+    before = list(WebhookEvent.objects.values())
+    permissions = {each.permission for each in ACTIONS} - {action.permission}
+    person = staff("view_webhookevent", *(f"{each}_webhookevent" for each in permissions))
+
+    page = page_of(person, "webhookevent")
+    options = {each.get("value") for each in every(page, "option")}
+    shown = {each.name for each in ACTIONS if each.permission in permissions}
+    assert options & {each.name for each in ACTIONS} == shown
+    run(person, action.name, *keys(), handler="gone")
+    for event in WebhookEvent.objects.all():
+        url = url_of("webhookevent", "replay", event.pk, action.name, handler="gone")
+        assert person.get(url).status_code == 403
+        assert person.post(url).status_code == 403
+    assert list(WebhookEvent.objects.values()) == before
+    assert log() == []
+
+
+def test_reader_is_offered_no_action(reader: Client, gone: Calls) -> None:
+    event = reply()
+    make_invalid()
+
+    assert 'name="action"' not in page_of(reader, "webhookevent")
+    assert offered(reader, event) == {}
+    assert addresses(handlers_shown(reader, event)["gone"]) == []
+    for name in ("run_again", "skip_handler"):
+        url = url_of("webhookevent", "of_handler", name, handler="gone")
+        assert reader.get(url).status_code == 403
+
+
+def test_empty_list_offers_no_action(operator: Client) -> None:
+    assert 'name="action"' not in page_of(operator, "webhookevent")
+
+
+def test_action_on_events_that_a_person_may_not_view_is_refused() -> None:
+    event = reply()
+    url = url_of("webhookevent", "replay", event.pk, "run_all_again")
+
+    assert staff("rerun_webhookevent").post(url).status_code == 403
+
+
+# The page that asks
+
+
+def test_nothing_is_done_before_it_is_confirmed(operator: Client, gone: Calls) -> None:
+    reply()
+    make_invalid(UNDERSTOOD_NOW)
+    before = list(WebhookEvent.objects.values())
+
+    for action in ACTIONS:
+        choose(operator, action.name, *keys())
+
+    assert len(gone) == 1
+    assert list(WebhookEvent.objects.values()) == before
+    assert log() == []
+
+
+def test_page_counts_events_and_handlers(operator: Client, connect: Connect) -> None:
+    connect(message_received, Calls("finished"))
+    reply(message="done")
+    connect(message_received, Calls("unlucky", error=ValueError()))
+    for message in ("one", "two", "two"):  # the last one is a duplicate
+        reply(message=message)
+
+    unfinished = choose(operator, "run_again", *keys())
+    everyone = choose(operator, "run_all_again", *keys())
+
+    assert counts(unfinished) == {"affected": 2, "unaffected": 2}
+    assert planned(unfinished, "again") == {"unlucky": 2}
+    assert counts(everyone) == {"affected": 3, "unaffected": 1}
+    assert planned(everyone, "again") == {"finished": 3, "unlucky": 2}
+    assert planned(everyone, "first") == {"unlucky": 1}
+    warning = "p[@class='cellcast-warning']"
+    assert len(every(everyone.content.decode(), warning)) == 1
+    assert not every(unfinished.content.decode(), warning)
+
+
+def test_name_of_a_handler_is_escaped(operator: Client, connect: Connect) -> None:
     connect(message_received, Calls("<b>odd</b>", error=ValueError()))
-    client.reply()
-    page = choose(operator, "run_again", WebhookEvent.objects.get().pk).content.decode()
+    page = choose(operator, "run_again", reply().pk).content.decode()
 
     assert "&lt;b&gt;odd&lt;/b&gt;" in page
     assert "<b>odd" not in page
 
 
-def test_what_was_confirmed_is_done_whatever_the_list_shows_by_then(
-    operator: Client, client: WebhookClient, connect: Connect, settings: Any
+def test_confirmed_events_are_run_whatever_the_list_shows_by_then(
+    operator: Client, first: Calls, settings: Any
 ) -> None:
-    moods = iter([ValueError("no"), None])
-
-    def moody(**arguments: Any) -> None:
-        if error := next(moods):
-            raise error
-
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 9
-    connect(message_received, moody)
-    client.reply()
-    event = WebhookEvent.objects.get()
+    first.error = ValueError()
+    event = reply()
+    first.error = None
     question = choose(operator, "run_again", event.pk)
-    form = hidden_fields(every(question.content.decode(), "form")[-1])
 
-    response = operator.post(url_of("webhookevent", outcome="failed"), form, follow=True)
+    response = confirm(operator, question, url_of("webhookevent", outcome="failed"))
 
-    assert said(response) == [("success", "1 event done: all its handlers have finished.")]
+    assert levels(response) == ["success"]
 
 
 def test_all_events_of_several_pages_can_be_selected(operator: Client, first: Calls) -> None:
     first.error = ValueError()
-    events = [reply(message=str(number)) for number in range(actions.CHUNK_SIZE + 1)]
+    events = [reply(message=str(number)) for number in range(pages.CHUNK_SIZE + 1)]
     first.error = None
-    one = events[0].pk
 
-    question = choose(operator, "run_again", one, select_across=1)
+    question = choose(operator, "run_again", events[0].pk, select_across=1)
 
-    assert "101 events." in text_of(question.content.decode())
+    assert counts(question) == {"affected": 101}
     assert question.content.decode().count("<input") < 20  # a form may have 1,000 fields
-    assert said(confirm(operator, question)) == [
-        ("success", "101 events done: all their handlers have finished.")
-    ]
+    assert levels(confirm(operator, question)) == ["success"]
+    assert len(first) == 202
+    assert log() == [(None, "Ran the unfinished handlers again: 101 events.")]
 
 
-def test_keys_that_nobody_chose_on_a_page_do_no_harm(operator: Client) -> None:
-    keys = f"x,-1,²,{'9' * 30},,77"
-    for key in (keys, ""):
+def test_keys_that_nobody_chose_do_no_harm(operator: Client) -> None:
+    for key in (f"x,-1,²,{'9' * 30},,77", ""):
         form = {"action": "run_again", "_selected_action": 1, "confirmed": "yes", "keys": key}
-        assert said(operator.post(url_of("webhookevent"), form, follow=True)) == []
+        assert levels(operator.post(url_of("webhookevent"), form, follow=True)) == []
 
 
-def test_no_event_is_begun_when_time_is_up(
-    operator: Client, client: WebhookClient, first: Calls, clock: Clock
-) -> None:
+def test_no_event_is_begun_when_time_is_up(operator: Client, first: Calls, clock: Clock) -> None:
     first.error = ValueError()
     for body in ("one", "two", "three"):
-        client.reply(message=body)
-    pks = WebhookEvent.objects.values_list("pk", flat=True)
-    question = choose(operator, "run_again", *pks)
+        reply(message=body)
+    question = choose(operator, "run_again", *keys())
     first.error, first.during = None, lambda **arguments: clock.sleep(21)
 
-    assert said(confirm(operator, question)) == [
-        ("success", "1 event done: all its handlers have finished."),
-        (
-            "warning",
-            "Stopped after 20 seconds with 2 events left. Run it again to continue.",
-        ),
-    ]
+    response = confirm(operator, question)
+
+    assert levels(response) == ["success", "warning"]
     assert WebhookEvent.objects.pending().count() == 2
-
-
-# Run to all
-
-
-def test_run_all_again_calls_the_handlers_that_had_finished(
-    operator: Client, client: WebhookClient, listen: Listen
-) -> None:
-    calls = listen(message_received)
-    client.reply(message="YES")
-    event = WebhookEvent.objects.get()
-
-    assert run(operator, "run_all_again", event.pk) == [
-        ("success", "1 event done: all its handlers have finished.")
-    ]
-    assert [call["message"].body for call in calls] == ["YES", "YES"]
-
-
-def test_what_nobody_hears_is_run_for_nobody(operator: Client, client: WebhookClient) -> None:
-    client.reply()
-
-    assert run(operator, "run_all_again", WebhookEvent.objects.get().pk) == [
-        ("info", "1 event has no handlers to run.")
-    ]
+    assert log() == [(None, "Ran the unfinished handlers again: 1 event.")]
 
 
 # On the page of one event
@@ -446,172 +672,80 @@ def test_what_nobody_hears_is_run_for_nobody(operator: Client, client: WebhookCl
 
 def offered(client: Client, event: WebhookEvent) -> dict[str, str]:
     """Return what the page of an event offers: the address of each page that asks, by its name."""
-    page = page_of(client, "webhookevent", "change", event.pk)
-    replays = [address for address in addresses(page) if "/replay/" in address]
-    return {address.split("/")[-2]: address for address in replays}
+    links = every(page_of(client, "webhookevent", "change", event.pk), "a[@data-action]")
+    return {link.get("data-action", ""): link.get("href", "") for link in links}
 
 
 def press(client: Client, address: str) -> Any:
     """Press the button of the page at this address, once it has been asked."""
-    form = every(client.get(address).content.decode(), "form")[-1]
-    return client.post(address, hidden_fields(form), follow=True)
+    return confirm(client, client.get(address), address)
 
 
-def test_page_of_an_event_offers_what_can_be_done_with_it_and_shows_what_became_of_it(
-    operator: Client, client: WebhookClient, connect: Connect
-) -> None:
-    moods = iter([ValueError("no"), None, None])
-
-    def moody(**arguments: Any) -> None:
-        if error := next(moods):
-            raise error
-
-    connect(message_received, moody)
-    client.reply()
-    event = WebhookEvent.objects.get()
+def test_page_of_an_event_offers_what_can_be_done(operator: Client, first: Calls) -> None:
+    first.error = ValueError()
+    event = reply()
+    first.error = None
     here = url_of("webhookevent", "change", event.pk)
 
-    addresses = offered(operator, event)
-    assert list(addresses) == ["run_again", "run_all_again"]
-    assert f'href="{here}"' in operator.get(addresses["run_again"]).content.decode()
-    response = press(operator, addresses["run_again"])
+    links = offered(operator, event)
+    assert list(links) == ["run_again", "run_all_again"]
+    assert here in addresses(operator.get(links["run_again"]).content.decode())
+    response = press(operator, links["run_again"])
     assert response.redirect_chain == [(here, 302)]
-    assert said(response) == [("success", "1 event done: all its handlers have finished.")]
+    assert levels(response) == ["success"]
     assert list(offered(operator, event)) == ["run_all_again"]
-    response = operator.get(addresses["run_again"], follow=True)
+    response = operator.get(links["run_again"], follow=True)
     assert response.redirect_chain == [(here, 302)]
-    assert said(response) == [("info", "1 event had nothing left to run.")]
+    assert levels(response) == ["info"]
+
+
+def test_page_of_an_event_offers_no_retry_that_cannot_run(operator: Client, gone: Calls) -> None:
+    event = reply()
+    disconnect()
+
+    assert offered(operator, event) == {}
+    row = handlers_shown(operator, event)["gone"]
+    assert every(row, "p[@data-missing]")
+    assert addresses(row) == [skip_url(event, "gone")]
 
 
 def test_page_of_an_invalid_event_offers_to_read_it_again(operator: Client) -> None:
     event = make_invalid(UNDERSTOOD_NOW)
 
-    addresses = offered(operator, event)
-    assert list(addresses) == ["process_again"]
-    assert said(press(operator, addresses["process_again"])) == [
-        ("success", "1 event has been read."),
-        ("success", "1 event done: all its handlers have finished."),
-    ]
-
-
-def test_page_of_an_event_offers_nothing_to_those_who_may_not(
-    reader: Client, client: WebhookClient, connect: Connect
-) -> None:
-    unlucky = Calls("unlucky", error=ValueError())
-    connect(message_received, unlucky)
-    client.reply()
-    event = WebhookEvent.objects.get()
-
-    assert offered(reader, event) == {}
-    for action in REPLAYS:
-        address = url_of("webhookevent", "replay", event.pk, action)
-        assert reader.get(address).status_code == 403
-        assert reader.post(address).status_code == 403
-    assert event.handler_results == WebhookEvent.objects.get().handler_results
-
-
-def test_one_who_may_run_handlers_again_but_not_view_events_is_refused(
-    client: WebhookClient,
-) -> None:
-    client.reply()
-    address = url_of("webhookevent", "replay", WebhookEvent.objects.get().pk, "run_all_again")
-
-    assert staff("rerun_webhookevent").post(address).status_code == 403
+    assert levels(press(operator, offered(operator, event)["process_again"])) == ["success"] * 2
 
 
 @pytest.mark.parametrize("pk", [77, int("9" * 30)])
-def test_event_or_action_that_is_not_there_is_not_found(
-    operator: Client, client: WebhookClient, pk: int
-) -> None:
-    client.reply()
-    event = WebhookEvent.objects.get()
+def test_unknown_event_or_action_is_not_found(operator: Client, pk: int) -> None:
+    event = reply()
 
-    unknown_event = url_of("webhookevent", "replay", pk, "run_again")
-    unknown_action = url_of("webhookevent", "replay", event.pk, "delete")
-    assert operator.get(unknown_event).status_code == 404
-    assert operator.get(unknown_action).status_code == 404
-
-
-# Handlers that are not connected, and what ran before
-
-
-def test_page_says_which_handler_failed_but_is_not_connected_and_which_never_ran(
-    operator: Client, client: WebhookClient, connect: Connect
-) -> None:
-    gone = Calls("gone", error=ValueError())
-    newcomer = Calls("newcomer")
-    connect(message_received, gone)
-    client.reply()
-    message_received.disconnect(dispatch_uid="gone")
-    connect(message_received, newcomer)
-    event = WebhookEvent.objects.get()
-
-    words = text_of(operator.get(offered(operator, event)["run_again"]).content.decode())
-
-    assert "gone failed before and is not connected here: it will not run." in words
-    assert "will run for the first time: newcomer – for 1 event that it has never run for" in words
-    assert "will run again" not in words
-
-
-def test_result_names_only_what_ran_now(
-    operator: Client, client: WebhookClient, connect: Connect
-) -> None:
-    moods = iter([ValueError("no"), None])
-
-    def moody(**arguments: Any) -> None:
-        if error := next(moods):
-            raise error
-
-    gone = Calls("gone", error=ValueError())
-    connect(message_received, moody)
-    connect(message_received, gone)
-    client.reply()
-    message_received.disconnect(dispatch_uid="gone")
-    event = WebhookEvent.objects.get()
-
-    sentences = said(press(operator, offered(operator, event)["run_again"]))
-
-    assert not [sentence for _level, sentence in sentences if "gone" in sentence]
-
-
-def test_reading_again_on_the_queue_says_that_handlers_are_waited_for(
-    operator: Client, listen: Listen, settings: Any
-) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
-    dummy = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
-    settings.TASKS = {"default": {"BACKEND": dummy}}
-    listen(message_received)
-
-    assert run(operator, "process_again", make_invalid(UNDERSTOOD_NOW).pk) == [
-        ("success", "1 event has been read."),
-        ("warning", "1 event is queued: its handlers run shortly."),
-    ]
+    for page, *arguments in (
+        ("replay", pk, "run_again"),
+        ("replay", event.pk, "delete"),
+        ("of_handler", "delete"),
+        ("of_handler", "dismiss"),
+    ):
+        assert operator.get(url_of("webhookevent", page, *arguments)).status_code == 404
 
 
 # Who did it
 
 
-def test_log_of_the_admin_says_who_did_what_with_which_event(
-    operator: Client, client: WebhookClient, connect: Connect
-) -> None:
-    unlucky = Calls("unlucky", error=ValueError())
-    connect(message_received, unlucky)
-    client.reply()
-    event = WebhookEvent.objects.get()
+def test_log_says_who_did_what_to_which_event(operator: Client, first: Calls) -> None:
+    first.error = ValueError()
+    event = reply()
     invalid = make_invalid()
 
-    choose(operator, "run_again", event.pk)
-    assert not LogEntry.objects.exists()  # nothing has been confirmed
     run(operator, "run_again", event.pk)
     run(operator, "run_all_again", event.pk)
     run(operator, "process_again", invalid.pk)
 
-    entries = LogEntry.objects.order_by("pk")
-    assert [(entry.object_id, entry.change_message) for entry in entries] == [
+    assert log() == [
         (str(event.pk), "Ran the unfinished handlers again."),
         (str(event.pk), "Ran all handlers again."),
         (str(invalid.pk), "Read it again."),
     ]
+    entries = LogEntry.objects.all()
     assert {entry.user.username for entry in entries} == {"staff-0"}
     assert CUSTOMER not in "".join(map(str, entries))
 
@@ -619,6 +753,7 @@ def test_log_of_the_admin_says_who_did_what_with_which_event(
 # State and reason
 
 OUTCOME = {"shop.handlers.confirm": {"at": "2024-08-09T06:37:47+00:00", "error": ""}}
+SKIPPED = {"shop.handlers.confirm": OUTCOME["shop.handlers.confirm"] | {"skipped": True}}
 FIVE_HOURS_AGO = timezone.now() - timedelta(hours=5)
 IN_FIVE_HOURS = timezone.now() + timedelta(hours=5)
 
@@ -627,9 +762,11 @@ IN_FIVE_HOURS = timezone.now() + timedelta(hours=5)
     ("values", "sentence"),
     [
         ({"handler_results": OUTCOME}, "✓ done All handlers have finished."),
+        ({"handler_results": SKIPPED}, "✓ done All handlers have finished, or were skipped."),
         ({"handler_results": {}}, "✓ done No handler was connected."),
         ({"duplicate": True}, "• duplicate Already reported, so no handlers ran."),
         ({"invalid": True}, "✕ unreadable There is no message id."),
+        ({"invalid": True, "dismissed_at": FIVE_HOURS_AGO}, "• dismissed There is no message id."),
         ({"failed": True}, "✕ failed No more retries: it needs your attention."),
         (
             {"pending": True, "handler_results": OUTCOME, "next_run_at": FIVE_HOURS_AGO},
@@ -650,19 +787,19 @@ def test_page_of_an_event_begins_with_its_state_and_the_reason(
 ) -> None:
     event = WebhookEventFactory.create(**values)
 
-    words = text_of(page_of(reader, "webhookevent", "change", event.pk))
+    text = text_of(page_of(reader, "webhookevent", "change", event.pk))
 
-    assert sentence in words
-    assert words.index(sentence) < words.index("Body Formatted")
+    assert sentence in text
+    assert text.index(sentence) < text.index("Body Formatted")
 
 
-def test_event_that_no_handler_has_been_called_for_yet_is_waiting(reader: Client) -> None:
+def test_event_whose_handlers_have_not_been_called_is_waiting(reader: Client) -> None:
     WebhookEventFactory.create(pending=True, handler_results={})
 
     assert "… waiting" in text_of(page_of(reader, "webhookevent"))
 
 
-# Retry all events of a handler
+# All events of a handler
 
 
 def test_all_events_of_a_failing_handler_are_retried_together(
@@ -670,27 +807,17 @@ def test_all_events_of_a_failing_handler_are_retried_together(
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     second.error = ValueError("no luck")
-    client.reply(message="one")
-    client.reply(message="two")
+    reply(message="one")
+    reply(message="two")
     second.error, first.error = None, ValueError("no luck")
-    client.reply(message="of another handler")
-    url = url_of("webhookevent", "retry", handler="second")
+    reply(message="of another handler")
+    url = url_of("webhookevent", "of_handler", "run_again", handler="second")
 
     question = operator.get(url)
-    assert "second – for 2 events" in text_of(question.content.decode())
-    assert len(second) == 3
+    assert planned(question, "again") == {"second": 2}
+    response = confirm(operator, question, url)
 
-    form = question.content.decode().rpartition("<form")[2]
-    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
-    answer = operator.post(url, dict(fields), follow=True)
-    assert said(answer) == [("success", "2 events done: all their handlers have finished.")]
-    assert answer.redirect_chain[0][0] == url_of("webhookevent", handler="second")
+    assert levels(response) == ["success"]
+    assert response.redirect_chain[0][0] == url_of("webhookevent", handler="second")
     assert (len(first), len(second)) == (3, 5)
-
-    assert said(operator.get(url, follow=True)) == []
-
-
-def test_handler_is_retried_by_nobody_who_may_not_run_it(reader: Client) -> None:
-    response = reader.get(url_of("webhookevent", "retry", handler="second"))
-
-    assert response.status_code == 403
+    assert Message.objects.count() == 3

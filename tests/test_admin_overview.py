@@ -22,7 +22,7 @@ from cellcast_django.admin.pages.overview import in_words
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import CommandRun, Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import staff, text_of
+from tests.admin_pages import staff, text_of, url_of
 from tests.html import addresses, every, only, words
 from tests.many import add_copies
 
@@ -127,7 +127,7 @@ def test_failing_handler_can_be_retried_by_whoever_may_run_it(
     outcome = {"at": timezone.now().isoformat(), "error": "Bad: luck"}
     WebhookEventFactory.create(failed=True, handler_results={"shop.confirm": outcome})
     WebhookEventFactory.create(failed=True, handler_results={})  # of no handler
-    url = f"{reverse('admin:cellcast_django_webhookevent_retry')}?handler=shop.confirm"
+    url = url_of("webhookevent", "of_handler", "run_again", handler="shop.confirm")
 
     assert html_of(operator).count("Retry all") == 1
     assert f'href="{url}"' in html_of(operator)

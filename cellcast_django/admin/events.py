@@ -36,14 +36,14 @@ from cellcast_django.admin.lists.filters import (
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import spellings
 from cellcast_django.admin.pages.registry import PagesAdmin
-from cellcast_django.admin.replay.actions import ReplayAdmin, SkippingAdmin
+from cellcast_django.admin.replay.pages import EventActionsAdmin
 from cellcast_django.models import Message, WebhookEvent
 
 MAX_TEXT_LENGTH = 60  # characters of a reply's text in the list
 MAX_PROBLEM_LENGTH = 200  # characters of the errors in the list
 
 
-class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
+class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
     """Everything that Cellcast reported, unchanged, and how your handlers dealt with it."""
 
     list_display = ["when", "content", "state", "customer_link", "problem"]
@@ -145,5 +145,5 @@ class WebhookEventAdmin(PagesAdmin, SkippingAdmin, ReplayAdmin, ExportAdmin):
             "message_link": obj.message and self.link_to(obj.message, gettext("View message")),
             "handlers": self.handlers_of(request, obj),
             "formatted_body": format_body(obj.body, obj.content_type),
-            "replays": self.replays_of(request, obj),
+            "event_actions": list(self.actions_of(request, obj)),
         }

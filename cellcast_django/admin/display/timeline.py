@@ -60,7 +60,9 @@ def handler_rows(
 
 def _badge(event: WebhookEvent, name: str, outcome: dict[str, Any]) -> SafeString:
     if outcome.get("skipped"):
-        return badge(Tone.QUIET, _("skipped"))
+        by = outcome.get("by")
+        words = gettext("skipped by %(person)s") % {"person": by} if by else _("skipped")
+        return badge(Tone.QUIET, words)
     if not outcome["error"]:
         return badge(Tone.GOOD, _("done"))
     if event.state == WebhookEvent.State.PENDING and not event.is_done_with(name):

@@ -32,7 +32,8 @@ from cellcast_django.admin.pages.traffic import (
     count_delivery_times,
     count_messages,
 )
-from cellcast_django.admin.replay.actions import ReplayAdmin
+from cellcast_django.admin.replay.event_actions import RetryFailed
+from cellcast_django.admin.replay.pages import EventActionsAdmin
 from cellcast_django.conf import conf
 from cellcast_django.health import (
     MAX_UNFINISHED,
@@ -141,7 +142,9 @@ def failing_handlers(
 def retry_url(model_admin: ReadOnlyAdmin, request: HttpRequest, handler: str) -> str:
     """Return where this person can retry a handler; empty where they may not."""
     events = model_admin.admin_site.get_model_admin(WebhookEvent)
-    return events.retry_url(request, handler) if isinstance(events, ReplayAdmin) else ""
+    if not isinstance(events, EventActionsAdmin):
+        return ""
+    return events.of_handler_url(request, RetryFailed, handler)
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""Running handlers again and reading invalid events again, at a person's request.
+"""What a person can do with events: run handlers again, skip one, read again, dismiss.
 
-``actions`` has the admin's actions with their confirmation pages, ``replays`` does the work.
+``event_actions`` says what each of these does, and in which words; ``pages`` asks before and tells
+afterwards.
 """

@@ -1,0 +1,458 @@
+"""What a person can do with events, one class each: whom it affects, what it does, its words."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from django.contrib import messages
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngettext_lazy
+
+from cellcast_django import handlers, inbox, receiving
+from cellcast_django.admin.display.texts import beginning, duration
+from cellcast_django.admin.lists.filters import connected_handlers
+from cellcast_django.conf import conf
+from cellcast_django.handlers.facts import calls_of, repeatable_calls
+from cellcast_django.handlers.schedule import load
+from cellcast_django.models import WebhookEvent, database_alias
+
+Sentence = tuple[int, str]  # its level, as ``django.contrib.messages`` has them, and its text
+
+MAX_ERROR = 200  # characters of a handler's error in the sentence; the event's page has all of it
+MAX_ERRORS = 5  # handlers whose errors are in the sentence
+
+
+@dataclass
+class Plan:
+    """What an action would do with the events that were chosen."""
+
+    keys: list[int] = field(default_factory=list)
+    """The events that it would change."""
+    again: Counter[str] = field(default_factory=Counter)
+    """How many events each handler will run for again."""
+    first: Counter[str] = field(default_factory=Counter)
+    """How many events each handler has never run for and will."""
+    missing: Counter[str] = field(default_factory=Counter)
+    """For how many events each handler failed that is not connected in this process."""
+    without_handler: int = 0
+    """Events that have not finished, and no handler that could run here."""
+    unaffected: int = 0
+    choices: Counter[str] = field(default_factory=Counter)
+    """What a person still has to choose from: for how many events each handler has not finished."""
+
+
+@dataclass
+class Result:
+    """The events that an action has changed."""
+
+    started_at: datetime
+    changed: int = 0
+    """How many of the chosen events were changed. Each may have become several."""
+    unaffected: int = 0
+    events: dict[int, WebhookEvent] = field(default_factory=dict)
+
+    def add(self, events: list[WebhookEvent]) -> None:
+        """Count one of the chosen events, and what has become of it."""
+        if events:
+            self.changed += 1
+        else:
+            self.unaffected += 1
+        self.events |= {event.pk: event for event in events}
+
+
+AFFECTS = ngettext_lazy("This affects %d event.", "This affects %d events.")
+
+
+class EventAction:
+    """Something a person can do with any number of events."""
+
+    name: ClassVar[str]
+    permission: ClassVar[str] = "rerun"
+    title: ClassVar[Any]
+    log: str
+    """What the admin's log says, in English and without a full stop."""
+    button: ClassVar[Any]
+    """For a number of events, as the two sentences that follow."""
+    unaffected: ClassVar[Any]
+    will_do: ClassVar[Any] = AFFECTS
+    command: ClassVar[str] = ""
+    """The command that does the same to any number of events, if there is one."""
+    warning: str | Promise = ""
+
+    def affects(self, event: WebhookEvent) -> bool:
+        raise NotImplementedError
+
+    def run(self, pk: int, username: str) -> list[WebhookEvent]:
+        """Do it to one event, and return what it has become; nothing if there was nothing to do."""
+        raise NotImplementedError
+
+    def sentences(self, result: Result) -> Iterator[Sentence]:
+        """Say what was done."""
+        raise NotImplementedError
+
+    def plan(self, events: Iterable[WebhookEvent]) -> Plan:
+        """Plan without changing anything."""
+        plan = Plan()
+        for event in events:
+            if self.affects(event):
+                plan.keys.append(event.pk)
+            else:
+                plan.unaffected += 1
+        return plan
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the handlers run later, on the task queue."""
+        return False
+
+
+class RetryFailed(EventAction):
+    """Calls the handlers that have not finished."""
+
+    name = "run_again"
+    title = gettext_lazy("Retry failed handlers")
+    log = "Ran the unfinished handlers again"
+    command = "cellcast_run_handlers --failed"
+    everyone: ClassVar[bool] = False
+    button = ngettext_lazy("Retry %d event", "Retry %d events")
+    unaffected = ngettext_lazy(
+        "%d event had nothing left to run.", "%d events had nothing left to run."
+    )
+
+    def affects(self, event: WebhookEvent) -> bool:
+        return event.is_unfinished
+
+    def handlers(self, event: WebhookEvent) -> list[str]:
+        """Return the names of the handlers that would be called for an event."""
+        return [each.name for each in calls_of(event) if not event.has_finished(each.name)]
+
+    def run(self, pk: int, username: str) -> list[WebhookEvent]:
+        event = load(pk)
+        if event is None or not self.affects(event) or not self.handlers(event):
+            return []
+        ran: list[WebhookEvent] = []
+        handlers.run_again([pk], everyone=self.everyone, progress=ran.append)
+        return ran
+
+    def plan(self, events: Iterable[WebhookEvent]) -> Plan:
+        plan = Plan()
+        for event in events:
+            if not self.affects(event):
+                plan.unaffected += 1
+                continue
+            plan.missing.update(_missing(event))
+            names = self.handlers(event)
+            if not names:
+                plan.without_handler += 1
+                continue
+            plan.keys.append(event.pk)
+            plan.again.update(name for name in names if name in event.handler_results)
+            plan.first.update(name for name in names if name not in event.handler_results)
+        return plan
+
+    def sentences(self, result: Result) -> Iterator[Sentence]:
+        return sentences_of_handlers(result)
+
+
+class RerunAll(RetryFailed):
+    """Calls all handlers, finished or not."""
+
+    name = "run_all_again"
+    title = gettext_lazy("Re-run all handlers")
+    log = "Ran all handlers again"
+    command = ""
+    everyone = True
+    warning = gettext_lazy(
+        "Handlers that already succeeded will run again. If they send, charge or cancel something, "
+        "they will do so twice."
+    )
+    button = ngettext_lazy("Re-run %d event", "Re-run %d events")
+    unaffected = ngettext_lazy(
+        "%d event has no handlers to run.", "%d events have no handlers to run."
+    )
+
+    def affects(self, event: WebhookEvent) -> bool:
+        return bool(self.handlers(event))
+
+    def handlers(self, event: WebhookEvent) -> list[str]:
+        return [each.name for each in repeatable_calls(event)]
+
+
+class SkipHandler(EventAction):
+    """Decides that one handler need not be called; the others of an event stay as they are."""
+
+    name = "skip_handler"
+    title = gettext_lazy("Skip a handler")
+    button = ngettext_lazy("Skip it for %d event", "Skip it for %d events")
+    unaffected = ngettext_lazy(
+        "Not skipped for %d event: the handler has finished there, or is not known.",
+        "Not skipped for %d events: the handler has finished there, or is not known.",
+    )
+
+    def __init__(self, handler: str = "") -> None:
+        """Take the handler's name; without one, a person has to choose it first."""
+        self.handler = handler
+        self.log = f"Skipped the handler {handler}"
+        self.warning = _("The handler that you choose will not run for these events, now or later.")
+        if handler:
+            self.warning = _(
+                "%(name)s will not run for these events, now or later. Skip it if its work has "
+                "been done another way or is no longer needed."
+            ) % {"name": handler}
+
+    def affects(self, event: WebhookEvent) -> bool:
+        names = unfinished_handlers(event)
+        return self.handler in names if self.handler else bool(names)
+
+    def run(self, pk: int, username: str) -> list[WebhookEvent]:
+        if not self.handler or not handlers.skip(pk, self.handler, username=username):
+            return []
+        event = load(pk)
+        return [event] if event else []
+
+    def plan(self, events: Iterable[WebhookEvent]) -> Plan:
+        chosen = list(events)
+        plan = super().plan(chosen)
+        if not self.handler:
+            plan.choices = Counter(name for event in chosen for name in unfinished_handlers(event))
+        return plan
+
+    def sentences(self, result: Result) -> Iterator[Sentence]:
+        if not result.changed:
+            return
+        skipped = ngettext(
+            "Skipped %(name)s for %(count)d event.",
+            "Skipped %(name)s for %(count)d events.",
+            result.changed,
+        )
+        yield messages.SUCCESS, skipped % {"name": self.handler, "count": result.changed}
+        others = sum(event.is_unfinished for event in result.events.values())
+        if others:
+            unfinished = ngettext(
+                "%d of them is not done: another handler has not finished.",
+                "%d of them are not done: other handlers have not finished.",
+                others,
+            )
+            yield messages.INFO, unfinished % others
+
+
+class ReadAgain(EventAction):
+    """Reads what could not be understood, and stores it if it can be now."""
+
+    name = "process_again"
+    permission = "reprocess"
+    title = gettext_lazy("Try to read again")
+    log = "Read it again"
+    command = "cellcast_reprocess"
+    button = ngettext_lazy("Read %d event again", "Read %d events again")
+    will_do = ngettext_lazy(
+        "%d unreadable event will be read again.", "%d unreadable events will be read again."
+    )
+    unaffected = ngettext_lazy(
+        "%d event was readable: there is nothing to read again.",
+        "%d events were readable: there is nothing to read again.",
+    )
+
+    def affects(self, event: WebhookEvent) -> bool:
+        return event.outcome == WebhookEvent.Outcome.INVALID
+
+    def run(self, pk: int, username: str) -> list[WebhookEvent]:
+        event = _events().unreadable().filter(pk=pk).first()
+        read_again = inbox.reprocess(event) if event else []
+        receiving.run_handlers(read_again)
+        return read_again
+
+    def plan(self, events: Iterable[WebhookEvent]) -> Plan:
+        plan = super().plan(events)
+        plan.first.update(dict.fromkeys(connected_handlers(), len(plan.keys)))
+        return plan
+
+    @property
+    def is_queued(self) -> bool:
+        return conf.run_handlers == "task"
+
+    def sentences(self, result: Result) -> Iterator[Sentence]:
+        invalid = [event for event in result.events.values() if self.affects(event)]
+        if count := len(result.events) - len(invalid):
+            read = ngettext("%d event has been read.", "%d events have been read.", count)
+            yield messages.SUCCESS, read % count
+        if invalid:
+            still = ngettext(
+                "%(count)d event is still unreadable: %(reason)s",
+                "%(count)d events are still unreadable. The first: %(reason)s",
+                len(invalid),
+            )
+            yield messages.WARNING, still % {"count": len(invalid), "reason": invalid[0].error}
+        yield from sentences_of_handlers(result)
+
+
+class Dismiss(EventAction):
+    """Sets unreadable events aside, so that nobody counts them any more."""
+
+    name = "dismiss"
+    permission = "dismiss"
+    title = gettext_lazy("Dismiss")
+    log = "Dismissed it"
+    warning = ""
+    button = ngettext_lazy("Dismiss %d event", "Dismiss %d events")
+    will_do = ngettext_lazy(
+        "%d unreadable event will no longer be counted. It is kept, the filter “dismissed” "
+        "finds it, and you can undo this.",
+        "%d unreadable events will no longer be counted. They are kept, the filter "
+        "“dismissed” finds them, and you can undo this.",
+    )
+    unaffected = ngettext_lazy(
+        "%d event was not dismissed: only unreadable ones can be, and once.",
+        "%d events were not dismissed: only unreadable ones can be, and once.",
+    )
+
+    def affects(self, event: WebhookEvent) -> bool:
+        return event.outcome == WebhookEvent.Outcome.INVALID and event.dismissed_at is None
+
+    def run(self, pk: int, username: str) -> list[WebhookEvent]:
+        return _save_dismissal(pk, _events().invalid(), timezone.now())
+
+    def sentences(self, result: Result) -> Iterator[Sentence]:
+        if result.changed:
+            dismissed = ngettext("%d event dismissed.", "%d events dismissed.", result.changed)
+            yield messages.SUCCESS, dismissed % result.changed
+
+
+class UndoDismissal(EventAction):
+    """Counts dismissed events as unreadable again."""
+
+    name = "undo_dismissal"
+    permission = "dismiss"
+    title = gettext_lazy("Undo the dismissal")
+    log = "Undid its dismissal"
+    button = ngettext_lazy("Count %d event again", "Count %d events again")
+    unaffected = ngettext_lazy("%d event was not dismissed.", "%d events were not dismissed.")
+
+    def affects(self, event: WebhookEvent) -> bool:
+        return event.outcome == WebhookEvent.Outcome.INVALID and event.dismissed_at is not None
+
+    def run(self, pk: int, username: str) -> list[WebhookEvent]:
+        return _save_dismissal(pk, _events().dismissed(), None)
+
+    def sentences(self, result: Result) -> Iterator[Sentence]:
+        if result.changed:
+            undone = ngettext(
+                "%d event is counted as unreadable again.",
+                "%d events are counted as unreadable again.",
+                result.changed,
+            )
+            yield messages.SUCCESS, undone % result.changed
+
+
+ACTIONS: list[type[EventAction]] = [
+    RetryFailed,
+    RerunAll,
+    SkipHandler,
+    ReadAgain,
+    Dismiss,
+    UndoDismissal,
+]
+"""In the order in which the pages offer them."""
+
+
+def sentences_of_handlers(result: Result) -> Iterator[Sentence]:
+    """Say of the events how far they are, which handlers failed, and which could not run."""
+    states = Counter(event.state for event in result.events.values())
+    if done := states[WebhookEvent.State.DONE]:
+        finished = ngettext(
+            "%d event done: all its handlers have finished.",
+            "%d events done: all their handlers have finished.",
+            done,
+        )
+        yield messages.SUCCESS, finished % done
+    if pending := states[WebhookEvent.State.PENDING]:
+        yield messages.WARNING, _sentence_of_pending(result, pending)
+    if failed := states[WebhookEvent.State.FAILED]:
+        used_up = ngettext(
+            "%d event has used up its retries and needs your attention.",
+            "%d events have used up their retries and need your attention.",
+            failed,
+        )
+        yield messages.ERROR, used_up % failed
+    ran: set[str] = set()
+    errors: dict[str, str] = {}
+    missing: Counter[str] = Counter()
+    for event in result.events.values():
+        missing.update(_missing(event))
+        for name, outcome in event.handler_results.items():
+            at = parse_datetime(outcome["at"])
+            if at is None or at < result.started_at:
+                continue  # it ran before, not now
+            ran.add(name)
+            if outcome["error"]:
+                errors[name] = outcome["error"]
+    if errors:
+        yield messages.ERROR, _sentence_of_errors(ran, errors)
+    for name, count in sorted(missing.items()):
+        did_not_run = ngettext(
+            "Not connected here, so it did not run for %(count)d event: %(name)s",
+            "Not connected here, so it did not run for %(count)d events: %(name)s",
+            count,
+        )
+        yield messages.WARNING, did_not_run % {"count": count, "name": name}
+
+
+def _sentence_of_pending(result: Result, count: int) -> str:
+    due = [event.next_run_at for event in result.events.values() if event.next_run_at]
+    pause = min(due, default=result.started_at) - timezone.now()
+    if pause <= timedelta():
+        queued = ngettext(
+            "%(count)d event is queued: its handlers run shortly.",
+            "%(count)d events are queued: their handlers run shortly.",
+            count,
+        )
+        return queued % {"count": count}
+    retrying = ngettext(
+        "%(count)d event is not done yet. Next retry in %(pause)s.",
+        "%(count)d events are not done yet. Next retry in %(pause)s.",
+        count,
+    )
+    return retrying % {"count": count, "pause": duration(pause)}
+
+
+def _sentence_of_errors(ran: set[str], errors: dict[str, str]) -> str:
+    named = sorted(errors.items())[:MAX_ERRORS]
+    failed = ngettext(
+        "%(count)d of %(all)d handler failed: %(errors)s",
+        "%(count)d of %(all)d handlers failed: %(errors)s",
+        len(ran),
+    )
+    return failed % {
+        "count": len(errors),
+        "all": len(ran),
+        "errors": "; ".join(f"{name} — {beginning(each, MAX_ERROR)}" for name, each in named),
+    }
+
+
+def unfinished_handlers(event: WebhookEvent) -> list[str]:
+    """Return the names of the handlers that can be skipped for an event."""
+    if not event.is_unfinished:
+        return []
+    names = dict.fromkeys([each.name for each in calls_of(event)])
+    names |= dict.fromkeys(event.handler_results)
+    return [name for name in names if not event.has_finished(name)]
+
+
+def _missing(event: WebhookEvent) -> set[str]:
+    """Return the handlers that failed for an event and are not connected in this process."""
+    return set(event.handler_errors()) - {each.name for each in calls_of(event)}
+
+
+def _events() -> Any:
+    return WebhookEvent.objects.using(database_alias())
+
+
+def _save_dismissal(pk: int, events: Any, at: datetime | None) -> list[WebhookEvent]:
+    """Dismiss one of ``events`` or undo that, unless somebody was quicker."""
+    if not events.filter(pk=pk).update(dismissed_at=at):
+        return []
+    return list(_events().filter(pk=pk))

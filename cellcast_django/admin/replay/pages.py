@@ -1,0 +1,258 @@
+"""The pages that ask before an action on events, and the messages that say what it did."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern
+from django.utils import timezone
+from django.utils.http import urlencode
+from django.utils.translation import gettext_lazy as _, ngettext_lazy
+
+from cellcast_django.admin.display.texts import figure
+from cellcast_django.admin.display.timeline import HandlerRow, handler_rows
+from cellcast_django.admin.lists.filters import failing
+from cellcast_django.admin.lists.paging import chunks, is_key
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.replay.event_actions import (
+    ACTIONS,
+    EventAction,
+    Result,
+    RetryFailed,
+    SkipHandler,
+    unfinished_handlers,
+)
+from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.handlers.facts import calls_of
+from cellcast_django.models import WebhookEvent
+
+MAX_SELECTED = 1_000  # events for one action
+MAX_SECONDS = 20  # stop starting new events after this long: a person and a web worker are waiting
+CHUNK_SIZE = 100
+
+TOO_MANY = _("Nothing was changed: you can select at most %(limit)s events.")
+FOR_MORE = _("For more, run “manage.py %(command)s”.")
+NO_HANDLER_LEFT = ngettext_lazy(
+    "%d event has no handler that could run here.", "%d events have no handler that could run here."
+)
+TIME_IS_UP = ngettext_lazy(
+    "Stopped after %(seconds)d seconds with %(count)d event left. Run it again to continue.",
+    "Stopped after %(seconds)d seconds with %(count)d events left. Run it again to continue.",
+    "count",
+)
+
+
+def in_list(action: type[EventAction]) -> Any:
+    """Return the action as the list of events offers it."""
+
+    @admin.action(permissions=[action.permission], description=action.title)
+    def act(
+        model_admin: "EventActionsAdmin", request: HttpRequest, queryset: QuerySet[WebhookEvent]
+    ) -> HttpResponse | None:
+        return model_admin.act_on_selected(request, queryset, action.name)
+
+    act.__name__ = action.name
+    return act
+
+
+class EventActionsAdmin(ReadOnlyAdmin):
+    """A list of events with actions, each with its own permission."""
+
+    actions = [in_list(action) for action in ACTIONS]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the confirmation pages, and exempt all views from ``ATOMIC_REQUESTS``.
+
+        What an action stores must be committed before handlers run.
+        """
+        patterns = [
+            self.page_pattern("of-handler/<slug:name>/", self.of_handler_view, "of_handler"),
+            self.page_pattern("<int:pk>/replay/<slug:name>/", self.replay_view, "replay"),
+            *super().get_urls(),
+        ]
+        for pattern in patterns:
+            outside_atomic_requests(pattern.callback)
+        return patterns
+
+    def has_rerun_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "rerun")
+
+    def has_reprocess_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "reprocess")
+
+    def has_dismiss_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "dismiss")
+
+    def act_on_selected(
+        self, request: HttpRequest, queryset: QuerySet[WebhookEvent], name: str
+    ) -> HttpResponse | None:
+        """Ask about the events that were selected in the list; once confirmed, act on them."""
+        action = self._action(request, name)
+        if "confirmed" in request.POST:
+            self._run(request, action, self._confirmed_keys(request))
+            return None
+        selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+        if len(selected) > MAX_SELECTED:
+            self.message_user(request, _too_many(action), messages.ERROR)
+            return None
+        return self._ask(request, action, selected, request.get_full_path())
+
+    def actions_of(self, request: HttpRequest, event: WebhookEvent) -> Iterator[dict[str, Any]]:
+        """Yield the actions on one event that this person may take, with their links.
+
+        A handler is skipped by the link beside it, and nothing is offered that could not run.
+        """
+        for kind in ACTIONS:
+            action = kind()
+            if kind is SkipHandler or not self.may(request, action.permission):
+                continue
+            if action.plan([event]).keys:
+                yield {
+                    "name": action.name,
+                    "title": action.title,
+                    "url": self.url_of(WebhookEvent, "replay", event.pk, action.name),
+                    "has_warning": bool(action.warning),
+                }
+
+    def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[HandlerRow]:
+        """Return each handler's outcome, with a link for those who may skip it."""
+        rows = handler_rows(event, [call.name for call in calls_of(event)])
+        names = unfinished_handlers(event) if self.may(request, "rerun") else []
+        url = self.url_of(WebhookEvent, "replay", event.pk, SkipHandler.name)
+        for row in rows:
+            if row.name in names:
+                row.skip_url = f"{url}?{urlencode({'handler': row.name})}"
+        return rows
+
+    def replay_view(self, request: HttpRequest, pk: int, name: str) -> HttpResponse:
+        """Ask for confirmation for one event, then act on it.
+
+        A plain link leads here: a button would depend on the form that each admin theme puts
+        around the page.
+        """
+        action = self._action(request, name)
+        if not self.get_queryset(request).filter(pk=pk).exists():
+            raise Http404
+        back = HttpResponseRedirect(self.url_of(WebhookEvent, "change", pk))
+        if request.method == "POST":
+            self._run(request, action, [pk])
+            return back
+        return self._ask(request, action, [pk], back.url) or back
+
+    def of_handler_url(self, request: HttpRequest, action: type[EventAction], handler: str) -> str:
+        """Return the URL that acts on all events of a handler; empty for those who may not."""
+        if not handler or not self.may(request, action.permission):
+            return ""
+        query = urlencode({"handler": handler})
+        return f"{self.url_of(WebhookEvent, 'of_handler', action.name)}?{query}"
+
+    def of_handler_view(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Ask about the events that one handler has failed for, and once confirmed, act on them."""
+        if name not in (RetryFailed.name, SkipHandler.name):
+            raise Http404
+        action = self._action(request, name)
+        handler = request.GET.get("handler", "")
+        query = urlencode({"handler": handler})
+        back = HttpResponseRedirect(f"{self.url_of(WebhookEvent, 'changelist')}?{query}")
+        if "confirmed" in request.POST:
+            self._run(request, action, self._confirmed_keys(request))
+            return back
+        events = failing(self.get_queryset(request), handler).order_by("pk")
+        keys = list(events.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+        return self._ask(request, action, keys, back.url) or back
+
+    def _action(self, request: HttpRequest, name: str) -> EventAction:
+        """Return the action of this name. Raises ``Http404``, and ``PermissionDenied``."""
+        kind = next((each for each in ACTIONS if each.name == name), None)
+        if kind is None:
+            raise Http404
+        self.require(request, kind.permission)
+        if kind is SkipHandler:
+            return SkipHandler(request.POST.get("handler") or request.GET.get("handler", ""))
+        return kind()
+
+    def _ask(
+        self, request: HttpRequest, action: EventAction, keys: list[int], back_url: str
+    ) -> HttpResponse | None:
+        """Return the page that asks for confirmation; ``None`` if there is nothing to do."""
+        plan = action.plan(self._load(request, keys[:MAX_SELECTED]))
+        if not plan.keys and not plan.missing:
+            if plan.unaffected:
+                self.message_user(request, action.unaffected % plan.unaffected, messages.INFO)
+            return None
+        context = {
+            "title": action.title,
+            "action": action,
+            "plan": plan,
+            "has_more": len(keys) > MAX_SELECTED,
+            "limit": figure(MAX_SELECTED),
+            "again": sorted(plan.again.items()),
+            "first": sorted(plan.first.items()),
+            "missing": [
+                (each, count, self.of_handler_url(request, SkipHandler, each))
+                for each, count in sorted(plan.missing.items())
+            ],
+            "choices": sorted(plan.choices.items()),
+            "button": action.button % len(plan.keys),
+            "will_do": action.will_do % len(plan.keys),
+            "no_handler_left": NO_HANDLER_LEFT % plan.without_handler,
+            "unaffected": action.unaffected % plan.unaffected,
+            "seconds": MAX_SECONDS,
+            "keys": ",".join(map(str, plan.keys)),  # one field: Django allows 1,000
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+            "back_url": back_url,
+        }
+        return self.render_page(request, "webhookevent/confirmation.html", **context)
+
+    def _load(self, request: HttpRequest, keys: list[int]) -> Iterator[WebhookEvent]:
+        events = self.get_queryset(request).filter(pk__in=keys)
+        complete = events.select_related("message", "status_change")
+        few_columns = complete.defer("message__body", "message__original_body")
+        for chunk in chunks(few_columns, "-pk", CHUNK_SIZE):
+            yield from chunk
+
+    def _confirmed_keys(self, request: HttpRequest) -> list[int]:
+        """Return the keys of the confirmed events, oldest first."""
+        keys = [key for key in request.POST.get("keys", "").split(",") if is_key(key)]
+        events = self.get_queryset(request).filter(pk__in=keys[:MAX_SELECTED])
+        return sorted(events.order_by().values_list("pk", flat=True))
+
+    def _run(self, request: HttpRequest, action: EventAction, keys: list[int]) -> None:
+        """Act on the events until time is up, log what was changed, and say what was done."""
+        end = time.monotonic() + MAX_SECONDS
+        result = Result(started_at=timezone.now())
+        left = len(keys)
+        for pk in keys:
+            if time.monotonic() >= end:
+                break
+            left -= 1
+            result.add(action.run(pk, request.user.get_username()))
+        self._log(request, action, keys, result)
+        for level, sentence in action.sentences(result):
+            self.message_user(request, sentence, level)
+        if result.unaffected:
+            self.message_user(request, action.unaffected % result.unaffected, messages.INFO)
+        if left:
+            values = {"seconds": MAX_SECONDS, "count": left}
+            self.message_user(request, TIME_IS_UP % values, messages.WARNING)
+
+    def _log(
+        self, request: HttpRequest, action: EventAction, keys: list[int], result: Result
+    ) -> None:
+        """Write one entry, about the event or with the count, if anything was changed."""
+        if result.changed and len(keys) == 1:
+            self.log_change(request, result.events[keys[0]], f"{action.log}.")
+        elif result.changed:
+            events = "1 event" if result.changed == 1 else f"{result.changed} events"
+            self.log_list(request, WebhookEvent, f"{action.log}: {events}.")
+
+
+def _too_many(action: EventAction) -> str:
+    refusal = str(TOO_MANY % {"limit": figure(MAX_SELECTED)})
+    if not action.command:
+        return refusal
+    return f"{refusal} {FOR_MORE % {'command': action.command}}"
