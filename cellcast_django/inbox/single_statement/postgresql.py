@@ -63,7 +63,7 @@ def _given(name: str) -> str:
 def _casts() -> dict[str, str]:
     """Return the type of each value, which PostgreSQL does not infer in a SELECT."""
     types = {"DateTimeField": "timestamptz", "JSONField": "jsonb", "BooleanField": "boolean"}
-    types |= {"PositiveSmallIntegerField": "smallint"}
+    types |= {"PositiveIntegerField": "integer"}
     columns = [
         each for model in (Message, StatusChange, WebhookEvent) for each in columns_of(model)
     ]
