@@ -1,13 +1,14 @@
 """Delete personal data that is no longer needed, or redact it and keep the rows.
 
-A ``Selection`` says what to prune, and ``prune`` does it in batches, each a short transaction: no
-table is locked for long, memory stays flat, and an interrupted run continues where it stopped.
+``AboutContact`` finds everything stored about one number. A ``Selection`` says what to prune, and
+``prune`` does it in batches, each a short transaction: no table is locked for long, memory stays
+flat, and an interrupted run continues where it stopped.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -20,8 +21,10 @@ from django.db.models import (
     Max,
     Min,
     OuterRef,
+    ProtectedError,
     Q,
     QuerySet,
+    RestrictedError,
     Value,
     When,
 )
@@ -109,7 +112,7 @@ def _redact_reasons(using: str, which: Q) -> None:
     StatusChange.objects.using(using).filter(which).exclude(reason="").update(reason="")
 
 
-__all__ = ["Kept", "Removed", "Selection", "forget_opt_outs", "prune"]
+__all__ = ["AboutContact", "Kept", "Pruned", "Removed", "Selection", "forget_opt_outs", "prune"]
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
@@ -127,17 +130,71 @@ class Kept(NamedTuple):
     failed: int
 
 
+@dataclass(frozen=True)
+class AboutContact:
+    """Everything stored about one contact, by the number in any spelling.
+
+    Events without a contact (invalid ones, or with the phone number in an unexpected place) are
+    about the contact if their body contains the number, and so are their messages that have no
+    contact. Raises ``ValueError`` for an empty number.
+    """
+
+    number: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not clean(self.number).strip():
+            raise ValueError("The phone number is empty.")
+
+    def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the contact's messages."""
+        found = [message for _, message in self._found_by_body if message is not None]
+        return messages.filter(Q(contact__in=self.contacts) | Q(contact="", pk__in=found))
+
+    def events(self, events: QuerySet[Any]) -> list[QuerySet[Any]]:
+        """Narrow to the contact's events, in disjoint parts, each found by an index."""
+        others = events.exclude(contact__in=self.contacts)
+        found = [event for event, _ in self._found_by_body]
+        return [
+            events.filter(contact__in=self.contacts),
+            others.filter(message__contact__in=self.contacts),
+            others.filter(pk__in=found).exclude(message__contact__in=self.contacts),
+        ]
+
+    def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow to the contact's opt-out."""
+        return opt_outs.filter(contact__in=self.contacts)
+
+    @cached_property
+    def contacts(self) -> set[str]:
+        """How the contact may be stored."""
+        written = clean(self.number)
+        return {written, written.strip(), contact_of(written.strip())}
+
+    @cached_property
+    def _found_by_body(self) -> list[tuple[int, int | None]]:
+        """The events without a contact whose body contains the number, with their messages."""
+        written = clean(self.number).strip()
+        if len(written) < MIN_SEARCHED_LENGTH:
+            return []
+        pattern = number_pattern(written, conf.default_region)
+        events = _events().invalid() | _events().filter(contact="")
+        rows = events.order_by("pk").values_list("pk", "message_id", "body")
+        return [
+            (pk, message)
+            for pk, message, body in rows.iterator(chunk_size=BATCH_SIZE)
+            if pattern.search(body)
+        ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """What to prune: everything older than ``before``, everything about one contact, or both.
 
     A message is as old as the last event about it. Pending events are kept, failed ones too unless
-    ``include_failed``, and so are their messages. ``number`` is the contact's, in any spelling.
-    Events without a contact (invalid ones, or with the phone number in an unexpected place) are
-    selected if their body contains it, together with their messages that have no contact. With
-    ``redact``, rows already redacted are skipped. Opt-outs are kept, since they must outlive the
-    messages; ``opt_outs`` selects that of the contact too. Raises ``ValueError`` without a time and
-    a number, for an empty number, and for ``opt_outs`` without a number.
+    ``include_failed``, and so are their messages. ``number`` is the contact's, as ``AboutContact``
+    finds it. With ``redact``, rows already redacted are skipped. Opt-outs are kept, since they must
+    outlive the messages; ``opt_outs`` selects that of the contact too. Raises ``ValueError``
+    without a time and a number, for an empty number, and for ``opt_outs`` without a number.
     """
 
     before: datetime | None = None
@@ -149,20 +206,18 @@ class Selection:
     def __post_init__(self) -> None:
         if self.number is None and self.before is None:
             raise ValueError("Give a time, a phone number, or both.")
-        if self.number is not None and not clean(self.number).strip():
-            raise ValueError("The phone number is empty.")
         if self.opt_outs and self.number is None:
             raise ValueError("Opt-outs can be deleted only for one contact.")
+        _ = self._about  # refuses an empty number
 
     def messages(self) -> QuerySet[Message]:
-        messages = Message.objects.using(database_alias())
+        messages: QuerySet[Message] = Message.objects.using(database_alias())
         blocking = self._unfinished
         if self.before is not None:
             messages = messages.filter(created_at__lt=self.before)
             blocking |= Q(received_at__gte=self.before)
-        if self.number is not None:
-            found = [message for _, message in self._found_by_body if message is not None]
-            messages = messages.filter(Q(contact__in=self._contacts) | Q(contact="", pk__in=found))
+        if self._about is not None:
+            messages = self._about.messages(messages)
         if self.redact:
             messages = messages.exclude(**EMPTY_MESSAGE)
         events = _events().filter(blocking, message=OuterRef("pk"))
@@ -174,12 +229,11 @@ class Selection:
 
     def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-outs in question, whether or not ``opt_outs`` selects them."""
-        opt_outs = OptOut.objects.using(database_alias())
-        if self.number is None:
+        opt_outs: QuerySet[OptOut] = OptOut.objects.using(database_alias())
+        if self._about is None:
             return opt_outs
-        opt_outs = opt_outs.filter(contact__in=self._contacts)
         unfinished = _events().filter(self._unfinished, pk=OuterRef("event_id"))
-        return opt_outs.filter(~Exists(unfinished))
+        return self._about.opt_outs(opt_outs).filter(~Exists(unfinished))
 
     def count(self) -> Removed:
         events = sum(part.count() for part in self.events())
@@ -192,6 +246,10 @@ class Selection:
         failed = 0 if self.include_failed else sum(part.failed().count() for part in parts)
         return Kept(pending=pending, failed=failed)
 
+    @cached_property
+    def _about(self) -> AboutContact | None:
+        return None if self.number is None else AboutContact(self.number)
+
     @property
     def _unfinished(self) -> Q:
         """Events that are pending, and those that have failed unless these are included."""
@@ -200,59 +258,65 @@ class Selection:
             is_unfinished |= Q(outcome=WebhookEvent.Outcome.STORED)
         return Q(done_at__isnull=True) & is_unfinished
 
-    def _event_parts(self) -> list[WebhookEventQuerySet]:
+    def _event_parts(self) -> list[Any]:
         events = _events()
         if self.before is not None:
             events = events.filter(received_at__lt=self.before)
         if self.redact:
             events = events.exclude(**EMPTY_EVENT)
-        if self.number is None:
-            return [events]
-        others = events.exclude(contact__in=self._contacts)
-        return [
-            events.filter(contact__in=self._contacts),
-            others.filter(message__contact__in=self._contacts),
-            others.filter(pk__in=[event for event, _ in self._found_by_body]).exclude(
-                message__contact__in=self._contacts
-            ),
-        ]
-
-    @cached_property
-    def _contacts(self) -> set[str]:
-        written = clean(self.number or "")
-        return {written, written.strip(), contact_of(written.strip())}
-
-    @cached_property
-    def _found_by_body(self) -> list[tuple[int, int | None]]:
-        """The events without a contact whose body contains the number, with their messages."""
-        written = clean(self.number or "").strip()
-        if len(written) < MIN_SEARCHED_LENGTH:
-            return []
-        pattern = number_pattern(written, conf.default_region)
-        events = _events().unreadable() | _events().filter(contact="")
-        rows = events.order_by("pk").values_list("pk", "message_id", "body")
-        return [
-            (pk, message)
-            for pk, message, body in rows.iterator(chunk_size=BATCH_SIZE)
-            if pattern.search(body)
-        ]
+        return [events] if self._about is None else self._about.events(events)
 
 
-def prune(selection: Selection) -> Iterator[Removed]:
-    """Delete or redact what is selected; yield what each batch removed, once it is committed.
+@dataclass(frozen=True)
+class Pruned:
+    """What became of the selected rows."""
+
+    messages: int = 0
+    events: int = 0
+    protected: int = 0
+    """How many rows were kept because one of your own models forbids deleting them."""
+    protected_by: str = ""
+    """Django's sentence about the first of these."""
+
+    @property
+    def removed(self) -> Removed:
+        return Removed(self.messages, self.events)
+
+    def plus(self, other: "Pruned") -> "Pruned":
+        return Pruned(
+            self.messages + other.messages,
+            self.events + other.events,
+            self.protected + other.protected,
+            self.protected_by or other.protected_by,
+        )
+
+
+Progress = Callable[[Removed], object]
+"""Called after each batch with what has been removed so far."""
+
+
+def prune(selection: Selection, *, progress: Progress = lambda removed: None) -> Pruned:
+    """Delete or redact what is selected, in batches that each commit; return what became of it.
 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
-    own models. Redacting empties a message's phone numbers, texts, media and reference, the reasons
-    in its history, and an event's body, contact, error and the texts of its handlers' errors;
-    counts, statuses, times and Cellcast's ids stay. An outbound message keeps its ``key``, a digest
-    of its id alone, so that a late report still finds the row (what the report fills in is redacted
-    once it is old enough). The ``key`` of a reply is replaced: number and text could be guessed
-    from it. If the same reply arrives once more, it therefore counts as new.
+    own models. A row that one of these protects is kept and counted. Redacting empties a message's
+    phone numbers, texts and media, the reasons in its history, and an event's body, contact, error
+    and the texts of its handlers' errors; counts, statuses, times and Cellcast's ids stay. An
+    outbound message keeps its ``key``, a digest of its id alone, so that a late report still finds
+    the row (what the report fills in is redacted once it is old enough). The ``key`` of a reply is
+    replaced: number and text could be guessed from it. If the same reply arrives once more, it
+    therefore counts as new.
 
-    Raises ``django.db.Error`` when the database refuses, and ``ProtectedError`` or
-    ``RestrictedError`` when one of your models forbids deleting a message. The batches before that
-    stay committed.
+    Raises ``django.db.Error`` when the database refuses. The batches before that stay committed.
     """
+    pruned = Pruned()
+    for batch in _batches_pruned(selection):
+        pruned = pruned.plus(batch)
+        progress(pruned.removed)
+    return pruned
+
+
+def _batches_pruned(selection: Selection) -> Iterator[Pruned]:
     for part in selection.events():
         yield from _in_batches(part, "pk", redact_events if selection.redact else delete_events)
     remove = redact_messages if selection.redact else delete_messages
@@ -261,7 +325,7 @@ def prune(selection: Selection) -> Iterator[Removed]:
 
 
 def forget_opt_outs(selection: Selection) -> int:
-    """Delete the contact's opt-out, if the selection says so; return how many there were.
+    """Delete the contact's opt-out and its history, if the selection says so; return how many.
 
     Call it after ``prune``. Raises ``django.db.Error`` when the database refuses.
     """
@@ -272,17 +336,39 @@ def forget_opt_outs(selection: Selection) -> int:
     )
 
 
-def _in_batches(
-    rows: QuerySet[Any], lock_order: str, remove: Callable[[str, list[int]], Removed]
-) -> Iterator[Removed]:
+Remove = Callable[[str, list[int]], Removed]
+
+
+def _in_batches(rows: QuerySet[Any], lock_order: str, remove: Remove) -> Iterator[Pruned]:
     """Remove the rows, and yield after each batch. ``lock_order`` is a field."""
     for pks in _batches(rows, lock_order):
+        yield _remove_unless_protected(rows, pks, lock_order, remove)
 
-        def remove_batch(using: str, pks: list[int] = pks) -> Removed:
-            with transaction.atomic(using=using):
-                return remove(using, _lock(rows, pks, lock_order))
 
-        yield with_retries(remove_batch, using=database_alias(), for_seconds=BATCH_SECONDS)
+def _remove_unless_protected(
+    rows: QuerySet[Any], pks: list[int], lock_order: str, remove: Remove
+) -> Pruned:
+    """Remove these rows; if some are protected, halve them until only those are left."""
+    try:
+        removed = with_retries(
+            partial(_remove, rows, pks, lock_order, remove),
+            using=database_alias(),
+            for_seconds=BATCH_SECONDS,
+        )
+        return Pruned(*removed)
+    except (ProtectedError, RestrictedError) as error:
+        if len(pks) == 1:
+            return Pruned(protected=1, protected_by=str(error.args[0]))
+    middle = len(pks) // 2
+    first = _remove_unless_protected(rows, pks[:middle], lock_order, remove)
+    return first.plus(_remove_unless_protected(rows, pks[middle:], lock_order, remove))
+
+
+def _remove(
+    rows: QuerySet[Any], pks: list[int], lock_order: str, remove: Remove, using: str
+) -> Removed:
+    with transaction.atomic(using=using):
+        return remove(using, _lock(rows, pks, lock_order))
 
 
 def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:

@@ -2,11 +2,11 @@
 
 import re
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, RestrictedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
@@ -38,8 +38,7 @@ def older_than(days: int, **options: Any) -> Selection:
 def run(selection: Selection) -> Removed:
     """Prune, and return the sum; what was counted beforehand must be what was removed."""
     counted = selection.count()
-    batches = list(prune(selection))
-    removed = Removed(sum(b.messages for b in batches), sum(b.events for b in batches))
+    removed = prune(selection).removed
     assert removed == counted
     assert selection.count() == (0, 0)
     return removed
@@ -130,11 +129,12 @@ def test_event_that_was_done_in_the_meantime_goes_with_its_message() -> None:
     """Between the events' turn and the messages', a handler may finish."""
     event = old_report(pending=True)
     other = old_report()
-    batches = prune(older_than(90))
-    assert next(batches) == (0, 1)
-    assert not WebhookEvent.objects.filter(pk=other.pk).exists()
-    WebhookEvent.objects.filter(pk=event.pk).update(done_at=timezone.now(), next_run_at=None)
-    assert list(batches) == [(2, 1)]
+
+    def finish(removed: Removed) -> None:
+        assert not WebhookEvent.objects.filter(pk=other.pk).exists()
+        WebhookEvent.objects.filter(pk=event.pk).update(done_at=timezone.now(), next_run_at=None)
+
+    assert prune(older_than(90), progress=finish).removed == (2, 2)
     assert not WebhookEvent.objects.exists()
 
 
@@ -146,7 +146,7 @@ def test_event_that_has_become_pending_in_the_meantime_stays() -> None:
         WebhookEvent.objects.update(outcome="stored", next_run_at=timezone.now())
 
     with just_before("^UPDATE", process_again):
-        assert list(prune(older_than(90))) == [(0, 0)]
+        assert prune(older_than(90)).removed == (0, 0)
     assert WebhookEvent.objects.get() == event
 
 
@@ -372,17 +372,22 @@ def old_reports(count: int) -> None:
 def test_batches_are_small_and_reach_everything(count: int, redact: bool) -> None:
     old_reports(count)
     old_report(days=1)
-    batches = list(prune(older_than(90, redact=redact)))
-    assert max(batch.events for batch in batches) == min(500, count)
-    assert max(batch.messages for batch in batches) == min(500, count)
-    assert sum(sum(batch) for batch in batches) == 2 * count
+    totals = [0]
+    prune(older_than(90, redact=redact), progress=lambda removed: totals.append(sum(removed)))
+    assert max(after - before for before, after in pairwise(totals)) == min(500, count)
+    assert totals[-1] == 2 * count
     assert older_than(90, redact=redact).count() == (0, 0)
 
 
 def test_interrupted_pruning_goes_on_where_it_stopped() -> None:
     old_reports(1_001)
-    batches = islice(prune(older_than(90)), 4)
-    assert list(batches) == [(0, 500), (0, 500), (0, 1), (500, 0)]
+
+    def interrupt(removed: Removed) -> None:
+        if removed == (500, 1_001):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune(older_than(90), progress=interrupt)
     assert older_than(90).count() == (501, 0)
     assert run(older_than(90)) == (501, 0)
 
@@ -391,23 +396,27 @@ def test_queries_do_not_grow_with_the_rows(django_assert_max_num_queries: Any) -
     for _ in range(20):
         StatusChangeFactory.create(message=old_report().message, status="expired")
     with django_assert_max_num_queries(24):
-        list(prune(older_than(90)))
+        prune(older_than(90))
 
 
-def test_model_that_forbids_to_delete_a_message_stops_the_batch() -> None:
-    message = old_report().message
+@pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
+def test_row_that_another_model_protects_is_kept_and_the_others_go(error: Any) -> None:
+    old_reports(20)
+    keys = set(Message.objects.values_list("pk", flat=True))
+    protected = set(sorted(keys)[3:5])
 
     def protect(instance: Message, **kwargs: Any) -> None:
-        raise ProtectedError("Protected.", {instance})
+        if instance.pk in protected:
+            raise error(f"Protected: {instance.pk}.", {instance})
 
     pre_delete.connect(protect, sender=Message)
     try:
-        with pytest.raises(ProtectedError):
-            list(prune(older_than(90)))
+        pruned = prune(older_than(90))
     finally:
         pre_delete.disconnect(protect, sender=Message)
-    assert Message.objects.get() == message
-    assert Message.objects.get().status_history.count() == 1
+    assert (pruned.removed, pruned.protected) == ((18, 20), 2)
+    assert pruned.protected_by in {f"Protected: {pk}." for pk in protected}
+    assert set(Message.objects.values_list("pk", flat=True)) == protected
 
 
 # With webhooks at the same moment
@@ -436,7 +445,7 @@ def test_webhooks_that_come_meanwhile_lose_nothing(
             answers.append([event["id"] for event in response.json()["events"]])
 
     def clean_up() -> None:
-        list(prune(older_than(90, redact=redact)))
+        prune(older_than(90, redact=redact))
 
     at_once([clean_up, send, clean_up, send])
     reported = {pk for pks in answers for pk in pks}

@@ -225,7 +225,7 @@ def erase(number: str) -> int:
     selection = Selection(number=number, redact=True)
     assert_type(selection.count(), Removed)
     assert_type(selection.kept(), Kept)
-    return sum(removed.messages for removed in prune(selection))
+    return prune(selection, progress=lambda removed: None).messages
 
 
 # Tests

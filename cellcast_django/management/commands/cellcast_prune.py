@@ -4,14 +4,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.terminal import ProgressLine, parse_duration
 from cellcast_django.payloads import clean
-from cellcast_django.retention import Kept, Removed, Selection, forget_opt_outs, prune
+from cellcast_django.retention import Kept, Pruned, Removed, Selection, forget_opt_outs, prune
 
 
 def age(text: str) -> timedelta:
@@ -68,42 +67,44 @@ class Command(BaseCommand):
         """Prune, and print what was done. Raises ``CommandError`` if an erasure is incomplete."""
         selection = find_selection(options)
         if options["dry_run"]:
-            removed = selection.count()
+            pruned = Pruned(*selection.count())
             opt_outs = selection.opt_out_rows().count() if selection.opt_outs else 0
         else:
-            removed = self._prune(selection, ProgressLine(self.stdout, options["verbosity"]))
+            pruned = self._prune(selection, ProgressLine(self.stdout, options["verbosity"]))
             opt_outs = forget_opt_outs(selection)
         kept = selection.kept()
         kept_opt_outs = 0 if selection.opt_outs else selection.opt_out_rows().count()
-        if is_mistyped(selection.number) and not any((*removed, *kept, opt_outs, kept_opt_outs)):
+        is_nothing = not any((*pruned.removed, pruned.protected, *kept, opt_outs, kept_opt_outs))
+        if is_nothing and is_mistyped(selection.number):
             raise CommandError("Nothing found for this contact, which is not a valid phone number.")
         verb = "redacted" if selection.redact else "deleted"
         done = f"Would be {verb}" if options["dry_run"] else verb.capitalize()
-        self.stdout.write(self.style.SUCCESS(f"{done}: {describe(removed)}{scope(selection)}."))
+        self.stdout.write(
+            self.style.SUCCESS(f"{done}: {describe(pruned.removed)}{scope(selection)}.")
+        )
         if selection.opt_outs:
             done = "Would be deleted" if options["dry_run"] else "Deleted"
             self.stdout.write(f"{done}: {counted(opt_outs, 'opt-out')}.")
-        for line in [*reasons(kept), *reason_of_opt_outs(selection, kept_opt_outs)]:
+        protection = reason_of_protection(pruned)
+        for line in [*protection, *reasons(kept), *reason_of_opt_outs(selection, kept_opt_outs)]:
             self.stdout.write(line)
-        if selection.number is not None and any(kept) and not options["dry_run"]:
-            raise CommandError("Some data about this contact was kept: see above.")
-
-    def _prune(self, selection: Selection, line: ProgressLine) -> Removed:
-        total = sum(selection.count()) if line.is_shown else 0
-        messages = events = 0
-        try:
-            for batch in prune(selection):
-                messages += batch.messages
-                events += batch.events
-                line.show(f"{messages + events:,} of {total:,} rows")
-        except (ProtectedError, RestrictedError) as error:
+        is_incomplete = pruned.protected or any(kept)
+        if selection.number is not None and is_incomplete and not options["dry_run"]:
             raise CommandError(
-                f"{error.args[0]} Deleted before that: {describe(Removed(messages, events))}. "
-                "Remove what refers to the messages first, or use --redact, which keeps the rows."
-            ) from None
+                "Some data about this contact was kept: see above. Run the same command again "
+                "once that is settled."
+            )
+
+    def _prune(self, selection: Selection, line: ProgressLine) -> Pruned:
+        total = sum(selection.count()) if line.is_shown else 0
+
+        def show(removed: Removed) -> None:
+            line.show(f"{sum(removed):,} of {total:,} rows")
+
+        try:
+            return prune(selection, progress=show)
         finally:
             line.show("")
-        return Removed(messages, events)
 
 
 def find_selection(options: dict[str, Any]) -> Selection:
@@ -156,13 +157,27 @@ def reasons(kept: Kept) -> list[str]:
     """Return a sentence for each reason to keep events."""
     lines = []
     if kept.pending:
-        lines.append(f"Kept: {counted(kept.pending, 'event')} whose handlers have not finished.")
+        lines.append(
+            f"Kept: {counted(kept.pending, 'event')} whose handlers have not finished. Run them "
+            "with cellcast_run_handlers, or wait until they have been retried."
+        )
     if kept.failed:
         lines.append(
             f"Kept: {counted(kept.failed, 'event')} that failed. Run their handlers again with "
             "cellcast_run_handlers --failed, or prune them too with --include-failed."
         )
     return lines
+
+
+def reason_of_protection(pruned: Pruned) -> list[str]:
+    """Return a sentence about the rows that the host's own models protect."""
+    if not pruned.protected:
+        return []
+    return [
+        f"Kept: {counted(pruned.protected, 'row')} that your own models protect. "
+        f"{pruned.protected_by} Remove what refers to them first, or use --redact, which keeps "
+        "the rows."
+    ]
 
 
 def reason_of_opt_outs(selection: Selection, count: int) -> list[str]:

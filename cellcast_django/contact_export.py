@@ -1,0 +1,131 @@
+"""Everything stored about one contact as one JSON object, for whoever asks what you have.
+
+``ContactData`` finds the rows, through the same definition as pruning; ``lines`` writes them, a few
+rows in memory at a time.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+from django.apps import apps
+from django.db.models import Model, QuerySet
+
+from cellcast_django.models import (
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+    contact_of,
+    database_alias,
+)
+from cellcast_django.retention import AboutContact
+
+CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
+KEYS_PER_QUERY = 500
+
+Rows = Callable[[type[Model]], QuerySet[Any]]
+
+
+def every_row(model: type[Model]) -> QuerySet[Any]:
+    """Return all rows of a model, from the database that is written to."""
+    return model._default_manager.using(database_alias())
+
+
+@dataclass(frozen=True)
+class ContactData:
+    """What is stored about one contact, in the rows that ``rows`` gives for each model."""
+
+    about: AboutContact
+    rows: Rows = every_row
+    has_log_entries: bool = True
+
+    def messages(self) -> QuerySet[Any]:
+        return self.about.messages(self.rows(Message)).order_by("pk")
+
+    def status_changes(self) -> QuerySet[Any]:
+        messages = self.messages().order_by().values("pk")
+        return self.rows(StatusChange).filter(message__in=messages).order_by("pk")
+
+    def events(self) -> list[QuerySet[Any]]:
+        return [part.order_by("pk") for part in self.about.events(self.rows(WebhookEvent))]
+
+    def opt_outs(self) -> QuerySet[Any]:
+        return self.about.opt_outs(self.rows(OptOut)).order_by("pk")
+
+    def is_empty(self) -> bool:
+        """Whether nothing is stored about the contact."""
+        parts = [self.messages(), *self.events(), self.opt_outs()]
+        return not any(part.exists() for part in parts)
+
+    def parts(self) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
+        """Yield the keys of the object that hold lists, each with its items."""
+        yield "messages", _as_dicts(self.messages())
+        yield "status_changes", _as_dicts(self.status_changes())
+        yield "events", chain.from_iterable(map(_as_dicts, self.events()))
+        yield "opt_outs", map(self._with_history, self.opt_outs().iterator(CHUNK_SIZE))
+        yield "log_entries", self._log_entries() if self.has_log_entries else []
+
+    def _with_history(self, opt_out: OptOut) -> dict[str, Any]:
+        history = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
+        return _as_dict(opt_out) | {"history": list(_as_dicts(history))}
+
+    def _log_entries(self) -> Iterator[dict[str, Any]]:
+        """Yield what people did to these rows in the admin, if the site has one."""
+        if not apps.is_installed("django.contrib.admin"):
+            return
+        for model, parts in (
+            (Message, [self.messages()]),
+            (WebhookEvent, self.events()),
+            (OptOut, [self.opt_outs()]),
+        ):
+            keys = chain.from_iterable(part.values_list("pk", flat=True) for part in parts)
+            yield from _entries_about(model, [str(key) for key in keys])
+
+
+def lines(data: ContactData) -> Iterator[str]:
+    """Yield the JSON object in pieces."""
+    contact = json.dumps(contact_of(data.about.number.strip()), ensure_ascii=False)
+    yield f'{{\n"contact": {contact}'
+    for key, items in data.parts():
+        yield f',\n"{key}": ['
+        separator = "\n"
+        for item in items:
+            yield f"{separator}{json.dumps(item, ensure_ascii=False, default=_written)}"
+            separator = ",\n"
+        yield "]"
+    yield "\n}\n"
+
+
+def _entries_about(model: type[Model], keys: list[str]) -> Iterator[dict[str, Any]]:
+    entry: Any = apps.get_model("admin", "LogEntry")
+    found = entry.objects.filter(
+        content_type__app_label=model._meta.app_label,
+        content_type__model=model._meta.model_name,
+    )
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        batch = found.filter(object_id__in=keys[start : start + KEYS_PER_QUERY])
+        for each in batch.select_related("user").order_by("pk").iterator(CHUNK_SIZE):
+            yield {
+                "at": each.action_time,
+                "username": each.user.get_username(),
+                "model": model._meta.model_name,
+                "object_id": each.object_id,
+                "action": each.get_change_message(),
+            }
+
+
+def _as_dicts(rows: QuerySet[Any]) -> Iterator[dict[str, Any]]:
+    return map(_as_dict, rows.iterator(CHUNK_SIZE))
+
+
+def _as_dict(row: Model) -> dict[str, Any]:
+    return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+
+
+def _written(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

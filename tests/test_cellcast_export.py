@@ -1,0 +1,226 @@
+"""The command that hands over what is stored about one contact: it finds all, and nobody else's."""
+
+import json
+import os
+import stat
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import CommandError, call_command
+from django.db.models import Model
+
+from cellcast_django import contact_export
+from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.management.commands.cellcast_export import complete_or_absent
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import opt_in, opt_out
+from cellcast_django.retention import Selection, prune
+from cellcast_django.testing import WebhookClient
+from tests.many import add_copies
+
+pytestmark = pytest.mark.django_db
+
+CONTACT = "+61491570156"
+OTHER = "+61491570157"
+LISTS = ("messages", "status_changes", "events", "opt_outs", "log_entries")
+
+
+def export(number: str = CONTACT, **options: Any) -> dict[str, Any]:
+    stdout = StringIO()
+    call_command("cellcast_export", contact=number, stdout=stdout, stderr=StringIO(), **options)
+    found: dict[str, Any] = json.loads(stdout.getvalue())
+    return found
+
+
+def keys_of(found: dict[str, Any], key: str) -> set[int]:
+    return {row["id"] for row in found[key]}
+
+
+def log(obj: Model, words: str) -> None:
+    user, _ = User.objects.get_or_create(username="mia")
+    LogEntry.objects.create(
+        user=user,
+        content_type=ContentType.objects.get_for_model(obj),
+        object_id=str(obj.pk),
+        object_repr=str(obj),
+        action_flag=CHANGE,
+        change_message=words,
+    )
+
+
+def store_something(client: WebhookClient, number: str) -> None:
+    """Store what the app can know about a number, also in unexpected places."""
+    client.status(_id=number, receiver=number)
+    client.reply(_id=number, sender=number, message="Yes 👍 \u2028 “no”")
+    client.reply(_id=number, sender=number, message="STOP")
+    opt_in(number, note="Signed up again.", username="mia")
+    client.reply(sender="", _id=f"nobody {number}", mobile=number)
+    client.send("webhook-status", {"to": number})
+
+
+@pytest.mark.parametrize("spelling", [CONTACT, "0491570156", " 0491 570 156\n", "491570156"])
+def test_export_finds_everything_in_any_spelling(client: WebhookClient, spelling: str) -> None:
+    store_something(client, CONTACT)
+    messages = set(Message.objects.values_list("pk", flat=True))
+    events = set(WebhookEvent.objects.values_list("pk", flat=True))
+    changes = set(StatusChange.objects.values_list("pk", flat=True))
+    store_something(client, OTHER)
+    found = export(spelling)
+    assert list(found) == ["contact", *LISTS]
+    assert found["contact"] == CONTACT
+    assert keys_of(found, "messages") == messages
+    assert keys_of(found, "events") == events
+    assert keys_of(found, "status_changes") == changes
+    [opted_out] = found["opt_outs"]
+    assert [change["kind"] for change in opted_out["history"]] == ["begun", "ended"]
+    assert opted_out["history"][1]["note"] == "Signed up again."
+
+
+def test_export_finds_what_erasure_removes(client: WebhookClient) -> None:
+    store_something(client, CONTACT)
+    store_something(client, OTHER)
+    found = export()
+    prune(Selection(number=CONTACT))
+    assert not Message.objects.filter(pk__in=keys_of(found, "messages")).exists()
+    assert not WebhookEvent.objects.filter(pk__in=keys_of(found, "events")).exists()
+    with_opt_outs = export()
+    assert (with_opt_outs["messages"], with_opt_outs["events"]) == ([], [])
+    assert with_opt_outs["opt_outs"]
+
+
+def test_export_finds_events_that_pruning_keeps() -> None:
+    event = WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
+    assert keys_of(export(), "events") == {event.pk}
+
+
+def test_export_has_every_column(client: WebhookClient) -> None:
+    store_something(client, CONTACT)
+    found = export()
+    for key, model in zip(LISTS, (Message, StatusChange, WebhookEvent, OptOut), strict=False):
+        columns = {field.attname for field in model._meta.concrete_fields}
+        assert columns <= set(found[key][0])
+    [reply] = [row for row in found["messages"] if row["body"].startswith("Yes")]
+    assert reply["body"] == "Yes 👍 \u2028 “no”"
+    assert reply["created_at"] == Message.objects.get(pk=reply["id"]).created_at.isoformat()
+
+
+def test_export_has_what_people_did_to_these_rows() -> None:
+    event = WebhookEventFactory.create(message__receiver=CONTACT)
+    opted_out = opt_out(CONTACT)
+    assert event.message is not None
+    log(event, "Looked at it.")
+    log(event.message, "Looked at it.")
+    log(opted_out, "Looked at it.")
+    log(MessageFactory.create(receiver=OTHER), "Not this one.")
+    entries = export()["log_entries"]
+    assert {(each["model"], each["username"]) for each in entries} == {
+        ("message", "mia"),
+        ("webhookevent", "mia"),
+        ("optout", "mia"),
+    }
+    assert {each["action"] for each in entries} == {"Looked at it."}
+
+
+def test_export_works_where_there_is_no_admin(monkeypatch: pytest.MonkeyPatch) -> None:
+    opt_out(CONTACT)
+    monkeypatch.setattr(apps, "is_installed", lambda name: False)
+    assert export()["log_entries"] == []
+
+
+def test_export_reads_many_rows_in_chunks(django_assert_max_num_queries: Any) -> None:
+    add_copies(MessageFactory.create(receiver=CONTACT), 1_200)
+    with django_assert_max_num_queries(20):
+        assert len(export()["messages"]) == 1_201
+
+
+@pytest.mark.parametrize("options", [{}, {"output": "file"}])
+@pytest.mark.parametrize("number", ["", " ", "\0"])
+def test_export_without_a_number_is_an_error(number: str, options: Any) -> None:
+    with pytest.raises(CommandError):
+        export(number, **options)
+
+
+# The file
+
+
+def test_export_of_nothing_writes_no_file(tmp_path: Path) -> None:
+    OptOutFactory.create(contact=OTHER)
+    with pytest.raises(CommandError) as raised:
+        export(output=str(tmp_path / "file.json"))
+    assert CONTACT not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where to write what is stored about somebody who has opted out."""
+    opt_out(CONTACT)
+    return tmp_path / "file.json"
+
+
+def run(path: Path, **options: Any) -> str:
+    stderr = StringIO()
+    call_command("cellcast_export", contact=CONTACT, output=str(path), stderr=stderr, **options)
+    return stderr.getvalue()
+
+
+def test_file_holds_the_object_and_is_its_owners_alone(path: Path) -> None:
+    assert CONTACT not in run(path)
+    assert json.loads(path.read_text())["contact"] == CONTACT
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_file_is_its_owners_alone_from_its_first_byte(path: Path) -> None:
+    with complete_or_absent(path) as file:
+        file.write("first")
+        file.flush()
+        [unfinished] = path.parent.iterdir()
+        assert unfinished != path
+        assert stat.S_IMODE(unfinished.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_quiet_command_says_nothing(path: Path) -> None:
+    assert run(path, verbosity=0) == ""
+
+
+def test_file_is_never_written_over_another(path: Path) -> None:
+    path.write_text("mine")
+    with pytest.raises(CommandError, match="--output"):
+        run(path)
+    assert path.read_text() == "mine"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_file_of_somebody_who_was_quicker_is_kept(path: Path) -> None:
+    def write() -> None:
+        with complete_or_absent(path) as file:
+            path.write_text("theirs")
+            file.write("mine")
+
+    with pytest.raises(FileExistsError):
+        write()
+    assert path.read_text() == "theirs"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_export_that_breaks_off_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(contact_export, "_entries_about", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_folder_that_does_not_exist_is_an_error(path: Path) -> None:
+    with pytest.raises(CommandError, match="--output"):
+        run(path.parent / "folder" / os.path.basename(path))
