@@ -156,19 +156,23 @@ COMMAND_LINES = sorted(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("fake_cellcast", "clock")
 @pytest.mark.parametrize("line", COMMAND_LINES)
-def test_command_lines_run(line: str, live_server: Any, settings: Any) -> None:
+def test_command_lines_run(
+    line: str, live_server: Any, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a file may be written
     line = line.replace("http://127.0.0.1:8000", live_server.url)
     python, manage, name, *arguments = shlex.split(line)
     assert (python, manage) == ("python", "manage.py")
     settings.CELLCAST_PUBLIC_URL = live_server.url
     outcome = "invalid" if name == "cellcast_reprocess" else "stored"
-    done_at = timezone.now() if name == "cellcast_status" else None
+    done_at = timezone.now() if name in ("cellcast_status", "cellcast_prune") else None
     WebhookEvent.objects.create(
         pk=17,
         endpoint="opt_out",
         kind="opt_out",
         outcome=outcome,
         body='{"contact": "1"}',
+        contact="+61400000000",
         done_at=done_at,
     )
     call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
@@ -410,7 +414,7 @@ def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
     client.opt_out(contact="400000000")
     client.send("webhook-receiver", b'{"sender": "+61400000000"')
     client.status()
-    [line] = [line for line in COMMAND_LINES if "--contact" in line]
+    [line] = [line for line in COMMAND_LINES if "cellcast_prune --contact" in line]
     call_command(*shlex.split(line)[2:], stdout=StringIO())
     assert Message.objects.get().direction == Direction.OUTBOUND
     assert WebhookEvent.objects.get().kind == "status"
