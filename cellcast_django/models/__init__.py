@@ -15,6 +15,7 @@ from cellcast_django.models.message import (
     database_alias,
     message_key,
     message_values,
+    outgoing_parts,
     submission_time,
 )
 from cellcast_django.models.opt_out import OptOut, OptOutChange, OptOutQuerySet
@@ -57,5 +58,6 @@ __all__ = [
     "lease_end",
     "message_key",
     "message_values",
+    "outgoing_parts",
     "submission_time",
 ]

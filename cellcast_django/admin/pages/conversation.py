@@ -17,7 +17,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
-from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, ngettext
 
@@ -35,7 +34,7 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import Direction, Message
-from cellcast_django.opt_outs import is_opted_out
+from cellcast_django.sending import NotRecordedError, OptedOutError, send
 
 logger = logging.getLogger("cellcast_django")
 
@@ -94,8 +93,6 @@ class ReplyForm:
         ticket = request.POST.get("ticket", "")
         if not self.text:
             return _("Not sent: write something first.")
-        if is_opted_out(self.customer.contact):
-            return _("Not sent: this customer has opted out.")
         if not TICKET.fullmatch(ticket):
             return _("Not sent: the form was incomplete. Try again.")
         if not cache.add(f"cellcast_django.reply.{ticket}", 1, timeout=DAY):
@@ -103,9 +100,14 @@ class ReplyForm:
         return self._send_now(request, _answered(request, messages))
 
     def _send_now(self, request: HttpRequest, answered: Message | None) -> Sent | str:
-        contact = self.customer.contact
+        username = request.user.get_username()
+        own_number = answered.own_number if answered else ""
         try:
-            cellcast_id = import_string(conf.send_with)(contact, self.text)
+            sent = send(self.customer.contact, self.text, sender=own_number, username=username)
+        except OptedOutError:
+            return _("Not sent: this customer has opted out.")
+        except NotRecordedError as error:
+            return str(error)
         except Exception as error:  # the host's code may raise anything
             logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
             problem = f"{type(error).__qualname__}: {error}"
@@ -113,12 +115,9 @@ class ReplyForm:
                 "May not have been sent, and was not recorded: %(problem)s. Check before you send "
                 "it again."
             ) % {"problem": problem}
-        try:
-            sent = Message.objects.record_sent(
-                cellcast_id, receiver=contact, body=self.text, answers=answered
-            )
-        except ValueError as error:
-            return _("Sent, but not recorded: %(problem)s") % {"problem": error}
+        if answered is not None:
+            shown = self.model_admin.get_queryset(request)
+            answered.mark_handled(username=username, within=shown)
         self.model_admin.log_change(request, sent, "Sent it from the conversation.")
         count = segments(self.text)
         sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
