@@ -3,6 +3,7 @@
 Without either it runs, and is safe: SQLite, no debug mode, and every webhook is refused.
 """
 
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,8 +17,8 @@ env.read_env(BASE_DIR / ".env")
 
 DEBUG = env.bool("DEBUG", default=False)
 # A random key ends all sessions at a restart: set your own, above all with several processes.
-# It is not passed as default: django-environ reads a leading "$" as the name of another variable.
-SECRET_KEY = env.str("SECRET_KEY", default="") or get_random_secret_key()
+# Not read by django-environ, to which a leading "$" is the name of another variable.
+SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -28,8 +29,9 @@ CELLCAST_WEBHOOK_SECRETS = env.str("CELLCAST_WEBHOOK_SECRETS", default="").split
 CELLCAST_PUBLIC_URL = env.str("CELLCAST_PUBLIC_URL", default="")
 # With a key, `manage.py cellcast_recover` fetches what no webhook delivered.
 CELLCAST_API_KEY = env.str("CELLCAST_API_KEY", default="")
-# The admin shows names beside phone numbers, and staff can reply from a conversation.
+# The admin shows and finds the names of phone numbers, and staff can answer in a conversation.
 CELLCAST_CONTACT_NAMES = "example_project.appointments.names.names_of"
+CELLCAST_CONTACT_SEARCH = "example_project.appointments.names.numbers_of"
 CELLCAST_SEND_WITH = "example_project.appointments.reminders.send_sms"
 
 INSTALLED_APPS = [

@@ -12,6 +12,11 @@ from example_project import settings
 class SettingsTests(SimpleTestCase):
     """The settings, read with an empty environment."""
 
+    def test_secret_key_of_the_environment_may_begin_with_a_dollar_sign(self) -> None:
+        with mock.patch.dict(os.environ, {"SECRET_KEY": "$abcdefghij"}):
+            read = runpy.run_path(settings.__file__)
+        self.assertEqual(read["SECRET_KEY"], "$abcdefghij")
+
     def test_random_secret_key_may_begin_with_a_dollar_sign(self) -> None:
         with (
             mock.patch.dict(os.environ),

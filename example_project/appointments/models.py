@@ -1,12 +1,15 @@
 """Appointments and their reminders."""
 
 from datetime import datetime
+from typing import Self
 
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.models import Message
 
 is_e164 = RegexValidator(
     r"\A\+[1-9]\d{6,14}\Z", _("Write the number with its country code: +61400000000")
@@ -54,11 +57,6 @@ class Appointment(models.Model):
     reminder = models.CharField(
         _("reminder"), max_length=9, choices=Reminder, default=Reminder.NOT_SENT
     )
-    reminder_id = models.CharField(
-        _("reminder's Cellcast id"), max_length=128, blank=True, db_index=True
-    )
-    reminded_at = models.DateTimeField(_("reminded at"), null=True, blank=True)
-    reminder_delivered_at = models.DateTimeField(_("reminder delivered at"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("appointment")
@@ -66,6 +64,18 @@ class Appointment(models.Model):
 
     def __str__(self) -> str:
         return f"{timezone.localtime(self.starts_at):%d %b %H:%M}, {self.customer_name}"
+
+    @property
+    def reference(self) -> str:
+        """What Cellcast's reports and the customer's replies lead back to this row by."""
+        return f"appointment-{self.pk}"
+
+    @classmethod
+    def about(cls, message: Message | None) -> models.QuerySet[Self]:
+        """Return the appointment that this message was sent about: one row, or none."""
+        name, _, pk = message.reference.partition("-") if message else ("", "", "")
+        is_reference = name == "appointment" and pk.isdecimal()
+        return cls.objects.filter(pk=pk) if is_reference else cls.objects.none()
 
     def take_answer(self, answer: Answer, at: datetime) -> None:
         """Confirm, cancel or ask for attention, unless a later answer was taken already.

@@ -22,11 +22,7 @@ def age(*, sent_at: dict[int, datetime], reported_at: dict[int, datetime]) -> No
     moved = _age_events(reported_at)
     _age_messages(sent_at, moved)
     _move(OptOut.objects, moved, "since")
-    _move(Appointment.objects, moved, "answered_at", "reminder_delivered_at")
-    for message in Message.objects.in_bulk(sent_at).values():
-        Appointment.objects.filter(reminder_id=message.cellcast_id).update(
-            reminded_at=sent_at[message.pk]
-        )
+    _move(Appointment.objects, moved, "answered_at")
 
 
 def _age_events(reported_at: dict[int, datetime]) -> Times:

@@ -9,11 +9,10 @@ from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received
-from example_project.appointments.models import Appointment
 from example_project.simulation import console
 from example_project.simulation.people import ELLA, LEO, Customer
 from example_project.simulation.plan import reply
-from example_project.simulation.traffic import Traffic
+from example_project.simulation.traffic import Traffic, reminder_id
 
 
 class OfficeCalendar:
@@ -76,6 +75,6 @@ def show_outage(traffic: Traffic) -> Outage:
 
 
 def _receive_reply(traffic: Traffic, customer: Customer, text: str) -> WebhookEvent:
-    reminder_id = Appointment.objects.get(phone_number=customer.number).reminder_id
-    [event_id] = traffic.receive([reply(timezone.now(), customer.number, text, _id=reminder_id)])
+    cellcast_id = reminder_id(customer.number)
+    [event_id] = traffic.receive([reply(timezone.now(), customer.number, text, _id=cellcast_id)])
     return WebhookEvent.objects.get(pk=event_id)

@@ -12,7 +12,7 @@ from example_project.appointments.models import Appointment
 from example_project.simulation import console
 from example_project.simulation.people import RUBY
 from example_project.simulation.plan import reply
-from example_project.simulation.traffic import Traffic
+from example_project.simulation.traffic import Traffic, reminder_id
 from tests.fake_cellcast import KEY, FakeCellcast, serving
 
 ANSWER = "YES, see you"
@@ -28,10 +28,10 @@ def show_recovery(traffic: Traffic) -> None:
 
 def _recover(cellcast: FakeCellcast, traffic: Traffic) -> None:
     _list_what_arrived(cellcast)
-    reminder_id = Appointment.objects.get(phone_number=RUBY.number).reminder_id
+    cellcast_id = reminder_id(RUBY.number)
     sent_at = timezone.now() - timedelta(hours=RUBY.hours_ago)
     answered_at = sent_at + timedelta(minutes=9)
-    cellcast.add_report(reminder_id, sent_at, receiver=RUBY.number)
+    cellcast.add_report(cellcast_id, sent_at, receiver=RUBY.number)
     cellcast.add_reply(answered_at, RUBY.number.removeprefix("+61"), ANSWER)
     console.done(f"The site was down when {RUBY.name} answered: no webhook arrived")
 
@@ -44,7 +44,7 @@ def _recover(cellcast: FakeCellcast, traffic: Traffic) -> None:
     state = Appointment.objects.get(phone_number=RUBY.number).get_state_display()
     console.done(f"The handlers were called as for any reply: her appointment is {state}")
 
-    [event_id] = traffic.receive([reply(answered_at, RUBY.number, ANSWER, _id=reminder_id)])
+    [event_id] = traffic.receive([reply(answered_at, RUBY.number, ANSWER, _id=cellcast_id)])
     console.done(
         f"Her webhook comes after all: event {event_id} is a duplicate, no handler is called"
     )

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from http.client import HTTPConnection
 from typing import Any
+from unittest import mock
 
+from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
@@ -95,4 +97,11 @@ def _send(sending: Sending) -> Message:
         phone_number=sending.number,
         starts_at=today + timedelta(days=3),
     )
-    return remind(appointment, send=lambda _receiver, _text: sending.cellcast_id)
+    with mock.patch(settings.CELLCAST_SEND_WITH, return_value=sending.cellcast_id):
+        return remind(appointment)
+
+
+def reminder_id(number: str) -> str:
+    """Return Cellcast's id of the reminder that was sent to this number."""
+    appointment = Appointment.objects.get(phone_number=number)
+    return Message.objects.with_reference(appointment.reference).get().cellcast_id
