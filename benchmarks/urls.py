@@ -29,7 +29,7 @@ if settings.VARIANT in {"handler", "task"}:
 
 
 if settings.VARIANT == "portable":  # as on a database for which there is no statement
-    inbox.WRITERS.clear()
+    inbox.FAST_WAYS.clear()
 
 
 def counts(_request: HttpRequest) -> JsonResponse:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
 from cellcast_django.handlers.queue import NotEnqueuedError, enqueue, is_in_same_database
-from cellcast_django.inbox.portable import Outbox
+from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
 
@@ -31,19 +31,19 @@ def receive(
     Raises ``django.db.Error`` when the database refuses; nothing is stored then.
     """
 
-    def store(outbox: Outbox | None = None) -> list[WebhookEvent]:
+    def store(before_commit: BeforeCommit | None = None) -> list[WebhookEvent]:
         return inbox.store(
             payloads,
             endpoint=endpoint,
             content_type=content_type,
             username=username,
             is_test=is_test,
-            outbox=outbox,
+            before_commit=before_commit,
         )
 
     if conf.run_handlers == "task" and is_in_same_database():
         with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
-            return store(outbox=enqueue)
+            return store(before_commit=enqueue)
     events = store()
     run_handlers(events)
     return events

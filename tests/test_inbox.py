@@ -343,7 +343,7 @@ def assert_ended_as_it_should(message: Message, told: list[str]) -> None:
 
 def store_all(payloads: Iterable[Payload]) -> None:
     """Store them one by one, or in an array, which is always portable."""
-    if not inbox.WRITERS:
+    if not inbox.FAST_WAYS:
         store(*payloads)
         return
     for payload in payloads:

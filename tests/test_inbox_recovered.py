@@ -1,5 +1,6 @@
 """Replies that both a webhook and the API report are one message, whichever comes first."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -194,17 +195,38 @@ def test_recovered_reply_is_none_but_its_own() -> None:
 # What it costs
 
 
+def look_ups(queries: CaptureQueriesContext) -> int:
+    """Count the queries that look for messages without an id."""
+    statements = [query["sql"].replace('"', "").replace("`", "") for query in queries]
+    return sum(bool(re.search(r"cellcast_id = ''", each)) for each in statements)
+
+
 @pytest.mark.parametrize("key", ["", KEY])
-def test_webhook_pays_one_look_up_and_only_with_a_key(settings: Any, key: str) -> None:
-    webhook(cellcast_id="0")  # the connection has what it needs
+def test_reply_is_looked_up_once_whatever_the_key(settings: Any, key: str) -> None:
     settings.CELLCAST_API_KEY = key
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        webhook(cellcast_id="1")
-    look_ups = [
-        query["sql"]
-        for query in queries
-        if query["sql"].startswith("SELECT") and "created_at" in query["sql"].partition("WHERE")[2]
+    recovery()
+    with CaptureQueriesContext(connection) as queries:
+        assert webhook(sender="+61400000002").outcome == "stored"
+    assert look_ups(queries) == 1
+    assert webhook().outcome == "duplicate"
+
+
+def test_array_is_looked_up_once_for_all_its_contacts() -> None:
+    recovered = recovery(number="400000007").message
+    replies = [
+        Reply(
+            raw="{}",
+            cellcast_id=str(number),
+            sender=f"+6140000{number:04}",
+            receiver=OURS,
+            status="delivered",
+            body="Yes please",
+            original_body="",
+        )
+        for number in range(50)
     ]
-    assert len(look_ups) == (1 if key else 0)
+    with CaptureQueriesContext(connection) as queries:
+        events = receiving.receive(replies, endpoint=Endpoint.RECEIVE)
+    assert look_ups(queries) == 1
+    duplicates = [event.message for event in events if event.outcome == "duplicate"]
+    assert duplicates == [recovered]

@@ -625,7 +625,7 @@ def test_querysets_can_be_chained() -> None:
 def test_lock_makes_missing_rows_and_leaves_present_ones_as_they_are() -> None:
     present = saved(outbound("a", body="Coming?"), status="delivered")
     with transaction.atomic():
-        rows = Message.objects.lock([outbound("b"), outbound("a"), outbound("b")])
+        rows = Message.objects.insert_and_lock([outbound("b"), outbound("a"), outbound("b")])
     locked = {message.key: message for message in rows}
     assert set(locked) == {outbound("a").key, outbound("b").key}
     assert locked[present.key] == present

@@ -566,7 +566,7 @@ def test_nothing_is_stored_where_the_webhook_is_not(
     listen(opt_out_received)
     payload = payloads.OptOut(raw="{}", number=CUSTOMER)
     with pytest.raises(RuntimeError):
-        inbox.store([payload], endpoint=payloads.Endpoint.OPT_OUT, outbox=refuse)
+        inbox.store([payload], endpoint=payloads.Endpoint.OPT_OUT, before_commit=refuse)
     assert not OptOut.objects.exists()
 
 

@@ -290,7 +290,7 @@ def test_whoever_comes_second_waits_for_the_first_to_commit(
 
     def store_and_hold() -> str:
         try:
-            [event] = inbox.store([first], endpoint=Endpoint.RECEIVE, outbox=hold)
+            [event] = inbox.store([first], endpoint=Endpoint.RECEIVE, before_commit=hold)
             return event.outcome
         finally:
             connections.close_all()

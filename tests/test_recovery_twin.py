@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cellcast_django.inbox.recovered import text_key
+from cellcast_django.inbox.same_message import text_key
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.recovery import Findings, recover
 from cellcast_django.signals import message_received, opt_out_received, status_changed

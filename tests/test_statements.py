@@ -19,6 +19,7 @@ from cellcast_django.signals import (
 )
 from cellcast_django.testing import WebhookClient, status_payload
 from tests.handlers import Listen
+from tests.ways import PORTABLE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -78,59 +79,66 @@ def record_sent(_client: WebhookClient) -> None:
 
 
 class Budget(NamedTuple):
-    """A webhook, what has come before it, and the letters of its statements, ``1`` for our own.
+    """A webhook, what has come before it, and the letters of its statements.
 
-    ``portable`` are those of the way that is taken by a database for which we have no statement.
+    ``fast`` are those of the common case on SQLite and MariaDB; PostgreSQL takes one statement,
+    ``1``, in their place. What is not the common case takes the portable way everywhere.
     """
 
     kind: str
     before: list[Send]
     webhook: Send
-    own: str
-    portable: str = ""
+    portable: str
+    fast: str = ""
+    run: str = ""
+    """What running the handlers takes after that."""
 
     def letters(self, way: str) -> str:
-        """Return the letters for this way of writing; if there is only one, they are the same."""
-        return (way == "portable" and self.portable) or self.own
+        """Return the letters for this way of writing."""
+        if way == PORTABLE or not self.fast:
+            return self.portable + self.run
+        fast = "1" if connection.vendor == "postgresql" else self.fast
+        # A message that was there is read for the handlers: the portable way has it already.
+        is_read_again = bool(self.run and self.before)
+        return fast + "S" * is_read_again + self.run
 
 
 WITHOUT_HANDLER = [
-    Budget("new report", [], report(), "1", "BISIIC"),
-    Budget("new reply", [], reply(), "1", "BISIIC"),
-    Budget("report on a recorded message", [record_sent], report(), "1", "BISIIUC"),
-    Budget("later status", [report("failed")], report(), "1", "BISIIUC"),
-    Budget("late status", [report()], report("failed"), "1", "BISIIUC"),
-    Budget("duplicate report", [report()], report(), "1", "BISIC"),
-    Budget("duplicate reply", [reply()], reply(), "1", "BISIC"),
-    Budget("unknown status", [], report("seen"), "BISIIC"),
-    Budget("unknown status, later", [report()], report("seen"), "BISIIUC"),
-    Budget("status of a reply", [reply(status="received")], reply(), "1", "BISIIUC"),
-    Budget("picture", [], reply(media=["https://media.example.com/1.jpg"]), "1", "BISIIC"),
-    Budget("reason", [], report("failed", reason="no such number"), "1", "BISIIC"),
+    Budget("new report", [], report(), "BISSIIC", "BIIIC"),
+    Budget("new reply", [], reply(), "BISSSIIC", "BISIIC"),
+    Budget("report on a recorded message", [record_sent], report(), "BISSIIUC", "BISIIC"),
+    Budget("later status", [report("failed")], report(), "BISSIIUC", "BISIIC"),
+    Budget("late status", [report()], report("failed"), "BISSIIC", "BISIIC"),
+    Budget("duplicate report", [report()], report(), "BISSIC", "BISIC"),
+    Budget("duplicate reply", [reply()], reply(), "BISSIC", "BISIC"),
+    Budget("unknown status", [], report("seen"), "BISSIIC"),
+    Budget("unknown status, later", [report()], report("seen"), "BISSIIC"),
+    Budget("status of a reply", [reply(status="received")], reply(), "BISSIIUC", "BISIIC"),
+    Budget("picture", [], reply(media=["https://media.example.com/1.jpg"]), "BISSSIIC", "BISIIC"),
+    Budget("reason", [], report("failed", reason="no such number"), "BISSIIC", "BIIIC"),
     Budget("opt-out", [], opt_out, "BISIIUC"),
     Budget("opt-out again", [opt_out], opt_out, "BISIC"),
-    Budget("stop word", [], reply(message="STOP"), "BISISIIIUC"),
-    Budget("stop word again", [reply(message="STOP")], reply(message="STOP"), "BISISIC"),
+    Budget("stop word", [], reply(message="STOP"), "BISSSISIIIUC"),
+    Budget("stop word again", [reply(message="STOP")], reply(message="STOP"), "BISSISIC"),
     Budget("invalid", [], invalid, "BIC"),
-    Budget("40 reports", [], forty_reports, "BISIIC"),
-    Budget("40 duplicates", [forty_reports], forty_reports, "BISIC"),
+    Budget("40 reports", [], forty_reports, "BISSIIC"),
+    Budget("40 duplicates", [forty_reports], forty_reports, "BISSIC"),
     Budget("wrong password", [], wrong_password, ""),
     Budget("too large", [], too_large, ""),
     Budget("probe", [], probe, ""),
 ]
 
-# What follows "1" or "C" belongs to the run.
 WITH_ONE_HANDLER = [
-    Budget("new report", [], report(), "1U", "BISIICU"),
-    Budget("new reply", [], reply(), "1U", "BISIICU"),
-    Budget("report on a recorded message", [record_sent], report(), "1SU", "BISIIUCU"),
-    Budget("later status", [report("failed")], report(), "1SU", "BISIIUCU"),
-    Budget("late status", [report()], report("failed"), "1SU", "BISIIUCU"),
-    Budget("duplicate report", [report()], report(), "1", "BISIC"),
-    Budget("duplicate reply", [reply()], reply(), "1", "BISIC"),
-    Budget("opt-out", [], opt_out, "BISIIUCU"),
+    Budget("new report", [], report(), "BISSIIC", "BIIIC", "U"),
+    Budget("new reply", [], reply(), "BISSSIIC", "BISIIC", "U"),
+    Budget("report on a recorded message", [record_sent], report(), "BISSIIUC", "BISIIC", "U"),
+    Budget("later status", [report("failed")], report(), "BISSIIUC", "BISIIC", "U"),
+    Budget("late status", [report()], report("failed"), "BISSIIC", "BISIIC", "U"),
+    Budget("duplicate report", [report()], report(), "BISSIC", "BISIC"),
+    Budget("duplicate reply", [reply()], reply(), "BISSIC", "BISIC"),
+    Budget("opt-out", [], opt_out, "BISIIUC", "", "U"),
     Budget("invalid", [], invalid, "BIC"),
-    Budget("40 reports", [], forty_reports, "BISIIC" + "U" * 40),
+    Budget("40 reports", [], forty_reports, "BISSIIC", "", "U" * 40),
 ]
 
 
@@ -142,7 +150,7 @@ def _warm_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     Message.objects.all().delete()
 
 
-OURS = re.compile(r"WITH message|INTO cellcast_webhook|EXECUTE cellcast_")
+OURS = re.compile(r"WITH message")
 
 
 def letters_of(budget: Budget) -> str:
@@ -173,7 +181,8 @@ def test_with_one_handler(budget: Budget, way: str, listen: Listen) -> None:
     assert letters_of(budget) == budget.letters(way)
 
 
-def test_each_further_handler_costs_one_update(listen: Listen) -> None:
+def test_each_further_handler_costs_one_update(listen: Listen, way: str) -> None:
     for _ in range(3):
         listen(status_changed)
-    assert letters_of(Budget("new report", [], report(), "")) == "1UUU"
+    budget = next(each for each in WITH_ONE_HANDLER if each.kind == "new report")
+    assert letters_of(budget) == budget._replace(run="UUU").letters(way)

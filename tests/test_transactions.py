@@ -8,8 +8,8 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cellcast_django.database import transactions, transactions as retries, transactions as sessions
-from cellcast_django.inbox.single_statement import mariadb, postgresql
+from cellcast_django.database import transactions, transactions as sessions
+from cellcast_django.inbox.fast import one_statement
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient, status_payload
 
@@ -102,18 +102,12 @@ def test_own_transaction_is_never_a_part_of_another_one() -> None:
 @pytest.fixture
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     seconds = 1 if connection.vendor == "mysql" else 0.1
-    for module in (mariadb, postgresql, retries, transactions):
+    for module in (one_statement, transactions):
         monkeypatch.setattr(module, "LOCK_SECONDS", seconds)
     monkeypatch.setattr(transactions, "BUDGET_SECONDS", seconds)
-    monkeypatch.setattr("cellcast_django.database.lock_waits.BUDGET_SECONDS", seconds)
-    monkeypatch.setattr(
-        mariadb, "_BEGIN", mariadb._BEGIN.replace(f"{retries.LOCK_SECONDS}", str(seconds))
-    )
-    postgresql._statement.cache_clear()
-    mariadb._statement.cache_clear()
+    one_statement._statement.cache_clear()
     yield
-    postgresql._statement.cache_clear()
-    mariadb._statement.cache_clear()
+    one_statement._statement.cache_clear()
 
 
 @pytest.mark.usefixtures("_short_waits")

@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from cellcast_django.conf import conf
-from cellcast_django.database import lock_waits, prepared_statements
+from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.models import (
     HandlerResult,
@@ -154,12 +154,12 @@ def _update_event(
     connection: BaseDatabaseWrapper, pk: int, run: int, values: dict[str, Any]
 ) -> int:
     """Return how many rows changed: one statement, at a third of the cost of ``update()``."""
-    execute = lock_waits.execute if connection.vendor == "sqlite" else prepared_statements.execute
     adapted = {
         name: _field(name).get_db_prep_save(value, connection) for name, value in values.items()
     }
     adapted |= {"id": pk, "run": run}
-    with execute(connection, _update_statement(tuple(values)), adapted) as cursor:
+    statement = _update_statement(tuple(values))
+    with prepared_statements.execute(connection, statement, adapted) as cursor:
         return int(cursor.rowcount)
 
 

@@ -1,106 +1,204 @@
-"""The portable way to store a webhook: any number of events, on every database.
+"""The portable way to store a webhook: any number of events, on every database, with the ORM.
 
-The transaction's first statement writes, which locks the messages' rows in the order of their keys;
-then come the opt-outs' rows, in the order of their contacts. Every decision is made under these
-locks.
+Start with ``write``.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from django.utils import timezone
+from django.db import connections
 
-from cellcast_django.database.inserts import insert
 from cellcast_django.database.transactions import own_transaction
-from cellcast_django.inbox import recovered
-from cellcast_django.inbox.fields import message_fields
-from cellcast_django.inbox.locked_rows import LockedRows
-from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply, StatusReport
+from cellcast_django.inbox import same_message
+from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, draft, opted_out_contact, plan
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply
+from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.statuses import supersedes
 
-Outbox = Callable[[list[int]], None]
-"""Called before the commit with the ids of the events that have something to run."""
+BeforeCommit = Callable[[list[int]], None]
+"""Called in the transaction, with the ids of the events that have something to run."""
 
 
 class NoLongerInvalidError(Exception):
     """Another process has processed the event in the meantime."""
 
 
+@dataclass(slots=True)
+class Row:
+    """A locked message, its status so far, and the statuses in its history."""
+
+    message: Message
+    status: str
+    """That of the message; ``""`` before the first report of one that was inserted just now."""
+    reported: set[str]
+    changed: set[str] = field(default_factory=set)
+    """The names of the fields to save."""
+
+
 def write(
     using: str,
     payloads: Sequence[Payload],
-    origin: dict[str, Any],
+    webhook: Webhook,
     *,
     replaced: WebhookEvent | None = None,
-    outbox: Outbox | None = None,
+    before_commit: BeforeCommit | None = None,
 ) -> list[WebhookEvent]:
     """Write everything in one transaction of its own, and return the events in the payloads' order.
 
-    The first event takes the place of ``replaced``, an invalid one. Raises ``NoLongerInvalidError``
-    if that one is not invalid any more.
+    It locks the messages in the order of their keys, then the opt-outs in that of their contacts,
+    and makes every decision under these locks. The first event takes the place of ``replaced``, an
+    invalid one. Raises ``NoLongerInvalidError`` if that one is not invalid any more.
     """
-    now = timezone.now()
-    named = {
-        payload: _new_message(payload, now, origin)
-        for payload in payloads
-        if isinstance(payload, Reply | StatusReport)
-    }
+    drafts = [draft(payload, webhook) for payload in payloads]
+    reports = [each for each in drafts if isinstance(each, StatusDraft)]
+    events = [each.event for each in drafts]
     with own_transaction(using):
-        for payload, message in named.items():
-            if isinstance(payload, RecoveredReply):
-                recovered.lock_replies(using, payload, message.contact)
+        same_message.lock_out_others(using, reports)
+        rows = _insert_and_lock_messages(using, reports)
+        if not webhook.is_test:
+            _use_messages_stored_before(using, reports, rows, webhook)
+        contacts = {opted_out_contact(payload) for payload in payloads} - {""}
+        opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
+
+        changes: list[StatusChange] = []
+        begun: list[OptOutChange] = []
         # What comes from elsewhere has a time of its own, which says what it is older than.
-        have_just_arrived = replaced is None and origin["endpoint"] != Endpoint.API
-        locked = LockedRows(using, named, now, have_just_arrived=have_just_arrived)
-        if not origin["is_test"]:
-            locked.unite_with_recovered()
-        locked.lock_opt_outs(payloads)
-        events = [
-            locked.enter(WebhookEvent(body=payload.raw, **origin), payload) for payload in payloads
-        ]
-        if replaced is not None:
-            _replace(using, replaced, events[0])
-        insert(using, events if replaced is None else events[1:])
-        locked.save()
+        has_just_arrived = replaced is None and webhook.endpoint != Endpoint.API
+        for each in drafts:
+            facts = []
+            if isinstance(each, StatusDraft) and _apply_to_message(each, rows):
+                changes.append(each.change)
+                facts.append(message_received if _is_new_reply(each) else status_changed)
+            opt_out = _begin_opt_out(each, opt_outs, has_just_arrived=has_just_arrived)
+            if opt_out is not None:
+                begun.append(opt_out)
+                facts.append(opt_out_received)
+            plan(each.event, webhook, facts)
+
+        _insert_events(using, events, replaced)
+        StatusChange.objects.using(using).bulk_create(changes)
+        _update_messages(using, rows.values())
+        OptOut.objects.using(using).save_changes(begun)
         due = [event.pk for event in events if event.next_run_at is not None]
-        if outbox is not None and due:
-            outbox(due)
+        if before_commit is not None and due:
+            before_commit(due)
     return events
 
 
-def _new_message(payload: Reply | StatusReport, now: datetime, origin: dict[str, Any]) -> Message:
-    """Return the message as it is inserted if this payload is the first to report it."""
-    message = Message(
-        **message_fields(payload),
-        status=payload.status,
-        status_changed_at=recovered.time_of(payload, now),
+# Lock
+
+
+def _insert_and_lock_messages(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Row]:
+    """Return the messages by key; what the first draft of a message says is inserted."""
+    first = {each.message.key: each.message for each in reversed(drafts)}
+    if not first:
+        return {}
+    messages = list(Message.objects.using(using).insert_and_lock(first.values()))
+    reported = defaultdict(set)
+    history = StatusChange.objects.using(using).filter(message__in=messages)
+    for message_id, status in history.values_list("message_id", "status"):
+        reported[message_id].add(status)
+    rows = {}
+    for message in messages:
+        row = Row(message, message.status, reported[message.pk])
+        if not row.reported and message.status == first[message.key].status:
+            row.status = ""
+        rows[message.key] = row
+    return rows
+
+
+def _use_messages_stored_before(
+    using: str, drafts: Sequence[StatusDraft], rows: dict[str, Row], webhook: Webhook
+) -> None:
+    """Replace the rows of replies that look new, but were stored as another message before."""
+    new = {
+        each.message.key: each
+        for each in reversed(drafts)
+        if isinstance(each.payload, Reply) and not rows[each.message.key].status
+    }
+    inserted = {key: rows[key].message for key in new}
+    for key, other in same_message.unite(using, new.values(), inserted, webhook.now).items():
+        rows[key] = Row(other, other.status, {new[key].payload.status})
+
+
+# Decide
+
+
+def _apply_to_message(draft: StatusDraft, rows: Mapping[str, Row]) -> bool:
+    """Move the message and fill it in; return whether its history gains a row."""
+    row, event, change = rows[draft.message.key], draft.event, draft.change
+    message = event.message = row.message
+    row.changed.update(message.fill_in_from(draft.message))
+    if change.status in row.reported:
+        event.outcome = WebhookEvent.Outcome.DUPLICATE
+        return False
+    change.message, change.event = message, event
+    change.previous_status = row.status
+    change.applied = supersedes(change.status, row.status)
+    if change.applied:
+        if message.status != change.status:
+            message.status, message.status_changed_at = change.status, change.recorded_at
+            row.changed.update({"status", "status_changed_at"})
+        row.status = change.status
+    row.reported.add(change.status)
+    return True
+
+
+def _is_new_reply(draft: StatusDraft) -> bool:
+    return isinstance(draft.payload, Reply) and not draft.change.previous_status
+
+
+def _begin_opt_out(
+    draft: Draft, opt_outs: Mapping[str, OptOut], *, has_just_arrived: bool
+) -> OptOutChange | None:
+    """Begin the opt-out that the draft asks for, if any; ``None`` if that is no change."""
+    event, payload = draft.event, draft.payload
+    if not (contact := opted_out_contact(payload)):
+        return None
+    source, at, text = OptOut.Source.WEBHOOK, event.received_at, payload.raw
+    if isinstance(payload, Reply):
+        source, text = OptOut.Source.REPLY, payload.body
+    elif event.endpoint == Endpoint.API:
+        source = OptOut.Source.LIST
+    if isinstance(payload, RecoveredReply):
+        at = min(at, payload.received_at)
+    change = opt_outs[contact].begin(
+        source, at=at, has_just_arrived=has_just_arrived, event=event, text=text
     )
-    if origin["is_test"]:  # nobody needs to do anything about a test of our own
-        message.handled_at = origin["received_at"]
-    return message
+    if change is not None:
+        event.outcome = WebhookEvent.Outcome.STORED
+    elif not isinstance(draft, StatusDraft):
+        event.outcome = WebhookEvent.Outcome.DUPLICATE
+    return change
 
 
-_REPLACED_FIELDS = (
-    "kind",
-    "outcome",
-    "error",
-    "body",
-    "cellcast_id",
-    "contact",
-    "message",
-    "done_at",
-    "next_run_at",
-    "attempts",
-)
+# Write
 
 
-def _replace(using: str, replaced: WebhookEvent, event: WebhookEvent) -> None:
-    """Put ``event`` in the place of an invalid one, unless another process was quicker."""
-    values = {name: getattr(event, name) for name in _REPLACED_FIELDS}
-    if event.outcome != WebhookEvent.Outcome.INVALID:
-        values["dismissed_at"] = None
-    if not WebhookEvent.objects.using(using).unreadable().filter(pk=replaced.pk).update(**values):
-        raise NoLongerInvalidError
-    event.pk = replaced.pk
-    event._state.adding = False
+def _insert_events(
+    using: str, events: Sequence[WebhookEvent], replaced: WebhookEvent | None
+) -> None:
+    objects = WebhookEvent.objects.using(using)
+    if replaced is not None:
+        first, *events = events
+        columns = [each.name for each in first._meta.concrete_fields if not each.primary_key]
+        values = {name: getattr(first, name) for name in columns}
+        if not objects.invalid().filter(pk=replaced.pk).update(**values):
+            raise NoLongerInvalidError
+        first.pk = replaced.pk
+        first._state.adding = False
+        first._state.db = using
+    if connections[using].features.can_return_rows_from_bulk_insert:
+        objects.bulk_create(events)
+    else:  # MySQL does not return the ids of several rows
+        for event in events:
+            event.save(using=using, force_insert=True)
+
+
+def _update_messages(using: str, rows: Collection[Row]) -> None:
+    changed = [row.message for row in rows if row.changed]
+    names = sorted(set().union(*(row.changed for row in rows)))
+    if changed:
+        Message.objects.using(using).bulk_update(changed, names)

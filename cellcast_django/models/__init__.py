@@ -6,7 +6,6 @@ per model; start with ``message``.
 
 from cellcast_django.models.command_run import CommandRun
 from cellcast_django.models.message import (
-    FILLABLE_FIELDS,
     MAX_USERNAME_LENGTH,
     Direction,
     Message,
@@ -34,7 +33,6 @@ from cellcast_django.models.webhook_event import (
 )
 
 __all__ = [
-    "FILLABLE_FIELDS",
     "MAX_CONTENT_TYPE_LENGTH",
     "MAX_USERNAME_LENGTH",
     "NOTHING_TO_RUN",

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from django.db import connections, models
+from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.database.upserts import upsert
 from cellcast_django.models.message import database_alias
 
 
@@ -54,15 +55,7 @@ class CommandRun(models.Model):
 
     @classmethod
     def record(cls, command: Command, summary: dict[str, Any]) -> None:
-        """Record that the command has just run, and what it found.
-
-        Writes before it reads, for the reasons given in ``MessageQuerySet.lock``.
-        """
-        using = database_alias()
-        has_target = connections[using].features.supports_update_conflicts_with_target
-        CommandRun.objects.using(using).bulk_create(
-            [CommandRun(command=command, ran_at=timezone.now(), summary=summary)],
-            update_conflicts=True,
-            update_fields=["ran_at", "summary"],
-            unique_fields=["command"] if has_target else None,
-        )
+        """Record that the command has just run, and what it found."""
+        run = cls(command=command, ran_at=timezone.now(), summary=summary)
+        runs = cls.objects.using(database_alias())
+        upsert(runs, [run], unique="command", overwrite=["ran_at", "summary"])

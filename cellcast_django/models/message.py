@@ -18,7 +18,7 @@ from phonenumbers import PhoneNumber
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise, text_of
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.database.inserts import insert_or_lock
+from cellcast_django.database.upserts import insert_and_lock
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
     MAX_NUMBER_LENGTH,
@@ -45,9 +45,8 @@ def message_values(
     sender: str,
     receiver: str,
     body: str = "",
-    original_body: str = "",
     media: Sequence[str] = (),
-    reference: str = "",
+    **others: Any,
 ) -> dict[str, Any]:
     """Return the fields of a message: these parts, and the fields derived from them.
 
@@ -65,10 +64,9 @@ def message_values(
         "own_number": contact_of(sender if outbound else receiver),
         "contact": contact_of(receiver if outbound else sender),
         "body": body,
-        "original_body": original_body,
         "media": list(media),
-        "reference": reference,
         "submitted_at": submission_time(cellcast_id) if outbound else None,
+        **others,
     }
 
 
@@ -216,7 +214,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         sent.sent_by = clean(username)[:MAX_USERNAME_LENGTH]
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
         with transaction.atomic(using=using):
-            message = self.model.objects.using(using).lock([sent]).get()
+            message = self.model.objects.using(using).insert_and_lock([sent]).get()
             sent.opted_out_at = message.opted_out_at or _opted_out_at(message, sent)
             if overwritten := message.overwrite_from(sent):
                 message.save(using=using, update_fields=overwritten)
@@ -224,15 +222,14 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
                 answers.mark_handled(username=username)
         return message
 
-    def lock(self, messages: Iterable["Message"]) -> Self:
+    def insert_and_lock(self, messages: Iterable["Message"]) -> Self:
         """Insert the messages that have no row yet, lock all their rows, and return them.
 
-        Must be the first statement of a transaction. Writes before it reads, in the order of the
-        keys: anything else ends in "database is locked" on SQLite and in deadlocks elsewhere.
+        Must be the first statement of a transaction, which makes it safe on SQLite. The rows are
+        locked in the order of their keys, so that no two transactions wait for each other.
         """
         by_key = {message.key: message for message in messages}
-        in_order = [by_key[key] for key in sorted(by_key)]
-        insert_or_lock(self.db, in_order, unique="key")
+        insert_and_lock(self, [by_key[key] for key in sorted(by_key)], unique="key")
         return self.filter(key__in=by_key)
 
 
@@ -286,13 +283,6 @@ def _opted_out_at(message: "Message", sent: "Message") -> datetime | None:
         active = active.filter(since__lte=message.created_at)
     since: datetime | None = active.values_list("since", flat=True).first()
     return since
-
-
-FILLABLE_FIELDS = (
-    *("sender", "receiver", "own_number", "contact"),
-    *("body", "original_body", "media", "reference"),
-)
-"""The fields that a later event fills in if they are empty."""
 
 
 class Message(models.Model):
@@ -370,7 +360,7 @@ class Message(models.Model):
         max_length=MAX_STATUS_LENGTH,
         blank=True,
         editable=False,
-        help_text=_("The status before the latest report."),
+        help_text=_("Used by the app while it stores a report."),
     )
     submitted_at = models.DateTimeField(
         _("submitted at"),
@@ -420,7 +410,8 @@ class Message(models.Model):
         verbose_name = _("message")
         verbose_name_plural = _("messages")
         indexes = [
-            models.Index(fields=["cellcast_id"], name="cellcast_message_id"),
+            # By both, replies without an id are found: each new reply asks for its contact's.
+            models.Index(fields=["cellcast_id", "contact"], name="cellcast_message_id"),
             models.Index(fields=["contact", "created_at"], name="cellcast_message_contact"),
             models.Index(fields=["direction", "created_at"], name="cellcast_message_direction"),
             models.Index(
@@ -558,23 +549,30 @@ class Message(models.Model):
         candidates = candidates.filter(is_before, is_recent | is_quoted)
         return candidates.order_by("-is_quoted", "-sent_at", "-pk").first()
 
+    REPORTED = (
+        *("sender", "receiver", "own_number", "contact"),
+        *("body", "original_body", "media", "reference"),
+    )
+    """What an event says of a message, beside its identity and status.
+
+    A later event fills in what is empty, the code that sends overwrites what a report has claimed,
+    and a recovered reply takes over what its webhook knows.
+    """
+
+    KNOWN_WHEN_SENDING = ("sent_by", "opted_out_at")
+    """What no event says."""
+
     def fill_in_from(self, other: "Message") -> list[str]:
         """Copy from ``other`` what is empty here, and return the names of the fields copied."""
-        filled = []
-        for name in FILLABLE_FIELDS:
-            if not getattr(self, name) and getattr(other, name):
-                setattr(self, name, getattr(other, name))
-                filled.append(name)
-        return filled
+        return self._take(other, [name for name in self.REPORTED if not getattr(self, name)])
 
     def overwrite_from(self, sent: "Message") -> list[str]:
-        """Copy the sending side's values, and return the names of the fields that changed."""
-        names = (
-            *("sender", "receiver", "own_number", "contact", "body", "reference"),
-            *("sent_by", "opted_out_at"),
-        )
-        values = {name: getattr(sent, name) for name in names if getattr(sent, name)}
-        changed = [name for name in values if values[name] != getattr(self, name)]
+        """Copy all that the sending side knows; return the names of the fields that changed."""
+        return self._take(sent, [*self.REPORTED, *self.KNOWN_WHEN_SENDING])
+
+    def _take(self, other: "Message", names: Iterable[str]) -> list[str]:
+        values = {name: getattr(other, name) for name in names}
+        changed = [name for name in values if values[name] and values[name] != getattr(self, name)]
         for name in changed:
             setattr(self, name, values[name])
         return changed

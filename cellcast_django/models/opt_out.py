@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.database.inserts import insert, insert_or_lock
+from cellcast_django.database.upserts import insert_and_lock
 from cellcast_django.models.message import MAX_USERNAME_LENGTH, contact_of
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
@@ -35,12 +35,10 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
         """Lock the opt-outs of these contacts, and return them by contact.
 
         A contact without one gets a row that has not begun. Lock the messages' rows first, if there
-        are any. Writes before it reads, in the order of the contacts, for the reasons given in
-        ``MessageQuerySet.lock``.
+        are any; these follow in the order of the contacts.
         """
         ordered = sorted(set(contacts))
-        opt_outs = [OptOut(contact=contact) for contact in ordered]
-        insert_or_lock(self.db, opt_outs, unique="contact")
+        insert_and_lock(self, [OptOut(contact=contact) for contact in ordered], unique="contact")
         # Under REPEATABLE READ a plain SELECT would not see what the upsert has just waited for.
         locked = self.filter(contact__in=ordered).select_for_update()
         return {opt_out.contact: opt_out for opt_out in locked}
@@ -50,9 +48,7 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
 
         The opt-outs must be locked, and the events saved.
         """
-        for change in changes:
-            change.event = change.event  # which has its id by now
-        insert(self.db, changes)
+        OptOutChange.objects.using(self.db).bulk_create(changes)
         self.bulk_update([change.opt_out for change in changes], FOLLOWING_FIELDS)
 
 

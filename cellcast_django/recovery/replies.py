@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.inbox.recovered import EARLIEST, LATEST, text_key
+from cellcast_django.inbox.same_message import EARLIEST, LATEST, text_key
 from cellcast_django.models import Message, contact_of, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, RecoveredReply, unpack_mms
 from cellcast_django.recovery.client import (

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.inbox.fields import message_fields
+from cellcast_django.inbox.drafts import message_of
 from cellcast_django.models import StatusChange, database_alias
 from cellcast_django.payloads import Endpoint, RecoveredReport, StatusReport, read
 from cellcast_django.recovery.client import (
@@ -64,7 +64,7 @@ def _read_page(
         except ItemError:
             findings.unreadable += 1
         else:
-            yield (message_fields(report)["key"], report.status), report
+            yield (message_of(report).key, report.status), report
 
 
 def _read(item: Item) -> StatusReport:

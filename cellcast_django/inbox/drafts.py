@@ -1,0 +1,143 @@
+"""From a payload to the rows that it makes, not yet saved: they carry its values by name.
+
+A field that a payload has in common with ``Message`` or ``StatusChange`` is stored there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from django.db import models
+
+from cellcast_django.models import (
+    Direction,
+    Message,
+    StatusChange,
+    WebhookEvent,
+    contact_of,
+    fields_when_stored,
+    message_key,
+    message_values,
+)
+from cellcast_django.opt_outs import is_stop_word
+from cellcast_django.payloads import (
+    Invalid,
+    OptOut,
+    Payload,
+    RecoveredReply,
+    RecoveredReport,
+    Reply,
+    StatusReport,
+)
+from cellcast_django.signals import FactSignal, opt_out_received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """What the events of one webhook have in common: each field but ``now`` is a column of them."""
+
+    endpoint: str
+    content_type: str
+    username: str
+    is_test: bool
+    received_at: datetime
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """The event that a payload makes, with its outcome if that is known."""
+
+    payload: Payload
+    event: WebhookEvent
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatusDraft(Draft):
+    """Also the message and the history row, as they are if nothing has reported them yet."""
+
+    payload: Reply | StatusReport
+    message: Message
+    change: StatusChange
+
+
+def draft(payload: Payload, webhook: Webhook) -> Draft:
+    """Return the rows for one payload, as if it were the first to say so."""
+    event = WebhookEvent(body=payload.raw, **_values(webhook, WebhookEvent))
+    if isinstance(payload, Invalid):
+        event.kind = WebhookEvent.Kind.UNKNOWN.value
+        event.outcome = WebhookEvent.Outcome.INVALID.value
+        event.error = payload.reason
+        return Draft(payload, event)
+    event.outcome = WebhookEvent.Outcome.STORED.value
+    if isinstance(payload, OptOut):
+        event.kind = WebhookEvent.Kind.OPT_OUT.value
+        event.contact = contact_of(payload.number)
+        return Draft(payload, event)
+    is_reply = isinstance(payload, Reply)
+    event.kind = (WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value
+    message = message_of(payload)
+    event.cellcast_id = message.cellcast_id
+    event.contact = message.contact
+    time = webhook.now
+    if isinstance(payload, RecoveredReport) and payload.happened_at is not None:
+        time = min(payload.happened_at, time)
+    message.status_changed_at = time
+    if not isinstance(payload, RecoveredReply):
+        message.created_at = webhook.now
+    if webhook.is_test:  # nobody needs to do anything about a test of our own
+        message.handled_at = webhook.received_at
+    change = StatusChange(applied=True, recorded_at=time, **_values(payload, StatusChange))
+    return StatusDraft(payload, event, message, change)
+
+
+def message_of(payload: Reply | StatusReport) -> Message:
+    """Return the message that the payload is about, with the payload's status."""
+    is_reply = isinstance(payload, Reply)
+    direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
+    message = Message(**message_values(direction, **_values(payload, Message)))
+    if isinstance(payload, RecoveredReply):  # it has no id: its time identifies it
+        time = payload.received_at
+        identity = "recovered", message.contact, payload.body, time.isoformat()
+        message.key = message_key(direction, *identity)
+        message.created_at = time
+    return message
+
+
+def plan(event: WebhookEvent, webhook: Webhook, facts: Sequence[FactSignal]) -> None:
+    """Plan the run of the handlers that are connected for the event's facts.
+
+    A duplicate or invalid event has no facts, and nothing to run.
+    """
+    if not facts:
+        return
+    has_handlers = any(
+        signal.handlers(WebhookEvent if signal is opt_out_received else Message) for signal in facts
+    )
+    for name, value in fields_when_stored(webhook.now, has_handlers=has_handlers).items():
+        setattr(event, name, value)
+    # What is known not to exist is not looked for.
+    if opt_out_received not in facts:
+        WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, None)
+
+
+def opted_out_contact(payload: Payload) -> str:
+    """Return the contact that the payload opts out if it is new; ``""`` if it opts out nobody."""
+    if isinstance(payload, OptOut):
+        return contact_of(payload.number)
+    if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
+        return contact_of(payload.sender)
+    return ""
+
+
+def _values(source: Any, model: type[models.Model]) -> dict[str, Any]:
+    """Return the fields that a dataclass has in common with a model."""
+    return {name: getattr(source, name) for name in _common_names(source.__class__, model)}
+
+
+@cache
+def _common_names(source: type, model: type[models.Model]) -> list[str]:
+    columns = {field.name for field in model._meta.concrete_fields}
+    return [field.name for field in fields(source) if field.name in columns]
