@@ -183,9 +183,11 @@ def _insert_events(
     objects = WebhookEvent.objects.using(using)
     if replaced is not None:
         first, *events = events
+        if first.outcome == WebhookEvent.Outcome.INVALID:
+            first.dismissed_at = replaced.dismissed_at
         columns = [each.name for each in first._meta.concrete_fields if not each.primary_key]
         values = {name: getattr(first, name) for name in columns}
-        if not objects.invalid().filter(pk=replaced.pk).update(**values):
+        if not objects.unreadable().filter(pk=replaced.pk).update(**values):
             raise NoLongerInvalidError
         first.pk = replaced.pk
         first._state.adding = False
