@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 import django
 import psycopg
@@ -25,7 +25,10 @@ from benchmarks.progress import show
 from benchmarks.servers import database
 from benchmarks.sizes import address, filled, vacuum
 from benchmarks.tables import print_table, short
-from cellcast_django.statuses import PRECEDENCE
+from cellcast_django.payloads import StatusReport
+
+if TYPE_CHECKING:
+    from cellcast_django.inbox.drafts import StatusDraft
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks.indexes", description=__doc__)
 parser.add_argument("--messages", type=int, default=1_000_000, metavar="N")
@@ -87,7 +90,7 @@ def found(settings: dict[str, Any]) -> Iterator[Index]:
 
 def store(webhooks: int, *, dropped: str) -> float:
     """Return the CPU seconds of the statement for a new report, of many; nothing of it stays."""
-    from cellcast_django.inbox.single_statement.postgresql import one_statement  # Django is set up
+    from cellcast_django.inbox.fast import one_statement  # Django is set up
 
     with connection.cursor() as cursor:
         # Not by atomic(): inside it, the app prepares no statement.
@@ -95,10 +98,10 @@ def store(webhooks: int, *, dropped: str) -> float:
         try:
             if dropped:
                 cursor.execute(f"DROP INDEX {dropped}")
-            one_statement(connection, report())
+            one_statement.write(connection, report(), None)
             before = cpu_seconds()
             for _ in range(webhooks):
-                one_statement(connection, report())
+                one_statement.write(connection, report(), None)
             seconds = cpu_seconds() - before
         finally:
             cursor.execute("ROLLBACK")
@@ -111,35 +114,31 @@ def cpu_seconds() -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def report() -> dict[str, Any]:
-    """Return what the inbox gives to its statement for the first report on a message."""
+def report() -> "StatusDraft":
+    """Return the rows of the first report on a message."""
+    from cellcast_django.inbox.drafts import StatusDraft, Webhook, draft  # Django is set up
+
     now = datetime.now(tz=UTC)
     cellcast_id = f"{int(now.timestamp()):08x}{secrets.token_hex(8)}"
     number = f"+6140{secrets.randbelow(10_000_000):07d}"
-    return {
-        "key": secrets.token_hex(16),
-        "direction": "outbound",
-        "cellcast_id": cellcast_id,
-        "sender": "cellcast",
-        "receiver": number,
-        "contact": number,
-        "body": "",
-        "original_body": "",
-        "media": "[]",
-        "status": "delivered",
-        "precedence": PRECEDENCE["delivered"],
-        "reason": "",
-        "submitted_at": now,
-        "endpoint": "status",
-        "kind": "status",
-        "raw": REPORT % (cellcast_id, number),
-        "content_type": "application/json",
-        "username": "cellcast",
-        "is_test": False,
-        "received_at": now,
-        "next_run_at": None,
-        "attempts": 0,
-    }
+    payload = StatusReport(
+        raw=REPORT % (cellcast_id, number),
+        cellcast_id=cellcast_id,
+        sender="cellcast",
+        receiver=number,
+        status="delivered",
+    )
+    webhook = Webhook(
+        endpoint="status",
+        content_type="application/json",
+        username="cellcast",
+        is_test=False,
+        received_at=now,
+        now=now,
+    )
+    rows = draft(payload, webhook)
+    assert isinstance(rows, StatusDraft)
+    return rows
 
 
 def rows(
