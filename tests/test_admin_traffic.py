@@ -21,7 +21,7 @@ from cellcast_django.admin.pages.traffic import (
     count_messages,
 )
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message
+from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.testing import WebhookClient
 from tests.many import add_copies
@@ -339,6 +339,7 @@ def test_messages_of_test_sends_are_left_out(noon: datetime, client: WebhookClie
     tester.reply()
     client.reply(message="a real one")
     Message.objects.update(created_at=today.start)
+    WebhookEvent.objects.update(received_at=today.start)
 
     traffic = count_messages(today)
 

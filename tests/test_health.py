@@ -155,6 +155,15 @@ def test_events_of_any_age_that_could_not_be_understood() -> None:
     assert measure_health().invalid == 2
 
 
+@pytest.mark.parametrize("trait", ["invalid", "pending", "failed", "duplicate"])
+def test_tests_of_our_own_are_in_no_count(trait: str) -> None:
+    raised = outcomes(confirm="Bad: luck")
+    WebhookEventFactory.create(is_test=True, message=None, handler_results=raised, **{trait: True})
+    measured = measure_health()
+    assert measured == a_health(measured_at=measured.measured_at)
+    assert health.count_unfinished() == {}
+
+
 def outcomes(**errors: str) -> dict[str, Any]:
     return {name: {"at": "2026-11-01T09:00:00", "error": error} for name, error in errors.items()}
 

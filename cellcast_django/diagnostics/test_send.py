@@ -22,6 +22,7 @@ from cellcast_django.webhooks import Webhook
 
 MAX_RESPONSE_BYTES = 65_536
 MAX_HEADER_LENGTH = 1_000
+MAX_KEY = 2**63 - 1  # of a row, in every database
 MAX_TEXT_BYTES = 4_096
 """How much of the body is shown, or searched for a cause; only JSON is read whole."""
 
@@ -58,7 +59,7 @@ class Response:
         events = self.document.get("events")
         if not isinstance(events, list):
             return []
-        return [event for event in events if isinstance(event, dict) and "outcome" in event]
+        return [event for event in events if isinstance(event, dict) and _is_event(event)]
 
     @property
     def is_accepted(self) -> bool:
@@ -69,6 +70,11 @@ class Response:
             and bool(outcomes)
             and all(outcome in ("stored", "duplicate") for outcome in outcomes)
         )
+
+
+def _is_event(found: dict[str, Any]) -> bool:
+    key = found.get("id")
+    return type(key) is int and 0 < key <= MAX_KEY and isinstance(found.get("outcome"), str)
 
 
 @hides_variables

@@ -160,14 +160,22 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         return self.outbound().filter(status="", created_at__lte=timezone.now() - older_than)
 
     def from_tests(self) -> Self:
-        """Messages that exist only because of our own Test Sends, and that you did not record."""
+        """Messages that exist only because of our own Test Sends, and that you did not record.
+
+        One that is older than its first test was recorded before anybody tested with its id.
+        """
         event: Any = apps.get_model("cellcast_django", "WebhookEvent")  # it imports this module
         events = event.objects.using(self.db)
         tested = events.filter(is_test=True).exclude(message=None)
         keys = list(tested.values_list("message_id", flat=True).distinct())
         real = events.filter(message=models.OuterRef("pk"), is_test=False)
         is_made_here = models.Q(direction=Direction.INBOUND) | models.Q(body="")
-        return self.filter(is_made_here, ~models.Exists(real), pk__in=keys)
+        at_first = events.filter(
+            message=models.OuterRef("pk"),
+            is_test=True,
+            received_at__lte=models.OuterRef("created_at"),
+        )
+        return self.filter(is_made_here, models.Exists(at_first), ~models.Exists(real), pk__in=keys)
 
     def with_contact(self, number: str | PhoneNumber) -> Self:
         """Messages from and to one customer, in any spelling of the number."""

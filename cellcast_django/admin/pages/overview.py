@@ -64,7 +64,7 @@ MAX_EVENTS_WITH_ERRORS = 200
 
 def restricted_event_details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
     """Return what needs attention among the events that this person may see, and nothing else."""
-    events: Any = model_admin.rows_of(request, WebhookEvent)
+    events: Any = model_admin.rows_of(request, WebhookEvent).filter(is_test=False)
     counts = (events.invalid().count(), events.failed().count(), events.pending().count())
     list_url = model_admin.url_of(WebhookEvent, "changelist")
     return {"needs_attention": list(needs_attention(counts, list_url))}
