@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -18,6 +19,7 @@ from django.urls import reverse
 
 from cellcast_django import payloads, receiving
 from cellcast_django.diagnostics import test_send
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.retention import Selection
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
 from tests.admin_pages import staff
@@ -182,6 +184,35 @@ def test_the_debug_page_of_a_500_shows_no_password_number_or_text(site: Any, pla
         page = post(Client(raise_request_exception=False), "reply").text
     assert "a mistake" in page
     assert_hides_everything(page)
+
+
+@hides_variables
+def fail_twice(password: str) -> None:
+    """Raise with a cause that has a context of its own."""
+
+    def begin(password: str) -> None:
+        raise LookupError
+
+    def go_on(password: str) -> None:
+        try:
+            begin(password)
+        except LookupError:
+            raise OSError  # noqa: B904  # the context is what this is about
+
+    try:
+        go_on(password)
+    except OSError as error:
+        raise RuntimeError from error
+
+
+def test_causes_and_contexts_of_an_exception_keep_no_variables() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        fail_twice(PASSWORD)
+    ours = [names for _file, names in frames_of(raised.value) if "password" in names]
+    assert ours == []
+    cause = raised.value.__cause__
+    assert cause is not None
+    assert traceback.extract_tb(cause.__traceback__)[-1].name == "go_on"
 
 
 def test_no_payload_shows_a_number_or_a_text() -> None:

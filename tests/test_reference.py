@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import runpy
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ from django.test import Client, override_settings
 
 import cellcast_django
 from cellcast_django.models import WebhookEvent
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, status_payload
 from cellcast_django.webhooks import WEBHOOKS
 from tests.database_faults import refusing
 from tests.pages import PAGES, ROOT, blocks, table, text_of
@@ -50,6 +51,25 @@ def test_urls_of_getting_started_lead_to_the_views() -> None:
     with override_settings(ROOT_URLCONF=urls):
         for webhook in WEBHOOKS:
             assert webhook.path() == f"/sms/{webhook.url_name}"
+
+
+@pytest.mark.django_db
+def test_view_of_the_urls_page_takes_the_gateways_word(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, urls = blocks("docs/reference/urls.md", "python")
+    for module, block in (("shop.webhooks", view), ("host_urls", urls)):
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))
+        block.run(vars(sys.modules[module]))
+    with override_settings(ROOT_URLCONF="host_urls"):
+        assert Client().post("/sms/webhook-status").status_code == 403
+        headers = {"X-Gateway-Consumer": "cellcast"}
+        body = json.dumps(status_payload())
+        response = Client().post("/sms/webhook-status", body, "application/json", headers=headers)
+        assert response.status_code == 200
+        assert client.reply().status_code == 200
+    report, reply = WebhookEvent.objects.order_by("pk")
+    assert (report.username, reply.endpoint) == ("cellcast", "receive")
 
 
 @pytest.mark.django_db
