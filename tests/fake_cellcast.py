@@ -5,6 +5,7 @@ page is, what a wrong key looks like.
 """
 
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ KEY = "4f1c9a52-cellcast-api-key-e07b"
 REPLIES = "/api/v1/apiClient/getResponses"
 REPORTS = "/api/v2/report/message"
 OPT_OUTS = "/api/v1/apiClient/getOptout"
+GATEWAY = "/api/v1/gateway"
 
 Item = dict[str, Any]
 
@@ -38,13 +40,15 @@ class Fault:
 
 
 class FakeCellcast(ThreadingHTTPServer):
-    """Cellcast's API: three lists, and what may go wrong with them."""
+    """Cellcast's API: three lists, a gateway that sends, and what may go wrong with them."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         self.replies: list[Item] = []  # newest first, as Cellcast gives them
         self.reports: list[Item] = []
         self.opt_outs: list[Item] = []
+        self.sent: list[Item] = []
+        """The body of each request to the gateway, with the id of its message."""
         self.odd_items: list[Any] = []
         """What each page of each list begins with."""
         self.page_size = 50
@@ -123,6 +127,24 @@ class FakeCellcast(ThreadingHTTPServer):
             return 200, envelope | self._page(reports, page, size)
         return 404, {"status": False, "message": "Not found", "data": {}, "error": {}}
 
+    def send(self, body: Item, key: str) -> tuple[int, Item]:
+        """Take one message; numbers that are too short or have opted out are not sent to."""
+        if key != f"Bearer {KEY}":
+            return 401, wrong_key(GATEWAY)
+        [contact] = body["contacts"]
+        unsubscribed = {item["number"] for item in self.opt_outs}
+        data: Item = {"queueResponse": [], "invalidContacts": [], "unsubscribeContacts": []}
+        if len(contact) < 9:
+            data["invalidContacts"].append({"Contact": contact, "ErrorType": "less_nine_digit"})
+        elif contact in unsubscribed:
+            data["unsubscribeContacts"].append(contact)
+        else:
+            cellcast_id = f"{int(time.time()):08x}{len(self.sent):016x}"
+            self.sent.append(body | {"MessageId": cellcast_id})
+            queued = {"Contact": contact, "MessageId": cellcast_id, "Result": "Added to queue."}
+            data["queueResponse"].append(queued)
+        return 200, {"status": True, "message": "Being processed", "data": data, "error": {}}
+
     def _page(self, items: list[Item], page: int, size: int) -> Item:
         data: Item = {"items": self.odd_items + items[(page - 1) * size : page * size]}
         if self.has_totals:
@@ -156,13 +178,26 @@ class Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         parameters = dict(parse_qsl(url.query))
-        self.server.requests.append((url.path, parameters, dict(self.headers)))
+        if not self._meets_fault(url.path, parameters):
+            self._respond(*self.server.respond(url.path, parameters, self._key))
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self._meets_fault(self.path, {}):
+            self._respond(*self.server.send(body, self._key))
+
+    @property
+    def _key(self) -> str:
+        return self.headers.get("Authorization", "")
+
+    def _meets_fault(self, path: str, parameters: dict[str, str]) -> bool:
+        self.server.requests.append((path, parameters, dict(self.headers)))
         fault = self.server.faults.popleft() if self.server.faults else None
         if fault is not None:
             self._fail(fault)
-            return
-        key = self.headers.get("Authorization", "")
-        status, document = self.server.respond(url.path, parameters, key)
+        return fault is not None
+
+    def _respond(self, status: int, document: Item) -> None:
         self._send(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
     def do_CONNECT(self) -> None:
