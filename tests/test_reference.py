@@ -57,7 +57,7 @@ def test_urls_of_getting_started_lead_to_the_views() -> None:
 def test_view_of_the_urls_page_takes_the_gateways_word(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view, urls = blocks("docs/reference/urls.md", "python")
+    _prefix, view, urls = blocks("docs/reference/urls.md", "python")
     for module, block in (("shop.webhooks", view), ("host_urls", urls)):
         monkeypatch.setitem(sys.modules, module, ModuleType(module))
         block.run(vars(sys.modules[module]))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 from django.test import Client, override_settings
 from django.urls import Resolver404, resolve, reverse
 
@@ -14,6 +15,12 @@ from cellcast_django.testing import (
     reply_payload,
     status_payload,
 )
+from tests.pages import blocks
+
+_page: dict[str, Any] = {}
+next(block for block in blocks("docs/reference/urls.md", "python")).run(_page)
+urlpatterns = _page["urlpatterns"]
+"""Those of *Another prefix*."""
 
 PATHS = [
     ("webhook-receiver", "/sms/webhook-receiver"),
@@ -26,6 +33,17 @@ PATHS = [
 def test_name_and_path(name: str, path: str) -> None:
     assert reverse(f"cellcast_django:{name}") == path
     assert resolve(path).view_name == resolve(path + "/").view_name == f"cellcast_django:{name}"
+
+
+@pytest.mark.urls("tests.test_urls")
+@pytest.mark.parametrize(("name", "path"), PATHS)
+def test_documented_second_prefix_answers_and_the_first_one_is_shown(
+    name: str, path: str, client: WebhookClient
+) -> None:
+    new = path.replace("/sms/", "/webhooks/")
+    assert reverse(f"cellcast_django:{name}") == new
+    assert client.get(path).status_code == client.get(new).status_code == 200
+    assert not [message for message in run_checks() if message.id == "urls.W005"]
 
 
 @pytest.mark.parametrize(("name", "path"), PATHS)
