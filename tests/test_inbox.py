@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from cellcast_django import inbox
+from cellcast_django import inbox, receiving
 from cellcast_django.handlers import facts
 from cellcast_django.models import (
     NOTHING_TO_RUN,
@@ -416,6 +416,28 @@ def test_first_of_an_array_to_tell_of_a_message_describes_it() -> None:
 def test_nobody_needs_to_handle_a_test_of_our_own(payload: Reply | StatusReport) -> None:
     [event] = inbox.store([payload], endpoint=Endpoint.RECEIVE, is_test=True)
     assert Message.objects.get().handled_at == event.received_at
+
+
+@pytest.mark.parametrize("body", ["YES, I'll come", "STOP"])
+def test_real_reply_is_no_duplicate_of_its_test(body: str) -> None:
+    heard = Calls()
+    with connected(message_received, heard=heard):
+        for _ in range(2):
+            receiving.receive([reply(body)], endpoint=Endpoint.RECEIVE, is_test=True)
+        for _ in range(2):
+            receiving.receive([reply(body)], endpoint=Endpoint.RECEIVE)
+    outcomes = WebhookEvent.objects.order_by("pk").values_list("is_test", "outcome")
+    assert list(outcomes) == [
+        (True, "stored"),
+        (True, "duplicate"),
+        (False, "stored"),
+        (False, "duplicate"),
+    ]
+    test, real = Message.objects.order_by("pk")
+    assert [call["message"] for call in heard.arguments] == [test, real]
+    assert (test.body, test.contact) == (real.body, real.contact)
+    assert real.handled_at is None
+    assert list(Message.objects.from_tests()) == [test]
 
 
 def test_report_on_a_message_without_history_moves_its_status() -> None:

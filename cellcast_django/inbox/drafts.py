@@ -89,6 +89,8 @@ def draft(payload: Payload, webhook: Webhook) -> Draft:
         message.created_at = webhook.now
     if webhook.is_test:  # nobody needs to do anything about a test of our own
         message.handled_at = webhook.received_at
+        if is_reply:  # or a customer's reply that says the same would be its duplicate
+            message.key = message_key(Direction.INBOUND, "", "test", message.key)
     change = StatusChange(applied=True, recorded_at=time, **_values(payload, StatusChange))
     return StatusDraft(payload, event, message, change)
 
