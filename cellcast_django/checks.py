@@ -640,30 +640,6 @@ def _problem_of(path: Any) -> str:
     return "" if callable(found) else gettext("is not callable")
 
 
-CACHES_OF_ONE_PROCESS = {
-    f"django.core.cache.backends.{name}"
-    for name in ("locmem.LocMemCache", "dummy.DummyCache", "filebased.FileBasedCache")
-}
-"""The last is shared, but two processes may both add the same key."""
-
-
-@check(*STAFF, deploy=True)
-def check_cache(**_: Any) -> Messages:
-    """Processes that share no cache cannot tell that a form was sent twice."""
-    backend = settings.CACHES.get("default", {}).get("BACKEND")
-    if conf.send_with and backend in CACHES_OF_ONE_PROCESS:
-        yield Notice(
-            gettext(
-                "Staff can answer customers, but the default cache is not shared by all processes: "
-                "an answer sent twice by mistake reaches the customer twice."
-            ),
-            hint=gettext(
-                "In CACHES, use a cache that all processes share, such as Redis or the database."
-            ),
-            id="cellcast_django.W019",
-        )
-
-
 API = _("Cellcast’s API"), _("The key and the URL are valid, or no key is set (recovery is off).")
 
 

@@ -1,18 +1,33 @@
-"""Names and replies: what the host project's two functions let the pages show and do."""
+"""Names and answers: what the host project's functions let the pages show and do."""
 
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.test import Client
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client, override_settings
+from django.utils import timezone
 
+from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.display.texts import readable_number
-from cellcast_django.admin.pages.conversation import segments
+from cellcast_django.admin.pages.conversation import SENDING_LASTS, segments
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message
+from cellcast_django.models import AnswerClaim, Message
 from cellcast_django.opt_outs import opt_out
-from tests.admin_pages import CUSTOMER, ID, page_of, staff, text_of, url_of
-from tests.html import every, hidden_fields
+from tests.admin_pages import CUSTOMER, ID, page_of, staff, url_of
+from tests.html import every, hidden_fields, only, words
+
+OTHER = "+61400000002"
+OURS = "+61480000001"
 
 pytestmark = pytest.mark.django_db
 
@@ -25,17 +40,30 @@ def names(contacts: list[str]) -> dict[str, str]:
     return {CUSTOMER: "Mrs <Smith>"}
 
 
+def odd_names(contacts: list[str]) -> dict[str, Any]:
+    return {CUSTOMER: "Mrs Lee \ud83d", OTHER: None}
+
+
+def no_names(contacts: list[str]) -> None:
+    return None
+
+
 def broken(*arguments: Any) -> Any:
-    raise ConnectionError("the line is down")
+    raise ConnectionError("the line is down \ud83d")
 
 
 def send(receiver: str, body: str, sender: str) -> str:
     sent.append((receiver, body, sender))
-    return ID
+    return f"{ID}{len(sent)}"
 
 
-def send_without_id(receiver: str, body: str, sender: str) -> str:
-    return ""
+def returns(value: Any) -> Callable[..., Any]:
+    return lambda *arguments: value
+
+
+send_nothing, send_empty, send_dict, send_false, send_number = map(
+    returns, [None, "", {"MessageId": ID}, False, 123456]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -53,23 +81,32 @@ def receptionist(settings: Any) -> Client:
 
 @pytest.fixture
 def question() -> Message:
-    message: Message = MessageFactory.create(inbound=True, sender=CUSTOMER, body="Open today?")
+    message: Message = MessageFactory.create(
+        inbound=True, sender=CUSTOMER, receiver="cellcast", body="Open today?"
+    )
     return message
 
 
 def form_of(client: Client, message: Message) -> dict[str, str]:
     page = page_of(client, "message", "conversation", message.pk)
-    forms = every(page, "form[@class='cellcast-reply']")
-    return {name: value for form in forms for name, value in hidden_fields(form).items()}
+    return {name: value for form in forms(page) for name, value in hidden_fields(form).items()}
 
 
-def reply(client: Client, message: Message, text: str, **changes: Any) -> Any:
+def forms(page: str) -> list[Any]:
+    return every(page, "form[@class='cellcast-reply']")
+
+
+def answer(client: Client, message: Message, text: str, **changes: Any) -> Any:
     form = {**form_of(client, message), "text": text, **changes}
     return client.post(url_of("message", "conversation", message.pk), form, follow=True)
 
 
-def said(response: Any) -> list[str]:
-    return [str(message) for message in response.context["messages"]]
+def levels(response: Any) -> list[str]:
+    return [message.level_tag for message in response.context["messages"]]
+
+
+def text_kept(response: Any) -> str:
+    return words(only(response.text, "textarea"))
 
 
 # Names
@@ -99,6 +136,20 @@ def test_page_is_shown_when_the_names_cannot_be_asked_for(
     assert "CELLCAST_CONTACT_NAMES failed: ConnectionError." in caplog.text
 
 
+def test_name_that_cannot_be_stored_or_is_none_spoils_no_page(
+    reader: Client, question: Message, settings: Any
+) -> None:
+    MessageFactory.create(inbound=True, sender=OTHER)
+    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.odd_names"
+
+    page = page_of(reader, "message", "to_answer")
+
+    assert "Mrs Lee \ufffd" in page
+    assert "None" not in words(only(page, "table[@class='cellcast-to-answer']"))
+    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.no_names"
+    assert "0400 000 001" in page_of(reader, "message")
+
+
 @pytest.mark.parametrize(
     ("contact", "written"),
     [
@@ -113,27 +164,43 @@ def test_number_is_written_as_people_of_the_region_write_it(contact: str, writte
     assert readable_number(contact) == written
 
 
-# Replies
+# Answers
 
 
-def test_reply_is_sent_recorded_and_settles_what_it_answers(
+def test_answer_is_sent_recorded_and_handles_what_it_answers(
     receptionist: Client, question: Message
 ) -> None:
-    response = reply(receptionist, question, " Yes,\r\nuntil five. ")
+    response = answer(receptionist, question, " Yes,\r\nuntil\x00 five. ")
 
-    assert sent == [(CUSTOMER, "Yes,\nuntil five.", question.own_number)]
-    assert said(response) == ["Sent as 1 SMS."]
+    assert sent == [(CUSTOMER, "Yes,\nuntil five.", "")]
+    assert levels(response) == ["success"]
     assert response.redirect_chain[0][0] == url_of("message", "conversation", question.pk)
     message = Message.objects.outbound().get()
-    assert (message.cellcast_id, message.body) == (ID, "Yes,\nuntil five.")
+    username = User.objects.get().username
+    assert (message.body, message.sent_by) == ("Yes,\nuntil five.", username)
     question.refresh_from_db()
     assert question.handled_at is not None
-    assert question.handled_by == message.sent_by == LogEntry.objects.get().user.get_username()
+    assert question.handled_by == username
     entry = LogEntry.objects.get()
-    assert (entry.object_id, entry.change_message) == (
-        str(message.pk),
-        "Sent it from the conversation.",
-    )
+    assert entry.object_id == str(message.pk)
+    assert not AnswerClaim.objects.filter(until__lt=timezone.now() + timedelta(hours=1)).exists()
+
+
+def test_answer_goes_out_from_the_number_the_customer_wrote_to(
+    receptionist: Client, question: Message
+) -> None:
+    MessageFactory.create(inbound=True, sender=OTHER, receiver="+61480000002")
+    later = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
+    MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth")
+
+    page = page_of(receptionist, "message", "conversation", question.pk)
+    answer(receptionist, question, "Yes")
+
+    assert sent == [(CUSTOMER, "Yes", OURS)]
+    assert Message.objects.outbound().latest("pk").own_number == OURS
+    assert "0480 000 001" in words(forms(page)[0])
+    later.refresh_from_db()
+    assert later.handled_at is not None
 
 
 def test_reply_that_came_while_somebody_wrote_still_waits(
@@ -142,7 +209,7 @@ def test_reply_that_came_while_somebody_wrote_still_waits(
     form = form_of(receptionist, question)
     later = MessageFactory.create(inbound=True, sender=CUSTOMER, body="And tomorrow?")
 
-    reply(receptionist, question, "Yes", **form)
+    answer(receptionist, question, "Yes", **form)
 
     assert list(Message.objects.unhandled()) == [later]
 
@@ -151,7 +218,7 @@ def test_reply_that_came_while_somebody_wrote_still_waits(
 def test_message_can_be_sent_that_answers_nothing(
     receptionist: Client, question: Message, key: str
 ) -> None:
-    reply(receptionist, question, "Hello", answers=key)
+    answer(receptionist, question, "Hello", answers=key)
 
     assert len(sent) == 1
     assert list(Message.objects.unhandled()) == [question]
@@ -160,25 +227,27 @@ def test_message_can_be_sent_that_answers_nothing(
 def test_second_click_sends_nothing(receptionist: Client, question: Message) -> None:
     form = form_of(receptionist, question)
 
-    reply(receptionist, question, "Yes", **form)
-    response = reply(receptionist, question, "Yes", **form)
+    answer(receptionist, question, "Yes", **form)
+    response = answer(receptionist, question, "Yes", **form)
 
     assert len(sent) == 1
-    assert said(response) == ["Already sent, so it was not sent again."]
+    assert levels(response) == ["warning"]
 
 
-@pytest.mark.parametrize("ticket", ["", "x", "é" * 22])
-def test_form_without_its_ticket_sends_nothing(
-    receptionist: Client, question: Message, ticket: str
+@pytest.mark.parametrize(
+    "form", [{"ticket": ""}, {"ticket": "x"}, {"ticket": "é" * 22}, {"shown": ""}, {"shown": "x"}]
+)
+def test_incomplete_form_sends_nothing(
+    receptionist: Client, question: Message, form: dict[str, str]
 ) -> None:
-    response = reply(receptionist, question, "Yes", ticket=ticket)
+    response = answer(receptionist, question, "Yes", **form)
 
     assert sent == []
-    assert said(response) == ["Not sent: the form was incomplete. Try again."]
+    assert levels(response) == ["error"]
 
 
-def test_empty_reply_is_not_sent(receptionist: Client, question: Message) -> None:
-    assert said(reply(receptionist, question, "  \n")) == ["Not sent: write something first."]
+def test_empty_answer_is_not_sent(receptionist: Client, question: Message) -> None:
+    assert levels(answer(receptionist, question, "  \n")) == ["error"]
     assert sent == []
 
 
@@ -186,62 +255,252 @@ def test_customer_who_opted_out_is_not_written_to(receptionist: Client, question
     form = form_of(receptionist, question)
     opt_out(CUSTOMER)
 
-    response = reply(receptionist, question, "Yes", **form)
+    response = answer(receptionist, question, "Yes", **form)
 
     assert sent == []
-    assert said(response) == ["Not sent: this customer has opted out."]
+    assert levels(response) == ["error"]
     page = page_of(receptionist, "message", "conversation", question.pk)
-    assert "This customer has opted out, so no message may be sent." in page
-    assert "<textarea" not in page
-    assert "✕ opted out" in text_of(page)
+    assert every(page, "p[@class='cellcast-warning']")
+    assert not forms(page)
 
 
-def test_error_of_the_host_is_shown_and_nothing_recorded(
+# Two people, one customer
+
+
+def test_answer_of_somebody_else_is_shown_before_one_more_is_sent(
+    receptionist: Client, question: Message
+) -> None:
+    form = form_of(receptionist, question)
+    Message.objects.record_sent("of a colleague", receiver=CUSTOMER, body="Yes, until five")
+
+    response = answer(receptionist, question, "No", **form)
+
+    assert sent == []
+    assert levels(response) == ["warning"]
+    assert text_kept(response) == "No"
+    assert "Yes, until five" in response.text
+    again = hidden_fields(forms(response.text)[0])
+    receptionist.post(url_of("message", "conversation", question.pk), again | {"text": "No"})
+    assert len(sent) == 1
+
+
+def test_form_on_an_older_page_asks_about_what_it_does_not_show(
+    receptionist: Client, question: Message
+) -> None:
+    Message.objects.record_sent("later", receiver=CUSTOMER)
+    newest = Message.objects.latest("pk")
+    url = url_of("message", "conversation", question.pk, before=newest.pk)
+    form = hidden_fields(forms(receptionist.get(url).text)[0])
+
+    assert levels(receptionist.post(url, form | {"text": "Yes"})) == ["warning"]
+    assert sent == []
+
+
+def test_answer_waits_for_one_that_is_being_sent(receptionist: Client, question: Message) -> None:
+    claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+    assert claim
+
+    response = answer(receptionist, question, "Yes")
+
+    assert (sent, levels(response), text_kept(response)) == ([], ["warning"], "Yes")
+    claim.release()
+    answer(receptionist, question, "Yes")
+    assert len(sent) == 1
+
+
+def test_claim_of_a_process_that_died_ends_by_itself(
+    receptionist: Client, question: Message
+) -> None:
+    assert AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+    assert AnswerClaim.objects.get().until <= timezone.now() + timedelta(minutes=2)
+    AnswerClaim.objects.update(until=timezone.now())
+
+    answer(receptionist, question, "Yes")
+
+    assert len(sent) == 1
+
+
+def test_claim_names_nobody(question: Message) -> None:
+    claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+    assert claim
+    assert CUSTOMER not in f"{claim} {claim.key}"
+
+
+ROUNDS = 10
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_answers_from_two_processes_exactly_one_is_sent(tmp_path: Path) -> None:
+    people = [staff("view_message", "answer_message") for _ in range(2)]
+    sent_lines = tmp_path / "sent"
+    processes = [answering_process(person, sent_lines) for person in people]
+    try:
+        for number in range(ROUNDS):
+            customer = f"+6140000010{number}"
+            question = MessageFactory.create(inbound=True, sender=customer)
+            # Both see the same page; in half of the rounds one of them is a moment later.
+            forms = [filled_in(person, question, number) for person in people]
+            results = race(processes, forms, pause=0.1 * (number % 2))
+
+            assert sorted(status for status, _seconds, _levels in results) == [200, 302]
+            assert len(sent_lines.read_text().splitlines()) == number + 1
+            assert Message.objects.outbound().filter(contact=customer).count() == 1
+    finally:
+        for process in processes:
+            process.communicate()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_locked_while_an_answer_is_sent(tmp_path: Path) -> None:
+    person = staff("view_message", "answer_message", "handle_message")
+    question = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    process = answering_process(person, tmp_path / "sent")
+    try:
+        start(process, filled_in(person, question, 0))
+        while not (tmp_path / "sent").exists():
+            time.sleep(0.01)
+        started = time.monotonic()
+        MessageFactory.create(inbound=True, sender=CUSTOMER)
+        question.mark_handled()
+        assert AnswerClaim.take("somebody else", SENDING_LASTS)
+        waited = time.monotonic() - started
+    finally:
+        output, _ = process.communicate()
+
+    status, seconds, _levels = json.loads(output.splitlines()[-1])
+    assert status == 302
+    assert waited < seconds
+
+
+def answering_process(person: Client, sent_lines: Path) -> "subprocess.Popen[str]":
+    name = str(connection.settings_dict["NAME"])
+    session = person.cookies["sessionid"].value
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.answering_process", name, session],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"SENT": str(sent_lines), "DJANGO_SETTINGS_MODULE": "tests.settings"},
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def filled_in(person: Client, question: Message, number: int) -> dict[str, str]:
+    with override_settings(CELLCAST_SEND_WITH="tests.answering_process.send"):
+        form = form_of(person, question)
+    url = url_of("message", "conversation", question.pk)
+    return form | {"url": url, "text": f"answer {number}"}
+
+
+def start(process: "subprocess.Popen[str]", form: dict[str, str]) -> None:
+    assert process.stdin
+    process.stdin.write(json.dumps(form) + "\n")
+    process.stdin.flush()
+
+
+def race(
+    processes: "list[subprocess.Popen[str]]", forms: list[dict[str, str]], pause: float
+) -> list[Any]:
+    for process, form in zip(processes, forms, strict=True):
+        start(process, form)
+        time.sleep(pause)
+    return [json.loads(process.stdout.readline()) for process in processes if process.stdout]
+
+
+# A function that fails
+
+
+def test_error_of_the_host_is_shown_with_the_text_and_logged(
     receptionist: Client, question: Message, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
 
-    response = reply(receptionist, question, "Yes & no")
+    response = answer(receptionist, question, "Yes & no")
 
-    [sentence] = said(response)
-    assert "ConnectionError: the line is down" in sentence
-    assert "Yes &amp; no</textarea>" in response.content.decode()  # it need not be written again
+    [message] = response.context["messages"]
+    assert message.level_tag == "error"
+    assert "ConnectionError: the line is down" in str(message)
+    assert text_kept(response) == "Yes & no"
     assert not Message.objects.outbound().exists()
-    assert not LogEntry.objects.exists()
+    entry = LogEntry.objects.get()
+    assert entry.object_id == str(question.pk)
+    assert "8 characters (1 SMS)" in entry.change_message
+    assert "ConnectionError" in entry.change_message
+    assert "line is down" not in entry.change_message
     assert list(Message.objects.unhandled()) == [question]
     assert "CELLCAST_SEND_WITH failed: ConnectionError." in caplog.text
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
-    reply(receptionist, question, "Yes & no")
+    answer(receptionist, question, "Yes & no")
     assert len(sent) == 1
 
 
-def test_message_that_was_sent_without_an_id_is_said_to_be_unrecorded(
-    receptionist: Client, question: Message, settings: Any
+@pytest.mark.parametrize("name", ["send_nothing", "send_empty", "send_dict", "send_false"])
+def test_what_is_no_id_is_not_recorded_but_logged(
+    receptionist: Client, question: Message, settings: Any, name: str
 ) -> None:
-    settings.CELLCAST_SEND_WITH = f"{__name__}.send_without_id"
+    settings.CELLCAST_SEND_WITH = f"{__name__}.{name}"
 
-    [sentence] = said(reply(receptionist, question, "Yes"))
+    response = answer(receptionist, question, "Yes")
 
-    assert "may have gone" in sentence
-    assert list(Message.objects.all()) == [question]
+    assert levels(response) == ["error"]
+    assert text_kept(response) == "Yes"
+    assert not Message.objects.outbound().exists()
+    assert LogEntry.objects.get().object_id == str(question.pk)
 
 
-def test_reply_needs_its_permission_and_the_setting(
+def test_number_is_an_id(receptionist: Client, question: Message, settings: Any) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send_number"
+
+    answer(receptionist, question, "Yes")
+
+    assert Message.objects.outbound().get().cellcast_id == "123456"
+
+
+# Who may, and to whom
+
+
+def test_answering_needs_its_permission_and_the_setting(
     receptionist: Client, reader: Client, question: Message, settings: Any
 ) -> None:
     url = url_of("message", "conversation", question.pk)
 
-    assert "<textarea" not in reader.get(url).content.decode()
+    assert not forms(reader.get(url).text)
     assert reader.post(url, {"text": "Yes"}).status_code == 403
     settings.CELLCAST_SEND_WITH = ""
-    assert "<textarea" not in receptionist.get(url).content.decode()
+    assert not forms(receptionist.get(url).text)
     assert receptionist.post(url, {"text": "Yes"}).status_code == 403
 
 
-def test_nobody_is_written_to_who_has_no_number(receptionist: Client) -> None:
-    message = MessageFactory.create(inbound=True, sender="")
+@pytest.mark.parametrize(
+    "sender", ["", "cellcast", "+61400555666;+61400777888", "+61400555666@sms.example", "000"]
+)
+def test_nobody_is_written_to_who_has_no_phone_number(receptionist: Client, sender: str) -> None:
+    message = MessageFactory.create(inbound=True, sender=sender)
 
-    assert "<textarea" not in page_of(receptionist, "message", "conversation", message.pk)
+    assert not forms(page_of(receptionist, "message", "conversation", message.pk))
+    url = url_of("message", "conversation", message.pk)
+    assert receptionist.post(url, {"text": "Yes"}).status_code == 403
+
+
+def test_answer_leaves_replies_that_a_site_hides(
+    receptionist: Client, question: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = MessageFactory.create(
+        inbound=True, sender=CUSTOMER, receiver=OURS, created_at=question.created_at
+    )
+    shown = MessageAdmin.get_queryset
+    monkeypatch.setattr(
+        MessageAdmin,
+        "get_queryset",
+        lambda self, request: shown(self, request).exclude(receiver=OURS),
+    )
+
+    answer(receptionist, question, "Yes")
+
+    assert len(sent) == 1
+    assert list(Message.objects.unhandled()) == [hidden]
 
 
 @pytest.mark.parametrize(

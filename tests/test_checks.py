@@ -20,7 +20,6 @@ from cellcast_django.checks import (
     check_api_key,
     check_api_url,
     check_atomic_requests,
-    check_cache,
     check_callables,
     check_connections,
     check_credentials,
@@ -725,31 +724,3 @@ def test_function_that_is_there(settings: Any, path: str) -> None:
     settings.CELLCAST_CONTACT_NAMES = settings.CELLCAST_CONTACT_SEARCH = path
     settings.CELLCAST_SEND_WITH = path
     assert ids(check_callables) == []
-
-
-CACHES = "django.core.cache.backends."
-
-
-@pytest.mark.parametrize(
-    ("backend", "expected"),
-    [
-        ("locmem.LocMemCache", ["W019"]),
-        ("dummy.DummyCache", ["W019"]),
-        ("filebased.FileBasedCache", ["W019"]),
-        ("redis.RedisCache", []),
-        ("db.DatabaseCache", []),
-    ],
-)
-def test_answering_with_a_cache_of_one_process(
-    settings: Any, backend: str, expected: list[str]
-) -> None:
-    settings.CACHES = {"default": {"BACKEND": CACHES + backend}}
-    assert ids(check_cache) == []
-    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
-    assert ids(check_cache) == expected
-
-
-def test_answering_without_a_default_cache(settings: Any) -> None:
-    settings.CACHES = {}
-    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
-    assert ids(check_cache) == []

@@ -10,6 +10,7 @@ from django.utils.module_loading import import_string
 
 from cellcast_django.conf import conf
 from cellcast_django.models import OptOut, database_alias
+from cellcast_django.payloads import clean
 
 logger = logging.getLogger("cellcast_django")
 
@@ -56,7 +57,7 @@ def names_of(contacts: list[str]) -> dict[str, str]:
         return {}
     try:
         found = import_string(conf.contact_names)(contacts)
-        return {contact: str(name) for contact, name in found.items()}
+        return {contact: clean(str(name)) for contact, name in found.items() if name}
     except Exception as error:  # the host's code may raise anything
         logger.error("CELLCAST_CONTACT_NAMES failed: %s.", type(error).__qualname__)
         return {}

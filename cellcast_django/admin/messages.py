@@ -1,5 +1,7 @@
 """The pages of messages."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
@@ -10,22 +12,25 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import attach_customers, customer_of
+from cellcast_django.admin.contacts import Customer, attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
     handled_badge,
     opt_out_badge,
     outcome_badge,
+    reason_html,
     state_badge,
     status_badge,
+    test_badge,
 )
 from cellcast_django.admin.display.texts import (
+    Unprinted,
     ago,
     beginning,
     customer_html,
     customer_label,
     media_links,
 )
-from cellcast_django.admin.display.timeline import handler_rows, steps
+from cellcast_django.admin.display.timeline import HandlerRow, Step, handler_rows, steps
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
@@ -37,9 +42,13 @@ from cellcast_django.admin.lists.filters import (
     newest,
 )
 from cellcast_django.admin.lists.read_only import MAX_WORDS, QUOTES, narrow_to_any
-from cellcast_django.admin.pages.conversation import Conversation, ConversationAdmin
+from cellcast_django.admin.pages.conversation import (
+    Conversation,
+    ConversationAdmin,
+    Thread,
+)
 from cellcast_django.admin.pages.registry import PagesAdmin
-from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
+from cellcast_django.admin.pages.to_answer import Undo
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.statuses import description_of
 
@@ -51,7 +60,7 @@ MAX_CHANGES = 100  # rows of the history on a message's page, one per status
 MAX_EVENTS = 20  # newest events on a message's page; a link leads to the others
 
 
-class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
+class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
     """Received and sent SMS."""
 
     list_display = ["when", "contact_link", "text_start", "state"]
@@ -101,6 +110,9 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
 
     def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
+        tested = _tested(row.pk for row in rows)
+        for row in rows:
+            row.is_test = row.pk in tested
 
     @admin.display(description=_("contact"))
     def contact_link(self, message: Message) -> SafeString:
@@ -134,15 +146,12 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
 
     @admin.display(description=_("status"))
     def state(self, message: Any) -> SafeString:
-        """Return the delivery status of a sent message, or whether a reply is done."""
-        if message.direction == Direction.INBOUND:
-            return handled_badge(message.handled_at)
-        if not message.reason:
-            return status_badge(message.status)
-        words = beginning(message.reason, MAX_REASON_LENGTH)
-        return format_html(
-            '{} <bdi class="cellcast-reason quiet">{}</bdi>', status_badge(message.status), words
-        )
+        """Return the status of a sent message with its reason, or whether a reply is done."""
+        shown = state_of(message, customer_of(message))
+        if message.direction == Direction.OUTBOUND and message.reason:
+            words = beginning(message.reason, MAX_REASON_LENGTH)
+            shown = format_html('{} <bdi class="cellcast-reason quiet">{}</bdi>', shown, words)
+        return format_html("{} {}", shown, test_badge(getattr(message, "is_test", False)))
 
     @admin.display(description=_("first seen"))
     def when(self, message: Message) -> SafeString:
@@ -150,58 +159,129 @@ class MessageAdmin(ToAnswerAdmin, ConversationAdmin, PagesAdmin, ExportAdmin):
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return what the page shows, in the order of the reader's questions."""
-        customer = customer_of(obj)
-        is_reply = obj.direction == Direction.INBOUND
-        direction = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
-        details: dict[str, Any] = {
-            "title": direction % {"customer": customer_label(customer) or gettext("(no number)")},
-            "subtitle": None,
-            "is_reply": is_reply,
-            "opted_out": opt_out_badge(customer.opted_out_since),
-            "state": handled_badge(obj.handled_at) if is_reply else status_badge(obj.status),
-            "sentence": "" if is_reply else description_of(obj.status),
-            "reason": obj.reason,
-            "pictures": media_links(obj.media),
-            "why_empty": self._why_empty(obj),
-            "may_handle": is_reply and not obj.handled_at and self.may(request, "handle"),
-            "handle_url": self.url_of(Message, "handle"),
-            "undo": self.pop_undo(request),
-            "conversation": Conversation(self, self.get_queryset(request), obj).around(obj),
-        }
-        events: list[WebhookEvent] = []
+        page = MessagePage(
+            message=obj,
+            customer=customer_of(obj),
+            around=Conversation(self, request, obj).around(),
+            why_empty=self._why_empty(obj),
+            may_handle=self.may(request, "handle"),
+            undo=self.pop_undo(request),
+        )
         if self.may_view(request, WebhookEvent):
             rows = self.rows_of(request, WebhookEvent).filter(message=obj)
             events = list(rows.order_by("-pk")[: MAX_EVENTS + 1])
-            details |= self._details_of_events(obj, events)
+            page.has_more_events = len(events) > MAX_EVENTS
+            page.events = [
+                EventOfMessage(event, self.link_to(event, f"#{event.pk}"))
+                for event in events[:MAX_EVENTS]
+            ]
+            url = self.url_of(WebhookEvent, "changelist")
+            page.all_events_url = f"{url}?message__id__exact={obj.pk}"
         if self.may_view(request, StatusChange):
             rows = self.rows_of(request, StatusChange).filter(message=obj)
-            changes = rows.order_by("pk")[:MAX_CHANGES]
-            details["timeline"] = steps(obj, changes, events[:MAX_EVENTS])
-        return details
+            events = [each.event for each in page.events or ()]
+            page.timeline = steps(obj, rows.order_by("pk")[:MAX_CHANGES], events)
+        return {"title": page.title, "subtitle": None, "page": page}
 
-    def _details_of_events(self, message: Message, events: list[WebhookEvent]) -> dict[str, Any]:
-        shown = events[:MAX_EVENTS]
-        links = {event.pk: self.link_to(event, f"#{event.pk}") for event in shown}
-        handlers = [
-            row
-            for event in shown
-            for row in handler_rows(event, list(event.handler_results), links[event.pk])
-            if row.at is not None
-        ]
-        return {
-            "events": [
-                {
-                    "event": event,
-                    "link": links[event.pk],
-                    "outcome": outcome_badge(event),
-                    "state": state_badge(event),
-                }
-                for event in shown
-            ],
-            "handlers": [row for row in handlers if row.error],
-            "finished": [row for row in handlers if not row.error],
-            "max_events": MAX_EVENTS if len(events) > MAX_EVENTS else None,
-            "all_events_url": (
-                f"{self.url_of(WebhookEvent, 'changelist')}?message__id__exact={message.pk}"
-            ),
-        }
+
+@dataclass(frozen=True, repr=False)
+class EventOfMessage:
+    """One event on the page of its message."""
+
+    event: WebhookEvent
+    link: str
+
+    @property
+    def outcome(self) -> SafeString:
+        return outcome_badge(self.event)
+
+    @property
+    def state(self) -> SafeString | None:
+        return state_badge(self.event)
+
+    @property
+    def handlers(self) -> list[HandlerRow]:
+        """The handlers that have run."""
+        rows = handler_rows(self.event, list(self.event.handler_results), self.link)
+        return [row for row in rows if row.at is not None]
+
+
+@dataclass(repr=False)
+class MessagePage:
+    """What the page of a message shows. Not printed: trackers store what templates are given."""
+
+    message: Any
+    customer: Customer
+    around: Thread
+    why_empty: str
+    may_handle: bool
+    undo: Undo | None
+    events: list[EventOfMessage] | None = None
+    """The newest events; ``None`` for those who may not view events."""
+    has_more_events: bool = False
+    all_events_url: str = ""
+    timeline: list[Step] | None = None
+    max_events = MAX_EVENTS
+
+    @property
+    def title(self) -> Unprinted:
+        words = gettext("From %(customer)s") if self.is_reply else gettext("To %(customer)s")
+        customer = customer_label(self.customer) or gettext("(no number)")
+        return Unprinted(words % {"customer": customer})
+
+    @property
+    def is_reply(self) -> bool:
+        return bool(self.message.direction == Direction.INBOUND)
+
+    @property
+    def opted_out(self) -> SafeString:
+        return opt_out_badge(self.customer.opted_out_since)
+
+    @property
+    def state(self) -> SafeString | str:
+        return state_of(self.message, self.customer)
+
+    @property
+    def sentence(self) -> str:
+        return "" if self.is_reply else str(description_of(self.message.status))
+
+    @property
+    def reason(self) -> SafeString | str:
+        return reason_html(self.message.reason)
+
+    @property
+    def pictures(self) -> SafeString | str:
+        return media_links(self.message.media)
+
+    @property
+    def can_be_handled(self) -> bool:
+        return self.may_handle and self.is_reply and not self.message.handled_at
+
+    @property
+    def failed(self) -> list[HandlerRow]:
+        return [row for row in self._handlers() if row.error]
+
+    @property
+    def finished(self) -> list[HandlerRow]:
+        return [row for row in self._handlers() if not row.error]
+
+    def _handlers(self) -> list[HandlerRow]:
+        return [row for each in self.events or () for row in each.handlers]
+
+
+def state_of(message: Any, customer: Customer) -> SafeString | str:
+    """Return the delivery status of a sent message, or whether a reply is done.
+
+    Nobody need answer a customer who has opted out: that reply is neither.
+    """
+    if message.direction == Direction.OUTBOUND:
+        return status_badge(message.status)
+    if not message.handled_at and customer.opted_out_since:
+        return ""
+    return handled_badge(message.handled_at)
+
+
+def _tested(keys: Iterable[int]) -> set[int]:
+    """Return the messages that our own Test Sends have made or touched."""
+    events = WebhookEvent.objects.filter(is_test=True, message__in=list(keys))
+    return set(events.values_list("message_id", flat=True))

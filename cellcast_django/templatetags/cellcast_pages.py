@@ -6,6 +6,8 @@ from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
 from django.urls import reverse
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language, gettext
 
 from cellcast_django.admin.display.texts import (
     exact_seconds,
@@ -41,6 +43,17 @@ def cellcast_url(context: RequestContext, page: str) -> str:
     """Return the URL of one of the pages of messages, on this admin site."""
     current_app = getattr(context.request, "current_app", None)
     return reverse(f"admin:cellcast_django_message_{page}", current_app=current_app)
+
+
+@register.simple_tag
+def cellcast_language() -> SafeString:
+    """Return the attributes of our texts where they are English on a page in another language.
+
+    Otherwise a page that is written from right to left would scramble them.
+    """
+    is_translated = gettext("To answer") != "To answer"
+    is_english = (get_language() or "en").partition("-")[0] == "en"
+    return SafeString("" if is_translated or is_english else ' lang="en" dir="ltr"')
 
 
 def _pages(request: HttpRequest) -> PagesAdmin | None:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.texts import day, exact_seconds
 from cellcast_django.models import OptOut, WebhookEvent
-from cellcast_django.statuses import Status
+from cellcast_django.statuses import Status, explain_reason
 
 
 class Tone(Enum):
@@ -57,6 +57,15 @@ def _tone(status: Status) -> Tone:
     return Tone.BAD if status.final else Tone.OPEN
 
 
+def reason_html(reason: str) -> SafeString | str:
+    """Return Cellcast's reason, and what it means if we know it; empty for none."""
+    if not reason:
+        return ""
+    meaning = explain_reason(reason)
+    words = format_html("<bdi>{}</bdi>", reason)
+    return format_html('{} <span class="quiet">{}</span>', words, meaning) if meaning else words
+
+
 EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
     WebhookEvent.State.DONE.value: (Tone.GOOD, _("done")),
     WebhookEvent.State.PENDING.value: (Tone.OPEN, _("retrying")),
@@ -88,6 +97,11 @@ def state_badge(event: WebhookEvent) -> SafeString | None:
 def opt_out_state_badge(opt_out: OptOut) -> SafeString:
     """Return the badge of an opt-out that is active or has ended."""
     return badge(Tone.BAD, _("opted out")) if opt_out.is_active else badge(Tone.QUIET, _("ended"))
+
+
+def test_badge(is_test: bool) -> SafeString:
+    """Return the badge of what only our own Test Send reported; empty for anything else."""
+    return badge(Tone.QUIET, _("test")) if is_test else SafeString("")
 
 
 def handled_badge(handled_at: datetime | None) -> SafeString:

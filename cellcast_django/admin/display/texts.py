@@ -100,6 +100,32 @@ def day(time: datetime) -> str:
     return date_format(localised(time), "j M Y")
 
 
+def clock(time: datetime) -> str:
+    """Return the time of day in the reader's zone: ``21:27``."""
+    return date_format(localised(time), "H:i")
+
+
+def day_words(day: date) -> str:
+    """Return a day as a heading: ``Today, 26 Nov 2026``."""
+    written = date_format(day, "j M Y")
+    match (today() - day).days:
+        case 0:
+            return _("Today, %(day)s") % {"day": written}
+        case 1:
+            return _("Yesterday, %(day)s") % {"day": written}
+    return written
+
+
+class Unprinted:
+    """A text that templates show and trackers do not store: of an object they keep the ``repr``."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
 def ago(time: datetime) -> SafeString:
     """Return how long ago a time was; hovering and screen readers give the exact time."""
     exact = exact_time(time)

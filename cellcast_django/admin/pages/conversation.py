@@ -1,4 +1,4 @@
-"""The conversation with a contact as a thread, opened at the newest message.
+"""The conversation with a contact as a thread, opened at the newest message, and the answer to it.
 
 Its URL names a message, never a phone number: URLs end up in the logs of web servers.
 """
@@ -6,39 +6,56 @@ Its URL names a message, never a phone number: URLs end up in the logs of web se
 import logging
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.contrib import messages as notices
-from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customer_of
-from cellcast_django.admin.display.badges import opt_out_badge, status_badge
+from cellcast_django.admin.display.badges import (
+    opt_out_badge,
+    reason_html,
+    status_badge,
+)
 from cellcast_django.admin.display.texts import (
-    DAY,
+    Unprinted,
     beginning,
+    clock,
     customer_label,
+    day_words,
+    exact_time,
     localised,
     media_links,
+    number_html,
 )
+from cellcast_django.admin.lists.filters import own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin, Undo
 from cellcast_django.conf import conf
+from cellcast_django.contacts import is_phone_number
 from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.models import Direction, Message
-from cellcast_django.sending import NotRecordedError, OptedOutError, send
+from cellcast_django.models import AnswerClaim, Direction, Message, OptOut, OptOutChange
+from cellcast_django.payloads import clean
+from cellcast_django.sending import OptedOutError, send
 
 logger = logging.getLogger("cellcast_django")
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
+TICKET_LASTS = timedelta(days=1)
+SENDING_LASTS = timedelta(minutes=2)
+"""After this long somebody else may answer the customer, whatever became of the first."""
 
 # The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
 BASIC = (
@@ -58,17 +75,24 @@ def segments(text: str) -> int:
 
 
 class Sent(NamedTuple):
-    """The reply has been sent, now or by an earlier click."""
+    """The answer has been sent, now or by an earlier click."""
 
     level: int
     sentence: str
 
 
-@dataclass
-class ReplyForm:
-    """The form on the page of a conversation."""
+class NotSent(NamedTuple):
+    """Nothing has been recorded: the person reads why, with the text still in the form."""
 
-    model_admin: ReadOnlyAdmin
+    level: int
+    sentence: str
+
+
+@dataclass(repr=False)
+class AnswerForm:
+    """The form on the page of a conversation. Not printed: trackers store what templates get."""
+
+    conversation: "Conversation"
     customer: Customer
     text: str = ""
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(16))
@@ -78,189 +102,402 @@ class ReplyForm:
     extended = EXTENDED
 
     def is_available(self, request: HttpRequest) -> bool:
-        """Whether replies can be sent to this customer, and by this person."""
-        can_send = bool(conf.send_with and self.customer.contact)
-        return can_send and self.model_admin.may(request, "answer")
+        """Whether answers can be sent to this customer, and by this person."""
+        can_send = conf.send_with and is_phone_number(self.customer.contact, conf.default_region)
+        return bool(can_send) and self.conversation.admin.may(request, "answer")
 
     @property
     def is_refused(self) -> bool:
         """Whether the customer has opted out: the Spam Act 2003 forbids texting them."""
         return self.customer.opted_out_since is not None
 
-    def send(self, request: HttpRequest, messages: QuerySet[Any]) -> Sent | str:
-        """Send and record the reply, or return why not."""
-        self.text = request.POST.get("text", "").replace("\r\n", "\n").strip()
-        ticket = request.POST.get("ticket", "")
-        if not self.text:
-            return _("Not sent: write something first.")
-        if not TICKET.fullmatch(ticket):
-            return _("Not sent: the form was incomplete. Try again.")
-        if not cache.add(f"cellcast_django.reply.{ticket}", 1, timeout=DAY):
-            return Sent(notices.WARNING, _("Already sent, so it was not sent again."))
-        return self._send_now(request, _answered(request, messages))
+    @property
+    def sender_html(self) -> SafeString | str:
+        """The number that the answer goes out from, where there are several."""
+        return number_html(self.conversation.sender) if self.conversation.own_numbers else ""
 
-    def _send_now(self, request: HttpRequest, answered: Message | None) -> Sent | str:
-        username = request.user.get_username()
-        own_number = answered.own_number if answered else ""
+    def send(self, request: HttpRequest) -> Sent | NotSent:
+        """Send and record the answer, unless somebody else has, or is about to.
+
+        The claims are rows that commit at once: no lock is held while the host's function runs.
+        """
+        self.text = clean(request.POST.get("text", "")).replace("\r\n", "\n").strip()
+        ticket, shown = request.POST.get("ticket", ""), request.POST.get("shown", "")
+        if not self.text:
+            return NotSent(notices.ERROR, _("Not sent: write something first."))
+        if not TICKET.fullmatch(ticket) or not is_key(shown):
+            return NotSent(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
+        if AnswerClaim.take(f"form {ticket}", TICKET_LASTS) is None:
+            return Sent(notices.WARNING, _("Already sent, so it was not sent again."))
+        claim = AnswerClaim.take(f"customer {self.customer.contact}", SENDING_LASTS)
+        if claim is None:
+            return NotSent(
+                notices.WARNING,
+                _(
+                    "Not sent: somebody is sending this customer an answer at this moment. Read "
+                    "theirs first: yours is kept below."
+                ),
+            )
         try:
-            sent = send(self.customer.contact, self.text, sender=own_number, username=username)
+            if self.conversation.was_answered_after(int(shown)):
+                return NotSent(
+                    notices.WARNING,
+                    _(
+                        "Not sent: this customer has been sent a message since you opened this "
+                        "page. Read it, and send yours below if it is still needed."
+                    ),
+                )
+            return self._send_now(request)
+        finally:
+            claim.release()
+
+    def _send_now(self, request: HttpRequest) -> Sent | NotSent:
+        admin, username = self.conversation.admin, request.user.get_username()
+        sender = self.conversation.sender
+        try:
+            sent = send(self.customer.contact, self.text, sender=sender, username=username)
         except OptedOutError:
-            return _("Not sent: this customer has opted out.")
-        except NotRecordedError as error:
-            return str(error)
+            return NotSent(notices.ERROR, _("Not sent: this customer has opted out."))
         except Exception as error:  # the host's code may raise anything
             logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
-            problem = f"{type(error).__qualname__}: {error}"
-            return _(
-                "May not have been sent, and was not recorded: %(problem)s. Check before you send "
-                "it again."
-            ) % {"problem": problem}
-        if answered is not None:
-            shown = self.model_admin.get_queryset(request)
-            answered.mark_handled(username=username, within=shown)
-        self.model_admin.log_change(request, sent, "Sent it from the conversation.")
+            return self._may_be_sent(request, error)
+        admin.log_change(request, sent, "Sent it from the conversation.")
+        if answered := self.conversation.answered(request.POST.get("answers", "")):
+            admin.handle(request, [answered], timezone.now())
         count = segments(self.text)
         sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
         return Sent(notices.SUCCESS, sentence % {"count": count})
 
-
-def _answered(request: HttpRequest, messages: QuerySet[Any]) -> Message | None:
-    """Return the newest reply that the person saw."""
-    key = request.POST.get("answers", "")
-    replies = messages.filter(direction=Direction.INBOUND)
-    return replies.filter(pk=int(key)).first() if is_key(key) else None
+    def _may_be_sent(self, request: HttpRequest, error: Exception) -> NotSent:
+        """Say so to the person, and in the log what may have been sent: there is no message."""
+        kind = type(error).__qualname__
+        self.conversation.admin.log_change(
+            request,
+            self.conversation.message,
+            f"An answer of {len(self.text)} characters ({segments(self.text)} SMS) may have been "
+            f"sent, and was not recorded: {kind}.",
+        )
+        sentence = _(
+            "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
+        )
+        return NotSent(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
 
 
 TEMPLATE = "message/conversation.html"
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about
 MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers
+MAX_DIVIDERS = 50  # newest changes of an opt-out in a thread
 
 
-class Bubble(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Bubble:
     """A message in the thread."""
 
-    message: Message
+    message: Any
     url: str
-    day: date
-    media: SafeString | str
-    badge: SafeString | None
-    """The status of a sent message; that of a reply says only that it arrived."""
-    reason: str
-    quote: str
     is_current: bool
+    has_own_number: bool
+    """Whether to say which of several numbers it went to, or came from."""
+
+    @property
+    def at(self) -> datetime:
+        time: datetime = self.message.created_at
+        return time
+
+    @property
+    def is_reply(self) -> bool:
+        return bool(self.message.direction == Direction.INBOUND)
+
+    @property
+    def media(self) -> SafeString | str:
+        return media_links(self.message.media)
+
+    @property
+    def badge(self) -> SafeString | None:
+        """The status of a sent message; that of a reply says only that it arrived."""
+        return None if self.is_reply else status_badge(self.message.status)
+
+    @property
+    def reason(self) -> SafeString | str:
+        return reason_html(self.message.reason)
+
+    @property
+    def quote(self) -> str:
+        return beginning(self.message.original_body, MAX_QUOTE_LENGTH)
+
+    @property
+    def own_number(self) -> SafeString | str:
+        return number_html(self.message.own_number) if self.has_own_number else ""
+
+    @property
+    def handled(self) -> str:
+        """When somebody dealt with a reply: the time alone if it was on the same day."""
+        at = self.message.handled_at
+        if at is None:
+            return ""
+        same_day = localised(at).date() == localised(self.at).date()
+        return clock(at) if same_day else exact_time(at)
+
+
+@dataclass(frozen=True, repr=False)
+class Divider:
+    """Where an opt-out began or ended."""
+
+    change: OptOutChange
+
+    @property
+    def at(self) -> datetime:
+        return self.change.at
+
+    @property
+    def words(self) -> str:
+        return self.change.get_kind_display()
+
+    @property
+    def time(self) -> str:
+        return clock(self.at)
+
+
+@dataclass(frozen=True, repr=False)
+class Day:
+    """What happened on a day of the reader's time zone."""
+
+    day: date
+    items: Sequence[Bubble | Divider]
+
+    @property
+    def words(self) -> str:
+        return day_words(self.day)
+
+
+@dataclass(frozen=True, repr=False)
+class Thread:
+    """Some messages of a conversation, and where to find the others."""
+
+    bubbles: Sequence[Bubble]
+    dividers: Sequence[Divider]
+    url: str
+    older_url: str = ""
+    newest_url: str = ""
+
+    @property
+    def days(self) -> list[Day]:
+        items: list[Bubble | Divider] = [*self.bubbles, *self.dividers]
+        items.sort(key=attrgetter("at"))
+        by_day = groupby(items, key=lambda item: localised(item.at).date())
+        return [Day(day, list(each)) for day, each in by_day]
+
+    @property
+    def shown(self) -> int:
+        """The highest key of a message that is shown."""
+        return max(int(bubble.message.pk) for bubble in self.bubbles)
+
+    @property
+    def newest_reply(self) -> int | None:
+        replies = (each.message.pk for each in reversed(self.bubbles) if each.is_reply)
+        return next(replies, None)
 
 
 class Conversation:
-    """The messages with the contact of one message, on one admin site."""
+    """The messages with the contact of one message, as one person sees them on one site."""
 
     def __init__(
-        self, model_admin: ReadOnlyAdmin, messages: QuerySet[Any], message: Message
+        self, admin: "ConversationAdmin", request: HttpRequest, message: Message, own: str = ""
     ) -> None:
-        self.admin = model_admin
+        self.admin = admin
+        self.request = request
         self.message = message
+        self.own_numbers = own_numbers(admin.get_queryset(request))
+        self.own_number = own if own in self.own_numbers else ""
         same = {"contact": message.contact} if message.contact else {"pk": message.pk}
-        self.messages = messages.filter(**same)
+        self.messages: Any = admin.get_queryset(request).filter(**same)
+        if self.own_number:
+            # Those of a name may belong to any number.
+            is_named = ~Q(own_number__startswith="+")
+            self.messages = self.messages.filter(Q(own_number=self.own_number) | is_named)
 
     @property
     def url(self) -> str:
         return self.admin.url_of(Message, "conversation", self.message.pk)
 
-    def page(self, before: str) -> dict[str, Any]:
+    def page(self, before: str, choice: Choice) -> Thread:
         """Return the newest messages, or those before the one with this key."""
         messages = self.messages
         first = self.messages.filter(pk=int(before)).first() if is_key(before) else None
         if first is not None:
             messages = older_than(messages, "created_at", first.created_at, first.pk)
         found = list(messages.order_by("-created_at", "-pk")[: PER_PAGE + 1])
-        shown = found[:PER_PAGE]
-        return {
-            "bubbles": self._bubbles(reversed(shown)),
-            "older_url": f"{self.url}?before={shown[-1].pk}" if len(found) > PER_PAGE else None,
-            "newest_url": self.url if first is not None else None,
-        }
+        shown, url = found[:PER_PAGE], self.url + choice.query()
+        has_older = len(found) > PER_PAGE
+        return Thread(
+            bubbles=self._bubbles(shown[::-1]),
+            dividers=self._dividers(
+                shown[-1].created_at if has_older else None, first and first.created_at
+            ),
+            url=url,
+            older_url=self.url + choice.query(before=shown[-1].pk) if has_older else "",
+            newest_url="" if first is None else url,
+        )
 
-    def around(self, message: Message) -> dict[str, Any]:
+    def around(self) -> Thread:
         """Return the message with a few before and after it."""
-        place = ("created_at", message.created_at, message.pk)
+        place = ("created_at", self.message.created_at, self.message.pk)
         before = older_than(self.messages, *place).order_by("-created_at", "-pk")[:AROUND]
         after = newer_than(self.messages, *place).order_by("created_at", "pk")[:AROUND]
-        thread = [*reversed(before), message, *after]
-        return {"bubbles": self._bubbles(thread, current=message), "url": self.url}
+        thread = [*reversed(before), self.message, *after]
+        ends = thread[0].created_at, thread[-1].created_at
+        return Thread(self._bubbles(thread), self._dividers(*ends), url=self.url)
 
-    def newest_unhandled_reply(self) -> Message | None:
-        """Return the newest reply that nobody has dealt with."""
-        replies: Any = self.messages
-        return replies.unhandled().order_by("-created_at", "-pk").first()  # type: ignore[no-any-return]
+    def waiting(self) -> list[Message]:
+        """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
+        waiting = self.messages.unhandled().defer("body", "original_body")
+        newest = waiting.order_by("-created_at", "-pk").first()
+        oldest = newest and waiting.order_by("created_at", "pk").first()
+        return [oldest, newest] if oldest and newest else []
 
-    def _bubbles(self, messages: Iterable[Any], current: Message | None = None) -> list[Bubble]:
+    def was_answered_after(self, key: int) -> bool:
+        """Whether a message was sent to the customer that came after the one with this key."""
+        return bool(self.messages.outbound().filter(pk__gt=key).exists())
+
+    def answered(self, key: str) -> Message | None:
+        """Return the newest reply that the person saw."""
+        replies = self.messages.inbound()
+        return replies.filter(pk=int(key)).first() if is_key(key) else None
+
+    @cached_property
+    def sender(self) -> str:
+        """The phone number that the customer wrote to last, or none."""
+        if self.own_number:
+            return self.own_number
+        replies = self.messages.inbound().order_by("-created_at", "-pk")
+        number: str = replies.values_list("own_number", flat=True).first() or ""
+        return number if is_phone_number(number, conf.default_region) else ""
+
+    def _bubbles(self, messages: Iterable[Any]) -> list[Bubble]:
         return [
             Bubble(
                 message=message,
                 url=self.admin.url_of(Message, "change", message.pk),
-                day=localised(message.created_at).date(),
-                badge=(
-                    status_badge(message.status)
-                    if message.direction == Direction.OUTBOUND
-                    else None
-                ),
-                media=media_links(message.media),
-                reason=message.reason or "",
-                quote=beginning(message.original_body, MAX_QUOTE_LENGTH),
-                is_current=message == current,
+                is_current=message == self.message,
+                has_own_number=bool(self.own_numbers),
             )
             for message in messages
         ]
 
+    def _dividers(self, start: datetime | None, end: datetime | None) -> list[Divider]:
+        """Return where an opt-out of the contact began or ended, between two times."""
+        if not self.message.contact or not self.admin.may_view(self.request, OptOut):
+            return []
+        opt_outs = self.admin.rows_of(self.request, OptOut).filter(contact=self.message.contact)
+        changes = OptOutChange.objects.filter(opt_out__in=opt_outs).order_by("-pk")
+        if start is not None:
+            changes = changes.filter(at__gte=start)
+        if end is not None:
+            changes = changes.filter(at__lt=end)
+        return [Divider(change) for change in changes[:MAX_DIVIDERS]]
 
-class ConversationAdmin(ReadOnlyAdmin):
+
+@dataclass(frozen=True, repr=False)
+class ConversationPage:
+    """What the template shows."""
+
+    conversation: Conversation
+    customer: Customer
+    thread: Thread
+    choice: Choice
+    form: AnswerForm | None
+    waiting: Message | None
+    """The newest reply that nobody has dealt with, if this person may say that it is done."""
+    next_key: int | None
+    """The message with the next customer who waits."""
+    undo: Undo | None
+    opt_out_url: str
+
+    @property
+    def opted_out(self) -> SafeString:
+        return opt_out_badge(self.customer.opted_out_since)
+
+    @property
+    def back_url(self) -> str:
+        """The place in the list that the person came from."""
+        admin, key = self.conversation.admin, self.conversation.message.pk
+        url = admin.url_of(Message, "to_answer") + self.choice.query()
+        return f"{url}#cellcast-waiting-{key}"
+
+    @property
+    def next_url(self) -> str:
+        if self.next_key is None:
+            return ""
+        admin = self.conversation.admin
+        return admin.url_of(Message, "conversation", self.next_key) + self.choice.query()
+
+    @property
+    def own_number_links(self) -> list[tuple[str, SafeString | str, bool]]:
+        """The address, the number and whether it is chosen; the first is that of all numbers."""
+        chosen = self.conversation.own_number
+        return [
+            (
+                self.conversation.url + self.choice.query(own=number),
+                number_html(number),
+                number == chosen,
+            )
+            for number in ["", *self.conversation.own_numbers]
+            if self.conversation.own_numbers
+        ]
+
+
+class ConversationAdmin(ToAnswerAdmin):
     """Messages, each with a page of the conversation that it belongs to."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the page, where replies are sent outside of ``ATOMIC_REQUESTS``."""
+        """Add the page. Like all others it is outside of ``ATOMIC_REQUESTS``: answers are sent."""
         view = self.conversation_view
         pattern = self.page_pattern("<int:pk>/conversation/", view, "conversation")
         outside_atomic_requests(pattern.callback)
         return [pattern, *super().get_urls()]
 
     def conversation_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Show the thread, or what precedes the message in ``?before=``; a POST sends a reply."""
+        """Show the thread, or what precedes the message in ``?before=``; a POST sends an answer."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        messages = self.get_queryset(request)
-        message = messages.filter(pk=pk).first()
+        message = self.get_queryset(request).filter(pk=pk).first()
         if message is None:
             return self.render_page(request, TEMPLATE, title=_("Conversation"))
-        conversation = Conversation(self, messages, message)
+        choice = Choice.of(request)
+        conversation = Conversation(self, request, message, choice.own_number)
         customer = customer_of(message)
-        form = ReplyForm(self, customer)
-        can_reply = form.is_available(request)
+        form = AnswerForm(conversation, customer)
+        can_answer = form.is_available(request)
         if request.method == "POST":
-            if not can_reply:
+            if not can_answer:
                 raise PermissionDenied
-            result = form.send(request, conversation.messages)
+            result = form.send(request)
+            self.message_user(request, result.sentence, result.level)
             if isinstance(result, Sent):
-                self.message_user(request, result.sentence, result.level)
-                return HttpResponseRedirect(conversation.url)
-            self.message_user(request, result, notices.ERROR)
-        newest = conversation.newest_unhandled_reply()
-        context = conversation.page(request.GET.get("before", ""))
-        words = customer_label(customer) or _("(no number)")
-        return self.render_page(
-            request,
-            TEMPLATE,
-            title=_("Conversation with %(customer)s") % {"customer": words},
-            opted_out=opt_out_badge(customer.opted_out_since),
-            form=form if can_reply else None,
-            answers=_newest_reply_in(context["bubbles"]),
-            waiting=newest,
-            handle_url=newest and self.url_of(Message, "handle"),
-            may_handle=self.may(request, "handle"),
-            undo=self.pop_undo(request),  # type: ignore[attr-defined]
-            **context,
+                return HttpResponseRedirect(conversation.url + choice.query())
+        waiting = conversation.waiting()
+        may_handle = self.may(request, "handle")
+        page = ConversationPage(
+            conversation=conversation,
+            customer=customer,
+            thread=conversation.page(request.GET.get("before", ""), choice),
+            choice=choice,
+            form=form if can_answer else None,
+            waiting=waiting[-1] if waiting and may_handle else None,
+            next_key=self.next_waiting(request, choice, message.contact, waiting),
+            undo=self.pop_undo(request),
+            opt_out_url=self._opt_out_url(request, message, customer),
         )
+        words = customer_label(customer) or _("(no number)")
+        title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
+        return self.render_page(request, TEMPLATE, title=title, page=page)
 
-
-def _newest_reply_in(bubbles: list[Bubble]) -> int | None:
-    replies = (each.message for each in reversed(bubbles))
-    return next((each.pk for each in replies if each.direction == Direction.INBOUND), None)
+    def _opt_out_url(self, request: HttpRequest, message: Message, customer: Customer) -> str:
+        """Return the form that opts the customer out, for those who may; it names the message."""
+        can_opt_out = is_phone_number(message.contact, conf.default_region)
+        if customer.opted_out_since or not can_opt_out or not self.may_view(request, OptOut):
+            return ""
+        if not self.admin_site.get_model_admin(OptOut).has_add_permission(request):
+            return ""
+        return f"{self.url_of(OptOut, 'add')}?message={message.pk}"
