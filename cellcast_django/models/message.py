@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.apps import apps
 from django.conf import settings
@@ -29,6 +29,13 @@ from cellcast_django.payloads import (
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
 
 MAX_USERNAME_LENGTH = 255
+
+
+if TYPE_CHECKING:
+    from django.db.models.fields.related_descriptors import RelatedManager
+
+    from cellcast_django.models.status_change import StatusChange
+    from cellcast_django.models.webhook_event import WebhookEvent
 
 
 class Direction(models.TextChoices):
@@ -296,6 +303,10 @@ def _opted_out_at(message: "Message", sent: "Message") -> datetime | None:
 class Message(models.Model):
     """One SMS or MMS: a reply you received, or a message you sent."""
 
+    if TYPE_CHECKING:
+        status_history: RelatedManager["StatusChange"]
+        events: RelatedManager["WebhookEvent"]
+
     key = ExactCharField(
         _("key"),
         max_length=32,
@@ -345,7 +356,7 @@ class Message(models.Model):
         blank=True,
         help_text=_("For a reply: the text it answers, if Cellcast included it."),
     )
-    media = models.JSONField(
+    media: "models.JSONField[Sequence[str], list[str]]" = models.JSONField(
         _("media"),
         default=list,
         blank=True,
@@ -412,7 +423,8 @@ class Message(models.Model):
         ),
     )
 
-    objects = MessageQuerySet.as_manager()
+    # A manager, to be exact; without a plugin, type checkers would know none of its own methods.
+    objects: ClassVar[MessageQuerySet] = MessageQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("message")

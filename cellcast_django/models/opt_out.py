@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Self
+from typing import ClassVar, Self
 
 from django.db import models
 from django.utils import timezone
@@ -96,7 +96,7 @@ class OptOut(models.Model):
         help_text=_("When it was ended; empty while it is active."),
     )
 
-    objects = OptOutQuerySet.as_manager()
+    objects: ClassVar[OptOutQuerySet] = OptOutQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("opt-out")

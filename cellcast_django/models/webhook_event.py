@@ -1,7 +1,7 @@
 """One thing Cellcast reported: its original text, and how far its handlers have got."""
 
 from datetime import datetime, timedelta
-from typing import Any, NotRequired, Self, TypedDict
+from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
 from django.db import models
 from django.utils import timezone
@@ -200,11 +200,13 @@ class WebhookEvent(models.Model):
     attempts = models.PositiveIntegerField(
         _("attempts"), default=0, help_text=_("In how many runs a handler was called.")
     )
-    handler_results = models.JSONField(
-        _("handlers"),
-        default=dict,
-        blank=True,
-        help_text=_("For each handler: when it last ran, and its error if it failed."),
+    handler_results: "models.JSONField[dict[str, HandlerResult], dict[str, HandlerResult]]" = (
+        models.JSONField(
+            _("handlers"),
+            default=dict,
+            blank=True,
+            help_text=_("For each handler: when it last ran, and its error if it failed."),
+        )
     )
     dismissed_at = models.DateTimeField(
         _("dismissed at"),
@@ -213,7 +215,7 @@ class WebhookEvent(models.Model):
         help_text=_("When a person set an event aside that could not be understood."),
     )
 
-    objects = WebhookEventQuerySet.as_manager()
+    objects: ClassVar[WebhookEventQuerySet] = WebhookEventQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("webhook event")

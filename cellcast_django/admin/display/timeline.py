@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any
 
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
@@ -14,7 +13,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.badges import Tone, badge, status_badge
 from cellcast_django.admin.display.texts import duration
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.models import Direction, HandlerResult, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.statuses import description_of
 
@@ -58,7 +57,7 @@ def handler_rows(
     return sorted(rows, key=lambda row: (not row.error, row.at is not None))
 
 
-def _badge(event: WebhookEvent, name: str, outcome: dict[str, Any]) -> SafeString:
+def _badge(event: WebhookEvent, name: str, outcome: HandlerResult) -> SafeString:
     if outcome.get("skipped"):
         by = outcome.get("by")
         words = gettext("skipped by %(person)s") % {"person": by} if by else _("skipped")

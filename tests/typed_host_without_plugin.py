@@ -1,0 +1,89 @@
+"""A host project whose type checker knows Django by its stubs alone, as most editors do.
+
+``pyright`` in strict mode and ``mypy --strict`` without plugins read it; nothing runs it. What the
+plugin adds, such as the type of every field, is in ``typed_host``.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, assert_type
+
+from phonenumbers import PhoneNumber
+
+from cellcast_django.models import (
+    Message,
+    MessageQuerySet,
+    OptOut,
+    OptOutQuerySet,
+    StatusChange,
+    WebhookEvent,
+    WebhookEventQuerySet,
+)
+from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
+from cellcast_django.sending import NotRecordedError, OptedOutError, send
+
+
+def remind(number: str, reply: Message) -> Message | None:
+    """Send, and record what was sent in another way."""
+    try:
+        message = send(number, "See you at nine?", reference="booking-7", answers=reply)
+    except (OptedOutError, NotRecordedError):
+        return None
+    assert_type(message, Message)
+    assert_type(Message.objects.record_sent(1, receiver=number, username="kim"), Message)
+    return Message.objects.record_sent("1", receiver=number, sender="shop", body="Hi")
+
+
+def look_at(message: Message) -> None:
+    """Read what is known about a message."""
+    assert_type(message.media, list[str])
+    assert_type(message.is_final, bool)
+    assert_type(message.is_undelivered, bool)
+    assert_type(message.delivery_time, timedelta | None)
+    assert_type(message.in_reply_to, Message | None)
+    assert_type(message.conversation(), MessageQuerySet)
+    assert_type(message.conversation(own_number="0400 000 009").inbound(), MessageQuerySet)
+    message.mark_handled(username="kim", within=Message.objects.inbound())
+    for change in message.status_history.all():
+        assert_type(change, StatusChange)
+    for event in message.events.filter(outcome=WebhookEvent.Outcome.STORED):
+        assert_type(event, WebhookEvent)
+
+
+def find() -> Message | None:
+    """Narrow down step by step, in any order."""
+    messages = Message.objects.with_contact("0400 000 000").outbound()
+    assert_type(messages, MessageQuerySet)
+    assert_type(messages.delivered(), MessageQuerySet)
+    assert_type(messages.silent(timedelta(hours=6)), MessageQuerySet)
+    assert_type(messages.undelivered().order_by("created_at"), MessageQuerySet)
+    assert_type(Message.objects.using("default").unhandled(), MessageQuerySet)
+    assert_type(Message.objects.inbound().filter(body="YES"), MessageQuerySet)
+    assert_type(Message.objects.with_reference("booking-7"), MessageQuerySet)
+    assert_type(Message.objects.pending().get(), Message)
+    return messages.pending().first()
+
+
+def watch(now: datetime) -> Iterator[WebhookEvent]:
+    """Ask for the state of events, and of their handlers."""
+    assert_type(WebhookEvent.objects.due(now), WebhookEventQuerySet)
+    assert_type(WebhookEvent.objects.invalid(), WebhookEventQuerySet)
+    assert_type(WebhookEvent.objects.pending().count(), int)
+    assert_type(WebhookEvent.objects.done().exists(), bool)
+    for event in WebhookEvent.objects.failed():
+        assert_type(event.payload, dict[str, Any])
+        assert_type(event.state, WebhookEvent.State | None)
+        assert_type(event.handler_errors(), dict[str, str])
+        for result in event.handler_results.values():
+            assert_type(result["error"], str)
+        yield event
+
+
+def opt_outs(number: str, parsed: PhoneNumber) -> None:
+    """Ask who has opted out."""
+    assert_type(is_opted_out(number), bool)
+    assert_type(is_opted_out(parsed), bool)
+    assert_type(opted_out([number]), set[str])
+    assert_type(opt_out(number, note="at the counter"), OptOut)
+    assert_type(opt_in(number, note="signed up again"), bool)
+    assert_type(OptOut.objects.active().with_contact(number), OptOutQuerySet)
