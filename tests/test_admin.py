@@ -4,7 +4,7 @@ import html
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from django.urls import include, path, reverse
 from django.utils import timezone, translation
 
 import cellcast_django
-from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
+from cellcast_django.admin import MessageAdmin, WebhookEventAdmin, contacts
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.read_only import MAX_KEYS
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
@@ -457,14 +457,100 @@ def test_search_finds_quoted_words(reader: Client, client: WebhookClient) -> Non
 
 
 def test_search_without_result_says_what_can_be_found(
-    reader: Client, client: WebhookClient
+    reader: Client, client: WebhookClient, settings: Any
 ) -> None:
     client.reply()
 
-    hint = "Nothing found. Phone numbers and ids must be complete."
-    assert hint in page_of(reader, "message", q="570 156")
-    assert hint not in page_of(reader, "message", q="+61400000000")
-    assert hint not in page_of(reader, "message", direction="outbound")
+    def hint(**query: str) -> str:
+        found = every(page_of(reader, "message", **query), "p[@id='cellcast-nothing-found']")
+        return " ".join(map(words, found))
+
+    without_names = hint(q="570 156")
+    assert "Names" in without_names
+    assert hint(q="+61400000000") == hint(direction="outbound") == ""
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.nobody"
+    with_names = hint(q="570 156")
+    assert with_names and with_names in without_names
+    settings.CELLCAST_DEFAULT_REGION = "NZ"
+    assert hint(q="570 156") not in with_names
+
+
+def nobody(words: str) -> list[str]:
+    return []
+
+
+def people_named(words: str) -> Iterator[str]:
+    yield from {"lee": ["0400 000 001", "+61400000003", ""]}.get(words.lower(), [])
+
+
+def broken_search(words: str) -> list[str]:
+    raise ConnectionError
+
+
+@pytest.mark.parametrize("model", [*MODELS, "optout"])
+def test_search_finds_customers_by_their_names(
+    admin_client: Client, client: WebhookClient, settings: Any, model: str
+) -> None:
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    for number in (1, 2, 3):
+        client.status(_id=str(number), receiver=f"+6140000000{number}")
+        client.opt_out(contact=f"+6140000000{number}")
+
+    found = listed(admin_client, model, q="Lee")
+
+    assert len(found) == len(listed(admin_client, model)) * 2 // 3
+    assert listed(admin_client, model, q="Tran") == []
+    assert "Names" in page_of(admin_client, model)
+
+
+def test_search_finds_names_and_words(reader: Client, client: WebhookClient, settings: Any) -> None:
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    client.reply(_id="1", sender="+61400000001", message="Hello")
+    client.reply(_id="2", sender="+61400000002", message="Is Dr Lee in?")
+    client.reply(_id="3", sender="+61400000004", message="Hello")
+
+    assert len(listed(reader, "message", q="lee")) == 2
+
+
+def test_search_uses_the_first_two_hundred_people(
+    reader: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setattr(contacts, "MAX_NAMED", 1)
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    first = MessageFactory.create(inbound=True, sender="+61400000001")
+    MessageFactory.create(inbound=True, sender="+61400000003")
+
+    assert listed(reader, "message", q="Lee") == [first.pk]
+
+
+def test_search_goes_on_without_names_when_they_cannot_be_asked_for(
+    reader: Client, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.broken_search"
+    message = MessageFactory.create(inbound=True, body="Is Dr Lee in?")
+
+    assert listed(reader, "message", q="Lee") == [message.pk]
+    assert "CELLCAST_CONTACT_SEARCH failed: ConnectionError." in caplog.text
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("term", ["570156", "570 156", "1570-156", "91570156"])
+def test_search_finds_a_number_by_its_last_digits(
+    reader: Client, client: WebhookClient, settings: Any, model: str, term: str
+) -> None:
+    client.status(_id="1", receiver="+61491570156")
+    client.status(_id="2", receiver="+61491570157")
+
+    assert len(listed(reader, model, q=term)) == 1
+    settings.CELLCAST_DEFAULT_REGION = "NZ"
+    assert listed(reader, model, q=term) == []
+
+
+@pytest.mark.parametrize("term", ["70156", "id 570156", "5701561234"])
+def test_search_takes_nothing_else_for_last_digits(reader: Client, term: str) -> None:
+    MessageFactory.create(inbound=True, sender="+61491570156", body="")
+
+    assert listed(reader, "message", q=term) == []
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -941,6 +1027,7 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
 FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are then sorted
     ("message", {"q": "0400 000 007"}),
     ("message", {"q": "id-7"}),
+    ("message", {"q": "000 007"}),
     ("message", {"q": "two words"}),
     ("statuschange", {"q": "0400 000 007"}),
     ("statuschange", {"q": "id-7"}),

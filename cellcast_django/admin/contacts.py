@@ -1,15 +1,17 @@
-"""Who a contact is: the name from the host project, and whether they have opted out."""
+"""Who a contact is, and who may be meant: names of the host project, opt-outs, last digits."""
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice, product
 from typing import Any
 
 from django.utils.module_loading import import_string
 
 from cellcast_django.conf import conf
-from cellcast_django.models import OptOut, database_alias
+from cellcast_django.models import OptOut, contact_of, database_alias
 from cellcast_django.payloads import clean
 
 logger = logging.getLogger("cellcast_django")
@@ -61,3 +63,45 @@ def names_of(contacts: list[str]) -> dict[str, str]:
     except Exception as error:  # the host's code may raise anything
         logger.error("CELLCAST_CONTACT_NAMES failed: %s.", type(error).__qualname__)
         return {}
+
+
+MAX_NAMED = 200
+"""Contacts that a name is searched for at once."""
+
+
+def contacts_named(words: str) -> list[str]:
+    """Return the contacts whom ``CELLCAST_CONTACT_SEARCH`` finds; none if it fails.
+
+    Only what has a letter can be a name.
+    """
+    if not conf.contact_search or not any(map(str.isalpha, words)):
+        return []
+    try:
+        found = islice(import_string(conf.contact_search)(words), MAX_NAMED)
+        return [contact for contact in map(contact_of, found) if contact]
+    except Exception as error:  # the host's code may raise anything
+        logger.error("CELLCAST_CONTACT_SEARCH failed: %s.", type(error).__qualname__)
+        return []
+
+
+AUSTRALIAN_PREFIXES = ("+614", "+612", "+613", "+617", "+618")
+"""Of mobiles and of the four areas; eight digits follow."""
+MIN_LAST_DIGITS = 6
+DIGITS_AFTER_PREFIX = 8
+_PART_OF_NUMBER = re.compile(r"[\d\s().-]+", re.ASCII)
+
+
+def contacts_ending_with(term: str) -> list[str]:
+    """Return every Australian number that ends with these six to eight digits, at most 500.
+
+    An index finds them all, while none finds the end of a number. Empty for anything else, and
+    where numbers belong to another region.
+    """
+    digits = re.sub(r"\D", "", term) if _PART_OF_NUMBER.fullmatch(term) else ""
+    is_enough = MIN_LAST_DIGITS <= len(digits) <= DIGITS_AFTER_PREFIX
+    if not is_enough or conf.default_region != "AU":
+        return []
+    missing = [
+        "".join(each) for each in product("0123456789", repeat=DIGITS_AFTER_PREFIX - len(digits))
+    ]
+    return [f"{prefix}{each}{digits}" for prefix in AUSTRALIAN_PREFIXES for each in missing]

@@ -78,8 +78,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         """Find by phone number, Cellcast id, or event number, as ``event #12`` too."""
         key = term.removeprefix("event").strip(" #")
         by_pk = [Q(pk=int(key))] if is_key(key) else []
-        contacts = [Q(contact=each) for each in spellings(term)]
-        return [Q(message__cellcast_id=term), *contacts, *by_pk]
+        return [Q(message__cellcast_id=term), self.about(spellings(term)), *by_pk]
 
     @admin.display(description=_("received"))
     def when(self, event: WebhookEvent) -> SafeString:

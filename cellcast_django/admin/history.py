@@ -1,5 +1,7 @@
 """The pages of the status history."""
 
+from collections.abc import Collection
+
 from django.contrib import admin
 from django.db.models import Q
 from django.utils.html import format_html
@@ -42,14 +44,11 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     ]
 
     def meanings(self, term: str) -> list[Q]:
-        newest = Message.objects.order_by("-created_at").values_list("pk", flat=True)
-        return [
-            Q(message__cellcast_id=term),
-            *(
-                Q(message__in=list(newest.filter(contact=each)[:MAX_MESSAGES]))
-                for each in spellings(term)
-            ),
-        ]
+        return [Q(message__cellcast_id=term), self.about(spellings(term))]
+
+    def about(self, contacts: Collection[str]) -> Q:
+        newest = Message.objects.filter(contact__in=contacts).order_by("-created_at")
+        return Q(message__in=list(newest.values_list("pk", flat=True)[:MAX_MESSAGES]))
 
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:

@@ -99,14 +99,16 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         return messages
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """Find by number or id, or else by words in the newest texts."""
-        found = super().find(request, queryset, term)
+        """Find by number or id, or else by name and by words in the newest texts."""
+        rows = self.get_queryset(request)
+        found = narrow_to_any(queryset, *map(rows.filter, self.exact(term)))
         if found.exists():
             return found
         has_words = Q()
         for word in term.strip(QUOTES).split()[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
-        return narrow_to_any(queryset, newest(queryset, self.paginator.MAX_COUNT).filter(has_words))
+        texts = newest(queryset, self.paginator.MAX_COUNT).filter(has_words)
+        return narrow_to_any(queryset, *map(rows.filter, self.named(term)), texts)
 
     def prefetch(self, rows: Any) -> None:
         attach_customers(rows)

@@ -9,8 +9,10 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.translation import gettext as _
 
 from cellcast_django.admin.display.texts import figure
+from cellcast_django.conf import conf
 
 if TYPE_CHECKING:
     AnyPaginator = Paginator[Any]
@@ -75,6 +77,10 @@ class CappedChangeList(ChangeList):
         self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
         self.model_admin.prefetch(self.result_list)  # type: ignore[attr-defined]
         self.show_admin_actions = self.result_count > 0
+        if conf.contact_search:
+            self.search_help_text = _("%(help)s Names are searched too.") % {
+                "help": self.search_help_text
+            }
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
             self.full_result_count = self.result_count

@@ -1,6 +1,6 @@
 """The base of every ``ModelAdmin`` here: read-only pages that stay fast with large tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,10 +16,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from django.utils.translation import override
+from django.utils.translation import gettext, override
 
+from cellcast_django.admin.contacts import contacts_ending_with, contacts_named
 from cellcast_django.admin.display.badges import with_zones
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
+from cellcast_django.conf import conf
 from cellcast_django.models import contact_of
 from cellcast_django.payloads import clean
 
@@ -128,14 +130,43 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Narrow to the rows that ``term`` may mean."""
+        rows = self.get_queryset(request)
+        return narrow_to_any(queryset, *map(rows.filter, [*self.exact(term), *self.named(term)]))
+
+    def exact(self, term: str) -> list[Q]:
+        """Return the numbers and ids that ``term`` may be."""
         # As stored, perhaps with white space at an end; as people type it; as they copy it.
         terms = dict.fromkeys([term, term.strip(), as_meant(term)])
         meanings = [meaning for each in terms for meaning in self.meanings(each)]
-        return narrow_to_any(queryset, *map(self.get_queryset(request).filter, meanings))
+        ending = contacts_ending_with(as_meant(term))
+        return [*meanings, self.about(ending)] if ending else meanings
+
+    def named(self, term: str) -> list[Q]:
+        """Return what is about the customers whose name ``term`` may be."""
+        contacts = contacts_named(term.strip(QUOTES))
+        return [self.about(contacts)] if contacts else []
 
     def meanings(self, term: str) -> list[Q]:
         """Return what ``term`` may mean; an index serves each condition."""
-        return [Q(cellcast_id=term), *(Q(contact=each) for each in spellings(term))]
+        return [Q(cellcast_id=term), self.about(spellings(term))]
+
+    def about(self, contacts: Collection[str]) -> Q:
+        """Return the condition of rows about these contacts."""
+        return Q(contact__in=contacts)
+
+    @property
+    def nothing_found(self) -> str:
+        """What can be found, for a search without a result."""
+        if conf.default_region == "AU":
+            numbers = gettext(
+                "Of a phone number, the last six digits are enough; ids must be complete."
+            )
+        else:
+            numbers = gettext("Phone numbers and ids must be complete.")
+        names = (
+            "" if conf.contact_search else gettext("Names are not searched here: use the number.")
+        )
+        return " ".join(filter(None, [gettext("Nothing found."), numbers, names]))
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
