@@ -1,21 +1,28 @@
-"""Webhook health: the last webhooks, the unfinished events, and the deliveries."""
+"""Webhook health: whether webhooks arrive as usual, what is unfinished, and what was delivered."""
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
+from django.db import connections, models
 from django.db.models import Count, Min
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.models import (
     CommandRun,
     Message,
+    MessageQuerySet,
     WebhookEvent,
     WebhookEventQuerySet,
     database_alias,
     errors_of,
 )
+from cellcast_django.models.webhook_event import error_type
 from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -27,71 +34,125 @@ SILENT_PERIOD = timedelta(days=7)  # how long a message without a report is coun
 MAX_EVENTS_PER_KIND = 10_000
 """``endpoint`` has no index, so only this many recent events of each kind are scanned."""
 
-MAX_UNFINISHED = 1_000  # how many pending and how many failed events are scanned for their handlers
+MAX_UNFINISHED = 10_000
+"""How many pending and how many failed events are scanned for their handlers."""
+
+MAX_WAITING = 1_000  # waiting replies that are counted
+
+
+class Light(models.TextChoices):
+    """Whether webhooks arrive on a URL as they usually do."""
+
+    NEVER = "never", _("nothing yet")
+    RECEIVING = "receiving", _("receiving")
+    QUIET = "quiet", _("quiet")
+    TOO_EARLY = "too_early", _("too early to tell")
+    SILENT = "silent", _("silent")
+    UNREPORTED = "unreported", _("no reports")
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether somebody should look: amber for ``SILENT``, red for ``UNREPORTED``."""
+        return self in (Light.SILENT, Light.UNREPORTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receiving:
-    """What has arrived, and what is unfinished; our own Test Sends are in no count.
+class WebhookHealth:
+    """How webhooks arrive on one URL."""
 
-    ``Health`` adds the counts of the last day.
-    """
+    endpoint: Endpoint
+    last_at: datetime | None
+    """``None`` if none of the newest 10,000 events of each kind came to it."""
+    received: int
+    """How many events it has received since the given time, among the same events."""
+    received_more: bool
+    """Whether it may have received more, because all 10,000 of a kind are that recent."""
+    light: Light
+    reason: str
+    """What the light compares, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhooks:
+    """What has arrived."""
 
     measured_at: datetime
-    last_webhook_at: dict[Endpoint, datetime | None]
-    """By URL; ``None`` if none of the newest 10,000 events of each kind came to it."""
+    urls: dict[Endpoint, WebhookHealth]
     last_use_of: dict[str, datetime]
     """When each username was last used, among the same events."""
-    received: dict[Endpoint, int]
-    """How many events each URL has received since the given time, among the same events."""
-    received_more: frozenset[Endpoint]
-    """The URLs that may have received more, because all 10,000 of a kind are that recent."""
-    invalid: int
-    """Events of any age that could not be understood and were not reprocessed."""
+
+    @property
+    def last_at(self) -> datetime | None:
+        """When the last webhook arrived on any URL."""
+        return max((each.last_at for each in self.urls.values() if each.last_at), default=None)
+
+    @property
+    def alarms(self) -> list[WebhookHealth]:
+        """The URLs whose light is amber or red."""
+        return [each for each in self.urls.values() if each.light.is_alarm]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """What handlers have not finished."""
+
     pending: int
     """Events with a handler that has not finished, and an attempt planned or running."""
     failed: int
     """Events that have failed and need attention."""
-    oldest_due_at: datetime | None
-    """When the longest overdue attempt was due, or when the next one is.
+    overdue: timedelta
+    """How long the oldest pending event has been due; zero if none is.
 
-    If that is more than a few minutes ago, nothing runs ``cellcast_run_handlers``.
+    If that is more than a few minutes, nothing runs ``cellcast_run_handlers``.
     """
-    handlers_ran_at: datetime | None
+    oldest_due_at: datetime | None
+    """When the longest overdue attempt was due, or when the next one is."""
+    ran_at: datetime | None
     """When ``cellcast_run_handlers`` last finished, or recorded a heartbeat with ``--watch``."""
-
-    @property
-    def last_webhook_at_any_url(self) -> datetime | None:
-        return max((at for at in self.last_webhook_at.values() if at), default=None)
-
-    def age(self, moment: datetime) -> timedelta:
-        """Return how long before the measurement a moment was; never negative."""
-        return max(self.measured_at - moment, timedelta())
-
-    @property
-    def overdue(self) -> timedelta:
-        """How long the oldest pending event has been due; zero if none is."""
-        return self.age(self.oldest_due_at) if self.oldest_due_at else timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health(Receiving):
-    """Webhook health at one moment."""
+class Deliveries:
+    """What has become of the messages sent in the last day."""
 
-    events: dict[WebhookEvent.Outcome, int]
-    """The events of the last day, by their outcome in the inbox."""
     sent: int
-    """Outbound messages first seen in the last day."""
     delivered: int
-    """How many of these were delivered."""
     undelivered: int
-    """How many of these have another final status."""
+    """How many have another final status."""
 
     @property
-    def delivery_rate(self) -> float | None:
+    def rate(self) -> float | None:
         """The delivered share of the messages with a final status, from 0 to 1."""
         ended = self.delivered + self.undelivered
         return self.delivered / ended if ended else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replies:
+    """The replies that nobody has answered or marked as done."""
+
+    waiting: int
+    """At most 1,000 are counted."""
+    oldest_at: datetime | None
+    longest_wait: timedelta
+    """Zero if none is waiting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Webhook health at one moment. Test Sends are in no count."""
+
+    measured_at: datetime
+    webhooks: Webhooks
+    handlers: Handlers
+    replies: Replies
+    deliveries: Deliveries
+    events: dict[WebhookEvent.Outcome, int]
+    """The events of the last day, by their outcome in the inbox."""
+    tests: int
+    """The events of the last day that came from Test Sends, and are in no other count."""
+    invalid: int
+    """Events of any age that could not be understood and that nobody has dismissed."""
 
 
 def measure_health() -> Health:
@@ -100,43 +161,24 @@ def measure_health() -> Health:
     Every query uses an index: the cost grows with the day's traffic and with what is pending, not
     with the tables.
     """
-    start = timezone.now() - PERIOD
-    receiving = measure_receiving(start)
-    values: dict[str, Any] = {
-        each.name: getattr(receiving, each.name) for each in fields(receiving)
-    }
-    return Health(**values, events=_events_since(start), **_deliveries_since(start))
-
-
-def measure_receiving(start: datetime) -> Receiving:
-    """Measure what has arrived, since ``start`` too, and what is unfinished.
-
-    The cost grows with what is pending, not with the traffic. May raise ``django.db.Error``.
-    """
-    uses = _last_uses(start)
-    by_kind: Counter[str] = Counter()
-    endpoints = [each.endpoint for each in WEBHOOKS]
-    received = dict.fromkeys(endpoints, 0)
-    for use in uses:
-        by_kind[use.kind] += use.events_since
-        received[Endpoint(use.endpoint)] += use.events_since
-    real = _real_events()
-    waiting = real.pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
-    return Receiving(
-        measured_at=timezone.now(),
-        last_webhook_at=dict.fromkeys(endpoints)
-        | {Endpoint(use.endpoint): use.received_at for use in uses},
-        last_use_of={use.username: use.received_at for use in uses},
-        received=received,
-        received_more=frozenset(
-            Endpoint(use.endpoint) for use in uses if by_kind[use.kind] >= MAX_EVENTS_PER_KIND
-        ),
-        invalid=real.invalid().count(),
-        pending=waiting["n"],
-        failed=real.failed().count(),
-        oldest_due_at=waiting["due"],
-        handlers_ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
+    now = timezone.now()
+    start = now - PERIOD
+    events, tests = _events_since(start)
+    return Health(
+        measured_at=now,
+        webhooks=measure_webhooks(start),
+        handlers=measure_handlers(),
+        replies=measure_replies(),
+        deliveries=_deliveries_since(start),
+        events=events,
+        tests=tests,
+        invalid=count_invalid(),
     )
+
+
+def age(moment: datetime) -> timedelta:
+    """Return how long ago a moment was; never negative, as the clocks of two hosts may differ."""
+    return max(timezone.now() - moment, timedelta())
 
 
 def _events() -> WebhookEventQuerySet:
@@ -149,34 +191,275 @@ def _real_events() -> WebhookEventQuerySet:
     return _events().exclude(pk__in=_events().filter(is_test=True).values("pk"))
 
 
-_NEWEST = " UNION ALL ".join(
-    f"""
-    SELECT * FROM (
-        SELECT id, kind, endpoint, username, received_at, is_test FROM {WebhookEvent._meta.db_table}
-        WHERE kind >= '{kind}' AND kind <= '{kind}'
-        ORDER BY kind DESC, received_at DESC LIMIT %(limit)s
-    ) AS newest_{kind}
-    """  # noqa: S608
-    for kind in WebhookEvent.Kind.values
-)
-_LAST_USES = (
-    "SELECT MAX(id) AS id, kind, endpoint, username, MAX(received_at) AS received_at,"  # noqa: S608
-    " COUNT(CASE WHEN received_at >= %(start)s THEN 1 END) AS events_since"
-    f" FROM ({_NEWEST}) AS newest"
-    f" WHERE NOT is_test AND endpoint <> '{Endpoint.API.value}'"
-    " GROUP BY kind, endpoint, username ORDER BY 5"
-)
+def count_invalid() -> int:
+    """Count the events that could not be understood and need attention, without Test Sends."""
+    return _real_events().invalid().count()
+
+
+# Webhooks, and whether they arrive as usual
+
+
+def measure_webhooks(start: datetime) -> Webhooks:
+    """Measure what has arrived, since ``start`` too, on each URL.
+
+    The cost does not grow with the traffic. May raise ``django.db.Error``.
+    """
+    now = timezone.now()
+    uses = _last_uses(start)
+    by_kind: Counter[str] = Counter()
+    for use in uses:
+        by_kind[use.kind] += use.events_since
+    weeks = _usual_hours(now)
+    reports = [use.received_at for use in uses if use.kind == WebhookEvent.Kind.STATUS]
+    is_unreported = _is_unreported(now, max(reports, default=None))
+    urls = {}
+    for endpoint in (each.endpoint for each in WEBHOOKS):
+        own = [use for use in uses if use.endpoint == endpoint]
+        last_at = max((use.received_at for use in own), default=None)
+        light, reason = _light(last_at, now, [hours.get(endpoint) for hours in weeks])
+        if endpoint == Endpoint.STATUS and is_unreported:
+            light = Light.UNREPORTED
+            reason = gettext(
+                "At least %(count)d messages were sent more than an hour ago, and since the last "
+                "report none of them has one."
+            ) % {"count": MIN_UNREPORTED}
+        urls[endpoint] = WebhookHealth(
+            endpoint=endpoint,
+            last_at=last_at,
+            received=sum(use.events_since for use in own),
+            received_more=any(by_kind[use.kind] >= MAX_EVENTS_PER_KIND for use in own),
+            light=light,
+            reason=reason,
+        )
+    last_use_of = {use.username: use.received_at for use in uses}
+    return Webhooks(measured_at=now, urls=urls, last_use_of=last_use_of)
+
+
+HOURS = (1, 3, 6, 12, 24)
+"""What may be compared: the shortest of these in which enough events came in each week."""
+
+MIN_EVENTS = 5  # fewer in the same hours of a past week say nothing about silence now
+
+MAX_WEEKS = 2  # past weeks that are compared
+
+MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
+
+
+def _light(
+    last_at: datetime | None, now: datetime, weeks: Sequence[int | None]
+) -> tuple[Light, str]:
+    """Compare the last webhook with the hours within which enough came in each past week."""
+    if last_at is None:
+        return Light.NEVER, gettext("No webhook has arrived.")
+    known = [hours for hours in weeks if hours is not None]
+    hours = max(known) if weeks and len(known) == len(weeks) else None
+    if now - last_at <= timedelta(hours=hours or HOURS[0]):
+        reason = ngettext(
+            "A webhook came in the last hour.",
+            "A webhook came in the last %(hours)d hours.",
+            hours or HOURS[0],
+        )
+        return Light.RECEIVING, reason % {"hours": hours or HOURS[0]}
+    if not weeks:
+        return Light.TOO_EARLY, gettext("There is no week of webhooks to compare with yet.")
+    values = {"hours": hours or HOURS[-1], "count": MIN_EVENTS}
+    if hours is None:
+        reason = gettext(
+            "Silence is usual: in the same %(hours)d hours of the last weeks, fewer than %(count)d "
+            "events came at least once."
+        )
+        return Light.QUIET, reason % values
+    reason = ngettext(
+        "Nothing came in the last hour. In the same hour of the last weeks, at least %(count)d "
+        "events came each time.",
+        "Nothing came in the last %(hours)d hours. In the same hours of the last weeks, at least "
+        "%(count)d events came each time.",
+        hours,
+    )
+    return Light.SILENT, reason % values
+
+
+def _usual_hours(now: datetime) -> list[dict[Endpoint, int]]:
+    """Return for each past week, newest first, within how many hours enough events came by URL.
+
+    A URL with too few is missing. A week counts if something came in the seven days before the
+    compared hours: a site may be younger, or have pruned them.
+    """
+    weeks = []
+    for week in range(1, MAX_WEEKS + 1):
+        end = _weeks_before(now, week)
+        begin = end - timedelta(hours=HOURS[-1])
+        before = _events().filter(received_at__lt=begin, received_at__gte=begin - timedelta(days=7))
+        if not before.exclude(endpoint=Endpoint.API).filter(is_test=False).exists():
+            break
+        times: dict[Endpoint, list[datetime]] = {}
+        for event in _newest_between(begin, end):
+            times.setdefault(Endpoint(event.endpoint), []).append(event.received_at)
+        weeks.append(
+            {
+                endpoint: _hours_within(end - sorted(each)[-MIN_EVENTS])
+                for endpoint, each in times.items()
+                if len(each) >= MIN_EVENTS
+            }
+        )
+    return weeks
+
+
+def _weeks_before(now: datetime, weeks: int) -> datetime:
+    """Return the same time of day some weeks before, also when the clocks have changed since."""
+    local = timezone.localtime(now) if timezone.is_aware(now) else now
+    return local - timedelta(weeks=weeks)
+
+
+def _hours_within(time: timedelta) -> int:
+    return next(hours for hours in HOURS if time <= timedelta(hours=hours))
+
+
+def _is_unreported(now: datetime, last_report_at: datetime | None) -> bool:
+    """Whether many messages were sent a while ago, and since the last report none has one.
+
+    Only messages that ``record_sent`` made have no status: a report makes a row with one.
+    """
+    start = now - PERIOD
+    if last_report_at is not None:
+        start = max(start, last_report_at)
+    sent = Message.objects.using(database_alias()).outbound().filter(status="")
+    end = now - timedelta(hours=1)
+    unreported = sent.filter(created_at__gt=start, created_at__lt=end).order_by()
+    return unreported.values("pk")[:MIN_UNREPORTED].count() == MIN_UNREPORTED
+
+
+NEWEST_OF_A_KIND = 100
+"""How many events of each kind are read for the hours of a past week."""
+
+
+def _newest_between(begin: datetime, end: datetime) -> list[Any]:
+    """Return the newest events of each kind in a past time."""
+    adapt = connections[database_alias()].ops.adapt_datetimefield_value
+    newest = _newest_of_each_kind("AND received_at >= %(begin)s AND received_at < %(end)s")
+    sql = f"SELECT id, endpoint, received_at FROM ({newest}) AS newest WHERE {_IS_WEBHOOK}"  # noqa: S608
+    values = {"limit": NEWEST_OF_A_KIND, "begin": adapt(begin), "end": adapt(end)}
+    return list(_events().raw(sql, values))
+
+
+_IS_WEBHOOK = f"NOT is_test AND endpoint <> '{Endpoint.API.value}'"
+"""Neither our own tests nor what was fetched from Cellcast's API prove that webhooks arrive."""
 
 
 def _last_uses(start: datetime) -> list[Any]:
     """Return the last use of each kind, URL and username, oldest first; count since ``start``.
 
-    Scans the newest events of each kind, so that a quiet kind reaches further back. Skips our own
-    tests and what was fetched from Cellcast's API: neither proves that webhooks arrive. ``kind`` is
-    a range and part of the order to force the index that begins with it: with that on the time,
-    PostgreSQL reads ten events of other kinds for each reply.
+    Scans the newest events of each kind, so that a quiet kind reaches further back.
     """
-    return list(_events().raw(_LAST_USES, {"limit": MAX_EVENTS_PER_KIND, "start": start}))
+    sql = (
+        "SELECT MAX(id) AS id, kind, endpoint, username, MAX(received_at) AS received_at,"  # noqa: S608
+        " COUNT(CASE WHEN received_at >= %(start)s THEN 1 END) AS events_since"
+        f" FROM ({_newest_of_each_kind()}) AS newest WHERE {_IS_WEBHOOK}"
+        " GROUP BY kind, endpoint, username ORDER BY 5"
+    )
+    adapt = connections[database_alias()].ops.adapt_datetimefield_value
+    return list(_events().raw(sql, {"limit": MAX_EVENTS_PER_KIND, "start": adapt(start)}))
+
+
+def _newest_of_each_kind(condition: str = "") -> str:
+    """Return the SQL for the newest events of each kind.
+
+    ``kind`` is a range and part of the order to force the index that begins with it: with that on
+    the time, PostgreSQL reads ten events of other kinds for each reply.
+    """
+    columns = "id, kind, endpoint, username, received_at, is_test"
+    return " UNION ALL ".join(
+        f"SELECT * FROM (SELECT {columns} FROM {WebhookEvent._meta.db_table}"  # noqa: S608
+        f" WHERE kind >= '{kind}' AND kind <= '{kind}' {condition}"
+        f" ORDER BY kind DESC, received_at DESC LIMIT %(limit)s) AS newest_{kind}"
+        for kind in WebhookEvent.Kind.values
+    )
+
+
+# Handlers
+
+
+def measure_handlers() -> Handlers:
+    """Measure what handlers have not finished. May raise ``django.db.Error``."""
+    waiting = _real_events().pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
+    due_at = waiting["due"]
+    return Handlers(
+        pending=waiting["n"],
+        failed=_real_events().failed().count(),
+        overdue=age(due_at) if due_at else timedelta(),
+        oldest_due_at=due_at,
+        ran_at=CommandRun.last(CommandRun.Command.RUN_HANDLERS),
+    )
+
+
+@dataclass
+class FailingHandler:
+    """The unfinished events that one handler has raised for."""
+
+    name: str
+    """Empty for events that no handler has raised for: none was called, or the process died."""
+    failed: int = 0
+    pending: int = 0
+    error: str = ""
+    """The newest one."""
+    last_at: datetime | None = None
+    """When it was raised."""
+    first_at: datetime | None = None
+    """When the oldest of these events arrived."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """How many events each type of error was raised for."""
+
+
+def failing_handlers() -> list[FailingHandler]:
+    """Return the handlers of the pending and failed events, by name.
+
+    Scans up to ``MAX_UNFINISHED`` events of each state, the newest.
+    """
+    found: dict[str, FailingHandler] = {}
+    for next_run_at, results, received_at in newest_unfinished(
+        _real_events(), MAX_UNFINISHED, "next_run_at", "handler_results", "received_at"
+    ):
+        errors = errors_of(results)
+        for name in errors or [""]:
+            handler = found.setdefault(name, FailingHandler(name))
+            handler.failed += next_run_at is None
+            handler.pending += next_run_at is not None
+            handler.first_at = min(handler.first_at or received_at, received_at)
+            if not name:
+                continue
+            handler.errors[error_type(errors[name])] += 1
+            at = parse_datetime(results[name]["at"]) or received_at
+            if handler.last_at is None or handler.last_at < at:
+                handler.error, handler.last_at = errors[name], at
+    return sorted(found.values(), key=lambda handler: (not handler.name, handler.name))
+
+
+def newest_unfinished(
+    events: WebhookEventQuerySet, count: int, *columns: str
+) -> Iterable[tuple[Any, ...]]:
+    """Return these columns of the newest failed events, then of the newest pending ones."""
+    states = [
+        events.failed().order_by("-pk"),
+        events.pending().order_by("-next_run_at", "-outcome", "-pk"),  # as the index has it
+    ]
+    return chain.from_iterable(state.values_list(*columns)[:count] for state in states)
+
+
+# Messages
+
+
+def measure_replies() -> Replies:
+    """Count the replies that wait for an answer, and how long. May raise ``django.db.Error``."""
+    waiting = Message.objects.using(database_alias()).unhandled()
+    # handled_at is null in all of them, but PostgreSQL reads its index in order only if told.
+    oldest_first = waiting.order_by("handled_at", "created_at")
+    times = list(oldest_first.values_list("created_at", flat=True)[:MAX_WAITING])
+    oldest_at = times[0] if times else None
+    return Replies(
+        waiting=len(times),
+        oldest_at=oldest_at,
+        longest_wait=age(oldest_at) if oldest_at else timedelta(),
+    )
 
 
 def count_silent(older_than: timedelta) -> int:
@@ -184,43 +467,29 @@ def count_silent(older_than: timedelta) -> int:
 
     Older ones are left out, or a monitoring alert would stay on for ever and hide the next one.
     """
-    silent = Message.objects.silent(older_than)
-    return silent.filter(created_at__gt=timezone.now() - older_than - SILENT_PERIOD).count()
+    return silent_lately(Message.objects.all(), older_than).count()
 
 
-def count_unfinished() -> dict[str, Counter[str]]:
-    """Count the ``pending`` and ``failed`` events that each handler has raised for.
-
-    Events that no handler has raised for, because none was called or the process died, are counted
-    under the empty name. Scans up to ``MAX_UNFINISHED`` events of each state: the pending ones due
-    first, and the newest failed ones.
-    """
-    events = _real_events()
-    unfinished: dict[str, Counter[str]] = {}
-    # All columns of the index: by "-pk" alone, PostgreSQL walks the table until it has enough.
-    columns = ["done_at", "next_run_at", "outcome", "pk"]
-    for state, in_order in (
-        ("pending", events.pending().order_by(*columns)),
-        ("failed", events.failed().order_by(*(f"-{column}" for column in columns))),
-    ):
-        for results in in_order.values_list("handler_results", flat=True)[:MAX_UNFINISHED]:
-            for name in errors_of(results) or [""]:
-                unfinished.setdefault(name, Counter())[state] += 1
-    return unfinished
+def silent_lately(messages: MessageQuerySet, older_than: timedelta) -> MessageQuerySet:
+    """Narrow to the messages that ``count_silent`` counts."""
+    start = timezone.now() - older_than - SILENT_PERIOD
+    return messages.silent(older_than).filter(created_at__gt=start)
 
 
-def _events_since(start: datetime) -> dict[WebhookEvent.Outcome, int]:
+def _events_since(start: datetime) -> tuple[dict[WebhookEvent.Outcome, int], int]:
+    """Return the events by outcome, and how many more came from Test Sends."""
     events = _events().filter(received_at__gte=start).order_by()
     tests = Counter(events.filter(is_test=True).values_list("outcome", flat=True))
     counts = dict(events.values_list("outcome").annotate(Count("pk")))
-    return {each: counts.get(each.value, 0) - tests[each.value] for each in WebhookEvent.Outcome}
+    real = {each: counts.get(each.value, 0) - tests[each.value] for each in WebhookEvent.Outcome}
+    return real, tests.total()
 
 
-def _deliveries_since(start: datetime) -> dict[str, Any]:
+def _deliveries_since(start: datetime) -> Deliveries:
     sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=start)
     tests = Counter(sent.from_tests().values_list("status", flat=True))
-    return {
-        "sent": sent.count() - tests.total(),
-        "delivered": sent.delivered().count() - tests[Status.DELIVERED],
-        "undelivered": sent.undelivered().count() - sum(tests[status] for status in UNDELIVERED),
-    }
+    return Deliveries(
+        sent=sent.count() - tests.total(),
+        delivered=sent.delivered().count() - tests[Status.DELIVERED],
+        undelivered=sent.undelivered().count() - sum(tests[status] for status in UNDELIVERED),
+    )

@@ -256,15 +256,15 @@ def test_list_shows_the_names_that_the_host_project_knows(viewer: Client, settin
     assert "Ms Kim Lee" in page_of(viewer, "optout")
 
 
-def overview_of(client: Client, **query: str) -> str:
-    response = client.get(reverse("admin:cellcast_django_overview"), query)
+def figures_of(client: Client, **query: str) -> str:
+    response = client.get(reverse("admin:cellcast_django_figures"), query)
     return text_of(response.content.decode())
 
 
-def test_overview_counts_the_new_ones_of_the_period() -> None:
+def test_figures_count_new_opt_outs_of_the_period() -> None:
     person = staff("view_message", "view_optout")
     OptOutFactory.create_batch(2)
     OptOutFactory.create(since=timezone.now() - timedelta(days=20))
-    assert "New opt-outs 2 contacts" in overview_of(person)
-    assert "New opt-outs 3 contacts" in overview_of(person, period="30")
-    assert "New opt-outs" not in overview_of(staff("view_message"))
+    assert "New opt-outs 2 contacts" in figures_of(person)
+    assert "New opt-outs 3 contacts" in figures_of(person, period="30")
+    assert "New opt-outs" not in figures_of(staff("view_message"))

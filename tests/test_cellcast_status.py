@@ -12,7 +12,9 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
-from cellcast_django.models import CommandRun
+from cellcast_django.health import Light
+from cellcast_django.models import CommandRun, Message
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -47,60 +49,70 @@ def traffic() -> None:
     WebhookEventFactory.create(invalid=True, received_at=ago(days=2))
 
 
-def test_a_person_reads(traffic: None) -> None:
+def rows(*arguments: str) -> dict[str, str]:
+    """Return the values of the rows by their names."""
+    lines = [line for line in run(*arguments).splitlines() if line.startswith("  ")]
+    return {line[:16].strip(): line[16:] for line in lines}
+
+
+def test_person_reads_a_row_for_each_figure(traffic: None) -> None:
     MessageFactory.create(delivered=True)
-    assert run() == (
-        "Last webhook\n"
-        "  Receive URL   3 hours ago\n"
-        "  Status URL    5 s ago\n"
-        "  Opt-Out URL   none\n"
-        "Last webhook by username\n"
-        "  cellcast      5 s ago\n"
-        "Events of the last 24 hours\n"
-        "  stored        1\n"
-        "  duplicate     2\n"
-        "  invalid       0 (1 of any age)\n"
-        "Handlers\n"
-        "  pending       2, the oldest due 12 minutes ago\n"
-        "  failed        1\n"
-        "Messages sent in the last 24 hours\n"
-        "  delivered     3 (75.0% of those with a final status)\n"
-        "  undelivered   1\n"
-        "  in transit    2\n"
-    )
+    shown = rows()
+    assert shown["Receive URL"].startswith("3 hours ago (too early to tell: ")
+    assert shown["Status URL"].startswith("5 s ago (receiving: ")
+    assert shown["Opt-Out URL"].startswith("none (nothing yet: ")
+    del shown["Receive URL"], shown["Status URL"], shown["Opt-Out URL"]
+    assert shown == {
+        "cellcast": "5 s ago",
+        "stored": "1",
+        "duplicate": "2",
+        "invalid": "0 (1 of any age)",
+        "pending": "2, the oldest due 12 minutes ago",
+        "failed": "1",
+        "last run": "never",
+        "waiting": "1, the oldest came 0 s ago",
+        "delivered": "3 (75.0% of those with a final status)",
+        "undelivered": "1",
+        "in transit": "2",
+    }
 
 
-def test_nothing_to_say_yet() -> None:
-    output = run()
-    assert "  pending       0\n" in output
-    assert "  delivered     0\n" in output
-    assert output.count("none") == 3
+def test_tests_of_our_own_are_said_to_be_left_out() -> None:
+    assert "tests" not in rows()
+    WebhookEventFactory.create_batch(3, is_test=True)
+    assert rows()["tests"].startswith("3")
 
 
 def test_event_that_is_not_due_yet_is_not_called_late() -> None:
     WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
-    assert "  pending       1\n" in run()
+    assert rows()["pending"] == "1"
 
 
-def test_json(traffic: None) -> None:
+def test_json_has_every_figure(traffic: None) -> None:
+    MessageFactory.create(inbound=True, created_at=ago(hours=1))
     document = json.loads(run("--json"))
-    receive = document["last_webhooks"]["receive"]
+    receive, status, opt_out = document.pop("last_webhooks").values()
     assert datetime.fromisoformat(receive["at"]) < ago(hours=3)
     assert 10_800 <= receive["age_seconds"] < 10_900
-    assert 720 <= document["handler_results"].pop("overdue_seconds") < 800
-    assert document["handler_results"].pop("last_run_at") is None
-    oldest_due_at = document["handler_results"].pop("oldest_due_at")
-    assert datetime.fromisoformat(oldest_due_at) < ago(minutes=12)
+    assert status["age_seconds"] < 100
+    assert (opt_out["at"], opt_out["age_seconds"]) == (None, None)
+    lights = [receive["light"], status["light"], opt_out["light"]]
+    assert lights == [Light.TOO_EARLY, Light.RECEIVING, Light.NEVER]
+    assert all(each["reason"] for each in (receive, status, opt_out))
+    assert 720 <= document["handlers"].pop("overdue_seconds") < 800
+    assert document["handlers"].pop("last_run_at") is None
+    assert datetime.fromisoformat(document["handlers"].pop("oldest_due_at")) < ago(minutes=12)
     assert datetime.fromisoformat(document.pop("measured_at")) <= timezone.now()
-    assert document["last_webhooks"].pop("status")["age_seconds"] < 100
-    del document["last_webhooks"]["receive"]
     assert 0 <= document["usernames"].pop("cellcast")["age_seconds"] < 100
+    assert datetime.fromisoformat(document["replies"].pop("oldest_at")) < ago(minutes=59)
+    assert 3_600 <= document["replies"].pop("longest_wait_seconds") < 3_700
     assert document == {
-        "last_webhooks": {"opt_out": {"at": None, "age_seconds": None}},
         "usernames": {},
         "events": {"stored": 1, "duplicate": 2, "invalid": 0},
+        "tests": 0,
         "invalid_of_any_age": 1,
-        "handler_results": {"pending": 2, "failed": 1},
+        "handlers": {"pending": 2, "failed": 1},
+        "replies": {"waiting": 2},
         "messages": {"sent": 5, "delivered": 2, "undelivered": 1, "delivery_rate": 2 / 3},
         "problems": [],
     }
@@ -109,9 +121,9 @@ def test_json(traffic: None) -> None:
 def test_last_run_of_the_command_that_runs() -> None:
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
     ran_at = CommandRun.objects.get().ran_at
-    assert "  last run      0 s ago\n" in run()
+    assert rows()["last run"] == "0 s ago"
     document = json.loads(run("--json"))
-    found = datetime.fromisoformat(document["handler_results"]["last_run_at"])
+    found = datetime.fromisoformat(document["handlers"]["last_run_at"])
     assert abs(found - ran_at) < timedelta(milliseconds=1)
 
 
@@ -126,6 +138,7 @@ def test_last_run_of_the_command_that_runs() -> None:
         ["--max-pending", "2"],
         ["--max-failed", "1"],
         ["--max-silent", "6h"],
+        ["--max-unanswered", "2h"],
     ],
 )
 def test_within_the_limits(traffic: None, limits: list[str]) -> None:
@@ -151,6 +164,27 @@ def test_within_the_limits(traffic: None, limits: list[str]) -> None:
 )
 def test_beyond_the_limits(traffic: None, limits: list[str], problem: str) -> None:
     assert complaint(*limits) == problem
+
+
+def test_alarming_light_is_a_problem_without_any_limit() -> None:
+    add_copies(MessageFactory.create(status="", created_at=ago(hours=2)), 19)
+    stdout = StringIO()
+    with pytest.raises(CommandError) as raised:
+        call_command("cellcast_status", "--json", stdout=stdout)
+    document = json.loads(stdout.getvalue())
+    status = document["last_webhooks"]["status"]
+    assert status["light"] == Light.UNREPORTED
+    assert document["problems"] == [f"Status URL: {status['reason']}"] == [str(raised.value)]
+
+
+def test_replies_wait_for_too_long() -> None:
+    MessageFactory.create(inbound=True, created_at=ago(hours=3))
+    MessageFactory.create(inbound=True)
+    run("--max-unanswered", "4h")
+    problem = "Replies waiting: 2, the oldest came 3 hours ago."
+    assert complaint("--max-unanswered", "2h") == problem
+    Message.objects.update(handled_at=timezone.now())
+    run("--max-unanswered", "1m")
 
 
 def test_messages_are_silent() -> None:

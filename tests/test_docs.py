@@ -12,6 +12,7 @@ import shlex
 import sys
 import unittest
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 from pathlib import Path
@@ -45,6 +46,7 @@ from cellcast_django import (
     signals,
     testing,
 )
+from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.signals import FactSignal
@@ -355,6 +357,38 @@ def test_newest_username_and_metrics(client: WebhookClient, rf: Any) -> None:
 
 
 @pytest.mark.django_db
+def test_front_desk_gets_one_mail_until_somebody_has_answered(
+    mailoutbox: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [block] = [
+        each
+        for each in blocks("docs/operations.md", "python")
+        if each.first_line == "# shop/front_desk.py"
+    ]
+    namespace: dict[str, Any] = {}
+    block.run(namespace)
+    now = timezone.now()
+
+    def mails_after(minutes: int) -> int:
+        monkeypatch.setattr(timezone, "now", lambda: now + timedelta(minutes=minutes))
+        namespace["mail_front_desk"]()
+        return len(mailoutbox)
+
+    assert mails_after(0) == 0
+    first = MessageFactory.create(inbound=True, created_at=now)
+    second = MessageFactory.create(inbound=True, created_at=now + timedelta(minutes=3))
+    assert mails_after(5) == 0
+    assert mails_after(11) == 1
+    assert mails_after(60) == 1
+    first.mark_handled()
+    assert mails_after(70) == 1  # the second waited by then, too
+    MessageFactory.create(inbound=True, created_at=now + timedelta(minutes=75))
+    second.mark_handled()
+    assert mails_after(80) == 1
+    assert mails_after(90) == 2
+
+
+@pytest.mark.django_db
 def test_telemetry_counts_events_and_traces_handlers(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -461,7 +495,12 @@ def test_parts_of_the_overview_are_those_of_its_templates() -> None:
     folder = PACKAGE / "templates" / "admin" / "cellcast_django"
     headings = [
         heading
-        for name in ("overview_events.html", "overview_messages.html", "overview_recovery.html")
+        for name in (
+            "overview_events.html",
+            "credentials.html",
+            "overview_recovery.html",
+            "figures.html",
+        )
         for heading in re.findall(
             r'<h2[^>]*>{% translate "(.*?)" %}</h2>', (folder / name).read_text()
         )

@@ -1,8 +1,10 @@
 """How receiving goes, as the database knows it."""
 
 import re
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
@@ -10,49 +12,38 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import health
-from cellcast_django.factories import MessageFactory, WebhookEventFactory
-from cellcast_django.health import Health, count_silent, measure_health
-from cellcast_django.models import WebhookEvent
+from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.health import (
+    Deliveries,
+    Light,
+    count_silent,
+    failing_handlers,
+    measure_health,
+    measure_replies,
+    measure_webhooks,
+)
+from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import WebhookClient
-from cellcast_django.webhooks import WEBHOOKS
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
-ENDPOINTS = [each.endpoint for each in WEBHOOKS]
+TESTER = {"Cellcast-Test-Send": "1"}
+HOUR = timedelta(hours=1)
 
 
 def ago(**duration: int) -> datetime:
     return timezone.now() - timedelta(**duration)
 
 
-def a_health(**changes: Any) -> Health:
-    values: dict[str, Any] = {
-        "measured_at": timezone.now(),
-        "last_webhook_at": dict.fromkeys(ENDPOINTS),
-        "last_use_of": {},
-        "events": dict.fromkeys(WebhookEvent.Outcome, 0),
-        "received": dict.fromkeys(ENDPOINTS, 0),
-        "received_more": frozenset(),
-        "invalid": 0,
-        "pending": 0,
-        "failed": 0,
-        "oldest_due_at": None,
-        "handlers_ran_at": None,
-        "sent": 0,
-        "delivered": 0,
-        "undelivered": 0,
-    }
-    return Health(**values | changes)
-
-
-def test_nothing_has_come_yet() -> None:
+def test_health_of_a_new_site_is_empty() -> None:
     measured = measure_health()
-    assert measured == a_health(measured_at=measured.measured_at)
-    assert measured.last_webhook_at_any_url is None
-    assert measured.delivery_rate is None
-    assert measured.overdue == timedelta()
+    assert {each.light for each in measured.webhooks.urls.values()} == {Light.NEVER}
+    assert measured.webhooks.last_at is None
+    assert not measured.webhooks.alarms
+    assert measured.deliveries.rate is None
+    assert measured.handlers.overdue == measured.replies.longest_wait == timedelta()
 
 
 # The last webhook
@@ -62,94 +53,269 @@ def test_last_webhook_of_each_url(client: WebhookClient) -> None:
     client.reply()
     client.status()
     client.status()
-    events = WebhookEvent.objects.order_by("pk")
-    receive, _, status = events.values_list("received_at", flat=True)
-    measured = measure_health()
-    assert measured.last_webhook_at == {
+    receive, _, status = WebhookEvent.objects.order_by("pk").values_list("received_at", flat=True)
+    webhooks = measure_webhooks(ago(days=1))
+    assert {endpoint: url.last_at for endpoint, url in webhooks.urls.items()} == {
         Endpoint.RECEIVE: receive,
         Endpoint.STATUS: status,
         Endpoint.OPT_OUT: None,
     }
-    assert measured.last_webhook_at_any_url == status
+    assert webhooks.last_at == status
 
 
 @pytest.mark.parametrize("kind", list(WebhookEvent.Kind))
-def test_any_kind_of_event_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
+def test_event_of_any_kind_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
     """An opt-out may come to the Receive URL, and rubbish to any."""
     WebhookEventFactory.create(endpoint="opt_out", kind=kind, received_at=ago(days=2))
     event = WebhookEventFactory.create(endpoint="opt_out", kind=kind, received_at=ago(days=1))
-    assert measure_health().last_webhook_at[Endpoint.OPT_OUT] == event.received_at
+    urls = measure_webhooks(ago(days=1)).urls
+    assert urls[Endpoint.OPT_OUT].last_at == event.received_at
 
 
-def test_last_webhook_is_looked_for_among_the_newest_of_each_kind() -> None:
-    opt_out = WebhookEventFactory.create(opt_out=True, received_at=ago(days=30))
-    reply = WebhookEventFactory.create(endpoint="receive", received_at=ago(days=1))
-    report = WebhookEventFactory.create()
-    add_copies(report, health.MAX_EVENTS_PER_KIND - 2)
-    assert measure_health().last_webhook_at[Endpoint.RECEIVE] == reply.received_at
-    add_copies(report, 1)
-    measured = measure_health()
-    assert measured.last_webhook_at[Endpoint.OPT_OUT] == opt_out.received_at
-    assert measured.last_webhook_at[Endpoint.RECEIVE] is None
+def test_last_use_of_each_username() -> None:
+    for username, hours in (("old", 50), ("new", 2), ("old", 9)):
+        WebhookEventFactory.create(username=username, received_at=ago(hours=hours))
+    uses = measure_webhooks(ago(days=1)).last_use_of
+    since = {name: round((timezone.now() - used) / HOUR) for name, used in uses.items()}
+    assert since == {"old": 9, "new": 2}
 
 
-def test_last_use_of_each_username_on_whichever_url() -> None:
-    """So one sees when an old password can go."""
-    old = WebhookEventFactory.create(username="old", received_at=ago(days=2))
-    WebhookEventFactory.create(username="old", received_at=ago(days=3))
-    WebhookEventFactory.create(username="new", received_at=ago(hours=2))
-    new = WebhookEventFactory.create(username="new", reply=True, received_at=ago(hours=1))
-    assert measure_health().last_use_of == {"old": old.received_at, "new": new.received_at}
+def test_events_of_each_url_since_a_moment() -> None:
+    WebhookEventFactory.create_batch(2, received_at=ago(hours=1))
+    WebhookEventFactory.create(invalid=True, endpoint="receive", received_at=ago(hours=1))
+    WebhookEventFactory.create(opt_out=True, received_at=ago(hours=3))
+    urls = measure_webhooks(ago(hours=2)).urls
+    assert [url.received for url in urls.values()] == [1, 2, 0]
+    assert not any(url.received_more for url in urls.values())
 
 
-def test_last_use_is_looked_for_among_the_newest_of_each_kind() -> None:
-    WebhookEventFactory.create(username="old", received_at=ago(days=1))
-    add_copies(WebhookEventFactory.create(username="new"), health.MAX_EVENTS_PER_KIND - 1)
-    assert set(measure_health().last_use_of) == {"new"}
+def test_events_of_a_url_are_counted_up_to_a_limit_for_each_kind() -> None:
+    add_copies(WebhookEventFactory.create(received_at=ago(hours=1)), health.MAX_EVENTS_PER_KIND)
+    WebhookEventFactory.create(reply=True, received_at=ago(hours=1))
+    urls = measure_webhooks(ago(hours=2)).urls
+    assert [url.received for url in urls.values()] == [1, 10_000, 0]
+    assert [url.received_more for url in urls.values()] == [False, True, False]
 
 
-def test_newest_of_each_kind_are_asked_for_in_the_words_of_their_index() -> None:
-    """In other words, PostgreSQL may walk the index on the time, past all other kinds."""
-    [by_kind] = [
-        index for index in WebhookEvent._meta.indexes if index.name == "cellcast_event_kind"
-    ]
-    with CaptureQueriesContext(connection) as queries:
-        measure_health()
-    order = ", ".join(f"{field} DESC" for field in by_kind.fields)
-    for kind in WebhookEvent.Kind.values:
-        assert f"kind >= '{kind}' AND kind <= '{kind}'" in queries[0]["sql"]
-    assert queries[0]["sql"].count(f"ORDER BY {order} LIMIT 10000") == len(WebhookEvent.Kind)
+@pytest.mark.parametrize("changes", [{"is_test": True}, {"endpoint": Endpoint.API.value}])
+def test_what_cellcast_did_not_send_proves_no_webhook(changes: dict[str, Any]) -> None:
+    WebhookEventFactory.create(**changes)
+    webhooks = measure_webhooks(ago(days=1))
+    assert webhooks.last_at is None
+    assert webhooks.last_use_of == {}
 
 
-# Events and events
+# Lights
+
+NOW = datetime(2026, 8, 12, 15, 30, tzinfo=UTC)  # a Wednesday
+DAY = timedelta(days=1)
+WEEK = timedelta(weeks=1)
+
+At = Callable[[datetime], None]
 
 
-def test_events_of_the_last_day_by_outcome() -> None:
-    WebhookEventFactory.create_batch(3, received_at=ago(hours=23))
-    WebhookEventFactory.create(opt_out=True)
-    WebhookEventFactory.create_batch(2, duplicate=True)
-    WebhookEventFactory.create(invalid=True, received_at=ago(hours=25))
-    Outcome = WebhookEvent.Outcome
-    assert measure_health().events == {
-        Outcome.STORED: 4,
-        Outcome.DUPLICATE: 2,
-        Outcome.INVALID: 0,
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> At:
+    """Sets the time."""
+
+    def set_time(now: datetime) -> None:
+        monkeypatch.setattr(timezone, "now", lambda: now)
+
+    set_time(NOW)
+    return set_time
+
+
+def reports(times: Iterable[datetime]) -> None:
+    """Add a delivery report at each of these times."""
+    moments = list(times)
+    event = WebhookEventFactory.build(message=None)
+    event.message_id = None
+    add_copies(event, len(moments), lambda number: {"received_at": moments[number]})
+
+
+def every(
+    step: timedelta, first: datetime, last: datetime, when: Callable[[datetime], bool] = bool
+) -> Iterable[datetime]:
+    while first < last:
+        if when(first):
+            yield first
+        first += step
+
+
+def light() -> Light:
+    return measure_webhooks(ago(days=1)).urls[Endpoint.STATUS].light
+
+
+def is_office_hour(time: datetime) -> bool:
+    return time.weekday() < 5 and 9 <= time.hour < 17
+
+
+def test_site_that_never_sleeps_is_silent_after_an_hour(at: At) -> None:
+    reports(every(10 * timedelta(minutes=1), NOW - 30 * DAY, NOW))
+    assert light() == Light.RECEIVING
+    at(NOW + timedelta(minutes=50))
+    assert light() == Light.RECEIVING
+    at(NOW + timedelta(minutes=55))
+    assert light() == Light.SILENT
+    at(NOW + 20 * HOUR)
+    measured = measure_webhooks(ago(days=1))
+    assert [url.endpoint for url in measured.alarms] == [Endpoint.STATUS]
+
+
+def test_busier_hours_are_compared_sooner(at: At) -> None:
+    reports(every(30 * timedelta(minutes=1), NOW - 30 * DAY, NOW))
+    at(NOW + 2 * HOUR)
+    assert light() == Light.RECEIVING  # an hour had two, three hours had six
+    at(NOW + 3 * HOUR)
+    assert light() == Light.SILENT
+
+
+def test_office_is_not_silent_at_night_or_on_weekends(at: At) -> None:
+    friday = datetime(2026, 8, 14, 17, tzinfo=UTC)
+    reports(every(HOUR / 6, friday - 30 * DAY, friday, is_office_hour))
+    seen = {}
+    for hours in (1, 10, 30, 50, 63, 64, 65, 66):  # Monday 9 o'clock is 64 hours later
+        at(friday + hours * HOUR)
+        seen[hours] = light()
+    assert seen == {
+        1: Light.RECEIVING,
+        10: Light.RECEIVING,  # the twelve hours had the end of Friday afternoon
+        30: Light.QUIET,
+        50: Light.QUIET,
+        63: Light.QUIET,
+        64: Light.QUIET,
+        65: Light.SILENT,
+        66: Light.SILENT,
     }
 
 
-def test_pending_and_failed_event_of_any_age() -> None:
+def test_bulk_send_once_a_week_is_missed_when_it_is_due(at: At) -> None:
+    tuesday = datetime(2026, 8, 4, 10, tzinfo=UTC)
+    for week in range(5):
+        sent = tuesday - week * WEEK
+        reports(every(timedelta(seconds=20), sent, sent + HOUR))
+    at(tuesday + 3 * DAY)
+    assert light() == Light.QUIET
+    at(tuesday + WEEK - HOUR)
+    assert light() == Light.QUIET
+    at(tuesday + WEEK + HOUR)
+    assert light() == Light.SILENT
+
+
+def test_outage_of_last_week_is_no_rhythm(at: At) -> None:
+    def worked(time: datetime) -> bool:
+        return not NOW - 7 * DAY - 20 * HOUR < time < NOW - 7 * DAY + 4 * HOUR
+
+    reports(every(HOUR / 6, NOW - 30 * DAY, NOW - 2 * HOUR, worked))
+    assert light() == Light.RECEIVING  # within the 24 hours that had enough before the outage
+    at(NOW + 23 * HOUR)
+    assert light() == Light.SILENT
+
+
+def test_new_site_is_too_early_to_tell(at: At) -> None:
+    reports(every(HOUR / 6, NOW - 3 * DAY, NOW))
+    assert light() == Light.RECEIVING
+    at(NOW + 20 * HOUR)
+    assert light() == Light.TOO_EARLY
+
+
+def test_one_week_of_history_is_compared_alone(at: At) -> None:
+    reports(every(HOUR / 6, NOW - 10 * DAY, NOW))
+    at(NOW + 2 * HOUR)
+    assert light() == Light.SILENT
+
+
+@pytest.mark.parametrize("left_over", [False, True])
+def test_site_pruned_at_seven_days_is_too_early_to_tell(at: At, left_over: bool) -> None:
+    reports(every(HOUR / 6, NOW - 7 * DAY, NOW))
+    if left_over:  # pruning keeps failed events
+        reports([NOW - 60 * DAY])
+    at(NOW + 6 * HOUR)
+    assert light() == Light.TOO_EARLY
+
+
+def test_failed_event_that_pruning_left_does_not_lengthen_history(at: At) -> None:
+    reports(every(HOUR / 6, NOW - 10 * DAY, NOW))
+    reports([NOW - 60 * DAY])
+    at(NOW + 2 * HOUR)
+    assert light() == Light.SILENT
+
+
+def test_hours_are_those_of_the_clock_on_the_wall(at: At) -> None:
+    """A week ago was before summer time began: the same hour of UTC was another of the day."""
+    sydney = ZoneInfo("Australia/Sydney")
+    monday = datetime(2026, 10, 5, 9, tzinfo=sydney)  # since Sunday, 2 o'clock is 3 o'clock
+    for week in (1, 2, 3):
+        opened = monday - week * WEEK
+        reports(time.astimezone(UTC) for time in every(HOUR / 12, opened, opened + HOUR))
+    with timezone.override(sydney):
+        at((monday + HOUR / 10).astimezone(UTC))
+        assert light() == Light.QUIET
+        at((monday + HOUR).astimezone(UTC))
+        assert light() == Light.SILENT
+
+
+@pytest.mark.parametrize(
+    "changes", [{"is_test": True}, {"endpoint": "api"}, {"endpoint": "opt_out"}]
+)
+def test_rhythm_is_that_of_the_urls_own_webhooks(at: At, changes: dict[str, Any]) -> None:
+    event = WebhookEventFactory.build(message=None, **changes)
+    moments = list(every(HOUR / 6, NOW - 30 * DAY, NOW - 2 * HOUR))
+    add_copies(event, len(moments), lambda number: {"received_at": moments[number]})
+    reports([NOW - 2 * HOUR])
+    assert light() in (Light.QUIET, Light.TOO_EARLY)
+
+
+def test_messages_without_any_report_since_are_red(at: At) -> None:
+    message = MessageFactory.create(status="", created_at=NOW - 2 * HOUR)
+    add_copies(message, 18)
+    assert light() == Light.NEVER
+    add_copies(message, 1)
+    assert light() == Light.UNREPORTED
+    assert measure_webhooks(ago(days=1)).alarms
+    reports([NOW - HOUR / 2])
+    assert light() == Light.RECEIVING
+
+
+@pytest.mark.parametrize("age", [HOUR / 2, 25 * HOUR])
+def test_messages_sent_just_now_or_long_ago_are_not_red(at: At, age: timedelta) -> None:
+    add_copies(MessageFactory.create(status="", created_at=NOW - age), 30)
+    assert light() == Light.NEVER
+
+
+def test_light_reads_few_events_however_many_there_are(at: At) -> None:
+    reports(every(timedelta(minutes=1), NOW - 16 * DAY, NOW))
+    with CaptureQueriesContext(connection) as queries:
+        assert light() == Light.RECEIVING
+    assert len(queries) == 6
+    assert all("LIMIT" in query["sql"] for query in queries if "received_at" in query["sql"])
+
+
+# What is unfinished
+
+
+def test_pending_and_failed_events_and_the_oldest_due() -> None:
     oldest = WebhookEventFactory.create(pending=True, next_run_at=ago(minutes=12))
     WebhookEventFactory.create(pending=True, received_at=ago(days=30))
     WebhookEventFactory.create_batch(3, failed=True, received_at=ago(days=30))
     WebhookEventFactory.create()
-    measured = measure_health()
-    assert (measured.pending, measured.failed) == (2, 3)
-    assert measured.oldest_due_at == oldest.next_run_at
-    assert timedelta(minutes=12) <= measured.overdue < timedelta(minutes=13)
+    handlers = measure_health().handlers
+    assert (handlers.pending, handlers.failed) == (2, 3)
+    assert handlers.oldest_due_at == oldest.next_run_at
+    assert timedelta(minutes=12) <= handlers.overdue < timedelta(minutes=13)
 
 
-def test_events_of_any_age_that_could_not_be_understood() -> None:
+def test_event_that_is_due_later_is_not_overdue() -> None:
+    WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
+    handlers = measure_health().handlers
+    assert handlers.pending == 1
+    assert handlers.overdue == timedelta()
+
+
+def test_invalid_events_of_any_age_are_counted_until_dismissed() -> None:
     WebhookEventFactory.create_batch(2, invalid=True, received_at=ago(days=30))
+    WebhookEventFactory.create(invalid=True, dismissed_at=timezone.now())
+    WebhookEventFactory.create(invalid=True, is_test=True)
     WebhookEventFactory.create(duplicate=True)
     WebhookEventFactory.create(failed=True)
     assert measure_health().invalid == 2
@@ -157,83 +323,76 @@ def test_events_of_any_age_that_could_not_be_understood() -> None:
 
 @pytest.mark.parametrize("trait", ["invalid", "pending", "failed", "duplicate"])
 def test_tests_of_our_own_are_in_no_count(trait: str) -> None:
-    raised = outcomes(confirm="Bad: luck")
+    raised = results(confirm="Bad: luck")
     WebhookEventFactory.create(is_test=True, message=None, handler_results=raised, **{trait: True})
     measured = measure_health()
-    assert measured == a_health(measured_at=measured.measured_at)
-    assert health.count_unfinished() == {}
+    handlers = measured.handlers
+    assert (measured.invalid, handlers.pending, handlers.failed) == (0, 0, 0)
+    assert not any(measured.events.values())
+    assert failing_handlers() == []
 
 
-def outcomes(**errors: str) -> dict[str, Any]:
-    return {name: {"at": "2026-11-01T09:00:00", "error": error} for name, error in errors.items()}
+def results(at: str = "2026-11-01T09:00:00", **errors: str) -> dict[str, Any]:
+    return {name: {"at": at, "error": error} for name, error in errors.items()}
 
 
-def test_unfinished_handlers_are_those_that_raised() -> None:
-    WebhookEventFactory.create(pending=True, handler_results=outcomes(confirm="Bad: luck", log=""))
+def test_failing_handlers_are_those_that_raised() -> None:
+    WebhookEventFactory.create(pending=True, handler_results=results(confirm="Bad: luck", log=""))
     WebhookEventFactory.create(pending=True, handler_results={})
-    WebhookEventFactory.create_batch(2, failed=True, handler_results=outcomes(confirm="Bad: luck"))
-    WebhookEventFactory.create(failed=True, handler_results=outcomes(a="Bad: luck", b="Bad: luck"))
-    WebhookEventFactory.create(handler_results=outcomes(log=""))
-    assert health.count_unfinished() == {
-        "confirm": {"pending": 1, "failed": 2},
-        "": {"pending": 1},
-        "a": {"failed": 1},
-        "b": {"failed": 1},
-    }
+    WebhookEventFactory.create_batch(2, failed=True, handler_results=results(confirm="Bad: day"))
+    WebhookEventFactory.create(failed=True, handler_results=results(a="Bad: luck", b="Odd: luck"))
+    WebhookEventFactory.create(handler_results=results(log=""))
+    found = [(each.name, each.failed, each.pending) for each in failing_handlers()]
+    assert found == [("a", 1, 0), ("b", 1, 0), ("confirm", 2, 1), ("", 0, 1)]
 
 
-def test_unfinished_handlers_are_those_of_a_limited_count_of_events() -> None:
-    """Of the pending the ones due first, of the failed the newest."""
-    first, second = outcomes(first="Bad: luck"), outcomes(second="Bad: luck")
-    due = WebhookEventFactory.create(
-        pending=True, next_run_at=ago(minutes=1), handler_results=first
-    )
-    failed = WebhookEventFactory.create(failed=True, handler_results=first)
-    add_copies(due, health.MAX_UNFINISHED - 1)
-    add_copies(failed, health.MAX_UNFINISHED - 1)
-    add_copies(failed, 1, lambda number: {"handler_results": second})
-    WebhookEventFactory.create(pending=True, handler_results=second)
-    assert health.count_unfinished() == {
-        "first": {"pending": 1_000, "failed": 999},
-        "second": {"failed": 1},
-    }
+def test_failing_handler_has_its_newest_error_and_types() -> None:
+    times = ["2026-11-01T09:00:00+00:00", "2026-11-03T09:00:00+00:00", "2026-11-02T09:00:00+00:00"]
+    for at, error in zip(times, ["KeyError: 'a'", "ValueError: b", "KeyError: 'c'"], strict=True):
+        WebhookEventFactory.create(failed=True, handler_results=results(at, confirm=error))
+    newest = WebhookEvent.objects.latest("pk").pk
+    WebhookEvent.objects.filter(pk=newest).update(received_at=ago(days=40))
+    [handler] = failing_handlers()
+    assert handler.error == "ValueError: b"
+    assert handler.last_at == datetime.fromisoformat(times[1])
+    assert handler.first_at is not None
+    assert handler.first_at < ago(days=39)
+    assert handler.errors == {"KeyError": 2, "ValueError": 1}
+
+
+def test_many_failures_of_one_handler_hide_no_other() -> None:
+    WebhookEventFactory.create(failed=True, handler_results=results(rare="KeyError: 'id'"))
+    common = WebhookEventFactory.create(failed=True, handler_results=results(common="Bad: luck"))
+    add_copies(common, 2_000)
+    assert [(each.name, each.error) for each in failing_handlers()] == [
+        ("common", "Bad: luck"),
+        ("rare", "KeyError: 'id'"),
+    ]
 
 
 def test_unfinished_events_are_asked_for_in_the_words_of_their_index() -> None:
     """In other words, PostgreSQL walks the whole table when there are few of them."""
-    [state] = [
-        index for index in WebhookEvent._meta.indexes if index.name == "cellcast_event_state"
-    ]
     with CaptureQueriesContext(connection) as queries:
-        health.count_unfinished()
-    for query in queries:
-        ordered_by = re.findall(r"[`\"](\w+)[`\"](?: (?:ASC|DESC))", query["sql"])
-        assert ordered_by == state.fields[: len(ordered_by)]
+        failing_handlers()
     assert len(queries) == 2
+    ordered_by = re.findall(r"[`\"](\w+)[`\"](?: (?:ASC|DESC))", queries[1]["sql"])
+    assert ordered_by[-2:] == ["outcome", "id"]  # "next_run_at" is named by its place
+    assert all("LIMIT" in query["sql"] for query in queries)
 
 
-def test_events_of_each_url_since_a_moment() -> None:
-    WebhookEventFactory.create_batch(2, received_at=ago(hours=1))
-    WebhookEventFactory.create(invalid=True, endpoint="receive", received_at=ago(hours=1))
-    WebhookEventFactory.create(opt_out=True, received_at=ago(hours=3))
-    measured = health.measure_receiving(ago(hours=2))
-    assert measured.received == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 2, Endpoint.OPT_OUT: 0}
-    assert not measured.received_more
+# Replies
 
 
-def test_events_of_a_url_are_counted_up_to_a_limit_for_each_kind() -> None:
-    add_copies(WebhookEventFactory.create(received_at=ago(hours=1)), health.MAX_EVENTS_PER_KIND)
-    WebhookEventFactory.create(reply=True, received_at=ago(hours=1))
-    measured = health.measure_receiving(ago(hours=2))
-    assert measured.received == {Endpoint.RECEIVE: 1, Endpoint.STATUS: 10_000, Endpoint.OPT_OUT: 0}
-    assert measured.received_more == {Endpoint.STATUS}
-
-
-def test_event_that_is_due_later_is_not_overdue() -> None:
-    WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
-    measured = measure_health()
-    assert measured.pending == 1
-    assert measured.overdue == timedelta()
+def test_waiting_replies_and_the_longest_wait() -> None:
+    MessageFactory.create(inbound=True, created_at=ago(hours=3))
+    MessageFactory.create(inbound=True, created_at=ago(minutes=3))
+    MessageFactory.create(inbound=True, created_at=ago(days=3), handled_at=timezone.now())
+    opted_out = MessageFactory.create(inbound=True, created_at=ago(days=3))
+    OptOutFactory.create(contact=opted_out.contact)
+    replies = measure_replies()
+    assert replies.waiting == 2
+    assert timedelta(hours=3) <= replies.longest_wait < timedelta(hours=3, minutes=1)
+    assert replies.oldest_at is not None
 
 
 # Deliveries
@@ -241,15 +400,11 @@ def test_event_that_is_due_later_is_not_overdue() -> None:
 
 def test_deliveries_of_the_last_day() -> None:
     MessageFactory.create_batch(3, delivered=True, created_at=ago(hours=23))
-    for status in ("expired", "failed", "dead"):
-        MessageFactory.create(status=status)
-    for status in ("", "received", "queued"):
+    for status in ("expired", "failed", "dead", "", "received", "queued"):
         MessageFactory.create(status=status)
     MessageFactory.create(inbound=True, delivered=True)
     MessageFactory.create(delivered=True, created_at=ago(hours=25))
-    measured = measure_health()
-    assert (measured.sent, measured.delivered, measured.undelivered) == (9, 3, 3)
-    assert measured.delivery_rate == 0.5
+    assert measure_health().deliveries == Deliveries(sent=9, delivered=3, undelivered=3)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +413,7 @@ def test_deliveries_of_the_last_day() -> None:
 def test_delivery_rate_is_of_the_messages_that_ended(
     delivered: int, undelivered: int, rate: float | None
 ) -> None:
-    measured = a_health(sent=100, delivered=delivered, undelivered=undelivered)
-    assert measured.delivery_rate == rate
+    assert Deliveries(sent=100, delivered=delivered, undelivered=undelivered).rate == rate
 
 
 def test_silent_are_messages_of_the_last_week_without_a_report() -> None:
@@ -275,28 +429,24 @@ def test_silent_are_messages_of_the_last_week_without_a_report() -> None:
 
 def test_age_is_never_negative() -> None:
     """The clocks of two hosts may differ."""
-    measured = a_health()
-    assert measured.age(measured.measured_at - timedelta(seconds=5)) == timedelta(seconds=5)
-    assert measured.age(measured.measured_at + timedelta(seconds=5)) == timedelta()
+    assert health.age(timezone.now() + timedelta(seconds=5)) == timedelta()
+    assert health.age(ago(seconds=5)) >= timedelta(seconds=5)
 
 
 def test_health_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        a_health().pending = 1  # type: ignore[misc]
+        measure_health().invalid = 1  # type: ignore[misc]
 
 
 def test_measuring_only_reads() -> None:
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         measure_health()
-    assert len(queries) == 11
+    assert len(queries) == 14
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 
-@pytest.mark.django_db
-def test_tests_of_our_own_are_in_no_figure(client: WebhookClient) -> None:
-    tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
+def test_test_sends_are_in_no_figure_but_their_own(client: WebhookClient) -> None:
+    tester = WebhookClient(headers=TESTER)
     client.status(_id="1", status="delivered")
     for _id, status in (("2", "delivered"), ("3", "failed"), ("4", "queued")):
         tester.status(_id=_id, status=status)
@@ -306,13 +456,7 @@ def test_tests_of_our_own_are_in_no_figure(client: WebhookClient) -> None:
     measured = measure_health()
 
     assert [number for number in measured.events.values() if number] == [1]
-    assert (measured.sent, measured.delivered, measured.undelivered) == (1, 1, 0)
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("changes", [{"is_test": True}, {"endpoint": Endpoint.API.value}])
-def test_what_cellcast_did_not_send_itself_proves_no_webhook(changes: dict[str, Any]) -> None:
-    WebhookEventFactory.create(**changes)
-    measured = measure_health()
-    assert set(measured.last_webhook_at.values()) == {None}
-    assert measured.last_use_of == {}
+    assert measured.tests == 5
+    assert measured.invalid == measured.replies.waiting == 0
+    assert measured.deliveries == Deliveries(sent=1, delivered=1, undelivered=0)
+    assert Message.objects.count() > 1

@@ -20,7 +20,7 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.handlers import skip
-from cellcast_django.health import Health, measure_health
+from cellcast_django.health import Health, Light, measure_health
 from cellcast_django.models import (
     Direction,
     Message,
@@ -205,12 +205,14 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """Show the health."""
     health = measure_health()
     assert_type(health, Health)
-    assert_type(health.pending, int)
-    assert_type(health.delivery_rate, float | None)
-    assert_type(health.last_webhook_at[Endpoint.STATUS], datetime | None)
+    assert_type(health.handlers.pending, int)
+    assert_type(health.handlers.overdue, timedelta)
+    assert_type(health.deliveries.rate, float | None)
+    assert_type(health.replies.longest_wait, timedelta)
+    assert_type(health.webhooks.urls[Endpoint.STATUS].last_at, datetime | None)
+    assert_type(health.webhooks.urls[Endpoint.STATUS].light, Light)
     assert_type(health.events[WebhookEvent.Outcome.INVALID], int)
-    assert_type(health.overdue, timedelta)
-    return HttpResponse(f"cellcast_pending {health.pending}")
+    return HttpResponse(f"cellcast_pending {health.handlers.pending}")
 
 
 def run_handlers_on_a_schedule() -> None:

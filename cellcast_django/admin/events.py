@@ -32,6 +32,7 @@ from cellcast_django.admin.lists.filters import (
     KindFilter,
     OutcomeFilter,
     ReceivedFilter,
+    TestFilter,
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import spellings
@@ -47,7 +48,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
     """Everything that Cellcast reported, unchanged, and how your handlers dealt with it."""
 
     list_display = ["when", "content", "state", "customer_link", "problem"]
-    list_filter = [OutcomeFilter, KindFilter, HandlerFilter, ReceivedFilter]
+    list_filter = [OutcomeFilter, KindFilter, HandlerFilter, ReceivedFilter, TestFilter]
     list_select_related = ["message", "status_change"]
     list_defer = ["body", "message__body", "message__original_body"]
     search_fields = ["contact", "cellcast_id"]

@@ -91,8 +91,9 @@ def few_rows_a_page() -> Iterator[None]:
 SIGHTS = {
     "section": Sight(lambda: reverse("admin:app_list", args=["cellcast_django"])),
     "overview": Sight(lambda: page_url("overview")),
-    "overview of today": Sight(lambda: page_url("overview") + "?period=1"),
-    "overview of 90 days": Sight(lambda: page_url("overview") + "?period=90"),
+    "figures": Sight(lambda: page_url("figures")),
+    "figures of today": Sight(lambda: page_url("figures") + "?period=1"),
+    "figures of 90 days": Sight(lambda: page_url("figures") + "?period=90"),
     "setup": Sight(lambda: page_url("setup")),
     "setup, after a test": Sight(lambda: page_url("setup"), "Send test to the Status URL"),
     "messages": Sight(lambda: url_of("message")),

@@ -17,6 +17,7 @@ from tests.browser.inspection import LOOKS, dress, invalid_html, problems_of
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 OVERVIEW = "admin:cellcast_django_overview"
+FIGURES = "admin:cellcast_django_figures"
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -50,6 +51,7 @@ def test_from_an_empty_database_to_a_green_light(
     page.reload()
     assert "receiving" in light.inner_text()
     assert "1 event today" in light.inner_text()
+    page.get_by_role("link", name="Figures").click()
     assert page.get_by_role("heading", name="Replies", exact=True).is_visible()
     assert page.locator(".cellcast-bars").is_visible()
     page.get_by_text("As a table").click()
@@ -115,6 +117,7 @@ def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
     assert tab_stops(page) == [
         "To answer",
         "Overview",
+        "Figures",
         *[f"Copy the {name}" for name in urls],
         "Copy the username",
         "reply",
@@ -133,7 +136,7 @@ def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
 def empty_pages() -> list[str]:
     models = ("message", "statuschange", "webhookevent", "optout")
     to_answer = url_of("message", "to_answer")
-    return [reverse(OVERVIEW), to_answer, *(url_of(model) for model in models)]
+    return [reverse(OVERVIEW), reverse(FIGURES), to_answer, *(url_of(model) for model in models)]
 
 
 @pytest.mark.parametrize("look", LOOKS)

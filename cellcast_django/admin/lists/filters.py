@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
-from itertools import chain
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -22,7 +21,8 @@ from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import narrow_to_any
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
-from cellcast_django.models import Direction, WebhookEvent, WebhookEventQuerySet, errors_of
+from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
+from cellcast_django.models import Direction, WebhookEvent, errors_of
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -73,7 +73,10 @@ class StatusFilter(ChoiceFilter):
         in_use = self._statuses_in_use(model_admin.get_queryset(request).outbound())
         others = [(word, word) for word in in_use if word not in Status.values]
         ended = [(self.UNDELIVERED, _("not delivered"))]
-        without = [(self.NO_STATUS, _("no status yet")), (self.SILENT, _("no status for 6 hours"))]
+        without = [
+            (self.NO_STATUS, _("no status yet")),
+            (self.SILENT, _("no status for 6 hours (last week)")),
+        ]
         return [*ended, *known, *others, *without]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -83,7 +86,7 @@ class StatusFilter(ChoiceFilter):
             case self.NO_STATUS:
                 return sent.filter(status="")  # type: ignore[no-any-return]
             case self.SILENT:
-                return messages.silent(self.SILENT_AFTER)  # type: ignore[no-any-return]
+                return silent_lately(messages, self.SILENT_AFTER)
             case self.UNDELIVERED:
                 return narrow_to_any(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
         is_known = self.value() in dict(self.lookup_choices)
@@ -336,6 +339,24 @@ class OutcomeFilter(ChoiceFilter):
         return queryset
 
 
+class TestFilter(ChoiceFilter):
+    """Events with or without those of our own Test Sends."""
+
+    title = _("test events")
+    parameter_name = "test"
+    WITHOUT = "no"
+    ONLY = "only"
+    options = [(WITHOUT, _("left out")), (ONLY, _("only those"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case self.WITHOUT:
+                return queryset.filter(is_test=False)
+            case self.ONLY:
+                return queryset.filter(is_test=True)
+        return queryset
+
+
 class HandlerFilter(admin.SimpleListFilter):
     """Events that are pending or have failed because this handler raised.
 
@@ -350,8 +371,9 @@ class HandlerFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the connected handlers and those that failed, which may have been renamed."""
-        failing = newest_unfinished(model_admin.get_queryset(request), self.MAX_EVENTS)
-        names = {name for _pk, results, _at in failing for name in errors_of(results)}
+        events = WebhookEvent.objects.using(model_admin.get_queryset(request).db)
+        failing = newest_unfinished(events, self.MAX_EVENTS, "handler_results")
+        names = {name for (results,) in failing for name in errors_of(results)}
         names.update(connected_handlers())
         if chosen := request.GET.get(self.parameter_name):
             names.add(chosen)
@@ -363,27 +385,14 @@ class HandlerFilter(admin.SimpleListFilter):
 
 def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
     """Narrow to the unfinished events for which the handler raised when it last ran."""
-    unfinished = newest_unfinished(events, CappedPaginator.MAX_COUNT)
-    return events.filter(pk__in=[pk for pk, each, _at in unfinished if handler in errors_of(each)])
+    every = WebhookEvent.objects.using(events.db)
+    unfinished = newest_unfinished(every, MAX_UNFINISHED, "pk", "handler_results")
+    return events.filter(pk__in=[pk for pk, each in unfinished if handler in errors_of(each)])
 
 
 def connected_handlers() -> list[str]:
     """Return the names of all handlers, in the order of the URLs."""
     return [name for webhook in WEBHOOKS for name in webhook.handlers()]
-
-
-Unfinished = tuple[int, dict[str, Any], datetime]
-
-
-def newest_unfinished(events: QuerySet[Any], count: int) -> Iterable[Unfinished]:
-    """Return the key, results and arrival of failed and of pending events."""
-    all_events: Any = WebhookEvent.objects.using(events.db)
-    states: list[WebhookEventQuerySet] = [
-        all_events.failed().order_by("-pk"),
-        all_events.pending().order_by("-next_run_at", "-outcome", "-pk"),  # as the index has it
-    ]
-    columns = ("pk", "handler_results", "received_at")
-    return chain.from_iterable(state.values_list(*columns)[:count] for state in states)
 
 
 class ReceivedFilter(PeriodFilter):

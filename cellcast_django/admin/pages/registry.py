@@ -11,10 +11,11 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.pages import overview, setup
+from cellcast_django.admin.pages import figures, overview, setup
+from cellcast_django.admin.pages.overview import Overview
 from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.models import Message
+from cellcast_django.models import Message, OptOut
 
 MAX_WAITING = 5  # customers on the app's index who wait for an answer
 
@@ -29,6 +30,7 @@ class PagesAdmin(ReadOnlyAdmin):
             return urls
         return [
             self._page("overview", self.overview_view),
+            self._page("figures", self.figures_view),
             self._page("setup", self.setup_view),
             *urls,
         ]
@@ -44,11 +46,26 @@ class PagesAdmin(ReadOnlyAdmin):
     def overview_view(self, request: HttpRequest) -> HttpResponse:
         if not self.may_see_overview(request):
             raise PermissionDenied
+        shown = Overview(self, request)
         messages = self.messages_to_answer(request)
-        details = overview.details(self, request)
-        if messages is not None:
-            details["to_answer"] = messages.waiting(request)
-        return self._render(request, "overview", _("Overview"), details)
+        return self._render(
+            request,
+            "overview",
+            _("Overview"),
+            {
+                "events": shown.events(),
+                "recovery": shown.recovery(),
+                "to_answer": messages.waiting(request) if messages else None,
+            },
+        )
+
+    def figures_view(self, request: HttpRequest) -> HttpResponse:
+        if not self.may_see_figures(request):
+            raise PermissionDenied
+        details = figures.message_details(self, request)
+        if self.may_view(request, OptOut):
+            details["new_opt_outs"] = figures.new_opt_outs(self, request)
+        return self._render(request, "figures", _("Figures"), details)
 
     def summary(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the app's index shows: who waits for an answer, and webhook health."""
@@ -60,7 +77,7 @@ class PagesAdmin(ReadOnlyAdmin):
                 "waiting": messages.count_waiting(request),
                 "undo": messages.pop_undo(request),
             }
-        return waiting | overview.health_details(self, request) | {"credentials": None}
+        return waiting | {"events": Overview(self, request).events()}
 
     def setup_view(self, request: HttpRequest) -> HttpResponse:
         """Show how to set up webhooks, and send one as a test."""
@@ -71,13 +88,22 @@ class PagesAdmin(ReadOnlyAdmin):
     def may_see_overview(self, request: HttpRequest) -> bool:
         return any(self.may_view(request, model) for model in overview.MODELS)
 
+    def may_see_figures(self, request: HttpRequest) -> bool:
+        """Whether this person may view messages, and the host shows them all of these."""
+        is_restricted = Overview(self, request).is_restricted
+        return self.may_view(request, Message) and not is_restricted(Message)
+
     def may_set_up(self, request: HttpRequest) -> bool:
         """Whether this person may open the setup page and send tests."""
         return request.user.has_perm(setup.PERMISSION)
 
     def page_urls(self, request: HttpRequest) -> dict[str, str]:
         """Return the URLs of the pages that this person may open, by name."""
-        allowed = {"overview": self.may_see_overview(request), "setup": self.may_set_up(request)}
+        allowed = {
+            "overview": self.may_see_overview(request),
+            "figures": self.may_see_figures(request),
+            "setup": self.may_set_up(request),
+        }
         site = self.admin_site.name
         pages = {
             name: reverse(f"admin:{self.opts.app_label}_{name}", current_app=site)

@@ -31,7 +31,7 @@ from cellcast_django.diagnostics.test_send import (
     delete_tests,
     send,
 )
-from cellcast_django.health import Receiving, measure_receiving
+from cellcast_django.health import Webhooks, measure_webhooks
 from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.validation import is_base_url
 from cellcast_django.webhooks import WEBHOOKS, Webhook
@@ -136,14 +136,14 @@ def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
         bodies[webhook.slug] = request.POST.get("body", "")
         shown = send_test(model_admin, request, site, webhook)
     checks = list(check_results())
-    health = measure_receiving(timezone.now())
+    webhooks = measure_webhooks(timezone.now())
     usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
     return {
         "obstacle": site.obstacle,
         "username": site.credential.partition(":")[0],
         "usernames": list(dict.fromkeys(usernames)),
         "checks": checks,
-        "progress": list(progress(checks, health)),
+        "progress": list(progress(checks, webhooks)),
         "has_tests": WebhookEvent.objects.filter(is_test=True).exists(),
         "places": [
             {
@@ -251,14 +251,14 @@ class Step(NamedTuple):
     """How long ago it was last done."""
 
 
-def progress(checks: list[Result], health: Receiving) -> Iterator[Step]:
+def progress(checks: list[Result], webhooks: Webhooks) -> Iterator[Step]:
     """Yield a step each for the settings, for Test Send, and for a webhook from Cellcast."""
     is_valid = all(message.level < ERROR for check in checks for message in check.messages)
     yield Step(_step_badge(is_valid), _("Settings are valid"))
     tests = WebhookEvent.objects.filter(is_test=True).order_by("-received_at")
     tested_at = tests.values_list("received_at", flat=True).first()
     yield _step(_("Test Send reached this site"), tested_at)
-    yield _step(_("Cellcast has sent a webhook"), health.last_webhook_at_any_url)
+    yield _step(_("Cellcast has sent a webhook"), webhooks.last_at)
 
 
 def _step(name: Promise, at: datetime | None) -> Step:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
 from django.utils.timesince import timesince
 
-from cellcast_django.health import Health, count_silent, measure_health
+from cellcast_django.health import Health, age, count_silent, measure_health
 from cellcast_django.management.terminal import parse_duration
 from cellcast_django.payloads import Endpoint
 from cellcast_django.webhooks import WEBHOOKS
@@ -42,10 +43,10 @@ def max_count(text: str) -> int:
 
 class Command(BaseCommand):
     help = (
-        "Print when the last webhooks arrived, the outcomes of the last day's events, the pending "
-        "and failed events, and how many of the last day's messages were delivered. Exits 1 "
-        "if a limit is exceeded, and prints which one on stderr: for cron and monitoring. Changes "
-        "nothing."
+        "Print when the last webhooks arrived and whether that is usual, the outcomes of the last "
+        "day's events, the pending and failed events, the waiting replies, and how many of the "
+        "last day's messages were delivered. Exits 1 if webhooks have stopped or a limit is "
+        "exceeded, and prints which one on stderr: for cron and monitoring. Changes nothing."
     )
     requires_system_checks = []  # a warning about the settings says nothing about webhooks
 
@@ -79,6 +80,12 @@ class Command(BaseCommand):
             help="exit 1 if a message of the last week was sent longer ago than this, such as 6h, "
             "and has no report yet; needs record_sent",
         )
+        parser.add_argument(
+            "--max-unanswered",
+            type=parse_duration,
+            metavar="AGE",
+            help="exit 1 if a reply has been waiting for an answer for longer, such as 2h",
+        )
 
     def handle(self, **options: Any) -> None:
         """Print the health. Raises ``CommandError`` if a limit is exceeded."""
@@ -94,26 +101,36 @@ class Command(BaseCommand):
 
     def _print(self, health: Health) -> None:
         self._heading("Last webhook")
-        for endpoint, at in health.last_webhook_at.items():
-            self._row(str(endpoint.label), since(health, at) if at else "none")
+        for url in health.webhooks.urls.values():
+            when = since(url.last_at) if url.last_at else "none"
+            self._row(str(url.endpoint.label), f"{when} ({url.light.label}: {url.reason})")
         self._heading("Last webhook by username")
-        for username, at in health.last_use_of.items():
-            self._row(username, since(health, at))
+        for username, at in health.webhooks.last_use_of.items():
+            self._row(username, since(at))
         self._heading("Events of the last 24 hours")
         for outcome, count in health.events.items():
             note = f" ({health.invalid:,} of any age)" if outcome == "invalid" else ""
             self._row(str(outcome.label), f"{count:,}{note}")
+        if health.tests:
+            self._row("tests", f"{health.tests:,}, left out of all figures")
         self._heading("Handlers")
-        self._row("pending", pending_in_words(health))
-        self._row("failed", f"{health.failed:,}")
-        if health.handlers_ran_at:
-            self._row("last run", since(health, health.handlers_ran_at))
+        handlers = health.handlers
+        late = f", the oldest due {since(handlers.oldest_due_at)}" if handlers.overdue else ""
+        self._row("pending", f"{handlers.pending:,}{late}")
+        self._row("failed", f"{handlers.failed:,}")
+        self._row("last run", since(handlers.ran_at) if handlers.ran_at else "never")
+        self._heading("Replies")
+        replies = health.replies
+        oldest = f", the oldest came {since(replies.oldest_at)}" if replies.oldest_at else ""
+        self._row("waiting", f"{replies.waiting:,}{oldest}")
         self._heading("Messages sent in the last 24 hours")
-        rate = health.delivery_rate
+        deliveries = health.deliveries
+        rate = deliveries.rate
         note = "" if rate is None else f" ({rate:.1%} of those with a final status)"
-        self._row("delivered", f"{health.delivered:,}{note}")
-        self._row("undelivered", f"{health.undelivered:,}")
-        self._row("in transit", f"{health.sent - health.delivered - health.undelivered:,}")
+        self._row("delivered", f"{deliveries.delivered:,}{note}")
+        self._row("undelivered", f"{deliveries.undelivered:,}")
+        unfinished = deliveries.sent - deliveries.delivered - deliveries.undelivered
+        self._row("in transit", f"{unfinished:,}")
 
     def _heading(self, text: str) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING(text))
@@ -122,64 +139,72 @@ class Command(BaseCommand):
         self.stdout.write(f"  {name:<13} {value}")
 
 
-def pending_in_words(health: Health) -> str:
-    """Return how many events are pending, and how late the oldest is."""
-    count = f"{health.pending:,}"
-    if not health.overdue:
-        return count
-    return f"{count}, the oldest due {since(health, health.measured_at - health.overdue)}"
-
-
-def since(health: Health, moment: datetime) -> str:
+def since(moment: datetime | None) -> str:
     """Return how long ago a moment was, in words."""
-    age = health.age(moment)
-    if age < timedelta(minutes=1):
-        return f"{age.seconds} s ago"
-    return timesince(moment, health.measured_at).replace("\xa0", " ") + " ago"
+    passed = age(moment) if moment else timedelta()
+    if passed < timedelta(minutes=1):
+        return f"{passed.seconds} s ago"
+    now = timezone.now()
+    return timesince(now - passed, now).replace("\xa0", " ") + " ago"
 
 
 def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each limit that is exceeded."""
-    for endpoint, age in limits["max_age"]:
+    """Yield a sentence for each light that is amber or red, and each limit that is exceeded."""
+    webhooks = health.webhooks
+    for url in webhooks.alarms:
+        yield f"{url.endpoint.label}: {url.reason}"
+    for endpoint, limit in limits["max_age"]:
         where = f"on the {endpoint.label}" if endpoint else "on any URL"
-        at = health.last_webhook_at[endpoint] if endpoint else health.last_webhook_at_any_url
+        at = webhooks.urls[endpoint].last_at if endpoint else webhooks.last_at
         if at is None:
             yield f"No webhook has arrived {where}."
-        elif health.age(at) > age:
-            yield f"The last webhook {where} arrived {since(health, at)}."
-    for name, count in (("pending", health.pending), ("failed", health.failed)):
-        limit = limits[f"max_{name}"]
-        if limit is not None and count > limit:
-            yield f"Handlers {name}: {count:,} (limit: {limit:,})."
+        elif age(at) > limit:
+            yield f"The last webhook {where} arrived {since(at)}."
+    for name in ("pending", "failed"):
+        count, most = getattr(health.handlers, name), limits[f"max_{name}"]
+        if most is not None and count > most:
+            yield f"Handlers {name}: {count:,} (limit: {most:,})."
     if limits["max_silent"] is not None and (silent := count_silent(limits["max_silent"])):
         yield f"Messages without a report for too long: {silent:,}."
+    replies, longest = health.replies, limits["max_unanswered"]
+    if longest is not None and replies.longest_wait > longest:
+        yield f"Replies waiting: {replies.waiting:,}, the oldest came {since(replies.oldest_at)}."
 
 
 def as_dict(health: Health) -> dict[str, Any]:
     """Return the health for JSON: ages in seconds, the delivery rate from 0 to 1."""
 
     def webhook(at: datetime | None) -> dict[str, Any]:
-        return {"at": at, "age_seconds": health.age(at).total_seconds() if at else None}
+        return {"at": at, "age_seconds": age(at).total_seconds() if at else None}
 
+    handlers, replies, deliveries = health.handlers, health.replies, health.deliveries
     return {
         "measured_at": health.measured_at,
         "last_webhooks": {
-            endpoint.value: webhook(at) for endpoint, at in health.last_webhook_at.items()
+            url.endpoint.value: webhook(url.last_at)
+            | {"light": url.light.value, "reason": url.reason}
+            for url in health.webhooks.urls.values()
         },
-        "usernames": {username: webhook(at) for username, at in health.last_use_of.items()},
+        "usernames": {name: webhook(at) for name, at in health.webhooks.last_use_of.items()},
         "events": {outcome.value: count for outcome, count in health.events.items()},
+        "tests": health.tests,
         "invalid_of_any_age": health.invalid,
-        "handler_results": {
-            "pending": health.pending,
-            "failed": health.failed,
-            "oldest_due_at": health.oldest_due_at,
-            "overdue_seconds": health.overdue.total_seconds(),
-            "last_run_at": health.handlers_ran_at,
+        "handlers": {
+            "pending": handlers.pending,
+            "failed": handlers.failed,
+            "oldest_due_at": handlers.oldest_due_at,
+            "overdue_seconds": handlers.overdue.total_seconds(),
+            "last_run_at": handlers.ran_at,
+        },
+        "replies": {
+            "waiting": replies.waiting,
+            "oldest_at": replies.oldest_at,
+            "longest_wait_seconds": replies.longest_wait.total_seconds(),
         },
         "messages": {
-            "sent": health.sent,
-            "delivered": health.delivered,
-            "undelivered": health.undelivered,
-            "delivery_rate": health.delivery_rate,
+            "sent": deliveries.sent,
+            "delivered": deliveries.delivered,
+            "undelivered": deliveries.undelivered,
+            "delivery_rate": deliveries.rate,
         },
     }
