@@ -7,12 +7,12 @@ from itertools import count
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import FactSignal, message_received
 from cellcast_django.testing import WebhookClient
-from tests.database_faults import refusing
 
 UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
 
@@ -121,12 +121,20 @@ class Died(BaseException):
 @contextmanager
 def dying(handler: Calls) -> Iterator[None]:
     """Let the process die while the handler is called: from then on nothing is saved."""
-    with ExitStack() as stack:
-        handler.during = lambda **kwargs: stack.enter_context(
-            refusing(UPDATE_OF_EVENT, error=Died())
-        )
-        with suppress(Died):
-            yield
+    has_begun = False
+
+    def begin(**kwargs: Any) -> None:
+        nonlocal has_begun
+        has_begun = True
+
+    def die(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if has_begun and sql.startswith("UPDATE"):
+            raise Died
+        return execute(sql, *rest)
+
+    handler.during = begin
+    with connection.execute_wrapper(die), suppress(Died):
+        yield
     handler.during = lambda **kwargs: None
 
 

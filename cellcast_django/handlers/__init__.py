@@ -6,6 +6,7 @@ event has to tell, ``schedule`` when; ``attempts`` calls the handlers.
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +19,8 @@ from cellcast_django.handlers.schedule import (
     due_ids,
     fields_when_ended,
     load,
+    next_due,
+    release,
     save_if_latest,
     unfinished,
 )
@@ -46,10 +49,40 @@ def run(events: Iterable[WebhookEvent]) -> None:
         if event.next_run_at is None:
             continue
         try:
-            Run(event, is_begun=True).make()
+            _make(Run(event, is_begun=True))
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
+
+
+MAX_NEXT = 10
+NEXT_SECONDS = 5
+"""How many events that waited for one are run after it, and for how long new ones are begun."""
+
+
+def _make(run: Run, progress: Progress = lambda event: None) -> None:
+    """Make the run, then those of the contact's events that waited for it."""
+    run.make()
+    if run.has_changed:
+        progress(run.event)
+    if run.has_released:
+        _make_next(run.event.pk, run.contact, run.patience, progress)
+
+
+def _make_next(pk: int, contact: str, patience: Patience, progress: Progress) -> None:
+    """Run the due events of the contact that come after this one, in their order."""
+    end = time.monotonic() + NEXT_SECONDS
+    for _ in range(MAX_NEXT):
+        event = next_due(contact, after=pk)
+        if event is None:
+            return
+        run = Run(event, patience)
+        run.make()
+        if run.has_changed:
+            progress(event)
+        if time.monotonic() > end:
+            return
+        pk = event.pk
 
 
 def run_due(pks: Iterable[int] | None = None, *, progress: Progress = lambda event: None) -> Tally:
@@ -59,18 +92,24 @@ def run_due(pks: Iterable[int] | None = None, *, progress: Progress = lambda eve
     that claims an event runs it. Events for a handler that has spent half a minute on nothing but
     failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
     """
-    tally: Tally = Counter()
+    tally, report = _counting(progress)
     patience = Patience()
     for pk in due_ids() if pks is None else pks:
         event = load(pk)
-        if event is None or not event.is_due(timezone.now()):
-            continue
-        run = Run(event, patience)
-        run.make()
-        if run.has_changed:
-            tally[event.state] += 1
-            progress(event)
+        if event is not None and event.is_due(timezone.now()):
+            _make(Run(event, patience), report)
     return tally
+
+
+def _counting(progress: Progress) -> tuple[Tally, Progress]:
+    """Return an empty tally, and a function that counts an event in it and reports it."""
+    tally: Tally = Counter()
+
+    def report(event: WebhookEvent) -> None:
+        tally[event.state] += 1
+        progress(event)
+
+    return tally, report
 
 
 def run_again(
@@ -79,14 +118,14 @@ def run_again(
     """Run events that have failed or are pending once more, and return how they ended.
 
     Calls only the handlers that have not finished, including those that gave up, and waits for no
-    pause. Skips events with nothing left to run. An event that another process is running right now
-    is taken from it, which may call one handler twice.
+    pause and no earlier event. Skips events with nothing left to run. An event that another process
+    is running right now is taken from it, which may call one handler twice.
 
     With ``everyone``, calls the handlers that had finished too, also for events that are done:
     their results are cleared when the run begins. It is the only way to run a finished handler
     again on purpose. Skips events without handlers, and redacted ones.
     """
-    tally: Tally = Counter()
+    tally, report = _counting(progress)
     for pk in pks:
         event = load(pk)
         if event is None:
@@ -96,9 +135,7 @@ def run_again(
             continue
         results = _results_to_keep(calls, event.handler_results, everyone=everyone)
         if _begin(event, handler_results=results):
-            Run(event, is_begun=True).make()
-            tally[event.state] += 1
-            progress(event)
+            _make(Run(event, is_begun=True, by_person=True), report)
     return tally
 
 
@@ -124,13 +161,16 @@ def _begin(event: WebhookEvent, **values: Any) -> bool:
     values |= {
         "attempts": event.attempts + 1,
         "next_run_at": lease_end(timezone.now()),
+        "waiting_for": None,
         "done_at": None,
     }
     return _save(event, values)
 
 
-def _save(event: WebhookEvent, values: dict[str, Any]) -> bool:
-    saved = save_if_latest(event.pk, event.attempts, values)
+def _save(
+    event: WebhookEvent, values: dict[str, Any], then: Callable[[str], object] | None = None
+) -> bool:
+    saved = save_if_latest(event.pk, event.attempts, values, then)
     if saved:
         for name, value in values.items():
             setattr(event, name, value)
@@ -166,7 +206,15 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
         values |= fields_when_ended(results, names)
     # Counted as a run, so that one that is going on sees that the event was taken from it.
     values["attempts"] = event.attempts + was_pending
-    saved = _save(event, values)
+    released = 0
+
+    def release_next(using: str) -> None:
+        nonlocal released
+        released = release(event.pk, event.contact)
+
+    saved = _save(event, values, release_next)
     if saved and was_pending:
         report_if_failed(event)
+    if saved and released:
+        _make_next(event.pk, event.contact, Patience(), lambda event: None)
     return saved

@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -23,16 +23,21 @@ from cellcast_django.database.transactions import (
 from cellcast_django.handlers.facts import Call, Fact, calls_of, facts_of
 from cellcast_django.handlers.schedule import (
     due_time,
+    earlier_unfinished,
     fields_when_ended,
     is_saved_as_finished,
+    postpone,
+    release,
     retry_time,
     save_if_latest,
     unfinished,
+    wait,
 )
 from cellcast_django.models import (
     HandlerResult,
     WebhookEvent,
     database_alias,
+    is_final,
     lease_end,
 )
 from cellcast_django.payloads import clean
@@ -53,16 +58,26 @@ class Run:
     """One run of an event.
 
     ``is_begun``: it has been counted and leased already, and calls whatever is unfinished.
+    ``by_person``: somebody asked for this event by name, so no handler waits for another event.
     """
 
     def __init__(
-        self, event: WebhookEvent, patience: "Patience | None" = None, *, is_begun: bool = False
+        self,
+        event: WebhookEvent,
+        patience: "Patience | None" = None,
+        *,
+        is_begun: bool = False,
+        by_person: bool = False,
     ) -> None:
         self.event = event
+        self.contact = event.contact
+        self.patience = patience or Patience()
         self.has_changed = False
         """Whether it has called a handler or ended the event."""
-        self._patience = patience or Patience()
+        self.has_released = False
+        """Whether other events of the contact waited for this one, and are due now."""
         self._is_begun = is_begun
+        self._by_person = by_person
         self._is_repeated = not is_begun and event.attempts > 0
         # Handlers are given the event and may change it, so this is what the run goes by.
         self._pk, self._number = event.pk, event.attempts
@@ -80,7 +95,7 @@ class Run:
             if self._calls or facts_of(self.event):
                 self._make()
             else:
-                self._save(error=DELETED, done_at=None, next_run_at=None)
+                self._save(self._release, error=DELETED, done_at=None, next_run_at=None)
         except TakenOverError as error:
             logger.warning(
                 "Handler %s ran longer than CELLCAST_HANDLER_LEASE; another process has taken "
@@ -94,16 +109,53 @@ class Run:
 
     def _make(self) -> None:
         due = self._due_calls()
-        calls = self._patience.worth_calling(due)
+        calls = self.patience.worth_calling(due)
         if due and not calls:
             return  # left to the next run
+        while calls:
+            earlier = self._make_calls(calls)
+            if earlier is None or self._wait(earlier):
+                return
+            calls = list(earlier)
+        if not due:
+            self._end_without_calls()
+
+    def _make_calls(self, calls: Sequence[Call]) -> dict[Call, WebhookEvent] | None:
+        """Make the calls, except those that wait for an earlier event; return these.
+
+        ``None`` if another process was quicker.
+        """
+        earlier: dict[Call, WebhookEvent] = {}
         for call in calls:
+            if (other := self._earlier(call)) is not None:
+                earlier[call] = other
+                continue
             attempts = self._attempts_of(call) + 1
             if not self._begin(call, attempts):
-                return  # another process was quicker
-            self._call(call, attempts, is_last=call is calls[-1])
-        if not calls:
-            self._end_without_calls()
+                return None
+            self._call(call, attempts, is_last=call is calls[-1] and not earlier)
+        return earlier
+
+    def _earlier(self, call: Call) -> WebhookEvent | None:
+        if self._by_person or not call.in_order:
+            return None
+        return earlier_unfinished(self._pk, self.contact, call.handler)
+
+    def _wait(self, earlier: Mapping[Call, WebhookEvent]) -> bool:
+        """Plan the event for when the earlier ones run; false if there is none any more."""
+        if not earlier:
+            return False
+        waiting = {call.name for call in earlier}
+        times = [
+            due_time(self._results.get(name)) for name in self._unfinished() if name not in waiting
+        ]
+        values = {
+            "done_at": None,
+            "next_run_at": min(times, default=None),
+            "handler_results": self._results,
+        }
+        others = {call.handler: other for call, other in earlier.items()}
+        return wait(self._pk, self._number, self.contact, others, values)
 
     def _due_calls(self) -> list[Call]:
         """Return what to call, in the order of the calls: first what was never called.
@@ -128,11 +180,13 @@ class Run:
     def _suspect(self) -> Call | None:
         """Return the handler that was probably called when the first run's process died.
 
-        The first run saves nothing before a call: so that it costs no more than it must.
+        The first run saves nothing before a call, so that it costs no more than it must. A handler
+        ``in_order`` may have waited instead.
         """
         if not self._is_repeated or self._number != 1:
             return None
-        return next((call for call in self._calls if call.name not in self._results), None)
+        uncalled = (call for call in self._calls if call.name not in self._results)
+        return next((call for call in uncalled if not call.in_order), None)
 
     def _attempts_of(self, call: Call) -> int:
         if (result := self._results.get(call.name)) is not None:
@@ -156,7 +210,11 @@ class Run:
         """Count and lease the run, and note a repeated call; false if it is not ours any more."""
         values: dict[str, Any] = {}
         if not self._is_begun:
-            values = {"attempts": self._number + 1, "next_run_at": lease_end(timezone.now())}
+            values = {
+                "attempts": self._number + 1,
+                "next_run_at": lease_end(timezone.now()),
+                "waiting_for": None,
+            }
         if self._is_repeated:  # if it kills its process, it must not do so for ever
             self._results[call.name] = self._not_returned(attempts)
             values |= {
@@ -178,7 +236,7 @@ class Run:
 
         began_at = time.monotonic()
         failure = call_safely(call, save if call.exactly_once else None)
-        self._patience.note(call.name, failure, time.monotonic() - began_at)
+        self.patience.note(call.name, failure, time.monotonic() - began_at)
         if failure is not None and failure.kind is TakenOverError:
             raise TakenOverError(call.name)
         if failure is not None:
@@ -212,7 +270,8 @@ class Run:
                 retry_at = retry_time(self.event, attempts, failure.retry_after)
         self._results[call.name] = _counted(result, attempts, retry_at)
         values = self._ending() if is_last else {"next_run_at": lease_end(now)}
-        if not self._save(handler_results=self._results, **values):
+        then = self._then(values, call) if is_last or call.in_order else None
+        if not self._save(then, handler_results=self._results, **values):
             raise TakenOverError(call.name)
 
     def _end_without_calls(self) -> None:
@@ -223,14 +282,34 @@ class Run:
             number = self._number + (not self._is_begun)
             retry_at = retry_time(self.event, number)
             values = {"attempts": number, "done_at": None, "next_run_at": retry_at}
-        self._save(handler_results=self._results, **values)
+        self._save(self._then(values), handler_results=self._results, **values)
 
     def _ending(self) -> dict[str, Any]:
         return fields_when_ended(self._results, self._names)
 
-    def _save(self, **values: Any) -> bool:
+    def _then(
+        self, values: Mapping[str, Any], call: Call | None = None
+    ) -> Callable[[str], None] | None:
+        """Return what to do, as these fields are saved, about the events that wait for this one.
+
+        Nothing unless a handler is ``in_order``, or may be so where it is connected.
+        """
+        in_order = any(each.in_order for each in self._calls)
+        is_all_here = bool(self._calls) and self._results.keys() <= set(self._names)
+        if not self.contact or (is_all_here and not in_order):
+            return None
+        has_ended = call is not None and call.in_order and is_final(self._results[call.name])
+        if has_ended or values["next_run_at"] is None:
+            return self._release
+        until = values["next_run_at"]
+        return lambda using: postpone(self._pk, self.contact, until)
+
+    def _release(self, using: str) -> None:
+        self.has_released = release(self._pk, self.contact) > 0
+
+    def _save(self, then: Callable[[str], None] | None = None, **values: Any) -> bool:
         """Save these fields if the run is still the latest; its event has them then too."""
-        if not save_if_latest(self._pk, self._number, values):
+        if not save_if_latest(self._pk, self._number, values, then):
             return False
         self._number = values.get("attempts", self._number)
         self.has_changed = True

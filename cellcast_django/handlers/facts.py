@@ -24,7 +24,7 @@ OPT_OUT_SUFFIX = " (opt_out_received)"
 """Ends the results' names for a reply's second fact: its handlers may be those of its first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Call:
     """One call of one handler for one fact; its result is saved under ``name``."""
 

@@ -3,19 +3,21 @@
 Rows are changed only here, and only by the latest run.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.database import prepared_statements
-from cellcast_django.database.transactions import with_retries
+from cellcast_django.database.transactions import own_transaction, with_retries
+from cellcast_django.handlers.facts import calls_of
 from cellcast_django.models import (
     HandlerResult,
     WebhookEvent,
@@ -125,8 +127,12 @@ def due_ids() -> Iterator[int]:
 
 def load(pk: int) -> WebhookEvent | None:
     """Return the event with its message, its history row and its opt-out."""
-    related = ("message", "status_change", "opt_out_change__opt_out")
-    return events().select_related(*related).filter(pk=pk).first()
+    return with_facts(events()).filter(pk=pk).first()
+
+
+def with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
+    """Read the rows that the facts of the events consist of in the same query."""
+    return events.select_related("message", "status_change", "opt_out_change__opt_out")
 
 
 def is_saved_as_finished(pk: int, handler_name: str) -> bool:
@@ -138,16 +144,33 @@ def is_saved_as_finished(pk: int, handler_name: str) -> bool:
 # Writing them
 
 
-def save_if_latest(pk: int, run: int, values: dict[str, Any]) -> bool:
+def save_if_latest(
+    pk: int,
+    run: int,
+    values: dict[str, Any],
+    then: Callable[[str], object] | None = None,
+) -> bool:
     """Save these fields, unless another process has begun a run of the event since this one.
 
-    ``run`` is the number that ``attempts`` had when this one began. Raises ``django.db.Error``.
+    ``run`` is the number that ``attempts`` had when this one began. ``then`` is called with the
+    database's alias in the same transaction. Raises ``django.db.Error``.
     """
 
-    def save(using: str) -> int:
-        return _update_event(connections[using], pk, run, values)
+    def save(using: str) -> bool:
+        if then is None:
+            return _update_event(connections[using], pk, run, values) == 1
+        with _transaction(using):
+            is_saved = _update_event(connections[using], pk, run, values) == 1
+            if is_saved:
+                then(using)
+        return is_saved
 
-    return with_retries(save, using=database_alias()) == 1
+    return with_retries(save, using=database_alias())
+
+
+def _transaction(using: str) -> AbstractContextManager[None]:
+    is_inside = connections[using].in_atomic_block
+    return transaction.atomic(using=using) if is_inside else own_transaction(using)
 
 
 def _update_event(
@@ -175,3 +198,64 @@ def _update_statement(names: tuple[str, ...]) -> str:
         f"UPDATE {WebhookEvent._meta.db_table} SET {assignments} "
         "WHERE id = %(id)s AND attempts = %(run)s"
     )
+
+
+# One contact's events, in order
+
+
+def pending_of(contact: str) -> WebhookEventQuerySet:
+    """Return the contact's pending events, by the index that begins with these two columns."""
+    return events().filter(contact=contact, next_run_at__gt=due_time(None))
+
+
+def earlier_unfinished(pk: int, contact: str, handler: str) -> WebhookEvent | None:
+    """Return the contact's last event before this one that the handler has not finished with."""
+    earlier = with_facts(pending_of(contact)).filter(pk__lt=pk).order_by("-pk")
+    for event in earlier if contact else ():
+        calls = [call for call in calls_of(event) if call.handler == handler]
+        if not all(event.is_done_with(call.name) for call in calls):
+            return event
+    return None
+
+
+def next_due(contact: str, after: int) -> WebhookEvent | None:
+    """Return the contact's first due event after the one with this key."""
+    due = pending_of(contact).filter(pk__gt=after, next_run_at__lte=timezone.now())
+    return with_facts(due).order_by("pk").first()
+
+
+def wait(
+    pk: int, run: int, contact: str, earlier: Mapping[str, WebhookEvent], values: dict[str, Any]
+) -> bool:
+    """Save these fields and what the event waits for, by handler; false if that has changed.
+
+    Whoever ends an earlier event locks its row, and then tells those that wait for it. So the row
+    is locked here too before it is looked at for the last time.
+    """
+
+    def write(using: str) -> bool:
+        with _transaction(using):
+            pks = {event.pk for event in earlier.values()}
+            # Writes nothing, but locks on every database.
+            events().filter(pk__in=pks).update(next_run_at=F("next_run_at"))
+            now = [earlier_unfinished(pk, contact, handler) for handler in earlier]
+            found = {event.pk: event.next_run_at for event in now if event is not None}
+            if None in now or set(found) != pks:
+                return False
+            times = [time for time in (values["next_run_at"], *found.values()) if time is not None]
+            waiting = values | {"next_run_at": min(times), "waiting_for": min(pks)}
+            _update_event(connections[using], pk, run, waiting)
+            return True
+
+    return with_retries(write, using=database_alias())
+
+
+def release(pk: int, contact: str) -> int:
+    """Make the events due that wait for this one, or for one before it; return how many."""
+    waiting = pending_of(contact).filter(waiting_for__lte=pk)
+    return waiting.update(next_run_at=timezone.now(), waiting_for=None)
+
+
+def postpone(pk: int, contact: str, until: datetime) -> None:
+    """Tell the events that wait for this one when it is run again."""
+    pending_of(contact).filter(waiting_for=pk).update(next_run_at=until)

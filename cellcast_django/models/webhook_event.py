@@ -208,6 +208,12 @@ class WebhookEvent(models.Model):
             help_text=_("For each handler: when it last ran, and its error if it failed."),
         )
     )
+    waiting_for = models.PositiveBigIntegerField(
+        _("waiting for event"),
+        null=True,
+        blank=True,
+        help_text=_("The earlier event of the same contact that a handler must finish first."),
+    )
     dismissed_at = models.DateTimeField(
         _("dismissed at"),
         null=True,
@@ -235,7 +241,8 @@ class WebhookEvent(models.Model):
             ),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
-            models.Index(fields=["contact"], name="cellcast_event_contact"),
+            # The time is for handlers ``in_order``: only what is pending has one.
+            models.Index(fields=["contact", "next_run_at"], name="cellcast_event_contact"),
             PartialIndex(
                 fields=["received_at"], name="cellcast_event_test", where=models.Q(is_test=True)
             ),
@@ -272,7 +279,7 @@ class WebhookEvent(models.Model):
         """Whether an attempt may begin; a first one always, as the clocks of hosts may differ."""
         if self.next_run_at is None:
             return False
-        return self.attempts == 0 or self.next_run_at <= now
+        return (self.attempts == 0 and self.waiting_for is None) or self.next_run_at <= now
 
     def has_finished(self, handler_name: str) -> bool:
         """Whether this handler has run, or was skipped, without an error."""

@@ -137,6 +137,7 @@ def _types(model: type[models.Model]) -> dict[str, str]:
         "BooleanField": "boolean",
         "DateTimeField": "timestamptz",
         "JSONField": "jsonb",
+        "PositiveBigIntegerField": "bigint",
         "PositiveIntegerField": "integer",
     }
     kinds: dict[str, Any] = {each.column: each.get_internal_type() for each in columns_of(model)}

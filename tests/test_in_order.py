@@ -1,0 +1,371 @@
+"""``@in_order``: a handler gets the events of one contact in the order they were stored in."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from cellcast_django import handlers
+from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.handlers import run_again, run_due, schedule, skip
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import (
+    GiveUp,
+    RetryLater,
+    exactly_once,
+    in_order,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
+from cellcast_django.testing import WebhookClient
+from tests.clock import Clock
+from tests.database_faults import just_before
+from tests.handlers import (
+    Calls,
+    as_if_killed,
+    connected,
+    dying,
+    end_lease,
+    make_due,
+    pause_before,
+    ran,
+    reply,
+)
+from tests.many import add_copies
+
+pytestmark = pytest.mark.django_db
+
+CUSTOMER = "+61491570006"
+
+
+class InOrder(Calls):
+    """Remembers the texts that it has finished with, and raises for those in ``errors``."""
+
+    def __init__(self) -> None:
+        super().__init__("in_order")
+        self.errors: dict[str, BaseException] = {}
+        self.finished: list[str] = []
+
+    def __call__(self, **arguments: Any) -> None:
+        super().__call__(**arguments)
+        text = arguments["message"].body
+        if text in self.errors:
+            raise self.errors[text]
+        self.finished.append(text)
+
+
+@pytest.fixture(params=[in_order, lambda handler: in_order(exactly_once(handler))])
+def booking(request: pytest.FixtureRequest) -> Iterator[InOrder]:
+    """A handler of ``message_received`` named "booking" and marked ``in_order``."""
+    handler = request.param(InOrder())
+    with connected(message_received, booking=handler):
+        yield handler
+
+
+def text(body: str, **changes: Any) -> WebhookEvent:
+    return reply(**{"message": body, "sender": CUSTOMER} | changes)
+
+
+def of(event: WebhookEvent) -> WebhookEvent:
+    event.refresh_from_db()
+    return event
+
+
+# Waiting
+
+
+def test_later_event_waits_for_one_that_failed(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("the calendar is down")
+    yes, cancel = text("YES"), text("CANCEL")
+    assert len(booking) == 1
+    assert (cancel.state, cancel.waiting_for, cancel.handler_results) == ("pending", yes.pk, {})
+    assert cancel.next_run_at == yes.next_run_at
+
+    booking.errors.clear()
+    make_due(yes)
+    assert ran(run_due) == [yes.pk, cancel.pk]
+    assert booking.finished == ["YES", "CANCEL"]
+    assert [of(each).state for each in (yes, cancel)] == ["done", "done"]
+    assert cancel.handler_results["booking"]["attempts"] == 1
+    assert cancel.waiting_for is None
+
+
+def test_event_is_not_run_while_it_waits(booking: InOrder) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=2))
+    yes, cancel = text("YES"), text("CANCEL")
+    for _ in range(15):
+        end_lease(cancel)
+        assert ran(run_due) == []
+    assert len(booking) == 1
+    assert (of(cancel).attempts, cancel.waiting_for) == (1, yes.pk)
+    assert cancel.next_run_at == yes.next_run_at
+
+
+def test_event_moves_when_the_earlier_one_is_retried(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    booking.errors["YES"] = RetryLater(timedelta(hours=2))
+    make_due(yes)
+    run_due()
+    assert of(cancel).next_run_at == of(yes).next_run_at
+    assert pause_before(cancel) > timedelta(hours=1)
+
+
+def test_handlers_that_do_not_ask_are_called_at_once(booking: InOrder, first: Calls) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    text("YES")
+    cancel = text("CANCEL")
+    assert len(first) == 2
+    assert list(cancel.handler_results) == ["first"]
+    assert cancel.waiting_for is not None
+
+
+def test_retry_of_another_handler_does_not_wait(booking: InOrder, first: Calls) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=2))
+    yes = text("YES")
+    first.error = ConnectionError("no")
+    cancel = text("CANCEL")
+    assert pause_before(cancel) <= timedelta(minutes=1)
+
+    first.error = None
+    make_due(cancel)
+    run_due()
+    assert of(cancel).handler_errors() == {}
+    assert (cancel.state, cancel.waiting_for) == ("pending", yes.pk)
+    assert cancel.next_run_at == yes.next_run_at
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"sender": "+61491570157"}, id="another contact"),
+        pytest.param({"sender": ""}, id="no contact"),
+    ],
+)
+def test_events_of_other_contacts_do_not_wait(booking: InOrder, changes: dict[str, str]) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    text("YES")
+    text("YES", sender="")
+    assert text("CANCEL", **changes).state == "done"
+
+
+def test_only_events_with_a_fact_for_the_handler_are_waited_for(booking: InOrder) -> None:
+    statuses = Calls(error=ConnectionError("no"))
+    with connected(status_changed, statuses=statuses):
+        WebhookClient().status(receiver=CUSTOMER)
+        assert text("CANCEL").state == "done"
+
+
+def test_handler_of_two_signals_is_one(booking: InOrder) -> None:
+    failing = in_order(Calls(error=ConnectionError("no")))
+    with connected(status_changed, booking=failing):
+        WebhookClient().status(receiver=CUSTOMER)
+        assert text("CANCEL").waiting_for == WebhookEvent.objects.earliest("pk").pk
+
+
+def test_second_fact_of_an_event_is_waited_for() -> None:
+    handler = in_order(Calls())
+    failing = in_order(Calls(error=ConnectionError("no")))
+    with connected(message_received, booking=handler), connected(opt_out_received, booking=failing):
+        stop = text("STOP")
+        assert list(stop.handler_errors()) == ["booking (opt_out_received)"]
+        assert (len(handler), len(failing)) == (1, 1), "its own facts do not wait"
+        assert text("CANCEL").waiting_for == stop.pk
+
+
+# The earlier one ends
+
+
+@pytest.mark.parametrize("error", [GiveUp("never"), ConnectionError("no")])
+def test_event_is_run_when_the_earlier_one_fails_for_good(
+    booking: InOrder, error: Exception, settings: Any
+) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+    booking.errors["YES"] = error
+    make_due(yes)
+    assert ran(run_due) == [yes.pk, cancel.pk]
+    assert [of(each).state for each in (yes, cancel)] == ["failed", "done"]
+
+
+def test_event_is_run_when_the_earlier_one_is_skipped(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    assert skip(yes.pk, "booking")
+    assert booking.finished == ["CANCEL"]
+    assert of(cancel).state == "done"
+
+
+def test_event_is_run_when_the_earlier_message_is_gone(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    Message.objects.get(body="YES").delete()
+    make_due(yes)
+    run_due()
+    assert [of(each).state for each in (yes, cancel)] == ["failed", "done"]
+
+
+def test_event_is_run_when_the_earlier_one_is_retried_by_a_person(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    booking.errors.clear()
+    assert ran(run_again, [yes.pk]) == [yes.pk, cancel.pk]
+    assert booking.finished == ["YES", "CANCEL"]
+
+
+def test_event_that_a_person_names_does_not_wait(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    assert ran(run_again, [cancel.pk]) == [cancel.pk]
+    assert booking.finished == ["CANCEL"]
+    assert [of(each).state for each in (yes, cancel)] == ["pending", "done"]
+
+
+def test_process_without_the_handler_releases_what_waits(
+    booking: InOrder, first: Calls, settings: Any
+) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+    message_received.disconnect(dispatch_uid="booking")
+    make_due(yes)
+    run_due()
+    assert of(yes).state == "failed"
+    assert of(cancel).state == "done", "nobody here waits for an order"
+
+
+def test_order_is_kept_when_everything_is_due_at_once(booking: InOrder) -> None:
+    booking.errors = {each: ConnectionError("no") for each in "abc"}
+    events = [text(each) for each in "abc"]
+    assert len(booking) == 1
+    booking.errors.clear()
+    for event in reversed(events):
+        make_due(event)
+    run_due()
+    assert booking.finished == ["a", "b", "c"]
+
+
+def test_events_of_one_body_are_in_order(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    bodies = [
+        {"_id": each, "type": "receive", "message": each, "sender": CUSTOMER, "receiver": "1"}
+        for each in ("YES", "CANCEL")
+    ]
+    WebhookClient().send("webhook-receiver", bodies)
+    yes, cancel = WebhookEvent.objects.order_by("pk")
+    assert len(booking) == 1
+    assert cancel.waiting_for == yes.pk
+
+
+def test_at_most_ten_events_are_run_after_one(booking: InOrder) -> None:
+    booking.errors["0"] = ConnectionError("no")
+    events = [text(str(number)) for number in range(13)]
+    booking.errors.clear()
+    make_due(events[0])
+    assert len(ran(run_due, [events[0].pk])) == 1 + handlers.MAX_NEXT
+    [eleventh, twelfth] = WebhookEvent.objects.pending().order_by("pk")
+    assert (eleventh.waiting_for, twelfth.waiting_for) == (None, eleventh.pk)
+    assert ran(run_due) == [eleventh.pk, twelfth.pk]
+    assert booking.finished == [str(number) for number in range(13)]
+
+
+def test_no_event_is_begun_after_five_seconds(booking: InOrder, clock: Clock) -> None:
+    booking.errors["0"] = ConnectionError("no")
+    events = [text(str(number)) for number in range(5)]
+    booking.errors.clear()
+    booking.during = lambda **kwargs: clock.sleep(3)
+    make_due(events[0])
+    assert len(ran(run_due, [events[0].pk])) == 3
+
+
+# Crashes and races
+
+
+def test_process_that_dies_leaves_the_order(booking: InOrder) -> None:
+    with dying(booking):
+        text("YES")
+    yes = WebhookEvent.objects.get()
+    cancel = text("CANCEL")
+    assert cancel.waiting_for == yes.pk
+    end_lease(yes)
+    assert ran(run_due) == [yes.pk, cancel.pk]
+    assert booking.finished == ["YES", "YES", "CANCEL"]
+
+
+def test_handler_of_a_first_run_that_died_while_it_waited_has_all_its_attempts(
+    booking: InOrder, first: Calls
+) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    as_if_killed(cancel)
+    booking.errors.clear()
+    make_due(yes)
+    run_due()
+    assert of(cancel).handler_results["booking"]["attempts"] == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_event_does_not_wait_for_one_that_ends_meanwhile(booking: InOrder) -> None:
+    """Between the look at the earlier event and the lock on its row."""
+    booking.errors["YES"] = ConnectionError("no")
+    yes = text("YES")
+    booking.errors.clear()
+
+    def end_it_elsewhere() -> None:
+        WebhookEvent.objects.filter(pk=yes.pk).update(next_run_at=None)
+
+    with just_before("UPDATE .* SET .?next_run_at.? = .*next_run_at", end_it_elsewhere):
+        cancel = text("CANCEL")
+    assert booking.finished == ["CANCEL"]
+    assert cancel.state == "done"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_event_that_is_taken_over_while_it_waits_is_left_alone(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    text("YES")
+
+    def take_over() -> None:
+        WebhookEvent.objects.filter(message__body="CANCEL").update(attempts=5)
+
+    with just_before("UPDATE .* SET .?next_run_at.? = .*next_run_at", take_over):
+        cancel = text("CANCEL")
+    assert (cancel.attempts, cancel.waiting_for) == (5, None)
+
+
+# What it costs
+
+
+def queries_of(act: Callable[[], object]) -> list[str]:
+    with CaptureQueriesContext(connection) as queries:
+        act()
+    return [query["sql"] for query in queries]
+
+
+def test_order_costs_one_query() -> None:
+    plain, ordered = Calls(), in_order(Calls())
+    with connected(message_received, handler=plain):
+        text("warm")
+        without = queries_of(partial(WebhookClient().reply, message="one", sender=CUSTOMER))
+    with connected(message_received, handler=ordered):
+        once = queries_of(partial(WebhookClient().reply, message="two", sender=CUSTOMER))
+    looked = [sql for sql in once if sql.startswith("SELECT") and "webhookevent" in sql]
+    assert len(looked) == 1
+    assert not [sql for sql in without if sql.startswith("SELECT") and "webhookevent" in sql]
+
+
+def test_look_for_earlier_events_uses_the_index_of_the_contact() -> None:
+    event = WebhookEventFactory.create(reply=True, contact=CUSTOMER)
+    add_copies(event, 2_000, lambda number: {"contact": CUSTOMER if number % 2 else "+61"})
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("ANALYZE cellcast_django_webhookevent")
+        query = schedule.pending_of(CUSTOMER).filter(pk__lt=event.pk + 10_000).order_by("-pk")
+        plan = query.explain()
+    assert "cellcast_event_contact" in plan
