@@ -1,13 +1,9 @@
 """What a handler may ask for: to be called later, never again, or exactly once."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +15,7 @@ from cellcast_django.models import Message, StatusChange
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
 from tests.database_faults import refusing
 from tests.handlers import Calls, connected, make_due, pause_before, ran, reply
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.killed import lines_of
 
 # RetryLater
 
@@ -423,18 +418,7 @@ def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
 @pytest.mark.django_db(transaction=True)
 def test_killed_at_any_statement_both_are_there_or_neither() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
-    server = os.environ.get("TEST_DATABASE_URL", "sqlite:///").rpartition("/")[0]
-    of_test = f"{server}/{connection.settings_dict['NAME']}"
-    environment = os.environ | {
-        "TEST_DATABASE_URL": of_test,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-    }
-    program = [sys.executable, "-m", "tests.killed_exactly_once"]
-    result = subprocess.run(
-        program, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    outcomes = result.stdout.split()
-    assert outcomes.count("neither") >= 4
-    assert outcomes[-1] == "both"
-    assert set(outcomes) == {"neither", "both"}
+    ends = lines_of("tests.killed_exactly_once")
+    assert ends.count("neither") >= 4
+    assert ends[-1] == "both"
+    assert set(ends) == {"neither", "both"}

@@ -36,6 +36,7 @@ from tests.handlers import (
     ran,
     reply,
 )
+from tests.killed import lines_of
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -308,6 +309,14 @@ def test_handler_of_a_first_run_that_died_while_it_waited_has_all_its_attempts(
     make_due(yes)
     run_due()
     assert of(cancel).handler_results["booking"]["attempts"] == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("mode", ["inline", "task"])
+def test_booking_ends_as_cancelled_whenever_the_process_is_killed(mode: str) -> None:
+    ends = lines_of("tests.killed_in_order", mode)
+    assert len(ends) > 10, "killed before each of so many statements"
+    assert set(ends) == {"CANCEL"}
 
 
 @pytest.mark.django_db(transaction=True)

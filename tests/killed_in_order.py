@@ -1,0 +1,86 @@
+"""A process killed before each statement while two events of a contact are run in their order.
+
+The handler raises once for YES, so CANCEL waits for it. Whenever the process dies, the next
+``cellcast_run_handlers`` calls it for both, and the booking ends as cancelled. Prints how it ends
+each time. Run with ``inline`` or ``task``: how the first runs begin.
+"""
+
+import sys
+from functools import partial
+from io import StringIO
+from itertools import count
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+
+from cellcast_django import handlers, inbox  # noqa: E402
+from cellcast_django.conf import conf  # noqa: E402
+from cellcast_django.models import Message, WebhookEvent  # noqa: E402
+from cellcast_django.payloads import Endpoint, read  # noqa: E402
+from cellcast_django.signals import in_order, message_received  # noqa: E402
+from tests.handlers import make_due  # noqa: E402
+from tests.killed import act_and_be_killed  # noqa: E402
+
+errors: list[Exception] = []
+
+
+@in_order
+def book(message: Message, **kwargs: Any) -> None:
+    """Note the newest answer of a contact, or raise what is to be raised."""
+    if errors:
+        raise errors.pop()
+    Message.objects.filter(key=f"booking {message.contact}").update(body=message.body)
+
+
+def store(contact: str, text: str) -> WebhookEvent:
+    """Store a reply, whose run is to begin."""
+    body = f'{{"_id": "1", "type": "receive", "message": "{text}", "sender": "{contact}"}}'
+    [event] = inbox.store(
+        read(body.encode(), "application/json", Endpoint.RECEIVE), endpoint=Endpoint.RECEIVE
+    )
+    return event
+
+
+def run_both(yes: WebhookEvent, cancel: WebhookEvent) -> None:
+    """Run both events until both have ended; the first call raises."""
+    errors.append(ConnectionError("the calendar is down"))
+    for event in (yes, cancel):
+        if conf.run_handlers == "inline":
+            handlers.run([event])
+        else:
+            handlers.run_due([event.pk])
+    cancel.refresh_from_db()
+    assert cancel.waiting_for == yes.pk
+    make_due(yes)
+    handlers.run_due()
+
+
+def main(mode: str) -> None:
+    """Kill one process after the other, until one has come to its end."""
+    call_command("migrate", "cellcast_django", verbosity=0)
+    settings.CELLCAST_RUN_HANDLERS = mode
+    message_received.connect(book)
+    for statements in count():
+        contact = f"+6149157{statements:04}"
+        booking = Message.objects.create(key=f"booking {contact}")
+        events = [store(contact, text) for text in ("YES", "CANCEL")]
+        status = act_and_be_killed(partial(run_both, *events), statements)
+        for event in events:
+            event.refresh_from_db()
+            if event.done_at is None:
+                make_due(event)
+        call_command("cellcast_run_handlers", stdout=StringIO(), stderr=StringIO())
+        booking.refresh_from_db()
+        states = {WebhookEvent.objects.get(pk=event.pk).state for event in events}
+        print(booking.body if states == {WebhookEvent.State.DONE} else states)
+        if status == 0:
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
