@@ -41,24 +41,27 @@ parts AS (
     FROM numbers
 )
 INSERT INTO cellcast_django_message (
-    id, key, direction, cellcast_id, sender, receiver, contact, body, original_body, media,
-    status, previous_status, submitted_at, created_at, status_changed_at, handled_at
+    id, key, direction, cellcast_id, sender, receiver, own_number, contact, body, original_body,
+    media, reference, status, previous_status, submitted_at, created_at, status_changed_at,
+    handled_at, handled_by, sent_by
 )
 SELECT id, md5('key' || id), CASE WHEN is_sent THEN 'outbound' ELSE 'inbound' END, cellcast_id,
     CASE WHEN is_sent THEN 'cellcast' ELSE contact END,
     CASE WHEN is_sent THEN contact ELSE '+61481000000' END,
+    CASE WHEN is_sent THEN 'cellcast' ELSE '+61481000000' END,
     contact,
     CASE WHEN is_sent THEN 'Your appointment is on Tuesday at ' || one %% 12 || '. Reply YES.'
          WHEN one %% 100 = 50 THEN 'STOP'
          ELSE (ARRAY['Yes please', 'No, sorry', 'Can I come later?'])[1 + one %% 3] END,
-    '', '[]',
+    '', '[]', CASE WHEN is_sent THEN 'appointment-' || id ELSE '' END,
     CASE WHEN NOT is_sent OR one %% 100 < 90 THEN 'delivered'
          WHEN one %% 100 < 93 THEN 'failed' WHEN one %% 100 < 96 THEN 'expired'
          WHEN one %% 100 < 97 THEN 'rejected' WHEN one %% 100 < 98 THEN 'dead' ELSE 'sent' END,
     CASE WHEN is_sent THEN 'sent' ELSE '' END,
     CASE WHEN is_sent THEN date_trunc('second', at) END, at,
     CASE WHEN is_sent THEN at + (one %% 300) * interval '1 second' ELSE at END,
-    CASE WHEN NOT is_sent AND one %% 10 > 0 THEN at + interval '1 hour' END
+    CASE WHEN NOT is_sent AND one %% 10 > 0 THEN at + interval '1 hour' END,
+    CASE WHEN NOT is_sent AND one %% 10 > 0 THEN 'kim' ELSE '' END, ''
 FROM parts
 """
 
