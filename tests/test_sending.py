@@ -9,10 +9,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message, MessageQuerySet
+from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_out
 from cellcast_django.sending import NotRecordedError, OptedOutError, send
 from cellcast_django.testing import WebhookClient
+from tests.database_faults import refusing
 
 pytestmark = pytest.mark.django_db
 
@@ -153,15 +154,10 @@ def test_integer_is_an_id(api: Api) -> None:
     assert send(CUSTOMER, "Hello").cellcast_id == "10423817"
 
 
-def test_message_that_the_database_refuses_may_have_gone(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_arguments: Any) -> None:
-        raise DatabaseError(f"failing row contains {CUSTOMER}, Hello")
+def test_message_that_the_database_refuses_may_have_gone(api: Api) -> None:
+    error = DatabaseError(f"failing row contains {CUSTOMER}, Hello")
 
-    monkeypatch.setattr(MessageQuerySet, "lock", refuse)
-
-    with pytest.raises(NotRecordedError) as raised:
+    with refusing("INSERT", error=error), pytest.raises(NotRecordedError) as raised:
         send(CUSTOMER, "Hello")
 
     assert len(api.calls) == 1
