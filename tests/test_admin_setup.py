@@ -26,7 +26,7 @@ from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import CUSTOMER, staff, text_of
-from tests.html import every, section, words
+from tests.html import every, only, section, words
 
 pytestmark = pytest.mark.django_db
 
@@ -379,7 +379,7 @@ def test_person_who_may_is_led_to_the_light(admin_client: Client, send: MagicMoc
 def test_says_what_is_wrong_and_shows_the_response(operator: Client, send: MagicMock) -> None:
     send.return_value = response_of(b"<b>Who are you?</b>" * 1_000, status=401)
     page = post(operator)
-    assert "Something in front of the app asks for its own password." in page
+    assert only(page, "p[@data-finding]").get("data-finding") == "password-in-front"
     assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
     assert "<b>Who" not in page
     assert page.count("Who are you?") < 120
@@ -395,7 +395,8 @@ def test_odd_event_in_the_response_is_shown_as_another_apps(
     send.return_value = response_of(
         json.dumps(events).encode(), headers={"content-type": "application/json"}
     )
-    assert "JSON from another app" in post(admin_client)
+    page = post(admin_client)
+    assert only(page, "p[@data-finding]").get("data-finding") == "json-of-another-app"
 
 
 def test_event_that_was_not_understood_is_no_success(operator: Client, send: MagicMock) -> None:

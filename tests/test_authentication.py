@@ -317,23 +317,27 @@ def clock(clock: Clock, caplog: pytest.LogCaptureFixture) -> Clock:
     return clock
 
 
-def refused_lines(caplog: pytest.LogCaptureFixture, *, times: int) -> list[str]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[object]:
+    """What varies in each line of ours: an address, or how many lines were left out."""
+    records = [each for each in caplog.records if each.name == "cellcast_django"]
+    return [argument for each in records for argument in each.args or ()]
+
+
+def logged_refusals(caplog: pytest.LogCaptureFixture, *, times: int) -> list[object]:
     caplog.clear()
     for _ in range(times):
         assert username(f"Basic {encoded('stranger:guess')}") is None
-    return [each.getMessage() for each in caplog.records if each.name == "cellcast_django"]
+    return logged(caplog)
 
 
 def test_refused_webhook_is_logged_by_its_address_alone(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert refused_lines(caplog, times=1) == [
-        "A webhook from 127.0.0.1 was refused: wrong or missing username and password."
-    ]
+    assert logged_refusals(caplog, times=1) == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize(
-    ("address", "logged"),
+    ("address", "expected"),
     [
         ("203.0.113.9", "203.0.113.9"),
         ("2001:DB8::1", "2001:db8::1"),
@@ -346,23 +350,22 @@ def test_refused_webhook_is_logged_by_its_address_alone(
     ids=["IPv4", "IPv6", "zone", "hostile zone", "nothing", "long", "second line"],
 )
 def test_nothing_that_a_stranger_wrote_is_logged_for_an_address(
-    address: str, logged: str, clock: Clock, caplog: pytest.LogCaptureFixture
+    address: str, expected: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Client().post(URLS[0], REMOTE_ADDR=address).status_code == 401
-    [line] = [each.getMessage() for each in caplog.records if each.name == "cellcast_django"]
-    assert line == f"A webhook from {logged} was refused: wrong or missing username and password."
+    assert logged(caplog) == [expected]
 
 
 def test_flood_of_refused_webhooks_is_ten_lines_a_minute_and_a_count(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert len(refused_lines(caplog, times=1_000)) == 10
+    assert len(logged_refusals(caplog, times=1_000)) == 10
     clock.now += 59
-    assert refused_lines(caplog, times=1) == []
+    assert logged_refusals(caplog, times=1) == []
     clock.now += 1
-    first, *others = refused_lines(caplog, times=1_000)
-    assert first == "991 more webhooks were refused before this one."
-    assert len(others) == 10
+    left_out, *addresses = logged_refusals(caplog, times=1_000)
+    assert left_out == 991
+    assert len(addresses) == 10
 
 
 def test_accepted_webhook_is_not_logged_as_refused(

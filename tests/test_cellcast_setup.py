@@ -67,7 +67,7 @@ def part(output: str, heading: str) -> str:
 
 def test_says_where_in_the_dashboard_and_what(new_site: Any) -> None:
     text = part(setup("--public-url", "https://sms.example.com"), "Paste into Cellcast's dashboard")
-    assert "API menu, tab API KEYS, section Webhook" in text
+    assert "API KEYS" in text
     assert re.findall(r"^  (\S.*?)  +(\S+)$", text, re.MULTILINE)[:3] == [
         ("Receive URL", "https://sms.example.com/sms/webhook-receiver"),
         ("Status URL", "https://sms.example.com/sms/webhook-status"),
@@ -134,7 +134,7 @@ def test_rotation_without_a_gap(ready_site: Any, credentials: list[str], words: 
 
 def test_configured_credential_is_never_printed(ready_site: Any) -> None:
     output = setup()
-    assert "(one you have configured)" in part(output, "Paste into Cellcast's dashboard")
+    assert not CREDENTIAL.search(part(output, "Paste into Cellcast's dashboard"))
     assert "first-username" not in output
     assert "first-long-enough-password" not in output
 
@@ -156,26 +156,28 @@ def missing() -> list[str]:
 
 
 def test_nothing_is_missing(ready_site: Any) -> None:
-    assert missing() == ["Nothing.", "Try it: manage.py cellcast_test_send receive"]
+    [nothing, next_step] = missing()
+    assert "cellcast_test_send" in next_step
+    assert "cellcast_django." not in nothing
 
 
 def test_new_site_lacks_credential_and_public_url(new_site: Any) -> None:
     url, credential = missing()
-    assert url == "The public URL of your site is not known."
-    assert "CELLCAST_WEBHOOK_SECRETS is empty" in credential
+    assert "public URL" in url
+    assert "cellcast_django.W001" in credential
 
 
 def test_urls_are_missing(ready_site: Any) -> None:
     ready_site.ROOT_URLCONF = EmptyURLConf
     output = setup()
-    assert output.count("(not in your URLs yet, see below)") == 3
-    assert 'include("cellcast_django.urls")' in part(output, "Still missing")
+    assert "/webhook-" not in part(output, "Paste into Cellcast's dashboard")
+    assert "cellcast_django.W006" in part(output, "Still missing")
 
 
 def test_migration_is_pending(ready_site: Any) -> None:
     [newest] = MigrationLoader(connection).graph.leaf_nodes("cellcast_django")
     MigrationRecorder(connection).record_unapplied(*newest)
-    assert "not up to date" in missing()[0]
+    assert "manage.py migrate" in part(setup(), "Still missing")
 
 
 @pytest.fixture
@@ -190,7 +192,7 @@ def unreachable_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("unreachable_database")
 def test_database_cannot_be_reached(ready_site: Any) -> None:
-    assert missing() == ["The database cannot be reached (OperationalError)."]
+    assert "OperationalError" in missing()[0]
 
 
 def test_public_url_of_the_settings_is_wrong(ready_site: Any) -> None:
@@ -198,7 +200,7 @@ def test_public_url_of_the_settings_is_wrong(ready_site: Any) -> None:
     output = setup()
     assert "https://your-site.example/sms/webhook-status" in output
     assert "cellcast_django.E010" in part(output, "Still missing")
-    assert "The public URL of your site is not known" not in output
+    assert "--public-url" not in output
 
 
 @pytest.mark.parametrize(("debug", "found"), [(False, True), (True, False)])
@@ -211,7 +213,7 @@ def test_deployment_is_checked_unless_debug(ready_site: Any, debug: bool, found:
 def test_silenced_checks_are_not_repeated(ready_site: Any) -> None:
     ready_site.CELLCAST_PUBLIC_URL = "http://sms.example.com"
     ready_site.SILENCED_SYSTEM_CHECKS = [*OF_THE_TEST_DATABASE, "cellcast_django.W007"]
-    assert missing()[0] == "Nothing."
+    assert "cellcast_django." not in part(setup(), "Still missing")
 
 
 def test_errors_of_the_settings_do_not_stop_it(ready_site: Any) -> None:
@@ -232,5 +234,6 @@ def test_says_which_handlers_are_connected(ready_site: Any, connect: Connect) ->
 
     connect(message_received, take_reply)
     text = part(setup(), "Handlers called for each URL")
-    assert re.search(r"Receive URL\n    Handlers: .*take_reply\.", text)
-    assert re.search(r"Status URL\n    No handler is connected", text)
+    receive, status, _opt_out = re.findall(r"^  \S.* URL\n    (.*)$", text, re.MULTILINE)
+    assert "take_reply" in receive
+    assert "INSTALLED_APPS" in status

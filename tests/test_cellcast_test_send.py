@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from cellcast_django.diagnostics import diagnosis
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe
@@ -63,6 +64,13 @@ def shown(output: StringIO) -> str:
     assert PASSWORD not in text
     assert base64.b64encode(f"cellcast:{PASSWORD}".encode()).decode() not in text
     return text
+
+
+PROBLEMS = {
+    identity: str(problem)
+    for *_, identity, problem, _remedy in [*diagnosis.ERRORS, *diagnosis.RESPONSES]
+}
+"""The problem that the command prints, by the id of the finding."""
 
 
 # Which request
@@ -124,7 +132,7 @@ def test_data_may_be_no_json(site: str) -> None:
     output = run_in_vain("receive", "--data", "hello")
     assert WebhookEvent.objects.get().body == "hello"
     assert "400 Bad Request after " in output
-    assert "The app received it, but could not understand it: The body is not JSON" in output
+    assert WebhookEvent.objects.get().error in output
 
 
 def test_data_may_come_from_a_file(site: str, tmp_path: Path) -> None:
@@ -191,7 +199,7 @@ def test_first_credential_is_used(site: str, settings: Any) -> None:
 def test_credential_may_be_given(site: str) -> None:
     output = run_in_vain("receive", "--credential", f"other:{PASSWORD}")
     assert "as other\n" in output
-    assert "refused the username and password" in output
+    assert PROBLEMS["credential-refused"] in output
     assert not WebhookEvent.objects.exists()
 
 
@@ -215,13 +223,12 @@ def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
     settings.PREPEND_WWW = True
     output = run_in_vain("receive")
     assert "301 Moved Permanently after " in output
-    assert "It redirects to http://www.localhost:" in output
-    assert "  Use the host it redirects to" in output
+    assert " http://www.localhost:" in output
 
 
 def test_missing_response_is_diagnosed(closed_port: int) -> None:
     output = run_in_vain("receive", "--url", f"http://127.0.0.1:{closed_port}")
-    assert "Nothing is listening on this host and port" in output
+    assert PROBLEMS["nothing-listens"] in output
     assert " after " not in output
 
 
@@ -235,7 +242,7 @@ def test_errors_of_the_settings_do_not_stop_it(site: str, settings: Any) -> None
 
 
 def test_says_that_no_handler_is_connected(site: str) -> None:
-    assert "No handler is connected" in run("receive")
+    assert "INSTALLED_APPS" in run("receive")
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,8 @@ def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
 def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{", CREDENTIAL, timeout=5))
-    assert finding.problem.startswith(
-        "The app received it, but could not understand it: The body is not JSON"
-    )
+    assert finding.id == "invalid"
+    assert WebhookEvent.objects.get().error in finding.problem
 
 
 def test_app_did_not_understand_a_part(live_server: Any) -> None:
@@ -81,14 +80,14 @@ def test_app_did_not_understand_a_part(live_server: Any) -> None:
     response = send(STATUS.url(live_server.url), body, CREDENTIAL, timeout=5)
     assert not response.is_accepted
     [finding] = diagnose(response)
-    assert finding.problem == "The app received it, but could not understand all of it."
+    assert finding.id == "partly-invalid"
 
 
 @pytest.mark.django_db(transaction=True)
 def test_app_refuses_another_password(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", "cellcast:wrong", timeout=5))
-    assert finding.problem == "The app refused the username and password."
+    assert finding.id == "credential-refused"
     assert "CELLCAST_WEBHOOK_SECRETS" in finding.remedy
     assert "Authorization" in finding.remedy
 
@@ -97,7 +96,7 @@ def test_app_refuses_a_large_body(live_server: Any, settings: Any) -> None:
     settings.CELLCAST_MAX_BODY_BYTES = 10
     url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, REPORT, CREDENTIAL, timeout=5))
-    assert finding.problem == "The body is too large."
+    assert finding.id == "body-too-large"
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def _without_table(live_server: Any) -> Iterator[None]:
 def test_apps_database_refuses(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
-    assert finding.problem == "The app responded, but its database failed: nothing was stored."
+    assert finding.id == "database-failed"
     assert "migrate" in finding.remedy
 
 
@@ -123,6 +122,7 @@ def test_django_does_not_know_the_host(live_server: Any, settings: Any, debug: b
     settings.DEBUG = debug
     url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+    assert finding.id == "host-refused"
     assert "ALLOWED_HOSTS" in finding.remedy
 
 
@@ -130,58 +130,57 @@ def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
     settings.PREPEND_WWW = True
     url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
-    assert finding.problem.startswith("It redirects to http://www.localhost:")
-    assert "www." in finding.remedy
+    assert finding.id == "redirect-to-www"
+    assert "http://www.localhost:" in finding.problem
 
 
 @pytest.mark.parametrize(
-    ("path", "problem"),
+    ("path", "identity"),
     [
-        ("/webhook-status", "There is nothing at this path."),
-        ("/sms/nothing", "There is nothing at this path."),
-        ("/admin/login/", "Django's CSRF protection refused it."),
+        ("/webhook-status", "no-such-path"),
+        ("/sms/nothing", "no-such-path"),
+        ("/admin/login/", "csrf"),
     ],
 )
-def test_another_path_of_the_project(live_server: Any, path: str, problem: str) -> None:
+def test_another_path_of_the_project(live_server: Any, path: str, identity: str) -> None:
     [finding] = diagnose(send(f"{live_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
-    assert finding.problem == problem
+    assert finding.id == identity
 
 
 # Redirects
 
 
 @pytest.mark.parametrize(
-    ("location", "remedy"),
+    ("location", "identity"),
     [
-        pytest.param("/sms/", "It redirects to itself", id="itself"),
-        pytest.param("/sms", "with or without a trailing slash", id="slash"),
-        pytest.param("/accounts/login/?next=/sms/", "asks for a login", id="login"),
-        pytest.param("https://login.example.com/", "asks for a login", id="single sign-on"),
-        pytest.param("/?next=%2Fsms%2F", "asks for a login", id="next"),
-        pytest.param("/en/sms/", "If that is one of the app's URLs", id="language"),
-        pytest.param("/lessons/", "If that is one of the app's URLs", id="no login"),
+        pytest.param("/sms/", "redirect-to-itself", id="itself"),
+        pytest.param("/sms", "redirect-to-slash", id="slash"),
+        pytest.param("/accounts/login/?next=/sms/", "redirect-to-login", id="login"),
+        pytest.param("https://login.example.com/", "redirect-to-login", id="single sign-on"),
+        pytest.param("/?next=%2Fsms%2F", "redirect-to-login", id="next"),
+        pytest.param("/en/sms/", "redirect", id="language"),
+        pytest.param("/lessons/", "redirect", id="no login"),
     ],
 )
-def test_redirect_has_a_cause(ask: Ask, location: str, remedy: str) -> None:
+def test_redirect_has_a_cause(ask: Ask, location: str, identity: str) -> None:
     finding = ask("302 Found", f"Location: {location}")[-1]
     assert location in finding.problem
-    assert "loses the webhook" in finding.problem
-    assert remedy in finding.remedy
+    assert finding.id == identity
 
 
 @pytest.mark.parametrize(
-    ("location", "remedies"),
+    ("location", "expected"),
     [
-        ("https://example.com/sms", ["https://"]),
-        ("https://www.example.com/sms/", ["https://", "www.", "slash"]),
+        ("https://example.com/sms", ["redirect-to-https"]),
+        (
+            "https://www.example.com/sms/",
+            ["redirect-to-https", "redirect-to-www", "redirect-to-slash"],
+        ),
     ],
 )
-def test_redirect_has_several_causes(location: str, remedies: list[str]) -> None:
+def test_redirect_has_several_causes(location: str, expected: list[str]) -> None:
     response = Response(url="http://example.com/sms", status=301, headers={"location": location})
-    findings = diagnose(response)
-    assert len(findings) == len(remedies)
-    for finding, remedy in zip(findings, remedies, strict=True):
-        assert remedy in finding.remedy
+    assert [finding.id for finding in diagnose(response)] == expected
 
 
 # Other responses
@@ -195,43 +194,48 @@ APACHE = (
 
 
 @pytest.mark.parametrize(
-    ("status", "header", "body", "words"),
+    ("status", "header", "body", "identity"),
     [
-        ("200 OK", HTML, LOGIN_PAGE, "A login page"),
-        ("200 OK", HTML, "<h1>Welcome</h1>", "A web page"),
-        ("200 OK", JSON, '{"ok": true}', "JSON from another app"),
-        ("200 OK", JSON, "[]", "JSON from another app"),
-        ("200 OK", JSON, '{"events": {"id": 1}}', "JSON from another app"),
-        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "JSON from another app"),
-        ("200 OK", JSON, "[" * 10_000, "JSON from another app"),
-        ("204 No Content", "X-Nothing: 1", "", "not come from the app"),
-        ("200 OK", "Content-Type: text/plain", "OK", "not come from the app"),
-        ("400 Bad Request", HTML, "The plain HTTP request was sent to HTTPS port", "HTTPS"),
-        ("400 Bad Request", HTML, APACHE, "HTTPS"),
-        ("400 Bad Request", HTML, "No required SSL certificate was sent", "client certificate"),
-        ("400 Bad Request", JSON, "{}", "does not show the cause"),
-        ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "in front"),
+        ("200 OK", HTML, LOGIN_PAGE, "login-page"),
+        ("200 OK", HTML, "<h1>Welcome</h1>", "web-page"),
+        ("200 OK", JSON, '{"ok": true}', "json-of-another-app"),
+        ("200 OK", JSON, "[]", "json-of-another-app"),
+        ("200 OK", JSON, '{"events": {"id": 1}}', "json-of-another-app"),
+        ("200 OK", JSON, '{"events": [1, {"id": 1}]}', "json-of-another-app"),
+        ("200 OK", JSON, "[" * 10_000, "json-of-another-app"),
+        ("204 No Content", "X-Nothing: 1", "", "another-app"),
+        ("200 OK", "Content-Type: text/plain", "OK", "another-app"),
+        (
+            "400 Bad Request",
+            HTML,
+            "The plain HTTP request was sent to HTTPS port",
+            "https-expected",
+        ),
+        ("400 Bad Request", HTML, APACHE, "https-expected"),
+        ("400 Bad Request", HTML, "No required SSL certificate was sent", "client-certificate"),
+        ("400 Bad Request", JSON, "{}", "unknown"),
+        ("401 Unauthorized", 'WWW-Authenticate: Basic realm="Staging"', "", "password-in-front"),
         ("403 Forbidden", "Server: cloudflare", "Attention required", "firewall"),
-        ("405 Method Not Allowed", "Allow: GET", "", "does not accept POST"),
-        ("411 Length Required", HTML, PROXY, "needs the body's length"),
-        ("413 Content Too Large", HTML, PROXY, "too large"),
-        ("429 Too Many Requests", HTML, PROXY, "limits the rate"),
-        ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "failed"),
-        ("502 Bad Gateway", HTML, PROXY, "the app behind it does not"),
-        ("503 Service Unavailable", HTML, PROXY, "the app behind it does not"),
-        ("504 Gateway Timeout", HTML, PROXY, "the app behind it does not"),
-        ("521 Web server is down", "Server: cloudflare", "", "the app behind it does not"),
-        ("526 Invalid SSL certificate", "Server: cloudflare", "", "the app behind it does not"),
-        ("507 Insufficient Storage", HTML, "", "failed"),
-        ("418 I'm a teapot", HTML, "", "does not show the cause"),
-        ("304 Not Modified", HTML, "", "does not show the cause"),
+        ("405 Method Not Allowed", "Allow: GET", "", "no-post"),
+        ("411 Length Required", HTML, PROXY, "length-required"),
+        ("413 Content Too Large", HTML, PROXY, "body-too-large"),
+        ("429 Too Many Requests", HTML, PROXY, "rate-limited"),
+        ("500 Internal Server Error", HTML, "<h1>Server Error (500)</h1>", "server-failed"),
+        ("502 Bad Gateway", HTML, PROXY, "app-down"),
+        ("503 Service Unavailable", HTML, PROXY, "app-down"),
+        ("504 Gateway Timeout", HTML, PROXY, "app-down"),
+        ("521 Web server is down", "Server: cloudflare", "", "app-down"),
+        ("526 Invalid SSL certificate", "Server: cloudflare", "", "app-down"),
+        ("507 Insufficient Storage", HTML, "", "server-failed"),
+        ("418 I'm a teapot", HTML, "", "unknown"),
+        ("304 Not Modified", HTML, "", "unknown"),
     ],
 )
 def test_response_that_is_not_the_apps(
-    ask: Ask, status: str, header: str, body: str, words: str
+    ask: Ask, status: str, header: str, body: str, identity: str
 ) -> None:
     [finding] = ask(status, header, body=body)
-    assert words in finding.problem
+    assert finding.id == identity
     assert finding.remedy
 
 
@@ -267,26 +271,26 @@ def test_headers_of_any_length_are_cut(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "words"),
+    ("response", "identity"),
     [
-        (b"", "closed the connection"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n", "does not speak HTTP"),
-        (b"(nothing)", "timed out"),
+        (b"", "connection-closed"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "no-http"),
+        (b"(nothing)", "timed-out"),
     ],
 )
 def test_scripted_server_does_not_answer(
-    scripted_server: ScriptedServer, response: bytes, words: str
+    scripted_server: ScriptedServer, response: bytes, identity: str
 ) -> None:
     scripted_server.response = response
     [finding] = diagnose(send(scripted_server.url, b"{}", CREDENTIAL, timeout=0.2))
-    assert words in finding.problem
+    assert finding.id == identity
 
 
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     [finding] = diagnose(send(f"http://127.0.0.1:{port}/sms", b"{}", CREDENTIAL, timeout=5))
-    assert "Nothing is listening" in finding.problem
+    assert finding.id == "nothing-listens"
 
 
 def test_scripted_server_does_not_speak_tls() -> None:
@@ -302,19 +306,19 @@ def test_scripted_server_does_not_speak_tls() -> None:
         url = f"https://127.0.0.1:{server.getsockname()[1]}/sms"
         [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
         thread.join()
-    assert "TLS handshake failed" in finding.problem
+    assert finding.id == "tls-failed"
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "identity"),
     [
-        (socket.gaierror(-2, "Name or service not known"), "not in DNS"),
-        (ssl.SSLCertVerificationError("self-signed certificate"), "certificate is not valid"),
-        (ConnectionResetError(104, "Connection reset by peer"), "closed the connection"),
-        (OSError(101, "Network is unreachable"), "cannot be reached"),
+        (socket.gaierror(-2, "Name or service not known"), "host-not-in-dns"),
+        (ssl.SSLCertVerificationError("self-signed certificate"), "certificate-invalid"),
+        (ConnectionResetError(104, "Connection reset by peer"), "connection-closed"),
+        (OSError(101, "Network is unreachable"), "unreachable"),
     ],
 )
-def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, words: str) -> None:
+def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, identity: str) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
@@ -322,7 +326,7 @@ def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, words
     response = send("https://sms.example.com/sms", b"{}", CREDENTIAL, timeout=5)
     assert response.error is error
     [finding] = diagnose(response)
-    assert words in finding.problem
+    assert finding.id == identity
     assert str(error) in finding.problem
 
 
@@ -344,4 +348,4 @@ def test_url_cannot_be_used(url: str) -> None:
     response = send(url, b"{}", CREDENTIAL, timeout=5)
     assert response.status == 0
     [finding] = diagnose(response)
-    assert "is not valid" in finding.problem
+    assert finding.id == "url-invalid"

@@ -13,14 +13,16 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.diagnostics.test_send import Response
 
-ERRORS: list[tuple[type[Exception] | tuple[type[Exception], ...], Promise, Promise]] = [
+ERRORS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, Promise, Promise]] = [
     (
         socket.gaierror,
+        "host-not-in-dns",
         _("The host name is not in DNS"),
         _("Check the spelling, and whether the DNS record exists."),
     ),
     (
         ssl.SSLCertVerificationError,
+        "certificate-invalid",
         _("The TLS certificate is not valid for this host"),
         _(
             "It must be unexpired, and issued for this host by a public certificate authority. The "
@@ -30,11 +32,13 @@ ERRORS: list[tuple[type[Exception] | tuple[type[Exception], ...], Promise, Promi
     ),
     (
         ssl.SSLError,
+        "tls-failed",
         _("The TLS handshake failed"),
         _("Check the port, and whether the URL should begin with http://."),
     ),
     (
         TimeoutError,
+        "timed-out",
         _("The request timed out"),
         _(
             "A firewall may be dropping the connection, or a handler may be slow (the webhook may "
@@ -43,72 +47,88 @@ ERRORS: list[tuple[type[Exception] | tuple[type[Exception], ...], Promise, Promi
     ),
     (
         ConnectionRefusedError,
+        "nothing-listens",
         _("Nothing is listening on this host and port"),
         _("Start the server, and check the port."),
     ),
     (
         ConnectionError,
+        "connection-closed",
         _("The server closed the connection without a response"),
         _(
             "A firewall or a limit on the body's size may be the cause, or the port expects https://."
         ),
     ),
-    ((InvalidURL, ValueError), _("The URL is not valid"), _("Check its spelling.")),
+    ((InvalidURL, ValueError), "url-invalid", _("The URL is not valid"), _("Check its spelling.")),
     (
         HTTPException,
+        "no-http",
         _("The server does not speak HTTP"),
         _("Check the port, and whether the URL should begin with https://."),
     ),
-    (Exception, _("The host cannot be reached"), _("Check the network and the firewall.")),
+    (
+        Exception,
+        "unreachable",
+        _("The host cannot be reached"),
+        _("Check the network and the firewall."),
+    ),
 ]
-"""The exceptions, the cause, the remedy. The first match counts, so subclasses come first."""
+"""The exceptions, an id, the cause, the remedy. The first match counts: subclasses come first."""
 
-RESPONSES: list[tuple[str, str, Promise, Promise]] = [
+RESPONSES: list[tuple[str, str, str, Promise, Promise]] = [
     (
         "2..",
         r"<input[^>]{1,200}type=.?password",
+        "login-page",
         _("A login page responded instead of the app."),
         _("Exempt the webhook URLs from the login in front of the app."),
     ),
     (
         "2..",
         r"content-type: text/html|<html",
+        "web-page",
         _("A web page responded instead of the app."),
         _("Check the host and path: this may be a catch-all page, a parking page or another site."),
     ),
     (
         "2..",
         r"content-type: application/json",
+        "json-of-another-app",
         _("The response is JSON from another app."),
         _("Check the host and path, and the order of the project's urlpatterns."),
     ),
     (
         "2..",
         "",
+        "another-app",
         _("The response does not come from the app."),
         _("Check the host and path."),
     ),
     (
         "400",
         r"DisallowedHost|<h1>Bad Request \(400\)",
+        "host-refused",
         _("Django refused the host, or took the request for an attack."),
         _("Add the host to ALLOWED_HOSTS. A proxy must pass the Host header on."),
     ),
     (
         "400",
         r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled",
+        "https-expected",
         _("The port expects HTTPS."),
         _("Use the https:// URL, here and in Cellcast's dashboard."),
     ),
     (
         "400",
         "No required SSL certificate was sent",
+        "client-certificate",
         _("The server asks for a client certificate."),
         _("Cellcast has none: exempt the webhook URLs from that."),
     ),
     (
         "401",
         r'realm="Cellcast webhook"',
+        "credential-refused",
         _("The app refused the username and password."),
         _(
             "Compare them with CELLCAST_WEBHOOK_SECRETS on that server, and restart it after a "
@@ -119,11 +139,13 @@ RESPONSES: list[tuple[str, str, Promise, Promise]] = [
     (
         "401",
         "",
+        "password-in-front",
         _("Something in front of the app asks for its own password."),
         _("Exempt the webhook URLs there."),
     ),
     (
         "403",
+        "csrf",
         "csrf",
         _("Django's CSRF protection refused it."),
         _("Check the path: the app's views are exempt, unless something wraps them."),
@@ -131,65 +153,75 @@ RESPONSES: list[tuple[str, str, Promise, Promise]] = [
     (
         "403",
         "",
+        "firewall",
         _("Something in front of the app refused it: a firewall, bot filter or IP allow list."),
         _("Allow POST requests to the webhook URLs. Cellcast publishes no IP addresses."),
     ),
     (
         "404",
         "",
+        "no-such-path",
         _("There is nothing at this path."),
         _('Check the host and path; "manage.py cellcast_setup" on that server prints the URLs.'),
     ),
     (
         "405",
         "",
+        "no-post",
         _("Whatever is at this path does not accept POST, so it is not the app."),
         _("Check the host and path: this may be another view or a static file server."),
     ),
     (
         "411",
         "",
+        "length-required",
         _("The server needs the body's length, and something on the way removes it."),
         _("Let the proxy buffer requests, or use a server that accepts chunked bodies."),
     ),
     (
         "413",
         "",
+        "body-too-large",
         _("The body is too large."),
         _("Raise CELLCAST_MAX_BODY_BYTES, or the proxy's limit (nginx: client_max_body_size)."),
     ),
     (
         "429",
         "",
+        "rate-limited",
         _("Something in front of the app limits the rate of requests."),
         _("Exempt the webhook URLs: after a bulk send, a thousand reports arrive at once."),
     ),
     (
         "503",
         r'retry-after: [\s\S]{0,4096}\n\n\{"detail"',
+        "database-failed",
         _("The app responded, but its database failed: nothing was stored."),
         _('Run "manage.py migrate", and check that the database is up.'),
     ),
     (
         "50[234]|52.",  # the latter are Cloudflare's
         "",
+        "app-down",
         _("The proxy responded, but the app behind it does not."),
         _("Check that the app's server is running, and look at its log."),
     ),
     (
         "5..",
         "",
+        "server-failed",
         _("The server failed."),
         _("Look for the exception in the server's log."),
     ),
     (
         "...",
         "",
+        "unknown",
         _("The response does not show the cause."),
         _("Look at the server's log."),
     ),
 ]
-"""The status, a pattern in the headers ("name: value") or body, the cause, the remedy."""
+"""The status, a pattern in the headers ("name: value") or body, an id, the cause, the remedy."""
 
 
 MAX_HEADERS_LENGTH = 4_096  # how many characters of the headers are searched for a cause
@@ -198,6 +230,8 @@ MAX_HEADERS_LENGTH = 4_096  # how many characters of the headers are searched fo
 class Finding(NamedTuple):
     """One thing that is wrong, and what to do about it."""
 
+    id: str
+    """A word for scripts and tests: the sentences may change."""
     problem: str
     remedy: str
 
@@ -217,8 +251,8 @@ def diagnose(response: Response) -> list[Finding]:
 
 def _finding_of_error(error: Exception) -> Finding:
     return next(
-        Finding(f"{problem} ({error}).", str(remedy))
-        for kind, problem, remedy in ERRORS
+        Finding(identity, f"{problem} ({error}).", str(remedy))
+        for kind, identity, problem, remedy in ERRORS
         if isinstance(error, kind)
     )
 
@@ -226,10 +260,12 @@ def _finding_of_error(error: Exception) -> Finding:
 def _finding_of_events(response: Response) -> Finding:
     if response.status == HTTPStatus.OK:
         return Finding(
+            "partly-invalid",
             gettext("The app received it, but could not understand all of it."),
             gettext("See the invalid events in the admin: each gives its reason."),
         )
     return Finding(
+        "invalid",
         gettext("The app received it, but could not understand it: %(detail)s")
         % {"detail": response.document.get("detail", "")},
         gettext("The connection works; correct the payload."),
@@ -246,34 +282,40 @@ def _findings_of_redirect(response: Response) -> list[Finding]:
     causes = [
         (
             location == response.url,
+            "redirect-to-itself",
             gettext(
                 "It redirects to itself: with SECURE_SSL_REDIRECT, set SECURE_PROXY_SSL_HEADER too."
             ),
         ),
         (
             (asked.scheme, target.scheme) == ("http", "https"),
+            "redirect-to-https",
             gettext("Use the https:// URL, here and in Cellcast's dashboard."),
         ),
         (
             len(hosts) > len({host.removeprefix("www.") for host in hosts}),
+            "redirect-to-www",
             gettext("Use the host it redirects to, with or without www."),
         ),
         (
             asked.path != target.path and asked.path.rstrip("/") == target.path.rstrip("/"),
+            "redirect-to-slash",
             gettext("Use the path it redirects to, with or without a trailing slash."),
         ),
         (
             _LOGIN.search(location) is not None,
+            "redirect-to-login",
             gettext(
                 "It asks for a login. Exempt the webhook URLs from whatever is in front of the app."
             ),
         ),
     ]
-    remedies = [remedy for applies, remedy in causes if applies]
+    found = [(identity, remedy) for applies, identity, remedy in causes if applies]
     problem = gettext("It redirects to %(location)s, and a redirect loses the webhook.")
     return [
-        Finding(problem % {"location": location}, remedy)
-        for remedy in remedies or [gettext("If that is one of the app's URLs, use it.")]
+        Finding(identity, problem % {"location": location}, remedy)
+        for identity, remedy in found
+        or [("redirect", gettext("If that is one of the app's URLs, use it."))]
     ]
 
 
@@ -281,7 +323,7 @@ def _finding_of_status(response: Response) -> Finding:
     headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
     seen = f"{headers[:MAX_HEADERS_LENGTH]}\n\n{response.text}"
     return next(
-        Finding(str(problem), str(remedy))
-        for status, pattern, problem, remedy in RESPONSES
+        Finding(identity, str(problem), str(remedy))
+        for status, pattern, identity, problem, remedy in RESPONSES
         if re.fullmatch(status, str(response.status)) and re.search(pattern, seen, re.IGNORECASE)
     )
