@@ -5,7 +5,7 @@
 flat, and an interrupted run continues where it stopped.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
@@ -20,6 +20,7 @@ from django.db.models import (
     F,
     Max,
     Min,
+    Model,
     OuterRef,
     ProtectedError,
     Q,
@@ -46,12 +47,14 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import clean
 
-EMPTY_MESSAGE: dict[str, Any] = {
-    **dict.fromkeys(("sender", "receiver", "own_number", "contact"), ""),
-    **dict.fromkeys(("body", "original_body", "reference"), ""),
-    "media": [],
-}
-EMPTY_EVENT = dict.fromkeys(("body", "contact", "error"), "")
+
+def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    return {field.name: field.get_default() for field in fields}
+
+
+EMPTY_MESSAGE = _empty(Message, Message.REPORTED)
+EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
 
 _KEY_WITHOUT_PERSON = Case(
     When(

@@ -1,19 +1,24 @@
 """The admin's pages of opt-outs: found by number, added and ended by hand, never edited."""
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
-from django.db import connection
+from django.core.management import call_command
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from cellcast_django.factories import OptOutFactory, WebhookEventFactory
-from cellcast_django.models import OptOut
+from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
+from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
 from tests.database_faults import just_before
 
@@ -101,6 +106,108 @@ def test_page_shows_what_is_kept(viewer: Client) -> None:
     assert f"#{event.pk}" in words and "signed up again" in words and "ended" in words
 
 
+def history_of(html: str) -> list[tuple[str, str, str]]:
+    """Return the kind, the source and the words of each step that the page shows."""
+    steps = re.findall(r'<li data-kind="(\w+)" data-source="(\w+)">(.*?)</li>', html, re.DOTALL)
+    return [(kind, source, text_of(words)) for kind, source, words in steps]
+
+
+def test_customer_who_wrote_stop_twice_can_be_shown_both_and_the_end_between(
+    clerk: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "I wrote STOP on 1 November, and you texted me on the 15th." """
+    moment = datetime(2025, 11, 1, 9, 30, 5, tzinfo=UTC)
+    monkeypatch.setattr(timezone, "now", lambda: moment)
+    client.reply(_id="1", sender="0400 000 001", message="STOP")
+    made = OptOut.objects.get()
+    moment = datetime(2025, 11, 10, 12, 0, 7, tzinfo=UTC)
+    clerk.post(url_of("optout", "end", made.pk), {"reason": "signed up at the counter"})
+    moment = datetime(2025, 11, 15, 8, 0, 9, tzinfo=UTC)
+    Message.objects.record_sent("2", receiver=CUSTOMER, body="See you at nine?")
+    client.reply(_id="3", sender="0400 000 001", message="Stop!! Stop")
+    client.reply(_id="4", sender="0400 000 001", message="S T O P")
+    moment = datetime(2028, 2, 1, tzinfo=UTC)
+    call_command("cellcast_prune", older_than=timedelta(days=1), stdout=StringIO())
+    assert not Message.objects.exists() and not WebhookEvent.objects.exists()
+    moment = datetime.now(UTC)
+    html = page_of(clerk, "optout", "change", made.pk)
+    (first, second, third) = history_of(html)
+    assert [step[:2] for step in (first, second, third)] == [
+        ("begun", "reply"),
+        ("ended", "person"),
+        ("begun", "reply"),
+    ]
+    assert "1 Nov 2025, 20:30:05 AEDT" in first[2] and first[2].endswith("STOP")
+    assert "10 Nov 2025, 23:00:07 AEDT" in second[2]
+    assert "staff-0" in second[2] and "signed up at the counter" in second[2]
+    assert "15 Nov 2025, 19:00:09 AEDT" in third[2] and third[2].endswith("S T O P")
+    assert "cellcast-conversation" not in html
+
+
+def test_title_has_number_name_and_state(viewer: Client, settings: Any) -> None:
+    settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
+    made = OptOutFactory.create(contact=CUSTOMER)
+    title = str(viewer.get(url_of("optout", "change", made.pk)).context["title"])
+    assert title == "0400 000 001 (Ms Kim Lee): opted out"
+    opt_in(CUSTOMER)
+    title = str(viewer.get(url_of("optout", "change", made.pk)).context["title"])
+    assert title == "0400 000 001 (Ms Kim Lee): opted back in"
+
+
+def test_payload_of_a_webhook_is_folded(viewer: Client, client: WebhookClient) -> None:
+    client.opt_out(contact="400000001")
+    html = page_of(viewer, "optout", "change", OptOut.objects.get().pk)
+    assert '<pre class="cellcast-raw"' in html
+
+
+@pytest.mark.parametrize("may_view_messages", [True, False])
+def test_page_leads_to_the_conversation_for_those_who_may_view_it(
+    may_view_messages: bool,
+) -> None:
+    reader = staff("view_optout", *["view_message"] * may_view_messages)
+    made = OptOutFactory.create(contact=CUSTOMER)
+    assert "cellcast-conversation" not in page_of(reader, "optout", "change", made.pk)
+    MessageFactory.create(receiver=CUSTOMER, created_at=timezone.now() - timedelta(days=1))
+    newest = MessageFactory.create(receiver=CUSTOMER)
+    html = page_of(reader, "optout", "change", made.pk)
+    assert (url_of("message", "conversation", newest.pk) in html) == may_view_messages
+
+
+@pytest.mark.parametrize("may_view_events", [True, False])
+def test_list_and_page_lead_to_the_event_for_those_who_may_view_it(may_view_events: bool) -> None:
+    reader = staff("view_optout", *["view_webhookevent"] * may_view_events)
+    event = WebhookEventFactory.create(opt_out=True)
+    url = url_of("webhookevent", "change", event.pk)
+    made = event.opt_out_change.opt_out
+    for html in (page_of(reader, "optout"), page_of(reader, "optout", "change", made.pk)):
+        assert (url in html) == may_view_events
+    assert reader.get(url).status_code == (200 if may_view_events else 403)
+
+
+def test_page_does_not_lead_to_an_event_that_the_site_hides(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = WebhookEventFactory.create(opt_out=True).opt_out_change.opt_out
+    events = site.get_model_admin(WebhookEvent)
+    monkeypatch.setattr(events, "get_queryset", lambda request: WebhookEvent.objects.none())
+    [(_, _, words)] = history_of(page_of(viewer, "optout", "change", made.pk))
+    assert "#" not in words
+
+
+def test_empty_list_of_a_running_site_says_that_nobody_has_opted_out(viewer: Client) -> None:
+    assert "cellcast-nothing-here" not in page_of(viewer, "optout")
+    assert 'class="cellcast-nothing"' in page_of(viewer, "optout")
+    MessageFactory.create()
+    assert 'id="cellcast-nothing-here"' in page_of(viewer, "optout")
+    assert 'class="cellcast-nothing"' not in page_of(viewer, "optout")
+
+
+def test_row_that_was_locked_but_has_not_begun_is_not_listed(viewer: Client) -> None:
+    with transaction.atomic():
+        OptOut.objects.insert_and_lock([CUSTOMER])
+    assert listed(viewer, "optout") == listed(viewer, "optout", state="active") == []
+
+
 def test_nobody_edits_or_deletes_by_hand(admin_client: Client) -> None:
     made = opt_out(CUSTOMER)
     changed = admin_client.post(url_of("optout", "change", made.pk), {"note": "x"})
@@ -174,6 +281,84 @@ def test_contact_who_has_opted_out_is_not_opted_out_again(clerk: Client) -> None
     assert OptOut.objects.get().note == "first"
 
 
+@pytest.fixture
+def receptionist() -> Client:
+    """A member of staff who answers, marks as done, and opts customers out and in."""
+    return staff(
+        "view_message", "handle_message", "view_optout", "add_optout", "end_optout", "change_optout"
+    )
+
+
+def test_form_opened_from_a_reply_is_filled_in_and_handles_it(receptionist: Client) -> None:
+    earlier = MessageFactory.create(inbound=True, sender=CUSTOMER, body="Hello?")
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
+    url = url_of("optout", "add", message=reply.pk)
+    form = receptionist.get(url).context["adminform"].form
+    assert form["number"].value() == "0400 000 001"
+    assert "No more texts" in form["reason"].value()
+    data = {name: form[name].value() for name in ("number", "reason")}
+    response = receptionist.post(url, data)
+    assert response["Location"] == url_of("message", "conversation", reply.pk)
+    assert is_opted_out(CUSTOMER)
+    assert OptOutChange.objects.get().username == "staff-0"
+    for message in (earlier, reply):
+        message.refresh_from_db()
+        assert (message.handled_at is not None, message.handled_by) == (True, "staff-0")
+    entry = LogEntry.objects.get()
+    assert "No more" not in f"{entry.object_repr} {entry.change_message}"
+    assert "400000001" not in f"{entry.object_repr} {entry.change_message}"
+
+
+def test_form_opened_from_to_answer_leads_back_there(receptionist: Client) -> None:
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
+    url = url_of("optout", "add", message=reply.pk, back="to_answer")
+    assert url.replace("&", "&amp;") in page_of(receptionist, "message", "to_answer")
+    response = receptionist.post(url, {"number": CUSTOMER, "reason": "asked"})
+    assert response["Location"] == url_of("message", "to_answer")
+
+
+def test_form_opened_from_a_sent_message_suggests_no_reason(receptionist: Client) -> None:
+    sent = MessageFactory.create(receiver=CUSTOMER, body="Coming?")
+    form = receptionist.get(url_of("optout", "add", message=sent.pk)).context["adminform"].form
+    assert (form["number"].value(), form["reason"].value()) == ("0400 000 001", "")
+
+
+@pytest.mark.parametrize("key", ["x", "", "-1", "99999999999999999999", "7"])
+def test_form_opened_from_no_message_is_empty(receptionist: Client, key: str) -> None:
+    form = receptionist.get(url_of("optout", "add", message=key)).context["adminform"].form
+    assert not form["number"].value()
+
+
+def test_form_shows_no_number_to_those_who_may_not_view_messages(clerk: Client) -> None:
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    html = page_of(clerk, "optout", "add", message=reply.pk)
+    assert "0400 000 001" not in html
+
+
+def test_opting_somebody_else_out_leaves_the_reply_to_be_answered(receptionist: Client) -> None:
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    url = url_of("optout", "add", message=reply.pk)
+    response = receptionist.post(url, {"number": "0400 000 002", "reason": "asked"})
+    made = OptOut.objects.get()
+    assert response["Location"] == url_of("optout", "change", made.pk)
+    reply.refresh_from_db()
+    assert reply.handled_at is None
+
+
+def test_opting_out_handles_nothing_for_those_who_may_not() -> None:
+    person = staff("view_message", "view_optout", "add_optout")
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    url = url_of("optout", "add", message=reply.pk)
+    assert person.post(url, {"number": CUSTOMER, "reason": "asked"}).status_code == 302
+    reply.refresh_from_db()
+    assert reply.handled_at is None
+
+
+def test_form_offers_one_button(clerk: Client) -> None:
+    html = page_of(clerk, "optout", "add")
+    assert "_addanother" not in html and "_continue" not in html
+
+
 def test_adding_needs_its_permission(viewer: Client) -> None:
     assert add(viewer).status_code == 403
     assert url_of("optout", "add") not in page_of(viewer, "optout")
@@ -215,6 +400,18 @@ def test_one_that_somebody_else_ends_at_the_same_moment_is_not_logged_twice(
         response = clerk.post(url_of("optout", "end", made.pk), {"reason": "x"})
     assert response.status_code == 302
     assert not LogEntry.objects.exists()
+
+
+def test_opt_out_that_is_ended_from_a_conversation_leads_back_there(receptionist: Client) -> None:
+    message = MessageFactory.create(receiver=CUSTOMER)
+    made = OptOutFactory.create(contact=CUSTOMER)
+    url = url_of("optout", "end", made.pk, message=message.pk)
+    back = url_of("message", "conversation", message.pk)
+    assert f'href="{back}"' in receptionist.get(url).content.decode()
+    response = receptionist.post(url, {"reason": "signed up again"})
+    assert response["Location"] == back
+    change = OptOutChange.objects.latest("pk")
+    assert (change.kind, change.note, change.username) == ("ended", "signed up again", "staff-0")
 
 
 def test_ending_needs_its_permission(viewer: Client) -> None:

@@ -10,7 +10,7 @@ from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import CUSTOMER, listed, page_of
+from tests.admin_pages import CUSTOMER, listed, page_of, staff, url_of
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -64,3 +64,15 @@ def test_choice_is_hidden_among_what_you_sent_and_others_are_passed_over(reader:
     [message] = replies("please stop")
     assert "may want to stop" not in page_of(reader, "message", direction="outbound")
     assert listed(reader, "message", stop="x") == [message.pk]
+
+
+def test_rows_lead_to_the_form_that_opts_out_for_those_who_may(reader: Client) -> None:
+    [message, _] = [*replies("please stop"), *replies("stop it")]
+    MessageFactory.create(inbound=True, sender="cellcast", body="stop")
+    clerk = staff("view_message", "view_optout", "add_optout")
+    url = url_of("optout", "add", message=message.pk)
+    assert url in page_of(clerk, "message", stop="possibly")
+    assert url not in page_of(clerk, "message")
+    assert "data-opt-out" not in page_of(reader, "message", stop="possibly")
+    opt_out(message.contact)
+    assert url not in page_of(clerk, "message", stop="x")

@@ -13,12 +13,20 @@ from django.utils import timezone
 from cellcast_django import retention
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
-from cellcast_django.retention import Kept, Removed, Selection, prune
+from cellcast_django.retention import (
+    EMPTY_EVENT,
+    EMPTY_MESSAGE,
+    Kept,
+    Removed,
+    Selection,
+    prune,
+)
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import just_before
 from tests.handlers import Listen
 from tests.many import add_copies
+from tests.pages import code_words, table
 from tests.test_races import at_once
 
 pytestmark = pytest.mark.django_db
@@ -247,6 +255,12 @@ def test_redacted_reply_that_comes_again_is_a_new_one(
     client.reply(message="YES")
     assert Message.objects.count() == 2
     assert len(heard) == 1
+
+
+def test_documentation_names_what_is_emptied() -> None:
+    rows = dict(table("docs/operations.md", "model", "personal information in"))
+    assert set(code_words(rows["`Message`"])) == set(EMPTY_MESSAGE)
+    assert set(EMPTY_EVENT) <= set(code_words(rows["`WebhookEvent`"]))
 
 
 # One contact

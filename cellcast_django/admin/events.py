@@ -99,7 +99,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         """Return the customer, as a link to the conversation if there is a message."""
         customer = customer_of(event)
         text = customer_html(customer) or (gettext("message") if event.message_id else "")
-        if event.message_id and text and self.admin_site.is_registered(Message):
+        if event.message_id and text and self.may_follow(event, Message):
             url = self.url_of(Message, "conversation", event.message_id)
             text = format_html('<a href="{}">{}</a>', url, text)
         return format_html("{} {}", text, opt_out_badge(customer.opted_out_since))
@@ -142,7 +142,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
             "state": self.state(obj),
             "sentence": sentence_of(obj),
             "customer": self.customer_link(obj),
-            "message_link": obj.message and self.link_to(obj.message, gettext("View message")),
+            "message_link": obj.message and self.link_to(obj, obj.message, gettext("View message")),
             "handlers": self.handlers_of(request, obj),
             "formatted_body": format_body(obj.body, obj.content_type),
             "event_actions": list(self.actions_of(request, obj)),

@@ -57,7 +57,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     @admin.display(description=_("message"))
     def message_link(self, change: StatusChange) -> str:
         message = change.message
-        return self.link_to(message, number_html(message.contact) or message.cellcast_id)
+        return self.link_to(change, message, number_html(message.contact) or message.cellcast_id)
 
     @admin.display(description=_("status"))
     def shown_status(self, change: StatusChange) -> SafeString:

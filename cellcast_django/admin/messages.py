@@ -36,6 +36,7 @@ from cellcast_django.admin.lists.filters import (
     CreatedFilter,
     DirectionFilter,
     HandledFilter,
+    OptedOutFilter,
     OwnNumberFilter,
     StatusFilter,
     StopFilter,
@@ -73,6 +74,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         OwnNumberFilter,
         StopFilter,
         StatusFilter,
+        OptedOutFilter,
     ]
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]
@@ -115,6 +117,22 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         tested = _tested(row.pk for row in rows)
         for row in rows:
             row.is_test = row.pk in tested
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Add *Opt out…* to replies that may ask for it, for those who may do it."""
+        shown = super().get_list_display(request)
+        if request.GET.get(StopFilter.parameter_name) and self.may_opt_out(request):
+            return [*shown, "opt_out_link"]
+        return shown
+
+    @admin.display(description="", empty_value="")
+    def opt_out_link(self, message: Message) -> str:
+        url = self.opt_out_url(message)
+        if not url or customer_of(message).opted_out_since is not None:
+            return ""
+        return format_html(
+            '<a href="{}" data-opt-out="{}">{}…</a>', url, message.pk, gettext("Opt out")
+        )
 
     @admin.display(description=_("contact"))
     def contact_link(self, message: Message) -> SafeString:
@@ -174,7 +192,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             events = list(rows.order_by("-pk")[: MAX_EVENTS + 1])
             page.has_more_events = len(events) > MAX_EVENTS
             page.events = [
-                EventOfMessage(event, self.link_to(event, f"#{event.pk}"))
+                EventOfMessage(event, self.link_to(obj, event, f"#{event.pk}"))
                 for event in events[:MAX_EVENTS]
             ]
             url = self.url_of(WebhookEvent, "changelist")

@@ -1,5 +1,7 @@
-"""The pages of opt-outs: who must not be texted, and how staff add and end one."""
+"""The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -8,22 +10,34 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import attach_customers, customer_of
-from cellcast_django.admin.display.badges import opt_out_state_badge
-from cellcast_django.admin.display.texts import ago, customer_html
+from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge
+from cellcast_django.admin.display.texts import (
+    Unprinted,
+    ago,
+    beginning,
+    customer_html,
+    customer_label,
+    exact_time,
+    readable_number,
+)
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
 from cellcast_django.admin.lists.read_only import spellings
+from cellcast_django.admin.pages.customer import asked_in, back_url
+from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
-from cellcast_django.models import OptOut, WebhookEvent
+from cellcast_django.models import Direction, Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import clean
 
 MAX_REASON_LENGTH = 1_000
+MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
 
 
 class StateFilter(ChoiceFilter):
@@ -34,9 +48,13 @@ class StateFilter(ChoiceFilter):
     options = [("active", _("opted out")), ("ended", _("ended"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() not in dict(self.options):
-            return queryset
-        return queryset.filter(ended_at__isnull=self.value() == "active")
+        opt_outs: Any = queryset
+        match self.value():
+            case "active":
+                return opt_outs.active()  # type: ignore[no-any-return]
+            case "ended":
+                return queryset.filter(ended_at__isnull=False)
+        return queryset
 
 
 class SourceFilter(ChoiceFilter):
@@ -97,6 +115,25 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         return written
 
 
+@dataclass(frozen=True)
+class Step:
+    """One row of the history, as the page shows it."""
+
+    change: OptOutChange
+    badge: SafeString
+    how: str
+    event_link: str = ""
+
+    @property
+    def at(self) -> datetime:
+        return self.change.at
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the text is a payload's JSON rather than a customer's words."""
+        return self.change.source in (OptOut.Source.WEBHOOK, OptOut.Source.LIST)
+
+
 class OptOutAdmin(ExportAdmin):
     """Who must not be texted. Staff add and end opt-outs, but never edit or delete them."""
 
@@ -105,10 +142,15 @@ class OptOutAdmin(ExportAdmin):
     list_filter = [StateFilter, SourceFilter, SinceFilter]
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
-    fields = [("customer", "state"), ("since", "source", "event_link"), ("ended_at", "note")]
+    fields = [("since", "source", "event"), ("ended_at", "note")]
     search_fields = ["contact"]
     search_help_text = _("Phone number (any format).")
     export_columns = columns("id", "contact", "since", "source", "event_id", "ended_at", "note")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Leave out rows that were locked, but have not begun."""
+        opt_outs: QuerySet[Any] = super().get_queryset(request).exclude(source="")
+        return opt_outs
 
     def get_urls(self) -> list[URLPattern]:
         return [self.page_pattern("<int:pk>/end/", self.end_view, "end"), *super().get_urls()]
@@ -127,9 +169,30 @@ class OptOutAdmin(ExportAdmin):
     def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
 
+    def nothing_here(self, request: HttpRequest) -> str:
+        """Say of a running site that nobody has opted out: it need not be set up."""
+        is_running = WebhookEvent.objects.exists() or Message.objects.exists()
+        return gettext("Nobody has opted out.") if is_running else ""
+
+    # Opting out
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Fill in the number, and the words of the reply that asks for it."""
+        message = asked_in(self, request)
+        if message is None:
+            return {}
+        is_reply = message.direction == Direction.INBOUND and message.body
+        words = beginning(message.body, MAX_QUOTE_LENGTH)
+        return {
+            "number": readable_number(message.contact),
+            "reason": gettext("Asked in a reply: “%(text)s”") % {"text": words} if is_reply else "",
+        }
+
     def save_form(self, request: HttpRequest, form: Any, change: Any) -> OptOut:
-        """Opt the contact out. Django logs who did it; the reason is kept with the opt-out."""
-        return opt_out(form.cleaned_data["number"], note=form.cleaned_data["reason"])
+        """Opt the contact out. The reason and the person are kept with the opt-out."""
+        username = request.user.get_username()
+        reason = form.cleaned_data["reason"]
+        return opt_out(form.cleaned_data["number"], note=reason, username=username)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Save nothing: ``opt_out`` has saved it under its lock."""
@@ -137,28 +200,50 @@ class OptOutAdmin(ExportAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
         """Save nothing: an opt-out has no related rows."""
 
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Say who has been opted out, and return to where it was asked for."""
+        words = gettext("Opted out: %(customer)s") % {"customer": customer_label(customer_of(obj))}
+        self.message_user(request, words, messages.SUCCESS)
+        message = asked_in(self, request)
+        if message is None or message.contact != obj.contact:
+            return HttpResponseRedirect(self.url_of(OptOut, "change", obj.pk))
+        pages = self.admin_site.get_model_admin(Message)
+        if isinstance(pages, ToAnswerAdmin) and pages.has_handle_permission(request):
+            pages.handle(request, [message], timezone.now())
+        return HttpResponseRedirect(back_url(self, request, message))
+
+    # Opting back in
+
     def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask for the reason, then end the opt-out."""
         self.require(request, "end")
         found = get_object_or_404(self.get_queryset(request), pk=pk)
-        back = HttpResponseRedirect(self.url_of(OptOut, "change", pk))
+        message = asked_in(self, request)
+        url = self.url_of(OptOut, "change", pk)
+        if message is not None:
+            url = back_url(self, request, message)
         if not found.is_active:
             self.message_user(request, gettext("This opt-out has already ended."), messages.INFO)
-            return back
+            return HttpResponseRedirect(url)
         form = ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            if opt_in(found.contact, note=form.cleaned_data["reason"]):
+            username = request.user.get_username()
+            if opt_in(found.contact, note=form.cleaned_data["reason"], username=username):
                 self.log_change(request, found, "Ended the opt-out.")
                 self.message_user(request, gettext("The opt-out has ended."), messages.SUCCESS)
-            return back
+            return HttpResponseRedirect(url)
         return self.render_page(
             request,
             "optout/end.html",
-            title=gettext("End this opt-out"),
+            title=gettext("Opt back in"),
             form=form,
             contact=self.customer(found),
-            back_url=back.url,
+            back_url=url,
         )
+
+    # What the list and the page show
 
     @admin.display(description=_("contact"))
     def customer(self, opt_out: OptOut) -> str:
@@ -172,13 +257,64 @@ class OptOutAdmin(ExportAdmin):
     def event_link(self, opt_out: OptOut) -> str:
         if opt_out.event_id is None:
             return self.get_empty_value_display()
-        return self.link_to(WebhookEvent(pk=opt_out.event_id), f"#{opt_out.event_id}")
+        return self.link_to(opt_out, WebhookEvent(pk=opt_out.event_id), f"#{opt_out.event_id}")
 
     @admin.display(description=_("state"))
     def state(self, opt_out: OptOut) -> SafeString:
         return opt_out_state_badge(opt_out)
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return the link to the page that ends it, for those who may."""
-        may_end = obj is not None and obj.is_active and self.may(request, "end")
-        return {"end_url": self.url_of(OptOut, "end", obj.pk) if may_end else ""}
+        """Return how it stands, its history, and where to go from here."""
+        if obj is None:
+            is_one = {"show_save_and_add_another": False, "show_save_and_continue": False}
+            return {"title": gettext("Opt out"), **is_one}
+        customer = customer_label(customer_of(obj))
+        title = (
+            gettext("%(customer)s: opted out")
+            if obj.is_active
+            else gettext("%(customer)s: opted back in")
+        )
+        since = gettext("since %(when)s") % {"when": exact_time(obj.ended_at or obj.since)}
+        may_end = obj.is_active and self.may(request, "end")
+        return {
+            "title": Unprinted(title % {"customer": customer}),
+            "subtitle": None,
+            "state": self.state(obj),
+            "since": since,
+            "steps": self._steps(request, obj),
+            "conversation_url": self._conversation_url(request, obj),
+            "end_url": self.url_of(OptOut, "end", obj.pk) if may_end else "",
+        }
+
+    def _conversation_url(self, request: HttpRequest, opt_out: OptOut) -> str:
+        """Return the link to the conversation; empty if this person sees no message of it."""
+        if not self.may_view(request, Message):
+            return ""
+        rows = self.rows_of(request, Message).filter(contact=opt_out.contact)
+        newest = rows.order_by("-created_at").values_list("pk", flat=True).first()
+        return "" if newest is None else self.url_of(Message, "conversation", newest)
+
+    def _steps(self, request: HttpRequest, opt_out: OptOut) -> list[Step]:
+        history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
+        events: set[int] = set()
+        if self.may_view(request, WebhookEvent):
+            keys = [change.event_id for change in history if change.event_id is not None]
+            events = set(self.rows_of(request, WebhookEvent).in_bulk(keys))
+        return [
+            Step(
+                change,
+                badge=_change_badge(change),
+                how=change.get_source_display(),
+                event_link=(
+                    self.link_to(opt_out, WebhookEvent(pk=change.event_id), f"#{change.event_id}")
+                    if change.event_id in events
+                    else ""
+                ),
+            )
+            for change in history
+        ]
+
+
+def _change_badge(change: OptOutChange) -> SafeString:
+    tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
+    return badge(tone, change.get_kind_display())

@@ -248,6 +248,9 @@ class WebhookEvent(models.Model):
             ),
         ]
 
+    PERSONAL = ("contact", "body", "error")
+    """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
+
     def __str__(self) -> str:
         return f"{self.kind} {self.cellcast_id}".strip()  # no number: it may be logged
 

@@ -1,6 +1,6 @@
 """The fields of a detail page, whose times name their zone like all others on the pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -117,30 +117,36 @@ def opt_out_badge(since: datetime | None) -> SafeString:
 
 
 Fieldsets = list[tuple[Any, dict[str, Any]]]
+Shown = Callable[[Any], SafeString | str]
+"""A display function."""
 
 
-def with_zones(fieldsets: Any, model: type[Model], empty: str) -> Fieldsets:
-    """Replace each time in the fieldsets: Django would show it without its zone.
-
-    ``empty`` stands for a missing time.
-    """
-    times = {
-        field.name: exact_field(field, empty)
-        for field in model._meta.get_fields()
-        if isinstance(field, DateTimeField)
-    }
+def with_functions(fieldsets: Any, functions: Mapping[str, Shown]) -> Fieldsets:
+    """Replace the fields of these names by functions that show them."""
 
     def replaced(field: Any) -> Any:
         if isinstance(field, (list, tuple)):
             return [replaced(each) for each in field]
-        return times.get(field, field)
+        return functions.get(field, field)
 
     return [
         (name, options | {"fields": replaced(options["fields"])}) for name, options in fieldsets
     ]
 
 
-def exact_field(field: "DateTimeField[Any, Any]", empty: str) -> Callable[[Any], SafeString | str]:
+def times_of(model: type[Model], empty: str) -> dict[str, Shown]:
+    """Return what shows each time of the model: Django would show it without its zone.
+
+    ``empty`` stands for a missing time.
+    """
+    return {
+        field.name: exact_field(field, empty)
+        for field in model._meta.get_fields()
+        if isinstance(field, DateTimeField)
+    }
+
+
+def exact_field(field: "DateTimeField[Any, Any]", empty: str) -> Shown:
     """Return a display function under the field's own name, label and help text."""
 
     def shown(row: Any) -> SafeString | str:

@@ -47,12 +47,7 @@ class ExportAdmin(ReadOnlyAdmin):
         self.log_list(request, self.model, _export_summary(request, changelist))
         name = f"{self.opts.model_name}s-{today():%Y-%m-%d}.csv"
         lines = self._lines(request, changelist.queryset)
-        return StreamingHttpResponse(
-            # Django buffers the whole file if the server iterates in the other way.
-            _asynchronously(lines) if isinstance(request, ASGIRequest) else lines,
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
-        )
+        return streamed(request, lines, name=name, content_type="text/csv; charset=utf-8")
 
     def _lines(self, request: HttpRequest, queryset: QuerySet[Any]) -> Iterator[str]:
         """Yield the lines of the file, a chunk at a time."""
@@ -62,6 +57,18 @@ class ExportAdmin(ReadOnlyAdmin):
             yield "".join(
                 _line(cell(value(row)) for value in self.export_columns.values()) for row in rows
             )
+
+
+def streamed(
+    request: HttpRequest, lines: Iterator[str], *, name: str, content_type: str
+) -> StreamingHttpResponse:
+    """Return the lines as a file to download, in constant memory."""
+    return StreamingHttpResponse(
+        # Django buffers the whole file if the server iterates in the other way.
+        _asynchronously(lines) if isinstance(request, ASGIRequest) else lines,
+        content_type=content_type,
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
 
 
 def _export_summary(request: HttpRequest, changelist: Any) -> str:

@@ -104,6 +104,24 @@ class StatusFilter(ChoiceFilter):
         return words[1:]
 
 
+class OptedOutFilter(ChoiceFilter):
+    """Messages that were sent although the contact had opted out. Hidden in a list of replies."""
+
+    title = _("consent")
+    parameter_name = "opted_out"
+    SENT = "sent"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        if request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND:
+            return []
+        return [(self.SENT, _("sent although opted out"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() != self.SENT:
+            return queryset
+        return narrow_to_any(queryset, queryset.filter(opted_out_at__isnull=False))
+
+
 class StopFilter(ChoiceFilter):
     """Replies that may ask for no more messages, from contacts who have not opted out.
 

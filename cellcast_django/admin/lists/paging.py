@@ -68,6 +68,9 @@ class CappedChangeList(ChangeList):
     export_url = ""
     """Link to all these rows as a file; empty if this person may not export."""
 
+    nothing_here = ""
+    """What an empty list says, unless the site has to be set up first."""
+
     def get_results(self, request: HttpRequest) -> None:
         """Show a count beside the search box only after a search or a filter."""
         super().get_results(request)
@@ -75,7 +78,10 @@ class CappedChangeList(ChangeList):
         self.result_count.is_capped = self.paginator.is_capped
         query_string = self.get_query_string(remove=["p", "all"])
         self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
+        self.model_admin.attach_reader(request, self.result_list)  # type: ignore[attr-defined]
         self.model_admin.prefetch(self.result_list)  # type: ignore[attr-defined]
+        if not self.result_count:
+            self.nothing_here = self.model_admin.nothing_here(request)  # type: ignore[attr-defined]
         self.show_admin_actions = self.result_count > 0
         if conf.contact_search:
             self.search_help_text = _("%(help)s Names are searched too.") % {

@@ -1,17 +1,18 @@
 """The base of every ``ModelAdmin`` here: read-only pages that stay fast with large tables."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_permission_codename
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, Q, QuerySet
+from django.db.models import ForeignKey, Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -19,7 +20,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext, override
 
 from cellcast_django.admin.contacts import contacts_ending_with, contacts_named
-from cellcast_django.admin.display.badges import with_zones
+from cellcast_django.admin.display.badges import Shown, times_of, with_functions
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
 from cellcast_django.conf import conf
 from cellcast_django.models import contact_of
@@ -168,9 +169,40 @@ class ReadOnlyAdmin(ModelAdmin):
         )
         return " ".join(filter(None, [gettext("Nothing found."), numbers, names]))
 
+    def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        found = super().get_object(request, *args, **kwargs)
+        if found is not None:
+            self.attach_reader(request, [found])
+        return found
+
+    def attach_reader(self, request: HttpRequest, rows: Iterable[Any]) -> None:
+        """Note on each row which models' pages its reader may open, for ``link_to``."""
+        models = apps.get_app_config(self.opts.app_label).get_models()
+        viewable = {model for model in models if self.may_view(request, model)}
+        for row in rows:
+            row.viewable = viewable
+
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
-        return with_zones(fieldsets, self.model, self.get_empty_value_display())
+        links: dict[str, Shown] = {
+            field.name: self._linked(field)
+            for field in self.opts.fields
+            if isinstance(field, ForeignKey)
+        }
+        times = times_of(self.model, self.get_empty_value_display())
+        return with_functions(fieldsets, times | links)
+
+    def _linked(self, field: Any) -> Shown:
+        """Return a display function that links to another row only if its reader may open it."""
+
+        def linked(row: Any) -> str:
+            other = getattr(row, field.name)
+            if other is None:
+                return self.get_empty_value_display()
+            return self.link_to(row, other, str(other))
+
+        linked.__name__ = field.name
+        return admin.display(description=field.verbose_name)(linked)
 
     def render_change_form(
         self,
@@ -187,6 +219,10 @@ class ReadOnlyAdmin(ModelAdmin):
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return what the template of the detail page shows beside the fields."""
         return {}
+
+    def nothing_here(self, request: HttpRequest) -> str:
+        """Return what an empty list says; ``""`` if the site has to be set up first."""
+        return ""
 
     def export_url(self, request: HttpRequest, query_string: str) -> str:
         """Return the link to the list as a file; empty if it cannot be exported."""
@@ -240,11 +276,15 @@ class ReadOnlyAdmin(ModelAdmin):
             return False
         return site.get_model_admin(model).has_view_permission(request)
 
-    def link_to(self, obj: Model, text: str) -> str:
-        """Return ``text`` as a link to the page of ``obj``, if this site has one."""
-        if not self.admin_site.is_registered(type(obj)):
+    def link_to(self, row: Any, obj: Model, text: str) -> str:
+        """Return ``text`` as a link to ``obj``, if the reader of ``row`` may open its page."""
+        if not self.may_follow(row, type(obj)):
             return text
         return format_html('<a href="{}">{}</a>', self.url_of(type(obj), "change", obj.pk), text)
+
+    def may_follow(self, row: Any, model: type[Model]) -> bool:
+        """Whether the reader of ``row`` may open the pages of a model."""
+        return model in getattr(row, "viewable", ())
 
     def url_of(self, model: type[Model], page: str, *arguments: Any) -> str:
         """Return the URL of a page of this site."""

@@ -42,6 +42,7 @@ from cellcast_django.admin.display.texts import (
 )
 from cellcast_django.admin.lists.filters import own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
+from cellcast_django.admin.pages.customer import CustomerTools
 from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin, Undo
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
@@ -412,7 +413,7 @@ class ConversationPage:
     next_key: int | None
     """The message with the next customer who waits."""
     undo: Undo | None
-    opt_out_url: str
+    tools: CustomerTools
 
     @property
     def opted_out(self) -> SafeString:
@@ -487,17 +488,8 @@ class ConversationAdmin(ToAnswerAdmin):
             waiting=waiting[-1] if waiting and may_handle else None,
             next_key=self.next_waiting(request, choice, message.contact, waiting),
             undo=self.pop_undo(request),
-            opt_out_url=self._opt_out_url(request, message, customer),
+            tools=self.customer_tools(request, message, customer),
         )
         words = customer_label(customer) or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
         return self.render_page(request, TEMPLATE, title=title, page=page)
-
-    def _opt_out_url(self, request: HttpRequest, message: Message, customer: Customer) -> str:
-        """Return the form that opts the customer out, for those who may; it names the message."""
-        can_opt_out = is_phone_number(message.contact, conf.default_region)
-        if customer.opted_out_since or not can_opt_out or not self.may_view(request, OptOut):
-            return ""
-        if not self.admin_site.get_model_admin(OptOut).has_add_permission(request):
-            return ""
-        return f"{self.url_of(OptOut, 'add')}?message={message.pk}"

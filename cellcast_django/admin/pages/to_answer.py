@@ -40,7 +40,7 @@ from cellcast_django.admin.display.texts import (
 )
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages.customer import TO_ANSWER, CustomerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import (
     MAX_USERNAME_LENGTH,
@@ -137,6 +137,8 @@ class Row:
     """The reply that has waited longest."""
     known: Customer
     url: str
+    opt_out_url: str = ""
+    """The form that opts the customer out, for those who may."""
     next_place: int | None = None
 
     @property
@@ -178,6 +180,11 @@ class Rows:
     may_handle: bool
 
     @property
+    def may_opt_out(self) -> bool:
+        """Whether a row has a link to the form that opts its customer out."""
+        return any(row.opt_out_url for row in self.rows)
+
+    @property
     def has_more(self) -> bool:
         return not self.is_last
 
@@ -215,7 +222,7 @@ class Undo:
         return ",".join(map(str, self.replies))
 
 
-class ToAnswerAdmin(ReadOnlyAdmin):
+class ToAnswerAdmin(CustomerAdmin):
     """Messages, with the page *To answer* and what marks replies as done."""
 
     actions = ["mark_done"]
@@ -298,6 +305,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
         replies = shown.in_bulk({*keys, *filter(None, others.values())})
         known = customers(reply.contact for reply in replies.values())
         found = [key for key in keys if key in replies]
+        may_opt_out = self.may_opt_out(request)
         rows = []
         for key in found:
             ends = [replies[key], replies.get(others[key], replies[key])]
@@ -309,6 +317,7 @@ class ToAnswerAdmin(ReadOnlyAdmin):
                     oldest=oldest,
                     known=known.get(newest.contact, Customer(newest.contact)),
                     url=self.url_of(Message, "conversation", newest.pk) + query,
+                    opt_out_url=self.opt_out_url(newest, back=TO_ANSWER) if may_opt_out else "",
                 )
             )
         return [

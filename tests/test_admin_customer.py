@@ -1,0 +1,162 @@
+"""What staff may do about a customer from the conversation: opt out and in, hand over data."""
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.admin import site
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import opt_in
+from tests.admin_pages import CUSTOMER, page_of, staff, url_of
+
+pytestmark = pytest.mark.django_db
+
+OFFICER = [
+    *("view_message", "export_message", "view_webhookevent", "export_webhookevent"),
+    *("view_optout", "export_optout"),
+]
+
+
+@pytest.fixture
+def officer() -> Client:
+    """A member of staff who hands over what is stored about somebody."""
+    return staff(*OFFICER)
+
+
+@pytest.fixture
+def message() -> Message:
+    """A reply of the customer's."""
+    found: Message = MessageFactory.create(inbound=True, sender=CUSTOMER, status="")
+    return found
+
+
+# Opting out and in
+
+
+def test_conversation_leads_to_opting_out_and_back_in_for_those_who_may(message: Message) -> None:
+    clerk = staff("view_message", "view_optout", "add_optout", "end_optout")
+    viewer = staff("view_message", "view_optout")
+    out = url_of("optout", "add", message=message.pk)
+    html = page_of(clerk, "message", "conversation", message.pk)
+    assert out in html and "cellcast-opt-in" not in html
+    assert "cellcast-opt-out" not in page_of(viewer, "message", "conversation", message.pk)
+    made = OptOutFactory.create(contact=CUSTOMER)
+    html = page_of(clerk, "message", "conversation", message.pk)
+    assert url_of("optout", "end", made.pk, message=message.pk) in html
+    assert url_of("optout", "change", made.pk) in html and out not in html
+    assert "cellcast-opt-in" not in page_of(viewer, "message", "conversation", message.pk)
+    opt_in(CUSTOMER)
+    assert out in page_of(clerk, "message", "conversation", message.pk)
+
+
+def test_badge_leads_nowhere_for_those_who_may_not_view_opt_outs(message: Message) -> None:
+    OptOutFactory.create(contact=CUSTOMER)
+    html = page_of(staff("view_message", "end_optout"), "message", "conversation", message.pk)
+    assert "opted out since" in html
+    assert "cellcast-opt-out-page" not in html and "cellcast-opt-in" not in html
+
+
+def test_conversation_links_to_no_opt_out_that_the_site_hides(
+    message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OptOutFactory.create(contact=CUSTOMER)
+    opt_outs = site.get_model_admin(OptOut)
+    monkeypatch.setattr(opt_outs, "get_queryset", lambda request: OptOut.objects.none())
+    html = page_of(staff("view_message", "view_optout"), "message", "conversation", message.pk)
+    assert "cellcast-opt-out-page" not in html
+
+
+def test_sender_that_is_no_phone_number_cannot_be_opted_out(admin_client: Client) -> None:
+    message = MessageFactory.create(inbound=True, sender="cellcast")
+    html = page_of(admin_client, "message", "conversation", message.pk)
+    assert 'id="cellcast-opt-out"' not in html
+    assert "cellcast_prune --contact cellcast<" in html
+
+
+# Handing over
+
+
+def data_of(client: Client, message: Message) -> dict[str, Any]:
+    response = client.post(url_of("message", "customer_data", message.pk))
+    assert response.status_code == 200
+    found: dict[str, Any] = json.loads(b"".join(response))
+    return found
+
+
+def test_file_holds_what_is_stored_about_the_customer(officer: Client, message: Message) -> None:
+    event = WebhookEventFactory.create(reply=True, message=message)
+    opted_out = OptOutFactory.create(contact=CUSTOMER)
+    MessageFactory.create()
+    found = data_of(officer, message)
+    assert [row["id"] for row in found["messages"]] == [message.pk]
+    assert [row["id"] for row in found["events"]] == [event.pk]
+    assert [row["id"] for row in found["status_changes"]] == [event.status_change.pk]
+    assert [row["id"] for row in found["opt_outs"]] == [opted_out.pk]
+    assert found["log_entries"] == []
+
+
+def test_file_is_recorded_without_the_number(officer: Client, message: Message) -> None:
+    url = url_of("message", "customer_data", message.pk)
+    assert url in page_of(officer, "message", "conversation", message.pk)
+    response = officer.post(url)
+    assert response["Content-Type"] == "application/json"
+    entry = LogEntry.objects.get()
+    assert entry.object_id == str(message.pk)
+    for words in (entry.object_repr, entry.change_message, response["Content-Disposition"]):
+        assert "400000001" not in words
+
+
+def test_file_has_the_log_entries_for_those_who_may_view_the_activity(message: Message) -> None:
+    viewer = staff(*OFFICER, "view_activity")
+    first = data_of(viewer, message)
+    assert [row["action"] for row in first["log_entries"]] == [
+        LogEntry.objects.get().get_change_message()
+    ]
+
+
+@pytest.mark.parametrize("missing", OFFICER)
+def test_file_needs_each_of_its_permissions(message: Message, missing: str) -> None:
+    other = staff(*[name for name in OFFICER if name != missing])
+    url = url_of("message", "customer_data", message.pk)
+    assert other.post(url).status_code == 403
+    conversation = other.get(url_of("message", "conversation", message.pk))
+    assert "cellcast-customer-data" not in conversation.content.decode()
+    assert not LogEntry.objects.exists()
+
+
+def test_file_is_for_a_post(officer: Client, message: Message) -> None:
+    assert officer.get(url_of("message", "customer_data", message.pk)).status_code == 405
+
+
+def test_file_of_a_message_without_a_contact_or_none_is_not_found(officer: Client) -> None:
+    nobody = MessageFactory.create(inbound=True, sender="")
+    for pk in (nobody.pk, nobody.pk + 1):
+        assert officer.post(url_of("message", "customer_data", pk)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [(WebhookEvent, "events"), (OptOut, "opt_outs"), (StatusChange, "status_changes")],
+)
+def test_file_leaves_out_rows_that_the_site_hides(
+    officer: Client, message: Message, monkeypatch: pytest.MonkeyPatch, model: Any, key: str
+) -> None:
+    WebhookEventFactory.create(reply=True, message=message)
+    OptOutFactory.create(contact=CUSTOMER)
+    assert data_of(officer, message)[key]
+    model_admin = site.get_model_admin(model)
+    monkeypatch.setattr(model_admin, "get_queryset", lambda request: model.objects.none())
+    assert data_of(officer, message)[key] == []
+
+
+def test_file_has_the_history_of_statuses_where_the_site_has_no_page_for_it(
+    officer: Client, message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WebhookEventFactory.create(reply=True, message=message)
+    registered: dict[Any, Any] = site._registry
+    monkeypatch.delitem(registered, StatusChange)
+    assert data_of(officer, message)["status_changes"]
