@@ -17,7 +17,7 @@ class AppointmentAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # Django 5.
     list_filter = ["needs_attention", "state", "reminder", "starts_at"]
     search_fields = ["customer_name", "phone_number"]
     ordering = ["starts_at"]
-    readonly_fields = ["answered_at", "reminder", "conversation"]
+    readonly_fields = ["reminder", "conversation"]
 
     @admin.display(description=_("to do"), ordering="-needs_attention")
     def to_do(self, appointment: Appointment) -> str:

@@ -1,11 +1,9 @@
 """Appointments and their reminders."""
 
-from datetime import datetime
 from typing import Self
 
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -53,7 +51,6 @@ class Appointment(models.Model):
         default=False,
         help_text=_("The customer's answer was neither a clear yes nor a clear no: please call."),
     )
-    answered_at = models.DateTimeField(_("answered at"), null=True, blank=True)
     reminder = models.CharField(
         _("reminder"), max_length=9, choices=Reminder, default=Reminder.NOT_SENT
     )
@@ -77,17 +74,10 @@ class Appointment(models.Model):
         is_reference = name == "appointment" and pk.isdecimal()
         return cls.objects.filter(pk=pk) if is_reference else cls.objects.none()
 
-    def take_answer(self, answer: Answer, at: datetime) -> None:
-        """Confirm, cancel or ask for attention, unless a later answer was taken already.
-
-        Idempotent, and a single UPDATE: two replies may arrive at the same moment.
-        """
-        changes: dict[str, object] = {"answered_at": at, "needs_attention": False}
-        if answer == Answer.YES:
-            changes["state"] = self.State.CONFIRMED
-        elif answer == Answer.NO:
-            changes["state"] = self.State.CANCELLED
-        else:
-            changes["needs_attention"] = True
-        no_later_answer = Q(answered_at=None) | Q(answered_at__lte=at)
-        Appointment.objects.filter(no_later_answer, pk=self.pk).update(**changes)
+    def take_answer(self, answer: Answer) -> None:
+        """Confirm, cancel or ask for attention. Idempotent, and a single UPDATE."""
+        states = {Answer.YES: self.State.CONFIRMED, Answer.NO: self.State.CANCELLED}
+        changes: dict[str, object] = {"needs_attention": answer not in states}
+        if answer in states:
+            changes["state"] = states[answer]
+        Appointment.objects.filter(pk=self.pk).update(**changes)

@@ -22,7 +22,6 @@ from cellcast_django.opt_outs import opt_in
 from cellcast_django.sending import OptedOutError
 from cellcast_django.testing import WebhookClient, mms_payload
 from example_project.appointments.answers import read_answer
-from example_project.appointments.handlers import answer_appointment
 from example_project.appointments.models import Answer, Appointment
 from example_project.appointments.names import names_of, numbers_of
 from example_project.appointments.reminders import remind
@@ -158,16 +157,20 @@ class ReplyTests(WebhookTestCase):
         self.assertEqual(self.appointment.state, State.CONFIRMED)
         self.assertFalse(self.appointment.needs_attention)
 
-    def test_an_answer_that_is_run_late_does_not_undo_a_later_one(self) -> None:
-        response = self.client.reply(sender=CUSTOMER, message="no")
+    def test_an_answer_that_has_to_be_retried_does_not_undo_a_later_one(self) -> None:
+        with (
+            patch.object(Appointment, "take_answer", side_effect=ConnectionError("lost")),
+            self.assertLogs("cellcast_django", "ERROR"),
+        ):
+            self.client.reply(sender=CUSTOMER, message="no")
         self.client.reply(sender=CUSTOMER, message="yes")
-        event = WebhookEvent.objects.get(pk=response.json()["events"][0]["id"])
-        message = Message.objects.get(body="no")
 
-        answer_appointment(message=message, event=event)
+        [no, _yes] = WebhookEvent.objects.pending().order_by("pk")  # the second one waits
+        call_command("cellcast_run_handlers", "--event", str(no.pk), stdout=StringIO())
 
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.state, State.CONFIRMED)
+        self.assertFalse(WebhookEvent.objects.pending().exists())
 
     def test_the_appointment_whose_reminder_was_answered_is_meant(self) -> None:
         later = make_appointment(starts_at=timezone.now() + 7 * TOMORROW)

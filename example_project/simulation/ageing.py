@@ -11,7 +11,6 @@ from django.db import transaction
 from django.db.models import Manager
 
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
-from example_project.appointments.models import Appointment
 
 Times = dict[datetime, datetime]
 
@@ -22,7 +21,6 @@ def age(*, sent_at: dict[int, datetime], reported_at: dict[int, datetime]) -> No
     moved = _age_events(reported_at)
     _age_messages(sent_at, moved)
     _move(OptOut.objects, moved, "since")
-    _move(Appointment.objects, moved, "answered_at")
 
 
 def _age_events(reported_at: dict[int, datetime]) -> Times:
