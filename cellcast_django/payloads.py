@@ -27,11 +27,24 @@ MAX_MEDIA = 20
 MAX_MEDIA_LENGTH = 2_000
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Listed:
+    """The place of a reply in the list of Cellcast's API, which has a time instead of an id.
+
+    ``media`` are those of a reply without a text, which tell it from others.
+    """
+
+    received_at: datetime
+    media: tuple[str, ...] = field(default=(), repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A customer's answer: ``sender`` is the customer, ``original_body`` the text they answered.
 
-    ``media`` are the URLs of an MMS's pictures; its ``body`` is empty if it is a picture alone.
+    ``media`` are the URLs of an MMS's pictures; its ``body`` is empty if it is a picture alone. One
+    that the API has ``listed`` has no id; ``alike`` are the places of all listed ones of the same
+    contact and text.
     """
 
     raw: str = field(repr=False)
@@ -42,17 +55,8 @@ class Reply:
     body: str = field(repr=False)
     original_body: str = field(repr=False)
     media: tuple[str, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveredReply(Reply):
-    """A reply as Cellcast's API lists it: it has no id, but a time.
-
-    ``claimed`` are the primary keys of messages already matched with other replies in the list.
-    """
-
-    received_at: datetime
-    claimed: frozenset[int] = frozenset()
+    listed: Listed | None = None
+    alike: tuple[Listed, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +72,8 @@ class StatusReport:
     receiver: str = field(repr=False)
     status: str
     reason: str = field(default="", repr=False)
+    happened_at: datetime | None = None
     reference: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveredReport(StatusReport):
-    """A status as Cellcast's API lists it: with the time of the change, if it is known."""
-
-    happened_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,6 +99,9 @@ class FakeCellcast(ThreadingHTTPServer):
         self.opt_outs.append(item)
         return item
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that hang up."""
+
     def respond(self, path: str, parameters: dict[str, str], key: str) -> tuple[int, Item]:
         """Return the status and the document that answer a request."""
         if key != f"Bearer {KEY}":

@@ -151,7 +151,7 @@ def test_key_and_numbers_are_never_printed(
 
 def test_progress_is_shown_on_a_terminal_and_wiped(outage: FakeCellcast) -> None:
     output = run("--replies", stdout=Terminal(), no_color=True)
-    assert "\rreplies: 2 seen, 1 missing" in output
+    assert "\rreplies: 2 seen, 0 missing" in output
     assert "\rreplies: 2 seen, 2 missing" in output
     assert f"\r{' ' * 60}\rreplies: 2 seen, 2 were missing and are now stored" in output
 

@@ -403,7 +403,7 @@ def recovered_stop(received_at: datetime) -> WebhookEvent:
     """Store a STOP as ``cellcast_recover`` does."""
     parts: dict[str, Any] = dict.fromkeys(["cellcast_id", "receiver", "original_body"], "")
     parts |= {"raw": "{}", "sender": CUSTOMER, "body": "STOP", "status": "received"}
-    payload = payloads.RecoveredReply(**parts, received_at=received_at)
+    payload = payloads.Reply(**parts, listed=payloads.Listed(received_at))
     [event] = inbox.store([payload], endpoint=payloads.Endpoint.API)
     return event
 

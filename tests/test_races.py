@@ -17,7 +17,7 @@ from cellcast_django import inbox, receiving
 from cellcast_django.handlers import run_due
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
-from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply
+from cellcast_django.payloads import Endpoint, Listed, Payload, Reply
 from cellcast_django.recovery import Findings, recover
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import Status
@@ -27,7 +27,7 @@ from cellcast_django.testing import (
     reply_payload,
     status_payload,
 )
-from tests.fake_cellcast import KEY, FakeCellcast
+from tests.fake_cellcast import FakeCellcast
 from tests.handlers import connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -234,8 +234,8 @@ def reply_webhook(contact: str) -> Reply:
     )
 
 
-def recovered_reply(contact: str) -> RecoveredReply:
-    return RecoveredReply(
+def recovered_reply(contact: str) -> Reply:
+    return Reply(
         raw="{}",
         cellcast_id="",
         sender=contact.removeprefix("+61"),
@@ -243,25 +243,23 @@ def recovered_reply(contact: str) -> RecoveredReply:
         status="received",
         body=f"Yes {contact}",
         original_body="",
-        received_at=timezone.now().replace(microsecond=0) - timedelta(hours=1),
+        listed=Listed(timezone.now().replace(microsecond=0) - timedelta(hours=1)),
     )
 
 
-@pytest.fixture
-def with_api_key(settings: Any) -> None:
-    """A site that recovers what did not arrive."""
-    settings.CELLCAST_API_KEY = KEY
+def endpoint_of(payload: Payload) -> Endpoint:
+    is_listed = isinstance(payload, Reply) and payload.listed is not None
+    return Endpoint.API if is_listed else Endpoint.RECEIVE
 
 
 def receive(payload: Payload) -> Callable[[], str]:
     def call() -> str:
-        [event] = receiving.receive([payload], endpoint=Endpoint.RECEIVE)
+        [event] = receiving.receive([payload], endpoint=endpoint_of(payload))
         return event.outcome
 
     return call
 
 
-@pytest.mark.usefixtures("with_api_key")
 def test_webhooks_race_two_recoveries(heard: Counter[str]) -> None:
     contacts = [f"+6140000000{number}" for number in range(8)]
     payloads = [
@@ -276,7 +274,6 @@ def test_webhooks_race_two_recoveries(heard: Counter[str]) -> None:
     assert heard == {f"Yes {contact}": 1 for contact in contacts}
 
 
-@pytest.mark.usefixtures("with_api_key")
 @pytest.mark.parametrize("order", [1, -1], ids=["webhook first", "recovery first"])
 def test_whoever_comes_second_waits_for_the_first_to_commit(
     heard: Counter[str], way: str, order: int
@@ -290,7 +287,7 @@ def test_whoever_comes_second_waits_for_the_first_to_commit(
 
     def store_and_hold() -> str:
         try:
-            [event] = inbox.store([first], endpoint=Endpoint.RECEIVE, before_commit=hold)
+            [event] = inbox.store([first], endpoint=endpoint_of(first), before_commit=hold)
             return event.outcome
         finally:
             connections.close_all()
@@ -310,7 +307,6 @@ def test_whoever_comes_second_waits_for_the_first_to_commit(
     assert Message.objects.get().cellcast_id == "1"
 
 
-@pytest.mark.usefixtures("with_api_key")
 def test_late_webhooks_that_race_are_one_message(heard: Counter[str]) -> None:
     receive(recovered_reply("+61400000001"))()
     outcomes = at_once([receive(reply_webhook("+61400000001"))] * 10)
@@ -319,7 +315,6 @@ def test_late_webhooks_that_race_are_one_message(heard: Counter[str]) -> None:
     assert heard == {"Yes +61400000001": 1}
 
 
-@pytest.mark.usefixtures("with_api_key")
 def test_late_webhooks_of_two_replies_do_not_take_the_same_recovered_one() -> None:
     receive(recovered_reply("+61400000001"))()
     late = [replace(reply_webhook("+61400000001"), cellcast_id=str(n)) for n in range(8)]

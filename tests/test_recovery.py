@@ -1,14 +1,16 @@
 """What webhooks failed to bring is found in the API's lists and stored, each exactly once."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
+from time import process_time
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
+from cellcast_django import recovery
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.recovery import Findings, Kind, RecoveryError, recover, replies
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 CUSTOMER = "+61400000001"
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
 
 
 def recovered(kind: Kind, **options: Any) -> Findings:
@@ -132,6 +135,13 @@ def test_equal_replies_that_all_were_lost_are_all_stored(fake_cellcast: FakeCell
     assert Message.objects.count() == 5
 
 
+@pytest.fixture
+def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recovery that tells of its progress after each item."""
+    monkeypatch.setattr(recovery, "ITEMS_PER_TRANSACTION", 1)
+
+
+@pytest.mark.usefixtures("_one_at_a_time")
 @pytest.mark.parametrize("apart", [2 * MINUTE, HOUR])
 @pytest.mark.parametrize("arrives_after", [1, 2, 3])
 def test_late_webhook_stands_for_one_of_equal_replies_that_are_stored_meanwhile(
@@ -153,6 +163,69 @@ def test_late_webhook_stands_for_one_of_equal_replies_that_are_stored_meanwhile(
     assert sorted(call["message"].body for call in calls) == ["before the others", "ok", "ok"]
     assert Message.objects.count() == 3
     assert counts(recovered(Kind.REPLIES)) == (3, 0, 0)
+
+
+@pytest.mark.usefixtures("_one_at_a_time")
+@pytest.mark.parametrize("begins_after", [1, 2, 3])
+@pytest.mark.parametrize("arrives_after", [1, 2, 3])
+def test_overlapping_recoveries_and_a_late_webhook_store_equal_replies_once(
+    fake_cellcast: FakeCellcast,
+    client: WebhookClient,
+    listen: Any,
+    begins_after: int,
+    arrives_after: int,
+) -> None:
+    def meanwhile(findings: Findings) -> None:
+        if findings.missing == arrives_after:
+            client.reply(sender=CUSTOMER, message="ok")
+        if findings.missing == begins_after:
+            recover([Kind.REPLIES])
+
+    calls = listen(message_received)
+    fake_cellcast.add_reply(ago(5 * HOUR), body="before the others")
+    for hours in (3, 2):
+        fake_cellcast.add_reply(ago(hours * HOUR), body="ok")
+    recovered(Kind.REPLIES, progress=meanwhile)
+    assert Message.objects.count() == len(calls) == 3
+    assert counts(recovered(Kind.REPLIES)) == (3, 0, 0)
+    assert Message.objects.count() == len(calls) == 3
+
+
+@pytest.mark.parametrize("behind", [6 * MINUTE, HOUR, 11 * HOUR])
+def test_replies_that_came_while_the_clock_was_behind_are_not_missing(
+    fake_cellcast: FakeCellcast, client: WebhookClient, behind: timedelta
+) -> None:
+    for number in range(3):
+        at = ago(12 * HOUR - number * MINUTE)
+        fake_cellcast.add_reply(at, body=str(number))
+        webhook_came(client, at - behind + timedelta(seconds=number), message=str(number))
+    lost = fake_cellcast.add_reply(ago(11 * HOUR), body="lost")
+    assert counts(recovered(Kind.REPLIES)) == (4, 1, 1)
+    assert Message.objects.get(cellcast_id="").body == lost["body"]
+
+
+def test_one_message_that_is_too_early_is_another_reply(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    at = ago(HOUR)
+    fake_cellcast.add_reply(at)
+    webhook_came(client, at - 6 * MINUTE)
+    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+
+
+def test_replies_are_read_and_matched_in_linear_time(fake_cellcast: FakeCellcast) -> None:
+    def seconds_for(count: int) -> float:
+        fake_cellcast.replies = [
+            {"from": "400000001", "body": "ok", "received_at": timestamp(ago(HOUR - n * SECOND))}
+            for n in range(count)
+        ]
+        started = process_time()
+        assert counts(recovered(Kind.REPLIES, dry_run=True)) == (count, count, 0)
+        return process_time() - started
+
+    fake_cellcast.page_size = 10
+    seconds_for(10)
+    assert seconds_for(1_600) < 40 * seconds_for(200)
 
 
 def test_nobody_has_replied(fake_cellcast: FakeCellcast) -> None:
@@ -297,6 +370,45 @@ def test_mms_that_never_arrived_has_its_text_and_pictures(
     assert Message.objects.get().media == [PICTURE]
 
 
+def test_recovered_picture_does_not_absorb_another_one(
+    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
+) -> None:
+    calls = listen(message_received)
+    another = PICTURE.replace("1", "2")
+    for at, url in ((ago(2 * HOUR), PICTURE), (ago(HOUR), another)):
+        text = json.dumps({"message": "", "media": [{"url": url}]})
+        fake_cellcast.add_reply(at, body=text)
+    recovered(Kind.REPLIES, age=1.5 * HOUR)
+    client.reply(sender=CUSTOMER, message="", mms=True, media=[{"url": PICTURE}])
+    assert counts(recovered(Kind.REPLIES)) == (2, 0, 0)
+    assert sorted(Message.objects.values_list("media", flat=True)) == [[PICTURE], [another]]
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("text", ['{"message": "STOP"}', MMS])
+def test_text_that_looks_like_an_mms_is_recognised(
+    fake_cellcast: FakeCellcast, client: WebhookClient, text: str
+) -> None:
+    at = ago(HOUR)
+    webhook_came(client, at, message=text)
+    fake_cellcast.add_reply(at, body=text)
+    assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
+
+
+def test_text_that_holds_no_media_is_no_mms(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.add_reply(ago(HOUR), body='{"message": "STOP"}')
+    recovered(Kind.REPLIES)
+    assert Message.objects.get().body == '{"message": "STOP"}'
+    assert not is_opted_out(CUSTOMER)
+
+
+def test_listed_reply_shows_no_number_and_no_text() -> None:
+    names = [each.name for each in fields(replies.ListedReply) if each.name != "received_at"]
+    secrets: dict[str, Any] = dict.fromkeys(names, "secret")
+    reply = replies.ListedReply(timezone.now(), **secrets)
+    assert "secret" not in repr(reply)
+
+
 def test_time_without_a_zone_is_utc(fake_cellcast: FakeCellcast) -> None:
     at = ago(HOUR)
     item = fake_cellcast.add_reply(at)
@@ -329,14 +441,17 @@ def test_many_contacts_are_looked_up_in_batches(
     assert counts(recovered(Kind.REPLIES)) == (count, 0, 0)
 
 
+@pytest.mark.parametrize("key", [KEY, ""], ids=["key", "key only where it recovers"])
 def test_late_webhook_of_a_recovered_reply_is_a_duplicate(
-    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
+    fake_cellcast: FakeCellcast, client: WebhookClient, settings: Any, listen: Any, key: str
 ) -> None:
     calls = listen(message_received)
     fake_cellcast.add_reply(ago(HOUR))
     recovered(Kind.REPLIES)
+    settings.CELLCAST_API_KEY = key
     response = client.reply(sender=CUSTOMER, message="Yes please")
     assert response.json()["events"][0]["outcome"] == "duplicate"
+    settings.CELLCAST_API_KEY = KEY
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
     assert Message.objects.count() == len(calls) == 1
 
@@ -378,12 +493,13 @@ def test_report_that_arrived_is_recognised(
 @pytest.mark.parametrize(
     ("status", "updated_at", "is_told"),
     [
+        ("delivered", lambda at: "0001-01-01T00:00:00Z", False),
         ("delivered", timestamp, True),
         ("expired", timestamp, False),
         ("delivered", lambda at: None, False),
         ("delivered", lambda at: timestamp(at + 2 * HOUR), False),
     ],
-    ids=["delivered", "expired", "no time", "future"],
+    ids=["year 1", "delivered", "expired", "no time", "future"],
 )
 def test_recovered_delivery_is_of_the_time_at_which_it_was_delivered(
     fake_cellcast: FakeCellcast, status: str, updated_at: Any, is_told: bool
@@ -396,6 +512,14 @@ def test_recovered_delivery_is_of_the_time_at_which_it_was_delivered(
     assert message.status_changed_at == change.recorded_at
     assert (change.recorded_at == at) is is_told
     assert timezone.now() - change.recorded_at < (2 * HOUR if is_told else MINUTE)
+
+
+def test_recovered_status_brings_the_senders_reference(fake_cellcast: FakeCellcast) -> None:
+    fake_cellcast.add_report("1", ago(HOUR), customString="booking 7")
+    fake_cellcast.add_report("2", ago(HOUR), customString="x" * 129)
+    assert counts(recovered(Kind.STATUSES)) == (2, 2, 2)
+    references = Message.objects.order_by("cellcast_id").values_list("reference", flat=True)
+    assert list(references) == ["booking 7", ""]
 
 
 def test_late_report_of_a_recovered_status_is_a_duplicate(
@@ -617,6 +741,7 @@ def test_site_without_a_key_has_nothing_to_ask(settings: Any) -> None:
         recover()
 
 
+@pytest.mark.usefixtures("_one_at_a_time")
 def test_recovery_that_is_cut_off_goes_on_where_it_stopped(
     fake_cellcast: FakeCellcast, listen: Any
 ) -> None:

@@ -25,8 +25,6 @@ from cellcast_django.models import (
 from cellcast_django.payloads import (
     Endpoint,
     Payload,
-    RecoveredReply,
-    RecoveredReport,
     Reply,
     StatusReport,
     clean,
@@ -79,7 +77,7 @@ def store(
 
     def write(using: str) -> list[WebhookEvent]:
         ensure_autocommit(connections[using])
-        if len(payloads) == 1 and _is_common(payloads[0]):
+        if endpoint != Endpoint.API and len(payloads) == 1 and _is_common(payloads[0]):
             event = _write_fast(using, payloads[0], webhook, before_commit)
             if event is not None:
                 return [event]
@@ -92,7 +90,6 @@ def _is_common(payload: Payload) -> bool:
     """Whether it is a webhook's, has a known status and opts nobody out."""
     return (
         isinstance(payload, Reply | StatusReport)
-        and not isinstance(payload, RecoveredReply | RecoveredReport)
         and payload.status in PRECEDENCE
         and not opted_out_contact(payload)
     )

@@ -26,8 +26,6 @@ from cellcast_django.payloads import (
     Invalid,
     OptOut,
     Payload,
-    RecoveredReply,
-    RecoveredReport,
     Reply,
     StatusReport,
 )
@@ -82,10 +80,10 @@ def draft(payload: Payload, webhook: Webhook) -> Draft:
     event.cellcast_id = message.cellcast_id
     event.contact = message.contact
     time = webhook.now
-    if isinstance(payload, RecoveredReport) and payload.happened_at is not None:
+    if isinstance(payload, StatusReport) and payload.happened_at is not None:
         time = min(payload.happened_at, time)
     message.status_changed_at = time
-    if not isinstance(payload, RecoveredReply):
+    if not isinstance(payload, Reply) or payload.listed is None:
         message.created_at = webhook.now
     if webhook.is_test:  # nobody needs to do anything about a test of our own
         message.handled_at = webhook.received_at
@@ -100,9 +98,10 @@ def message_of(payload: Reply | StatusReport) -> Message:
     is_reply = isinstance(payload, Reply)
     direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
     message = Message(**message_values(direction, **_values(payload, Message)))
-    if isinstance(payload, RecoveredReply):  # it has no id: its time identifies it
-        time = payload.received_at
-        identity = "recovered", message.contact, payload.body, time.isoformat()
+    if isinstance(payload, Reply) and payload.listed is not None:
+        # Its time identifies it. No webhook's reply has an empty id.
+        time = payload.listed.received_at
+        identity = "", message.contact, payload.body, time.isoformat(), *payload.media
         message.key = message_key(direction, *identity)
         message.created_at = time
     return message

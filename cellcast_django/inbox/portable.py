@@ -13,7 +13,7 @@ from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import same_message
 from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, draft, opted_out_contact, plan
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
-from cellcast_django.payloads import Endpoint, Payload, RecoveredReply, Reply
+from cellcast_django.payloads import Endpoint, Payload, Reply
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import supersedes
 
@@ -160,10 +160,10 @@ def _begin_opt_out(
     source, at, text = OptOut.Source.WEBHOOK, event.received_at, payload.raw
     if isinstance(payload, Reply):
         source, text = OptOut.Source.REPLY, payload.body
+        if payload.listed is not None:
+            at = min(at, payload.listed.received_at)
     elif event.endpoint == Endpoint.API:
         source = OptOut.Source.LIST
-    if isinstance(payload, RecoveredReply):
-        at = min(at, payload.received_at)
     change = opt_outs[contact].begin(
         source, at=at, has_just_arrived=has_just_arrived, event=event, text=text
     )

@@ -1,17 +1,20 @@
 """Is this message here already? Asked for each reply that looks new, and for nothing else.
 
 Cellcast's API lists replies without an id. So a reply may have been recovered before its webhook
-comes, or come by webhook while the recovery looks; contact, text and time tell that the two are one
+comes, or come by webhook while the recovery looks: contact, text and time tell that the two are one
 message. The storing of a webhook knows of recovery only what it asks here.
 """
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
 
 from cellcast_django.database.exclusion import lock_for_insert
 from cellcast_django.inbox.drafts import StatusDraft
 from cellcast_django.models import Message, MessageQuerySet, StatusChange
-from cellcast_django.payloads import RecoveredReply
+from cellcast_django.payloads import Listed, Reply
 
 EARLIEST = timedelta(minutes=-5)
 LATEST = timedelta(hours=24)
@@ -26,14 +29,151 @@ def text_key(body: str) -> str:
     return " ".join(body.split())
 
 
+def telling_media(body: str, media: Iterable[str]) -> tuple[str, ...]:
+    """Return the media of a reply without a text, which tell it from others; else none."""
+    return () if text_key(body) else tuple(media)
+
+
+Alike = tuple[str, str]
+"""Contact and text, which replies that may be the same have in common."""
+
+
+def alike(message: Message) -> Alike:
+    """Return what a reply has in common with those that may be the same."""
+    return message.contact, text_key(message.body)
+
+
+# Replies that the API lists
+
+
+class Stored(NamedTuple):
+    """What is needed of a stored reply to match it with one that the API lists."""
+
+    created_at: datetime
+    pk: int
+    media: tuple[str, ...]
+    is_recovered: bool
+    """Its webhook has not come."""
+
+
+def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[Stored]]:
+    """Return the messages by contact and text, the oldest first."""
+    found = defaultdict(list)
+    names = "contact", "body", "created_at", "pk", "media", "cellcast_id"
+    rows = messages.order_by("created_at", "pk").values_list(*names)
+    for contact, body, created_at, pk, media, cellcast_id in rows.iterator():
+        reply = Stored(created_at, pk, telling_media(body, media), not cellcast_id)
+        found[contact, text_key(body)].append(reply)
+    return found
+
+
+def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, Stored]:
+    """Return the message of each listed reply that has one; all are of one contact and text.
+
+    A recovered message has exactly the time of its item. Of the others as many as possible are
+    matched, so that nothing is stored twice, and the nearest first, so that the right item is left
+    over as missing. ``stored`` is in the order of time.
+    """
+    items = sorted(set(listed))
+    matched = _match(items, stored, _at_the_time)
+    taken = set(matched.values())
+    items = [each for each in items if each not in matched]
+    arrived = [each for each in stored if not each.is_recovered and each not in taken]
+    return matched | _match(items, arrived, _nearest)
+
+
+Pairs = dict[Listed, Stored]
+
+
+def _match(
+    items: Sequence[Listed],
+    messages: Sequence[Stored],
+    pair: Callable[[Sequence[Listed], Sequence[Stored]], Pairs],
+) -> Pairs:
+    """Pair replies with the same media, then those where one side does not tell its media."""
+    items_by_media, messages_by_media = _by_media(items), _by_media(messages)
+    comparable = [
+        *((some, messages_by_media.get(media, [])) for media, some in items_by_media.items()),
+        (items_by_media.get((), []), messages),
+        (items, messages_by_media.get((), [])),
+    ]
+    found: Pairs = {}
+    taken: set[Stored] = set()
+    for some_items, some_messages in comparable:
+        pairs = pair(
+            [each for each in some_items if each not in found],
+            [each for each in some_messages if each not in taken],
+        )
+        found |= pairs
+        taken.update(pairs.values())
+    return found
+
+
+T = TypeVar("T", Listed, Stored)
+
+
+def _by_media(replies: Iterable[T]) -> dict[tuple[str, ...], list[T]]:
+    found = defaultdict(list)
+    for each in replies:
+        found[each.media].append(each)
+    return found
+
+
+def _at_the_time(items: Sequence[Listed], messages: Sequence[Stored]) -> Pairs:
+    return pair_in_order(items, messages, timedelta(), timedelta())
+
+
+TOLERANCES = (*(timedelta(seconds=4**exponent) for exponent in range(9)), LATEST)
+
+
+def _nearest(items: Sequence[Listed], messages: Sequence[Stored]) -> Pairs:
+    """Pair as many as possible, and the nearest first where that makes no fewer."""
+    most = pair_in_order(items, messages, EARLIEST, LATEST)
+    nearest: Pairs = {}
+    taken: set[Stored] = set()
+    for tolerance in TOLERANCES if most else ():
+        pairs = pair_in_order(
+            [each for each in items if each not in nearest],
+            [each for each in messages if each not in taken],
+            max(EARLIEST, -tolerance),
+            tolerance,
+        )
+        nearest |= pairs
+        taken.update(pairs.values())
+    return nearest if len(nearest) == len(most) else most
+
+
+def pair_in_order(
+    items: Sequence[Listed], messages: Sequence[Stored], earliest: timedelta, latest: timedelta
+) -> Pairs:
+    """Pair each message with the first item that is left and not too far away.
+
+    No other way pairs more, as both are in the order of time and the limits are the same for all.
+    """
+    times = [each.received_at for each in items]
+    pairs = {}
+    position = 0
+    for message in messages:
+        position = bisect_left(times, message.created_at - latest, lo=position)
+        if position < len(items) and times[position] <= message.created_at - earliest:
+            pairs[items[position]] = message
+            position += 1
+    return pairs
+
+
+# The hook
+
+
 def lock_out_others(using: str, drafts: Iterable[StatusDraft]) -> None:
-    """Keep others from storing replies of the contacts whose replies were recovered.
+    """Keep others from storing replies of the contacts of whom the API has listed one.
 
     Must come first in the transaction, and lasts until it ends.
     """
-    for draft in drafts:
-        if isinstance(draft.payload, RecoveredReply):
-            lock_for_insert(_around(using, draft.payload, draft.message.contact))
+    listed = [each for each in drafts if _listed_with(each)]
+    if listed:
+        contacts = {each.message.contact for each in listed}
+        first = min(item for each in listed for item in _listed_with(each))
+        lock_for_insert(_stored_since(using, contacts, first.received_at))
 
 
 def unite(
@@ -43,69 +183,96 @@ def unite(
 
     ``rows`` are the messages just inserted for them, by their keys. Those that turn out to be
     another one are deleted; the other one takes over what only the webhook knows. One query for the
-    webhooks' contacts.
+    contacts of all webhooks.
     """
-    found: dict[str, Message] = {}
-    drafts = [each for each in new if each.message.contact]
-    waiting = _waiting(using, drafts, now)
-    for draft in drafts:
-        payload, row = draft.payload, rows[draft.message.key]
-        if isinstance(payload, RecoveredReply):
-            other = _brought_by_webhook(using, payload, row.contact)
-        else:
-            other = next((each for each in waiting if _is_same(each, row)), None)
-            if other is not None:
-                waiting.remove(other)
-        if other is None:
-            continue
-        Message.objects.using(using).filter(pk=row.pk).delete()
-        if not isinstance(payload, RecoveredReply):
-            _take_over(using, other, row, payload.status)
-        found[row.key] = other
+    replies = [each for each in new if each.message.contact]
+    listed = [each for each in replies if _listed_with(each)]
+    brought = _brought_by_webhooks(using, listed, rows)
+    recovered = _recovered_before(using, [each for each in replies if each not in listed], now)
+    inserted = [rows[key].pk for key in (*brought, *recovered)]
+    if inserted:
+        Message.objects.using(using).filter(pk__in=inserted).delete()
+    for key, message in recovered.items():
+        _take_over(using, message, rows[key])
+    return brought | recovered
+
+
+def _listed_with(draft: StatusDraft) -> tuple[Listed, ...]:
+    """Return the place of a reply in the API's list, and those of others alike."""
+    payload = draft.payload
+    if not isinstance(payload, Reply) or payload.listed is None:
+        return ()
+    return payload.listed, *payload.alike
+
+
+def _brought_by_webhooks(
+    using: str, drafts: Sequence[StatusDraft], rows: Mapping[str, Message]
+) -> dict[str, Message]:
+    """Return the messages that webhooks have stored since the recovery looked."""
+    items: dict[Alike, set[Listed]] = defaultdict(set)
+    for each in drafts:
+        items[alike(each.message)].update(_listed_with(each))
+    if not items:
+        return {}
+    times = [item.received_at for some in items.values() for item in some]
+    replies = _stored_since(using, {contact for contact, _ in items}, min(times))
+    inserted = [rows[each.message.key].pk for each in drafts]
+    stored = stored_replies(
+        replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=inserted)
+    )
+    matched = {group: match(items[group], stored.get(group, [])) for group in items}
+    found = {}
+    for each in drafts:
+        message = matched[alike(each.message)].get(_listed_with(each)[0])
+        if message is not None:
+            found[each.message.key] = message.pk
+    messages = Message.objects.using(using).in_bulk(set(found.values()))
+    return {key: messages[pk] for key, pk in found.items()}
+
+
+def _stored_since(using: str, contacts: Collection[str], time: datetime) -> MessageQuerySet:
+    """Return the replies of these contacts that may have been received at this time or later."""
+    replies = Message.objects.using(using).inbound()
+    return replies.filter(contact__in=contacts, created_at__gte=time + EARLIEST)
+
+
+def _recovered_before(
+    using: str, drafts: Iterable[StatusDraft], now: datetime
+) -> dict[str, Message]:
+    """Return the recovered replies whose webhooks these are, the oldest first."""
+    contacts = {each.message.contact for each in drafts}
+    if not contacts:
+        return {}
+    replies = Message.objects.using(using).inbound().filter(contact__in=contacts, cellcast_id="")
+    replies = replies.filter(created_at__gte=now - LATE_WEBHOOK).order_by("created_at", "pk")
+    waiting: dict[Alike, list[Message]] = defaultdict(list)
+    for reply in replies.select_for_update():
+        waiting[alike(reply)].append(reply)
+    found = {}
+    for each in drafts:
+        candidates = waiting[alike(each.message)]
+        same = next((reply for reply in candidates if _has_same_media(reply, each.message)), None)
+        if same is not None:
+            candidates.remove(same)
+            found[each.message.key] = same
     return found
 
 
-def _waiting(using: str, drafts: Iterable[StatusDraft], now: datetime) -> list[Message]:
-    """Return the recovered replies whose webhook may be one of these."""
-    contacts = {
-        each.message.contact for each in drafts if not isinstance(each.payload, RecoveredReply)
-    }
-    if not contacts:
-        return []
-    replies = Message.objects.using(using).inbound().filter(contact__in=contacts, cellcast_id="")
-    since = now - LATE_WEBHOOK
-    return list(
-        replies.filter(created_at__gte=since).order_by("created_at", "pk").select_for_update()
-    )
+def _has_same_media(recovered: Message, message: Message) -> bool:
+    """Whether replies of the same text may be the same, though one may not tell its media."""
+    media, others = (telling_media(each.body, each.media) for each in (recovered, message))
+    return media == others or not media or not others
 
 
-def _brought_by_webhook(using: str, reply: RecoveredReply, contact: str) -> Message | None:
-    """Return the message that a webhook has stored since the recovery looked."""
-    candidates = _around(using, reply, contact)
-    candidates = candidates.filter(created_at__lte=reply.received_at + LATEST)
-    candidates = candidates.exclude(cellcast_id="").exclude(pk__in=reply.claimed)
-    wanted = text_key(reply.body)
-    in_order = candidates.order_by("created_at", "pk")
-    return next((each for each in in_order if text_key(each.body) == wanted), None)
-
-
-def _around(using: str, reply: RecoveredReply, contact: str) -> MessageQuerySet:
-    since = reply.received_at + EARLIEST
-    return Message.objects.using(using).inbound().filter(contact=contact, created_at__gte=since)
-
-
-def _is_same(recovered: Message, row: Message) -> bool:
-    return recovered.contact == row.contact and text_key(recovered.body) == text_key(row.body)
-
-
-def _take_over(using: str, recovered: Message, webhook: Message, status: str) -> None:
+def _take_over(using: str, recovered: Message, webhook: Message) -> None:
     """Take over what only the webhook knows, as if it had come first.
 
     Its status too: the recovered reply's was a guess, so replacing it runs no handler.
     """
-    names = ["key", "cellcast_id", *Message.REPORTED]
+    media = recovered.media
+    names = ["key", "cellcast_id", "status", *Message.REPORTED]
     for name in names:
         setattr(recovered, name, getattr(webhook, name))
-    recovered.status = status
-    recovered.save(using=using, update_fields=[*names, "status"])
-    StatusChange.objects.using(using).filter(message=recovered).update(status=status)
+    recovered.media = media or webhook.media
+    recovered.save(using=using, update_fields=names)
+    StatusChange.objects.using(using).filter(message=recovered).update(status=recovered.status)

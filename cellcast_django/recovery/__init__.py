@@ -1,29 +1,40 @@
 """Cellcast's API → payloads: fetches what no webhook delivered, and stores it exactly once.
 
 ``client`` fetches the pages of a list. ``replies``, ``statuses`` and ``opt_outs`` find what is
-missing from the database, and pass it to the pipeline that webhooks take. Start with ``recover``.
+missing from the database; what they find takes the way of a webhook. Start with ``recover``.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from django.utils import timezone
 
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import CommandRun
-from cellcast_django.recovery.client import Client, RecoveryError, WrongKeyError
-from cellcast_django.recovery.opt_outs import recover_opt_outs
-from cellcast_django.recovery.replies import recover_replies
-from cellcast_django.recovery.run import Findings, Kind, Run
-from cellcast_django.recovery.statuses import recover_statuses
+from cellcast_django.payloads import Endpoint, Payload
+from cellcast_django.receiving import receive
+from cellcast_django.recovery.client import (
+    Client,
+    Findings,
+    Kind,
+    Period,
+    RecoveryError,
+    WrongKeyError,
+)
+from cellcast_django.recovery.opt_outs import missing_opt_outs
+from cellcast_django.recovery.replies import missing_replies
+from cellcast_django.recovery.statuses import missing_statuses
 
 __all__ = ["DEFAULT_AGE", "Findings", "Kind", "RecoveryError", "errors_of", "recover"]
 
 DEFAULT_AGE = timedelta(days=2)
 
-RECOVERIES: dict[Kind, Callable[[Client, Run, Findings], None]] = {
-    Kind.REPLIES: recover_replies,
-    Kind.STATUSES: recover_statuses,
-    Kind.OPT_OUTS: recover_opt_outs,
+ITEMS_PER_TRANSACTION = 20
+
+MISSING: dict[Kind, Callable[[Client, Period, Findings], Iterator[Sequence[Payload]]]] = {
+    Kind.REPLIES: missing_replies,
+    Kind.STATUSES: missing_statuses,
+    Kind.OPT_OUTS: missing_opt_outs,
 }
 
 
@@ -32,7 +43,7 @@ def recover(
     *,
     age: timedelta = DEFAULT_AGE,
     dry_run: bool = False,
-    progress: Callable[[Findings], None] | None = None,
+    progress: Callable[[Findings], None] = lambda _findings: None,
 ) -> list[Findings]:
     """Ask Cellcast's API for what never arrived, store it and run its handlers.
 
@@ -42,25 +53,42 @@ def recover(
     ``RecoveryError`` if the API cannot be asked at all, and ``django.db.Error``.
     """
     now = timezone.now()
-    run = Run(
-        since=now - age, now=now, dry_run=dry_run, progress=progress or (lambda _findings: None)
-    )
     found = []
     with Client() as client:
         for kind in kinds:
             findings = Findings(kind)
             found.append(findings)
             try:
-                RECOVERIES[kind](client, run, findings)
+                _recover(client, Period(now - age, now), findings, progress, dry_run=dry_run)
             except RecoveryError as error:
                 findings.error = str(error)
                 if isinstance(error, WrongKeyError):
                     break
     if not dry_run:
-        CommandRun.record(
-            CommandRun.Command.RECOVER, {each.kind.value: each.summary() for each in found}
-        )
+        summary = {each.kind.value: each.summary() for each in found}
+        CommandRun.record(CommandRun.Command.RECOVER, summary)
     return found
+
+
+@hides_variables
+def _recover(
+    client: Client,
+    period: Period,
+    findings: Findings,
+    progress: Callable[[Findings], None],
+    *,
+    dry_run: bool,
+) -> None:
+    """Read one list and store what is missing, as if webhooks had brought it."""
+    for missing in MISSING[findings.kind](client, period, findings):
+        progress(findings)
+        for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
+            payloads = missing[start : start + ITEMS_PER_TRANSACTION]
+            findings.missing += len(payloads)
+            if not dry_run:
+                events = receive(payloads, endpoint=Endpoint.API, content_type="application/json")
+                findings.stored += sum(event.is_news for event in events)
+            progress(findings)
 
 
 def errors_of(found: Iterable[Findings]) -> list[str]:

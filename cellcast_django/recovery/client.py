@@ -9,10 +9,12 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -44,6 +46,53 @@ MAX_PAGES = 20_000
 MAX_DETAIL_LENGTH = 200
 
 Item = dict[str, Any]
+
+
+class Kind(StrEnum):
+    """The three lists of the API."""
+
+    REPLIES = "replies"
+    STATUSES = "statuses"
+    OPT_OUTS = "opt-outs"
+
+
+class Period(NamedTuple):
+    """How far back a recovery looks: nothing older is stored."""
+
+    since: datetime
+    now: datetime
+
+
+@dataclass(slots=True)
+class Findings:
+    """The results of reading one list."""
+
+    kind: Kind
+    seen: int = 0
+    """Items read from the list."""
+    missing: int = 0
+    """Items that were not in the database."""
+    stored: int = 0
+    """Missing items that are stored now; the others arrived by webhook in the meantime."""
+    waiting: int = 0
+    """Replies so recent that their webhook may still be on its way."""
+    unreadable: int = 0
+    """Items that could not be understood."""
+    not_listed: int = 0
+    """Active opt-outs here that Cellcast does not list."""
+    ended: int = 0
+    """Opt-outs that were ended here but that Cellcast lists."""
+    error: str = ""
+    """Why the list could not be read to its end."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether anything of the list could be read."""
+        return not self.error or self.seen + self.unreadable > 0
+
+    def summary(self) -> dict[str, Any]:
+        """Return what to keep of the run: no text of Cellcast's."""
+        return asdict(self) | {"error": bool(self.error), "is_read": self.is_read}
 
 
 class RecoveryError(Exception):

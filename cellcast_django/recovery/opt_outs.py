@@ -4,10 +4,9 @@ The list has no times, so it does not say how long a phone number has been on it
 are counted for a person to look into, and left alone: only people end an opt-out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import (
     OptOut as StoredOptOut,
     OptOutQuerySet,
@@ -15,30 +14,36 @@ from cellcast_django.models import (
     database_alias,
 )
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, OptOut
-from cellcast_django.recovery.client import Client, ItemError, as_body, as_object, read_text
-from cellcast_django.recovery.run import Findings, Run, store
+from cellcast_django.recovery.client import (
+    Client,
+    Findings,
+    ItemError,
+    Period,
+    as_body,
+    as_object,
+    read_text,
+)
 
 PATH = "/api/v1/apiClient/getOptout"
 ITEMS_PER_PAGE = 1_000
 
 
-@hides_variables
-def recover_opt_outs(client: Client, run: Run, findings: Findings) -> None:
-    """Store the listed opt-outs of contacts who have none here. Raises ``RecoveryError``."""
+def missing_opt_outs(
+    client: Client, _period: Period, findings: Findings
+) -> Iterator[Sequence[OptOut]]:
+    """Yield, page by page, the listed opt-outs of contacts who have none here.
+
+    Raises ``RecoveryError``.
+    """
     listed: set[str] = set()
     for page in client.pages(PATH, size=ITEMS_PER_PAGE):
         opt_outs = dict(_read_page(page, findings))
         new = opt_outs.keys() - listed
         listed |= new
         findings.seen = len(listed)
-        run.progress(findings)
         stored = dict(_opt_outs().filter(contact__in=new).values_list("contact", "ended_at"))
         findings.ended += sum(ended_at is not None for ended_at in stored.values())
-        for contact in sorted(new - stored.keys()):
-            findings.missing += 1
-            if not run.dry_run:
-                findings.stored += store(opt_outs[contact]).is_news
-            run.progress(findings)
+        yield [opt_outs[contact] for contact in sorted(new - stored.keys())]
     active = _opt_outs().active().values_list("contact", flat=True)
     findings.not_listed = sum(contact not in listed for contact in active.iterator())
 

@@ -1,29 +1,42 @@
 """Replies that no webhook delivered.
 
 The API gives them no id, so an item is matched with a stored message by contact, text and time. All
-items of the period are matched with all its messages in one go.
+items of the period are matched with all its messages in one go. The inbox matches those that it is
+given once more, since a webhook or another recovery may have brought one of them meanwhile.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
 
-from cellcast_django.error_reports import hides_variables
-from cellcast_django.inbox.same_message import EARLIEST, LATEST, text_key
+from cellcast_django.inbox.same_message import (
+    EARLIEST,
+    LATEST,
+    Alike,
+    Stored,
+    match,
+    pair_in_order,
+    stored_replies,
+    telling_media,
+    text_key,
+)
 from cellcast_django.models import Message, contact_of, database_alias
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, RecoveredReply, unpack_mms
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, Listed, Reply, unpack_mms
 from cellcast_django.recovery.client import (
     Client,
+    Findings,
+    Item,
     ItemError,
+    Period,
     as_body,
     as_object,
     read_text,
     read_time,
 )
-from cellcast_django.recovery.matching import match
-from cellcast_django.recovery.run import Findings, Run, store
 
 PATH = "/api/v1/apiClient/getResponses"
 
@@ -34,163 +47,154 @@ CONTACTS_PER_QUERY = 500
 
 @dataclass(frozen=True, slots=True, order=True)
 class ListedReply:
-    """A reply as the API lists it. If two pages list the same one, it counts once."""
+    """A reply as the API lists it. If two pages list the same one, it counts once.
+
+    The ``text`` of an MMS is JSON, which holds its ``body`` and ``media``.
+    """
 
     received_at: datetime
     contact: str = field(repr=False)
     sender: str = field(repr=False)
+    text: str = field(repr=False)
     body: str = field(repr=False)
     media: tuple[str, ...] = field(repr=False)
     raw: str = field(repr=False)
 
 
-class StoredReply(NamedTuple):
-    """What is needed of a stored message to match it."""
+def missing_replies(
+    client: Client, period: Period, findings: Findings
+) -> Iterator[Sequence[Reply]]:
+    """Yield nothing for each page that is read, then all missing replies, the oldest first.
 
-    created_at: datetime
-    pk: int
-    is_recovered: bool
-
-
-@hides_variables
-def recover_replies(client: Client, run: Run, findings: Findings) -> None:
-    """Store the replies of the list that are missing, oldest first. Raises ``RecoveryError``."""
-    listed = _read_list(client, run, findings)
-    missing = _find_missing(listed)
-    absorbed: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for payload in sorted(missing, key=lambda reply: reply.received_at):
-        if payload.received_at < run.since:
-            continue
-        if payload.received_at > run.now - GRACE:
-            findings.waiting += 1
-            continue
-        findings.missing += 1
-        if not run.dry_run:
-            findings.stored += _store(payload, absorbed[_group(payload.sender, payload.body)])
-        run.progress(findings)
-
-
-def _store(reply: RecoveredReply, absorbed: set[int]) -> bool:
-    """Store a reply, and return whether it was new.
-
-    ``absorbed`` holds the messages already taken by equal replies of this run, and gains that of
-    this one: a webhook that arrives at the same moment must not count for two replies.
+    Raises ``RecoveryError``. A day before the period is read too: its replies are not stored, but
+    their messages must not be matched with later ones.
     """
-    reply = replace(reply, claimed=reply.claimed | absorbed)
-    event = store(reply)
-    absorbed.update(filter(None, [event.message_id]))
-    return event.is_news
-
-
-def _group(sender: str, body: str) -> tuple[str, str]:
-    """Return the contact and text, which a reply and its message have in common."""
-    return contact_of(sender), text_key(body)
-
-
-def _read_list(client: Client, run: Run, findings: Findings) -> set[ListedReply]:
-    """Return the replies of the run's period, and of a day before it.
-
-    The latter are not stored, but their messages must not be matched with later replies.
-    """
-    horizon = run.since - LATEST
+    horizon = period.since - LATEST
     listed: set[ListedReply] = set()
     for page in client.pages(PATH):
         replies = list(_read_page(page, findings))
         new = {reply for reply in replies if reply.received_at >= horizon} - listed
         listed |= new
-        findings.seen += sum(reply.received_at >= run.since for reply in new)
-        run.progress(findings)
+        findings.seen += sum(reply.received_at >= period.since for reply in new)
+        yield ()
         if replies and all(reply.received_at < horizon for reply in replies):
             break
-    return listed
+    missing = []
+    for place, reply in _find_missing(listed, horizon):
+        if place.received_at > period.now - GRACE:
+            findings.waiting += 1
+        elif place.received_at >= period.since:
+            missing.append((place, reply))
+    yield [reply for _, reply in sorted(missing, key=itemgetter(0))]
 
 
 def _read_page(page: list[Any], findings: Findings) -> Iterator[ListedReply]:
     for item in page:
         try:
-            yield _read(item)
+            yield _read(as_object(item))
         except ItemError:
             findings.unreadable += 1
 
 
-def _read(each: Any) -> ListedReply:
-    item = as_object(each)
+def _read(item: Item) -> ListedReply:
     sender = read_text(item, "from", limit=MAX_NUMBER_LENGTH)
     contact = contact_of(sender)
     if not contact.strip():
         raise ItemError
-    # The list may not mark an MMS as one; its text is JSON, as in a webhook.
-    body, media = unpack_mms(item | {"mms": True}, read_text(item, "body"))
+    text = read_text(item, "body")
+    # The list may not mark an MMS as one. What holds no media is a text that looks like one.
+    body, media = unpack_mms(item | {"mms": True}, text)
     return ListedReply(
         received_at=read_time(item, "received_at"),
         contact=contact,
         sender=sender,
-        body=body,
+        text=text,
+        body=body if media else text,
         media=media,
         raw=as_body(item),
     )
 
 
-def _find_missing(listed: set[ListedReply]) -> list[RecoveredReply]:
-    """Return the replies that have no stored message."""
-    groups: dict[tuple[str, str], list[ListedReply]] = defaultdict(list)
-    for reply in sorted(listed):
-        groups[_group(reply.sender, reply.body)].append(reply)
-    stored = _read_stored(sorted(listed))
-    return [
-        reply for group, replies in groups.items() for reply in _unmatched(replies, stored[group])
-    ]
+# Matching
 
 
-def _read_stored(listed: Sequence[ListedReply]) -> dict[tuple[str, str], list[StoredReply]]:
-    """Return the messages that may match one of these replies, grouped as the replies are."""
-    stored: dict[tuple[str, str], list[StoredReply]] = defaultdict(list)
-    if not listed:
-        return stored
-    contacts = sorted({reply.contact for reply in listed})
-    times = listed[0].received_at + EARLIEST, listed[-1].received_at + LATEST
-    messages = Message.objects.using(database_alias()).inbound().filter(created_at__range=times)
-    names = "contact", "body", "created_at", "pk", "cellcast_id"
-    for start in range(0, len(contacts), CONTACTS_PER_QUERY):
-        found = messages.filter(contact__in=contacts[start : start + CONTACTS_PER_QUERY])
-        for contact, body, created_at, pk, cellcast_id in found.values_list(*names).iterator():
-            reply = StoredReply(created_at, pk, is_recovered=not cellcast_id)
-            stored[contact, text_key(body)].append(reply)
+def _find_missing(
+    listed: Iterable[ListedReply], horizon: datetime
+) -> Iterator[tuple[Listed, Reply]]:
+    """Yield the replies that have no stored message, with their places in the list."""
+    stored = _read_stored({each.contact for each in listed}, horizon)
+    groups: dict[Alike, dict[Listed, Reply]] = defaultdict(dict)
+    for each in sorted(listed):
+        # A customer may have typed what looks like an MMS: then the webhook has stored it as it is.
+        is_text = (each.contact, text_key(each.text)) in stored
+        place, reply = _as_payload(each, is_text=is_text)
+        groups[each.contact, text_key(reply.body)][place] = reply
+
+    missing: dict[Alike, list[Listed]] = {}
+    shifted: list[Shifted] = []
+    for alike, replies in groups.items():
+        matched = match(replies, stored.get(alike, []))
+        missing[alike] = [place for place in replies if place not in matched]
+        taken = set(matched.values())
+        left = [each for each in stored.get(alike, []) if each not in taken]
+        shifted += _shifted(alike, missing[alike], left)
+    known = set(_agreeing(shifted))
+    for alike, replies in groups.items():
+        others = tuple(place for place in replies if (alike, place) not in known)
+        for place in missing[alike]:
+            if (alike, place) not in known:
+                yield place, replace(replies[place], alike=others)
+
+
+def _as_payload(each: ListedReply, *, is_text: bool) -> tuple[Listed, Reply]:
+    body, media = (each.text, ()) if is_text else (each.body, each.media)
+    place = Listed(each.received_at, telling_media(body, media))
+    return place, Reply(
+        raw=each.raw,
+        cellcast_id="",
+        sender=each.sender,
+        receiver="",
+        status="received",
+        body=body,
+        original_body="",
+        media=media,
+        listed=place,
+    )
+
+
+def _read_stored(contacts: Collection[str], horizon: datetime) -> dict[Alike, list[Stored]]:
+    """Return the messages that may match replies of these contacts."""
+    messages = Message.objects.using(database_alias()).inbound()
+    messages = messages.filter(created_at__gte=horizon + EARLIEST)
+    in_order = sorted(contacts)
+    stored: dict[Alike, list[Stored]] = {}
+    for start in range(0, len(in_order), CONTACTS_PER_QUERY):
+        some = in_order[start : start + CONTACTS_PER_QUERY]
+        stored |= stored_replies(messages.filter(contact__in=some))
     return stored
 
 
-def _unmatched(
-    replies: Sequence[ListedReply], stored: Sequence[StoredReply]
-) -> Iterator[RecoveredReply]:
-    """Yield the replies, all of one contact and text, that match none of the messages."""
-    at_the_time = {message.created_at for message in stored}
-    times = {reply.received_at for reply in replies}
-    # A recovered message has exactly the time of its item, and matches no other item.
-    left = [reply for reply in replies if reply.received_at not in at_the_time]
-    candidates = sorted(
-        message
-        for message in stored
-        if not message.is_recovered and message.created_at not in times
-    )
-    matches = match(
-        [reply.received_at for reply in left],
-        [message.created_at for message in candidates],
-        earliest=EARLIEST,
-        latest=LATEST,
-    )
-    claimed = {candidates[position].pk for position in matches.values()}
-    claimed |= {message.pk for message in stored if message.created_at in times}
-    for position, reply in enumerate(left):
-        if position not in matches:
-            yield RecoveredReply(
-                raw=reply.raw,
-                cellcast_id="",
-                sender=reply.sender,
-                receiver="",
-                status="received",
-                body=reply.body,
-                original_body="",
-                media=reply.media,
-                received_at=reply.received_at,
-                claimed=frozenset(claimed),
-            )
+# A clock that was behind
+
+Shifted = tuple[timedelta, Alike, Listed]
+"""How long before it was received a reply seems to have been stored, and which one."""
+
+
+def _shifted(alike: Alike, items: Sequence[Listed], left: Sequence[Stored]) -> Iterator[Shifted]:
+    """Yield the replies that may be a message which was stored too early to be matched."""
+    arrived = [each for each in left if not each.is_recovered]
+    for place, message in pair_in_order(items, arrived, -LATEST, EARLIEST).items():
+        if place.media == message.media:
+            yield place.received_at - message.created_at, alike, place
+
+
+def _agreeing(shifted: Iterable[Shifted]) -> Iterator[tuple[Alike, Listed]]:
+    """Yield the replies that were stored by a host whose clock was behind.
+
+    It was behind for all replies of that time, and by as much: one alone proves nothing.
+    """
+    in_order = sorted(shifted)
+    for one, next_one in pairwise(in_order):
+        if next_one[0] - one[0] <= -EARLIEST:
+            yield one[1:]
+            yield next_one[1:]

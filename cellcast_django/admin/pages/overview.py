@@ -277,6 +277,8 @@ def lists(summary: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "%(missing)s of %(seen)s were missing",
                 found["missing"],
             )
-            % {"missing": figure(found["missing"]), "seen": figure(found["seen"])},
-            "is_incomplete": bool(found["error"]),
+            % {"missing": figure(found["missing"]), "seen": figure(found["seen"])}
+            if found["is_read"]
+            else _("not read"),
+            "is_incomplete": found["error"] and found["is_read"],
         }

@@ -1,0 +1,354 @@
+"""Replies that both a webhook and the API report are one message, whichever comes first."""
+
+from datetime import UTC, datetime, timedelta
+from time import process_time
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from cellcast_django import receiving
+from cellcast_django.inbox.same_message import Stored, match, telling_media
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint, Listed, Reply
+from cellcast_django.signals import message_received, status_changed
+from tests.fake_cellcast import KEY
+
+pytestmark = pytest.mark.django_db
+
+ID = "66b5b93b1e2c012dfe964000"
+CUSTOMER = "+61400000001"
+OURS = "+61400000009"
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def _each_way(way: str) -> None:
+    """Each way of writing."""
+
+
+def webhook(body: str = "Yes please", *, is_test: bool = False, **changes: Any) -> WebhookEvent:
+    values: dict[str, Any] = {"raw": "{}", "cellcast_id": ID, "sender": CUSTOMER, "receiver": OURS}
+    values |= {"status": "delivered", "body": body, "original_body": "Nine?"}
+    reply = Reply(**(values | changes))
+    [event] = receiving.receive([reply], endpoint=Endpoint.RECEIVE, is_test=is_test)
+    return event
+
+
+def recovery(
+    body: str = "Yes please",
+    *,
+    hours_ago: float = 1,
+    received_at: datetime | None = None,
+    number: str = "400000001",
+    media: tuple[str, ...] = (),
+    alike: tuple[Listed, ...] = (),
+) -> WebhookEvent:
+    received_at = received_at or timezone.now() - hours_ago * HOUR
+    reply = Reply(
+        raw='{"from": "…"}',
+        cellcast_id="",
+        sender=number,
+        receiver="",
+        status="received",
+        body=body,
+        original_body="",
+        media=media,
+        listed=Listed(received_at, telling_media(body, media)),
+        alike=alike,
+    )
+    [event] = receiving.receive([reply], endpoint=Endpoint.API)
+    return event
+
+
+# From the API first
+
+
+def test_recovered_reply_has_the_time_at_which_it_was_received(listen: Any) -> None:
+    calls = listen(message_received)
+    received_at = timezone.now() - 3 * HOUR
+    event = recovery(received_at=received_at)
+
+    message = Message.objects.get()
+    assert (message.direction, message.cellcast_id, message.status) == ("inbound", "", "received")
+    assert (message.sender, message.receiver, message.contact) == ("400000001", "", CUSTOMER)
+    assert (message.body, message.created_at) == ("Yes please", received_at)
+    assert (event.endpoint, event.kind, event.outcome) == ("api", "reply", "stored")
+    assert (event.body, event.message, event.contact) == ('{"from": "…"}', message, CUSTOMER)
+    assert [call["message"] for call in calls] == [message]
+
+
+def test_same_item_again_is_a_duplicate(listen: Any) -> None:
+    calls = listen(message_received)
+    received_at = timezone.now() - HOUR
+    assert recovery(received_at=received_at).outcome == "stored"
+    assert recovery(received_at=received_at).outcome == "duplicate"
+    assert Message.objects.count() == len(calls) == 1
+
+
+def test_same_text_at_another_time_is_another_message() -> None:
+    assert recovery(hours_ago=1).outcome == recovery(hours_ago=2).outcome == "stored"
+    assert Message.objects.count() == 2
+
+
+@pytest.mark.parametrize("hours", [0.5, 47.9])
+def test_late_webhook_is_a_duplicate_that_fills_in_what_it_knows(listen: Any, hours: float) -> None:
+    replies, changes = listen(message_received), listen(status_changed)
+    message = recovery(hours_ago=hours).message
+    assert message is not None
+    event = webhook("Yes  please\n")
+
+    assert (event.outcome, event.message, event.next_run_at) == ("duplicate", message, None)
+    created_at = message.created_at
+    message = Message.objects.get()
+    assert (message.cellcast_id, message.sender, message.receiver) == (ID, CUSTOMER, OURS)
+    assert (message.body, message.original_body) == ("Yes  please\n", "Nine?")
+    assert (message.status, message.created_at) == ("delivered", created_at)
+    assert StatusChange.objects.get().status == "delivered"
+    assert len(replies) == 1
+    assert changes == []
+
+
+def test_late_webhook_leaves_what_it_would_have_made_by_coming_first() -> None:
+    webhook()
+    first = Message.objects.values("key", "cellcast_id", "sender", "receiver", "body", "status")
+    expected = first.get()
+    Message.objects.all().delete()
+    recovery()
+    webhook()
+    assert first.all().get() == expected
+
+
+def test_copies_of_the_late_webhook_are_duplicates() -> None:
+    recovery()
+    assert [webhook().outcome for _ in range(3)] == ["duplicate"] * 3
+    assert Message.objects.count() == StatusChange.objects.count() == 1
+
+
+def test_each_late_webhook_belongs_to_one_recovered_reply() -> None:
+    recovery(hours_ago=3)
+    recovery(hours_ago=2)
+    outcomes = [webhook(cellcast_id=str(number)).outcome for number in range(3)]
+    assert outcomes == ["duplicate", "duplicate", "stored"]
+    ids = Message.objects.order_by("created_at").values_list("cellcast_id", flat=True)
+    assert list(ids) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"body": "No"}, {"body": "yes please"}, {"sender": "+61400000002"}]
+)
+def test_webhook_of_another_reply_is_stored(changes: dict[str, Any]) -> None:
+    recovery()
+    assert webhook(**changes).outcome == "stored"
+    assert Message.objects.count() == 2
+
+
+def test_webhook_after_two_days_is_another_reply() -> None:
+    recovery(hours_ago=48.1)
+    assert webhook().outcome == "stored"
+
+
+def test_later_status_of_the_reply_finds_it() -> None:
+    recovery()
+    webhook()
+    event = webhook(status="read")
+    assert (event.outcome, event.message) == ("stored", Message.objects.get())
+
+
+def test_test_send_is_not_taken_for_a_late_webhook() -> None:
+    recovery()
+    event = webhook(is_test=True)
+    assert event.outcome == "stored"
+    assert Message.objects.filter(cellcast_id="").exists()
+
+
+def test_replies_without_a_number_are_never_the_same() -> None:
+    recovery(number="")
+    assert webhook(sender="").outcome == "stored"
+
+
+# By webhook first
+
+
+def test_reply_whose_webhook_came_while_the_recovery_looked_is_a_duplicate(listen: Any) -> None:
+    calls = listen(message_received)
+    message = webhook("Yes please ").message
+    event = recovery()
+    assert (event.outcome, event.message) == ("duplicate", message)
+    assert Message.objects.get() == message
+    assert len(calls) == 1
+
+
+def test_message_of_another_listed_reply_is_not_taken_for_this_one() -> None:
+    webhook()
+    others = (Listed(timezone.now() - timedelta(minutes=1)),)
+    assert recovery(hours_ago=2, alike=others).outcome == "stored"
+    assert Message.objects.count() == 2
+
+
+def test_replies_of_one_body_share_the_messages_that_webhooks_brought() -> None:
+    webhook()
+    now = timezone.now()
+    places = [Listed(now - hours * HOUR) for hours in (3, 2, 1)]
+    values: dict[str, Any] = dict.fromkeys(["cellcast_id", "receiver", "original_body"], "")
+    values |= {"raw": "{}", "sender": CUSTOMER, "status": "received", "body": "Yes please"}
+    replies = [Reply(**values, listed=place, alike=tuple(places)) for place in places]
+    events = receiving.receive(replies, endpoint=Endpoint.API)
+    assert [event.outcome for event in events] == ["stored", "stored", "duplicate"]
+    assert Message.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "outcome"),
+    [(-0.08, "duplicate"), (23.9, "duplicate"), (-0.09, "stored"), (24.1, "stored")],
+)
+def test_webhook_comes_between_five_minutes_before_and_a_day_after(
+    hours_ago: float, outcome: str
+) -> None:
+    webhook()
+    assert recovery(hours_ago=hours_ago).outcome == outcome
+
+
+def test_recovered_reply_is_none_but_its_own() -> None:
+    recovery(hours_ago=1)
+    assert recovery(hours_ago=2).outcome == "stored"
+
+
+def test_recovered_reply_never_has_the_key_of_a_webhooks() -> None:
+    received_at = timezone.now() - HOUR
+    for cellcast_id in ("recovered", " "):
+        webhook(
+            received_at.isoformat(),
+            cellcast_id=cellcast_id,
+            sender=CUSTOMER,
+            receiver="Yes please",
+        )
+    assert recovery(received_at=received_at).outcome == "stored"
+
+
+# Pictures
+
+A, B = "https://media.example.com/A.jpg", "https://media.example.com/B.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "listed", "sent", "is_same"),
+    [
+        ("", [A], [A], True),
+        ("", [A], [B], False),
+        ("", [A], [A, B], False),
+        ("", [], [A], True),  # the list may not tell of media
+        ("", [A], [], True),
+        ("", [], [], True),
+        ("Look", [A], [B], True),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1], ids=["recovery first", "webhook first"])
+def test_picture_without_a_text_is_known_by_its_url(
+    text: str, listed: list[str], sent: list[str], is_same: bool, order: int
+) -> None:
+    def recover() -> str:
+        return recovery(text, media=tuple(listed)).outcome
+
+    def arrive() -> str:
+        return webhook(text, media=tuple(sent)).outcome
+
+    outcomes = [each() for each in (recover, arrive)[::order]]
+    assert outcomes == ["stored", "duplicate" if is_same else "stored"]
+    kept = {url for media in Message.objects.values_list("media", flat=True) for url in media}
+    first = [listed, sent][::order][0]
+    assert kept >= set(first or sent if order == 1 else first)
+    if not is_same:
+        assert kept == {*listed, *sent}
+
+
+# Matching by time
+
+MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def at(hours: float) -> datetime:
+    return MIDNIGHT + timedelta(hours=hours)
+
+
+def matched(items: list[float], messages: list[float]) -> dict[int, int]:
+    """Match times in hours."""
+    listed = [Listed(at(hours)) for hours in items]
+    stored = [Stored(at(hours), pk, (), False) for pk, hours in enumerate(messages)]
+    return {listed.index(item): message.pk for item, message in match(listed, stored).items()}
+
+
+@pytest.mark.parametrize(
+    ("items", "messages", "expected"),
+    [
+        ([], [], {}),
+        ([9], [], {}),
+        ([], [9], {}),
+        ([9], [9], {0: 0}),
+        ([9], [8.92], {0: 0}),
+        ([9], [8.91], {}),
+        ([9], [33], {0: 0}),
+        ([9], [33.1], {}),
+        ([9, 15], [9, 15], {0: 0, 1: 1}),
+        ([9, 15], [15], {1: 0}),  # the first is missing, though it could have come so late
+        ([9, 15], [9], {0: 0}),
+        ([9, 10], [10.01, 33.5], {0: 0, 1: 1}),  # the nearest would leave one without
+        ([9, 9.1, 9.2], [9.1], {1: 0}),
+        ([9], [8.95, 9.01, 9.6], {0: 1}),
+        ([1, 2, 3, 4], [2, 3], {1: 0, 2: 1}),
+    ],
+)
+def test_as_many_as_possible_are_matched_and_the_nearest_first(
+    items: list[float], messages: list[float], expected: dict[int, int]
+) -> None:
+    assert matched(items, messages) == expected
+
+
+def test_recovered_message_is_its_own_item_and_no_other() -> None:
+    items = [Listed(at(hours)) for hours in (9, 9.01)]
+    recovered = Stored(at(9), 1, (), True)
+    assert match(items, [recovered]) == {items[0]: recovered}
+    assert match(items[1:], [recovered]) == {}
+
+
+def test_matching_takes_linear_time() -> None:
+    def seconds_for(count: int) -> float:
+        items = [Listed(MIDNIGHT + timedelta(seconds=number)) for number in range(count)]
+        stored = [Stored(each.received_at + HOUR, 0, (), False) for each in items]
+        stored = [each._replace(pk=pk) for pk, each in enumerate(stored)]
+        started = process_time()
+        assert len(match(items, stored)) == count
+        return process_time() - started
+
+    seconds_for(100)
+    assert seconds_for(8_000) < 30 * seconds_for(1_000)
+
+
+# What it costs
+
+
+@pytest.mark.parametrize("key", ["", KEY])
+def test_webhook_pays_one_look_up_whether_or_not_this_process_has_a_key(
+    settings: Any, key: str
+) -> None:
+    webhook(cellcast_id="0")  # the connection has what it needs
+    settings.CELLCAST_API_KEY = key
+    with CaptureQueriesContext(connection) as queries:
+        webhook(cellcast_id="1")
+    look_ups = [query for query in queries if "cellcast_id" in query["sql"].partition("WHERE")[2]]
+    assert len(look_ups) == 1
+
+
+def test_array_of_replies_pays_one_look_up_for_all_contacts() -> None:
+    webhook(cellcast_id="0")
+    values: dict[str, Any] = {"raw": "{}", "receiver": OURS, "status": "received", "body": "Yes"}
+    replies = [
+        Reply(**values, cellcast_id=str(number), sender=f"+6140000000{number}", original_body="")
+        for number in range(1, 6)
+    ]
+    with CaptureQueriesContext(connection) as queries:
+        receiving.receive(replies, endpoint=Endpoint.RECEIVE)
+    look_ups = [query for query in queries if "cellcast_id" in query["sql"].partition("WHERE")[2]]
+    assert len(look_ups) == 1
