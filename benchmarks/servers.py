@@ -96,10 +96,14 @@ KEPT_ON_SERVER = {
     "OPTIONS": {"connect_timeout": 2},
 }
 
+LIMITED = KEPT_ON_SERVER | {
+    "OPTIONS": {"connect_timeout": 2, "options": "-c lock_timeout=2s"},
+}
+
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "recommended": {
         "sqlite": {"CONN_MAX_AGE": 60, "OPTIONS": SQLITE_OPTIONS},
-        "postgresql": KEPT_ON_SERVER,
+        "postgresql": LIMITED,
         "mariadb": KEPT_ON_SERVER,
     },
     "defaults": {"sqlite": {}, "postgresql": {}, "mariadb": {}},
@@ -108,6 +112,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "postgresql": {"CONN_MAX_AGE": None},
         "mariadb": {"CONN_MAX_AGE": None},
     },
+    "unlimited": {"postgresql": KEPT_ON_SERVER},
     "pool": {"postgresql": {"OPTIONS": {"pool": {"timeout": 2}}}},
     "wrapped": {
         "postgresql": KEPT_ON_SERVER | {"ENGINE": "django_prometheus.db.backends.postgresql"}

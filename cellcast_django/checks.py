@@ -471,6 +471,15 @@ def check_connections(**_: Any) -> Messages:
             % {"line": '"OPTIONS": {"connect_timeout": 2}'},
             id="cellcast_django.W016",
         )
+    if engine == "postgresql" and "lock_timeout" not in text:
+        yield Notice(
+            gettext(
+                "Without a lock_timeout, each webhook takes a transaction of its own to set one."
+            ),
+            hint=gettext("In DATABASES, set %(line)s.")
+            % {"line": '"OPTIONS": {"options": "-c lock_timeout=2s"}'},
+            id="cellcast_django.W020",
+        )
     if re.search("synchronous(_commit)?='?(off|0)", text):
         yield Notice(
             gettext(

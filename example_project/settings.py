@@ -92,6 +92,9 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # A database server that does not respond should not hold a webhook for minutes.
     DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 2
+    if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+        # Nor should a table that a migration has locked.
+        DATABASES["default"]["OPTIONS"].setdefault("options", "-c lock_timeout=2s")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-au"

@@ -32,6 +32,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
     DATABASES["default"]["OPTIONS"] = {"timeout": 20}
 
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    DATABASES["default"]["OPTIONS"] = {"options": "-c lock_timeout=2s"}  # as we recommend
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

@@ -538,6 +538,7 @@ def test_atomic_requests_do_not_hold_for_handlers(
 
 KEPT = {"CONN_MAX_AGE": 60}
 ANSWERS = {"connect_timeout": 2}
+LIMITED = ANSWERS | {"options": "-c lock_timeout=2s"}
 
 
 @pytest.mark.parametrize(
@@ -555,12 +556,18 @@ ANSWERS = {"connect_timeout": 2}
             },
             ["W017"],
         ),
-        ("postgresql", {}, {}, ["W013", "W016"]),
-        ("postgresql", {"CONN_MAX_AGE": None}, ANSWERS, []),
-        ("postgresql", {}, ANSWERS | {"pool": True}, ["W015"]),
-        ("postgresql", {}, ANSWERS | {"pool": {"max_size": 4}}, ["W015"]),
-        ("postgresql", {}, ANSWERS | {"pool": {"timeout": 2}}, []),
-        ("postgresql", KEPT, ANSWERS | {"options": "-c synchronous_commit=off"}, ["W017"]),
+        ("postgresql", {}, {}, ["W013", "W016", "W020"]),
+        ("postgresql", {"CONN_MAX_AGE": None}, LIMITED, []),
+        ("postgresql", {"CONN_MAX_AGE": None}, ANSWERS, ["W020"]),
+        ("postgresql", {}, LIMITED | {"pool": True}, ["W015"]),
+        ("postgresql", {}, LIMITED | {"pool": {"max_size": 4}}, ["W015"]),
+        ("postgresql", {}, LIMITED | {"pool": {"timeout": 2}}, []),
+        (
+            "postgresql",
+            KEPT,
+            LIMITED | {"options": "-c lock_timeout=2s -c synchronous_commit=off"},
+            ["W017"],
+        ),
         ("mysql", KEPT, {}, ["W016"]),
         ("mysql", KEPT, ANSWERS, []),
     ],

@@ -11,6 +11,7 @@ from django.db import (
     InternalError,
     NotSupportedError,
     OperationalError,
+    ProgrammingError,
     connection,
 )
 
@@ -67,16 +68,55 @@ def test_other_errors_are_raised_at_once(kind: type[Exception]) -> None:
 
 
 def test_last_error_is_raised_and_its_session_is_not_left_to_the_next_one() -> None:
-    write = Failing(*[OperationalError(str(number)) for number in range(9)])
-    with pytest.raises(OperationalError, match="3"):
+    write = Failing(*[OperationalError(str(number)) for number in range(99)])
+    with pytest.raises(OperationalError) as raised:
         with_retries(write)
-    assert len(write.sessions) == 4
-    assert connection.connection is None
+    assert str(raised.value) == str(len(write.sessions) - 1)
+    assert connection.connection is not write.sessions[-1]
 
 
-def test_pauses_grow(clock: Clock) -> None:
-    with_retries(Failing(*[OperationalError()] * 3))
-    assert clock.slept == list(retries.RETRY_PAUSES)
+def test_pauses_grow_and_differ_between_two_that_collided(clock: Clock) -> None:
+    with_retries(Failing(*[OperationalError()] * 4))
+    with_retries(Failing(*[OperationalError()] * 4))
+    first, second = clock.slept[:4], clock.slept[4:]
+    assert first == sorted(first)
+    assert all(
+        pause <= slept <= 1.5 * pause for pause, slept in zip(retries.PAUSES, first, strict=False)
+    )
+    assert first != second
+
+
+def test_quick_failures_are_retried_for_as_long_as_a_last_try_can_wait_for_a_lock(
+    clock: Clock,
+) -> None:
+    began_at = clock.now
+    with pytest.raises(OperationalError):
+        with_retries(Failing(*[OperationalError()] * 99))
+    assert 1 < clock.now - began_at <= retries.BUDGET_SECONDS - retries.LOCK_SECONDS
+
+
+def test_try_without_a_session_is_repeated_however_long_it_waited(clock: Clock) -> None:
+    """An empty pool, or a server that restarts: no row was waited for."""
+    tries: list[str] = []
+
+    def wait_for_the_pool(using: str) -> str:
+        tries.append(using)
+        if len(tries) == 1:
+            connection.close()
+            clock.now += retries.LOCK_SECONDS
+            raise OperationalError("couldn't get a connection")
+        return "written"
+
+    assert with_retries(wait_for_the_pool) == "written"
+
+
+def test_error_of_another_schema_is_tried_again_once() -> None:
+    write = Failing(ProgrammingError("no such table"))
+    assert with_retries(write) == "written to default"
+    write = Failing(*[ProgrammingError("no such table")] * 9)
+    with pytest.raises(ProgrammingError):
+        with_retries(write)
+    assert len(write.sessions) == 2
 
 
 def test_no_further_try_is_begun_when_the_first_one_has_waited_long(
@@ -94,11 +134,10 @@ def test_no_further_try_is_begun_when_the_first_one_has_waited_long(
 
 
 def test_pause_counts_as_part_of_the_wait(clock: Clock) -> None:
-    first, second, _third = retries.RETRY_PAUSES
     write = Failing(*[OperationalError()] * 3)
     with pytest.raises(OperationalError):
-        with_retries(write, for_seconds=first + second - 0.01)
-    assert clock.slept == [first]
+        with_retries(write, for_seconds=retries.PAUSES[0] + retries.PAUSES[1] - 0.01)
+    assert len(clock.slept) == 1
 
 
 def test_a_job_that_nobody_waits_for_may_take_longer(clock: Clock) -> None:

@@ -7,11 +7,18 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.models import Model
 
-from cellcast_django.database import transactions, transactions as sessions
-from cellcast_django.inbox.fast import one_statement
-from cellcast_django.models import Message
+from cellcast_django.database import (
+    prepared_statements,
+    transactions,
+    transactions as sessions,
+)
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, status_payload
+from tests.handlers import connected
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -99,54 +106,203 @@ def test_own_transaction_is_never_a_part_of_another_one() -> None:
 # Locks
 
 
-@pytest.fixture
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+TABLES = [Message, StatusChange, WebhookEvent, OptOut]
+OTHER_WEBHOOKS: dict[str, Callable[[], Any]] = {
+    "a report": lambda: WebhookClient().status(_id="0", status="failed"),
+    "a reply": lambda: WebhookClient().reply(),
+    "a stop": lambda: WebhookClient().reply(message="STOP"),
+    "an array": lambda: WebhookClient().send(
+        "webhook-status", [status_payload(_id="0", status="failed"), status_payload(_id="1")]
+    ),
+}
+
+
+LIMITS = {"our limit": ""}
+if connection.vendor == "postgresql":
+    LIMITS["the session's own"] = "-c lock_timeout=100ms"
+
+
+@pytest.fixture(params=list(LIMITS.values()), ids=list(LIMITS))
+def _short_waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = 1 if connection.vendor == "mysql" else 0.1
-    for module in (one_statement, transactions):
-        monkeypatch.setattr(module, "LOCK_SECONDS", seconds)
-    monkeypatch.setattr(transactions, "BUDGET_SECONDS", seconds)
-    one_statement._statement.cache_clear()
-    yield
-    one_statement._statement.cache_clear()
+    monkeypatch.setattr(transactions, "LOCK_SECONDS", seconds)
+    monkeypatch.setattr(transactions, "BUDGET_SECONDS", 2.5 * seconds)
+    if connection.vendor == "postgresql":
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"options": request.param})
 
 
 @pytest.mark.usefixtures("_short_waits")
-@pytest.mark.parametrize("count", [1, 2], ids=["one event", "an array"])
+@pytest.mark.parametrize("send", OTHER_WEBHOOKS.values(), ids=OTHER_WEBHOOKS)
 def test_row_that_somebody_holds_is_not_waited_for_long(
-    other: BaseDatabaseWrapper, count: int
+    other: BaseDatabaseWrapper, send: Callable[[], Any]
 ) -> None:
-    WebhookClient().status(_id="0")
+    for each in OTHER_WEBHOOKS.values():
+        each()
+    Message.objects.update(status="sent", previous_status="")
+    StatusChange.objects.all().delete()
     with other.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("UPDATE cellcast_django_message SET sender = 'held'")
     begun = time.monotonic()
-    payload = [status_payload(_id=str(each), status="failed") for each in range(count)]
-    response = WebhookClient().send("webhook-status", payload[0] if count == 1 else payload)
-    assert response.status_code == 503
+    assert send().status_code == 503
     assert time.monotonic() - begun < 4
     other.close()
-    assert WebhookClient().status(_id="0", status="failed").status_code == 200
+    assert send().status_code == 200
 
 
-def wait_of_session() -> Any:
-    """Return the session's own limit for lock waits."""
+def lock_table(other: BaseDatabaseWrapper, table: str) -> None:
+    """Lock a whole table, as a migration or the making of an index does."""
+    statements = {
+        "sqlite": ["BEGIN IMMEDIATE"],
+        "postgresql": ["BEGIN", f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"],
+        "mysql": [f"LOCK TABLES {table} WRITE"],
+    }
+    with other.cursor() as cursor:
+        for statement in statements[connection.vendor]:
+            cursor.execute(statement)
+
+
+@pytest.mark.usefixtures("_short_waits")
+@pytest.mark.parametrize("send", OTHER_WEBHOOKS.values(), ids=OTHER_WEBHOOKS)
+@pytest.mark.parametrize("model", TABLES)
+def test_table_that_somebody_holds_is_not_waited_for_long(
+    other: BaseDatabaseWrapper, model: type[Model], send: Callable[[], Any]
+) -> None:
+    """No limit inside a statement counts: tables are locked when it is planned."""
+    for _ in range(prepared_statements.PREPARE_AFTER + 1):
+        assert WebhookClient().status(_id="0").status_code == 200
+    before = waits_of_session()
+    lock_table(other, model._meta.db_table)
+    begun = time.monotonic()
+    is_needed = model is not OptOut or send is OTHER_WEBHOOKS["a stop"]
+    # With a table MariaDB locks those that refer to it, and SQLite has one lock for all.
+    assert send().status_code in ({503} if is_needed else {200, 503})
+    assert time.monotonic() - begun < 5
+    other.close()
+    assert send().status_code == 200
+    assert waits_of_session() == before
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_result_of_a_handler_waits_no_longer_for_a_table(other: BaseDatabaseWrapper) -> None:
+    def lock(**_: Any) -> None:
+        lock_table(other, WebhookEvent._meta.db_table)
+
+    with connected(message_received, lock=lock):
+        begun = time.monotonic()
+        assert WebhookClient().reply().status_code == 200
+    assert time.monotonic() - begun < 5
+    other.close()
+    assert WebhookEvent.objects.pending().count() == 1
+
+
+def waits_of_session() -> Any:
+    """Return the session's own limits for lock waits, and its isolation level."""
     ask = {
         "sqlite": "PRAGMA busy_timeout",
-        "postgresql": "SHOW lock_timeout",
-        "mysql": "SELECT @@innodb_lock_wait_timeout",
+        "postgresql": (
+            "SELECT current_setting('lock_timeout'), "
+            "current_setting('default_transaction_isolation')"
+        ),
+        "mysql": "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@tx_isolation",
     }
     with connection.cursor() as cursor:
         cursor.execute(ask[connection.vendor])
         return cursor.fetchone()
 
 
-def test_waits_of_the_host_project_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = wait_of_session()
-    WebhookClient().status()
-    WebhookClient().send("webhook-status", [status_payload(), status_payload(_id="2")])
+def test_waits_of_the_host_project_stay_as_they_are() -> None:
+    before = waits_of_session()
+    for send in OTHER_WEBHOOKS.values():
+        send()
     with pytest.raises(OperationalError), transactions.own_transaction("default"):
         raise OperationalError
-    assert wait_of_session() == before
+    assert waits_of_session() == before
+
+
+# Isolation
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one level")
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_own_transactions_read_what_is_committed(
+    monkeypatch: pytest.MonkeyPatch, other: BaseDatabaseWrapper, level: str
+) -> None:
+    """The reply of another contact comes while the transaction is open, and is seen."""
+    give_level(monkeypatch, level)
+    before = waits_of_session()
+    with transactions.own_transaction("default"):
+        assert not Message.objects.exists()
+        with other.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO cellcast_django_optout (contact, source, since, note) "
+                "VALUES ('somebody', 'list', CURRENT_TIMESTAMP, '')"
+            )
+        assert OptOut.objects.exists()
+    assert waits_of_session() == before
+    if level == "repeatable read":
+        with transaction.atomic():
+            assert OptOut.objects.exists()
+            with other.cursor() as cursor:
+                cursor.execute("DELETE FROM cellcast_django_optout")
+            assert OptOut.objects.exists(), "the host's own transactions keep the level"
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one level")
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_webhooks_are_stored_at_every_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    give_level(monkeypatch, level)
+    for send in OTHER_WEBHOOKS.values():
+        assert send().status_code == 200
+
+
+def give_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    """Let the host's settings and its sessions have this level."""
+    connection.close()
+    if connection.vendor == "mysql":
+        options = connection.settings_dict["OPTIONS"] | {"isolation_level": level}
+    else:
+        value = level.replace(" ", "\\ ")
+        options = {"options": f"-c default_transaction_isolation={value}"}
+        options = connection.settings_dict["OPTIONS"] | options
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+
+
+# A state of the host's own
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="roles and schemas of PostgreSQL")
+@pytest.mark.parametrize(
+    "change", ["SET search_path = another, public", "SET ROLE another"], ids=["schema", "role"]
+)
+def test_webhook_is_not_stored_elsewhere_when_a_session_with_a_state_is_lost(change: str) -> None:
+    run("DROP SCHEMA IF EXISTS another", "CREATE SCHEMA another")
+    run("DROP ROLE IF EXISTS another", "CREATE ROLE another SUPERUSER")
+    run(change, "BEGIN")
+    assert WebhookClient().status().status_code == 503
+    assert WebhookClient().status().status_code == 200, "the state is set for the next request"
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="roles and schemas of PostgreSQL")
+def test_state_that_every_session_is_given_is_no_obstacle() -> None:
+    def choose(connection: Any, **_: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET search_path = another, public")
+
+    connection.close()
+    connection_created.connect(choose)
+    try:
+        run("BEGIN")
+        assert WebhookClient().status().status_code == 200
+    finally:
+        connection_created.disconnect(choose)
+        connection.close()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="schemas of PostgreSQL")
+def test_session_that_a_handler_left_in_another_schema_is_replaced() -> None:
+    run("SET search_path = pg_catalog")
+    assert WebhookClient().status().status_code == 200
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="its time-out stands in the settings")

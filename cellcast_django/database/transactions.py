@@ -1,18 +1,25 @@
 """Our own transactions: separate from the host project's, and never waiting long for a lock."""
 
+import random
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Self, TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
+from importlib import import_module
+from itertools import chain, repeat
+from typing import Any, NamedTuple, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from django.db import (
+    DatabaseError,
     Error,
     InterfaceError,
     InternalError,
     NotSupportedError,
     OperationalError,
+    ProgrammingError,
     connections,
     transaction,
 )
@@ -91,12 +98,12 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
     """Make sure that the next write commits by itself, whatever was left open.
 
     A transaction that the host project did not end is rolled back, and its session discarded.
-    Raises ``django.db.Error`` if no session is available.
+    Raises ``django.db.Error`` if no session is available, ``SessionChangedError`` as ``renew``.
     """
     if is_in_test(connection):
         return
     if not is_idle(connection):
-        discard(connection)
+        renew(connection)
     if not connection.get_autocommit():  # turned off in the settings
         connection.set_autocommit(True)
 
@@ -119,15 +126,55 @@ def discard(connection: BaseDatabaseWrapper) -> None:
         connection.close()
 
 
+class SessionChangedError(DatabaseError):
+    """A new session lacks what a plain ``SET`` of the host project had done in the one before."""
+
+
+def renew(connection: BaseDatabaseWrapper) -> None:
+    """Discard the session where the next statement writes.
+
+    Raises ``SessionChangedError`` if the session still answers, and a new one would write as
+    another role or into another schema. Of one that is lost nobody can tell.
+    """
+    before = _role_and_schema(connection) if connection.connection is not None else None
+    discard(connection)
+    if before is None:
+        return
+    with suppress(Error):  # the next statement will say so
+        connection.connect()
+    if _role_and_schema(connection) not in (before, None):
+        connection.close()
+        raise SessionChangedError(
+            "A plain SET had given the session another role or search_path. Set them where Django "
+            "connects: in OPTIONS, or in a receiver of connection_created."
+        )
+
+
+def _role_and_schema(connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:
+    """Return what decides where PostgreSQL writes; ``None`` elsewhere, or if it does not answer."""
+    if connection.vendor != "postgresql":
+        return None
+    session = connection.connection
+    try:
+        session.rollback()
+        with session.cursor() as cursor:
+            cursor.execute("SELECT current_user, current_setting('search_path')")
+            found = tuple(cursor.fetchone())
+        session.rollback()
+    except Exception:  # the driver's own: whatever it is, this session is of no use
+        return None
+    return found
+
+
 BUDGET_SECONDS = 5
 """All tries to store one webhook end within this time, before a web server kills its worker."""
 
 LOCK_SECONDS = 2
-"""How long one try waits for a locked row, and how long new tries are begun. A busy row must not
-occupy the threads that other messages need."""
+"""One try waits this long for a lock; the last try begins that long before the budget ends."""
 
-RETRY_PAUSES = (0.05, 0.2, 0.8)
-"""Seconds before each retry."""
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds before each retry, and then the last of them again; each at random up to half longer, so
+that those who collided do not collide again."""
 
 RETRIED_ERRORS = (
     OperationalError,  # a deadlock, a lock timeout, a server that is down
@@ -142,25 +189,37 @@ RETRIED_ERRORS = (
 T = TypeVar("T")
 
 
-def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float = LOCK_SECONDS) -> T:
+def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
-    ``write`` must be one transaction or one statement. Each retry has a new session, and none
-    begins after ``for_seconds``. Raises the database's last error.
+    ``write`` must be one transaction or one statement. Each retry has a new session. None begins
+    so late that it might end after ``BUDGET_SECONDS``, nor after a try that has waited for a lock:
+    a busy row must not occupy the threads that other messages need. (A try that got no session,
+    from a pool or a server that restarts, has not.) With ``for_seconds`` nobody waits, and retries
+    begin until then. A ``ProgrammingError`` is tried again once: the host project may have left a
+    session that looks into another schema. Raises the database's last error.
     """
     connection = connections[using]
-    started, pauses = time.monotonic(), iter(RETRY_PAUSES)
+    last_begin = time.monotonic() + (for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
+    pauses = chain(PAUSES, repeat(PAUSES[-1]))
+    retried_errors: tuple[type[Error], ...] = (*RETRIED_ERRORS, ProgrammingError)
     while True:
+        tried = time.monotonic()
         try:
             return write(using)
-        except RETRIED_ERRORS:
+        except retried_errors as error:
             if connection.in_atomic_block:  # a test's transaction, which cannot continue
                 raise
-            discard(connection)
-            pause = next(pauses, None)
-            if pause is None or time.monotonic() + pause > started + for_seconds:
+            had_session = connection.connection is not None
+            # Where the tables cannot be found is not where the webhook would have been stored.
+            (discard if isinstance(error, ProgrammingError) else renew)(connection)
+            now = time.monotonic()
+            has_waited = for_seconds is None and had_session and now - tried >= LOCK_SECONDS
+            pause = next(pauses) * random.uniform(1, 1.5)  # noqa: S311
+            if has_waited or now + pause > last_begin:
                 raise
             time.sleep(pause)
+        retried_errors = RETRIED_ERRORS
 
 
 V = TypeVar("V", bound=Any)
@@ -174,49 +233,119 @@ def outside_atomic_requests(view: V) -> V:
 
 
 @contextmanager
-def own_transaction(using: str, *, limits_itself: bool = False) -> Iterator[None]:
+def own_transaction(using: str) -> Iterator[None]:
     """Run the block in a transaction that is not inside another one.
 
-    It waits at most ``LOCK_SECONDS`` for a row, and ``BUDGET_SECONDS`` for SQLite's one lock. On
-    PostgreSQL that takes a statement, unless the block's first one ``limits_itself``.
+    It waits at most ``LOCK_SECONDS`` for a row or a table, and ``BUDGET_SECONDS`` for SQLite's one
+    lock. It reads what is committed, whatever the host project's isolation level is: so it sees
+    what it has waited for. The session's limits and level are as before afterwards.
     """
     connection = connections[using]
-    before, inside, after = _limits(connection)
-    _execute(connection, before)
-    try:
-        with transaction.atomic(using=using, durable=True):
-            if not limits_itself:
-                _execute(connection, inside)
-            yield
-    finally:
-        with suppress(Error):
-            _execute(connection, after)
+    with _limited_session(connection), transaction.atomic(using=using, durable=True):
+        if connection.vendor == "postgresql" and not _defaults_of(connection).is_limited:
+            _execute(connection, f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        yield
 
 
-def _limits(connection: BaseDatabaseWrapper) -> tuple[str, str, str]:
-    """Return the statements that limit lock waits: before the transaction, inside it and after it.
+def own_statement(using: str) -> AbstractContextManager[None]:
+    """Run a block of one statement, which is its own transaction, within the same limits.
 
-    PostgreSQL resets a local setting by itself. If SQLite's timeout is short already, as
-    recommended, there is nothing to do.
+    PostgreSQL locks tables when it plans a statement, before anything in it could set a limit: if
+    the session has none of its own, the statement runs in a transaction that has.
     """
+    connection = connections[using]
+    if connection.in_atomic_block:
+        return nullcontext()
+    if connection.vendor == "postgresql":
+        is_enough = connection.get_autocommit() and all(_defaults_of(connection))
+        return nullcontext() if is_enough else own_transaction(using)
+    return _limited_session(connection)
+
+
+class SessionDefaults(NamedTuple):
+    """What holds for a statement that is its own transaction, on PostgreSQL."""
+
+    is_limited: bool
+    """Whether it waits at most ``LOCK_SECONDS`` for a lock."""
+    is_read_committed: bool
+
+
+_defaults: WeakKeyDictionary[Any, SessionDefaults] = WeakKeyDictionary()
+
+
+def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
+    """Return the session's own limit and level; each session is asked once."""
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return SessionDefaults(False, False)  # a pooler: the next session may have others
+    connection.ensure_connection()
+    session = connection.connection
+    if (known := _defaults.get(session)) is not None:
+        return known
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM current_setting('lock_timeout')::interval), "
+            "current_setting('default_transaction_isolation')"
+        )
+        seconds, level = cursor.fetchone()
+    _defaults[session] = SessionDefaults(0 < seconds <= LOCK_SECONDS, level == "read committed")
+    return _defaults[session]
+
+
+@contextmanager
+def _limited_session(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Give the session our limits and our level, and afterwards its own."""
+    if connection.in_atomic_block:  # a test's transaction
+        yield
+        return
+    limit = {"mysql": _limit_mariadb, "postgresql": _lower_level, "sqlite": _limit_sqlite}
+    restore = limit[connection.vendor](connection) if connection.vendor in limit else None
+    try:
+        yield
+    finally:
+        if restore is not None:
+            with suppress(Exception):  # the session may be lost, and with it what to restore
+                restore()
+
+
+Restore = Callable[[], object] | None
+
+
+def _lower_level(connection: BaseDatabaseWrapper) -> Restore:
+    """Let PostgreSQL's driver begin transactions at READ COMMITTED: it takes no statement."""
+    defaults = _defaults_of(connection)
+    session = connection.connection
+    levels = import_module("django.db.backends.postgresql.psycopg_any").IsolationLevel
+    level = session.isolation_level
+    if level == levels.READ_COMMITTED or (level is None and defaults.is_read_committed):
+        return None
+    session.isolation_level = levels.READ_COMMITTED
+    return partial(setattr, session, "isolation_level", level)
+
+
+def _limit_mariadb(connection: BaseDatabaseWrapper) -> Restore:
+    names = ("innodb_lock_wait_timeout", "lock_wait_timeout")  # for rows, and for tables
+    keep = [f"@cellcast_{name} = @@{name}" for name in names]
+    limit = [f"{name} = LEAST(@@{name}, {LOCK_SECONDS})" for name in names]
+    _execute(connection, f"SET {', '.join([*keep, *limit])}")
+    if getattr(connection, "isolation_level", None) != "read committed":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@log_bin AND @@binlog_format = 'STATEMENT'")
+            [is_refused] = cursor.fetchone()  # InnoDB writes at no lower level then
+        if not is_refused:
+            _execute(connection, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    restored = [f"{name} = @cellcast_{name}" for name in names]
+    return partial(_execute, connection, f"SET {', '.join(restored)}")
+
+
+def _limit_sqlite(connection: BaseDatabaseWrapper) -> Restore:
     timeout = connection.settings_dict["OPTIONS"].get("timeout", BUDGET_SECONDS)
-    wait = "@@innodb_lock_wait_timeout"
+    if timeout <= BUDGET_SECONDS:
+        return None
     set_timeout = "PRAGMA busy_timeout = {:.0f}".format
-    limits = {
-        "postgresql": ("", f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'", ""),
-        "mysql": (
-            f"SET @cellcast = {wait}, {wait[2:]} = LEAST({wait}, {LOCK_SECONDS})",
-            "",
-            f"SET {wait[2:]} = @cellcast",
-        ),
-        "sqlite": (set_timeout(BUDGET_SECONDS * 1_000), "", set_timeout(timeout * 1_000)),
-    }
-    if connection.vendor == "sqlite" and timeout <= BUDGET_SECONDS:
-        return "", "", ""
-    return limits.get(connection.vendor, ("", "", ""))
+    _execute(connection, set_timeout(BUDGET_SECONDS * 1_000))
+    return partial(_execute, connection, set_timeout(timeout * 1_000))
 
 
 def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
-    if statement:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
+    with connection.cursor() as cursor:
+        cursor.execute(statement)

@@ -15,10 +15,10 @@ from django.utils import timezone
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import (
     Watch,
-    discard,
     has_transaction,
     is_idle,
     is_in_test,
+    renew,
 )
 from cellcast_django.handlers.facts import Call, Fact, calls_of, facts_of
 from cellcast_django.handlers.schedule import (
@@ -449,7 +449,7 @@ def call_safely(call: Call, save: Callable[[], None] | None = None) -> Failure |
         if is_left_open and connection.alias not in open_before:
             if has_transaction(connection) or connection.alias in begun_by_statement:
                 failure = failure or Failure.of(_left_open(connection))
-            discard(connection)
+            renew(connection)
     return failure
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.database import prepared_statements
-from cellcast_django.database.transactions import own_transaction, with_retries
+from cellcast_django.database.transactions import own_statement, own_transaction, with_retries
 from cellcast_django.handlers.facts import calls_of
 from cellcast_django.models import (
     HandlerResult,
@@ -182,7 +182,10 @@ def _update_event(
     }
     adapted |= {"id": pk, "run": run}
     statement = _update_statement(tuple(values))
-    with prepared_statements.execute(connection, statement, adapted) as cursor:
+    with (
+        own_statement(connection.alias),
+        prepared_statements.execute(connection, statement, adapted) as cursor,
+    ):
         return int(cursor.rowcount)
 
 

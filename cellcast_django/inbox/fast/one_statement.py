@@ -1,6 +1,5 @@
 """The common case on PostgreSQL: one statement with data-modifying CTEs."""
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -8,7 +7,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database import prepared_statements
-from cellcast_django.database.transactions import LOCK_SECONDS, own_transaction
+from cellcast_django.database.transactions import own_statement, own_transaction
 from cellcast_django.inbox.drafts import StatusDraft
 from cellcast_django.inbox.fast.sql import (
     DUPLICATE,
@@ -48,7 +47,8 @@ def write(
         **values_of(change, connection),
         "may_be_stored": may_be_stored(draft),
     }
-    with _own_transaction(connection, is_needed=before_commit is not None):
+    surroundings = own_transaction if before_commit is not None else own_statement
+    with surroundings(connection.alias):
         with prepared_statements.execute(connection, _statement(), values) as cursor:
             written = cursor.fetchone()
         if written is None:
@@ -63,15 +63,6 @@ def write(
     return True
 
 
-def _own_transaction(
-    connection: BaseDatabaseWrapper, *, is_needed: bool
-) -> AbstractContextManager[None]:
-    """Begin a transaction if needed: one statement on an idle connection is its own."""
-    if not is_needed and connection.get_autocommit() and not connection.in_atomic_block:
-        return nullcontext()
-    return own_transaction(connection.alias, limits_itself=True)
-
-
 @cache
 def _statement() -> str:
     """Return all three writes as one statement.
@@ -83,7 +74,7 @@ def _statement() -> str:
     """
     message = upsert(
         DIALECT,
-        f"{_insert(Message, alias=' AS stored', key=_key_that_limits_lock_waits())} WHERE NOT "
+        f"{_insert(Message, alias=' AS stored')} WHERE NOT "
         f"(%(may_be_stored)s::boolean AND EXISTS ({stored_without_id(DIALECT)}))",
         stored="stored",
     )
@@ -142,12 +133,3 @@ def _types(model: type[models.Model]) -> dict[str, str]:
     }
     kinds: dict[str, Any] = {each.column: each.get_internal_type() for each in columns_of(model)}
     return {column: types[kind] for column, kind in kinds.items() if kind in types}
-
-
-def _key_that_limits_lock_waits() -> str:
-    """Return the key, which is evaluated first, in a way that sets ``lock_timeout`` too.
-
-    The setting lasts until the transaction ends, and costs no statement of its own.
-    """
-    limit = f"set_config('lock_timeout', '{LOCK_SECONDS}s', true)"
-    return f"CASE WHEN {limit} IS NOT NULL THEN {_given(Message, 'key')} END"
