@@ -1,4 +1,4 @@
-"""The filter "may want to stop": what a person should look at, among the newest replies."""
+"""The filter "wish to stop": what a person should look at, among the newest replies."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def test_replies_that_speak_of_stopping_are_found_newest_first(reader: Client) -
     first, _, second, _ = replies("Please stop texting me", "Yes", "no more texts!", "See you")
     MessageFactory.create(body="Reply STOP to opt-out")
     assert possible(reader) == [second.pk, first.pk]
-    assert "may want to stop" in page_of(reader, "message")
+    assert "stop=possibly" in page_of(reader, "message")
 
 
 def test_stop_words_have_opted_out_and_are_not_found(reader: Client, client: WebhookClient) -> None:
@@ -62,7 +62,7 @@ def test_cost_does_not_grow_with_what_is_found(
 
 def test_choice_is_hidden_among_what_you_sent_and_others_are_passed_over(reader: Client) -> None:
     [message] = replies("please stop")
-    assert "may want to stop" not in page_of(reader, "message", direction="outbound")
+    assert "stop=possibly" not in page_of(reader, "message", direction="outbound")
     assert listed(reader, "message", stop="x") == [message.pk]
 
 

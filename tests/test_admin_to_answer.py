@@ -83,8 +83,8 @@ def test_customer_with_several_replies_has_one_row_with_the_newest(reader: Clien
     first, second = page.context["list"].rows
     assert (first.reply, first.oldest) == (newest, oldest)
     assert second.text == "Are you open?"
-    assert first.came is not None
-    assert second.came is None
+    assert first.has_several
+    assert not second.has_several
     table = only(page.text, "table[@class='cellcast-to-answer']")
     assert len(every(table, "tbody/tr")) == 2
 

@@ -83,7 +83,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
 
     @admin.display(description=_("received"))
     def when(self, event: WebhookEvent) -> SafeString:
-        return ago(event.received_at)
+        return ago(event.received_at, is_brief=True)
 
     @admin.display(description=_("outcome"))
     def shown_outcome(self, event: WebhookEvent) -> SafeString:
@@ -102,7 +102,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         if event.message_id and text and self.may_follow(event, Message):
             url = self.url_of(Message, "conversation", event.message_id)
             text = format_html('<a href="{}">{}</a>', url, text)
-        return format_html("{} {}", text, opt_out_badge(customer.opted_out_since))
+        return format_html("{} {}", text, opt_out_badge(customer.opted_out_since, is_brief=True))
 
     @admin.display(description=_("type"))
     def content(self, event: Any) -> SafeString:
@@ -115,8 +115,10 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
 
     @admin.display(description=_("problem"), empty_value="")
     def problem(self, event: WebhookEvent) -> str:
-        """Return why it is unreadable, or which handlers failed with which error."""
-        errors = (f"{name} — {error}" for name, error in event.handler_errors().items())
+        """Return why it is unreadable, or each error with the last part of its handler's name."""
+        errors = (
+            f"{error} · {name.split('.')[-1]}" for name, error in event.handler_errors().items()
+        )
         words = beginning(event.error or "; ".join(errors), MAX_PROBLEM_LENGTH)
         return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
 

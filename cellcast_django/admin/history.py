@@ -52,7 +52,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:
-        return ago(change.recorded_at)
+        return ago(change.recorded_at, is_brief=True)
 
     @admin.display(description=_("message"))
     def message_link(self, change: StatusChange) -> str:

@@ -82,14 +82,15 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         "Phone number (any format), Cellcast id, or words. Words search the latest 10,000 messages."
     )
     export_columns = (
-        columns("id", "created_at", "direction", "contact", "status", "reason")
-        | columns("status_changed_at", "submitted_at", "handled_at", "body")
+        columns("id", "created_at", "direction", "contact", "own_number", "status", "reason")
+        | columns("status_changed_at", "submitted_at", "handled_at", "handled_by", "sent_by")
+        | columns("opted_out_at", "reference", "body")
         | {"media": lambda message: "\n".join(message.media)}
         | columns("original_body", "cellcast_id", "sender", "receiver")
     )
     fields = [
-        ("submitted_at", "created_at", "status_changed_at", "handled_at"),
-        ("cellcast_id", "sender", "receiver"),
+        ("submitted_at", "created_at", "status_changed_at", "handled_at", "opted_out_at"),
+        ("cellcast_id", "reference", "sender", "receiver", "own_number"),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -146,7 +147,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             gettext("received from") if is_reply else gettext("sent to"),
             self.url_of(Message, "conversation", message.pk),
             customer_html(customer) or gettext("(no number)"),
-            opt_out_badge(customer.opted_out_since),
+            opt_out_badge(customer.opted_out_since, is_brief=True),
         )
 
     @admin.display(description=_("text"))
@@ -173,9 +174,9 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             shown = format_html('{} <bdi class="cellcast-reason quiet">{}</bdi>', shown, words)
         return format_html("{} {}", shown, test_badge(getattr(message, "is_test", False)))
 
-    @admin.display(description=_("first seen"))
+    @admin.display(description=_("when"))
     def when(self, message: Message) -> SafeString:
-        return ago(message.created_at)
+        return ago(message.created_at, is_brief=True)
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return what the page shows, in the order of the reader's questions."""

@@ -251,7 +251,7 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("since"))
     def when(self, opt_out: OptOut) -> SafeString:
-        return ago(opt_out.since)
+        return ago(opt_out.since, is_brief=True)
 
     @admin.display(description=_("event"))
     def event_link(self, opt_out: OptOut) -> str:

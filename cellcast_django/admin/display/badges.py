@@ -109,11 +109,12 @@ def handled_badge(handled_at: datetime | None) -> SafeString:
     return badge(Tone.QUIET, _("done")) if handled_at else badge(Tone.OPEN, _("new"))
 
 
-def opt_out_badge(since: datetime | None) -> SafeString:
+def opt_out_badge(since: datetime | None, *, is_brief: bool = False) -> SafeString:
     """Return the badge of a contact who must not be texted; empty for anybody else."""
     if since is None:
         return SafeString("")
-    return badge(Tone.BAD, gettext("opted out since %(day)s") % {"day": day(since)})
+    words = gettext("opted out since %(day)s") % {"day": day(since)}
+    return badge(Tone.BAD, gettext("opted out"), words) if is_brief else badge(Tone.BAD, words)
 
 
 Fieldsets = list[tuple[Any, dict[str, Any]]]

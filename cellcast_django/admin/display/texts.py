@@ -126,15 +126,15 @@ class Unprinted:
         return self._text
 
 
-def ago(time: datetime) -> SafeString:
-    """Return how long ago a time was; hovering and screen readers give the exact time."""
+def ago(time: datetime, *, is_brief: bool = False) -> SafeString:
+    """Return how long ago a time was; hovering, screen readers and paper give the exact time."""
     exact = exact_time(time)
     return format_html(
-        '<time datetime="{}" title="{}"><bdi>{}</bdi>'
-        '<span class="cellcast-hidden">, {}</span></time>',
+        '<time datetime="{}" title="{}"><bdi>{}</bdi><span class="cellcast-hidden">, </span>'
+        '<span class="cellcast-hidden cellcast-exact">{}</span></time>',
         machine_time(time),
         exact,
-        _ago_in_words(time),
+        _ago_in_words(time, _BRIEF_AGES if is_brief else _AGES),
         exact,
     )
 
@@ -150,9 +150,17 @@ _AGES = [
 ]
 
 
-def _ago_in_words(time: datetime) -> str:
+# For the narrow columns of lists.
+_BRIEF_AGES = [
+    *_AGES[:-2],
+    (timedelta(hours=1), ngettext_lazy("%(count)d h ago", "%(count)d h ago", "count")),
+    (timedelta(minutes=1), ngettext_lazy("%(count)d min ago", "%(count)d min ago", "count")),
+]
+
+
+def _ago_in_words(time: datetime, ages: Sequence[tuple[timedelta, Any]]) -> str:
     age = timezone.now() - time
-    for unit, words in _AGES:
+    for unit, words in ages:
         if age >= unit:
             return str(words % {"count": age // unit})
     return _("just now")

@@ -51,7 +51,10 @@ class DirectionFilter(ChoiceFilter):
 
     title = _("direction")
     parameter_name = "direction"
-    options = [(Direction.INBOUND.value, _("received")), (Direction.OUTBOUND.value, _("sent"))]
+    options = [
+        (Direction.INBOUND.value, _("from customers")),
+        (Direction.OUTBOUND.value, _("from you")),
+    ]
 
 
 class StatusFilter(ChoiceFilter):
@@ -66,11 +69,11 @@ class StatusFilter(ChoiceFilter):
     SILENT_AFTER = timedelta(hours=6)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the statuses that we know, then others in use, then those without one."""
+        """Return the statuses in use: those that we know, the others, and none at all."""
         if request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND:
             return []
-        known = [(status.value, status.label) for status in reversed(Status)]
         in_use = self._statuses_in_use(model_admin.get_queryset(request).outbound())
+        known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
         ended = [(self.UNDELIVERED, _("not delivered"))]
         without = [
@@ -89,8 +92,8 @@ class StatusFilter(ChoiceFilter):
                 return silent_lately(messages, self.SILENT_AFTER)
             case self.UNDELIVERED:
                 return narrow_to_any(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
-        is_known = self.value() in dict(self.lookup_choices)
-        return super().queryset(request, sent) if is_known else queryset
+        is_known = self.value() in {*Status.values, *dict(self.lookup_choices)}
+        return sent.filter(status=self.value()) if is_known else queryset
 
     def _statuses_in_use(self, queryset: QuerySet[Any]) -> list[str]:
         """Hop through the index from status to status: ``DISTINCT`` would read the whole table."""
@@ -129,7 +132,7 @@ class StopFilter(ChoiceFilter):
     only the newest replies are read. Hidden in a list of sent messages.
     """
 
-    title = _("may want to stop")
+    title = _("wish to stop")
     parameter_name = "stop"
     POSSIBLY = "possibly"
     MAX_REPLIES = 5_000
@@ -161,7 +164,7 @@ class HandledFilter(ChoiceFilter):
     No index finds what is done, so only the newest messages are searched.
     """
 
-    title = _("reply")
+    title = _("replies")
     parameter_name = "handled"
     options = [("new", _("new")), ("done", _("done (latest 10,000 messages)"))]
 

@@ -154,13 +154,17 @@ class Row:
         return media_links(self.reply.media, MAX_PICTURES)
 
     @property
-    def since(self) -> SafeString:
-        return ago(self.oldest.created_at)
+    def came(self) -> SafeString:
+        return ago(self.reply.created_at, is_brief=True)
 
     @property
-    def came(self) -> SafeString | None:
-        """When the newest reply came, if it is not the only one."""
-        return ago(self.reply.created_at) if self.reply != self.oldest else None
+    def since(self) -> SafeString:
+        return ago(self.oldest.created_at, is_brief=True)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether this customer has written more than once."""
+        return bool(self.reply != self.oldest)
 
     @property
     def own_number(self) -> SafeString | str:
