@@ -608,13 +608,10 @@ def _is_answer(word: str) -> bool:
     return len(word) == 1 or word.isdigit() or word in ANSWERS
 
 
-STAFF = (
+@check(
     _("Names and answers"),
     _("Each function that a setting names can be imported, or none is named."),
 )
-
-
-@check(*STAFF)
 def check_callables(**_: Any) -> Messages:
     """What a dotted path names must be importable and callable."""
     paths: list[tuple[str, Any, str]] = [

@@ -81,12 +81,12 @@ bad_headers = pytest.mark.parametrize("header", BAD_HEADERS.values(), ids=BAD_HE
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "bAsIc"])
 @pytest.mark.parametrize("space", [" ", "   "])
-def test_right_credential_opens_the_door(scheme: str, space: str) -> None:
+def test_right_credential_is_accepted(scheme: str, space: str) -> None:
     assert username(f"{scheme}{space}{encoded(RIGHT)}") == "cellcast"
 
 
 @bad_headers
-def test_nothing_else_does(header: str | None) -> None:
+def test_any_other_header_is_refused(header: str | None) -> None:
     assert username(header) is None
 
 
@@ -101,7 +101,7 @@ def test_nothing_else_does(header: str | None) -> None:
         ("gone:password-of-last-year", None),
     ],
 )
-def test_each_configured_credential_opens_the_door(credential: str, expected: str | None) -> None:
+def test_each_configured_credential_is_accepted(credential: str, expected: str | None) -> None:
     both = ["new:password-of-today", "old:password-of-yesterday", "same:one", "same:two"]
     with override_settings(CELLCAST_WEBHOOK_SECRETS=both):
         assert username(f"Basic {encoded(credential)}") == expected
@@ -110,7 +110,7 @@ def test_each_configured_credential_opens_the_door(credential: str, expected: st
 @pytest.mark.parametrize(
     "credential", ["cellcast:pass:with:colons", "cellcast: spaces ", "käse:пароль-🔑-é"]
 )
-def test_password_may_hold_colons_spaces_and_any_letter(credential: str) -> None:
+def test_password_may_have_colons_spaces_and_any_letter(credential: str) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential]):
         assert username(f"Basic {encoded(credential)}") == credential.partition(":")[0]
 
@@ -131,14 +131,14 @@ def test_with_no_credential_configured_everybody_is_refused(configured: Any, giv
         assert username(None) is None
 
 
-def test_credential_that_is_no_unicode_opens_nothing_and_breaks_nothing() -> None:
+def test_credential_outside_unicode_is_ignored() -> None:
     broken = "cellcast:\udce9"  # what os.environ makes of a Latin-1 byte
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[broken, RIGHT]):
         assert username(f"Basic {encoded('cellcast:?')}") is None
         assert username(f"Basic {encoded(RIGHT)}") == "cellcast"
 
 
-def test_challenge() -> None:
+def test_refusal_carries_basic_challenge() -> None:
     request = Request(RequestFactory().post(URLS[0]))
     assert WebhookAuthentication().authenticate_header(request) == CHALLENGE
 
@@ -237,7 +237,7 @@ def test_neither_header_nor_password_is_logged(
 
 
 @pytest.mark.django_db
-def test_event_tells_which_credential_was_used() -> None:
+def test_event_records_the_username() -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=["new:today-today", "old:yesterday"]):
         for credential in ["old:yesterday", "new:today-today"]:
             Client().post(
@@ -259,7 +259,7 @@ def test_very_long_username_is_cut() -> None:
     assert WebhookEvent.objects.get().username == "u" * 255
 
 
-def test_staff_session_opens_nothing(admin_client: Client) -> None:
+def test_staff_session_is_refused(admin_client: Client) -> None:
     response = admin_client.post(URLS[0], b"{}", "application/json")
     assert response.status_code == 401
 
@@ -286,7 +286,7 @@ def post_to_view_with(*classes: type[BaseAuthentication], **environ: Any) -> Any
 
 
 @pytest.mark.django_db
-def test_view_with_another_authentication_class_asks_that_one_alone() -> None:
+def test_view_asks_its_own_authentication_class_alone() -> None:
     assert post_to_view_with(OwnAuthentication, HTTP_X_NAME="host").status_code == 200
     assert WebhookEvent.objects.get().username == "host"
     right = authorization()["Authorization"]
@@ -294,7 +294,7 @@ def test_view_with_another_authentication_class_asks_that_one_alone() -> None:
 
 
 @pytest.mark.django_db
-def test_first_of_several_authentication_classes_that_knows_the_sender_names_it() -> None:
+def test_first_class_to_know_the_sender_names_it() -> None:
     right = authorization()["Authorization"]
     classes = (OwnAuthentication, WebhookAuthentication)
     assert post_to_view_with(*classes, HTTP_AUTHORIZATION=right).status_code == 200
@@ -349,14 +349,14 @@ def test_refused_webhook_is_logged_by_its_address_alone(
     ],
     ids=["IPv4", "IPv6", "zone", "hostile zone", "nothing", "long", "second line"],
 )
-def test_nothing_that_a_stranger_wrote_is_logged_for_an_address(
+def test_hostile_address_is_not_logged(
     address: str, expected: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Client().post(URLS[0], REMOTE_ADDR=address).status_code == 401
     assert logged(caplog) == [expected]
 
 
-def test_flood_of_refused_webhooks_is_ten_lines_a_minute_and_a_count(
+def test_flood_of_refusals_logs_ten_lines_a_minute_and_a_count(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert len(logged_refusals(caplog, times=1_000)) == 10

@@ -65,7 +65,7 @@ def part(output: str, heading: str) -> str:
 # What to paste where
 
 
-def test_says_where_in_the_dashboard_and_what(new_site: Any) -> None:
+def test_prints_what_to_paste_into_the_dashboard(new_site: Any) -> None:
     text = part(setup("--public-url", "https://sms.example.com"), "Paste into Cellcast's dashboard")
     assert "API KEYS" in text
     assert re.findall(r"^  (\S.*?)  +(\S+)$", text, re.MULTILINE)[:3] == [
@@ -75,7 +75,7 @@ def test_says_where_in_the_dashboard_and_what(new_site: Any) -> None:
     ]
 
 
-def test_dashboard_and_settings_get_the_same_fresh_credential(new_site: Any) -> None:
+def test_prints_same_fresh_credential_for_dashboard_and_settings(new_site: Any) -> None:
     output = setup()
     dashboard = part(output, "Paste into Cellcast's dashboard")
     username, password = re.findall(r"(?:Username|Password) +(\S+)", dashboard)
@@ -85,20 +85,20 @@ def test_dashboard_and_settings_get_the_same_fresh_credential(new_site: Any) -> 
     assert CREDENTIAL.fullmatch(f"{username}:{password}")
 
 
-def test_credential_is_another_each_time_and_passes_the_checks(new_site: Any) -> None:
+def test_each_fresh_credential_differs_and_passes_checks(new_site: Any) -> None:
     credentials = {":".join(cellcast_setup.new_credential()) for _ in range(50)}
     assert len(credentials) == 50
     new_site.CELLCAST_WEBHOOK_SECRETS = list(credentials)
     assert list(check_credentials()) == []
 
 
-def test_public_url_of_the_settings_is_used(ready_site: Any) -> None:
+def test_uses_public_url_of_settings(ready_site: Any) -> None:
     output = setup()
     assert "https://sms.example.com/sms/webhook-status" in output
     assert "Add to your settings" not in output
 
 
-def test_public_url_of_the_command_line_is_to_go_into_the_settings(ready_site: Any) -> None:
+def test_prints_settings_line_for_public_url_option(ready_site: Any) -> None:
     output = setup("--public-url", "https://other.example.com/")
     assert "https://other.example.com/sms/webhook-status" in output
     text = part(output, "Add to your settings")
@@ -106,7 +106,7 @@ def test_public_url_of_the_command_line_is_to_go_into_the_settings(ready_site: A
 
 
 @pytest.mark.parametrize("url", ["", "sms.example.com", "https://sms.example.com/sms"])
-def test_public_url_that_is_no_base_url_is_refused(url: str) -> None:
+def test_refuses_public_url_option_with_a_path(url: str) -> None:
     with pytest.raises(CommandError, match="only a scheme and a host"):
         setup("--public-url", url)
 
@@ -121,7 +121,9 @@ def test_public_url_that_is_no_base_url_is_refused(url: str) -> None:
         ([EXISTING, "second:second-long-enough-password"], "2 credentials "),
     ],
 )
-def test_rotation_without_a_gap(ready_site: Any, credentials: list[str], words: str) -> None:
+def test_prints_how_to_change_the_password_without_a_gap(
+    ready_site: Any, credentials: list[str], words: str
+) -> None:
     ready_site.CELLCAST_WEBHOOK_SECRETS = credentials
     text = part(setup(), "To change the password without a gap")
     assert words in text
@@ -132,14 +134,14 @@ def test_rotation_without_a_gap(ready_site: Any, credentials: list[str], words: 
     assert f"{username}:{password}" == credential
 
 
-def test_configured_credential_is_never_printed(ready_site: Any) -> None:
+def test_never_prints_configured_credential(ready_site: Any) -> None:
     output = setup()
     assert not CREDENTIAL.search(part(output, "Paste into Cellcast's dashboard"))
     assert "first-username" not in output
     assert "first-long-enough-password" not in output
 
 
-def test_malformed_credential_counts_as_none_and_is_never_printed(ready_site: Any) -> None:
+def test_never_prints_malformed_credential(ready_site: Any) -> None:
     ready_site.CELLCAST_WEBHOOK_SECRETS = ["first-long-enough-password"]
     output = setup()
     assert "credential is configured" not in output
@@ -155,26 +157,26 @@ def missing() -> list[str]:
     return re.findall(r"^  (\S.*)$", part(setup(), "Still missing"), re.MULTILINE)
 
 
-def test_nothing_is_missing(ready_site: Any) -> None:
+def test_ready_site_misses_nothing(ready_site: Any) -> None:
     [nothing, next_step] = missing()
     assert "cellcast_test_send" in next_step
     assert "cellcast_django." not in nothing
 
 
-def test_new_site_lacks_credential_and_public_url(new_site: Any) -> None:
+def test_new_site_misses_credential_and_public_url(new_site: Any) -> None:
     url, credential = missing()
     assert "public URL" in url
     assert "cellcast_django.W001" in credential
 
 
-def test_urls_are_missing(ready_site: Any) -> None:
+def test_reports_missing_urls(ready_site: Any) -> None:
     ready_site.ROOT_URLCONF = EmptyURLConf
     output = setup()
     assert "/webhook-" not in part(output, "Paste into Cellcast's dashboard")
     assert "cellcast_django.W006" in part(output, "Still missing")
 
 
-def test_migration_is_pending(ready_site: Any) -> None:
+def test_reports_pending_migration(ready_site: Any) -> None:
     [newest] = MigrationLoader(connection).graph.leaf_nodes("cellcast_django")
     MigrationRecorder(connection).record_unapplied(*newest)
     assert "manage.py migrate" in part(setup(), "Still missing")
@@ -191,11 +193,11 @@ def unreachable_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unreachable_database")
-def test_database_cannot_be_reached(ready_site: Any) -> None:
+def test_reports_unreachable_database(ready_site: Any) -> None:
     assert "OperationalError" in missing()[0]
 
 
-def test_public_url_of_the_settings_is_wrong(ready_site: Any) -> None:
+def test_reports_wrong_public_url(ready_site: Any) -> None:
     ready_site.CELLCAST_PUBLIC_URL = "sms.example.com"
     output = setup()
     assert "https://your-site.example/sms/webhook-status" in output
@@ -204,19 +206,19 @@ def test_public_url_of_the_settings_is_wrong(ready_site: Any) -> None:
 
 
 @pytest.mark.parametrize(("debug", "found"), [(False, True), (True, False)])
-def test_deployment_is_checked_unless_debug(ready_site: Any, debug: bool, found: bool) -> None:
+def test_runs_deployment_checks_unless_debug(ready_site: Any, debug: bool, found: bool) -> None:
     ready_site.CELLCAST_PUBLIC_URL = "http://sms.example.com"
     ready_site.DEBUG = debug
     assert ("cellcast_django.W007" in setup()) is found
 
 
-def test_silenced_checks_are_not_repeated(ready_site: Any) -> None:
+def test_skips_silenced_checks(ready_site: Any) -> None:
     ready_site.CELLCAST_PUBLIC_URL = "http://sms.example.com"
     ready_site.SILENCED_SYSTEM_CHECKS = [*OF_THE_TEST_DATABASE, "cellcast_django.W007"]
     assert "cellcast_django." not in part(setup(), "Still missing")
 
 
-def test_errors_of_the_settings_do_not_stop_it(ready_site: Any) -> None:
+def test_runs_despite_errors_in_settings(ready_site: Any) -> None:
     ready_site.CELLCAST_DEFAULT_REGION = "ZZ"
     output = StringIO()
     command = cellcast_setup.Command(stdout=output)
@@ -228,7 +230,7 @@ def test_errors_of_the_settings_do_not_stop_it(ready_site: Any) -> None:
 # What runs
 
 
-def test_says_which_handlers_are_connected(ready_site: Any, connect: Connect) -> None:
+def test_prints_connected_handlers(ready_site: Any, connect: Connect) -> None:
     def take_reply(**kwargs: Any) -> None:
         pass
 

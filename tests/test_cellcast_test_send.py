@@ -97,7 +97,7 @@ def test_same_request_again_succeeds_as_a_duplicate(site: str) -> None:
     assert Message.objects.count() == 1
 
 
-def test_set_changes_keys_of_the_example(site: str) -> None:
+def test_set_option_changes_keys_of_the_example(site: str) -> None:
     run("status", "--set", "status=failed", "--set", "_id=abc", "--set", "note=a=b")
     assert json.loads(WebhookEvent.objects.get().body) == {
         "_id": "abc",
@@ -109,12 +109,12 @@ def test_set_changes_keys_of_the_example(site: str) -> None:
     }
 
 
-def test_data_replaces_the_example(site: str) -> None:
+def test_data_option_replaces_the_example(site: str) -> None:
     run("receive", "--data", '{"_id": "1", "reply": "ja", "message": "?"}')
     assert Message.objects.get().body == "ja"
 
 
-def test_set_sends_a_picture_and_a_reason(site: str) -> None:
+def test_set_option_takes_json_values(site: str) -> None:
     run("receive", "--set", "message=", "--set", 'media:=["https://media.example.com/1.jpg"]')
     run("status", "--set", "status=failed", "--set", "reason=no such number", "--set", "mms:=false")
     reply, report = Message.objects.order_by("pk")
@@ -123,19 +123,19 @@ def test_set_sends_a_picture_and_a_reason(site: str) -> None:
     assert json.loads(WebhookEvent.objects.latest("pk").body)["mms"] is False
 
 
-def test_set_changes_data(site: str) -> None:
+def test_set_option_changes_data(site: str) -> None:
     run("receive", "--data", '{"_id": 1, "reply": "?"}', "--set", "reply=ja")
     assert WebhookEvent.objects.get().body == '{"_id": 1, "reply": "ja"}'
 
 
-def test_data_may_be_no_json(site: str) -> None:
+def test_data_option_need_not_be_json(site: str) -> None:
     output = run_in_vain("receive", "--data", "hello")
     assert WebhookEvent.objects.get().body == "hello"
     assert "400 Bad Request after " in output
     assert WebhookEvent.objects.get().error in output
 
 
-def test_data_may_come_from_a_file(site: str, tmp_path: Path) -> None:
+def test_data_option_reads_a_file(site: str, tmp_path: Path) -> None:
     file = tmp_path / "payload"
     file.write_bytes(b"\xff\x1b[31m")
     output = run_in_vain("receive", "--data", f"@{file}")
@@ -156,7 +156,7 @@ def test_data_may_come_from_a_file(site: str, tmp_path: Path) -> None:
         (["--set", "media:=" + "[" * 100_000], "not JSON"),
     ],
 )
-def test_body_that_cannot_be_made(arguments: list[str], words: str) -> None:
+def test_unusable_options_are_refused(arguments: list[str], words: str) -> None:
     with pytest.raises(CommandError, match=words):
         run("receive", *arguments)
     assert not WebhookEvent.objects.exists()
@@ -165,22 +165,22 @@ def test_body_that_cannot_be_made(arguments: list[str], words: str) -> None:
 # Where to
 
 
-def test_url_of_a_site_gets_the_projects_path(live_server: Any) -> None:
+def test_url_option_without_path_gets_the_projects_path(live_server: Any) -> None:
     output = run("status", "--url", f"{live_server.url}/")
     assert f"POST {live_server.url}/sms/webhook-status\n" in output
 
 
-def test_url_with_a_path_is_taken_as_it_is(live_server: Any) -> None:
+def test_url_option_with_path_is_used_as_given(live_server: Any) -> None:
     run("status", "--url", f"{live_server.url}/sms/webhook-receiver/")
     assert WebhookEvent.objects.get().endpoint == "receive"
 
 
-def test_without_any_url_it_asks_for_one() -> None:
+def test_asks_for_a_url_if_none_is_known() -> None:
     with pytest.raises(CommandError, match="Set CELLCAST_PUBLIC_URL"):
         run("receive")
 
 
-def test_without_the_apps_urls_it_says_so(settings: Any) -> None:
+def test_reports_urls_that_are_not_included(settings: Any) -> None:
     settings.ROOT_URLCONF = EmptyURLConf
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
     with pytest.raises(CommandError, match="not in ROOT_URLCONF"):
@@ -196,20 +196,20 @@ def test_first_credential_is_used(site: str, settings: Any) -> None:
     assert WebhookEvent.objects.get().username == "new"
 
 
-def test_credential_may_be_given(site: str) -> None:
+def test_credential_option_is_used(site: str) -> None:
     output = run_in_vain("receive", "--credential", f"other:{PASSWORD}")
     assert "as other\n" in output
     assert PROBLEMS["credential-refused"] in output
     assert not WebhookEvent.objects.exists()
 
 
-def test_given_credential_is_malformed(settings: Any) -> None:
+def test_malformed_credential_option_is_refused(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
     with pytest.raises(CommandError, match="must be USERNAME:PASSWORD"):
         run("receive", "--credential", "secret")
 
 
-def test_no_credential_is_configured(settings: Any) -> None:
+def test_missing_credential_is_reported(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
     settings.CELLCAST_WEBHOOK_SECRETS = ["secret"]
     with pytest.raises(CommandError, match="no usable entry"):
@@ -232,7 +232,7 @@ def test_missing_response_is_diagnosed(closed_port: int) -> None:
     assert " after " not in output
 
 
-def test_errors_of_the_settings_do_not_stop_it(site: str, settings: Any) -> None:
+def test_runs_despite_errors_in_settings(site: str, settings: Any) -> None:
     settings.CELLCAST_HANDLER_LEASE = "60"
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 0
     command = cellcast_test_send.Command(stdout=StringIO())
@@ -241,7 +241,7 @@ def test_errors_of_the_settings_do_not_stop_it(site: str, settings: Any) -> None
     assert WebhookEvent.objects.get().outcome == "stored"
 
 
-def test_says_that_no_handler_is_connected(site: str) -> None:
+def test_says_if_no_handler_is_connected(site: str) -> None:
     assert "INSTALLED_APPS" in run("receive")
 
 
@@ -269,5 +269,5 @@ def test_response_is_described_in_one_line(response: Response, line: str) -> Non
     assert describe(response) == line
 
 
-def test_printable_leaves_nothing_that_moves_the_cursor() -> None:
+def test_printable_removes_control_characters() -> None:
     assert printable("caf\u00e9\x1b[2J\r\n\u202e") == "caf\u00e9 [2J   "

@@ -54,18 +54,18 @@ def ids(check: Check) -> list[str]:
 
 
 @pytest.mark.parametrize("value", ["cellcast:secret", None, {"cellcast:secret"}, {"a": "b"}])
-def test_credentials_that_are_no_list(settings: Any, value: object) -> None:
+def test_credentials_must_be_a_list(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
     assert ids(check_credentials) == ["E001"]
 
 
 @pytest.mark.parametrize("value", [[], ()])
-def test_no_credentials(settings: Any, value: object) -> None:
+def test_empty_credentials_warn(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
     assert ids(check_credentials) == ["W001"]
 
 
-def test_credentials_setting_is_missing(settings: Any) -> None:
+def test_missing_credentials_setting_warns(settings: Any) -> None:
     del settings.CELLCAST_WEBHOOK_SECRETS
     assert ids(check_credentials) == ["W001"]
 
@@ -87,7 +87,7 @@ def test_credentials_setting_is_missing(settings: Any) -> None:
         f"cellcast:{STRONG}\x00{STRONG}",
     ],
 )
-def test_malformed_credential(settings: Any, entry: object) -> None:
+def test_malformed_credential_is_an_error(settings: Any, entry: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}", entry]
     [message] = check_credentials()
     assert message.id == "cellcast_django.E002"
@@ -97,7 +97,7 @@ def test_malformed_credential(settings: Any, entry: object) -> None:
 @pytest.mark.parametrize(
     "entry", ["username:password", "Username:Password", "user:pass", f"cellcast:<{STRONG}>"]
 )
-def test_sample_credential(settings: Any, entry: str) -> None:
+def test_sample_credential_is_an_error(settings: Any, entry: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [entry]
     assert ids(check_credentials) == ["E003"]
 
@@ -110,30 +110,30 @@ def test_sample_credential(settings: Any, entry: str) -> None:
         pytest.param("Cellcast-of-our-own:cellcast-of-our-own", id="the username"),
     ],
 )
-def test_weak_password(settings: Any, entry: str) -> None:
+def test_weak_password_warns(settings: Any, entry: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [entry]
     assert ids(check_credentials) == ["W002"]
 
 
-def test_password_outside_ascii(settings: Any) -> None:
+def test_password_outside_ascii_warns(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}é"]
     assert ids(check_credentials) == ["W003"]
 
 
-def test_each_wrong_credential_has_its_message(settings: Any) -> None:
+def test_each_wrong_credential_gets_its_own_message(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = ["cellcast:short", STRONG, "username:password"]
     assert ids(check_credentials) == ["W002", "E002", "E003"]
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_good_credentials(settings: Any, kind: Callable[..., Any]) -> None:
+def test_good_credentials_pass(settings: Any, kind: Callable[..., Any]) -> None:
     entries = [f"cellcast:{STRONG}", f"cellcast-2:with:colons and spaces {STRONG}"]
     settings.CELLCAST_WEBHOOK_SECRETS = kind(entries)
     assert ids(check_credentials) == []
 
 
 @pytest.mark.parametrize("separator", [",", ", ", ";", " ", "\t", "\n"])
-def test_two_credentials_glued_into_one(settings: Any, separator: str) -> None:
+def test_two_credentials_glued_into_one_warn(settings: Any, separator: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"old:{STRONG}{separator}new:{STRONG}"]
     assert ids(check_credentials) == (["E002"] if separator in "\t\n" else ["W018"])
 
@@ -159,12 +159,12 @@ def test_no_message_shows_a_password(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [[], ["no colon"], f"cellcast:{STRONG}"])
-def test_deployment_without_a_usable_credential(settings: Any, value: object) -> None:
+def test_deployment_without_usable_credential_is_an_error(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
     assert ids(check_credentials_for_deployment) == ["E004"]
 
 
-def test_deployment_with_a_usable_credential(settings: Any) -> None:
+def test_deployment_with_usable_credential_passes(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = ["no colon", f"cellcast:{STRONG}"]
     assert ids(check_credentials_for_deployment) == []
 
@@ -173,13 +173,13 @@ def test_deployment_with_a_usable_credential(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("region", ["", "au", "Australia", "ZZ", None, 61, ["AU"]])
-def test_unknown_region(settings: Any, region: object) -> None:
+def test_unknown_region_is_an_error(settings: Any, region: object) -> None:
     settings.CELLCAST_DEFAULT_REGION = region
     assert ids(check_default_region) == ["E005"]
 
 
 @pytest.mark.parametrize("region", ["AU", "NZ", "US"])
-def test_known_region(settings: Any, region: str) -> None:
+def test_known_region_passes(settings: Any, region: str) -> None:
     settings.CELLCAST_DEFAULT_REGION = region
     assert ids(check_default_region) == []
 
@@ -193,7 +193,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("name", "message_id"), NUMBERS)
 @pytest.mark.parametrize("value", [0, -1, 1.5, "300", True, None])
-def test_no_whole_number_above_zero(
+def test_number_must_be_whole_and_positive(
     settings: Any, name: str, message_id: str, value: object
 ) -> None:
     setattr(settings, name, value)
@@ -201,19 +201,19 @@ def test_no_whole_number_above_zero(
 
 
 @pytest.mark.parametrize(("name", "message_id"), NUMBERS)
-def test_whole_number_above_zero(settings: Any, name: str, message_id: str) -> None:
+def test_whole_positive_number_passes(settings: Any, name: str, message_id: str) -> None:
     setattr(settings, name, 1)
     assert ids(check_numbers) == []
 
 
 @pytest.mark.parametrize("value", ["", "Inline", "celery", None, ["task"]])
-def test_unknown_way_to_run(settings: Any, value: object) -> None:
+def test_unknown_way_to_run_handlers_is_an_error(settings: Any, value: object) -> None:
     settings.CELLCAST_RUN_HANDLERS = value
     assert ids(check_run_handlers) == ["E009"]
 
 
 @pytest.mark.parametrize("value", ["inline", "task"])
-def test_known_way_to_run(settings: Any, value: str) -> None:
+def test_known_way_to_run_handlers_passes(settings: Any, value: str) -> None:
     settings.CELLCAST_RUN_HANDLERS = value
     assert ids(check_run_handlers) == []
 
@@ -237,7 +237,7 @@ def test_known_way_to_run(settings: Any, value: str) -> None:
         b"https://sms.example.com",
     ],
 )
-def test_public_url_that_is_no_base_url(settings: Any, url: object) -> None:
+def test_public_url_must_be_a_base_url(settings: Any, url: object) -> None:
     settings.CELLCAST_PUBLIC_URL = url
     assert ids(check_public_url) == ["E010"]
 
@@ -254,14 +254,14 @@ def test_public_url_that_is_no_base_url(settings: Any, url: object) -> None:
         "http://[::1]:8000",
     ],
 )
-def test_public_url_that_is_a_base_url(settings: Any, url: str) -> None:
+def test_base_url_passes(settings: Any, url: str) -> None:
     settings.CELLCAST_PUBLIC_URL = url
     settings.ALLOWED_HOSTS = ["sms.example.com", "localhost", "127.0.0.1", "[::1]"]
     assert ids(check_public_url) == []
 
 
 @pytest.mark.parametrize("host", ["www.example.com", "example.com", "WWW.example.org:443"])
-def test_public_url_that_was_left_as_the_documentation_has_it(settings: Any, host: str) -> None:
+def test_sample_public_url_warns(settings: Any, host: str) -> None:
     settings.CELLCAST_PUBLIC_URL = f"https://{host}"
     settings.ALLOWED_HOSTS = [".example.com", ".example.org"]
     assert ids(check_public_url) == ["W011"]
@@ -269,7 +269,7 @@ def test_public_url_that_was_left_as_the_documentation_has_it(settings: Any, hos
     assert ids(check_public_url) == []
 
 
-def test_public_url_with_a_host_that_django_refuses(settings: Any) -> None:
+def test_public_url_with_disallowed_host_warns(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     settings.ALLOWED_HOSTS = ["www.example.com"]
     [message] = check_public_url()
@@ -281,9 +281,7 @@ def test_public_url_with_a_host_that_django_refuses(settings: Any) -> None:
     ("url", "expected"),
     [("http://localhost:8000", []), ("https://tunnel.example.com", ["W004"])],
 )
-def test_public_url_while_debug_allows_localhost(
-    settings: Any, url: str, expected: list[str]
-) -> None:
+def test_debug_allows_localhost_as_public_url(settings: Any, url: str, expected: list[str]) -> None:
     settings.CELLCAST_PUBLIC_URL = url
     settings.ALLOWED_HOSTS = []
     settings.DEBUG = True
@@ -294,13 +292,13 @@ def test_public_url_while_debug_allows_localhost(
 
 
 @pytest.mark.parametrize("key", ["", "4f1c9a52", "eyJhbGciOi.J9-_~+/="])
-def test_api_key_that_can_be_sent(settings: Any, key: str) -> None:
+def test_sendable_api_key_passes(settings: Any, key: str) -> None:
     settings.CELLCAST_API_KEY = key
     assert ids(check_api_key) == []
 
 
 @pytest.mark.parametrize("key", [None, b"key", 5, ["key"], "two words", "line\n", " ", "schlüssel"])
-def test_api_key_that_cannot_be_sent(settings: Any, key: object) -> None:
+def test_unsendable_api_key_is_an_error(settings: Any, key: object) -> None:
     settings.CELLCAST_API_KEY = key
     assert ids(check_api_key) == ["E015"]
 
@@ -317,7 +315,7 @@ def test_api_key_that_cannot_be_sent(settings: Any, key: object) -> None:
         "http://[::1]:8000",
     ],
 )
-def test_api_url_that_the_key_may_be_sent_to(settings: Any, url: str) -> None:
+def test_safe_api_url_passes(settings: Any, url: str) -> None:
     settings.CELLCAST_API_URL = url
     assert ids(check_api_url) == []
 
@@ -344,12 +342,12 @@ def test_api_url_that_the_key_may_be_sent_to(settings: Any, url: str) -> None:
         b"https://api.cellcast.com",
     ],
 )
-def test_api_url_that_the_key_must_not_be_sent_to(settings: Any, url: object) -> None:
+def test_unsafe_api_url_is_an_error(settings: Any, url: object) -> None:
     settings.CELLCAST_API_URL = url
     assert ids(check_api_url) == ["E016"]
 
 
-def test_api_settings_are_missing(settings: Any) -> None:
+def test_missing_api_settings_pass(settings: Any) -> None:
     assert not hasattr(settings, "CELLCAST_API_KEY")
     assert ids(check_api_key) == ids(check_api_url) == []
 
@@ -380,14 +378,16 @@ def task_mode(settings: Any) -> Any:
     return settings
 
 
-def test_no_tasks_in_this_django(task_mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_mode_needs_a_django_with_tasks(
+    task_mode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("django.tasks", "django_tasks"):
         monkeypatch.setitem(sys.modules, name, None)
     assert ids(check_task_backend) == ["E011"]
 
 
 @pytest.mark.parametrize("alias", ["sms", "", None, ["default"]])
-def test_task_backend_that_tasks_does_not_have(task_mode: Any, alias: object) -> None:
+def test_unknown_task_backend_is_an_error(task_mode: Any, alias: object) -> None:
     task_mode.TASKS = {"default": {"BACKEND": IMMEDIATE}}
     task_mode.CELLCAST_TASK_BACKEND = alias
     assert ids(check_task_backend) == ["E012"]
@@ -402,32 +402,32 @@ def test_task_backend_that_tasks_does_not_have(task_mode: Any, alias: object) ->
         {"BACKEND": IMMEDIATE, "QUEUES": ["mail"]},
     ],
 )
-def test_task_backend_that_takes_no_task_of_ours(task_mode: Any, backend: dict[str, Any]) -> None:
+def test_unusable_task_backend_is_an_error(task_mode: Any, backend: dict[str, Any]) -> None:
     task_mode.TASKS = {"default": backend}
     assert ids(check_task_backend) == ["E013"]
     assert ids(check_task_worker) == []
 
 
 @pytest.mark.parametrize("queues", [[], ["default"], ["mail", "default"]])
-def test_task_backend_that_takes_tasks(task_mode: Any, queues: list[str]) -> None:
+def test_usable_task_backend_passes(task_mode: Any, queues: list[str]) -> None:
     task_mode.TASKS = {"default": {}, "sms": {"BACKEND": IMMEDIATE, "QUEUES": queues}}
     task_mode.CELLCAST_TASK_BACKEND = "sms"
     assert ids(check_task_backend) == []
 
 
-def test_task_backend_does_not_matter_inline(settings: Any) -> None:
+def test_inline_mode_ignores_task_backend(settings: Any) -> None:
     settings.CELLCAST_TASK_BACKEND = "sms"
     assert ids(check_task_backend) == []
     assert ids(check_task_worker) == []
 
 
 @pytest.mark.parametrize("backend", [IMMEDIATE, DUMMY])
-def test_task_backend_without_a_worker(task_mode: Any, backend: str) -> None:
+def test_task_backend_without_worker_warns(task_mode: Any, backend: str) -> None:
     task_mode.TASKS = {"default": {"BACKEND": backend}}
     assert ids(check_task_worker) == ["W005"]
 
 
-def test_task_backend_with_a_worker(task_mode: Any) -> None:
+def test_task_backend_with_worker_passes(task_mode: Any) -> None:
     task_mode.TASKS = {"default": {"BACKEND": WORKER}}
     assert ids(check_task_backend) == []
     assert ids(check_task_worker) == []
@@ -443,24 +443,24 @@ class EmptyURLConf:
 
 
 @pytest.mark.parametrize("urlconf", [EmptyURLConf, None])
-def test_urls_are_not_included(settings: Any, urlconf: object) -> None:
+def test_missing_urls_warn(settings: Any, urlconf: object) -> None:
     settings.ROOT_URLCONF = urlconf
     assert ids(check_urls) == ["W006"]
 
 
-def test_urls_are_included(settings: Any) -> None:
+def test_included_urls_pass(settings: Any) -> None:
     settings.ROOT_URLCONF = "tests.urls"
     assert ids(check_urls) == []
 
 
-def test_public_url_without_https(settings: Any) -> None:
+def test_public_url_without_https_warns(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
     settings.SECURE_HSTS_SECONDS = 3600
     assert ids(check_https) == ["W007"]
 
 
 @pytest.mark.parametrize("url", ["", "sms.example.com", None])
-def test_nothing_speaks_of_https(settings: Any, url: object) -> None:
+def test_settings_without_https_warn(settings: Any, url: object) -> None:
     settings.CELLCAST_PUBLIC_URL = url
     assert ids(check_https) == ["W007"]
 
@@ -474,12 +474,12 @@ def test_nothing_speaks_of_https(settings: Any, url: object) -> None:
         ("SECURE_HSTS_SECONDS", 3600),
     ],
 )
-def test_something_speaks_of_https(settings: Any, name: str, value: object) -> None:
+def test_any_setting_about_https_passes(settings: Any, name: str, value: object) -> None:
     setattr(settings, name, value)
     assert ids(check_https) == []
 
 
-def test_redirect_to_https_eats_webhooks(settings: Any) -> None:
+def test_redirect_to_https_warns(settings: Any) -> None:
     settings.SECURE_SSL_REDIRECT = True
     settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
     assert ids(check_redirects) == ["W008"]
@@ -496,7 +496,9 @@ def test_redirect_to_https_eats_webhooks(settings: Any) -> None:
         {"MIDDLEWARE": []},
     ],
 )
-def test_redirect_to_https_does_not_meet_webhooks(settings: Any, changes: dict[str, Any]) -> None:
+def test_redirect_to_https_that_misses_webhooks_passes(
+    settings: Any, changes: dict[str, Any]
+) -> None:
     wrong = {"SECURE_SSL_REDIRECT": True, "CELLCAST_PUBLIC_URL": "http://sms.example.com"}
     for name, value in (wrong | changes).items():
         setattr(settings, name, value)
@@ -504,7 +506,7 @@ def test_redirect_to_https_does_not_meet_webhooks(settings: Any, changes: dict[s
 
 
 @pytest.mark.parametrize("url", ["", "https://example.com", "https://wwwexample.com"])
-def test_redirect_to_www_eats_webhooks(settings: Any, url: str) -> None:
+def test_redirect_to_www_warns(settings: Any, url: str) -> None:
     settings.PREPEND_WWW = True
     settings.CELLCAST_PUBLIC_URL = url
     assert ids(check_redirects) == ["W009"]
@@ -518,7 +520,9 @@ def test_redirect_to_www_eats_webhooks(settings: Any, url: str) -> None:
         {"MIDDLEWARE": []},
     ],
 )
-def test_redirect_to_www_does_not_meet_webhooks(settings: Any, changes: dict[str, Any]) -> None:
+def test_redirect_to_www_that_misses_webhooks_passes(
+    settings: Any, changes: dict[str, Any]
+) -> None:
     wrong = {"PREPEND_WWW": True, "CELLCAST_PUBLIC_URL": "https://example.com"}
     for name, value in (wrong | changes).items():
         setattr(settings, name, value)
@@ -529,7 +533,7 @@ def test_redirect_to_www_does_not_meet_webhooks(settings: Any, changes: dict[str
     ("options", "expected"),
     [({}, []), ({"ATOMIC_REQUESTS": False}, []), ({"ATOMIC_REQUESTS": True}, ["I001"])],
 )
-def test_atomic_requests_do_not_hold_for_handlers(
+def test_atomic_requests_are_noted(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], expected: list[str]
 ) -> None:
     monkeypatch.setitem(settings.DATABASES, "other", options)
@@ -572,7 +576,7 @@ LIMITED = ANSWERS | {"options": "-c lock_timeout=2s"}
         ("mysql", KEPT, ANSWERS, []),
     ],
 )
-def test_options_of_the_database_that_cost_speed_or_lose_webhooks(
+def test_risky_database_options_warn(
     monkeypatch: pytest.MonkeyPatch,
     engine: str,
     settings_of_it: dict[str, Any],
@@ -591,7 +595,7 @@ def test_options_of_the_database_that_cost_speed_or_lose_webhooks(
 @pytest.mark.parametrize(
     ("encoding", "expected"), [("LATIN1", ["W012"]), ("utf8mb3", ["W012"]), ("utf8mb4", [])]
 )
-def test_database_that_cannot_hold_what_customers_write(
+def test_narrow_database_encoding_warns(
     encoding: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = {connection.vendor: (f"SELECT '{encoding}'", "utf8mb4")}
@@ -600,18 +604,18 @@ def test_database_that_cannot_hold_what_customers_write(
 
 
 @pytest.mark.django_db
-def test_database_of_the_tests_holds_it() -> None:
+def test_encoding_of_the_test_database_passes() -> None:
     assert ids(partial(check_encoding, databases=["default"])) == []
 
 
 @pytest.mark.parametrize("databases", [None, []])
-def test_no_database_is_asked_but_those_that_the_check_is_given(
+def test_encoding_check_asks_given_databases_only(
     databases: list[str] | None,
 ) -> None:
     assert ids(partial(check_encoding, databases=databases)) == []
 
 
-def test_database_without_messages_is_not_asked(settings: Any) -> None:
+def test_encoding_check_skips_databases_without_messages(settings: Any) -> None:
     settings.DATABASE_ROUTERS = [SimpleNamespace(allow_migrate=lambda *args, **hints: False)]
     assert ids(partial(check_encoding, databases=["default"])) == []
 
@@ -643,14 +647,14 @@ def _recommended_database(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(connection.settings_dict, name, value)
 
 
-def test_check_of_the_connections_is_for_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_check_needs_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
     assert "W013" not in registered_ids(deploy=False)
     assert "W013" in registered_ids(deploy=True)
 
 
 @pytest.mark.usefixtures("_recommended_database")
-def test_checks_are_registered(settings: Any) -> None:
+def test_django_runs_the_checks(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     settings.CELLCAST_DEFAULT_REGION = "ZZ"
     assert registered_ids(deploy=False) == ["E005", "W001"]
@@ -658,13 +662,13 @@ def test_checks_are_registered(settings: Any) -> None:
 
 
 @pytest.mark.usefixtures("_recommended_database")
-def test_settings_as_they_should_be_pass_all_checks(settings: Any) -> None:
+def test_recommended_settings_pass_all_checks(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     assert registered_ids(deploy=True) == []
 
 
 @pytest.mark.django_db
-def test_migrate_runs_the_check_of_the_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrate_runs_encoding_check(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = {connection.vendor: ("SELECT 'LATIN1'", "utf8mb4")}
     monkeypatch.setattr("cellcast_django.checks.ENCODINGS", answer)
     messages = run_checks(tags=[Tags.database], databases=["default"])
@@ -675,25 +679,25 @@ def test_migrate_runs_the_check_of_the_encoding(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("value", [None, "stop", {"stop"}, 7, ["stop", None], ["stop", ""], ["…"]])
-def test_stop_words_that_are_no_list_of_words(settings: Any, value: object) -> None:
+def test_stop_words_must_be_a_list_of_words(settings: Any, value: object) -> None:
     settings.CELLCAST_STOP_WORDS = value
     assert ids(check_stop_words) == ["E017"]
 
 
 @pytest.mark.parametrize("word", ["yes", "NO", "Ok.", "y", "1", "10", "thank you"])
-def test_stop_word_that_is_an_ordinary_answer(settings: Any, word: str) -> None:
+def test_ordinary_answer_as_stop_word_warns(settings: Any, word: str) -> None:
     settings.CELLCAST_STOP_WORDS = ["stop", word]
     assert ids(check_stop_words) == ["W010"]
     assert repr(word) in str(next(check_stop_words()))
 
 
 @pytest.mark.parametrize("value", [[], ("stop",), ["stop", "опт аут", "no more texts"]])
-def test_stop_words(settings: Any, value: object) -> None:
+def test_good_stop_words_pass(settings: Any, value: object) -> None:
     settings.CELLCAST_STOP_WORDS = value
     assert ids(check_stop_words) == []
 
 
-def test_stop_words_need_not_be_set(settings: Any) -> None:
+def test_missing_stop_words_pass(settings: Any) -> None:
     assert ids(check_stop_words) == []
 
 
@@ -718,7 +722,7 @@ def test_stop_words_need_not_be_set(settings: Any) -> None:
         ("tests.test_checks.__doc__", "is not callable"),
     ],
 )
-def test_function_that_is_not_there(
+def test_missing_function_is_an_error(
     settings: Any, setting: str, expected: str, path: object, problem: str
 ) -> None:
     setattr(settings, setting, path)
@@ -726,8 +730,8 @@ def test_function_that_is_not_there(
     assert problem in str(next(check_callables()))
 
 
-@pytest.mark.parametrize("path", ["", "tests.test_checks.test_function_that_is_there"])
-def test_function_that_is_there(settings: Any, path: str) -> None:
+@pytest.mark.parametrize("path", ["", "tests.test_checks.test_importable_function_passes"])
+def test_importable_function_passes(settings: Any, path: str) -> None:
     settings.CELLCAST_CONTACT_NAMES = settings.CELLCAST_CONTACT_SEARCH = path
     settings.CELLCAST_SEND_WITH = path
     assert ids(check_callables) == []

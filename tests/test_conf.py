@@ -28,7 +28,7 @@ from cellcast_django.validation import is_credential
         ("CELLCAST_API_URL", "api_url", "https://api.cellcast.com"),
     ],
 )
-def test_default(setting: str, name: str, default: object) -> None:
+def test_unset_setting_has_its_default(setting: str, name: str, default: object) -> None:
     with override_settings(**{setting: None}):
         delattr(settings, setting)
         assert getattr(conf, name) == default
@@ -72,7 +72,7 @@ def test_setting_is_read_when_used(setting: str, name: str, value: Any) -> None:
         (None, ()),
     ],
 )
-def test_malformed_credentials_open_nothing(value: object, opens: tuple[str, ...]) -> None:
+def test_malformed_credentials_are_ignored(value: object, opens: tuple[str, ...]) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=value):
         assert conf.webhook_secrets == opens
 
@@ -90,7 +90,7 @@ def test_malformed_credentials_open_nothing(value: object, opens: tuple[str, ...
         (("cellcast", "secret"), False),
     ],
 )
-def test_is_credential(entry: object, expected: bool) -> None:
+def test_credential_needs_username_and_password(entry: object, expected: bool) -> None:
     assert is_credential(entry) is expected
 
 
@@ -103,7 +103,7 @@ def test_public_url_has_no_trailing_slash(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"key", 5, "two words", "line\n"])
-def test_what_cannot_be_an_api_key_is_none(value: object) -> None:
+def test_unsendable_api_key_counts_as_none(value: object) -> None:
     with override_settings(CELLCAST_API_KEY=value):
         assert conf.api_key == ""
 

@@ -45,7 +45,7 @@ def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_server_that_drips_holds_nobody(dripping_url: str) -> None:
+def test_dripping_server_times_out(dripping_url: str) -> None:
     assert isinstance(send_in_time(dripping_url).error, TimeoutError)
 
 
@@ -57,7 +57,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-def test_addresses_that_do_not_answer_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_addresses_share_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     timeouts = []
 
     def time_out(address: tuple[str, int], timeout: float) -> None:
@@ -72,7 +72,7 @@ def test_addresses_that_do_not_answer_share_the_time(monkeypatch: pytest.MonkeyP
     assert len(timeouts) == 3
 
 
-def test_second_address_answers_where_the_first_does_not(
+def test_second_address_is_tried_after_the_first(
     scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
@@ -111,6 +111,6 @@ def test_https_is_checked_for_the_host_of_the_url(
     assert request.headers["Host"] == scripted_server.url.removeprefix("http://")
 
 
-def test_time_that_is_up_is_an_error() -> None:
+def test_expired_deadline_raises() -> None:
     with pytest.raises(TimeoutError):
         Deadline(0).seconds_left()

@@ -60,7 +60,7 @@ def test_app_stores_each_example(live_server: Any, webhook: Webhook, position: i
     assert event.is_test
 
 
-def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
+def test_app_reports_a_duplicate(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
     send(url, REPORT, CREDENTIAL, timeout=5)
     response = send(url, REPORT, CREDENTIAL, timeout=5)
@@ -68,14 +68,14 @@ def test_app_calls_the_same_again_a_duplicate(live_server: Any) -> None:
     assert diagnose(response) == []
 
 
-def test_app_says_why_it_did_not_understand(live_server: Any) -> None:
+def test_app_reports_why_it_did_not_understand(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{", CREDENTIAL, timeout=5))
     assert finding.id == "invalid"
     assert WebhookEvent.objects.get().error in finding.problem
 
 
-def test_app_did_not_understand_a_part(live_server: Any) -> None:
+def test_app_reports_a_partly_invalid_body(live_server: Any) -> None:
     body = b"[%b, {}]" % REPORT
     response = send(STATUS.url(live_server.url), body, CREDENTIAL, timeout=5)
     assert not response.is_accepted
@@ -109,7 +109,7 @@ def _without_table(live_server: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_without_table")
-def test_apps_database_refuses(live_server: Any) -> None:
+def test_app_reports_a_refusing_database(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
     [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.id == "database-failed"
@@ -117,7 +117,7 @@ def test_apps_database_refuses(live_server: Any) -> None:
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_django_does_not_know_the_host(live_server: Any, settings: Any, debug: bool) -> None:
+def test_django_refuses_an_unknown_host(live_server: Any, settings: Any, debug: bool) -> None:
     settings.ALLOWED_HOSTS = ["sms.example.com"]
     settings.DEBUG = debug
     url = STATUS.url(live_server.url)
@@ -142,7 +142,7 @@ def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
         ("/admin/login/", "csrf"),
     ],
 )
-def test_another_path_of_the_project(live_server: Any, path: str, identity: str) -> None:
+def test_other_path_of_the_project_is_diagnosed(live_server: Any, path: str, identity: str) -> None:
     [finding] = diagnose(send(f"{live_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
     assert finding.id == identity
 
@@ -231,7 +231,7 @@ APACHE = (
         ("304 Not Modified", HTML, "", "unknown"),
     ],
 )
-def test_response_that_is_not_the_apps(
+def test_response_of_something_else_is_diagnosed(
     ask: Ask, status: str, header: str, body: str, identity: str
 ) -> None:
     [finding] = ask(status, header, body=body)
@@ -262,7 +262,7 @@ def test_hostile_response_takes_no_time(status: int, headers: dict[str, str], bo
     assert monotonic() - started < 0.5
 
 
-def test_headers_of_any_length_are_cut(ask: Ask) -> None:
+def test_long_headers_are_cut(ask: Ask) -> None:
     [finding] = ask("302 Found", "Location: /" + "x" * 60_000)
     assert len(finding.problem) < 2_000
 
@@ -278,7 +278,7 @@ def test_headers_of_any_length_are_cut(ask: Ask) -> None:
         (b"(nothing)", "timed-out"),
     ],
 )
-def test_scripted_server_does_not_answer(
+def test_missing_answer_is_diagnosed(
     scripted_server: ScriptedServer, response: bytes, identity: str
 ) -> None:
     scripted_server.response = response
@@ -286,14 +286,14 @@ def test_scripted_server_does_not_answer(
     assert finding.id == identity
 
 
-def test_nobody_listens() -> None:
+def test_closed_port_is_diagnosed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     [finding] = diagnose(send(f"http://127.0.0.1:{port}/sms", b"{}", CREDENTIAL, timeout=5))
     assert finding.id == "nothing-listens"
 
 
-def test_scripted_server_does_not_speak_tls() -> None:
+def test_missing_tls_is_diagnosed() -> None:
     def answer_in_clear(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection:
@@ -318,7 +318,9 @@ def test_scripted_server_does_not_speak_tls() -> None:
         (OSError(101, "Network is unreachable"), "unreachable"),
     ],
 )
-def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, identity: str) -> None:
+def test_failed_connection_is_diagnosed(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, identity: str
+) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
@@ -344,7 +346,7 @@ def test_connection_fails(monkeypatch: pytest.MonkeyPatch, error: OSError, ident
         f"http://{'x' * 70}.example.com/",
     ],
 )
-def test_url_cannot_be_used(url: str) -> None:
+def test_unusable_url_is_diagnosed(url: str) -> None:
     response = send(url, b"{}", CREDENTIAL, timeout=5)
     assert response.status == 0
     [finding] = diagnose(response)

@@ -44,7 +44,9 @@ def post(url: str, path: str, body: bytes) -> int:
         return connection.getresponse().status
 
 
-def test_stored_done_and_shown(live_server: Any, reader: Client, listen: Any) -> None:
+def test_documented_payloads_are_stored_heard_and_shown(
+    live_server: Any, reader: Client, listen: Any
+) -> None:
     calls = {
         signal: listen(signal) for signal in (message_received, status_changed, opt_out_received)
     }

@@ -36,7 +36,7 @@ def test_without_factory_boy_the_import_says_what_to_install(
 # Messages
 
 
-def test_message_that_was_sent_and_of_which_nothing_was_heard() -> None:
+def test_outbound_message_has_no_status_by_default() -> None:
     message = MessageFactory.create()
     assert (message.direction, message.status, message.status_changed_at) == ("outbound", "", None)
     assert message.contact == message.receiver != ""
@@ -45,7 +45,7 @@ def test_message_that_was_sent_and_of_which_nothing_was_heard() -> None:
     assert not StatusChange.objects.exists()
 
 
-def test_every_message_is_another_one() -> None:
+def test_each_message_gets_its_own_id_and_number() -> None:
     messages = MessageFactory.create_batch(20)
     assert len({message.key for message in messages}) == 20
     assert len({message.contact for message in messages}) == 20
@@ -61,7 +61,7 @@ def test_parts_of_a_message_agree() -> None:
     assert message.submitted_at == again.submitted_at
 
 
-def test_reply_that_comes_as_a_webhook_too_is_known(client: WebhookClient) -> None:
+def test_webhook_finds_the_reply_of_the_factory(client: WebhookClient) -> None:
     message = MessageFactory.create(inbound=True, body="YES")
     response = client.reply(
         _id=message.cellcast_id,
@@ -84,7 +84,7 @@ def test_reply_that_comes_as_a_webhook_too_is_known(client: WebhookClient) -> No
         ({"inbound": True, "delivered": True}, "delivered"),
     ],
 )
-def test_history_tells_of_the_status(changes: dict[str, Any], status: str) -> None:
+def test_history_has_a_row_for_the_status(changes: dict[str, Any], status: str) -> None:
     message = MessageFactory.create(**changes)
     assert message.status == status
     change = message.status_history.get()
@@ -99,7 +99,7 @@ def test_delivery_time() -> None:
     assert message.submitted_at + message.delivery_time == message.status_changed_at
 
 
-def test_history_can_be_left_out() -> None:
+def test_history_false_leaves_it_out() -> None:
     message = MessageFactory.create(delivered=True, history=False)
     assert not message.status_history.exists()
 
@@ -134,7 +134,7 @@ def test_late_status_does_not_move_its_message() -> None:
     assert message.status == "delivered"
 
 
-def test_status_change_makes_its_message() -> None:
+def test_status_change_creates_its_message() -> None:
     assert StatusChangeFactory.create().message.status == "delivered"
 
 
@@ -149,7 +149,9 @@ def test_status_change_makes_its_message() -> None:
         ({"opt_out": True}, "opt_out", "opt_out"),
     ],
 )
-def test_stored_event(changes: dict[str, Any], kind: str, endpoint: str) -> None:
+def test_event_is_stored_and_done_by_default(
+    changes: dict[str, Any], kind: str, endpoint: str
+) -> None:
     event = WebhookEventFactory.create(**changes)
     assert (event.kind, event.endpoint, event.outcome) == (kind, endpoint, "stored")
     assert WebhookEvent.objects.done().get() == event
@@ -157,9 +159,7 @@ def test_stored_event(changes: dict[str, Any], kind: str, endpoint: str) -> None
 
 
 @pytest.mark.parametrize("changes", [{}, {"reply": True}, {"opt_out": True}])
-def test_body_is_what_cellcast_would_have_sent(
-    changes: dict[str, Any], client: WebhookClient
-) -> None:
+def test_event_body_is_cellcasts_payload(changes: dict[str, Any], client: WebhookClient) -> None:
     event = WebhookEventFactory.create(**changes)
     urls = {"status": "webhook-status", "receive": "webhook-receiver"}
     client.send(urls.get(event.endpoint, "webhook-opt-out"), event.body.encode())

@@ -30,7 +30,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("name", "path"), PATHS)
-def test_name_and_path(name: str, path: str) -> None:
+def test_url_names_resolve_to_documented_paths(name: str, path: str) -> None:
     assert reverse(f"cellcast_django:{name}") == path
     assert resolve(path).view_name == resolve(path + "/").view_name == f"cellcast_django:{name}"
 
@@ -48,7 +48,7 @@ def test_documented_second_prefix_answers_and_the_first_one_is_shown(
 
 @pytest.mark.parametrize(("name", "path"), PATHS)
 @pytest.mark.parametrize("rest", ["//", "/x", "x", ".json", "/?/"])
-def test_nothing_else_is_taken(name: str, path: str, rest: str) -> None:
+def test_other_paths_are_not_found(name: str, path: str, rest: str) -> None:
     with pytest.raises(Resolver404):
         resolve(path + rest)
 
@@ -77,7 +77,7 @@ def test_slash_or_not_never_redirects(
         (PATHS[1][1], reply_payload(), "status"),
     ],
 )
-def test_event_tells_to_which_url_it_came(
+def test_event_records_its_url(
     path: str, payload: dict[str, Any], endpoint: str, slash: str
 ) -> None:
     response = Client().post(path + slash, payload, "application/json", headers=authorization())

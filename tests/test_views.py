@@ -180,7 +180,7 @@ def test_second_reply_with_the_same_id_is_kept(client: WebhookClient, listen: Li
 
 
 @pytest.mark.django_db
-def test_reply_beside_the_original_text_is_the_text(client: WebhookClient) -> None:
+def test_reply_key_wins_over_message(client: WebhookClient) -> None:
     client.reply(message="Coming? Reply STOP to opt-out", reply="YES")
     message = Message.objects.get()
     assert (message.body, message.original_body) == ("YES", "Coming? Reply STOP to opt-out")
@@ -277,7 +277,7 @@ def test_every_response_is_json_whatever_accept_says(accept: str, query: str) ->
         "",
     ],
 )
-def test_json_is_taken_whatever_the_content_type_says(content_type: str) -> None:
+def test_json_is_stored_whatever_content_type_says(content_type: str) -> None:
     body = '{"_id": "1", "type": "receive", "message": "ü 👍", "sender": "0400000000"}'
     response = post(body.encode(), content_type=content_type)
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
@@ -286,7 +286,7 @@ def test_json_is_taken_whatever_the_content_type_says(content_type: str) -> None
 
 
 @pytest.mark.django_db
-def test_no_content_type_at_all() -> None:
+def test_body_without_content_type_is_read_as_json() -> None:
     body = DOCUMENTED_STATUS
     environ: dict[str, Any] = {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
     response = WebhookClient().generic("POST", STATUS, b"", headers=authorization(), **environ)
@@ -295,7 +295,7 @@ def test_no_content_type_at_all() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("content_type", [FORM, f"{FORM}; charset=UTF-8", FORM.upper()])
-def test_form_is_taken(content_type: str) -> None:
+def test_form_is_stored(content_type: str) -> None:
     body = b"_id=1&type=receive&message=Ja+gern+%F0%9F%91%8D&sender=%2B61400000000"
     response = post(body, content_type=content_type)
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
@@ -331,7 +331,7 @@ def test_form_is_taken(content_type: str) -> None:
         *("5,000 digits", "longest id and status", "longest sender"),
     ],
 )
-def test_odd_body_that_can_be_understood_is_stored(body: bytes, kept: str | None) -> None:
+def test_odd_but_readable_body_is_stored(body: bytes, kept: str | None) -> None:
     response = post(body, STATUS)
     assert (response.status_code, outcomes(response)) == (200, ["stored"])
     assert WebhookEvent.objects.get().body == (kept or body.decode())
@@ -373,9 +373,7 @@ def test_odd_body_that_can_be_understood_is_stored(body: bytes, kept: str | None
         *("deep arrays", "deep objects", "1,001 elements"),
     ],
 )
-def test_body_that_cannot_be_understood_is_kept_and_answered_400_with_the_reason(
-    body: bytes, kept: str | None
-) -> None:
+def test_unreadable_body_is_kept_and_gets_400_with_reason(body: bytes, kept: str | None) -> None:
     response = post(body, STATUS, CONTENT_TYPE="text/plain")
 
     event = WebhookEvent.objects.get()
@@ -394,7 +392,7 @@ def test_body_that_cannot_be_understood_is_kept_and_answered_400_with_the_reason
 
 
 @pytest.mark.django_db
-def test_status_that_grows_in_lower_case_is_no_database_error() -> None:
+def test_status_growing_in_lower_case_is_not_a_database_error() -> None:
     response = post(json.dumps(status_payload(status="İ" * 64)).encode(), STATUS)
     assert response.status_code in {200, 400}
     assert all(len(status) <= 64 for status in Message.objects.values_list("status", flat=True))
@@ -408,7 +406,7 @@ def test_receive_without_a_text_is_a_reply() -> None:
 
 
 @pytest.mark.django_db
-def test_array_that_is_partly_bad_is_answered_200_with_every_outcome() -> None:
+def test_partly_bad_array_gets_200_with_every_outcome() -> None:
     elements = [status_payload(), "rubbish", status_payload(), status_payload(_id="2"), {}]
     response = post(json.dumps(elements).encode(), STATUS)
     assert response.status_code == 200
@@ -420,14 +418,14 @@ def test_array_that_is_partly_bad_is_answered_200_with_every_outcome() -> None:
 
 
 @pytest.mark.django_db
-def test_array_of_duplicates_and_rubbish_is_answered_200() -> None:
+def test_array_of_duplicates_and_rubbish_gets_200() -> None:
     post(DOCUMENTED_STATUS, STATUS)
     response = post(b"[5, %s]" % DOCUMENTED_STATUS, STATUS)
     assert (response.status_code, outcomes(response)) == (200, ["invalid", "duplicate"])
 
 
 @pytest.mark.django_db
-def test_array_of_rubbish_is_answered_400_with_each_reason_once() -> None:
+def test_array_of_rubbish_gets_400_with_each_reason_once() -> None:
     response = post(b'[5, 6, {"status": "sent"}, {}]', STATUS)
     assert (response.status_code, outcomes(response)) == (400, ["invalid"] * 4)
     reasons = list(WebhookEvent.objects.order_by("pk").values_list("error", flat=True))
@@ -450,9 +448,7 @@ def test_legacy_array_of_one_is_stored() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("value", "is_test"), [("1", True), ("0", False), ("", False)])
-def test_webhook_that_our_own_test_send_has_sent_is_known_as_such(
-    value: str, is_test: bool
-) -> None:
+def test_header_marks_our_own_test_send(value: str, is_test: bool) -> None:
     post(DOCUMENTED_RECEIVE, headers={"Cellcast-Test-Send": value})
     assert WebhookEvent.objects.get().is_test is is_test
 
@@ -461,7 +457,7 @@ def test_webhook_that_our_own_test_send_has_sent_is_known_as_such(
 
 
 @pytest.mark.django_db
-def test_body_at_the_limit_is_taken_and_one_byte_more_is_not() -> None:
+def test_body_at_limit_is_stored_and_one_byte_more_is_refused() -> None:
     with override_settings(CELLCAST_MAX_BODY_BYTES=len(DOCUMENTED_STATUS)):
         response = post(DOCUMENTED_STATUS + b" ", STATUS)
         assert response.status_code == 413
@@ -478,13 +474,13 @@ def test_default_limit_is_256_kib() -> None:
 
 
 @pytest.mark.parametrize("length", ["262145", "9" * 30, "9" * 5_000])
-def test_body_that_says_it_is_over_the_limit_is_not_read(length: str) -> None:
+def test_body_declared_over_limit_is_not_read(length: str) -> None:
     environ: dict[str, Any] = {"wsgi.input": UnreadableStream(), "CONTENT_LENGTH": length}
     assert post(b"", **environ).status_code == 413
 
 
 @pytest.mark.django_db
-def test_limit_of_the_host_project_does_not_matter() -> None:
+def test_hosts_own_upload_limit_does_not_apply() -> None:
     with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10, DATA_UPLOAD_MAX_NUMBER_FIELDS=1):
         assert post(DOCUMENTED_STATUS, STATUS).status_code == 200
         form = b"_id=1&type=receive&message=YES&sender=0400000000"
@@ -505,7 +501,7 @@ def test_chunked_body_has_the_same_limit() -> None:
         assert post_chunked(DOCUMENTED_RECEIVE).status_code == 200
 
 
-def test_no_more_of_a_chunked_body_is_read_than_shows_that_it_is_too_large() -> None:
+def test_chunked_body_is_read_one_byte_past_limit() -> None:
     stream = BytesIO(b" " * 1_000_000)
     assert post_chunked(stream).status_code == 413
     assert stream.tell() == 262_145
@@ -513,7 +509,7 @@ def test_no_more_of_a_chunked_body_is_read_than_shows_that_it_is_too_large() -> 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS)
-def test_chunked_body_of_a_server_that_does_not_hand_it_over_is_answered_411(url: str) -> None:
+def test_chunked_body_gets_411_if_server_withholds_it(url: str) -> None:
     """Such as uWSGI, hypercorn in WSGI mode, and runserver."""
     response = post_chunked(UnreadableStream(), url, terminated=False)
     assert (response.status_code, list(response.json())) == (411, ["detail"])
@@ -545,7 +541,7 @@ def test_chunked_body_under_asgi_is_read() -> None:
         ("1e3", 400, b""),
     ],
 )
-def test_content_length_that_lies(length: str, status: int, kept: bytes) -> None:
+def test_wrong_content_length_is_reported(length: str, status: int, kept: bytes) -> None:
     environ: dict[str, Any] = {
         "wsgi.input": BytesIO(DOCUMENTED_STATUS),
         "CONTENT_LENGTH": length,
@@ -556,7 +552,7 @@ def test_content_length_that_lies(length: str, status: int, kept: bytes) -> None
 
 
 @pytest.mark.django_db
-def test_half_a_form_is_kept_and_never_read_as_a_whole_one() -> None:
+def test_truncated_form_is_kept_but_not_parsed() -> None:
     environ: dict[str, Any] = {"wsgi.input": BytesIO(b"_id=1&status=deliv"), "CONTENT_LENGTH": "21"}
     response = post(b"", STATUS, content_type=FORM, **environ)
     assert "18 of 21" in response.json()["detail"]
@@ -565,7 +561,7 @@ def test_half_a_form_is_kept_and_never_read_as_a_whole_one() -> None:
     assert [again.outcome for again in inbox.reprocess(event)] == ["invalid"]
 
 
-def test_chunks_that_the_server_cannot_read_are_answered_400() -> None:
+def test_unreadable_chunks_get_400() -> None:
     class BadChunks(BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise RuntimeError("Invalid chunk size: 'zz'")
@@ -574,7 +570,7 @@ def test_chunks_that_the_server_cannot_read_are_answered_400() -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_connection_that_breaks_is_answered_400_and_stores_nothing(chunked: bool) -> None:
+def test_broken_connection_gets_400_and_stores_nothing(chunked: bool) -> None:
     environ: dict[str, Any] = {"wsgi.input": BrokenStream(), "CONTENT_LENGTH": "150"}
     if chunked:
         environ |= {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "gzip, Chunked"}
@@ -589,7 +585,7 @@ def test_connection_that_breaks_is_answered_400_and_stores_nothing(chunked: bool
 @pytest.mark.django_db
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError, DataError, ProgrammingError])
 @pytest.mark.parametrize("url", URLS)
-def test_database_that_refuses_is_answered_503_and_nothing_is_stored(
+def test_refusing_database_gets_503_and_stores_nothing(
     url: str, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*arguments: Any) -> None:
@@ -610,7 +606,7 @@ def test_database_that_refuses_is_answered_503_and_nothing_is_stored(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("last", range(1, 6))
-def test_database_that_refuses_any_statement_leaves_nothing_behind(last: int, clock: Clock) -> None:
+def test_refusal_at_any_statement_leaves_no_row(last: int, clock: Clock) -> None:
     """However far the transaction got, it is all or nothing."""
     statements = 0
 
@@ -632,7 +628,7 @@ def test_database_that_refuses_any_statement_leaves_nothing_behind(last: int, cl
 
 
 @pytest.mark.django_db
-def test_error_of_ours_is_not_hidden() -> None:
+def test_programming_error_is_raised() -> None:
     with refusing("INSERT", error=ZeroDivisionError()), pytest.raises(ZeroDivisionError):
         post(DOCUMENTED_RECEIVE)
 
@@ -641,7 +637,7 @@ def test_error_of_ours_is_not_hidden() -> None:
 
 
 @pytest.mark.django_db
-def test_handler_that_raises_changes_nothing_for_cellcast_and_the_others(
+def test_failing_handler_changes_neither_response_nor_other_handlers(
     listen: Listen,
 ) -> None:
     failing = Calls()
@@ -693,7 +689,7 @@ def test_atomic_requests_do_not_reach_the_views(
 
 
 @pytest.mark.django_db
-def test_csrf_and_the_session_of_a_staff_member_do_not_matter(admin_user: User) -> None:
+def test_csrf_and_staff_session_are_ignored(admin_user: User) -> None:
     client = WebhookClient(enforce_csrf_checks=True)
     client.force_login(admin_user)
     assert client.post(RECEIVE, DOCUMENTED_RECEIVE, "application/json").status_code == 401
@@ -742,7 +738,9 @@ def middleware_that_reads_the_form(
     ],
     ids=["JSON", "JSON called a form", "form"],
 )
-def test_middleware_of_the_host_project(middleware: str, body: bytes, content_type: str) -> None:
+def test_host_middleware_does_not_break_webhooks(
+    middleware: str, body: bytes, content_type: str
+) -> None:
     with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, middleware]):
         response = post(body, content_type=content_type)
         assert (response.status_code, outcomes(response)) == (200, ["stored"])
@@ -752,7 +750,7 @@ def test_middleware_of_the_host_project(middleware: str, body: bytes, content_ty
 
 
 @pytest.mark.django_db
-def test_asgi() -> None:
+def test_webhook_is_stored_under_asgi() -> None:
     texts: list[str] = []
 
     async def handler(message: Message, **kwargs: Any) -> None:
