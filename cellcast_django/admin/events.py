@@ -97,12 +97,17 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
     @admin.display(description=_("contact"))
     def customer_link(self, event: WebhookEvent) -> str:
         """Return the customer, as a link to the conversation if there is a message."""
+        return self._customer(event, is_brief=True)
+
+    def _customer(self, event: WebhookEvent, *, is_brief: bool) -> str:
         customer = customer_of(event)
         text = customer_html(customer) or (gettext("message") if event.message_id else "")
         if event.message_id and text and self.may_follow(event, Message):
             url = self.url_of(Message, "conversation", event.message_id)
             text = format_html('<a href="{}">{}</a>', url, text)
-        return format_html("{} {}", text, opt_out_badge(customer.opted_out_since, is_brief=True))
+        return format_html(
+            "{} {}", text, opt_out_badge(customer.opted_out_since, is_brief=is_brief)
+        )
 
     @admin.display(description=_("type"))
     def content(self, event: Any) -> SafeString:
@@ -143,7 +148,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
             "subtitle": None,
             "state": self.state(obj),
             "sentence": sentence_of(obj),
-            "customer": self.customer_link(obj),
+            "customer": self._customer(obj, is_brief=False),
             "message_link": obj.message and self.link_to(obj, obj.message, gettext("View message")),
             "handlers": self.handlers_of(request, obj),
             "formatted_body": format_body(obj.body, obj.content_type),
