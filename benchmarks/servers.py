@@ -32,6 +32,7 @@ class Variant:
 
 
 VARIANTS = {
+    "null": Variant("nothing stored", "/null", "/null"),
     "bare": Variant("bare", "/bare", "/bare"),
     "by-hand": Variant("by hand", "/by-hand", "/by-hand"),
     "app": Variant("app"),
