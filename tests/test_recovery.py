@@ -204,13 +204,29 @@ def test_replies_that_came_while_the_clock_was_behind_are_not_missing(
     assert Message.objects.get(cellcast_id="").body == lost["body"]
 
 
-def test_one_message_that_is_too_early_is_another_reply(
+@pytest.mark.parametrize("early_by", [[6], [6, 12]])
+def test_messages_too_early_by_different_times_are_other_replies(
+    fake_cellcast: FakeCellcast, client: WebhookClient, early_by: list[int]
+) -> None:
+    for number, minutes in enumerate(early_by):
+        at = ago(HOUR)
+        fake_cellcast.add_reply(at, body=str(number))
+        webhook_came(client, at - minutes * MINUTE, message=str(number))
+    count = len(early_by)
+    assert counts(recovered(Kind.REPLIES)) == (count, count, count)
+
+
+def test_pictures_too_early_are_other_replies_unless_their_urls_are_the_same(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
-    at = ago(HOUR)
-    fake_cellcast.add_reply(at)
-    webhook_came(client, at - 6 * MINUTE)
-    assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
+    for number, came in enumerate(["a", "b", "x"]):
+        at, listed = ago((2 + number) * HOUR), "abc"[number]
+        url = f"https://media.example.com/{listed}.jpg"
+        fake_cellcast.add_reply(at, body=json.dumps({"message": "", "media": [{"url": url}]}))
+        media = [{"url": f"https://media.example.com/{came}.jpg"}]
+        webhook_came(client, at - 30 * MINUTE, message="", mms=True, media=media)
+    assert counts(recovered(Kind.REPLIES)) == (3, 1, 1)
+    assert Message.objects.get(cellcast_id="").media == ["https://media.example.com/c.jpg"]
 
 
 def test_replies_are_read_and_matched_in_linear_time(fake_cellcast: FakeCellcast) -> None:

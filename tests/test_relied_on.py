@@ -1,4 +1,4 @@
-"""What we use of Django, DRF, psycopg and SQLite without their promise: one test each.
+"""What we use of Django, DRF, psycopg, SQLite and urllib3 without their promise: one test each.
 
 When one fails after an upgrade, its docstring says what of ours no longer holds.
 """
@@ -10,6 +10,7 @@ from types import MethodType
 from typing import Any
 
 import pytest
+import urllib3
 from django.apps import apps
 from django.contrib.admin.views.main import ChangeList
 from django.db import OperationalError, connection, connections, transaction
@@ -234,3 +235,14 @@ def test_backend_in_the_database_is_known_by_its_module() -> None:
     """``queue`` writes the task in the webhook's transaction for this one."""
     assert DatabaseBackend.__module__.startswith("django_tasks_db.")
     assert apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
+
+
+def test_urllib3_opens_sockets_by_the_methods_that_the_deadline_overrides() -> None:
+    """Without them a slow API, or a slow proxy, would hold ``cellcast_recover`` for ever."""
+    pools: dict[str, Any] = dict(urllib3.PoolManager().pool_classes_by_scheme)
+    assert set(pools) == {"http", "https"}
+    for pool in pools.values():
+        connection = pool.ConnectionCls("127.0.0.1", 1)
+        for connect in (connection._new_conn, connection.connect):
+            with pytest.raises(urllib3.exceptions.NewConnectionError):
+                connect()
