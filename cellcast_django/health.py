@@ -119,6 +119,8 @@ class Deliveries:
     delivered: int
     undelivered: int
     """How many have another final status."""
+    although_opted_out: int = 0
+    """How many went to somebody who had opted out when ``record_sent`` recorded them."""
 
     @property
     def rate(self) -> float | None:
@@ -492,4 +494,5 @@ def _deliveries_since(start: datetime) -> Deliveries:
         sent=sent.count() - tests.total(),
         delivered=sent.delivered().count() - tests[Status.DELIVERED],
         undelivered=sent.undelivered().count() - sum(tests[status] for status in UNDELIVERED),
+        although_opted_out=sent.filter(opted_out_at__isnull=False).count(),
     )

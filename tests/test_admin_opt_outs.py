@@ -21,6 +21,7 @@ from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
 from tests.database_faults import just_before
+from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
 
@@ -465,3 +466,61 @@ def test_figures_count_new_opt_outs_of_the_period() -> None:
     assert "New opt-outs 2 contacts" in figures_of(person)
     assert "New opt-outs 3 contacts" in figures_of(person, period="30")
     assert "New opt-outs" not in figures_of(staff("view_message"))
+
+
+# Sent although opted out
+
+
+@pytest.fixture
+def sent() -> Message:
+    """A message that was recorded for somebody who had opted out, among others."""
+    opt_out(CUSTOMER)
+    found: Message = Message.objects.record_sent("1", receiver=CUSTOMER, body="Coming?")
+    Message.objects.record_sent("2", receiver="0400 000 002", body="Coming?")
+    return found
+
+
+def test_filter_finds_what_was_sent_although_opted_out(reader: Client, sent: Message) -> None:
+    assert listed(reader, "message", opted_out="sent") == [sent.pk]
+    assert len(listed(reader, "message", opted_out="x")) == 2
+    opt_in(CUSTOMER)
+    assert listed(reader, "message", opted_out="sent") == [sent.pk]
+    assert "opted_out=sent" not in page_of(reader, "message", direction="inbound")
+
+
+def test_overview_counts_what_the_last_week_sent_and_leads_to_it(
+    reader: Client, sent: Message
+) -> None:
+    opt_out("0400 000 003")
+    old = Message.objects.record_sent("3", receiver="0400 000 003")
+    Message.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=8))
+    found = reader.get(reverse("admin:cellcast_django_overview")).context["although_opted_out"]
+    assert found.count == 1
+    rows = reader.get(found.url).context["cl"].result_list
+    assert [row.pk for row in rows] == [sent.pk]
+
+
+def test_overview_says_nothing_where_nobody_was_texted_who_had_opted_out(reader: Client) -> None:
+    html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
+    assert "cellcast-although-opted-out" not in html
+    response = staff("view_webhookevent").get(reverse("admin:cellcast_django_overview"))
+    assert response.context["although_opted_out"] is None
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
+def test_what_was_sent_although_opted_out_is_read_by_its_index(
+    reader: Client, sent: Message
+) -> None:
+    add_copies(Message(direction="outbound", contact=CUSTOMER), 3_000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as queries:
+        assert listed(reader, "message", opted_out="sent") == [sent.pk]
+        reader.get(reverse("admin:cellcast_django_overview"))
+    selects = [q["sql"] for q in queries if '"opted_out_at" IS NOT NULL' in q["sql"]]
+    assert len(selects) >= 2
+    with connection.cursor() as cursor:
+        for sql in selects:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+            plan = str(cursor.fetchall())
+            assert "cellcast_message_opted_out" in plan, (sql, plan)

@@ -83,6 +83,14 @@ def test_tests_of_our_own_are_said_to_be_left_out() -> None:
     assert rows()["tests"].startswith("3")
 
 
+def test_messages_to_somebody_who_had_opted_out_are_counted() -> None:
+    assert "opted out" not in rows()
+    MessageFactory.create(opted_out_at=ago(days=3))
+    MessageFactory.create(opted_out_at=ago(days=3), created_at=ago(days=2))
+    assert rows()["opted out"].startswith("1,")
+    assert json.loads(run("--json"))["messages"]["although_opted_out"] == 1
+
+
 def test_event_that_is_not_due_yet_is_not_called_late() -> None:
     WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
     assert rows()["pending"] == "1"
@@ -113,7 +121,13 @@ def test_json_has_every_figure(traffic: None) -> None:
         "invalid_of_any_age": 1,
         "handlers": {"pending": 2, "failed": 1},
         "replies": {"waiting": 2},
-        "messages": {"sent": 5, "delivered": 2, "undelivered": 1, "delivery_rate": 2 / 3},
+        "messages": {
+            "sent": 5,
+            "delivered": 2,
+            "undelivered": 1,
+            "although_opted_out": 0,
+            "delivery_rate": 2 / 3,
+        },
         "problems": [],
     }
 

@@ -441,7 +441,7 @@ def test_health_cannot_be_changed() -> None:
 def test_measuring_only_reads() -> None:
     with CaptureQueriesContext(connection) as queries:
         measure_health()
-    assert len(queries) == 14
+    assert len(queries) == 15
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _, ngettext
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.texts import ago, beginning, duration, figure, today
 from cellcast_django.admin.lists.filters import (
+    OptedOutFilter,
     StatusFilter,
     TestFilter,
     connected_handlers,
@@ -44,6 +45,9 @@ from cellcast_django.models import MAX_USERNAME_LENGTH, CommandRun, Message, Web
 
 MAX_OVERDUE = timedelta(minutes=15)
 """If an attempt is overdue by more, ``cellcast_run_handlers`` is not running."""
+
+OPTED_OUT_DAYS = 7
+"""How long the overview shows a message that was sent although its contact had opted out."""
 
 MAX_ERROR_LENGTH = 160  # characters of a handler's last error
 
@@ -160,6 +164,18 @@ class EventsPart:
     credentials: list[Credential] | None = None
 
 
+@dataclass(frozen=True)
+class AlthoughOptedOut:
+    """How many messages went to somebody who had opted out by then, and the list of them."""
+
+    count: int
+    url: str
+
+    @property
+    def formatted_count(self) -> str:
+        return figure(self.count)
+
+
 class Overview:
     """What one person sees of the overview, on one site."""
 
@@ -191,6 +207,16 @@ class Overview:
             max_counted=figure(MAX_UNFINISHED) if is_capped else None,
             credentials=list(credentials(webhooks)),
         )
+
+    def although_opted_out(self) -> AlthoughOptedOut | None:
+        """Return the messages of the last week that went to somebody who had opted out."""
+        if not self.admin.may_view(self.request, Message):
+            return None
+        first = today() - timedelta(days=OPTED_OUT_DAYS - 1)
+        rows = self.admin.rows_of(self.request, Message)
+        count = rows.filter(opted_out_at__isnull=False, created_at__gte=midnight(first)).count()
+        query = f"?{OptedOutFilter.parameter_name}={OptedOutFilter.SENT}&from={first.isoformat()}"
+        return AlthoughOptedOut(count, self.admin.url_of(Message, "changelist") + query)
 
     def recovery(self) -> dict[str, Any] | None:
         """Return how many messages are silent, and what recovery last found."""

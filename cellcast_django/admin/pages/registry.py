@@ -55,6 +55,7 @@ class PagesAdmin(ReadOnlyAdmin):
             {
                 "events": shown.events(),
                 "recovery": shown.recovery(),
+                "although_opted_out": shown.although_opted_out(),
                 "to_answer": messages.waiting(request) if messages else None,
             },
         )

@@ -131,6 +131,8 @@ class Command(BaseCommand):
         self._row("undelivered", f"{deliveries.undelivered:,}")
         unfinished = deliveries.sent - deliveries.delivered - deliveries.undelivered
         self._row("in transit", f"{unfinished:,}")
+        if deliveries.although_opted_out:
+            self._row("opted out", f"{deliveries.although_opted_out:,}, and sent all the same")
 
     def _heading(self, text: str) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING(text))
@@ -205,6 +207,7 @@ def as_dict(health: Health) -> dict[str, Any]:
             "sent": deliveries.sent,
             "delivered": deliveries.delivered,
             "undelivered": deliveries.undelivered,
+            "although_opted_out": deliveries.although_opted_out,
             "delivery_rate": deliveries.rate,
         },
     }
