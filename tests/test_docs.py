@@ -105,7 +105,9 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
 
 def test_index_links_to_every_page_and_has_it_in_a_toctree() -> None:
     index = text_of("docs/index.md")
-    pages = {str(path.relative_to(ROOT / "docs")) for path in PAGES if "docs" in path.parts}
+    pages = {
+        str(path.relative_to(ROOT / "docs")) for path in PAGES if ROOT / "docs" in path.parents
+    }
     pages = {page for page in pages if not page.startswith("decisions/") or "index" in page}
     assert set(re.findall(r"\]\(((?!\.\.)[\w/-]+\.md)\)", index)) == pages - {"index.md"}
     toctrees = re.findall(r":::\{toctree\}.*?\n\n(.*?):::", index, re.DOTALL)
@@ -727,7 +729,41 @@ def test_what_is_stored(shop: Any, client: WebhookClient) -> None:
     }
 
 
-# The README, the tests' page, and getting started
+# The front page, the README, the tests' page, and getting started
+
+
+@pytest.mark.django_db
+def test_loop_of_the_front_page_asks_takes_the_answer_and_respects_stop(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    orders, send_sms = MagicMock(), MagicMock(return_value="66b5b93b1e2c012dfe964000")
+    for name, values in {
+        "shop": {},
+        "shop.models": {"Order": orders},
+        "shop.sms": {"send_sms": send_sms},
+    }.items():
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        vars(sys.modules[name]).update(values)
+    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
+    order = MagicMock(phone="0400 000 000", code="order 7")
+    before = list(signals.message_received.receivers)
+    namespace: dict[str, Any] = {"__name__": "shop.orders"}
+    blocks("docs/index.md", "python")[0].run(namespace)
+
+    client.reply(message="no")  # which answers nothing
+    namespace["ask"](order)
+    client.reply(message="perhaps")
+    orders.objects.filter.assert_not_called()
+    client.reply(message="yes ")
+    client.reply(message="STOP")
+    namespace["ask"](order)
+
+    signals.message_received.receivers = before
+    signals.message_received.sender_receivers_cache.clear()
+    orders.objects.filter.assert_called_once_with(code="order 7")
+    orders.objects.filter.return_value.update.assert_called_once_with(is_wanted=True)
+    send_sms.assert_called_once()
+    order.mark_for_a_call.assert_called_once()
 
 
 @pytest.mark.django_db

@@ -20,8 +20,9 @@ CUSTOMER = "0491570157"
 ADMIN = "/admin/cellcast_django"
 
 PICTURES = {
-    "overview": ("light", f"{ADMIN}/webhookevent/overview/", 2000),
-    "overview-dark": ("dark", f"{ADMIN}/webhookevent/overview/", 2000),
+    "to-answer": ("light", f"{ADMIN}/message/to-answer/", 760),
+    "overview": ("light", f"{ADMIN}/webhookevent/overview/", 1400),
+    "overview-dark": ("dark", f"{ADMIN}/webhookevent/overview/", 1400),
     "conversation": ("light", f"{ADMIN}/message/?q={CUSTOMER}", 760),
     "setup": ("light", f"{ADMIN}/webhookevent/setup/", 800),
 }
