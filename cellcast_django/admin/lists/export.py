@@ -11,7 +11,13 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
 from django.urls import URLPattern
 
 from cellcast_django.admin.display.texts import localised, today
@@ -67,6 +73,16 @@ def streamed(
         # Django buffers the whole file if the server iterates in the other way.
         _asynchronously(lines) if isinstance(request, ASGIRequest) else lines,
         content_type=content_type,
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def csv_of(name: str, rows: Iterable[Iterable[Any]]) -> HttpResponse:
+    """Return a few rows as a file of this name."""
+    lines = (_line(cell(value) for value in row) for row in rows)
+    return HttpResponse(
+        BYTE_ORDER_MARK + "".join(lines),
+        content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 

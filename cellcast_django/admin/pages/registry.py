@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.pages import figures, overview, setup
+from cellcast_django.admin.pages import activity, figures, overview, setup
 from cellcast_django.admin.pages.overview import Overview
 from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
@@ -31,6 +31,7 @@ class PagesAdmin(ReadOnlyAdmin):
         return [
             self._page("overview", self.overview_view),
             self._page("figures", self.figures_view),
+            self._page("activity", self.activity_view),
             self._page("setup", self.setup_view),
             *urls,
         ]
@@ -68,6 +69,15 @@ class PagesAdmin(ReadOnlyAdmin):
             details["new_opt_outs"] = figures.new_opt_outs(self, request)
         return self._render(request, "figures", _("Figures"), details)
 
+    def activity_view(self, request: HttpRequest) -> HttpResponse:
+        """Show who did what, or return it as a file."""
+        if not self.may_see_activity(request):
+            raise PermissionDenied
+        if request.GET.get("format") == "csv":
+            return activity.as_csv(self, request)
+        shown = {"page": activity.details(self, request)}
+        return self._render(request, "activity", _("Activity"), shown)
+
     def summary(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the app's index shows: who waits for an answer, and webhook health."""
         messages = self.messages_to_answer(request)
@@ -94,6 +104,9 @@ class PagesAdmin(ReadOnlyAdmin):
         is_restricted = Overview(self, request).is_restricted
         return self.may_view(request, Message) and not is_restricted(Message)
 
+    def may_see_activity(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(activity.PERMISSION)
+
     def may_set_up(self, request: HttpRequest) -> bool:
         """Whether this person may open the setup page and send tests."""
         return request.user.has_perm(setup.PERMISSION)
@@ -103,6 +116,7 @@ class PagesAdmin(ReadOnlyAdmin):
         allowed = {
             "overview": self.may_see_overview(request),
             "figures": self.may_see_figures(request),
+            "activity": self.may_see_activity(request),
             "setup": self.may_set_up(request),
         }
         site = self.admin_site.name

@@ -1,0 +1,169 @@
+"""The page that says who did what."""
+
+import csv
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+from django.db.models import Model
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from cellcast_django.admin.pages import activity
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from tests.admin_pages import staff, url_of
+from tests.html import addresses, every, only, words
+from tests.many import add_copies
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def auditor() -> Client:
+    return staff("view_activity")
+
+
+def rows_of(client: Client, **query: Any) -> list[Any]:
+    response = client.get(reverse("admin:cellcast_django_activity"), query)
+    assert response.status_code == 200
+    return every(response.content.decode(), "tr[@data-activity]")
+
+
+def log(model: type[Model], obj: Model | None = None, message: str = "Did it.") -> LogEntry:
+    user, _ = User.objects.get_or_create(username="ann", is_staff=True)
+    return LogEntry.objects.create(
+        user=user,
+        content_type=ContentType.objects.get_for_model(model),
+        object_id=None if obj is None else str(obj.pk),
+        object_repr="many" if obj is None else str(obj),
+        action_flag=CHANGE,
+        change_message=message,
+    )
+
+
+def test_activity_names_person_action_and_object_newest_first(auditor: Client) -> None:
+    event = WebhookEventFactory.create()
+    log(WebhookEvent, event, "Skipped the handler gone.")
+    log(Message, None, "Exported 20 rows.")
+
+    exported, skipped = (list(map(words, row)) for row in rows_of(auditor))
+
+    assert skipped[1:] == ["ann", "Skipped the handler gone.", str(event)]
+    assert exported[1:] == ["ann", "Exported 20 rows.", "many"]
+
+
+def test_activity_of_other_apps_is_not_shown(auditor: Client) -> None:
+    log(User)
+    assert rows_of(auditor) == []
+
+
+def test_what_django_itself_logs_has_words(auditor: Client) -> None:
+    entry = log(OptOut, None, "")
+    LogEntry.objects.filter(pk=entry.pk).update(action_flag=ADDITION)
+    [row] = rows_of(auditor)
+    assert words(every(row, "td")[1]) == "Addition"
+
+
+def test_object_is_linked_for_those_who_may_view_it(auditor: Client) -> None:
+    event, gone = WebhookEventFactory.create(), WebhookEventFactory.create()
+    log(WebhookEvent, event)
+    log(WebhookEvent, gone)
+    gone.delete()
+
+    assert [addresses(row) for row in rows_of(auditor)] == [[], []]
+    viewer = staff("view_activity", "view_webhookevent")
+    assert [addresses(row) for row in rows_of(viewer)] == [
+        [],
+        [url_of("webhookevent", "change", event.pk)],
+    ]
+
+
+def test_activity_needs_its_permission(reader: Client) -> None:
+    url = reverse("admin:cellcast_django_activity")
+    assert reader.get(url).status_code == 403
+    assert reader.get(url, {"format": "csv"}).status_code == 403
+    assert url not in reader.get(url_of("webhookevent")).content.decode()
+    viewer = staff("view_activity", "view_webhookevent")
+    assert url in addresses(viewer.get(url_of("webhookevent")).content.decode())
+
+
+def test_activity_of_one_person_can_be_chosen(auditor: Client) -> None:
+    log(Message)
+    other = log(Message)
+    bob = User.objects.create(username="bob")
+    LogEntry.objects.filter(pk=other.pk).update(user=bob)
+
+    html = auditor.get(reverse("admin:cellcast_django_activity"), {"person": bob.pk})
+
+    assert words(only(html.content.decode(), "li/a[@aria-current='page']")) == "bob"
+    [row] = rows_of(auditor, person=bob.pk)
+    assert row.get("data-activity") == str(other.pk)
+    assert len(rows_of(auditor, person="x")) == 2
+
+
+def test_older_activity_is_on_the_next_page(
+    auditor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "PER_PAGE", 2)
+    entries = [log(Message) for _ in range(3)]
+    url = reverse("admin:cellcast_django_activity")
+
+    first = auditor.get(url).content.decode()
+    link = only(first, "a[@id='cellcast-older']").get("href", "")
+    second = auditor.get(url + link).content.decode()
+
+    [row] = every(second, "tr[@data-activity]")
+    assert row.get("data-activity") == str(entries[0].pk)
+    assert not every(second, "a[@id='cellcast-older']")
+
+
+def test_only_the_newest_rows_of_the_log_are_read(auditor: Client) -> None:
+    log(Message, None, "Long ago.")
+    add_copies(log(User), activity.MAX_ROWS)
+    log(Message, None, "Just now.")
+
+    with CaptureQueriesContext(connection) as queries:
+        [row] = rows_of(auditor)
+
+    assert "Just now." in words(row)
+    reads = [query["sql"] for query in queries if "FROM " in query["sql"]]
+    of_log = [sql for sql in reads if "django_admin_log" in sql and "MAX(" not in sql]
+    assert of_log
+    assert all("id" in sql and ">" in sql for sql in of_log)
+
+
+def test_activity_as_a_file_is_recorded(auditor: Client) -> None:
+    message = MessageFactory.create()
+    log(Message, message, "=Did it.")
+
+    response = auditor.get(reverse("admin:cellcast_django_activity"), {"format": "csv"})
+
+    assert response["Content-Type"].startswith("text/csv")
+    heading, row = csv.reader(StringIO(response.content.decode("utf-8-sig")))
+    assert heading == ["at", "person", "action", "object", "object_id"]
+    assert row[1:] == ["ann", "'=Did it.", str(message), str(message.pk)]
+    assert "Exported the activity: 1 rows." in words(rows_of(auditor)[0])
+
+
+def test_activity_reads_no_more_queries_for_more_rows() -> None:
+    viewer = staff("view_activity", "view_webhookevent", "view_message")
+
+    def count() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            rows_of(viewer)
+        return len(queries)
+
+    log(WebhookEvent, WebhookEventFactory.create())
+    log(Message, MessageFactory.create())
+    count()
+    before = count()
+    for _ in range(10):
+        log(WebhookEvent, WebhookEventFactory.create())
+        log(Message, MessageFactory.create())
+    assert count() == before
