@@ -698,7 +698,9 @@ def test_status_filter_offers_the_statuses_in_use(reader: Client, client: Webhoo
     def choices() -> list[str]:
         specs = reader.get(url_of("message")).context["cl"].filter_specs
         [spec] = [spec for spec in specs if spec.parameter_name == "status"]
-        return [str(lookup) for lookup, _ in spec.lookup_choices]
+        words = [str(lookup) for lookup, _ in spec.lookup_choices]
+        own = {StatusFilter.NOT_FINAL, StatusFilter.UNDER_WAY, StatusFilter.UNREPORTED}
+        return [word for word in words if word not in own]
 
     assert choices() == ["undelivered", "delivered", "paused", "zombie", "-", "silent"]
     others = [f"other {number:02}" for number in range(StatusFilter.MAX_STATUSES)]

@@ -31,9 +31,14 @@ def test_drawing_has_points_in_every_language() -> None:
     assert bar.x == "100.0"
 
 
-def test_rows_are_the_same_numbers() -> None:
-    assert chart([1, 2], [3, 4]).rows == [("day 0", "", ["1", "3"]), ("day 1", "", ["2", "4"])]
-    assert [each.total for each in chart([1, 2], [3, 4]).series] == [3, 7]
+def test_table_has_the_same_numbers_and_links() -> None:
+    rows = chart([1, 0], [3, 4]).rows
+    counts = [(label, [each.count for each in figures]) for label, figures in rows]
+    assert counts == [("day 0", [1, 3]), ("day 1", [0, 4])]
+    sent = Series("", "sent", [1, 0], "status=sent")
+    linked = StackedBars([sent], ["a", "b"], ["?day=a", "?day=b"], total_url="?all=1")
+    assert [figures[0].url for _label, figures in linked.rows] == ["?day=a&status=sent", ""]
+    assert [(each.count, each.url) for each in linked.totals] == [(1, "?all=1&status=sent")]
 
 
 def test_failure_among_thousands_is_seen() -> None:

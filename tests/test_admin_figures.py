@@ -1,19 +1,26 @@
 """The figures: what is counted in a period, and where each figure leads."""
 
+import csv
+import re
 from datetime import datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
-from cellcast_django.admin.pages import traffic as delivery_times
+from cellcast_django.admin.pages import figures, traffic
 from cellcast_django.admin.pages.figures import in_words
-from cellcast_django.factories import MessageFactory
-from tests.admin_pages import staff, text_of
-from tests.html import addresses, every, only, words
+from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.statuses import UNDELIVERED, Status
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import staff
+from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -31,8 +38,8 @@ def noon(monkeypatch: pytest.MonkeyPatch) -> datetime:
 
 @pytest.fixture
 def reader(db: None) -> Client:
-    """A member of staff who may view messages and opt-outs."""
-    return staff("view_message", "view_optout")
+    """A member of staff who may view messages, opt-outs and events."""
+    return staff("view_message", "view_optout", "view_webhookevent")
 
 
 def html_of(client: Client, **query: Any) -> str:
@@ -41,56 +48,256 @@ def html_of(client: Client, **query: Any) -> str:
     return response.content.decode()
 
 
-def section_of(html: str, heading: str) -> str:
-    """Return the text of a section, which begins with its heading."""
-    texts = map(words, every(html, "section"))
-    [found] = [text for text in texts if text.startswith(heading)]
-    return found.removeprefix(heading).strip()
+def table_of(html: str) -> dict[str, list[str]]:
+    """Return the cells of each row of the first table by the figure's name."""
+    rows = every(html, "tr[@data-figure]")
+    return {row.get("data-figure", ""): [words(each) for each in every(row, "td")] for row in rows}
 
 
-# Messages
+def reasons_of(html: str) -> list[tuple[str, str]]:
+    rows = every(html, "tr[@data-reason]")
+    return [(words(only(row, "th")), words(only(row, "td"))) for row in rows]
 
 
-def periods_of(html: str) -> str:
+def chosen(html: str) -> str:
     return words(only(html, "li/a[@aria-current='page']"))
 
 
+def fail(at: datetime, reason: str = "", status: str = "failed") -> None:
+    MessageFactory.create(status=status, history__reason=reason, created_at=at)
+
+
+@pytest.fixture
+def two_months(noon: datetime) -> datetime:
+    """Messages of this month and the last one: of each status, with and without reasons."""
+    for days in (0, 2, 3, 11, 12, 20, 40):
+        at = noon - timedelta(days=days)
+        for status in (*Status.values, "", "on-its-way"):
+            MessageFactory.create(status=status, created_at=at)
+        MessageFactory.create(inbound=True, created_at=at)
+        fail(at, "Absent subscriber")
+        fail(at, "absent subscriber")
+        fail(at, "Call 0491 570 006")
+        OptOutFactory.create(since=at)
+    OptOutFactory.create(since=noon, ended=True)
+    tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
+    tester.status()
+    tester.reply()
+    return noon
+
+
+# Every figure leads to what it counts
+
+
+@pytest.mark.parametrize("query", [{}, {"period": "2026-07"}, {"period": "7"}, {"period": "1"}])
+@pytest.mark.parametrize("page", ["overview", "figures"])
+def test_every_figure_leads_to_exactly_the_rows_it_counts(
+    reader: Client, two_months: datetime, page: str, query: dict[str, str]
+) -> None:
+    results = {"gone": {"at": timezone.now().isoformat(), "error": "KeyError: 1"}}
+    WebhookEventFactory.create_batch(2, failed=True, handler_results=results)
+    WebhookEventFactory.create(pending=True, handler_results=results)
+    WebhookEventFactory.create(invalid=True)
+    WebhookEventFactory.create(invalid=True, is_test=True)
+    html = reader.get(reverse(f"admin:cellcast_django_{page}"), query).content.decode()
+
+    found = every(html, "a[@data-count]")
+
+    assert len(found) >= 5
+    for link in found:
+        url = link.get("href", "")
+        assert "0491" not in url
+        count = reader.get(url).context["cl"].result_count
+        assert count == int(link.get("data-count", "")), url
+
+
+def test_bars_lead_to_their_messages(reader: Client, two_months: datetime) -> None:
+    html = html_of(reader)
+    for link in every(html, "svg/a"):
+        count = int(words(only(link, "title")).rpartition(", ")[2])
+        assert reader.get(link.get("href", "")).context["cl"].result_count == count
+    assert every(html, "svg/a")
+    assert not every(html_of(reader, period="1"), "svg/a")  # no list is of an hour
+
+
+# Months
+
+
+def test_this_month_and_the_last_one_stand_side_by_side(
+    reader: Client, two_months: datetime
+) -> None:
+    html = html_of(reader)
+    assert words(only(html, "table[@class='cellcast-months']/thead")) == "August 2026 July 2026"
+    undelivered = len(UNDELIVERED) + 3
+    open_ = len(Status.values) - len(UNDELIVERED) - 1 + 2
+    sent = undelivered + open_ + 1
+    assert table_of(html) == {
+        "sent": [str(4 * sent), str(3 * sent)],
+        "delivered": ["4", "3"],
+        "not_delivered": [str(4 * undelivered), str(3 * undelivered)],
+        "under_way": [str(2 * open_), "0"],
+        "unreported": [str(2 * open_), str(3 * open_)],
+        "replies": ["4", "3"],
+        "opt_outs": ["5", "3"],
+        "share": ["9.0%", "9.0%"],
+    }
+
+
+def test_sent_is_the_sum_of_its_parts(reader: Client, two_months: datetime) -> None:
+    for query in ({}, {"period": "90"}):
+        table = table_of(html_of(reader, **query))
+        for column, sent in enumerate(table["sent"]):
+            parts = ("delivered", "not_delivered", "under_way", "unreported")
+            assert int(sent) == sum(int(table[name][column]) for name in parts)
+
+
 @pytest.mark.parametrize(
-    ("query", "chosen", "count"),
+    ("query", "name"),
     [
-        ({}, "7 days", 2),
-        ({"period": "1"}, "Today", 1),
-        ({"period": "7"}, "7 days", 2),
-        ({"period": "30"}, "30 days", 3),
-        ({"period": "90"}, "90 days", 4),
-        ({"period": "365"}, "7 days", 2),
-        ({"period": "'--"}, "7 days", 2),
+        ({}, "This month"),
+        ({"period": "2026-07"}, "Last month"),
+        ({"period": "2027-01"}, "This month"),
+        ({"period": "2026-13"}, "This month"),
+        ({"period": "'--"}, "This month"),
+        ({"period": "1"}, "Today"),
+        ({"period": "90"}, "90 days"),
     ],
 )
-def test_period_is_chosen_by_the_address(
-    reader: Client, noon: datetime, query: dict[str, str], chosen: str, count: int
+def test_address_chooses_the_period(
+    reader: Client, noon: datetime, query: dict[str, str], name: str
 ) -> None:
-    for days in (0, 6, 29, 89, 90):
-        MessageFactory.create(delivered=True, created_at=noon - timedelta(days=days))
-    page = html_of(reader, **query)
-    assert periods_of(page) == chosen
-    assert f"delivered: {count}. The table below has all figures." in text_of(page)
+    assert chosen(html_of(reader, **query)) == name
+
+
+def test_any_month_is_reached_by_its_neighbours(reader: Client, noon: datetime) -> None:
+    html = html_of(reader, period="2026-02")
+    assert only(html, "a[@rel='prev']").get("href") == "?period=2026-01"
+    assert only(html, "a[@rel='next']").get("href") == "?period=2026-03"
+    assert not every(html_of(reader), "a[@rel='next']")
+
+
+@pytest.mark.parametrize(("days", "count"), [("1", 1), ("7", 2), ("30", 3), ("90", 4)])
+def test_rolling_periods_end_today(reader: Client, noon: datetime, days: str, count: int) -> None:
+    for age in (0, 6, 29, 89, 90):
+        MessageFactory.create(delivered=True, created_at=noon - timedelta(days=age))
+    assert table_of(html_of(reader, period=days))["delivered"] == [str(count)]
+
+
+def test_month_is_one_of_the_current_time_zone(reader: Client, noon: datetime) -> None:
+    first = noon.replace(day=1, hour=0)
+    MessageFactory.create(delivered=True, created_at=first)
+    MessageFactory.create(delivered=True, created_at=first - timedelta(seconds=1))
+    assert table_of(html_of(reader))["sent"] == ["1", "1"]
+
+
+# Reasons
+
+
+def test_reasons_are_counted_exactly(reader: Client, noon: datetime) -> None:
+    for reason in ("Absent", "Absent", "absent", "Absent ", "Äbsent", "", ""):
+        fail(noon, reason)
+    fail(noon - timedelta(days=40), "Absent")
+    MessageFactory.create(delivered=True, history__reason="Absent", created_at=noon)
+    assert sorted(reasons_of(html_of(reader))) == [
+        ("Absent", "1"),
+        ("Absent", "2"),
+        ("absent", "1"),
+        ("no reason given", "2"),
+        ("Äbsent", "1"),
+    ]
+
+
+def test_reason_is_that_of_the_status_that_stands(reader: Client, client: WebhookClient) -> None:
+    client.status(status="failed", reason="Absent subscriber")
+    client.status(status="rejected", reason="Content blocked")
+    assert reasons_of(html_of(reader)) == [("Content blocked", "1")]
+
+
+def test_rare_reasons_are_added_up(
+    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "MAX_REASONS", 2)
+    for reason in ("a", "a", "a", "b", "b", "c", "d", ""):
+        fail(noon, reason)
+    html = html_of(reader)
+    counts = [int(count) for _reason, count in reasons_of(html)]
+    assert counts == [3, 2, 2, 1]
+    for link in every(section(html, "reasons"), "a[@data-count]"):
+        count = reader.get(link.get("href", "")).context["cl"].result_count
+        assert str(count) == link.get("data-count")
+
+
+def test_reasons_of_a_settled_month_are_counted_once_a_day(
+    reader: Client, noon: datetime, settings: Any
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    fail(noon - timedelta(days=40), "Absent subscriber")
+
+    def count() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert reasons_of(html_of(reader, period="2026-07")) == [("Absent subscriber", "1")]
+        return len([query for query in queries if "MD5" in query["sql"]])
+
+    assert count() == 1
+    assert count() == 0
+
+
+def test_reasons_survive_a_cache_that_fails(
+    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(type(cache._connections["default"]), "get", refuse)  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(cache._connections["default"]), "set", refuse)  # type: ignore[attr-defined]
+    fail(noon - timedelta(days=40), "Absent subscriber")
+    assert reasons_of(html_of(reader, period="2026-07")) == [("Absent subscriber", "1")]
+
+
+# Who may see what
+
+
+def test_figures_need_the_permission_to_view_messages() -> None:
+    assert staff("view_webhookevent").get(reverse(FIGURES)).status_code == 403
+
+
+def test_opt_outs_are_counted_for_those_who_may_view_them(noon: datetime) -> None:
+    OptOutFactory.create(since=noon)
+    assert "opt_outs" not in table_of(html_of(staff("view_message")))
+    html = html_of(staff("view_message", "view_optout"))
+    assert table_of(html)["opt_outs"] == ["1", "0"]
+    assert any(url.endswith("?state=active") for url in addresses(html))
+
+
+# As a file
+
+
+def test_figures_as_a_file_are_those_of_the_page(reader: Client, two_months: datetime) -> None:
+    query = {"period": "2026-07", "format": "csv"}
+    response = reader.get(reverse(FIGURES), query)
+    assert response["Content-Type"].startswith("text/csv")
+    heading, *rows = csv.reader(StringIO(response.content.decode("utf-8-sig")))
+    assert heading == ["from", "to", "figure", "reason", "count"]
+    assert {tuple(row[:2]) for row in rows} == {("2026-07-01", "2026-07-31")}
+    html = html_of(reader, period="2026-07")
+    table = {name: cells[0] for name, cells in table_of(html).items() if name != "share"}
+    assert {row[2]: row[4] for row in rows if not row[3]} == table
+    assert [(row[3], row[4]) for row in rows if row[3]] == reasons_of(html)
+
+
+# Charts, and times
 
 
 def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: datetime) -> None:
     for status in ("delivered", "delivered", "expired", "queued"):
         MessageFactory.create(status=status, created_at=noon)
     MessageFactory.create(inbound=True, created_at=noon - timedelta(days=1))
-    page = html_of(reader)
-    section = section_of(page, "Messages by time and status")
-    assert section.startswith("Sent not delivered 1 in transit 1 delivered 2 4 messages a day ")
-    assert "Replies replies 1 1 messages a day " in section
-    assert section.endswith(
-        "Time phone off or out of reach in transit delivered replies "
-        "Thu 6 0 0 0 0 Fri 7 0 0 0 0 Sat 8 0 0 0 0 Sun 9 0 0 0 0 Mon 10 0 0 0 0 "
-        "Tue 11 0 0 0 1 Wed 12 1 1 2 0 Total 1 1 2 1"
-    )
-    bars = every(page, "rect[@class][@x]")
+    html = html_of(reader, period="7")
+    rows = every(section(html, "chart"), "tbody/tr")
+    assert words(rows[-2]) == "Tue 11 0 0 0 1"
+    assert words(rows[-1]) == "Wed 12 1 1 2 0"
+    assert words(only(section(html, "chart"), "tfoot/tr")) == "Total 1 1 2 1"
+    bars = every(html, "rect[@class][@x]")
     assert [(bar.get("class"), bar.get("y"), bar.get("height")) for bar in bars] == [
         ("cellcast-series-undelivered", "150.0", "50.0"),
         ("cellcast-series-under-way", "100.0", "50.0"),
@@ -99,76 +306,48 @@ def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: d
     ]
 
 
-def test_bars_and_days_lead_to_their_messages(reader: Client, noon: datetime) -> None:
-    for days in (0, 1):
-        for status in ("delivered", "expired", "queued"):
-            MessageFactory.create(status=status, created_at=noon - timedelta(days=days))
-        MessageFactory.create(inbound=True, created_at=noon - timedelta(days=days))
-    page = html_of(reader)
-    messages = reverse("admin:cellcast_django_message_changelist")
-    urls = [url for url in addresses(page) if url.startswith(f"{messages}?period=")]
-
-    listed = {url: reader.get(url).context["cl"].result_count for url in urls}
-
-    day = f"{messages}?period=2026-08-12"
-    assert {url: count for url, count in listed.items() if url.startswith(day)} == {
-        f"{day}&status=undelivered": 1,
-        f"{day}&direction=outbound": 3,
-        f"{day}&status=delivered": 1,
-        f"{day}&direction=inbound": 1,
-        day: 4,
-    }
-    assert "12 Aug 2026" in reader.get(day).content.decode()
-
-
-def test_slots_are_called_as_they_are_long(reader: Client, noon: datetime) -> None:
+@pytest.mark.parametrize(("period", "label"), [("1", "12:00"), ("7", "Wed 12"), ("30", "12 Aug")])
+def test_slots_are_called_as_they_are_long(
+    reader: Client, noon: datetime, period: str, label: str
+) -> None:
     MessageFactory.create(created_at=noon)
-    assert "12:00: in transit, 1" in html_of(reader, period=1)
-    assert "Wed 12: in transit, 1" in html_of(reader, period=7)
-    assert "12 Aug: in transit, 1" in html_of(reader, period=30)
+    [title] = every(html_of(reader, period=period), "rect/title")
+    assert words(title).startswith(f"{label}: ")
 
 
-def test_delivery_rate_and_times(reader: Client, noon: datetime) -> None:
+def test_delivery_times(reader: Client, noon: datetime) -> None:
     for seconds in (0, 4, 9, 75, 4000):
         values = {"submitted_at": noon, "status_changed_at": noon + timedelta(seconds=seconds)}
         MessageFactory.create(delivered=True, created_at=noon, **values)
-    MessageFactory.create_batch(3, undelivered=True, created_at=noon)
-    page = html_of(reader)
-    assert section_of(page, "Messages Today").startswith(
-        "7 days 30 days 90 days "
-        "Delivery rate 62.5% of messages with a final result "
-        "Median delivery time 9 s half arrived faster "
-        "95th percentile 1 h 6 min 1 in 20 took longer"
-    )
-    assert section_of(page, "Delivery time Delivery time").startswith(
-        "Messages under 5 s 2 5 s – 10 s 1 10 s – 30 s 0 30 s – 1 min 0 1 min – 5 min 1 "
-        "5 min – 15 min 0 15 min – 1 h 0 1 h – 6 h 1 6 h – a day 0 a day or more 0"
-    )
-    assert page.count('width="1000.0"') == 1
-    assert page.count('width="500.0"') == 3
+    html = html_of(reader)
+    times = section(html, "times")
+    assert [words(each) for each in every(times, "strong")] == ["9 s", "1 h 6 min"]
+    counts = [words(every(row, "td")[0]) for row in every(times, "tbody/tr")]
+    assert counts == ["2", "1", "0", "0", "1", "0", "0", "1", "0", "0"]
+    assert html.count('width="1000.0"') == 1
+    assert html.count('width="500.0"') == 3
 
 
-def test_delivery_times_of_some_of_the_messages_are_said_to_be_those(
+def test_delivery_times_of_some_messages_are_said_to_be_those(
     reader: Client, noon: datetime
 ) -> None:
     times = {"created_at": noon, "submitted_at": noon, "status_changed_at": noon}
     message = MessageFactory.create(delivered=True, **times)
-    add_copies(message, delivery_times.SAMPLE_SIZE - 1)
+    add_copies(message, traffic.SAMPLE_SIZE - 1)
     assert "Based on" not in html_of(reader)
     cache.clear()
     add_copies(message, 1)
-    assert "Based on 10,000 messages: the newest of each day." in text_of(html_of(reader))
+    assert "Based on 10,000 messages" in html_of(reader)
 
 
 def test_period_without_messages_says_so(reader: Client) -> None:
-    text = text_of(html_of(reader))
-    assert "Delivery rate –" in text
-    assert "No messages in this period." in text
-    assert "No delivery times for this period." in text
+    html = html_of(reader)
+    assert len(every(html, "p[@class='cellcast-empty']")) == 3
+    assert table_of(html)["share"] == ["–", "–"]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "expected"),
     [
         (None, ""),
         (0, "0 s"),
@@ -179,5 +358,52 @@ def test_period_without_messages_says_so(reader: Client) -> None:
         (86_400, "a day or more"),
     ],
 )
-def test_times_in_words(seconds: int | None, words: str) -> None:
-    assert in_words(seconds) == words
+def test_times_in_words(seconds: int | None, expected: str) -> None:
+    assert in_words(seconds) == expected
+
+
+def test_drawing_survives_a_language_that_writes_commas(reader: Client, noon: datetime) -> None:
+    MessageFactory.create_batch(2, delivered=True, created_at=noon)
+    MessageFactory.create(undelivered=True, created_at=noon)
+    with translation.override("de"):
+        page = reader.get(reverse(FIGURES), headers={"Accept-Language": "de"}).content.decode()
+    names = {"x", "y", "width", "height", "viewbox", "x1", "x2", "y1", "y2"}
+    drawing = [
+        number
+        for element in every(page, "svg//*")
+        for name, number in element.attrib.items()
+        if name in names
+    ]
+    assert drawing
+    assert not [number for number in drawing if "," in number]
+
+
+def test_project_without_time_zones(reader: Client, settings: Any) -> None:
+    settings.USE_TZ = False
+    WebhookClient().status(status="delivered")
+    assert table_of(html_of(reader))["delivered"] == ["1", "0"]
+    assert table_of(html_of(reader, period="1"))["delivered"] == ["1"]
+
+
+# What it costs
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
+def test_every_query_is_answered_by_an_index(reader: Client) -> None:
+    for age in range(300):
+        at = timezone.now() - timedelta(days=age)
+        message = MessageFactory.create(status="failed", history__reason="Absent", created_at=at)
+        WebhookEventFactory.create(message=message, duplicate=True, received_at=at)
+    connection.cursor().execute("ANALYZE")
+    with CaptureQueriesContext(connection) as queries:
+        html_of(reader)
+    statements = [q["sql"] for q in queries if "cellcast_django_" in q["sql"]]
+    assert len(statements) >= 8
+    for statement in statements:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
+            plan = [row[-1] for row in cursor.fetchall()]
+        scans = [step for step in plan if re.match("SCAN (cellcast|U0)", step)]
+        # The index of the tests holds nothing else, and of opt-outs nearly all stand.
+        scans = [step for step in scans if "optout" not in step]
+        assert not [step for step in scans if "cellcast_event_test" not in step], (statement, plan)

@@ -12,7 +12,6 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
@@ -452,20 +451,6 @@ def test_list_shows_the_names_that_the_host_project_knows(viewer: Client, settin
     settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
     OptOutFactory.create()
     assert "Ms Kim Lee" in page_of(viewer, "optout")
-
-
-def figures_of(client: Client, **query: str) -> str:
-    response = client.get(reverse("admin:cellcast_django_figures"), query)
-    return text_of(response.content.decode())
-
-
-def test_figures_count_new_opt_outs_of_the_period() -> None:
-    person = staff("view_message", "view_optout")
-    OptOutFactory.create_batch(2)
-    OptOutFactory.create(since=timezone.now() - timedelta(days=20))
-    assert "New opt-outs 2 contacts" in figures_of(person)
-    assert "New opt-outs 3 contacts" in figures_of(person, period="30")
-    assert "New opt-outs" not in figures_of(staff("view_message"))
 
 
 # Sent although opted out

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from cellcast_django.admin.pages import traffic as delivery_times
 from cellcast_django.admin.pages.traffic import (
-    IN_TRANSIT,
     MAX_SECONDS,
+    NOT_FINAL,
     DeliveryTimes,
     Period,
     count_delivery_times,
@@ -111,7 +111,7 @@ def test_sent_messages_count_by_their_status(noon: datetime) -> None:
     assert {status: numbers[-1] for status, numbers in counted.sent.items()} == {
         "delivered": 2,
         **dict.fromkeys(UNDELIVERED, 1),
-        IN_TRANSIT: sum(not each.final for each in Status) + 2,
+        NOT_FINAL: sum(not each.final for each in Status) + 2,
     }
     assert counted.replies == [0, 0]
     assert counted.delivery_rate == 2 / (2 + len(UNDELIVERED))

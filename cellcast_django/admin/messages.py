@@ -36,8 +36,10 @@ from cellcast_django.admin.lists.filters import (
     CreatedFilter,
     DirectionFilter,
     HandledFilter,
+    MessageTestFilter,
     OptedOutFilter,
     OwnNumberFilter,
+    ReasonFilter,
     StatusFilter,
     StopFilter,
     newest,
@@ -75,6 +77,8 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         StopFilter,
         StatusFilter,
         OptedOutFilter,
+        MessageTestFilter,
+        ReasonFilter,
     ]
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]

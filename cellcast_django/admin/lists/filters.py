@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Min, QuerySet
-from django.db.models.functions import Left
+from django.db.models import Exists, Min, OuterRef, QuerySet
+from django.db.models.functions import MD5, Left
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date
@@ -16,15 +16,15 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import readable_number
+from cellcast_django.admin.display.texts import readable_number, today
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import narrow_to_any
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
-from cellcast_django.models import Direction, WebhookEvent, errors_of
+from cellcast_django.models import Direction, StatusChange, WebhookEvent, errors_of
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
-from cellcast_django.statuses import UNDELIVERED, Status
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
 
 Choices = Iterable[tuple[str, Any]]
@@ -65,6 +65,9 @@ class StatusFilter(ChoiceFilter):
     MAX_STATUSES = 30
     NO_STATUS = "-"
     UNDELIVERED = "undelivered"
+    NOT_FINAL = "not_final"
+    UNDER_WAY = "under_way"
+    UNREPORTED = "unreported"
     SILENT = "silent"
     SILENT_AFTER = timedelta(hours=6)
 
@@ -75,7 +78,12 @@ class StatusFilter(ChoiceFilter):
         in_use = self._statuses_in_use(model_admin.get_queryset(request).outbound())
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
-        ended = [(self.UNDELIVERED, _("not delivered"))]
+        ended = [
+            (self.UNDELIVERED, _("not delivered")),
+            (self.UNDER_WAY, _("on the way (less than 3 days)")),
+            (self.UNREPORTED, _("no final report (older)")),
+            (self.NOT_FINAL, _("no final report yet")),
+        ]
         without = [
             (self.NO_STATUS, _("no status yet")),
             (self.SILENT, _("no status for 6 hours (last week)")),
@@ -90,6 +98,14 @@ class StatusFilter(ChoiceFilter):
                 return sent.filter(status="")  # type: ignore[no-any-return]
             case self.SILENT:
                 return silent_lately(messages, self.SILENT_AFTER)
+            case self.NOT_FINAL:
+                return sent.exclude(status__in=FINAL)  # type: ignore[no-any-return]
+            case self.UNDER_WAY:
+                recent = sent.filter(created_at__gte=under_way_since())
+                return recent.exclude(status__in=FINAL)  # type: ignore[no-any-return]
+            case self.UNREPORTED:
+                older = sent.filter(created_at__lt=under_way_since())
+                return older.exclude(status__in=FINAL)  # type: ignore[no-any-return]
             case self.UNDELIVERED:
                 return narrow_to_any(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
         is_known = self.value() in {*Status.values, *dict(self.lookup_choices)}
@@ -241,6 +257,14 @@ def midnight(day: date) -> datetime:
     return timezone.make_aware(start) if settings.USE_TZ else start
 
 
+UNDER_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
+
+
+def under_way_since() -> datetime:
+    """Return since when a message without a final status counts as on the way."""
+    return midnight(today() - timedelta(days=UNDER_WAY_DAYS - 1))
+
+
 class PeriodFilter(admin.SimpleListFilter):
     """The last day, week or month; a day, as the bars of the charts link to; or a range.
 
@@ -376,6 +400,54 @@ class TestFilter(ChoiceFilter):
             case self.ONLY:
                 return queryset.filter(is_test=True)
         return queryset
+
+
+class MessageTestFilter(TestFilter):
+    """Messages with or without those that exist only because of our own Test Sends."""
+
+    title = _("test messages")
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        messages: Any = queryset
+        match self.value():
+            case self.WITHOUT:
+                tests = list(messages.from_tests().order_by().values_list("pk", flat=True))
+                return queryset.exclude(pk__in=tests) if tests else queryset
+            case self.ONLY:
+                return messages.from_tests()  # type: ignore[no-any-return]
+        return queryset
+
+
+class ReasonFilter(admin.SimpleListFilter):
+    """Messages whose present status has one reason, or none of several, as *Figures* counts them.
+
+    The address has digests: a reason may quote a number. Hidden unless it is in use.
+    """
+
+    title = _("reason")
+    parameter_name = "reason"
+    NONE = "-"
+    OTHER = "other:"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        chosen = request.GET.get(self.parameter_name)
+        return [(chosen, _("as counted in Figures"))] if chosen else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        if not chosen:
+            return queryset
+        reasons = StatusChange.objects.using(queryset.db).filter(
+            message=OuterRef("pk"), status=OuterRef("status")
+        )
+        given = reasons.exclude(reason="")
+        if chosen == self.NONE:
+            return queryset.exclude(Exists(given))
+        digests = given.annotate(digest=MD5("reason"))
+        if chosen.startswith(self.OTHER):
+            named = chosen.removeprefix(self.OTHER).split(",")
+            return queryset.filter(Exists(digests.exclude(digest__in=named)))
+        return queryset.filter(Exists(digests.filter(digest=chosen)))
 
 
 class HandlerFilter(admin.SimpleListFilter):

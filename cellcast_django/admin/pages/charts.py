@@ -41,6 +41,30 @@ class Series(NamedTuple):
         return figure(self.total)
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A count, and the list of exactly what it counts."""
+
+    count: int
+    url: str = ""
+
+    @classmethod
+    def of(cls, count: int, url: str, query: str = "") -> "Figure":
+        """Return the figure with its link; there is none to nothing, or without a ``url``."""
+        if not url or not count:
+            return cls(count)
+        return cls(count, f"{url}&{query}" if query else url)
+
+    @property
+    def html(self) -> str:
+        """The count with grouped digits, as a link if there is one."""
+        words = figure(self.count)
+        if not self.url:
+            return words
+        link = '<a href="{}" data-count="{}">{}</a>'
+        return format_html(link, self.url, str(self.count), words)
+
+
 class Bar(NamedTuple):
     """A rectangle of the drawing, with its tooltip."""
 
@@ -74,6 +98,8 @@ class StackedBars:
     urls: Sequence[str] = ()
     """Link to the messages of each column; empty without links."""
     title: str | Promise = ""
+    total_url: str = ""
+    """Link to the messages of all columns."""
 
     view_box = f"0 0 {WIDTH} {HEIGHT}"
 
@@ -91,12 +117,17 @@ class StackedBars:
         return [self.labels[0], self.labels[len(self.labels) // 2], self.labels[-1]]
 
     @property
-    def rows(self) -> list[tuple[str, str, list[str]]]:
-        """The chart as a table: each column's label, link, and count of each series."""
+    def rows(self) -> list[tuple[str, list[Figure]]]:
+        """The chart as a table: each column's label, and its counts with their links."""
         return [
-            (label, url, [figure(each.counts[column]) for each in self.series])
+            (label, [Figure.of(each.counts[column], url, each.query) for each in self.series])
             for column, (label, url) in enumerate(zip(self.labels, self._urls, strict=True))
         ]
+
+    @property
+    def totals(self) -> list[Figure]:
+        """The sums of the series, with their links."""
+        return [Figure.of(each.total, self.total_url, each.query) for each in self.series]
 
     @property
     def formatted_top(self) -> str:

@@ -1,86 +1,263 @@
-"""The figures: how many messages were sent and received, what became of them, and how fast."""
+"""The figures: how many messages were sent and received, what became of them, why, and how fast."""
 
-from datetime import timedelta
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.texts import duration, figure, localised
+from cellcast_django.admin.display.texts import duration, figure, localised, today
+from cellcast_django.admin.lists.export import csv_of
+from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter, StatusFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
+from cellcast_django.admin.pages.charts import MAX_LABELS, Figure, Series, StackedBars, share
 from cellcast_django.admin.pages.traffic import (
-    IN_TRANSIT,
     MAX_SECONDS,
+    NOT_FINAL,
     DeliveryTimes,
     Period,
     Traffic,
     count_delivery_times,
     count_messages,
+    count_reasons,
 )
 from cellcast_django.models import Message, OptOut
 from cellcast_django.statuses import UNDELIVERED, Status
 
 PARAMETER = "period"
 PERIODS = {"1": _("Today"), "7": _("7 days"), "30": _("30 days"), "90": _("90 days")}
-DEFAULT_PERIOD = "7"
+MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])")
+
+MAX_REASONS = 20
 
 
-def message_details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
-    """Return the figures for the period in the query string."""
-    days = chosen_days(request)
-    traffic = count_messages(Period.of_last_days(int(days)))
-    rate = traffic.delivery_rate
-    return {
-        "periods": [(key, f"?{PARAMETER}={key}", label) for key, label in PERIODS.items()],
-        "chosen_period": days,
-        **charts(traffic, model_admin.url_of(Message, "changelist")),
-        "delivery_rate": None if rate is None else number_format(100 * rate, 1),
-        **times(count_delivery_times(traffic)),
-    }
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The period that the query string asks for: rolling days, or a calendar month."""
+
+    key: str
+    label: str
+    period: Period
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> "Choice":
+        """Return what is asked for; this month if that is nothing we know, or to come."""
+        chosen = request.GET.get(PARAMETER, "")
+        if chosen in PERIODS:
+            period = Period.of_last_days(int(chosen))
+            return cls(key=chosen, label=str(PERIODS[chosen]), period=period)
+        month = today().replace(day=1)
+        if MONTH.fullmatch(chosen):
+            month = min(month, date.fromisoformat(f"{chosen}-01"))
+        return cls.of_month(month)
+
+    @classmethod
+    def of_month(cls, first: date) -> "Choice":
+        """Return the month that begins on this day."""
+        label = date_format(first, "F Y")
+        return cls(key=f"{first:%Y-%m}", label=label, period=Period.of_month(first))
+
+    @property
+    def is_month(self) -> bool:
+        return self.key not in PERIODS
+
+    @property
+    def month_before(self) -> "Choice":
+        return self.of_month((self.period.first_day - timedelta(days=1)).replace(day=1))
+
+    @property
+    def month_after(self) -> "Choice | None":
+        """The next month, if it has begun."""
+        first = self.period.last_day + timedelta(days=1)
+        return self.of_month(first) if first <= today() else None
+
+    @property
+    def url(self) -> str:
+        return f"?{PARAMETER}={self.key}"
 
 
-def chosen_days(request: HttpRequest) -> str:
-    """Return how many days the query string asks for."""
-    chosen = request.GET.get(PARAMETER, DEFAULT_PERIOD)
-    return chosen if chosen in PERIODS else DEFAULT_PERIOD
+class Reason(NamedTuple):
+    """Why messages were not delivered."""
+
+    text: str | Promise
+    figure: Figure
 
 
-def new_opt_outs(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, str]:
-    """Return how many contacts opted out in the period, and the link to them."""
-    period = Period.of_last_days(int(chosen_days(request)))
-    rows = model_admin.rows_of(request, OptOut)
-    return {
-        "count": figure(rows.filter(since__gte=period.start, since__lt=period.end).count()),
-        "url": model_admin.url_of(OptOut, "changelist"),
-    }
+@dataclass(frozen=True)
+class Column:
+    """The figures of one period: the rows of a table, each of which adds up."""
+
+    choice: Choice
+    traffic: Traffic
+    list_url: str
+    new_opt_outs: Figure | None
+
+    def figure_of(self, count: int, query: str) -> Figure:
+        return Figure.of(count, f"{self.list_url}?{query_of(self.choice.period)}", query)
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """The counts by their names, which the file and the tests use, too."""
+        counted = self.traffic
+        found = {
+            "sent": self.figure_of(counted.total_sent, "direction=outbound"),
+            "delivered": self.figure_of(counted.delivered, "status=delivered"),
+            "not_delivered": self.figure_of(counted.undelivered, "status=undelivered"),
+            "under_way": self.figure_of(counted.under_way, "status=under_way"),
+            "unreported": self.figure_of(counted.unreported, "status=unreported"),
+            "replies": self.figure_of(sum(counted.replies), "direction=inbound"),
+        }
+        return found if self.new_opt_outs is None else found | {"opt_outs": self.new_opt_outs}
+
+    @property
+    def share(self) -> str:
+        """The delivered share of those with a final status, in percent; empty without any."""
+        rate = self.traffic.delivery_rate
+        return (
+            "" if rate is None else gettext("%(rate)s%%") % {"rate": number_format(100 * rate, 1)}
+        )
+
+
+LABELS: dict[str, Promise] = {
+    "sent": _("Sent"),
+    "delivered": _("delivered"),
+    "not_delivered": _("not delivered"),
+    "under_way": _("on the way (less than 3 days)"),
+    "unreported": _("without a final report"),
+    "replies": _("Replies"),
+    "opt_outs": _("New opt-outs"),
+}
+
+
+def query_of(period: Period) -> str:
+    """Return the query string of the lists' rows of a period, without Test Sends."""
+    days = f"from={period.first_day.isoformat()}&to={period.last_day.isoformat()}"
+    return f"{days}&test={MessageTestFilter.WITHOUT}"
+
+
+class Figures:
+    """What one person sees of the page, on one site."""
+
+    def __init__(self, page_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
+        self.admin = page_admin
+        self.request = request
+        self.choice = Choice.of(request)
+        self.list_url = page_admin.url_of(Message, "changelist")
+
+    def details(self) -> dict[str, Any]:
+        """Return what the page shows."""
+        column = self.column(self.choice)
+        columns = [column]
+        if self.choice.is_month:
+            columns.append(self.column(self.choice.month_before))
+        months = Choice.of_month(today().replace(day=1))
+        return {
+            "periods": [
+                (months.key, months.url, gettext("This month")),
+                (months.month_before.key, months.month_before.url, gettext("Last month")),
+                *((key, f"?{PARAMETER}={key}", label) for key, label in PERIODS.items()),
+            ],
+            "choice": self.choice,
+            "columns": columns,
+            "rows": [
+                (name, LABELS[name], [each.figures[name] for each in columns])
+                for name in column.figures
+            ],
+            "standing_opt_outs": self.standing_opt_outs(),
+            "reasons": list(self.reasons(column)),
+            "csv_url": f"{self.choice.url}&format=csv",
+            **charts(column),
+            **times(count_delivery_times(column.traffic)),
+        }
+
+    def as_csv(self) -> HttpResponse:
+        """Return the figures and the reasons of the chosen period as a file."""
+        column = self.column(self.choice)
+        period = self.choice.period
+        days = (period.first_day.isoformat(), period.last_day.isoformat())
+        figures = [(*days, name, "", each.count) for name, each in column.figures.items()]
+        reasons = [
+            (*days, "not_delivered", str(text), each.count) for text, each in self.reasons(column)
+        ]
+        heading = ("from", "to", "figure", "reason", "count")
+        return csv_of(f"figures-{self.choice.key}.csv", [heading, *figures, *reasons])
+
+    def column(self, choice: Choice) -> Column:
+        return Column(
+            choice, count_messages(choice.period), self.list_url, self.new_opt_outs(choice.period)
+        )
+
+    def new_opt_outs(self, period: Period) -> Figure | None:
+        """Return how many contacts opted out; ``None`` for those who may not view them."""
+        if not self.admin.may_view(self.request, OptOut):
+            return None
+        rows = self.admin.rows_of(self.request, OptOut)
+        count = rows.filter(since__gte=period.start, since__lt=period.end).count()
+        days = f"from={period.first_day.isoformat()}&to={period.last_day.isoformat()}"
+        return Figure.of(count, f"{self.admin.url_of(OptOut, 'changelist')}?{days}")
+
+    def standing_opt_outs(self) -> Figure | None:
+        """Return how many contacts must not be texted now."""
+        if not self.admin.may_view(self.request, OptOut):
+            return None
+        rows: Any = self.admin.rows_of(self.request, OptOut)
+        url = f"{self.admin.url_of(OptOut, 'changelist')}?state=active"
+        return Figure.of(rows.active().count(), url)
+
+    def reasons(self, column: Column) -> Iterator[Reason]:
+        """Yield the most frequent reasons of what was not delivered, then all others."""
+        counted = count_reasons(column.choice.period)
+        named, rest = counted[:MAX_REASONS], counted[MAX_REASONS:]
+        undelivered = "status=undelivered&reason="
+        for digest, text, count in named:
+            yield Reason(text, column.figure_of(count, f"{undelivered}{digest}"))
+        if other := sum(count for _digest, _text, count in rest):
+            digests = ",".join(digest for digest, _text, _count in named)
+            query = f"{undelivered}{ReasonFilter.OTHER}{digests}"
+            yield Reason(_("other reasons"), column.figure_of(other, query))
+        without = column.traffic.undelivered - sum(count for _digest, _text, count in counted)
+        if without > 0:
+            query = f"{undelivered}{ReasonFilter.NONE}"
+            yield Reason(_("no reason given"), column.figure_of(without, query))
 
 
 SERIES: dict[str, str | Promise] = {
     **{status.value: status.label for status in reversed(Status) if status.value in UNDELIVERED},
-    IN_TRANSIT: _("in transit"),
+    NOT_FINAL: _("no final report yet"),
     Status.DELIVERED.value: Status.DELIVERED.label,
 }
 
 
-def charts(traffic: Traffic, list_url: str) -> dict[str, Any]:
+def charts(column: Column) -> dict[str, Any]:
     """Return the messages by slot: charts of sent ones and replies, and a table by status."""
+    traffic = column.traffic
     labels = slot_labels(traffic.period)
-    days = [localised(start).date() for start in traffic.period.starts]
-    urls = [f"{list_url}?period={day.isoformat()}" for day in days]
+    total_url = f"{column.list_url}?{query_of(traffic.period)}"
+    urls: list[str] = []
+    if not traffic.period.is_hourly:  # a list cannot be narrowed to an hour
+        days = [localised(start).date().isoformat() for start in traffic.period.starts]
+        without = f"test={MessageTestFilter.WITHOUT}"
+        urls = [f"{column.list_url}?period={day}&{without}" for day in days]
     replies = Series("cellcast-series-replies", _("replies"), traffic.replies, "direction=inbound")
-    by_status = [Series("", label, traffic.sent[status]) for status, label in SERIES.items()]
+    by_status = [
+        Series("", label, traffic.sent[status], f"status={status or StatusFilter.NOT_FINAL}")
+        for status, label in SERIES.items()
+    ]
     pictures = [(_("Sent"), sent_series(traffic)), (_("Replies"), [replies])]
+    table = [each for each in [*by_status, replies] if each.total]
     return {
         "charts": [
             StackedBars(shown, labels, urls, title)
             for title, series in pictures
             if (shown := [each for each in series if each.total])
         ],
-        "table": StackedBars([each for each in [*by_status, replies] if each.total], labels, urls),
+        "table": StackedBars(table, labels, urls, total_url=total_url),
         "is_hourly": traffic.period.is_hourly,
     }
 
@@ -91,22 +268,26 @@ def sent_series(traffic: Traffic) -> list[Series]:
         sum(counts)
         for counts in zip(*(traffic.sent[status] for status in UNDELIVERED), strict=True)
     ]
-    delivered = traffic.sent[Status.DELIVERED]
     return [
         Series(
             "cellcast-series-undelivered",
             _("not delivered"),
             failed,
-            "status=undelivered",
+            f"status={StatusFilter.UNDELIVERED}",
             is_failure=True,
         ),
         Series(
             "cellcast-series-under-way",
-            _("in transit"),
-            traffic.sent[IN_TRANSIT],
-            "direction=outbound",
+            _("no final report yet"),
+            traffic.sent[NOT_FINAL],
+            f"status={StatusFilter.NOT_FINAL}",
         ),
-        Series("cellcast-series-delivered", _("delivered"), delivered, "status=delivered"),
+        Series(
+            "cellcast-series-delivered",
+            _("delivered"),
+            traffic.sent[Status.DELIVERED],
+            "status=delivered",
+        ),
     ]
 
 

@@ -11,11 +11,12 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.pages import activity, figures, overview, setup
+from cellcast_django.admin.pages import activity, overview, setup
+from cellcast_django.admin.pages.figures import Figures
 from cellcast_django.admin.pages.overview import Overview
 from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.models import Message, OptOut
+from cellcast_django.models import Message
 
 MAX_WAITING = 5  # customers on the app's index who wait for an answer
 
@@ -64,10 +65,11 @@ class PagesAdmin(ReadOnlyAdmin):
     def figures_view(self, request: HttpRequest) -> HttpResponse:
         if not self.may_see_figures(request):
             raise PermissionDenied
-        details = figures.message_details(self, request)
-        if self.may_view(request, OptOut):
-            details["new_opt_outs"] = figures.new_opt_outs(self, request)
-        return self._render(request, "figures", _("Figures"), details)
+        shown = Figures(self, request)
+        if request.GET.get("format") == "csv":
+            self.log_list(request, Message, f"Exported the figures of {shown.choice.key}.")
+            return shown.as_csv()
+        return self._render(request, "figures", _("Figures"), shown.details())
 
     def activity_view(self, request: HttpRequest) -> HttpResponse:
         """Show who did what, or return it as a file."""

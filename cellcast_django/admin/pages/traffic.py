@@ -1,10 +1,12 @@
 """The messages of a period: counted from indexes alone, and settled days cached."""
 
 from bisect import bisect_right
+from calendar import monthrange
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from itertools import accumulate, pairwise
 from math import ceil
 from typing import Any, Self
@@ -12,12 +14,14 @@ from typing import Any, Self
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
+from django.db.models import Count, F, Min
+from django.db.models.functions import MD5
 from django.utils import timezone
 
-from cellcast_django.admin.display.texts import DAY, today
-from cellcast_django.admin.lists.filters import midnight
-from cellcast_django.models import Direction, Message, database_alias
-from cellcast_django.statuses import FINAL, Status
+from cellcast_django.admin.display.texts import DAY, localised, today
+from cellcast_django.admin.lists.filters import midnight, under_way_since
+from cellcast_django.models import Direction, Message, StatusChange, database_alias
+from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 Slot = tuple[datetime, datetime]  # its first moment, and the first moment after it
 
@@ -40,9 +44,24 @@ class Period:
             return cls(tuple(_hours(midnight(last), end)), end)
         return cls(tuple(midnight(first + timedelta(days=n)) for n in range(days)), end)
 
+    @classmethod
+    def of_month(cls, first: date) -> Self:
+        """Return the days of the month that begins on this day."""
+        days = monthrange(first.year, first.month)[1]
+        starts = tuple(midnight(first + timedelta(days=n)) for n in range(days))
+        return cls(starts, midnight(first + timedelta(days=days)))
+
     @property
     def start(self) -> datetime:
         return self.starts[0]
+
+    @property
+    def first_day(self) -> date:
+        return localised(self.start).date()
+
+    @property
+    def last_day(self) -> date:
+        return localised(self.end - timedelta(hours=1)).date()
 
     @property
     def is_hourly(self) -> bool:
@@ -60,7 +79,7 @@ def _hours(start: datetime, end: datetime) -> list[datetime]:
     return [start + timedelta(hours=n) for n in range(ceil((end - start) / timedelta(hours=1)))]
 
 
-IN_TRANSIT = ""  # stands for every status that is not final
+NOT_FINAL = ""  # stands for every status that is not final
 
 SETTLED_AFTER = timedelta(days=3)
 """A slot that ended longer ago is counted once a day: few of its statuses still change."""
@@ -76,13 +95,37 @@ class Traffic:
     replies: list[int]
     """Inbound messages."""
     sent: dict[str, list[int]]
-    """Outbound messages by status, those without a final one as ``IN_TRANSIT``."""
+    """Outbound messages by status, those without a final one as ``NOT_FINAL``."""
+
+    @property
+    def total_sent(self) -> int:
+        return sum(map(sum, self.sent.values()))
+
+    @property
+    def delivered(self) -> int:
+        return sum(self.sent[Status.DELIVERED])
+
+    @property
+    def undelivered(self) -> int:
+        return sum(sum(self.sent[status]) for status in UNDELIVERED)
+
+    @property
+    def under_way(self) -> int:
+        """How many have no final status and were sent less than three days ago."""
+        start = under_way_since()
+        slots = zip(self.period.starts, self.sent[NOT_FINAL], strict=True)
+        return sum(count for at, count in slots if at >= start)
+
+    @property
+    def unreported(self) -> int:
+        """How many have no final status and were sent longer ago: none is expected any more."""
+        return sum(self.sent[NOT_FINAL]) - self.under_way
 
     @property
     def delivery_rate(self) -> float | None:
         """The delivered share of the messages with a final status, from 0 to 1."""
-        ended = sum(sum(self.sent[status]) for status in FINAL)
-        return sum(self.sent[Status.DELIVERED]) / ended if ended else None
+        ended = self.delivered + self.undelivered
+        return self.delivered / ended if ended else None
 
 
 def count_messages(period: Period) -> Traffic:
@@ -93,9 +136,9 @@ def count_messages(period: Period) -> Traffic:
     """
     replies, sent, *ended = map(list, zip(*_counts(period.slots), strict=True))
     _leave_out_tests(period, replies, sent, ended)
-    in_transit = [count - sum(others) for count, *others in zip(sent, *ended, strict=True)]
+    not_final = [count - sum(others) for count, *others in zip(sent, *ended, strict=True)]
     by_status = dict(zip(_FINAL, ended, strict=True))
-    return Traffic(period=period, replies=replies, sent={**by_status, IN_TRANSIT: in_transit})
+    return Traffic(period=period, replies=replies, sent={**by_status, NOT_FINAL: not_final})
 
 
 def _leave_out_tests(
@@ -135,15 +178,19 @@ def _counts(slots: list[Slot]) -> list[list[int]]:
 
 
 TABLE = Message._meta.db_table
-_IS_INBOUND = f"direction = '{Direction.INBOUND.value}'"
+IS_INBOUND = f"direction = '{Direction.INBOUND.value}'"
 IS_OUTBOUND = f"direction = '{Direction.OUTBOUND.value}'"
 _FINAL = sorted(FINAL)
-_COUNT = f"(SELECT COUNT(*) FROM {TABLE} WHERE {{}} AND created_at >= %s AND created_at < %s)"  # noqa: S608
-_FINAL_IN_USE = " UNION ALL ".join(
-    f"SELECT * FROM (SELECT status FROM {TABLE}"  # noqa: S608
-    f" WHERE {IS_OUTBOUND} AND status = '{status}' LIMIT 1) AS is_{status}"
-    for status in _FINAL
-)
+
+
+def _final_in_use() -> list[str]:
+    """Return the final statuses that a message has: one look into the index for each."""
+    selects = (
+        f"SELECT * FROM (SELECT status FROM {TABLE}"  # noqa: S608
+        f" WHERE {IS_OUTBOUND} AND status = '{status}' LIMIT 1) AS is_{status}"
+        for status in _FINAL
+    )
+    return [status for (status,) in fetch(" UNION ALL ".join(selects), [])]
 
 
 def _count(slots: list[Slot]) -> list[list[int]]:
@@ -154,9 +201,12 @@ def _count(slots: list[Slot]) -> list[list[int]]:
     take longer to build than to run. PostgreSQL takes as long to plan them, so a status that no
     message has is left out.
     """
-    in_use = [status for (status,) in fetch(_FINAL_IN_USE, [])] if slots else []
-    conditions = [_IS_INBOUND, IS_OUTBOUND, *(f"{IS_OUTBOUND} AND status = '{s}'" for s in in_use)]
-    counts = ", ".join(map(_COUNT.format, conditions))
+    in_use = _final_in_use() if slots else []
+    conditions = [IS_INBOUND, IS_OUTBOUND, *(f"{IS_OUTBOUND} AND status = '{s}'" for s in in_use)]
+    counts = ", ".join(
+        f"(SELECT COUNT(*) FROM {TABLE} WHERE {each} AND created_at >= %s AND created_at < %s)"  # noqa: S608
+        for each in conditions
+    )
     found: list[tuple[Any, ...]] = []
     for first in range(0, len(slots), SLOTS_PER_QUERY):
         batch = slots[first : first + SLOTS_PER_QUERY]
@@ -179,6 +229,45 @@ def fetch(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
         cursor.execute(sql, values)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
+
+
+def count_reasons(period: Period) -> list[tuple[str, str, int]]:
+    """Count what was not delivered by the reason of the status that stands, most frequent first.
+
+    Returns a digest, the reason and the count. Reasons are compared exactly, by their digests, as
+    MariaDB compares text without case and accents. Messages without a reason are not among them.
+    Those of a period that ended more than three days ago come from the cache, as the messages do.
+    """
+    now = timezone.now()
+    database = connections[Message.objects.db].settings_dict["NAME"]
+    parts = f"{database} {period.start.isoformat()} {period.end.isoformat()} {now:%Y-%m-%d}"
+    key = f"{__name__}.reasons.{sha256(parts.encode()).hexdigest()}"
+    if period.end < now - SETTLED_AFTER:
+        with suppress(Exception):
+            if (cached := cache.get(key)) is not None:
+                return list(cached)
+    alias = database_alias()
+    tests = Message.objects.using(alias).from_tests().values_list("pk", flat=True)[:MAX_TESTS]
+    given = StatusChange.objects.using(alias).filter(
+        message__direction=Direction.OUTBOUND,
+        message__status__in=UNDELIVERED,
+        message__created_at__gte=period.start,
+        message__created_at__lt=period.end,
+        status=F("message__status"),
+    )
+    by_digest = (
+        given.exclude(reason="")
+        .exclude(message__in=list(tests))
+        .order_by()
+        .values(digest=MD5("reason"))
+        .annotate(text=Min("reason"), count=Count("pk"))
+    )
+    rows = by_digest.order_by("-count", "digest").values_list("digest", "text", "count")
+    counted = list(rows)
+    if period.end < now - SETTLED_AFTER:
+        with suppress(Exception):
+            cache.set(key, counted, timeout=DAY)
+    return counted
 
 
 SAMPLE_SIZE = 10_000  # delivered messages of a period whose times are read
@@ -240,14 +329,6 @@ def count_delivery_times(traffic: Traffic) -> DeliveryTimes:
     return DeliveryTimes(dict(counts), is_sample=share < 1)
 
 
-_NEWEST = f"""
-    SELECT * FROM (
-        SELECT submitted_at, status_changed_at FROM {TABLE}
-        WHERE {IS_OUTBOUND} AND status = '{Status.DELIVERED.value}'
-            AND created_at >= %s AND created_at < %s{{but}}
-        ORDER BY created_at DESC LIMIT %s
-    ) AS newest
-"""  # noqa: S608
 _UNIX_SECONDS = {
     "mysql": "TIMESTAMPDIFF(SECOND, '1970-01-01', {})",
     "postgresql": "FLOOR(DATE_PART('epoch', {}))::bigint",
@@ -261,12 +342,35 @@ def _seconds_of_newest(
     """Return pairs of seconds and count, from the newest messages of each slot."""
     if not wanted:
         return []
-    seconds = _UNIX_SECONDS[connections[Message.objects.db].vendor].format
+    vendor = connections[Message.objects.db].vendor
+    if vendor not in _UNIX_SECONDS:
+        return _portable_seconds_of_newest(wanted, tests)
+    seconds = _UNIX_SECONDS[vendor].format
     took = f"{seconds('status_changed_at')} - {seconds('submitted_at')}"
     but = f" AND id NOT IN ({', '.join(map(str, tests))})" if tests else ""
-    newest = " UNION ALL ".join([_NEWEST.format(but=but)] * len(wanted))
+    newest = (
+        f"SELECT * FROM (SELECT submitted_at, status_changed_at FROM {TABLE}"  # noqa: S608
+        f" WHERE {IS_OUTBOUND} AND status = '{Status.DELIVERED.value}'"
+        f" AND created_at >= %s AND created_at < %s{but}"
+        " ORDER BY created_at DESC LIMIT %s) AS newest"
+    )
     sql = (
-        f"SELECT {took}, COUNT(*) FROM ({newest}) AS delivered"  # noqa: S608
+        f"SELECT {took}, COUNT(*) FROM ({' UNION ALL '.join([newest] * len(wanted))}) AS delivered"  # noqa: S608
         " WHERE submitted_at IS NOT NULL AND status_changed_at IS NOT NULL GROUP BY 1"
     )
     return fetch(sql, [value for each in wanted for value in each])
+
+
+def _portable_seconds_of_newest(
+    wanted: list[tuple[datetime, datetime, int]], tests: list[int]
+) -> list[tuple[int, ...]]:
+    """Return the same on a database whose words for it are not known here."""
+    took: Counter[int] = Counter()
+    delivered = Message.objects.using(database_alias()).delivered().exclude(pk__in=tests)
+    for start, end, count in wanted:
+        slot = delivered.filter(created_at__gte=start, created_at__lt=end)
+        times = slot.order_by("-created_at").values_list("submitted_at", "status_changed_at")
+        for submitted_at, changed_at in times[:count]:
+            if submitted_at and changed_at:
+                took[int((changed_at - submitted_at).total_seconds())] += 1
+    return list(took.items())
