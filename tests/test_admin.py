@@ -162,6 +162,41 @@ def test_texts_and_raw_events_are_escaped(reader: Client, client: WebhookClient)
     assert "&lt;img src=x onerror=alert(2)&gt;" in pages[1]
 
 
+def test_reply_of_a_customer_who_opted_out_is_not_new(
+    reader: Client, client: WebhookClient
+) -> None:
+    client.reply(message="STOP")
+    message = Message.objects.get()
+
+    assert "new" not in words(only(page_of(reader, "message"), "td[@class='field-state']"))
+    assert "new" not in words(
+        only(page_of(reader, "message", "change", message.pk), "section[@aria-label='Summary']/p")
+    )
+
+
+def test_test_messages_have_their_badge(reader: Client, client: WebhookClient) -> None:
+    client.status(_id="real")
+    message = MessageFactory.create(inbound=True)
+    WebhookEventFactory.create(message=message, is_test=True)
+
+    cells = every(page_of(reader, "message"), "td[@class='field-state']")
+
+    assert ["test" in words(cell) for cell in cells] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"), [("ar", {"lang": "en", "dir": "ltr"}), ("en-au", {})]
+)
+def test_text_that_is_not_translated_keeps_its_direction(
+    reader: Client, settings: Any, language: str, expected: dict[str, str]
+) -> None:
+    settings.LANGUAGE_CODE = language
+
+    content = only(page_of(reader, "message", "to_answer"), "div[@id='content-main']")
+
+    assert {name: content.get(name) for name in ("lang", "dir") if content.get(name)} == expected
+
+
 def test_every_class_that_a_page_uses_has_a_rule() -> None:
     folder = Path(cellcast_django.__file__).parent
     rules = (folder / "static" / "cellcast_django" / "admin.css").read_text()

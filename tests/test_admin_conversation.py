@@ -19,8 +19,9 @@ from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.pages import conversation
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
-from tests.admin_pages import CUSTOMER, page_of, staff, text_of, url_of
-from tests.html import addresses, every, only, section
+from cellcast_django.opt_outs import opt_in, opt_out
+from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
+from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -258,6 +259,164 @@ def test_cost_of_the_page_does_not_grow(reader: Client) -> None:
 
     assert queries() == few
     assert few < 20
+
+
+# Your numbers
+
+
+NUMBERS = ("+61480000001", "+61480000002")
+
+
+def write_to(*numbers: str) -> None:
+    for place, number in enumerate(numbers):
+        MessageFactory.create(
+            inbound=True,
+            sender=CUSTOMER,
+            receiver=number,
+            body=f"to {number}",
+            cellcast_id=f"{place}",
+        )
+
+
+def test_numbers_are_named_where_customers_write_to_several(reader: Client) -> None:
+    write_to(*NUMBERS)
+    MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth", body="of a name")
+
+    page = reader.get(address()).text
+
+    links = every(page, "ul[@class='cellcast-periods']/li/a")
+    assert len(links) == 3
+    assert words(only(page, "div[@id='content-main']")).count("0480 000 001") == 2
+    of_the_first = reader.get(links[1].get("href", "")).text
+    assert bodies(of_the_first) == [f"to {NUMBERS[0]}", "of a name"]
+    assert thread(reader, own="+61480000009") == [*(f"to {each}" for each in NUMBERS), "of a name"]
+
+
+@pytest.mark.parametrize("numbers", [(), NUMBERS[:1], ("cellcast", NUMBERS[0])])
+def test_single_number_is_not_named(reader: Client, numbers: tuple[str, ...]) -> None:
+    write_to(*numbers)
+    MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth")
+
+    page = reader.get(address()).text
+
+    assert not every(page, "ul[@class='cellcast-periods']")
+    assert "0480 000 001" not in page
+
+
+def test_number_that_nobody_wrote_to_for_ninety_days_is_not_named(reader: Client) -> None:
+    write_to(*NUMBERS)
+    old = timezone.now() - timedelta(days=91)
+    Message.objects.filter(own_number=NUMBERS[0]).update(created_at=old)
+
+    assert not every(reader.get(address()).text, "ul[@class='cellcast-periods']")
+
+
+def test_list_and_to_answer_are_filtered_by_number(reader: Client) -> None:
+    write_to(*NUMBERS)
+    first = Message.objects.get(own_number=NUMBERS[0])
+
+    assert listed(reader, "message", own_number=NUMBERS[0]) == [first.pk]
+    page = reader.get(url_of("message", "to_answer", own=NUMBERS[0]))
+    assert [row.reply for row in page.context["list"].rows] == [first]
+    assert len(every(page.text, "select[@id='cellcast-own']/option")) == 3
+    [row] = every(page.text, "table[@class='cellcast-to-answer']/tbody/tr")
+    [link] = [url for url in addresses(row) if "/conversation/" in url]
+    assert bodies(reader.get(link).text) == [f"to {NUMBERS[0]}"]
+
+
+# Opt-outs, and by whom
+
+
+def dividers(page: str) -> list[str]:
+    return [words(each) for each in every(page, "li[@class='cellcast-divider']")]
+
+
+def test_dividers_stand_where_an_opt_out_began_and_ended() -> None:
+    client = staff("view_message", "view_optout")
+    say("Please stop", days_ago=3)
+    opt_out(CUSTOMER, username="reception")
+    opt_in(CUSTOMER)
+    MessageFactory.create(receiver=CUSTOMER, body="later")
+    say("of somebody else", contact="+61400000002")
+    opt_out("+61400000002")
+
+    page = client.get(address()).text
+
+    assert len(dividers(page)) == 2
+    assert "reception" in dividers(page)[0]
+    assert page.index("Please stop") < page.index("cellcast-divider") < page.index(">later<")
+    assert dividers(staff("view_message").get(address()).text) == []
+
+
+def test_dividers_stand_on_the_page_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = staff("view_message", "view_optout")
+    monkeypatch.setattr(conversation, "PER_PAGE", 1)
+    say("before", days_ago=3)
+    opt_out(CUSTOMER)
+    MessageFactory.create(receiver=CUSTOMER, body="after")
+    after = Message.objects.get(body="after")
+
+    assert len(dividers(client.get(address()).text)) == 0
+    assert len(dividers(client.get(address(before=after.pk)).text)) == 1
+
+
+def test_thread_says_by_whom() -> None:
+    client = staff("view_message")
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    earlier = MessageFactory.create(
+        inbound=True, sender=CUSTOMER, created_at=timezone.now() - timedelta(days=2), body="before"
+    )
+    reply.mark_handled(username="reception")
+    MessageFactory.create(receiver=CUSTOMER, sent_by="colleague")
+    Message.objects.filter(pk=earlier.pk).update(handled_by="")
+
+    page = client.get(address()).text
+
+    by = [words(each) for each in every(page, "span[@class='quiet cellcast-by']")]
+    assert len(by) == 3
+    assert "reception" not in by[0]
+    assert timezone.localtime().strftime("%Y") in by[0]  # on another day
+    assert "reception" in by[1]
+    assert "colleague" in by[2]
+
+
+# What comes next
+
+
+def next_of(client: Client, message: Message, **query: Any) -> Message | None:
+    page = client.get(url_of("message", "conversation", message.pk, **query))
+    key = page.context["page"].next_key
+    return key and Message.objects.get(pk=key)
+
+
+def test_next_goes_through_the_list_and_begins_again() -> None:
+    client = staff("view_message", "handle_message")
+    now = timezone.now()
+    first, second, third = (
+        MessageFactory.create(
+            inbound=True, sender=f"+6140000010{n}", created_at=now - timedelta(minutes=n)
+        )
+        for n in range(3)
+    )
+    MessageFactory.create(inbound=True, sender="", created_at=now - timedelta(days=1))
+
+    assert next_of(client, first) == second
+    assert next_of(client, third, order="longest") == second
+    oldest = next_of(client, first, order="longest", after=third.pk)
+    assert oldest is not None and oldest.contact == ""
+    handle = url_of("message", "handle")
+    response = client.post(handle, {"one": first.pk, "back": "next", "next": second.pk})
+    assert response["Location"] == url_of("message", "conversation", second.pk)
+    assert next_of(client, first) == second
+    gone = client.post(handle, {"one": third.pk, "back": "next", "next": ""})
+    assert gone["Location"].startswith(url_of("message", "to_answer"))
+
+
+def test_nobody_is_next_when_nobody_else_waits() -> None:
+    client = staff("view_message", "handle_message")
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+
+    assert next_of(client, reply) is None
 
 
 # On the page of a message
