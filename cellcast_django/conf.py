@@ -1,11 +1,15 @@
 """The app's settings, one property each, read when used, so ``override_settings`` works."""
 
+from functools import lru_cache
+
 from django.conf import settings
 
 from cellcast_django.validation import is_api_key, is_credential
 
 DEFAULT_API_URL = "https://api.cellcast.com"
 DEFAULT_STOP_WORDS = ("stop", "stopall", "unsubscribe", "unsub", "optout")
+
+_is_credential = lru_cache(maxsize=16)(is_credential)  # asked for each webhook
 
 
 class Settings:
@@ -21,7 +25,7 @@ class Settings:
         value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", ())
         if not isinstance(value, (list, tuple)):
             return ()
-        return tuple(entry for entry in value if is_credential(entry))
+        return tuple(entry for entry in value if isinstance(entry, str) and _is_credential(entry))
 
     @property
     def default_region(self) -> str:

@@ -7,11 +7,11 @@ the task is written in the event's transaction. Any other queue gets the task af
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
 from cellcast_django.handlers.queue import NotEnqueuedError, enqueue, is_in_same_database
-from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
 
@@ -30,17 +30,14 @@ def receive(
 
     Raises ``django.db.Error`` when the database refuses; nothing is stored then.
     """
-
-    def store(before_commit: BeforeCommit | None = None) -> list[WebhookEvent]:
-        return inbox.store(
-            payloads,
-            endpoint=endpoint,
-            content_type=content_type,
-            username=username,
-            is_test=is_test,
-            before_commit=before_commit,
-        )
-
+    store = partial(
+        inbox.store,
+        payloads,
+        endpoint=endpoint,
+        content_type=content_type,
+        username=username,
+        is_test=is_test,
+    )
     if conf.run_handlers == "task" and is_in_same_database():
         with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
             return store(before_commit=enqueue)
@@ -54,11 +51,14 @@ def run_handlers(events: Iterable[WebhookEvent]) -> None:
 
     Never raises: errors are logged, and ``cellcast_run_handlers`` finds the events later.
     """
+    due = [event for event in events if event.next_run_at is not None]
+    if not due:
+        return
     if conf.run_handlers != "task":
-        handlers.run(events)
+        handlers.run(due)
         return
     try:
-        enqueue([event.pk for event in events if event.next_run_at is not None])
+        enqueue([event.pk for event in due])
     except NotEnqueuedError as error:
         cause = type(error.__cause__).__qualname__
         logger.error("Not enqueued: event %s, the first of %s: %s.", *error.args, cause)

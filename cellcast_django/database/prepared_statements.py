@@ -37,10 +37,11 @@ def execute(
 
     With psycopg 3 it is prepared, except behind a pooler that shares sessions between transactions;
     inside a transaction, which an error would end; while queries are logged, as Django's cursor
-    shows them whole; and where the backend makes its own cursors, which may set a tenant's
-    ``search_path`` or count statements.
+    shows them whole; and where somebody else watches the connection. A backend that makes its own
+    cursors may set a tenant's ``search_path``, and a wrapper may put a statement in front of ours,
+    which cannot be prepared with it.
     """
-    if _has_djangos_own_cursors(connection) and _can_prepare(connection):
+    if connection.vendor == "postgresql" and _can_prepare(connection):
         # Not connection.cursor(), which makes another one first: that costs as much as planning.
         cursor = _preparing_cursor()(connection.connection)
         try:
@@ -69,12 +70,16 @@ def _preparing_cursor() -> Any:
     return PreparingCursor
 
 
-def _has_djangos_own_cursors(connection: BaseDatabaseWrapper) -> bool:
+def _is_watched(connection: BaseDatabaseWrapper) -> bool:
     makers = ("cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor")
-    return all(getattr(connection, name).__module__.startswith(_DJANGOS) for name in makers)
+    return bool(connection.execute_wrappers) or not all(
+        getattr(connection, name).__module__.startswith(_DJANGOS) for name in makers
+    )
 
 
 def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
+    if _is_watched(connection):
+        return False
     connection.validate_thread_sharing()
     connection.ensure_connection()
     session = connection.connection

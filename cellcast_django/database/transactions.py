@@ -100,9 +100,9 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
     A transaction that the host project did not end is rolled back, and its session discarded.
     Raises ``django.db.Error`` if no session is available, ``SessionChangedError`` as ``renew``.
     """
-    if is_in_test(connection):
-        return
     if not is_idle(connection):
+        if is_in_test(connection):
+            return
         renew(connection)
     if not connection.get_autocommit():  # turned off in the settings
         connection.set_autocommit(True)

@@ -91,7 +91,7 @@ def _is_common(payload: Payload) -> bool:
     return (
         isinstance(payload, Reply | StatusReport)
         and payload.status in PRECEDENCE
-        and not opted_out_contact(payload)
+        and not (isinstance(payload, Reply) and opted_out_contact(payload))
     )
 
 

@@ -19,7 +19,6 @@ from cellcast_django.models import (
     contact_of,
     fields_when_stored,
     message_key,
-    message_values,
 )
 from cellcast_django.opt_outs import is_stop_word
 from cellcast_django.payloads import (
@@ -59,6 +58,8 @@ class StatusDraft(Draft):
     payload: Reply | StatusReport
     message: Message
     change: StatusChange
+    may_be_stored: bool
+    """Whether the message may be stored already, without an id: it is a real reply of somebody."""
 
 
 def draft(payload: Payload, webhook: Webhook) -> Draft:
@@ -90,14 +91,15 @@ def draft(payload: Payload, webhook: Webhook) -> Draft:
         if is_reply:  # or a customer's reply that says the same would be its duplicate
             message.key = message_key(Direction.INBOUND, "", "test", message.key)
     change = StatusChange(applied=True, recorded_at=time, **_values(payload, StatusChange))
-    return StatusDraft(payload, event, message, change)
+    may_be_stored = is_reply and message.contact != "" and not webhook.is_test
+    return StatusDraft(payload, event, message, change, may_be_stored)
 
 
 def message_of(payload: Reply | StatusReport) -> Message:
     """Return the message that the payload is about, with the payload's status."""
     is_reply = isinstance(payload, Reply)
     direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
-    message = Message(**message_values(direction, **_values(payload, Message)))
+    message = Message.from_parts(direction, **_values(payload, Message))
     if isinstance(payload, Reply) and payload.listed is not None:
         # Its time identifies it. No webhook's reply has an empty id.
         time = payload.listed.received_at
@@ -114,9 +116,10 @@ def plan(event: WebhookEvent, webhook: Webhook, facts: Sequence[FactSignal]) -> 
     """
     if not facts:
         return
-    has_handlers = any(
-        signal.handlers(WebhookEvent if signal is opt_out_received else Message) for signal in facts
-    )
+    has_handlers = False
+    for signal in facts:
+        sender = WebhookEvent if signal is opt_out_received else Message
+        has_handlers = has_handlers or signal.has_listeners(sender)
     for name, value in fields_when_stored(webhook.now, has_handlers=has_handlers).items():
         setattr(event, name, value)
     # What is known not to exist is not looked for.
@@ -135,7 +138,10 @@ def opted_out_contact(payload: Payload) -> str:
 
 def _values(source: Any, model: type[models.Model]) -> dict[str, Any]:
     """Return the fields that a dataclass has in common with a model."""
-    return {name: getattr(source, name) for name in _common_names(source.__class__, model)}
+    values = {}
+    for name in _common_names(source.__class__, model):
+        values[name] = getattr(source, name)
+    return values
 
 
 @cache

@@ -57,8 +57,7 @@ def write(
     with own_transaction(using):
         same_message.lock_out_others(using, reports)
         rows = _insert_and_lock_messages(using, reports)
-        if not webhook.is_test:
-            _use_messages_stored_before(using, reports, rows, webhook)
+        _use_messages_stored_before(using, reports, rows, webhook)
         contacts = {opted_out_contact(payload) for payload in payloads} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
 
@@ -116,7 +115,7 @@ def _use_messages_stored_before(
     new = {
         each.message.key: each
         for each in reversed(drafts)
-        if isinstance(each.payload, Reply) and not rows[each.message.key].status
+        if each.may_be_stored and not rows[each.message.key].status
     }
     inserted = {key: rows[key].message for key in new}
     for key, other in same_message.unite(using, new.values(), inserted, webhook.now).items():

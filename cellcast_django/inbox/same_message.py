@@ -185,7 +185,7 @@ def unite(
     another one are deleted; the other one takes over what only the webhook knows. One query for the
     contacts of all webhooks.
     """
-    replies = [each for each in new if each.message.contact]
+    replies = list(new)
     listed = [each for each in replies if _listed_with(each)]
     brought = _brought_by_webhooks(using, listed, rows)
     recovered = _recovered_before(using, [each for each in replies if each not in listed], now)

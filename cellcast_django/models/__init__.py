@@ -14,7 +14,6 @@ from cellcast_django.models.message import (
     contact_of,
     database_alias,
     message_key,
-    message_values,
     outgoing_parts,
     submission_time,
 )
@@ -57,7 +56,6 @@ __all__ = [
     "is_final",
     "lease_end",
     "message_key",
-    "message_values",
     "outgoing_parts",
     "submission_time",
 ]

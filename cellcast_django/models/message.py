@@ -45,38 +45,6 @@ class Direction(models.TextChoices):
     OUTBOUND = "outbound", _("outbound")
 
 
-def message_values(
-    direction: Direction,
-    *,
-    cellcast_id: str,
-    sender: str,
-    receiver: str,
-    body: str = "",
-    media: Sequence[str] = (),
-    **others: Any,
-) -> dict[str, Any]:
-    """Return the fields of a message: these parts, and the fields derived from them.
-
-    An outbound message is identified by its id; an inbound one by id, sender, receiver, text and
-    media, since Cellcast may give a reply the id of the message it answers.
-    """
-    outbound = direction == Direction.OUTBOUND
-    identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
-    return {
-        "key": message_key(direction, *identity),
-        "direction": direction.value,
-        "cellcast_id": cellcast_id,
-        "sender": sender,
-        "receiver": receiver,
-        "own_number": contact_of(sender if outbound else receiver),
-        "contact": contact_of(receiver if outbound else sender),
-        "body": body,
-        "media": list(media),
-        "submitted_at": submission_time(cellcast_id) if outbound else None,
-        **others,
-    }
-
-
 def contact_of(number: str | PhoneNumber) -> str:
     """Return the number as the ``contact`` and ``own_number`` columns hold it.
 
@@ -469,9 +437,39 @@ class Message(models.Model):
         return f"{self.direction} {self.cellcast_id}"
 
     @classmethod
-    def from_parts(cls, direction: Direction, **parts: Any) -> Self:
-        """Build an unsaved message from the arguments of ``message_values``."""
-        return cls(**message_values(direction, **parts))
+    def from_parts(
+        cls,
+        direction: Direction,
+        *,
+        cellcast_id: str,
+        sender: str,
+        receiver: str,
+        body: str = "",
+        media: Sequence[str] = (),
+        **others: Any,
+    ) -> Self:
+        """Build an unsaved message from these parts, which are clean, and what follows from them.
+
+        An outbound message is identified by its id; an inbound one by id, sender, receiver, text
+        and media, since Cellcast may give a reply the id of the message it answers.
+        """
+        outbound = direction == Direction.OUTBOUND
+        identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
+        own_number, contact = (sender, receiver) if outbound else (receiver, sender)
+        region = conf.default_region
+        return cls(
+            key=message_key(direction, *identity),
+            direction=direction.value,
+            cellcast_id=cellcast_id,
+            sender=sender,
+            receiver=receiver,
+            own_number=normalise(own_number, region),
+            contact=normalise(contact, region),
+            body=body,
+            media=list(media),
+            submitted_at=submission_time(cellcast_id) if outbound else None,
+            **others,
+        )
 
     @property
     def is_final(self) -> bool:

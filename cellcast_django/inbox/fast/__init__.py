@@ -1,7 +1,7 @@
 """The common case, one event with one known status, in plain SQL.
 
 An accelerator that registers itself when the app starts: delete the folder, and every behavioural
-test still passes. PostgreSQL takes one statement, SQLite and MariaDB three, which share ``sql``.
+test still passes. SQLite and MariaDB take three statements, PostgreSQL one.
 """
 
 from cellcast_django import inbox

@@ -9,22 +9,25 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
 from cellcast_django.inbox.drafts import StatusDraft
-from cellcast_django.inbox.fast.sql import (
-    DUPLICATE,
+from cellcast_django.inbox.fast.three_statements import (
     NEW,
     Dialect,
     attach,
     columns_of,
     complete,
-    may_be_stored,
     placeholder,
+    status_values,
     stored_without_id,
     upsert,
-    upsert_values,
     values_of,
 )
 from cellcast_django.inbox.portable import BeforeCommit
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import NOTHING_TO_RUN, Message, StatusChange, WebhookEvent
+
+DUPLICATE = {"outcome": f"'{WebhookEvent.Outcome.DUPLICATE.value}'"} | {
+    name: "NULL" if value is None else str(value) for name, value in NOTHING_TO_RUN.items()
+}
+"""The columns of an event that was reported before, in SQL."""
 
 DIALECT = Dialect(
     quote='"{}"',
@@ -38,14 +41,16 @@ def write(
     connection: BaseDatabaseWrapper, draft: StatusDraft, before_commit: BeforeCommit | None
 ) -> bool:
     """Write message, event and history with one statement, which is its own transaction."""
-    event, change = draft.event, draft.change
+    message, event, change = draft.message, draft.event, draft.change
+    message.previous_status = NEW
     if event.next_run_at is None:
         before_commit = None
     values = {
-        **upsert_values(draft, connection),
+        **values_of(message, connection),
         **values_of(event, connection),
         **values_of(change, connection),
-        "may_be_stored": may_be_stored(draft),
+        **status_values(change.status),
+        "may_be_stored": draft.may_be_stored,
     }
     surroundings = own_transaction if before_commit is not None else own_statement
     with surroundings(connection.alias):

@@ -1,11 +1,13 @@
-"""The common case on SQLite and MariaDB: a statement for each of the three tables.
+"""The common case on SQLite and MariaDB: one plain statement for each of the three tables.
 
-The first one writes, so it takes the lock; whatever Python decides after it is decided under that
-lock.
+The first one writes, so it takes the lock, and all that Python decides after it is decided under
+that lock. Statements and values are derived from the models; PostgreSQL's ``one_statement`` is made
+of the same parts. A value goes by the name of its row in the draft and of its column:
+``%(message_contact)s``.
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,21 +15,33 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox.drafts import StatusDraft
-from cellcast_django.inbox.fast.sql import (
-    NEW,
-    Dialect,
-    attach,
-    columns_of,
-    complete,
-    may_be_stored,
-    placeholder,
-    stored_without_id,
-    upsert,
-    upsert_values,
-    values_of,
-)
 from cellcast_django.inbox.portable import BeforeCommit
-from cellcast_django.models import Message, StatusChange
+from cellcast_django.models import NOTHING_TO_RUN, Message, StatusChange, WebhookEvent
+from cellcast_django.statuses import PRECEDENCE, supersedes
+
+ROWS: dict[type[models.Model], str] = {
+    Message: "message",
+    StatusChange: "change",
+    WebhookEvent: "event",
+}
+
+SEPARATOR = "X"
+"""Parts the statuses in one text: they are all in lower case."""
+
+NEW = "NEW"
+"""In place of a previous status: the message has just been inserted."""
+
+
+class Dialect(NamedTuple):
+    """What the databases write differently."""
+
+    quote: str
+    on_conflict: str
+    offered: str
+    """The value of a row that could not be inserted."""
+    is_listed: str
+    """Whether ``{}`` is one of the statuses in ``%(listed)s``, each between two separators."""
+
 
 DIALECTS = {
     "sqlite": Dialect(
@@ -49,48 +63,52 @@ def write(
     connection: BaseDatabaseWrapper, draft: StatusDraft, before_commit: BeforeCommit | None
 ) -> bool:
     """Write message, event and history in a transaction of their own."""
-    event, change = draft.event, draft.change
-    vendor, using = connection.vendor, connection.alias
-    values = upsert_values(draft, connection)
-    with own_transaction(using), connection.cursor() as cursor:
-        cursor.execute(_upsert(vendor), values)
+    message, event, change = draft.message, draft.event, draft.change
+    message.previous_status = NEW
+    values = values_of(message, connection) | status_values(change.status)
+    with own_transaction(connection.alias), connection.cursor() as cursor:
+        cursor.execute(_upsert_statement(connection.vendor), values)
         message_id, status, previous_status = cursor.fetchone()
         is_new = previous_status == NEW
-        if is_new and may_be_stored(draft) and _is_stored_without_id(cursor, vendor, values):
-            transaction.set_rollback(True, using)
+        if is_new and draft.may_be_stored and _is_stored_without_id(cursor, values):
+            transaction.set_rollback(True, connection.alias)
             return False
-        is_news = is_new or not _is_in_history(cursor, vendor, message_id, change.status)
+        is_news = is_new or not _is_in_history(cursor, message_id, change.status)
         complete(draft, message_id, status, previous_status, is_news=is_news)
-        event.pk = _insert(cursor, connection, event)
+        event.pk = _insert(cursor, event)
         if is_news:
             change.event_id = event.pk
-            change.pk = _insert(cursor, connection, change)
+            change.pk = _insert(cursor, change)
         if before_commit is not None and event.next_run_at is not None:
             before_commit([event.pk])
     attach(draft, connection, is_new=is_new)
     return True
 
 
-def _insert(cursor: CursorWrapper, connection: BaseDatabaseWrapper, row: models.Model) -> int:
-    cursor.execute(_insert_statement(connection.vendor, type(row)), values_of(row, connection))
-    [pk] = cursor.fetchone()
-    return int(pk)
-
-
-def _is_stored_without_id(cursor: CursorWrapper, vendor: str, values: dict[str, Any]) -> bool:
-    cursor.execute(stored_without_id(DIALECTS[vendor]), values)
+def _is_stored_without_id(cursor: CursorWrapper, values: dict[str, Any]) -> bool:
+    cursor.execute(stored_without_id(DIALECTS[cursor.db.vendor]), values)
     return cursor.fetchone() is not None
 
 
-def _is_in_history(cursor: CursorWrapper, vendor: str, message_id: int, status: str) -> bool:
-    history = DIALECTS[vendor].quote.format(StatusChange._meta.db_table)
+def _is_in_history(cursor: CursorWrapper, message_id: int, status: str) -> bool:
+    history = DIALECTS[cursor.db.vendor].quote.format(StatusChange._meta.db_table)
     statement = f"SELECT 1 FROM {history} WHERE message_id = %s AND status = %s"
     cursor.execute(statement, [message_id, status])
     return cursor.fetchone() is not None
 
 
+def _insert(cursor: CursorWrapper, row: models.Model) -> int:
+    """Insert a row and return its id."""
+    statement = _insert_statement(cursor.db.vendor, type(row))
+    cursor.execute(statement, values_of(row, cursor.db))
+    return int(cursor.fetchone()[0])
+
+
+# Statements
+
+
 @cache
-def _upsert(vendor: str) -> str:
+def _upsert_statement(vendor: str) -> str:
     dialect = DIALECTS[vendor]
     stored = dialect.quote.format(Message._meta.db_table)
     statement = upsert(dialect, _insert_values(dialect, Message), stored=stored)
@@ -107,3 +125,111 @@ def _insert_values(dialect: Dialect, model: type[models.Model]) -> str:
     names = ", ".join(map(dialect.quote.format, columns))
     values = ", ".join(placeholder(model, column) for column in columns)
     return f"INSERT INTO {dialect.quote.format(model._meta.db_table)} ({names}) VALUES ({values})"
+
+
+def upsert(dialect: Dialect, insert: str, *, stored: str) -> str:
+    """Return the insert of a message that moves the status of a stored one, and fills it in.
+
+    MariaDB's assignments see the effect of those before them, so the status, which the others read,
+    moves last; and its texts are empty by their length, because it finds a blank equal to ``""``.
+    """
+    old, new = f"{stored}.{{}}".format, dialect.offered.format
+    moves = f"({dialect.is_listed.format(old('status'))}) = %(is_moved_by_listed)s"
+    changes = {"previous_status": old("status")}
+    for name in ("status_changed_at", "status"):
+        changes[name] = f"CASE WHEN {moves} THEN {new(name)} ELSE {old(name)} END"
+    for name in Message.REPORTED:
+        is_text = Message._meta.get_field(name).get_internal_type() != "JSONField"
+        is_empty = f"LENGTH({old(name)}) = 0" if is_text else f"{old(name)} = '[]'"
+        changes[name] = f"CASE WHEN {is_empty} THEN {new(name)} ELSE {old(name)} END"
+    assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
+    return f"{insert} {dialect.on_conflict} {assignments}"
+
+
+def stored_without_id(dialect: Dialect) -> str:
+    """Return the look-up of a message of the same contact that has no id, by the index."""
+    table = dialect.quote.format(Message._meta.db_table)
+    return f"SELECT 1 FROM {table} WHERE cellcast_id = '' AND contact = %(message_contact)s"
+
+
+def placeholder(model: type[models.Model], column: str) -> str:
+    """Return the placeholder for the value of a column."""
+    return f"%({ROWS[model]}_{column})s"
+
+
+@cache
+def columns_of(model: type[models.Model]) -> list[Any]:
+    """Return the model's fields except the primary key, which the database gives."""
+    return [field for field in model._meta.concrete_fields if not field.primary_key]
+
+
+# Values
+
+
+@cache
+def status_values(status: str) -> dict[str, Any]:
+    """Return the values by which the upsert tells whether this known status moves a message.
+
+    Low ones move it from those listed; high ones from all but those listed, as it may have one that
+    we do not know.
+    """
+    is_moved_by_listed = not supersedes(status, "unknown to us")
+    listed = [each for each in PRECEDENCE if supersedes(status, each) == is_moved_by_listed]
+    return {
+        "is_moved_by_listed": is_moved_by_listed,
+        "listed": SEPARATOR.join(["", *listed, ""]),
+    }
+
+
+def values_of(row: models.Model, connection: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return the values of a row in the database's types, by the names of the placeholders."""
+    values = {}
+    for name, attname, field in _adapted_columns(type(row)):
+        value = row.__dict__[attname]
+        values[name] = field.get_db_prep_save(value, connection) if field else value
+    return values
+
+
+@cache
+def _adapted_columns(model: type[models.Model]) -> list[tuple[str, str, Any]]:
+    """Return the placeholder and attribute of each column, and its field if it adapts values."""
+    return [
+        (
+            f"{ROWS[model]}_{field.column}",
+            field.attname,
+            field if field.get_internal_type() in {"DateTimeField", "JSONField"} else None,
+        )
+        for field in columns_of(model)
+    ]
+
+
+# Rows
+
+
+def complete(
+    draft: StatusDraft, message_id: int, status: str, previous_status: str, *, is_news: bool
+) -> None:
+    """Put what the database has found into the draft's rows."""
+    message, event, change = draft.message, draft.event, draft.change
+    message.pk = event.message_id = change.message_id = message_id
+    if is_news:
+        change.previous_status = "" if previous_status == NEW else previous_status
+        change.applied = status != change.previous_status
+        return
+    event.outcome = WebhookEvent.Outcome.DUPLICATE.value
+    for name, value in NOTHING_TO_RUN.items():
+        setattr(event, name, value)
+
+
+def attach(draft: StatusDraft, connection: BaseDatabaseWrapper, *, is_new: bool) -> None:
+    """Make the rows look as if they had been read, and know each other if handlers run for them."""
+    message, event, change = draft.message, draft.event, draft.change
+    for row in (message, event, change):
+        row._state.adding = False
+        row._state.db = connection.alias
+    if event.next_run_at is None:
+        return
+    if not is_new:  # the row may know more than this event
+        message = Message.objects.using(connection.alias).get(pk=message.pk)
+    event.message = change.message = message
+    change.event = event
