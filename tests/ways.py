@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from cellcast_django import inbox
+from cellcast_django.database import vendors
 
 OWN, PORTABLE = "own", "portable"
 
@@ -15,6 +16,14 @@ OWN, PORTABLE = "own", "portable"
 def portable_way() -> Iterator[None]:
     """Take the way of a database that has no statement of its own."""
     with patch.object(inbox, "FAST_WAYS", {}):
+        yield
+
+
+@pytest.fixture
+def unnamed_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Know nothing of the database, as if nobody had named its vendor."""
+    monkeypatch.setattr(vendors, "VENDORS", {})
+    with portable_way():
         yield
 
 

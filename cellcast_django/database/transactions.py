@@ -25,6 +25,8 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cellcast_django.database.vendors import vendor_of
+
 PSYCOPG_IDLE = 0
 PSYCOPG_ACTIVE = 1
 PSYCOPG_CLOSED = 4
@@ -120,7 +122,7 @@ def discard(connection: BaseDatabaseWrapper) -> None:
     connection.atomic_blocks, connection.savepoint_ids = [], []
     if (session := connection.connection) is not None:
         with suppress(Error), connection.wrap_database_errors:
-            end = session.rollback if connection.vendor == "sqlite" else session.close
+            end = session.rollback if vendor_of(connection).is_in_memory else session.close
             end()
     with suppress(Error):
         connection.close()

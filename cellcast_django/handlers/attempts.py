@@ -20,6 +20,7 @@ from cellcast_django.database.transactions import (
     is_in_test,
     renew,
 )
+from cellcast_django.database.vendors import vendor_of
 from cellcast_django.handlers.facts import Call, Fact, calls_of, facts_of
 from cellcast_django.handlers.schedule import (
     due_time,
@@ -431,7 +432,7 @@ def call_safely(call: Call, save: Callable[[], None] | None = None) -> Failure |
             watches += [
                 stack.enter_context(Watch(each))
                 for each in _connections()
-                if each.vendor == "mysql"
+                if not vendor_of(each).knows_begin
             ]
             for connection in _connections():
                 # Inside a test's transaction, a handler's database error must not abort the test.

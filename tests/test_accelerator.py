@@ -1,0 +1,123 @@
+"""The fast ways are an accelerator: what they do is done without them too."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from cellcast_django.inbox.fast import one_statement
+from cellcast_django.inbox.fast.three_statements import DIALECTS, columns_of, status_values
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.statuses import PRECEDENCE, Status
+
+PACKAGE = Path(one_statement.__file__).parents[2]
+
+URLS = """
+from django.urls import include, path
+
+urlpatterns = [path("sms/", include("cellcast_django.urls"))]
+"""
+
+SITE = """
+import json
+import django
+from django.conf import settings
+from django.core.management import call_command
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    CELLCAST_WEBHOOK_SECRETS=["cellcast:a-long-enough-password"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "cellcast_django"],
+    ROOT_URLCONF="urls",
+    USE_TZ=True,
+)
+django.setup()
+call_command("migrate", verbosity=0)
+
+from cellcast_django import inbox, signals
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.testing import WebhookClient, status_payload
+
+calls = []
+
+
+def handler(event, **kwargs):
+    calls.append(event.pk)
+
+
+for signal in (signals.message_received, signals.status_changed, signals.opt_out_received):
+    signal.connect(handler)
+client = WebhookClient()
+responses = [
+    client.status(),
+    client.status(),
+    client.reply(),
+    client.reply(message="STOP"),
+    client.send("webhook-status", [status_payload(_id=str(number)) for number in range(3)]),
+]
+print(json.dumps({
+    "fast ways": sorted(inbox.FAST_WAYS),
+    "responses": [response.json() for response in responses],
+    "messages": sorted(Message.objects.values_list("direction", "status", "contact", "body")),
+    "done": WebhookEvent.objects.done().count(),
+    "opt-outs": OptOut.objects.active().count(),
+    "calls": calls,
+}))
+"""
+
+
+def run(folder: Path) -> dict[str, object]:
+    """Receive some webhooks with the package in this folder, and return what has become of them."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SITE],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return dict(json.loads(done.stdout))
+
+
+def test_site_works_the_same_without_the_folder(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
+    (tmp_path / "urls.py").write_text(URLS)
+    with_folder = run(tmp_path)
+    assert with_folder.pop("fast ways") == ["mysql", "postgresql", "sqlite"]
+    shutil.rmtree(tmp_path / PACKAGE.name / "inbox" / "fast")
+    without = run(tmp_path)
+    assert without.pop("fast ways") == []
+    assert without == with_folder
+
+
+def test_no_statement_grows_with_the_statuses() -> None:
+    """psycopg remembers how it reads a statement of at most 4,096 characters."""
+    statement = one_statement._statement()
+    assert len(statement) <= 4_096
+    assert not [status for status in Status.values if f"'{status}'" in statement]
+
+
+@pytest.mark.parametrize("status", Status.values)
+def test_statuses_from_which_a_message_moves_are_those_of_the_table(status: str) -> None:
+    values = status_values(status)
+    moved_from = {
+        each
+        for each in PRECEDENCE
+        if (f"X{each}X" in values["listed"]) == values["is_moved_by_listed"]
+    }
+    assert moved_from == {each for each in PRECEDENCE if PRECEDENCE[each] < PRECEDENCE[status]}
+
+
+def test_every_column_is_written() -> None:
+    statement = one_statement._statement()
+    for model in (Message, StatusChange, WebhookEvent):
+        for field in columns_of(model):
+            assert f'"{field.column}"' in statement
+
+
+def test_dialects_are_those_of_the_databases_that_take_three_statements() -> None:
+    assert connection.vendor == "postgresql" or connection.vendor in DIALECTS

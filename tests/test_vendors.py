@@ -1,0 +1,25 @@
+"""A database that nobody has named: everything works there, but slower."""
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.testing import WebhookClient, status_payload
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.usefixtures("unnamed_database")
+def test_every_webhook_is_stored_and_the_overview_opens(admin_client: Client) -> None:
+    client = WebhookClient()
+    client.status()
+    client.status()
+    client.reply(message="STOP")
+    client.opt_out()
+    client.send("webhook-status", [status_payload(_id=str(number)) for number in range(3)])
+    assert Message.objects.count() == 5
+    assert OptOut.objects.active().count() == 2
+    outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
+    assert list(outcomes) == ["stored", "duplicate", *["stored"] * 5]
+    assert admin_client.get(reverse("admin:cellcast_django_overview")).status_code == 200
