@@ -1,6 +1,5 @@
-"""What may be wrong, and what to do: system checks, Test Send, and what its response means.
+"""Test Send, and what its response means.
 
-``checks`` looks at the settings. ``test_send`` makes one real HTTP request with a documented
-example, ``diagnosis`` turns the response into advice for a person, and ``test_data`` removes what
-such requests leave behind. Commands and the admin's setup page start here.
+``test_send`` makes one real HTTP request with a documented example, and removes what such requests
+leave behind; ``diagnosis`` turns the response into advice for a person.
 """
