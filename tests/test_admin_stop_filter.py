@@ -45,6 +45,12 @@ def test_contacts_who_have_opted_out_need_no_look(reader: Client) -> None:
     assert possible(reader) == [message.pk]
 
 
+def test_replies_that_somebody_has_dealt_with_need_no_look(reader: Client) -> None:
+    [message] = replies("Please stop texting me")
+    message.mark_handled()
+    assert possible(reader) == []
+
+
 def test_only_the_newest_replies_are_read(reader: Client) -> None:
     _, found, last = replies("stop it", "stop that", "see you")
     add_copies(last, StopFilter.MAX_REPLIES - 2)

@@ -142,7 +142,9 @@ class OptedOutFilter(ChoiceFilter):
 
 
 class StopFilter(ChoiceFilter):
-    """Replies that may ask for no more messages, from contacts who have not opted out.
+    """Replies that may ask for no more messages, which nobody has dealt with.
+
+    Contacts who have opted out are left out.
 
     They mention stopping, but are no stop word, so a person should check. No index can find them:
     only the newest replies are read. Hidden in a list of sent messages.
@@ -165,8 +167,10 @@ class StopFilter(ChoiceFilter):
         if self.value() != self.POSSIBLY:
             return queryset
         replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
-        texts = replies.order_by("-created_at").values_list(
-            "pk", "contact", Left("body", self.MAX_LENGTH)
+        texts = (
+            replies.filter(handled_at=None)
+            .order_by("-created_at")
+            .values_list("pk", "contact", Left("body", self.MAX_LENGTH))
         )
         found = [(pk, contact) for pk, contact, text in texts if may_want_to_stop(text)]
         opted_out_contacts = opted_out(contact for _pk, contact in found)
