@@ -235,6 +235,13 @@ def _skip_space(text: str, position: int) -> int:
 # One element
 
 
+KEYS = frozenset(
+    {"_id", "message_id", "type", "status", "reason", "custom_string", "customString"}
+    | {"reply", "message", "body", "original_body", "media", "mms"}
+    | {"sender", "from", "receiver", "to", "recipient", "contact"}
+)
+"""All keys that the readers look for."""
+
 Reader = Callable[[dict[str, Any], str], Payload]
 """Takes an element and its text. Raises ``PayloadError``."""
 

@@ -2,13 +2,25 @@
 
 import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import reverse
 
+from cellcast_django import handlers
 from cellcast_django.conf import conf
-from cellcast_django.payloads import mms_payload, opt_out_payload, reply_payload, status_payload
+from cellcast_django.handlers.attempts import TakenOverError, handler_errors
+from cellcast_django.payloads import (
+    KEYS,
+    mms_payload,
+    opt_out_payload,
+    reply_payload,
+    status_payload,
+)
+from cellcast_django.signals import GiveUp, RetryLater
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
@@ -19,43 +31,101 @@ __all__ = [
     "mms_payload",
     "opt_out_payload",
     "reply_payload",
+    "run_handlers",
     "status_payload",
 ]
 
+SECRET = "cellcast:a-password-for-tests-alone"  # noqa: S105
+"""What a client sends, and is accepted for its request, where none is configured."""
+
 
 class WebhookClient(Client):
-    """A Django test client that sends webhooks with the first configured credential.
+    """A Django test client that sends webhooks with the first configured secret.
 
-    Without a configured credential it sends no ``Authorization`` header and gets a 401.
+    What a handler raises is raised to the test, after the other handlers have been called and the
+    event is stored; ``raise_handler_errors=False`` leaves it in the event, as it is in production.
+    ``RetryLater`` and ``GiveUp`` are requests, and never raised. Keyword arguments of ``reply``,
+    ``status`` and ``opt_out`` are keys of Cellcast's; any other is a ``TypeError``.
     """
+
+    raise_handler_errors = True
+
+    def __init__(
+        self, *arguments: Any, raise_handler_errors: bool | None = None, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        if raise_handler_errors is not None:
+            self.raise_handler_errors = raise_handler_errors
 
     def reply(self, **changes: Any) -> "Response":
         """Send a customer's reply to the Receive URL."""
-        return self.send("webhook-receiver", reply_payload(**changes))
+        return self.send("webhook-receiver", reply_payload(**_known(changes)))
 
     def status(self, **changes: Any) -> "Response":
         """Send a delivery report to the Status URL."""
-        return self.send("webhook-status", status_payload(**changes))
+        return self.send("webhook-status", status_payload(**_known(changes)))
 
     def opt_out(self, **changes: Any) -> "Response":
         """Send an opt-out to the Opt-Out URL."""
-        return self.send("webhook-opt-out", opt_out_payload(**changes))
+        return self.send("webhook-opt-out", opt_out_payload(**_known(changes)))
 
     def send(
         self, url_name: str, payload: Any, content_type: str = "application/json"
     ) -> "Response":
         """Send any payload to one of the URLs: bytes unchanged, everything else as JSON."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        return self.post(
-            reverse(f"cellcast_django:{url_name}"),
-            body,
-            content_type=content_type,
-            headers=authorization(),
+        configured = (
+            nullcontext()
+            if conf.webhook_secrets
+            else override_settings(CELLCAST_WEBHOOK_SECRETS=[SECRET])
         )
+        with configured, _handler_errors(is_raised=self.raise_handler_errors):
+            return self.post(
+                reverse(f"cellcast_django:{url_name}"),
+                body,
+                content_type=content_type,
+                headers=authorization(),
+            )
+
+
+def _known(changes: dict[str, Any]) -> dict[str, Any]:
+    for key in changes:
+        if key not in KEYS:
+            similar = "".join(
+                f' Did you mean "{each}"?' for each in get_close_matches(key, KEYS, 1)
+            )
+            raise TypeError(f'Cellcast sends no key "{key}".{similar} send() takes any payload.')
+    return changes
+
+
+@contextmanager
+def _handler_errors(*, is_raised: bool) -> Iterator[None]:
+    """Raise what the first failing handler raised, if that is wanted."""
+    errors: list[BaseException] = []
+    token = handler_errors.set(errors if is_raised else None)
+    try:
+        yield
+    finally:
+        handler_errors.reset(token)
+    if failed := [each for each in errors if not isinstance(each, _REQUESTS)]:
+        raise failed[0]
+
+
+_REQUESTS = (RetryLater, GiveUp, TakenOverError)
+
+
+def run_handlers(*, raise_handler_errors: bool = True) -> int:
+    """Run what is due, as ``cellcast_run_handlers`` does, and return how many events that was.
+
+    For tests where handlers run as tasks and nothing works the queue off. Raises what a handler
+    raises, once all have been called.
+    """
+    with _handler_errors(is_raised=raise_handler_errors):
+        return handlers.run_due().total()
 
 
 def authorization() -> dict[str, str]:
-    """Return the ``Authorization`` header for the first configured credential."""
+    """Return the ``Authorization`` header for the first configured secret."""
     if not conf.webhook_secrets:
         return {}
     encoded = base64.b64encode(conf.webhook_secrets[0].encode()).decode()

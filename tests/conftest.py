@@ -54,6 +54,12 @@ def empty_cache() -> None:
     cache.clear()
 
 
+@pytest.fixture(autouse=True)
+def leave_handler_errors_in_the_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send webhooks as in production: a test says so if it wants what a handler raises."""
+    monkeypatch.setattr(WebhookClient, "raise_handler_errors", False)
+
+
 @pytest.fixture
 def client() -> WebhookClient:
     """A Django test client that sends webhooks with the right password."""

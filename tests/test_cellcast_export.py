@@ -21,7 +21,7 @@ from cellcast_django.management.commands.cellcast_export import complete_or_abse
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.retention import Selection, prune
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, reply_payload
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -60,7 +60,8 @@ def store_something(client: WebhookClient, number: str) -> None:
     client.reply(_id=number, sender=number, message="Yes 👍 \u2028 “no”")
     client.reply(_id=number, sender=number, message="STOP")
     opt_in(number, note="Signed up again.", username="mia")
-    client.reply(sender="", _id=f"nobody {number}", mobile=number)
+    nobody = reply_payload(sender="", _id=f"nobody {number}", mobile=number)
+    client.send("webhook-receiver", nobody)
     client.send("webhook-status", {"to": number})
 
 

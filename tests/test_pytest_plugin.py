@@ -1,17 +1,14 @@
 """The fixture for host projects, in projects with and without Django."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.test import override_settings
 
 import cellcast_django
 from cellcast_django import pytest_plugin
-from cellcast_django.conf import conf
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
-from cellcast_django.pytest_plugin import TEST_CREDENTIAL
 from cellcast_django.testing import WebhookClient
 
 # As a host project's test has it
@@ -28,27 +25,7 @@ def test_delivery_report_finds_the_message_that_was_sent(cellcast: WebhookClient
     assert sent.status == "delivered"
 
 
-# The credential
-
-
-def test_configured_credentials_are_used(cellcast: WebhookClient) -> None:
-    assert conf.webhook_secrets == ("cellcast:a-long-enough-password",)
-
-
-@pytest.fixture
-def no_credentials(settings: Any) -> None:
-    """Settings of a project that has not configured any."""
-    settings.CELLCAST_WEBHOOK_SECRETS = []
-
-
-def test_credential_for_the_test_where_none_is_configured(
-    no_credentials: None, cellcast: WebhookClient
-) -> None:
-    assert conf.webhook_secrets == (TEST_CREDENTIAL,)
-
-
-def test_credential_is_gone_after_the_test() -> None:
-    assert conf.webhook_secrets == ("cellcast:a-long-enough-password",)
+# The secret
 
 
 @pytest.mark.django_db
@@ -105,13 +82,22 @@ def test_host_project_with_its_own_settings(pytester: pytest.Pytester) -> None:
             assert cellcast.reply(message="YES").status_code == 200
             assert texts == ["YES"]
 
+        def test_handler_that_raises_fails_its_test(cellcast):
+            def handler(message, **kwargs):
+                raise LookupError("no such appointment")
+
+            message_received.connect(handler)
+            with pytest.raises(LookupError):
+                cellcast.reply(message="YES")
+            assert Message.objects.exists()
+
         def test_nothing_is_left():
             assert not conf.webhook_secrets
             assert not Message.objects.exists()
         """,
     )
     result = run(pytester, "-p", "pytest_django.plugin", "--ds=host")
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=3)
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

@@ -22,7 +22,7 @@ from cellcast_django.retention import (
     prune,
 )
 from cellcast_django.signals import message_received
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, reply_payload
 from tests.database_faults import just_before
 from tests.handlers import Listen
 from tests.many import add_copies
@@ -313,7 +313,7 @@ def test_erasure_finds_an_opt_out_that_came_as_nine_digits(
 def test_number_in_an_unexpected_place_is_erased_with_what_it_is_about(
     client: WebhookClient,
 ) -> None:
-    client.reply(sender="", mobile="0491 570 156")
+    client.send("webhook-receiver", reply_payload(sender="", mobile="0491 570 156"))
     client.status(receiver="", to=CONTACT)
     client.status(_id="other", receiver="", to=OTHER)
     client.reply(sender="", message="I am nobody")

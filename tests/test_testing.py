@@ -1,23 +1,33 @@
 """What host projects test with: payloads as Cellcast sends them, and a client to send them."""
 
 import base64
+import inspect
 import json
+import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client, TestCase, override_settings
 
+from cellcast_django import payloads
+from cellcast_django.conf import conf
+from cellcast_django.handlers.queue import tasks_package
+from cellcast_django.handlers.attempts import TransactionLeftOpenError
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import message_received
+from cellcast_django.signals import GiveUp, RetryLater, message_received
 from cellcast_django.testing import (
     WebhookClient,
     authorization,
     mms_payload,
     opt_out_payload,
     reply_payload,
+    run_handlers,
     status_payload,
 )
+from tests.handlers import Calls, make_due, reply
 
 # The payloads
 
@@ -149,10 +159,12 @@ def test_authorization_is_that_of_the_first_credential(credential: str) -> None:
     assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", credential)
 
 
-def test_without_a_configured_credential_the_client_is_refused(client: WebhookClient) -> None:
+@pytest.mark.django_db
+def test_client_without_a_configured_secret_brings_one(client: WebhookClient) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
         assert authorization() == {}
-        assert client.reply().status_code == 401
+        assert client.reply().status_code == 200
+        assert not conf.webhook_secrets
 
 
 @pytest.mark.django_db
@@ -162,6 +174,82 @@ def test_client_goes_with_rotated_credentials(client: WebhookClient) -> None:
             client.status()
     used = WebhookEvent.objects.order_by("pk").values_list("username", flat=True)
     assert list(used) == ["old", "new", "new"]
+
+
+@pytest.mark.parametrize("method", ["reply", "status", "opt_out"])
+def test_misspelt_key_is_an_error(method: str, client: WebhookClient) -> None:
+    with pytest.raises(TypeError, match='Did you mean "message"'):
+        getattr(client, method)(mesage="YES")
+
+
+def test_client_takes_every_key_that_is_read(client: WebhookClient) -> None:
+    read = set(re.findall(r"(?:_text\(element|get\(|key in \().*", inspect.getsource(payloads)))
+    keys = set(re.findall(r'"(\w+)"', " ".join(read)))
+    assert keys - {"url"} <= payloads.KEYS
+
+
+# What handlers raise
+
+
+@pytest.fixture
+def strict() -> WebhookClient:
+    return WebhookClient(raise_handler_errors=True)
+
+
+@pytest.mark.django_db
+def test_error_of_a_handler_is_raised_when_all_have_been_called(
+    first: Calls, second: Calls, strict: WebhookClient
+) -> None:
+    first.error = LookupError("no such appointment")
+    with pytest.raises(LookupError, match="no such appointment"):
+        strict.reply()
+    assert len(second) == 1
+    assert list(WebhookEvent.objects.get().handler_errors()) == ["first"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("error", [RetryLater(timedelta(hours=1)), GiveUp("never")])
+def test_request_of_a_handler_is_not_raised(
+    first: Calls, strict: WebhookClient, error: Exception
+) -> None:
+    first.error = error
+    assert strict.reply().status_code == 200
+
+
+@pytest.mark.django_db
+def test_error_stays_in_the_event_on_request(first: Calls) -> None:
+    first.error = LookupError("no")
+    assert WebhookClient(raise_handler_errors=False).reply().status_code == 200
+    assert WebhookEvent.objects.get().handler_errors()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_transaction_left_open_is_raised(first: Calls, strict: WebhookClient) -> None:
+    first.during = lambda **kwargs: transaction.atomic().__enter__()
+    with pytest.raises(TransactionLeftOpenError):
+        strict.reply()
+
+
+@pytest.mark.django_db
+def test_run_handlers_runs_what_tasks_would(first: Calls, settings: Any) -> None:
+    settings.CELLCAST_RUN_HANDLERS = "task"
+    backend = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
+    settings.TASKS = {"default": {"BACKEND": backend}}
+    for text in ("one", "two"):
+        WebhookClient().reply(message=text)
+    assert not first
+    assert run_handlers() == 2
+    assert (len(first), run_handlers()) == (2, 0)
+
+
+@pytest.mark.django_db
+def test_run_handlers_raises_what_a_handler_raises(first: Calls) -> None:
+    first.error = LookupError("no")
+    make_due(reply())
+    with pytest.raises(LookupError):
+        run_handlers()
+    make_due(WebhookEvent.objects.get())
+    assert run_handlers(raise_handler_errors=False) == 1
 
 
 # In the test case of a host project

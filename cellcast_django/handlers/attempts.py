@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -49,6 +50,10 @@ logger = logging.getLogger("cellcast_django")
 DELETED = "The message or opt-out was deleted before its handlers ran."
 NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
 """The error of a handler while it is called again, and for good if its process dies."""
+
+
+handler_errors: ContextVar[list[BaseException] | None] = ContextVar("handler_errors", default=None)
+"""For tests: a list that is given what handlers raise, which otherwise only its text is kept of."""
 
 
 class TakenOverError(Exception):
@@ -443,15 +448,21 @@ def call_safely(call: Call, save: Callable[[], None] | None = None) -> Failure |
             else:
                 in_transaction(call, save)
     except BaseException as error:  # one handler must not stop another
-        failure = Failure.of(error)
+        failure = _failure(error)
     begun_by_statement = {watch.connection.alias for watch in watches if watch.has_begun}
     for connection in _connections():
         is_left_open = not is_idle(connection) or connection.alias in begun_by_statement
         if is_left_open and connection.alias not in open_before:
             if has_transaction(connection) or connection.alias in begun_by_statement:
-                failure = failure or Failure.of(_left_open(connection))
+                failure = failure or _failure(_left_open(connection))
             renew(connection)
     return failure
+
+
+def _failure(error: BaseException) -> Failure:
+    if (errors := handler_errors.get()) is not None:
+        errors.append(error)
+    return Failure.of(error)
 
 
 def in_transaction(call: Call, save: Callable[[], None]) -> None:
