@@ -553,8 +553,9 @@ def shop(monkeypatch: pytest.MonkeyPatch, consumer: Consumer) -> Iterator[Any]:
     package, models, sms = ModuleType("shop"), ModuleType("shop.models"), ModuleType("shop.sms")
     monkeypatch.setitem(sys.modules, "sentry_sdk", MagicMock())
     vars(sms).update({"book": MagicMock(), "BookingsAreClosedError": OSError})
-    for name in ("Answer", "Customer", "Order"):
+    for name in ("Answer", "AutoAnswer", "Customer", "Order"):
         setattr(models, name, MagicMock())
+    vars(models)["AutoAnswer"].objects.get_or_create.return_value = (None, False)
     vars(models)["Answer"].objects.get_or_create.side_effect = [(None, True), (None, False)]
     vars(sms)["send_sms"] = MagicMock(return_value="66b5b93b1e2c012dfe964000")
     for module in (package, models, sms):
@@ -581,6 +582,7 @@ def test_handlers_are_known_by_the_documented_names(shop: Any, client: WebhookCl
         "shop.bookings.book_what_was_asked_for",
         "shop.bookings.count_replies",
         "shop.handlers.tell_opening_hours",
+        "shop.handlers.answer_outside_hours",
         "shop.forward",
         "shop.handlers.take_answer",
     }
@@ -593,6 +595,24 @@ def test_reply_is_answered_once(shop: Any, client: WebhookClient) -> None:
     shop.tell_opening_hours(message=event.message, event=event)
     shop.send_sms.assert_called_once()
     assert Message.objects.outbound().get().contact == "+61400000000"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("hour", "sent"), [(8, 1), (9, 0), (16, 0), (17, 1)])
+def test_reply_outside_hours_is_answered_once_a_day(
+    hour: int, sent: int, shop: Any, client: WebhookClient
+) -> None:
+    client.reply()
+    event = WebhookEvent.objects.get()
+    event.received_at = timezone.localtime().replace(hour=hour)
+    shop.AutoAnswer.objects.get_or_create.side_effect = [(None, True), (None, False)]
+    for _ in range(2):
+        shop.answer_outside_hours(message=event.message, event=event)
+    assert shop.send_sms.call_count == sent
+    client.reply(message="STOP", _id="2")
+    shop.AutoAnswer.objects.get_or_create.side_effect = None
+    shop.answer_outside_hours(message=event.message, event=event)
+    assert shop.send_sms.call_count == sent, "never after a STOP"
 
 
 @pytest.mark.django_db
@@ -710,10 +730,9 @@ def test_events_are_forwarded_and_again_after_an_outage(
 def test_late_answer_is_taken_as_of_when_it_came(shop: Any, client: WebhookClient) -> None:
     client.reply(message="Yes")
     received_at = WebhookEvent.objects.get().received_at
-    [condition] = shop.Order.objects.filter.call_args.args
-    assert ("answered_at__lte", received_at) in condition.children
-    update = shop.Order.objects.filter.return_value.update
-    assert update.call_args == call(is_wanted=True, answered_at=received_at)
+    orders = shop.Order.objects.filter
+    assert orders.call_args == call(phone_number="+61400000000")
+    assert orders.return_value.update.call_args == call(is_wanted=True, answered_at=received_at)
 
 
 @pytest.mark.django_db

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.utils import timezone
 
 from cellcast_django.handlers import run_again, run_due
 from cellcast_django.handlers.facts import Fact
-from cellcast_django.models import Message, StatusChange
+from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
 from tests.database_faults import refusing
-from tests.handlers import Calls, connected, make_due, pause_before, ran, reply
+from tests.handlers import Calls, connected, end_lease, make_due, pause_before, ran, reply
 from tests.killed import lines_of
 
 # RetryLater
@@ -142,6 +143,68 @@ def test_who_has_given_up_and_is_not_connected_here_stays_so(first: Calls, secon
     event.refresh_from_db()
     assert event.state == "failed", "an outcome survives its handler"
     assert len(second) == 2
+
+
+# Each handler has its own attempts and pauses
+
+
+@pytest.mark.django_db
+def test_failing_handler_uses_up_no_other_ones_attempts(
+    first: Calls, second: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
+    first.error, second.error = RetryLater(timedelta(minutes=1)), ValueError("no")
+    event = reply()
+    for _ in range(4):
+        make_due(event)
+        run_due()
+    event.refresh_from_db()
+    assert (len(first), len(second)) == (5, 3)
+    assert event.handler_results["first"]["attempts"] == 5
+    assert event.handler_results["second"]["attempts"] == 3
+    assert (event.state, event.attempts) == ("pending", 5)
+
+
+@pytest.mark.django_db
+def test_failing_handler_brings_no_other_ones_call_forward(first: Calls, second: Calls) -> None:
+    first.error, second.error = RetryLater(timedelta(hours=8)), ValueError("no")
+    event = reply()
+    for _ in range(3):
+        end_lease(event)
+        run_due()
+    assert (len(first), len(second)) == (1, 4)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("after", "calls"), [(timedelta(minutes=5), 247), (timedelta(hours=8), 12)], ids=str
+)
+def test_retry_later_is_granted_until_both_limits_have_passed(
+    first: Calls, after: timedelta, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.error = RetryLater(after)
+    event = reply()
+    while event.state == "pending":
+        at = event.next_run_at
+        monkeypatch.setattr(timezone, "now", lambda at=at: at)
+        run_due()
+        event.refresh_from_db()
+    assert event.state == "failed"
+    assert calls - 1 <= len(first) <= calls + 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("change", ["attempts", "handler_results"])
+def test_handler_that_changes_its_event_harms_nobody(
+    first: Calls, second: Calls, change: str
+) -> None:
+    def scribble(event: WebhookEvent, **kwargs: Any) -> None:
+        setattr(event, change, 99 if change == "attempts" else {"second": {"error": "x"}})
+
+    first.during = scribble
+    event = reply()
+    assert (event.state, event.attempts, len(second)) == ("done", 1, 1)
+    assert list(event.handler_results) == ["first", "second"]
 
 
 # Which functions exactly_once takes

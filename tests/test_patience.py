@@ -70,3 +70,16 @@ def test_failures_that_cost_no_time_cost_no_patience(first: Calls, clock: Clock)
     due_replies(first, 6)
     ran(run_due)
     assert len(first) == 6
+
+
+def test_success_gives_patience_back(first: Calls, clock: Clock) -> None:
+    """A handler that fails now and then is called to the end."""
+    events = due_replies(first, 9)
+    errors = iter([ValueError("no"), ValueError("no"), None] * 3)
+
+    def fail_twice(**kwargs: Any) -> None:
+        first.error = next(errors)
+        clock.sleep(14)
+
+    first.during = fail_twice
+    assert ran(run_due) == [event.pk for event in events]

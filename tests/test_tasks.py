@@ -17,7 +17,7 @@ from django_tasks_db.models import DBTaskResult
 from cellcast_django import tasks
 from cellcast_django.handlers import queue
 from cellcast_django.handlers.queue import tasks_package
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import CommandRun, Message, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.clock import Clock
@@ -125,6 +125,8 @@ def test_task_for_a_schedule_runs_what_is_due(task_mode: Any, heard: list[str]) 
     tasks.run_due_handlers.enqueue()
     assert heard == ["one", "two"]
     assert not WebhookEvent.objects.pending().exists()
+    record = CommandRun.objects.get()
+    assert (record.command, record.summary["done"]) == (CommandRun.Command.RUN_HANDLERS, 2)
 
 
 # A queue in the same database

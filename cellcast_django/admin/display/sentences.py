@@ -26,11 +26,16 @@ def sentence_of(event: WebhookEvent) -> str:
 
 
 def _sentence_of_pending(event: WebhookEvent) -> str:
+    if event.waiting_for is not None:
+        return gettext("Waiting for event %(number)d of the same contact") % {
+            "number": event.waiting_for
+        }
     now = timezone.now()
     due_at = event.next_run_at or now
+    counts = [each.get("attempts", 0) for each in event.handler_results.values() if each["error"]]
     values = {
         "pause": duration(abs(due_at - now)),
-        "attempts": event.attempts,
+        "attempts": max(counts, default=event.attempts),
         "max": conf.handler_max_attempts,
     }
     if due_at <= now:
