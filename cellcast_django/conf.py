@@ -54,7 +54,7 @@ class Settings:
 
     @property
     def handler_max_attempts(self) -> int:
-        """After this many attempts an event has failed and needs a person."""
+        """How often a handler is called for an event before that has failed and needs a person."""
         return getattr(settings, "CELLCAST_HANDLER_MAX_ATTEMPTS", 12)
 
     @property

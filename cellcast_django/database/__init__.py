@@ -1,5 +1,5 @@
 """Everything that depends on Django's database backends: columns, indexes, locks and retries.
 
 Also ways to execute a statement that are faster than Django's own. Nothing here knows a model;
-start with ``retries``.
+start with ``transactions``.
 """
