@@ -240,7 +240,7 @@ REASONS: list[tuple[str, Promise]] = [
         _("It could not be delivered in time. Phone them, or send it again later."),
     ),
     (
-        r"congest|throttl|network|system (error|failure)|temporar",
+        r"congest|throttl|network|system (error|failure)|temporary|temporarily",
         _("The phone network had a problem. Send it again later."),
     ),
 ]

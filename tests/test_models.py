@@ -971,7 +971,7 @@ def test_of_messages_of_the_same_moment_the_later_one_stored_is_newer() -> None:
 
 
 @pytest.mark.django_db
-def test_message_of_the_replys_own_moment_counts_if_it_was_stored_first() -> None:
+def test_message_of_the_same_moment_counts_if_it_was_stored_first() -> None:
     asked = sent("first", timedelta())
     reply_ = answer()
     sent("second", timedelta())

@@ -15,6 +15,7 @@ from cellcast_django.database import (
     transactions,
     transactions as sessions,
 )
+from cellcast_django.database.vendors import VENDORS, Vendor
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, status_payload
@@ -269,6 +270,27 @@ def give_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
 
 
 # A state of the host's own
+
+
+def test_session_whose_state_a_new_one_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter(["the host's", "the server's", None])
+    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(state_of=lambda _: next(states)))
+    with pytest.raises(transactions.SessionChangedError):
+        transactions.renew(connection)
+
+
+def test_session_whose_state_a_new_one_has_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(state_of=lambda _: "the same"))
+    transactions.renew(connection)
+    assert not Message.objects.exists()
+
+
+def test_statement_that_keeps_to_no_limit_alone_gets_a_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(runs_alone=lambda *_: False))
+    with transactions.own_statement("default"):
+        assert connection.in_atomic_block
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="roles and schemas of PostgreSQL")

@@ -6,11 +6,8 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
-from importlib import import_module
 from itertools import chain, repeat
-from typing import Any, NamedTuple, Self, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Self, TypeVar
 
 from django.db import (
     DatabaseError,
@@ -138,34 +135,19 @@ def renew(connection: BaseDatabaseWrapper) -> None:
     Raises ``SessionChangedError`` if the session still answers, and a new one would write as
     another role or into another schema. Of one that is lost nobody can tell.
     """
-    before = _role_and_schema(connection) if connection.connection is not None else None
+    state_of = vendor_of(connection).state_of
+    before = state_of(connection)
     discard(connection)
     if before is None:
         return
     with suppress(Error):  # the next statement will say so
         connection.connect()
-    if _role_and_schema(connection) not in (before, None):
+    if state_of(connection) not in (before, None):
         connection.close()
         raise SessionChangedError(
             "A plain SET had given the session another role or search_path. Set them where Django "
             "connects: in OPTIONS, or in a receiver of connection_created."
         )
-
-
-def _role_and_schema(connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:
-    """Return what decides where PostgreSQL writes; ``None`` elsewhere, or if it does not answer."""
-    if connection.vendor != "postgresql":
-        return None
-    session = connection.connection
-    try:
-        session.rollback()
-        with session.cursor() as cursor:
-            cursor.execute("SELECT current_user, current_setting('search_path')")
-            found = tuple(cursor.fetchone())
-        session.rollback()
-    except Exception:  # the driver's own: whatever it is, this session is of no use
-        return None
-    return found
 
 
 BUDGET_SECONDS = 5
@@ -244,53 +226,18 @@ def own_transaction(using: str) -> Iterator[None]:
     """
     connection = connections[using]
     with _limited_session(connection), transaction.atomic(using=using, durable=True):
-        if connection.vendor == "postgresql" and not _defaults_of(connection).is_limited:
-            _execute(connection, f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        vendor_of(connection).limit_transaction(connection, LOCK_SECONDS)
         yield
 
 
 def own_statement(using: str) -> AbstractContextManager[None]:
-    """Run a block of one statement, which is its own transaction, within the same limits.
-
-    PostgreSQL locks tables when it plans a statement, before anything in it could set a limit: if
-    the session has none of its own, the statement runs in a transaction that has.
-    """
+    """Run a block of one statement, which is its own transaction, within the same limits."""
     connection = connections[using]
     if connection.in_atomic_block:
         return nullcontext()
-    if connection.vendor == "postgresql":
-        is_enough = connection.get_autocommit() and all(_defaults_of(connection))
-        return nullcontext() if is_enough else own_transaction(using)
+    if not vendor_of(connection).runs_alone(connection, LOCK_SECONDS):
+        return own_transaction(using)
     return _limited_session(connection)
-
-
-class SessionDefaults(NamedTuple):
-    """What holds for a statement that is its own transaction, on PostgreSQL."""
-
-    is_limited: bool
-    """Whether it waits at most ``LOCK_SECONDS`` for a lock."""
-    is_read_committed: bool
-
-
-_defaults: WeakKeyDictionary[Any, SessionDefaults] = WeakKeyDictionary()
-
-
-def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
-    """Return the session's own limit and level; each session is asked once."""
-    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        return SessionDefaults(False, False)  # a pooler: the next session may have others
-    connection.ensure_connection()
-    session = connection.connection
-    if (known := _defaults.get(session)) is not None:
-        return known
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT extract(epoch FROM current_setting('lock_timeout')::interval), "
-            "current_setting('default_transaction_isolation')"
-        )
-        seconds, level = cursor.fetchone()
-    _defaults[session] = SessionDefaults(0 < seconds <= LOCK_SECONDS, level == "read committed")
-    return _defaults[session]
 
 
 @contextmanager
@@ -299,55 +246,9 @@ def _limited_session(connection: BaseDatabaseWrapper) -> Iterator[None]:
     if connection.in_atomic_block:  # a test's transaction
         yield
         return
-    limit = {"mysql": _limit_mariadb, "postgresql": _lower_level, "sqlite": _limit_sqlite}
-    restore = limit[connection.vendor](connection) if connection.vendor in limit else None
+    restore = vendor_of(connection).limit_session(connection, LOCK_SECONDS, BUDGET_SECONDS)
     try:
         yield
     finally:
-        if restore is not None:
-            with suppress(Exception):  # the session may be lost, and with it what to restore
-                restore()
-
-
-Restore = Callable[[], object] | None
-
-
-def _lower_level(connection: BaseDatabaseWrapper) -> Restore:
-    """Let PostgreSQL's driver begin transactions at READ COMMITTED: it takes no statement."""
-    defaults = _defaults_of(connection)
-    session = connection.connection
-    levels = import_module("django.db.backends.postgresql.psycopg_any").IsolationLevel
-    level = session.isolation_level
-    if level == levels.READ_COMMITTED or (level is None and defaults.is_read_committed):
-        return None
-    session.isolation_level = levels.READ_COMMITTED
-    return partial(setattr, session, "isolation_level", level)
-
-
-def _limit_mariadb(connection: BaseDatabaseWrapper) -> Restore:
-    names = ("innodb_lock_wait_timeout", "lock_wait_timeout")  # for rows, and for tables
-    keep = [f"@cellcast_{name} = @@{name}" for name in names]
-    limit = [f"{name} = LEAST(@@{name}, {LOCK_SECONDS})" for name in names]
-    _execute(connection, f"SET {', '.join([*keep, *limit])}")
-    if getattr(connection, "isolation_level", None) != "read committed":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT @@log_bin AND @@binlog_format = 'STATEMENT'")
-            [is_refused] = cursor.fetchone()  # InnoDB writes at no lower level then
-        if not is_refused:
-            _execute(connection, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    restored = [f"{name} = @cellcast_{name}" for name in names]
-    return partial(_execute, connection, f"SET {', '.join(restored)}")
-
-
-def _limit_sqlite(connection: BaseDatabaseWrapper) -> Restore:
-    timeout = connection.settings_dict["OPTIONS"].get("timeout", BUDGET_SECONDS)
-    if timeout <= BUDGET_SECONDS:
-        return None
-    set_timeout = "PRAGMA busy_timeout = {:.0f}".format
-    _execute(connection, set_timeout(BUDGET_SECONDS * 1_000))
-    return partial(_execute, connection, set_timeout(timeout * 1_000))
-
-
-def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
+        with suppress(Exception):  # the session may be lost, and with it what to restore
+            restore()

@@ -3,15 +3,53 @@
 By Django's ``vendor``, for which MariaDB and MySQL are one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cellcast_django.database import mariadb, postgresql
+
+Restore = Callable[[], object]
+
+
+def _limit_nothing(
+    _connection: BaseDatabaseWrapper, _lock_seconds: float, _budget_seconds: float
+) -> Restore:
+    return lambda: None
+
+
+def _limit_sqlite(
+    connection: BaseDatabaseWrapper, _lock_seconds: float, budget_seconds: float
+) -> Restore:
+    """Wait for the one lock no longer than a webhook may take; nothing to do if it never does."""
+
+    def set_timeout(seconds: float) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {seconds * 1_000:.0f}")
+
+    timeout = connection.settings_dict["OPTIONS"].get("timeout", budget_seconds)
+    if timeout <= budget_seconds:
+        return lambda: None
+    set_timeout(budget_seconds)
+    return partial(set_timeout, timeout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
     """A database, by default one of which nothing is known: all works, but slower."""
 
+    limit_session: Callable[[BaseDatabaseWrapper, float, float], Restore] = _limit_nothing
+    """Limits lock waits, by so many seconds for a lock and in all, and lets transactions read what
+    is committed; returns what restores the session's own limits and level."""
+    limit_transaction: Callable[[BaseDatabaseWrapper, float], None] = lambda *_: None
+    """Limits lock waits, by so many seconds, as the first thing in a transaction."""
+    runs_alone: Callable[[BaseDatabaseWrapper, float], bool] = lambda *_: True
+    """Whether a statement outside a transaction keeps to the limit."""
+    state_of: Callable[[BaseDatabaseWrapper], Any] = lambda _: None
+    """The state that decides where a session writes; ``None`` if there is none, or it is lost."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_in_memory: bool = False
@@ -22,15 +60,21 @@ class Vendor:
 
 VENDORS = {
     "postgresql": Vendor(
+        limit_session=postgresql.limit_session,
+        limit_transaction=postgresql.limit_transaction,
+        runs_alone=postgresql.runs_alone,
+        state_of=postgresql.state_of,
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
     ),
     "mysql": Vendor(
+        limit_session=mariadb.limit_session,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
         knows_begin=False,
     ),
     "sqlite": Vendor(
+        limit_session=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
         is_in_memory=True,
