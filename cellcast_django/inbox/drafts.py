@@ -11,13 +11,15 @@ from typing import Any
 
 from django.db import models
 
+from cellcast_django.conf import conf
 from cellcast_django.models import (
+    NOTHING_TO_RUN,
     Direction,
     Message,
     StatusChange,
     WebhookEvent,
     contact_of,
-    fields_when_stored,
+    lease_end,
     message_key,
 )
 from cellcast_django.opt_outs import is_stop_word
@@ -120,7 +122,7 @@ def plan(event: WebhookEvent, webhook: Webhook, facts: Sequence[FactSignal]) -> 
     for signal in facts:
         sender = WebhookEvent if signal is opt_out_received else Message
         has_handlers = has_handlers or signal.has_listeners(sender)
-    for name, value in fields_when_stored(webhook.now, has_handlers=has_handlers).items():
+    for name, value in _fields_when_stored(webhook.now, has_handlers=has_handlers).items():
         setattr(event, name, value)
     # What is known not to exist is not looked for.
     if opt_out_received not in facts:
@@ -148,3 +150,16 @@ def _values(source: Any, model: type[models.Model]) -> dict[str, Any]:
 def _common_names(source: type, model: type[models.Model]) -> list[str]:
     columns = {field.name for field in model._meta.concrete_fields}
     return [field.name for field in fields(source) if field.name in columns]
+
+
+def _fields_when_stored(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
+    """Return the fields of an event that has just been stored; without handlers it is done.
+
+    Inline, its handlers run right after the commit in this process, so the run is already counted
+    and leased here: that saves a write, and after a crash the event is due when the lease ends.
+    """
+    if not has_handlers:
+        return NOTHING_TO_RUN | {"done_at": now}
+    if conf.run_handlers == "inline":
+        return NOTHING_TO_RUN | {"next_run_at": lease_end(now), "attempts": 1}
+    return NOTHING_TO_RUN | {"next_run_at": now}

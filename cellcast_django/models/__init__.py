@@ -27,7 +27,6 @@ from cellcast_django.models.webhook_event import (
     WebhookEventQuerySet,
     error_type,
     errors_of,
-    fields_when_stored,
     is_final,
     lease_end,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "database_alias",
     "error_type",
     "errors_of",
-    "fields_when_stored",
     "is_final",
     "lease_end",
     "message_key",

@@ -18,19 +18,6 @@ NOTHING_TO_RUN = {"done_at": None, "next_run_at": None, "attempts": 0}
 """The fields of a duplicate or invalid event: the columns' defaults, and what the SQL writes."""
 
 
-def fields_when_stored(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
-    """Return the fields of an event that has just been stored; without handlers it is done.
-
-    Inline, its handlers run right after the commit in this process, so the run is already counted
-    and leased here: that saves a write, and after a crash the event is due when the lease ends.
-    """
-    if not has_handlers:
-        return NOTHING_TO_RUN | {"done_at": now}
-    if conf.run_handlers == "inline":
-        return NOTHING_TO_RUN | {"next_run_at": lease_end(now), "attempts": 1}
-    return NOTHING_TO_RUN | {"next_run_at": now}
-
-
 def lease_end(now: datetime) -> datetime:
     """Return the time until which other processes leave a run that is going on alone."""
     return now + timedelta(seconds=conf.handler_lease)
