@@ -31,7 +31,7 @@ calls = 0
 @in_order
 def note(message: Message, **kwargs: Any) -> None:
     """Write down the text, or raise."""
-    global calls  # noqa: PLW0603
+    global calls
     calls += 1
     if calls % 3 == 0:
         raise ConnectionError("the calendar is down")
