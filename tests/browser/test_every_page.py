@@ -92,6 +92,8 @@ SIGHTS = {
     "section": Sight(lambda: reverse("admin:app_list", args=["cellcast_django"])),
     "overview": Sight(lambda: page_url("overview")),
     "figures": Sight(lambda: page_url("figures")),
+    "figures of a month": Sight(lambda: page_url("figures") + "?period=2026-07"),
+    "activity": Sight(lambda: page_url("activity")),
     "figures of today": Sight(lambda: page_url("figures") + "?period=1"),
     "figures of 90 days": Sight(lambda: page_url("figures") + "?period=90"),
     "setup": Sight(lambda: page_url("setup")),

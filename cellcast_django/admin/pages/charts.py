@@ -58,11 +58,14 @@ class Figure:
     @property
     def html(self) -> str:
         """The count with grouped digits, as a link if there is one."""
-        words = figure(self.count)
         if not self.url:
-            return words
+            return self.formatted
         link = '<a href="{}" data-count="{}">{}</a>'
-        return format_html(link, self.url, str(self.count), words)
+        return format_html(link, self.url, str(self.count), self.formatted)
+
+    @property
+    def formatted(self) -> str:
+        return figure(self.count)
 
 
 class Bar(NamedTuple):
