@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.utils import timezone
 
-from cellcast_django.handlers import run_again, run_due
+from cellcast_django.handlers import attempts, run_again, run_due
 from cellcast_django.handlers.facts import Fact
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
@@ -448,6 +448,23 @@ def test_it_needs_no_savepoints(once: Once, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(type(connection.features), "uses_savepoints", False)
     assert reply().state == "done"
     assert written() == ["written 1"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_its_transaction_is_on_the_database_of_the_app(
+    once: Once, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = connection.copy("app")
+    connections["app"] = other
+    monkeypatch.setattr(attempts, "database_alias", lambda: "app")
+    inside = []
+    once.then = lambda: inside.append((other.in_atomic_block, connection.in_atomic_block))
+    try:
+        reply()
+    finally:
+        other.close()
+        del connections["app"]
+    assert inside == [(True, False)]
 
 
 @pytest.mark.django_db(transaction=True)
