@@ -141,7 +141,7 @@ SIGHTS = {
 
 
 def store_everything() -> None:
-    client = WebhookClient()
+    client = WebhookClient(raise_handler_errors=False)
     ids = [f"{int(time()) - 20:08x}2e1c012dfe{number:06x}" for number in range(16)]
     Message.objects.record_sent(ids[0], receiver=CUSTOMER, body="See you at nine?")
     for status in ("failed", "delivered", "expired", "delivered"):
