@@ -2,8 +2,8 @@
 
 The first one writes, so it takes the lock, and all that Python decides after it is decided under
 that lock. Statements and values are derived from the models; PostgreSQL's ``one_statement`` is made
-of the same parts. A value goes by the name of its row in the draft and of its column:
-``%(message_contact)s``.
+of the same parts. A value goes by the first letter of its row in the draft and by its column:
+``%(m_contact)s``.
 """
 
 from functools import cache
@@ -20,10 +20,11 @@ from cellcast_django.models import NOTHING_TO_RUN, Message, StatusChange, Webhoo
 from cellcast_django.statuses import PRECEDENCE, supersedes
 
 ROWS: dict[type[models.Model], str] = {
-    Message: "message",
-    StatusChange: "change",
-    WebhookEvent: "event",
+    Message: "m",
+    StatusChange: "c",
+    WebhookEvent: "e",
 }
+"""How the names of their values begin: short, since psycopg remembers no long statement."""
 
 SEPARATOR = "X"
 """Parts the statuses in one text: they are all in lower case."""
@@ -149,7 +150,7 @@ def upsert(dialect: Dialect, insert: str, *, stored: str) -> str:
 def stored_without_id(dialect: Dialect) -> str:
     """Return the look-up of a message of the same contact that has no id, by the index."""
     table = dialect.quote.format(Message._meta.db_table)
-    return f"SELECT 1 FROM {table} WHERE cellcast_id = '' AND contact = %(message_contact)s"
+    return f"SELECT 1 FROM {table} WHERE cellcast_id = '' AND contact = %(m_contact)s"
 
 
 def placeholder(model: type[models.Model], column: str) -> str:
