@@ -216,8 +216,10 @@ def test_no_user_is_looked_up_and_no_password_hashed(
 
 @pytest.mark.django_db
 def test_refusal_leaves_no_row(client: WebhookClient) -> None:
+    headers = {"Authorization": f"Basic {encoded(RIGHT)}"}
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
-        assert client.reply().status_code == 401
+        response = client.post(URLS[0], b"{}", "application/json", headers=headers)
+        assert response.status_code == 401
     assert client.post(URLS[0], b"{}", "application/json").status_code == 401
     assert not WebhookEvent.objects.exists()
 
