@@ -40,14 +40,11 @@ def summary(tally: Tally) -> dict[str, int]:
 
 
 def run(events: Iterable[WebhookEvent]) -> None:
-    """Make the run that began when these events were stored.
+    """Make the run that began when these events were stored, each with something to run.
 
-    Skips events that have nothing to run. Never raises: errors are logged, and the event is
-    due again when its lease ends.
+    Never raises: errors are logged, and the event is due again when its lease ends.
     """
     for event in events:
-        if event.next_run_at is None:
-            continue
         try:
             _make(Run(event, is_begun=True))
         except Exception as error:  # the event is stored: the response stays 200
@@ -62,11 +59,15 @@ NEXT_SECONDS = 5
 
 def _make(run: Run, progress: Progress = lambda event: None) -> None:
     """Make the run, then those of the contact's events that waited for it."""
+    _make_one(run, progress)
+    if run.has_released:
+        _make_next(run.event.pk, run.contact, run.patience, progress)
+
+
+def _make_one(run: Run, progress: Progress) -> None:
     run.make()
     if run.has_changed:
         progress(run.event)
-    if run.has_released:
-        _make_next(run.event.pk, run.contact, run.patience, progress)
 
 
 def _make_next(pk: int, contact: str, patience: Patience, progress: Progress) -> None:
@@ -76,10 +77,7 @@ def _make_next(pk: int, contact: str, patience: Patience, progress: Progress) ->
         event = next_due(contact, after=pk)
         if event is None:
             return
-        run = Run(event, patience)
-        run.make()
-        if run.has_changed:
-            progress(event)
+        _make_one(Run(event, patience), progress)
         if time.monotonic() > end:
             return
         pk = event.pk

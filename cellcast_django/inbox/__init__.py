@@ -7,6 +7,7 @@ message, one status change, one opt-out and one run of handlers, on every databa
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -14,7 +15,13 @@ from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.inbox import portable
-from cellcast_django.inbox.drafts import StatusDraft, Webhook, draft, opted_out_contact, plan
+from cellcast_django.inbox.drafts import (
+    StatusDraft,
+    Webhook,
+    draft_status,
+    opted_out_contact,
+    plan,
+)
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
@@ -86,7 +93,7 @@ def store(
     return with_retries(write, using=database_alias())
 
 
-def _is_common(payload: Payload) -> bool:
+def _is_common(payload: Payload) -> TypeGuard[Reply | StatusReport]:
     """Whether it is a webhook's, has a known status and opts nobody out."""
     return (
         isinstance(payload, Reply | StatusReport)
@@ -96,7 +103,10 @@ def _is_common(payload: Payload) -> bool:
 
 
 def _write_fast(
-    using: str, payload: Payload, webhook: Webhook, before_commit: BeforeCommit | None
+    using: str,
+    payload: Reply | StatusReport,
+    webhook: Webhook,
+    before_commit: BeforeCommit | None,
 ) -> WebhookEvent | None:
     """Return the event; ``None`` if the database has no fast way, or this is not for it."""
     connection = connections[using]
@@ -104,9 +114,7 @@ def _write_fast(
     # SQLite has RETURNING from 3.35, MySQL has none.
     if write is None or not connection.features.can_return_columns_from_insert:
         return None
-    rows = draft(payload, webhook)
-    if not isinstance(rows, StatusDraft):
-        return None
+    rows = draft_status(payload, webhook)
     signals = [status_changed, *([message_received] if isinstance(payload, Reply) else [])]
     plan(rows.event, webhook, signals)
     return rows.event if write(connection, rows, before_commit) else None

@@ -66,17 +66,24 @@ class StatusDraft(Draft):
 
 def draft(payload: Payload, webhook: Webhook) -> Draft:
     """Return the rows for one payload, as if it were the first to say so."""
+    if isinstance(payload, Reply | StatusReport):
+        return draft_status(payload, webhook)
     event = WebhookEvent(body=payload.raw, **_values(webhook, WebhookEvent))
     if isinstance(payload, Invalid):
         event.kind = WebhookEvent.Kind.UNKNOWN.value
         event.outcome = WebhookEvent.Outcome.INVALID.value
         event.error = payload.reason
-        return Draft(payload, event)
-    event.outcome = WebhookEvent.Outcome.STORED.value
-    if isinstance(payload, OptOut):
+    else:
         event.kind = WebhookEvent.Kind.OPT_OUT.value
+        event.outcome = WebhookEvent.Outcome.STORED.value
         event.contact = contact_of(payload.number)
-        return Draft(payload, event)
+    return Draft(payload, event)
+
+
+def draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraft:
+    """Return the rows for a payload about a message, as ``draft`` does."""
+    event = WebhookEvent(body=payload.raw, **_values(webhook, WebhookEvent))
+    event.outcome = WebhookEvent.Outcome.STORED.value
     is_reply = isinstance(payload, Reply)
     event.kind = (WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value
     message = message_of(payload)

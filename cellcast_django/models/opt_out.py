@@ -165,10 +165,8 @@ class OptOut(models.Model):
             return True
         return source != self.Source.LIST and not is_certainly_before(at, self.ended_at)
 
-    def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange | None":
-        """End it, without saving it; return the change to save, ``None`` if it did not stand."""
-        if not self.is_active:
-            return None
+    def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange":
+        """End it while it stands, without saving it; return the change to save."""
         self.ended_at, self.note = at, clean(note)
         return OptOutChange(
             opt_out=self,

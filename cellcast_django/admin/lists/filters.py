@@ -438,9 +438,7 @@ class ReasonFilter(admin.SimpleListFilter):
         return [(chosen, _("as counted in Figures"))] if chosen else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = self.value()
-        if not chosen:
-            return queryset
+        chosen = str(self.value())  # a hidden filter is not asked
         reasons = StatusChange.objects.using(queryset.db).filter(
             message=OuterRef("pk"), status=OuterRef("status")
         )

@@ -1,5 +1,6 @@
 """What a person can do with events, one class each: whom it affects, what it does, its words."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Result:
 AFFECTS = ngettext_lazy("This affects %d event.", "This affects %d events.")
 
 
-class EventAction:
+class EventAction(ABC):
     """Something a person can do with any number of events."""
 
     name: ClassVar[str]
@@ -83,16 +84,17 @@ class EventAction:
     """The command that does the same to any number of events, if there is one."""
     warning: str | Promise = ""
 
+    @abstractmethod
     def affects(self, event: WebhookEvent) -> bool:
-        raise NotImplementedError
+        """Whether there is something to do to this event."""
 
+    @abstractmethod
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         """Do it to one event, and return what it has become; nothing if there was nothing to do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sentences(self, result: Result) -> Iterator[Sentence]:
         """Say what was done."""
-        raise NotImplementedError
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
         """Plan without changing anything."""
