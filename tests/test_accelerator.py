@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.db import connection
 
+from cellcast_django import apps as cellcast_apps, inbox
+from cellcast_django.inbox import fast
 from cellcast_django.inbox.fast import one_statement
 from cellcast_django.inbox.fast.three_statements import DIALECTS, columns_of, status_values
 from cellcast_django.models import Message, StatusChange, WebhookEvent
@@ -92,6 +95,21 @@ def test_site_works_the_same_without_the_folder(tmp_path: Path) -> None:
     without = run(tmp_path)
     assert without.pop("fast ways") == []
     assert without == with_folder
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_app_registers_the_fast_ways_if_their_folder_is_there(
+    monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    monkeypatch.setattr(inbox, "FAST_WAYS", {})
+    monkeypatch.setattr(inbox, "fast", fast)  # the import below replaces it
+    monkeypatch.delitem(sys.modules, fast.__name__)
+    if not is_there:
+        monkeypatch.setattr(cellcast_apps, "find_spec", lambda name: None)
+
+    apps.get_app_config("cellcast_django").ready()
+
+    assert bool(inbox.FAST_WAYS) == is_there
 
 
 def test_no_statement_grows_with_the_statuses() -> None:

@@ -336,6 +336,14 @@ def test_empty_text_and_contact_show_as_empty(reader: Client, client: WebhookCli
     assert f">{ID}</a>" in page_of(reader, "statuschange")
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_page_of_a_row_that_is_gone_leads_to_the_index(reader: Client, model: str) -> None:
+    response = reader.get(url_of(model, "change", 4711))
+
+    assert response.status_code == 302
+    assert response["Location"] == reverse("admin:index")
+
+
 def test_history_and_events_are_shown_to_those_who_may_view_them(client: WebhookClient) -> None:
     client.status()
     arguments = ("message", "change", Message.objects.get().pk)

@@ -356,17 +356,22 @@ def test_dismissal_can_be_undone(operator: Client) -> None:
     assert [message for _pk, message in log()] == ["Dismissed it.", "Undid its dismissal."]
 
 
-def test_event_read_by_another_process_is_not_dismissed(operator: Client) -> None:
-    event = make_invalid()
+@pytest.mark.parametrize(
+    ("action", "dismissed_at"), [("dismiss", None), ("undo_dismissal", timezone.now())]
+)
+def test_dismissal_of_an_event_read_by_another_process_stays_as_it_was(
+    operator: Client, action: str, dismissed_at: Any
+) -> None:
+    event = make_invalid(dismissed_at=dismissed_at)
 
     def read_elsewhere() -> None:
         WebhookEvent.objects.update(outcome="stored", done_at=timezone.now())
 
     with just_before("^UPDATE .*webhookevent", read_elsewhere):
-        response = run(operator, "dismiss", event.pk)
+        response = run(operator, action, event.pk)
 
     assert levels(response) == ["info"]
-    assert WebhookEvent.objects.get().dismissed_at is None
+    assert WebhookEvent.objects.get().dismissed_at == dismissed_at
     assert log() == []
 
 
@@ -791,6 +796,14 @@ def test_page_of_an_event_begins_with_its_state_and_the_reason(
 
     assert sentence in text
     assert text.index(sentence) < text.index("Body Formatted")
+
+
+def test_page_of_an_event_that_waits_names_the_one_it_waits_for(reader: Client) -> None:
+    event = WebhookEventFactory.create(pending=True, waiting_for=4711)
+
+    response = reader.get(url_of("webhookevent", "change", event.pk))
+
+    assert "4711" in response.context["sentence"]
 
 
 def test_event_whose_handlers_have_not_been_called_is_waiting(reader: Client) -> None:

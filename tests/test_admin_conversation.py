@@ -16,6 +16,7 @@ from django.urls import path
 from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin
+from cellcast_django.admin.lists import filters
 from cellcast_django.admin.pages import conversation
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
@@ -309,6 +310,18 @@ def test_number_that_nobody_wrote_to_for_ninety_days_is_not_named(reader: Client
     Message.objects.filter(own_number=NUMBERS[0]).update(created_at=old)
 
     assert not every(reader.get(address()).text, "ul[@class='cellcast-periods']")
+
+
+def test_no_more_than_thirty_numbers_are_looked_for(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "MAX_OWN_NUMBERS", 2)
+    write_to(*NUMBERS, "+61480000003")
+
+    page = reader.get(url_of("message", "to_answer")).text
+
+    options = every(page, "select[@id='cellcast-own']/option")
+    assert [each.get("value") for each in options] == ["", *NUMBERS]
 
 
 def test_list_and_to_answer_are_filtered_by_number(reader: Client) -> None:

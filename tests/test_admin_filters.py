@@ -83,6 +83,23 @@ def test_percent_sign_is_a_character_like_any_other(reader: Client) -> None:
     assert listed(reader, "message", q="100%") == [found.pk]
 
 
+# Tests of our own
+
+
+def test_messages_and_events_are_filtered_by_whether_they_are_tests(reader: Client) -> None:
+    messages = {"no": ask(2), "only": ask(1)}
+    events = {
+        choice: WebhookEventFactory.create(
+            message=message, is_test=choice == "only", received_at=message.created_at
+        )
+        for choice, message in messages.items()
+    }
+
+    for choice in ("no", "only"):
+        assert listed(reader, "message", test=choice) == [messages[choice].pk]
+        assert listed(reader, "webhookevent", test=choice) == [events[choice].pk]
+
+
 # Failing handler
 
 

@@ -408,6 +408,18 @@ def test_other_site_has_pages_of_its_own(
         assert 'href="/admin/' not in response.content.decode()
 
 
+def test_site_with_a_class_of_its_own_for_events_offers_no_retry(
+    other_sites: None, admin_client: Client
+) -> None:
+    WebhookEventFactory.create(failed=True)
+    offered = {}
+    for site, home in (("everything", "webhookevent"), ("plain", "message")):
+        page = admin_client.get(f"/{site}/cellcast_django/{home}/overview/").text
+        [row] = failing(page).values()
+        offered[site] = [each.get("data-action") for each in every(row, "a[@data-action]")]
+    assert offered == {"everything": ["skip_handler"], "plain": []}
+
+
 def test_site_without_messages_and_events_has_no_pages(
     other_sites: None, admin_client: Client
 ) -> None:

@@ -203,6 +203,20 @@ def test_answer_goes_out_from_the_number_the_customer_wrote_to(
     assert later.handled_at is not None
 
 
+def test_answer_goes_out_from_the_number_that_the_page_is_about(
+    receptionist: Client, question: Message
+) -> None:
+    chosen = "+61480000002"
+    MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=chosen)
+    MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
+    url = url_of("message", "conversation", question.pk, own=chosen)
+    [form] = forms(receptionist.get(url).text)
+
+    receptionist.post(url, {**hidden_fields(form), "text": "Yes"})
+
+    assert sent == [(CUSTOMER, "Yes", chosen)]
+
+
 def test_reply_that_came_while_somebody_wrote_still_waits(
     receptionist: Client, question: Message
 ) -> None:

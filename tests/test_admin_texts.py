@@ -4,8 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone, translation
+from django.utils.formats import date_format
 
-from cellcast_django.admin.display.texts import ago, beginning, duration, exact_seconds, exact_time
+from cellcast_django.admin.display.texts import (
+    ago,
+    beginning,
+    day_words,
+    duration,
+    exact_seconds,
+    exact_time,
+    today,
+)
 from tests.admin_pages import text_of
 
 
@@ -34,6 +43,15 @@ def test_exact_time_is_there_for_machines_on_hover_and_for_screen_readers() -> N
     assert 'datetime="2024-08-09T16:37:47' in html  # in Sydney
     assert 'title="9 Aug 2024, 16:37 AEST"' in html
     assert text_of(html).endswith(", 9 Aug 2024, 16:37 AEST")
+
+
+def test_headings_of_today_and_yesterday_say_more_than_the_day() -> None:
+    plain = [date_format(today() - timedelta(days=age), "j M Y") for age in range(3)]
+    headings = [day_words(today() - timedelta(days=age)) for age in range(3)]
+
+    beginnings = [heading.removesuffix(day) for heading, day in zip(headings, plain, strict=True)]
+    assert len(set(beginnings)) == 3
+    assert beginnings[2] == ""
 
 
 def test_time_is_said_in_the_readers_language() -> None:

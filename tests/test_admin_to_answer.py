@@ -450,6 +450,16 @@ def test_action_marks_the_replies_that_are_selected(receptionist: Client, reader
     assert LogEntry.objects.count() == 1
 
 
+def test_action_on_replies_that_are_done_leaves_no_trace(receptionist: Client) -> None:
+    reply = ask(20, "one")
+    Message.objects.update(handled_at=timezone.now(), handled_by="kim")
+
+    mark(receptionist, _selected_action=[reply.pk])
+
+    assert Message.objects.get().handled_by == "kim"
+    assert not LogEntry.objects.exists()
+
+
 def select_all(client: Client) -> Any:
     """Select everything that the list finds, not only what the page shows."""
     first = Message.objects.inbound().latest("created_at").pk

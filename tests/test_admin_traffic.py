@@ -44,6 +44,13 @@ def sent(status: str, created_at: datetime, **values: Any) -> Message:
     return MessageFactory.create(status=status, created_at=created_at, **values)
 
 
+@pytest.fixture(params=["known", "unknown"])
+def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time on this database, then as on one whose words for it are not known."""
+    if request.param == "unknown":
+        monkeypatch.setattr(delivery_times, "_UNIX_SECONDS", {})
+
+
 def times_of_last_days(days: int) -> DeliveryTimes:
     return count_delivery_times(count_messages(Period.of_last_days(days)))
 
@@ -170,6 +177,7 @@ def test_delivery_time_is_that_of_the_message(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("vendor")
 def test_delivery_times_are_those_of_the_period_in_whole_seconds(noon: datetime) -> None:
     for milliseconds in (0, 999, 4_000, 4_500, 60_000):
         delivered_at = noon + timedelta(milliseconds=milliseconds)
@@ -214,6 +222,7 @@ def test_histogram_counts_up_to_each_limit_and_beyond() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("vendor")
 def test_delivery_times_of_many_messages_are_those_of_the_newest_of_each_slot(
     noon: datetime,
 ) -> None:
