@@ -66,6 +66,7 @@ TEMPLATES = [
         },
     }
 ]
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}  # Django 6.1
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]
