@@ -207,7 +207,7 @@ def test_answer_goes_out_from_the_number_that_the_page_is_about(
     receptionist: Client, question: Message
 ) -> None:
     chosen = "+61480000002"
-    MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=chosen)
+    MessageFactory.create(inbound=True, sender=OTHER, receiver=chosen)
     MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
     url = url_of("message", "conversation", question.pk, own=chosen)
     [form] = forms(receptionist.get(url).text)
