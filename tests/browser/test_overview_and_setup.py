@@ -46,19 +46,21 @@ def test_from_an_empty_database_to_a_green_light(
     assert Message.objects.get().body == "See you at nine"
 
     response.get_by_role("link", name="Check the overview").click()
+    page.wait_for_url(f"**{reverse(OVERVIEW)}*")
     assert "nothing yet" in light.inner_text()  # a test is no webhook of Cellcast's
     WebhookClient().reply()
     page.reload()
     assert "receiving" in light.inner_text()
     assert "1 event today" in light.inner_text()
     page.get_by_role("link", name="Figures").click()
-    assert page.get_by_role("heading", name="Replies", exact=True).is_visible()
-    assert page.locator(".cellcast-bars").is_visible()
+    page.get_by_role("heading", name="Replies", exact=True).wait_for()
+    page.locator(".cellcast-bars").wait_for()
     page.get_by_text("As a table").click()
     table = page.get_by_role("table", name="Messages by time and status")
     assert table.get_by_role("columnheader").all_inner_texts()[1:] == ["REPLIES"]
-    page.get_by_role("link", name="Today").click()
-    assert page.get_by_role("link", name="Today").get_attribute("aria-current") == "page"
+    today = page.get_by_role("link", name="Today")
+    today.click()
+    today.and_(page.locator("[aria-current=page]")).wait_for()
 
 
 def test_urls_are_copied(
@@ -118,6 +120,7 @@ def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
         "To answer",
         "Overview",
         "Figures",
+        "Activity",
         *[f"Copy the {name}" for name in urls],
         "Copy the username",
         "reply",
