@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, connections, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from cellcast_django.handlers import attempts, run_again, run_due
 from cellcast_django.handlers.facts import Fact
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
+from tests.clock import Clock
 from tests.database_faults import refusing
 from tests.handlers import Calls, connected, end_lease, make_due, pause_before, ran, reply
 from tests.killed import lines_of
@@ -493,6 +494,41 @@ def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
     assert event.handler_results == {}
     assert not second
     assert "Handler once ran longer than CELLCAST_HANDLER_LEASE" in caplog.text
+
+
+def refused_for_another() -> OperationalError:
+    """What PostgreSQL says of a transaction that it cannot serialise with another."""
+    error = OperationalError("could not serialize access")
+    error.__cause__ = type("SerializationFailure", (Exception,), {"sqlstate": "40001"})()
+    return error
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("refusals", "rows"), [(2, 1), (3, 0)])
+def test_transaction_that_was_refused_for_another_is_tried_again(
+    once: Once, clock: Clock, refusals: int, rows: int
+) -> None:
+    errors = [refused_for_another() for _ in range(refusals)]
+
+    def refuse() -> None:
+        if errors:
+            raise errors.pop()
+
+    once.then = refuse
+    reply()
+    assert len(written()) == rows
+    assert len(once) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_other_error_of_the_database_is_not_tried_again_at_once(once: Once) -> None:
+    def fail() -> None:
+        raise OperationalError("the server is gone")
+
+    once.then = fail
+    reply()
+    assert written() == []
+    assert len(once) == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -206,6 +206,16 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
         retried_errors = RETRIED_ERRORS
 
 
+def is_refused_for_another(error: OperationalError) -> bool:
+    """Whether the database gave up this transaction because of another: it may succeed next time.
+
+    PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records.
+    """
+    cause = error.__cause__
+    codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
+    return not codes.isdisjoint({"40001", "40P01", 1213, 1020})
+
+
 V = TypeVar("V", bound=Any)
 
 

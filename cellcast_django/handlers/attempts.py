@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -19,6 +19,7 @@ from cellcast_django.database.transactions import (
     has_transaction,
     is_idle,
     is_in_test,
+    is_refused_for_another,
     renew,
 )
 from cellcast_django.database.vendors import vendor_of
@@ -468,14 +469,30 @@ def _failure(error: BaseException) -> Failure:
 def in_transaction(call: Call, save: Callable[[], None]) -> None:
     """Make the call, then ``save``, in one transaction on the database of this app's models.
 
-    Raises what they raise, with nothing committed; or what one of the host project's ``on_commit``
-    functions raises, with everything committed.
+    It has the host project's isolation level, and is tried again when the database refuses it
+    because of another one. Raises what they raise, with nothing committed; or what one of the host
+    project's ``on_commit`` functions raises, with everything committed.
     """
     using = database_alias()
-    with transaction.atomic(using=using):
-        with _unended_transaction(connections[using]):
-            call.make()
-        save()
+
+    def make_and_save() -> None:
+        with transaction.atomic(using=using):
+            with _unended_transaction(connections[using]):
+                call.make()
+            save()
+
+    for pause in PAUSES_OF_REFUSED:
+        try:
+            return make_and_save()
+        except OperationalError as error:
+            if not is_refused_for_another(error) or connections[using].in_atomic_block:
+                raise
+        time.sleep(pause)
+    return make_and_save()
+
+
+PAUSES_OF_REFUSED = (0.05, 0.2)
+"""Seconds before an ``exactly_once`` handler is tried again after a refused transaction."""
 
 
 @contextmanager

@@ -18,6 +18,7 @@ DATABASES = {{
         "HOST": "127.0.0.1",
         "PORT": {port},
         "CONN_MAX_AGE": 60,
+        "OPTIONS": {{"options": "-c lock_timeout=2s"}},
     }}
 }}
 INSTALLED_APPS += ["django_prometheus", "cellcast_django"]

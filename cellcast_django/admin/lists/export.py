@@ -24,7 +24,7 @@ from cellcast_django.admin.display.texts import localised, today
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 
-CHUNK_SIZE = 500  # rows in memory at a time: each may have a text as long as a webhook's body
+CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
 BYTE_ORDER_MARK = "\ufeff"  # without it, Excel does not recognise UTF-8
 
 
