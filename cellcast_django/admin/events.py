@@ -1,5 +1,6 @@
 """The pages of webhook events."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
@@ -20,6 +21,7 @@ from cellcast_django.admin.display.badges import (
 )
 from cellcast_django.admin.display.sentences import sentence_of
 from cellcast_django.admin.display.texts import (
+    Unprinted,
     ago,
     beginning,
     customer_html,
@@ -143,14 +145,29 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         customer = customer_of(obj)
         kind = obj.get_kind_display()
         words = customer_label(customer)
+        page = EventPage(
+            state=self.state(obj),
+            sentence=sentence_of(obj),
+            customer=self._customer(obj, is_brief=False),
+            message_link=obj.message and self.link_to(obj, obj.message, gettext("View message")),
+            handlers=self.handlers_of(request, obj),
+            formatted_body=format_body(obj.body, obj.content_type),
+        )
         return {
-            "title": f"#{obj.pk} · {kind} · {words}" if words else f"#{obj.pk} · {kind}",
+            "title": Unprinted(f"#{obj.pk} · {kind} · {words}" if words else f"#{obj.pk} · {kind}"),
             "subtitle": None,
-            "state": self.state(obj),
-            "sentence": sentence_of(obj),
-            "customer": self._customer(obj, is_brief=False),
-            "message_link": obj.message and self.link_to(obj, obj.message, gettext("View message")),
-            "handlers": self.handlers_of(request, obj),
-            "formatted_body": format_body(obj.body, obj.content_type),
+            "page": page,
             "event_actions": list(self.actions_of(request, obj)),
         }
+
+
+@dataclass(frozen=True, repr=False)
+class EventPage:
+    """What the page of an event shows; trackers that keep the ``repr`` of a context get none."""
+
+    state: SafeString
+    sentence: Any
+    customer: str
+    message_link: Any
+    handlers: Any
+    formatted_body: Any
