@@ -803,7 +803,7 @@ def test_page_of_an_event_that_waits_names_the_one_it_waits_for(reader: Client) 
 
     response = reader.get(url_of("webhookevent", "change", event.pk))
 
-    assert "4711" in response.context["sentence"]
+    assert "4711" in response.context["page"].sentence
 
 
 def test_event_whose_handlers_have_not_been_called_is_waiting(reader: Client) -> None:
