@@ -562,7 +562,7 @@ class Message(models.Model):
             sent = sent.filter(_may_be_of(self.own_number))
         candidates = sent.filter(contact=self.contact).annotate(
             sent_at=Coalesce("submitted_at", "created_at"),
-            is_quoted=models.Case(models.When(is_quoted, then=True), default=False),
+            is_quoted=models.Case(models.When(is_quoted, then=1), default=0),
         )
         candidates = candidates.filter(is_before, is_recent | is_quoted)
         return candidates.order_by("-is_quoted", "-sent_at", "-pk").first()

@@ -57,6 +57,7 @@ def test_recoveries_at_once_and_late_webhooks_store_each_reply_once(
                     sender.start()
 
         senders: list[Thread] = []
+        api.page_size = CONTACTS  # so there are as many pages as replies of one contact
         api.before_page = begin_next
         recoveries = [cron.start("django", "cellcast_recover", "--replies")]
         for process in recoveries:  # which grows meanwhile

@@ -21,7 +21,8 @@ STATIC_ROOT = Path(os.environ["FIRE_FOLDER"]) / "static"
 DATABASES = {"default": environ.Env.db_url_config(os.environ["FIRE_DATABASE_URL"])}
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"]["OPTIONS"] = {"options": "-c lock_timeout=2s"}
+    options = DATABASES["default"].setdefault("OPTIONS", {})
+    options["options"] = f"{options.get('options', '')} -c lock_timeout=2s".strip()
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
