@@ -108,16 +108,17 @@ def _exchange(url: str, body: bytes, credential: str, deadline: Deadline) -> Res
         connection.putheader("Content-Length", str(len(body)))
         connection.putheader("User-Agent", "cellcast_test_send")
         connection.endheaders(body)
-        response = connection.getresponse()
-        return Response(
-            url=url,
-            status=response.status,
-            reason=response.reason[:MAX_HEADER_LENGTH],
-            headers={
-                name.lower(): value[:MAX_HEADER_LENGTH] for name, value in response.getheaders()
-            },
-            body=response.read(MAX_RESPONSE_BYTES),
-        )
+        with connection.getresponse() as response:
+            return Response(
+                url=url,
+                status=response.status,
+                reason=response.reason[:MAX_HEADER_LENGTH],
+                headers={
+                    name.lower(): value[:MAX_HEADER_LENGTH]
+                    for name, value in response.getheaders()
+                },
+                body=response.read(MAX_RESPONSE_BYTES),
+            )
 
 
 def _connection_to(url: SplitResult) -> HTTPConnection:
