@@ -231,7 +231,7 @@ def permissions_table() -> str:
 
 
 def layers_text() -> str:
-    pyproject = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    pyproject = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     layers = re.findall(r'^    "(\w+(?: \| \w+)*)",$', pyproject.partition("layers = [")[2], re.M)
     return "```text\n" + "\n".join(layers).replace("|", "·") + "\n```"
 

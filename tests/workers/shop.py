@@ -58,7 +58,7 @@ class Shop(Host):
                     (self.folder / name).write_text(block.code)
                     names.remove(name)
             assert not names
-            parts.append('CELERY_BEAT_SCHEDULE["rerun"]["schedule"] = 2')
+            parts.append('CELERY_BEAT_SCHEDULE["run-handlers"]["schedule"] = 2')
         (package / "settings.py").write_text("\n\n".join(parts) + "\n")
 
     def start_workers(self, count: int) -> list[subprocess.Popen[bytes]]:
