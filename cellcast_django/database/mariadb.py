@@ -23,12 +23,12 @@ def limit_session(
 
 
 def _lower_level(connection: BaseDatabaseWrapper) -> None:
-    """Lower it for one transaction, unless InnoDB would refuse to write then."""
+    """Lower it for one transaction, to the lowest at which InnoDB writes."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@log_bin AND @@binlog_format = 'STATEMENT'")
-        [is_refused] = cursor.fetchone()
-        if not is_refused:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        [is_by_statement] = cursor.fetchone()
+        level = "REPEATABLE READ" if is_by_statement else "READ COMMITTED"
+        cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
 
 
 def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:

@@ -114,8 +114,7 @@ def _exchange(url: str, body: bytes, credential: str, deadline: Deadline) -> Res
                 status=response.status,
                 reason=response.reason[:MAX_HEADER_LENGTH],
                 headers={
-                    name.lower(): value[:MAX_HEADER_LENGTH]
-                    for name, value in response.getheaders()
+                    name.lower(): value[:MAX_HEADER_LENGTH] for name, value in response.getheaders()
                 },
                 body=response.read(MAX_RESPONSE_BYTES),
             )
