@@ -548,7 +548,7 @@ def consumer(settings: Any) -> Iterator[Consumer]:
 
 
 @pytest.fixture
-def shop(monkeypatch: pytest.MonkeyPatch, consumer: Consumer) -> Iterator[Any]:
+def shop(monkeypatch: pytest.MonkeyPatch, settings: Any, consumer: Consumer) -> Iterator[Any]:
     """The names of handlers.md, its handlers connected; ``Order`` and others are mocks."""
     package, models, sms = ModuleType("shop"), ModuleType("shop.models"), ModuleType("shop.sms")
     monkeypatch.setitem(sys.modules, "sentry_sdk", MagicMock())
@@ -558,6 +558,7 @@ def shop(monkeypatch: pytest.MonkeyPatch, consumer: Consumer) -> Iterator[Any]:
     vars(models)["AutoAnswer"].objects.get_or_create.return_value = (None, False)
     vars(models)["Answer"].objects.get_or_create.side_effect = [(None, True), (None, False)]
     vars(sms)["send_sms"] = MagicMock(return_value="66b5b93b1e2c012dfe964000")
+    settings.CELLCAST_SEND_WITH = "shop.sms.send_sms"
     for module in (package, models, sms):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     before = {name: list(signal.receivers) for name, signal in SIGNALS.items()}
@@ -593,8 +594,9 @@ def test_reply_is_answered_once(shop: Any, client: WebhookClient) -> None:
     client.reply(message=" Hours")
     event = WebhookEvent.objects.get()
     shop.tell_opening_hours(message=event.message, event=event)
-    shop.send_sms.assert_called_once()
-    assert Message.objects.outbound().get().contact == "+61400000000"
+    answer = Message.objects.outbound().get()
+    assert (answer.contact, answer.own_number) == ("+61400000000", "+61400000001")
+    assert not Message.objects.unhandled().exists()
 
 
 @pytest.mark.django_db
@@ -608,43 +610,47 @@ def test_reply_outside_hours_is_answered_once_a_day(
     shop.AutoAnswer.objects.get_or_create.side_effect = [(None, True), (None, False)]
     for _ in range(2):
         shop.answer_outside_hours(message=event.message, event=event)
-    assert shop.send_sms.call_count == sent
+    assert Message.objects.outbound().count() == sent
+    assert Message.objects.unhandled().count() == 1
     client.reply(message="STOP", _id="2")
-    shop.AutoAnswer.objects.get_or_create.side_effect = None
+    shop.AutoAnswer.objects.get_or_create.side_effect = [(None, True)]
     shop.answer_outside_hours(message=event.message, event=event)
-    assert shop.send_sms.call_count == sent, "never after a STOP"
+    assert Message.objects.outbound().count() == sent, "never after a STOP"
+
+
+def order_to_notify() -> MagicMock:
+    return MagicMock(phone_number="+61400000001", code="A-7")
 
 
 @pytest.mark.django_db
 def test_report_marks_the_notice(shop: Any, client: WebhookClient) -> None:
-    order = MagicMock(phone_number="+61400000001")
-    shop.send_notice(order, "Ready.")
-    assert order.notice_id == "66b5b93b1e2c012dfe964000"
+    shop.send_notice(order_to_notify(), "Ready.")
     shop.Order.objects.filter.return_value.update.assert_not_called()
     client.status()
-    assert shop.Order.objects.filter.call_args == call(notice_id="66b5b93b1e2c012dfe964000")
+    assert shop.Order.objects.filter.call_args == call(code="A-7")
     assert shop.Order.objects.filter.return_value.update.call_args.kwargs["notice"] == "delivered"
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("status", "notice"), [("delivered", "delivered"), ("dead", "failed")])
-def test_report_that_comes_before_record_sent(
+def test_report_that_comes_before_its_message_is_recorded(
     status: str, notice: str, shop: Any, client: WebhookClient
 ) -> None:
     client.status(status=status)
-    shop.Order.reset_mock()
-    shop.send_notice(MagicMock(phone_number="+61400000001"), "Ready.")
+    shop.Order.objects.filter.assert_not_called()
+    shop.send_notice(order_to_notify(), "Ready.")
+    assert shop.Order.objects.filter.call_args == call(code="A-7")
     assert shop.Order.objects.filter.return_value.update.call_args.kwargs["notice"] == notice
 
 
 @pytest.mark.django_db
 def test_report_on_a_reply_marks_no_notice(shop: Any, client: WebhookClient) -> None:
-    client.reply(status="received")
-    client.reply(status="delivered")
-    assert Message.objects.get().direction == Direction.INBOUND
+    shop.send_notice(order_to_notify(), "Ready.")
+    shop.Order.reset_mock()
+    client.reply(_id="66b5b93b1e2c012dfe964000", status="received")
+    client.reply(_id="66b5b93b1e2c012dfe964000", status="delivered")
     assert WebhookEvent.objects.latest("pk").done_at
-    asked = [each.kwargs for each in shop.Order.objects.filter.call_args_list]
-    assert not [each for each in asked if "notice_id" in each]
+    shop.Order.objects.filter.assert_not_called()
 
 
 @pytest.mark.django_db
