@@ -378,14 +378,3 @@ def test_look_for_earlier_events_uses_the_index_of_the_contact() -> None:
         query = schedule.pending_of(CUSTOMER).filter(pk__lt=event.pk + 10_000).order_by("-pk")
         plan = query.explain()
     assert "cellcast_event_contact" in plan
-
-
-@pytest.mark.stress
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("mode", ["inline", "task"])
-def test_two_web_processes_and_two_workers_keep_the_order(mode: str) -> None:
-    pairs = 100
-    noted = lines_of("tests.raced_in_order", mode, str(pairs))
-    for web in range(2):
-        sent = [f"{web} {pair:03} {text}" for pair in range(pairs) for text in ("YES", "CANCEL")]
-        assert [text for text in noted if text.startswith(f"{web} ")] == sent

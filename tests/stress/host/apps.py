@@ -4,7 +4,12 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.db.backends.signals import connection_created
 
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import (
+    in_order,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
 
 
 class HostConfig(AppConfig):
@@ -17,6 +22,8 @@ class HostConfig(AppConfig):
 
         for name in getattr(settings, "FIRE_HANDLERS", ()):
             handler = handlers.Handler(name)
+            if name in getattr(settings, "FIRE_IN_ORDER", ()):
+                in_order(handler)
             for signal in (message_received, status_changed, opt_out_received):
                 signal.connect(handler, weak=False, dispatch_uid=name)
         connection_created.connect(deaths.watch_commits)

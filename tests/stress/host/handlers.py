@@ -6,15 +6,18 @@ The line is there as soon as it is written, whatever kills the process next.
 import json
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.db import connections, router
 
 from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import RetryLater
 from tests.stress.host.deaths import die_if
 
 LOG = Path(os.environ["FIRE_FOLDER"]) / "calls.jsonl"
+RETRY_PAUSE = timedelta(seconds=0.1)
 
 
 class Handler:
@@ -29,6 +32,7 @@ class Handler:
         die_if(f"in-{self.name}@{event.attempts}", event)
         sleep_if(f"sleep-{self.name}@{event.attempts}", event)
         refuse_if(f"refuse-{self.name}@{event.attempts}", event)
+        ask_for_retry_if(f"retry-{self.name}", event)
         self.note("end", event, fact)
         die_if(f"after-{self.name}@{event.attempts}", event)
 
@@ -64,6 +68,13 @@ def refuse_if(place: str, event: WebhookEvent) -> None:
     if place in event.cellcast_id.partition(" ")[0].split("+"):
         with connections[router.db_for_write(Message)].cursor() as cursor:
             cursor.execute("INSERT INTO there_is_no_such_table VALUES (1)")
+
+
+def ask_for_retry_if(place: str, event: WebhookEvent) -> None:
+    """Ask to be called again soon where the event's id says so: at one attempt, or at each."""
+    places = event.cellcast_id.partition(" ")[0].split("+")
+    if place in places or f"{place}@{event.attempts}" in places:
+        raise RetryLater(RETRY_PAUSE)
 
 
 def sleep_if(place: str, event: WebhookEvent) -> None:

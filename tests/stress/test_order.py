@@ -1,0 +1,168 @@
+"""Order: two web processes and two workers share the events of each contact, and keep their order.
+
+The handler "first" is ``in_order``, and asks to be called again for some events; "second" is
+not, and is called as the events come.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import cycle
+from typing import NamedTuple
+
+import pytest
+
+from tests.stress import figures
+from tests.stress.clients import RECEIVE, Webhook, send
+from tests.stress.databases import VENDORS
+from tests.stress.hosts import Host, wait_for
+from tests.stress.scale import scaled
+
+pytestmark = pytest.mark.stress
+
+CONTACTS = 10
+PAIRS = scaled(20)
+"""Of each contact."""
+CROWD = scaled(500)
+QUEUE = "tests.stress.projects.queue_workers"
+IN_ORDER = {"FIRE_IN_ORDER": ["first"]}
+
+
+class Reply(NamedTuple):
+    """One text of a contact; ``fate`` says which of its calls ask to be repeated."""
+
+    contact: str
+    text: str
+    fate: str = "calm"
+
+    def webhook(self) -> Webhook:
+        return Webhook(
+            RECEIVE,
+            {
+                "_id": f"{self.fate} {self.contact} {self.text}",
+                "type": "receive",
+                "status": "received",
+                "message": self.text,
+                "sender": self.contact,
+                "receiver": "+61400000999",
+            },
+        )
+
+
+@pytest.mark.parametrize("mode", ["inline", "task"])
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_two_web_processes_and_two_workers_keep_the_order_of_each_contact(
+    vendor: str, mode: str, new_host: Callable[..., Host]
+) -> None:
+    """The second reply of a pair is sent to the other process when the first has been answered."""
+    host = new_host(vendor, **IN_ORDER)
+    if mode == "task":
+        host = replace(host, project=QUEUE)
+        host.manage("migrate", "--verbosity=0")
+    said = [list(conversation(number)) for number in range(CONTACTS)]
+    with two_hosts(host) as ports, workers(host, mode):
+        answered = hold_all(said, ports)
+        wait_for(lambda: unfinished(host) == 0, seconds=300, pause=0.5)
+    assert set(answered) == {200}
+    calls = [call for call in host.calls() if call.handler == "first" and call.phase == "end"]
+    for replies in said:
+        contact = replies[0].contact
+        heard = [call.fact[-1] for call in calls if call.fact[3] == contact]
+        assert heard == [reply.text for reply in replies]
+    begun = [call for call in host.calls() if call.handler == "first" and call.phase == "begin"]
+    assert len(begun) > len(calls), "some were called again"
+    assert "Traceback" not in host.log
+    figures.record(
+        f"order, {vendor}, {mode}",
+        pairs_of_webhooks=len(answered) // 2,
+        calls_that_asked_to_be_repeated=len(begun) - len(calls),
+        processes_that_called_handlers=len({call.pid for call in begun}),
+        events_called_out_of_order=0,
+    )
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_no_contact_waits_for_another(vendor: str, new_host: Callable[..., Host]) -> None:
+    """All at once: a fifth of the contacts has a first reply that is never finished with."""
+    host = new_host(vendor, **IN_ORDER, CELLCAST_HANDLER_MAX_ATTEMPTS=100)
+    said = [
+        [Reply(contact, "YES", "calm" if number % 5 else "retry-first"), Reply(contact, "CANCEL")]
+        for number, contact in enumerate(contacts(CROWD))
+    ]
+    with two_hosts(host) as ports:
+        answered = hold_all(said, ports)
+    assert set(answered) == {200}
+    host.manage("cellcast_run_handlers")
+    held_back = {replies[0].contact for replies in said[::5]}
+    waiting = "SELECT contact FROM cellcast_django_webhookevent WHERE next_run_at IS NOT NULL"
+    assert sorted(contact for [contact] in host.database.query(waiting)) == sorted(
+        [*held_back, *held_back]
+    )
+    others = "SELECT attempts FROM cellcast_django_webhookevent WHERE done_at IS NOT NULL"
+    assert host.database.query(others) == [(1,)] * 2 * (CROWD - len(held_back))
+    plain = [call for call in host.calls() if call.handler == "second" and call.phase == "end"]
+    assert len(plain) == 2 * CROWD
+    figures.record(
+        f"order, {vendor}, {CROWD} contacts at once",
+        contacts_whose_first_reply_is_never_finished=len(held_back),
+        events_of_others_done_before_their_response=2 * (CROWD - len(held_back)),
+    )
+
+
+def contacts(count: int) -> list[str]:
+    return [f"+614915{number:05}" for number in range(count)]
+
+
+def conversation(number: int) -> Iterator[Reply]:
+    """Say YES and CANCEL in turn; which calls fail differs from pair to pair."""
+    [contact] = contacts(number + 1)[number:]
+    yes = cycle(["retry-first@1", "calm", "retry-first@1+retry-first@2", "calm"])
+    cancel = cycle(["calm", "retry-first@1", "calm"])
+    for pair in range(PAIRS):
+        yield Reply(contact, f"YES {pair}", next(yes))
+        yield Reply(contact, f"CANCEL {pair}", next(cancel))
+
+
+def hold_all(said: list[list[Reply]], ports: tuple[int, int]) -> list[int]:
+    """Hold all conversations at once, each reply when the one before it has been answered.
+
+    Returns the statuses of the responses.
+    """
+
+    def hold(replies: list[Reply]) -> list[int]:
+        return [
+            send(port, reply.webhook().encode()).status
+            for reply, port in zip(replies, cycle(ports), strict=False)
+        ]
+
+    with ThreadPoolExecutor(16) as threads:
+        return [status for statuses in threads.map(hold, said) for status in statuses]
+
+
+@contextmanager
+def two_hosts(host: Host) -> Iterator[tuple[int, int]]:
+    """Serve the project twice, by a process each; return where."""
+    options = ("--threads=4",)
+    with host.gunicorn(*options, workers=1) as first, host.gunicorn(*options, workers=1) as second:
+        yield first.port, second.port
+
+
+@contextmanager
+def workers(host: Host, mode: str) -> Iterator[None]:
+    """Run what is due in two processes; with tasks, two workers of the queue besides."""
+    commands = [["cellcast_run_handlers", "--watch"]] * 2
+    if mode == "task":
+        commands += [["db_worker", "--interval=0.2", "--no-startup-delay"]] * 2
+    with ExitStack() as stack:
+        for command in commands:
+            process = host.start("django", *command)
+            stack.callback(process.wait, timeout=30)
+            stack.callback(process.terminate)
+        yield
+
+
+def unfinished(host: Host) -> int:
+    """Return how many events have a handler that has not finished."""
+    sql = "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE done_at IS NULL"
+    return int(host.database.value(sql))
