@@ -13,9 +13,10 @@ from tests.stress import figures, oracle
 from tests.stress.clients import Webhook, converse, send
 from tests.stress.databases import VENDORS
 from tests.stress.hosts import Host, wait_for
-from tests.stress.load import numbered
+from tests.stress.load import load_on, numbered
 from tests.stress.scale import scaled
 from tests.stress.storm import report
+from tests.stress.verdicts import assert_stored
 
 pytestmark = pytest.mark.stress
 
@@ -162,3 +163,41 @@ def test_migrate_leaves_a_database_with_rows_as_it_is(
     assert rows() == before
     name = f"rows that migrate left as they were, {vendor}"
     figures.record("time", **{name: sum(map(len, before))})
+
+
+@pytest.mark.parametrize("vendor", ["postgresql", "mariadb"])
+def test_migrations_add_columns_to_all_tables_while_webhooks_come(
+    vendor: str, new_host: Callable[..., Host]
+) -> None:
+    """Five times, as ``AddField`` with a ``db_default`` does, in a session without limits."""
+    host = new_host(vendor)
+    tables = ("message", "statuschange", "webhookevent", "optout", "optoutchange")
+    columns = [f"later_{number}" for number in range(5)]
+
+    def alter(change: str) -> None:
+        for table in tables:
+            host.database.execute(f"ALTER TABLE cellcast_django_{table} {change}")
+
+    try:
+        with (
+            host.gunicorn("--threads=4", workers=2) as server,
+            load_on(server.port, clients=6) as load,
+        ):
+            for column in columns:
+                seen = len(load.stored())
+                wait_for(lambda seen=seen: len(load.stored()) > seen + 50, seconds=120)
+                alter(f"ADD COLUMN {column} integer DEFAULT 0 NOT NULL")
+            seen = len(load.stored())
+            wait_for(lambda: len(load.stored()) > seen + 50, seconds=120)
+    finally:
+        for column in columns:
+            alter(f"DROP COLUMN IF EXISTS {column}")
+    assert load.statuses() <= {200, 503}
+    assert_stored(host, load.stored())
+    responses = [response for _, response in load.answered]
+    figures.record(
+        f"five migrations of all tables under load, {vendor}",
+        webhooks_sent=len(responses),
+        answered_503=sum(response.status == 503 for response in responses),
+        slowest_response=figures.milliseconds(max(each.seconds for each in responses)),
+    )
