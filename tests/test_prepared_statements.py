@@ -1,10 +1,11 @@
 """Statements for PostgreSQL: prepared on a connection that lasts, unless a pooler shares it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, connection, connections, transaction
+from django.db import DatabaseError, ProgrammingError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.database import prepared_statements
@@ -55,6 +56,15 @@ def test_connection_that_lasts_prepares_each_statement_once(
     listen(status_changed)
     send(prepared_statements.PREPARE_AFTER + 3)
     assert sorted(statements_prepared()) == ["UPDATE", "WITH"]
+
+
+def test_connection_of_another_thread_executes_nothing() -> None:
+    send(prepared_statements.PREPARE_AFTER)
+    mine = connections["default"]
+    with ThreadPoolExecutor(1) as thread:
+        call = thread.submit(prepared_statements.execute, mine, "SELECT 1", {})
+        with pytest.raises(DatabaseError, match="thread"):
+            call.result()
 
 
 def test_new_connection_prepares_anew() -> None:
