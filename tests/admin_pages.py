@@ -18,6 +18,7 @@ from tests.many import add_copies
 CUSTOMER = "+61400000001"
 ID = "66b5b93b1e2c012dfe964000"
 MODELS = ("message", "statuschange", "webhookevent")
+OWN_NUMBERS = ("+61480000000", "+61480000001")
 STATUSES = ("delivered", "received", "failed", "queued", "", "dead")
 
 
@@ -85,6 +86,7 @@ def fill(count: int) -> None:
             "sender": contact if inbound else "cellcast",
             "receiver": "" if inbound else contact,
             "contact": contact,
+            "own_number": OWN_NUMBERS[number % 2],
             "status": STATUSES[number % 6],
             "created_at": time_of(number),
         }

@@ -12,6 +12,7 @@ from django.dispatch import receiver
 from django.test import Client
 from hypothesis import settings
 
+from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient
@@ -85,6 +86,7 @@ def cap_lists(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def cap(count: int, *, per_page: int = 50) -> None:
         paginator = type("Paginator", (CappedPaginator,), {"MAX_COUNT": count})
+        monkeypatch.setattr(OwnNumberOfMessageFilter, "MAX_MESSAGES", count)
         for model in (Message, StatusChange, WebhookEvent):
             model_admin = site.get_model_admin(model)
             monkeypatch.setattr(model_admin, "paginator", paginator)

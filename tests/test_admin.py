@@ -184,6 +184,16 @@ def test_test_messages_have_their_badge(reader: Client, client: WebhookClient) -
     assert ["test" in words(cell) for cell in cells] == [True, False]
 
 
+def test_changes_reported_by_tests_have_their_badge(reader: Client, client: WebhookClient) -> None:
+    client.status(_id="real")
+    client.status(_id="test")
+    WebhookEvent.objects.filter(cellcast_id="test").update(is_test=True)
+
+    cells = every(page_of(reader, "statuschange"), "td[@class='field-state']")
+
+    assert ["test" in words(cell) for cell in cells] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("language", "expected"), [("ar", {"lang": "en", "dir": "ltr"}), ("en-au", {})]
 )
@@ -264,6 +274,41 @@ def test_reply_shows_the_text_that_it_answers(reader: Client, client: WebhookCli
     words = text_of(page_of(reader, "message", "change", Message.objects.get().pk))
 
     assert "… new YES In reply to: Are you coming?" in words
+
+
+def test_reply_leads_to_the_message_that_it_answers(reader: Client) -> None:
+    sent = MessageFactory.create(receiver=CUSTOMER, body="Are you coming?")
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+
+    page = page_of(reader, "message", "change", reply.pk)
+
+    link = only(page, f"a[@data-answered='{sent.pk}']")
+    assert link.get("href") == url_of("message", "change", sent.pk)
+    assert words(link) == "Are you coming?"
+
+
+def test_reference_is_shown_and_found(reader: Client) -> None:
+    message = MessageFactory.create(receiver=CUSTOMER, reference="Booking-7")
+    MessageFactory.create(receiver=CUSTOMER, body="Booking-77")
+
+    assert listed(reader, "message", q=" Booking-7 ") == [message.pk]
+    for page in ("change", "conversation"):
+        assert "Booking-7" in page_of(reader, "message", page, message.pk)
+
+
+def test_event_that_waits_for_another_leads_to_it(reader: Client) -> None:
+    earlier = WebhookEventFactory.create(reply=True, failed=True)
+    later = WebhookEventFactory.create(reply=True, pending=True, waiting_for=earlier.pk)
+    pages = [
+        page_of(reader, "webhookevent", outcome="pending"),
+        page_of(reader, "webhookevent", "change", later.pk),
+        page_of(reader, "message", "change", later.message_id),
+    ]
+
+    url = url_of("webhookevent", "change", earlier.pk)
+    for page in pages:
+        [link] = every(page, f"a[@href='{url}']/span/..")
+        assert f"#{earlier.pk}" in words(link)
 
 
 def test_pictures_are_links_that_tell_nobody_where_they_stand(
@@ -372,7 +417,10 @@ def test_history_shows_what_was_heard_and_whether_it_moved_the_status(
 
     assert listed(reader, "statuschange") == [late.pk, first.pk]
     rows = only(page_of(reader, "statuschange"), "table[@id='result_list']")
-    assert "0400 000 001 • received ✕ delivery failed" in words(rows)
+    assert [words(cell) for cell in every(rows, "td[@class='field-effect']")] == [
+        "came late: it stays ✕ delivery failed",
+        "first report",
+    ]
     page = page_of(reader, "statuschange", "change", late.pk)
     assert "Previous status: ✕ delivery failed" in text_of(page)
     assert url_of("message", "change", late.message_id) in page
@@ -1069,6 +1117,8 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
 FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are then sorted
     ("message", {"q": "0400 000 007"}),
     ("message", {"q": "id-7"}),
+    ("webhookevent", {"own_number": "+61480000001"}),
+    ("statuschange", {"own_number": "+61480000001"}),
     ("message", {"q": "000 007"}),
     ("message", {"q": "two words"}),
     ("statuschange", {"q": "0400 000 007"}),

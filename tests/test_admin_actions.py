@@ -13,6 +13,7 @@ from cellcast_django.admin.replay import pages
 from cellcast_django.admin.replay.event_actions import ACTIONS
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers.queue import tasks_package
+from cellcast_django.health import failing_handlers
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient
@@ -447,11 +448,24 @@ def test_all_failures_of_a_handler_are_skipped_from_one_page(
     assert counts(question) == {"affected": 3}
     response = confirm(operator, question, url)
 
-    assert response.redirect_chain[0][0] == url_of("webhookevent", handler="gone")
+    assert response.redirect_chain[0][0] == url_of("webhookevent", handler="gone", test="no")
     assert levels(response) == ["success"]
     assert WebhookEvent.objects.done().count() == 3
     assert not WebhookEvent.objects.done().filter(pk=other.pk).exists()
     assert levels(operator.get(url, follow=True)) == []
+
+
+@pytest.mark.parametrize("action", ["run_again", "skip_handler"])
+def test_page_of_a_handler_leaves_out_test_events_as_the_count_does(
+    operator: Client, gone: Calls, action: str
+) -> None:
+    reply(message="of a customer")
+    WebhookEvent.objects.filter(pk=reply(message="of a Test Send").pk).update(is_test=True)
+
+    question = operator.get(url_of("webhookevent", "of_handler", action, handler="gone"))
+
+    assert [each.failed + each.pending for each in failing_handlers()] == [1]
+    assert counts(question) == {"affected": 1}
 
 
 def test_page_of_a_handler_takes_the_oldest_and_says_so(
@@ -831,6 +845,6 @@ def test_all_events_of_a_failing_handler_are_retried_together(
     response = confirm(operator, question, url)
 
     assert levels(response) == ["success"]
-    assert response.redirect_chain[0][0] == url_of("webhookevent", handler="second")
+    assert response.redirect_chain[0][0] == url_of("webhookevent", handler="second", test="no")
     assert (len(first), len(second)) == (3, 5)
     assert Message.objects.count() == 3

@@ -71,6 +71,21 @@ def test_event(trait: dict[str, object], outcome: str, state: str | None) -> Non
 
 
 @pytest.mark.django_db
+def test_event_that_waits_names_the_other() -> None:
+    event = WebhookEventFactory.create(pending=True, handler_results=FAILED_ONCE, waiting_for=7)
+    assert text_of(badges.state_badge(event) or "") == "… waiting for #7"
+    event.done_at = NOON
+    assert text_of(badges.state_badge(event) or "") == "✓ done"
+
+
+@pytest.mark.parametrize(("status", "is_explained"), [("failed", True), ("delivered", False)])
+def test_reason_of_a_failure_alone_is_explained(status: str, is_explained: bool) -> None:
+    shown = text_of(badges.reason_html("Absent subscriber", status))
+    assert shown.startswith("Absent subscriber")
+    assert (shown != "Absent subscriber") == is_explained
+
+
+@pytest.mark.django_db
 def test_opt_out() -> None:
     assert text_of(badges.opt_out_state_badge(OptOutFactory.create())) == "✕ opted out"
     assert text_of(badges.opt_out_state_badge(OptOutFactory.create(ended=True))) == "• ended"

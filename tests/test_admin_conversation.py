@@ -21,6 +21,7 @@ from cellcast_django.admin.pages import conversation
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_in, opt_out
+from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
 from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
@@ -322,6 +323,26 @@ def test_no_more_than_thirty_numbers_are_looked_for(
 
     options = every(page, "select[@id='cellcast-own']/option")
     assert [each.get("value") for each in options] == ["", *NUMBERS]
+
+
+@pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
+def test_lists_show_the_number_and_are_filtered_by_it(reader: Client, model: str) -> None:
+    for number in NUMBERS:
+        WebhookClient().reply(sender=CUSTOMER, receiver=number)
+    newest, oldest = listed(reader, model)
+
+    assert listed(reader, model, own_number=NUMBERS[0]) == [oldest]
+    assert listed(reader, model, own_number=NUMBERS[1]) == [newest]
+    table = only(page_of(reader, model, own_number=NUMBERS[0]), "table[@id='result_list']")
+    assert "to 0480 000 001" in words(table)
+
+
+@pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
+def test_lists_do_not_name_a_single_number(reader: Client, model: str) -> None:
+    WebhookClient().reply(sender=CUSTOMER, receiver=NUMBERS[0])
+
+    assert len(listed(reader, model)) == 1
+    assert "0480 000 001" not in page_of(reader, model)
 
 
 def test_list_and_to_answer_are_filtered_by_number(reader: Client) -> None:

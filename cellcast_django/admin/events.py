@@ -1,5 +1,6 @@
 """The pages of webhook events."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,9 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
-    Tone,
-    badge,
     opt_out_badge,
     outcome_badge,
-    state_badge,
+    test_badge,
 )
 from cellcast_django.admin.display.sentences import sentence_of
 from cellcast_django.admin.display.texts import (
@@ -27,12 +26,14 @@ from cellcast_django.admin.display.texts import (
     customer_html,
     customer_label,
     format_body,
+    own_number_html,
 )
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
     HandlerFilter,
     KindFilter,
     OutcomeFilter,
+    OwnNumberOfMessageFilter,
     ReceivedFilter,
     TestFilter,
 )
@@ -50,7 +51,14 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
     """Everything that Cellcast reported, unchanged, and how your handlers dealt with it."""
 
     list_display = ["when", "content", "state", "customer_link", "problem"]
-    list_filter = [OutcomeFilter, KindFilter, HandlerFilter, ReceivedFilter, TestFilter]
+    list_filter = [
+        OutcomeFilter,
+        KindFilter,
+        HandlerFilter,
+        ReceivedFilter,
+        OwnNumberOfMessageFilter,
+        TestFilter,
+    ]
     list_select_related = ["message", "status_change"]
     list_defer = ["body", "message__body", "message__original_body"]
     search_fields = ["contact", "cellcast_id"]
@@ -92,9 +100,9 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         return outcome_badge(event)
 
     @admin.display(description=_("outcome"))
-    def state(self, event: WebhookEvent) -> SafeString:
+    def state(self, event: WebhookEvent) -> SafeString | str:
         """Return the handlers' progress as a badge, or why no handler runs."""
-        return state_badge(event) or outcome_badge(event)
+        return self.state_of(event, event) or outcome_badge(event)
 
     @admin.display(description=_("contact"))
     def customer_link(self, event: WebhookEvent) -> str:
@@ -107,17 +115,25 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         if event.message_id and text and self.may_follow(event, Message):
             url = self.url_of(Message, "conversation", event.message_id)
             text = format_html('<a href="{}">{}</a>', url, text)
+        several = event.message and getattr(event, "has_several", False)
         return format_html(
-            "{} {}", text, opt_out_badge(customer.opted_out_since, is_brief=is_brief)
+            "{} {} {}",
+            text,
+            own_number_html(event.message) if several else "",
+            opt_out_badge(customer.opted_out_since, is_brief=is_brief),
         )
 
     @admin.display(description=_("type"))
     def content(self, event: Any) -> SafeString:
         """Return the kind of the event, and the start of its text or its status."""
         words = getattr(event, "words", "")
-        test = badge(Tone.QUIET, _("test")) if event.is_test else ""
+        is_text = event.kind == WebhookEvent.Kind.REPLY
         return format_html(
-            '{} <bdi class="quiet">{}</bdi> {}', event.get_kind_display(), words, test
+            '{} <bdi class="{}quiet">{}</bdi> {}',
+            event.get_kind_display(),
+            "cellcast-line " if is_text else "",
+            words,
+            test_badge(event.is_test),
         )
 
     @admin.display(description=_("problem"), empty_value="")
@@ -129,12 +145,13 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         words = beginning(event.error or "; ".join(errors), MAX_PROBLEM_LENGTH)
         return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
 
-    def prefetch(self, rows: Any) -> None:
+    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
         attach_customers(rows)
         start = Left("body", MAX_TEXT_LENGTH + 1)
         replies = [event.message_id for event in rows if event.kind == WebhookEvent.Kind.REPLY]
         texts = dict(Message.objects.filter(pk__in=replies).values_list("pk", start))
         for event in rows:
+            event.has_several = OwnNumberOfMessageFilter.parameter_name in filters
             if event.kind == WebhookEvent.Kind.REPLY:
                 event.words = beginning(texts.get(event.message_id, ""), MAX_TEXT_LENGTH)
             elif change := getattr(event, "status_change", None):
@@ -165,7 +182,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
 class EventPage:
     """What the page of an event shows; trackers that keep the ``repr`` of a context get none."""
 
-    state: SafeString
+    state: SafeString | str
     sentence: Any
     customer: str
     message_link: Any

@@ -1,15 +1,24 @@
 """The pages of the status history."""
 
 from collections.abc import Collection
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.badges import status_badge
-from cellcast_django.admin.display.texts import ago, beginning, number_html, text_block
+from cellcast_django.admin.contacts import attach_customers, customer_of
+from cellcast_django.admin.display.badges import status_badge, test_badge
+from cellcast_django.admin.display.texts import (
+    ago,
+    beginning,
+    customer_html,
+    own_number_html,
+    text_block,
+)
+from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.models import Message, StatusChange
 
@@ -20,17 +29,11 @@ MAX_MESSAGES = 200  # newest messages of a contact whose history is searched
 class StatusChangeAdmin(ReadOnlyAdmin):
     """Every reported status, in order of arrival."""
 
-    list_display = [
-        "when",
-        "message_link",
-        "shown_status",
-        "reason_start",
-        "shown_previous",
-        "applied",
-    ]
+    list_display = ["when", "message_link", "state", "reason_start", "effect"]
+    list_filter = [OwnNumberOfMessageFilter]
     ordering = ["-pk"]
-    list_select_related = ["message"]
-    list_defer = ["message__body", "message__original_body"]
+    list_select_related = ["message", "event"]
+    list_defer = ["message__body", "message__original_body", "event__body"]
     search_fields = ["message__contact", "message__cellcast_id"]
     search_help_text = _(
         "Phone number (any format) or Cellcast id. For a number, the latest 200 messages are "
@@ -50,14 +53,34 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         newest = Message.objects.filter(contact__in=contacts).order_by("-created_at")
         return Q(message__in=list(newest.values_list("pk", flat=True)[:MAX_MESSAGES]))
 
+    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
+        attach_customers(change.message for change in rows)
+        for change in rows:
+            change.has_several = OwnNumberOfMessageFilter.parameter_name in filters
+
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:
         return ago(change.recorded_at, is_brief=True)
 
     @admin.display(description=_("message"))
-    def message_link(self, change: StatusChange) -> str:
+    def message_link(self, change: Any) -> str:
         message = change.message
-        return self.link_to(change, message, number_html(message.contact) or message.cellcast_id)
+        who = customer_html(customer_of(message)) or message.cellcast_id
+        own = own_number_html(message) if change.has_several else ""
+        return format_html("{} {}", self.link_to(change, message, who), own)
+
+    @admin.display(description=_("status"))
+    def state(self, change: StatusChange) -> SafeString:
+        is_test = change.event is not None and change.event.is_test
+        return format_html("{} {}", status_badge(change.status), test_badge(is_test))
+
+    @admin.display(description=_("effect"))
+    def effect(self, change: StatusChange) -> SafeString | str:
+        """Say whether it moved the message's status, and from where."""
+        if not change.previous_status:
+            return gettext("first report")
+        words = gettext("was") if change.applied else gettext("came late: it stays")
+        return format_html("{} {}", words, status_badge(change.previous_status))
 
     @admin.display(description=_("status"))
     def shown_status(self, change: StatusChange) -> SafeString:

@@ -1,6 +1,6 @@
 """The pages of messages."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from cellcast_django.admin.display.badges import (
     opt_out_badge,
     outcome_badge,
     reason_html,
-    state_badge,
     status_badge,
     test_badge,
 )
@@ -29,6 +28,7 @@ from cellcast_django.admin.display.texts import (
     customer_html,
     customer_label,
     media_links,
+    own_number_html,
 )
 from cellcast_django.admin.display.timeline import HandlerRow, Step, handler_rows, steps
 from cellcast_django.admin.lists.export import ExportAdmin, columns
@@ -53,6 +53,7 @@ from cellcast_django.admin.pages.conversation import (
 from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.pages.to_answer import Undo
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
+from cellcast_django.models.message import HAS_REFERENCE
 from cellcast_django.statuses import description_of
 
 MAX_TEXT_LENGTH = 160
@@ -83,7 +84,8 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
     ordering = ["-created_at", "-pk"]
     search_fields = ["contact", "cellcast_id", "body"]
     search_help_text = _(
-        "Phone number (any format), Cellcast id, or words. Words search the latest 10,000 messages."
+        "Phone number (any format), Cellcast id, reference, or words. Words search the latest "
+        "10,000 messages."
     )
     export_columns = (
         columns("id", "created_at", "direction", "contact", "own_number", "status", "reason")
@@ -96,6 +98,9 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         ("submitted_at", "created_at", "status_changed_at", "handled_at", "opted_out_at"),
         ("cellcast_id", "reference", "sender", "receiver", "own_number"),
     ]
+
+    def meanings(self, term: str) -> list[Q]:
+        return [*super().meanings(term), HAS_REFERENCE & Q(reference=term)]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Add the start of the text, which is all that the list shows, and the failure's reason."""
@@ -117,11 +122,12 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         texts = newest(queryset, self.paginator.MAX_COUNT).filter(has_words)
         return narrow_to_any(queryset, *map(rows.filter, self.named(term)), texts)
 
-    def prefetch(self, rows: Any) -> None:
+    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
         attach_customers(rows)
         tested = _tested(row.pk for row in rows)
         for row in rows:
             row.is_test = row.pk in tested
+            row.has_several = OwnNumberFilter.parameter_name in filters
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add *Opt out…* to replies that may ask for it, for those who may do it."""
@@ -146,11 +152,12 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         is_reply = message.direction == Direction.INBOUND
         return format_html(
             '<span class="cellcast-direction" aria-hidden="true">{}</span>'
-            '<span class="cellcast-hidden">{}</span> <a href="{}">{}</a> {}',
+            '<span class="cellcast-hidden">{}</span> <a href="{}">{}</a> {} {}',
             "↙" if is_reply else "↗",
             gettext("received from") if is_reply else gettext("sent to"),
             self.url_of(Message, "conversation", message.pk),
             customer_html(customer) or gettext("(no number)"),
+            own_number_html(message) if getattr(message, "has_several", False) else "",
             opt_out_badge(customer.opted_out_since, is_brief=True),
         )
 
@@ -161,6 +168,18 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         else:
             text = format_html('<span class="quiet">{}</span>', self._why_empty(message))
         return format_html("{} {}", text, media_links(message.media, MAX_PICTURES))
+
+    def _answered(self, request: HttpRequest, reply: Message) -> SafeString | str:
+        """Return the text that a reply most probably answers, as a link to its message."""
+        found = reply.in_reply_to
+        if found is None or not self.get_queryset(request).filter(pk=found.pk).exists():
+            return ""
+        text = found.body or reply.original_body
+        words = beginning(text, MAX_TEXT_LENGTH) or gettext("(text not recorded)")
+        url = self.url_of(Message, "change", found.pk)
+        return format_html(
+            '<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words
+        )
 
     def _why_empty(self, message: Message) -> str:
         if message.media:
@@ -188,6 +207,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             message=obj,
             customer=customer_of(obj),
             around=Conversation(self, request, obj).around(),
+            answered=self._answered(request, obj),
             why_empty=self._why_empty(obj),
             may_handle=self.may(request, "handle"),
             undo=self.pop_undo(request),
@@ -197,7 +217,9 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             events = list(rows.order_by("-pk")[: MAX_EVENTS + 1])
             page.has_more_events = len(events) > MAX_EVENTS
             page.events = [
-                EventOfMessage(event, self.link_to(obj, event, f"#{event.pk}"))
+                EventOfMessage(
+                    event, self.link_to(obj, event, f"#{event.pk}"), self.state_of(obj, event)
+                )
                 for event in events[:MAX_EVENTS]
             ]
             url = self.url_of(WebhookEvent, "changelist")
@@ -215,14 +237,11 @@ class EventOfMessage:
 
     event: WebhookEvent
     link: str
+    state: SafeString | str | None
 
     @property
     def outcome(self) -> SafeString:
         return outcome_badge(self.event)
-
-    @property
-    def state(self) -> SafeString | None:
-        return state_badge(self.event)
 
     @property
     def handlers(self) -> list[HandlerRow]:
@@ -238,6 +257,7 @@ class MessagePage:
     message: Any
     customer: Customer
     around: Thread
+    answered: SafeString | str
     why_empty: str
     may_handle: bool
     undo: Undo | None
@@ -272,7 +292,7 @@ class MessagePage:
 
     @property
     def reason(self) -> SafeString | str:
-        return reason_html(self.message.reason)
+        return reason_html(self.message.reason, self.message.status)
 
     @property
     def pictures(self) -> SafeString | str:

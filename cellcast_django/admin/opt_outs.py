@@ -1,5 +1,6 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -166,7 +167,7 @@ class OptOutAdmin(ExportAdmin):
     def meanings(self, term: str) -> list[Q]:
         return [Q(contact=each) for each in spellings(term)]
 
-    def prefetch(self, rows: Any) -> None:
+    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
         attach_customers(rows)
 
     def nothing_here(self, request: HttpRequest) -> str:

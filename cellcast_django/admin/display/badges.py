@@ -57,11 +57,14 @@ def _tone(status: Status) -> Tone:
     return Tone.BAD if status.final else Tone.OPEN
 
 
-def reason_html(reason: str) -> SafeString | str:
-    """Return Cellcast's reason, and what it means if we know it; empty for none."""
+def reason_html(reason: str, status: str) -> SafeString | str:
+    """Return Cellcast's reason for a status, and what it means if we know it; empty for none.
+
+    The meanings are those of failures, so what was delivered has none.
+    """
     if not reason:
         return ""
-    meaning = explain_reason(reason)
+    meaning = "" if status == Status.DELIVERED else explain_reason(reason)
     words = format_html("<bdi>{}</bdi>", reason)
     return format_html('{} <span class="quiet">{}</span>', words, meaning) if meaning else words
 
@@ -89,6 +92,9 @@ def state_badge(event: WebhookEvent) -> SafeString | None:
     state = event.state
     if state is None:
         return None
+    if state == WebhookEvent.State.PENDING and event.waiting_for is not None:
+        number = {"number": event.waiting_for}
+        return badge(Tone.OPEN, gettext("waiting for #%(number)d") % number)
     if state == WebhookEvent.State.PENDING and not event.handler_results:
         return badge(Tone.OPEN, _("waiting"))
     return badge(*EVENT_STATES[state])

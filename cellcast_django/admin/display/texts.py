@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, ngettext, ngettext_lazy
 
 from cellcast_django.conf import conf
+from cellcast_django.models import Direction
 from cellcast_django.payloads import MAX_MEDIA, clean, is_form, is_too_deep, is_web_url
 
 MINUTE = 60
@@ -60,6 +61,15 @@ def customer_html(customer: Any) -> SafeString | str:
         customer.name,
         readable_number(customer.contact),
     )
+
+
+def own_number_html(message: Any) -> SafeString | str:
+    """Return which of your numbers a customer wrote to, or you sent from; empty if unknown."""
+    if not message.own_number:
+        return ""
+    words = _("to %(number)s") if message.direction == Direction.INBOUND else _("from %(number)s")
+    number = readable_number(message.own_number)
+    return format_html('<bdi class="cellcast-small">{}</bdi>', words % {"number": number})
 
 
 def figure(count: int) -> str:

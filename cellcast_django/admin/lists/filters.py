@@ -22,7 +22,7 @@ from cellcast_django.admin.lists.read_only import narrow_to_any
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
-from cellcast_django.models import Direction, StatusChange, WebhookEvent, errors_of
+from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent, errors_of
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -210,8 +210,27 @@ class OwnNumberFilter(ChoiceFilter):
     parameter_name = "own_number"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        numbers = own_numbers(model_admin.get_queryset(request))
+        if not model_admin.may_view(request, Message):
+            return []
+        numbers = own_numbers(model_admin.rows_of(request, Message))
         return [(number, readable_number(number)) for number in numbers]
+
+
+class OwnNumberOfMessageFilter(OwnNumberFilter):
+    """Rows about messages of one of your numbers, which is in no index of theirs.
+
+    So those about the number's newest messages are found.
+    """
+
+    title = _("your number (latest 1,000 messages)")
+    MAX_MESSAGES = 1_000
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() not in dict(self.lookup_choices):
+            return queryset
+        messages = Message.objects.using(queryset.db).filter(own_number=self.value())
+        keys = messages.order_by("-created_at").values_list("pk", flat=True)
+        return queryset.filter(message__in=list(keys[: self.MAX_MESSAGES]))
 
 
 MAX_OWN_NUMBERS = 30
@@ -245,7 +264,9 @@ MIN_OWN_NUMBERS = 2  # a single one need not be named
 def _is_written_to(messages: QuerySet[Any], number: str) -> bool:
     recent = messages.filter(created_at__gte=timezone.now() - OWN_NUMBER_PERIOD)
     newest_first = recent.filter(own_number=number).order_by("-created_at")
-    return Direction.INBOUND in newest_first.values_list("direction", flat=True)[:MAX_PER_NUMBER]
+    directions = newest_first.values_list("direction", flat=True)
+    # Nearly always one of a few is a reply.
+    return any(Direction.INBOUND in directions[:count] for count in (20, MAX_PER_NUMBER))
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:

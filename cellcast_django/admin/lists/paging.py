@@ -79,7 +79,8 @@ class CappedChangeList(ChangeList):
         query_string = self.get_query_string(remove=["p", "all"])
         self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
         self.model_admin.attach_reader(request, self.result_list)  # type: ignore[attr-defined]
-        self.model_admin.prefetch(self.result_list)  # type: ignore[attr-defined]
+        filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
+        self.model_admin.prefetch(self.result_list, filters)  # type: ignore[attr-defined]
         if not self.result_count:
             self.nothing_here = self.model_admin.nothing_here(request)  # type: ignore[attr-defined]
         self.show_admin_actions = self.result_count > 0

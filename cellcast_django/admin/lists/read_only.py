@@ -17,13 +17,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext, override
 
 from cellcast_django.admin.contacts import contacts_ending_with, contacts_named
-from cellcast_django.admin.display.badges import Shown, times_of, with_functions
+from cellcast_django.admin.display.badges import Shown, state_badge, times_of, with_functions
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
 from cellcast_django.conf import conf
-from cellcast_django.models import contact_of
+from cellcast_django.models import WebhookEvent, contact_of
 from cellcast_django.payloads import clean
 
 MAX_WORDS = 20
@@ -228,8 +229,11 @@ class ReadOnlyAdmin(ModelAdmin):
         """Return the link to the list as a file; empty if it cannot be exported."""
         return ""
 
-    def prefetch(self, rows: Any) -> None:
-        """Query what all rows of the list need, once per page."""
+    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
+        """Query what all rows of the list need, once per page.
+
+        ``filters`` are the parameters of the filters that the page offers.
+        """
 
     def page_pattern(
         self, route: str, view: Callable[..., HttpResponseBase], name: str
@@ -281,6 +285,13 @@ class ReadOnlyAdmin(ModelAdmin):
         if not self.may_follow(row, type(obj)):
             return text
         return format_html('<a href="{}">{}</a>', self.url_of(type(obj), "change", obj.pk), text)
+
+    def state_of(self, row: Any, event: WebhookEvent) -> SafeString | str | None:
+        """Return the badge of an event's state, as a link to the event that it waits for."""
+        shown = state_badge(event)
+        if shown is None or event.state != event.State.PENDING or event.waiting_for is None:
+            return shown
+        return self.link_to(row, WebhookEvent(pk=event.waiting_for), shown)
 
     def may_follow(self, row: Any, model: type[Model]) -> bool:
         """Whether the reader of ``row`` may open the pages of a model."""

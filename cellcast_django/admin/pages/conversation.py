@@ -39,6 +39,7 @@ from cellcast_django.admin.display.texts import (
     localised,
     media_links,
     number_html,
+    own_number_html,
 )
 from cellcast_django.admin.lists.filters import own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
@@ -221,7 +222,7 @@ class Bubble:
 
     @property
     def reason(self) -> SafeString | str:
-        return reason_html(self.message.reason)
+        return reason_html(self.message.reason, self.message.status)
 
     @property
     def quote(self) -> str:
@@ -229,7 +230,7 @@ class Bubble:
 
     @property
     def own_number(self) -> SafeString | str:
-        return number_html(self.message.own_number) if self.has_own_number else ""
+        return own_number_html(self.message) if self.has_own_number else ""
 
     @property
     def handled(self) -> str:

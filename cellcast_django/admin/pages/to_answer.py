@@ -36,7 +36,7 @@ from cellcast_django.admin.display.texts import (
     customer_html,
     figure,
     media_links,
-    number_html,
+    own_number_html,
 )
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
@@ -168,7 +168,7 @@ class Row:
 
     @property
     def own_number(self) -> SafeString | str:
-        return number_html(self.reply.own_number)
+        return own_number_html(self.reply)
 
 
 @dataclass(frozen=True, repr=False)

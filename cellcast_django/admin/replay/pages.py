@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _, ngettext_lazy
 
 from cellcast_django.admin.display.texts import figure
 from cellcast_django.admin.display.timeline import HandlerRow, handler_rows
-from cellcast_django.admin.lists.filters import failing
+from cellcast_django.admin.lists.filters import TestFilter, failing
 from cellcast_django.admin.lists.paging import chunks, is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.replay.event_actions import (
@@ -156,12 +156,13 @@ class EventActionsAdmin(ReadOnlyAdmin):
             raise Http404
         action = self._action(request, name)
         handler = request.GET.get("handler", "")
-        query = urlencode({"handler": handler})
+        query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
         back = HttpResponseRedirect(f"{self.url_of(WebhookEvent, 'changelist')}?{query}")
         if "confirmed" in request.POST:
             self._run(request, action, self._confirmed_keys(request))
             return back
-        events = failing(self.get_queryset(request), handler).order_by("pk")
+        real = self.get_queryset(request).filter(is_test=False)  # as they are counted
+        events = failing(real, handler).order_by("pk")
         keys = list(events.values_list("pk", flat=True)[: MAX_SELECTED + 1])
         return self._ask(request, action, keys, back.url) or back
 
