@@ -1,8 +1,8 @@
 # Needs nothing but Python 3.11 or later. `make help` lists the targets.
 PYTHON ?= python3
 
-# What a shell of yours may export for another project.
-unexport DATABASE_URL DJANGO_SETTINGS_MODULE PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONHOME PYTHONPATH TEST_DATABASE_URL
+# What a shell of yours may export for another project. Without bytecode each process of the tests would compile all it imports.
+unexport DATABASE_URL DJANGO_SETTINGS_MODULE PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH TEST_DATABASE_URL
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
