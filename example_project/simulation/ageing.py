@@ -1,7 +1,8 @@
 """Moves what has just arrived back to its time in the plan.
 
 Nothing can be received in the past over HTTP, so all rows are only seconds old. The admin shows two
-days because the demo rewrites the times in its own database. No host project does this.
+days, and some of the month before, because the demo rewrites the times in its own database. No host
+project does this.
 """
 
 from datetime import datetime
@@ -10,16 +11,27 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Manager
 
-from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 
 Times = dict[datetime, datetime]
 
 
 @transaction.atomic
-def age(*, sent_at: dict[int, datetime], reported_at: dict[int, datetime]) -> None:
-    """Give messages (``sent_at``) and events (``reported_at``) the plan's times, by their ids."""
+def age(
+    *,
+    sent_at: dict[int, datetime],
+    reported_at: dict[int, datetime],
+    opted_in_at: dict[int, datetime],
+) -> None:
+    """Give the rows the plan's times, by their ids.
+
+    Messages are ``sent_at``, events ``reported_at``, and ends of opt-outs ``opted_in_at``.
+    """
     moved = _age_events(reported_at)
     _age_messages(sent_at, moved)
+    for pk, change in OptOutChange.objects.in_bulk(opted_in_at).items():
+        moved[change.at] = opted_in_at[pk]
+    _move(OptOutChange.objects, moved, "at")
     _move(OptOut.objects, moved, "since")
 
 
@@ -51,7 +63,9 @@ def _age_messages(sent_at: dict[int, datetime], moved: Times) -> None:
     for message in messages:
         received = [event.received_at for event in message.events.all()]
         message.created_at = min([sent_at.get(message.pk, message.created_at), *received])
-    Message.objects.bulk_update(messages, ["created_at"])
+        if message.handled_at is not None:  # by the project's handler, as soon as it came
+            message.handled_at = message.created_at
+    Message.objects.bulk_update(messages, ["created_at", "handled_at"])
     _move(Message.objects, moved, "status_changed_at")
 
 

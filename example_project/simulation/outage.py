@@ -1,4 +1,4 @@
-"""A handler that fails at first, and is called again."""
+"""A handler that fails at first, and is called again, in the order of each customer's replies."""
 
 import logging
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import message_received
+from cellcast_django.signals import in_order, message_received
 from example_project.simulation import console
 from example_project.simulation.people import ELLA, LEO, Customer
 from example_project.simulation.plan import reply
@@ -20,13 +20,14 @@ class OfficeCalendar:
 
     def __init__(self) -> None:
         self.is_up = True
-        self.entries: list[int] = []
+        self.entries: list[str] = []
 
+    @in_order
     def enter_reply(self, message: Message, **kwargs: object) -> None:
         """Enter a reply in the calendar, for the whole office to see."""
         if not self.is_up:
             raise ConnectionError("The office calendar is down")
-        self.entries.append(message.pk)
+        self.entries.append(message.body)
 
 
 calendar = OfficeCalendar()
@@ -39,23 +40,28 @@ def connect_calendar() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """Two replies: one was run again, the other is left for the visitor to try."""
+    """Three replies: one was run again, one waited for it, one is left for the visitor to try."""
 
     run_again: WebhookEvent
     called_again: list[str]
-    waiting: WebhookEvent
+    waited: WebhookEvent
+    left: WebhookEvent
 
 
 def show_outage(traffic: Traffic) -> Outage:
-    """Receive two replies while the calendar is down, and run the first one again."""
+    """Receive three replies while the calendar is down, and run the first one again."""
     log = logging.getLogger("cellcast_django")
     log.setLevel(logging.CRITICAL)  # the errors are printed here
     calendar.is_up = False
     first = _receive_reply(traffic, ELLA, "Yes, see you there")
-    waiting = _receive_reply(traffic, LEO, "No, sorry")
-    console.done("The office calendar is down. Two replies arrive, and both get 200")
+    waited = _receive_reply(traffic, ELLA, "No, I am ill, please cancel")
+    left = _receive_reply(traffic, LEO, "No, sorry")
+    console.done("The office calendar is down. Three replies arrive, and all get 200")
     for name, outcome in first.handler_results.items():
         console.line(f"{name}: {outcome['error'] or 'done'}")
+    console.done(
+        f"{ELLA.name} said yes, and then no: event {waited.pk} waits for event {waited.waiting_for}"
+    )
 
     log.setLevel(logging.NOTSET)
     calendar.is_up = True
@@ -70,8 +76,9 @@ def show_outage(traffic: Traffic) -> Outage:
     console.done(f"It is up again: manage.py cellcast_run_handlers --event {first.pk}")
     console.line(output.getvalue().strip())
     console.line(f"Called again: only {', '.join(called)}")
-    console.done(f"Event {waiting.pk} is still pending: run its handlers again in the admin")
-    return Outage(run_again=again, called_again=called, waiting=waiting)
+    console.line(f"In the calendar, in order: {' – '.join(calendar.entries[-2:])}")
+    console.done(f"Event {left.pk} is still pending: run its handlers again in the admin")
+    return Outage(run_again=again, called_again=called, waited=waited, left=left)
 
 
 def _receive_reply(traffic: Traffic, customer: Customer, text: str) -> WebhookEvent:

@@ -6,6 +6,9 @@ The phone numbers are those that Australia's ACMA reserves for fiction: nobody h
 from dataclasses import dataclass, field
 
 OUR_NUMBER = "+61491579212"
+CHILDRENS_NUMBER = "+61491579760"
+"""The clinic's second number, for its children's dentist."""
+
 STRANGER = "+61491579455"
 
 Report = tuple[int, str]
@@ -78,7 +81,7 @@ CUSTOMERS = [
         hours_ago=35,
         reports=[(1, "queued"), (12, "failed")],
     ),
-    Customer(  # Cellcast reports the opt-out twice
+    Customer(  # not the first time that she opts out, and Cellcast reports it twice
         name="Grace Lee",
         number="+61491570110",
         hours_ago=33,
@@ -139,6 +142,7 @@ CUSTOMERS = [
     ),
     Customer(name="Leo Fischer", number="+61491573770", hours_ago=1, reports=[(1, "delivered")]),
 ]
+KIM, GRACE = CUSTOMERS[0], CUSTOMERS[5]
 RUBY, SAM, ELLA, LEO = CUSTOMERS[-4:]
 
 # They get a notice now and then.

@@ -1,10 +1,12 @@
-"""What happens in the demo's two days, in order."""
+"""What happens in the demo, in order: two days, and some of the month before."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
+
+from django.utils import timezone
 
 from cellcast_django.testing import (
     mms_payload,
@@ -14,7 +16,10 @@ from cellcast_django.testing import (
 )
 from example_project.appointments.reminders import SENDER
 from example_project.simulation.people import (
+    CHILDRENS_NUMBER,
     CUSTOMERS,
+    GRACE,
+    KIM,
     OTHER_NUMBERS,
     OUR_NUMBER,
     STRANGER,
@@ -31,6 +36,7 @@ class Sending:
     at: datetime
     cellcast_id: str
     number: str
+    sender: str = SENDER
     text: str = ""
     customer: Customer | None = None
 
@@ -54,9 +60,20 @@ class Burst:
     webhooks: list[Webhook]
 
 
-Step = Sending | Webhook | Burst
+@dataclass(frozen=True, kw_only=True)
+class OptIn:
+    """One of our staff ends a customer's opt-out."""
+
+    at: datetime
+    number: str
+    note: str
+    username: str
+
+
+Step = Sending | Webhook | Burst | OptIn
 
 NOTICES = 54
+NOTICES_OF_LAST_MONTH = 40
 NOTICE_TEXT = "BrightTeeth: your check-up is due. Call us, or reply to this. Reply STOP to opt-out"
 NOTICE_REPORTS: list[list[Report]] = [
     *[[(1, "delivered")] for _ in range(12)],
@@ -81,9 +98,10 @@ BURST_DUPLICATES = 5
 _numbers = count(1)
 
 
-def two_days(now: datetime) -> list[Step]:
-    """Return everything that happened in the two days before ``now``."""
-    steps: list[Step] = [*_notices(now), *_burst(now), *_oddities(now)]
+def everything(now: datetime) -> list[Step]:
+    """Return all that happened before ``now``."""
+    steps: list[Step] = [*_last_month(now), *_notices(now), *_burst(now), *_oddities(now)]
+    steps += [*_two_own_numbers(now), *_first_opt_out(now)]
     for customer in CUSTOMERS:
         steps += _customer(customer, now)
     return sorted(steps, key=lambda step: step.at)
@@ -109,10 +127,15 @@ def report(at: datetime, number: str, status: str, cellcast_id: str) -> Webhook:
 
 
 def _sent(
-    at: datetime, now: datetime, number: str, text: str, reports: list[Report]
+    at: datetime,
+    now: datetime,
+    number: str,
+    text: str,
+    reports: list[Report],
+    sender: str = SENDER,
 ) -> Iterator[Step]:
     cellcast_id = new_id(at)
-    yield Sending(at=at, cellcast_id=cellcast_id, number=number, text=text)
+    yield Sending(at=at, cellcast_id=cellcast_id, number=number, sender=sender, text=text)
     for minutes, status in reports:
         reported_at = min(at + timedelta(minutes=minutes), now - timedelta(minutes=1))
         yield report(reported_at, number, status, cellcast_id)
@@ -149,12 +172,36 @@ def _customer(customer: Customer, now: datetime) -> Iterator[Step]:
             yield Webhook(at=at, url_name="webhook-opt-out", payload=payload)
 
 
+def _last_month(now: datetime) -> Iterator[Step]:
+    """Yield some of the calendar month before, for *Figures*."""
+    noon = timezone.localtime(now).replace(day=1, hour=12, minute=0, second=0, microsecond=0)
+    for n in range(NOTICES_OF_LAST_MONTH):
+        at = noon - timedelta(days=1 + n * 26 / NOTICES_OF_LAST_MONTH)
+        yield from _notice(n, at, now)
+
+
 def _notices(now: datetime) -> Iterator[Step]:
     for n in range(NOTICES):
         at = now - timedelta(hours=47) + timedelta(minutes=50 * n + n * n * 7 % 37)
-        number = OTHER_NUMBERS[n % len(OTHER_NUMBERS)]
-        reports = NOTICE_REPORTS[(n * 5 + 2) % len(NOTICE_REPORTS)]
-        yield from _sent(at, now, number, NOTICE_TEXT, reports)
+        yield from _notice(n, at, now)
+
+
+def _notice(n: int, at: datetime, now: datetime) -> Iterator[Step]:
+    number = OTHER_NUMBERS[n % len(OTHER_NUMBERS)]
+    reports = NOTICE_REPORTS[(n * 5 + 2) % len(NOTICE_REPORTS)]
+    return _sent(at, now, number, NOTICE_TEXT, reports)
+
+
+def _two_own_numbers(now: datetime) -> Iterator[Step]:
+    """Yield what a customer of the clinic writes to its second number, and our answer from it."""
+    at = now - timedelta(hours=5)
+    text = "Kim Nguyen here. Can you see my daughter on Friday too?"
+    yield reply(at, KIM.number, text, receiver=CHILDRENS_NUMBER, _id=new_id(at))
+    answer = "Friday at 4 is free. Shall we book it?"
+    at += timedelta(minutes=6)
+    yield from _sent(at, now, KIM.number, answer, [(1, "delivered")], sender=CHILDRENS_NUMBER)
+    at += timedelta(minutes=40)
+    yield reply(at, KIM.number, "Great, yes", receiver=CHILDRENS_NUMBER, _id=new_id(at))
 
 
 def _burst(now: datetime) -> Iterator[Step]:
@@ -166,6 +213,17 @@ def _burst(now: datetime) -> Iterator[Step]:
         yield Sending(at=at, cellcast_id=cellcast_id, number=number, text=BURST_TEXT)
         reports.append(report(reported_at, number, "delivered", cellcast_id))
     yield Burst(at=reported_at, webhooks=reports + reports[:BURST_DUPLICATES])
+
+
+def _first_opt_out(now: datetime) -> Iterator[Step]:
+    """Yield an opt-out of a customer, and its end; in ``people.py`` she opts out once more."""
+    at = now - timedelta(days=12)
+    yield reply(at, GRACE.number, "Stop", _id=new_id(at))
+    at += timedelta(days=2)
+    yield reply(at, GRACE.number, "START", _id=new_id(at))
+    at += timedelta(minutes=50)
+    note = "Wrote START, and said on the phone that she wants reminders again"
+    yield OptIn(at=at, number=GRACE.number, note=note, username="jo")
 
 
 def _oddities(now: datetime) -> Iterator[Step]:

@@ -21,11 +21,17 @@ from example_project.simulation import console
 from example_project.simulation.ageing import age
 from example_project.simulation.outage import connect_calendar, show_outage
 from example_project.simulation.people import CUSTOMERS, SAM
-from example_project.simulation.plan import BURST_DUPLICATES, BURST_NUMBERS, new_id, reply, two_days
+from example_project.simulation.plan import (
+    BURST_DUPLICATES,
+    BURST_NUMBERS,
+    everything,
+    new_id,
+    reply,
+)
 from example_project.simulation.recovery import show_recovery
 from example_project.simulation.server import DemoServer
 from example_project.simulation.traffic import DemoError, Traffic
-from example_project.simulation.verification import ADMIN, verify
+from example_project.simulation.verification import ADMIN, PLACES, verify
 from example_project.wsgi import application
 
 
@@ -74,8 +80,8 @@ def show(server: DemoServer, password: str, *, check: bool) -> int:
     traffic = Traffic(server.server_port)
     connect_calendar()
 
-    console.heading("Two days of traffic: messages sent by the project, webhooks over HTTP")
-    play_two_days(traffic)
+    console.heading("Two days of traffic, and some of last month: webhooks over HTTP")
+    play_everything(traffic)
 
     console.heading("Test Send, as from Cellcast's dashboard")
     test_send("receive")
@@ -95,12 +101,16 @@ def show(server: DemoServer, password: str, *, check: bool) -> int:
     return verify(outage, server, password)
 
 
-def play_two_days(traffic: Traffic) -> None:
+def play_everything(traffic: Traffic) -> None:
     """Play the plan, print the results, and give the rows the plan's times."""
     started = time.monotonic()
-    traffic.play(two_days(timezone.now()))
+    traffic.play(everything(timezone.now()))
     seconds = time.monotonic() - started
-    age(sent_at=traffic.sent_at, reported_at=traffic.reported_at)
+    age(
+        sent_at=traffic.sent_at,
+        reported_at=traffic.reported_at,
+        opted_in_at=traffic.opted_in_at,
+    )
 
     outcomes = traffic.outcomes
     console.done(f"{len(traffic.sent_at)} messages sent, {len(CUSTOMERS)} of them reminders")
@@ -110,7 +120,7 @@ def play_two_days(traffic: Traffic) -> None:
         f"{outcomes['invalid']} invalid but kept"
     )
     console.done("1 webhook without the password: refused, and not kept")
-    console.done("Everything moved back in time, to spread it over two days")
+    console.done("Everything moved back in time, to when it is said to have happened")
 
 
 def test_send(*arguments: str) -> None:
@@ -129,12 +139,7 @@ def wait(server: DemoServer, password: str) -> None:
     console.line(f"Admin         {admin}")
     console.line(f"User          {ADMIN}")
     console.line(f"Password      {password}")
-    for title, page in (
-        ("Overview", "cellcast_django_overview"),
-        ("Messages", "cellcast_django_message_changelist"),
-        ("Setup", "cellcast_django_setup"),
-        ("Appointments", "appointments_appointment_changelist"),
-    ):
+    for title, page in PLACES.items():
         console.line(f"{title:<12}  {server.url}{reverse(f'admin:{page}')}")
     console.heading(f"Play {SAM.name}: reply YES, and see your appointment confirmed")
     console.line(f"curl -u {conf.webhook_secrets[0]} \\")

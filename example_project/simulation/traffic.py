@@ -13,12 +13,13 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
-from cellcast_django.models import Message
+from cellcast_django.models import Message, OptOutChange
+from cellcast_django.opt_outs import opt_in
 from cellcast_django.testing import authorization
 from example_project.appointments.models import Appointment
-from example_project.appointments.reminders import SENDER, remind
+from example_project.appointments.reminders import remind
 from example_project.simulation import console
-from example_project.simulation.plan import Sending, Step, Webhook
+from example_project.simulation.plan import OptIn, Sending, Step, Webhook
 from example_project.simulation.server import HOST
 
 PARALLEL_REQUESTS = 8
@@ -37,6 +38,8 @@ class Traffic:
         """The plan's time of each message sent, by its id."""
         self.reported_at: dict[int, datetime] = {}
         """The plan's time of each event, by its id."""
+        self.opted_in_at: dict[int, datetime] = {}
+        """The plan's time of each end of an opt-out, by the id of its row."""
         self.outcomes: Counter[str] = Counter()
 
     def play(self, steps: list[Step]) -> None:
@@ -44,6 +47,8 @@ class Traffic:
         for position, step in enumerate(steps, start=1):
             if isinstance(step, Sending):
                 self.sent_at[_send(step).pk] = step.at
+            elif isinstance(step, OptIn):
+                self.opted_in_at[_opt_in(step).pk] = step.at
             elif isinstance(step, Webhook):
                 self.receive([step])
             else:
@@ -88,7 +93,7 @@ def _send(sending: Sending) -> Message:
     """Send as the project does, except that the id is from another time."""
     if sending.customer is None:
         return Message.objects.record_sent(
-            sending.cellcast_id, receiver=sending.number, sender=SENDER, body=sending.text
+            sending.cellcast_id, receiver=sending.number, sender=sending.sender, body=sending.text
         )
     hour = 9 + Appointment.objects.count() % 8
     today = timezone.localtime(sending.at).replace(hour=hour, minute=0, second=0, microsecond=0)
@@ -99,6 +104,11 @@ def _send(sending: Sending) -> Message:
     )
     with mock.patch(settings.CELLCAST_SEND_WITH, return_value=sending.cellcast_id):
         return remind(appointment)
+
+
+def _opt_in(step: OptIn) -> OptOutChange:
+    opt_in(step.number, note=step.note, username=step.username)
+    return OptOutChange.objects.latest("pk")
 
 
 def reminder_id(number: str) -> str:

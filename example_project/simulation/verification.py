@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
-from django.db.models import Manager, Max, Min
+from django.db.models import Manager
 from django.urls import reverse
+from django.utils import timezone
 
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint
@@ -14,16 +14,32 @@ from example_project.appointments.models import Appointment
 from example_project.simulation import console
 from example_project.simulation.browser import Browser
 from example_project.simulation.outage import Outage, calendar
-from example_project.simulation.people import RUBY
+from example_project.simulation.people import (
+    CHILDRENS_NUMBER,
+    GRACE,
+    KIM,
+    OUR_NUMBER,
+    RUBY,
+)
 from example_project.simulation.server import DemoServer
 
 ADMIN = "admin"
+PLACES = {
+    "Overview": "cellcast_django_overview",
+    "To answer": "cellcast_django_message_to_answer",
+    "Messages": "cellcast_django_message_changelist",
+    "Figures": "cellcast_django_figures",
+    "Setup": "cellcast_django_setup",
+    "Appointments": "appointments_appointment_changelist",
+}
+"""Where a visitor may begin: a title, and the name of a page of the admin."""
 ADMIN_PAGES: dict[str, Manager[Any]] = {
     "cellcast_django_message": Message.objects,
     "cellcast_django_statuschange": StatusChange.objects,
     "cellcast_django_webhookevent": WebhookEvent.objects,
     "appointments_appointment": Appointment.objects,
 }
+PRIYA_SAYS = "not sure yet, can I let you know tonight?"
 LAYLA_SAYS = "مرحبا! نعم، سأحضر 👍🏽"
 
 Expect = Callable[[str, object, object], None]
@@ -63,24 +79,26 @@ def verify(outage: Outage, server: DemoServer, password: str) -> int:
 def verify_rows(expect: Expect) -> None:
     """Count the rows of each kind."""
     outbound = Message.objects.outbound()
-    expect("Inbound messages", Message.objects.inbound().count(), 17)
-    expect("Outbound messages", outbound.count(), 99)
+    expect("Inbound messages", Message.objects.inbound().count(), 22)
+    expect("Outbound messages", outbound.count(), 140)
     expect(
         "Statuses of outbound messages",
         Counter(outbound.values_list("status", flat=True)),
-        {"delivered": 81, "failed": 4, "rejected": 4, "expired": 3, "dead": 3, "": 4},
+        {"delivered": 111, "failed": 6, "rejected": 6, "expired": 5, "dead": 5, "": 7},
     )
     expect(
         "Status history, applied and not",
         [StatusChange.objects.filter(applied=applied).count() for applied in (True, False)],
-        [120, 1],
+        [168, 1],
     )
     expect(
         "Events",
         Counter(WebhookEvent.objects.values_list("outcome", flat=True)),
-        {"stored": 122, "duplicate": 13, "invalid": 2},
+        {"stored": 170, "duplicate": 13, "invalid": 2},
     )
-    expect("Days between the first and the last event", _days_of_events(), 2)
+    events = WebhookEvent.objects.values_list("received_at", flat=True)
+    months = {(local.year, local.month) for local in map(timezone.localtime, events)}
+    expect("Calendar months with events", len(months), 2)
 
 
 def verify_stories(expect: Expect) -> None:
@@ -114,6 +132,17 @@ def verify_stories(expect: Expect) -> None:
         ["", "Absent subscriber"],
     )
     expect("Text from reply, not from message", list(bodies.filter(body="yes!")), ["yes!"])
+    expect(
+        "Kim wrote to both of our numbers",
+        list(replies.with_contact(KIM.number).values_list("own_number", flat=True)),
+        [OUR_NUMBER, CHILDRENS_NUMBER, CHILDRENS_NUMBER],
+    )
+    opt_out = OptOut.objects.with_contact(GRACE.number).get()
+    expect(
+        "Grace's opt-out, in which words and by whom",
+        list(opt_out.history.values_list("kind", "text", "username")),
+        [("begun", "Stop", ""), ("ended", "", "jo"), ("begun", "STOP", "")],
+    )
 
 
 def verify_appointments(expect: Expect) -> None:
@@ -122,7 +151,7 @@ def verify_appointments(expect: Expect) -> None:
     expect(
         "Appointments",
         Counter(appointments.values_list("state", flat=True)),
-        {"confirmed": 6, "cancelled": 4, "planned": 6},
+        {"confirmed": 5, "cancelled": 5, "planned": 6},
     )
     expect(
         "Their reminders",
@@ -135,11 +164,15 @@ def verify_appointments(expect: Expect) -> None:
 
 def verify_handlers(expect: Expect, outage: Outage) -> None:
     """Check what was run, and what was run again."""
-    expect("Events done", WebhookEvent.objects.done().count(), 121)
-    expect("Events pending", list(WebhookEvent.objects.pending()), [outage.waiting])
+    expect("Events done", WebhookEvent.objects.done().count(), 169)
+    expect("Events pending", list(WebhookEvent.objects.pending()), [outage.left])
     expect("Handlers called again", outage.called_again, ["office_calendar"])
     expect("Errors after that", outage.run_again.handler_errors(), {})
-    expect("Replies in the office calendar", len(calendar.entries), 16)
+    expect("The reply that waited", outage.waited.waiting_for, outage.run_again.pk)
+    replies = Message.objects.filter(events__in=[outage.run_again, outage.waited])
+    in_order = list(replies.order_by("pk").values_list("body", flat=True))
+    expect("Replies in the office calendar", len(calendar.entries), 21)
+    expect("Ella's among them", [each for each in calendar.entries if each in in_order], in_order)
 
 
 def verify_recovery(expect: Expect) -> None:
@@ -163,16 +196,15 @@ def verify_admin(expect: Expect, browser: Browser, password: str) -> None:
         ]
         statuses = [browser.request("GET", path)[0] for path in paths]
         expect(f"Pages {' and '.join(paths)}", statuses, [200, 200])
+    places = {browser.request("GET", reverse(f"admin:{page}"))[0] for page in PLACES.values()}
+    expect(f"Pages {', '.join(PLACES)}", list(places), [200])
+    path = reverse("admin:cellcast_django_message_changelist") + "?q=patel"
+    page = browser.request("GET", path)[1]
+    expect(f"{path} finds what Priya wrote", PRIYA_SAYS if PRIYA_SAYS in page else "", PRIYA_SAYS)
     reply = Message.objects.get(body=LAYLA_SAYS)
     path = reverse("admin:cellcast_django_message_change", args=[reply.pk])
     page = browser.request("GET", path)[1]
     expect(f"{path} shows", LAYLA_SAYS if LAYLA_SAYS in page else "", LAYLA_SAYS)
-
-
-def _days_of_events() -> int:
-    times = WebhookEvent.objects.aggregate(first=Min("received_at"), last=Max("received_at"))
-    duration: timedelta = times["last"] - times["first"]
-    return round(duration / timedelta(days=1))
 
 
 def _readable(value: object) -> str:
