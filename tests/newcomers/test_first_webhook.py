@@ -7,24 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.fresh_project import FreshProject
-from tests.pages import ROOT, blocks, text_of
+from tests.newcomers.following import follow, set_up
+from tests.pages import text_of
 
 pytestmark = pytest.mark.newcomers
-
-
-def follow(page: str, project: FreshProject) -> None:
-    """Install the app and write the files as the page says."""
-    [install] = [block.code for block in blocks(page, "sh") if block.code.startswith("pip install")]
-    assert install.split("  #")[0].split() == ["pip", "install", "/path/to/cellcast-django"]
-    project.install(str(ROOT))
-    for block in blocks(page, "python"):
-        file, _, where = block.first_line.removeprefix("# ").partition(", ")
-        if file == "settings.py" or where == "at the end":
-            project.append(f"shop/{file}", block.code)
-        elif file == "urls.py":
-            project.write("shop/urls.py", block.code)
-        else:
-            project.write(file, block.code)
 
 
 def run_by_cron(project: FreshProject) -> str:
@@ -56,10 +42,7 @@ def run_by_cron(project: FreshProject) -> str:
 def test_first_webhook(page: str, django: str, tmp_path: Path) -> None:
     project = FreshProject(tmp_path, django)
     follow(page, project)
-    project.manage("migrate")
-    line = r"^ *(CELLCAST_WEBHOOK_SECRETS)=(\S+)$"
-    [(name, value)] = re.findall(line, project.manage("cellcast_setup"), re.MULTILINE)
-    project.environment[name] = value
+    set_up(project)
 
     with project.server() as url:
         output = project.manage("cellcast_test_send", "receive", "--url", url)
@@ -73,7 +56,8 @@ def test_first_webhook(page: str, django: str, tmp_path: Path) -> None:
     )
     assert stored.strip() == "+61400000000"
 
-    project.write("environment", f'{name}="{value}"\n')
+    name = "CELLCAST_WEBHOOK_SECRETS"
+    project.write("environment", f'{name}="{project.environment[name]}"\n')
     assert run_by_cron(project) == ""
     if page == "docs/getting-started.md":
         assert "Reply 1 has 21 characters" in (project.folder / "server.log").read_text()

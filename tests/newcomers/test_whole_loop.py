@@ -1,0 +1,111 @@
+"""A newcomer sends, reacts and respects a STOP, by two pages of the documentation alone."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fake_cellcast import GATEWAY, KEY, FakeCellcast, serving
+from tests.fresh_project import FreshProject
+from tests.newcomers.following import follow, set_up
+
+pytestmark = pytest.mark.newcomers
+
+CUSTOMER = "+61491570006"
+REMIND = "from shop.bookings import *; remind(Booking.objects.create(phone_number='{}', time='9'))"
+BOOKINGS = (
+    "from shop.models import Booking; "
+    "print(*Booking.objects.order_by('pk').values_list('is_confirmed', 'needs_a_call'))"
+)
+
+
+@pytest.fixture
+def cellcast() -> Iterator[FakeCellcast]:
+    with serving() as server:
+        yield server
+
+
+@pytest.mark.parametrize("django", ["django>=5.2,<5.3", "django>=6.1,<6.2"])
+def test_booking_ends_as_cancelled_and_a_stop_is_respected(
+    django: str, cellcast: FakeCellcast, tmp_path: Path
+) -> None:
+    project = FreshProject(tmp_path, django)
+    follow("docs/getting-started.md", project)
+    follow("docs/sending.md", project)
+    import_in_ready(project, "bookings")
+    send_to(cellcast, project)
+    project.manage("makemigrations", "shop")
+    set_up(project)
+
+    with project.server() as url:
+        shell(project, REMIND.format(CUSTOMER))
+        [sent] = cellcast.sent
+        with without_bookings(project):
+            reply(project, url, "YES")
+        reply(project, url, "NO")
+        assert shell(project, BOOKINGS) == "(None, False)", "NO waits for YES"
+
+        [yes, _] = pending(project)
+        project.manage("cellcast_run_handlers", "--event", yes)
+        assert pending(project) == []
+        assert shell(project, BOOKINGS) == "(False, False)"
+
+        reply(project, url, "STOP")
+        shell(project, REMIND.format(CUSTOMER))
+        assert cellcast.sent == [sent]
+        assert shell(project, BOOKINGS) == "(False, False) (None, True)"
+
+
+def import_in_ready(project: FreshProject, module: str) -> None:
+    """Import a module beside the handlers, as the page on sending says."""
+    path = project.folder / "shop" / "apps.py"
+    code = path.read_text()
+    assert "from shop import handlers" in code
+    path.write_text(code.replace("import handlers", f"import {module}, handlers"))
+
+
+def send_to(cellcast: FakeCellcast, project: FreshProject) -> None:
+    """Let the project's function send to the fake."""
+    path = project.folder / "shop" / "sms.py"
+    code = path.read_text()
+    real = f"https://api.cellcast.com{GATEWAY}"
+    assert real in code
+    path.write_text(code.replace(real, f"{cellcast.url}{GATEWAY}"))
+    project.environment["CELLCAST_API_KEY"] = KEY
+
+
+def shell(project: FreshProject, code: str) -> str:
+    """Run Python in the project, and return what it prints."""
+    return project.manage("shell", "--verbosity=0", "--command", code).strip()
+
+
+def reply(project: FreshProject, url: str, text: str) -> None:
+    """Send the webhook of a customer's reply, under an id of its own."""
+    changes = {"_id": f"reply {text}", "message": text, "sender": CUSTOMER}
+    options = [f"--set={name}={value}" for name, value in changes.items()]
+    project.manage("cellcast_test_send", "receive", "--url", url, *options)
+
+
+def pending(project: FreshProject) -> list[str]:
+    """Return the ids of the events that have a handler left to run, in their order."""
+    code = (
+        "from cellcast_django.models import WebhookEvent; "
+        "print(*WebhookEvent.objects.pending().order_by('pk').values_list('pk', flat=True))"
+    )
+    return shell(project, code).split()
+
+
+@contextmanager
+def without_bookings(project: FreshProject) -> Iterator[None]:
+    """Take the table away, so that the project's handler raises."""
+    rename(project, "shop_booking", "away")
+    yield
+    rename(project, "away", "shop_booking")
+
+
+def rename(project: FreshProject, old: str, new: str) -> None:
+    connection = sqlite3.connect(project.folder / "db.sqlite3")
+    connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+    connection.close()
