@@ -16,9 +16,9 @@ from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
     opt_out_badge,
     outcome_badge,
+    sentence_of,
     test_badge,
 )
-from cellcast_django.admin.display.sentences import sentence_of
 from cellcast_django.admin.display.texts import (
     Unprinted,
     ago,

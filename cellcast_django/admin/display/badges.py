@@ -1,4 +1,4 @@
-"""The fields of a detail page, whose times name their zone like all others on the pages."""
+"""How a state looks: its badge, a sentence about it, and the fields of a detail page."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -7,12 +7,14 @@ from typing import Any
 
 from django.contrib.admin import display
 from django.db.models import DateTimeField, Model
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.texts import day, exact_seconds
+from cellcast_django.admin.display.texts import day, duration, exact_seconds
+from cellcast_django.conf import conf
 from cellcast_django.models import OptOut, WebhookEvent
 from cellcast_django.statuses import Status, explain_reason
 
@@ -98,6 +100,41 @@ def state_badge(event: WebhookEvent) -> SafeString | None:
     if state == WebhookEvent.State.PENDING and not event.handler_results:
         return badge(Tone.OPEN, _("waiting"))
     return badge(*EVENT_STATES[state])
+
+
+def sentence_of(event: WebhookEvent) -> str:
+    """Return a sentence about the state of an event and its reason."""
+    if event.outcome == WebhookEvent.Outcome.INVALID:
+        return event.error
+    if event.outcome == WebhookEvent.Outcome.DUPLICATE:
+        return gettext("Already reported, so no handlers ran.")
+    if event.state == WebhookEvent.State.PENDING:
+        return _sentence_of_pending(event)
+    if event.state == WebhookEvent.State.FAILED:
+        return event.error or gettext("No more retries: it needs your attention.")
+    if not event.handler_results:
+        return gettext("No handler was connected.")
+    if any(result.get("skipped") for result in event.handler_results.values()):
+        return gettext("All handlers have finished, or were skipped.")
+    return gettext("All handlers have finished.")
+
+
+def _sentence_of_pending(event: WebhookEvent) -> str:
+    if event.waiting_for is not None:
+        return gettext("Waiting for event %(number)d of the same contact") % {
+            "number": event.waiting_for
+        }
+    now = timezone.now()
+    due_at = event.next_run_at or now
+    counts = [each.get("attempts", 0) for each in event.handler_results.values() if each["error"]]
+    values = {
+        "pause": duration(abs(due_at - now)),
+        "attempts": max(counts, default=event.attempts),
+        "max": conf.handler_max_attempts,
+    }
+    if due_at <= now:
+        return gettext("Overdue by %(pause)s · %(attempts)d of %(max)d attempts made") % values
+    return gettext("Next retry in %(pause)s · %(attempts)d of %(max)d attempts made") % values
 
 
 def opt_out_state_badge(opt_out: OptOut) -> SafeString:
