@@ -32,8 +32,8 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.conf import DEFAULT_API_URL, DEFAULT_STOP_WORDS, conf
 from cellcast_django.database.transactions import BUDGET_SECONDS
-from cellcast_django.handlers.queue import tasks_package
 from cellcast_django.payloads import letters_and_digits
+from cellcast_django.receiving import tasks_package
 from cellcast_django.validation import is_api_key, is_api_url, is_base_url, is_credential
 
 TAG = "cellcast_django"

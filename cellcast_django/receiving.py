@@ -5,14 +5,18 @@ the task is written in the event's transaction. Any other queue gets the task af
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.db import router
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
-from cellcast_django.handlers.queue import NotEnqueuedError, enqueue, is_in_same_database
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint, Payload
 
 logger = logging.getLogger("cellcast_django")
@@ -38,23 +42,34 @@ def receive(
         username=username,
         is_test=is_test,
     )
-    if conf.run_handlers == "task" and is_in_same_database():
+    by_task = conf.run_handlers == "task"
+    if by_task and is_in_same_database():
         with suppress(NotEnqueuedError):  # then the webhook is stored without its tasks
             return store(before_commit=enqueue)
     events = store()
-    run_handlers(events)
+    _run_or_enqueue(events, by_task=by_task)
     return events
 
 
-def run_handlers(events: Iterable[WebhookEvent]) -> None:
-    """Run the handlers of events that have just been stored, as ``CELLCAST_RUN_HANDLERS`` says.
+def read_again(event: WebhookEvent) -> list[WebhookEvent]:
+    """Read an invalid event again, run its handlers, and return what ``inbox.reprocess`` returns.
+
+    Raises ``django.db.Error`` when the database refuses; nothing has changed then.
+    """
+    events = inbox.reprocess(event)
+    _run_or_enqueue(events, by_task=conf.run_handlers == "task")
+    return events
+
+
+def _run_or_enqueue(events: Iterable[WebhookEvent], *, by_task: bool) -> None:
+    """Run the handlers of events that have just been stored, here or on the queue.
 
     Never raises: errors are logged, and ``cellcast_run_handlers`` finds the events later.
     """
     due = [event for event in events if event.next_run_at is not None]
     if not due:
         return
-    if conf.run_handlers != "task":
+    if not by_task:
         handlers.run(due)
         return
     try:
@@ -62,3 +77,64 @@ def run_handlers(events: Iterable[WebhookEvent]) -> None:
     except NotEnqueuedError as error:
         cause = type(error.__cause__).__qualname__
         logger.error("Not enqueued: event %s, the first of %s: %s.", *error.args, cause)
+
+
+# The queue
+
+
+def tasks_package() -> Any:
+    """Return ``django.tasks``, or its backport on Django 5.2; ``None`` without either."""
+    for name in ("django.tasks", "django_tasks"):
+        with suppress(ImportError):
+            return import_module(name)
+    return None
+
+
+def as_task(function: Callable[..., None]) -> Any:
+    """Return the function as a task, or unchanged if there is no backend for it.
+
+    A wrong ``TASKS`` setting raises here, on import. That must not take the site down: a system
+    check reports it.
+    """
+    package = tasks_package()
+    if package is not None:
+        with suppress(Exception):
+            return package.task(backend=conf.task_backend)(function)
+    return function
+
+
+@as_task
+def run_handlers(event_id: int) -> None:
+    """Run one event's handlers if it is due. Safe to run twice."""
+    handlers.run_due([event_id])
+
+
+class NotEnqueuedError(Exception):
+    """The broker is down, or the backend is wrong. Arguments: the first event's id, how many."""
+
+
+def enqueue(event_ids: list[int]) -> None:
+    """Enqueue one task per event; raise ``NotEnqueuedError`` at the first that is refused.
+
+    The rest would be refused as well, perhaps after a time-out each.
+    """
+    for position, event_id in enumerate(event_ids):
+        try:
+            _run_handlers().enqueue(event_id)
+        except Exception as error:
+            raise NotEnqueuedError(event_id, len(event_ids) - position) from error
+
+
+def _run_handlers() -> Any:
+    return run_handlers.using(backend=conf.task_backend)
+
+
+def is_in_same_database() -> bool:
+    """Whether the queue is django-tasks-db in the database that holds our messages."""
+    try:
+        backend = type(_run_handlers().get_backend())
+        model = apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
+    except Exception:  # a wrong TASKS, or none; no such app
+        return False
+    is_its_backend = any(base.__module__.startswith("django_tasks_db.") for base in backend.__mro__)
+    return is_its_backend and router.db_for_write(model) == database_alias()

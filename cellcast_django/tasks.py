@@ -1,8 +1,8 @@
 """The app's tasks for Django's task framework, for the host project's queue or schedule."""
 
 from cellcast_django import handlers, recovery
-from cellcast_django.handlers.queue import as_task, run_handlers
 from cellcast_django.models import CommandRun
+from cellcast_django.receiving import as_task, run_handlers
 
 __all__ = ["recover", "run_due_handlers", "run_handlers"]
 

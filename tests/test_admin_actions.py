@@ -12,9 +12,9 @@ from django.utils import timezone
 from cellcast_django.admin.replay import pages
 from cellcast_django.admin.replay.event_actions import ACTIONS
 from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.handlers.queue import tasks_package
 from cellcast_django.health import failing_handlers
 from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (

@@ -36,7 +36,7 @@ from cellcast_django.checks import (
     check_task_worker,
     check_urls,
 )
-from cellcast_django.handlers.queue import tasks_package
+from cellcast_django.receiving import tasks_package
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
 

@@ -106,7 +106,7 @@ def in_storing(error: BaseException) -> AbstractContextManager[Any]:
 
 
 def in_running_handlers(error: BaseException) -> AbstractContextManager[Any]:
-    return patch.object(receiving, "run_handlers", failing(error))
+    return patch.object(receiving, "_run_or_enqueue", failing(error))
 
 
 def post(client: Client, name: str) -> Any:

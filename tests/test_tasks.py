@@ -14,10 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from cellcast_django import tasks
-from cellcast_django.handlers import queue
-from cellcast_django.handlers.queue import tasks_package
+from cellcast_django import receiving, tasks
 from cellcast_django.models import CommandRun, Message, WebhookEvent
+from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.clock import Clock
@@ -277,7 +276,7 @@ def test_outbox_is_a_queue_in_the_same_database(
 ) -> None:
     for name, value in changes.items():
         setattr(outbox, name, value)
-    assert queue.is_in_same_database() is is_outbox
+    assert receiving.is_in_same_database() is is_outbox
 
 
 def test_tasks_are_django_s_own_where_it_has_them() -> None:
@@ -291,14 +290,14 @@ def nothing() -> None: ...
 def test_task_needs_no_other_backend_than_the_one_that_the_setting_names(settings: Any) -> None:
     settings.TASKS = {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     settings.CELLCAST_TASK_BACKEND = "sms"
-    assert queue.as_task(nothing).backend == "sms"
+    assert receiving.as_task(nothing).backend == "sms"
 
 
 def test_without_django_tasks_the_function_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("django.tasks", "django_tasks"):
         monkeypatch.setitem(sys.modules, name, None)
     assert tasks_package() is None
-    assert queue.as_task(print) is print
+    assert receiving.as_task(print) is print
 
 
 @pytest.mark.parametrize(

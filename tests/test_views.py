@@ -30,8 +30,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.throttling import BaseThrottle
 
 from cellcast_django import inbox
-from cellcast_django.handlers.queue import tasks_package
 from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload

@@ -13,11 +13,11 @@ from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngettext_lazy
 
-from cellcast_django import handlers, inbox, receiving
+from cellcast_django import handlers, receiving
 from cellcast_django.admin.display.texts import beginning, duration
 from cellcast_django.admin.lists.filters import connected_handlers
 from cellcast_django.conf import conf
-from cellcast_django.handlers.facts import calls_of, repeatable_calls
+from cellcast_django.handlers.calls import calls_of, repeatable_calls
 from cellcast_django.handlers.schedule import load
 from cellcast_django.models import WebhookEvent, database_alias
 
@@ -264,9 +264,7 @@ class ReadAgain(EventAction):
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         event = _events().unreadable().filter(pk=pk).first()
-        read_again = inbox.reprocess(event) if event else []
-        receiving.run_handlers(read_again)
-        return read_again
+        return receiving.read_again(event) if event else []
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
         plan = super().plan(events)

@@ -6,7 +6,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from cellcast_django import receiving
-from cellcast_django.inbox import reprocess
 from cellcast_django.management.terminal import add_event_option, require_events
 from cellcast_django.models import WebhookEvent, database_alias
 
@@ -24,9 +23,7 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         understood = invalid = 0
         for event in self._events(options["event"]):
-            results = reprocess(event)
-            receiving.run_handlers(results)
-            for result in results:
+            for result in receiving.read_again(event):
                 if result.outcome == WebhookEvent.Outcome.INVALID:
                     invalid += 1
                     self.stderr.write(f"event {result.pk}: {result.error}")
