@@ -104,9 +104,9 @@ def redact_events(using: str, pks: list[int]) -> Removed:
     events = WebhookEvent.objects.using(using).filter(pk__in=pks)
     for event in events.only("handler_results").iterator():
         if event.handler_errors():
-            for outcome in event.handler_results.values():
-                outcome["error"] = error_type(outcome["error"])
-            event.save(using=using, update_fields=["handler_results"])
+            for result in event.handler_results.values():
+                result["error"] = error_type(result["error"])
+            events.filter(pk=event.pk).update(handler_results=event.handler_results)
     _redact_reasons(using, Q(event__in=pks))
     return Removed(0, events.update(**EMPTY_EVENT))
 

@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
-from weakref import ReferenceType
 
 from django.dispatch import Signal
 
@@ -58,11 +57,13 @@ def exactly_once(handler: H) -> H:
     back. What it does elsewhere, on another database or over HTTP, is repeated after a crash.
     Raises ``TypeError`` for a coroutine function.
     """
-    function = _without_partials(handler)
+    function: Any = handler
+    while isinstance(function, partial):
+        function = function.func
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # we ask for its kind
         raise TypeError(
-            f"{handler_name(handler)} is asynchronous: exactly_once needs a plain function, as "
-            "Django's transactions do."
+            f"{getattr(function, '__qualname__', function)} is asynchronous: exactly_once needs a "
+            "plain function, as Django's transactions do."
         )
     return _mark(handler, EXACTLY_ONCE)
 
@@ -83,43 +84,8 @@ def _mark(handler: H, mark: str) -> H:
     return handler
 
 
-def has_mark(function: Any, mark: str) -> bool:
-    """Whether the function, even inside a partial, is marked."""
-    while isinstance(function, partial) and not hasattr(function, mark):
-        function = function.func
-    return hasattr(function, mark)
-
-
 class FactSignal(Signal):
-    """A signal whose handlers have names, so that each one's result can be saved."""
-
-    def handlers(self, sender: type) -> dict[str, Callable[..., Any]]:
-        """Return the functions connected for ``sender`` by name, in the order they connected."""
-        handlers: dict[str, Callable[..., Any]] = {}
-        for (uid, sender_id), receiver, *_ in list(self.receivers):
-            function = receiver() if isinstance(receiver, ReferenceType) else receiver
-            if function is None or sender_id not in (id(None), id(sender)):
-                continue
-            name = first = uid if isinstance(uid, str) else handler_name(function)
-            count = 1
-            while name in handlers:
-                count += 1
-                name = f"{first}#{count}"
-            handlers[name] = function
-        return handlers
-
-
-def handler_name(function: Callable[..., Any]) -> str:
-    """Return ``module.qualname``, of a partial's function or of a callable object's class."""
-    function = _without_partials(function)
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def _without_partials(function: Any) -> Any:
-    while isinstance(function, partial):
-        function = function.func
-    return function
+    """A signal that tells something to handlers, each known by its name."""
 
 
 message_received = FactSignal()

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from cellcast_django.handlers import run_again, run_due
-from cellcast_django.handlers.facts import facts_of
+from cellcast_django.handlers.calls import facts_of
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import message_received, opt_out_received, status_changed

@@ -17,8 +17,8 @@ from django.db import (
 )
 from django.utils import timezone
 
-from cellcast_django.handlers import attempts, run_again, run_due
-from cellcast_django.handlers.facts import Fact
+from cellcast_django.handlers import calls, run_again, run_due
+from cellcast_django.handlers.calls import Fact
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
 from tests.clock import Clock
@@ -213,6 +213,42 @@ def test_handler_that_changes_its_event_harms_nobody(
     event = reply()
     assert (event.state, event.attempts, len(second)) == ("done", 1, 1)
     assert list(event.handler_results) == ["first", "second"]
+
+
+SCRIBBLES = {
+    "attempts": 99,
+    "handler_results": {"second": {"error": "x"}},
+    "done_at": timezone.now(),
+    "next_run_at": None,
+    "waiting_for": 1,
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("names", [None, ["attempts", "contact"]], ids=["whole", "some fields"])
+def test_handler_that_saves_a_changed_event_harms_nobody(
+    first: Calls, second: Calls, names: list[str] | None
+) -> None:
+    def scribble(event: WebhookEvent, **kwargs: Any) -> None:
+        for name, value in SCRIBBLES.items():
+            setattr(event, name, value)
+        event.contact = "+61491570110"
+        event.save(update_fields=names)
+
+    first.during = scribble
+    event = reply()
+    assert (event.state, event.attempts, len(first), len(second)) == ("done", 1, 1, 1)
+    assert list(event.handler_results) == ["first", "second"]
+    assert event.contact == "+61491570110"
+
+
+@pytest.mark.django_db
+def test_event_that_is_saved_with_nothing_but_its_attempts_keeps_them(first: Calls) -> None:
+    event = reply()
+    event.attempts = 99
+    event.save(update_fields=["attempts"])
+    event.refresh_from_db()
+    assert event.attempts == 1
 
 
 # Which functions exactly_once takes
@@ -464,7 +500,7 @@ def test_its_transaction_is_on_the_database_of_the_app(
 ) -> None:
     other = connection.copy("app")
     connections["app"] = other
-    monkeypatch.setattr(attempts, "database_alias", lambda: "app")
+    monkeypatch.setattr(calls, "database_alias", lambda: "app")
     inside = []
     once.then = lambda: inside.append((other.in_atomic_block, connection.in_atomic_block))
     try:

@@ -1,7 +1,6 @@
 """Handlers: every handler is called once per fact, and its error is kept until it finishes."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -14,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.handlers import attempts, run_again, run_due, schedule
-from cellcast_django.handlers.facts import OPT_OUT_SUFFIX, Fact
+from cellcast_django.handlers import run_again, run_due, schedule
+from cellcast_django.handlers.calls import MAX_ERROR_LENGTH, OPT_OUT_SUFFIX, Fact
 from cellcast_django.handlers.schedule import due_ids, pause_after
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, opt_out_received, status_changed
@@ -145,7 +144,7 @@ def test_error_is_cleaned_and_cut(first: Calls) -> None:
     first.error = ValueError("\0\ud83d" + "x" * 5_000)
     error = reply().handler_results["first"]["error"]
     assert error.startswith("ValueError: \ufffdxxx")
-    assert len(error) == attempts.MAX_ERROR_LENGTH
+    assert len(error) == MAX_ERROR_LENGTH
 
 
 def test_exception_whose_text_cannot_be_read_is_kept_by_its_type(first: Calls) -> None:
@@ -313,7 +312,7 @@ def test_handler_that_kills_its_process_fails_after_its_attempts(
     assert ran(run_due) == [event.pk]
     assert len(first) == 3
     failed = WebhookEvent.objects.failed().get()
-    assert failed.handler_errors() == {"first": attempts.NOT_RETURNED}
+    assert failed.handler_errors() == {"first": schedule.NOT_RETURNED}
     assert failed.handler_results["first"]["attempts"] == 3
 
 
@@ -447,9 +446,8 @@ def test_handler_connected_since_is_called_and_one_that_failed_and_is_gone_is_wa
 
 
 @pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])
-@pytest.mark.parametrize("again", [run_due, run_again])
 def test_process_without_any_of_the_handlers_settles_nothing(
-    first: Calls, settings: Any, called: list[str], again: Callable[..., Any]
+    first: Calls, settings: Any, called: list[str]
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
     first.error = ValueError("no")
@@ -457,15 +455,42 @@ def test_process_without_any_of_the_handlers_settles_nothing(
     as_if_killed(event, *called)
     message_received.disconnect(dispatch_uid="first")
 
-    assert ran(again, [event.pk]) == [event.pk]
+    assert ran(run_due, [event.pk]) == [event.pk]
     event.refresh_from_db()
     assert event.state == "pending"
     assert timedelta(seconds=100) < pause_before(event) <= timedelta(minutes=2)
 
     make_due(event)
-    ran(again, [event.pk])
+    ran(run_due, [event.pk])
     event.refresh_from_db()
     assert event.state == "failed"
+
+
+@pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])
+def test_running_again_changes_nothing_where_no_handler_is_connected(
+    first: Calls, called: list[str]
+) -> None:
+    first.error = ValueError("no")
+    event = reply()
+    as_if_killed(event, *called)
+    message_received.disconnect(dispatch_uid="first")
+    [before] = WebhookEvent.objects.values()
+
+    assert ran(run_again, [event.pk]) == [event.pk]
+    assert WebhookEvent.objects.values().get() == before
+
+
+def test_running_again_counts_no_attempt_of_a_handler_that_is_not_connected(
+    first: Calls, second: Calls
+) -> None:
+    first.error = second.error = ValueError("no")
+    event = reply()
+    message_received.disconnect(dispatch_uid="first")
+
+    assert ran(run_again, [event.pk]) == [event.pk]
+    event.refresh_from_db()
+    attempts = {name: each["attempts"] for name, each in event.handler_results.items()}
+    assert attempts == {"first": 1, "second": 2}
 
 
 def test_handlers_of_an_event_that_all_finished_elsewhere_are_not_waited_for(

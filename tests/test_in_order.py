@@ -9,9 +9,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django import handlers
 from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.handlers import run_again, run_due, schedule, skip
+from cellcast_django.handlers import attempts, run_again, run_due, schedule, skip
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import (
     GiveUp,
@@ -269,7 +268,7 @@ def test_at_most_ten_events_are_run_after_one(booking: InOrder) -> None:
     events = [text(str(number)) for number in range(13)]
     booking.errors.clear()
     make_due(events[0])
-    assert len(ran(run_due, [events[0].pk])) == 1 + handlers.MAX_NEXT
+    assert len(ran(run_due, [events[0].pk])) == 1 + attempts.MAX_NEXT
     [eleventh, twelfth] = WebhookEvent.objects.pending().order_by("pk")
     assert (eleventh.waiting_for, twelfth.waiting_for) == (None, eleventh.pk)
     assert ran(run_due) == [eleventh.pk, twelfth.pk]

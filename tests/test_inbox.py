@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
-from cellcast_django.handlers import facts
+from cellcast_django.handlers.calls import facts_of
 from cellcast_django.models import (
     NOTHING_TO_RUN,
     Direction,
@@ -546,15 +546,15 @@ def test_first_row_of_a_reply_is_a_message_received_and_a_later_one_a_status_cha
     [first] = store(reply())
     [second] = store(reply(status="delivered"))
     [third] = store(reply(status="delivered"))
-    told = [*facts.facts_of(first), *facts.facts_of(second)]
+    told = [*facts_of(first), *facts_of(second)]
     assert [fact.signal for fact in told] == [message_received, status_changed]
-    assert facts.facts_of(third) == []
+    assert facts_of(third) == []
 
 
 def test_event_whose_message_was_deleted_has_nothing_to_run() -> None:
     [event] = store(report())
     Message.objects.all().delete()
-    assert facts.facts_of(WebhookEvent.objects.get(pk=event.pk)) == []
+    assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == []
 
 
 # reprocess

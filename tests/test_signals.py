@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from django.dispatch import receiver
 
-from cellcast_django.handlers.facts import Call, Fact
+from cellcast_django.handlers.calls import Call, Fact, connected_handlers, handler_name
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import (
     FactSignal,
-    handler_name,
     message_received,
     opt_out_received,
     status_changed,
@@ -118,7 +117,7 @@ every_handler = pytest.mark.parametrize(
 
 
 def names(signal: FactSignal, sender: type = Message) -> list[str]:
-    return list(signal.handlers(sender))
+    return list(connected_handlers(signal, sender))
 
 
 # The name
@@ -187,7 +186,7 @@ def test_handlers_come_in_the_order_in_which_they_connected(signal: FactSignal) 
     order: list[Callable[..., Any]] = [async_function, an_object, function, a_lambda]
     for handler in order:
         signal.connect(handler, weak=False)
-    assert list(signal.handlers(Message).values()) == order
+    assert list(connected_handlers(signal, Message).values()) == order
 
 
 def test_only_handlers_of_the_sender_and_of_all_senders(signal: FactSignal) -> None:

@@ -14,9 +14,9 @@ from django.test import Client, TestCase, override_settings
 
 from cellcast_django import payloads
 from cellcast_django.conf import conf
-from cellcast_django.handlers.attempts import TransactionLeftOpenError
-from cellcast_django.handlers.queue import tasks_package
+from cellcast_django.handlers.calls import TransactionLeftOpenError
 from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import GiveUp, RetryLater, message_received
 from cellcast_django.testing import (
     WebhookClient,

@@ -1,9 +1,9 @@
-"""Every state transition of an event after it has been stored: begun, waiting, ended.
+"""When an event's handlers are called: each change of its state after it was stored, once.
 
 Rows are changed only here, and only by the latest run.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,14 +17,14 @@ from django.utils import timezone
 from cellcast_django.conf import conf
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction, with_retries
-from cellcast_django.handlers.facts import calls_of
+from cellcast_django.handlers.calls import Call, Failure, calls_of
 from cellcast_django.models import (
     HandlerResult,
     WebhookEvent,
     WebhookEventQuerySet,
     database_alias,
-    is_final,
 )
+from cellcast_django.signals import GiveUp
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
@@ -35,7 +35,12 @@ LONG_AGO = 86_400.0
 BATCH_SIZE = 1_000
 """How many ids of due events are read at a time."""
 
-Results = Mapping[str, HandlerResult]
+NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
+"""The error of a handler while it is called again, and for good if its process dies."""
+
+
+class TakenOverError(Exception):
+    """Another process has begun a run in the meantime, so ours must not save anything."""
 
 
 # When a handler is called again
@@ -58,20 +63,13 @@ def usual_time(attempts: int) -> timedelta:
     return sum(map(pause_after, range(1, attempts)), timedelta())
 
 
-def retry_time(
-    event: WebhookEvent, attempts: int, after: timedelta | None = None
-) -> datetime | None:
-    """Return when to call a handler again that has failed this often; ``None`` for never.
-
-    ``after`` is what it asked for by ``RetryLater``: that is granted for as long as the attempts or
-    the time that they usually take are not used up.
-    """
-    now, limit = timezone.now(), conf.handler_max_attempts
-    if attempts < limit:
-        return now + (pause_after(attempts, spread_by=event.pk) if after is None else after)
-    if after is not None and now < event.received_at + usual_time(limit):
-        return now + after
-    return None
+def is_open(result: HandlerResult | None, *, max_attempts: int) -> bool:
+    """Whether a handler with this result will be called without anybody asking for it."""
+    if result is None:
+        return True
+    if not result["error"] or result.get("gave_up"):
+        return False
+    return "retry_at" in result or result.get("attempts", 0) < max_attempts
 
 
 def due_time(result: HandlerResult | None) -> datetime:
@@ -82,25 +80,309 @@ def due_time(result: HandlerResult | None) -> datetime:
     return datetime.fromtimestamp(seconds, tz=timezone.now().tzinfo)
 
 
-def fields_when_ended(results: Results, names: list[str]) -> dict[str, datetime | None]:
-    """Return the event's fields after a run: done, failed, or due again.
+def _counted(result: HandlerResult, attempts: int, retry_at: datetime | None) -> HandlerResult:
+    """Return the result with the number of calls, and with when the handler is called again."""
+    counted: HandlerResult = {**result, "attempts": attempts}
+    counted.pop("retry_at", None)
+    if retry_at is not None:
+        counted["retry_at"] = retry_at.isoformat()
+    return counted
 
-    ``names`` are those of the connected handlers. One that failed counts even if it is not
-    connected in this process.
+
+class Schedule:
+    """The results of one event's handlers during a run, and when each is called next.
+
+    Whatever it saves, it saves only while the run is the latest one of its event, which then has
+    the same values. ``is_begun``: the run has been counted and leased already, and calls whatever
+    is unfinished. Its methods raise ``django.db.Error`` when the database refuses.
     """
-    waiting = unfinished(results, names)
-    if waiting:
+
+    def __init__(self, event: WebhookEvent, calls: list[Call], *, is_begun: bool = False) -> None:
+        self.event = event
+        self.calls = calls
+        # Handlers are given the event and may change it, so this is what the run goes by.
+        self.pk, self.contact = event.pk, event.contact
+        self._number = event.attempts
+        self._results: dict[str, HandlerResult] = dict(event.handler_results)
+        self._names = [call.name for call in calls]
+        self._max_attempts = conf.handler_max_attempts
+        self._lease = timedelta(seconds=conf.handler_lease)
+        self._is_begun = is_begun
+        self._is_repeated = not is_begun and event.attempts > 0
+        self.has_changed = False
+        """Whether a handler has been called, or the event has ended."""
+        self.has_failed = False
+        """Whether the event has ended as failed."""
+        self.has_released = False
+        """Whether other events of the contact waited for this one, and are due now."""
+
+    # What to call
+
+    def unfinished(self) -> list[str]:
+        """Return the names of the handlers still to be called, connected or failed before."""
+        known = dict.fromkeys([*self._names, *self._results])
+        return [
+            name
+            for name in known
+            if is_open(self._results.get(name), max_attempts=self._max_attempts)
+        ]
+
+    def due_calls(self, *, by_person: bool = False) -> list[Call]:
+        """Return what to call, in the order of the calls: first what was never called.
+
+        If nobody's time has come, whoever is next is due: a process has died, or a person has moved
+        the event's time.
+        """
+        times = {name: due_time(self._results.get(name)) for name in self.unfinished()}
+        horizon = max(timezone.now(), min(times.values(), default=timezone.now()))
+        due = {name for name, time in times.items() if self._is_begun or time <= horizon}
+        if not by_person:
+            self._count_missing(due.difference(self._names))
+        suspect = self._suspect()
+        if suspect is not None and self._attempts_of(suspect) >= self._max_attempts:
+            self._results[suspect.name] = self._not_returned(self._attempts_of(suspect))
+            due.remove(suspect.name)
+        calls = [call for call in self.calls if call.name in due]
+        return sorted(calls, key=lambda call: (times[call.name], call is suspect))
+
+    def _suspect(self) -> Call | None:
+        """Return the handler that was probably called when the first run's process died.
+
+        The first run saves nothing before a call, so that it costs no more than it must. A handler
+        ``in_order`` may have waited instead.
+        """
+        if not self._is_repeated or self._number != 1:
+            return None
+        uncalled = (call for call in self.calls if call.name not in self._results)
+        return next((call for call in uncalled if not call.in_order), None)
+
+    def _attempts_of(self, call: Call) -> int:
+        if (result := self._results.get(call.name)) is not None:
+            return result.get("attempts", 0)
+        return int(call is self._suspect())
+
+    def _count_missing(self, names: Iterable[str]) -> None:
+        """Count an attempt of handlers that failed elsewhere and are not connected here.
+
+        They may be gone for good, and their events must not be pending for ever.
+        """
+        for name in names:
+            attempts = self._results[name].get("attempts", 0) + 1
+            retry_at = self._retry_time(attempts)
+            self._results[name] = _counted(self._results[name], attempts, retry_at)
+
+    # Before and after a call
+
+    def begin(self, call: Call) -> int | None:
+        """Count and lease the run, note a repeated call, and return its number for this handler.
+
+        ``None`` if another process has begun a run.
+        """
+        attempts = self._attempts_of(call) + 1
+        lease_end = timezone.now() + self._lease
+        values: dict[str, Any] = {}
+        if not self._is_begun:
+            values = {
+                "attempts": self._number + 1,
+                "next_run_at": lease_end,
+                "waiting_for": None,
+            }
+        if self._is_repeated:  # if it kills its process, it must not do so for ever
+            self._results[call.name] = self._not_returned(attempts)
+            values |= {"handler_results": self._results, "next_run_at": lease_end}
+        self._is_begun = True
+        return attempts if not values or self._save(**values) else None
+
+    def _not_returned(self, attempts: int) -> HandlerResult:
         now = timezone.now()
-        due_at = min(due_time(results.get(name)) for name in waiting)
-        return {"done_at": None, "next_run_at": max(due_at, now)}
-    has_failed = any(result["error"] for result in results.values())
-    return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
+        result: HandlerResult = {"at": now.isoformat(), "error": NOT_RETURNED}
+        is_last = attempts >= self._max_attempts
+        return _counted(result, attempts, None if is_last else now + self._lease)
 
+    def save_result(
+        self, call: Call, attempts: int, failure: Failure | None, *, is_last: bool
+    ) -> None:
+        """Save how a call ended, and with the last one in which state that leaves the event.
 
-def unfinished(results: Results, names: list[str]) -> list[str]:
-    """Return the names of the handlers still to be called, connected or failed before."""
-    known = dict.fromkeys([*names, *results])
-    return [name for name in known if name not in results or not is_final(results[name])]
+        Raises ``TakenOverError``.
+        """
+        now = timezone.now()
+        result: HandlerResult = {"at": now.isoformat(), "error": failure.text if failure else ""}
+        retry_at = None
+        if failure is not None:
+            if failure.location:
+                result["location"] = failure.location
+            if issubclass(failure.kind, GiveUp):
+                result["gave_up"] = True
+            else:
+                retry_at = self._retry_time(attempts, failure.retry_after)
+        self._results[call.name] = _counted(result, attempts, retry_at)
+        values = self._when_ended() if is_last else {"next_run_at": now + self._lease}
+        then = self._then(values, call) if is_last or call.in_order else None
+        if not self._save(then, handler_results=self._results, **values):
+            raise TakenOverError(call.name)
+
+    def _retry_time(self, attempts: int, after: timedelta | None = None) -> datetime | None:
+        """Return when to call a handler again that has failed this often; ``None`` for never.
+
+        ``after`` is what it asked for by ``RetryLater``: that is granted for as long as the
+        attempts or the time that they usually take are not used up.
+        """
+        now = timezone.now()
+        if attempts < self._max_attempts:
+            return now + (pause_after(attempts, spread_by=self.pk) if after is None else after)
+        if after is not None and now < self.event.received_at + usual_time(self._max_attempts):
+            return now + after
+        return None
+
+    def is_saved_as_done(self, call: Call) -> bool:
+        """Whether a call ``exactly_once`` is done in the database, whatever was raised since."""
+        result = self._results.get(call.name)
+        if result is None or result["error"]:
+            return False  # it was never about to be saved
+        [saved] = events().filter(pk=self.pk).values_list("handler_results", flat=True)
+        return WebhookEvent(handler_results=saved).has_finished(call.name)
+
+    # How a run ends
+
+    def end_without_calls(self) -> None:
+        """End a run in which there was nothing to call."""
+        values: dict[str, Any] = self._when_ended()
+        if not self._names and values["done_at"] is not None:
+            # The handler it was stored for is connected in another process.
+            number = self._number + (not self._is_begun)
+            retry_at = self._retry_time(number)
+            values = {"attempts": number, "done_at": None, "next_run_at": retry_at}
+        self._save(self._then(values), handler_results=self._results, **values)
+
+    def end_without_facts(self, error: str) -> None:
+        """End as failed: what the event told of is not stored any more."""
+        self._save(self._release, error=error, done_at=None, next_run_at=None)
+
+    def _when_ended(self) -> dict[str, datetime | None]:
+        """Return the event's fields after a run: done, failed, or due again.
+
+        A handler that failed counts even if it is not connected in this process.
+        """
+        if waiting := self.unfinished():
+            due_at = min(due_time(self._results.get(name)) for name in waiting)
+            return {"done_at": None, "next_run_at": max(due_at, timezone.now())}
+        has_failed = any(result["error"] for result in self._results.values())
+        return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
+
+    def _save(self, then: Callable[[str], None] | None = None, **values: Any) -> bool:
+        """Save these fields if the run is still the latest; its event has them then too."""
+        if not _save_if_latest(self.pk, self._number, values, then):
+            return False
+        self._number = values.get("attempts", self._number)
+        self.has_changed = True
+        has_ended = "done_at" in values and values["next_run_at"] is None
+        self.has_failed = has_ended and values["done_at"] is None
+        for name, value in values.items():
+            setattr(self.event, name, value)
+        self.event.attempts = self._number
+        self.event.handler_results = {name: {**each} for name, each in self._results.items()}
+        return True
+
+    # A contact's events, in order
+
+    def earlier(self, call: Call) -> WebhookEvent | None:
+        """Return the event that a handler ``in_order`` has to finish before this one."""
+        return earlier_unfinished(self.pk, self.contact, call.handler, self._max_attempts)
+
+    def wait(self, earlier: Mapping[Call, WebhookEvent]) -> bool:
+        """Save what the event waits for, by call; false if that has changed.
+
+        Whoever ends an earlier event locks its row, and then tells those that wait for it. So the
+        row is locked here too before it is looked at for the last time.
+        """
+        waiting = {call.name for call in earlier}
+        times = [
+            due_time(self._results.get(name)) for name in self.unfinished() if name not in waiting
+        ]
+        pks = {event.pk for event in earlier.values()}
+
+        def write(using: str) -> bool:
+            with _transaction(using):
+                # Writes nothing, but locks on every database.
+                events().filter(pk__in=pks).update(next_run_at=F("next_run_at"))
+                now = [self.earlier(call) for call in earlier]
+                found = {event.pk: event.next_run_at for event in now if event is not None}
+                if None in now or set(found) != pks:
+                    return False
+                planned = [*times, *(time for time in found.values() if time is not None)]
+                values = {
+                    "done_at": None,
+                    "next_run_at": min(planned),
+                    "waiting_for": min(pks),
+                    "handler_results": self._results,
+                }
+                _update_event(connections[using], self.pk, self._number, values)
+                return True
+
+        return with_retries(write, using=database_alias())
+
+    def _then(
+        self, values: Mapping[str, Any], call: Call | None = None
+    ) -> Callable[[str], None] | None:
+        """Return what to do, as these fields are saved, about the events that wait for this one.
+
+        Nothing unless a handler is ``in_order``, or may be so where it is connected.
+        """
+        in_order = any(each.in_order for each in self.calls)
+        is_all_here = bool(self.calls) and self._results.keys() <= set(self._names)
+        if not self.contact or (is_all_here and not in_order):
+            return None
+        has_ended = (
+            call is not None
+            and call.in_order
+            and not is_open(self._results[call.name], max_attempts=self._max_attempts)
+        )
+        if has_ended or values["next_run_at"] is None:
+            return self._release
+        until = values["next_run_at"]
+        return lambda using: _postpone(self.pk, self.contact, until)
+
+    def _release(self, using: str) -> None:
+        self.has_released = _release(self.pk, self.contact) > 0
+
+    # What a person asks for
+
+    def begin_again(self, calls: Iterable[Call], *, everyone: bool) -> bool:
+        """Count and lease a run of these calls; false if another process was quicker.
+
+        They begin anew with ``everyone``, and otherwise with the attempts that they have made.
+        """
+        now = timezone.now()
+        for call in calls:
+            result = self._results.pop(call.name, None)
+            if result is not None and not everyone:
+                self._results[call.name] = {**result, "retry_at": now.isoformat()}
+                self._results[call.name].pop("gave_up", None)
+        self._is_begun, self._is_repeated = True, False
+        return self._save(
+            attempts=self._number + 1,
+            next_run_at=now + self._lease,
+            waiting_for=None,
+            done_at=None,
+            handler_results=self._results,
+        )
+
+    def skip(self, name: str, *, username: str) -> bool:
+        """Save that this handler need not be called; false if another process was quicker."""
+        was_pending = self.event.state == WebhookEvent.State.PENDING
+        self._results[name] = {
+            "at": timezone.now().isoformat(),
+            "error": "",
+            "skipped": True,
+            "by": username,
+        }
+        values: dict[str, Any] = {"handler_results": self._results}
+        if not self.unfinished():
+            values |= self._when_ended()
+        # Counted as a run, so that one that is going on sees that the event was taken from it.
+        values["attempts"] = self._number + was_pending
+        return self._save(self._release, **values)
 
 
 # Reading events
@@ -127,24 +409,42 @@ def due_ids() -> Iterator[int]:
 
 def load(pk: int) -> WebhookEvent | None:
     """Return the event with its message, its history row and its opt-out."""
-    return with_facts(events()).filter(pk=pk).first()
+    return _with_facts(events()).filter(pk=pk).first()
 
 
-def with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
+def _with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
     """Read the rows that the facts of the events consist of in the same query."""
     return events.select_related("message", "status_change", "opt_out_change__opt_out")
 
 
-def is_saved_as_finished(pk: int, handler_name: str) -> bool:
-    """Whether the handler's success is in the database, whatever was raised after the commit."""
-    [results] = events().filter(pk=pk).values_list("handler_results", flat=True)
-    return WebhookEvent(handler_results=results).has_finished(handler_name)
+def pending_of(contact: str) -> WebhookEventQuerySet:
+    """Return the contact's pending events, by the index that begins with these two columns."""
+    return events().filter(contact=contact, next_run_at__gt=due_time(None))
+
+
+def earlier_unfinished(
+    pk: int, contact: str, handler: str, max_attempts: int
+) -> WebhookEvent | None:
+    """Return the contact's last event before this one that the handler has not finished with."""
+    earlier = _with_facts(pending_of(contact)).filter(pk__lt=pk).order_by("-pk")
+    for event in earlier if contact else ():
+        results = event.handler_results
+        names = (call.name for call in calls_of(event) if call.handler == handler)
+        if any(is_open(results.get(name), max_attempts=max_attempts) for name in names):
+            return event
+    return None
+
+
+def next_due(contact: str, after: int) -> WebhookEvent | None:
+    """Return the contact's first due event after the one with this key."""
+    due = pending_of(contact).filter(pk__gt=after, next_run_at__lte=timezone.now())
+    return _with_facts(due).order_by("pk").first()
 
 
 # Writing them
 
 
-def save_if_latest(
+def _save_if_latest(
     pk: int,
     run: int,
     values: dict[str, Any],
@@ -203,62 +503,12 @@ def _update_statement(names: tuple[str, ...]) -> str:
     )
 
 
-# One contact's events, in order
-
-
-def pending_of(contact: str) -> WebhookEventQuerySet:
-    """Return the contact's pending events, by the index that begins with these two columns."""
-    return events().filter(contact=contact, next_run_at__gt=due_time(None))
-
-
-def earlier_unfinished(pk: int, contact: str, handler: str) -> WebhookEvent | None:
-    """Return the contact's last event before this one that the handler has not finished with."""
-    earlier = with_facts(pending_of(contact)).filter(pk__lt=pk).order_by("-pk")
-    for event in earlier if contact else ():
-        calls = [call for call in calls_of(event) if call.handler == handler]
-        if not all(event.is_done_with(call.name) for call in calls):
-            return event
-    return None
-
-
-def next_due(contact: str, after: int) -> WebhookEvent | None:
-    """Return the contact's first due event after the one with this key."""
-    due = pending_of(contact).filter(pk__gt=after, next_run_at__lte=timezone.now())
-    return with_facts(due).order_by("pk").first()
-
-
-def wait(
-    pk: int, run: int, contact: str, earlier: Mapping[str, WebhookEvent], values: dict[str, Any]
-) -> bool:
-    """Save these fields and what the event waits for, by handler; false if that has changed.
-
-    Whoever ends an earlier event locks its row, and then tells those that wait for it. So the row
-    is locked here too before it is looked at for the last time.
-    """
-
-    def write(using: str) -> bool:
-        with _transaction(using):
-            pks = {event.pk for event in earlier.values()}
-            # Writes nothing, but locks on every database.
-            events().filter(pk__in=pks).update(next_run_at=F("next_run_at"))
-            now = [earlier_unfinished(pk, contact, handler) for handler in earlier]
-            found = {event.pk: event.next_run_at for event in now if event is not None}
-            if None in now or set(found) != pks:
-                return False
-            times = [time for time in (values["next_run_at"], *found.values()) if time is not None]
-            waiting = values | {"next_run_at": min(times), "waiting_for": min(pks)}
-            _update_event(connections[using], pk, run, waiting)
-            return True
-
-    return with_retries(write, using=database_alias())
-
-
-def release(pk: int, contact: str) -> int:
+def _release(pk: int, contact: str) -> int:
     """Make the events due that wait for this one, or for one before it; return how many."""
     waiting = pending_of(contact).filter(waiting_for__lte=pk)
     return waiting.update(next_run_at=timezone.now(), waiting_for=None)
 
 
-def postpone(pk: int, contact: str, until: datetime) -> None:
+def _postpone(pk: int, contact: str, until: datetime) -> None:
     """Tell the events that wait for this one when it is run again."""
     pending_of(contact).filter(waiting_for=pk).update(next_run_at=until)

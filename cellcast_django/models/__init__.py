@@ -27,7 +27,6 @@ from cellcast_django.models.webhook_event import (
     WebhookEventQuerySet,
     error_type,
     errors_of,
-    is_final,
     lease_end,
 )
 
@@ -51,7 +50,6 @@ __all__ = [
     "database_alias",
     "error_type",
     "errors_of",
-    "is_final",
     "lease_end",
     "message_key",
     "outgoing_parts",

@@ -1,5 +1,6 @@
 """One thing Cellcast reported: its original text, and how far its handlers have got."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
@@ -235,11 +236,28 @@ class WebhookEvent(models.Model):
             ),
         ]
 
+    RUN = ("done_at", "next_run_at", "attempts", "handler_results", "waiting_for")
+    """What running handlers goes by; ``handlers.schedule`` alone changes it."""
+
     PERSONAL = ("contact", "body", "error")
     """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.cellcast_id}".strip()  # no number: it may be logged
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
+        """Save the event; of one that is stored, all but the fields in ``RUN``.
+
+        So a handler that saves its event, changed or outdated, is not taken for another process
+        that runs it, and overwrites no result.
+        """
+        pk: int | None = self.pk
+        if pk is not None and not self._state.adding:
+            if update_fields is None:
+                columns = {field.attname for field in self._meta.concrete_fields}
+                update_fields = columns - {"id"} - self.get_deferred_fields()
+            update_fields = set(update_fields) - set(self.RUN)
+        super().save(*args, update_fields=update_fields, **options)
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -276,21 +294,9 @@ class WebhookEvent(models.Model):
         result = self.handler_results.get(handler_name)
         return result is not None and not result["error"]
 
-    def is_done_with(self, handler_name: str) -> bool:
-        """Whether this handler will not be called again, unless a person asks for it."""
-        result = self.handler_results.get(handler_name)
-        return result is not None and is_final(result)
-
     def handler_errors(self) -> dict[str, str]:
         """Return the error of each handler that failed when it last ran."""
         return errors_of(self.handler_results)
-
-
-def is_final(result: HandlerResult) -> bool:
-    """Whether a handler with this result is called again only if a person asks for it."""
-    if not result["error"] or result.get("gave_up"):
-        return True
-    return "retry_at" not in result and result.get("attempts", 0) >= conf.handler_max_attempts
 
 
 def errors_of(results: dict[str, Any]) -> dict[str, str]:

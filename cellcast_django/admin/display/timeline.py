@@ -13,6 +13,8 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.badges import Tone, badge, status_badge
 from cellcast_django.admin.display.texts import duration
+from cellcast_django.conf import conf
+from cellcast_django.handlers.schedule import is_open
 from cellcast_django.models import Direction, HandlerResult, Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.statuses import description_of
@@ -42,14 +44,14 @@ def handler_rows(
     rows = [
         HandlerRow(
             name,
-            _badge(event, name, outcome),
-            error=outcome["error"],
-            location=outcome.get("location", ""),
-            at=parse_datetime(outcome["at"]),
-            is_missing=bool(outcome["error"]) and name not in connected,
+            _badge(event, result),
+            error=result["error"],
+            location=result.get("location", ""),
+            at=parse_datetime(result["at"]),
+            is_missing=bool(result["error"]) and name not in connected,
             event_link=event_link,
         )
-        for name, outcome in event.handler_results.items()
+        for name, result in event.handler_results.items()
     ]
     if event.is_unfinished:
         waiting = (name for name in connected if name not in event.handler_results)
@@ -57,14 +59,15 @@ def handler_rows(
     return sorted(rows, key=lambda row: (not row.error, row.at is not None))
 
 
-def _badge(event: WebhookEvent, name: str, outcome: HandlerResult) -> SafeString:
-    if outcome.get("skipped"):
-        by = outcome.get("by")
+def _badge(event: WebhookEvent, result: HandlerResult) -> SafeString:
+    if result.get("skipped"):
+        by = result.get("by")
         words = gettext("skipped by %(person)s") % {"person": by} if by else _("skipped")
         return badge(Tone.QUIET, words)
-    if not outcome["error"]:
+    if not result["error"]:
         return badge(Tone.GOOD, _("done"))
-    if event.state == WebhookEvent.State.PENDING and not event.is_done_with(name):
+    is_tried_again = is_open(result, max_attempts=conf.handler_max_attempts)
+    if event.state == WebhookEvent.State.PENDING and is_tried_again:
         return badge(Tone.OPEN, _("retrying"))
     return badge(Tone.BAD, _("failed"))
 

@@ -28,7 +28,7 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.replay.event_actions import RetryFailed, SkipHandler
 from cellcast_django.admin.replay.pages import EventActionsAdmin
 from cellcast_django.conf import conf
-from cellcast_django.handlers.facts import OPT_OUT_SUFFIX
+from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (
     MAX_UNFINISHED,
     FailingHandler,

@@ -27,7 +27,7 @@ from cellcast_django.admin.replay.event_actions import (
     unfinished_handlers,
 )
 from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.handlers.facts import calls_of
+from cellcast_django.handlers.calls import calls_of
 from cellcast_django.models import WebhookEvent
 
 MAX_SELECTED = 1_000  # events for one action

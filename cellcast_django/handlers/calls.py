@@ -1,0 +1,346 @@
+"""From an event to its facts, to the calls that they ask for; and how one call is made safely."""
+
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from inspect import isawaitable
+from typing import Any, NamedTuple
+from weakref import ReferenceType
+
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, OperationalError, connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cellcast_django.database.transactions import (
+    Watch,
+    has_transaction,
+    is_idle,
+    is_in_test,
+    is_refused_for_another,
+    renew,
+)
+from cellcast_django.database.vendors import vendor_of
+from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
+from cellcast_django.payloads import clean
+from cellcast_django.signals import (
+    EXACTLY_ONCE,
+    IN_ORDER,
+    FactSignal,
+    RetryLater,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
+
+OPT_OUT_SUFFIX = " (opt_out_received)"
+"""Ends the results' names for a reply's second fact: its handlers may be those of its first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One call of one handler for one fact; its result is saved under ``name``."""
+
+    name: str
+    handler: str
+    """The handler's own name: ``name`` without the suffix of a second fact."""
+    function: Callable[..., Any]
+    arguments: dict[str, Any] = field(repr=False)
+    exactly_once: bool = False
+    in_order: bool = False
+
+    def make(self) -> None:
+        """Call the function, and wait for it if it is async. Raises whatever it raises."""
+        returned = self.function(**self.arguments)
+        if isawaitable(returned):
+            async_to_sync(_finish)(returned)
+
+
+async def _finish(awaitable: Awaitable[Any]) -> None:
+    await awaitable
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One signal with its arguments."""
+
+    signal: FactSignal
+    sender: type[models.Model]
+    arguments: dict[str, Any] = field(repr=False)
+    suffix: str = ""
+
+    def calls(self) -> list[Call]:
+        """Return one call for each connected handler, in the order in which they connected."""
+        arguments = {"signal": self.signal, "sender": self.sender, **self.arguments}
+        return [
+            Call(
+                handler + self.suffix,
+                handler,
+                function,
+                arguments,
+                exactly_once=_has_mark(function, EXACTLY_ONCE),
+                in_order=_has_mark(function, IN_ORDER),
+            )
+            for handler, function in connected_handlers(self.signal, self.sender).items()
+        ]
+
+
+def connected_handlers(signal: FactSignal, sender: type) -> dict[str, Callable[..., Any]]:
+    """Return the functions connected for ``sender`` by name, in the order they connected."""
+    handlers: dict[str, Callable[..., Any]] = {}
+    for (uid, sender_id), receiver, *_ in list(signal.receivers):
+        function = receiver() if isinstance(receiver, ReferenceType) else receiver
+        if function is None or sender_id not in (id(None), id(sender)):
+            continue
+        name = first = uid if isinstance(uid, str) else handler_name(function)
+        count = 1
+        while name in handlers:
+            count += 1
+            name = f"{first}#{count}"
+        handlers[name] = function
+    return handlers
+
+
+def handler_name(function: Callable[..., Any]) -> str:
+    """Return ``module.qualname``, of a partial's function or of a callable object's class."""
+    *_, function = _unwrapped(function)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _has_mark(function: Callable[..., Any], mark: str) -> bool:
+    return any(hasattr(each, mark) for each in _unwrapped(function))
+
+
+def _unwrapped(function: Callable[..., Any]) -> Iterator[Any]:
+    """Yield the function, and if it is a partial that of the partial, down to the last one."""
+    yield function
+    while isinstance(function, partial):
+        function = function.func
+        yield function
+
+
+# Which calls an event asks for
+
+
+def facts_of(event: WebhookEvent) -> list[Fact]:
+    """Return the facts of an event, in the order in which their handlers are called.
+
+    A reply that is a stop word has two. A duplicate or invalid event has none, nor has one whose
+    message or opt-out has been deleted since.
+    """
+    return [fact for fact in (_message_fact(event), _opt_out_fact(event)) if fact is not None]
+
+
+def _message_fact(event: WebhookEvent) -> Fact | None:
+    message = event.message
+    if message is None:
+        return None
+    try:
+        change = event.status_change
+    except ObjectDoesNotExist:
+        return None
+    if message.direction == Direction.INBOUND and not change.previous_status:
+        return Fact(message_received, Message, {"message": message, "event": event})
+    change.message = message  # the same object, even if both were read from the database
+    arguments = {"message": message, "status_change": change, "event": event}
+    return Fact(status_changed, Message, arguments)
+
+
+def _opt_out_fact(event: WebhookEvent) -> Fact | None:
+    if event.kind not in (WebhookEvent.Kind.REPLY, WebhookEvent.Kind.OPT_OUT):
+        return None
+    try:
+        opt_out = event.opt_out_change.opt_out
+    except ObjectDoesNotExist:
+        return None
+    suffix = OPT_OUT_SUFFIX if event.kind == WebhookEvent.Kind.REPLY else ""
+    arguments = {"contact": opt_out.contact, "opt_out": opt_out, "event": event}
+    return Fact(opt_out_received, WebhookEvent, arguments, suffix)
+
+
+def calls_of(event: WebhookEvent) -> list[Call]:
+    """Return the calls of the handlers that are connected for the event's facts."""
+    return [call for fact in facts_of(event) for call in fact.calls()]
+
+
+def repeatable_calls(event: WebhookEvent) -> list[Call]:
+    """Return all calls that a person may repeat, finished or not.
+
+    None for a redacted event: without its number its opt-out would match another contact.
+    """
+    return calls_of(event) if event.body else []
+
+
+# Making one call
+
+MAX_ERROR_LENGTH = 1_000
+
+
+handler_errors: ContextVar[list[BaseException] | None] = ContextVar("handler_errors", default=None)
+"""For tests: a list that is given what handlers raise, which otherwise only its text is kept of."""
+
+
+class TransactionLeftOpenError(Exception):
+    """The handler left a transaction open, or autocommit off; it has been rolled back."""
+
+
+class TransactionEndedError(Exception):
+    """A handler marked ``exactly_once`` ended the transaction with a statement of its own."""
+
+
+class Failure(NamedTuple):
+    """How a call failed. Keeping the exception would keep everything in its frames alive."""
+
+    kind: type[BaseException]
+    text: str
+    """The exception's type and text, cleaned and cut: what is stored."""
+    location: str
+    """Function, file and line where it was raised; empty if it was raised in none."""
+    retry_after: timedelta | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Describe an exception."""
+        after = error.after if isinstance(error, RetryLater) else None
+        return cls(type(error), _text_of(error), _location_of(error), after)
+
+    @property
+    def summary(self) -> str:
+        """The exception's type and location, for the log: no text, so no number."""
+        name = self.kind.__qualname__
+        return f"{name} in {self.location}" if self.location else name
+
+
+def call_safely(call: Call, save: Callable[[], None] | None = None) -> Failure | None:
+    """Make the call, and return what it raised or left open; ``None`` if all is well.
+
+    With ``save``, that is called after it in the same transaction. Lets no exception out, not even
+    ``SystemExit``. A connection on which the handler left a transaction open is closed.
+    """
+    failure = None
+    before = connections.all(initialized_only=True)
+    open_before = {each.alias for each in before if not is_idle(each)}
+    watches = [Watch(each) for each in before if not vendor_of(each).knows_begin]
+    try:
+        with ExitStack() as stack:
+            for watch in watches:
+                stack.enter_context(watch)
+            for connection in before:
+                # Inside a test's transaction, a handler's database error must not abort the test.
+                if connection.in_atomic_block:
+                    stack.enter_context(_savepoint(connection))
+            if save is None:
+                call.make()
+            else:
+                in_transaction(call, save)
+    except BaseException as error:  # one handler must not stop another
+        failure = _failure(error)
+    begun_by_statement = {watch.connection.alias for watch in watches if watch.has_begun}
+    for connection in connections.all(initialized_only=True):  # the handler may have opened one
+        is_left_open = not is_idle(connection) or connection.alias in begun_by_statement
+        if is_left_open and connection.alias not in open_before:
+            if has_transaction(connection) or connection.alias in begun_by_statement:
+                failure = failure or _failure(_left_open(connection))
+            renew(connection)
+    return failure
+
+
+def _failure(error: BaseException) -> Failure:
+    if (errors := handler_errors.get()) is not None:
+        errors.append(error)
+    return Failure.of(error)
+
+
+def in_transaction(call: Call, save: Callable[[], None]) -> None:
+    """Make the call, then ``save``, in one transaction on the database of this app's models.
+
+    It has the host project's isolation level, and is tried again when the database refuses it
+    because of another one. Raises what they raise, with nothing committed; or what one of the host
+    project's ``on_commit`` functions raises, with everything committed.
+    """
+    using = database_alias()
+
+    def make_and_save() -> None:
+        with transaction.atomic(using=using):
+            with _unended_transaction(connections[using]):
+                call.make()
+            save()
+
+    for pause in PAUSES_OF_REFUSED:
+        try:
+            return make_and_save()
+        except OperationalError as error:
+            if not is_refused_for_another(error) or connections[using].in_atomic_block:
+                raise
+        time.sleep(pause)
+    return make_and_save()
+
+
+PAUSES_OF_REFUSED = (0.05, 0.2)
+"""Seconds before an ``exactly_once`` handler is tried again after a refused transaction."""
+
+
+@contextmanager
+def _unended_transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Raise ``TransactionEndedError`` if the block ends the transaction behind Django's back.
+
+    Only the server knows every way to end one, such as a plain ``COMMIT`` or a statement that
+    commits implicitly. A later statement may have begun another transaction, but a savepoint of the
+    first one is gone.
+    """
+    depth, mark = len(connection.savepoint_ids), connection.savepoint()
+    yield
+    if mark is None or len(connection.savepoint_ids) > depth:
+        return  # there are no savepoints, or an atomic() is still open, which is reported elsewhere
+    try:
+        connection.savepoint_commit(mark)
+    except DatabaseError as error:
+        if mark not in str(error):  # the error is not about a missing savepoint
+            raise
+        raise TransactionEndedError(
+            "exactly_once: its transaction was ended by the handler."
+        ) from error
+
+
+@contextmanager
+def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Roll back what was done inside if it raises or does not leave its own ``atomic()``."""
+    block = transaction.atomic(using=connection.alias)
+    # Lets the handler use durable=True, as it may outside a test.
+    block._from_testcase = is_in_test(connection)  # type: ignore[attr-defined]
+    with block:
+        depth, blocks = len(connection.savepoint_ids), len(connection.atomic_blocks)
+        try:
+            yield
+        finally:  # otherwise atomic() would pop a savepoint that is not its own
+            is_left_open = len(connection.savepoint_ids) > depth
+            del connection.savepoint_ids[depth:], connection.atomic_blocks[blocks:]
+        if is_left_open:
+            raise _left_open(connection)
+
+
+def _left_open(connection: BaseDatabaseWrapper) -> TransactionLeftOpenError:
+    return TransactionLeftOpenError(
+        f"It left a transaction open on the database {connection.alias}, which was rolled back."
+    )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # the host project's __str__ may do anything
+        text = "(the exception has no readable text)"
+    return clean(f"{type(error).__qualname__}: {text}")[:MAX_ERROR_LENGTH]
+
+
+def _location_of(error: BaseException) -> str:
+    location = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        location = f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{line})"
+    return location
