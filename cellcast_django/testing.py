@@ -16,12 +16,14 @@ from cellcast_django.handlers.calls import handler_errors
 from cellcast_django.handlers.schedule import TakenOverError
 from cellcast_django.payloads import (
     KEYS,
+    Endpoint,
     mms_payload,
     opt_out_payload,
     reply_payload,
     status_payload,
 )
 from cellcast_django.signals import GiveUp, RetryLater
+from cellcast_django.webhooks import WEBHOOKS
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
@@ -35,6 +37,8 @@ __all__ = [
     "run_handlers",
     "status_payload",
 ]
+
+URL_NAMES = {webhook.endpoint: webhook.url_name for webhook in WEBHOOKS}
 
 SECRET = "cellcast:a-password-for-tests-alone"  # noqa: S105
 """What a client sends, and is accepted for its request, where none is configured."""
@@ -60,15 +64,15 @@ class WebhookClient(Client):
 
     def reply(self, **changes: Any) -> "Response":
         """Send a customer's reply to the Receive URL."""
-        return self.send("webhook-receiver", reply_payload(**_known(changes)))
+        return self.send(URL_NAMES[Endpoint.RECEIVE], reply_payload(**_known(changes)))
 
     def status(self, **changes: Any) -> "Response":
         """Send a delivery report to the Status URL."""
-        return self.send("webhook-status", status_payload(**_known(changes)))
+        return self.send(URL_NAMES[Endpoint.STATUS], status_payload(**_known(changes)))
 
     def opt_out(self, **changes: Any) -> "Response":
         """Send an opt-out to the Opt-Out URL."""
-        return self.send("webhook-opt-out", opt_out_payload(**_known(changes)))
+        return self.send(URL_NAMES[Endpoint.OPT_OUT], opt_out_payload(**_known(changes)))
 
     def send(
         self, url_name: str, payload: Any, content_type: str = "application/json"
