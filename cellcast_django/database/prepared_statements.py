@@ -41,7 +41,7 @@ def execute(
     cursors may set a tenant's ``search_path``, and a wrapper may put a statement in front of ours,
     which cannot be prepared with it.
     """
-    if connection.vendor == "postgresql" and _can_prepare(connection):
+    if _can_prepare(connection):
         # Not connection.cursor(), which makes another one first: that costs as much as planning.
         cursor = _preparing_cursor()(connection.connection)
         try:

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.database import mariadb, postgresql
+from cellcast_django.database import mariadb, postgresql, prepared_statements
 
 Restore = Callable[[], object]
 
@@ -37,6 +38,14 @@ def _limit_sqlite(
     return partial(set_timeout, timeout)
 
 
+def _execute(
+    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
+) -> CursorWrapper:
+    cursor = connection.cursor()
+    cursor.execute(statement, values)
+    return cursor
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
     """A database, by default one of which nothing is known: all works, but slower."""
@@ -48,6 +57,8 @@ class Vendor:
     """Limits lock waits, by so many seconds, as the first thing in a transaction."""
     runs_alone: Callable[[BaseDatabaseWrapper, float], bool] = lambda *_: True
     """Whether a statement outside a transaction keeps to the limit."""
+    execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = _execute
+    """Executes a statement with ``%(name)s`` placeholders, and returns the cursor."""
     state_of: Callable[[BaseDatabaseWrapper], Any] = lambda _: None
     """The state that decides where a session writes; ``None`` if there is none, or it is lost."""
     lock_for_insert: tuple[str, ...] = ()
@@ -63,6 +74,7 @@ VENDORS = {
         limit_session=postgresql.limit_session,
         limit_transaction=postgresql.limit_transaction,
         runs_alone=postgresql.runs_alone,
+        execute=prepared_statements.execute,
         state_of=postgresql.state_of,
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),

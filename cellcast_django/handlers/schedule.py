@@ -15,8 +15,8 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from cellcast_django.conf import conf
-from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction, with_retries
+from cellcast_django.database.vendors import vendor_of
 from cellcast_django.handlers.calls import Call, Failure, calls_of
 from cellcast_django.models import (
     HandlerResult,
@@ -484,7 +484,7 @@ def _update_event(
     statement = _update_statement(tuple(values))
     with (
         own_statement(connection.alias),
-        prepared_statements.execute(connection, statement, adapted) as cursor,
+        vendor_of(connection).execute(connection, statement, adapted) as cursor,
     ):
         return int(cursor.rowcount)
 

@@ -5,7 +5,7 @@ A field that a payload has in common with ``Message`` or ``StatusChange`` is sto
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,6 @@ from cellcast_django.models import (
     StatusChange,
     WebhookEvent,
     contact_of,
-    lease_end,
     message_key,
 )
 from cellcast_django.opt_outs import is_stop_word
@@ -168,5 +167,6 @@ def _fields_when_stored(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
     if not has_handlers:
         return NOTHING_TO_RUN | {"done_at": now}
     if conf.run_handlers == "inline":
-        return NOTHING_TO_RUN | {"next_run_at": lease_end(now), "attempts": 1}
+        lease = timedelta(seconds=conf.handler_lease)
+        return NOTHING_TO_RUN | {"next_run_at": now + lease, "attempts": 1}
     return NOTHING_TO_RUN | {"next_run_at": now}

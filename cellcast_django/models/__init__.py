@@ -27,7 +27,6 @@ from cellcast_django.models.webhook_event import (
     WebhookEventQuerySet,
     error_type,
     errors_of,
-    lease_end,
 )
 
 __all__ = [
@@ -50,7 +49,6 @@ __all__ = [
     "database_alias",
     "error_type",
     "errors_of",
-    "lease_end",
     "message_key",
     "outgoing_parts",
     "submission_time",

@@ -1,14 +1,13 @@
 """One thing Cellcast reported: its original text, and how far its handlers have got."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.conf import conf
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.models.message import MAX_USERNAME_LENGTH, Message
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint, read_fields
@@ -17,11 +16,6 @@ MAX_CONTENT_TYPE_LENGTH = 255
 
 NOTHING_TO_RUN = {"done_at": None, "next_run_at": None, "attempts": 0}
 """The fields of a duplicate or invalid event: the columns' defaults, and what the SQL writes."""
-
-
-def lease_end(now: datetime) -> datetime:
-    """Return the time until which other processes leave a run that is going on alone."""
-    return now + timedelta(seconds=conf.handler_lease)
 
 
 class HandlerResult(TypedDict):
