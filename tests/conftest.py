@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.admin import site
 from django.core.cache import cache
-from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
-from django.dispatch import receiver
 from django.test import Client
 from hypothesis import settings
 
@@ -24,12 +22,14 @@ pytest_plugins = [
     "cellcast_django.pytest_plugin",
     "pytester",
     "tests.clock",
+    "tests.disk",
     "tests.handlers",
     "tests.scripted_server",
     "tests.ways",
 ]
 
-settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=100)
+settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=20)
+settings.register_profile("thorough", settings.get_profile("tests"), max_examples=100)
 settings.load_profile("tests")
 
 
@@ -37,17 +37,6 @@ def pytest_collection_finish() -> None:
     """Spare the garbage collector the collected tests, which never become garbage."""
     gc.collect()
     gc.freeze()
-
-
-@receiver(connection_created)
-def not_wait_for_the_disk(connection: Any, **kwargs: Any) -> None:
-    """Let SQLite's commits return at once: nobody reads these rows after a power failure.
-
-    It is no option of the tests' database, to which a check of ours would object.
-    """
-    options = connection.settings_dict["OPTIONS"]
-    if connection.vendor == "sqlite" and "init_command" not in options:
-        connection.connection.execute("PRAGMA synchronous=OFF")
 
 
 @pytest.fixture(scope="session")

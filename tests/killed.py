@@ -16,6 +16,8 @@ from pathlib import Path
 
 from django.db import connection
 
+import tests.disk  # noqa: F401 (the process and its children need not wait either)
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

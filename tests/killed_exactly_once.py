@@ -12,7 +12,6 @@ import django
 
 django.setup()
 
-from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from cellcast_django import handlers, inbox  # noqa: E402
@@ -52,7 +51,6 @@ def state(event: WebhookEvent) -> str:
 
 def main() -> None:
     """Kill one process after the other, until one has come to its end."""
-    call_command("migrate", "cellcast_django", verbosity=0)
     message_received.connect(write)
     for statements in count():
         event = store(statements)

@@ -2,10 +2,9 @@
 
 The handler raises once for YES, so CANCEL waits for it. Whenever the process dies, the next
 ``cellcast_run_handlers`` calls it for both, and the booking ends as cancelled. Prints how it ends
-each time. Run with ``inline`` or ``task``: how the first runs begin.
+each time, after ``inline`` or ``task``: how the first runs begin.
 """
 
-import sys
 from functools import partial
 from io import StringIO
 from itertools import count
@@ -60,13 +59,11 @@ def run_both(yes: WebhookEvent, cancel: WebhookEvent) -> None:
     handlers.run_due()
 
 
-def main(mode: str) -> None:
+def kill_each(mode: str) -> None:
     """Kill one process after the other, until one has come to its end."""
-    call_command("migrate", "cellcast_django", verbosity=0)
     settings.CELLCAST_RUN_HANDLERS = mode
-    message_received.connect(book)
     for statements in count():
-        contact = f"+6149157{statements:04}"
+        contact = f"+61491{'570' if mode == 'inline' else '580'}{statements:03}"
         booking = Message.objects.create(key=f"booking {contact}")
         events = [store(contact, text) for text in ("YES", "CANCEL")]
         status = act_and_be_killed(partial(run_both, *events), statements)
@@ -77,10 +74,12 @@ def main(mode: str) -> None:
         call_command("cellcast_run_handlers", stdout=StringIO(), stderr=StringIO())
         booking.refresh_from_db()
         states = {WebhookEvent.objects.get(pk=event.pk).state for event in events}
-        print(booking.body if states == {WebhookEvent.State.DONE} else states)
+        print(mode, booking.body if states == {WebhookEvent.State.DONE} else states)
         if status == 0:
             return
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    message_received.connect(book)
+    for mode in ("inline", "task"):
+        kill_each(mode)

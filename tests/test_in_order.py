@@ -311,11 +311,11 @@ def test_handler_of_a_first_run_that_died_while_it_waited_has_all_its_attempts(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("mode", ["inline", "task"])
-def test_booking_ends_as_cancelled_whenever_the_process_is_killed(mode: str) -> None:
-    ends = lines_of("tests.killed_in_order", mode)
-    assert len(ends) > 10, "killed before each of so many statements"
-    assert set(ends) == {"CANCEL"}
+def test_booking_ends_as_cancelled_whenever_the_process_is_killed() -> None:
+    ends = lines_of("tests.killed_in_order")
+    for end in ("inline CANCEL", "task CANCEL"):
+        assert ends.count(end) > 10, "killed before each of so many statements"
+    assert set(ends) == {"inline CANCEL", "task CANCEL"}
 
 
 @pytest.mark.django_db(transaction=True)

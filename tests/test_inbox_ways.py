@@ -47,7 +47,7 @@ others = st.just(OptOutPayload(raw="{}", number="400000001")) | st.just(
 
 
 @pytest.mark.django_db
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 4)
 @given(st.lists(reports | replies | others, min_size=1, max_size=8))
 def test_both_ways_write_the_same_rows(payloads: list[Payload]) -> None:
     own = rows_of(payloads)

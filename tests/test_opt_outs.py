@@ -1,7 +1,6 @@
 """Opt-outs: how one is made, how to ask for it, and that only a person ends it."""
 
 import json
-import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -735,7 +734,7 @@ minutes = st.integers(-90, 90)
 actions = st.tuples(st.sampled_from(ACTIONS), minutes, st.integers(0, 300))
 
 
-@settings(max_examples=200 if "CI" in os.environ else 40)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.lists(actions, min_size=20, max_size=20))
 def test_row_and_history_follow_the_rules_in_any_order_and_with_any_clock(
     taken: list[tuple[str, int, int]],
