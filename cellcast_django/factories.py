@@ -235,7 +235,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     @factory.post_generation
     def history(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
         """Store the history row that the event reported; none with ``history=False``."""
-        if create and event.is_news and event.message and extracted is not False:
+        if create and event.is_stored and event.message and extracted is not False:
             status = "received" if event.kind == WebhookEvent.Kind.REPLY else "delivered"
             StatusChangeFactory.create(
                 message=event.message,
@@ -246,7 +246,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
 
     @factory.post_generation
     def opt_out_row(event: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
-        if create and event.is_news and event.kind == WebhookEvent.Kind.OPT_OUT:
+        if create and event.is_stored and event.kind == WebhookEvent.Kind.OPT_OUT:
             OptOutFactory.create(
                 contact=event.contact,
                 event=event,

@@ -24,5 +24,5 @@ def recover() -> None:
     Safe to run several times at once. Raises ``RecoveryError`` if a list could not be read, and
     ``django.db.Error`` when the database refuses.
     """
-    if errors := recovery.errors_of(recovery.recover()):
+    if errors := recovery.problems_of(recovery.recover()):
         raise recovery.RecoveryError("\n".join(errors))

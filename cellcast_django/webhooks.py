@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.handlers.calls import connected_handlers
+from cellcast_django.handlers.calls import handlers_by_name
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import (
     Endpoint,
@@ -90,7 +90,7 @@ class Webhook:
 
     def handlers(self) -> list[str]:
         """Return the names of the handlers that are called for the documented example."""
-        return list(connected_handlers(self.signal, self.sender)) if self.signal else []
+        return list(handlers_by_name(self.signal, self.sender)) if self.signal else []
 
 
 WEBHOOKS = (

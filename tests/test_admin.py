@@ -458,7 +458,7 @@ def test_list_of_events_shows_what_became_of_each(
     assert {"body"} <= response.context["cl"].result_list[0].get_deferred_fields()
 
 
-def test_event_shows_its_body_and_each_handlers_outcome(
+def test_event_shows_its_body_and_each_handlers_result(
     reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
     lucky = Calls("lucky")

@@ -273,11 +273,11 @@ def test_event_is_linked_where_it_is_and_may_be_seen(
 
 def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
     client = staff("set_up_webhookevent", "view_webhookevent")
-    outcomes = {
+    results = {
         "shop.confirm": {"at": "2024-08-09T06:37:47+00:00", "error": ""},
         "slack": {"at": "2024-08-09T06:37:47+00:00", "error": "KeyError: 'channel'"},
     }
-    event = WebhookEventFactory.create(pending=True, is_test=True, handler_results=outcomes)
+    event = WebhookEventFactory.create(pending=True, is_test=True, handler_results=results)
     send.return_value = response_of(STORED.replace(b"1", str(event.pk).encode()))
 
     response = client.post(

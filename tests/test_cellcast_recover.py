@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cellcast_django import tasks
-from cellcast_django.management.commands.cellcast_recover import describe
+from cellcast_django.management.commands.cellcast_recover import describe_findings
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import Findings, Kind, RecoveryError
 from tests.database_faults import refusing
@@ -187,7 +187,7 @@ def test_no_progress_elsewhere(
     ],
 )
 def test_findings_in_words(counts: Any, expected: str) -> None:
-    assert describe(Findings(Kind.REPLIES, **counts), dry_run=False) == expected
+    assert describe_findings(Findings(Kind.REPLIES, **counts), dry_run=False) == expected
 
 
 # The task

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from cellcast_django.diagnostics import diagnosis
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.management.commands import cellcast_test_send
-from cellcast_django.management.commands.cellcast_test_send import describe
+from cellcast_django.management.commands.cellcast_test_send import describe_response
 from cellcast_django.management.terminal import printable
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
@@ -266,7 +266,7 @@ def test_says_if_no_handler_is_connected(site: str) -> None:
     ],
 )
 def test_response_is_described_in_one_line(response: Response, line: str) -> None:
-    assert describe(response) == line
+    assert describe_response(response) == line
 
 
 def test_printable_removes_control_characters() -> None:

@@ -13,7 +13,7 @@ from django.db import connection
 
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import Response, send
-from cellcast_django.management.commands.cellcast_test_send import describe
+from cellcast_django.management.commands.cellcast_test_send import describe_response
 from cellcast_django.models import WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.scripted_server import CREDENTIAL, ScriptedServer
@@ -258,7 +258,7 @@ def test_hostile_response_takes_no_time(status: int, headers: dict[str, str], bo
     response = Response(url="http://example.com/sms", status=status, headers=headers, body=body)
     started = monotonic()
     assert diagnose(response)
-    assert describe(response)
+    assert describe_response(response)
     assert monotonic() - started < 0.5
 
 

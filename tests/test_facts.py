@@ -1,4 +1,4 @@
-"""The facts of an event: a stop word has two, whose outcomes are kept apart."""
+"""The facts of an event: a stop word has two, each with results of its own."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def stop(**changes: Any) -> WebhookEvent:
 
 def errors(event: WebhookEvent) -> dict[str, str]:
     event.refresh_from_db()
-    return {name: outcome["error"] for name, outcome in event.handler_results.items()}
+    return {name: result["error"] for name, result in event.handler_results.items()}
 
 
 def due_now() -> list[int]:
@@ -61,7 +61,7 @@ def due_now() -> list[int]:
     return ran(run_due)
 
 
-def test_stop_word_is_two_facts_in_order_whose_outcomes_are_kept_apart(both: Both) -> None:
+def test_stop_word_tells_two_facts_in_order_each_with_its_results(both: Both) -> None:
     event = stop()
     reply, opt_out = both.arguments
     assert (reply["signal"], reply["sender"]) == (message_received, Message)
@@ -73,14 +73,14 @@ def test_stop_word_is_two_facts_in_order_whose_outcomes_are_kept_apart(both: Bot
     assert event.done_at is not None
 
 
-def test_opt_out_received_is_called_though_nobody_listens_to_replies(listen: Any) -> None:
+def test_stop_word_calls_handlers_of_opt_outs_without_any_of_replies(listen: Any) -> None:
     calls = listen(opt_out_received)
     stop()
     assert [call["contact"] for call in calls] == [CUSTOMER]
 
 
 @pytest.mark.parametrize("failing", [message_received, opt_out_received])
-def test_only_the_fact_that_failed_is_told_again(both: Both, failing: Any) -> None:
+def test_retry_tells_only_the_fact_whose_handler_failed(both: Both, failing: Any) -> None:
     both.raises_for = {failing}
     event = stop()
     assert both.heard() == [message_received, opt_out_received]
@@ -93,14 +93,14 @@ def test_only_the_fact_that_failed_is_told_again(both: Both, failing: Any) -> No
     assert errors(event) == BOTH
 
 
-def test_all_facts_are_told_again_to_everyone(both: Both) -> None:
+def test_running_everyone_again_tells_both_facts(both: Both) -> None:
     event = stop()
     both.heard()
     assert ran(run_again, [event.pk], everyone=True) == [event.pk]
     assert both.heard() == [message_received, opt_out_received]
 
 
-def test_opt_out_is_told_once_while_it_stands(both: Both) -> None:
+def test_second_stop_tells_no_opt_out_while_one_stands(both: Both) -> None:
     stop(_id="1")
     stop(_id="1")
     stop(_id="2")
@@ -112,19 +112,19 @@ def test_opt_out_is_told_once_while_it_stands(both: Both) -> None:
     assert both.heard() == [opt_out_received, message_received]
 
 
-def test_outcomes_of_an_event_with_one_fact_go_by_the_handlers_own_names(both: Both) -> None:
+def test_results_of_a_single_fact_have_the_handlers_own_names(both: Both) -> None:
     WebhookClient().opt_out(contact=CUSTOMER)
     assert errors(WebhookEvent.objects.get()) == {"both": ""}
 
 
-def test_later_status_of_a_stop_word_is_a_status_alone(both: Both) -> None:
+def test_later_status_of_a_stop_word_tells_no_opt_out(both: Both) -> None:
     stop(status="received")
     both.heard()
     stop(status="delivered")
     assert both.heard() == [status_changed]
 
 
-def test_opt_out_that_has_ended_meanwhile_is_still_told(both: Both) -> None:
+def test_opt_out_that_has_ended_is_still_told(both: Both) -> None:
     both.raises_for = {opt_out_received}
     event = stop()
     opt_in(CUSTOMER)
@@ -134,7 +134,7 @@ def test_opt_out_that_has_ended_meanwhile_is_still_told(both: Both) -> None:
     assert call["opt_out"].ended_at is not None
 
 
-def test_webhook_whose_opt_out_a_later_one_has_begun_again_is_still_told(both: Both) -> None:
+def test_opt_out_that_began_again_later_is_still_told(both: Both) -> None:
     both.raises_for = {opt_out_received}
     WebhookClient().opt_out(contact=CUSTOMER)
     first = WebhookEvent.objects.get()
@@ -146,7 +146,7 @@ def test_webhook_whose_opt_out_a_later_one_has_begun_again_is_still_told(both: B
     assert {call["opt_out"] for call in both.arguments} == {OptOut.objects.get()}
 
 
-def test_opt_out_is_told_though_its_reply_was_deleted(both: Both) -> None:
+def test_opt_out_whose_reply_was_deleted_is_still_told(both: Both) -> None:
     both.raises_for = {opt_out_received}
     event = stop()
     Message.objects.all().delete()
@@ -155,7 +155,7 @@ def test_opt_out_is_told_though_its_reply_was_deleted(both: Both) -> None:
     assert both.heard() == [opt_out_received]
 
 
-def test_opt_out_that_was_deleted_has_nothing_to_tell(both: Both) -> None:
+def test_deleted_opt_out_is_not_told(both: Both) -> None:
     both.raises_for = {opt_out_received}
     WebhookClient().opt_out(contact=CUSTOMER)
     WebhookClient().opt_out(contact=CUSTOMER)

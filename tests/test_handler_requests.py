@@ -149,7 +149,7 @@ def test_who_has_given_up_and_is_not_connected_here_stays_so(first: Calls, secon
     assert event.state == "failed"
     ran(run_again, [event.pk], everyone=True)
     event.refresh_from_db()
-    assert event.state == "failed", "an outcome survives its handler"
+    assert event.state == "failed", "a result survives its handler"
     assert len(second) == 2
 
 

@@ -113,7 +113,7 @@ def test_async_handler_runs_to_its_end() -> None:
     [ValueError("no"), DatabaseError("no"), asyncio.CancelledError("no"), RecursionError("no")],
     ids=lambda error: type(error).__name__,
 )
-def test_failing_handler_stops_nobody_and_its_error_is_kept(
+def test_failing_handler_stops_no_other_and_its_error_is_saved(
     first: Calls, second: Calls, error: BaseException
 ) -> None:
     first.error = error
@@ -147,7 +147,7 @@ def test_error_is_cleaned_and_cut(first: Calls) -> None:
     assert len(error) == MAX_ERROR_LENGTH
 
 
-def test_exception_whose_text_cannot_be_read_is_kept_by_its_type(first: Calls) -> None:
+def test_error_without_readable_text_keeps_its_type(first: Calls) -> None:
     class UnreadableError(Exception):
         def __str__(self) -> str:
             raise RuntimeError
@@ -169,7 +169,7 @@ def test_log_names_handler_event_and_place_but_no_text(
     assert "+61" not in caplog.text
 
 
-def test_response_is_200_when_running_itself_breaks(
+def test_response_is_200_when_running_handlers_breaks(
     first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     with refusing(UPDATE_OF_EVENT):
@@ -181,14 +181,14 @@ def test_response_is_200_when_running_itself_breaks(
     assert line in caplog.text
 
 
-def test_outcome_tells_where_in_the_code_the_error_was_raised(first: Calls) -> None:
+def test_result_says_where_the_error_was_raised(first: Calls) -> None:
     def book(**arguments: Any) -> None:
         raise KeyError("table")
 
     first.during = book
-    [outcome] = reply().handler_results.values()
-    assert outcome["error"] == "KeyError: 'table'"
-    assert outcome["location"].startswith(f"book ({__file__}:")
+    [result] = reply().handler_results.values()
+    assert result["error"] == "KeyError: 'table'"
+    assert result["location"].startswith(f"book ({__file__}:")
 
 
 def test_each_handler_has_the_whole_lease(
@@ -203,7 +203,7 @@ def test_each_handler_has_the_whole_lease(
     assert saved[0].next_run_at == later + timedelta(minutes=5)
 
 
-def test_each_outcome_is_saved_before_the_next_handler_runs(first: Calls, second: Calls) -> None:
+def test_result_is_saved_before_the_next_handler_runs(first: Calls, second: Calls) -> None:
     saved = []
 
     def look(event: WebhookEvent, **kwargs: Any) -> None:
@@ -219,7 +219,7 @@ def test_each_outcome_is_saved_before_the_next_handler_runs(first: Calls, second
     assert set(event.handler_results) == {"first", "second"}
 
 
-def test_outcomes_of_a_second_fact_are_kept_apart_though_the_handlers_have_one_name() -> None:
+def test_same_handler_of_two_facts_has_two_results() -> None:
     facts = [
         Fact(message_received, Message, {}),
         Fact(opt_out_received, WebhookEvent, {}, OPT_OUT_SUFFIX),
@@ -246,7 +246,7 @@ def test_only_the_handler_that_failed_is_called_again(first: Calls, second: Call
     assert (event.attempts, event.handler_errors()) == (2, {})
 
 
-def test_second_attempt_speaks_of_the_same_objects_as_the_first() -> None:
+def test_second_attempt_gets_the_same_rows_as_the_first() -> None:
     calls = Calls()
     calls.error = ValueError("not yet")
     with connected(status_changed, calls=calls):
@@ -265,7 +265,7 @@ def test_pauses_double_from_a_minute_to_six_hours() -> None:
     assert pause_after(30_000) == timedelta(hours=6)
 
 
-def test_pauses_of_many_events_are_spread_and_never_longer_than_the_usual_one() -> None:
+def test_pauses_differ_between_events_and_are_never_longer() -> None:
     pauses = sorted(pause_after(1, spread_by=pk).total_seconds() for pk in range(5_000, 6_000))
     assert 60 * 0.92 <= pauses[0] < pauses[-1] <= 60
     gaps = [after - before for before, after in pairwise(pauses)]
@@ -344,7 +344,7 @@ def test_handlers_that_have_not_been_called_go_first(first: Calls, second: Calls
     assert order == ["second", "first"]
 
 
-def test_crash_before_the_first_handler_is_taken_over_when_the_lease_is_up(first: Calls) -> None:
+def test_event_of_a_dead_process_runs_when_the_lease_ends(first: Calls) -> None:
     event = reply()
     lease_end = timezone.now() + timedelta(minutes=5)
     as_if_killed(event)
@@ -356,7 +356,7 @@ def test_crash_before_the_first_handler_is_taken_over_when_the_lease_is_up(first
     assert event.done_at is not None
 
 
-def test_due_events_are_done_the_longest_waiting_first(first: Calls) -> None:
+def test_longest_waiting_event_runs_first(first: Calls) -> None:
     first.error = ValueError("no")
     events = [reply(message=text) for text in "abc"]
     now = timezone.now()
@@ -366,7 +366,7 @@ def test_due_events_are_done_the_longest_waiting_first(first: Calls) -> None:
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
-def test_what_is_due_is_found_by_the_index_of_what_is_not_run() -> None:
+def test_due_events_are_found_by_the_index_on_the_state() -> None:
     """The command asks each minute, and nearly every event of the table is done."""
     with CaptureQueriesContext(connection) as queries:
         assert ran(run_due) == []
@@ -402,13 +402,13 @@ def test_event_claimed_by_another_process_is_left_alone(first: Calls) -> None:
     assert len(first) == 1
 
 
-def test_event_that_is_gone_or_no_longer_due_is_passed_over(first: Calls) -> None:
+def test_deleted_event_and_one_that_is_not_due_are_skipped(first: Calls) -> None:
     first.error = ValueError("no")
     waiting = reply()
     assert ran(run_due, [waiting.pk, waiting.pk + 1]) == []
 
 
-def test_slow_handler_whose_event_was_taken_over_calls_no_further_handler(
+def test_run_that_was_taken_over_calls_no_further_handler(
     first: Calls, second: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     def outlive_the_lease(**kwargs: Any) -> None:
@@ -421,7 +421,7 @@ def test_slow_handler_whose_event_was_taken_over_calls_no_further_handler(
     assert "ran longer than CELLCAST_HANDLER_LEASE" in caplog.text
 
 
-def test_handler_connected_since_is_called_and_one_that_failed_and_is_gone_is_waited_for(
+def test_event_waits_for_a_failed_handler_that_is_not_connected(
     first: Calls,
 ) -> None:
     first.error = ValueError("no")
@@ -446,7 +446,7 @@ def test_handler_connected_since_is_called_and_one_that_failed_and_is_gone_is_wa
 
 
 @pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])
-def test_process_without_any_of_the_handlers_settles_nothing(
+def test_process_without_the_handlers_does_not_finish_an_event(
     first: Calls, settings: Any, called: list[str]
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
@@ -493,7 +493,7 @@ def test_running_again_counts_no_attempt_of_a_handler_that_is_not_connected(
     assert attempts == {"first": 1, "second": 2}
 
 
-def test_handlers_of_an_event_that_all_finished_elsewhere_are_not_waited_for(
+def test_event_does_not_wait_for_handlers_that_have_finished_elsewhere(
     first: Calls, second: Calls
 ) -> None:
     event = reply()
@@ -504,7 +504,7 @@ def test_handlers_of_an_event_that_all_finished_elsewhere_are_not_waited_for(
     assert event.state == "done"
 
 
-def test_event_whose_message_was_deleted_is_failed_with_the_reason(first: Calls) -> None:
+def test_event_without_its_message_fails_and_says_why(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     make_due(event)
@@ -539,7 +539,7 @@ def test_done_and_unknown_events_are_not_run_again(first: Calls) -> None:
 # run_again to everyone
 
 
-def test_everyone_hears_a_done_event_again(first: Calls, second: Calls) -> None:
+def test_running_everyone_again_calls_all_handlers_when_done(first: Calls, second: Calls) -> None:
     event = reply()
 
     assert ran(run_again, [event.pk], everyone=True) == [event.pk]
@@ -552,7 +552,7 @@ def test_everyone_hears_a_done_event_again(first: Calls, second: Calls) -> None:
     assert all(event.handler_results[name]["at"] > before[name]["at"] for name in before)
 
 
-def test_everyone_hears_a_failed_event_again_those_who_had_finished_too(
+def test_running_everyone_again_calls_all_handlers_when_failed(
     first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
@@ -565,7 +565,7 @@ def test_everyone_hears_a_failed_event_again_those_who_had_finished_too(
     assert WebhookEvent.objects.failed().get() == event
 
 
-def test_old_outcomes_are_forgotten_before_anyone_hears_again(first: Calls, second: Calls) -> None:
+def test_running_everyone_again_clears_the_results_first(first: Calls, second: Calls) -> None:
     event = reply()
     saved = []
 
@@ -582,7 +582,7 @@ def test_old_outcomes_are_forgotten_before_anyone_hears_again(first: Calls, seco
     assert set(while_second_ran.handler_results) == {"first"}
 
 
-def test_process_killed_while_everyone_hears_again_leaves_the_rest_to_the_next_one(
+def test_process_that_dies_while_running_everyone_again_leaves_the_rest_due(
     first: Calls, second: Calls
 ) -> None:
     event = reply()
@@ -596,7 +596,7 @@ def test_process_killed_while_everyone_hears_again_leaves_the_rest_to_the_next_o
     assert event.done_at is not None
 
 
-def test_what_told_nothing_new_is_run_for_nobody(first: Calls) -> None:
+def test_running_everyone_again_skips_events_without_facts(first: Calls) -> None:
     reply()
     duplicate = reply()
     WebhookClient().send("webhook-receiver", b"{")
@@ -609,7 +609,7 @@ def test_what_told_nothing_new_is_run_for_nobody(first: Calls) -> None:
     assert len(first) == 1
 
 
-def test_what_was_emptied_of_personal_data_is_run_for_nobody() -> None:
+def test_running_everyone_again_skips_redacted_events() -> None:
     calls = Calls()
     with connected(opt_out_received, calls=calls):
         WebhookClient().opt_out()
@@ -619,7 +619,7 @@ def test_what_was_emptied_of_personal_data_is_run_for_nobody() -> None:
     assert len(calls) == 1
 
 
-def test_event_whose_message_is_gone_keeps_its_outcomes(first: Calls) -> None:
+def test_event_without_its_message_keeps_its_results(first: Calls) -> None:
     event = reply()
     Message.objects.all().delete()
 
@@ -630,7 +630,7 @@ def test_event_whose_message_is_gone_keeps_its_outcomes(first: Calls) -> None:
     assert set(event.handler_results) == {"first"}
 
 
-def test_event_that_another_process_took_first_is_not_done_to_everyone(
+def test_running_everyone_again_leaves_an_event_that_was_just_taken(
     first: Calls,
 ) -> None:
     event = reply()

@@ -79,7 +79,7 @@ WHAT_IT_DOES: dict[str, Callable[..., object]] = {
 
 
 def receive(does: str) -> None:
-    """Receive a reply; the process may die before an outcome is saved, or the handler called."""
+    """Receive a reply; the process may die before a result is saved, or the handler called."""
     if "is not reached" in does:
         payload = json.dumps(reply_payload()).encode()
         inbox.store(payloads.read(payload, "", Endpoint.RECEIVE), endpoint=Endpoint.RECEIVE)

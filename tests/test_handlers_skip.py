@@ -23,9 +23,9 @@ def test_event_is_done_when_nobody_else_is_unfinished(event: WebhookEvent) -> No
     assert skip(event.pk, "first", username="ann") is True
     before = event.handler_results["first"]["at"]
     event.refresh_from_db()
-    outcome = event.handler_results["first"]
-    assert outcome == {"at": outcome["at"], "error": "", "skipped": True, "by": "ann"}
-    assert outcome["at"] > before
+    result = event.handler_results["first"]
+    assert result == {"at": result["at"], "error": "", "skipped": True, "by": "ann"}
+    assert result["at"] > before
     assert (event.state, event.next_run_at) == ("done", None)
     assert set(event.handler_results) == {"first", "second"}
 

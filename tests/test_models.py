@@ -1200,7 +1200,7 @@ def test_is_due(due_at: datetime | None, attempts: int, expected: bool) -> None:
     assert WebhookEvent(next_run_at=due_at, attempts=attempts).is_due(NOW) is expected
 
 
-def test_outcome_of_each_handler() -> None:
+def test_event_knows_how_each_handler_ended() -> None:
     event = WebhookEvent(
         handler_results={
             "first": {"at": "2026-11-24T12:00:00+00:00", "error": ""},

@@ -179,7 +179,7 @@ def test_psycopg_remembers_how_it_has_read_our_statement(transactional_db: None)
 
 
 def test_receivers_of_a_signal_begin_with_their_names_and_themselves() -> None:
-    """``handlers.calls.connected_handlers`` distinguishes the handlers by them."""
+    """``handlers.calls.handlers_by_name`` distinguishes the handlers by them."""
 
     def handler(**kwargs: Any) -> None:
         """Do nothing."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.dispatch import receiver
 
-from cellcast_django.handlers.calls import Call, Fact, connected_handlers, handler_name
+from cellcast_django.handlers.calls import Call, Fact, handler_name, handlers_by_name
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import (
@@ -117,7 +117,7 @@ every_handler = pytest.mark.parametrize(
 
 
 def names(signal: FactSignal, sender: type = Message) -> list[str]:
-    return list(connected_handlers(signal, sender))
+    return list(handlers_by_name(signal, sender))
 
 
 # The name
@@ -186,7 +186,7 @@ def test_handlers_come_in_the_order_in_which_they_connected(signal: FactSignal) 
     order: list[Callable[..., Any]] = [async_function, an_object, function, a_lambda]
     for handler in order:
         signal.connect(handler, weak=False)
-    assert list(connected_handlers(signal, Message).values()) == order
+    assert list(handlers_by_name(signal, Message).values()) == order
 
 
 def test_only_handlers_of_the_sender_and_of_all_senders(signal: FactSignal) -> None:

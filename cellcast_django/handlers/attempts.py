@@ -38,7 +38,7 @@ def run(events: Iterable[WebhookEvent]) -> None:
     for event in events:
         try:
             schedule = Schedule(event, calls_of(event), is_begun=True)
-            _run(schedule, Patience())
+            _run(schedule, LostTime())
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
@@ -52,11 +52,11 @@ def run_due(pks: Iterable[int] | None = None, *, progress: Progress = lambda eve
     failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
     """
     tally, report = _counting(progress)
-    patience = Patience()
+    lost_time = LostTime()
     for pk in due_ids() if pks is None else pks:
         event = load(pk)
         if event is not None and event.is_due(timezone.now()):
-            _run(Schedule(event, calls_of(event)), patience, report)
+            _run(Schedule(event, calls_of(event)), lost_time, report)
     return tally
 
 
@@ -83,7 +83,7 @@ def run_again(
         wanted = [call for call in calls if everyone or not event.has_finished(call.name)]
         schedule = Schedule(event, calls)
         if wanted and schedule.begin_again(wanted, everyone=everyone):
-            _run(schedule, Patience(), report, by_person=True)
+            _run(schedule, LostTime(), report, by_person=True)
         elif not wanted and not everyone:
             report(event)
     return tally
@@ -112,7 +112,7 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     if was_pending and schedule.has_failed:
         _report_failed(event)
     if schedule.has_released:
-        _run_next(schedule, Patience(), lambda event: None)
+        _run_next(schedule, LostTime(), lambda event: None)
     return True
 
 
@@ -141,18 +141,18 @@ NEXT_SECONDS = 5
 
 def _run(
     schedule: Schedule,
-    patience: "Patience",
+    lost_time: "LostTime",
     progress: Progress = lambda event: None,
     *,
     by_person: bool = False,
 ) -> None:
     """Run the event's handlers, and then those of the contact's events that waited for it."""
-    _run_one(schedule, patience, progress, by_person=by_person)
+    _run_one(schedule, lost_time, progress, by_person=by_person)
     if schedule.has_released:
-        _run_next(schedule, patience, progress)
+        _run_next(schedule, lost_time, progress)
 
 
-def _run_next(schedule: Schedule, patience: "Patience", progress: Progress) -> None:
+def _run_next(schedule: Schedule, lost_time: "LostTime", progress: Progress) -> None:
     """Run the due events of the contact that come after this one, in their order."""
     end = time.monotonic() + NEXT_SECONDS
     pk = schedule.pk
@@ -160,14 +160,14 @@ def _run_next(schedule: Schedule, patience: "Patience", progress: Progress) -> N
         event = next_due(schedule.contact, after=pk)
         if event is None:
             return
-        _run_one(Schedule(event, calls_of(event)), patience, progress)
+        _run_one(Schedule(event, calls_of(event)), lost_time, progress)
         if time.monotonic() > end:
             return
         pk = event.pk
 
 
 def _run_one(
-    schedule: Schedule, patience: "Patience", progress: Progress, *, by_person: bool = False
+    schedule: Schedule, lost_time: "LostTime", progress: Progress, *, by_person: bool = False
 ) -> None:
     """Call the handlers that are due, and save how each call ended.
 
@@ -177,7 +177,7 @@ def _run_one(
     """
     try:
         if schedule.calls or facts_of(schedule.event):
-            _call_handlers(schedule, patience, by_person=by_person)
+            _call_handlers(schedule, lost_time, by_person=by_person)
         else:
             schedule.end_without_facts(DELETED)
         if schedule.has_failed:
@@ -193,9 +193,9 @@ def _run_one(
         progress(schedule.event)
 
 
-def _call_handlers(schedule: Schedule, patience: "Patience", *, by_person: bool) -> None:
+def _call_handlers(schedule: Schedule, lost_time: "LostTime", *, by_person: bool) -> None:
     due = schedule.due_calls(by_person=by_person)
-    calls = patience.worth_calling(due)
+    calls = lost_time.worth_calling(due)
     if due and not calls:
         return  # left to the next run
     while calls:
@@ -206,7 +206,7 @@ def _call_handlers(schedule: Schedule, patience: "Patience", *, by_person: bool)
                 earlier[call] = other
                 continue
             is_last = call is calls[-1] and not earlier
-            if not _attempt(schedule, call, patience, is_last=is_last):
+            if not _attempt(schedule, call, lost_time, is_last=is_last):
                 return  # another process was quicker
         if not earlier or schedule.wait(earlier):
             return
@@ -215,7 +215,7 @@ def _call_handlers(schedule: Schedule, patience: "Patience", *, by_person: bool)
         schedule.end_without_calls()
 
 
-def _attempt(schedule: Schedule, call: Call, patience: "Patience", *, is_last: bool) -> bool:
+def _attempt(schedule: Schedule, call: Call, lost_time: "LostTime", *, is_last: bool) -> bool:
     """Call a handler, and save how that ended; false if another process was quicker.
 
     Raises ``TakenOverError`` if one was while the handler ran.
@@ -229,7 +229,7 @@ def _attempt(schedule: Schedule, call: Call, patience: "Patience", *, is_last: b
 
     began_at = time.monotonic()
     failure = call_safely(call, save if call.exactly_once else None)
-    patience.note(call.name, failure, time.monotonic() - began_at)
+    lost_time.note(call.name, failure, time.monotonic() - began_at)
     if failure is not None and failure.kind is TakenOverError:
         raise TakenOverError(call.name)
     if failure is not None:
@@ -269,14 +269,14 @@ MIN_FAILURES = 3
 """One slow call says little about the next."""
 
 
-class Patience:
+class LostTime:
     """The time each handler has spent failing in this run, since it last finished with an event."""
 
     def __init__(self) -> None:
         self._calls: dict[str, list[float]] = {}
 
     def worth_calling(self, calls: Sequence[Call]) -> list[Call]:
-        """Return the calls without those of handlers that have used up our patience."""
+        """Return the calls without those of handlers that have lost too much of it."""
         return [call for call in calls if not self._is_lost_with(call.name)]
 
     def _is_lost_with(self, name: str) -> bool:

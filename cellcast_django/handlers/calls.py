@@ -86,11 +86,11 @@ class Fact:
                 exactly_once=_has_mark(function, EXACTLY_ONCE),
                 in_order=_has_mark(function, IN_ORDER),
             )
-            for handler, function in connected_handlers(self.signal, self.sender).items()
+            for handler, function in handlers_by_name(self.signal, self.sender).items()
         ]
 
 
-def connected_handlers(signal: FactSignal, sender: type) -> dict[str, Callable[..., Any]]:
+def handlers_by_name(signal: FactSignal, sender: type) -> dict[str, Callable[..., Any]]:
     """Return the functions connected for ``sender`` by name, in the order they connected."""
     handlers: dict[str, Callable[..., Any]] = {}
     for (uid, sender_id), receiver, *_ in list(signal.receivers):

@@ -265,17 +265,17 @@ class WebhookEvent(models.Model):
             return self.State.DONE
         if self.next_run_at is not None:
             return self.State.PENDING
-        return self.State.FAILED if self.is_news else None
+        return self.State.FAILED if self.is_stored else None
 
     @property
-    def is_news(self) -> bool:
+    def is_stored(self) -> bool:
         """Whether it reported something new: nothing else has facts."""
         return self.outcome == self.Outcome.STORED
 
     @property
     def is_unfinished(self) -> bool:
         """Whether it reported something new and a handler has not finished, failed or not."""
-        return self.is_news and self.done_at is None
+        return self.is_stored and self.done_at is None
 
     def is_due(self, now: datetime) -> bool:
         """Whether an attempt may begin; a first one always, as the clocks of hosts may differ."""

@@ -17,21 +17,21 @@ from cellcast_django.recovery.client import (
     Client,
     Findings,
     Kind,
-    Period,
     RecoveryError,
+    Span,
     WrongKeyError,
 )
 from cellcast_django.recovery.opt_outs import missing_opt_outs
 from cellcast_django.recovery.replies import missing_replies
 from cellcast_django.recovery.statuses import missing_statuses
 
-__all__ = ["DEFAULT_AGE", "Findings", "Kind", "RecoveryError", "errors_of", "recover"]
+__all__ = ["DEFAULT_AGE", "Findings", "Kind", "RecoveryError", "problems_of", "recover"]
 
 DEFAULT_AGE = timedelta(days=2)
 
 ITEMS_PER_TRANSACTION = 20
 
-MISSING: dict[Kind, Callable[[Client, Period, Findings], Iterator[Sequence[Payload]]]] = {
+MISSING: dict[Kind, Callable[[Client, Span, Findings], Iterator[Sequence[Payload]]]] = {
     Kind.REPLIES: missing_replies,
     Kind.STATUSES: missing_statuses,
     Kind.OPT_OUTS: missing_opt_outs,
@@ -59,7 +59,7 @@ def recover(
             findings = Findings(kind)
             found.append(findings)
             try:
-                _recover(client, Period(now - age, now), findings, progress, dry_run=dry_run)
+                _recover(client, Span(now - age, now), findings, progress, dry_run=dry_run)
             except RecoveryError as error:
                 findings.error = str(error)
                 if isinstance(error, WrongKeyError):
@@ -73,7 +73,7 @@ def recover(
 @hides_variables
 def _recover(
     client: Client,
-    period: Period,
+    period: Span,
     findings: Findings,
     progress: Callable[[Findings], None],
     *,
@@ -87,11 +87,11 @@ def _recover(
             findings.missing += len(payloads)
             if not dry_run:
                 events = receive(payloads, endpoint=Endpoint.API, content_type="application/json")
-                findings.stored += sum(event.is_news for event in events)
+                findings.stored += sum(event.is_stored for event in events)
             progress(findings)
 
 
-def errors_of(found: Iterable[Findings]) -> list[str]:
+def problems_of(found: Iterable[Findings]) -> list[str]:
     """Return a sentence for each reason why lists could not be read to their end."""
     lists: dict[str, list[str]] = {}
     for findings in found:

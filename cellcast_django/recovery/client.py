@@ -56,7 +56,7 @@ class Kind(StrEnum):
     OPT_OUTS = "opt-outs"
 
 
-class Period(NamedTuple):
+class Span(NamedTuple):
     """How far back a recovery looks: nothing older is stored."""
 
     since: datetime

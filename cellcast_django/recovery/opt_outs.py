@@ -18,7 +18,7 @@ from cellcast_django.recovery.client import (
     Client,
     Findings,
     ItemError,
-    Period,
+    Span,
     as_body,
     as_object,
     read_text,
@@ -29,7 +29,7 @@ ITEMS_PER_PAGE = 1_000
 
 
 def missing_opt_outs(
-    client: Client, _period: Period, findings: Findings
+    client: Client, _period: Span, findings: Findings
 ) -> Iterator[Sequence[OptOut]]:
     """Yield, page by page, the listed opt-outs of contacts who have none here.
 

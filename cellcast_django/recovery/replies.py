@@ -31,7 +31,7 @@ from cellcast_django.recovery.client import (
     Findings,
     Item,
     ItemError,
-    Period,
+    Span,
     as_body,
     as_object,
     read_text,
@@ -61,9 +61,7 @@ class ListedReply:
     raw: str = field(repr=False)
 
 
-def missing_replies(
-    client: Client, period: Period, findings: Findings
-) -> Iterator[Sequence[Reply]]:
+def missing_replies(client: Client, period: Span, findings: Findings) -> Iterator[Sequence[Reply]]:
     """Yield nothing for each page that is read, then all missing replies, the oldest first.
 
     Raises ``RecoveryError``. A day before the period is read too: its replies are not stored, but

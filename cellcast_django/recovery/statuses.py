@@ -14,7 +14,7 @@ from cellcast_django.recovery.client import (
     Findings,
     Item,
     ItemError,
-    Period,
+    Span,
     as_body,
     as_object,
     read_time,
@@ -31,7 +31,7 @@ Identity = tuple[str, str]
 
 
 def missing_statuses(
-    client: Client, period: Period, findings: Findings
+    client: Client, period: Span, findings: Findings
 ) -> Iterator[Sequence[StatusReport]]:
     """Yield, page by page, the listed statuses that are in no history. Raises ``RecoveryError``.
 

@@ -84,7 +84,7 @@ EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
 
 def outcome_badge(event: WebhookEvent) -> SafeString:
     """Return the badge of an event's outcome in the inbox."""
-    if event.is_news:
+    if event.is_stored:
         return badge(Tone.GOOD, _("stored"))
     return badge(*EVENT_STATES["dismissed" if event.dismissed_at else event.outcome])
 

@@ -80,7 +80,7 @@ class Command(BaseCommand):
         verb = "redacted" if selection.redact else "deleted"
         done = f"Would be {verb}" if options["dry_run"] else verb.capitalize()
         self.stdout.write(
-            self.style.SUCCESS(f"{done}: {describe(pruned.removed)}{scope(selection)}.")
+            self.style.SUCCESS(f"{done}: {describe_removed(pruned.removed)}{scope(selection)}.")
         )
         if selection.opt_outs:
             done = "Would be deleted" if options["dry_run"] else "Deleted"
@@ -131,7 +131,7 @@ def is_mistyped(number: str | None) -> bool:
     return number is not None and not is_phone_number(clean(number), conf.default_region)
 
 
-def describe(removed: Removed) -> str:
+def describe_removed(removed: Removed) -> str:
     """Return the counts in words."""
     return f"{counted(removed.messages, 'message')} and {counted(removed.events, 'event')}"
 

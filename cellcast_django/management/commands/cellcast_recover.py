@@ -6,7 +6,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 
 from cellcast_django.management.terminal import ProgressLine, parse_duration
-from cellcast_django.recovery import DEFAULT_AGE, Findings, Kind, RecoveryError, errors_of, recover
+from cellcast_django.recovery import (
+    DEFAULT_AGE,
+    Findings,
+    Kind,
+    RecoveryError,
+    problems_of,
+    recover,
+)
 
 
 class Command(BaseCommand):
@@ -60,12 +67,12 @@ class Command(BaseCommand):
         finally:
             line.show("")
         for findings in found:
-            self.stdout.write(describe(findings, dry_run=options["dry_run"]))
-        if errors := errors_of(found):
+            self.stdout.write(describe_findings(findings, dry_run=options["dry_run"]))
+        if errors := problems_of(found):
             raise CommandError("\n".join(errors))
 
 
-def describe(findings: Findings, *, dry_run: bool) -> str:
+def describe_findings(findings: Findings, *, dry_run: bool) -> str:
     """Return a line such as "replies: 134 seen, 2 were missing and are now stored"."""
     if not findings.is_read:
         return f"{findings.kind}: not read"

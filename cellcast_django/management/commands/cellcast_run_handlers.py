@@ -22,7 +22,7 @@ NAPS_BETWEEN_ROUNDS = 12
 HEARTBEAT_SECONDS = 60
 
 
-class Watch:
+class Rounds:
     """Repeats until SIGTERM; whatever is running then may finish."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Watch:
     def _end(self, *_signal_and_frame: Any) -> None:
         self.is_over = True
 
-    def rounds(self) -> Iterator[None]:
+    def __iter__(self) -> Iterator[None]:
         """Yield every few seconds, after closing connections that are too old or broken."""
         while not self.is_over:
             for connection in connections.all(initialized_only=True):
@@ -144,22 +144,22 @@ class Command(BaseCommand):
         def report(event: WebhookEvent) -> None:
             total[event.state] += 1
             self._report(event)
-            self._record_heartbeat(watch, total)
+            self._record_heartbeat(rounds, total)
 
-        with Watch() as watch:
+        with Rounds() as rounds:
             self.stdout.write("Watching for what is due. Stop it by Ctrl-C or SIGTERM.")
-            for _ in watch.rounds():
+            for _ in rounds:
                 try:
-                    tally = run_due(watch.until_over(due_ids()), progress=report)
-                    self._record_heartbeat(watch, total)
+                    tally = run_due(rounds.until_over(due_ids()), progress=report)
+                    self._record_heartbeat(rounds, total)
                 except Error as error:
-                    watch.note_database_lost(error)
+                    rounds.note_database_lost(error)
                     continue
-                watch.note_database_back()
+                rounds.note_database_back()
                 if tally:
                     self._print_summary(tally)
 
-    def _record_heartbeat(self, watch: Watch, total: Tally) -> None:
-        if watch.is_time_for_heartbeat():
+    def _record_heartbeat(self, rounds: Rounds, total: Tally) -> None:
+        if rounds.is_time_for_heartbeat():
             logger.debug("Watching for what is due: %s so far.", summary(total))
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(total))

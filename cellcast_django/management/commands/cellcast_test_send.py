@@ -63,7 +63,7 @@ class Command(BaseCommand):
         self.stdout.write(f"  {printable(body.decode('utf-8', 'backslashreplace'))}")
         response = send(url, body, credential, TIMEOUT_SECONDS)
         if response.error is None:
-            self.stdout.write(describe(response))
+            self.stdout.write(describe_response(response))
         self._conclude(response)
         self.stdout.write(f"  {printable(describe_handlers(webhook))}")
 
@@ -145,7 +145,7 @@ def _read_data(data: str) -> bytes:
         raise CommandError(f"--data {data}: {error.strerror}.") from None
 
 
-def describe(response: Response) -> str:
+def describe_response(response: Response) -> str:
     """Return the response in one line, with the size of its body, or the title of a page."""
     content_type = response.headers.get("content-type", "no Content-Type")
     title = re.search(r"<title>([^<]{1,200})", response.text, re.IGNORECASE)

@@ -60,19 +60,19 @@ def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, cl
     assert list(last.handler_errors()) == ["first"]
 
 
-def test_slow_calls_that_finish_cost_no_patience(first: Calls, clock: Clock) -> None:
+def test_slow_handler_that_finishes_is_called_on(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 6)
     first.error, first.during = None, take(clock, 60)
     assert ran(run_due) == [event.pk for event in events]
 
 
-def test_failures_that_cost_no_time_cost_no_patience(first: Calls, clock: Clock) -> None:
+def test_handler_that_fails_fast_is_called_on(first: Calls, clock: Clock) -> None:
     due_replies(first, 6)
     ran(run_due)
     assert len(first) == 6
 
 
-def test_success_gives_patience_back(first: Calls, clock: Clock) -> None:
+def test_success_forgets_the_time_lost_before(first: Calls, clock: Clock) -> None:
     """A handler that fails now and then is called to the end."""
     events = due_replies(first, 9)
     errors = iter([ValueError("no"), ValueError("no"), None] * 3)
