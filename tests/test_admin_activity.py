@@ -1,23 +1,34 @@
 """The page that says who did what."""
 
 import csv
+import logging
+from collections.abc import Iterator
 from io import StringIO
+from itertools import product
+from secrets import token_urlsafe
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.admin import ModelAdmin, site
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.db.models import Model
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from cellcast_django.admin.pages import activity
+from cellcast_django.admin.pages import activity, setup
+from cellcast_django.admin.replay.event_actions import ACTIONS, SkipHandler
+from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff, url_of
+from tests.handlers import Calls, Connect
 from tests.html import addresses, every, only, words
 from tests.many import add_copies
 
@@ -167,3 +178,99 @@ def test_activity_reads_no_more_queries_for_more_rows() -> None:
         log(WebhookEvent, WebhookEventFactory.create())
         log(Message, MessageFactory.create())
     assert count() == before
+
+
+# What no log may hold
+
+NUMBER, NAME, TEXT, ANSWER = "+61491570156", "Grace Zimmermann", "zebra crossing", "quokka"
+SECRETS = ("491570156", "0491 570 156", "Zimmermann", "zebra", "quokka")
+
+
+def send_to_nobody(receiver: str, body: str, sender: str) -> str:
+    if Message.objects.outbound().exists():
+        raise ValueError(f"{receiver}: {body}")
+    return "66b5b93b1e2c012dfe964009"
+
+
+def names_of(contacts: list[str]) -> dict[str, str]:
+    return dict.fromkeys(contacts, NAME)
+
+
+@pytest.fixture
+def site_in_trouble(connect: Connect, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A customer whose replies a handler fails for, another who opted out, and an odd webhook."""
+    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names_of"
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send_to_nobody"
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    monkeypatch.setattr(setup, "send", lambda *_args, **_values: Response(url="", status=200))
+    connect(message_received, Calls("moody", error=ValueError(f"{NUMBER} {TEXT}")))
+    client = WebhookClient(raise_handler_errors=False)
+    for number in range(2):
+        client.reply(sender=NUMBER, message=f"{TEXT} {number}")
+    client.opt_out(contact="+61491570157")
+    for _ in range(2):
+        client.send("webhook-receiver", f"{{{NUMBER} {TEXT}".encode())
+
+
+def pages() -> Iterator[tuple[ModelAdmin[Any], str, str]]:
+    """Yield each of the app's pages with its name and address, for each row and each action."""
+    for model in apps.get_app_config("cellcast_django").get_models():
+        if not site.is_registered(model):
+            continue
+        model_admin = site.get_model_admin(model)
+        rows = [row.pk for row in model._default_manager.all()]
+        for pattern in model_admin.get_urls():
+            wanted = set(pattern.pattern.converters)
+            actions = [action.name for action in ACTIONS] if "name" in wanted else [""]
+            for action, pk in product(actions, rows if wanted - {"name"} else [0]):
+                values = {"name": action, "pk": pk, "object_id": pk}
+                if pattern.name:
+                    address = {each: values[each] for each in wanted}
+                    yield (
+                        model_admin,
+                        pattern.name,
+                        reverse(f"admin:{pattern.name}", kwargs=address),
+                    )
+
+
+def forms(model_admin: ModelAdmin[Any], name: str, user: Any) -> Iterator[dict[str, Any]]:
+    """Yield what the page may be sent: a list's actions, or the fields of all forms there are."""
+    reply = Message.objects.inbound().latest("pk")
+    form = {
+        **dict.fromkeys(("one", "reply", "replies", "answers"), reply.pk),
+        "at": reply.handled_at.isoformat() if reply.handled_at else "",
+        **{"text": ANSWER, "ticket": token_urlsafe(16), "shown": Message.objects.latest("pk").pk},
+        **{"number": NUMBER, "reason": f"{NAME}: {TEXT}", "endpoint": "receive", "body": "{}"},
+        "keys": ",".join(str(event.pk) for event in WebhookEvent.objects.all()),
+        **{"handler": "moody", "confirmed": "yes"},
+    }
+    if not name.endswith("_changelist"):
+        yield form
+        yield form | {"delete_tests": "yes"}
+        return
+    request = RequestFactory().get("/")
+    request.user = user
+    selected = [row.pk for row in model_admin.model._default_manager.all()]
+    for action in model_admin.get_actions(request):
+        yield form | {"action": action, "index": 0, "_selected_action": selected}
+
+
+def test_no_page_or_action_writes_number_name_or_text_into_a_log(
+    site_in_trouble: None, admin_client: Client, admin_user: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for model_admin, name, address in sorted(pages(), key=lambda page: page[1].endswith("_add")):
+        admin_client.get(address)
+        for form in forms(model_admin, name, admin_user):
+            admin_client.post(address, form)
+
+    entries = [
+        " ".join(each) for each in LogEntry.objects.values_list("object_repr", "change_message")
+    ]
+    records = [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
+    did = [kind("moody").log if kind is SkipHandler else kind().log for kind in ACTIONS]
+    did += ["Sent it from", "may have been sent", "Marked", "Reopened", "Ended", "Exported", "[{"]
+    did += ["Sent a test", "Deleted"]
+    assert [each for each in did if not any(each in entry for entry in entries)] == []
+    assert [each for each in entries + records for secret in SECRETS if secret in each] == []
