@@ -225,8 +225,11 @@ class WebhookEvent(models.Model):
             models.Index(fields=["received_at"], name="cellcast_event_received"),
             # The time is for handlers ``in_order``: only what is pending has one.
             models.Index(fields=["contact", "next_run_at"], name="cellcast_event_contact"),
+            # Where there are no partial indexes, the first column finds the tests.
             PartialIndex(
-                fields=["received_at"], name="cellcast_event_test", where=models.Q(is_test=True)
+                fields=["is_test", "received_at"],
+                name="cellcast_event_test",
+                where=models.Q(is_test=True),
             ),
         ]
 
