@@ -1193,6 +1193,19 @@ def test_to_answer_walks_the_index_that_holds_no_other_replies(reader: Client, o
     assert not [plan for plan in plans if "SCAN cellcast" in plan]
 
 
+@only_on_sqlite
+def test_conversation_looks_for_the_next_customer_alone_among_all_who_wait(reader: Client) -> None:
+    fill(300)
+    reply = Message.objects.unhandled().latest("created_at")
+
+    with CaptureQueriesContext(connection) as captured:
+        assert reader.get(url_of("message", "conversation", reply.pk)).status_code == 200
+
+    statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
+    plans = [" ".join(plan_of(statement)) for statement in statements]
+    assert len([plan for plan in plans if "cellcast_message_unhandled" in plan]) == 1
+
+
 def plan_of(statement: str) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {statement}")

@@ -44,7 +44,7 @@ from cellcast_django.admin.display.texts import (
 from cellcast_django.admin.lists.filters import own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.pages.customer import CustomerTools
-from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin, Undo
+from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin, Undo, not_handled
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.database.transactions import outside_atomic_requests
@@ -353,7 +353,9 @@ class Conversation:
 
     def waiting(self) -> list[Message]:
         """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
-        waiting = self.messages.unhandled().defer("body", "original_body")
+        if customer_of(self.message).opted_out_since is not None:
+            return []
+        waiting = not_handled(self.messages).defer("body", "original_body")
         newest = waiting.order_by("-created_at", "-pk").first()
         oldest = newest and waiting.order_by("created_at", "pk").first()
         return [oldest, newest] if oldest and newest else []

@@ -516,13 +516,18 @@ class ToAnswerAdmin(CustomerAdmin):
 
 
 def _waiting_with(messages: Any, contact: Any) -> MessageQuerySet:
-    """Return the waiting replies of one customer, for a subquery that the contact's index serves.
+    """Return the waiting replies of one customer, for a subquery."""
+    return not_handled(messages.filter(contact=contact).exclude(contact=""))
 
-    SQLite has no statistics at first, and would take the index of all waiting replies instead: it
-    fixes more columns. A function around one of them keeps it from doing so.
+
+def not_handled(messages: Any) -> MessageQuerySet:
+    """Narrow the messages of one customer to the replies that nobody has dealt with.
+
+    SQLite has no statistics at first, and would take the index of all waiting replies instead of
+    the contact's: it fixes more columns. A function around one of them keeps it from doing so.
     """
-    waiting = messages.alias(way=Lower("direction")).filter(way=Direction.INBOUND, handled_at=None)
-    return waiting.filter(contact=contact).exclude(contact="")  # type: ignore[no-any-return]
+    way = messages.alias(way=Lower("direction"))
+    return way.filter(way=Direction.INBOUND, handled_at=None)  # type: ignore[no-any-return]
 
 
 def _next(places: Sequence[int]) -> Iterable[int | None]:
