@@ -38,6 +38,7 @@ VARIANTS = {
     "app": Variant("app"),
     "portable": Variant("app, portable way"),
     "handler": Variant("app, one handler"),
+    "in-order": Variant("app, one handler in order"),
     "task": Variant("app, task mode"),
 }
 

@@ -16,14 +16,16 @@ from benchmarks.models import BareEvent, HandMessage, HandStatus
 from benchmarks.servers import VARIANTS
 from cellcast_django import inbox
 from cellcast_django.models import Message, StatusChange, WebhookEvent
-from cellcast_django.signals import message_received, status_changed
+from cellcast_django.signals import in_order, message_received, status_changed
 
 
 def handler(**kwargs: Any) -> None:
     """React to nothing: what is measured is the app, not the host project."""
 
 
-if settings.VARIANT in {"handler", "task"}:
+if settings.VARIANT == "in-order":
+    in_order(handler)
+if settings.VARIANT in {"handler", "in-order", "task"}:
     message_received.connect(handler)
     status_changed.connect(handler)
 
