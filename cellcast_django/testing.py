@@ -45,8 +45,9 @@ SECRET = "cellcast:a-password-for-tests-alone"  # noqa: S105
 
 
 class WebhookClient(Client):
-    """A Django test client that sends webhooks with the first configured secret.
+    """A Django test client with ``reply()``, ``status()``, ``opt_out()`` and ``send()``.
 
+    They send the first configured secret, or one of their own where none is configured.
     What a handler raises is raised to the test, after the other handlers have been called and the
     event is stored; ``raise_handler_errors=False`` leaves it in the event, as it is in production.
     ``RetryLater`` and ``GiveUp`` are requests, and never raised. Keyword arguments of ``reply``,

@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.test import override_settings
 
 import cellcast_django
-from cellcast_django import checks, tasks
+from cellcast_django import checks, tasks, testing
 from cellcast_django.conf import Settings, conf
 from cellcast_django.statuses import UNKNOWN_PRECEDENCE, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -191,11 +191,16 @@ def _usage(option: Any) -> str:
 
 def tasks_table() -> str:
     rows = [(code(name), words(_docstring(getattr(tasks, name)))) for name in tasks.__all__]
-    return table("task in `cellcast_django.tasks`|does", rows)
+    return index("task", tasks.__all__) + table("task in `cellcast_django.tasks`|does", rows)
 
 
 def _docstring(task: Any) -> str | None:
     return getdoc(getattr(task, "func", task))
+
+
+def testing_table() -> str:
+    rows = [(code(name), words(getdoc(getattr(testing, name)))) for name in testing.__all__]
+    return index("for tests", testing.__all__) + table("name in `cellcast_django.testing`|is", rows)
 
 
 def log_lines_table() -> str:
@@ -243,6 +248,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "checks": checks_table,
     "commands": commands_table,
     "tasks": tasks_table,
+    "testing": testing_table,
     "log lines": log_lines_table,
     "permissions": permissions_table,
     "layers": layers_text,

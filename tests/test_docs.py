@@ -325,13 +325,6 @@ def test_states_of_an_event_are_methods() -> None:
         assert queryset.model is WebhookEvent
 
 
-def test_names_for_tests_are_those_of_the_module() -> None:
-    documented = {
-        row[0].strip("`") for row in table("docs/testing.md", "name in `cellcast_django.testing`")
-    }
-    assert documented == set(testing.__all__)
-
-
 def test_personal_fields_exist() -> None:
     for model, fields in table("docs/operations.md", "model"):
         known = {
