@@ -78,7 +78,7 @@ def test_two_web_processes_and_two_workers_keep_the_order_of_each_contact(
         pairs_of_webhooks=len(answered) // 2,
         calls_that_asked_to_be_repeated=len(begun) - len(calls),
         processes_that_called_handlers=len({call.pid for call in begun}),
-        events_called_out_of_order=0,
+        events_finished_out_of_order=0,
     )
 
 
