@@ -183,6 +183,31 @@ def test_watch_runs_what_becomes_due(handler: Calls, looks: list[Callable[[], ob
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+class Pipe(StringIO):
+    """What a supervisor reads from: it sees nothing that has not been flushed."""
+
+    seen = ""
+
+    def flush(self) -> None:
+        self.seen = self.getvalue()
+
+
+def test_supervisor_sees_at_once_what_watch_prints(
+    handler: Calls, looks: list[Callable[[], object]]
+) -> None:
+    failing_event()
+    handler.error = None
+    pipe = Pipe()
+    lines = []
+
+    def look() -> None:
+        lines.append(len(pipe.seen.splitlines()))
+
+    looks += [look, make_all_due, look]
+    call_command("cellcast_run_handlers", "--watch", stdout=pipe)
+    assert lines == [1, 2]
+
+
 def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
     handler: Calls, looks: list[Callable[[], object]]
 ) -> None:

@@ -136,7 +136,11 @@ class Command(BaseCommand):
 
     def _print_summary(self, tally: Tally) -> None:
         sentence = "{done} done, {pending} to be retried later, {failed} failed."
-        self.stdout.write(sentence.format(**summary(tally)))
+        self._say(sentence.format(**summary(tally)))
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()  # a supervisor's pipe would keep it for hours
 
     def _watch(self) -> None:
         total: Tally = Counter()
@@ -147,7 +151,7 @@ class Command(BaseCommand):
             self._record_heartbeat(rounds, total)
 
         with Rounds() as rounds:
-            self.stdout.write("Watching for what is due. Stop it by Ctrl-C or SIGTERM.")
+            self._say("Watching for what is due. Stop it by Ctrl-C or SIGTERM.")
             for _ in rounds:
                 try:
                     tally = run_due(rounds.until_over(due_ids()), progress=report)
