@@ -20,6 +20,7 @@ pytestmark = pytest.mark.django_db
 
 CREDENTIAL = re.compile(r"cellcast-[0-9a-f]{6}:[A-Za-z0-9]{32}")
 OF_THE_TEST_DATABASE = [f"cellcast_django.W0{number}" for number in (13, 14, 16)]
+ENVIRONMENT = "Put into your site's environment, or its .env file"
 EXISTING = "first-username:first-long-enough-password"
 
 
@@ -79,7 +80,7 @@ def test_prints_same_fresh_credential_for_dashboard_and_settings(new_site: Any) 
     output = setup()
     dashboard = part(output, "Paste into Cellcast's dashboard")
     username, password = re.findall(r"(?:Username|Password) +(\S+)", dashboard)
-    text = part(output, "Add to your settings")
+    text = part(output, ENVIRONMENT)
     assert f'CELLCAST_WEBHOOK_SECRETS = ["{username}:{password}"]' in text
     assert f"CELLCAST_WEBHOOK_SECRETS={username}:{password}" in text
     assert CREDENTIAL.fullmatch(f"{username}:{password}")
@@ -95,14 +96,15 @@ def test_each_fresh_credential_differs_and_passes_checks(new_site: Any) -> None:
 def test_uses_public_url_of_settings(ready_site: Any) -> None:
     output = setup()
     assert "https://sms.example.com/sms/webhook-status" in output
-    assert "Add to your settings" not in output
+    assert ENVIRONMENT not in output
 
 
 def test_prints_settings_line_for_public_url_option(ready_site: Any) -> None:
     output = setup("--public-url", "https://other.example.com/")
     assert "https://other.example.com/sms/webhook-status" in output
-    text = part(output, "Add to your settings")
-    assert text == '  CELLCAST_PUBLIC_URL = "https://other.example.com"\n'
+    text = part(output, ENVIRONMENT)
+    assert "  CELLCAST_PUBLIC_URL=https://other.example.com\n" in text
+    assert '  CELLCAST_PUBLIC_URL = "https://other.example.com"\n' in text
 
 
 @pytest.mark.parametrize("url", ["", "sms.example.com", "https://sms.example.com/sms"])
@@ -145,7 +147,7 @@ def test_never_prints_malformed_credential(ready_site: Any) -> None:
     ready_site.CELLCAST_WEBHOOK_SECRETS = ["first-long-enough-password"]
     output = setup()
     assert "credential is configured" not in output
-    assert CREDENTIAL.search(part(output, "Add to your settings"))
+    assert CREDENTIAL.search(part(output, ENVIRONMENT))
     assert "cellcast_django.E002" in part(output, "Still missing")
     assert "first-long-enough-password" not in output
 

@@ -83,19 +83,21 @@ class Command(BaseCommand):
         )
 
     def _print_settings(self, base_url: str, credential: str | None) -> None:
-        lines = [f'{SETTING} = ["{credential}"]'] if credential else []
-        if base_url and base_url != conf.public_url:
-            lines.append(f'CELLCAST_PUBLIC_URL = "{base_url}"')
+        values = {SETTING: credential}
+        if base_url != conf.public_url:
+            values["CELLCAST_PUBLIC_URL"] = base_url
+        given = {name: value for name, value in values.items() if value}
+        if not given:
+            return
+        self._section(
+            "Put into your site's environment, or its .env file",
+            *(f"{name}={value}" for name, value in given.items()),
+            "",
+            "Or, if your settings do not read the environment, into them:",
+            *(f"{name} = {_as_setting(name, value)}" for name, value in given.items()),
+        )
         if credential:
-            lines += [
-                "",
-                "Or, if your settings read the environment or a .env file:",
-                f"{SETTING}={credential}",
-                "",
-                "The password is shown only this once. Keep it out of version control.",
-            ]
-        if lines:
-            self._section("Add to your settings", *lines)
+            self._lines("", "The password is shown only this once. Keep it out of version control.")
 
     def _print_handlers(self) -> None:
         lines = [(each.label, f"  {describe_handlers(each)}") for each in WEBHOOKS]
@@ -110,11 +112,18 @@ class Command(BaseCommand):
 
     def _section(self, heading: str, *lines: Any) -> None:
         self.stdout.write(f"\n{self.style.MIGRATE_HEADING(heading)}")
+        self._lines(*lines)
+
+    def _lines(self, *lines: Any) -> None:
         for line in lines:
             self.stdout.write(f"  {line}" if line else "")
 
     def _field(self, name: str, value: str) -> str:
         return f"{name:<12} {self.style.SUCCESS(value)}"
+
+
+def _as_setting(name: str, value: str) -> str:
+    return f'["{value}"]' if name == SETTING else f'"{value}"'
 
 
 def _url(webhook: Webhook, base_url: str) -> str:
