@@ -13,7 +13,7 @@ from tests.stress import figures, oracle
 from tests.stress.clients import Webhook, converse, send
 from tests.stress.databases import VENDORS
 from tests.stress.hosts import Host, wait_for
-from tests.stress.load import load_on, numbered
+from tests.stress.load import Load, load_on, numbered
 from tests.stress.scale import scaled
 from tests.stress.storm import report
 from tests.stress.verdicts import assert_stored
@@ -165,6 +165,12 @@ def test_migrate_leaves_a_database_with_rows_as_it_is(
     figures.record("time", **{name: sum(map(len, before))})
 
 
+def wait_for_more(load: Load) -> None:
+    """Wait until fifty more webhooks have been stored."""
+    seen = len(load.stored())
+    wait_for(lambda: len(load.stored()) > seen + 50, seconds=120)
+
+
 @pytest.mark.parametrize("vendor", ["postgresql", "mariadb"])
 def test_migrations_add_columns_to_all_tables_while_webhooks_come(
     vendor: str, new_host: Callable[..., Host]
@@ -184,11 +190,9 @@ def test_migrations_add_columns_to_all_tables_while_webhooks_come(
             load_on(server.port, clients=6) as load,
         ):
             for column in columns:
-                seen = len(load.stored())
-                wait_for(lambda seen=seen: len(load.stored()) > seen + 50, seconds=120)
+                wait_for_more(load)
                 alter(f"ADD COLUMN {column} integer DEFAULT 0 NOT NULL")
-            seen = len(load.stored())
-            wait_for(lambda: len(load.stored()) > seen + 50, seconds=120)
+            wait_for_more(load)
     finally:
         for column in columns:
             alter(f"DROP COLUMN IF EXISTS {column}")
