@@ -67,6 +67,7 @@ TEMPLATES = [
     }
 ]
 MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}  # Django 6.1
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-long-enough-password"]

@@ -541,8 +541,10 @@ def test_news_goes_by_what_came_last_whatever_the_clock_says(reader: Client) -> 
     assert reader.get(url).json()["new"] == 1
 
 
-def test_news_does_not_prolong_the_session(reader: Client, settings: Any) -> None:
+def test_news_does_not_prolong_the_session(settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
     settings.SESSION_SAVE_EVERY_REQUEST = True
+    reader = staff("view_message")
     session = Session.objects.get()
 
     response = reader.get(url_of("message", "news"))
