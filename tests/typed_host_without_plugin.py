@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, assert_type
 
+from django.dispatch import receiver
 from phonenumbers import PhoneNumber
 
 from cellcast_django.models import (
     Message,
     MessageQuerySet,
     OptOut,
+    OptOutChange,
     OptOutQuerySet,
     StatusChange,
     WebhookEvent,
@@ -21,6 +23,8 @@ from cellcast_django.models import (
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
 from cellcast_django.sending import NotRecordedError, OptedOutError, send
+from cellcast_django.signals import exactly_once, in_order, message_received
+from cellcast_django.testing import WebhookClient, run_handlers
 
 
 def remind(number: str, reply: Message) -> Message | None:
@@ -87,3 +91,21 @@ def opt_outs(number: str, parsed: PhoneNumber) -> None:
     assert_type(opt_out(number, note="at the counter"), OptOut)
     assert_type(opt_in(number, note="signed up again"), bool)
     assert_type(OptOut.objects.active().with_contact(number), OptOutQuerySet)
+    for change in OptOut.objects.active().get().history.all():
+        assert_type(change, OptOutChange)
+
+
+@receiver(message_received)
+@in_order
+@exactly_once
+def take_answer(message: Message, event: WebhookEvent, **kwargs: Any) -> bool:
+    """See that a marked handler is the function that it was."""
+    return message.in_reply_to is not None
+
+
+def test_kit(client: WebhookClient, message: Message, event: WebhookEvent) -> None:
+    """Call a handler, and send what Cellcast sends."""
+    assert_type(take_answer(message=message, event=event), bool)
+    assert_type(WebhookClient(raise_handler_errors=False), WebhookClient)
+    assert_type(client.reply(message="YES").status_code, int)
+    assert_type(run_handlers(), int)

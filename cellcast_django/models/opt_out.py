@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
 from django.utils import timezone
@@ -14,6 +14,9 @@ from cellcast_django.database.upserts import insert_and_lock
 from cellcast_django.models.message import MAX_USERNAME_LENGTH, contact_of
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
+
+if TYPE_CHECKING:
+    from django.db.models.fields.related_descriptors import RelatedManager
 
 MAX_OPT_OUT_TEXT_LENGTH = 1_000
 """Characters of what was received that the history keeps."""
@@ -57,6 +60,9 @@ class OptOut(models.Model):
 
     Everything but the contact follows from the newest rows of ``history``.
     """
+
+    if TYPE_CHECKING:
+        history: RelatedManager["OptOutChange"]
 
     class Source(models.TextChoices):
         """How an opt-out was made."""
