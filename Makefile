@@ -16,7 +16,7 @@ demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEM
 	@.venv/bin/python -m example_project.simulation $(DEMO_ARGS)
 
 test: .venv/test ## Run the tests on SQLite; every line and branch has to be covered
-	@.venv/bin/pytest --numprocesses=auto --cov $(PYTEST_ARGS)
+	@.venv/bin/pytest --numprocesses=auto --dist=worksteal --cov $(PYTEST_ARGS)
 	@.venv/bin/python -W error manage.py test example_project
 
 lint: .venv/dev ## Check style, spelling, workflows, import layers and types

@@ -177,6 +177,7 @@ class Request(BaseHTTPRequestHandler):
 
     server: FakeCellcast
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # which lets the body wait 40 ms for the client's kernel
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
