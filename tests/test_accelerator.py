@@ -120,7 +120,7 @@ def test_no_statement_grows_with_the_statuses() -> None:
 
 
 @pytest.mark.parametrize("status", Status.values)
-def test_statuses_from_which_a_message_moves_are_those_of_the_table(status: str) -> None:
+def test_message_moves_only_from_lower_statuses(status: str) -> None:
     values = status_values(status)
     moved_from = {
         each

@@ -162,9 +162,7 @@ def test_texts_and_raw_events_are_escaped(reader: Client, client: WebhookClient)
     assert "&lt;img src=x onerror=alert(2)&gt;" in pages[1]
 
 
-def test_reply_of_a_customer_who_opted_out_is_not_new(
-    reader: Client, client: WebhookClient
-) -> None:
+def test_opted_out_customers_reply_is_not_new(reader: Client, client: WebhookClient) -> None:
     client.reply(message="STOP")
     message = Message.objects.get()
 
@@ -197,7 +195,7 @@ def test_changes_reported_by_tests_have_their_badge(reader: Client, client: Webh
 @pytest.mark.parametrize(
     ("language", "expected"), [("ar", {"lang": "en", "dir": "ltr"}), ("en-au", {})]
 )
-def test_text_that_is_not_translated_keeps_its_direction(
+def test_untranslated_text_keeps_its_direction(
     reader: Client, settings: Any, language: str, expected: dict[str, str]
 ) -> None:
     settings.LANGUAGE_CODE = language
@@ -256,7 +254,7 @@ def test_message_shows_its_raw_events_newest_first(reader: Client, client: Webho
     assert listed(reader, "webhookevent", message__id__exact=message.pk + 1) == []
 
 
-def test_message_of_which_nothing_has_been_heard_says_so(reader: Client) -> None:
+def test_message_without_reports_says_so(reader: Client) -> None:
     message = Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you on Monday")
 
     words = text_of(page_of(reader, "message", "change", message.pk))
@@ -296,7 +294,7 @@ def test_reference_is_shown_and_found(reader: Client) -> None:
         assert "Booking-7" in page_of(reader, "message", page, message.pk)
 
 
-def test_event_that_waits_for_another_leads_to_it(reader: Client) -> None:
+def test_waiting_event_links_to_the_one_it_waits_for(reader: Client) -> None:
     earlier = WebhookEventFactory.create(reply=True, failed=True)
     later = WebhookEventFactory.create(reply=True, pending=True, waiting_for=earlier.pk)
     pages = [
@@ -337,7 +335,7 @@ def test_list_links_to_the_first_of_many_pictures(reader: Client, client: Webhoo
     assert "https://media.example.com/19.jpg" in page
 
 
-def test_address_that_no_webhook_brings_is_no_link(reader: Client) -> None:
+def test_unusual_media_address_is_no_link(reader: Client) -> None:
     message = MessageFactory.create(inbound=True, media=["javascript:alert(1)"])
 
     page = page_of(reader, "message", "change", message.pk)
@@ -382,7 +380,7 @@ def test_empty_text_and_contact_show_as_empty(reader: Client, client: WebhookCli
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_page_of_a_row_that_is_gone_leads_to_the_index(reader: Client, model: str) -> None:
+def test_deleted_rows_page_redirects_to_the_index(reader: Client, model: str) -> None:
     response = reader.get(url_of(model, "change", 4711))
 
     assert response.status_code == 302
@@ -646,7 +644,7 @@ def test_search_takes_nothing_else_for_last_digits(reader: Client, term: str) ->
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kept", [" cellcast", "12345 ", "cellcast\xa0", "\tcellcast"])
-def test_search_finds_a_contact_that_is_kept_with_white_space(
+def test_search_finds_a_contact_with_white_space(
     reader: Client, client: WebhookClient, model: str, kept: str
 ) -> None:
     client.status(_id="another", receiver="+61400000002")
@@ -657,7 +655,7 @@ def test_search_finds_a_contact_that_is_kept_with_white_space(
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kept", [" id-1", "id-1 ", "id-1\xa0"])
-def test_search_finds_an_id_that_is_kept_with_white_space(
+def test_search_finds_an_id_with_white_space(
     reader: Client, client: WebhookClient, model: str, kept: str
 ) -> None:
     client.status(_id="another")
@@ -667,7 +665,7 @@ def test_search_finds_an_id_that_is_kept_with_white_space(
 
 
 @pytest.mark.parametrize("kept", [" cellcast", "12345 ", "cellcast\xa0", "\tcellcast"])
-def test_link_to_the_conversation_of_a_contact_that_is_kept_with_white_space(
+def test_conversation_link_works_for_a_contact_with_white_space(
     reader: Client, client: WebhookClient, kept: str
 ) -> None:
     client.reply(sender=kept, message="Here I am")
@@ -704,7 +702,7 @@ def test_search_for_a_thousand_words_looks_for_the_first_twenty(
         ("statuschange", "message__body", "a"),
     ],
 )
-def test_address_cannot_look_for_what_no_filter_offers(
+def test_list_refuses_unknown_lookups(
     reader: Client, client: WebhookClient, model: str, lookup: str, value: str
 ) -> None:
     client.reply(message="a" * 28 + "!")
@@ -733,7 +731,7 @@ class HostsMessageAdmin(MessageAdmin):
         ("direction__regex", False),
     ],
 )
-def test_filters_that_a_subclass_adds_are_allowed(lookup: str, is_allowed: bool) -> None:
+def test_subclass_may_add_filters(lookup: str, is_allowed: bool) -> None:
     model_admin = HostsMessageAdmin(Message, AdminSite())
     assert model_admin.lookup_allowed(lookup, "", HttpRequest()) is is_allowed
 
@@ -745,7 +743,7 @@ def test_search_for_nul_is_refused_with_a_message(reader: Client) -> None:
     assert "Null characters are not allowed" in response.content.decode()
 
 
-def test_search_finds_numbers_that_are_none(reader: Client, client: WebhookClient) -> None:
+def test_search_finds_malformed_numbers(reader: Client, client: WebhookClient) -> None:
     client.status(receiver="#SharedNum#")
 
     assert listed(reader, "message", q="#SharedNum#") == [Message.objects.get().pk]
@@ -901,7 +899,7 @@ def fill_for(contact: str, count: int) -> None:
     WebhookEvent.objects.update(contact=contact)
 
 
-def test_of_many_rows_that_should_be_few_the_newest_are_found(
+def test_search_caps_results_at_the_newest(
     reader: Client, client: WebhookClient, cap_lists: Callable[..., None]
 ) -> None:
     for number in range(4):
@@ -930,7 +928,7 @@ def test_all_rows_of_a_busy_contact_are_found(
     assert listed(reader, model, q="of somebody else") == rows[:1]
 
 
-def test_many_rows_that_are_found_are_filtered_too(
+def test_filter_narrows_many_search_results(
     reader: Client,
 ) -> None:
     fill_for(CUSTOMER, MAX_KEYS + 1)
@@ -942,7 +940,7 @@ def test_many_rows_that_are_found_are_filtered_too(
 
 
 @pytest.mark.parametrize("state", ["pending", "failed"])
-def test_all_events_that_wait_are_found_however_many(
+def test_outcome_filter_finds_more_events_than_the_cap(
     reader: Client, client: WebhookClient, state: str
 ) -> None:
     add_copies(WebhookEventFactory.create(**{state: True}), MAX_KEYS)
@@ -970,7 +968,7 @@ def test_rows_of_a_busy_contact_are_found_by_an_index(reader: Client, model: str
 # What a page costs
 
 
-def test_list_counts_up_to_a_cap_and_says_that_there_are_more(
+def test_list_counts_to_a_cap_and_says_there_are_more(
     reader: Client, client: WebhookClient, cap_lists: Callable[..., None]
 ) -> None:
     cap_lists(1_200, per_page=70)
@@ -1173,7 +1171,7 @@ def test_no_list_filter_or_search_scans_a_table(
 
 @only_on_sqlite
 @pytest.mark.parametrize("order", ["", "longest"])
-def test_to_answer_walks_the_index_that_holds_no_other_replies(reader: Client, order: str) -> None:
+def test_to_answer_walks_its_own_index(reader: Client, order: str) -> None:
     fill(300)
 
     with CaptureQueriesContext(connection) as captured:

@@ -74,7 +74,7 @@ def test_activity_of_other_apps_is_not_shown(auditor: Client) -> None:
     assert rows_of(auditor) == []
 
 
-def test_what_django_itself_logs_has_words(auditor: Client) -> None:
+def test_activity_describes_djangos_own_entries(auditor: Client) -> None:
     entry = log(OptOut, None, "")
     LogEntry.objects.filter(pk=entry.pk).update(action_flag=ADDITION)
     [row] = rows_of(auditor)

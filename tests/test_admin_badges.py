@@ -96,6 +96,6 @@ def test_contact_who_has_opted_out() -> None:
     assert badges.opt_out_badge(None) == ""
 
 
-def test_reply_that_somebody_has_dealt_with_or_not() -> None:
+def test_badge_tells_handled_from_unhandled() -> None:
     assert text_of(badges.handled_badge(None)) == "… new"
     assert text_of(badges.handled_badge(NOON)) == "• done"

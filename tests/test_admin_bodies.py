@@ -20,7 +20,7 @@ def test_json_has_a_line_for_each_value() -> None:
 
 
 @pytest.mark.parametrize("body", ["17", '"text"', "null", "[]"])
-def test_json_that_is_no_object_is_laid_out_too(body: str) -> None:
+def test_scalar_json_is_laid_out_too(body: str) -> None:
     assert format_body(body, "").text == body
 
 
@@ -41,7 +41,7 @@ def test_escaped_letters_are_written_out() -> None:
     assert r'"q": "\"}{,:\\"' in text
 
 
-def test_line_break_in_a_text_is_escaped_and_a_byte_order_mark_is_nothing() -> None:
+def test_line_break_is_escaped_and_byte_order_mark_ignored() -> None:
     assert format_body('\ufeff{"message": "one\ntwo"}', "").text == '{\n  "message": "one\\ntwo"\n}'
 
 
@@ -62,7 +62,7 @@ def test_form_is_laid_out_as_fields() -> None:
     assert formatted_body.rows == (("_id", "66b5"), ("message", "Yes, I will"), ("sender", ""))
 
 
-def test_json_that_is_called_a_form_is_laid_out_as_json() -> None:
+def test_json_with_a_form_content_type_is_laid_out_as_json() -> None:
     assert format_body('{"a": 1}', FORM).text == '{\n  "a": 1\n}'
 
 
@@ -76,7 +76,7 @@ def test_json_that_is_called_a_form_is_laid_out_as_json() -> None:
         ("[" * 100_000, "The JSON is nested too deeply."),
     ],
 )
-def test_what_cannot_be_laid_out_has_a_reason(body: str, reason: str) -> None:
+def test_unreadable_body_has_a_reason(body: str, reason: str) -> None:
     formatted_body = format_body(body, "application/json")
 
     assert formatted_body.reason.startswith(reason)

@@ -71,7 +71,7 @@ def test_top_is_a_round_number(number: int, top: int) -> None:
     assert round_up(number) == top
 
 
-def test_axis_has_the_labels_that_there_is_room_for() -> None:
+def test_axis_has_labels_where_there_is_room() -> None:
     assert chart([0] * 7).axis == [f"day {day}" for day in range(7)]
     assert chart([0] * 30).axis == ["day 0", "day 15", "day 29"]
 

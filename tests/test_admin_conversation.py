@@ -71,7 +71,7 @@ def test_both_sides_are_told_apart_in_words_too(reader: Client) -> None:
     assert "You: Until five." in text_of(page)
 
 
-def test_what_was_sent_has_its_status_and_every_message_a_link(reader: Client) -> None:
+def test_sent_messages_show_their_status_and_all_have_links(reader: Client) -> None:
     answer = MessageFactory.create(receiver=CUSTOMER, undelivered=True)
     question = MessageFactory.create(inbound=True, sender=CUSTOMER)
 
@@ -172,7 +172,7 @@ def test_title_says_whose_conversation_it_is(reader: Client) -> None:
 
 
 @pytest.mark.parametrize("pk", [77, int("9" * 30)])
-def test_conversation_that_is_gone_is_an_empty_one(reader: Client, pk: int) -> None:
+def test_pruned_conversation_is_empty(reader: Client, pk: int) -> None:
     response = reader.get(url_of("message", "conversation", pk))
 
     assert response.status_code == 200
@@ -236,13 +236,13 @@ def test_messages_of_the_same_moment_are_neither_lost_nor_repeated(
 
 
 @pytest.mark.parametrize("before", ["x", "-1", "²", "9" * 40, "123456"])
-def test_page_that_does_not_exist_is_the_newest(reader: Client, before: str) -> None:
+def test_unknown_before_shows_newest_page(reader: Client, before: str) -> None:
     say("one")
 
     assert thread(reader, before=before) == ["one"]
 
 
-def test_message_of_somebody_else_is_no_place_to_begin(reader: Client) -> None:
+def test_before_ignores_another_contacts_message(reader: Client) -> None:
     say("one")
     other = MessageFactory.create(created_at=timezone.now() - timedelta(days=9))
 
@@ -305,7 +305,7 @@ def test_single_number_is_not_named(reader: Client, numbers: tuple[str, ...]) ->
     assert "0480 000 001" not in page
 
 
-def test_number_that_nobody_wrote_to_for_ninety_days_is_not_named(reader: Client) -> None:
+def test_number_idle_for_ninety_days_is_not_named(reader: Client) -> None:
     write_to(*NUMBERS)
     old = timezone.now() - timedelta(days=91)
     Message.objects.filter(own_number=NUMBERS[0]).update(created_at=old)
@@ -446,7 +446,7 @@ def test_next_goes_through_the_list_and_begins_again() -> None:
     assert gone["Location"].startswith(url_of("message", "to_answer"))
 
 
-def test_nobody_is_next_when_nobody_else_waits() -> None:
+def test_next_is_absent_when_no_other_customer_waits() -> None:
     client = staff("view_message", "handle_message")
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
 

@@ -153,7 +153,7 @@ def test_file_leaves_out_rows_that_the_site_hides(
     assert data_of(officer, message)[key] == []
 
 
-def test_file_has_the_history_of_statuses_where_the_site_has_no_page_for_it(
+def test_file_has_status_history_without_a_page_for_it(
     officer: Client, message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     WebhookEventFactory.create(reply=True, message=message)

@@ -165,11 +165,11 @@ def test_rows_of_the_same_moment_are_neither_lost_nor_repeated(
     assert [int(row["id"]) for row in rows_of(exporter, "message")] == messages[::-1]
 
 
-def test_address_that_asks_for_what_no_filter_offers_is_refused(exporter: Client) -> None:
+def test_export_refuses_unknown_lookups(exporter: Client) -> None:
     assert exporter.get(url_of("message", "export", nonsense="1")).status_code == 400
 
 
-def test_address_that_means_nothing_leads_to_the_list(exporter: Client) -> None:
+def test_export_of_unreadable_query_redirects_to_the_list(exporter: Client) -> None:
     response = exporter.get(url_of("webhookevent", "export", message__id__exact="x"))
 
     assert response.status_code == 302
@@ -177,7 +177,7 @@ def test_address_that_means_nothing_leads_to_the_list(exporter: Client) -> None:
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
-def test_file_is_for_those_who_may_view_the_list_and_export_it(model: str) -> None:
+def test_export_needs_view_and_export_permissions(model: str) -> None:
     url = url_of(model, "export")
     assert staff(f"view_{model}", f"export_{model}").get(url).status_code == 200
     assert staff(f"view_{model}").get(url).status_code == 403
@@ -185,7 +185,7 @@ def test_file_is_for_those_who_may_view_the_list_and_export_it(model: str) -> No
     assert "Export CSV" not in page_of(staff(f"view_{model}"), model)
 
 
-def test_log_of_the_admin_says_who_took_how_many_rows_away(
+def test_admin_log_records_who_exported_how_many_rows(
     exporter: Client, cap_lists: Callable[..., None]
 ) -> None:
     MessageFactory.create_batch(3, receiver=CUSTOMER)
@@ -227,12 +227,12 @@ def test_log_of_the_admin_says_who_took_how_many_rows_away(
         "+\u0660",
     ],
 )
-def test_formula_is_made_a_text(text: str) -> None:
+def test_formula_is_exported_as_text(text: str) -> None:
     assert harmless(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["", "YES", "1+1=2", "+61400000000", "0400 000 000", "'", "a=b"])
-def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
+def test_harmless_text_stays_as_it_is(text: str) -> None:
     assert harmless(text) == text
 
 
@@ -250,7 +250,7 @@ def test_formula_of_a_customer_arrives_as_a_text(exporter: Client, client: Webho
 # What it costs
 
 
-def test_memory_does_not_depend_on_how_much_follows(
+def test_export_uses_constant_memory(
     exporter: Client,
 ) -> None:
     def peak(model: str) -> int:
@@ -271,7 +271,7 @@ def test_memory_does_not_depend_on_how_much_follows(
     assert all(after < 1.5 * before for before, after in zip(few, many, strict=True))
 
 
-def test_file_takes_a_query_a_chunk(exporter: Client) -> None:
+def test_export_queries_once_per_chunk(exporter: Client) -> None:
     fill(2 * CHUNK_SIZE)
     response: Any = exporter.get(url_of("webhookevent", "export"))
 

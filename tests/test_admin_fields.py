@@ -40,7 +40,7 @@ def test_times_name_their_zone(admin_client: Client, model: type[Model], name: s
         assert words in text
 
 
-def test_time_that_is_not_known_is_a_dash(reader: Client) -> None:
+def test_unknown_time_is_a_dash(reader: Client) -> None:
     message = MessageFactory.create(inbound=True)
 
     page = page_of(reader, "message", "change", message.pk)
@@ -48,7 +48,7 @@ def test_time_that_is_not_known_is_a_dash(reader: Client) -> None:
     assert "None" not in text_of(page)
 
 
-def test_opt_out_that_is_added_has_no_times() -> None:
+def test_add_form_of_opt_outs_has_no_times() -> None:
     text = text_of(page_of(staff("view_optout", "add_optout"), "optout", "add"))
 
     assert "Phone number:" in text

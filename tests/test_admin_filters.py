@@ -39,7 +39,7 @@ def answer(seconds_ago: int, **parts: Any) -> Message:
 
 
 @pytest.mark.parametrize("each", [CreatedFilter, ReceivedFilter])
-def test_no_filter_has_what_skins_take_for_the_field_of_a_model(each: type) -> None:
+def test_filters_lack_the_attribute_by_which_skins_know_fields(each: type) -> None:
     assert not hasattr(each, "field")  # Grappelli asks it for its name
 
 
@@ -124,7 +124,7 @@ def test_events_are_filtered_by_the_handler_that_raised(
     )
 
 
-def test_handlers_to_choose_are_those_connected_and_those_that_have_failed(
+def test_handler_filter_offers_connected_and_failed_handlers(
     reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
     connected = Calls("connected")
@@ -144,7 +144,7 @@ def test_handlers_to_choose_are_those_connected_and_those_that_have_failed(
     assert choices(handler="shop.handlers.confirm") == ["connected", "shop.handlers.confirm"]
 
 
-def test_of_many_events_in_trouble_the_newest_are_looked_at(
+def test_handler_filter_looks_at_the_newest_events(
     reader: Client,
 ) -> None:
     WebhookEventFactory.create(failed=True)

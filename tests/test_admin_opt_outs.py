@@ -113,7 +113,7 @@ def history_of(html: str) -> list[tuple[str, str, str]]:
     return [(kind, source, text_of(words)) for kind, source, words in steps]
 
 
-def test_customer_who_wrote_stop_twice_can_be_shown_both_and_the_end_between(
+def test_history_shows_both_stops_and_the_end_between(
     clerk: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ "I wrote STOP on 1 November, and you texted me on the 15th." """
@@ -195,7 +195,7 @@ def test_page_does_not_lead_to_an_event_that_the_site_hides(
     assert "#" not in words
 
 
-def test_empty_list_of_a_running_site_says_that_nobody_has_opted_out(viewer: Client) -> None:
+def test_empty_list_says_nobody_has_opted_out(viewer: Client) -> None:
     assert "cellcast-nothing-here" not in page_of(viewer, "optout")
     assert 'class="cellcast-nothing"' in page_of(viewer, "optout")
     MessageFactory.create()
@@ -203,7 +203,7 @@ def test_empty_list_of_a_running_site_says_that_nobody_has_opted_out(viewer: Cli
     assert 'class="cellcast-nothing"' not in page_of(viewer, "optout")
 
 
-def test_row_that_was_locked_but_has_not_begun_is_not_listed(viewer: Client) -> None:
+def test_locked_row_that_never_began_is_not_listed(viewer: Client) -> None:
     with transaction.atomic():
         OptOut.objects.insert_and_lock([CUSTOMER])
     assert listed(viewer, "optout") == listed(viewer, "optout", state="active") == []
@@ -251,7 +251,7 @@ def test_contact_is_opted_out_by_hand(clerk: Client) -> None:
     assert CUSTOMER not in f"{entry.object_repr} {entry.change_message}"
 
 
-def test_one_that_had_ended_begins_again(clerk: Client) -> None:
+def test_ended_opt_out_begins_again(clerk: Client) -> None:
     made = opt_out(CUSTOMER, note="first")
     opt_in(CUSTOMER)
     assert add(clerk).status_code == 302
@@ -268,7 +268,7 @@ def test_one_that_had_ended_begins_again(clerk: Client) -> None:
         ({"reason": " "}, "This field is required."),
     ],
 )
-def test_slip_of_the_pen_opts_nobody_out(
+def test_mistyped_number_opts_nobody_out(
     clerk: Client, data: dict[str, str], complaint: str
 ) -> None:
     response = add(clerk, **data)
@@ -276,7 +276,7 @@ def test_slip_of_the_pen_opts_nobody_out(
     assert not OptOut.objects.exists()
 
 
-def test_contact_who_has_opted_out_is_not_opted_out_again(clerk: Client) -> None:
+def test_opting_out_twice_changes_nothing(clerk: Client) -> None:
     opt_out(CUSTOMER, note="first")
     assert "This contact has already opted out." in add(clerk).content.decode()
     assert OptOut.objects.get().note == "first"
@@ -386,14 +386,14 @@ def test_opt_out_is_ended_with_a_reason(clerk: Client) -> None:
     assert url not in page_of(clerk, "optout", "change", made.pk)
 
 
-def test_one_that_has_ended_is_not_ended_again(clerk: Client) -> None:
+def test_ending_twice_changes_nothing(clerk: Client) -> None:
     made = OptOutFactory.create(ended=True)
     response = clerk.post(url_of("optout", "end", made.pk), {"reason": "x"}, follow=True)
     assert "This opt-out has already ended." in response.content.decode()
     assert not LogEntry.objects.exists()
 
 
-def test_one_that_somebody_else_ends_at_the_same_moment_is_not_logged_twice(
+def test_concurrent_ends_are_logged_once(
     clerk: Client,
 ) -> None:
     made = OptOutFactory.create()
@@ -403,7 +403,7 @@ def test_one_that_somebody_else_ends_at_the_same_moment_is_not_logged_twice(
     assert not LogEntry.objects.exists()
 
 
-def test_opt_out_that_is_ended_from_a_conversation_leads_back_there(receptionist: Client) -> None:
+def test_ending_from_a_conversation_returns_there(receptionist: Client) -> None:
     message = MessageFactory.create(receiver=CUSTOMER)
     made = OptOutFactory.create(contact=CUSTOMER)
     url = url_of("optout", "end", made.pk, message=message.pk)
@@ -423,7 +423,7 @@ def test_ending_needs_its_permission(viewer: Client) -> None:
     assert is_opted_out(CUSTOMER)
 
 
-def test_one_that_is_not_there(clerk: Client) -> None:
+def test_ending_an_unknown_opt_out_is_not_found(clerk: Client) -> None:
     assert clerk.get(url_of("optout", "end", 1)).status_code == 404
 
 
@@ -431,9 +431,7 @@ def test_one_that_is_not_there(clerk: Client) -> None:
 
 
 @pytest.mark.parametrize("opt_out_event", [True, False])
-def test_page_of_an_event_says_that_its_contact_has_opted_out(
-    viewer: Client, opt_out_event: bool
-) -> None:
+def test_event_page_says_its_contact_has_opted_out(viewer: Client, opt_out_event: bool) -> None:
     if opt_out_event:
         event = WebhookEventFactory.create(opt_out=True)
     else:
@@ -466,7 +464,7 @@ def sent() -> Message:
     return found
 
 
-def test_filter_finds_what_was_sent_although_opted_out(reader: Client, sent: Message) -> None:
+def test_filter_finds_texts_to_opted_out_contacts(reader: Client, sent: Message) -> None:
     assert listed(reader, "message", opted_out="sent") == [sent.pk]
     assert len(listed(reader, "message", opted_out="x")) == 2
     opt_in(CUSTOMER)
@@ -474,7 +472,7 @@ def test_filter_finds_what_was_sent_although_opted_out(reader: Client, sent: Mes
     assert "opted_out=sent" not in page_of(reader, "message", direction="inbound")
 
 
-def test_overview_counts_what_the_last_week_sent_and_leads_to_it(
+def test_overview_counts_and_links_last_weeks_texts_to_opted_out(
     reader: Client, sent: Message
 ) -> None:
     opt_out("0400 000 003")
@@ -486,7 +484,7 @@ def test_overview_counts_what_the_last_week_sent_and_leads_to_it(
     assert [row.pk for row in rows] == [sent.pk]
 
 
-def test_overview_says_nothing_where_nobody_was_texted_who_had_opted_out(reader: Client) -> None:
+def test_overview_omits_texts_to_opted_out_when_there_are_none(reader: Client) -> None:
     html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
     assert "cellcast-although-opted-out" not in html
     response = staff("view_webhookevent").get(reverse("admin:cellcast_django_overview"))
@@ -494,9 +492,7 @@ def test_overview_says_nothing_where_nobody_was_texted_who_had_opted_out(reader:
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
-def test_what_was_sent_although_opted_out_is_read_by_its_index(
-    reader: Client, sent: Message
-) -> None:
+def test_texts_to_opted_out_contacts_are_read_by_their_index(reader: Client, sent: Message) -> None:
     add_copies(Message(direction="outbound", contact=CUSTOMER), 3_000)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")

@@ -80,9 +80,7 @@ def test_staff_without_permission_see_nothing() -> None:
     ("model", "shown", "hidden"),
     [("message", "recovery", "lights"), ("webhookevent", "lights", "recovery")],
 )
-def test_person_sees_the_parts_about_models_they_may_view(
-    model: str, shown: str, hidden: str
-) -> None:
+def test_overview_shows_parts_by_view_permission(model: str, shown: str, hidden: str) -> None:
     page = html_of(staff(f"view_{model}"))
     part = "section[@aria-labelledby='cellcast-{}-heading']"
     assert every(page, part.format(shown))
@@ -102,9 +100,7 @@ def test_every_list_and_the_index_of_the_app_link_to_it() -> None:
         assert f'href="{reverse(SETUP)}"' not in page  # the person may not
 
 
-def test_index_of_the_app_says_who_waits_and_whether_webhooks_arrive(
-    operator: Client, client: WebhookClient
-) -> None:
+def test_app_index_shows_who_waits_and_the_lights(operator: Client, client: WebhookClient) -> None:
     client.reply(message="May I come later?")
     index = reverse("admin:app_list", args=["cellcast_django"])
 
@@ -117,7 +113,7 @@ def test_index_of_the_app_says_who_waits_and_whether_webhooks_arrive(
     assert "receiving" not in staff("view_message").get(index).content.decode()
 
 
-def test_index_of_the_app_names_the_five_who_wait_longest_and_leads_to_the_others() -> None:
+def test_app_index_names_the_five_longest_waiting() -> None:
     for _ in range(6):
         MessageFactory.create(inbound=True)
     index = reverse("admin:app_list", args=["cellcast_django"])
@@ -128,7 +124,7 @@ def test_index_of_the_app_names_the_five_who_wait_longest_and_leads_to_the_other
     assert section.endswith("All customers who are waiting for an answer")
 
 
-def test_who_may_not_open_it_is_offered_no_link() -> None:
+def test_link_needs_permission_to_open_the_page() -> None:
     client = staff("view_statuschange")
     page = client.get(reverse("admin:cellcast_django_statuschange_changelist")).content.decode()
     assert reverse(OVERVIEW) not in page
@@ -162,7 +158,7 @@ def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
     assert status.endswith("2 events today")
 
 
-def test_webhooks_that_stopped_are_no_green_light(reader: Client, noon: datetime) -> None:
+def test_stopped_webhooks_lose_the_green_light(reader: Client, noon: datetime) -> None:
     times = [noon - timedelta(minutes=10 * number) for number in range(121, 4_000)]
     event = WebhookEventFactory.create(received_at=times[0])
     add_copies(event, len(times), lambda number: {"received_at": times[number]})
@@ -187,7 +183,7 @@ def attention_of(html: str) -> dict[str, int]:
     return {each.get("href", ""): int(each.get("data-count", "")) for each in links}
 
 
-def test_events_that_need_attention_are_counted_and_linked_to(reader: Client) -> None:
+def test_overview_counts_and_links_events_needing_attention(reader: Client) -> None:
     WebhookEventFactory.create_batch(2, invalid=True)
     WebhookEventFactory.create(invalid=True, is_test=True)
     WebhookEventFactory.create(invalid=True, dismissed_at=timezone.now())
@@ -199,7 +195,7 @@ def test_events_that_need_attention_are_counted_and_linked_to(reader: Client) ->
         assert changelist_at(reader, url).result_count == count
 
 
-def test_nothing_to_attend_to_is_neither_praised_nor_blamed(reader: Client) -> None:
+def test_zero_counts_have_quiet_badges(reader: Client) -> None:
     page = html_of(reader)
     assert list(attention_of(page).values()) == [0, 0, 0]
     badges = every(section(page, "waiting"), "span[@class='cellcast-badge cellcast-badge-quiet']")
@@ -245,7 +241,7 @@ def test_failing_handler_shows_newest_error_and_first_event(reader: Client, noon
     assert words(every(row, "td")[-1]).startswith("3 hours ago")
 
 
-def test_handler_that_is_not_connected_is_marked_and_can_only_be_skipped(
+def test_unconnected_handler_is_marked_and_can_only_be_skipped(
     operator: Client, reader: Client, first: Calls
 ) -> None:
     def offered(row: Any) -> list[str]:
@@ -264,7 +260,7 @@ def test_handler_that_is_not_connected_is_marked_and_can_only_be_skipped(
         assert offered(failing(html_of(reader))["first"]) == []
 
 
-def test_handlers_of_many_events_are_counted_among_some(
+def test_failing_handlers_are_counted_in_a_sample(
     reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "MAX_UNFINISHED", 2)
@@ -279,7 +275,7 @@ def test_last_run_of_the_command_is_shown(reader: Client) -> None:
     assert "just now" in words(only(html_of(reader), "p[@id='cellcast-handlers-ran']"))
 
 
-def test_event_that_nothing_runs_is_pointed_out(reader: Client, noon: datetime) -> None:
+def test_overview_points_out_events_nothing_runs(reader: Client, noon: datetime) -> None:
     WebhookEventFactory.create(pending=True, next_run_at=noon - timedelta(minutes=5))
     assert not every(html_of(reader), "p[@id='cellcast-overdue']")
     WebhookEvent.objects.update(next_run_at=noon - timedelta(days=2, minutes=5))

@@ -48,15 +48,13 @@ def test_nothing_is_silent(reader: Client) -> None:
     assert part_of(reader).startswith("0 • no report")
 
 
-def test_without_a_key_it_says_what_one_would_be_good_for(reader: Client, settings: Any) -> None:
+def test_page_without_a_key_explains_recovery(reader: Client, settings: Any) -> None:
     assert part_of(reader).endswith(
         "Set CELLCAST_API_KEY , and manage.py cellcast_recover fetches what the webhooks missed."
     )
 
 
-def test_recovery_that_never_ran_is_pointed_out(
-    reader: Client, fake_cellcast: FakeCellcast
-) -> None:
+def test_page_points_out_recovery_never_ran(reader: Client, fake_cellcast: FakeCellcast) -> None:
     assert part_of(reader).endswith(
         "manage.py cellcast_recover has not run yet. Schedule it to run regularly."
     )
@@ -88,7 +86,7 @@ def test_set_up_page_says_when_recovery_last_ran() -> None:
     assert part.endswith("Replies 1 of 3 was missing The list could not be read completely.")
 
 
-def test_lists_that_were_not_asked_for_are_left_out(reader: Client) -> None:
+def test_page_leaves_out_lists_not_recovered(reader: Client) -> None:
     found = {"seen": 1_234, "missing": 0, "error": False, "is_read": True}
     CommandRun.record(CommandRun.Command.RECOVER, {"statuses": found})
     part = part_of(reader)
@@ -97,7 +95,7 @@ def test_lists_that_were_not_asked_for_are_left_out(reader: Client) -> None:
     assert not Message.objects.exists()
 
 
-def test_who_may_not_view_messages_does_not_see_it() -> None:
+def test_recovery_part_needs_permission_to_view_messages() -> None:
     client = staff("view_webhookevent")
     html = client.get(reverse("admin:cellcast_django_overview")).content.decode()
     assert "Missed by the webhooks" not in html

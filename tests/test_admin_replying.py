@@ -137,9 +137,7 @@ def test_page_is_shown_when_the_names_cannot_be_asked_for(
     assert "CELLCAST_CONTACT_NAMES failed: ConnectionError." in caplog.text
 
 
-def test_name_that_cannot_be_stored_or_is_none_spoils_no_page(
-    reader: Client, question: Message, settings: Any
-) -> None:
+def test_odd_customer_names_break_no_page(reader: Client, question: Message, settings: Any) -> None:
     MessageFactory.create(inbound=True, sender=OTHER)
     settings.CELLCAST_CONTACT_NAMES = f"{__name__}.odd_names"
 
@@ -204,7 +202,7 @@ def test_answer_goes_out_from_the_number_the_customer_wrote_to(
     assert later.handled_at is not None
 
 
-def test_answer_goes_out_from_the_number_that_the_page_is_about(
+def test_answer_is_sent_from_the_conversations_number(
     receptionist: Client, question: Message
 ) -> None:
     chosen = "+61480000002"
@@ -266,7 +264,7 @@ def test_empty_answer_is_not_sent(receptionist: Client, question: Message) -> No
     assert sent == []
 
 
-def test_customer_who_opted_out_is_not_written_to(receptionist: Client, question: Message) -> None:
+def test_opted_out_customer_cannot_be_answered(receptionist: Client, question: Message) -> None:
     form = form_of(receptionist, question)
     opt_out(CUSTOMER)
 
@@ -345,7 +343,7 @@ ROUNDS = 10
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_answers_from_two_processes_exactly_one_is_sent(tmp_path: Path) -> None:
+def test_two_processes_answering_send_one_answer(tmp_path: Path) -> None:
     people = [staff("view_message", "answer_message") for _ in range(2)]
     processes = [answering_process(person, tmp_path) for person in people]
     try:
@@ -467,7 +465,7 @@ def test_error_of_the_host_is_shown_with_the_text_and_logged(
 
 
 @pytest.mark.parametrize("name", ["send_nothing", "send_empty", "send_dict", "send_false"])
-def test_what_is_no_id_is_not_recorded_but_logged(
+def test_unusable_id_is_logged_and_not_recorded(
     receptionist: Client, question: Message, settings: Any, name: str
 ) -> None:
     settings.CELLCAST_SEND_WITH = f"{__name__}.{name}"
@@ -506,7 +504,7 @@ def test_answering_needs_its_permission_and_the_setting(
 @pytest.mark.parametrize(
     "sender", ["", "cellcast", "+61400555666;+61400777888", "+61400555666@sms.example", "000"]
 )
-def test_nobody_is_written_to_who_has_no_phone_number(receptionist: Client, sender: str) -> None:
+def test_contact_without_phone_number_cannot_be_answered(receptionist: Client, sender: str) -> None:
     message = MessageFactory.create(inbound=True, sender=sender)
 
     assert not forms(page_of(receptionist, "message", "conversation", message.pk))
@@ -514,7 +512,7 @@ def test_nobody_is_written_to_who_has_no_phone_number(receptionist: Client, send
     assert receptionist.post(url, {"text": "Yes"}).status_code == 403
 
 
-def test_answer_leaves_replies_that_a_site_hides(
+def test_answer_leaves_hidden_replies_unhandled(
     receptionist: Client, question: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = MessageFactory.create(

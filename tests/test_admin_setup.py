@@ -109,7 +109,7 @@ def test_fields_of_the_dashboard_and_what_goes_into_them(operator: Client, setti
     assert "It is never shown here" in text
 
 
-def test_without_a_public_url_the_urls_are_those_of_the_page(operator: Client) -> None:
+def test_page_shows_its_own_host_without_a_public_url(operator: Client) -> None:
     assert "http://sms.example.com:8000/sms/webhook-status" in page_of(
         operator, host="sms.example.com:8000"
     )
@@ -189,7 +189,7 @@ def test_silenced_check_is_left_out(operator: Client, settings: Any) -> None:
     assert "Encryption ✓ OK" in text_of(page_of(operator))
 
 
-def test_project_that_lets_in_only_who_has_logged_in(operator: Client, settings: Any) -> None:
+def test_setup_page_opens_under_login_required_middleware(operator: Client, settings: Any) -> None:
     login_required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, login_required]
     assert "Webhook settings for Cellcast" in page_of(operator)
@@ -372,7 +372,9 @@ def test_deleting_test_data_keeps_what_was_recorded(
     assert not WebhookEvent.objects.exists()
 
 
-def test_person_who_may_is_led_to_the_light(admin_client: Client, send: MagicMock) -> None:
+def test_person_with_permission_gets_link_to_the_light(
+    admin_client: Client, send: MagicMock
+) -> None:
     assert "Check the overview" in post(admin_client)
 
 
@@ -399,7 +401,7 @@ def test_odd_event_in_the_response_is_shown_as_another_apps(
     assert only(page, "p[@data-finding]").get("data-finding") == "json-of-another-app"
 
 
-def test_event_that_was_not_understood_is_no_success(operator: Client, send: MagicMock) -> None:
+def test_invalid_event_is_no_success(operator: Client, send: MagicMock) -> None:
     body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
     send.return_value = response_of(body, status=400)
     page = text_of(post(operator)).split("Progress")[0]

@@ -24,7 +24,7 @@ def possible(client: Client, **query: str) -> list[int]:
     return listed(client, "message", stop="possibly", **query)
 
 
-def test_replies_that_speak_of_stopping_are_found_newest_first(reader: Client) -> None:
+def test_stop_filter_finds_newest_first(reader: Client) -> None:
     first, _, second, _ = replies("Please stop texting me", "Yes", "no more texts!", "See you")
     MessageFactory.create(body="Reply STOP to opt-out")
     assert possible(reader) == [second.pk, first.pk]
@@ -37,7 +37,7 @@ def test_stop_words_have_opted_out_and_are_not_found(reader: Client, client: Web
     assert possible(reader) == []
 
 
-def test_contacts_who_have_opted_out_need_no_look(reader: Client) -> None:
+def test_stop_filter_skips_opted_out(reader: Client) -> None:
     message = MessageFactory.create(inbound=True, sender=CUSTOMER, body="dont text me, stop it")
     opt_out(CUSTOMER, note="asked by text")
     assert possible(reader) == []
@@ -45,7 +45,7 @@ def test_contacts_who_have_opted_out_need_no_look(reader: Client) -> None:
     assert possible(reader) == [message.pk]
 
 
-def test_replies_that_somebody_has_dealt_with_need_no_look(reader: Client) -> None:
+def test_stop_filter_skips_handled_replies(reader: Client) -> None:
     [message] = replies("Please stop texting me")
     message.mark_handled()
     assert possible(reader) == []
@@ -66,7 +66,7 @@ def test_cost_does_not_grow_with_what_is_found(
         assert len(possible(reader)) == 50
 
 
-def test_choice_is_hidden_among_what_you_sent_and_others_are_passed_over(reader: Client) -> None:
+def test_stop_filter_is_hidden_for_sent_messages(reader: Client) -> None:
     [message] = replies("please stop")
     assert "stop=possibly" not in page_of(reader, "message", direction="outbound")
     assert listed(reader, "message", stop="x") == [message.pk]

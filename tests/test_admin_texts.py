@@ -35,7 +35,7 @@ def test_time_is_said_as_how_long_ago_it_was(age: timedelta, words: str) -> None
     assert f">{words}<" in ago(timezone.now() - age)
 
 
-def test_exact_time_is_there_for_machines_on_hover_and_for_screen_readers() -> None:
+def test_exact_time_is_in_datetime_title_and_hidden_text() -> None:
     time = timezone.now().replace(year=2024, month=8, day=9, hour=6, minute=37, second=47)
 
     html = ago(time)

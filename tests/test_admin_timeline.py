@@ -67,9 +67,7 @@ def test_duplicate_stands_in_the_timeline_with_what_it_repeated(
     assert "• duplicate Repeated: “received”" in steps[-1]
 
 
-def test_duplicate_whose_body_is_gone_still_stands_in_the_timeline(
-    reader: Client, client: WebhookClient
-) -> None:
+def test_pruned_duplicate_stays_in_the_timeline(reader: Client, client: WebhookClient) -> None:
     client.status()
     client.status()
     WebhookEvent.objects.update(body="")

@@ -151,7 +151,7 @@ def test_pages_show_every_customer_once(
     assert texts[0] == ("4" if order else "after")
 
 
-def test_page_after_a_row_that_was_handled_goes_on_there(
+def test_next_page_opens_after_its_row_was_handled(
     reader: Client, receptionist: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(to_answer, "PER_PAGE", 1)
@@ -450,7 +450,7 @@ def test_action_marks_the_replies_that_are_selected(receptionist: Client, reader
     assert LogEntry.objects.count() == 1
 
 
-def test_action_on_replies_that_are_done_leaves_no_trace(receptionist: Client) -> None:
+def test_action_on_handled_replies_logs_nothing(receptionist: Client) -> None:
     reply = ask(20, "one")
     Message.objects.update(handled_at=timezone.now(), handled_by="kim")
 
@@ -482,7 +482,7 @@ def test_action_marks_all_in_batches_that_commit_by_themselves(
     assert len([sql for sql in updates if "cellcast_django_message" in sql]) == 5
 
 
-def test_action_that_takes_too_long_says_how_many_are_left(
+def test_slow_action_says_how_many_are_left(
     receptionist: Client, monkeypatch: pytest.MonkeyPatch, tick: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
@@ -518,7 +518,7 @@ def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 # What is new
 
 
-def test_news_count_who_waits_and_who_has_written_since(reader: Client) -> None:
+def test_news_counts_waiting_and_new_customers(reader: Client) -> None:
     ask(30, "one")
     url = only(page_of(reader, "message", "to_answer"), "p[@data-news]").get("data-news", "")
     assert reader.get(url).json() == {"waiting": "1", "new": 0}
@@ -604,7 +604,7 @@ def test_overview_shows_first_how_many_wait_and_since_when(reader: Client) -> No
     assert "1 hour ago" in words(to_answer_section)
 
 
-def test_overview_shows_nothing_of_messages_to_those_who_may_not_view_them() -> None:
+def test_overview_hides_messages_without_permission() -> None:
     assert section(staff("view_message").get(reverse(OVERVIEW)).text, "to-answer") is not None
 
     page = staff("view_webhookevent").get(reverse(OVERVIEW)).text

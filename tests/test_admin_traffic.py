@@ -223,7 +223,7 @@ def test_histogram_counts_up_to_each_limit_and_beyond() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("vendor")
-def test_delivery_times_of_many_messages_are_those_of_the_newest_of_each_slot(
+def test_delivery_times_sample_the_newest_of_each_slot(
     noon: datetime,
 ) -> None:
     """A busy day gives more of them than a quiet one."""
@@ -291,7 +291,7 @@ def test_counting_reads_indexes_alone_of_each_status_that_there_is(
 
 
 @pytest.mark.django_db
-def test_days_that_ended_more_than_three_days_ago_are_counted_once_a_day(
+def test_settled_days_are_counted_once_a_day(
     noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def delivered(*ages: int) -> list[int]:
@@ -306,7 +306,7 @@ def test_days_that_ended_more_than_three_days_ago_are_counted_once_a_day(
 
 
 @pytest.mark.django_db
-def test_numbers_of_another_database_are_not_taken_for_those_of_this_one(
+def test_cached_counts_belong_to_one_database(
     noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two sites may share a cache, and so may a site and its tests."""
@@ -327,7 +327,7 @@ class BrokenCache(BaseCache):
 
 
 @pytest.mark.django_db
-def test_without_its_cache_the_messages_are_counted(noon: datetime, settings: Any) -> None:
+def test_figures_are_counted_when_the_cache_fails(noon: datetime, settings: Any) -> None:
     settings.CACHES = {"default": {"BACKEND": f"{__name__}.BrokenCache"}}
     sent("delivered", noon - timedelta(days=20))
     assert sum(count_messages(Period.of_last_days(30)).sent["delivered"]) == 1

@@ -125,7 +125,7 @@ def test_password_is_compared_as_utf8() -> None:
     [[], (), None, "cellcast:a-long-enough-password", [""], [":"], ["cellcast"], [None]],
 )
 @pytest.mark.parametrize("given", ["", ":", "cellcast", "cellcast:", RIGHT])
-def test_with_no_credential_configured_everybody_is_refused(configured: Any, given: str) -> None:
+def test_missing_credentials_refuse_everybody(configured: Any, given: str) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=configured):
         assert username(f"Basic {encoded(given)}") is None
         assert username(None) is None

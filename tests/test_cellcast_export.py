@@ -200,7 +200,7 @@ def test_file_is_never_written_over_another(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_file_of_somebody_who_was_quicker_is_kept(path: Path) -> None:
+def test_export_keeps_a_file_written_meanwhile(path: Path) -> None:
     def write() -> None:
         with complete_or_absent(path) as file:
             path.write_text("theirs")
@@ -212,7 +212,7 @@ def test_file_of_somebody_who_was_quicker_is_kept(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_export_that_breaks_off_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_export_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_off(*args: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -222,6 +222,6 @@ def test_export_that_breaks_off_leaves_no_file(path: Path, monkeypatch: pytest.M
     assert list(path.parent.iterdir()) == []
 
 
-def test_folder_that_does_not_exist_is_an_error(path: Path) -> None:
+def test_missing_folder_is_an_error(path: Path) -> None:
     with pytest.raises(CommandError, match="--output"):
         run(path.parent / "folder" / os.path.basename(path))

@@ -61,7 +61,7 @@ def old() -> list[WebhookEvent]:
         (["--older-than", ""], "is not a duration"),
     ],
 )
-def test_what_selects_nothing_is_an_error(
+def test_missing_selection_is_an_error(
     old: list[WebhookEvent], arguments: list[str], complaint: str
 ) -> None:
     with pytest.raises(CommandError, match=complaint):
@@ -75,7 +75,7 @@ def test_units_of_the_age(old: list[WebhookEvent], age: str) -> None:
 
 
 @pytest.mark.parametrize("age", ["101d", "15w", "2500h"])
-def test_what_is_younger_stays(old: list[WebhookEvent], age: str) -> None:
+def test_younger_rows_stay(old: list[WebhookEvent], age: str) -> None:
     assert run("--older-than", age).startswith("Deleted: 0 messages and 0 events from before ")
     assert WebhookEvent.objects.count() == Message.objects.count() == 3
 
@@ -132,20 +132,20 @@ def test_contact_is_erased_without_being_named() -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"], ["--redact"]])
-def test_mistyped_number_of_which_there_is_nothing_does_not_look_like_success(
+def test_mistyped_unknown_number_is_an_error(
     options: list[str],
 ) -> None:
     with pytest.raises(CommandError, match="not a valid phone number"):
         run("--contact", "hello", *options)
 
 
-def test_contact_that_is_no_phone_number_is_erased_if_there_is_one() -> None:
+def test_odd_contact_is_erased_if_it_exists() -> None:
     WebhookEventFactory.create(opt_out=True, contact="hello")
     said = run("--contact", "hello")
     assert said.startswith("Deleted: 0 messages and 1 event about this contact.\n")
 
 
-def test_valid_number_of_which_there_is_nothing_is_no_mistake() -> None:
+def test_valid_unknown_number_is_no_error() -> None:
     assert run("--contact", CONTACT) == "Deleted: 0 messages and 0 events about this contact.\n"
 
 
@@ -198,7 +198,7 @@ def _protected() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_protected")
-def test_row_that_another_model_protects_is_kept_and_named(old: list[WebhookEvent]) -> None:
+def test_prune_keeps_and_names_protected_rows(old: list[WebhookEvent]) -> None:
     deleted, protected, *_ = run("--older-than", "90d").splitlines()
     assert deleted.startswith("Deleted: 0 messages and 1 event from before")
     assert "1 row " in protected and "'Appointment.message'" in protected

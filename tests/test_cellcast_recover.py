@@ -89,14 +89,14 @@ def test_since_says_how_far_back_to_look(outage: FakeCellcast) -> None:
     ("since", "complaint"),
     [("2", "is not a duration"), ("0d", "is not a duration"), ("999999w", "a hundred years")],
 )
-def test_since_that_is_no_age_is_an_error(
+def test_unreadable_since_is_an_error(
     fake_cellcast: FakeCellcast, since: str, complaint: str
 ) -> None:
     with pytest.raises(CommandError, match=complaint):
         run("--since", since)
 
 
-def test_list_that_cannot_be_read_is_an_error_after_the_others(outage: FakeCellcast) -> None:
+def test_unreadable_list_fails_after_the_others(outage: FakeCellcast) -> None:
     outage.faults.append(Fault(status=404))
     stdout = StringIO()
     with pytest.raises(CommandError) as raised:
@@ -125,7 +125,7 @@ def test_wrong_key_is_one_error(fake_cellcast: FakeCellcast, settings: Any) -> N
     assert stdout.getvalue() == "replies: not read\n"
 
 
-def test_database_that_refuses_is_an_error_in_a_sentence(
+def test_refusing_database_is_a_command_error(
     outage: FakeCellcast, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with refusing("INSERT"), pytest.raises(CommandError, match="OperationalError") as raised:
@@ -134,7 +134,7 @@ def test_database_that_refuses_is_an_error_in_a_sentence(
     assert run("--replies") == "replies: 2 seen, 2 were missing and are now stored\n"
 
 
-def test_without_a_key_it_says_so(settings: Any) -> None:
+def test_command_needs_a_key(settings: Any) -> None:
     settings.CELLCAST_API_KEY = ""
     with pytest.raises(CommandError, match="CELLCAST_API_KEY is not set"):
         run()

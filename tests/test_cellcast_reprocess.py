@@ -72,7 +72,7 @@ def test_event_option_reads_only_that_event() -> None:
     assert run("--event", str(event.pk)) == ("1 understood, 0 still invalid.", "")
 
 
-def test_event_that_is_not_invalid_is_an_error() -> None:
+def test_naming_a_valid_event_is_an_error() -> None:
     WebhookClient().status()
     pk = WebhookEvent.objects.get().pk
     with pytest.raises(CommandError, match=f"No such invalid event: {pk}"):

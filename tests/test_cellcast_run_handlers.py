@@ -85,7 +85,7 @@ def test_failed_option_takes_all_that_were_given_up(handler: Calls) -> None:
     assert WebhookEvent.objects.pending().get() == waiting
 
 
-def test_event_that_fails_for_good_is_counted(handler: Calls, settings: Any) -> None:
+def test_failed_event_is_counted(handler: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     failing_event()
     assert run("--failed")[0] == "0 done, 0 to be retried later, 1 failed."
@@ -98,7 +98,7 @@ def test_unknown_event_is_an_error_and_nothing_is_done(handler: Calls) -> None:
     assert len(handler) == 1
 
 
-def test_error_of_a_handler_that_is_not_connected_here_is_told_as_well(handler: Calls) -> None:
+def test_command_reports_errors_of_unconnected_handlers(handler: Calls) -> None:
     event = failing_event()
     message_received.disconnect(dispatch_uid="calendar")
     assert run(f"--event={event.pk}") == (
@@ -208,7 +208,7 @@ def test_supervisor_sees_at_once_what_watch_prints(
     assert lines == [1, 2]
 
 
-def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
+def test_sigterm_finishes_the_running_handler_only(
     handler: Calls, looks: list[Callable[[], object]]
 ) -> None:
     first, second = failing_event(message="one"), failing_event(message="two")
@@ -228,7 +228,7 @@ def test_sigterm_lets_the_running_handler_finish_and_begins_no_other_event(
     assert second.pk
 
 
-def test_database_that_goes_and_comes_back_is_lived_through(
+def test_command_survives_a_database_restart(
     handler: Calls,
     looks: list[Callable[[], object]],
     caplog: pytest.LogCaptureFixture,

@@ -85,7 +85,7 @@ def test_tests_of_our_own_are_said_to_be_left_out() -> None:
     assert rows()["tests"].startswith("3")
 
 
-def test_messages_to_somebody_who_had_opted_out_are_counted() -> None:
+def test_status_counts_texts_to_opted_out_contacts() -> None:
     assert "opted out" not in rows()
     MessageFactory.create(opted_out_at=ago(days=3))
     MessageFactory.create(opted_out_at=ago(days=3), created_at=ago(days=2))
@@ -93,7 +93,7 @@ def test_messages_to_somebody_who_had_opted_out_are_counted() -> None:
     assert json.loads(run("--json"))["messages"]["although_opted_out"] == 1
 
 
-def test_event_that_is_not_due_yet_is_not_called_late() -> None:
+def test_event_not_yet_due_is_not_late() -> None:
     WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
     assert rows()["pending"] == "1"
 

@@ -627,7 +627,7 @@ def test_report_marks_the_notice(shop: Any, client: WebhookClient) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("status", "notice"), [("delivered", "delivered"), ("dead", "failed")])
-def test_report_that_comes_before_its_message_is_recorded(
+def test_report_before_its_message_is_recorded(
     status: str, notice: str, shop: Any, client: WebhookClient
 ) -> None:
     client.status(status=status)

@@ -24,7 +24,7 @@ from tests.handlers import Listen
 pytestmark = pytest.mark.django_db
 
 
-def test_without_factory_boy_the_import_says_what_to_install(
+def test_import_without_factory_boy_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(sys.modules, "cellcast_django.factories")

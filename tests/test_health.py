@@ -97,7 +97,7 @@ def test_events_of_a_url_are_counted_up_to_a_limit_for_each_kind() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"is_test": True}, {"endpoint": Endpoint.API.value}])
-def test_what_cellcast_did_not_send_proves_no_webhook(changes: dict[str, Any]) -> None:
+def test_recovery_and_test_sends_prove_no_webhook(changes: dict[str, Any]) -> None:
     WebhookEventFactory.create(**changes)
     webhooks = measure_webhooks(ago(days=1))
     assert webhooks.last_at is None
@@ -149,7 +149,7 @@ def is_office_hour(time: datetime) -> bool:
     return time.weekday() < 5 and 9 <= time.hour < 17
 
 
-def test_site_that_never_sleeps_is_silent_after_an_hour(at: At) -> None:
+def test_busy_site_is_silent_after_an_hour(at: At) -> None:
     reports(every(10 * timedelta(minutes=1), NOW - 30 * DAY, NOW))
     assert light() == Light.RECEIVING
     at(NOW + timedelta(minutes=50))
@@ -233,7 +233,7 @@ def test_site_pruned_at_seven_days_is_too_early_to_tell(at: At, left_over: bool)
     assert light() == Light.TOO_EARLY
 
 
-def test_failed_event_that_pruning_left_does_not_lengthen_history(at: At) -> None:
+def test_old_failed_event_does_not_lengthen_history(at: At) -> None:
     reports(every(HOUR / 6, NOW - 10 * DAY, NOW))
     reports([NOW - 60 * DAY])
     at(NOW + 2 * HOUR)
@@ -304,7 +304,7 @@ def test_pending_and_failed_events_and_the_oldest_due() -> None:
     assert timedelta(minutes=12) <= handlers.overdue < timedelta(minutes=13)
 
 
-def test_event_that_is_due_later_is_not_overdue() -> None:
+def test_event_due_later_is_not_overdue() -> None:
     WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
     handlers = measure_health().handlers
     assert handlers.pending == 1

@@ -116,7 +116,7 @@ def test_event_moves_when_the_earlier_one_is_retried(booking: InOrder) -> None:
     assert pause_before(cancel) > timedelta(hours=1)
 
 
-def test_handlers_that_do_not_ask_are_called_at_once(booking: InOrder, first: Calls) -> None:
+def test_unordered_handlers_are_called_at_once(booking: InOrder, first: Calls) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
     cancel = text("CANCEL")
@@ -219,7 +219,7 @@ def test_event_is_run_when_the_earlier_one_is_retried_by_a_person(booking: InOrd
     assert booking.finished == ["YES", "CANCEL"]
 
 
-def test_event_that_a_person_names_does_not_wait(booking: InOrder) -> None:
+def test_named_event_does_not_wait(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     assert ran(run_again, [cancel.pk]) == [cancel.pk]
@@ -287,7 +287,7 @@ def test_no_event_is_begun_after_five_seconds(booking: InOrder, clock: Clock) ->
 # Crashes and races
 
 
-def test_process_that_dies_leaves_the_order(booking: InOrder) -> None:
+def test_killed_process_keeps_the_order(booking: InOrder) -> None:
     with dying(booking):
         text("YES")
     yes = WebhookEvent.objects.get()
@@ -298,7 +298,7 @@ def test_process_that_dies_leaves_the_order(booking: InOrder) -> None:
     assert booking.finished == ["YES", "YES", "CANCEL"]
 
 
-def test_handler_of_a_first_run_that_died_while_it_waited_has_all_its_attempts(
+def test_killed_first_run_costs_a_waiting_handler_no_attempt(
     booking: InOrder, first: Calls
 ) -> None:
     booking.errors["YES"] = ConnectionError("no")
@@ -335,7 +335,7 @@ def test_event_does_not_wait_for_one_that_ends_meanwhile(booking: InOrder) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_event_that_is_taken_over_while_it_waits_is_left_alone(booking: InOrder) -> None:
+def test_event_taken_over_while_waiting_is_left_alone(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
 

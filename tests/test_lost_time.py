@@ -28,7 +28,9 @@ def due_replies(first: Calls, count: int) -> list[WebhookEvent]:
     return events
 
 
-def test_after_half_a_minute_of_failures_its_events_stay_due(first: Calls, clock: Clock) -> None:
+def test_handlers_events_stay_due_after_half_a_minute_of_failures(
+    first: Calls, clock: Clock
+) -> None:
     events = due_replies(first, 8)
     first.during = take(clock, 10)
     statuses = Calls()
@@ -48,7 +50,9 @@ def test_after_half_a_minute_of_failures_its_events_stay_due(first: Calls, clock
     assert ran(run_due) == [event.pk for event in events[4:]], "the next run tries"
 
 
-def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, clock: Clock) -> None:
+def test_other_handlers_of_those_events_are_called(
+    first: Calls, second: Calls, clock: Clock
+) -> None:
     second.error = ValueError("no")
     events = due_replies(first, 6)
     first.during, second.error = take(clock, 20), None
@@ -60,13 +64,13 @@ def test_other_handlers_of_its_events_are_called(first: Calls, second: Calls, cl
     assert list(last.handler_errors()) == ["first"]
 
 
-def test_slow_handler_that_finishes_is_called_on(first: Calls, clock: Clock) -> None:
+def test_slow_successful_handler_is_called_again(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 6)
     first.error, first.during = None, take(clock, 60)
     assert ran(run_due) == [event.pk for event in events]
 
 
-def test_handler_that_fails_fast_is_called_on(first: Calls, clock: Clock) -> None:
+def test_fast_failing_handler_is_called_again(first: Calls, clock: Clock) -> None:
     due_replies(first, 6)
     ran(run_due)
     assert len(first) == 6

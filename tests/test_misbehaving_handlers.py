@@ -121,7 +121,7 @@ LEFT_OPEN = (
         (begin, LEFT_OPEN),
     ],
 )
-def test_transaction_that_it_leaves_open_is_rolled_back_and_is_its_error(
+def test_open_transaction_is_rolled_back_and_reported(
     first: Calls, second: Calls, leave_open: Callable[..., Any], error: str
 ) -> None:
     def write(**kwargs: Any) -> None:
@@ -151,7 +151,7 @@ def test_transaction_that_it_leaves_open_is_rolled_back_and_is_its_error(
 @pytest.mark.parametrize(
     ("leave_open", "error"), [(enter_atomic, LEFT_OPEN), (enter_atomic_and_raise, "ValueError: no")]
 )
-def test_atomic_block_that_it_does_not_leave_is_its_error_in_a_test_case_too(
+def test_open_atomic_block_is_reported_in_a_test_case_too(
     first: Calls, second: Calls, leave_open: Callable[..., Any], error: str
 ) -> None:
     def write(**kwargs: Any) -> None:
@@ -175,7 +175,7 @@ def test_atomic_block_that_it_does_not_leave_is_its_error_in_a_test_case_too(
     [lambda **kwargs: connection.close(), lambda **kwargs: connection.connection.close()],
     ids=["Django's", "the driver's"],
 )
-def test_connection_that_it_closes_is_opened_again(
+def test_closed_connection_is_opened_again(
     first: Calls, second: Calls, close: Callable[..., Any]
 ) -> None:
     first.during = close
@@ -202,7 +202,7 @@ def commit_durably(**kwargs: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_in_a_transaction_of_the_caller_nothing_can_be_committed_durably(first: Calls) -> None:
+def test_durable_commit_fails_inside_the_callers_transaction(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     first.error, first.during = None, commit_durably
@@ -213,7 +213,7 @@ def test_in_a_transaction_of_the_caller_nothing_can_be_committed_durably(first: 
 
 
 @pytest.mark.django_db
-def test_in_a_test_case_it_may_commit_durably_as_elsewhere(first: Calls) -> None:
+def test_durable_commit_works_in_a_test_case(first: Calls) -> None:
     first.during = commit_durably
     assert reply().state == "done"
 
@@ -222,7 +222,7 @@ def test_in_a_test_case_it_may_commit_durably_as_elsewhere(first: Calls) -> None
 
 
 @pytest.mark.django_db
-def test_handlers_connected_and_disconnected_while_one_runs_count_from_the_next_fact(
+def test_handlers_connected_during_a_run_count_from_the_next_fact(
     first: Calls, second: Calls
 ) -> None:
     late = Calls()
@@ -243,7 +243,7 @@ def test_handlers_connected_and_disconnected_while_one_runs_count_from_the_next_
 
 
 @pytest.mark.django_db
-def test_message_that_it_deletes_is_still_told_to_the_others(first: Calls, second: Calls) -> None:
+def test_deleted_message_still_reaches_other_handlers(first: Calls, second: Calls) -> None:
     first.during = lambda message, **kwargs: message.delete()
     event = reply(message="delete me")
     assert second.arguments[0]["message"].body == "delete me"

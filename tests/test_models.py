@@ -97,7 +97,7 @@ def test_models_have_translatable_names(model: type[models.Model]) -> None:
         ("mysql", False, "utf8mb4_0900_bin"),
     ],
 )
-def test_exact_text_column_has_a_binary_collation_where_the_default_is_not_exact(
+def test_exact_text_column_has_a_binary_collation_where_needed(
     vendor: str, is_mariadb: bool, collation: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "vendor", vendor)
@@ -141,7 +141,7 @@ def test_unique_text_has_one_index_on_postgresql_too(model: Any, column: str) ->
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", ["cellcast_id", "contact", "status"])
 @pytest.mark.parametrize("other", ["ABC", "àbc", "abc ", "ábc"])
-def test_text_that_people_search_for_is_compared_to_the_letter(name: str, other: str) -> None:
+def test_searchable_text_is_compared_exactly(name: str, other: str) -> None:
     saved(outbound(), **{name: "abc"})
     assert Message.objects.filter(**{name: "abc"}).exists()
     assert not Message.objects.filter(**{name: other}).exists()
@@ -165,7 +165,7 @@ def test_index_of_what_is_not_done_has_no_other_events() -> None:
 
 
 @pytest.mark.django_db
-def test_index_of_what_is_not_done_is_there_on_every_database_and_warns_of_nothing() -> None:
+def test_partial_index_exists_on_every_database_without_warnings() -> None:
     with connection.cursor() as cursor:
         table = WebhookEvent._meta.db_table
         constraints = connection.introspection.get_constraints(cursor, table)
@@ -489,7 +489,7 @@ def test_record_sent_stores_since_when_the_contact_had_been_opted_out() -> None:
 
 
 @pytest.mark.django_db
-def test_opt_out_after_a_message_does_not_count_when_it_is_recorded_again() -> None:
+def test_later_opt_out_does_not_mark_a_message_recorded_again() -> None:
     Message.objects.record_sent(ID, receiver=CUSTOMER)
     opt_out(CUSTOMER)
     assert Message.objects.record_sent(ID, receiver=CUSTOMER).opted_out_at is None
@@ -656,7 +656,7 @@ def test_reply_is_unhandled_until_somebody_says_otherwise() -> None:
 
 
 @pytest.mark.django_db
-def test_what_was_handled_keeps_its_time_and_its_person() -> None:
+def test_handled_message_keeps_its_time_and_person() -> None:
     message = reply(100)
     message.mark_handled(username="kim")
     first = message.handled_at
@@ -703,7 +703,7 @@ def test_reply_of_an_unknown_sender_is_handled_alone() -> None:
 
 
 @pytest.mark.django_db
-def test_reply_of_a_contact_who_opted_out_needs_nothing_while_that_stands() -> None:
+def test_opted_out_contacts_reply_needs_no_answer() -> None:
     message = reply(100)
     opt_out = OptOut.objects.create(contact=CUSTOMER, source=OptOut.Source.PERSON)
 
@@ -714,7 +714,7 @@ def test_reply_of_a_contact_who_opted_out_needs_nothing_while_that_stands() -> N
 
 
 @pytest.mark.django_db
-def test_message_that_was_sent_is_neither_unhandled_nor_can_be_handled() -> None:
+def test_sent_message_cannot_be_handled() -> None:
     message = MessageFactory.create()
 
     assert not Message.objects.unhandled().exists()
@@ -955,7 +955,7 @@ def test_own_numbers_must_agree_if_both_are_phone_numbers(
 
 
 @pytest.mark.django_db
-def test_what_counts_is_when_a_message_was_submitted() -> None:
+def test_reply_answers_the_message_submitted_last() -> None:
     sent("recorded later, submitted before", HOUR)
     submitted_at = REPLIED - HOUR / 2
     asked = sent("asked", -DAY, submitted_at=submitted_at)
@@ -964,7 +964,7 @@ def test_what_counts_is_when_a_message_was_submitted() -> None:
 
 
 @pytest.mark.django_db
-def test_of_messages_of_the_same_moment_the_later_one_stored_is_newer() -> None:
+def test_later_row_is_newer_at_the_same_moment() -> None:
     sent("first", HOUR)
     asked = sent("second", HOUR)
     assert answer().in_reply_to == asked
@@ -996,7 +996,7 @@ def test_reply_of_nobody_answers_what_has_its_id_or_nothing() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("values", [{}, {"cellcast_id": ""}, {"original_body": "Coming?"}])
-def test_what_a_reply_answers_takes_two_queries_and_is_kept(
+def test_answered_message_takes_two_queries_and_is_kept(
     values: dict[str, Any], django_assert_max_num_queries: Any, django_assert_num_queries: Any
 ) -> None:
     asked = sent("asked", HOUR, body="Coming?")
@@ -1049,7 +1049,7 @@ def test_messages_are_found_by_an_index(rows: Any, index: str) -> None:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("original_body", ["", "Coming?"])
-def test_what_a_reply_answers_is_found_by_indexes(original_body: str) -> None:
+def test_answered_message_is_found_by_indexes(original_body: str) -> None:
     reply_ = answer(sender="+61400000700", original_body=original_body)
     with CaptureQueriesContext(connection) as queries:
         assert reply_.in_reply_to is None

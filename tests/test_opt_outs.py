@@ -51,9 +51,7 @@ def webhook(client: WebhookClient) -> list[str]:
 
 
 @pytest.mark.parametrize("asked", ["+61445123456", "0445 123 456", "61445123456", "445123456"])
-def test_opt_out_of_a_mobile_whose_range_is_unknown_to_phonenumbers(
-    client: WebhookClient, asked: str
-) -> None:
+def test_mobile_of_an_unknown_range_can_be_opted_out(client: WebhookClient, asked: str) -> None:
     client.opt_out(contact="445123456")
     assert is_opted_out(asked)
 
@@ -73,13 +71,13 @@ def test_others_have_not_opted_out(number: str) -> None:
     assert opted_out([number]) == set()
 
 
-def test_what_is_no_phone_number_is_known_as_it_is_written() -> None:
+def test_odd_number_is_opted_out_as_written() -> None:
     opt_out("Cellcast Pty")
     assert is_opted_out("Cellcast Pty")
     assert not is_opted_out("cellcast pty")
 
 
-def test_one_that_has_ended_counts_no_more() -> None:
+def test_ended_opt_out_counts_no_more() -> None:
     opt_out(CUSTOMER)
     opt_in(CUSTOMER)
     assert not is_opted_out(CUSTOMER)
@@ -87,7 +85,7 @@ def test_one_that_has_ended_counts_no_more() -> None:
 
 
 @pytest.mark.parametrize("number", ["", "\0"])
-def test_number_that_is_empty_is_nobodys(number: str) -> None:
+def test_empty_number_is_nobodys(number: str) -> None:
     OptOut.objects.create(contact="", source="list")
     assert not is_opted_out(number)
     assert opted_out([number]) == set()
@@ -111,7 +109,7 @@ def test_number_may_be_an_object_of_phonenumbers() -> None:
 
 
 @pytest.mark.parametrize("number", [None, 61400000000, b"+61400000000", object(), [CUSTOMER]])
-def test_what_is_neither_text_nor_an_object_of_phonenumbers_is_refused(number: Any) -> None:
+def test_number_of_another_type_is_refused(number: Any) -> None:
     for ask in (is_opted_out, opt_out, opt_in, OptOut.objects.with_contact):
         with pytest.raises(TypeError):
             ask(number)
@@ -176,7 +174,7 @@ class Replica:
         return True
 
 
-def test_what_was_stored_a_moment_ago_counts_though_reads_go_to_a_replica(settings: Any) -> None:
+def test_opt_outs_are_read_from_the_primary(settings: Any) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_opt_outs.Replica"]
     opt_out(CUSTOMER)
     assert is_opted_out(CUSTOMER)
@@ -281,7 +279,7 @@ def test_opt_out_webhook(client: WebhookClient) -> None:
     assert (event.kind, event.contact, event.outcome) == ("opt_out", CUSTOMER, "stored")
 
 
-def test_opt_out_webhook_of_a_contact_who_has_opted_out_is_a_duplicate(
+def test_second_opt_out_webhook_is_a_duplicate(
     client: WebhookClient,
 ) -> None:
     webhook(client)
@@ -297,7 +295,7 @@ def test_opt_out_webhook_of_a_contact_who_has_opted_out_is_a_duplicate(
 @pytest.mark.parametrize(
     "text", ["STOP", "Stop.", " stop ", "S T O P", "«stop»", "Opt-out", "OPT OUT!", "unsubscribe"]
 )
-def test_reply_whose_whole_text_is_a_stop_word_opts_out(client: WebhookClient, text: str) -> None:
+def test_stop_word_alone_opts_out(client: WebhookClient, text: str) -> None:
     assert stop(client, message=text) == ["stored"]
     stored, event = OptOut.objects.get(), WebhookEvent.objects.get()
     assert (stored.contact, stored.source, stored.event) == (CUSTOMER, "reply", event)
@@ -421,7 +419,7 @@ def test_list_does_not_undo_an_opt_in() -> None:
     assert not is_opted_out(CUSTOMER)
 
 
-def test_stop_that_was_recovered_opts_out_since_the_customer_wrote_it(settings: Any) -> None:
+def test_recovered_stop_opts_out_since_it_was_written(settings: Any) -> None:
     settings.CELLCAST_API_KEY = "4f1c9a52"
     wrote_at = timezone.now() - timedelta(days=1)
     event = recovered_stop(wrote_at)
@@ -495,7 +493,7 @@ def test_same_stop_without_an_opt_out_begins_one(client: WebhookClient) -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("is_ended", [True, False])
-def test_late_webhook_of_a_recovered_stop_opts_out_again_if_it_was_ended(
+def test_late_webhook_renews_an_ended_recovered_stop(
     client: WebhookClient, listen: Listen, settings: Any, *, is_ended: bool
 ) -> None:
     settings.CELLCAST_API_KEY = KEY
@@ -511,7 +509,7 @@ def test_late_webhook_of_a_recovered_stop_opts_out_again_if_it_was_ended(
 
 
 @pytest.mark.parametrize("body", [opt_out_payload(contact=CUSTOMER), reply_payload(message="STOP")])
-def test_event_that_is_understood_late_does_not_undo_a_later_opt_in(
+def test_reprocessed_event_does_not_undo_a_later_opt_in(
     body: dict[str, str],
 ) -> None:
     invalid = make_invalid(json.dumps(body))
@@ -532,7 +530,7 @@ def test_event_that_is_understood_late_undoes_an_earlier_opt_in(body: dict[str, 
     assert is_opted_out(CUSTOMER)
 
 
-def test_event_that_is_understood_late_opts_out_since_it_came() -> None:
+def test_reprocessed_event_opts_out_since_it_came() -> None:
     three_days_ago = timezone.now() - timedelta(days=3)
     stop = json.dumps(reply_payload(message="STOP"))
     [event] = inbox.reprocess(make_invalid(stop, received_at=three_days_ago))
@@ -810,7 +808,7 @@ def test_opt_out_in_a_log_shows_no_number() -> None:
     assert CUSTOMER not in f"{made} {made!r}"
 
 
-def test_row_that_was_locked_but_has_not_begun_is_no_opt_out() -> None:
+def test_locked_row_that_never_began_is_no_opt_out() -> None:
     with transaction.atomic():
         locked = OptOut.objects.insert_and_lock([CUSTOMER])[CUSTOMER]
     assert not locked.is_active

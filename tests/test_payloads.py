@@ -214,7 +214,7 @@ def test_form_keeps_an_empty_text() -> None:
     assert payload.body == ""
 
 
-def test_form_with_escapes_that_are_no_text_is_kept() -> None:
+def test_form_with_undecodable_escapes_is_kept() -> None:
     body = b"_id=1&type=receive&sender=1&message=a%00b%ED%A0%BD%FFc"
     payload = read_one(body, content_type=FORM)
     assert isinstance(payload, Reply)
@@ -229,7 +229,7 @@ def test_form_is_not_guessed(content_type: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"hello", b"&&&", b"=", b'"text"', b"%"])
-def test_form_that_says_nothing_is_invalid(body: bytes) -> None:
+def test_empty_form_is_invalid(body: bytes) -> None:
     payload = read_one(body, content_type=FORM)
     assert isinstance(payload, Invalid)
     assert payload.raw == body.decode()
@@ -255,7 +255,7 @@ def test_form_that_says_nothing_is_invalid(body: bytes) -> None:
         ("{\u00a0}".encode(), "{\u00a0}", "not JSON"),
     ],
 )
-def test_what_is_no_json_is_invalid_and_kept_as_it_came(body: bytes, raw: str, why: str) -> None:
+def test_malformed_json_is_invalid_and_kept_as_it_came(body: bytes, raw: str, why: str) -> None:
     payload = read_one(body)
     assert why in reason(payload)
     assert payload.raw == raw
@@ -263,7 +263,7 @@ def test_what_is_no_json_is_invalid_and_kept_as_it_came(body: bytes, raw: str, w
 
 @pytest.mark.parametrize("document", [None, True, 5, 1.5, "text", [None], [5], ["text"], [[]]])
 @pytest.mark.parametrize("endpoint", Endpoint, ids=str)
-def test_what_is_no_object_is_invalid(document: Any, endpoint: Endpoint) -> None:
+def test_json_other_than_an_object_is_invalid(document: Any, endpoint: Endpoint) -> None:
     assert "object" in reason(read_one(document, endpoint))
 
 
@@ -278,7 +278,7 @@ def test_what_is_no_object_is_invalid(document: Any, endpoint: Endpoint) -> None
     ],
     ids=["arrays", "objects", "closed", "inside"],
 )
-def test_json_that_is_too_deep_is_invalid(body: bytes, content_type: str) -> None:
+def test_deep_json_is_invalid(body: bytes, content_type: str) -> None:
     assert isinstance(read_one(body, content_type=content_type), Invalid)
 
 
@@ -295,7 +295,7 @@ def test_a_hundred_levels_are_read_and_one_more_is_not(
 @pytest.mark.parametrize(
     "text", ["[" * 500, '"[{' * 500, '\\"[' * 500, "\\[" * 500, "[] {} " * 500, "]}[" * 500]
 )
-def test_brackets_that_open_no_level_are_not_counted(text: str) -> None:
+def test_brackets_in_strings_are_not_counted(text: str) -> None:
     body = json.dumps({"_id": "1", "status": "sent", "x": text, "y": [[]] * 500})
     assert isinstance(read_one(body.encode(), Endpoint.STATUS), StatusReport)
 
@@ -445,7 +445,7 @@ def test_receive_at_the_status_url_needs_a_text_or_media(
 
 
 @pytest.mark.parametrize("text", NO_TEXTS)
-def test_without_type_text_and_media_it_is_a_status_report(text: dict[str, None]) -> None:
+def test_payload_without_type_text_and_media_is_a_report(text: dict[str, None]) -> None:
     assert isinstance(read_one(BARE | text), StatusReport)
     assert isinstance(read_one(BARE | text | {"media": [PICTURE]}), Reply)
 
@@ -546,7 +546,7 @@ def test_half_an_emoji_and_nul_are_no_reason_to_lose_an_answer(escaped: str, tex
     assert payload.raw == body
 
 
-def test_raw_control_characters_in_a_text_are_no_reason_to_lose_an_answer() -> None:
+def test_raw_control_characters_are_accepted() -> None:
     body = b'{"_id": "1", "type": "receive", "message": "a\nb\tc\x00d", "sender": "1"}'
     payload = read_one(body)
     assert isinstance(payload, Reply)
@@ -663,11 +663,11 @@ def test_json_as_the_text_of_an_sms_stays_text(mms: dict[str, Any]) -> None:
         True,
     ],
 )
-def test_what_is_no_web_address_of_a_bearable_length_is_no_media(item: Any) -> None:
+def test_odd_or_overlong_addresses_are_no_media(item: Any) -> None:
     assert read_mms(message="hi", media=[item, PICTURE]).media == (PICTURE,)
 
 
-def test_of_many_addresses_the_first_twenty_are_kept() -> None:
+def test_first_twenty_addresses_are_kept() -> None:
     longest = "HTTPS://media.example.com/" + "x" * 1_974
     media = [f"http://media.example.com/{number}" for number in range(30)]
     assert read_mms(media=[longest, None, *media]).media == (longest, *media[:19])
@@ -890,7 +890,7 @@ def test_number_of_five_thousand_digits_is_too_long_an_id() -> None:
     assert "_id" in reason(read_one(body, Endpoint.STATUS))
 
 
-def test_status_that_grows_in_lower_case_is_within_the_limit() -> None:
+def test_status_growing_in_lower_case_keeps_the_limit() -> None:
     payload = read_one(REPORT | {"status": "İ" * 64}, Endpoint.STATUS)  # each is two in lower case
     assert isinstance(payload, Invalid) or len(getattr(payload, "status", "")) <= 64
 

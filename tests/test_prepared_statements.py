@@ -107,7 +107,7 @@ def test_nothing_is_prepared_where_another_process_answers_than_greeted(
     assert statements_prepared() == []
 
 
-def test_statement_that_a_pooler_has_left_in_another_session_is_sent_whole() -> None:
+def test_statement_left_in_another_session_is_sent_whole() -> None:
     send(prepared_statements.PREPARE_AFTER)
     with connection.cursor() as cursor:
         cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg does not see it
@@ -115,7 +115,7 @@ def test_statement_that_a_pooler_has_left_in_another_session_is_sent_whole() -> 
     assert statements_prepared() == []
 
 
-def test_statement_that_a_pooler_has_brought_from_another_session_is_sent_whole() -> None:
+def test_statement_prepared_by_another_session_is_sent_whole() -> None:
     send(1)
     with connection.cursor() as cursor:
         cursor.execute("PREPARE _pg3_0 AS SELECT 'of another process'")
@@ -248,7 +248,7 @@ def test_webhooks_are_stored_in_the_schema_that_the_backend_names(
     assert statements_prepared() == []
 
 
-def test_nothing_is_prepared_where_something_has_wrapped_the_connections_cursor(
+def test_wrapped_cursor_prepares_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cursors = []

@@ -88,7 +88,7 @@ def send(url_name: str, payload: Any) -> Callable[[], tuple[int, list[str]]]:
         ("webhook-receiver", reply_payload(message="yes"), "yes"),
     ],
 )
-def test_twenty_copies_of_one_webhook_are_one_message_one_change_one_run(
+def test_twenty_copies_make_one_message_change_and_run(
     heard: Counter[str], url_name: str, payload: Any, fact: str
 ) -> None:
     answers = at_once([send(url_name, payload)] * 20)
@@ -158,7 +158,7 @@ def test_arrays_that_opt_out_the_same_contacts_in_other_orders(heard: Counter[st
     assert set(heard.values()) == {1}
 
 
-def test_stops_webhooks_and_people_at_once_leave_a_history_that_alternates(
+def test_concurrent_opt_outs_leave_an_alternating_history(
     heard: Counter[str],
 ) -> None:
     def end() -> tuple[int, list[str]]:
@@ -199,7 +199,7 @@ def test_record_sent_races_the_first_report(heard: Counter[str]) -> None:
     assert heard == {"1 delivered": 1}
 
 
-def test_several_processes_that_run_what_is_due_share_it_out(heard: Counter[str]) -> None:
+def test_processes_share_out_due_events(heard: Counter[str]) -> None:
     for number in range(20):
         WebhookClient().status(_id=str(number))
     heard.clear()
@@ -307,7 +307,7 @@ def test_whoever_comes_second_waits_for_the_first_to_commit(
     assert Message.objects.get().cellcast_id == "1"
 
 
-def test_late_webhooks_that_race_are_one_message(heard: Counter[str]) -> None:
+def test_racing_late_webhooks_make_one_message(heard: Counter[str]) -> None:
     receive(recovered_reply("+61400000001"))()
     outcomes = at_once([receive(reply_webhook("+61400000001"))] * 10)
     assert outcomes == ["duplicate"] * 10
@@ -315,7 +315,7 @@ def test_late_webhooks_that_race_are_one_message(heard: Counter[str]) -> None:
     assert heard == {"Yes +61400000001": 1}
 
 
-def test_late_webhooks_of_two_replies_do_not_take_the_same_recovered_one() -> None:
+def test_two_late_webhooks_take_different_recovered_replies() -> None:
     receive(recovered_reply("+61400000001"))()
     late = [replace(reply_webhook("+61400000001"), cellcast_id=str(n)) for n in range(8)]
     outcomes = at_once([receive(payload) for payload in late])

@@ -56,9 +56,7 @@ def webhook_came(client: WebhookClient, at: datetime, **changes: Any) -> Message
 # Replies
 
 
-def test_reply_that_never_arrived_is_stored_and_run(
-    fake_cellcast: FakeCellcast, listen: Any
-) -> None:
+def test_missing_reply_is_stored_and_run(fake_cellcast: FakeCellcast, listen: Any) -> None:
     calls = listen(message_received)
     at = ago(HOUR)
     item = fake_cellcast.add_reply(at)
@@ -83,7 +81,7 @@ def test_reply_that_never_arrived_is_stored_and_run(
 @pytest.mark.parametrize("body", ["Yes please", " Yes  please\n", "Yes\u00a0please"])
 @pytest.mark.parametrize("number", ["400000001", "+61400000001", "61400000001", "0400 000 001"])
 @pytest.mark.parametrize("late_by", [timedelta(minutes=-1), timedelta(), timedelta(minutes=59)])
-def test_reply_that_arrived_is_recognised(
+def test_known_reply_is_recognised(
     fake_cellcast: FakeCellcast,
     client: WebhookClient,
     body: str,
@@ -127,7 +125,7 @@ def test_one_message_absorbs_one_of_equal_replies(
     assert counts(recovered(Kind.REPLIES)) == (4, 0, 0)
 
 
-def test_equal_replies_that_all_were_lost_are_all_stored(fake_cellcast: FakeCellcast) -> None:
+def test_lost_equal_replies_are_all_stored(fake_cellcast: FakeCellcast) -> None:
     for minutes in range(60, 65):
         fake_cellcast.add_reply(ago(minutes * MINUTE), body="ok")
     assert counts(recovered(Kind.REPLIES)) == (5, 5, 5)
@@ -144,7 +142,7 @@ def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_one_at_a_time")
 @pytest.mark.parametrize("apart", [2 * MINUTE, HOUR])
 @pytest.mark.parametrize("arrives_after", [1, 2, 3])
-def test_late_webhook_stands_for_one_of_equal_replies_that_are_stored_meanwhile(
+def test_late_webhook_stands_for_one_of_equal_recovered_replies(
     fake_cellcast: FakeCellcast,
     client: WebhookClient,
     listen: Any,
@@ -168,7 +166,7 @@ def test_late_webhook_stands_for_one_of_equal_replies_that_are_stored_meanwhile(
 @pytest.mark.usefixtures("_one_at_a_time")
 @pytest.mark.parametrize("begins_after", [1, 2, 3])
 @pytest.mark.parametrize("arrives_after", [1, 2, 3])
-def test_overlapping_recoveries_and_a_late_webhook_store_equal_replies_once(
+def test_overlapping_recoveries_store_equal_replies_once(
     fake_cellcast: FakeCellcast,
     client: WebhookClient,
     listen: Any,
@@ -192,7 +190,7 @@ def test_overlapping_recoveries_and_a_late_webhook_store_equal_replies_once(
 
 
 @pytest.mark.parametrize("behind", [6 * MINUTE, HOUR, 11 * HOUR])
-def test_replies_that_came_while_the_clock_was_behind_are_not_missing(
+def test_slow_clock_makes_no_reply_missing(
     fake_cellcast: FakeCellcast, client: WebhookClient, behind: timedelta
 ) -> None:
     for number in range(3):
@@ -216,7 +214,7 @@ def test_messages_too_early_by_different_times_are_other_replies(
     assert counts(recovered(Kind.REPLIES)) == (count, count, count)
 
 
-def test_pictures_too_early_are_other_replies_unless_their_urls_are_the_same(
+def test_early_pictures_match_only_by_url(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     for number, came in enumerate(["a", "b", "x"]):
@@ -257,7 +255,7 @@ def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(fake_cellcast: Fake
     assert Message.objects.get().body == "old"
 
 
-def test_message_of_a_reply_that_waits_is_not_taken_for_another(
+def test_waiting_replys_message_is_not_taken_for_another(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR))
@@ -333,7 +331,7 @@ def test_pages_that_shift_bring_nothing_twice_and_lose_nothing(
         {"received_at": 1724320416},
     ],
 )
-def test_item_that_cannot_be_understood_is_counted_and_stops_no_other(
+def test_unreadable_item_is_counted_and_stops_no_other(
     fake_cellcast: FakeCellcast, changes: dict[str, Any]
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR)).update(changes)
@@ -368,14 +366,14 @@ PICTURE = "https://media.example.com/1.jpg"
 MMS = json.dumps({"message": "Here is the form", "media": [{"url": PICTURE}]})
 
 
-def test_mms_that_arrived_is_recognised(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
+def test_known_mms_is_recognised(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
     at = ago(HOUR)
     webhook_came(client, at, message=MMS, mms=True, media=[{"url": PICTURE}])
     fake_cellcast.add_reply(at, body=MMS)
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
 
-def test_mms_that_never_arrived_has_its_text_and_pictures(
+def test_missing_mms_has_its_text_and_pictures(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR), body=MMS)
@@ -402,7 +400,7 @@ def test_recovered_picture_does_not_absorb_another_one(
 
 
 @pytest.mark.parametrize("text", ['{"message": "STOP"}', MMS])
-def test_text_that_looks_like_an_mms_is_recognised(
+def test_text_resembling_an_mms_is_recognised(
     fake_cellcast: FakeCellcast, client: WebhookClient, text: str
 ) -> None:
     at = ago(HOUR)
@@ -411,7 +409,7 @@ def test_text_that_looks_like_an_mms_is_recognised(
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
 
-def test_text_that_holds_no_media_is_no_mms(fake_cellcast: FakeCellcast) -> None:
+def test_text_without_media_is_no_mms(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(HOUR), body='{"message": "STOP"}')
     recovered(Kind.REPLIES)
     assert Message.objects.get().body == '{"message": "STOP"}'
@@ -475,9 +473,7 @@ def test_late_webhook_of_a_recovered_reply_is_a_duplicate(
 # Statuses
 
 
-def test_report_that_never_arrived_is_stored_and_run(
-    fake_cellcast: FakeCellcast, listen: Any
-) -> None:
+def test_missing_report_is_stored_and_run(fake_cellcast: FakeCellcast, listen: Any) -> None:
     calls = listen(status_changed)
     Message.objects.record_sent("6752b76d5e000000000000000", receiver="400000002", body="Hallo")
     item = fake_cellcast.add_report("6752b76d5e000000000000000", ago(HOUR))
@@ -494,9 +490,7 @@ def test_report_that_never_arrived_is_stored_and_run(
     assert WebhookEvent.objects.count() == len(calls) == 1
 
 
-def test_report_that_arrived_is_recognised(
-    fake_cellcast: FakeCellcast, client: WebhookClient
-) -> None:
+def test_known_report_is_recognised(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
     client.status(_id="1", status="delivered")
     client.status(_id="2", status="sent")
     fake_cellcast.add_report("1", ago(HOUR), status="delievered")  # as Cellcast's list spells it
@@ -517,7 +511,7 @@ def test_report_that_arrived_is_recognised(
     ],
     ids=["year 1", "delivered", "expired", "no time", "future"],
 )
-def test_recovered_delivery_is_of_the_time_at_which_it_was_delivered(
+def test_recovered_delivery_has_its_delivery_time(
     fake_cellcast: FakeCellcast, status: str, updated_at: Any, is_told: bool
 ) -> None:
     at = ago(HOUR)
@@ -549,7 +543,7 @@ def test_late_report_of_a_recovered_status_is_a_duplicate(
     assert len(calls) == 1
 
 
-def test_list_of_messages_is_asked_for_by_days_with_one_more_at_each_end(
+def test_message_list_is_requested_with_a_day_at_each_end(
     fake_cellcast: FakeCellcast,
 ) -> None:
     recovered(Kind.STATUSES)
@@ -582,7 +576,7 @@ def test_messages_on_many_pages(fake_cellcast: FakeCellcast, client: WebhookClie
     assert Message.objects.count() == StatusChange.objects.count() == 11
 
 
-def test_message_that_cannot_be_understood_is_counted(fake_cellcast: FakeCellcast) -> None:
+def test_unreadable_message_is_counted(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_report("", ago(HOUR))
     fake_cellcast.add_report("1", ago(HOUR), status=None)
     fake_cellcast.add_report("2", ago(HOUR))
@@ -595,9 +589,7 @@ def test_message_that_cannot_be_understood_is_counted(fake_cellcast: FakeCellcas
 # Opt-outs
 
 
-def test_opt_out_that_never_arrived_is_stored_and_run(
-    fake_cellcast: FakeCellcast, listen: Any
-) -> None:
+def test_missing_opt_out_is_stored_and_run(fake_cellcast: FakeCellcast, listen: Any) -> None:
     calls = listen(opt_out_received)
     item = fake_cellcast.add_opt_out("400000001")
     assert counts(recovered(Kind.OPT_OUTS)) == (1, 1, 1)
@@ -613,14 +605,14 @@ def test_opt_out_that_never_arrived_is_stored_and_run(
     assert WebhookEvent.objects.count() == len(calls) == 1
 
 
-def test_opt_out_that_is_known_keeps_its_source(fake_cellcast: FakeCellcast) -> None:
+def test_known_opt_out_keeps_its_source(fake_cellcast: FakeCellcast) -> None:
     opt_out(CUSTOMER, note="By phone")
     fake_cellcast.add_opt_out("400000001")
     assert counts(recovered(Kind.OPT_OUTS)) == (1, 0, 0)
     assert OptOut.objects.get().source == OptOut.Source.PERSON
 
 
-def test_what_differs_from_cellcasts_list_is_counted_and_left_alone(
+def test_differences_from_cellcasts_list_are_counted_only(
     fake_cellcast: FakeCellcast,
 ) -> None:
     for number in ("400000001", "400000002"):
@@ -658,7 +650,7 @@ def test_opt_out_without_a_number_is_counted(fake_cellcast: FakeCellcast, number
     assert findings.unreadable == 1
 
 
-def test_recovered_stop_opts_out_from_the_time_at_which_it_was_sent(
+def test_recovered_stop_opts_out_from_its_sending_time(
     fake_cellcast: FakeCellcast, listen: Any
 ) -> None:
     calls = listen(opt_out_received)
@@ -721,7 +713,7 @@ def test_odd_item_costs_nothing_but_itself(
     assert findings.unreadable == 1
 
 
-def test_list_that_breaks_off_keeps_what_was_stored_and_stops_no_other(
+def test_broken_list_keeps_its_rows_and_stops_no_other(
     fake_cellcast: FakeCellcast,
 ) -> None:
     fake_cellcast.page_size = 1
@@ -758,9 +750,7 @@ def test_site_without_a_key_has_nothing_to_ask(settings: Any) -> None:
 
 
 @pytest.mark.usefixtures("_one_at_a_time")
-def test_recovery_that_is_cut_off_goes_on_where_it_stopped(
-    fake_cellcast: FakeCellcast, listen: Any
-) -> None:
+def test_interrupted_recovery_resumes(fake_cellcast: FakeCellcast, listen: Any) -> None:
     calls = listen(message_received)
     for number in range(5):
         fake_cellcast.add_reply(ago(HOUR), body=str(number))

@@ -79,9 +79,7 @@ def test_list_is_empty(api: Client, fake_cellcast: FakeCellcast) -> None:
     assert read(api, OPT_OUTS, size=100) == []
 
 
-def test_item_that_shifts_to_the_next_page_comes_twice(
-    api: Client, fake_cellcast: FakeCellcast
-) -> None:
+def test_shifted_item_comes_twice(api: Client, fake_cellcast: FakeCellcast) -> None:
     def arrive(path: str, page: int) -> None:
         if page == 2:
             fake_cellcast.add_reply(NOW + timedelta(hours=1), body="new")
@@ -92,9 +90,7 @@ def test_item_that_shifts_to_the_next_page_comes_twice(
     assert [item["body"] for item in read(api)] == ["3", "2", "2", "1", "0"]
 
 
-def test_last_page_that_is_given_again_ends_the_list(
-    api: Client, fake_cellcast: FakeCellcast
-) -> None:
+def test_repeated_last_page_ends_the_list(api: Client, fake_cellcast: FakeCellcast) -> None:
     page = json.dumps({"data": {"items": [{"body": "1"}]}}).encode()
     fake_cellcast.faults.extend([Fault(body=page)] * 5)
     assert read(api) == [{"body": "1"}]
@@ -147,7 +143,7 @@ def test_wrong_key_is_one_clear_error(
         (200, b'{"data": {}}', 'a list of "items"; it has nothing.'),
     ],
 )
-def test_response_that_is_no_list_is_one_clear_error(
+def test_response_other_than_a_list_is_an_error(
     api: Client, fake_cellcast: FakeCellcast, status: int, document: bytes, error: str
 ) -> None:
     fake_cellcast.faults.append(Fault(status=status, body=document))
@@ -247,7 +243,7 @@ def test_request_is_sent_again_with_growing_pauses(
     assert len(fake_cellcast.requests) == 4
 
 
-def test_response_that_does_not_come_is_asked_for_again(
+def test_missing_response_is_requested_again(
     fake_cellcast: FakeCellcast, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_RESPONSE_SECONDS", 0.05)
@@ -306,7 +302,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_hurry")
 @pytest.mark.parametrize("dripping_url", DRIPS, indirect=True)
-def test_response_that_drips_is_cut_off(
+def test_dripping_response_is_cut_off(
     fake_cellcast: FakeCellcast, settings: Any, dripping_url: str
 ) -> None:
     settings.CELLCAST_API_URL = dripping_url
@@ -316,7 +312,7 @@ def test_response_that_drips_is_cut_off(
 
 @pytest.mark.usefixtures("_hurry")
 @pytest.mark.parametrize("dripping_url", ["status", "header"], indirect=True)
-def test_proxy_that_drips_is_cut_off(
+def test_dripping_proxy_is_cut_off(
     fake_cellcast: FakeCellcast,
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -330,7 +326,7 @@ def test_proxy_that_drips_is_cut_off(
 
 @pytest.mark.usefixtures("_hurry")
 @pytest.mark.parametrize("dripping_url", ["header", "length"], indirect=True)
-def test_response_that_drips_over_tls_is_cut_off(
+def test_dripping_tls_response_is_cut_off(
     fake_cellcast: FakeCellcast,
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -350,7 +346,7 @@ class SoftTimeLimitError(Exception):
     """What the worker of a queue raises in a task whose time is up."""
 
 
-def test_worker_that_ends_the_task_is_not_taken_for_an_unreachable_api(
+def test_ended_task_is_no_unreachable_api(
     api: Client, fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HTTPConnection, "getresponse", failing(SoftTimeLimitError()))
@@ -451,7 +447,7 @@ def test_proxy_of_the_environment_is_asked_for_the_host_alone(
     assert KEY not in str(proxied.requests)
 
 
-def test_host_that_needs_no_proxy_is_asked_directly(
+def test_no_proxy_host_is_asked_directly(
     proxied: FakeCellcast, settings: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CELLCAST_API_URL = "https://127.0.0.1:1"

@@ -200,7 +200,7 @@ def test_related_object_can_be_known_to_be_missing(
         assert not hasattr(event, "opt_out_change")
 
 
-def test_response_that_has_been_logged_is_not_logged_again(caplog: Any) -> None:
+def test_logged_response_is_not_logged_again(caplog: Any) -> None:
     """``views`` marks refusals like this: their own log line is rate-limited."""
     response = HttpResponse(status=401)
     response._has_been_logged = True  # type: ignore[attr-defined]

@@ -93,7 +93,7 @@ def test_message_is_as_old_as_the_last_event_about_it() -> None:
     assert message.status_history.get().event is None
 
 
-def test_what_came_at_the_time_itself_stays() -> None:
+def test_row_of_the_exact_time_stays() -> None:
     event = old_report()
     assert Selection(before=event.received_at).count() == (0, 0)
     assert Selection(before=event.received_at + timedelta(microseconds=1)).count() == (1, 1)
@@ -108,9 +108,7 @@ def test_events_without_a_message_go_by_their_age(kind: str) -> None:
 
 @pytest.mark.parametrize("redact", [False, True])
 @pytest.mark.parametrize(("trait", "kept"), [("pending", Kept(1, 0)), ("failed", Kept(0, 1))])
-def test_what_is_still_to_be_run_stays_with_its_message(
-    trait: str, kept: Kept, redact: bool
-) -> None:
+def test_pending_event_stays_with_its_message(trait: str, kept: Kept, redact: bool) -> None:
     waiting = old_report(**{trait: True})
     WebhookEventFactory.create(duplicate=True, message=waiting.message, received_at=days_ago(95))
     before = WebhookEvent.objects.filter(pk=waiting.pk).values().get()
@@ -133,7 +131,7 @@ def test_failed_events_go_when_they_are_included_and_pending_ones_never() -> Non
     assert WebhookEvent.objects.get() == pending
 
 
-def test_event_that_was_done_in_the_meantime_goes_with_its_message() -> None:
+def test_event_done_meanwhile_goes_with_its_message() -> None:
     """Between the events' turn and the messages', a handler may finish."""
     event = old_report(pending=True)
     other = old_report()
@@ -146,7 +144,7 @@ def test_event_that_was_done_in_the_meantime_goes_with_its_message() -> None:
     assert not WebhookEvent.objects.exists()
 
 
-def test_event_that_has_become_pending_in_the_meantime_stays() -> None:
+def test_event_pending_meanwhile_stays() -> None:
     """Another process may process an invalid event again, between the look and the lock."""
     event = WebhookEventFactory.create(invalid=True, received_at=days_ago(100))
 
@@ -210,7 +208,7 @@ def test_redacted_rows_are_not_redacted_again() -> None:
     assert run(older_than(90)) == (1, 1)
 
 
-def test_late_report_finds_the_redacted_message_and_is_redacted_when_it_is_old(
+def test_late_report_of_a_redacted_message_is_redacted_in_time(
     client: WebhookClient,
 ) -> None:
     MessageFactory.create(cellcast_id="1", receiver=CONTACT, created_at=days_ago(100))
@@ -243,9 +241,7 @@ def test_picture_alone_is_emptied() -> None:
     assert Message.objects.get().media == []
 
 
-def test_redacted_reply_that_comes_again_is_a_new_one(
-    client: WebhookClient, listen: Listen
-) -> None:
+def test_repeated_redacted_reply_is_new(client: WebhookClient, listen: Listen) -> None:
     client.reply(message="YES")
     key = Message.objects.get().key
     assert run(Selection(number="0400000000", redact=True)) == (1, 1)
@@ -286,7 +282,7 @@ def test_contact_is_erased_in_any_spelling(spelling: str, redact: bool) -> None:
     assert "491570156" not in str([list(model._default_manager.values()) for model in MODELS])
 
 
-def test_contact_that_is_no_phone_number_is_erased_as_it_is_written() -> None:
+def test_odd_contact_is_erased_as_written() -> None:
     WebhookEventFactory.create(opt_out=True, contact="Cellcast Pty")
     WebhookEventFactory.create(opt_out=True, contact="cellcast pty")
     WebhookEventFactory.create(invalid=True, body='{"from":"Cellcast Pty"}')
@@ -331,13 +327,13 @@ def test_event_without_a_number_about_another_contacts_message(client: WebhookCl
     assert Message.objects.get().contact == OTHER
 
 
-def test_event_that_carries_no_number_goes_with_its_message() -> None:
+def test_event_without_number_goes_with_its_message() -> None:
     event = old_report(message__receiver=CONTACT, contact="")
     assert event.contact == ""
     assert run(Selection(number=CONTACT)) == (1, 1)
 
 
-def test_event_about_another_contacts_message_goes_and_the_message_stays() -> None:
+def test_event_goes_but_another_contacts_message_stays() -> None:
     """One id was reported for two receivers."""
     first = old_report(message__receiver=OTHER)
     second = WebhookEventFactory.create(
@@ -348,7 +344,7 @@ def test_event_about_another_contacts_message_goes_and_the_message_stays() -> No
     assert not StatusChange.objects.filter(event=second.pk).exists()
 
 
-def test_contact_and_age_select_what_is_both() -> None:
+def test_contact_and_age_are_combined() -> None:
     old_report(message__receiver=CONTACT)
     old_report(days=1, message__receiver=CONTACT)
     old_report(message__receiver=OTHER)
@@ -358,7 +354,7 @@ def test_contact_and_age_select_what_is_both() -> None:
     assert Message.objects.count() == 2
 
 
-def test_contacts_events_that_wait_are_counted() -> None:
+def test_pending_events_of_the_contact_are_counted() -> None:
     old_report(message__receiver=CONTACT, pending=True)
     old_report(message__receiver=OTHER, pending=True)
     WebhookEventFactory.create(opt_out=True, contact=CONTACT, failed=True)
@@ -414,7 +410,7 @@ def test_queries_do_not_grow_with_the_rows(django_assert_max_num_queries: Any) -
 
 
 @pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
-def test_row_that_another_model_protects_is_kept_and_the_others_go(error: Any) -> None:
+def test_protected_row_is_kept_and_the_others_go(error: Any) -> None:
     old_reports(20)
     keys = set(Message.objects.values_list("pk", flat=True))
     protected = set(sorted(keys)[3:5])

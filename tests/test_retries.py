@@ -51,7 +51,7 @@ def with_retries(write: Callable[[str], Any], **kwargs: Any) -> Any:
 @pytest.mark.parametrize(
     "kind", [OperationalError, InterfaceError, InternalError, NotSupportedError]
 )
-def test_what_the_database_calls_off_is_tried_again_with_a_new_session(
+def test_cancelled_statement_is_retried_in_a_new_session(
     kind: type[Exception],
 ) -> None:
     write = Failing(kind(), kind())
@@ -67,7 +67,7 @@ def test_other_errors_are_raised_at_once(kind: type[Exception]) -> None:
     assert len(write.sessions) == 1
 
 
-def test_last_error_is_raised_and_its_session_is_not_left_to_the_next_one() -> None:
+def test_last_error_is_raised_and_its_session_discarded() -> None:
     write = Failing(*[OperationalError(str(number)) for number in range(99)])
     with pytest.raises(OperationalError) as raised:
         with_retries(write)
@@ -86,7 +86,7 @@ def test_pauses_grow_and_differ_between_two_that_collided(clock: Clock) -> None:
     assert first != second
 
 
-def test_quick_failures_are_retried_for_as_long_as_a_last_try_can_wait_for_a_lock(
+def test_quick_failures_are_retried_as_long_as_a_lock_is_waited_for(
     clock: Clock,
 ) -> None:
     began_at = clock.now
@@ -140,7 +140,7 @@ def test_pause_counts_as_part_of_the_wait(clock: Clock) -> None:
     assert len(clock.slept) == 1
 
 
-def test_a_job_that_nobody_waits_for_may_take_longer(clock: Clock) -> None:
+def test_background_job_may_retry_longer(clock: Clock) -> None:
     began_at = clock.now
 
     def wait_for_a_lock(using: str) -> str:
@@ -153,7 +153,7 @@ def test_a_job_that_nobody_waits_for_may_take_longer(clock: Clock) -> None:
 
 
 @pytest.mark.django_db(transaction=False)
-def test_in_a_test_case_nothing_is_tried_again() -> None:
+def test_test_case_retries_nothing() -> None:
     write = Failing(OperationalError())
     with pytest.raises(OperationalError):
         with_retries(write)

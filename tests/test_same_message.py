@@ -172,7 +172,7 @@ def test_replies_without_a_number_are_never_the_same() -> None:
 # By webhook first
 
 
-def test_reply_whose_webhook_came_while_the_recovery_looked_is_a_duplicate(listen: Any) -> None:
+def test_reply_received_during_the_recovery_is_a_duplicate(listen: Any) -> None:
     calls = listen(message_received)
     message = webhook("Yes please ").message
     event = recovery()
@@ -298,7 +298,7 @@ def matched(items: list[float], messages: list[float]) -> dict[int, int]:
         ([1, 2, 3, 4], [2, 3], {1: 0, 2: 1}),
     ],
 )
-def test_as_many_as_possible_are_matched_and_the_nearest_first(
+def test_matching_pairs_most_replies_and_nearest_first(
     items: list[float], messages: list[float], expected: dict[int, int]
 ) -> None:
     assert matched(items, messages) == expected

@@ -80,7 +80,7 @@ def test_text_is_sent_as_it_is_recorded(api: Api) -> None:
     assert api.calls == [(CUSTOMER, message.body, "")]
 
 
-def test_contact_who_opted_out_is_not_texted(api: Api) -> None:
+def test_opted_out_contact_is_not_texted(api: Api) -> None:
     opt_out(CUSTOMER)
 
     with pytest.raises(OptedOutError) as raised:
@@ -103,7 +103,7 @@ def test_contact_who_opted_out_is_not_texted(api: Api) -> None:
         ({"answers": Message(direction="outbound")}, ValueError),
     ],
 )
-def test_what_could_not_be_recorded_is_not_sent(
+def test_unrecorded_message_is_not_sent(
     api: Api, arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -137,7 +137,7 @@ def test_exception_of_the_function_comes_through_as_it_is(api: Api) -> None:
 @pytest.mark.parametrize(
     "returned", [None, "", " ", {"MessageId": ID}, [ID], b"1", True, "x" * 129]
 )
-def test_function_that_returns_no_id_may_have_sent(api: Api, returned: Any) -> None:
+def test_function_returning_no_id_may_have_sent(api: Api, returned: Any) -> None:
     api.respond = lambda: returned
     question = MessageFactory.create(inbound=True, sender=CUSTOMER)
 
@@ -154,7 +154,7 @@ def test_integer_is_an_id(api: Api) -> None:
     assert send(CUSTOMER, "Hello").cellcast_id == "10423817"
 
 
-def test_message_that_the_database_refuses_may_have_gone(api: Api) -> None:
+def test_message_refused_by_the_database_may_have_gone(api: Api) -> None:
     error = DatabaseError(f"failing row contains {CUSTOMER}, Hello")
 
     with refusing("INSERT", error=error), pytest.raises(NotRecordedError) as raised:
@@ -166,9 +166,7 @@ def test_message_that_the_database_refuses_may_have_gone(api: Api) -> None:
     assert CUSTOMER not in str(raised.value)
 
 
-def test_report_that_overtakes_the_response_finds_the_same_message(
-    api: Api, client: WebhookClient
-) -> None:
+def test_report_before_the_response_finds_the_same_message(api: Api, client: WebhookClient) -> None:
     def report_first() -> str:
         client.status(_id=ID, status="delivered", receiver=CUSTOMER)
         return ID

@@ -120,7 +120,7 @@ def test_refusal_within_a_response_of_200_is_an_error(
 
 
 @pytest.mark.parametrize("number", ["123", "+61400000002"])
-def test_number_that_cellcast_does_not_send_to_is_an_error(
+def test_unserved_number_is_an_error(
     shop: dict[str, ModuleType], cellcast: FakeCellcast, number: str
 ) -> None:
     cellcast.add_opt_out("+61400000002")

@@ -41,7 +41,7 @@ LEFT_OPEN = pytest.mark.parametrize(
 )
 
 
-def test_connection_that_is_not_open_is_idle() -> None:
+def test_closed_connection_is_idle() -> None:
     assert sessions.is_idle(connection)
 
 
@@ -68,7 +68,7 @@ def test_discarded_session_is_followed_by_one_that_is_idle(leave_open: Callable[
     assert sessions.is_idle(connection)
 
 
-def test_session_that_is_lost_already_is_discarded_too() -> None:
+def test_lost_session_is_discarded_too() -> None:
     connection.ensure_connection()
     connection.connection.close()
     sessions.discard(connection)
@@ -76,7 +76,7 @@ def test_session_that_is_lost_already_is_discarded_too() -> None:
         cursor.execute("SELECT 1")
 
 
-def test_closed_inside_a_transaction_that_nobody_has_left_is_usable_again() -> None:
+def test_connection_closed_inside_a_transaction_is_usable_again() -> None:
     enter_atomic()
     connection.ensure_connection()
     connection.close()
@@ -85,7 +85,7 @@ def test_closed_inside_a_transaction_that_nobody_has_left_is_usable_again() -> N
         cursor.execute("SELECT 1")
 
 
-def test_transaction_whose_session_went_back_to_a_pool_is_not_idle() -> None:
+def test_transaction_is_not_idle_though_its_session_is_pooled() -> None:
     enter_atomic()
     connection.close()
     connection.connection = None  # as close() leaves it where the session is a pool's

@@ -143,13 +143,13 @@ def test_handler_of_every_kind_is_called_to_its_end(
 
 
 @pytest.mark.parametrize("sender", [None, Message])
-def test_dispatch_uid_that_is_a_string_is_the_name(sender: type | None, signal: FactSignal) -> None:
+def test_string_dispatch_uid_is_the_name(sender: type | None, signal: FactSignal) -> None:
     signal.connect(function, sender=sender, dispatch_uid="confirm an appointment")
     assert names(signal) == ["confirm an appointment"]
 
 
 @pytest.mark.parametrize("uid", [("a", "tuple"), 5, object()])
-def test_dispatch_uid_that_is_no_string_is_not(uid: object, signal: FactSignal) -> None:
+def test_other_dispatch_uid_is_not_the_name(uid: object, signal: FactSignal) -> None:
     signal.connect(function, dispatch_uid=uid)
     assert names(signal) == [f"{HERE}.function"]
 
@@ -197,7 +197,7 @@ def test_only_handlers_of_the_sender_and_of_all_senders(signal: FactSignal) -> N
     assert names(signal, WebhookEvent) == [f"{HERE}.<lambda>", f"{HERE}.Object"]
 
 
-def test_handler_that_no_longer_exists_is_passed_over(signal: FactSignal) -> None:
+def test_collected_handler_is_passed_over(signal: FactSignal) -> None:
     short_lived = Object()
     signal.connect(short_lived)
     signal.connect(short_lived.method)

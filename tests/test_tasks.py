@@ -55,7 +55,7 @@ def test_task_runs_the_event(task_mode: Any, heard: list[str]) -> None:
     assert event.attempts == 1
 
 
-def test_task_takes_the_backend_that_the_setting_names(task_mode: Any, heard: list[str]) -> None:
+def test_task_takes_the_backend_of_the_setting(task_mode: Any, heard: list[str]) -> None:
     task_mode.TASKS = task_mode.TASKS | {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     task_mode.CELLCAST_TASK_BACKEND = "sms"
     WebhookClient().reply()
@@ -91,7 +91,7 @@ def test_duplicate_enqueues_nothing(task_mode: Any, heard: list[str]) -> None:
         pytest.param({}, id="no backend"),
     ],
 )
-def test_event_that_cannot_be_enqueued_is_due(
+def test_event_not_enqueued_is_due(
     task_mode: Any, heard: list[str], backends: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     task_mode.TASKS = backends
@@ -183,7 +183,7 @@ def test_task_in_the_same_database_is_written_before_the_commit(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_webhook_that_is_not_stored_leaves_no_task(
+def test_refused_webhook_leaves_no_task(
     outbox: Any, heard: list[str], failing_commits: Any, clock: Clock
 ) -> None:
     with failing_commits(9):
@@ -194,7 +194,7 @@ def test_webhook_that_is_not_stored_leaves_no_task(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("says", ["one status", "several things"])
-def test_transaction_that_is_tried_again_leaves_one_task_for_each_event(
+def test_retried_transaction_leaves_one_task_per_event(
     says: str, outbox: Any, heard: list[str], failing_commits: Any
 ) -> None:
     replies = [reply_payload(message=text) for text in ("one", "two")]
@@ -206,7 +206,7 @@ def test_transaction_that_is_tried_again_leaves_one_task_for_each_event(
 
 
 @pytest.mark.parametrize("body", [reply_payload(), [reply_payload()], {"_id": ""}])
-def test_what_has_nothing_to_run_has_no_task(body: Any, outbox: Any, heard: list[str]) -> None:
+def test_event_with_nothing_to_run_has_no_task(body: Any, outbox: Any, heard: list[str]) -> None:
     WebhookClient().reply()
     DBTaskResult.objects.all().delete()
     WebhookClient().send("webhook-receiver", body)
@@ -214,7 +214,7 @@ def test_what_has_nothing_to_run_has_no_task(body: Any, outbox: Any, heard: list
     assert not enqueued()
 
 
-def test_what_nobody_listens_for_has_no_task(outbox: Any) -> None:
+def test_event_without_handlers_has_no_task(outbox: Any) -> None:
     WebhookClient().reply()
     assert WebhookEvent.objects.done().exists()
     assert not enqueued()
@@ -287,13 +287,13 @@ def test_tasks_are_django_s_own_where_it_has_them() -> None:
 def nothing() -> None: ...
 
 
-def test_task_needs_no_other_backend_than_the_one_that_the_setting_names(settings: Any) -> None:
+def test_task_needs_only_the_backend_of_the_setting(settings: Any) -> None:
     settings.TASKS = {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     settings.CELLCAST_TASK_BACKEND = "sms"
     assert receiving.as_task(nothing).backend == "sms"
 
 
-def test_without_django_tasks_the_function_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_stays_plain_without_django_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("django.tasks", "django_tasks"):
         monkeypatch.setitem(sys.modules, name, None)
     assert tasks_package() is None

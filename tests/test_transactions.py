@@ -75,7 +75,7 @@ if connection.vendor == "sqlite":
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one event", "an array"])
 @pytest.mark.parametrize("leave", LEFT.values(), ids=LEFT)
-def test_what_is_answered_200_is_committed_whatever_was_left_behind(
+def test_accepted_webhook_is_committed_despite_leftovers(
     leave: Callable[[], None], count: int, other: BaseDatabaseWrapper
 ) -> None:
     leave()
@@ -87,7 +87,7 @@ def test_what_is_answered_200_is_committed_whatever_was_left_behind(
         assert cursor.fetchone() == (count,)
 
 
-def test_what_is_answered_200_is_committed_where_the_settings_turn_autocommit_off(
+def test_accepted_webhook_is_committed_without_autocommit(
     monkeypatch: pytest.MonkeyPatch, other: BaseDatabaseWrapper
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
@@ -134,7 +134,7 @@ def _short_waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("_short_waits")
 @pytest.mark.parametrize("send", OTHER_WEBHOOKS.values(), ids=OTHER_WEBHOOKS)
-def test_row_that_somebody_holds_is_not_waited_for_long(
+def test_held_row_is_waited_for_briefly(
     other: BaseDatabaseWrapper, send: Callable[[], Any]
 ) -> None:
     for each in OTHER_WEBHOOKS.values():
@@ -166,7 +166,7 @@ def lock_table(other: BaseDatabaseWrapper, table: str) -> None:
 @pytest.mark.usefixtures("_short_waits")
 @pytest.mark.parametrize("send", OTHER_WEBHOOKS.values(), ids=OTHER_WEBHOOKS)
 @pytest.mark.parametrize("model", TABLES)
-def test_table_that_somebody_holds_is_not_waited_for_long(
+def test_held_table_is_waited_for_briefly(
     other: BaseDatabaseWrapper, model: type[Model], send: Callable[[], Any]
 ) -> None:
     """No limit inside a statement counts: tables are locked when it is planned."""
@@ -272,20 +272,20 @@ def give_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
 # A state of the host's own
 
 
-def test_session_whose_state_a_new_one_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_that_would_lose_its_state_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     states = iter(["the host's", "the server's", None])
     monkeypatch.setitem(VENDORS, connection.vendor, Vendor(state_of=lambda _: next(states)))
     with pytest.raises(transactions.SessionChangedError):
         transactions.renew(connection)
 
 
-def test_session_whose_state_a_new_one_has_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_that_keeps_its_state_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(VENDORS, connection.vendor, Vendor(state_of=lambda _: "the same"))
     transactions.renew(connection)
     assert not Message.objects.exists()
 
 
-def test_statement_that_keeps_to_no_limit_alone_gets_a_transaction(
+def test_statement_without_its_own_limit_gets_a_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(VENDORS, connection.vendor, Vendor(runs_alone=lambda *_: False))
@@ -297,7 +297,7 @@ def test_statement_that_keeps_to_no_limit_alone_gets_a_transaction(
 @pytest.mark.parametrize(
     "change", ["SET search_path = another, public", "SET ROLE another"], ids=["schema", "role"]
 )
-def test_webhook_is_not_stored_elsewhere_when_a_session_with_a_state_is_lost(change: str) -> None:
+def test_losing_a_session_with_state_stores_nothing_elsewhere(change: str) -> None:
     run("DROP SCHEMA IF EXISTS another", "CREATE SCHEMA another")
     run("DROP ROLE IF EXISTS another", "CREATE ROLE another SUPERUSER")
     run(change, "BEGIN")
@@ -306,7 +306,7 @@ def test_webhook_is_not_stored_elsewhere_when_a_session_with_a_state_is_lost(cha
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="roles and schemas of PostgreSQL")
-def test_state_that_every_session_is_given_is_no_obstacle() -> None:
+def test_state_given_to_every_session_is_no_obstacle() -> None:
     def choose(connection: Any, **_: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET search_path = another, public")
@@ -322,7 +322,7 @@ def test_state_that_every_session_is_given_is_no_obstacle() -> None:
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="schemas of PostgreSQL")
-def test_session_that_a_handler_left_in_another_schema_is_replaced() -> None:
+def test_session_left_in_another_schema_is_replaced() -> None:
     run("SET search_path = pg_catalog")
     assert WebhookClient().status().status_code == 200
 
