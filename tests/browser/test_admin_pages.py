@@ -8,6 +8,7 @@ import pytest
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import url_of
+from tests.browser.conftest import tab_stops
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -69,6 +70,38 @@ def test_conversation_is_printed_whole_and_alone(browse: Callable[[str], None], 
     assert box.bounding_box()["width"] > 700
     assert page.get_by_role("navigation", name="Sidebar").is_hidden()
     assert page.get_by_role("button").count() == 0
+
+
+def test_keyboard_reaches_the_first_customer_in_seven_presses(
+    browse: Callable[[str], None], page: Any
+) -> None:
+    WebhookClient().reply(sender="+61400000001")
+    browse(url_of("message", "to_answer"))
+
+    page.keyboard.press("Tab")  # Django's link to the content
+    page.keyboard.press("Enter")
+
+    stops = tab_stops(page)
+    assert stops[:5] == [
+        "Newest first",
+        "Longest wait first",
+        "Days",
+        "Tick all",
+        "Tick 0400 000 001",
+    ]
+    assert stops[5] == "0400 000 001"
+
+
+def test_keyboard_reaches_the_conversation_past_all_menus(
+    browse: Callable[[str], None], page: Any
+) -> None:
+    WebhookClient().reply(sender="+61400000001")
+    browse(url_of("message", "conversation", Message.objects.get().pk))
+
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    assert tab_stops(page)[0] == "conversation"  # the value of *Done*
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
