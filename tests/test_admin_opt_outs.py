@@ -21,6 +21,7 @@ from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
 from tests.database_faults import just_before
+from tests.html import every, words
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -86,6 +87,15 @@ def test_list_is_read_by_an_index(viewer: Client, query: dict[str, str]) -> None
             assert not any("TEMP B-TREE" in step for step in steps), (sql, steps)
             scans = [step for step in steps if "SCAN cellcast" in step and "INDEX" not in step]
             assert not scans, (sql, steps)
+
+
+def test_opt_out_made_by_a_test_has_its_badge(viewer: Client) -> None:
+    WebhookEventFactory.create(opt_out=True, is_test=True)
+    OptOutFactory.create(since=timezone.now() - timedelta(days=1))
+
+    cells = every(page_of(viewer, "optout"), "td[@class='field-state']")
+
+    assert ["test" in words(cell) for cell in cells] == [True, False]
 
 
 def test_export(viewer: Client) -> None:

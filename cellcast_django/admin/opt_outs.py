@@ -12,11 +12,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import attach_customers, customer_of
-from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge
+from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge, test_badge
 from cellcast_django.admin.display.texts import (
     Unprinted,
     ago,
@@ -169,6 +170,10 @@ class OptOutAdmin(ExportAdmin):
 
     def prefetch(self, rows: Any, filters: Collection[str]) -> None:
         attach_customers(rows)
+        events = WebhookEvent.objects.filter(pk__in=[row.event_id for row in rows if row.event_id])
+        tests = set(events.filter(is_test=True).values_list("pk", flat=True))
+        for row in rows:
+            row.is_test = row.event_id in tests
 
     def nothing_here(self, request: HttpRequest) -> str:
         """Say of a running site that nobody has opted out: it need not be set up."""
@@ -262,7 +267,8 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("state"))
     def state(self, opt_out: OptOut) -> SafeString:
-        return opt_out_state_badge(opt_out)
+        is_test = getattr(opt_out, "is_test", False)
+        return format_html("{} {}", opt_out_state_badge(opt_out), test_badge(is_test))
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return how it stands, its history, and where to go from here."""

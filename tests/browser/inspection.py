@@ -43,6 +43,11 @@ SQUEEZED = """() => [...document.querySelectorAll("main button, main .cellcast-b
     .map(button => button.textContent.trim())"""
 
 
+WRAPPED = """() => [...document.querySelectorAll(".cellcast-badge")]
+    .filter(badge => badge.checkVisibility() && badge.offsetHeight > 30)
+    .map(badge => badge.textContent.trim())"""
+
+
 def dress(page: Any, look: str) -> None:
     """Let the browser be wide or narrow, by day or by night."""
     color_scheme, width = LOOKS[look]
@@ -61,6 +66,8 @@ def problems_of(page: Any, name: str) -> list[str]:
         problems.append(f"the page is {excess} pixels wider than the window")
     if squeezed := page.evaluate(SQUEEZED):
         problems.append(f"these buttons are cut into many lines: {squeezed}")
+    if wrapped := page.evaluate(WRAPPED):
+        problems.append(f"these badges are cut into lines: {wrapped}")
     page.evaluate(import_module("axe_playwright_python.base").AXE_SCRIPT)
     problems += page.evaluate(AXE, [WCAG_22_AA, DJANGOS_LINKS])
     return problems

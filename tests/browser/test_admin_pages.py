@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.urls import reverse
 
 from cellcast_django.models import Message
+from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import url_of
 from tests.browser.conftest import tab_stops
+from tests.handlers import Calls, connected
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -104,6 +107,27 @@ def test_keyboard_reaches_the_conversation_past_all_menus(
     assert tab_stops(page)[0] == "conversation"  # the value of *Done*
 
 
+@pytest.mark.parametrize("name", ["overview", "app_list"])
+def test_failing_handlers_are_cards_on_a_phone(
+    browse: Callable[[str], None], page: Any, name: str
+) -> None:
+    failing = Calls("clinic.handlers.of_a_long_name", error=ConnectionError("y" * 100))
+    with connected(message_received, **{"clinic.handlers.of_a_long_name": failing}):
+        WebhookClient(raise_handler_errors=False).reply()
+        page.set_viewport_size({"width": 375, "height": 800})
+        args = ["cellcast_django"] if name == "app_list" else []
+        browse(reverse(f"admin:{'' if args else 'cellcast_django_'}{name}", args=args))
+
+        table = page.locator(".cellcast-failing")
+        assert table.evaluate(BEYOND_THE_EDGE) == []
+        assert table.locator("[data-label]").count() == 3
+
+
+BEYOND_THE_EDGE = """table => [...table.querySelectorAll("td, th, a, code, bdi")]
+    .filter(each => each.checkVisibility() && each.getBoundingClientRect().right > innerWidth)
+    .map(each => each.textContent.trim())"""
+
+
 @pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
 def test_list_is_printed_to_its_last_column(
     browse: Callable[[str], None], page: Any, model: str
@@ -114,6 +138,8 @@ def test_list_is_printed_to_its_last_column(
     page.set_viewport_size({"width": 794, "height": 1123})  # A4
     page.emulate_media(media="print")
 
+    assert page.locator("#result_list time bdi").first.is_hidden()  # nobody knows when "ago" was
+    assert page.locator("#result_list .cellcast-exact").first.bounding_box()["width"] > 20
     table = page.locator("#result_list").bounding_box()
     assert 650 < table["x"] + table["width"] <= 794
     assert page.locator("#changelist-filter").is_hidden()
