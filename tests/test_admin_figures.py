@@ -16,9 +16,10 @@ from django.utils import timezone, translation
 from cellcast_django.admin.pages import figures, traffic
 from cellcast_django.admin.pages.figures import in_words
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.models import Message
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import changelist_at, staff
+from tests.admin_pages import CUSTOMER, changelist_at, staff
 from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
 from tests.plans import gather_statistics, scans
@@ -98,6 +99,11 @@ def test_every_figure_leads_to_exactly_the_rows_it_counts(
     WebhookEventFactory.create(pending=True, handler_results=results)
     WebhookEventFactory.create(invalid=True)
     WebhookEventFactory.create(invalid=True, is_test=True)
+    for days in (1, 5, 8):
+        sent_at = two_months - timedelta(days=days)
+        Message.objects.filter(
+            pk=Message.objects.record_sent(f"sent-{days}", receiver=CUSTOMER).pk
+        ).update(opted_out_at=sent_at, created_at=sent_at)
     counts: dict[str, int] = {}
 
     for period in ("", "2026-07", "7", "1"):

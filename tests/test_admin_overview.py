@@ -179,7 +179,7 @@ def test_events_of_today_are_counted_up_to_a_limit(reader: Client, noon: datetim
 
 def attention_of(html: str) -> dict[str, int]:
     """Return the counts of what needs attention by their links."""
-    links = every(html, "a[@class='cellcast-value'][@data-count]")
+    links = every(section(html, "waiting"), "a[@class='cellcast-value'][@data-count]")
     return {each.get("href", ""): int(each.get("data-count", "")) for each in links}
 
 

@@ -226,7 +226,8 @@ class Overview:
         list_url = self.admin.url_of(Message, "changelist")
         return {
             "silent": {
-                "count": figure(silent),
+                "count": silent,
+                "formatted_count": figure(silent),
                 "badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
                 "url": f"{list_url}?status={StatusFilter.SILENT}",
             },

@@ -93,7 +93,11 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_event_option(parser, "run this event's handlers now, due or failed; may be repeated")
+        add_event_option(
+            parser,
+            "run this event's handlers now: due, failed, or waiting for an earlier event of the "
+            "same contact (@in_order); may be repeated",
+        )
         parser.add_argument(
             "--failed", action="store_true", help="run all failed events' handlers again"
         )
