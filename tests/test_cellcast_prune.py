@@ -1,5 +1,6 @@
 """The command that prunes: what it takes, and what it says."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -31,6 +32,12 @@ def run(*arguments: str, stdout: StringIO | None = None, **options: Any) -> str:
     stdout = stdout or StringIO()
     call_command("cellcast_prune", *arguments, stdout=stdout, **options)
     return stdout.getvalue()
+
+
+def counts(output: str) -> list[int]:
+    """Return the numbers of messages and events of the first line."""
+    first = output.splitlines()[0]
+    return [int(count) for count in re.findall(r"(\d+) (?:message|event)", first)]
 
 
 @pytest.fixture
@@ -71,17 +78,17 @@ def test_missing_selection_is_an_error(
 
 @pytest.mark.parametrize("age", ["99d", "14w", "2376h", " 90d "])
 def test_units_of_the_age(old: list[WebhookEvent], age: str) -> None:
-    assert run("--older-than", age).startswith("Deleted: 1 message and 1 event from before ")
+    assert counts(run("--older-than", age)) == [1, 1]
 
 
 @pytest.mark.parametrize("age", ["101d", "15w", "2500h"])
 def test_younger_rows_stay(old: list[WebhookEvent], age: str) -> None:
-    assert run("--older-than", age).startswith("Deleted: 0 messages and 0 events from before ")
+    assert counts(run("--older-than", age)) == [0, 0]
     assert WebhookEvent.objects.count() == Message.objects.count() == 3
 
 
 def test_age_further_back_than_any_date_is_an_error(old: list[WebhookEvent]) -> None:
-    with pytest.raises(CommandError, match=r"--older-than: .* a hundred years"):
+    with pytest.raises(CommandError, match="--older-than: "):
         run("--older-than", "999999d")
     assert WebhookEvent.objects.count() == 3
 
@@ -89,25 +96,25 @@ def test_age_further_back_than_any_date_is_an_error(old: list[WebhookEvent]) -> 
 def test_says_what_was_deleted_and_why_the_rest_was_kept(old: list[WebhookEvent]) -> None:
     deleted, pending, failed = run("--older-than", "90d").splitlines()
     before = day(timezone.now() - timedelta(days=90))
-    assert deleted.startswith(f"Deleted: 1 message and 1 event from before {before[:-3]}")
+    assert deleted.startswith("Deleted: ") and counts(deleted) == [1, 1]
+    assert before[:-3] in deleted
     assert pending.startswith("Kept: 1 event ") and "cellcast_run_handlers" in pending
-    assert failed == (
-        "Kept: 1 event that failed. Run their handlers again with cellcast_run_handlers "
-        "--failed, or prune them too with --include-failed."
-    )
+    assert failed.startswith("Kept: 1 event ") and "cellcast_run_handlers --failed" in failed
+    assert "--include-failed" in failed
     assert set(WebhookEvent.objects.all()) == set(old[1:])
 
 
 def test_include_failed(old: list[WebhookEvent]) -> None:
     output = run("--older-than", "90d", "--include-failed")
-    assert output.startswith("Deleted: 2 messages and 2 events from before ")
+    assert counts(output) == [2, 2]
     [_, kept] = output.splitlines()
     assert kept.startswith("Kept: 1 event ")
     assert WebhookEvent.objects.get() == old[1]
 
 
 def test_redact_keeps_the_rows(old: list[WebhookEvent]) -> None:
-    assert run("--older-than", "90d", "--redact").startswith("Redacted: 1 message and 1 event from")
+    output = run("--older-than", "90d", "--redact")
+    assert output.startswith("Redacted: ") and counts(output) == [1, 1]
     assert WebhookEvent.objects.count() == Message.objects.count() == 3
     assert WebhookEvent.objects.get(body="") == old[0]
 
@@ -116,7 +123,7 @@ def test_redact_keeps_the_rows(old: list[WebhookEvent]) -> None:
 def test_dry_run_changes_nothing(old: list[WebhookEvent], options: list[str], verb: str) -> None:
     rows = list(WebhookEvent.objects.values()), list(Message.objects.values())
     output = run("--older-than", "90d", "--dry-run", *options)
-    assert output.startswith(f"Would be {verb}: 1 message and 1 event from before ")
+    assert output.startswith(f"Would be {verb}: ") and counts(output) == [1, 1]
     assert "Kept: 1 event " in output
     assert (list(WebhookEvent.objects.values()), list(Message.objects.values())) == rows
 
@@ -125,9 +132,9 @@ def test_contact_is_erased_without_being_named() -> None:
     MessageFactory.create_batch(2, receiver=CONTACT)
     WebhookEventFactory.create(opt_out=True, contact=CONTACT)
     WebhookEventFactory.create()
-    output, _, kept = run("--contact", "0491 570 156").partition("Kept")
-    assert CONTACT not in kept
-    assert output == "Deleted: 2 messages and 1 event about this contact.\n"
+    output = run("--contact", "0491 570 156")
+    assert counts(output) == [2, 1]
+    assert "1570156" not in output and "570 156" not in output
     assert Message.objects.count() == WebhookEvent.objects.count() == 1
 
 
@@ -135,18 +142,17 @@ def test_contact_is_erased_without_being_named() -> None:
 def test_mistyped_unknown_number_is_an_error(
     options: list[str],
 ) -> None:
-    with pytest.raises(CommandError, match="not a valid phone number"):
+    with pytest.raises(CommandError, match="phone number"):
         run("--contact", "hello", *options)
 
 
 def test_odd_contact_is_erased_if_it_exists() -> None:
     WebhookEventFactory.create(opt_out=True, contact="hello")
-    said = run("--contact", "hello")
-    assert said.startswith("Deleted: 0 messages and 1 event about this contact.\n")
+    assert counts(run("--contact", "hello")) == [0, 1]
 
 
 def test_valid_unknown_number_is_no_error() -> None:
-    assert run("--contact", CONTACT) == "Deleted: 0 messages and 0 events about this contact.\n"
+    assert counts(run("--contact", CONTACT)) == [0, 0]
 
 
 def test_contact_and_age() -> None:
@@ -154,17 +160,17 @@ def test_contact_and_age() -> None:
     MessageFactory.create(receiver=CONTACT, created_at=at)
     MessageFactory.create(receiver=CONTACT)
     output = run("--contact", CONTACT, "--older-than", "1w", "--redact")
-    assert output.startswith("Redacted: 1 message and 0 events about this contact from before ")
+    assert output.startswith("Redacted: ") and counts(output) == [1, 0]
 
 
 def test_erasure_that_is_incomplete_fails() -> None:
     WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
     MessageFactory.create(receiver=CONTACT)
     stdout = StringIO()
-    with pytest.raises(CommandError, match="Run the same command again"):
+    with pytest.raises(CommandError):
         run("--contact", CONTACT, stdout=stdout)
     deleted, kept = stdout.getvalue().splitlines()
-    assert deleted == "Deleted: 1 message and 0 events about this contact."
+    assert counts(deleted) == [1, 0]
     assert "cellcast_run_handlers" in kept
     assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
 
@@ -173,7 +179,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(old: list[WebhookEvent]) -> N
     output = run("--older-than", "90d", stdout=Terminal(), no_color=True)
     assert "\r1 of 2 rows" in output
     assert "\r2 of 2 rows" in output
-    assert f"\r{' ' * 60}\rDeleted: 1 message and 1 event" in output
+    assert f"\r{' ' * 60}\rDeleted: 1 " in output
 
 
 @pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
@@ -200,7 +206,7 @@ def _protected() -> Iterator[None]:
 @pytest.mark.usefixtures("_protected")
 def test_prune_keeps_and_names_protected_rows(old: list[WebhookEvent]) -> None:
     deleted, protected, *_ = run("--older-than", "90d").splitlines()
-    assert deleted.startswith("Deleted: 0 messages and 1 event from before")
+    assert counts(deleted) == [0, 1]
     assert "1 row " in protected and "'Appointment.message'" in protected
     assert Message.objects.count() == 3
 
@@ -238,8 +244,8 @@ def test_opt_outs_outlive_what_is_old_and_the_command_says_so(
     opted_out: OptOut, options: list[str]
 ) -> None:
     said = run("--older-than", "90d", *options)
-    assert "1 event from before" in said
-    assert said.endswith("Kept: 2 opt-outs, which must outlive the messages.\n")
+    assert counts(said)[1:] == [1]
+    assert said.splitlines()[-1].startswith("Kept: 2 opt-outs")
     assert OptOut.objects.active().count() == 2
 
 
@@ -248,7 +254,7 @@ def test_opt_out_of_a_contact_stays_and_the_command_says_so(
     opted_out: OptOut, options: list[str]
 ) -> None:
     said = run("--contact", "0491 570 156", *options)
-    assert said.endswith("Kept: the opt-out of this contact. Use --opt-outs to delete it too.\n")
+    assert said.splitlines()[-1].startswith("Kept: the opt-out") and "--opt-outs" in said
     assert OptOut.objects.filter(contact=CONTACT).exists()
     assert CONTACT not in said
 
@@ -256,7 +262,8 @@ def test_opt_out_of_a_contact_stays_and_the_command_says_so(
 @pytest.mark.parametrize("options", [["--redact"], []])
 def test_opt_out_of_a_contact_goes_on_request(opted_out: OptOut, options: list[str]) -> None:
     planned = run("--contact", "0491 570 156", "--opt-outs", "--dry-run", *options)
-    assert planned.endswith("Would be deleted: 1 opt-out.\n")
+    assert planned.endswith(": 1 opt-out.\n")
+    assert OptOut.objects.filter(pk=opted_out.pk).exists()
     done = run("--contact", "0491 570 156", "--opt-outs", *options)
     assert done.endswith("Deleted: 1 opt-out.\n")
     assert OptOut.objects.count() == OptOut.objects.exclude(pk=opted_out.pk).count() == 1
@@ -266,7 +273,7 @@ def test_opt_out_of_a_contact_goes_on_request(opted_out: OptOut, options: list[s
 
 def test_opt_out_that_is_still_to_be_run_stays() -> None:
     WebhookEventFactory.create(opt_out=True, contact=CONTACT, pending=True)
-    with pytest.raises(CommandError, match="Some data about this contact"):
+    with pytest.raises(CommandError):
         run("--contact", CONTACT, "--opt-outs")
     assert OptOut.objects.exists()
 
