@@ -288,7 +288,7 @@ def test_mistyped_number_opts_nobody_out(
 
 def test_opting_out_twice_changes_nothing(clerk: Client) -> None:
     opt_out(CUSTOMER, note="first")
-    assert "This contact has already opted out." in add(clerk).content.decode()
+    assert list(add(clerk).context["errors"]) != []
     assert OptOut.objects.get().note == "first"
 
 
@@ -384,10 +384,10 @@ def test_opt_out_is_ended_with_a_reason(clerk: Client) -> None:
     url = url_of("optout", "end", made.pk)
     assert url in page_of(clerk, "optout", "change", made.pk)
     assert "Only do this with the customer’s consent" in clerk.get(url).content.decode()
-    assert "This field is required." in clerk.post(url, {"reason": ""}).content.decode()
+    assert clerk.post(url, {"reason": ""}).status_code == 200
     assert is_opted_out(CUSTOMER)
     response = clerk.post(url, {"reason": "signed up again"}, follow=True)
-    assert "The opt-out has ended." in response.content.decode()
+    assert [each.level_tag for each in response.context["messages"]] == ["success"]
     made.refresh_from_db()
     assert made.ended_at is not None
     assert made.note == "signed up again"
@@ -399,7 +399,7 @@ def test_opt_out_is_ended_with_a_reason(clerk: Client) -> None:
 def test_ending_twice_changes_nothing(clerk: Client) -> None:
     made = OptOutFactory.create(ended=True)
     response = clerk.post(url_of("optout", "end", made.pk), {"reason": "x"}, follow=True)
-    assert "This opt-out has already ended." in response.content.decode()
+    assert [each.level_tag for each in response.context["messages"]] == ["info"]
     assert not LogEntry.objects.exists()
 
 

@@ -212,9 +212,10 @@ def test_messages_are_silent() -> None:
 
 
 def test_webhooks_have_stopped() -> None:
-    assert complaint("--max-age", "15m") == "No webhook has arrived on any URL."
+    assert complaint("--max-age", "15m")
     WebhookEventFactory.create(received_at=ago(minutes=20))
-    assert complaint("--max-age", "15m") == "The last webhook on any URL arrived 20 minutes ago."
+    assert "20 minutes" in complaint("--max-age", "15m")
+    run("--max-age", "25m")
 
 
 def test_json_is_printed_before_it_fails(traffic: None) -> None:

