@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
+from typing import NamedTuple
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -16,19 +17,33 @@ from tests.browser.inspection import dress
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "docs" / "screenshots"
-CUSTOMER = "0491570157"
 ADMIN = "/admin/cellcast_django"
 
-PICTURES = {
-    "to-answer": ("light", f"{ADMIN}/message/to-answer/", 760),
-    "overview": ("light", f"{ADMIN}/webhookevent/overview/", 1400),
-    "overview-dark": ("dark", f"{ADMIN}/webhookevent/overview/", 1400),
-    "conversation": ("light", f"{ADMIN}/message/?q={CUSTOMER}", 760),
-    "setup": ("light", f"{ADMIN}/webhookevent/setup/", 800),
-}
-"""The look, the address, and the height in pixels, by the name of the picture.
 
-The conversation is that of the customer who is found there: its address has a message's key."""
+class Picture(NamedTuple):
+    """The look, the address, the height in pixels; and which link there leads to what is shown.
+
+    Pages about one row have its key in their address, and are found by a customer's name.
+    """
+
+    look: str
+    address: str
+    height: int
+    link: str = ""
+
+
+CONVERSATION = "#result_list a[href*='/conversation/']"
+OPT_OUT = "#result_list a[href*='/optout/']"
+OVERVIEW = f"{ADMIN}/webhookevent/overview/"
+PICTURES = {
+    "to-answer": Picture("light", f"{ADMIN}/message/to-answer/", 760),
+    "overview": Picture("light", OVERVIEW, 1400),
+    "overview-dark": Picture("dark", OVERVIEW, 1400),
+    "conversation": Picture("light", f"{ADMIN}/message/?q=kim", 920, CONVERSATION),
+    "opt-out": Picture("light", f"{ADMIN}/optout/?q=grace", 640, OPT_OUT),
+    "figures": Picture("light", f"{ADMIN}/webhookevent/figures/", 900),
+    "setup": Picture("light", f"{ADMIN}/webhookevent/setup/", 800),
+}
 
 
 def main() -> None:
@@ -69,13 +84,12 @@ def take_all(url: str, user: str, password: str) -> None:
 
 def take(page: Page, url: str, name: str) -> None:
     """Take one picture."""
-    look, address, height = PICTURES[name]
-    dress(page, look)
-    page.set_viewport_size({"width": 1100, "height": height})
-    page.goto(url.removesuffix("/admin/") + address)
-    if name == "conversation":
-        page.locator("#result_list a[href*='/conversation/']").first.click()
-        page.wait_for_url("**/conversation/")
+    picture = PICTURES[name]
+    dress(page, picture.look)
+    page.set_viewport_size({"width": 1100, "height": picture.height})
+    page.goto(url.removesuffix("/admin/") + picture.address)
+    if picture.link:
+        page.goto(page.locator(picture.link).first.evaluate("link => link.href"))
     page.screenshot(path=FOLDER / f"{name}.png")
 
 
