@@ -238,6 +238,6 @@ def test_prints_connected_handlers(ready_site: Any, connect: Connect) -> None:
 
     connect(message_received, take_reply)
     text = part(setup(), "Handlers called for each URL")
-    receive, status, _opt_out = re.findall(r"^  \S.* URL\n    (.*)$", text, re.MULTILINE)
+    receive, status, *_ = re.findall(r"^  \S.* URL\n    (.*)$", text, re.MULTILINE)
     assert "take_reply" in receive
     assert "INSTALLED_APPS" in status
