@@ -7,7 +7,16 @@ import pytest
 from cellcast_django.handlers import run_due, skip
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import GiveUp, handlers_failed, message_received
-from tests.handlers import Calls, as_if_killed, connected, make_due, ran, reply
+from tests.database_faults import just_before
+from tests.handlers import (
+    UPDATE_OF_EVENT,
+    Calls,
+    as_if_killed,
+    connected,
+    make_due,
+    ran,
+    reply,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -124,6 +133,14 @@ def test_there_is_nothing_to_decide(event: WebhookEvent) -> None:
     assert not skip(event.pk, "first"), "the event is done"
     duplicate = reply()
     assert not skip(duplicate.pk, "first"), "a duplicate has nothing to run"
+
+
+def test_event_that_another_process_just_took_is_left_alone(event: WebhookEvent) -> None:
+    taken = WebhookEvent.objects.filter(pk=event.pk)
+    with just_before(UPDATE_OF_EVENT, lambda: taken.update(attempts=2)):
+        assert skip(event.pk, "first") is False
+    event.refresh_from_db()
+    assert list(event.handler_errors()) == ["first"]
 
 
 @pytest.mark.django_db(transaction=True)

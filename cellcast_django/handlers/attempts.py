@@ -195,9 +195,9 @@ def _run_one(
 
 def _call_handlers(schedule: Schedule, lost_time: "LostTime", *, by_person: bool) -> None:
     due = schedule.due_calls(by_person=by_person)
-    calls = lost_time.worth_calling(due)
-    if due and not calls:
-        return  # left to the next run
+    if not due:
+        schedule.end_without_calls()
+    calls = lost_time.worth_calling(due)  # the others are left to the next run
     while calls:
         earlier: dict[Call, WebhookEvent] = {}
         for call in calls:
@@ -211,8 +211,6 @@ def _call_handlers(schedule: Schedule, lost_time: "LostTime", *, by_person: bool
         if not earlier or schedule.wait(earlier):
             return
         calls = list(earlier)  # what they waited for has ended in the meantime
-    if not due:
-        schedule.end_without_calls()
 
 
 def _attempt(schedule: Schedule, call: Call, lost_time: "LostTime", *, is_last: bool) -> bool:

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -227,14 +227,13 @@ def call_safely(call: Call, save: Callable[[], None] | None = None) -> Failure |
     before = connections.all(initialized_only=True)
     open_before = {each.alias for each in before if not is_idle(each)}
     watches = [Watch(each) for each in before if not vendor_of(each).knows_begin]
+    # Inside a test's transaction, a handler's database error must not abort the test.
+    blocks: list[AbstractContextManager[Any]] = [*watches]
+    blocks += [_savepoint(each) for each in before if each.in_atomic_block]
     try:
         with ExitStack() as stack:
-            for watch in watches:
-                stack.enter_context(watch)
-            for connection in before:
-                # Inside a test's transaction, a handler's database error must not abort the test.
-                if connection.in_atomic_block:
-                    stack.enter_context(_savepoint(connection))
+            for block in blocks:
+                stack.enter_context(block)
             if save is None:
                 call.make()
             else:
