@@ -118,7 +118,8 @@ def test_twenty_are_done_by_ticking_without_losing_the_place(receptionist: Perso
     page.locator(".cellcast-undo").wait_for()
     assert receptionist.clicks <= 25
     assert waiting() == WAITING - 20
-    assert page.evaluate(FOCUSED).endswith(str(Message.objects.get(cellcast_id="id-30").pk))
+    following = Message.objects.get(cellcast_id="id-30")
+    page.locator(f"#cellcast-waiting-{following.pk}:focus").wait_for()
     assert page.evaluate(IS_FOCUS_IN_VIEW)
     receptionist.click("button", "Undo")
     page.locator(".messagelist .success").wait_for()
@@ -133,7 +134,7 @@ def test_done_in_a_row_goes_on_with_the_next(receptionist: Person) -> None:
         page.locator(f"button[name=one][value='{reply.pk}']").click()
         following = Message.objects.get(cellcast_id=f"id-{number + 1}")
         page.wait_for_url(f"**#cellcast-waiting-{following.pk}")
-        assert page.evaluate(FOCUSED) == f"cellcast-waiting-{following.pk}"
+        page.locator(f"#cellcast-waiting-{following.pk}:focus").wait_for()
         assert page.evaluate(IS_FOCUS_IN_VIEW)
     assert waiting() == WAITING - 3
 
@@ -151,7 +152,6 @@ def test_done_and_next_leads_from_customer_to_customer(receptionist: Person) -> 
     assert waiting() == WAITING - 20
 
 
-FOCUSED = "document.activeElement.id"
 IS_FOCUS_IN_VIEW = """() => {
     const { top, bottom } = document.activeElement.getBoundingClientRect();
     return top >= 0 && bottom <= innerHeight;
