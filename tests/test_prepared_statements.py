@@ -9,7 +9,7 @@ from django.db import DatabaseError, ProgrammingError, connection, connections, 
 from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.database import prepared_statements
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.handlers import Listen
@@ -36,6 +36,14 @@ def send(number: int) -> None:
     for n in range(number):
         assert WebhookClient().status(_id=f"{before + n}").status_code == 200
     assert Message.objects.count() == before + number
+
+
+def send_stops(number: int) -> None:
+    """Send this many replies that opt out, each of its own contact, and check that all do."""
+    before = OptOut.objects.count()
+    for n in range(before, before + number):
+        assert WebhookClient().reply(sender=f"+614000000{n:02}", message="STOP").status_code == 200
+    assert OptOut.objects.active().count() == before + number
 
 
 def statements_prepared() -> list[str]:
@@ -80,6 +88,19 @@ def test_statements_of_the_host_project_are_left_as_they_are() -> None:
     for _ in range(10):
         psycopg.Cursor(connection.connection).execute("SELECT 1 + %s", (1,))
     assert statements_prepared() == ["WITH"]
+
+
+def test_stop_prepares_its_statements_in_its_own_transaction() -> None:
+    send_stops(prepared_statements.PREPARE_AFTER + 3)
+    assert sorted(statements_prepared()) == ["INSERT", "INSERT", "UPDATE", "WITH"]
+
+
+def test_stop_is_repeated_whole_where_a_pooler_has_left_its_statements_elsewhere() -> None:
+    send_stops(prepared_statements.PREPARE_AFTER)
+    with connection.cursor() as cursor:
+        cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg does not see it
+    send_stops(1)
+    assert statements_prepared() == []
 
 
 def test_nothing_is_prepared_inside_a_transaction() -> None:

@@ -31,23 +31,30 @@ _uses: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
 def execute(
-    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
+    connection: BaseDatabaseWrapper,
+    statement: str,
+    values: dict[str, Any],
+    *,
+    in_own_transaction: bool = False,
 ) -> CursorWrapper:
     """Execute a statement with ``%(name)s`` placeholders, and return the cursor.
 
-    With psycopg 3 it is prepared, except behind a pooler that shares sessions between transactions;
-    inside a transaction, which an error would end; while queries are logged, as Django's cursor
-    shows them whole; and where somebody else watches the connection. A backend that makes its own
-    cursors may set a tenant's ``search_path``, and a wrapper may put a statement in front of ours,
-    which cannot be prepared with it.
+    With psycopg 3 it is prepared, and so is what the cursor executes after it. Not so behind a
+    pooler that shares sessions between transactions; inside a transaction, which an error would
+    end, unless ``with_retries`` repeats all of it (``in_own_transaction``); while queries are
+    logged, as Django's cursor shows them whole; and where somebody else watches the connection. A
+    backend that makes its own cursors may set a tenant's ``search_path``, and a wrapper may put a
+    statement in front of ours, which cannot be prepared with it.
     """
-    if _can_prepare(connection):
+    is_safe = len(connection.atomic_blocks) <= int(in_own_transaction)
+    if is_safe and _can_prepare(connection):
         # Not connection.cursor(), which makes another one first: that costs as much as planning.
         cursor = _preparing_cursor()(connection.connection)
         try:
             return _executed(connection.make_cursor(cursor), statement, values)
         except DatabaseError as error:
-            if getattr(error.__cause__, "sqlstate", None) not in _NOT_PREPARED:
+            sqlstate = getattr(error.__cause__, "sqlstate", None)
+            if sqlstate not in _NOT_PREPARED or connection.in_atomic_block:
                 raise
             connection.connection.prepare_threshold = None
     return _executed(connection.cursor(), statement, values)
@@ -85,7 +92,6 @@ def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
     session = connection.connection
     if (
         not hasattr(session, "prepare_threshold")  # only psycopg 3 has it
-        or connection.in_atomic_block
         or connection.queries_logged
         or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     ):

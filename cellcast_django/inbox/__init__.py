@@ -7,7 +7,6 @@ message, one status change, one opt-out and one run of handlers, on every databa
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -15,13 +14,7 @@ from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.inbox import portable
-from cellcast_django.inbox.drafts import (
-    StatusDraft,
-    Webhook,
-    draft_status,
-    opted_out_contact,
-    plan,
-)
+from cellcast_django.inbox.drafts import Draft, Webhook, draft
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
@@ -29,18 +22,10 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
 )
-from cellcast_django.payloads import (
-    Endpoint,
-    Payload,
-    Reply,
-    StatusReport,
-    clean,
-    read,
-)
-from cellcast_django.signals import message_received, status_changed
+from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, clean, read
 from cellcast_django.statuses import PRECEDENCE
 
-FastWay = Callable[[BaseDatabaseWrapper, StatusDraft, BeforeCommit | None], bool]
+FastWay = Callable[[BaseDatabaseWrapper, Draft, Webhook, BeforeCommit | None], bool]
 """Writes the common case in a transaction of its own, and completes the draft's rows.
 
 False if it turns out not to be the common case; nothing is written then."""
@@ -93,20 +78,15 @@ def store(
     return with_retries(write, using=database_alias())
 
 
-def _is_common(payload: Payload) -> TypeGuard[Reply | StatusReport]:
-    """Whether it is a webhook's, has a known status and opts nobody out."""
-    return (
-        isinstance(payload, Reply | StatusReport)
-        and payload.status in PRECEDENCE
-        and not (isinstance(payload, Reply) and opted_out_contact(payload))
-    )
+def _is_common(payload: Payload) -> bool:
+    """Whether it is an opt-out, or has a known status."""
+    if isinstance(payload, Invalid):
+        return False
+    return isinstance(payload, OptOut) or payload.status in PRECEDENCE
 
 
 def _write_fast(
-    using: str,
-    payload: Reply | StatusReport,
-    webhook: Webhook,
-    before_commit: BeforeCommit | None,
+    using: str, payload: Payload, webhook: Webhook, before_commit: BeforeCommit | None
 ) -> WebhookEvent | None:
     """Return the event; ``None`` if the database has no fast way, or this is not for it."""
     connection = connections[using]
@@ -114,10 +94,8 @@ def _write_fast(
     # SQLite has RETURNING from 3.35, MySQL has none.
     if write is None or not connection.features.can_return_columns_from_insert:
         return None
-    rows = draft_status(payload, webhook)
-    signals = [status_changed, *([message_received] if isinstance(payload, Reply) else [])]
-    plan(rows.event, webhook, signals)
-    return rows.event if write(connection, rows, before_commit) else None
+    drafted = draft(payload, webhook)
+    return drafted.event if write(connection, drafted, webhook, before_commit) else None
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:

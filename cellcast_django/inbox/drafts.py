@@ -16,20 +16,21 @@ from cellcast_django.models import (
     NOTHING_TO_RUN,
     Direction,
     Message,
+    OptOut,
+    OptOutChange,
     StatusChange,
     WebhookEvent,
     contact_of,
     message_key,
 )
 from cellcast_django.opt_outs import is_stop_word
-from cellcast_django.payloads import (
-    Invalid,
-    OptOut,
-    Payload,
-    Reply,
-    StatusReport,
+from cellcast_django.payloads import Endpoint, Invalid, Payload, Reply, StatusReport
+from cellcast_django.signals import (
+    FactSignal,
+    message_received,
+    opt_out_received,
+    status_changed,
 )
-from cellcast_django.signals import FactSignal, opt_out_received
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ class Draft:
 
     payload: Payload
     event: WebhookEvent
+    opted_out: str
+    """The contact that it opts out if that is news; ``""`` if it opts out nobody."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +69,7 @@ class StatusDraft(Draft):
 def draft(payload: Payload, webhook: Webhook) -> Draft:
     """Return the rows for one payload, as if it were the first to say so."""
     if isinstance(payload, Reply | StatusReport):
-        return draft_status(payload, webhook)
+        return _draft_status(payload, webhook)
     event = WebhookEvent(body=payload.raw, **_values(webhook, WebhookEvent))
     if isinstance(payload, Invalid):
         event.kind = WebhookEvent.Kind.UNKNOWN.value
@@ -76,10 +79,10 @@ def draft(payload: Payload, webhook: Webhook) -> Draft:
         event.kind = WebhookEvent.Kind.OPT_OUT.value
         event.outcome = WebhookEvent.Outcome.STORED.value
         event.contact = contact_of(payload.number)
-    return Draft(payload, event)
+    return Draft(payload, event, opted_out=event.contact)
 
 
-def draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraft:
+def _draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraft:
     """Return the rows for a payload about a message, as ``draft`` does."""
     event = WebhookEvent(body=payload.raw, **_values(webhook, WebhookEvent))
     event.outcome = WebhookEvent.Outcome.STORED.value
@@ -100,7 +103,10 @@ def draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraft
             message.key = message_key(Direction.INBOUND, "", "test", message.key)
     change = StatusChange(applied=True, recorded_at=time, **_values(payload, StatusChange))
     may_be_stored = is_reply and message.contact != "" and not webhook.is_test
-    return StatusDraft(payload, event, message, change, may_be_stored)
+    opted_out = ""
+    if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
+        opted_out = message.contact
+    return StatusDraft(payload, event, opted_out, message, change, may_be_stored)
 
 
 def message_of(payload: Reply | StatusReport) -> Message:
@@ -117,11 +123,41 @@ def message_of(payload: Reply | StatusReport) -> Message:
     return message
 
 
-def plan(event: WebhookEvent, webhook: Webhook, facts: Sequence[FactSignal]) -> None:
+def begin_opt_out(draft: Draft, opt_out: OptOut, *, has_just_arrived: bool) -> OptOutChange | None:
+    """Begin the locked opt-out that the draft asks for; ``None`` if that is no change."""
+    event, payload = draft.event, draft.payload
+    source, at, text = OptOut.Source.WEBHOOK, event.received_at, payload.raw
+    if isinstance(payload, Reply):
+        source, text = OptOut.Source.REPLY, payload.body
+        if payload.listed is not None:
+            at = min(at, payload.listed.received_at)
+    elif event.endpoint == Endpoint.API:
+        source = OptOut.Source.LIST
+    change = opt_out.begin(source, at=at, has_just_arrived=has_just_arrived, event=event, text=text)
+    if change is not None:
+        event.outcome = WebhookEvent.Outcome.STORED
+    elif not isinstance(draft, StatusDraft):
+        event.outcome = WebhookEvent.Outcome.DUPLICATE
+    return change
+
+
+def plan(draft: Draft, webhook: Webhook, *, is_news: bool, begins_opt_out: bool) -> None:
     """Plan the run of the handlers that are connected for the event's facts.
 
-    A duplicate or invalid event has no facts, and nothing to run.
+    ``is_news`` says that the message's history gains the status. Without a fact there is nothing to
+    run: it is a duplicate, or invalid.
     """
+    facts = []
+    if isinstance(draft, StatusDraft) and is_news:
+        is_new_reply = isinstance(draft.payload, Reply) and not draft.change.previous_status
+        facts.append(message_received if is_new_reply else status_changed)
+    if begins_opt_out:
+        facts.append(opt_out_received)
+    plan_facts(draft.event, webhook, facts)
+
+
+def plan_facts(event: WebhookEvent, webhook: Webhook, facts: Sequence[FactSignal]) -> None:
+    """Plan the run of the handlers that are connected for any of these facts."""
     if not facts:
         return
     has_handlers = False
@@ -133,15 +169,6 @@ def plan(event: WebhookEvent, webhook: Webhook, facts: Sequence[FactSignal]) -> 
     # What is known not to exist is not looked for.
     if opt_out_received not in facts:
         WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, None)
-
-
-def opted_out_contact(payload: Payload) -> str:
-    """Return the contact that the payload opts out if it is new; ``""`` if it opts out nobody."""
-    if isinstance(payload, OptOut):
-        return contact_of(payload.number)
-    if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
-        return contact_of(payload.sender)
-    return ""
 
 
 def _values(source: Any, model: type[models.Model]) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from django.db import connections
 
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import same_message
-from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, draft, opted_out_contact, plan
+from cellcast_django.inbox.drafts import StatusDraft, Webhook, begin_opt_out, draft, plan
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
-from cellcast_django.payloads import Endpoint, Payload, Reply
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.payloads import Endpoint, Payload
 from cellcast_django.statuses import supersedes
 
 BeforeCommit = Callable[[list[int]], None]
@@ -58,7 +57,7 @@ def write(
         same_message.lock_out_others(using, reports)
         rows = _insert_and_lock_messages(using, reports)
         _use_messages_stored_before(using, reports, rows, webhook)
-        contacts = {opted_out_contact(payload) for payload in payloads} - {""}
+        contacts = {each.opted_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
 
         changes: list[StatusChange] = []
@@ -66,15 +65,17 @@ def write(
         # What comes from elsewhere has a time of its own, which says what it is older than.
         has_just_arrived = replaced is None and webhook.endpoint != Endpoint.API
         for each in drafts:
-            facts = []
+            is_news = begins = False
             if isinstance(each, StatusDraft) and _apply_to_message(each, rows):
                 changes.append(each.change)
-                facts.append(message_received if _is_new_reply(each) else status_changed)
-            opt_out = _begin_opt_out(each, opt_outs, has_just_arrived=has_just_arrived)
-            if opt_out is not None:
-                begun.append(opt_out)
-                facts.append(opt_out_received)
-            plan(each.event, webhook, facts)
+                is_news = True
+            if each.opted_out:
+                opt_out = opt_outs[each.opted_out]
+                change = begin_opt_out(each, opt_out, has_just_arrived=has_just_arrived)
+                if change is not None:
+                    begun.append(change)
+                    begins = True
+            plan(each, webhook, is_news=is_news, begins_opt_out=begins)
 
         _insert_events(using, events, replaced)
         StatusChange.objects.using(using).bulk_create(changes)
@@ -143,34 +144,6 @@ def _apply_to_message(draft: StatusDraft, rows: Mapping[str, Row]) -> bool:
         row.status = change.status
     row.reported.add(change.status)
     return True
-
-
-def _is_new_reply(draft: StatusDraft) -> bool:
-    return isinstance(draft.payload, Reply) and not draft.change.previous_status
-
-
-def _begin_opt_out(
-    draft: Draft, opt_outs: Mapping[str, OptOut], *, has_just_arrived: bool
-) -> OptOutChange | None:
-    """Begin the opt-out that the draft asks for, if any; ``None`` if that is no change."""
-    event, payload = draft.event, draft.payload
-    if not (contact := opted_out_contact(payload)):
-        return None
-    source, at, text = OptOut.Source.WEBHOOK, event.received_at, payload.raw
-    if isinstance(payload, Reply):
-        source, text = OptOut.Source.REPLY, payload.body
-        if payload.listed is not None:
-            at = min(at, payload.listed.received_at)
-    elif event.endpoint == Endpoint.API:
-        source = OptOut.Source.LIST
-    change = opt_outs[contact].begin(
-        source, at=at, has_just_arrived=has_just_arrived, event=event, text=text
-    )
-    if change is not None:
-        event.outcome = WebhookEvent.Outcome.STORED
-    elif not isinstance(draft, StatusDraft):
-        event.outcome = WebhookEvent.Outcome.DUPLICATE
-    return change
 
 
 # Write

@@ -5,16 +5,19 @@ from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
-from cellcast_django.inbox.drafts import StatusDraft
-from cellcast_django.inbox.fast.three_statements import (
+from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, plan, plan_facts
+from cellcast_django.inbox.fast import plain_statements
+from cellcast_django.inbox.fast.plain_statements import (
+    DIALECTS,
     NEW,
-    Dialect,
     attach,
     columns_of,
     complete,
+    mark_as_stored,
     placeholder,
     status_values,
     stored_without_id,
@@ -23,28 +26,35 @@ from cellcast_django.inbox.fast.three_statements import (
 )
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import NOTHING_TO_RUN, Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import Reply
+from cellcast_django.signals import message_received, status_changed
 
 DUPLICATE = {"outcome": f"'{WebhookEvent.Outcome.DUPLICATE.value}'"} | {
     name: "NULL" if value is None else str(value) for name, value in NOTHING_TO_RUN.items()
 }
 """The columns of an event that was reported before, in SQL."""
 
-DIALECT = Dialect(
-    quote='"{}"',
-    on_conflict="ON CONFLICT (key) DO UPDATE SET",
-    offered="excluded.{}",
-    is_listed="strpos(%(listed)s::text, 'X' || {} || 'X') > 0",
-)
+DIALECT = DIALECTS["postgresql"]
 
 
 def write(
-    connection: BaseDatabaseWrapper, draft: StatusDraft, before_commit: BeforeCommit | None
+    connection: BaseDatabaseWrapper,
+    draft: Draft,
+    webhook: Webhook,
+    before_commit: BeforeCommit | None,
 ) -> bool:
-    """Write message, event and history with one statement, which is its own transaction."""
+    """Write message, event and history with one statement, which is its own transaction.
+
+    More than that needs a transaction: an opt-out, which takes the plain statements, or
+    ``before_commit``.
+    """
+    if not isinstance(draft, StatusDraft):
+        return plain_statements.write(connection, draft, webhook, before_commit)
     message, event, change = draft.message, draft.event, draft.change
     message.previous_status = NEW
-    if event.next_run_at is None:
-        before_commit = None
+    # Only the statement finds out which of them it is.
+    is_reply = isinstance(draft.payload, Reply)
+    plan_facts(event, webhook, [status_changed, *([message_received] if is_reply else [])])
     values = {
         **values_of(message, connection),
         **values_of(event, connection),
@@ -52,20 +62,51 @@ def write(
         **status_values(change.status),
         "may_be_stored": draft.may_be_stored,
     }
-    surroundings = own_transaction if before_commit is not None else own_statement
-    with surroundings(connection.alias):
-        with prepared_statements.execute(connection, _statement(), values) as cursor:
-            written = cursor.fetchone()
+    is_all = not draft.opted_out and (before_commit is None or event.next_run_at is None)
+    surroundings = own_statement if is_all else own_transaction
+    with (
+        surroundings(connection.alias),
+        prepared_statements.execute(
+            connection, _statement(), values, in_own_transaction=not is_all
+        ) as cursor,
+    ):
+        written = cursor.fetchone()
         if written is None:
             return False
         message_id, status, previous_status, change.pk, event.pk = written
         change.event_id = event.pk
         is_news = change.pk is not None
         complete(draft, message_id, status, previous_status, is_news=is_news)
-        if before_commit is not None and is_news:
+        if not is_news:
+            for name, value in NOTHING_TO_RUN.items():
+                setattr(event, name, value)
+        mark_as_stored(event, connection)
+        mark_as_stored(change, connection)
+        if draft.opted_out:
+            _write_opt_out(cursor, draft, webhook, is_news=is_news)
+        if before_commit is not None and event.next_run_at is not None:
             before_commit([event.pk])
     attach(draft, connection, is_new=previous_status == NEW)
     return True
+
+
+def _write_opt_out(
+    cursor: CursorWrapper, draft: StatusDraft, webhook: Webhook, *, is_news: bool
+) -> None:
+    """Begin the opt-out, and correct the event, which could not know whether it would begin."""
+    event = draft.event
+    written = _outcome(event)
+    begun = plain_statements.lock_and_begin(cursor, draft)
+    if begun is not None:
+        plain_statements.save_begun(cursor, begun, event)
+    plan(draft, webhook, is_news=is_news, begins_opt_out=begun is not None)
+    outcome = _outcome(event)
+    if outcome != written:
+        WebhookEvent.objects.using(cursor.db.alias).filter(pk=event.pk).update(**outcome)
+
+
+def _outcome(event: WebhookEvent) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in ("outcome", *NOTHING_TO_RUN)}
 
 
 @cache

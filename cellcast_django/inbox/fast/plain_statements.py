@@ -1,9 +1,10 @@
-"""The common case on SQLite and MariaDB: one plain statement for each of the three tables.
+"""The common case in plain SQL: one statement for each row that is written.
 
 The first one writes, so it takes the lock, and all that Python decides after it is decided under
-that lock. Statements and values are derived from the models; PostgreSQL's ``one_statement`` is made
-of the same parts. A value goes by the first letter of its row in the draft and by its column:
-``%(m_contact)s``.
+that lock. Message, history and event take three on SQLite and MariaDB; an opt-out that begins takes
+three more, and on PostgreSQL these too. Statements and values are derived from the models;
+PostgreSQL's ``one_statement`` is made of the same parts. A value goes by the letter of its table
+and by its column: ``%(m_contact)s``.
 """
 
 from functools import cache
@@ -14,15 +15,24 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database.transactions import own_transaction
-from cellcast_django.inbox.drafts import StatusDraft
+from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, begin_opt_out, plan
 from cellcast_django.inbox.portable import BeforeCommit
-from cellcast_django.models import NOTHING_TO_RUN, Message, StatusChange, WebhookEvent
+from cellcast_django.models import (
+    FOLLOWING_FIELDS,
+    Message,
+    OptOut,
+    OptOutChange,
+    StatusChange,
+    WebhookEvent,
+)
 from cellcast_django.statuses import PRECEDENCE, supersedes
 
-ROWS: dict[type[models.Model], str] = {
+LETTERS: dict[type[models.Model], str] = {
     Message: "m",
     StatusChange: "c",
     WebhookEvent: "e",
+    OptOut: "o",
+    OptOutChange: "h",
 }
 """How the names of their values begin: short, since psycopg remembers no long statement."""
 
@@ -38,6 +48,7 @@ class Dialect(NamedTuple):
 
     quote: str
     on_conflict: str
+    """What an insert does if the unique column ``{}`` has its value already."""
     offered: str
     """The value of a row that could not be inserted."""
     is_listed: str
@@ -45,9 +56,15 @@ class Dialect(NamedTuple):
 
 
 DIALECTS = {
+    "postgresql": Dialect(
+        quote='"{}"',
+        on_conflict="ON CONFLICT ({}) DO UPDATE SET",
+        offered="excluded.{}",
+        is_listed="strpos(%(listed)s::text, 'X' || {} || 'X') > 0",
+    ),
     "sqlite": Dialect(
         quote='"{}"',
-        on_conflict="ON CONFLICT (key) DO UPDATE SET",
+        on_conflict="ON CONFLICT ({}) DO UPDATE SET",
         offered="excluded.{}",
         is_listed="instr(%(listed)s, 'X' || {} || 'X') > 0",
     ),
@@ -61,33 +78,50 @@ DIALECTS = {
 
 
 def write(
-    connection: BaseDatabaseWrapper, draft: StatusDraft, before_commit: BeforeCommit | None
+    connection: BaseDatabaseWrapper,
+    draft: Draft,
+    webhook: Webhook,
+    before_commit: BeforeCommit | None,
 ) -> bool:
-    """Write message, event and history in a transaction of their own."""
-    message, event, change = draft.message, draft.event, draft.change
-    message.previous_status = NEW
-    values = values_of(message, connection) | status_values(change.status)
+    """Write the event, its message and its opt-out in a transaction of their own."""
+    event = draft.event
+    is_new = is_news = False
     with own_transaction(connection.alias), connection.cursor() as cursor:
-        cursor.execute(_upsert_statement(connection.vendor), values)
-        message_id, status, previous_status = cursor.fetchone()
-        is_new = previous_status == NEW
-        if is_new and draft.may_be_stored and _is_stored_without_id(cursor, values):
-            transaction.set_rollback(True, connection.alias)
-            return False
-        is_news = is_new or not _is_in_history(cursor, message_id, change.status)
-        complete(draft, message_id, status, previous_status, is_news=is_news)
-        event.pk = _insert(cursor, event)
-        if is_news:
-            change.event_id = event.pk
-            change.pk = _insert(cursor, change)
+        if isinstance(draft, StatusDraft):
+            message_id, status, previous_status = _insert_or_move(cursor, draft)
+            is_new = previous_status == NEW
+            if is_new and draft.may_be_stored and _is_stored_without_id(cursor, draft.message):
+                transaction.set_rollback(True, connection.alias)
+                return False
+            is_news = is_new or not _is_in_history(cursor, message_id, draft.change.status)
+            complete(draft, message_id, status, previous_status, is_news=is_news)
+        begun = lock_and_begin(cursor, draft)
+        plan(draft, webhook, is_news=is_news, begins_opt_out=begun is not None)
+        _insert(cursor, event)
+        if isinstance(draft, StatusDraft) and is_news:
+            draft.change.event_id = event.pk
+            _insert(cursor, draft.change)
+        if begun is not None:
+            save_begun(cursor, begun, event)
         if before_commit is not None and event.next_run_at is not None:
             before_commit([event.pk])
-    attach(draft, connection, is_new=is_new)
+    if isinstance(draft, StatusDraft):
+        attach(draft, connection, is_new=is_new)
     return True
 
 
-def _is_stored_without_id(cursor: CursorWrapper, values: dict[str, Any]) -> bool:
-    cursor.execute(stored_without_id(DIALECTS[cursor.db.vendor]), values)
+def _insert_or_move(cursor: CursorWrapper, draft: StatusDraft) -> tuple[int, str, str]:
+    """Lock the message; return its id, its status and the one before."""
+    message = draft.message
+    message.previous_status = NEW
+    values = values_of(message, cursor.db) | status_values(draft.change.status)
+    cursor.execute(_upsert_statement(cursor.db.vendor), values)
+    found: tuple[int, str, str] = cursor.fetchone()
+    return found
+
+
+def _is_stored_without_id(cursor: CursorWrapper, message: Message) -> bool:
+    cursor.execute(stored_without_id(DIALECTS[cursor.db.vendor]), values_of(message, cursor.db))
     return cursor.fetchone() is not None
 
 
@@ -98,11 +132,40 @@ def _is_in_history(cursor: CursorWrapper, message_id: int, status: str) -> bool:
     return cursor.fetchone() is not None
 
 
-def _insert(cursor: CursorWrapper, row: models.Model) -> int:
-    """Insert a row and return its id."""
+def _insert(cursor: CursorWrapper, row: models.Model) -> None:
+    """Insert a row, and give it its id."""
     statement = _insert_statement(cursor.db.vendor, type(row))
     cursor.execute(statement, values_of(row, cursor.db))
-    return int(cursor.fetchone()[0])
+    [row.pk] = cursor.fetchone()
+    mark_as_stored(row, cursor.db)
+
+
+# Opt-outs, on PostgreSQL too
+
+
+def lock_and_begin(cursor: CursorWrapper, draft: Draft) -> OptOutChange | None:
+    """Lock and begin the opt-out that the draft asks for, if any; ``None`` if that is no change.
+
+    Comes after the first write to the message.
+    """
+    if not draft.opted_out:
+        return None
+    opt_out = OptOut(contact=draft.opted_out)
+    cursor.execute(_lock_statement(cursor.db.vendor), values_of(opt_out, cursor.db))
+    for field, value in zip(OptOut._meta.concrete_fields, cursor.fetchone(), strict=True):
+        for convert in cursor.db.ops.get_db_converters(field.cached_col):
+            value = convert(value, field.cached_col, cursor.db)
+        setattr(opt_out, field.attname, value)
+    mark_as_stored(opt_out, cursor.db)
+    return begin_opt_out(draft, opt_out, has_just_arrived=True)
+
+
+def save_begun(cursor: CursorWrapper, begun: OptOutChange, event: WebhookEvent) -> None:
+    """Write what ``lock_and_begin`` returned, once the event has its id."""
+    begun.event = begun.opt_out.event = event
+    _insert(cursor, begun)
+    values = values_of(begun.opt_out, cursor.db) | {"id": begun.opt_out.pk}
+    cursor.execute(_update_statement(cursor.db.vendor), values)
 
 
 # Statements
@@ -114,6 +177,24 @@ def _upsert_statement(vendor: str) -> str:
     stored = dialect.quote.format(Message._meta.db_table)
     statement = upsert(dialect, _insert_values(dialect, Message), stored=stored)
     return f"{statement} RETURNING id, status, previous_status"
+
+
+@cache
+def _lock_statement(vendor: str) -> str:
+    dialect = DIALECTS[vendor]
+    columns = ", ".join(dialect.quote.format(each.column) for each in OptOut._meta.concrete_fields)
+    return (
+        f"{_insert_values(dialect, OptOut)} {dialect.on_conflict.format('contact')} "
+        f"contact = {dialect.offered.format('contact')} RETURNING {columns}"
+    )
+
+
+@cache
+def _update_statement(vendor: str) -> str:
+    quote = DIALECTS[vendor].quote.format
+    columns = [field.column for field in columns_of(OptOut) if field.name in FOLLOWING_FIELDS]
+    changes = ", ".join(f"{quote(each)} = {placeholder(OptOut, each)}" for each in columns)
+    return f"UPDATE {quote(OptOut._meta.db_table)} SET {changes} WHERE id = %(id)s"
 
 
 @cache
@@ -144,7 +225,7 @@ def upsert(dialect: Dialect, insert: str, *, stored: str) -> str:
         is_empty = f"LENGTH({old(name)}) = 0" if is_text else f"{old(name)} = '[]'"
         changes[name] = f"CASE WHEN {is_empty} THEN {new(name)} ELSE {old(name)} END"
     assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
-    return f"{insert} {dialect.on_conflict} {assignments}"
+    return f"{insert} {dialect.on_conflict.format('key')} {assignments}"
 
 
 def stored_without_id(dialect: Dialect) -> str:
@@ -155,7 +236,7 @@ def stored_without_id(dialect: Dialect) -> str:
 
 def placeholder(model: type[models.Model], column: str) -> str:
     """Return the placeholder for the value of a column."""
-    return f"%({ROWS[model]}_{column})s"
+    return f"%({LETTERS[model]}_{column})s"
 
 
 @cache
@@ -196,7 +277,7 @@ def _adapted_columns(model: type[models.Model]) -> list[tuple[str, str, Any]]:
     """Return the placeholder and attribute of each column, and its field if it adapts values."""
     return [
         (
-            f"{ROWS[model]}_{field.column}",
+            f"{LETTERS[model]}_{field.column}",
             field.attname,
             field if field.get_internal_type() in {"DateTimeField", "JSONField"} else None,
         )
@@ -218,19 +299,22 @@ def complete(
         change.applied = status != change.previous_status
         return
     event.outcome = WebhookEvent.Outcome.DUPLICATE.value
-    for name, value in NOTHING_TO_RUN.items():
-        setattr(event, name, value)
+
+
+def mark_as_stored(row: models.Model, connection: BaseDatabaseWrapper) -> None:
+    """Make a row look as if it had been read."""
+    row._state.adding = False
+    row._state.db = connection.alias
 
 
 def attach(draft: StatusDraft, connection: BaseDatabaseWrapper, *, is_new: bool) -> None:
-    """Make the rows look as if they had been read, and know each other if handlers run for them."""
+    """Make the draft's rows know each other, if handlers run for them."""
     message, event, change = draft.message, draft.event, draft.change
-    for row in (message, event, change):
-        row._state.adding = False
-        row._state.db = connection.alias
+    mark_as_stored(message, connection)
     if event.next_run_at is None:
         return
     if not is_new:  # the row may know more than this event
         message = Message.objects.using(connection.alias).get(pk=message.pk)
-    event.message = change.message = message
-    change.event = event
+    event.message = message
+    if change.pk is not None:  # a duplicate that opts out has none
+        change.message, change.event = message, event
