@@ -158,7 +158,7 @@ def test_last_run_of_the_command_that_runs() -> None:
     ],
 )
 def test_within_the_limits(traffic: None, limits: list[str]) -> None:
-    assert run(*limits) == run()
+    assert rows(*limits).keys() == rows().keys()
 
 
 @pytest.mark.parametrize(
