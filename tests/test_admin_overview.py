@@ -326,7 +326,8 @@ def test_queries_do_not_grow_with_the_rows(reader: Client) -> None:
     assert count_queries() == before
 
 
-def test_every_query_is_answered_by_an_index(reader: Client) -> None:
+@pytest.mark.parametrize("has_statistics", [True, False])
+def test_every_query_is_answered_by_an_index(reader: Client, has_statistics: bool) -> None:
     message = MessageFactory.create(delivered=True)
     event = WebhookEventFactory.create(message=message, duplicate=True)
     days = [timezone.now() - timedelta(days=age) for age in range(300)]
@@ -336,7 +337,8 @@ def test_every_query_is_answered_by_an_index(reader: Client) -> None:
     )
     WebhookEventFactory.create(failed=True)
     add_copies(OptOutFactory.create(), 300, lambda number: {"contact": f"+61400{number:06}"})
-    gather_statistics()
+    if has_statistics:
+        gather_statistics()
     with CaptureQueriesContext(connection) as queries:
         html_of(reader)
     statements = [q["sql"] for q in queries if "FROM" in q["sql"]]

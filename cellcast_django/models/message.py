@@ -142,7 +142,8 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         event: Any = apps.get_model("cellcast_django", "WebhookEvent")  # it imports this module
         events = event.objects.using(self.db)
         tested = events.filter(is_test=True).exclude(message=None)
-        keys = list(tested.values_list("message_id", flat=True).distinct())
+        # Not DISTINCT: without statistics, SQLite would read the messages of all events for it.
+        keys = set(tested.values_list("message_id", flat=True))
         real = events.filter(message=models.OuterRef("pk"), is_test=False)
         is_made_here = models.Q(direction=Direction.INBOUND) | models.Q(body="")
         at_first = events.filter(
