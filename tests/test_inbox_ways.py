@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 from django.db import models
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from cellcast_django import inbox
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
@@ -90,6 +90,7 @@ AGAIN_AND_AGAIN: list[Step] = [
 
 
 @pytest.mark.django_db
+@settings(max_examples=settings().max_examples // 2)
 @given(
     steps=st.lists(reports | replies | opt_outs | by_staff | invalid, min_size=1, max_size=8),
     has_handlers=st.booleans(),

@@ -95,7 +95,7 @@ def test_stop_prepares_its_statements_in_its_own_transaction() -> None:
     assert sorted(statements_prepared()) == ["INSERT", "INSERT", "UPDATE", "WITH"]
 
 
-def test_stop_is_repeated_whole_where_a_pooler_has_left_its_statements_elsewhere() -> None:
+def test_stop_is_stored_where_a_pooler_has_lost_its_statements() -> None:
     send_stops(prepared_statements.PREPARE_AFTER)
     with connection.cursor() as cursor:
         cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg does not see it
@@ -120,7 +120,7 @@ def test_nothing_is_prepared_where_the_settings_speak_of_a_pooler(
     assert statements_prepared() == []
 
 
-def test_nothing_is_prepared_where_another_process_answers_than_greeted(
+def test_nothing_is_prepared_where_the_greeting_was_another_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 1)
