@@ -23,6 +23,7 @@ from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payloa
 from tests.admin_pages import make_invalid
 from tests.fake_cellcast import KEY
 from tests.handlers import Listen
+from tests.killed import lines_of
 
 pytestmark = pytest.mark.django_db
 
@@ -447,6 +448,15 @@ def test_stop_after_an_opt_in_begins_it_again(client: WebhookClient) -> None:
     assert stop(client) == ["stored"]
     assert OptOut.objects.get().source == "reply"
     assert is_opted_out(CUSTOMER)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_stop_killed_at_any_statement_is_stored_whole_or_not_at_all() -> None:
+    """A child is killed before each statement in turn, until one comes to its end."""
+    ends = lines_of("tests.killed_stop")
+    assert ends.count("none") >= 4
+    assert ends[-1] == "all"
+    assert set(ends) == {"none", "all"}
 
 
 @pytest.mark.usefixtures("way")
