@@ -43,7 +43,7 @@ def database(transactional_db: None) -> Iterator[BaseDatabaseWrapper]:
 
 
 def test_connect_forgets_the_transaction(database: BaseDatabaseWrapper) -> None:
-    """``sessions.discard`` does the same to end what was left open."""
+    """``transactions.discard`` does the same to end what was left open."""
     database.ensure_connection()
     database.close()
     database.in_atomic_block = database.closed_in_transaction = database.needs_rollback = True
@@ -58,7 +58,7 @@ def test_connect_forgets_the_transaction(database: BaseDatabaseWrapper) -> None:
 
 
 def test_connection_knows_whether_autocommit_is_on(database: BaseDatabaseWrapper) -> None:
-    """``sessions.is_idle`` asks the attribute, as the method would open a connection."""
+    """``transactions.is_idle`` asks the attribute, as the method would open a connection."""
     database.connect()
     assert database.autocommit is True
     database.set_autocommit(False)
@@ -69,7 +69,7 @@ class InTestCase(TestCase):
     """Where Django marks the transactions that ``durable=True`` lets pass."""
 
     def test_transaction_is_marked(self) -> None:
-        """``sessions.is_in_test`` leaves those alone."""
+        """``transactions.is_in_test`` leaves those alone."""
         marks = [block._from_testcase for block in connection.atomic_blocks]  # type: ignore[attr-defined]
         assert marks == [True] * len(marks) != []
         with transaction.atomic():
@@ -110,7 +110,7 @@ def test_cursor_of_the_driver_can_be_wrapped(database: BaseDatabaseWrapper) -> N
 
 
 def test_connection_tells_what_an_insert_can_take_and_return(db: None) -> None:
-    """``inbox`` takes no fast way without, ``portable`` and ``upserts`` act upon it."""
+    """``inbox`` takes no fast way without, ``portable`` and ``locks`` act upon it."""
     assert connection.features.can_return_columns_from_insert is True
     assert connection.features.can_return_rows_from_bulk_insert is True
     has_target = connection.features.supports_update_conflicts_with_target
@@ -118,7 +118,7 @@ def test_connection_tells_what_an_insert_can_take_and_return(db: None) -> None:
 
 
 def test_errors_of_the_driver_become_djangos_outside_of_cursors(database: Any) -> None:
-    """``sessions.discard`` suppresses Django's when the driver cannot end a session."""
+    """``transactions.discard`` suppresses Django's when the driver cannot end a session."""
     database.connect()
     with pytest.raises(OperationalError), database.wrap_database_errors:
         raise database.Database.OperationalError
@@ -141,7 +141,7 @@ def test_times_are_adapted_to_what_statements_of_our_own_take(db: None) -> None:
 
 @pytest.mark.skipif(on == "mysql", reason="its driver cannot tell")
 def test_session_tells_of_a_transaction_without_a_statement(database: BaseDatabaseWrapper) -> None:
-    """``sessions.is_idle`` asks it, as Django does not know a plain ``BEGIN``."""
+    """``transactions.is_idle`` asks it, as Django does not know a plain ``BEGIN``."""
 
     def is_open() -> bool:
         session = database.connection

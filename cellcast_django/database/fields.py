@@ -1,4 +1,4 @@
-"""Partial indexes, on every database that has them."""
+"""Columns and indexes that mean the same on every database."""
 
 from typing import TYPE_CHECKING, Any
 
