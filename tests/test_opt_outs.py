@@ -742,6 +742,7 @@ minutes = st.integers(-90, 90)
 actions = st.tuples(st.sampled_from(ACTIONS), minutes, st.integers(0, 300))
 
 
+@pytest.mark.no_cover
 @settings(max_examples=2 * settings().max_examples)
 @given(st.lists(actions, min_size=20, max_size=20))
 def test_row_and_history_follow_the_rules_in_any_order_and_with_any_clock(
