@@ -24,9 +24,14 @@ OWN_NUMBERS = ("+61480000000", "+61480000001")
 STATUSES = ("delivered", "received", "failed", "queued", "", "dead")
 
 
-def staff(*codenames: str) -> Client:
-    if not Permission.objects.exists():  # a flush has taken them
+def require_permissions() -> None:
+    """Create the app's permissions if a flush has taken them."""
+    if not Permission.objects.exists():
         create_permissions(apps.get_app_config("cellcast_django"))
+
+
+def staff(*codenames: str) -> Client:
+    require_permissions()
     user = User.objects.create_user(f"staff-{User.objects.count()}", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
     client = Client()
