@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from django.utils import timezone
 
@@ -112,7 +113,7 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     if was_pending and schedule.has_failed:
         _report_failed(event)
     if schedule.has_released:
-        _run_next(schedule, LostTime(), lambda event: None)
+        _run_next(schedule, LostTime(), None)
     return True
 
 
@@ -142,7 +143,7 @@ NEXT_SECONDS = 5
 def _run(
     schedule: Schedule,
     lost_time: "LostTime",
-    progress: Progress = lambda event: None,
+    progress: Progress | None = None,
     *,
     by_person: bool = False,
 ) -> None:
@@ -152,7 +153,7 @@ def _run(
         _run_next(schedule, lost_time, progress)
 
 
-def _run_next(schedule: Schedule, lost_time: "LostTime", progress: Progress) -> None:
+def _run_next(schedule: Schedule, lost_time: "LostTime", progress: Progress | None) -> None:
     """Run the due events of the contact that come after this one, in their order."""
     end = time.monotonic() + NEXT_SECONDS
     pk = schedule.pk
@@ -167,7 +168,11 @@ def _run_next(schedule: Schedule, lost_time: "LostTime", progress: Progress) -> 
 
 
 def _run_one(
-    schedule: Schedule, lost_time: "LostTime", progress: Progress, *, by_person: bool = False
+    schedule: Schedule,
+    lost_time: "LostTime",
+    progress: Progress | None,
+    *,
+    by_person: bool = False,
 ) -> None:
     """Call the handlers that are due, and save how each call ended.
 
@@ -189,7 +194,7 @@ def _run_one(
             *error.args,
             schedule.pk,
         )
-    if schedule.has_changed:
+    if progress is not None and schedule.has_changed:
         progress(schedule.event)
 
 
@@ -221,10 +226,7 @@ def _attempt(schedule: Schedule, call: Call, lost_time: "LostTime", *, is_last: 
     number = schedule.begin(call)
     if number is None:
         return False
-
-    def save(failure: Failure | None = None) -> None:
-        schedule.save_result(call, number, failure, is_last=is_last)
-
+    save = partial(schedule.save_result, call, number, is_last=is_last)
     began_at = time.monotonic()
     failure = call_safely(call, save if call.exactly_once else None)
     lost_time.note(call.name, failure, time.monotonic() - began_at)
@@ -234,7 +236,7 @@ def _attempt(schedule: Schedule, call: Call, lost_time: "LostTime", *, is_last: 
         _log(call, schedule.pk, failure)
     is_saved = call.exactly_once and (failure is None or schedule.is_saved_as_done(call))
     if not is_saved:
-        save(failure)
+        save(failure=failure)
     if failure is not None and failure.kind is KeyboardInterrupt:
         raise KeyboardInterrupt
     return True

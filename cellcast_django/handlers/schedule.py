@@ -200,7 +200,7 @@ class Schedule:
         return _counted(result, attempts, None if is_last else now + self._lease)
 
     def save_result(
-        self, call: Call, attempts: int, failure: Failure | None, *, is_last: bool
+        self, call: Call, attempts: int, *, failure: Failure | None = None, is_last: bool
     ) -> None:
         """Save how a call ended, and with the last one in which state that leaves the event.
 
