@@ -73,7 +73,7 @@ def test_event(trait: dict[str, object], outcome: str, state: str | None) -> Non
 @pytest.mark.django_db
 def test_event_that_waits_names_the_other() -> None:
     event = WebhookEventFactory.create(pending=True, handler_results=FAILED_ONCE, waiting_for=7)
-    assert text_of(badges.state_badge(event) or "") == "… waiting for #7"
+    assert text_of(badges.state_badge(event) or "") == "… waiting for event 7"
     event.done_at = NOON
     assert text_of(badges.state_badge(event) or "") == "✓ done"
 

@@ -96,7 +96,7 @@ def state_badge(event: WebhookEvent) -> SafeString | None:
         return None
     if state == WebhookEvent.State.PENDING and event.waiting_for is not None:
         number = {"number": event.waiting_for}
-        return badge(Tone.OPEN, gettext("waiting for #%(number)d") % number)
+        return badge(Tone.OPEN, gettext("waiting for event %(number)d") % number)
     if state == WebhookEvent.State.PENDING and not event.handler_results:
         return badge(Tone.OPEN, _("waiting"))
     return badge(*EVENT_STATES[state])
