@@ -84,24 +84,24 @@ def draft(payload: Payload, webhook: Webhook) -> Draft:
 
 def _draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraft:
     """Return the rows for a payload about a message, as ``draft`` does."""
+    is_reply = isinstance(payload, Reply)
     event = WebhookEvent(body=payload.raw, **_values(webhook, WebhookEvent))
     event.outcome = WebhookEvent.Outcome.STORED.value
-    is_reply = isinstance(payload, Reply)
     event.kind = (WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value
-    message = message_of(payload)
-    event.cellcast_id = message.cellcast_id
-    event.contact = message.contact
     time = webhook.now
     if isinstance(payload, StatusReport) and payload.happened_at is not None:
         time = min(payload.happened_at, time)
+    change = StatusChange(applied=True, recorded_at=time, **_values(payload, StatusChange))
+    message = message_of(payload)
     message.status_changed_at = time
+    event.cellcast_id = message.cellcast_id
+    event.contact = message.contact
     if not isinstance(payload, Reply) or payload.listed is None:
         message.created_at = webhook.now
     if webhook.is_test:  # nobody needs to do anything about a test of our own
         message.handled_at = webhook.received_at
         if is_reply:  # or a customer's reply that says the same would be its duplicate
             message.key = message_key(Direction.INBOUND, "", "test", message.key)
-    change = StatusChange(applied=True, recorded_at=time, **_values(payload, StatusChange))
     may_be_stored = is_reply and message.contact != "" and not webhook.is_test
     opted_out = ""
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
