@@ -15,8 +15,8 @@ help: ## List the targets
 demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEMO_ARGS=--check: only check that it works)
 	@.venv/bin/python -m example_project.simulation $(DEMO_ARGS)
 
-test: .venv/test ## Run the tests on SQLite; every line and branch has to be covered
-	@.venv/bin/pytest --numprocesses=auto --dist=worksteal --cov $(PYTEST_ARGS)
+test: .venv/test ## Run the tests on SQLite (PYTEST_ARGS=--cov: every line and branch has to be covered)
+	@.venv/bin/pytest --numprocesses=auto --dist=worksteal $(PYTEST_ARGS)
 	@.venv/bin/python -W error manage.py test example_project
 
 lint: .venv/dev ## Check style, spelling, workflows, import layers and types
