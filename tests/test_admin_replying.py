@@ -339,7 +339,7 @@ def test_claim_names_nobody(question: Message) -> None:
     assert CUSTOMER not in f"{claim} {claim.key}"
 
 
-ROUNDS = 4
+ROUNDS = 10
 
 
 @pytest.mark.django_db(transaction=True)
