@@ -16,6 +16,9 @@ PARTIAL = [
     if isinstance(index, PartialIndex)
 ]
 
+HAS_STATISTICS = [True, False] if connection.vendor == "sqlite" else [True]
+"""Only SQLite has none until somebody asks for them: the others look at their tables themselves."""
+
 
 def gather_statistics() -> None:
     """Let the database look at its tables, as it does by itself sooner or later."""

@@ -23,7 +23,7 @@ from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, changelist_at, staff
 from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
-from tests.plans import gather_statistics, scans
+from tests.plans import HAS_STATISTICS, gather_statistics, scans
 
 pytestmark = pytest.mark.django_db
 
@@ -397,7 +397,7 @@ def test_project_without_time_zones(reader: Client, settings: Any) -> None:
 # What it costs
 
 
-@pytest.mark.parametrize("has_statistics", [True, False])
+@pytest.mark.parametrize("has_statistics", HAS_STATISTICS)
 def test_every_query_is_answered_by_an_index(reader: Client, has_statistics: bool) -> None:
     message = MessageFactory.create(status="failed", history__reason="Absent")
     event = WebhookEventFactory.create(message=message, duplicate=True)
