@@ -20,7 +20,12 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, Reply, StatusReport, read
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import (
+    FactSignal,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
 from cellcast_django.statuses import Status
 from tests.admin_pages import make_invalid
 from tests.clock import Clock
@@ -648,3 +653,16 @@ def test_nothing_is_tried_again_inside_a_test() -> None:
     with refusing("INSERT|EXECUTE") as refusals, pytest.raises(OperationalError):
         store(report())
     assert refusals.count == 1
+
+
+@pytest.mark.parametrize("handled", [message_received, status_changed, opt_out_received])
+def test_event_without_handlers_for_its_fact_is_done_at_once(handled: FactSignal) -> None:
+    calls = Calls()
+    with connected(handled, handler=calls):
+        new, changed = store(reply()), store(reply(status="delivered"))
+    [has_new, has_changed] = [handled == message_received, handled == status_changed]
+    for [event], has_handlers in ((new, has_new), (changed, has_changed)):
+        stored = WebhookEvent.objects.get(pk=event.pk)
+        assert (event.next_run_at is not None) == has_handlers
+        assert (stored.next_run_at, stored.done_at) == (event.next_run_at, event.done_at)
+        assert (stored.done_at is None) == has_handlers

@@ -45,16 +45,18 @@ def write(
 ) -> bool:
     """Write message, event and history with one statement, which is its own transaction.
 
-    More than that needs a transaction: an opt-out, which takes the plain statements, or
-    ``before_commit``.
+    More than that needs a transaction: an opt-out, which takes the plain statements;
+    ``before_commit``; and a reply where handlers are connected for only one of the facts that it
+    may turn out to be.
     """
     if not isinstance(draft, StatusDraft):
         return plain_statements.write(connection, draft, webhook, before_commit)
     message, event, change = draft.message, draft.event, draft.change
     message.previous_status = NEW
     # Only the statement finds out which of them it is.
-    is_reply = isinstance(draft.payload, Reply)
-    plan_facts(event, webhook, [status_changed, *([message_received] if is_reply else [])])
+    facts = [status_changed, *([message_received] if isinstance(draft.payload, Reply) else [])]
+    plan_facts(event, webhook, facts)
+    is_planned = not draft.opted_out and len({each.has_listeners(Message) for each in facts}) == 1
     values = {
         **values_of(message, connection),
         **values_of(event, connection),
@@ -62,7 +64,7 @@ def write(
         **status_values(change.status),
         "may_be_stored": draft.may_be_stored,
     }
-    is_all = not draft.opted_out and (before_commit is None or event.next_run_at is None)
+    is_all = is_planned and (before_commit is None or event.next_run_at is None)
     surroundings = own_statement if is_all else own_transaction
     with (
         surroundings(connection.alias),
@@ -82,30 +84,30 @@ def write(
                 setattr(event, name, value)
         mark_as_stored(event, connection)
         mark_as_stored(change, connection)
-        if draft.opted_out:
-            _write_opt_out(cursor, draft, webhook, is_news=is_news)
+        if not is_planned:
+            _write_opt_out_and_plan(cursor, draft, webhook, is_news=is_news)
         if before_commit is not None and event.next_run_at is not None:
             before_commit([event.pk])
     attach(draft, connection, is_new=previous_status == NEW)
     return True
 
 
-def _write_opt_out(
+def _write_opt_out_and_plan(
     cursor: CursorWrapper, draft: StatusDraft, webhook: Webhook, *, is_news: bool
 ) -> None:
-    """Begin the opt-out, and correct the event, which could not know whether it would begin."""
+    """Begin the opt-out, if any, and correct the event now that it is known what it tells."""
     event = draft.event
-    written = _outcome(event)
+    written = _stored_fields(event)
     begun = plain_statements.lock_and_begin(cursor, draft)
     if begun is not None:
         plain_statements.save_begun(cursor, begun, event)
     plan(draft, webhook, is_news=is_news, begins_opt_out=begun is not None)
-    outcome = _outcome(event)
-    if outcome != written:
-        WebhookEvent.objects.using(cursor.db.alias).filter(pk=event.pk).update(**outcome)
+    fields = _stored_fields(event)
+    if fields != written:
+        WebhookEvent.objects.using(cursor.db.alias).filter(pk=event.pk).update(**fields)
 
 
-def _outcome(event: WebhookEvent) -> dict[str, Any]:
+def _stored_fields(event: WebhookEvent) -> dict[str, Any]:
     return {name: getattr(event, name) for name in ("outcome", *NOTHING_TO_RUN)}
 
 
