@@ -140,6 +140,54 @@ def test_retry_of_another_handler_does_not_wait(booking: InOrder, first: Calls) 
     assert cancel.next_run_at == yes.next_run_at
 
 
+def test_handler_is_retried_while_another_one_waits(booking: InOrder, first: Calls) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=2))
+    first.error = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    make_due(cancel)
+    make_due(yes)
+    run_due()
+    assert of(yes).handler_results["first"]["attempts"] == 2
+    make_due(yes)
+    run_due([yes.pk])
+    assert of(cancel).handler_results["first"]["attempts"] == 2
+    assert pause_before(cancel) <= timedelta(minutes=2), (
+        "its own pause, not that of the other event"
+    )
+
+
+def test_event_waits_for_the_last_call_while_it_lasts(booking: InOrder, settings: Any) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    booking.errors.clear()
+    make_due(yes)
+    make_due(cancel)
+    booking.during = lambda message, **kwargs: message.body == "YES" and run_due([cancel.pk])
+    run_due([yes.pk])
+    assert booking.finished == ["YES", "CANCEL"]
+    assert of(cancel).state == "done"
+
+
+def test_event_does_not_wait_for_a_last_call_whose_process_has_died(
+    booking: InOrder, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+    booking.errors["YES"] = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    make_due(yes)
+    with dying(booking):
+        run_due([yes.pk])
+    booking.errors.clear()
+    assert of(yes).state == "pending"
+    settings.CELLCAST_HANDLER_LEASE = 0  # is over
+    end_lease(yes)
+    end_lease(cancel)
+    assert ran(run_due) == [yes.pk, cancel.pk]
+    assert booking.finished == ["CANCEL"]
+    assert of(yes).state == "failed"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -1,6 +1,6 @@
-"""When an event's handlers are called: each change of its state after it was stored, once.
+"""When an event's handlers are called: each change of its state by a run, once.
 
-Rows are changed only here, and only by the latest run.
+A run changes rows only here, and only if it is the latest one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -288,7 +288,21 @@ class Schedule:
 
     def earlier(self, call: Call) -> WebhookEvent | None:
         """Return the event that a handler ``in_order`` has to finish before this one."""
-        return earlier_unfinished(self.pk, self.contact, call.handler, self._max_attempts)
+        for event in _pending_before(self.pk, self.contact):
+            for other in calls_of(event):
+                result = event.handler_results.get(other.name)
+                if other.handler == call.handler and self._is_awaited(result):
+                    return event
+        return None
+
+    def _is_awaited(self, result: HandlerResult | None) -> bool:
+        """Whether a handler will be called, or may be in the middle of its last call."""
+        if is_open(result, max_attempts=self._max_attempts):
+            return True
+        if result is None or result["error"] != NOT_RETURNED:
+            return False
+        called_at = datetime.fromisoformat(result["at"]).timestamp()
+        return called_at + self._lease.total_seconds() > timezone.now().timestamp()
 
     def wait(self, earlier: Mapping[Call, WebhookEvent]) -> bool:
         """Save what the event waits for, by call; false if that has changed.
@@ -422,19 +436,12 @@ def pending_of(contact: str) -> WebhookEventQuerySet:
     return events().filter(contact=contact, next_run_at__gt=due_time(None))
 
 
-def earlier_unfinished(
-    pk: int, contact: str, handler: str, max_attempts: int
-) -> WebhookEvent | None:
-    """Return the contact's last event before this one that the handler has not finished with."""
+def _pending_before(pk: int, contact: str) -> Iterable[WebhookEvent]:
+    """Return the contact's pending events before this one, the last one first."""
     earlier = pending_of(contact).filter(pk__lt=pk).order_by("-pk")
     if not contact or not earlier.exists():  # a third of the cost of reading no rows with facts
-        return None
-    for event in _with_facts(earlier):
-        results = event.handler_results
-        names = (call.name for call in calls_of(event) if call.handler == handler)
-        if any(is_open(results.get(name), max_attempts=max_attempts) for name in names):
-            return event
-    return None
+        return ()
+    return _with_facts(earlier)
 
 
 def next_due(contact: str, after: int) -> WebhookEvent | None:
@@ -512,5 +519,17 @@ def _release(pk: int, contact: str) -> int:
 
 
 def _postpone(pk: int, contact: str, until: datetime) -> None:
-    """Tell the events that wait for this one when it is run again."""
-    pending_of(contact).filter(waiting_for=pk).update(next_run_at=until)
+    """Let the events that wait for this one wait until it is run again.
+
+    Those for which another handler is to be called before that keep their time.
+    """
+    waiting = pending_of(contact).filter(waiting_for=pk)
+    sooner = [
+        event.pk
+        for event in waiting.only("handler_results")
+        if any(
+            "retry_at" in result and due_time(result) < until
+            for result in event.handler_results.values()
+        )
+    ]
+    waiting.exclude(pk__in=sooner).update(next_run_at=until)

@@ -234,7 +234,7 @@ class WebhookEvent(models.Model):
         ]
 
     RUN = ("done_at", "next_run_at", "attempts", "handler_results", "waiting_for")
-    """What running handlers goes by; ``handlers.schedule`` alone changes it."""
+    """What running handlers goes by: nothing that saves the event changes it."""
 
     PERSONAL = ("contact", "body", "error")
     """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
