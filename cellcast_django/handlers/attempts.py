@@ -194,6 +194,7 @@ def _run_one(
             *error.args,
             schedule.pk,
         )
+        return
     if progress is not None and schedule.has_changed:
         progress(schedule.event)
 
