@@ -286,6 +286,17 @@ def test_reply_leads_to_the_message_that_it_answers(reader: Client) -> None:
     assert words(link) == "Are you coming?"
 
 
+def test_reply_that_quotes_a_text_not_recorded_leads_to_no_other_message(reader: Client) -> None:
+    MessageFactory.create(receiver=CUSTOMER, body="Your invoice is overdue.")
+    quote = "Is Tuesday 3 pm fine?"
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, original_body=quote)
+
+    page = page_of(reader, "message", "change", reply.pk)
+
+    assert "data-answered" not in page
+    assert f"In reply to: {quote}" in text_of(page)
+
+
 def test_reference_is_shown_and_found(reader: Client) -> None:
     message = MessageFactory.create(receiver=CUSTOMER, reference="Booking-7")
     MessageFactory.create(receiver=CUSTOMER, body="Booking-77")

@@ -66,7 +66,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     def message_link(self, change: Any) -> str:
         message = change.message
         who = customer_html(customer_of(message)) or message.cellcast_id
-        own = own_number_html(message) if change.has_several else ""
+        own = own_number_html(message) if getattr(change, "has_several", False) else ""
         return format_html("{} {}", self.link_to(change, message, who), own)
 
     @admin.display(description=_("status"))

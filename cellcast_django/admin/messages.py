@@ -174,6 +174,9 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         found = reply.in_reply_to
         if found is None or not self.get_queryset(request).filter(pk=found.pk).exists():
             return ""
+        is_guess = found.cellcast_id != reply.cellcast_id
+        if is_guess and reply.original_body and reply.original_body != found.body:
+            return ""  # it quotes a text that was not recorded
         text = found.body or reply.original_body
         words = beginning(text, MAX_TEXT_LENGTH) or gettext("(text not recorded)")
         url = self.url_of(Message, "change", found.pk)
