@@ -92,6 +92,8 @@ def _can_prepare(connection: BaseDatabaseWrapper) -> bool:
     session = connection.connection
     if (
         not hasattr(session, "prepare_threshold")  # only psycopg 3 has it
+        # OpenTelemetry's is not Django's.
+        or not session.cursor_factory.__module__.startswith(_DJANGOS)
         or connection.queries_logged
         or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     ):

@@ -52,6 +52,7 @@ DATABASES = {{"default": {{
     "PORT": {port},
     "CONN_MAX_AGE": 60,
     "CONN_HEALTH_CHECKS": True,
+    "OPTIONS": {{"options": "-c lock_timeout=2s"}},
 }}}}
 """,
     "sqlite": """\
