@@ -255,7 +255,7 @@ def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(fake_cellcast: Fake
     assert Message.objects.get().body == "old"
 
 
-def test_waiting_replys_message_is_not_taken_for_another(
+def test_message_of_a_waiting_reply_is_not_taken_for_another(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR))
