@@ -234,6 +234,7 @@ def test_settings_blocks_pass_the_checks(name: str) -> None:
     found = settings_of(name)
     found.pop("INSTALLED_APPS", None)
     found.pop("DATABASES", None)
+    found.pop("LOGGING", None)  # from Django 6.1 on it would stay configured
     found.pop("CELLCAST_SEND_WITH", None)  # which is in the host project
     found["CELLCAST_RUN_HANDLERS"] = "inline"  # its backend need not be installed here
     with override_settings(**found):
