@@ -69,7 +69,7 @@ def main() -> None:
     """Measure what the command line names, and print the table."""
     options = parser.parse_args()
     if options.quick:
-        options.databases, options.loads = "sqlite,postgresql", "duplicates,burst"
+        options.databases, options.loads = "sqlite", "duplicates,burst"
         options.rounds, options.seconds, options.burst = 1, 1, 100
         options.settings = "recommended"
     rows: list[list[str]] = []
