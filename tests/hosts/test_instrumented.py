@@ -363,6 +363,7 @@ def drive(project: FreshProject, name: str, database: str, port: str) -> dict[st
     project.write(f"shop/{module}.py", "\n".join(settings))
     project.write(f"shop/urls_{module}.py", URLS.format(more=site.urls))
     project.manage("migrate", "--settings", f"shop.{module}")
+    project.manage("flush", "--no-input", "--settings", f"shop.{module}")  # of another test
     output = project.run(
         "python", "drive.py", f"shop.{module}", str(WEBHOOKS), site.start, site.seen
     )
