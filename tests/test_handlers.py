@@ -421,6 +421,14 @@ def test_run_that_was_taken_over_calls_no_further_handler(
     assert "ran longer than CELLCAST_HANDLER_LEASE" in caplog.text
 
 
+def test_run_that_was_taken_over_is_left_to_the_other_one_to_count(first: Calls) -> None:
+    first.error = ValueError("no")
+    make_due(reply())
+    first.error = None  # raising would undo the take-over in a test's transaction
+    first.during = lambda **kwargs: WebhookEvent.objects.update(attempts=9)
+    assert ran(run_due) == []
+
+
 def test_event_waits_for_a_failed_handler_that_is_not_connected(
     first: Calls,
 ) -> None:
