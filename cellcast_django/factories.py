@@ -4,6 +4,7 @@
 they call no handler. To test your handlers, send a webhook with ``cellcast_django.testing``.
 """
 
+import itertools
 import json
 import time
 from typing import Any
@@ -31,15 +32,18 @@ except ImportError as error:
 
 OWN_NUMBER = "+61400000001"
 
+# One count for all factories: with one each, two of them would make the same number at some time.
+_numbers = itertools.count()
+
 
 def _new_id(sequence: int) -> str:
     """Return an id as Cellcast makes them, beginning with the current time."""
     return f"{int(time.time()):08x}{sequence:016x}"
 
 
-def _new_number(sequence: int) -> str:
-    """Return an Australian mobile number."""
-    return f"+6149{sequence % 10**7:07d}"
+def _new_number() -> str:
+    """Return an Australian mobile number that no factory has made before."""
+    return f"+6149{next(_numbers) % 10**7:07d}"
 
 
 def _derived(message: Any) -> Message:
@@ -70,7 +74,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     class Params:
         inbound = factory.Trait(
             direction=Direction.INBOUND.value,
-            sender=factory.Sequence(_new_number),
+            sender=factory.LazyFunction(_new_number),
             receiver=OWN_NUMBER,
             body="This is reply message",
             status=Status.RECEIVED.value,
@@ -81,7 +85,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     direction = Direction.OUTBOUND.value
     cellcast_id = factory.Sequence(_new_id)
     sender = "cellcast"
-    receiver = factory.Sequence(_new_number)
+    receiver = factory.LazyFunction(_new_number)
     body = "See you at nine?"
     media = factory.LazyFunction(list)
     status = ""
@@ -147,7 +151,7 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
     class Params:
         ended = factory.Trait(ended_at=factory.LazyFunction(timezone.now))
 
-    contact = factory.Sequence(_new_number)
+    contact = factory.LazyFunction(_new_number)
     since = factory.LazyFunction(timezone.now)
     source = OptOut.Source.PERSON.value
 
@@ -194,7 +198,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
             kind=WebhookEvent.Kind.OPT_OUT.value,
             endpoint=Endpoint.OPT_OUT.value,
             message=None,
-            contact=factory.Sequence(_new_number),
+            contact=factory.LazyFunction(_new_number),
         )
         duplicate = factory.Trait(outcome=WebhookEvent.Outcome.DUPLICATE.value, done_at=None)
         invalid = factory.Trait(

@@ -51,6 +51,18 @@ def test_each_message_gets_its_own_id_and_number() -> None:
     assert len({message.contact for message in messages}) == 20
 
 
+def test_no_two_factories_make_the_same_number() -> None:
+    for factory in (MessageFactory, OptOutFactory, WebhookEventFactory):
+        factory.reset_sequence(0, force=True)
+    contacts = {
+        MessageFactory.create(inbound=True).contact,
+        MessageFactory.create().contact,
+        OptOutFactory.create().contact,
+        WebhookEventFactory.create(opt_out=True).contact,
+    }
+    assert len(contacts) == 4
+
+
 def test_parts_of_a_message_agree() -> None:
     message = MessageFactory.create(
         cellcast_id="66b5b93b1e2c012dfe964000", receiver="0400 000 000", status="queued"
