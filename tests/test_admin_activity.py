@@ -203,7 +203,9 @@ def site_in_trouble(connect: Connect, settings: Any, monkeypatch: pytest.MonkeyP
     settings.CELLCAST_SEND_WITH = f"{__name__}.send_to_nobody"
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    monkeypatch.setattr(setup, "send", lambda *_args, **_values: Response(url="", status=200))
+    monkeypatch.setattr(
+        setup, "post_as_cellcast", lambda *_args, **_values: Response(url="", status=200)
+    )
     connect(message_received, Calls("moody", error=ValueError(f"{NUMBER} {TEXT}")))
     client = WebhookClient(raise_handler_errors=False)
     for number in range(2):

@@ -45,7 +45,7 @@ def send(monkeypatch: pytest.MonkeyPatch, settings: Any) -> MagicMock:
     """Stands for the network: it responds that all is stored."""
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     send = MagicMock(return_value=response_of(STORED))
-    monkeypatch.setattr(setup, "send", send)
+    monkeypatch.setattr(setup, "post_as_cellcast", send)
     return send
 
 

@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
-from cellcast_django.diagnostics.test_send import Response, send
+from cellcast_django.diagnostics.test_send import Response, post_as_cellcast
 from cellcast_django.management.commands.cellcast_test_send import describe_response
 from cellcast_django.models import WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
@@ -28,7 +28,9 @@ def ask(scripted_server: ScriptedServer) -> Ask:
     def ask(status: str, *headers: str, body: str = "", path: str = "/sms/") -> list[Finding]:
         head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close"])
         scripted_server.response = f"{head}\r\n\r\n{body}".encode()
-        return diagnose(send(f"{scripted_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
+        return diagnose(
+            post_as_cellcast(f"{scripted_server.url}{path}", b"{}", CREDENTIAL, timeout=5)
+        )
 
     return ask
 
@@ -50,7 +52,7 @@ REPORT = STATUS.examples[0].body
 @pytest.mark.parametrize("position", [0, -1])
 def test_app_stores_each_example(live_server: Any, webhook: Webhook, position: int) -> None:
     example = webhook.examples[position].body
-    response = send(webhook.url(live_server.url), example, CREDENTIAL, timeout=5)
+    response = post_as_cellcast(webhook.url(live_server.url), example, CREDENTIAL, timeout=5)
     assert response.is_accepted
     assert diagnose(response) == []
     event = WebhookEvent.objects.get()
@@ -62,22 +64,22 @@ def test_app_stores_each_example(live_server: Any, webhook: Webhook, position: i
 
 def test_app_reports_a_duplicate(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
-    send(url, REPORT, CREDENTIAL, timeout=5)
-    response = send(url, REPORT, CREDENTIAL, timeout=5)
+    post_as_cellcast(url, REPORT, CREDENTIAL, timeout=5)
+    response = post_as_cellcast(url, REPORT, CREDENTIAL, timeout=5)
     assert [event["outcome"] for event in response.events] == ["duplicate"]
     assert diagnose(response) == []
 
 
 def test_app_reports_why_it_did_not_understand(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(send(url, b"{", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{", CREDENTIAL, timeout=5))
     assert finding.id == "invalid"
     assert WebhookEvent.objects.get().error in finding.problem
 
 
 def test_app_reports_a_partly_invalid_body(live_server: Any) -> None:
     body = b"[%b, {}]" % REPORT
-    response = send(STATUS.url(live_server.url), body, CREDENTIAL, timeout=5)
+    response = post_as_cellcast(STATUS.url(live_server.url), body, CREDENTIAL, timeout=5)
     assert not response.is_accepted
     [finding] = diagnose(response)
     assert finding.id == "partly-invalid"
@@ -86,7 +88,7 @@ def test_app_reports_a_partly_invalid_body(live_server: Any) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_app_refuses_another_password(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(send(url, b"{}", "cellcast:wrong", timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{}", "cellcast:wrong", timeout=5))
     assert finding.id == "credential-refused"
     assert "CELLCAST_WEBHOOK_SECRETS" in finding.remedy
     assert "Authorization" in finding.remedy
@@ -95,7 +97,7 @@ def test_app_refuses_another_password(live_server: Any) -> None:
 def test_app_refuses_a_large_body(live_server: Any, settings: Any) -> None:
     settings.CELLCAST_MAX_BODY_BYTES = 10
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(send(url, REPORT, CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, REPORT, CREDENTIAL, timeout=5))
     assert finding.id == "body-too-large"
 
 
@@ -111,7 +113,7 @@ def _without_table(live_server: Any) -> Iterator[None]:
 @pytest.mark.usefixtures("_without_table")
 def test_app_reports_a_refusing_database(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.id == "database-failed"
     assert "migrate" in finding.remedy
 
@@ -121,7 +123,7 @@ def test_django_refuses_an_unknown_host(live_server: Any, settings: Any, debug: 
     settings.ALLOWED_HOSTS = ["sms.example.com"]
     settings.DEBUG = debug
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.id == "host-refused"
     assert "ALLOWED_HOSTS" in finding.remedy
 
@@ -129,7 +131,7 @@ def test_django_refuses_an_unknown_host(live_server: Any, settings: Any, debug: 
 def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
     settings.PREPEND_WWW = True
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5))
     assert finding.id == "redirect-to-www"
     assert "http://www.localhost:" in finding.problem
 
@@ -143,7 +145,7 @@ def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
     ],
 )
 def test_other_path_of_the_project_is_diagnosed(live_server: Any, path: str, identity: str) -> None:
-    [finding] = diagnose(send(f"{live_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(f"{live_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
     assert finding.id == identity
 
 
@@ -282,14 +284,16 @@ def test_missing_answer_is_diagnosed(
     scripted_server: ScriptedServer, response: bytes, identity: str
 ) -> None:
     scripted_server.response = response
-    [finding] = diagnose(send(scripted_server.url, b"{}", CREDENTIAL, timeout=0.2))
+    [finding] = diagnose(post_as_cellcast(scripted_server.url, b"{}", CREDENTIAL, timeout=0.2))
     assert finding.id == identity
 
 
 def test_closed_port_is_diagnosed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    [finding] = diagnose(send(f"http://127.0.0.1:{port}/sms", b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(
+        post_as_cellcast(f"http://127.0.0.1:{port}/sms", b"{}", CREDENTIAL, timeout=5)
+    )
     assert finding.id == "nothing-listens"
 
 
@@ -304,7 +308,7 @@ def test_missing_tls_is_diagnosed() -> None:
         thread = Thread(target=answer_in_clear, args=[server])
         thread.start()
         url = f"https://127.0.0.1:{server.getsockname()[1]}/sms"
-        [finding] = diagnose(send(url, b"{}", CREDENTIAL, timeout=5))
+        [finding] = diagnose(post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5))
         thread.join()
     assert finding.id == "tls-failed"
 
@@ -325,7 +329,7 @@ def test_failed_connection_is_diagnosed(
         raise error
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    response = send("https://sms.example.com/sms", b"{}", CREDENTIAL, timeout=5)
+    response = post_as_cellcast("https://sms.example.com/sms", b"{}", CREDENTIAL, timeout=5)
     assert response.error is error
     [finding] = diagnose(response)
     assert finding.id == identity
@@ -347,7 +351,7 @@ def test_failed_connection_is_diagnosed(
     ],
 )
 def test_unusable_url_is_diagnosed(url: str) -> None:
-    response = send(url, b"{}", CREDENTIAL, timeout=5)
+    response = post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5)
     assert response.status == 0
     [finding] = diagnose(response)
     assert finding.id == "url-invalid"

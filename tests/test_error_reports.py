@@ -238,7 +238,7 @@ def test_test_send_shows_no_password(
     monkeypatch.setattr(f"http.client.HTTPConnection.{method}", failing(kind("a mistake")))
     error: BaseException | None
     try:
-        error = test_send.send(live_server.url, b"{}", f"new:{PASSWORD}", 5).error
+        error = test_send.post_as_cellcast(live_server.url, b"{}", f"new:{PASSWORD}", 5).error
     except BaseException as raised:
         error = raised
     assert error is not None

@@ -53,7 +53,7 @@ def test_each_message_gets_its_own_id_and_number() -> None:
 
 def test_no_two_factories_make_the_same_number() -> None:
     for factory in (MessageFactory, OptOutFactory, WebhookEventFactory):
-        factory.reset_sequence(0, force=True)
+        factory.reset_sequence(0, force=True)  # type: ignore[no-untyped-call]
     contacts = {
         MessageFactory.create(inbound=True).contact,
         MessageFactory.create().contact,

@@ -118,7 +118,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
 
 
 @dataclass(frozen=True)
-class Step:
+class HistoryRow:
     """One row of the history, as the page shows it."""
 
     change: OptOutChange
@@ -301,14 +301,14 @@ class OptOutAdmin(ExportAdmin):
         newest = rows.order_by("-created_at").values_list("pk", flat=True).first()
         return "" if newest is None else self.url_of(Message, "conversation", newest)
 
-    def _steps(self, request: HttpRequest, opt_out: OptOut) -> list[Step]:
+    def _steps(self, request: HttpRequest, opt_out: OptOut) -> list[HistoryRow]:
         history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
         events: set[int] = set()
         if self.may_view(request, WebhookEvent):
             keys = [change.event_id for change in history if change.event_id is not None]
             events = set(self.rows_of(request, WebhookEvent).in_bulk(keys))
         return [
-            Step(
+            HistoryRow(
                 change,
                 badge=_change_badge(change),
                 how=change.get_source_display(),

@@ -78,7 +78,7 @@ def _is_event(found: dict[str, Any]) -> bool:
 
 
 @hides_variables
-def send(url: str, body: bytes, credential: str, timeout: float) -> Response:
+def post_as_cellcast(url: str, body: bytes, credential: str, timeout: float) -> Response:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
     ``timeout`` is in seconds, for the whole exchange. Never raises because of the URL, the network

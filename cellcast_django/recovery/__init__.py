@@ -73,14 +73,14 @@ def recover(
 @hides_variables
 def _recover(
     client: Client,
-    period: Span,
+    span: Span,
     findings: Findings,
     progress: Callable[[Findings], None],
     *,
     dry_run: bool,
 ) -> None:
     """Read one list and store what is missing, as if webhooks had brought it."""
-    for missing in MISSING[findings.kind](client, period, findings):
+    for missing in MISSING[findings.kind](client, span, findings):
         progress(findings)
         for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
             payloads = missing[start : start + ITEMS_PER_TRANSACTION]

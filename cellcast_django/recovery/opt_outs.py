@@ -28,9 +28,7 @@ PATH = "/api/v1/apiClient/getOptout"
 ITEMS_PER_PAGE = 1_000
 
 
-def missing_opt_outs(
-    client: Client, _period: Span, findings: Findings
-) -> Iterator[Sequence[OptOut]]:
+def missing_opt_outs(client: Client, _span: Span, findings: Findings) -> Iterator[Sequence[OptOut]]:
     """Yield, page by page, the listed opt-outs of contacts who have none here.
 
     Raises ``RecoveryError``.

@@ -1,7 +1,7 @@
 """Replies that no webhook delivered.
 
 The API gives them no id, so an item is matched with a stored message by contact, text and time. All
-items of the period are matched with all its messages in one go. The inbox matches those that it is
+items of the span are matched with all its messages in one go. The inbox matches those that it is
 given once more, since a webhook or another recovery may have brought one of them meanwhile.
 """
 
@@ -61,27 +61,27 @@ class ListedReply:
     raw: str = field(repr=False)
 
 
-def missing_replies(client: Client, period: Span, findings: Findings) -> Iterator[Sequence[Reply]]:
+def missing_replies(client: Client, span: Span, findings: Findings) -> Iterator[Sequence[Reply]]:
     """Yield nothing for each page that is read, then all missing replies, the oldest first.
 
-    Raises ``RecoveryError``. A day before the period is read too: its replies are not stored, but
+    Raises ``RecoveryError``. A day before the span is read too: its replies are not stored, but
     their messages must not be matched with later ones.
     """
-    horizon = period.since - LATEST
+    horizon = span.since - LATEST
     listed: set[ListedReply] = set()
     for page in client.pages(PATH):
         replies = list(_read_page(page, findings))
         new = {reply for reply in replies if reply.received_at >= horizon} - listed
         listed |= new
-        findings.seen += sum(reply.received_at >= period.since for reply in new)
+        findings.seen += sum(reply.received_at >= span.since for reply in new)
         yield ()
         if replies and all(reply.received_at < horizon for reply in replies):
             break
     missing = []
     for place, reply in _find_missing(listed, horizon):
-        if place.received_at > period.now - GRACE:
+        if place.received_at > span.now - GRACE:
             findings.waiting += 1
-        elif place.received_at >= period.since:
+        elif place.received_at >= span.since:
             missing.append((place, reply))
     yield [reply for _, reply in sorted(missing, key=itemgetter(0))]
 

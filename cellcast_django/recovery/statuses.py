@@ -31,7 +31,7 @@ Identity = tuple[str, str]
 
 
 def missing_statuses(
-    client: Client, period: Span, findings: Findings
+    client: Client, span: Span, findings: Findings
 ) -> Iterator[Sequence[StatusReport]]:
     """Yield, page by page, the listed statuses that are in no history. Raises ``RecoveryError``.
 
@@ -40,8 +40,8 @@ def missing_statuses(
     """
     pages = client.pages(
         PATH,
-        fromDate=f"{period.since - DAY:%Y-%m-%d}",
-        toDate=f"{period.now + DAY:%Y-%m-%d}",
+        fromDate=f"{span.since - DAY:%Y-%m-%d}",
+        toDate=f"{span.now + DAY:%Y-%m-%d}",
         limit=ITEMS_PER_PAGE,
         requestFrom="API",
     )

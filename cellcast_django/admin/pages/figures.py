@@ -38,7 +38,7 @@ MAX_REASONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChosenPeriod:
     """The period that the query string asks for: rolling days, or a calendar month."""
 
     key: str
@@ -46,7 +46,7 @@ class Choice:
     period: Period
 
     @classmethod
-    def of(cls, request: HttpRequest) -> "Choice":
+    def of(cls, request: HttpRequest) -> "ChosenPeriod":
         """Return what is asked for; this month if that is nothing we know, or to come."""
         chosen = request.GET.get(PARAMETER, "")
         if chosen in PERIODS:
@@ -58,7 +58,7 @@ class Choice:
         return cls.of_month(month)
 
     @classmethod
-    def of_month(cls, first: date) -> "Choice":
+    def of_month(cls, first: date) -> "ChosenPeriod":
         """Return the month that begins on this day."""
         label = date_format(first, "F Y")
         return cls(key=f"{first:%Y-%m}", label=label, period=Period.of_month(first))
@@ -68,11 +68,11 @@ class Choice:
         return self.key not in PERIODS
 
     @property
-    def month_before(self) -> "Choice":
+    def month_before(self) -> "ChosenPeriod":
         return self.of_month((self.period.first_day - timedelta(days=1)).replace(day=1))
 
     @property
-    def month_after(self) -> "Choice | None":
+    def month_after(self) -> "ChosenPeriod | None":
         """The next month, if it has begun."""
         first = self.period.last_day + timedelta(days=1)
         return self.of_month(first) if first <= today() else None
@@ -93,7 +93,7 @@ class Reason(NamedTuple):
 class Column:
     """The figures of one period: the rows of a table, each of which adds up."""
 
-    choice: Choice
+    choice: ChosenPeriod
     traffic: Traffic
     list_url: str
     new_opt_outs: Figure | None
@@ -147,7 +147,7 @@ class Figures:
     def __init__(self, page_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
         self.admin = page_admin
         self.request = request
-        self.choice = Choice.of(request)
+        self.choice = ChosenPeriod.of(request)
         self.list_url = page_admin.url_of(Message, "changelist")
 
     def details(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Figures:
         columns = [column]
         if self.choice.is_month:
             columns.append(self.column(self.choice.month_before))
-        months = Choice.of_month(today().replace(day=1))
+        months = ChosenPeriod.of_month(today().replace(day=1))
         return {
             "periods": [
                 (months.key, months.url, gettext("This month")),
@@ -188,7 +188,7 @@ class Figures:
         heading = ("from", "to", "figure", "reason", "count")
         return csv_of(f"figures-{self.choice.key}.csv", [heading, *figures, *reasons])
 
-    def column(self, choice: Choice) -> Column:
+    def column(self, choice: ChosenPeriod) -> Column:
         return Column(
             choice, count_messages(choice.period), self.list_url, self.new_opt_outs(choice.period)
         )

@@ -29,7 +29,7 @@ from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import (
     Response,
     delete_tests,
-    send,
+    post_as_cellcast,
 )
 from cellcast_django.health import Webhooks, measure_webhooks
 from cellcast_django.models import WebhookEvent, database_alias
@@ -37,7 +37,7 @@ from cellcast_django.validation import is_base_url
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 
-class Result(NamedTuple):
+class CheckResult(NamedTuple):
     """The result of the checks on one subject."""
 
     badge: SafeString
@@ -47,7 +47,7 @@ class Result(NamedTuple):
     messages: list[CheckMessage]
 
 
-def check_results() -> Iterator[Result]:
+def check_results() -> Iterator[CheckResult]:
     """Yield the result of each subject, including the checks for deployed sites."""
     checks = [each for each in CHECKS if not each.opens_database]
     for subject in dict.fromkeys(each.subject for each in checks):
@@ -55,7 +55,7 @@ def check_results() -> Iterator[Result]:
         messages = [
             message for each in about for message in each.function() if not message.is_silenced()
         ]
-        yield Result(_badge(messages), subject, about[0].all_clear, messages)
+        yield CheckResult(_badge(messages), subject, about[0].all_clear, messages)
 
 
 def _badge(messages: list[CheckMessage]) -> SafeString:
@@ -187,7 +187,7 @@ def send_test(
     """Send the form's body as Cellcast would; return the response and what it means."""
     body = request.POST.get("body", "").encode()
     model_admin.log_list(request, WebhookEvent, f"Sent a test to the {webhook.label}.")
-    response = send(site.urls[webhook.slug], body, site.credential, TIMEOUT_SECONDS)
+    response = post_as_cellcast(site.urls[webhook.slug], body, site.credential, TIMEOUT_SECONDS)
     events = response.events if response.is_accepted else []
     is_here = site.base_url == f"{request.scheme}://{request.get_host()}"
     may_view = is_here and model_admin.may_view(request, WebhookEvent)
@@ -242,7 +242,7 @@ def findings(response: Response) -> list[Finding]:
     return diagnose(response)
 
 
-class Step(NamedTuple):
+class ChecklistItem(NamedTuple):
     """One step of the setup."""
 
     badge: SafeString
@@ -251,18 +251,18 @@ class Step(NamedTuple):
     """How long ago it was last done."""
 
 
-def progress(checks: list[Result], webhooks: Webhooks) -> Iterator[Step]:
+def progress(checks: list[CheckResult], webhooks: Webhooks) -> Iterator[ChecklistItem]:
     """Yield a step each for the settings, for Test Send, and for a webhook from Cellcast."""
     is_valid = all(message.level < ERROR for check in checks for message in check.messages)
-    yield Step(_step_badge(is_valid), _("Settings are valid"))
+    yield ChecklistItem(_step_badge(is_valid), _("Settings are valid"))
     tests = WebhookEvent.objects.filter(is_test=True).order_by("-received_at")
     tested_at = tests.values_list("received_at", flat=True).first()
     yield _step(_("Test Send reached this site"), tested_at)
     yield _step(_("Cellcast has sent a webhook"), webhooks.last_at)
 
 
-def _step(name: Promise, at: datetime | None) -> Step:
-    return Step(_step_badge(at is not None), name, ago(at) if at else None)
+def _step(name: Promise, at: datetime | None) -> ChecklistItem:
+    return ChecklistItem(_step_badge(at is not None), name, ago(at) if at else None)
 
 
 def _step_badge(is_done: bool) -> SafeString:

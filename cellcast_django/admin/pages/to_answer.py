@@ -127,7 +127,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, repr=False)
-class Row:
+class CustomerRow:
     """A customer who waits. Nothing of it is printed: trackers store what templates are given."""
 
     place: int
@@ -175,7 +175,7 @@ class Row:
 class Rows:
     """A page of customers who wait, what narrows it, and where it goes on."""
 
-    rows: Sequence[Row]
+    rows: Sequence[CustomerRow]
     choice: Choice
     url: str
     is_last: bool
@@ -294,7 +294,9 @@ class ToAnswerAdmin(CustomerAdmin):
         after = self.get_queryset(request).filter(pk=choice.after).first() if choice.after else None
         return rows if after is None else following(rows, "created_at", after.created_at, after.pk)
 
-    def _rows(self, request: HttpRequest, choice: Choice, keys: list[int], query: str) -> list[Row]:
+    def _rows(
+        self, request: HttpRequest, choice: Choice, keys: list[int], query: str
+    ) -> list[CustomerRow]:
         shown = choice.narrow(self.get_queryset(request)).defer("body", "original_body")
         sign = "-" if choice.longest_first else ""
         beside = _waiting_with(shown, OuterRef("contact")).order_by(
@@ -315,7 +317,7 @@ class ToAnswerAdmin(CustomerAdmin):
             ends = [replies[key], replies.get(others[key], replies[key])]
             oldest, newest = ends if choice.longest_first else reversed(ends)
             rows.append(
-                Row(
+                CustomerRow(
                     place=key,
                     reply=newest,
                     oldest=oldest,

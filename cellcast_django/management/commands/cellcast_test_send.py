@@ -10,7 +10,7 @@ from django.urls import NoReverseMatch
 
 from cellcast_django.conf import conf
 from cellcast_django.diagnostics.diagnosis import diagnose
-from cellcast_django.diagnostics.test_send import Response, describe_handlers, send
+from cellcast_django.diagnostics.test_send import Response, describe_handlers, post_as_cellcast
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.management.terminal import printable
 from cellcast_django.validation import is_base_url, is_credential
@@ -61,7 +61,7 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(f"POST {url}"))
         self.stdout.write(f"  as {credential.partition(':')[0]}")
         self.stdout.write(f"  {printable(body.decode('utf-8', 'backslashreplace'))}")
-        response = send(url, body, credential, TIMEOUT_SECONDS)
+        response = post_as_cellcast(url, body, credential, TIMEOUT_SECONDS)
         if response.error is None:
             self.stdout.write(describe_response(response))
         self._conclude(response)
