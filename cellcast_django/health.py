@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -309,8 +309,9 @@ def _usual_hours(now: datetime) -> list[dict[Endpoint, int]]:
 
 def _weeks_before(now: datetime, weeks: int) -> datetime:
     """Return the same time of day some weeks before, also when the clocks have changed since."""
-    local = timezone.localtime(now) if timezone.is_aware(now) else now
-    return local - timedelta(weeks=weeks)
+    is_aware = timezone.is_aware(now)
+    then = (timezone.localtime(now) if is_aware else now) - timedelta(weeks=weeks)
+    return then.astimezone(UTC) if is_aware else then  # from there on, a day has 24 hours
 
 
 def _hours_within(time: timedelta) -> int:

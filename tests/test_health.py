@@ -256,6 +256,18 @@ def test_hours_are_those_of_the_clock_on_the_wall(at: At) -> None:
         assert light() == Light.SILENT
 
 
+def test_light_is_measured_a_week_after_summer_time_ended(at: At) -> None:
+    """From Saturday to Sunday noon, 25 hours had passed: these reports are from the first."""
+    sydney = ZoneInfo("Australia/Sydney")
+    sunday = datetime(2026, 4, 5, 12, tzinfo=sydney)  # 3 o'clock was 2 o'clock once more
+    reports(time.astimezone(UTC) for time in every(HOUR, sunday - 3 * DAY, sunday - 2 * DAY))
+    day_before = (sunday - DAY).astimezone(UTC)
+    reports(day_before + minutes * HOUR / 60 for minutes in range(10, 60, 10))
+    with timezone.override(sydney):
+        at((sunday + WEEK).astimezone(UTC))
+        assert light() == Light.QUIET
+
+
 @pytest.mark.parametrize(
     "changes", [{"is_test": True}, {"endpoint": "api"}, {"endpoint": "opt_out"}]
 )
