@@ -309,6 +309,33 @@ def test_form_on_an_older_page_asks_about_what_it_does_not_show(
     assert sent == []
 
 
+def test_answer_can_be_sent_from_an_older_page_once_the_newest_is_shown(
+    receptionist: Client, question: Message
+) -> None:
+    Message.objects.record_sent("later", receiver=CUSTOMER, body="Yes, until five")
+    newest = Message.objects.latest("pk")
+    url = url_of("message", "conversation", question.pk, before=newest.pk)
+    form = hidden_fields(forms(receptionist.get(url).text)[0])
+    response = receptionist.post(url, form | {"text": "Yes"})
+    assert "Yes, until five" in response.text
+
+    receptionist.post(url, hidden_fields(forms(response.text)[0]) | {"text": "Yes"})
+
+    assert len(sent) == 1
+
+
+def test_form_that_sent_nothing_can_be_sent_again(receptionist: Client, question: Message) -> None:
+    form = form_of(receptionist, question)
+    claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+    assert claim
+    answer(receptionist, question, "Yes", **form)
+    claim.release()
+
+    answer(receptionist, question, "Yes", **form)  # back, and Send once more
+
+    assert len(sent) == 1
+
+
 def test_answer_waits_for_one_that_is_being_sent(receptionist: Client, question: Message) -> None:
     claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert claim

@@ -98,7 +98,7 @@ class AnswerForm:
     customer: Customer
     text: str = ""
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(16))
-    """Valid for one message: a second click, or going back, sends nothing."""
+    """Valid for one message: a second click, or going back, does not send it twice."""
 
     basic = BASIC
     extended = EXTENDED
@@ -129,10 +129,12 @@ class AnswerForm:
             return NotSent(notices.ERROR, _("Not sent: write something first."))
         if not TICKET.fullmatch(ticket) or not is_key(shown):
             return NotSent(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
-        if AnswerClaim.take(f"form {ticket}", TICKET_LASTS) is None:
+        form = AnswerClaim.take(f"form {ticket}", TICKET_LASTS)
+        if form is None:
             return Sent(notices.WARNING, _("Already sent, so it was not sent again."))
         claim = AnswerClaim.take(f"customer {self.customer.contact}", SENDING_LASTS)
         if claim is None:
+            form.release()
             return NotSent(
                 notices.WARNING,
                 _(
@@ -142,6 +144,7 @@ class AnswerForm:
             )
         try:
             if self.conversation.was_answered_after(int(shown)):
+                form.release()
                 return NotSent(
                     notices.WARNING,
                     _(
@@ -480,12 +483,14 @@ class ConversationAdmin(ToAnswerAdmin):
             self.message_user(request, result.sentence, result.level)
             if isinstance(result, Sent):
                 return HttpResponseRedirect(conversation.url + choice.query())
+        # The answer to a form shows what it did not: the newest messages.
+        before = "" if request.method == "POST" else request.GET.get("before", "")
         waiting = conversation.waiting()
         may_handle = self.may(request, "handle")
         page = ConversationPage(
             conversation=conversation,
             customer=customer,
-            thread=conversation.page(request.GET.get("before", ""), choice),
+            thread=conversation.page(before, choice),
             choice=choice,
             form=form if can_answer else None,
             waiting=waiting[-1] if waiting and may_handle else None,
