@@ -470,7 +470,7 @@ def count_silent(older_than: timedelta) -> int:
 
     Older ones are left out, or a monitoring alert would stay on for ever and hide the next one.
     """
-    return silent_lately(Message.objects.all(), older_than).count()
+    return silent_lately(Message.objects.using(database_alias()), older_than).count()
 
 
 def silent_lately(messages: MessageQuerySet, older_than: timedelta) -> MessageQuerySet:

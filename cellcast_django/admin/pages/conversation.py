@@ -48,7 +48,14 @@ from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin, Undo, n
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.models import AnswerClaim, Direction, Message, OptOut, OptOutChange
+from cellcast_django.models import (
+    AnswerClaim,
+    Direction,
+    Message,
+    OptOut,
+    OptOutChange,
+    database_alias,
+)
 from cellcast_django.payloads import clean
 from cellcast_django.sending import OptedOutError, send
 
@@ -316,7 +323,9 @@ class Conversation:
         self.own_numbers = own_numbers(admin.get_queryset(request))
         self.own_number = own if own in self.own_numbers else ""
         same = {"contact": message.contact} if message.contact else {"pk": message.pk}
-        self.messages: Any = admin.get_queryset(request).filter(**same)
+        # Never from a replica, which may not have a colleague's answer of a moment ago.
+        shown: Any = admin.get_queryset(request).using(database_alias())
+        self.messages = shown.filter(**same)
         if self.own_number:
             # Those of a name may belong to any number.
             is_named = ~Q(own_number__startswith="+")
