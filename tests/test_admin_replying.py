@@ -216,6 +216,24 @@ def test_answer_is_sent_from_the_conversations_number(
     assert sent == [(CUSTOMER, "Yes", chosen)]
 
 
+def test_answer_from_one_number_leaves_what_came_to_another(
+    receptionist: Client, question: Message
+) -> None:
+    chosen = "+61480000002"
+    MessageFactory.create(inbound=True, sender=OTHER, receiver=chosen)
+    theirs = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=chosen)
+    url = url_of("message", "conversation", reply.pk, own=chosen)
+    [form] = forms(receptionist.get(url).text)
+
+    receptionist.post(url, {**hidden_fields(form), "text": "Yes"})
+
+    theirs.refresh_from_db()
+    reply.refresh_from_db()
+    assert (theirs.handled_at, reply.handled_at) != (None, None)
+    assert theirs.handled_at is None
+
+
 def test_reply_that_came_while_somebody_wrote_still_waits(
     receptionist: Client, question: Message
 ) -> None:

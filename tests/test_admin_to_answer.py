@@ -252,6 +252,23 @@ def test_done_leaves_the_mark_of_a_colleague(receptionist: Client) -> None:
     assert Message.objects.values("handled_at", "handled_by").get() == before
 
 
+@pytest.mark.parametrize("back", ["", "conversation"])
+def test_done_of_one_own_number_leaves_what_came_to_another(
+    receptionist: Client, back: str
+) -> None:
+    """The list that is narrowed to one of your numbers does not show the other's replies."""
+    ours, theirs = "+61480000001", "+61480000002"
+    to_them = ask(30, "Are you open?", receiver=theirs)
+    earlier, reply = ask(20, "Hello?", receiver=ours), ask(10, "Yes", receiver=ours)
+    url = f"{url_of('message', 'handle')}?own=%2B61480000001"
+
+    receptionist.post(url, {"one": reply.pk, "back": back})
+
+    assert list(Message.objects.unhandled()) == [to_them]
+    earlier.refresh_from_db()
+    assert earlier.handled_at is not None
+
+
 def test_ticked_customers_are_done_together_with_one_log_entry(receptionist: Client) -> None:
     ticked = [ask(20, "one"), ask(10, "two", OTHER)]
     left = ask(5, "three", THIRD)
@@ -363,6 +380,16 @@ def test_undo_reopens_what_the_click_has_handled(receptionist: Client) -> None:
     assert set(Message.objects.unhandled()) == set(replies)
     assert not Message.objects.filter(handled_at=None).exclude(handled_by="").exists()
     assert LogEntry.objects.count() == 3
+
+
+def test_undo_works_after_a_double_click_on_done(receptionist: Client) -> None:
+    reply = ask(20, "one")
+    done_in_row(receptionist, reply)
+    page = receptionist.get(done_in_row(receptionist, reply)["Location"]).text
+
+    assert LogEntry.objects.count() == 1
+    assert levels(undo(receptionist, page)) == ["success"]
+    assert list(Message.objects.unhandled()) == [reply]
 
 
 def test_undo_is_offered_once(receptionist: Client) -> None:

@@ -407,24 +407,32 @@ class ToAnswerAdmin(CustomerAdmin):
         if wanted and not found:
             get_object_or_404(replies)
         at = timezone.now()
-        self.handle(request, found, at)
-        if found:
+        if self.handle(request, found, at, own_number=Choice.of(request).own_number):
             self._log(request, found)
             undo = Undo(at.isoformat(), [reply.pk for reply in found], len(found))
             request.session[UNDO] = [undo.at, undo.replies, undo.count]
-        else:
+        elif not found:
             self.message_user(request, gettext("Nobody was ticked."), messages.WARNING)
         return self._back(request, keys)
 
-    def handle(self, request: HttpRequest, replies: Sequence[Message], at: datetime) -> int:
+    def handle(
+        self,
+        request: HttpRequest,
+        replies: Sequence[Message],
+        at: datetime,
+        *,
+        own_number: str = "",
+    ) -> int:
         """Mark these replies and the customers' earlier ones as handled, by this person.
 
         One statement, so all or none; a colleague's mark stays. Rows that this site does not show
-        to this person are left alone. Returns how many were marked.
+        to this person are left alone, and on a page that is narrowed to an own number those to
+        another one. Returns how many were marked.
         """
         selected = Q(pk__in=[reply.pk for reply in replies])
+        to_number = Q(own_number=own_number) if own_number else Q()
         for contact, until in _latest(replies).items():
-            selected |= Q(contact=contact, created_at__lte=until)
+            selected |= Q(to_number, contact=contact, created_at__lte=until)
         marked = self.get_queryset(request).filter(selected, direction=Direction.INBOUND)
         username = request.user.get_username()[:MAX_USERNAME_LENGTH]
         return int(marked.filter(handled_at=None).update(handled_at=at, handled_by=username))
