@@ -35,6 +35,14 @@ class Database:
         with self._cursor() as cursor:
             cursor.execute(sql)
 
+    @contextmanager
+    def held(self, *statements: str) -> Iterator[None]:
+        """Run statements in a session that keeps its locks until the block ends."""
+        with self._cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            yield
+
     def forget_everything(self) -> None:
         """Delete every row of the app."""
         for name in ("optoutchange", "optout", "statuschange", "webhookevent", "message"):

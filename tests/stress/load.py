@@ -1,6 +1,6 @@
 """Clients that never stop: load for as long as a test breaks things."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from threading import Event, Thread
@@ -26,15 +26,18 @@ class Load:
 
 
 @contextmanager
-def load_on(port: int, *, clients: int) -> Iterator[Load]:
+def load_on(
+    port: int, *, clients: int, webhook_of: Callable[[int], Webhook] | None = None
+) -> Iterator[Load]:
     """Send webhooks from so many clients at once until the block ends."""
+    webhook_of = webhook_of or numbered
     load = Load()
     serials = count()
     ended = Event()
 
     def run() -> None:
         while not ended.is_set():
-            webhook = numbered(next(serials))
+            webhook = webhook_of(next(serials))
             response = send(port, webhook.encode())
             load.answered.append((webhook, response))
             if not response.status:

@@ -26,4 +26,5 @@ class HostConfig(AppConfig):
                 in_order(handler)
             for signal in (message_received, status_changed, opt_out_received):
                 signal.connect(handler, weak=False, dispatch_uid=name)
-        connection_created.connect(deaths.watch_commits)
+        if getattr(settings, "FIRE_DEATHS", True):
+            connection_created.connect(deaths.watch_commits)
