@@ -107,7 +107,7 @@ def check_credentials(**_: Any) -> Messages:
     if not value:
         yield Notice(
             gettext("CELLCAST_WEBHOOK_SECRETS is empty, so every webhook is refused."),
-            hint=gettext('Add a credential; "manage.py cellcast_setup" generates one.'),
+            hint=gettext("Add a credential, such as the one that cellcast_setup prints."),
             id="cellcast_django.W001",
         )
     for position, entry in enumerate(value, start=1):
@@ -137,7 +137,7 @@ def _check_well_formed_credential(where: str, entry: str) -> Messages:
         yield Error(
             gettext("%(where)s is a sample from the documentation, which anybody can read.")
             % {"where": where},
-            hint=gettext('Use your own; "manage.py cellcast_setup" generates one.'),
+            hint=gettext("Use your own, such as the one that cellcast_setup prints."),
             id="cellcast_django.E003",
         )
     elif GLUED.search(password):
@@ -185,7 +185,7 @@ def check_credentials_for_deployment(**_: Any) -> Messages:
     if not conf.webhook_secrets:
         yield Error(
             gettext("CELLCAST_WEBHOOK_SECRETS has no usable entry, so every webhook is refused."),
-            hint=gettext('Add a credential; "manage.py cellcast_setup" generates one.'),
+            hint=gettext("Add a credential, such as the one that cellcast_setup prints."),
             id="cellcast_django.E004",
         )
 
