@@ -233,6 +233,21 @@ def test_rerun_calls_finished_handlers_too(operator: Client, listen: Listen) -> 
     assert [call["message"].body for call in calls] == ["YES", "YES"]
 
 
+@pytest.mark.parametrize("place", ["list", "event"])
+def test_double_click_runs_handlers_once(operator: Client, listen: Listen, place: str) -> None:
+    calls = listen(message_received)
+    event = reply()
+    url = url_of("webhookevent", "replay", event.pk, "run_all_again") if place == "event" else ""
+    question = operator.get(url) if url else choose(operator, "run_all_again", event.pk)
+
+    confirm(operator, question, url)
+    response = confirm(operator, question, url)
+
+    assert len(calls) == 2  # when it came, and once more
+    assert levels(response) == ["info"]
+    assert len(log()) == 1
+
+
 def test_rerun_without_handlers_runs_nothing(operator: Client) -> None:
     event = reply()
 

@@ -1,5 +1,7 @@
 """Who is answering a customer at this moment, and which forms have been sent."""
 
+import re
+import secrets
 from datetime import timedelta
 
 from django.db import IntegrityError, models, transaction
@@ -8,6 +10,15 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.models.message import database_alias
+
+TICKET = re.compile(r"[\w-]{22}", re.ASCII)
+"""What makes a form valid once: ``take`` a claim on ``form <ticket>``, for ``TICKET_LASTS``."""
+TICKET_LASTS = timedelta(days=1)
+
+
+def new_ticket() -> str:
+    """Return the ticket of a form."""
+    return secrets.token_urlsafe(16)
 
 
 class AnswerClaim(models.Model):

@@ -4,8 +4,6 @@ Its URL names a message, never a phone number: URLs end up in the logs of web se
 """
 
 import logging
-import re
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -56,13 +54,12 @@ from cellcast_django.models import (
     OptOutChange,
     database_alias,
 )
+from cellcast_django.models.answer_claim import TICKET, TICKET_LASTS, new_ticket
 from cellcast_django.payloads import clean
 from cellcast_django.sending import OptedOutError, send
 
 logger = logging.getLogger("cellcast_django")
 
-TICKET = re.compile(r"[\w-]{22}", re.ASCII)
-TICKET_LASTS = timedelta(days=1)
 SENDING_LASTS = timedelta(minutes=2)
 """After this long somebody else may answer the customer, whatever became of the first."""
 
@@ -104,7 +101,7 @@ class AnswerForm:
     conversation: "Conversation"
     customer: Customer
     text: str = ""
-    ticket: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    ticket: str = field(default_factory=new_ticket)
     """Valid for one message: a second click, or going back, does not send it twice."""
 
     basic = BASIC

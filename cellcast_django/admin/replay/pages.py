@@ -28,7 +28,8 @@ from cellcast_django.admin.replay.event_actions import (
 )
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.handlers.calls import calls_of
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import AnswerClaim, WebhookEvent
+from cellcast_django.models.answer_claim import TICKET, TICKET_LASTS, new_ticket
 
 MAX_SELECTED = 1_000  # events for one action
 MAX_SECONDS = 20  # stop starting new events after this long: a person and a web worker are waiting
@@ -36,6 +37,7 @@ CHUNK_SIZE = 100
 
 TOO_MANY = _("Nothing was changed: you can select at most %(limit)s events.")
 FOR_MORE = _("For more, run “manage.py %(command)s”.")
+ALREADY_DONE = _("Not done again: this had been confirmed before.")
 NO_HANDLER_LEFT = ngettext_lazy(
     "%d event has no handler that could run here.", "%d events have no handler that could run here."
 )
@@ -204,6 +206,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
             "unaffected": action.unaffected % plan.unaffected,
             "seconds": MAX_SECONDS,
             "keys": ",".join(map(str, plan.keys)),  # one field: Django allows 1,000
+            "ticket": new_ticket(),
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "back_url": back_url,
         }
@@ -223,7 +226,14 @@ class EventActionsAdmin(ReadOnlyAdmin):
         return sorted(events.order_by().values_list("pk", flat=True))
 
     def _run(self, request: HttpRequest, action: EventAction, keys: list[int]) -> None:
-        """Act on the events until time is up, log what was changed, and say what was done."""
+        """Act on the events until time is up, log what was changed, and say what was done.
+
+        Once for each form: a double click must not call a handler twice.
+        """
+        ticket = request.POST.get("ticket", "")
+        if TICKET.fullmatch(ticket) and not AnswerClaim.take(f"form {ticket}", TICKET_LASTS):
+            self.message_user(request, ALREADY_DONE, messages.INFO)
+            return
         end = time.monotonic() + MAX_SECONDS
         result = Result(started_at=timezone.now())
         left = len(keys)
