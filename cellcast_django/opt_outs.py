@@ -16,7 +16,7 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
 from cellcast_django.models import OptOut, OptOutQuerySet, contact_of, database_alias
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, letters_and_digits
+from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean, letters_and_digits
 
 NUMBERS_PER_QUERY = 1_000
 
@@ -65,8 +65,10 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
 def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") -> OptOut:
     """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
-    ``note`` says why and ``username`` who did it. Idempotent: an opt-out that stands stays as it
-    is, and this note is not kept. Raises ``ValueError`` for a number that is empty or too long.
+    ``note`` says why and ``username`` who did it. Idempotent: an opt-out that stands keeps its
+    source and its time, and its history gets no row; a new note is added to those of
+    ``OptOut.note``, until the opt-out ends. Raises ``ValueError`` for a number that is empty or
+    too long.
     """
     contact = contact_of(number)
     if not contact.strip():
@@ -85,6 +87,9 @@ def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") ->
         )
         if change is not None:
             _opt_outs().save_changes([change])
+        elif (note := clean(note)) and f"\n{note}\n" not in f"\n{locked.note}\n":
+            locked.note = "\n".join(filter(None, [locked.note, note]))
+            locked.save(using=using, update_fields=["note"])
     return locked
 
 

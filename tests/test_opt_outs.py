@@ -196,12 +196,17 @@ def test_opt_out_by_a_person() -> None:
     assert stored.is_active
 
 
-def test_opt_out_of_a_contact_who_has_opted_out_changes_nothing(client: WebhookClient) -> None:
-    """How it stands follows from the history, so nothing is noted beside it."""
+def test_opt_out_of_a_contact_who_has_opted_out_adds_the_note_alone(client: WebhookClient) -> None:
     webhook(client)
-    [before] = OptOut.objects.values()
-    assert opt_out(CUSTOMER, note="Called as well.", username="mia").note == ""
-    assert [before] == list(OptOut.objects.values())
+    before = OptOut.objects.get()
+    opt_out(CUSTOMER)
+    opt_out(CUSTOMER, note="Called as well.", username="mia")
+    opt_out(CUSTOMER, note="Called again.\0")
+    opt_out(CUSTOMER, note="Called as well.")  # an impatient click
+    opt_out(CUSTOMER, note="Called")
+    after = OptOut.objects.get()
+    assert (after.source, after.since, after.event) == ("webhook", before.since, before.event)
+    assert after.note == "Called as well.\nCalled again.\nCalled"
     assert history() == [("begun", "webhook")]
 
 
@@ -775,10 +780,10 @@ def act(ledger: Ledger, action: str, now: datetime, earlier: datetime, cellcast_
             from_list()
             ledger.is_listed(now)
         case "opt_out":
-            opt_out(CUSTOMER, note=cellcast_id)
+            opt_out(CUSTOMER)
             ledger.arrives("person", now)
         case "opt_in":
-            opt_in(CUSTOMER, note=cellcast_id)
+            opt_in(CUSTOMER)
             ledger.ends(now)
         case "api":
             recovered_stop(earlier)
@@ -797,10 +802,9 @@ def assert_agrees(ledger: Ledger) -> None:
     assert list(found.history.values_list("kind", "source", "at")) == ledger.rows
     assert found.is_active == ledger.stands
     _, source, since = [row for row in ledger.rows if row[0] == "begun"][-1]
-    assert (found.source, found.since) == (source, since)
-    assert found.ended_at == (None if ledger.stands else ledger.rows[-1][2])
     begun = found.history.filter(kind="begun").latest("pk")
-    assert (found.event, found.note) == (begun.event, found.history.latest("pk").note)
+    assert (found.source, found.since, found.event) == (source, since, begun.event)
+    assert found.ended_at == (None if ledger.stands else ledger.rows[-1][2])
 
 
 # The model
