@@ -329,6 +329,7 @@ def test_pages_that_shift_bring_nothing_twice_and_lose_nothing(
         {"received_at": None},
         {"received_at": "yesterday"},
         {"received_at": 1724320416},
+        {"received_at": "9999-12-31T23:59:59Z"},
     ],
 )
 def test_unreadable_item_is_counted_and_stops_no_other(
@@ -341,6 +342,14 @@ def test_unreadable_item_is_counted_and_stops_no_other(
     findings = recovered(Kind.REPLIES)
     assert counts(findings) == (1, 1, 1)
     assert findings.unreadable == 1
+
+
+def test_time_of_the_year_9999_stops_no_recovery(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    """Many languages write it where they mean never."""
+    settings.USE_TZ, settings.TIME_ZONE = False, "Australia/Sydney"
+    fake_cellcast.add_report("1", ago(HOUR), updatedAt="9999-12-31T23:59:59Z")
+    fake_cellcast.add_report("2", ago(HOUR))
+    assert counts(recovered(Kind.STATUSES)) == (2, 2, 2)
 
 
 @pytest.mark.parametrize(

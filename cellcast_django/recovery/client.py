@@ -353,7 +353,8 @@ class ItemError(ValueError):
 
 
 EARLIEST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
-"""Many languages write the year 1, 1900 or 1970 where they know no time."""
+LATEST_TIME = datetime(3000, 1, 1, tzinfo=UTC)
+"""Many languages write the year 1, 1900, 1970 or 9999 where they know no time."""
 
 
 def as_object(item: Any) -> Item:
@@ -388,7 +389,7 @@ def read_time(item: Item, name: str) -> datetime:
         time = time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ItemError from None
-    if time < EARLIEST_TIME:
+    if not EARLIEST_TIME <= time < LATEST_TIME:
         raise ItemError
     if settings.USE_TZ:
         return time
