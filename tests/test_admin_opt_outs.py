@@ -465,6 +465,22 @@ def test_list_shows_the_names_that_the_host_project_knows(viewer: Client, settin
 # Sent although opted out
 
 
+def ask_a_missing_table(asked: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM no_such_table")
+
+
+def test_database_error_of_the_host_loses_no_opt_out(clerk: Client, settings: Any) -> None:
+    """Names are asked for in the transaction in which the admin adds it."""
+    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.ask_a_missing_table"
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.ask_a_missing_table"
+
+    add(clerk, number=CUSTOMER, reason="Asked at the counter")
+
+    assert is_opted_out(CUSTOMER)
+    assert listed(clerk, "optout", q="Smith") == []
+
+
 @pytest.fixture
 def sent() -> Message:
     """A message that was recorded for somebody who had opted out, among others."""

@@ -344,7 +344,9 @@ def test_unreadable_item_is_counted_and_stops_no_other(
     assert findings.unreadable == 1
 
 
-def test_time_of_the_year_9999_stops_no_recovery(fake_cellcast: FakeCellcast, settings: Any) -> None:
+def test_time_of_the_year_9999_stops_no_recovery(
+    fake_cellcast: FakeCellcast, settings: Any
+) -> None:
     """Many languages write it where they mean never."""
     settings.USE_TZ, settings.TIME_ZONE = False, "Australia/Sydney"
     fake_cellcast.add_report("1", ago(HOUR), updatedAt="9999-12-31T23:59:59Z")

@@ -2,12 +2,14 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, product
 from typing import Any
 
+from django.db import connections, transaction
 from django.utils.module_loading import import_string
 
 from cellcast_django.conf import conf
@@ -58,8 +60,9 @@ def names_of(contacts: list[str]) -> dict[str, str]:
     if not conf.contact_names:
         return {}
     try:
-        found = import_string(conf.contact_names)(contacts)
-        return {contact: clean(str(name)) for contact, name in found.items() if name}
+        with _savepoints():
+            found = import_string(conf.contact_names)(contacts)
+            return {contact: clean(str(name)) for contact, name in found.items() if name}
     except Exception as error:  # the host's code may raise anything
         logger.error("CELLCAST_CONTACT_NAMES failed: %s.", type(error).__qualname__)
         return {}
@@ -77,11 +80,22 @@ def contacts_named(words: str) -> list[str]:
     if not conf.contact_search or not any(map(str.isalpha, words)):
         return []
     try:
-        found = islice(import_string(conf.contact_search)(words), MAX_NAMED)
-        return [contact for contact in map(contact_of, found) if contact]
+        with _savepoints():
+            found = islice(import_string(conf.contact_search)(words), MAX_NAMED)
+            return [contact for contact in map(contact_of, found) if contact]
     except Exception as error:  # the host's code may raise anything
         logger.error("CELLCAST_CONTACT_SEARCH failed: %s.", type(error).__qualname__)
         return []
+
+
+@contextmanager
+def _savepoints() -> Iterator[None]:
+    """Keep a database error of the host's code from aborting the transaction around it."""
+    with ExitStack() as stack:
+        for each in connections.all(initialized_only=True):
+            if each.in_atomic_block:
+                stack.enter_context(transaction.atomic(using=each.alias))
+        yield
 
 
 AUSTRALIAN_PREFIXES = ("+614", "+612", "+613", "+617", "+618")
