@@ -19,7 +19,7 @@ from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.lists import filters
 from cellcast_django.admin.pages import conversation
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message
+from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
@@ -311,6 +311,18 @@ def test_number_idle_for_ninety_days_is_not_named(reader: Client) -> None:
     Message.objects.filter(own_number=NUMBERS[0]).update(created_at=old)
 
     assert not every(reader.get(address()).text, "ul[@class='cellcast-periods']")
+
+
+def test_number_of_a_test_send_is_not_named(reader: Client) -> None:
+    for number in NUMBERS:
+        WebhookClient().reply(sender=CUSTOMER, receiver=number)
+    WebhookEvent.objects.filter(message__own_number=NUMBERS[1]).update(is_test=True)
+
+    assert not every(reader.get(address()).text, "ul[@class='cellcast-periods']")
+    assert not every(reader.get(url_of("message", "to_answer")).text, "select[@id='cellcast-own']")
+    for model in ("message", "webhookevent", "statuschange"):
+        assert "own_number=" not in page_of(reader, model)
+        assert "0480 000 002" not in text_of(page_of(reader, model))
 
 
 def test_no_more_than_thirty_numbers_are_looked_for(

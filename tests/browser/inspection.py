@@ -19,17 +19,11 @@ SCREENSHOTS = os.environ.get("BROWSER_SCREENSHOTS")
 # Source: www.deque.com/axe/core-documentation/api-documentation/#axe-core-tags
 WCAG_22_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
-# Before 6.1, Django does not underline the links above a page and beside a search. They are found
-# on its own page of a user, too, when the name is longer than the links before it.
-DJANGOS_LINKS = "div.breadcrumbs, #changelist-search .quiet"
-
 # Evaluated, not loaded by an element: so the page's policy need not let it in.
-AXE = """async ([tags, djangosLinks]) => {
+AXE = """async tags => {
     const results = await axe.run({ runOnly: tags, resultTypes: ["violations"], preload: false });
-    const isDjangos = (id, { target }) =>
-        id === "link-in-text-block" && document.querySelector(target[0]).closest(djangosLinks);
     return results.violations.flatMap(({ id, help, nodes }) =>
-        nodes.filter(node => !isDjangos(id, node)).map(({ html, failureSummary }) =>
+        nodes.map(({ html, failureSummary }) =>
             `${id}: ${help}: ${html.slice(0, 300)}\\n${failureSummary}`));
 }"""
 
@@ -69,7 +63,7 @@ def problems_of(page: Any, name: str) -> list[str]:
     if wrapped := page.evaluate(WRAPPED):
         problems.append(f"these badges are cut into lines: {wrapped}")
     page.evaluate(import_module("axe_playwright_python.base").AXE_SCRIPT)
-    problems += page.evaluate(AXE, [WCAG_22_AA, DJANGOS_LINKS])
+    problems += page.evaluate(AXE, WCAG_22_AA)
     return problems
 
 

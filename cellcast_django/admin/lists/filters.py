@@ -237,10 +237,13 @@ MAX_OWN_NUMBERS = 30
 OWN_NUMBER_PERIOD = timedelta(days=90)
 MAX_PER_NUMBER = 1_000
 """Of a number's newest messages, at least one must be a reply: others only send."""
+MAX_TESTS = 1_000  # messages of Test Sends that are left out
 
 
-def own_numbers(messages: QuerySet[Any]) -> list[str]:
+def own_numbers(messages: Any) -> list[str]:
     """Return the phone numbers that customers wrote to in the last 90 days, if several.
+
+    A Test Send is not from a customer.
 
     An index leads from number to number: ``DISTINCT`` would read the whole table.
     """
@@ -254,7 +257,9 @@ def own_numbers(messages: QuerySet[Any]) -> list[str]:
     phone_numbers = [each for each in numbers[1:] if is_phone_number(each, conf.default_region)]
     if len(phone_numbers) < MIN_OWN_NUMBERS:
         return []
-    written_to = [number for number in phone_numbers if _is_written_to(messages, number)]
+    tests = list(messages.from_tests().values_list("pk", flat=True)[:MAX_TESTS])
+    real = messages.exclude(pk__in=tests)
+    written_to = [number for number in phone_numbers if _is_written_to(real, number)]
     return written_to if len(written_to) >= MIN_OWN_NUMBERS else []
 
 
