@@ -159,7 +159,7 @@ def test_activity_as_a_file_is_recorded(auditor: Client) -> None:
     heading, row = csv.reader(StringIO(response.content.decode("utf-8-sig")))
     assert heading == ["at", "person", "action", "object", "object_id"]
     assert row[1:] == ["ann", "'=Did it.", str(message), str(message.pk)]
-    assert "Exported the activity: 1 rows." in words(rows_of(auditor)[0])
+    assert "Exported the activity: 1 row." in words(rows_of(auditor)[0])
 
 
 def test_activity_reads_no_more_queries_for_more_rows() -> None:

@@ -77,6 +77,11 @@ def figure(count: int) -> str:
     return number_format(count, force_grouping=True)
 
 
+def counted(count: int, one: str, several: str) -> str:
+    """Return a count and what is counted, in the English of the admin's log."""
+    return f"{count} {one if count == 1 else several}"
+
+
 def text_block(text: str) -> SafeString | str:
     """Return a text in any script as a block that keeps its white space."""
     return format_html('<div class="cellcast-text" dir="auto">{}</div>', text) if text else ""

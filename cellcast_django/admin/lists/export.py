@@ -20,7 +20,7 @@ from django.http import (
 )
 from django.urls import URLPattern
 
-from cellcast_django.admin.display.texts import localised, today
+from cellcast_django.admin.display.texts import counted, localised, today
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 
@@ -94,7 +94,8 @@ def _export_summary(request: HttpRequest, changelist: Any) -> str:
     """
     found_by = {name: "…" if name == SEARCH_VAR else word for name, word in request.GET.items()}
     words = ", ".join(f"{name}={word}" for name, word in sorted(found_by.items()))
-    return f"Exported {changelist.result_count} rows{f' ({words})' if words else ''}."
+    rows = counted(changelist.result_count, "row", "rows")
+    return f"Exported {rows}{f' ({words})' if words else ''}."
 
 
 def columns(*names: str) -> dict[str, Callable[[Any], Any]]:

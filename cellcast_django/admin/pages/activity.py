@@ -13,7 +13,7 @@ from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
-from cellcast_django.admin.display.texts import ago, today
+from cellcast_django.admin.display.texts import ago, counted, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
@@ -80,7 +80,8 @@ def details(page_admin: ReadOnlyAdmin, request: HttpRequest) -> ActivityPage:
 def as_csv(page_admin: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Return all that the page leads to as a file, and record that it was taken."""
     rows = list(_narrowed(_entries(), _key(request, "person")))
-    page_admin.log_list(request, WebhookEvent, f"Exported the activity: {len(rows)} rows.")
+    exported = counted(len(rows), "row", "rows")
+    page_admin.log_list(request, WebhookEvent, f"Exported the activity: {exported}.")
     heading = ("at", "person", "action", "object", "object_id")
     lines = (
         (entry.action_time, str(entry.user), _words(entry), entry.object_repr, entry.object_id)

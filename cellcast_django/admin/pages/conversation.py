@@ -4,7 +4,7 @@ Its URL names a message, never a phone number: URLs end up in the logs of web se
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -209,6 +209,8 @@ class Bubble:
     is_current: bool
     has_own_number: bool
     """Whether to say which of several numbers it went to, or came from."""
+    answered: Message | None = None
+    """Of what is shown, what it answers, unless that stands directly above."""
 
     @property
     def at(self) -> datetime:
@@ -234,7 +236,8 @@ class Bubble:
 
     @property
     def quote(self) -> str:
-        return beginning(self.message.original_body, MAX_QUOTE_LENGTH)
+        text = self.answered.body if self.answered else self.message.original_body
+        return beginning(text, MAX_QUOTE_LENGTH)
 
     @property
     def own_number(self) -> SafeString | str:
@@ -388,15 +391,16 @@ class Conversation:
         number: str = replies.values_list("own_number", flat=True).first() or ""
         return number if is_phone_number(number, conf.default_region) else ""
 
-    def _bubbles(self, messages: Iterable[Any]) -> list[Bubble]:
+    def _bubbles(self, messages: Sequence[Any]) -> list[Bubble]:
         return [
             Bubble(
                 message=message,
                 url=self.admin.url_of(Message, "change", message.pk),
                 is_current=message == self.message,
                 has_own_number=bool(self.own_numbers),
+                answered=_answered(message, messages[:place]),
             )
-            for message in messages
+            for place, message in enumerate(messages)
         ]
 
     def _dividers(self, start: datetime | None, end: datetime | None) -> list[Divider]:
@@ -410,6 +414,26 @@ class Conversation:
         if end is not None:
             changes = changes.filter(at__lt=end)
         return [Divider(change) for change in changes[:MAX_DIVIDERS]]
+
+
+def _answered(reply: Message, earlier: Sequence[Message]) -> Message | None:
+    """Return the message that has the reply's id or the text that it quotes, if it is not the last.
+
+    As ``Message.in_reply_to``, but without a query: of the messages that are shown.
+    """
+    if reply.direction != Direction.INBOUND:
+        return None
+    sent = [each for each in reversed(earlier) if each.direction == Direction.OUTBOUND]
+    same_id = [each for each in sent if each.cellcast_id and each.cellcast_id == reply.cellcast_id]
+    quoted = [each for each in sent if each.body and each.body == reply.original_body]
+    of_the_number = [each for each in quoted if _may_be_of(each.own_number, reply.own_number)]
+    found = next(iter([*same_id, *of_the_number]), None)
+    return None if found is None or found == earlier[-1] else found
+
+
+def _may_be_of(number: str, own_number: str) -> bool:
+    """Whether both may be the same number of yours: a name may stand for any of them."""
+    return number == own_number or not (number.startswith("+") and own_number.startswith("+"))
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.display.badges import Tone, badge
-from cellcast_django.admin.display.texts import ago
+from cellcast_django.admin.display.texts import ago, counted
 from cellcast_django.admin.display.timeline import HandlerRow, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.overview import details_of_last_run
@@ -220,8 +220,8 @@ def handlers_that_ran(pk: Any) -> list[HandlerRow]:
 def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
     """Delete everything that Test Sends have stored, and say how much."""
     removed = delete_tests()
-    summary = f"Deleted the test data: {removed.events} events."
-    model_admin.log_list(request, WebhookEvent, summary)
+    events = counted(removed.events, "event", "events")
+    model_admin.log_list(request, WebhookEvent, f"Deleted the test data: {events}.")
     sentence = ngettext(
         "%(count)d test event deleted.", "%(count)d test events deleted.", removed.events
     )

@@ -33,6 +33,7 @@ from cellcast_django.admin.contacts import Customer, customers
 from cellcast_django.admin.display.texts import (
     ago,
     beginning,
+    counted,
     customer_html,
     figure,
     media_links,
@@ -457,7 +458,8 @@ class ToAnswerAdmin(CustomerAdmin):
         at = parse_datetime(request.POST.get("at", ""))
         reopened = self._reopen(request, keys[:PER_PAGE], at) if at else 0
         if reopened:
-            self.log_list(request, Message, f"Reopened {reopened} handled replies.")
+            replies = counted(reopened, "handled reply", "handled replies")
+            self.log_list(request, Message, f"Reopened {replies}.")
             level, count = messages.SUCCESS, reopened
             words = ngettext(
                 "%(count)s reply is new again.", "%(count)s replies are new again.", count
@@ -511,7 +513,8 @@ class ToAnswerAdmin(CustomerAdmin):
             count += self.handle(request, batch, at)
         left = replies.count() if batch else 0
         if count:
-            self.log_list(request, Message, f"Marked {count} replies as handled.")
+            marked = counted(count, "reply", "replies")
+            self.log_list(request, Message, f"Marked {marked} as handled.")
         done = ngettext(
             "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
         )

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _, ngettext_lazy
 
-from cellcast_django.admin.display.texts import figure
+from cellcast_django.admin.display.texts import counted, figure
 from cellcast_django.admin.display.timeline import HandlerRow, handler_rows
 from cellcast_django.admin.lists.filters import TestFilter, failing
 from cellcast_django.admin.lists.paging import chunks, is_key
@@ -258,7 +258,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
         if result.changed and len(keys) == 1:
             self.log_change(request, result.events[keys[0]], f"{action.log}.")
         elif result.changed:
-            events = "1 event" if result.changed == 1 else f"{result.changed} events"
+            events = counted(result.changed, "event", "events")
             self.log_list(request, WebhookEvent, f"{action.log}: {events}.")
 
 
