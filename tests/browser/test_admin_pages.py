@@ -1,6 +1,8 @@
 """The admin in a real browser, under a strict Content-Security-Policy."""
 
+import re
 from collections.abc import Callable
+from colorsys import rgb_to_hsv
 from typing import Any
 
 import pytest
@@ -58,6 +60,55 @@ IS_IN_VIEW = """element => {
     const { top, bottom } = element.getBoundingClientRect();
     return top >= box.top && bottom <= box.bottom;
 }"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_bubbles_are_neither_yellow_nor_a_notice(
+    scheme: str, browse: Callable[[str], None], page: Any
+) -> None:
+    WebhookClient().reply()
+    page.emulate_media(color_scheme=scheme)
+    reply = Message.objects.get()
+    Message.objects.record_sent("answer", receiver=reply.contact, body="See you.")
+
+    browse(url_of("message", "conversation", reply.pk))
+
+    bubbles = page.locator(".cellcast-bubble").evaluate_all(f"each => each.map({COLOUR_SEEN})")
+    notices = [page.evaluate(COLOUR_OF_NOTICE, level) for level in ("warning", "success", "error")]
+    assert len(set(bubbles)) == 2
+    assert is_yellow(notices[0])
+    for colour in bubbles:
+        assert not is_yellow(colour)
+        assert colour not in notices
+
+
+def is_yellow(colour: str) -> bool:
+    """Whether a colour, written as CSS computes it, has the hue of orange to yellowish green."""
+    red, green, blue = (int(each) / 255 for each in re.findall(r"\d+", colour)[:3])
+    hue, saturation, _ = rgb_to_hsv(red, green, blue)
+    return 30 <= hue * 360 <= 80 and saturation > 0.05
+
+
+# What lies behind a colour that lets some of it through is painted first.
+COLOUR_SEEN = """element => {
+    const behind = [];
+    for (let each = element; each; each = each.parentElement) {
+        behind.unshift(getComputedStyle(each).backgroundColor);
+    }
+    const paint = new OffscreenCanvas(1, 1).getContext("2d");
+    for (const colour of ["white", ...behind]) {
+        paint.fillStyle = colour;
+        paint.fillRect(0, 0, 1, 1);
+    }
+    return `rgb(${paint.getImageData(0, 0, 1, 1).data.slice(0, 3).join()})`;
+}"""
+
+COLOUR_OF_NOTICE = f"""level => {{
+    const notice = document.createElement("p");
+    notice.style.background = `var(--message-${{level}}-bg)`;
+    document.body.append(notice);
+    return ({COLOUR_SEEN})(notice);
+}}"""
 
 
 def test_conversation_is_printed_whole_and_alone(browse: Callable[[str], None], page: Any) -> None:
