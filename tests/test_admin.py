@@ -27,7 +27,7 @@ from cellcast_django.admin import MessageAdmin, WebhookEventAdmin, contacts
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.read_only import MAX_KEYS
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
@@ -193,17 +193,21 @@ def test_changes_reported_by_tests_have_their_badge(reader: Client, client: Webh
     assert ["test" in words(cell) for cell in cells] == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("language", "expected"), [("ar", {"lang": "en", "dir": "ltr"}), ("en-au", {})]
-)
+@pytest.mark.parametrize(("language", "is_marked"), [("ar", True), ("en-au", False)])
 def test_untranslated_text_keeps_its_direction(
-    reader: Client, settings: Any, language: str, expected: dict[str, str]
+    admin_client: Client, client: WebhookClient, settings: Any, language: str, is_marked: bool
 ) -> None:
     settings.LANGUAGE_CODE = language
+    client.reply()
+    client.opt_out()
+    rows: list[Any] = [each.objects.latest("pk") for each in (Message, OptOut, WebhookEvent)]
 
-    content = only(page_of(reader, "message", "to_answer"), "div[@id='content-main']")
-
-    assert {name: content.get(name) for name in ("lang", "dir") if content.get(name)} == expected
+    for address in [
+        url_of("message", "to_answer"),
+        *(url_of(row._meta.model_name, "change", row.pk) for row in rows),
+    ]:
+        page = admin_client.get(address).text
+        assert bool(every(page, "div[@lang='en'][@dir='ltr']")) is is_marked
 
 
 def test_every_class_that_a_page_uses_has_a_rule() -> None:

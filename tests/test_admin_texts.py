@@ -1,14 +1,17 @@
 """Texts, numbers and times as the pages show them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.utils import timezone, translation
 from django.utils.formats import date_format
 
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.texts import (
     ago,
     beginning,
+    customer_label,
+    day,
     day_words,
     duration,
     exact_seconds,
@@ -52,6 +55,25 @@ def test_headings_of_today_and_yesterday_say_more_than_the_day() -> None:
     beginnings = [heading.removesuffix(day) for heading, day in zip(headings, plain, strict=True)]
     assert len(set(beginnings)) == 3
     assert beginnings[2] == ""
+
+
+@pytest.mark.parametrize(("language", "is_isolated"), [("ar", True), ("de", False)])
+def test_days_and_numbers_keep_their_direction_among_other_words(
+    language: str, is_isolated: bool
+) -> None:
+    number = "0491 570 156"
+    with translation.override(language):
+        texts = [
+            exact_time(timezone.now()),
+            day(timezone.now()),
+            day_words(date(2024, 8, 9)),
+            customer_label(Customer("+61491570156")),
+        ]
+
+    ends = ("\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}")
+    assert number in texts[-1]
+    for text in texts:
+        assert ((text[0], text[-1]) == ends) is is_isolated
 
 
 def test_time_is_said_in_the_readers_language() -> None:

@@ -1,4 +1,4 @@
-"""The pictures of an MMS as links: nothing is fetched until a person follows one."""
+"""Numbers, names, times and texts as people read them; pictures as links that nothing fetches."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _, ngettext, ngettext_lazy
+from django.utils.translation import get_language_bidi, gettext as _, ngettext, ngettext_lazy
 
 from cellcast_django.conf import conf
 from cellcast_django.models import Direction
@@ -48,7 +48,7 @@ def _format_number(contact: str, region: str) -> str:
 
 def customer_label(customer: Any) -> str:
     """Return the number and name of a ``Customer`` for a title; empty without a number."""
-    written = readable_number(customer.contact)
+    written = isolated(readable_number(customer.contact))
     return f"{written} ({customer.name})" if customer.name else written
 
 
@@ -82,6 +82,15 @@ def counted(count: int, one: str, several: str) -> str:
     return f"{count} {one if count == 1 else several}"
 
 
+def isolated(text: str) -> str:
+    """Return a text that keeps its own direction among others, for those who read right to left."""
+    return (
+        f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
+        if get_language_bidi()
+        else text
+    )
+
+
 def text_block(text: str) -> SafeString | str:
     """Return a text in any script as a block that keeps its white space."""
     return format_html('<div class="cellcast-text" dir="auto">{}</div>', text) if text else ""
@@ -96,7 +105,7 @@ def beginning(text: str, length: int) -> str:
 def exact_time(time: datetime, clock: str = "H:i") -> str:
     """Return a time with the reader's zone: ``26 Nov 2026, 12:16 AEDT``."""
     zone = " T" if timezone.is_aware(time) else ""
-    return date_format(localised(time), f"j M Y, {clock}{zone}")
+    return isolated(date_format(localised(time), f"j M Y, {clock}{zone}"))
 
 
 def exact_seconds(time: datetime) -> SafeString:
@@ -112,7 +121,7 @@ def machine_time(time: datetime) -> str:
 
 def day(time: datetime) -> str:
     """Return the day of a time in the reader's zone: ``26 Nov 2026``."""
-    return date_format(localised(time), "j M Y")
+    return isolated(date_format(localised(time), "j M Y"))
 
 
 def clock(time: datetime) -> str:
@@ -122,7 +131,7 @@ def clock(time: datetime) -> str:
 
 def day_words(day: date) -> str:
     """Return a day as a heading: ``Today, 26 Nov 2026``."""
-    written = date_format(day, "j M Y")
+    written = isolated(date_format(day, "j M Y"))
     match (today() - day).days:
         case 0:
             return _("Today, %(day)s") % {"day": written}

@@ -16,7 +16,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.admin.display.badges import EVENT_STATES
-from cellcast_django.admin.display.texts import readable_number, today
+from cellcast_django.admin.display.texts import isolated, readable_number, today
 from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import narrow_to_any
 from cellcast_django.conf import conf
@@ -213,7 +213,7 @@ class OwnNumberFilter(ChoiceFilter):
         if not model_admin.may_view(request, Message):
             return []
         numbers = own_numbers(model_admin.rows_of(request, Message))
-        return [(number, readable_number(number)) for number in numbers]
+        return [(number, isolated(readable_number(number))) for number in numbers]
 
 
 class OwnNumberOfMessageFilter(OwnNumberFilter):
