@@ -419,8 +419,8 @@ def test_telemetry_counts_events_and_traces_handlers(
     logger.removeHandler(counter)
 
     assert measured(reader) == {
-        ("cellcast.handler_results", "pending"): 1,
-        ("cellcast.handler_results", "failed"): 0,
+        ("cellcast.events_unfinished", "pending"): 1,
+        ("cellcast.events_unfinished", "failed"): 0,
         ("cellcast.events", "receive", "stored"): 1,
         ("cellcast.events", "receive", "duplicate"): 1,
     }
