@@ -153,3 +153,28 @@ def test_decision_taken_while_the_handlers_run_stands(first: Calls, second: Call
     event.refresh_from_db()
     assert event.handler_results["first"]["skipped"]
     assert event.state == "done"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("error", "state"), [(None, "done"), (ValueError("still"), "pending"), (GiveUp(), "failed")]
+)
+def test_skipping_another_handler_meanwhile_keeps_the_result(
+    first: Calls, second: Calls, error: Exception | None, state: str
+) -> None:
+    failed = Calls()
+    first.error = second.error = ValueError("no")
+    event = reply()
+    first.error = error
+    first.during = lambda event, **kwargs: skip(event.pk, "second")
+    with connected(handlers_failed, failed=failed):
+        make_due(event)
+        run_due()
+    event.refresh_from_db()
+    assert event.handler_results["second"]["skipped"]
+    assert event.state == state
+    assert (len(first), len(second), len(failed)) == (2, 1, state == "failed")
+    first.during = lambda event, **kwargs: None
+    make_due(event)
+    run_due()
+    assert len(first) == (3 if state == "pending" else 2)  # called again only if it raised

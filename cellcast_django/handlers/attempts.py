@@ -213,14 +213,14 @@ def _call_handlers(schedule: Schedule, lost_time: "LostTime", *, by_person: bool
                 continue
             is_last = call is calls[-1] and not earlier
             if not _attempt(schedule, call, lost_time, is_last=is_last):
-                return  # another process was quicker
+                return  # the event was taken from this run
         if not earlier or schedule.wait(earlier):
             return
         calls = list(earlier)  # what they waited for has ended in the meantime
 
 
 def _attempt(schedule: Schedule, call: Call, lost_time: "LostTime", *, is_last: bool) -> bool:
-    """Call a handler, and save how that ended; false if another process was quicker.
+    """Call a handler, and save how that ended; false if another process or a skip was quicker.
 
     Raises ``TakenOverError`` if one was while the handler ran.
     """
@@ -240,7 +240,7 @@ def _attempt(schedule: Schedule, call: Call, lost_time: "LostTime", *, is_last: 
         save(failure=failure)
     if failure is not None and failure.kind is KeyboardInterrupt:
         raise KeyboardInterrupt
-    return True
+    return not schedule.is_cut_short
 
 
 def _log(call: Call, pk: int, failure: Failure) -> None:

@@ -113,6 +113,8 @@ class Schedule:
         """Whether a handler has been called, or the event has ended."""
         self.has_failed = False
         """Whether the event has ended as failed."""
+        self.is_cut_short = False
+        """Whether a person has skipped a handler meanwhile, so that no other one may be called."""
         self.has_released = False
         """Whether other events of the contact waited for this one, and are due now."""
 
@@ -219,8 +221,24 @@ class Schedule:
         self._results[call.name] = _counted(result, attempts, retry_at)
         values = self._when_ended() if is_last else {"next_run_at": now + self._lease}
         then = self._then(values, call) if is_last or call.in_order else None
-        if not self._save(then, handler_results=self._results, **values):
+        is_saved = self._save(then, handler_results=self._results, **values)
+        if not is_saved and not self._save_beside_skip(call.name):
             raise TakenOverError(call.name)
+
+    def _save_beside_skip(self, name: str) -> bool:
+        """Save this handler's result all the same if a person has only skipped another meanwhile.
+
+        The handler must not be called again for that. What is left is up to the next run.
+        """
+        event = events().filter(pk=self.pk, attempts=self._number + 1).first()
+        results = event.handler_results if event is not None else {}
+        skipped = {each: result for each, result in results.items() if result.get("skipped")}
+        if name in skipped or all(self._results.get(each) == skipped[each] for each in skipped):
+            return False
+        self._results |= skipped
+        self._number += 1
+        self.is_cut_short = True
+        return self._save(self._release, handler_results=self._results, **self._when_ended())
 
     def _retry_time(self, attempts: int, after: timedelta | None = None) -> datetime | None:
         """Return when to call a handler again that has failed this often; ``None`` for never.
