@@ -2,7 +2,9 @@
 
 import os
 import shlex
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import environ
+from django.db import DatabaseError
 from django.db.utils import ConnectionHandler
 
 CI = Path(__file__).resolve().parents[2] / ".ci"
@@ -48,6 +51,13 @@ class Database:
         for name in ("optoutchange", "optout", "statuschange", "webhookevent", "message"):
             self.execute(f"DELETE FROM cellcast_django_{name}")  # noqa: S608
 
+    def answers(self) -> bool:
+        """Whether the server lets connections in."""
+        try:
+            return bool(self.value("SELECT 1"))
+        except DatabaseError:
+            return False
+
     def value(self, sql: str) -> Any:
         """Return the one value that a query has."""
         [[value]] = self.query(sql)
@@ -73,6 +83,7 @@ class Servers:
         self.folder = folder
         self.count = 0
         self.running: dict[str, tuple[subprocess.Popen[str], str]] = {}
+        self.started_again: list[subprocess.Popen[bytes]] = []
 
     def new_database(self, vendor: str) -> Database:
         """Make an empty database, without tables."""
@@ -83,12 +94,18 @@ class Servers:
         url = self._url(vendor)
         Database(vendor, url).execute(f"CREATE DATABASE {name}")
         url = urlsplit(url)._replace(path=f"/{name}").geturl()
-        if vendor == "postgresql":  # CI's server is told to forget what a crash may cost
+        # CI's servers are told to forget what a crash may cost.
+        if vendor == "postgresql":
             url += f"?options={quote('-c synchronous_commit=on')}"
+        else:
+            Database(vendor, url).execute("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
         return Database(vendor, url)
 
-    def kill_postgresql(self) -> Callable[[], None]:
-        """Stop the server in the midst of everything; return what starts it again."""
+    def kill(self, vendor: str) -> Callable[[], None]:
+        """Stop a server in the midst of everything; return what starts it again."""
+        return {"postgresql": self._kill_postgresql, "mariadb": self._kill_mariadb}[vendor]()
+
+    def _kill_postgresql(self) -> Callable[[], None]:
         database = Database("postgresql", self._url("postgresql"))
         folder = Path(database.value("SHOW data_directory"))
         program, *options = shlex.split((folder / "postmaster.opts").read_text())
@@ -107,8 +124,30 @@ class Servers:
             "start", "--wait", f"--log={folder}/log", f"--options={shlex.join(options)}"
         )
 
+    def _kill_mariadb(self) -> Callable[[], None]:
+        database = Database("mariadb", self._url("mariadb"))
+        pid = int(Path(database.value("SELECT @@pid_file")).read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+        command = [each for each in command if not each.startswith("--init-file")]
+        os.kill(pid, signal.SIGKILL)
+
+        def start_again() -> None:
+            log = subprocess.DEVNULL
+            options = ("--innodb-flush-log-at-trx-commit=2",)
+            process = subprocess.Popen([*command, *options], cwd="/", stdout=log, stderr=log)
+            self.started_again.append(process)
+            deadline = time.monotonic() + 60
+            while not database.answers():
+                assert time.monotonic() < deadline, "MariaDB did not start again"
+                time.sleep(0.1)
+
+        return start_again
+
     def stop(self) -> None:
         """Stop the servers that run; their folders go with them."""
+        for again in self.started_again:
+            again.kill()
+            again.wait()
         for process, _ in self.running.values():
             process.communicate(timeout=60)
 

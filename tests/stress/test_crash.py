@@ -145,17 +145,18 @@ def test_cellcast_run_handlers_killed_at_random_leaves_the_rest_to_the_next_run(
     )
 
 
-def test_postgresql_killed_and_started_under_load(
-    servers: Servers, new_host: Callable[..., Host]
+@pytest.mark.parametrize("vendor", ["postgresql", "mariadb"])
+def test_database_killed_and_started_under_load(
+    vendor: str, servers: Servers, new_host: Callable[..., Host]
 ) -> None:
-    host = new_host("postgresql", CELLCAST_HANDLER_LEASE=LEASE)
+    host = new_host(vendor, CELLCAST_HANDLER_LEASE=LEASE)
     outages = []
     refused = 0
     with host.gunicorn() as server, load_on(server.port, clients=8) as load:
         for _ in range(scaled(3)):
             time.sleep(1.5)
             begin = time.time()
-            start_again = servers.kill_postgresql()
+            start_again = servers.kill(vendor)
             response = first_that_is_not_200(server.port, 10_000_000 + len(load.answered))
             assert response.status == 503
             assert b"\r\nretry-after: 30" in response.head.lower()
@@ -177,7 +178,7 @@ def test_postgresql_killed_and_started_under_load(
     log = host.log
     assert "Traceback" not in log
     figures.record(
-        "crash, postgresql stopped with “immediate”",
+        f"crash, {vendor} killed",
         times=len(outages),
         webhooks_sent=len(load.answered),
         answered_200_and_stored=len(load.stored()),
