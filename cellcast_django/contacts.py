@@ -72,11 +72,23 @@ def _digits(digits: str) -> str:
     return _GAP.join(rf"(?:{digit}|%3{digit}|\\u003{digit})" for digit in digits)
 
 
+_URI = re.compile(r"^\s*tel:", re.IGNORECASE)  # RFC 3966
+
+
 def _parse(number: str, region: str) -> PhoneNumber | None:
-    if any(character.isalpha() for character in number):
+    text = " ".join(_URI.sub("", number, count=1).split())
+    if any(character.isalpha() for character in text):
         return None  # phonenumbers would read letters as telephone keys
+    parsed = _parse_digits(text, region)
+    if text.startswith("00") and (parsed is None or not _is_valid(parsed)):
+        # Abroad, 00 is what 0011 is in Australia.
+        return _parse_digits(f"+{text[2:]}", region) or parsed
+    return parsed
+
+
+def _parse_digits(text: str, region: str) -> PhoneNumber | None:
     try:
-        return phonenumbers.parse(number, region)
+        return phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
 
