@@ -87,7 +87,7 @@ class Database:
 
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
-    "timeout": 20,
+    "timeout": 5,
     "init_command": (
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
     ),
@@ -98,15 +98,22 @@ KEPT_ON_SERVER = {
     "OPTIONS": {"connect_timeout": 2},
 }
 
-LIMITED = KEPT_ON_SERVER | {
-    "OPTIONS": {"connect_timeout": 2, "options": "-c lock_timeout=2s"},
+LIMITED = {
+    "postgresql": KEPT_ON_SERVER
+    | {"OPTIONS": {"connect_timeout": 2, "options": "-c lock_timeout=2s"}},
+    "mariadb": KEPT_ON_SERVER
+    | {
+        "OPTIONS": {
+            "connect_timeout": 2,
+            "init_command": "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2",
+        }
+    },
 }
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "recommended": {
         "sqlite": {"CONN_MAX_AGE": 60, "OPTIONS": SQLITE_OPTIONS},
-        "postgresql": LIMITED,
-        "mariadb": KEPT_ON_SERVER,
+        **LIMITED,
     },
     "defaults": {"sqlite": {}, "postgresql": {}, "mariadb": {}},
     "kept": {
@@ -114,7 +121,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "postgresql": {"CONN_MAX_AGE": None},
         "mariadb": {"CONN_MAX_AGE": None},
     },
-    "unlimited": {"postgresql": KEPT_ON_SERVER},
+    "unlimited": {"postgresql": KEPT_ON_SERVER, "mariadb": KEPT_ON_SERVER},
     "pool": {"postgresql": {"OPTIONS": {"pool": {"timeout": 2}}}},
     "wrapped": {
         "postgresql": KEPT_ON_SERVER | {"ENGINE": "django_prometheus.db.backends.postgresql"}

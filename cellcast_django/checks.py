@@ -471,13 +471,13 @@ def check_connections(**_: Any) -> Messages:
             % {"line": '"OPTIONS": {"connect_timeout": 2}'},
             id="cellcast_django.W016",
         )
-    if engine == "postgresql" and "lock_timeout" not in text:
+    if engine in LOCK_LIMITS and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
         yield Notice(
             gettext(
-                "Without a lock_timeout, each webhook takes a transaction of its own to set one."
+                "If sessions do not limit lock waits, each webhook takes more round trips to do so."
             ),
             hint=gettext("In DATABASES, set %(line)s.")
-            % {"line": '"OPTIONS": {"options": "-c lock_timeout=2s"}'},
+            % {"line": f'"OPTIONS": {json.dumps(LOCK_LIMITS[engine])}'},
             id="cellcast_django.W020",
         )
     if re.search("synchronous(_commit)?='?(off|0)", text):
@@ -492,12 +492,18 @@ def check_connections(**_: Any) -> Messages:
 
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
-    "timeout": 20,
+    "timeout": 5,
     "init_command": (
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
     ),
 }
 """The recommended options for SQLite."""
+
+LOCK_LIMITS = {
+    "postgresql": {"options": "-c lock_timeout=2s"},
+    "mysql": {"init_command": "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2"},
+}
+"""The recommended limits for lock waits, by the engine."""
 
 ENCODINGS = {
     "mysql": ("SELECT @@character_set_client", "utf8mb4"),

@@ -83,7 +83,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # into the database every 8,000 pages instead of 1,000, because most are the same pages again.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
+        "timeout": 5,
         "init_command": (
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
         ),
@@ -92,9 +92,13 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # A database server that does not respond should not hold a webhook for minutes.
     DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 2
+    # Nor should a table that a migration has locked.
     if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-        # Nor should a table that a migration has locked.
         DATABASES["default"]["OPTIONS"].setdefault("options", "-c lock_timeout=2s")
+    if DATABASES["default"]["ENGINE"] == "django.db.backends.mysql":
+        DATABASES["default"]["OPTIONS"].setdefault(
+            "init_command", "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2"
+        )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-au"

@@ -572,8 +572,9 @@ LIMITED = ANSWERS | {"options": "-c lock_timeout=2s"}
             LIMITED | {"options": "-c lock_timeout=2s -c synchronous_commit=off"},
             ["W017"],
         ),
-        ("mysql", KEPT, {}, ["W016"]),
-        ("mysql", KEPT, ANSWERS, []),
+        ("mysql", KEPT, {}, ["W016", "W020"]),
+        ("mysql", KEPT, ANSWERS | {"init_command": "SET innodb_lock_wait_timeout=2"}, ["W020"]),
+        ("mysql", KEPT, SETTINGS["recommended"]["mariadb"]["OPTIONS"], []),
     ],
 )
 def test_risky_database_options_warn(

@@ -268,7 +268,7 @@ def test_options_of_sqlite_do_what_the_page_says(tmp_path: Path) -> None:
         cursor.execute("PRAGMA wal_autocheckpoint")
         assert cursor.fetchone() == (8_000,)
         cursor.execute("PRAGMA busy_timeout")
-        assert cursor.fetchone() == (20_000,)
+        assert cursor.fetchone() == (5_000,)
     assert connection.transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
     connection.close()
 

@@ -155,26 +155,6 @@ def test_connection_that_is_lost_loses_no_webhook(sent: int) -> None:
     assert Message.objects.filter(cellcast_id="after").exists()
 
 
-def test_webhook_costs_no_health_check_and_the_next_query_makes_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    send(10)
-    checks = []
-
-    def is_usable() -> bool:
-        checks.append("asked")
-        return True
-
-    monkeypatch.setattr(connection, "is_usable", is_usable)
-    monkeypatch.setitem(connection.settings_dict, "CONN_HEALTH_CHECKS", True)
-    monkeypatch.setattr(connection, "health_check_enabled", True)
-    monkeypatch.setattr(connection, "health_check_done", False)
-    assert WebhookClient().status(_id="unchecked").status_code == 200
-    assert checks == []
-    Message.objects.count()
-    assert checks == ["asked"]
-
-
 @pytest.fixture
 def _wider_column() -> Iterator[None]:
     """Restore the column that a test widens."""

@@ -15,7 +15,11 @@ from django.db import (
     connection,
 )
 
-from cellcast_django.database import transactions as retries, transactions as sessions
+from cellcast_django.database import (
+    transactions,
+    transactions as retries,
+    transactions as sessions,
+)
 from tests.clock import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,6 +50,22 @@ class Failing:
 
 def with_retries(write: Callable[[str], Any], **kwargs: Any) -> Any:
     return retries.with_retries(write, using="default", **kwargs)
+
+
+def test_write_takes_no_health_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django's, a round trip for each webhook. Whoever writes after us has a sound session."""
+    connection.ensure_connection()
+    monkeypatch.setattr(connection, "health_check_enabled", True)
+    monkeypatch.setattr(connection, "health_check_done", False)
+    monkeypatch.setattr(connection, "is_usable", lambda: False)
+    session = connection.connection
+
+    def write(using: str) -> None:
+        with transactions.own_transaction(using), connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    with_retries(write)
+    assert connection.connection is session
 
 
 @pytest.mark.parametrize(

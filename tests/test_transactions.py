@@ -118,18 +118,23 @@ OTHER_WEBHOOKS: dict[str, Callable[[], Any]] = {
 }
 
 
-LIMITS = {"our limit": ""}
-if connection.vendor == "postgresql":
-    LIMITS["the session's own"] = "-c lock_timeout=100ms"
+LOCK_SECONDS = 1 if connection.vendor == "mysql" else 0.1
+UNLIMITED = {"sqlite": {"timeout": 20}, "postgresql": {}, "mysql": {}}[connection.vendor]
+LIMITED = {
+    "sqlite": {"timeout": LOCK_SECONDS},
+    "postgresql": {"options": f"-c lock_timeout={LOCK_SECONDS}s"},
+    "mysql": {
+        "init_command": "SET "
+        f"innodb_lock_wait_timeout = {LOCK_SECONDS}, lock_wait_timeout = {LOCK_SECONDS}"
+    },
+}[connection.vendor]
 
 
-@pytest.fixture(params=list(LIMITS.values()), ids=list(LIMITS))
+@pytest.fixture(params=[UNLIMITED, LIMITED], ids=["our limit", "the session's own"])
 def _short_waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = 1 if connection.vendor == "mysql" else 0.1
-    monkeypatch.setattr(transactions, "LOCK_SECONDS", seconds)
-    monkeypatch.setattr(transactions, "BUDGET_SECONDS", 2.5 * seconds)
-    if connection.vendor == "postgresql":
-        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"options": request.param})
+    monkeypatch.setattr(transactions, "LOCK_SECONDS", LOCK_SECONDS)
+    monkeypatch.setattr(transactions, "BUDGET_SECONDS", 2.5 * LOCK_SECONDS)
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", request.param)
 
 
 @pytest.mark.usefixtures("_short_waits")
@@ -212,13 +217,27 @@ def waits_of_session() -> Any:
         return cursor.fetchone()
 
 
-def test_waits_of_the_host_project_stay_as_they_are() -> None:
+@pytest.mark.parametrize("options", [UNLIMITED, LIMITED], ids=["unlimited", "limited"])
+def test_waits_of_the_host_project_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
     before = waits_of_session()
     for send in OTHER_WEBHOOKS.values():
         send()
     with pytest.raises(OperationalError), transactions.own_transaction("default"):
         raise OperationalError
     assert waits_of_session() == before
+
+
+def test_session_with_limits_of_its_own_needs_no_statement(
+    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", LIMITED)
+    with transactions.own_transaction("default"):
+        pass  # a session is asked once
+    with django_assert_num_queries(2), transactions.own_transaction("default"):  # BEGIN, COMMIT
+        pass
 
 
 # Isolation
@@ -325,13 +344,3 @@ def test_state_given_to_every_session_is_no_obstacle() -> None:
 def test_session_left_in_another_schema_is_replaced() -> None:
     run("SET search_path = pg_catalog")
     assert WebhookClient().status().status_code == 200
-
-
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="its time-out stands in the settings")
-def test_short_time_out_of_sqlite_needs_no_statement(
-    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
-) -> None:
-    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"timeout": 5})
-    connection.ensure_connection()
-    with django_assert_num_queries(2), transactions.own_transaction("default"):  # BEGIN, COMMIT
-        pass

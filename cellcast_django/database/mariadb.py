@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -9,26 +11,50 @@ LIMITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 """For rows, and for tables: a migration, ``LOCK TABLES``."""
 
 
+class SessionDefaults(NamedTuple):
+    """What holds in a session that we have set nothing in."""
+
+    lock_seconds: int
+    """How long it waits for a row or a table, whichever is longer."""
+    is_logged_by_statement: bool
+
+
+_known: WeakKeyDictionary[Any, SessionDefaults] = WeakKeyDictionary()
+
+
 def limit_session(
     connection: BaseDatabaseWrapper, lock_seconds: float, _budget_seconds: float
 ) -> Callable[[], object]:
-    """Limit lock waits, and let the next transaction read what is committed."""
-    keep = [f"@cellcast_{name} = @@{name}" for name in LIMITS]
-    limit = [f"{name} = LEAST(@@{name}, {lock_seconds})" for name in LIMITS]
-    restore = [f"{name} = @cellcast_{name}" for name in LIMITS]
-    _execute(connection, f"SET {', '.join([*keep, *limit])}")
+    """Limit lock waits unless the session does, and let its next transaction read the committed."""
+    defaults = _defaults_of(connection)
+    is_limited = defaults.lock_seconds <= lock_seconds
+    if not is_limited:
+        keep = [f"@cellcast_{name} = @@{name}" for name in LIMITS]
+        limit = [f"{name} = LEAST(@@{name}, {lock_seconds})" for name in LIMITS]
+        _execute(connection, f"SET {', '.join([*keep, *limit])}")
     if getattr(connection, "isolation_level", None) != "read committed":
-        _lower_level(connection)
+        # For one transaction; the lowest at which InnoDB writes.
+        level = "REPEATABLE READ" if defaults.is_logged_by_statement else "READ COMMITTED"
+        _execute(connection, f"SET TRANSACTION ISOLATION LEVEL {level}")
+    if is_limited:
+        return lambda: None
+    restore = [f"{name} = @cellcast_{name}" for name in LIMITS]
     return partial(_execute, connection, f"SET {', '.join(restore)}")
 
 
-def _lower_level(connection: BaseDatabaseWrapper) -> None:
-    """Lower it for one transaction, to the lowest at which InnoDB writes."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@log_bin AND @@binlog_format = 'STATEMENT'")
-        [is_by_statement] = cursor.fetchone()
-        level = "REPEATABLE READ" if is_by_statement else "READ COMMITTED"
-        cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
+    """Return the session's own limits and what decides its level; each session is asked once."""
+    connection.ensure_connection()
+    session = connection.connection
+    if session not in _known:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT GREATEST(@@innodb_lock_wait_timeout, @@lock_wait_timeout), "
+                "@@log_bin AND @@binlog_format = 'STATEMENT'"
+            )
+            seconds, is_logged_by_statement = cursor.fetchone()
+        _known[session] = SessionDefaults(seconds, bool(is_logged_by_statement))
+    return _known[session]
 
 
 def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:

@@ -3,8 +3,7 @@
 psycopg's own cursor does both; Django's writes the values into each statement. With the recommended
 settings this saves a quarter of a webhook's CPU time.
 
-Call it within ``with_retries``, which repeats what a lost connection has failed: Django's health
-check, which would be a round trip of its own for each webhook, is left out.
+Call it within ``with_retries``, which repeats what a lost connection has failed.
 """
 
 from functools import cache

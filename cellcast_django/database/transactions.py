@@ -184,6 +184,8 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     session that looks into another schema. Raises the database's last error.
     """
     connection = connections[using]
+    # Django's health check would be a round trip for each webhook; a lost session fails the try.
+    connection.health_check_done = True  # type: ignore[attr-defined]
     last_begin = time.monotonic() + (for_seconds or BUDGET_SECONDS - LOCK_SECONDS)
     pauses = chain(PAUSES, repeat(PAUSES[-1]))
     retried_errors: tuple[type[Error], ...] = (*RETRIED_ERRORS, ProgrammingError)

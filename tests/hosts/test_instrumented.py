@@ -62,7 +62,7 @@ DATABASES = {{"default": {{
     "CONN_MAX_AGE": 60,
     "OPTIONS": {{
         "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
+        "timeout": 5,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }},
 }}}}
