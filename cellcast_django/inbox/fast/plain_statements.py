@@ -268,7 +268,9 @@ def values_of(row: models.Model, connection: BaseDatabaseWrapper) -> dict[str, A
     values = {}
     for name, attname, field in _adapted_columns(type(row)):
         value = row.__dict__[attname]
-        values[name] = field.get_db_prep_save(value, connection) if field else value
+        if field is not None and value is not None:
+            value = field.get_db_prep_value(value, connection, prepared=True)
+        values[name] = value
     return values
 
 
