@@ -173,3 +173,11 @@ def test_history_of_a_busy_contact_is_that_of_the_newest_messages(
         changes[1].pk,
         changes[0].pk,
     ]
+
+
+@pytest.mark.parametrize("page", [("changelist",), ("export",), ("to_answer",)])
+def test_nul_in_an_address_breaks_no_page(admin_client: Client, page: tuple[str]) -> None:
+    """PostgreSQL refuses it."""
+    for name in ("own", "period") if page == ("to_answer",) else ("reason", "period"):
+        response: Any = admin_client.get(url_of("message", *page, **{name: "\x00"}))
+        assert response.status_code == 200

@@ -431,6 +431,14 @@ def test_undo_leaves_customers_who_were_answered_since(receptionist: Client) -> 
     assert list(Message.objects.unhandled()) == [other]
 
 
+@pytest.mark.parametrize("at", ["2026-02-30T00:00+00:00", "2026-02-03T00:00"])
+def test_undo_of_a_time_that_no_form_has_reopens_nothing(receptionist: Client, at: str) -> None:
+    reply = ask(20, "one")
+    form = {"at": at, "replies": str(reply.pk)}
+    response = receptionist.post(url_of("message", "reopen"), form, follow=True)
+    assert levels(response) == ["warning"]
+
+
 def test_undo_of_nothing_says_so(receptionist: Client) -> None:
     reply = ask(20, "one")
     page = receptionist.get(done_in_row(receptionist, reply)["Location"]).text

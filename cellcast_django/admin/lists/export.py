@@ -23,6 +23,7 @@ from django.urls import URLPattern
 from cellcast_django.admin.display.texts import counted, localised, today
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.payloads import clean
 
 CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
 BYTE_ORDER_MARK = "\ufeff"  # without it, Excel does not recognise UTF-8
@@ -95,7 +96,7 @@ def _export_summary(request: HttpRequest, changelist: Any) -> str:
     found_by = {name: "…" if name == SEARCH_VAR else word for name, word in request.GET.items()}
     words = ", ".join(f"{name}={word}" for name, word in sorted(found_by.items()))
     rows = counted(changelist.result_count, "row", "rows")
-    return f"Exported {rows}{f' ({words})' if words else ''}."
+    return clean(f"Exported {rows}{f' ({words})' if words else ''}.")
 
 
 def columns(*names: str) -> dict[str, Callable[[Any], Any]]:

@@ -24,6 +24,7 @@ from cellcast_django.contacts import is_phone_number
 from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent, errors_of
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
+from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
 
@@ -464,7 +465,7 @@ class ReasonFilter(admin.SimpleListFilter):
         return [(chosen, _("as counted in Figures"))] if chosen else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = str(self.value())  # a hidden filter is not asked
+        chosen = clean(str(self.value()))  # a hidden filter is not asked
         reasons = StatusChange.objects.using(queryset.db).filter(
             message=OuterRef("pk"), status=OuterRef("status")
         )

@@ -5,11 +5,13 @@ rows, so nobody is skipped while colleagues work on the same list.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from time import monotonic
 from typing import Any, Self
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
@@ -50,6 +52,7 @@ from cellcast_django.models import (
     MessageQuerySet,
     database_alias,
 )
+from cellcast_django.payloads import clean
 
 PER_PAGE = 50  # customers
 MAX_TEXT_LENGTH = 200
@@ -83,7 +86,7 @@ class Choice:
         return cls(
             longest_first=query.get("order") == "longest",
             days=range_of(query),
-            own_number=query.get("own", ""),
+            own_number=clean(query.get("own", "")),
             after=after if is_key(after) else "",
         )
 
@@ -455,7 +458,7 @@ class ToAnswerAdmin(CustomerAdmin):
             return HttpResponseNotAllowed(["POST"])
         self.require(request, "handle")
         keys = [int(key) for key in request.POST.get("replies", "").split(",") if is_key(key)]
-        at = parse_datetime(request.POST.get("at", ""))
+        at = _time_of(request.POST.get("at", ""))
         reopened = self._reopen(request, keys[:PER_PAGE], at) if at else 0
         if reopened:
             replies = counted(reopened, "handled reply", "handled replies")
@@ -526,6 +529,14 @@ class ToAnswerAdmin(CustomerAdmin):
                 left,
             )
             self.message_user(request, words % {"count": figure(left)}, messages.WARNING)
+
+
+def _time_of(text: str) -> datetime | None:
+    """Return the time that a form has, if this site could have written it."""
+    with suppress(ValueError):
+        at = parse_datetime(text)
+        return at if at and timezone.is_aware(at) == settings.USE_TZ else None
+    return None
 
 
 def _waiting_with(messages: Any, contact: Any) -> MessageQuerySet:
