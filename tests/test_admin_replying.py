@@ -342,6 +342,23 @@ def test_answer_can_be_sent_from_an_older_page_once_the_newest_is_shown(
     assert len(sent) == 1
 
 
+def test_page_without_messages_has_a_form_all_the_same(
+    receptionist: Client, question: Message
+) -> None:
+    """Older ones have been pruned; or the customer has never written to the chosen number."""
+    chosen = "+61480000002"
+    for number in (OURS, chosen):
+        MessageFactory.create(inbound=True, sender=OTHER, receiver=number)
+    Message.objects.filter(pk=question.pk).update(own_number=OURS, receiver=OURS)
+
+    for query in ({"before": question.pk}, {"own": chosen}):
+        url = url_of("message", "conversation", question.pk, **query)
+        form = hidden_fields(forms(receptionist.get(url).text)[0])
+        assert levels(receptionist.post(url, form | {"text": "Yes"}, follow=True)) == ["success"]
+
+    assert [sender for _receiver, _text, sender in sent] == [OURS, chosen]
+
+
 def test_form_that_sent_nothing_can_be_sent_again(receptionist: Client, question: Message) -> None:
     form = form_of(receptionist, question)
     claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)

@@ -303,8 +303,8 @@ class Thread:
 
     @property
     def shown(self) -> int:
-        """The highest key of a message that is shown."""
-        return max(int(bubble.message.pk) for bubble in self.bubbles)
+        """The highest key of a message that is shown; 0 if none is."""
+        return max((int(bubble.message.pk) for bubble in self.bubbles), default=0)
 
     @property
     def newest_reply(self) -> int | None:
