@@ -264,3 +264,13 @@ def test_wrapped_cursor_prepares_nothing(
     assert len(cursors) >= 10
     monkeypatch.undo()
     assert statements_prepared() == []
+
+
+def test_session_with_cursors_of_others_prepares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry gives the session a class of cursors that records what they execute."""
+    connection.ensure_connection()
+    session = connection.connection
+    recording = type("Recording", (session.cursor_factory,), {"__module__": __name__})
+    monkeypatch.setattr(session, "cursor_factory", recording)
+    send(10)
+    assert statements_prepared() == []
