@@ -263,6 +263,7 @@ def test_second_click_sends_nothing(receptionist: Client, question: Message) -> 
 
     assert len(sent) == 1
     assert levels(response) == ["warning"]
+    assert response.redirect_chain, "asks whether to send it once more"
 
 
 @pytest.mark.parametrize(
