@@ -251,6 +251,23 @@ def test_reasons_of_a_settled_month_are_counted_once_a_day(
     assert count() == 0
 
 
+def test_reasons_of_the_settled_part_of_a_period_are_counted_once_a_day(
+    reader: Client, noon: datetime, settings: Any
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    for age in (0, 2, 6, 29, 30):
+        fail(noon - timedelta(days=age), "Absent subscriber")
+    assert reasons_of(html_of(reader, period="30")) == [("Absent subscriber", "4")]
+
+    fail(noon - timedelta(days=6), "Absent subscriber")
+    fail(noon, "Absent subscriber")
+
+    with CaptureQueriesContext(connection) as queries:
+        found = reasons_of(html_of(reader, period="30"))
+    assert ("Absent subscriber", "5") in found
+    assert len([query for query in queries if "MD5" in query["sql"]]) == 1
+
+
 def test_reasons_survive_a_cache_that_fails(
     reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

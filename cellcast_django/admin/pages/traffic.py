@@ -231,28 +231,52 @@ def fetch(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return rows
 
 
-def count_reasons(period: Period) -> list[tuple[str, str, int]]:
+Reasons = list[tuple[str, str, int]]
+"""A digest of each reason, the reason, and how often it was given."""
+
+
+def count_reasons(period: Period) -> Reasons:
     """Count what was not delivered by the reason of the status that stands, most frequent first.
 
-    Returns a digest, the reason and the count. Reasons are compared exactly, by their digests, as
-    MariaDB compares text without case and accents. Messages without a reason are not among them.
-    Those of a period that ended more than three days ago come from the cache, as the messages do.
+    Reasons are compared exactly, by their digests, as MariaDB compares text without case and
+    accents. Messages without a reason are not among them. Those of slots that ended more than three
+    days ago come from the cache, as the messages do.
     """
     now = timezone.now()
+    ended = [end for _, end in period.slots if end < now - SETTLED_AFTER]
+    settled = max(ended, default=period.start)
+    old = _settled_reasons(period.start, settled, now) if ended else []
+    new = _reasons(settled, period.end) if settled < period.end else []
+    counts: Counter[tuple[str, str]] = Counter()
+    for digest, text, count in [*old, *new]:
+        counts[digest, text] += count
+    counted = [(digest, text, count) for (digest, text), count in counts.items()]
+    return sorted(counted, key=lambda each: (-each[2], each[0]))
+
+
+def _settled_reasons(start: datetime, end: datetime, now: datetime) -> Reasons:
+    """Return the reasons between two times, from the cache if they were stored today."""
     database = connections[Message.objects.db].settings_dict["NAME"]
-    parts = f"{database} {period.start.isoformat()} {period.end.isoformat()} {now:%Y-%m-%d}"
+    parts = f"{database} {start.isoformat()} {end.isoformat()} {now:%Y-%m-%d}"
     key = f"{__name__}.reasons.{sha256(parts.encode()).hexdigest()}"
-    if period.end < now - SETTLED_AFTER:
-        with suppress(Exception):
-            if (cached := cache.get(key)) is not None:
-                return list(cached)
+    with suppress(Exception):  # without the cache the page is slower, but works
+        if (cached := cache.get(key)) is not None:
+            return list(cached)
+    counted = _reasons(start, end)
+    with suppress(Exception):
+        cache.set(key, counted, timeout=DAY)
+    return counted
+
+
+def _reasons(start: datetime, end: datetime) -> Reasons:
+    """Count the reasons of messages that were created between two times."""
     alias = database_alias()
     tests = Message.objects.using(alias).from_tests().values_list("pk", flat=True)[:MAX_TESTS]
     given = StatusChange.objects.using(alias).filter(
         message__direction=Direction.OUTBOUND,
         message__status__in=UNDELIVERED,
-        message__created_at__gte=period.start,
-        message__created_at__lt=period.end,
+        message__created_at__gte=start,
+        message__created_at__lt=end,
         status=F("message__status"),
     )
     by_digest = (
@@ -262,12 +286,7 @@ def count_reasons(period: Period) -> list[tuple[str, str, int]]:
         .values(digest=MD5("reason"))
         .annotate(text=Min("reason"), count=Count("pk"))
     )
-    rows = by_digest.order_by("-count", "digest").values_list("digest", "text", "count")
-    counted = list(rows)
-    if period.end < now - SETTLED_AFTER:
-        with suppress(Exception):
-            cache.set(key, counted, timeout=DAY)
-    return counted
+    return list(by_digest.values_list("digest", "text", "count"))
 
 
 SAMPLE_SIZE = 10_000  # delivered messages of a period whose times are read
