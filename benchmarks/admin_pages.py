@@ -147,5 +147,6 @@ def _of_overview() -> list[Page]:
     pages = f"/admin/{event}/webhookevent"
     return [
         Page("overview", f"{pages}/overview/"),
+        Page("figures, this month", f"{pages}/figures/"),
         *(Page(f"figures, {name[days]}", f"{pages}/figures/?period={days}") for days in name),
     ]

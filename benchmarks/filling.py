@@ -1,9 +1,9 @@
 """Fills a PostgreSQL database with a year of traffic, by SQL: ``INSERT … SELECT``.
 
 Of ten messages eight were sent, half of these have three rows of history and half have four; a
-reply has one. Each row of the history has its event. There is one contact for ten messages, and one
-more who has written and been written to 50,000 times. A reply in a hundred is a STOP, and nine in
-ten are handled.
+reply has one. Each row of the history has its event; that of a failure gives one of 40 reasons.
+There is one contact for ten messages, and one more who has written and been written to 50,000
+times. A reply in a hundred is a STOP, and nine in ten are handled.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.progress import show
+from cellcast_django.statuses import UNDELIVERED
 
 CHUNK = 250_000
 """Messages that one statement makes, so that progress can be seen."""
@@ -102,8 +103,8 @@ HISTORY = (
 INSERT INTO cellcast_django_statuschange (
     id, message_id, status, previous_status, applied, reason, recorded_at, event_id
 )
-SELECT number, id, word, CASE WHEN step = 1 THEN '' ELSE 'received' END, step < 4, '', heard_at,
-    number
+SELECT number, id, word, CASE WHEN step = 1 THEN '' ELSE 'received' END, step < 4,
+    CASE WHEN word = ANY(%(undelivered)s) THEN 'Reason ' || id %% 40 ELSE '' END, heard_at, number
 FROM steps
 """
 )
@@ -151,7 +152,12 @@ def fill(server: dict[str, Any], count: int) -> None:
                 for first in range(1, count + 1, CHUNK):
                     last = min(first + CHUNK - 1, count)
                     show(f"{name} of {last:,} of {count:,} messages")
-                    values = {"first": first, "last": last, "count": count}
+                    values = {
+                        "first": first,
+                        "last": last,
+                        "count": count,
+                        "undelivered": sorted(UNDELIVERED),
+                    }
                     connection.execute(statement.encode(), values)
             connection.execute(OPT_OUTS)
         for statement in TROUBLE if count else ():
