@@ -18,10 +18,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 from django.utils import timezone
 
-from cellcast_django.admin import MessageAdmin
+from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
 from cellcast_django.admin.pages import to_answer
-from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, url_of
 from tests.html import addresses, every, hidden_fields, only, section, words
@@ -657,7 +657,15 @@ class OnePractice(MessageAdmin):
 
 practice = admin.AdminSite("practice")
 practice.register(Message, OnePractice)
-urlpatterns = [path("admin/", admin.site.urls), path("practice/", practice.urls)]
+whole = admin.AdminSite("whole")
+whole.register(Message, OnePractice)
+whole.register(StatusChange, StatusChangeAdmin)
+whole.register(WebhookEvent, WebhookEventAdmin)
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("practice/", practice.urls),
+    path("whole/", whole.urls),
+]
 BASE = "/practice/cellcast_django/message/"
 
 
@@ -681,3 +689,20 @@ def test_restricted_site_shows_and_marks_its_own_replies_alone(admin_client: Cli
 
 def rows_of(client: Client) -> list[str]:
     return [row.text for row in client.get(f"{BASE}to-answer/").context["list"].rows]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_lists_name_and_link_no_message_that_the_site_hides(admin_client: Client) -> None:
+    events = [WebhookEventFactory.create(reply=True) for _ in range(2)]
+    shown, hidden = (event.message for event in events)
+    Message.objects.filter(pk=hidden.pk).update(
+        contact=OTHER, body="of another practice", receiver="+61480000002"
+    )
+
+    for model in ("statuschange", "webhookevent"):
+        page = admin_client.get(f"/whole/cellcast_django/{model}/").text
+        links = " ".join(addresses(page))
+        assert f"/message/{shown.pk}/" in links
+        assert f"/message/{hidden.pk}/" not in links
+        assert "0400 000 002" not in page
+        assert "of another practice" not in page

@@ -148,7 +148,11 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
     def prefetch(self, rows: Any, filters: Collection[str]) -> None:
         attach_customers(rows)
         start = Left("body", MAX_TEXT_LENGTH + 1)
-        replies = [event.message_id for event in rows if event.kind == WebhookEvent.Kind.REPLY]
+        replies = [
+            event.message_id
+            for event in rows
+            if event.kind == WebhookEvent.Kind.REPLY and not event.hides_message
+        ]
         texts = dict(Message.objects.filter(pk__in=replies).values_list("pk", start))
         for event in rows:
             event.has_several = OwnNumberOfMessageFilter.parameter_name in filters

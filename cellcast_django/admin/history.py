@@ -65,6 +65,8 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     @admin.display(description=_("message"))
     def message_link(self, change: Any) -> str:
         message = change.message
+        if change.hides_message:
+            return str(message.cellcast_id)
         who = customer_html(customer_of(message)) or message.cellcast_id
         own = own_number_html(message) if getattr(change, "has_several", False) else ""
         return format_html("{} {}", self.link_to(change, message, who), own)

@@ -24,7 +24,7 @@ from cellcast_django.admin.contacts import contacts_ending_with, contacts_named
 from cellcast_django.admin.display.badges import Shown, state_badge, times_of, with_functions
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
 from cellcast_django.conf import conf
-from cellcast_django.models import WebhookEvent, contact_of
+from cellcast_django.models import Message, WebhookEvent, contact_of
 from cellcast_django.payloads import clean
 
 MAX_WORDS = 20
@@ -177,11 +177,28 @@ class ReadOnlyAdmin(ModelAdmin):
         return found
 
     def attach_reader(self, request: HttpRequest, rows: Iterable[Any]) -> None:
-        """Note on each row which models' pages its reader may open, for ``link_to``."""
+        """Note on each row which models' pages its reader may open, for ``link_to``.
+
+        And whether it is about a message that this site does not show to this person.
+        """
         models = apps.get_app_config(self.opts.app_label).get_models()
         viewable = {model for model in models if self.may_view(request, model)}
+        hidden = self._hidden_messages(request, rows)
         for row in rows:
-            row.viewable = viewable
+            row.hides_message = getattr(row, "message_id", None) in hidden
+            row.viewable = viewable - {Message} if row.hides_message else viewable
+
+    def _hidden_messages(self, request: HttpRequest, rows: Iterable[Any]) -> set[int]:
+        """Return the messages of these rows that the host project's own class leaves out."""
+        if not self.admin_site.is_registered(Message) or not self.is_restricted(request, Message):
+            return set()
+        keys = {row.message_id for row in rows if getattr(row, "message_id", None) is not None}
+        shown = self.rows_of(request, Message).filter(pk__in=keys)
+        return keys.difference(shown.values_list("pk", flat=True))
+
+    def is_restricted(self, request: HttpRequest, model: type[Model]) -> bool:
+        """Whether the host project's own class hides some rows of a model."""
+        return bool(self.rows_of(request, model).query.where)
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)

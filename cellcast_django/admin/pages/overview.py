@@ -236,7 +236,7 @@ class Overview:
 
     def is_restricted(self, model: type[Model]) -> bool:
         """Whether the host project's own class hides some rows, which our figures would count."""
-        return bool(self.admin.rows_of(self.request, model).query.where)
+        return self.admin.is_restricted(self.request, model)
 
     def _needs_attention(self, counts: Iterable[int]) -> Iterator[Attention]:
         list_url = self.admin.url_of(WebhookEvent, "changelist")
