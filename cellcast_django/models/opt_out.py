@@ -58,7 +58,7 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
 class OptOut(models.Model):
     """A contact who must not be texted, until somebody ends it: how it stands now.
 
-    Everything but the contact follows from the newest rows of ``history``, and ``note`` also has what
+    Everything but the contact follows from the newest rows of ``history``; ``note`` also has what
     people add while it stands.
     """
 
