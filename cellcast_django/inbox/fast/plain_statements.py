@@ -7,6 +7,8 @@ PostgreSQL's ``one_statement`` is made of the same parts. A value goes by the le
 and by its column: ``%(m_contact)s``.
 """
 
+from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -83,12 +85,23 @@ def write(
     webhook: Webhook,
     before_commit: BeforeCommit | None,
 ) -> bool:
-    """Write the event, its message and its opt-out in a transaction of their own."""
+    """Write the event, its message and its opt-out in a transaction of their own.
+
+    What needs no lock is done before it: SQLite has one, for which all others wait.
+    """
     event = draft.event
     is_new = is_news = False
-    with own_transaction(connection.alias), connection.cursor() as cursor:
+    adapt_time = cache(connection.ops.adapt_datetimefield_value)  # most columns have the same
+    values = {}
+    if isinstance(draft, StatusDraft):
+        draft.message.previous_status = NEW
+        values = values_of(draft.message, connection, adapt_time)
+        values |= status_values(draft.change.status)
+    with connection.cursor() as cursor, own_transaction(connection.alias):
         if isinstance(draft, StatusDraft):
-            message_id, status, previous_status = _insert_or_move(cursor, draft)
+            # Inserts or moves the message, and locks it.
+            cursor.execute(_upsert_statement(connection.vendor), values)
+            [(message_id, status, previous_status)] = cursor
             is_new = previous_status == NEW
             if is_new and draft.may_be_stored and _is_stored_without_id(cursor, draft.message):
                 transaction.set_rollback(True, connection.alias)
@@ -97,10 +110,10 @@ def write(
             complete(draft, message_id, status, previous_status, is_news=is_news)
         begun = lock_and_begin(cursor, draft)
         plan(draft, webhook, is_news=is_news, begins_opt_out=begun is not None)
-        _insert(cursor, event)
+        _insert(cursor, event, adapt_time)
         if isinstance(draft, StatusDraft) and is_news:
             draft.change.event_id = event.pk
-            _insert(cursor, draft.change)
+            _insert(cursor, draft.change, adapt_time)
         if begun is not None:
             save_begun(cursor, begun, event)
         if before_commit is not None and event.next_run_at is not None:
@@ -110,18 +123,9 @@ def write(
     return True
 
 
-def _insert_or_move(cursor: CursorWrapper, draft: StatusDraft) -> tuple[int, str, str]:
-    """Lock the message; return its id, its status and the one before."""
-    message = draft.message
-    message.previous_status = NEW
-    values = values_of(message, cursor.db) | status_values(draft.change.status)
-    cursor.execute(_upsert_statement(cursor.db.vendor), values)
-    found: tuple[int, str, str] = cursor.fetchone()
-    return found
-
-
 def _is_stored_without_id(cursor: CursorWrapper, message: Message) -> bool:
-    cursor.execute(stored_without_id(DIALECTS[cursor.db.vendor]), values_of(message, cursor.db))
+    values = {"m_contact": message.contact}
+    cursor.execute(stored_without_id(DIALECTS[cursor.db.vendor]), values)
     return cursor.fetchone() is not None
 
 
@@ -132,11 +136,13 @@ def _is_in_history(cursor: CursorWrapper, message_id: int, status: str) -> bool:
     return cursor.fetchone() is not None
 
 
-def _insert(cursor: CursorWrapper, row: models.Model) -> None:
+def _insert(
+    cursor: CursorWrapper, row: models.Model, adapt_time: Callable[[Any], Any] | None = None
+) -> None:
     """Insert a row, and give it its id."""
     statement = _insert_statement(cursor.db.vendor, type(row))
-    cursor.execute(statement, values_of(row, cursor.db))
-    [row.pk] = cursor.fetchone()
+    cursor.execute(statement, values_of(row, cursor.db, adapt_time))
+    [[row.pk]] = cursor
     mark_as_stored(row, cursor.db)
 
 
@@ -263,13 +269,22 @@ def status_values(status: str) -> dict[str, Any]:
     }
 
 
-def values_of(row: models.Model, connection: BaseDatabaseWrapper) -> dict[str, Any]:
-    """Return the values of a row in the database's types, by the names of the placeholders."""
+def values_of(
+    row: models.Model,
+    connection: BaseDatabaseWrapper,
+    adapt_time: Callable[[Any], Any] | None = None,
+) -> dict[str, Any]:
+    """Return the values of a row in the database's types, by the names of the placeholders.
+
+    With ``adapt_time``, several rows can have the same times adapted once.
+    """
+    adapt_time = adapt_time or connection.ops.adapt_datetimefield_value
     values = {}
     for name, attname, field in _adapted_columns(type(row)):
         value = row.__dict__[attname]
         if field is not None and value is not None:
-            value = field.get_db_prep_value(value, connection, prepared=True)
+            is_time = isinstance(value, datetime)
+            value = adapt_time(value) if is_time else field.get_db_prep_value(value, connection)
         values[name] = value
     return values
 
