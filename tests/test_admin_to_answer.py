@@ -269,6 +269,18 @@ def test_done_of_one_own_number_leaves_what_came_to_another(
     assert earlier.handled_at is not None
 
 
+@pytest.mark.parametrize("page", ["to_answer", "conversation"])
+def test_done_leaves_what_came_since_from_a_slow_clock(receptionist: Client, page: str) -> None:
+    reply = ask(10, "Hello?")
+    arguments = [reply.pk] if page == "conversation" else []
+    form = every(page_of(receptionist, "message", page, *arguments), "form[@method='post']")[-1]
+    late = ask(20, "And on Sunday?")
+
+    receptionist.post(url_of("message", "handle"), {**hidden_fields(form), "one": str(reply.pk)})
+
+    assert list(Message.objects.unhandled()) == [late]
+
+
 def test_ticked_customers_are_done_together_with_one_log_entry(receptionist: Client) -> None:
     ticked = [ask(20, "one"), ask(10, "two", OTHER)]
     left = ask(5, "three", THIRD)

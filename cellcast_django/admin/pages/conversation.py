@@ -172,8 +172,13 @@ class AnswerForm:
             return self._may_be_sent(request, error)
         admin.log_change(request, sent, "Sent it from the conversation.")
         if answered := self.conversation.answered(request.POST.get("answers", "")):
-            own_number = self.conversation.own_number
-            admin.handle(request, [answered], timezone.now(), own_number=own_number)
+            admin.handle(
+                request,
+                [answered],
+                timezone.now(),
+                own_number=self.conversation.own_number,
+                seen_until=int(request.POST["shown"]),
+            )
         count = segments(self.text)
         sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
         return Sent(notices.SUCCESS, sentence % {"count": count})

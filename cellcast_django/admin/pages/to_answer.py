@@ -410,8 +410,10 @@ class ToAnswerAdmin(CustomerAdmin):
         found = list(replies.defer("body", "original_body"))
         if wanted and not found:
             get_object_or_404(replies)
-        at = timezone.now()
-        if self.handle(request, found, at, own_number=Choice.of(request).own_number):
+        at, seen = timezone.now(), request.POST.get("seen", "")
+        own_number = Choice.of(request).own_number
+        seen_until = int(seen) if is_key(seen) else None
+        if self.handle(request, found, at, own_number=own_number, seen_until=seen_until):
             self._log(request, found)
             undo = Undo(at.isoformat(), [reply.pk for reply in found], len(found))
             request.session[UNDO] = [undo.at, undo.replies, undo.count]
@@ -426,17 +428,23 @@ class ToAnswerAdmin(CustomerAdmin):
         at: datetime,
         *,
         own_number: str = "",
+        seen_until: int | None = None,
     ) -> int:
         """Mark these replies and the customers' earlier ones as handled, by this person.
 
         One statement, so all or none; a colleague's mark stays. Rows that this site does not show
         to this person are left alone, and on a page that is narrowed to an own number those to
-        another one. Returns how many were marked.
+        another one. ``seen_until`` is the highest key when the page was made: what has come since
+        is left alone too, whatever its clock said. Returns how many were marked.
         """
-        selected = Q(pk__in=[reply.pk for reply in replies])
-        to_number = Q(own_number=own_number) if own_number else Q()
+        keys = [reply.pk for reply in replies]
+        selected, seen = Q(pk__in=keys), Q()
+        if own_number:
+            seen &= Q(own_number=own_number)
+        if seen_until is not None:
+            seen &= Q(pk__lte=max([seen_until, *keys]))
         for contact, until in _latest(replies).items():
-            selected |= Q(to_number, contact=contact, created_at__lte=until)
+            selected |= Q(seen, contact=contact, created_at__lte=until)
         marked = self.get_queryset(request).filter(selected, direction=Direction.INBOUND)
         username = request.user.get_username()[:MAX_USERNAME_LENGTH]
         return int(marked.filter(handled_at=None).update(handled_at=at, handled_by=username))
