@@ -623,6 +623,13 @@ def test_known_opt_out_keeps_its_source(fake_cellcast: FakeCellcast) -> None:
     assert OptOut.objects.get().source == OptOut.Source.PERSON
 
 
+def test_row_that_was_locked_but_never_began_is_no_opt_out(fake_cellcast: FakeCellcast) -> None:
+    OptOut.objects.insert_and_lock([CUSTOMER])
+    fake_cellcast.add_opt_out("400000001")
+    assert counts(recovered(Kind.OPT_OUTS)) == (1, 1, 1)
+    assert is_opted_out(CUSTOMER)
+
+
 def test_differences_from_cellcasts_list_are_counted_only(
     fake_cellcast: FakeCellcast,
 ) -> None:

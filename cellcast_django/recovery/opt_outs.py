@@ -39,7 +39,8 @@ def missing_opt_outs(client: Client, _span: Span, findings: Findings) -> Iterato
         new = opt_outs.keys() - listed
         listed |= new
         findings.seen = len(listed)
-        stored = dict(_opt_outs().filter(contact__in=new).values_list("contact", "ended_at"))
+        begun = _opt_outs().exclude(source="").filter(contact__in=new)
+        stored = dict(begun.values_list("contact", "ended_at"))
         findings.ended += sum(ended_at is not None for ended_at in stored.values())
         yield [opt_outs[contact] for contact in sorted(new - stored.keys())]
     active = _opt_outs().active().values_list("contact", flat=True)
