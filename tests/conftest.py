@@ -1,11 +1,16 @@
 """What every test may ask for: a client that sends webhooks, and an ear for the signals."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.admin import site
+from django.contrib.contenttypes.management import create_contenttypes
+from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
 from django.db.models.signals import post_migrate
 from django.test import Client
@@ -33,6 +38,19 @@ settings.register_profile("thorough", settings.get_profile("tests"), max_example
 settings.load_profile("tests")
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each worker compile a share of the test modules, and read what the others have compiled.
+
+    All of them import all modules: begun at the same one, each would compile everything.
+    """
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if number and session.config.args_source == session.config.ArgsSource.TESTPATHS:
+        modules = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+        own = len(modules) * int(number) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        for module in modules[own:] + modules[:own]:
+            import_module(f"tests.{module}")
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the collected tests, which never become garbage."""
     gc.collect()
@@ -41,8 +59,16 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
-    """Leave the permissions to ``staff``: after each flush they would cost more than the flush."""
+    """Create permissions and content types when they are asked for: after each flush, all of them
+    would cost more than the flush.
+    """
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.disconnect(create_contenttypes)
+    post_migrate.connect(forget_content_types)
+
+
+def forget_content_types(**kwargs: Any) -> None:
+    ContentType.objects.clear_cache()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Processes that are killed before each of their statements in turn.
+"""Processes that are killed before each statement that may write, in turn.
 
 SQLite tells of its statements by itself. Between the process and a server stands a proxy, which
 sees what goes to the server, COMMIT included, and kills the process before it passes that on.
@@ -19,6 +19,7 @@ from django.db import connection
 import tests.disk  # noqa: F401 (the process and its children need not wait either)
 
 ROOT = Path(__file__).resolve().parent.parent
+READS = ("BEGIN", "SAVEPOINT", "SELECT")
 
 
 def lines_of(module: str, *arguments: str) -> list[str]:
@@ -74,11 +75,14 @@ def act_and_end(act: Callable[[], object]) -> None:
 
 
 def kill_before(statements: int) -> None:
-    """Let SQLite end this process when it has executed this many statements."""
+    """Let SQLite end this process when it has executed this many statements that may write.
+
+    Killed before one that reads, it would leave what it leaves before the next one that writes.
+    """
     left = iter(range(statements))
 
     def kill_at_last(statement: str) -> None:
-        if next(left, None) is None:
+        if not statement.startswith(READS) and next(left, None) is None:
             kill(os.getpid())
 
     connection.ensure_connection()

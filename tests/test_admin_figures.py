@@ -72,10 +72,11 @@ def fail(at: datetime, reason: str = "", status: str = "failed") -> None:
 @pytest.fixture
 def two_months(noon: datetime) -> datetime:
     """Messages of this month and the last one: of each status, with and without reasons."""
-    for days in (0, 2, 3, 11, 12, 20, 40):
-        at = noon - timedelta(days=days)
-        for status in (*Status.values, "", "on-its-way"):
-            MessageFactory.create(status=status, created_at=at)
+    times = [noon - timedelta(days=days) for days in (0, 2, 3, 11, 12, 20, 40)]
+    for status in (*Status.values, "", "on-its-way"):
+        message = MessageFactory.create(status=status, created_at=times[0])
+        add_copies(message, len(times) - 1, lambda number: {"created_at": times[number + 1]})
+    for at in times:
         MessageFactory.create(inbound=True, created_at=at)
         fail(at, "Absent subscriber")
         fail(at, "absent subscriber")

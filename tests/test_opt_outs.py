@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from phonenumbers import FrozenPhoneNumber
 
 from cellcast_django import inbox, opt_outs, payloads
@@ -745,7 +745,6 @@ actions = st.tuples(st.sampled_from(ACTIONS), minutes, st.integers(0, 300))
 
 
 @pytest.mark.no_cover
-@settings(max_examples=2 * settings().max_examples)
 @given(st.lists(actions, min_size=20, max_size=20))
 def test_row_and_history_follow_the_rules_in_any_order_and_with_any_clock(
     taken: list[tuple[str, int, int]],

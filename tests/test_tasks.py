@@ -1,9 +1,10 @@
 """Handlers on a Django Tasks backend."""
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from runpy import run_path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -293,36 +294,24 @@ def test_task_needs_only_the_backend_of_the_setting(settings: Any) -> None:
     assert receiving.as_task(nothing).backend == "sms"
 
 
-def test_function_stays_plain_without_django_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("django.tasks", "django_tasks"):
-        monkeypatch.setitem(sys.modules, name, None)
-    assert tasks_package() is None
-    assert receiving.as_task(print) is print
+@pytest.fixture(params=["wrong setting", "no Django Tasks"])
+def no_backend(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
+    missing = {}
+    if request.param == "wrong setting":
+        settings.TASKS = {"other": {"BACKEND": "no.such.Backend"}}
+    else:
+        missing = {"django.tasks": None, "django_tasks": None}
+    with patch.dict(sys.modules, missing):
+        assert bool(tasks_package()) != bool(missing)
+        yield
 
 
+@pytest.mark.usefixtures("no_backend")
 @pytest.mark.parametrize(
-    "code",
-    [
-        pytest.param(
-            "settings.TASKS = {'other': {'BACKEND': 'no.such.Backend'}}", id="wrong setting"
-        ),
-        pytest.param(
-            "sys.modules |= {'django.tasks': None, 'django_tasks': None}", id="no Django Tasks"
-        ),
-    ],
+    ("module", "name"),
+    [(receiving, "run_handlers"), (tasks, "run_due_handlers"), (tasks, "recover")],
 )
-def test_app_works_without_a_tasks_backend(code: str) -> None:
-    script = f"""
-import sys
-from django.conf import settings
-settings.configure(INSTALLED_APPS=["cellcast_django"])
-{code}
-import django
-django.setup()
-from cellcast_django import tasks, urls
-print(callable(tasks.run_handlers), hasattr(tasks.run_handlers, "enqueue"))
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert result.stdout == "True False\n"
+def test_tasks_are_plain_functions_without_a_backend(module: ModuleType, name: str) -> None:
+    function = run_path(str(module.__file__))[name]
+    assert callable(function)
+    assert not hasattr(function, "enqueue")
