@@ -46,8 +46,9 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A page of a browser that has no history."""
+    """A page of a browser that has no history, on a machine that may be busy with other things."""
     with browser.new_context() as context:
+        context.set_default_timeout(90_000)
         yield context.new_page()
 
 
