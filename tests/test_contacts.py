@@ -1,6 +1,6 @@
 """Contacts: one spelling for each phone number, and rubbish left alone."""
 
-from time import monotonic
+from time import process_time
 
 import pytest
 from hypothesis import example, given, strategies as st
@@ -176,9 +176,9 @@ def test_number_of_another_country_is_found_by_its_own_spellings() -> None:
 
 def test_long_runs_of_white_space_cost_no_time() -> None:
     text = " " * 300_000 + "0" + " " * 300_000 + "61" + " " * 300_000 + "49157015"
-    started = monotonic()
+    started = process_time()
     assert not number_pattern(NUMBER, "AU").search(text)
-    assert monotonic() - started < 2
+    assert process_time() - started < 2
 
 
 def test_odd_number_is_found_as_written() -> None:
