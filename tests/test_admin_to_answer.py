@@ -376,6 +376,16 @@ def test_done_needs_its_permission_and_a_post(reader: Client, receptionist: Clie
         assert not every(html, "input[@name='reply']")
 
 
+def test_next_leads_from_one_reply_without_number_to_another(receptionist: Client) -> None:
+    first, second = ask(20, "one", ""), ask(10, "two", "")
+
+    pages = [
+        receptionist.get(url_of("message", "conversation", each.pk)) for each in (first, second)
+    ]
+
+    assert [page.context["page"].next_key for page in pages] == [second.pk, first.pk]
+
+
 # Undo
 
 

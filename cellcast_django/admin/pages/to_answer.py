@@ -345,7 +345,8 @@ class ToAnswerAdmin(CustomerAdmin):
             place = waiting[0 if choice.longest_first else -1].pk
             choice = replace(choice, after=str(place))
         for each in (choice, replace(choice, after="")):
-            others = self._in_order(request, each).exclude(contact=contact)
+            own = Q(contact=contact) if contact else Q(pk__in=[reply.pk for reply in waiting])
+            others = self._in_order(request, each).exclude(own)
             if (key := others.values_list("pk", flat=True).first()) is not None:
                 return int(key)
         return None
