@@ -1,21 +1,26 @@
-"""The app's settings, one property each, read when used, so ``override_settings`` works."""
+"""The app's settings, one property each, read when first used and after ``setting_changed``.
 
-from functools import lru_cache
+A webhook asks for up to eight of them, and asking Django for one that is not set raises an error
+each time. Django sends the signal for ``override_settings``, pytest-django for its fixture.
+"""
+
+from functools import cached_property
+from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 from cellcast_django.validation import is_api_key, is_credential
 
 DEFAULT_API_URL = "https://api.cellcast.com"
 DEFAULT_STOP_WORDS = ("stop", "stopall", "unsubscribe", "unsub", "optout")
 
-_is_credential = lru_cache(maxsize=16)(is_credential)  # asked for each webhook
-
 
 class Settings:
     """Typed access to the ``CELLCAST_…`` settings; system checks validate their values."""
 
-    @property
+    @cached_property
     def webhook_secrets(self) -> tuple[str, ...]:
         """``"username:password"`` strings, any of which is accepted; with none, all is refused.
 
@@ -25,39 +30,39 @@ class Settings:
         value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", ())
         if not isinstance(value, (list, tuple)):
             return ()
-        return tuple(entry for entry in value if isinstance(entry, str) and _is_credential(entry))
+        return tuple(entry for entry in value if isinstance(entry, str) and is_credential(entry))
 
-    @property
+    @cached_property
     def default_region(self) -> str:
         """The region (ISO 3166 code) of numbers without a country code."""
         return getattr(settings, "CELLCAST_DEFAULT_REGION", "AU")
 
-    @property
+    @cached_property
     def max_body_bytes(self) -> int:
         """The largest body in bytes; larger ones are refused with 413, unread."""
         return getattr(settings, "CELLCAST_MAX_BODY_BYTES", 262_144)
 
-    @property
+    @cached_property
     def run_handlers(self) -> str:
         """``"inline"``: handlers run before the response; ``"task"``: on a Django Tasks backend."""
         return getattr(settings, "CELLCAST_RUN_HANDLERS", "inline")
 
-    @property
+    @cached_property
     def task_backend(self) -> str:
         """With ``"task"``: the alias in ``TASKS`` that handlers are enqueued on."""
         return getattr(settings, "CELLCAST_TASK_BACKEND", "default")
 
-    @property
+    @cached_property
     def handler_lease(self) -> int:
         """Seconds for which other processes leave a running attempt alone."""
         return getattr(settings, "CELLCAST_HANDLER_LEASE", 300)
 
-    @property
+    @cached_property
     def handler_max_attempts(self) -> int:
         """How often a handler is called for an event before that has failed and needs a person."""
         return getattr(settings, "CELLCAST_HANDLER_MAX_ATTEMPTS", 12)
 
-    @property
+    @cached_property
     def public_url(self) -> str:
         """The site's own base URL, for the setup page and the commands that print or call URLs.
 
@@ -65,7 +70,7 @@ class Settings:
         """
         return str(getattr(settings, "CELLCAST_PUBLIC_URL", "")).rstrip("/")
 
-    @property
+    @cached_property
     def stop_words(self) -> tuple[str, ...]:
         """A reply whose whole text is one of these opts the customer out; ``[]`` turns that off.
 
@@ -77,12 +82,12 @@ class Settings:
             return DEFAULT_STOP_WORDS
         return tuple(word for word in value if isinstance(word, str))
 
-    @property
+    @cached_property
     def contact_names(self) -> str:
         """The dotted path of ``(contacts: list[str]) -> dict[str, str]``: names for the admin."""
         return getattr(settings, "CELLCAST_CONTACT_NAMES", "")
 
-    @property
+    @cached_property
     def contact_search(self) -> str:
         """The dotted path of ``(words: str) -> Iterable[str]``: whose numbers these words may mean.
 
@@ -90,7 +95,7 @@ class Settings:
         """
         return getattr(settings, "CELLCAST_CONTACT_SEARCH", "")
 
-    @property
+    @cached_property
     def send_with(self) -> str:
         """The dotted path of ``(receiver: str, body: str, sender: str) -> str``: lets staff answer.
 
@@ -98,7 +103,7 @@ class Settings:
         """
         return getattr(settings, "CELLCAST_SEND_WITH", "")
 
-    @property
+    @cached_property
     def api_key(self) -> str:
         """The API key, for ``cellcast_recover``; never shown or logged.
 
@@ -107,10 +112,15 @@ class Settings:
         value = getattr(settings, "CELLCAST_API_KEY", "")
         return value if is_api_key(value) else ""
 
-    @property
+    @cached_property
     def api_url(self) -> str:
         """The base URL of Cellcast's API; accounts in the US and the UK have other hosts."""
         return str(getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)).rstrip("/")
 
 
 conf = Settings()
+
+
+@receiver(setting_changed)
+def _forget(**_: Any) -> None:
+    vars(conf).clear()

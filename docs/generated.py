@@ -6,6 +6,7 @@ A page says ``<!-- generated: NAME -->`` where the table of that name belongs.
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from inspect import cleandoc, getdoc, getsource
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from django.test import override_settings
 
 import cellcast_django
 from cellcast_django import checks, tasks, testing
-from cellcast_django.conf import Settings, conf
+from cellcast_django.conf import Settings
 from cellcast_django.statuses import UNKNOWN_PRECEDENCE, Status
 from cellcast_django.webhooks import WEBHOOKS
 
@@ -63,7 +64,7 @@ def words(docstring: str | None) -> str:
 
 
 def settings_table() -> str:
-    names = [name for name, each in vars(Settings).items() if isinstance(each, property)]
+    names = [name for name, each in vars(Settings).items() if isinstance(each, cached_property)]
     with override_settings():
         for name in names:
             if hasattr(settings, f"CELLCAST_{name.upper()}"):
@@ -71,7 +72,7 @@ def settings_table() -> str:
         rows = [
             (
                 code(f"CELLCAST_{name.upper()}"),
-                code(_as_written(getattr(conf, name))),
+                code(_as_written(getattr(Settings(), name))),
                 words(vars(Settings)[name].__doc__),
             )
             for name in names
