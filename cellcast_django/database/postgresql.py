@@ -46,10 +46,10 @@ def limit_session(
     defaults = _defaults_of(connection)
     connection.ensure_connection()
     session = connection.connection
-    levels = import_module("django.db.backends.postgresql.psycopg_any").IsolationLevel
     level = session.isolation_level
     if level is None and defaults.is_read_committed:
         return lambda: None
+    levels = import_module("django.db.backends.postgresql.psycopg_any").IsolationLevel
     session.isolation_level = levels.READ_COMMITTED
     return partial(setattr, session, "isolation_level", level)
 
