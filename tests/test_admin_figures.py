@@ -405,8 +405,12 @@ def test_drawing_survives_a_language_that_writes_commas(reader: Client, noon: da
     assert not [number for number in drawing if "," in number]
 
 
-def test_project_without_time_zones(reader: Client, settings: Any) -> None:
+def test_project_without_time_zones(
+    reader: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.USE_TZ = False
+    noon = datetime(2026, 8, 12, 12)  # naive, as such a project's are
+    monkeypatch.setattr(timezone, "now", lambda: noon)
     WebhookClient().status(status="delivered")
     assert table_of(html_of(reader))["delivered"] == ["1", "0"]
     assert table_of(html_of(reader, period="1"))["delivered"] == ["1"]
