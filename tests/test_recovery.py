@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import process_time
 from typing import Any
 
@@ -555,11 +555,12 @@ def test_late_report_of_a_recovered_status_is_a_duplicate(
 
 
 def test_message_list_is_requested_with_a_day_at_each_end(
-    fake_cellcast: FakeCellcast,
+    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)
     recovered(Kind.STATUSES)
     [(path, parameters, _headers)] = fake_cellcast.requests
-    now = datetime.now(UTC)
     assert (path, parameters) == (
         REPORTS,
         {
