@@ -91,10 +91,10 @@ def contacts_named(words: str) -> list[str]:
 @contextmanager
 def _savepoints() -> Iterator[None]:
     """Keep a database error of the host's code from aborting the transaction around it."""
+    initialised = connections.all(initialized_only=True)
     with ExitStack() as stack:
-        for each in connections.all(initialized_only=True):
-            if each.in_atomic_block:
-                stack.enter_context(transaction.atomic(using=each.alias))
+        for using in [each.alias for each in initialised if each.in_atomic_block]:
+            stack.enter_context(transaction.atomic(using=using))
         yield
 
 
