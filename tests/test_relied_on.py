@@ -65,6 +65,24 @@ def test_connection_knows_whether_autocommit_is_on(database: BaseDatabaseWrapper
     assert database.autocommit is False
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_health_check_that_counts_as_done_is_left_out(
+    database: Any, monkeypatch: pytest.MonkeyPatch, is_done: bool
+) -> None:
+    """``transactions.with_retries`` has no webhook wait for one."""
+    asked: list[bool] = []
+
+    def is_usable() -> bool:
+        asked.append(True)
+        return True
+
+    monkeypatch.setattr(database, "is_usable", is_usable)
+    database.connect()
+    database.health_check_enabled, database.health_check_done = True, is_done
+    database.cursor().close()
+    assert bool(asked) is not is_done
+
+
 class InTestCase(TestCase):
     """Where Django marks the transactions that ``durable=True`` lets pass."""
 
@@ -125,10 +143,10 @@ def test_errors_of_the_driver_become_djangos_outside_of_cursors(database: Any) -
 
 
 def test_times_are_adapted_to_what_statements_of_our_own_take(db: None) -> None:
-    """``fast`` passes them to the writers like this."""
+    """``plain_statements`` passes them to the writers like this."""
     now = datetime(2026, 11, 26, 1, 2, 3, 456_789, tzinfo=UTC)
     event = WebhookEvent.objects.create(received_at=now)
-    adapted = WebhookEvent._meta.get_field("received_at").get_db_prep_save(now, connection)
+    adapted = connection.ops.adapt_datetimefield_value(now)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT id FROM cellcast_django_webhookevent WHERE received_at = %s", [adapted]
