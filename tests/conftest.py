@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 from django.contrib.admin import site
-from django.contrib.contenttypes.management import create_contenttypes
-from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
 from django.db.models.signals import post_migrate
 from django.test import Client
@@ -64,16 +62,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
-    """Create permissions and content types when they are asked for: after each flush, all of them
-    would cost more than the flush.
-    """
+    """Leave the permissions to ``staff``: after each flush they would cost more than the flush."""
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
-    post_migrate.disconnect(create_contenttypes)
-    post_migrate.connect(forget_content_types)
-
-
-def forget_content_types(**kwargs: Any) -> None:
-    ContentType.objects.clear_cache()
 
 
 @pytest.fixture(autouse=True)
