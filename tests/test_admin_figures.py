@@ -296,6 +296,21 @@ def test_opt_outs_are_counted_for_those_who_may_view_them(noon: datetime) -> Non
     assert any(url.endswith("?state=active") for url in addresses(html))
 
 
+def test_month_keeps_its_opt_out_when_the_contact_opts_out_again(noon: datetime) -> None:
+    last_month = noon - timedelta(days=31)
+    found = OptOutFactory.create(since=last_month)
+    found.history.create(kind="ended", at=noon - timedelta(days=2), source="person")
+    found.history.create(kind="begun", at=noon, source="reply")
+    found.since, found.source = noon, "reply"
+    found.save()
+    visitor = staff("view_message", "view_optout")
+    html = html_of(visitor)
+    assert table_of(html)["opt_outs"] == ["1", "1"]
+    [this, last] = every(html, "tr[@data-figure='opt_outs']/td/a")
+    for link in (this, last):
+        assert changelist_at(visitor, link.get("href", "")).result_count == 1
+
+
 # As a file
 
 

@@ -67,11 +67,16 @@ class SourceFilter(ChoiceFilter):
     options = OptOut.Source.choices
 
 
-class SinceFilter(PeriodFilter):
-    """When a contact opted out."""
+class BegunFilter(PeriodFilter):
+    """When a contact opted out, any of the times that it did."""
 
-    title = _("since")
-    time_field = "since"
+    title = _("time of opting out")
+    time_field = "at"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        begun = OptOutChange.objects.using(queryset.db).filter(kind=OptOutChange.Kind.BEGUN)
+        chosen = super().queryset(request, begun)
+        return queryset if chosen is begun else queryset.filter(pk__in=chosen.values("opt_out"))
 
 
 class ReasonForm(forms.Form):
@@ -141,7 +146,7 @@ class OptOutAdmin(ExportAdmin):
 
     form = AddOptOutForm
     list_display = ["customer", "when", "source", "event_link", "state"]
-    list_filter = [StateFilter, SourceFilter, SinceFilter]
+    list_filter = [StateFilter, SourceFilter, BegunFilter]
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
     fields = [("since", "source", "event"), ("ended_at", "note")]

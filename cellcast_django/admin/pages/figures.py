@@ -27,7 +27,7 @@ from cellcast_django.admin.pages.traffic import (
     count_messages,
     count_reasons,
 )
-from cellcast_django.models import Message, OptOut
+from cellcast_django.models import Message, OptOut, OptOutChange
 from cellcast_django.statuses import UNDELIVERED, Status
 
 PARAMETER = "period"
@@ -194,11 +194,17 @@ class Figures:
         )
 
     def new_opt_outs(self, period: Period) -> Figure | None:
-        """Return how many contacts opted out; ``None`` for those who may not view them."""
+        """Return how many contacts opted out; ``None`` for those who may not view them.
+
+        By the history: whoever opts out again later has opted out in this period all the same.
+        """
         if not self.admin.may_view(self.request, OptOut):
             return None
         rows = self.admin.rows_of(self.request, OptOut)
-        count = rows.filter(since__gte=period.start, since__lt=period.end).count()
+        begun = OptOutChange.objects.using(rows.db).filter(
+            kind=OptOutChange.Kind.BEGUN, at__gte=period.start, at__lt=period.end
+        )
+        count = rows.filter(pk__in=begun.values("opt_out")).count()
         days = f"from={period.first_day.isoformat()}&to={period.last_day.isoformat()}"
         return Figure.of(count, f"{self.admin.url_of(OptOut, 'changelist')}?{days}")
 
