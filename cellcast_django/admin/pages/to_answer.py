@@ -478,7 +478,9 @@ class ToAnswerAdmin(CustomerAdmin):
             )
             self.message_user(request, words % {"count": figure(count)}, level)
         else:
-            nothing = gettext("Nothing was undone: somebody has answered in the meantime.")
+            nothing = gettext(
+                "Nothing left to undo: somebody has answered since, or it has been undone."
+            )
             self.message_user(request, nothing, messages.WARNING)
         return self._back(request, keys)
 
