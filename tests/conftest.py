@@ -1,10 +1,7 @@
 """What every test may ask for: a client that sends webhooks, and an ear for the signals."""
 
 import gc
-import os
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,19 +31,6 @@ pytest_plugins = [
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=20)
 settings.register_profile("thorough", settings.get_profile("tests"), max_examples=100)
 settings.load_profile("tests")
-
-
-def pytest_collection(session: pytest.Session) -> None:
-    """Let each worker compile a share of the test modules, and read what the others have compiled.
-
-    All of them import all modules: begun at the same one, each would compile everything.
-    """
-    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if number and session.config.args_source == session.config.ArgsSource.TESTPATHS:
-        modules = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
-        own = len(modules) * int(number) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        for module in modules[own:] + modules[:own]:
-            import_module(f"tests.{module}")
 
 
 def pytest_collection_finish() -> None:
