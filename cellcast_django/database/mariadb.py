@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cellcast_django.database.sessions import ask_once
 
 LIMITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 """For rows, and for tables: a migration, ``LOCK TABLES``."""
@@ -17,9 +18,6 @@ class SessionDefaults(NamedTuple):
     lock_seconds: int
     """How long it waits for a row or a table, whichever is longer."""
     is_logged_by_statement: bool
-
-
-_known: WeakKeyDictionary[Any, SessionDefaults] = WeakKeyDictionary()
 
 
 def limit_session(
@@ -43,18 +41,13 @@ def limit_session(
 
 
 def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
-    """Return the session's own limits and what decides its level; each session is asked once."""
-    connection.ensure_connection()
-    session = connection.connection
-    if session not in _known:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT GREATEST(@@innodb_lock_wait_timeout, @@lock_wait_timeout), "
-                "@@log_bin AND @@binlog_format = 'STATEMENT'"
-            )
-            seconds, is_logged_by_statement = cursor.fetchone()
-        _known[session] = SessionDefaults(seconds, bool(is_logged_by_statement))
-    return _known[session]
+    """Return the session's own limits and what decides its level."""
+    seconds, is_logged_by_statement = ask_once(
+        connection,
+        "SELECT GREATEST(@@innodb_lock_wait_timeout, @@lock_wait_timeout), "
+        "@@log_bin AND @@binlog_format = 'STATEMENT'",
+    )
+    return SessionDefaults(seconds, bool(is_logged_by_statement))
 
 
 def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cellcast_django.database.sessions import ask_once
 
 
 class SessionDefaults(NamedTuple):
@@ -18,8 +19,6 @@ class SessionDefaults(NamedTuple):
 
 
 UNKNOWN = SessionDefaults(0, is_read_committed=False)
-
-_known: WeakKeyDictionary[Any, SessionDefaults] = WeakKeyDictionary()
 
 
 def runs_alone(connection: BaseDatabaseWrapper, lock_seconds: float) -> bool:
@@ -72,17 +71,12 @@ def state_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:
 
 
 def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
-    """Return the session's own limit and level; each session is asked once."""
+    """Return the session's own limit and level."""
     if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         return UNKNOWN  # a pooler: the next statement may run in another session
-    connection.ensure_connection()
-    session = connection.connection
-    if session not in _known:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT extract(epoch FROM current_setting('lock_timeout')::interval), "
-                "current_setting('default_transaction_isolation')"
-            )
-            seconds, level = cursor.fetchone()
-        _known[session] = SessionDefaults(float(seconds), level == "read committed")
-    return _known[session]
+    seconds, level = ask_once(
+        connection,
+        "SELECT extract(epoch FROM current_setting('lock_timeout')::interval), "
+        "current_setting('default_transaction_isolation')",
+    )
+    return SessionDefaults(float(seconds), level == "read committed")
