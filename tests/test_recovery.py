@@ -13,7 +13,7 @@ from django.utils import timezone
 from cellcast_django import recovery
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
-from cellcast_django.recovery import Findings, Kind, RecoveryError, recover, replies
+from cellcast_django.recovery import Findings, Kind, RecoveryError, lists, recover
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
@@ -428,9 +428,9 @@ def test_text_without_media_is_no_mms(fake_cellcast: FakeCellcast) -> None:
 
 
 def test_listed_reply_shows_no_number_and_no_text() -> None:
-    names = [each.name for each in fields(replies.ListedReply) if each.name != "received_at"]
+    names = [each.name for each in fields(lists.ListedReply) if each.name != "received_at"]
     secrets: dict[str, Any] = dict.fromkeys(names, "secret")
-    reply = replies.ListedReply(timezone.now(), **secrets)
+    reply = lists.ListedReply(timezone.now(), **secrets)
     assert "secret" not in repr(reply)
 
 
@@ -455,7 +455,7 @@ def test_times_of_a_project_without_time_zones(fake_cellcast: FakeCellcast, sett
 def test_many_contacts_are_looked_up_in_batches(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
-    at, count = ago(HOUR), replies.CONTACTS_PER_QUERY + 1
+    at, count = ago(HOUR), lists.CONTACTS_PER_QUERY + 1
     webhook_came(client, at, sender="+61400000000")
     add_copies(
         Message.objects.get(), count - 1, lambda number: {"contact": f"+61400000{number + 1:03}"}

@@ -1,7 +1,7 @@
 """Cellcast's API → payloads: fetches what no webhook delivered, and stores it exactly once.
 
-``client`` fetches the pages of a list. ``replies``, ``statuses`` and ``opt_outs`` find what is
-missing from the database; what they find takes the way of a webhook. Start with ``recover``.
+``client`` fetches the pages of a list. ``lists`` finds what is missing from the database, and that
+takes the way of a webhook. Start with ``recover``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +21,7 @@ from cellcast_django.recovery.client import (
     Span,
     WrongKeyError,
 )
-from cellcast_django.recovery.opt_outs import missing_opt_outs
-from cellcast_django.recovery.replies import missing_replies
-from cellcast_django.recovery.statuses import missing_statuses
+from cellcast_django.recovery.lists import missing_opt_outs, missing_replies, missing_statuses
 
 __all__ = ["DEFAULT_AGE", "Findings", "Kind", "RecoveryError", "problems_of", "recover"]
 

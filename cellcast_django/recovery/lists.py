@@ -1,18 +1,20 @@
-"""Replies that no webhook delivered.
+"""What Cellcast's API lists and no webhook has delivered: replies, statuses and opt-outs.
 
-The API gives them no id, so an item is matched with a stored message by contact, text and time. All
-items of the span are matched with all its messages in one go. The inbox matches those that it is
-given once more, since a webhook or another recovery may have brought one of them meanwhile.
+Each function reads one list, counts what it finds in ``findings``, and raises ``RecoveryError`` if
+the list cannot be read to its end. Of opt-outs, other differences are counted for a person to look
+into, and left alone: only people end one.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
+from cellcast_django.inbox.drafts import message_of
 from cellcast_django.inbox.same_message import (
     EARLIEST,
     LATEST,
@@ -24,8 +26,23 @@ from cellcast_django.inbox.same_message import (
     telling_media,
     text_key,
 )
-from cellcast_django.models import Message, contact_of, database_alias
-from cellcast_django.payloads import MAX_NUMBER_LENGTH, Listed, Reply, unpack_mms
+from cellcast_django.models import (
+    Message,
+    OptOut as StoredOptOut,
+    StatusChange,
+    contact_of,
+    database_alias,
+)
+from cellcast_django.payloads import (
+    MAX_NUMBER_LENGTH,
+    Endpoint,
+    Listed,
+    OptOut,
+    Reply,
+    StatusReport,
+    read,
+    unpack_mms,
+)
 from cellcast_django.recovery.client import (
     Client,
     Findings,
@@ -37,12 +54,120 @@ from cellcast_django.recovery.client import (
     read_text,
     read_time,
 )
+from cellcast_django.statuses import Status
 
-PATH = "/api/v1/apiClient/getResponses"
+DAY = timedelta(days=1)
 
 GRACE = timedelta(minutes=10)  # the webhook of a more recent reply may still be on its way
 
 CONTACTS_PER_QUERY = 500
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _readable(
+    page: Iterable[Any], read_item: Callable[[Item], V], findings: Findings
+) -> Iterator[V]:
+    """Yield what the items of a page say; count those that cannot be understood."""
+    for item in page:
+        try:
+            yield read_item(as_object(item))
+        except ItemError:
+            findings.unreadable += 1
+
+
+def _new_items(
+    pages: Iterable[Iterable[Any]], read_item: Callable[[Item], tuple[K, V]], findings: Findings
+) -> Iterator[dict[K, V]]:
+    """Yield for each page what no page before it has listed, by the key that it is read with."""
+    seen: set[K] = set()
+    for page in pages:
+        items = dict(_readable(page, read_item, findings))
+        new = {key: item for key, item in items.items() if key not in seen}
+        seen |= new.keys()
+        findings.seen = len(seen)
+        yield new
+
+
+# Statuses
+
+Identity = tuple[str, str]
+"""The key of a message, and a status of it."""
+
+
+def missing_statuses(
+    client: Client, span: Span, findings: Findings
+) -> Iterator[Sequence[StatusReport]]:
+    """Yield, page by page, the listed statuses that are in no history.
+
+    The list is by whole days in an undocumented time zone, so the request has one more day at each
+    end.
+    """
+    pages = client.pages(
+        "/api/v2/report/message",
+        fromDate=f"{span.since - DAY:%Y-%m-%d}",
+        toDate=f"{span.now + DAY:%Y-%m-%d}",
+        limit=100,
+        requestFrom="API",
+    )
+    for reports in _new_items(pages, _read_report, findings):
+        keys = {key for key, _status in reports}
+        history = StatusChange.objects.using(database_alias()).filter(message__key__in=keys)
+        known = set(history.values_list("message__key", "status"))
+        yield [report for identity, report in reports.items() if identity not in known]
+
+
+def _read_report(item: Item) -> tuple[Identity, StatusReport]:
+    """Return the report of an item, which has the keys of a webhook. Raises ``ItemError``.
+
+    Its time is known only for a delivery: the last update of the item.
+    """
+    [report] = read(as_body(item).encode(), "application/json", Endpoint.STATUS)
+    if not isinstance(report, StatusReport):
+        raise ItemError
+    if report.status == Status.DELIVERED:
+        with suppress(ItemError):
+            report = replace(report, happened_at=read_time(item, "updatedAt"))
+    return (message_of(report).key, report.status), report
+
+
+# Opt-outs
+
+
+def missing_opt_outs(client: Client, _span: Span, findings: Findings) -> Iterator[Sequence[OptOut]]:
+    """Yield, page by page, the listed opt-outs of contacts who have none here.
+
+    The list has no times, so it does not say how long a phone number has been on it.
+    """
+    stored = StoredOptOut.objects.using(database_alias())
+    listed: set[str] = set()
+    pages = client.pages("/api/v1/apiClient/getOptout", size=1_000)
+    for opt_outs in _new_items(pages, _read_opt_out, findings):
+        listed |= opt_outs.keys()
+        begun = stored.exclude(source="").filter(contact__in=opt_outs)
+        ended_at = dict(begun.values_list("contact", "ended_at"))
+        findings.ended += sum(time is not None for time in ended_at.values())
+        yield [opt_outs[contact] for contact in sorted(opt_outs.keys() - ended_at.keys())]
+    active = stored.active().values_list("contact", flat=True)
+    findings.not_listed = sum(contact not in listed for contact in active.iterator())
+
+
+def _read_opt_out(item: Item) -> tuple[str, OptOut]:
+    """Return the opt-out of an item, and its contact. Raises ``ItemError``."""
+    number, contact = _read_contact(item, "number")
+    return contact, OptOut(raw=as_body(item), number=number)
+
+
+def _read_contact(item: Item, name: str) -> tuple[str, str]:
+    number = read_text(item, name, limit=MAX_NUMBER_LENGTH)
+    contact = contact_of(number)
+    if not contact.strip():
+        raise ItemError
+    return number, contact
+
+
+# Replies
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,13 +189,16 @@ class ListedReply:
 def missing_replies(client: Client, span: Span, findings: Findings) -> Iterator[Sequence[Reply]]:
     """Yield nothing for each page that is read, then all missing replies, the oldest first.
 
-    Raises ``RecoveryError``. A day before the span is read too: its replies are not stored, but
-    their messages must not be matched with later ones.
+    The API gives them no id, so an item is matched with a stored message by contact, text and time:
+    all items of the span with all its messages in one go. The inbox matches those that it is given
+    once more, since a webhook or another recovery may have brought one of them meanwhile. A day
+    before the span is read too: its replies are not stored, but their messages must not be matched
+    with later ones.
     """
     horizon = span.since - LATEST
     listed: set[ListedReply] = set()
-    for page in client.pages(PATH):
-        replies = list(_read_page(page, findings))
+    for page in client.pages("/api/v1/apiClient/getResponses"):
+        replies = list(_readable(page, _read_reply, findings))
         new = {reply for reply in replies if reply.received_at >= horizon} - listed
         listed |= new
         findings.seen += sum(reply.received_at >= span.since for reply in new)
@@ -86,19 +214,8 @@ def missing_replies(client: Client, span: Span, findings: Findings) -> Iterator[
     yield [reply for _, reply in sorted(missing, key=itemgetter(0))]
 
 
-def _read_page(page: list[Any], findings: Findings) -> Iterator[ListedReply]:
-    for item in page:
-        try:
-            yield _read(as_object(item))
-        except ItemError:
-            findings.unreadable += 1
-
-
-def _read(item: Item) -> ListedReply:
-    sender = read_text(item, "from", limit=MAX_NUMBER_LENGTH)
-    contact = contact_of(sender)
-    if not contact.strip():
-        raise ItemError
+def _read_reply(item: Item) -> ListedReply:
+    sender, contact = _read_contact(item, "from")
     text = read_text(item, "body")
     # The list may not mark an MMS as one. What holds no media is a text that looks like one.
     body, media = unpack_mms(item | {"mms": True}, text)
@@ -113,7 +230,7 @@ def _read(item: Item) -> ListedReply:
     )
 
 
-# Matching
+# Replies: which of them are stored
 
 
 def _find_missing(
@@ -172,7 +289,7 @@ def _read_stored(contacts: Collection[str], horizon: datetime) -> dict[Alike, li
     return stored
 
 
-# A clock that was behind
+# Replies: a clock that was behind
 
 Shifted = tuple[timedelta, Alike, Listed]
 """How long before it was received a reply seems to have been stored, and which one."""
