@@ -1,19 +1,15 @@
-"""How a state looks: its badge, a sentence about it, and the fields of a detail page."""
+"""How a state looks: its badge, and a sentence about it."""
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
-from django.contrib.admin import display
-from django.db.models import DateTimeField, Model
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.texts import day, duration, exact_seconds
+from cellcast_django.admin.display.texts import day, duration
 from cellcast_django.conf import conf
 from cellcast_django.models import OptOut, WebhookEvent
 from cellcast_django.statuses import Status, explain_reason
@@ -158,44 +154,3 @@ def opt_out_badge(since: datetime | None, *, is_brief: bool = False) -> SafeStri
         return SafeString("")
     words = gettext("opted out since %(day)s") % {"day": day(since)}
     return badge(Tone.BAD, gettext("opted out"), words) if is_brief else badge(Tone.BAD, words)
-
-
-Fieldsets = list[tuple[Any, dict[str, Any]]]
-Shown = Callable[[Any], SafeString | str]
-"""A display function."""
-
-
-def with_functions(fieldsets: Any, functions: Mapping[str, Shown]) -> Fieldsets:
-    """Replace the fields of these names by functions that show them."""
-
-    def replaced(field: Any) -> Any:
-        if isinstance(field, (list, tuple)):
-            return [replaced(each) for each in field]
-        return functions.get(field, field)
-
-    return [
-        (name, options | {"fields": replaced(options["fields"])}) for name, options in fieldsets
-    ]
-
-
-def times_of(model: type[Model], empty: str) -> dict[str, Shown]:
-    """Return what shows each time of the model: Django would show it without its zone.
-
-    ``empty`` stands for a missing time.
-    """
-    return {
-        field.name: exact_field(field, empty)
-        for field in model._meta.get_fields()
-        if isinstance(field, DateTimeField)
-    }
-
-
-def exact_field(field: "DateTimeField[Any, Any]", empty: str) -> Shown:
-    """Return a display function under the field's own name, label and help text."""
-
-    def shown(row: Any) -> SafeString | str:
-        time = getattr(row, field.name)
-        return exact_seconds(time) if time else empty
-
-    shown.__name__ = field.name
-    return display(description=field.verbose_name)(shown)

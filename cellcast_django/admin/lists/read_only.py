@@ -12,7 +12,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_permission_codename
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.db.models import ForeignKey, Model, Q, QuerySet
+from django.db.models import DateTimeField, ForeignKey, Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -21,7 +21,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, override
 
 from cellcast_django.admin.contacts import contacts_ending_with, contacts_named
-from cellcast_django.admin.display.badges import Shown, state_badge, times_of, with_functions
+from cellcast_django.admin.display.badges import state_badge
+from cellcast_django.admin.display.texts import exact_seconds
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
 from cellcast_django.conf import conf
 from cellcast_django.models import Message, WebhookEvent, contact_of
@@ -201,26 +202,36 @@ class ReadOnlyAdmin(ModelAdmin):
         return bool(self.rows_of(request, model).query.where)
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        fieldsets = super().get_fieldsets(request, obj)
-        links: dict[str, Shown] = {
-            field.name: self._linked(field)
+        """Show times to the second with their zone, and links to rows that the reader may open."""
+        shown = {
+            field.name: self._shown(field)
             for field in self.opts.fields
-            if isinstance(field, ForeignKey)
+            if isinstance(field, (DateTimeField, ForeignKey))
         }
-        times = times_of(self.model, self.get_empty_value_display())
-        return with_functions(fieldsets, times | links)
 
-    def _linked(self, field: Any) -> Shown:
-        """Return a display function that links to another row only if its reader may open it."""
+        def replaced(field: Any) -> Any:
+            if isinstance(field, (list, tuple)):
+                return [replaced(each) for each in field]
+            return shown.get(field, field)
 
-        def linked(row: Any) -> str:
-            other = getattr(row, field.name)
-            if other is None:
+        return [
+            (name, options | {"fields": replaced(options["fields"])})
+            for name, options in super().get_fieldsets(request, obj)
+        ]
+
+    def _shown(self, field: Any) -> Callable[[Any], str]:
+        """Return a display function under the field's own name and label."""
+
+        def shown(row: Any) -> str:
+            value = getattr(row, field.name)
+            if value is None:
                 return self.get_empty_value_display()
-            return self.link_to(row, other, str(other))
+            if isinstance(value, Model):
+                return self.link_to(row, value, str(value))
+            return exact_seconds(value)
 
-        linked.__name__ = field.name
-        return admin.display(description=field.verbose_name)(linked)
+        shown.__name__ = field.name
+        return admin.display(description=field.verbose_name)(shown)
 
     def render_change_form(
         self,
