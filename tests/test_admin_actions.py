@@ -9,8 +9,8 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 
-from cellcast_django.admin.replay import pages
-from cellcast_django.admin.replay.event_actions import ACTIONS
+from cellcast_django.admin.event_actions import ACTIONS
+from cellcast_django.admin.pages import confirmation
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.health import failing_handlers
 from cellcast_django.models import Message, WebhookEvent
@@ -486,7 +486,7 @@ def test_page_of_a_handler_leaves_out_test_events_as_the_count_does(
 def test_page_of_a_handler_takes_the_oldest_and_says_so(
     operator: Client, gone: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "MAX_SELECTED", 3)
+    monkeypatch.setattr(confirmation, "MAX_SELECTED", 3)
     event = reply()
     newest = add_copies(event, 3)[-1]
     disconnect()
@@ -669,7 +669,7 @@ def test_confirmed_events_are_run_whatever_the_list_shows_by_then(
 
 def test_all_events_of_several_pages_can_be_selected(operator: Client, first: Calls) -> None:
     first.error = ValueError()
-    events = [reply(message=str(number)) for number in range(pages.CHUNK_SIZE + 1)]
+    events = [reply(message=str(number)) for number in range(confirmation.CHUNK_SIZE + 1)]
     first.error = None
 
     question = choose(operator, "run_again", events[0].pk, select_across=1)

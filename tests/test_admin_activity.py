@@ -20,8 +20,8 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
 from cellcast_django.admin.pages import activity, setup
-from cellcast_django.admin.replay.event_actions import ACTIONS, SkipHandler
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, WebhookEvent

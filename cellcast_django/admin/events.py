@@ -39,8 +39,8 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import spellings
+from cellcast_django.admin.pages.confirmation import EventActionsAdmin
 from cellcast_django.admin.pages.registry import PagesAdmin
-from cellcast_django.admin.replay.pages import EventActionsAdmin
 from cellcast_django.models import Message, WebhookEvent
 
 MAX_TEXT_LENGTH = 60  # characters of a reply's text in the list

@@ -2,19 +2,27 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Left
 from django.http import HttpRequest
+from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import Customer, attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
+    HandlerRow,
+    Tone,
+    badge,
     handled_badge,
+    handler_rows,
     opt_out_badge,
     outcome_badge,
     reason_html,
@@ -27,10 +35,10 @@ from cellcast_django.admin.display.texts import (
     beginning,
     customer_html,
     customer_label,
+    duration,
     media_links,
     own_number_html,
 )
-from cellcast_django.admin.display.timeline import HandlerRow, Step, handler_rows, steps
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
@@ -54,6 +62,7 @@ from cellcast_django.admin.pages.registry import PagesAdmin
 from cellcast_django.admin.pages.to_answer import Undo
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.models.message import HAS_REFERENCE
+from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
 from cellcast_django.statuses import description_of
 
 MAX_TEXT_LENGTH = 160
@@ -253,6 +262,21 @@ class EventOfMessage:
         return [row for row in rows if row.at is not None]
 
 
+@dataclass
+class Step:
+    """One thing that happened; ``wait`` is the time since the previous step."""
+
+    at: datetime
+    badge: SafeString
+    sentence: str | Promise = ""
+    reason: str = ""
+    """Cellcast's own words about a failure."""
+    stayed: SafeString | None = None
+    """The status that the message kept, if the report came late."""
+    event: WebhookEvent | None = None
+    wait: str = ""
+
+
 @dataclass(repr=False)
 class MessagePage:
     """What the page of a message shows. Not printed: trackers store what templates are given."""
@@ -315,6 +339,51 @@ class MessagePage:
 
     def _handlers(self) -> list[HandlerRow]:
         return [row for each in self.events or () for row in each.handlers]
+
+
+def steps(
+    message: Message, changes: Iterable[StatusChange], events: Iterable[WebhookEvent]
+) -> list[Step]:
+    """Return the submission, each reported status, and each repeated report.
+
+    The list is empty if nothing has been reported.
+    """
+    duplicates = (each for each in events if each.outcome == WebhookEvent.Outcome.DUPLICATE)
+    is_reply = message.direction == Direction.INBOUND
+    reported = [_step_of_change(change, is_reply=is_reply) for change in changes]
+    reported += map(_step_of_duplicate, duplicates)
+    if not reported:
+        return []
+    if message.submitted_at is not None:
+        sentence = _("Accepted by Cellcast (time from the message id)")
+        reported.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
+    ordered = sorted(reported, key=attrgetter("at"))  # stable: changes precede their duplicates
+    for previous, step in pairwise(ordered):
+        step.wait = f"+{duration(step.at - previous.at)}"
+    return ordered
+
+
+def _step_of_change(change: StatusChange, *, is_reply: bool) -> Step:
+    return Step(
+        at=change.recorded_at,
+        badge=status_badge(change.status),
+        sentence=str(description_of(change.status, is_reply=is_reply)),
+        reason=change.reason,
+        stayed=None if change.applied else status_badge(change.previous_status),
+    )
+
+
+def _step_of_duplicate(event: WebhookEvent) -> Step:
+    sentence = _sentence_of_duplicate(event)
+    return Step(event.received_at, badge(Tone.QUIET, _("duplicate")), sentence, event=event)
+
+
+def _sentence_of_duplicate(event: WebhookEvent) -> str:
+    """Name the repeated status; only the body of the event has it, which may be redacted."""
+    [payload, *_others] = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
+    if not isinstance(payload, Reply | StatusReport):
+        return gettext("Repeated")
+    return gettext("Repeated: “%(status)s”") % {"status": payload.status}
 
 
 def state_of(message: Any, customer: Customer) -> SafeString | str:

@@ -1,1 +1,1 @@
-"""How rows are displayed: badges, bodies, timelines, sentences. Nothing here queries or writes."""
+"""How rows are displayed: badges, bodies, handlers, sentences. Nothing here queries or writes."""

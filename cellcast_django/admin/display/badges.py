@@ -1,9 +1,12 @@
-"""How a state looks: its badge, and a sentence about it."""
+"""How a state looks: its badge, a sentence about it, and the handlers of an event."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -11,7 +14,8 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.texts import day, duration
 from cellcast_django.conf import conf
-from cellcast_django.models import OptOut, WebhookEvent
+from cellcast_django.handlers.schedule import is_open
+from cellcast_django.models import HandlerResult, OptOut, WebhookEvent
 from cellcast_django.statuses import Status, explain_reason
 
 
@@ -154,3 +158,55 @@ def opt_out_badge(since: datetime | None, *, is_brief: bool = False) -> SafeStri
         return SafeString("")
     words = gettext("opted out since %(day)s") % {"day": day(since)}
     return badge(Tone.BAD, gettext("opted out"), words) if is_brief else badge(Tone.BAD, words)
+
+
+@dataclass
+class HandlerRow:
+    """One handler of one event."""
+
+    name: str
+    badge: SafeString
+    error: str = ""
+    location: str = ""
+    """Where in the code the error was raised."""
+    at: datetime | None = None
+    """When it last ran; ``None`` if it never did."""
+    is_missing: bool = False
+    """Whether it failed and is not connected in this process."""
+    event_link: str = ""
+    skip_url: str = ""
+
+
+def handler_rows(
+    event: WebhookEvent, connected: Collection[str], event_link: str = ""
+) -> list[HandlerRow]:
+    """Return the handlers of an event: first the failed, then the waiting, then the done."""
+    rows = [
+        HandlerRow(
+            name,
+            _handler_badge(event, result),
+            error=result["error"],
+            location=result.get("location", ""),
+            at=parse_datetime(result["at"]),
+            is_missing=bool(result["error"]) and name not in connected,
+            event_link=event_link,
+        )
+        for name, result in event.handler_results.items()
+    ]
+    if event.is_unfinished:
+        waiting = (name for name in connected if name not in event.handler_results)
+        rows += [HandlerRow(name, badge(Tone.OPEN, _("has not run yet"))) for name in waiting]
+    return sorted(rows, key=lambda row: (not row.error, row.at is not None))
+
+
+def _handler_badge(event: WebhookEvent, result: HandlerResult) -> SafeString:
+    if result.get("skipped"):
+        by = result.get("by")
+        words = gettext("skipped by %(person)s") % {"person": by} if by else _("skipped")
+        return badge(Tone.QUIET, words)
+    if not result["error"]:
+        return badge(Tone.GOOD, _("done"))
+    is_tried_again = is_open(result, max_attempts=conf.handler_max_attempts)
+    if event.state == WebhookEvent.State.PENDING and is_tried_again:
+        return badge(Tone.OPEN, _("retrying"))
+    return badge(Tone.BAD, _("failed"))

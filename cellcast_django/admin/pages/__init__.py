@@ -1,4 +1,5 @@
-"""The pages beside the changelists: overview, setup, *To answer* and conversations.
+"""The pages beside the changelists: overview, figures, setup, *To answer*, conversations.
 
-``registry`` adds their URLs to the admin site and finds them again for links.
+``registry`` adds the app's own to the admin site and finds them again for links; ``confirmation``
+asks before an action on events.
 """

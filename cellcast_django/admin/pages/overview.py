@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _, ngettext
 
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.texts import ago, beginning, duration, figure, today
+from cellcast_django.admin.event_actions import RetryFailed, SkipHandler
 from cellcast_django.admin.lists.filters import (
     OptedOutFilter,
     StatusFilter,
@@ -25,8 +26,7 @@ from cellcast_django.admin.lists.filters import (
     midnight,
 )
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.replay.event_actions import RetryFailed, SkipHandler
-from cellcast_django.admin.replay.pages import EventActionsAdmin
+from cellcast_django.admin.pages.confirmation import EventActionsAdmin
 from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (

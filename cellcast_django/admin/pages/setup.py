@@ -18,9 +18,8 @@ from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
-from cellcast_django.admin.display.badges import Tone, badge
+from cellcast_django.admin.display.badges import HandlerRow, Tone, badge, handler_rows
 from cellcast_django.admin.display.texts import ago, counted
-from cellcast_django.admin.display.timeline import HandlerRow, handler_rows
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.overview import details_of_last_run
 from cellcast_django.checks import CHECKS

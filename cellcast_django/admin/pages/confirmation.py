@@ -13,12 +13,9 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _, ngettext_lazy
 
+from cellcast_django.admin.display.badges import HandlerRow, handler_rows
 from cellcast_django.admin.display.texts import counted, figure
-from cellcast_django.admin.display.timeline import HandlerRow, handler_rows
-from cellcast_django.admin.lists.filters import TestFilter, failing
-from cellcast_django.admin.lists.paging import chunks, is_key
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.replay.event_actions import (
+from cellcast_django.admin.event_actions import (
     ACTIONS,
     EventAction,
     Result,
@@ -26,6 +23,9 @@ from cellcast_django.admin.replay.event_actions import (
     SkipHandler,
     unfinished_handlers,
 )
+from cellcast_django.admin.lists.filters import TestFilter, failing
+from cellcast_django.admin.lists.paging import chunks, is_key
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.handlers.calls import calls_of
 from cellcast_django.models import AnswerClaim, WebhookEvent
