@@ -15,7 +15,7 @@ from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.health import failing_handlers
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.receiving import tasks_package
-from cellcast_django.signals import message_received, opt_out_received
+from cellcast_django.signals import in_order, message_received, opt_out_received
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import (
     CUSTOMER,
@@ -863,3 +863,24 @@ def test_all_events_of_a_failing_handler_are_retried_together(
     assert response.redirect_chain[0][0] == url_of("webhookevent", handler="second", test="no")
     assert (len(first), len(second)) == (3, 5)
     assert Message.objects.count() == 3
+
+
+def test_event_taken_over_after_it_let_another_run_is_logged_by_count(
+    operator: Client, connect: Connect
+) -> None:
+    booking, slow = Calls("booking"), Calls("slow")
+    connect(message_received, in_order(booking))
+    connect(message_received, slow)
+    booking.error = slow.error = ValueError("no")
+    event = reply(sender=CUSTOMER, message="one")
+    waiting = reply(sender=CUSTOMER, message="two")
+    booking.error = slow.error = None
+
+    def outlive_the_lease(**kwargs: Any) -> None:
+        WebhookEvent.objects.filter(pk=event.pk).update(attempts=99)
+
+    slow.during = outlive_the_lease
+    levels(run(operator, "run_again", event.pk))
+    waiting.refresh_from_db()
+    assert waiting.has_finished("booking")
+    assert LogEntry.objects.get().object_id is None

@@ -255,8 +255,10 @@ class EventActionsAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, action: EventAction, keys: list[int], result: Result
     ) -> None:
         """Write one entry, about the event or with the count, if anything was changed."""
-        if result.changed and len(keys) == 1:
-            self.log_change(request, result.events[keys[0]], f"{action.log}.")
+        # Not there if it was taken over, and had let another event of its contact run before.
+        event = result.events.get(keys[0]) if len(keys) == 1 else None
+        if event is not None:
+            self.log_change(request, event, f"{action.log}.")
         elif result.changed:
             events = counted(result.changed, "event", "events")
             self.log_list(request, WebhookEvent, f"{action.log}: {events}.")
