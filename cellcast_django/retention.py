@@ -334,9 +334,15 @@ def forget_opt_outs(selection: Selection) -> int:
     """
     if not selection.opt_outs:
         return 0
-    return with_retries(
-        lambda using: delete(selection.opt_out_rows().using(using)), using=database_alias()
-    )
+
+    def forget(using: str) -> int:
+        with transaction.atomic(using=using):
+            rows = selection.opt_out_rows()
+            # Locks them: otherwise a STOP could add to the history that is just being deleted.
+            rows.update(note=F("note"))
+            return delete(rows)
+
+    return with_retries(forget, using=database_alias())
 
 
 Remove = Callable[[str, list[int]], Removed]

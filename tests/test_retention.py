@@ -1,7 +1,9 @@
 """What goes, what stays, and that it goes in small steps."""
 
 import re
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,19 +14,22 @@ from django.utils import timezone
 
 from cellcast_django import retention
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.handlers import run_again
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out, opt_in
 from cellcast_django.retention import (
     EMPTY_EVENT,
     EMPTY_MESSAGE,
     Kept,
     Removed,
     Selection,
+    forget_opt_outs,
     prune,
 )
-from cellcast_django.signals import message_received
+from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.database_faults import just_before
-from tests.handlers import Listen
+from tests.handlers import Calls, Connect, Listen
 from tests.many import add_copies
 from tests.pages import code_words, table
 from tests.test_races import at_once
@@ -198,6 +203,27 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
     assert event.message_id == message["id"]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_stop_that_comes_while_its_opt_out_is_forgotten_opts_out_again() -> None:
+    WebhookClient().reply(sender=CONTACT, message="STOP")
+    opt_in(CONTACT)
+    threads: list[Future[Any]] = []
+
+    def stop_meanwhile() -> None:
+        threads.append(pool.submit(at_once, [partial(stop, CONTACT)]))
+        wait(threads, timeout=0.5)  # it waits for a lock, or is done
+
+    with ThreadPoolExecutor(1) as pool, just_before("^DELETE .*optout\\W", stop_meanwhile):
+        assert forget_opt_outs(Selection(number=CONTACT, opt_outs=True)) == 1
+    assert threads[0].result() == [200]
+    assert is_opted_out(CONTACT)
+    assert OptOut.objects.get().history.count() == 1
+
+
+def stop(contact: str) -> int:
+    return WebhookClient().reply(sender=contact, message="Stop").status_code
+
+
 MODELS: list[type[Any]] = [Message, WebhookEvent, StatusChange]
 
 
@@ -230,6 +256,16 @@ def test_late_report_that_names_nobody_loses_its_reason_too(client: WebhookClien
     WebhookEvent.objects.update(received_at=days_ago(91))
     assert run(older_than(90, redact=True)) == (0, 1)
     assert StatusChange.objects.get().reason == ""
+
+
+def test_error_of_a_redacted_event_that_is_run_again_has_no_text(connect: Connect) -> None:
+    event = old_report(failed=True)
+    assert run(older_than(90, redact=True, include_failed=True)) == (1, 1)
+    handler = Calls("handler", error=ValueError(f"no account for {CONTACT}"))
+    connect(status_changed, handler)
+    run_again([event.pk])
+    event.refresh_from_db()
+    assert event.handler_results["handler"]["error"] == "ValueError"
 
 
 def test_picture_alone_is_emptied() -> None:

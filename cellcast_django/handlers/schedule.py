@@ -23,6 +23,7 @@ from cellcast_django.models import (
     WebhookEvent,
     WebhookEventQuerySet,
     database_alias,
+    error_type,
 )
 from cellcast_django.signals import GiveUp
 
@@ -107,6 +108,7 @@ class Schedule:
         self._names = [call.name for call in calls]
         self._max_attempts = conf.handler_max_attempts
         self._lease = timedelta(seconds=conf.handler_lease)
+        self._is_redacted = event.body == ""
         self._is_begun = is_begun
         self._is_repeated = not is_begun and event.attempts > 0
         self.has_changed = False
@@ -209,9 +211,11 @@ class Schedule:
         Raises ``TakenOverError``.
         """
         now = timezone.now()
-        result: HandlerResult = {"at": now.isoformat(), "error": failure.text if failure else ""}
+        result: HandlerResult = {"at": now.isoformat(), "error": ""}
         retry_at = None
         if failure is not None:
+            # The text may quote what redaction has emptied; nothing redacts the event again.
+            result["error"] = error_type(failure.text) if self._is_redacted else failure.text
             if failure.location:
                 result["location"] = failure.location
             if issubclass(failure.kind, GiveUp):
