@@ -34,6 +34,13 @@ def refusing(
         yield refusals
 
 
+def refused_for_another() -> OperationalError:
+    """What PostgreSQL says of a transaction that it cannot serialise with another."""
+    error = OperationalError("could not serialize access")
+    error.__cause__ = type("SerializationFailure", (Exception,), {"sqlstate": "40001"})()
+    return error
+
+
 @contextmanager
 def just_before(statement: str, act: Callable[[], object]) -> Iterator[None]:
     """Act once, before the first statement of this connection that matches."""

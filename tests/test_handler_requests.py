@@ -22,7 +22,7 @@ from cellcast_django.handlers.calls import Fact
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, exactly_once, message_received
 from tests.clock import Clock
-from tests.database_faults import refusing
+from tests.database_faults import refused_for_another, refusing
 from tests.handlers import Calls, connected, end_lease, make_due, pause_before, ran, reply
 from tests.killed import lines_of
 
@@ -538,13 +538,6 @@ def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
     assert not second
     assert [vars(record)["args"][0] for record in caplog.records] == ["once"]
     assert "CELLCAST_HANDLER_LEASE" in caplog.text
-
-
-def refused_for_another() -> OperationalError:
-    """What PostgreSQL says of a transaction that it cannot serialise with another."""
-    error = OperationalError("could not serialize access")
-    error.__cause__ = type("SerializationFailure", (Exception,), {"sqlstate": "40001"})()
-    return error
 
 
 @pytest.mark.django_db(transaction=True)

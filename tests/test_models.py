@@ -26,6 +26,7 @@ from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.signals import status_changed
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient, reply_payload
+from tests.database_faults import refused_for_another, refusing
 from tests.handlers import Listen
 from tests.many import add_copies
 
@@ -325,6 +326,26 @@ def test_record_sent_is_idempotent() -> None:
     again = Message.objects.record_sent(ID, receiver=CUSTOMER, sender="cellcast", body="Coming?")
     assert again == first == Message.objects.get()
     assert again.created_at == first.created_at
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("refused", ["^INSERT", "^UPDATE"])
+def test_record_sent_is_tried_again_when_refused_for_another_transaction(refused: str) -> None:
+    answered = MessageFactory.create(inbound=True)
+    with refusing(refused, error=refused_for_another(), times=1) as refusals:
+        Message.objects.record_sent(ID, receiver=CUSTOMER, answers=answered)
+    assert refusals.count == 1
+    assert Message.objects.outbound().get().cellcast_id == ID
+    answered.refresh_from_db()
+    assert answered.handled_at is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_mark_handled_is_tried_again_when_refused_for_another_transaction() -> None:
+    reply = MessageFactory.create(inbound=True)
+    with refusing("^UPDATE", error=refused_for_another(), times=1):
+        reply.mark_handled()
+    assert not Message.objects.unhandled().exists()
 
 
 @pytest.mark.django_db

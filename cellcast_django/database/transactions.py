@@ -218,6 +218,25 @@ def is_refused_for_another(error: OperationalError) -> bool:
     return not codes.isdisjoint({"40001", "40P01", 1213, 1020})
 
 
+PAUSES_OF_REFUSED = (0.05, 0.2)
+"""Seconds before each retry of a transaction that was refused for another."""
+
+
+def again_if_refused(write: Callable[[], T], *, using: str) -> T:
+    """Call ``write``, a transaction, and again if the database refuses it for another one.
+
+    Not inside another transaction, which is lost as a whole then. Raises whatever ``write`` raises.
+    """
+    for pause in PAUSES_OF_REFUSED:
+        try:
+            return write()
+        except OperationalError as error:
+            if not is_refused_for_another(error) or connections[using].in_atomic_block:
+                raise
+        time.sleep(pause)
+    return write()
+
+
 V = TypeVar("V", bound=Any)
 
 

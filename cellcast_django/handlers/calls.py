@@ -1,6 +1,5 @@
 """From an event to its facts, to the calls that they ask for; and how one call is made safely."""
 
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,15 +13,15 @@ from weakref import ReferenceType
 
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError, OperationalError, connections, models, transaction
+from django.db import DatabaseError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.transactions import (
     Watch,
+    again_if_refused,
     has_transaction,
     is_idle,
     is_in_test,
-    is_refused_for_another,
     renew,
 )
 from cellcast_django.database.vendors import vendor_of
@@ -271,18 +270,7 @@ def in_transaction(call: Call, save: Callable[[], None]) -> None:
                 call.make()
             save()
 
-    for pause in PAUSES_OF_REFUSED:
-        try:
-            return make_and_save()
-        except OperationalError as error:
-            if not is_refused_for_another(error) or connections[using].in_atomic_block:
-                raise
-        time.sleep(pause)
-    return make_and_save()
-
-
-PAUSES_OF_REFUSED = (0.05, 0.2)
-"""Seconds before an ``exactly_once`` handler is tried again after a refused transaction."""
+    again_if_refused(make_and_save, using=using)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise, text_of
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.database.locks import insert_and_lock
+from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
     MAX_NUMBER_LENGTH,
@@ -192,19 +193,22 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         parts = outgoing_parts(
             receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
         )
-        sent = self.model.from_parts(
-            Direction.OUTBOUND, cellcast_id=_checked_id(cellcast_id), **parts
-        )
-        sent.sent_by = clean(username)[:MAX_USERNAME_LENGTH]
+        parts |= {"cellcast_id": _checked_id(cellcast_id)}
         using = self._db or router.db_for_write(self.model)  # type: ignore[attr-defined]
-        with transaction.atomic(using=using):
-            message = self.model.objects.using(using).insert_and_lock([sent]).get()
-            sent.opted_out_at = message.opted_out_at or _opted_out_at(message, sent)
-            if overwritten := message.overwrite_from(sent):
-                message.save(using=using, update_fields=overwritten)
-            if answers is not None:
-                answers.mark_handled(username=username)
-        return message
+
+        def record() -> Message:
+            sent = self.model.from_parts(Direction.OUTBOUND, **parts)
+            sent.sent_by = clean(username)[:MAX_USERNAME_LENGTH]
+            with transaction.atomic(using=using):
+                message = self.model.objects.using(using).insert_and_lock([sent]).get()
+                sent.opted_out_at = message.opted_out_at or _opted_out_at(message, sent)
+                if overwritten := message.overwrite_from(sent):
+                    message.save(using=using, update_fields=overwritten)
+                if answers is not None:
+                    answers.mark_handled(username=username)
+            return message
+
+        return again_if_refused(record, using=using)  # the SMS has gone
 
     def insert_and_lock(self, messages: Iterable["Message"]) -> Self:
         """Insert the messages that have no row yet, lock all their rows, and return them.
@@ -515,8 +519,8 @@ class Message(models.Model):
             "handled_by": clean(username)[:MAX_USERNAME_LENGTH],
         }
         messages = Message.objects.all() if within is None else within
-        replies = messages.using(database_alias()).filter(IS_UNHANDLED)
-        replies.filter(this_and_earlier).update(**changes)
+        replies = messages.using(database_alias()).filter(IS_UNHANDLED).filter(this_and_earlier)
+        again_if_refused(lambda: replies.update(**changes), using=replies.db)
         if self.handled_at is None:
             for name, value in changes.items():
                 setattr(self, name, value)
