@@ -30,11 +30,18 @@ from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.conf import DEFAULT_API_URL, DEFAULT_STOP_WORDS, conf
+from cellcast_django.conf import (
+    DEFAULT_API_URL,
+    DEFAULT_STOP_WORDS,
+    conf,
+    is_api_key,
+    is_api_url,
+    is_base_url,
+    is_credential,
+)
 from cellcast_django.database.transactions import BUDGET_SECONDS
 from cellcast_django.payloads import letters_and_digits
 from cellcast_django.receiving import tasks_package
-from cellcast_django.validation import is_api_key, is_api_url, is_base_url, is_credential
 
 TAG = "cellcast_django"
 

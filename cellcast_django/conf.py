@@ -1,17 +1,19 @@
-"""The app's settings, one property each, read when first used and after ``setting_changed``.
+"""The app's settings, one property each, and what the value of one must look like to be used.
 
-A webhook asks for up to eight of them, and asking Django for one that is not set raises an error
-each time. Django sends the signal for ``override_settings``, pytest-django for its fixture.
+Each is read when first used and after ``setting_changed``: a webhook asks for up to eight of them,
+and asking Django for one that is not set raises an error each time. Django sends the signal for
+``override_settings``, pytest-django for its fixture.
 """
 
+import re
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
-
-from cellcast_django.validation import is_api_key, is_credential
 
 DEFAULT_API_URL = "https://api.cellcast.com"
 DEFAULT_STOP_WORDS = ("stop", "stopall", "unsubscribe", "unsub", "optout")
@@ -124,3 +126,57 @@ conf = Settings()
 @receiver(setting_changed)
 def _forget(**_: Any) -> None:
     vars(conf).clear()
+
+
+# What a value must look like
+
+BASE_URL = re.compile(r"(?i:https?)://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:\d{1,5})?/*")
+
+
+def is_base_url(url: object) -> bool:
+    """Whether this is a scheme and a host, with or without a port, and nothing else."""
+    return isinstance(url, str) and BASE_URL.fullmatch(url) is not None
+
+
+def is_credential(entry: object) -> bool:
+    """Whether this is a printable ``"username:password"`` string with both parts present.
+
+    An environment variable that is not UTF-8 contains lone surrogates, which are not printable.
+    """
+    if not isinstance(entry, str):
+        return False
+    username, _, password = entry.partition(":")
+    return bool(username and password) and entry.isprintable()
+
+
+def is_api_key(value: object) -> bool:
+    """Whether this can be put into an HTTP header unchanged."""
+    return (
+        isinstance(value, str)
+        and value != ""
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
+
+
+def is_api_url(url: object) -> bool:
+    """Whether the API key may be sent there: over HTTPS, or to this machine."""
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    if not host or "@" in parts.netloc or parts.query or parts.fragment:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(host))
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -6,8 +6,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from cellcast_django.conf import DEFAULT_STOP_WORDS, conf
-from cellcast_django.validation import is_credential
+from cellcast_django.conf import DEFAULT_STOP_WORDS, conf, is_credential
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,10 @@ from urllib.request import getproxies, proxy_bypass
 from django.conf import settings
 from django.utils import timezone
 
-from cellcast_django.conf import conf
+from cellcast_django.conf import conf, is_api_url
 from cellcast_django.deadline import Deadline, TimedSocket
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.payloads import clean, read_object
-from cellcast_django.validation import is_api_url
 
 try:
     import urllib3

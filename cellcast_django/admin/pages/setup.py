@@ -23,7 +23,7 @@ from cellcast_django.admin.display.texts import ago, counted
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.overview import details_of_last_run
 from cellcast_django.checks import CHECKS
-from cellcast_django.conf import conf
+from cellcast_django.conf import conf, is_base_url
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import (
     Response,
@@ -32,7 +32,6 @@ from cellcast_django.diagnostics.test_send import (
 )
 from cellcast_django.health import Webhooks, measure_webhooks
 from cellcast_django.models import WebhookEvent, database_alias
-from cellcast_django.validation import is_base_url
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 

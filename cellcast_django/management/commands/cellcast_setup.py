@@ -15,9 +15,8 @@ from django.db.migrations.loader import MigrationLoader
 from django.urls import NoReverseMatch
 
 from cellcast_django.checks import TAG
-from cellcast_django.conf import conf
+from cellcast_django.conf import conf, is_base_url
 from cellcast_django.diagnostics.test_send import describe_handlers
-from cellcast_django.validation import is_base_url
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or an .env file

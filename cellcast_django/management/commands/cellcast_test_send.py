@@ -8,12 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch
 
-from cellcast_django.conf import conf
+from cellcast_django.conf import conf, is_base_url, is_credential
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.test_send import Response, describe_handlers, post_as_cellcast
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.management.terminal import printable
-from cellcast_django.validation import is_base_url, is_credential
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 TIMEOUT_SECONDS = 15
