@@ -21,8 +21,8 @@ from cellcast_django.admin.display.badges import (
 )
 from cellcast_django.admin.display.texts import (
     Unprinted,
-    ago,
     beginning,
+    brief_ago,
     customer_html,
     customer_label,
     format_body,
@@ -93,7 +93,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
 
     @admin.display(description=_("received"))
     def when(self, event: WebhookEvent) -> SafeString:
-        return ago(event.received_at, is_brief=True)
+        return brief_ago(event.received_at)
 
     @admin.display(description=_("outcome"))
     def shown_outcome(self, event: WebhookEvent) -> SafeString:

@@ -12,8 +12,8 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import status_badge, test_badge
 from cellcast_django.admin.display.texts import (
-    ago,
     beginning,
+    brief_ago,
     customer_html,
     own_number_html,
     text_block,
@@ -60,7 +60,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:
-        return ago(change.recorded_at, is_brief=True)
+        return brief_ago(change.recorded_at)
 
     @admin.display(description=_("message"))
     def message_link(self, change: Any) -> str:

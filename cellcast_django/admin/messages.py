@@ -31,8 +31,8 @@ from cellcast_django.admin.display.badges import (
 )
 from cellcast_django.admin.display.texts import (
     Unprinted,
-    ago,
     beginning,
+    brief_ago,
     customer_html,
     customer_label,
     duration,
@@ -211,7 +211,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
 
     @admin.display(description=_("when"))
     def when(self, message: Message) -> SafeString:
-        return ago(message.created_at, is_brief=True)
+        return brief_ago(message.created_at)
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return what the page shows, in the order of the reader's questions."""

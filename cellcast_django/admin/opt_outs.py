@@ -20,8 +20,8 @@ from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge, test_badge
 from cellcast_django.admin.display.texts import (
     Unprinted,
-    ago,
     beginning,
+    brief_ago,
     customer_html,
     customer_label,
     exact_time,
@@ -262,7 +262,7 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("since"))
     def when(self, opt_out: OptOut) -> SafeString:
-        return ago(opt_out.since, is_brief=True)
+        return brief_ago(opt_out.since)
 
     @admin.display(description=_("event"))
     def event_link(self, opt_out: OptOut) -> str:

@@ -1,4 +1,4 @@
-"""Template tags: links to the app's own admin pages, and filters that format times."""
+"""Template tags: links to the app's own admin pages, and filters that format times and counts."""
 
 from typing import Any
 
@@ -10,16 +10,22 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
 
 from cellcast_django.admin.display.texts import (
+    ago,
+    brief_ago,
     exact_seconds,
     exact_time,
+    grouped,
     machine_time,
     readable_number,
 )
 from cellcast_django.admin.pages.registry import PagesAdmin, pages_of
 
 register = Library()
+register.filter(ago)
+register.filter(brief_ago)
 register.filter(exact_seconds)
 register.filter(exact_time)
+register.filter(grouped)
 register.filter(machine_time)
 register.filter(readable_number)
 

@@ -72,9 +72,32 @@ def own_number_html(message: Any) -> SafeString | str:
     return format_html('<bdi class="cellcast-small">{}</bdi>', words % {"number": number})
 
 
-def figure(count: int) -> str:
+def grouped(count: int) -> str:
     """Return a count as people write it: ``10,000``."""
     return number_format(count, force_grouping=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A count, and the list of exactly what it counts."""
+
+    count: int
+    url: str = ""
+
+    @classmethod
+    def of(cls, count: int, url: str, query: str = "") -> "Figure":
+        """Return the figure with its link; there is none to nothing, or without a ``url``."""
+        if not url or not count:
+            return cls(count)
+        return cls(count, f"{url}&{query}" if query else url)
+
+    @property
+    def html(self) -> str:
+        """The count with grouped digits, as a link if there is one."""
+        if not self.url:
+            return grouped(self.count)
+        link = '<a href="{}" data-count="{}">{}</a>'
+        return format_html(link, self.url, str(self.count), grouped(self.count))
 
 
 def counted(count: int, one: str, several: str) -> str:
@@ -150,21 +173,32 @@ class Unprinted:
         return self._text
 
 
-def ago(time: datetime, *, is_brief: bool = False) -> SafeString:
+def ago(time: datetime) -> SafeString:
     """Return how long ago a time was; hovering, screen readers and paper give the exact time."""
+    return _ago_html(time, _AGES)
+
+
+def brief_ago(time: datetime) -> SafeString:
+    """Return the same for the narrow columns of lists."""
+    return _ago_html(time, _BRIEF_AGES)
+
+
+def _ago_html(time: datetime, ages: "_Ages") -> SafeString:
     exact = exact_time(time)
     return format_html(
         '<time datetime="{}" title="{}"><bdi>{}</bdi><span class="cellcast-hidden">, </span>'
         '<span class="cellcast-hidden cellcast-exact">{}</span></time>',
         machine_time(time),
         exact,
-        _ago_in_words(time, _BRIEF_AGES if is_brief else _AGES),
+        _ago_in_words(time, ages),
         exact,
     )
 
 
+_Ages = list[tuple[timedelta, Any]]
+
 # Not ``timesince``: Django translates that into languages that our "ago" has no translation for.
-_AGES = [
+_AGES: _Ages = [
     (timedelta(days=365), ngettext_lazy("%(count)d year ago", "%(count)d years ago", "count")),
     (timedelta(days=30), ngettext_lazy("%(count)d month ago", "%(count)d months ago", "count")),
     (timedelta(days=7), ngettext_lazy("%(count)d week ago", "%(count)d weeks ago", "count")),
@@ -173,8 +207,6 @@ _AGES = [
     (timedelta(minutes=1), ngettext_lazy("%(count)d minute ago", "%(count)d minutes ago", "count")),
 ]
 
-
-# For the narrow columns of lists.
 _BRIEF_AGES = [
     *_AGES[:-2],
     (timedelta(hours=1), ngettext_lazy("%(count)d h ago", "%(count)d h ago", "count")),
@@ -182,7 +214,7 @@ _BRIEF_AGES = [
 ]
 
 
-def _ago_in_words(time: datetime, ages: Sequence[tuple[timedelta, Any]]) -> str:
+def _ago_in_words(time: datetime, ages: _Ages) -> str:
     age = timezone.now() - time
     for unit, words in ages:
         if age >= unit:

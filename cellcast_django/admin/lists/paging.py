@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
-from cellcast_django.admin.display.texts import figure
+from cellcast_django.admin.display.texts import grouped
 from cellcast_django.conf import conf
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class RowCount(int):
     is_capped = False
 
     def __str__(self) -> str:
-        return f"{figure(int(self))}+" if self.is_capped else figure(int(self))
+        return f"{grouped(int(self))}+" if self.is_capped else grouped(int(self))
 
 
 class CappedPaginator(AnyPaginator):
@@ -44,7 +44,7 @@ class CappedPaginator(AnyPaginator):
 
     @property
     def cap(self) -> str:
-        return figure(self.MAX_COUNT)
+        return grouped(self.MAX_COUNT)
 
     @cached_property
     def _count_beyond_cap(self) -> int:

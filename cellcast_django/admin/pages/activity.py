@@ -11,9 +11,8 @@ from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Max, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.safestring import SafeString
 
-from cellcast_django.admin.display.texts import ago, counted, today
+from cellcast_django.admin.display.texts import counted, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
@@ -39,10 +38,6 @@ class Activity:
     """What it was done to: a row, or the plural of a model for many rows or none."""
     url: str
     """The page of the row; empty without one, or for those who may not view it."""
-
-    @property
-    def ago(self) -> SafeString:
-        return ago(self.at)
 
 
 @dataclass(frozen=True, kw_only=True)

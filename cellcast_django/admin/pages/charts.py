@@ -12,7 +12,7 @@ from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from cellcast_django.admin.display.texts import figure
+from cellcast_django.admin.display.texts import Figure, grouped
 
 WIDTH = 1000
 HEIGHT = 200
@@ -34,38 +34,6 @@ class Series(NamedTuple):
     @property
     def total(self) -> int:
         return sum(self.counts)
-
-    @property
-    def formatted_total(self) -> str:
-        """The sum with grouped digits."""
-        return figure(self.total)
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A count, and the list of exactly what it counts."""
-
-    count: int
-    url: str = ""
-
-    @classmethod
-    def of(cls, count: int, url: str, query: str = "") -> "Figure":
-        """Return the figure with its link; there is none to nothing, or without a ``url``."""
-        if not url or not count:
-            return cls(count)
-        return cls(count, f"{url}&{query}" if query else url)
-
-    @property
-    def html(self) -> str:
-        """The count with grouped digits, as a link if there is one."""
-        if not self.url:
-            return self.formatted
-        link = '<a href="{}" data-count="{}">{}</a>'
-        return format_html(link, self.url, str(self.count), self.formatted)
-
-    @property
-    def formatted(self) -> str:
-        return figure(self.count)
 
 
 class Bar(NamedTuple):
@@ -133,11 +101,6 @@ class StackedBars:
         return [Figure.of(each.total, self.total_url, each.query) for each in self.series]
 
     @property
-    def formatted_top(self) -> str:
-        """The value at the upper edge with grouped digits."""
-        return figure(self.top)
-
-    @property
     def _urls(self) -> Sequence[str]:
         return self.urls or [""] * len(self.labels)
 
@@ -154,7 +117,7 @@ class StackedBars:
                     bottom, top = top, max(0, top - height)
                     bar = Bar(
                         each.css_class,
-                        f"{label}: {each.name}, {figure(count)}",
+                        f"{label}: {each.name}, {grouped(count)}",
                         x=f"{(column + GAP / 2) * slot:.1f}",
                         y=f"{top:.1f}",
                         width=f"{(1 - GAP) * slot:.1f}",

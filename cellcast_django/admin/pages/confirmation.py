@@ -14,7 +14,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _, ngettext_lazy
 
 from cellcast_django.admin.display.badges import HandlerRow, handler_rows
-from cellcast_django.admin.display.texts import counted, figure
+from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.event_actions import (
     ACTIONS,
     EventAction,
@@ -192,7 +192,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
             "action": action,
             "plan": plan,
             "has_more": len(keys) > MAX_SELECTED,
-            "limit": figure(MAX_SELECTED),
+            "limit": grouped(MAX_SELECTED),
             "again": sorted(plan.again.items()),
             "first": sorted(plan.first.items()),
             "missing": [
@@ -265,7 +265,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
 
 
 def _too_many(action: EventAction) -> str:
-    refusal = str(TOO_MANY % {"limit": figure(MAX_SELECTED)})
+    refusal = str(TOO_MANY % {"limit": grouped(MAX_SELECTED)})
     if not action.command:
         return refusal
     return f"{refusal} {FOR_MORE % {'command': action.command}}"

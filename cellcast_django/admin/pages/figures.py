@@ -12,11 +12,11 @@ from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.texts import duration, figure, localised, today
+from cellcast_django.admin.display.texts import Figure, duration, localised, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter, StatusFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.pages.charts import MAX_LABELS, Figure, Series, StackedBars, share
+from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
 from cellcast_django.admin.pages.traffic import (
     MAX_SECONDS,
     NOT_FINAL,
@@ -319,12 +319,12 @@ def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
         in_words(MAX_SECONDS),
     ]
     return {
-        "timed": figure(delivery_times.total) if delivery_times.total else None,
+        "timed": delivery_times.total,
         "timed_is_sample": delivery_times.is_sample,
         "median": in_words(delivery_times.percentile(50)),
         "percentile_95": in_words(delivery_times.percentile(95)),
         "histogram": [
-            (label, figure(count), share(count, max(counts)))
+            (label, count, share(count, max(counts)))
             for label, count in zip(labels, counts, strict=True)
         ],
     }

@@ -6,7 +6,7 @@ Each person sees the parts about the models that they may view.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Model
@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext
 
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
-from cellcast_django.admin.display.texts import ago, beginning, duration, figure, today
+from cellcast_django.admin.display.texts import Figure, beginning, duration, grouped, today
 from cellcast_django.admin.event_actions import RetryFailed, SkipHandler
 from cellcast_django.admin.lists.filters import (
     OptedOutFilter,
@@ -65,43 +65,6 @@ LIGHT_TONES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownLight:
-    """Whether webhooks arrive on one URL."""
-
-    health: WebhookHealth
-
-    @property
-    def badge(self) -> SafeString:
-        return badge(LIGHT_TONES[self.health.light], self.health.light.label)
-
-    @property
-    def ago(self) -> SafeString | None:
-        return ago(self.health.last_at) if self.health.last_at else None
-
-    @property
-    def formatted_today(self) -> str:
-        return figure(self.health.received)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attention:
-    """How many events are in a state that needs attention, and the list of them."""
-
-    state: str
-    count: int
-    url: str
-
-    @property
-    def formatted_count(self) -> str:
-        return figure(self.count)
-
-    @property
-    def badge(self) -> SafeString:
-        tone, word = EVENT_STATES[self.state]
-        return badge(tone if self.count else Tone.QUIET, word)
-
-
-@dataclass(frozen=True, kw_only=True)
 class ShownHandler:
     """A failing handler, and what can be done about it by this person."""
 
@@ -117,63 +80,27 @@ class ShownHandler:
         return beginning(self.handler.error, MAX_ERROR_LENGTH)
 
     @property
-    def last(self) -> SafeString | None:
-        return ago(self.handler.last_at) if self.handler.last_at else None
-
-    @property
-    def first(self) -> SafeString | None:
-        return ago(self.handler.first_at) if self.handler.first_at else None
-
-    @property
-    def failed(self) -> str:
-        return figure(self.handler.failed)
-
-    @property
-    def pending(self) -> str:
-        return figure(self.handler.pending)
-
-    @property
-    def errors(self) -> list[tuple[str, str]]:
+    def errors(self) -> list[tuple[str, int]]:
         """The types of its errors with their counts, the most frequent first; none for one."""
         types = self.handler.errors.most_common()
-        return [(name, figure(count)) for name, count in types] if len(types) > 1 else []
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credential:
-    """A username, configured or removed since, and its last use."""
-
-    username: str
-    ago: SafeString | None
-    entries: int
-    """How many passwords are configured for it."""
+        return types if len(types) > 1 else []
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventsPart:
     """What the overview and the app's index say of events."""
 
-    needs_attention: list[Attention]
-    lights: list[ShownLight] | None = None
+    needs_attention: list[tuple[Figure, SafeString]]
+    """How many events are in each state that needs attention, and the state's badge."""
+    lights: list[tuple[WebhookHealth, SafeString]] | None = None
     """``None`` for those who may see some of the events only."""
     is_new: bool = False
     overdue: str | None = None
-    handlers_ran: SafeString | None = None
+    handlers_ran_at: datetime | None = None
     failing_handlers: tuple[ShownHandler, ...] = ()
     max_counted: str | None = None
-    credentials: list[Credential] | None = None
-
-
-@dataclass(frozen=True)
-class AlthoughOptedOut:
-    """How many messages went to somebody who had opted out by then, and the list of them."""
-
-    count: int
-    url: str
-
-    @property
-    def formatted_count(self) -> str:
-        return figure(self.count)
+    credentials: list[tuple[str, datetime | None, int]] | None = None
+    """Each username, its last use, and how many passwords are configured for it."""
 
 
 class Overview:
@@ -198,17 +125,20 @@ class Overview:
         has_unfinished = handlers.pending or handlers.failed
         is_capped = max(handlers.pending, handlers.failed) > MAX_UNFINISHED
         return EventsPart(
-            lights=[ShownLight(health=url) for url in webhooks.urls.values()],
+            lights=[
+                (each, badge(LIGHT_TONES[each.light], each.light.label))
+                for each in webhooks.urls.values()
+            ],
             is_new=webhooks.last_at is None,
             needs_attention=list(self._needs_attention(counts)),
             overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
-            handlers_ran=ago(handlers.ran_at) if handlers.ran_at else None,
+            handlers_ran_at=handlers.ran_at,
             failing_handlers=tuple(self._failing_handlers()) if has_unfinished else (),
-            max_counted=figure(MAX_UNFINISHED) if is_capped else None,
+            max_counted=grouped(MAX_UNFINISHED) if is_capped else None,
             credentials=list(credentials(webhooks)),
         )
 
-    def although_opted_out(self) -> AlthoughOptedOut | None:
+    def although_opted_out(self) -> Figure | None:
         """Return the messages of the last week that went to somebody who had opted out."""
         if not self.admin.may_view(self.request, Message):
             return None
@@ -216,7 +146,7 @@ class Overview:
         rows = self.admin.rows_of(self.request, Message)
         count = rows.filter(opted_out_at__isnull=False, created_at__gte=midnight(first)).count()
         query = f"?{OptedOutFilter.parameter_name}={OptedOutFilter.SENT}&from={first.isoformat()}"
-        return AlthoughOptedOut(count, self.admin.url_of(Message, "changelist") + query)
+        return Figure(count, self.admin.url_of(Message, "changelist") + query)
 
     def recovery(self) -> dict[str, Any] | None:
         """Return how many messages are silent, and what recovery last found."""
@@ -225,12 +155,8 @@ class Overview:
         silent = count_silent(StatusFilter.SILENT_AFTER)
         list_url = self.admin.url_of(Message, "changelist")
         return {
-            "silent": {
-                "count": silent,
-                "formatted_count": figure(silent),
-                "badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
-                "url": f"{list_url}?status={StatusFilter.SILENT}",
-            },
+            "silent": Figure(silent, f"{list_url}?status={StatusFilter.SILENT}"),
+            "silent_badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
             **details_of_last_run(),
         }
 
@@ -238,11 +164,12 @@ class Overview:
         """Whether the host project's own class hides some rows, which our figures would count."""
         return self.admin.is_restricted(self.request, model)
 
-    def _needs_attention(self, counts: Iterable[int]) -> Iterator[Attention]:
+    def _needs_attention(self, counts: Iterable[int]) -> Iterator[tuple[Figure, SafeString]]:
         list_url = self.admin.url_of(WebhookEvent, "changelist")
         for state, count in zip(("invalid", "failed", "pending"), counts, strict=True):
             url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
-            yield Attention(state=state, count=count, url=url)
+            tone, word = EVENT_STATES[state]
+            yield Figure(count, url), badge(tone if count else Tone.QUIET, word)
 
     def _failing_handlers(self) -> Iterator[ShownHandler]:
         events = self.admin.admin_site.get_model_admin(WebhookEvent)
@@ -265,16 +192,13 @@ class Overview:
             )
 
 
-def credentials(webhooks: Webhooks) -> Iterator[Credential]:
-    """Yield each username with its last use: first the configured ones, then the removed."""
+def credentials(webhooks: Webhooks) -> Iterator[tuple[str, datetime | None, int]]:
+    """Yield the configured usernames, then those that were removed since."""
     entries = Counter(entry.partition(":")[0] for entry in conf.webhook_secrets)
     configured = {name[:MAX_USERNAME_LENGTH]: count for name, count in entries.items()}
     used = webhooks.last_use_of
     for username in [*configured, *(name for name in used if name not in configured)]:
-        at = used.get(username)
-        yield Credential(
-            username=username, ago=ago(at) if at else None, entries=configured.get(username, 0)
-        )
+        yield username, used.get(username), configured.get(username, 0)
 
 
 LISTS = {"replies": _("Replies"), "statuses": _("Delivery reports"), "opt-outs": _("Opt-outs")}
@@ -286,7 +210,7 @@ def details_of_last_run() -> dict[str, Any]:
     run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
     return {
         "has_key": bool(conf.api_key),
-        "recovered": None if run is None else ago(run.ran_at),
+        "recovered_at": None if run is None else run.ran_at,
         "recovered_lists": [] if run is None else list(lists(run.summary)),
     }
 
@@ -304,7 +228,7 @@ def lists(summary: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "%(missing)s of %(seen)s were missing",
                 found["missing"],
             )
-            % {"missing": figure(found["missing"]), "seen": figure(found["seen"])}
+            % {"missing": grouped(found["missing"]), "seen": grouped(found["seen"])}
             if found["is_read"]
             else _("not read"),
             "is_incomplete": found["error"] and found["is_read"],

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.display.badges import HandlerRow, Tone, badge, handler_rows
-from cellcast_django.admin.display.texts import ago, counted
+from cellcast_django.admin.display.texts import counted
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.overview import details_of_last_run
 from cellcast_django.checks import CHECKS
@@ -245,8 +245,8 @@ class ChecklistItem(NamedTuple):
 
     badge: SafeString
     name: Promise
-    ago: SafeString | None = None
-    """How long ago it was last done."""
+    at: datetime | None = None
+    """When it was last done."""
 
 
 def progress(checks: list[CheckResult], webhooks: Webhooks) -> Iterator[ChecklistItem]:
@@ -260,7 +260,7 @@ def progress(checks: list[CheckResult], webhooks: Webhooks) -> Iterator[Checklis
 
 
 def _step(name: Promise, at: datetime | None) -> ChecklistItem:
-    return ChecklistItem(_step_badge(at is not None), name, ago(at) if at else None)
+    return ChecklistItem(_step_badge(at is not None), name, at)
 
 
 def _step_badge(is_done: bool) -> SafeString:

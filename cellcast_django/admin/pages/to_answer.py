@@ -33,11 +33,10 @@ from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customers
 from cellcast_django.admin.display.texts import (
-    ago,
     beginning,
     counted,
     customer_html,
-    figure,
+    grouped,
     media_links,
     own_number_html,
 )
@@ -127,7 +126,7 @@ class Waiting:
     """How many of the customers have written since some moment."""
 
     def __str__(self) -> str:
-        return figure(self.customers) if self.is_complete else f"{figure(self.customers)}+"
+        return grouped(self.customers) if self.is_complete else f"{grouped(self.customers)}+"
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,14 +155,6 @@ class CustomerRow:
     @property
     def pictures(self) -> SafeString | str:
         return media_links(self.reply.media, MAX_PICTURES)
-
-    @property
-    def came(self) -> SafeString:
-        return ago(self.reply.created_at, is_brief=True)
-
-    @property
-    def since(self) -> SafeString:
-        return ago(self.oldest.created_at, is_brief=True)
 
     @property
     def has_several(self) -> bool:
@@ -378,10 +369,9 @@ class ToAnswerAdmin(CustomerAdmin):
         oldest = replies.values_list("created_at", flat=True).first()
         return {
             "count": waiting.customers,
-            "formatted_count": str(waiting),
-            "oldest": ago(oldest) if oldest else None,
-            "url": self.url_of(Message, "to_answer"),
             "waiting": waiting,
+            "oldest": oldest,
+            "url": self.url_of(Message, "to_answer"),
             "news_url": self.url_of(Message, "news"),
         }
 
@@ -476,7 +466,7 @@ class ToAnswerAdmin(CustomerAdmin):
             words = ngettext(
                 "%(count)s reply is new again.", "%(count)s replies are new again.", count
             )
-            self.message_user(request, words % {"count": figure(count)}, level)
+            self.message_user(request, words % {"count": grouped(count)}, level)
         else:
             nothing = gettext(
                 "Nothing left to undo: somebody has answered since, or it has been undone."
@@ -532,14 +522,14 @@ class ToAnswerAdmin(CustomerAdmin):
         done = ngettext(
             "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
         )
-        self.message_user(request, done % {"count": figure(count)}, messages.SUCCESS)
+        self.message_user(request, done % {"count": grouped(count)}, messages.SUCCESS)
         if left:
             words = ngettext(
                 "%(count)s of the selected replies is left. Run it again to continue.",
                 "%(count)s of the selected replies are left. Run it again to continue.",
                 left,
             )
-            self.message_user(request, words % {"count": figure(left)}, messages.WARNING)
+            self.message_user(request, words % {"count": grouped(left)}, messages.WARNING)
 
 
 def _time_of(text: str) -> datetime | None:
