@@ -128,7 +128,7 @@ def test_cursor_of_the_driver_can_be_wrapped(database: BaseDatabaseWrapper) -> N
 
 
 def test_connection_tells_what_an_insert_can_take_and_return(db: None) -> None:
-    """``inbox`` takes no fast way without, ``portable`` and ``locks`` act upon it."""
+    """``inbox`` takes no fast way without, ``portable`` and ``transactions`` act upon it."""
     assert connection.features.can_return_columns_from_insert is True
     assert connection.features.can_return_rows_from_bulk_insert is True
     has_target = connection.features.supports_update_conflicts_with_target

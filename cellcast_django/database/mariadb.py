@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cellcast_django.database.sessions import ask_once
+from cellcast_django.database.sessions import ask_once, execute
 
 LIMITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 """For rows, and for tables: a migration, ``LOCK TABLES``."""
@@ -29,15 +29,15 @@ def limit_session(
     if not is_limited:
         keep = [f"@cellcast_{name} = @@{name}" for name in LIMITS]
         limit = [f"{name} = LEAST(@@{name}, {lock_seconds})" for name in LIMITS]
-        _execute(connection, f"SET {', '.join([*keep, *limit])}")
+        execute(connection, f"SET {', '.join([*keep, *limit])}")
     if getattr(connection, "isolation_level", None) != "read committed":
         # For one transaction; the lowest at which InnoDB writes.
         level = "REPEATABLE READ" if defaults.is_logged_by_statement else "READ COMMITTED"
-        _execute(connection, f"SET TRANSACTION ISOLATION LEVEL {level}")
+        execute(connection, f"SET TRANSACTION ISOLATION LEVEL {level}")
     if is_limited:
         return lambda: None
     restore = [f"{name} = @cellcast_{name}" for name in LIMITS]
-    return partial(_execute, connection, f"SET {', '.join(restore)}")
+    return partial(execute, connection, f"SET {', '.join(restore)}")
 
 
 def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
@@ -48,8 +48,3 @@ def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
         "@@log_bin AND @@binlog_format = 'STATEMENT'",
     )
     return SessionDefaults(seconds, bool(is_logged_by_statement))
-
-
-def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
-from cellcast_django.database.locks import lock_for_insert
+from cellcast_django.database.transactions import lock_for_insert
 from cellcast_django.inbox.drafts import StatusDraft
 from cellcast_django.models import Message, MessageQuerySet, StatusChange
 from cellcast_django.payloads import Listed, Reply

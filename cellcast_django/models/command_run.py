@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.locks import upsert
+from cellcast_django.database.transactions import upsert
 from cellcast_django.models.message import database_alias
 
 

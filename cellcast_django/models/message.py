@@ -18,8 +18,7 @@ from phonenumbers import PhoneNumber
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise, text_of
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.database.locks import insert_and_lock
-from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.database.transactions import again_if_refused, insert_and_lock
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
     MAX_NUMBER_LENGTH,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.database.locks import insert_and_lock
+from cellcast_django.database.transactions import insert_and_lock
 from cellcast_django.models.message import MAX_USERNAME_LENGTH, contact_of
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
