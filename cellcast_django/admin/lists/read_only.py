@@ -308,6 +308,10 @@ class ReadOnlyAdmin(ModelAdmin):
             return False
         return site.get_model_admin(model).has_view_permission(request)
 
+    def shows_all_of(self, request: HttpRequest, model: type[Model]) -> bool:
+        """Whether this person may view all rows of a model: then figures may count them."""
+        return self.may_view(request, model) and not self.is_restricted(request, model)
+
     def link_to(self, row: Any, obj: Model, text: str) -> str:
         """Return ``text`` as a link to ``obj``, if the reader of ``row`` may open its page."""
         if not self.may_follow(row, type(obj)):

@@ -16,6 +16,7 @@ from cellcast_django.admin.display.texts import Figure, duration, localised, tod
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter, StatusFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages import Page
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
 from cellcast_django.admin.pages.traffic import (
     MAX_SECONDS,
@@ -141,17 +142,23 @@ def query_of(period: Period) -> str:
     return f"{days}&test={MessageTestFilter.WITHOUT}"
 
 
-class Figures:
-    """What one person sees of the page, on one site."""
+class Figures(Page):
+    """Figures, reasons, charts and delivery times of a period, as a page or as a file."""
+
+    name = "figures"
+    title = _("Figures")
 
     def __init__(self, page_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
-        self.admin = page_admin
-        self.request = request
+        super().__init__(page_admin, request)
         self.choice = ChosenPeriod.of(request)
-        self.list_url = page_admin.url_of(Message, "changelist")
 
-    def details(self) -> dict[str, Any]:
-        """Return what the page shows."""
+    @property
+    def is_allowed(self) -> bool:
+        return self.admin.shows_all_of(self.request, Message)
+
+    def details(self) -> dict[str, Any] | HttpResponse:
+        if self.request.GET.get("format") == "csv":
+            return self.as_csv()
         column = self.column(self.choice)
         columns = [column]
         if self.choice.is_month:
@@ -177,9 +184,10 @@ class Figures:
         }
 
     def as_csv(self) -> HttpResponse:
-        """Return the figures and the reasons of the chosen period as a file."""
+        """Return the chosen period as a file, and record that it was taken."""
         column = self.column(self.choice)
         period = self.choice.period
+        self.admin.log_list(self.request, Message, f"Exported the figures of {self.choice.key}.")
         days = (period.first_day.isoformat(), period.last_day.isoformat())
         figures = [(*days, name, "", each.count) for name, each in column.figures.items()]
         reasons = [
@@ -189,8 +197,9 @@ class Figures:
         return csv_of(f"figures-{self.choice.key}.csv", [heading, *figures, *reasons])
 
     def column(self, choice: ChosenPeriod) -> Column:
+        list_url = self.admin.url_of(Message, "changelist")
         return Column(
-            choice, count_messages(choice.period), self.list_url, self.new_opt_outs(choice.period)
+            choice, count_messages(choice.period), list_url, self.new_opt_outs(choice.period)
         )
 
     def new_opt_outs(self, period: Period) -> Figure | None:

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Model
-from django.http import HttpRequest
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext
@@ -25,8 +24,9 @@ from cellcast_django.admin.lists.filters import (
     connected_handlers,
     midnight,
 )
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages import Page
 from cellcast_django.admin.pages.confirmation import EventActionsAdmin
+from cellcast_django.admin.pages.to_answer import messages_to_answer
 from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (
@@ -103,18 +103,30 @@ class EventsPart:
     """Each username, its last use, and how many passwords are configured for it."""
 
 
-class Overview:
-    """What one person sees of the overview, on one site."""
+class Overview(Page):
+    """Whether webhooks arrive, what needs attention, and what recovery has found."""
 
-    def __init__(self, page_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
-        self.admin = page_admin
-        self.request = request
+    name = "overview"
+    title = _("Overview")
+
+    @property
+    def is_allowed(self) -> bool:
+        return any(self.admin.may_view(self.request, model) for model in MODELS)
+
+    def details(self) -> dict[str, Any]:
+        messages = messages_to_answer(self.admin, self.request)
+        return {
+            "events": self.events(),
+            "recovery": self.recovery(),
+            "although_opted_out": self.although_opted_out(),
+            "to_answer": messages.waiting(self.request) if messages else None,
+        }
 
     def events(self) -> EventsPart | None:
         """Return the part about events; ``None`` for those who may not view them."""
         if not self.admin.may_view(self.request, WebhookEvent):
             return None
-        if self.is_restricted(WebhookEvent):
+        if self.admin.is_restricted(self.request, WebhookEvent):
             events: Any = self.admin.rows_of(self.request, WebhookEvent).filter(is_test=False)
             states = (events.invalid(), events.failed(), events.pending())
             counts = [rows.count() for rows in states]
@@ -150,7 +162,7 @@ class Overview:
 
     def recovery(self) -> dict[str, Any] | None:
         """Return how many messages are silent, and what recovery last found."""
-        if not self.admin.may_view(self.request, Message) or self.is_restricted(Message):
+        if not self.admin.shows_all_of(self.request, Message):
             return None
         silent = count_silent(StatusFilter.SILENT_AFTER)
         list_url = self.admin.url_of(Message, "changelist")
@@ -159,10 +171,6 @@ class Overview:
             "silent_badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
             **details_of_last_run(),
         }
-
-    def is_restricted(self, model: type[Model]) -> bool:
-        """Whether the host project's own class hides some rows, which our figures would count."""
-        return self.admin.is_restricted(self.request, model)
 
     def _needs_attention(self, counts: Iterable[int]) -> Iterator[tuple[Figure, SafeString]]:
         list_url = self.admin.url_of(WebhookEvent, "changelist")

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.display.badges import HandlerRow, Tone, badge, handler_rows
 from cellcast_django.admin.display.texts import counted
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.pages import Page
 from cellcast_django.admin.pages.overview import details_of_last_run
 from cellcast_django.checks import CHECKS
 from cellcast_django.conf import conf, is_base_url
@@ -64,8 +64,6 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
         return badge(Tone.WARNING, _("warning"))
     return badge(Tone.QUIET, _("info")) if messages else badge(Tone.GOOD, _("OK"))
 
-
-PERMISSION = "cellcast_django.set_up_webhookevent"
 
 TIMEOUT_SECONDS = 10
 MAX_TEXT = 2_000  # characters of a response's body that are shown
@@ -119,48 +117,100 @@ def webhook_urls(base_url: str) -> dict[str, str]:
         return {}
 
 
-def details(model_admin: ReadOnlyAdmin, request: HttpRequest) -> dict[str, Any]:
-    """Return what the page shows; a POST first sends its form as a test.
+class Setup(Page):
+    """Webhook settings, checks, and what Test Send was told."""
 
-    Raises ``BadRequest`` for a form that is not from this page.
-    """
-    site = Site.of_request(request)
-    bodies: dict[str, str] = {}
-    shown: dict[str, Any] = {}
-    if request.method == "POST" and "delete_tests" in request.POST:
-        delete_test_data(model_admin, request)
-    elif request.method == "POST" and not site.obstacle:
-        webhook = webhook_of(request)
-        bodies[webhook.slug] = request.POST.get("body", "")
-        shown = send_test(model_admin, request, site, webhook)
-    checks = list(check_results())
-    webhooks = measure_webhooks(timezone.now())
-    usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
-    return {
-        "obstacle": site.obstacle,
-        "username": site.credential.partition(":")[0],
-        "usernames": list(dict.fromkeys(usernames)),
-        "checks": checks,
-        "progress": list(progress(checks, webhooks)),
-        "has_tests": WebhookEvent.objects.filter(is_test=True).exists(),
-        "places": [
-            {
-                "endpoint": webhook.endpoint,
-                "url": site.urls.get(webhook.slug),
-                "body": bodies.get(webhook.slug, chosen_example(webhook, request)),
-                "handlers": webhook.handlers(),
-                "samples": [
-                    (f"?example={each.name}#cellcast-send-{webhook.endpoint}-heading", each.label)
-                    for each in webhook.examples
-                ]
-                if len(webhook.examples) > 1
-                else [],
-            }
-            for webhook in WEBHOOKS
-        ],
-        **details_of_last_run(),
-        **shown,
-    }
+    name = "setup"
+    title = _("Setup")
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.request.user.has_perm("cellcast_django.set_up_webhookevent")
+
+    def details(self) -> dict[str, Any]:
+        """Return what the page shows; a POST first sends its form as a test.
+
+        Raises ``BadRequest`` for a form that is not from this page.
+        """
+        site = Site.of_request(self.request)
+        bodies: dict[str, str] = {}
+        shown: dict[str, Any] = {}
+        if self.request.method == "POST" and "delete_tests" in self.request.POST:
+            self.delete_test_data()
+        elif self.request.method == "POST" and not site.obstacle:
+            webhook = webhook_of(self.request)
+            bodies[webhook.slug] = self.request.POST.get("body", "")
+            shown = self.send_test(site, webhook)
+        checks = list(check_results())
+        webhooks = measure_webhooks(timezone.now())
+        usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
+        return {
+            "obstacle": site.obstacle,
+            "username": site.credential.partition(":")[0],
+            "usernames": list(dict.fromkeys(usernames)),
+            "checks": checks,
+            "progress": list(progress(checks, webhooks)),
+            "has_tests": WebhookEvent.objects.filter(is_test=True).exists(),
+            "places": [
+                {
+                    "endpoint": webhook.endpoint,
+                    "url": site.urls.get(webhook.slug),
+                    "body": bodies.get(webhook.slug, chosen_example(webhook, self.request)),
+                    "handlers": webhook.handlers(),
+                    "samples": [
+                        (
+                            f"?example={each.name}#cellcast-send-{webhook.endpoint}-heading",
+                            each.label,
+                        )
+                        for each in webhook.examples
+                    ]
+                    if len(webhook.examples) > 1
+                    else [],
+                }
+                for webhook in WEBHOOKS
+            ],
+            **details_of_last_run(),
+            **shown,
+        }
+
+    def send_test(self, site: Site, webhook: Webhook) -> dict[str, Any]:
+        """Send the form's body as Cellcast would; return the response and what it means."""
+        body = self.request.POST.get("body", "").encode()
+        self.admin.log_list(self.request, WebhookEvent, f"Sent a test to the {webhook.label}.")
+        response = post_as_cellcast(site.urls[webhook.slug], body, site.credential, TIMEOUT_SECONDS)
+        events = response.events if response.is_accepted else []
+        is_here = site.base_url == f"{self.request.scheme}://{self.request.get_host()}"
+        may_view = is_here and self.admin.may_view(self.request, WebhookEvent)
+        event_url = partial(self.admin.url_of, WebhookEvent, "change")
+        return {
+            "sent_to": webhook.endpoint,
+            "response": response,
+            "milliseconds": round(response.seconds * 1000),
+            "response_text": response.text[:MAX_TEXT],
+            "findings": findings(response),
+            "events": [
+                {
+                    "id": event.get("id"),
+                    "badge": badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
+                    "is_duplicate": event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
+                    "url": event_url(event.get("id")) if may_view else None,
+                    "handlers": handlers_that_ran(event.get("id")) if may_view else [],
+                }
+                for event in events
+            ],
+        }
+
+    def delete_test_data(self) -> None:
+        """Delete everything that Test Sends have stored, and say how much."""
+        removed = delete_tests()
+        events = counted(removed.events, "event", "events")
+        self.admin.log_list(self.request, WebhookEvent, f"Deleted the test data: {events}.")
+        sentence = ngettext(
+            "%(count)d test event deleted.", "%(count)d test events deleted.", removed.events
+        )
+        self.admin.message_user(
+            self.request, sentence % {"count": removed.events}, messages.SUCCESS
+        )
 
 
 def webhook_of(request: HttpRequest) -> Webhook:
@@ -179,51 +229,17 @@ def chosen_example(webhook: Webhook, request: HttpRequest) -> str:
     return json.dumps(example.payload, indent=2)
 
 
-def send_test(
-    model_admin: ReadOnlyAdmin, request: HttpRequest, site: Site, webhook: Webhook
-) -> dict[str, Any]:
-    """Send the form's body as Cellcast would; return the response and what it means."""
-    body = request.POST.get("body", "").encode()
-    model_admin.log_list(request, WebhookEvent, f"Sent a test to the {webhook.label}.")
-    response = post_as_cellcast(site.urls[webhook.slug], body, site.credential, TIMEOUT_SECONDS)
-    events = response.events if response.is_accepted else []
-    is_here = site.base_url == f"{request.scheme}://{request.get_host()}"
-    may_view = is_here and model_admin.may_view(request, WebhookEvent)
-    event_url = partial(model_admin.url_of, WebhookEvent, "change")
-    return {
-        "sent_to": webhook.endpoint,
-        "response": response,
-        "milliseconds": round(response.seconds * 1000),
-        "response_text": response.text[:MAX_TEXT],
-        "findings": findings(response),
-        "events": [
-            {
-                "id": event.get("id"),
-                "badge": badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
-                "is_duplicate": event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
-                "url": event_url(event.get("id")) if may_view else None,
-                "handlers": handlers_that_ran(event.get("id")) if may_view else [],
-            }
-            for event in events
-        ],
-    }
+def samples(webhook: Webhook) -> list[tuple[str, Any]]:
+    """Return the links to the examples, if there are several to choose from."""
+    place = f"#cellcast-send-{webhook.endpoint}-heading"
+    links = [(f"?example={each.name}{place}", each.label) for each in webhook.examples]
+    return links if len(links) > 1 else []
 
 
 def handlers_that_ran(pk: Any) -> list[HandlerRow]:
     """Return the outcome of each handler that ran for a test."""
     event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
     return handler_rows(event, list(event.handler_results)) if event else []
-
-
-def delete_test_data(model_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
-    """Delete everything that Test Sends have stored, and say how much."""
-    removed = delete_tests()
-    events = counted(removed.events, "event", "events")
-    model_admin.log_list(request, WebhookEvent, f"Deleted the test data: {events}.")
-    sentence = ngettext(
-        "%(count)d test event deleted.", "%(count)d test events deleted.", removed.events
-    )
-    model_admin.message_user(request, sentence % {"count": removed.events}, messages.SUCCESS)
 
 
 def findings(response: Response) -> list[Finding]:

@@ -42,6 +42,7 @@ from cellcast_django.admin.display.texts import (
 )
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.customer import TO_ANSWER, CustomerAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import (
@@ -570,3 +571,11 @@ def _latest(replies: Iterable[Message]) -> dict[str, datetime]:
 def _count_contacts(rows: Iterable[tuple[str, int]]) -> int:
     """Count the customers of replies; each reply without a number is somebody of its own."""
     return len({contact or pk for contact, pk in rows})
+
+
+def messages_to_answer(model_admin: ReadOnlyAdmin, request: HttpRequest) -> ToAnswerAdmin | None:
+    """Return the site's admin with this page; ``None`` if this person may not view it."""
+    if not model_admin.may_view(request, Message):
+        return None
+    messages = model_admin.admin_site.get_model_admin(Message)
+    return messages if isinstance(messages, ToAnswerAdmin) else None
