@@ -8,7 +8,7 @@ flat, and an interrupted run continues where it stopped.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -47,74 +47,6 @@ from cellcast_django.models import (
 )
 from cellcast_django.payloads import clean
 
-
-def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
-    fields: list[Any] = [model._meta.get_field(name) for name in names]
-    return {field.name: field.get_default() for field in fields}
-
-
-EMPTY_MESSAGE = _empty(Message, Message.REPORTED)
-EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
-
-_KEY_WITHOUT_PERSON = Case(
-    When(
-        direction=Direction.INBOUND,
-        then=Concat(Value("redacted-"), Cast("pk", CharField(max_length=19))),
-    ),
-    default=F("key"),
-    output_field=CharField(),
-)
-
-
-class Removed(NamedTuple):
-    """How many messages and events were deleted or redacted."""
-
-    messages: int
-    events: int
-
-
-def delete_messages(using: str, pks: list[int]) -> Removed:
-    """Delete these messages, with their history and events."""
-    events = delete(WebhookEvent.objects.using(using).filter(message__in=pks))
-    return Removed(delete(Message.objects.using(using).filter(pk__in=pks)), events)
-
-
-def delete_events(using: str, pks: list[int]) -> Removed:
-    """Delete these events."""
-    return Removed(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
-
-
-def delete(rows: QuerySet[Any]) -> int:
-    """Delete the rows and whatever depends on them; return how many rows of this model."""
-    _, deleted = rows.delete()
-    return deleted.get(rows.model._meta.label, 0)
-
-
-def redact_messages(using: str, pks: list[int]) -> Removed:
-    """Redact these messages, with their history and events."""
-    events = WebhookEvent.objects.using(using).filter(message__in=pks).exclude(**EMPTY_EVENT)
-    redacted = redact_events(using, list(events.values_list("pk", flat=True)))
-    _redact_reasons(using, Q(message__in=pks))
-    messages = Message.objects.using(using).filter(pk__in=pks)
-    return redacted._replace(messages=messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON))
-
-
-def redact_events(using: str, pks: list[int]) -> Removed:
-    """Redact these events, and the reasons that they reported."""
-    events = WebhookEvent.objects.using(using).filter(pk__in=pks)
-    for event in events.only("handler_results").iterator():
-        if event.handler_errors():
-            for result in event.handler_results.values():
-                result["error"] = error_type(result["error"])
-            events.filter(pk=event.pk).update(handler_results=event.handler_results)
-    _redact_reasons(using, Q(event__in=pks))
-    return Removed(0, events.update(**EMPTY_EVENT))
-
-
-def _redact_reasons(using: str, which: Q) -> None:
-    StatusChange.objects.using(using).filter(which).exclude(reason="").update(reason="")
-
-
 __all__ = ["AboutContact", "Kept", "Pruned", "Removed", "Selection", "forget_opt_outs", "prune"]
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
@@ -124,6 +56,13 @@ MIN_SEARCHED_LENGTH = 6
 
 BATCH_SECONDS = 60
 """How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
+
+
+class Removed(NamedTuple):
+    """How many messages and events were deleted or redacted."""
+
+    messages: int
+    events: int
 
 
 class Kept(NamedTuple):
@@ -294,12 +233,16 @@ class Pruned:
         )
 
 
-Progress = Callable[[Removed], object]
-"""Called after each batch with what has been removed so far."""
+Remove = Callable[[str, list[int]], Removed]
+"""Removes the rows with these primary keys from the database with this alias."""
 
 
-def prune(selection: Selection, *, progress: Progress = lambda removed: None) -> Pruned:
+def prune(
+    selection: Selection, *, progress: Callable[[Removed], object] = lambda removed: None
+) -> Pruned:
     """Delete or redact what is selected, in batches that each commit; return what became of it.
+
+    ``progress`` is called after each batch with what has been removed so far.
 
     Deleting a message deletes its history and events too, and whatever ``on_delete`` takes of your
     own models. A row that one of these protects is kept and counted. Redacting empties a message's
@@ -313,18 +256,18 @@ def prune(selection: Selection, *, progress: Progress = lambda removed: None) ->
     Raises ``django.db.Error`` when the database refuses. The batches before that stay committed.
     """
     pruned = Pruned()
-    for batch in _batches_pruned(selection):
-        pruned = pruned.plus(batch)
-        progress(pruned.removed)
+    of_events = redact_events if selection.redact else delete_events
+    of_messages = redact_messages if selection.redact else delete_messages
+    parts: list[tuple[QuerySet[Any], str, Remove]] = [
+        *((part, "pk", of_events) for part in selection.events()),
+        # As webhooks lock them: in any other order, an array of late reports deadlocks.
+        (selection.messages(), "key", of_messages),
+    ]
+    for rows, lock_order, remove in parts:
+        for pks in _batches(rows, lock_order):
+            pruned = pruned.plus(_remove_unless_protected(rows, pks, lock_order, remove))
+            progress(pruned.removed)
     return pruned
-
-
-def _batches_pruned(selection: Selection) -> Iterator[Pruned]:
-    for part in selection.events():
-        yield from _in_batches(part, "pk", redact_events if selection.redact else delete_events)
-    remove = redact_messages if selection.redact else delete_messages
-    # In the order in which webhooks lock them: in any other, an array of late reports deadlocks.
-    yield from _in_batches(selection.messages(), "key", remove)
 
 
 def forget_opt_outs(selection: Selection) -> int:
@@ -345,25 +288,17 @@ def forget_opt_outs(selection: Selection) -> int:
     return with_retries(forget, using=database_alias())
 
 
-Remove = Callable[[str, list[int]], Removed]
-
-
-def _in_batches(rows: QuerySet[Any], lock_order: str, remove: Remove) -> Iterator[Pruned]:
-    """Remove the rows, and yield after each batch. ``lock_order`` is a field."""
-    for pks in _batches(rows, lock_order):
-        yield _remove_unless_protected(rows, pks, lock_order, remove)
-
-
 def _remove_unless_protected(
     rows: QuerySet[Any], pks: list[int], lock_order: str, remove: Remove
 ) -> Pruned:
     """Remove these rows; if some are protected, halve them until only those are left."""
+
+    def lock_and_remove(using: str) -> Removed:
+        with transaction.atomic(using=using):
+            return remove(using, _lock(rows, pks, lock_order))
+
     try:
-        removed = with_retries(
-            partial(_remove, rows, pks, lock_order, remove),
-            using=database_alias(),
-            for_seconds=BATCH_SECONDS,
-        )
+        removed = with_retries(lock_and_remove, using=database_alias(), for_seconds=BATCH_SECONDS)
         return Pruned(*removed)
     except (ProtectedError, RestrictedError) as error:
         if len(pks) == 1:
@@ -373,15 +308,8 @@ def _remove_unless_protected(
     return first.plus(_remove_unless_protected(rows, pks[middle:], lock_order, remove))
 
 
-def _remove(
-    rows: QuerySet[Any], pks: list[int], lock_order: str, remove: Remove, using: str
-) -> Removed:
-    with transaction.atomic(using=using):
-        return remove(using, _lock(rows, pks, lock_order))
-
-
 def _batches(rows: QuerySet[Any], lock_order: str) -> Iterator[list[int]]:
-    """Yield the primary keys of each batch, in the order of their locks."""
+    """Yield the primary keys of each batch, in the order of ``lock_order``, a field."""
     bounds = rows.aggregate(first=Min("pk"), last=Max("pk"))
     if bounds["last"] is None:
         return
@@ -408,3 +336,66 @@ def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
 
 def _events() -> WebhookEventQuerySet:
     return WebhookEvent.objects.using(database_alias())
+
+
+# Deleting and redacting
+
+
+def _empty(model: type[Model], names: Iterable[str]) -> dict[str, Any]:
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    return {field.name: field.get_default() for field in fields}
+
+
+EMPTY_MESSAGE = _empty(Message, Message.REPORTED)
+EMPTY_EVENT = _empty(WebhookEvent, WebhookEvent.PERSONAL)
+
+_KEY_WITHOUT_PERSON = Case(
+    When(
+        direction=Direction.INBOUND,
+        then=Concat(Value("redacted-"), Cast("pk", CharField(max_length=19))),
+    ),
+    default=F("key"),
+    output_field=CharField(),
+)
+
+
+def delete_messages(using: str, pks: list[int]) -> Removed:
+    """Delete these messages, with their history and events."""
+    events = delete(WebhookEvent.objects.using(using).filter(message__in=pks))
+    return Removed(delete(Message.objects.using(using).filter(pk__in=pks)), events)
+
+
+def delete_events(using: str, pks: list[int]) -> Removed:
+    """Delete these events."""
+    return Removed(0, delete(WebhookEvent.objects.using(using).filter(pk__in=pks)))
+
+
+def delete(rows: QuerySet[Any]) -> int:
+    """Delete the rows and whatever depends on them; return how many rows of this model."""
+    _, deleted = rows.delete()
+    return deleted.get(rows.model._meta.label, 0)
+
+
+def redact_messages(using: str, pks: list[int]) -> Removed:
+    """Redact these messages, with their history and events."""
+    events = WebhookEvent.objects.using(using).filter(message__in=pks).exclude(**EMPTY_EVENT)
+    redacted = redact_events(using, list(events.values_list("pk", flat=True)))
+    _redact_reasons(using, Q(message__in=pks))
+    messages = Message.objects.using(using).filter(pk__in=pks)
+    return redacted._replace(messages=messages.update(**EMPTY_MESSAGE, key=_KEY_WITHOUT_PERSON))
+
+
+def redact_events(using: str, pks: list[int]) -> Removed:
+    """Redact these events, and the reasons that they reported."""
+    events = WebhookEvent.objects.using(using).filter(pk__in=pks)
+    for event in events.only("handler_results").iterator():
+        if event.handler_errors():
+            for result in event.handler_results.values():
+                result["error"] = error_type(result["error"])
+            events.filter(pk=event.pk).update(handler_results=event.handler_results)
+    _redact_reasons(using, Q(event__in=pks))
+    return Removed(0, events.update(**EMPTY_EVENT))
+
+
+def _redact_reasons(using: str, which: Q) -> None:
+    StatusChange.objects.using(using).filter(which).exclude(reason="").update(reason="")

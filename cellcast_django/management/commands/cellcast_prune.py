@@ -1,5 +1,6 @@
 """Delete or redact messages and events by age or by contact."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from cellcast_django.payloads import clean
 from cellcast_django.retention import Kept, Pruned, Removed, Selection, forget_opt_outs, prune
 
 
-def age(text: str) -> timedelta:
+def pruning_age(text: str) -> timedelta:
     """Parse ``--older-than``: no minutes, because ``3m`` might be meant as months."""
     return parse_duration(text, units="hdw")
 
@@ -32,7 +33,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--older-than",
-            type=age,
+            type=pruning_age,
             metavar="AGE",
             help="such as 90d, 12w or 36h; required without --contact",
         )
@@ -79,15 +80,13 @@ class Command(BaseCommand):
             raise CommandError("Nothing found for this contact, which is not a valid phone number.")
         verb = "redacted" if selection.redact else "deleted"
         done = f"Would be {verb}" if options["dry_run"] else verb.capitalize()
-        self.stdout.write(
-            self.style.SUCCESS(f"{done}: {describe_removed(pruned.removed)}{scope(selection)}.")
-        )
+        rows = f"{plural(pruned.messages, 'message')} and {plural(pruned.events, 'event')}"
+        self.stdout.write(self.style.SUCCESS(f"{done}: {rows}{scope(selection)}."))
         if selection.opt_outs:
             done = "Would be deleted" if options["dry_run"] else "Deleted"
-            self.stdout.write(f"{done}: {counted(opt_outs, 'opt-out')}.")
-        protection = reason_of_protection(pruned)
-        for line in [*protection, *reasons(kept), *reason_of_opt_outs(selection, kept_opt_outs)]:
-            self.stdout.write(line)
+            self.stdout.write(f"{done}: {plural(opt_outs, 'opt-out')}.")
+        for reason in reasons_to_keep(selection, pruned, kept, kept_opt_outs):
+            self.stdout.write(f"Kept: {reason}")
         is_incomplete = pruned.protected or any(kept)
         if selection.number is not None and is_incomplete and not options["dry_run"]:
             raise CommandError(
@@ -131,12 +130,7 @@ def is_mistyped(number: str | None) -> bool:
     return number is not None and not is_phone_number(clean(number), conf.default_region)
 
 
-def describe_removed(removed: Removed) -> str:
-    """Return the counts in words."""
-    return f"{counted(removed.messages, 'message')} and {counted(removed.events, 'event')}"
-
-
-def counted(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """Return a count with its noun."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
@@ -153,37 +147,27 @@ def day(moment: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M}"
 
 
-def reasons(kept: Kept) -> list[str]:
-    """Return a sentence for each reason to keep events."""
-    lines = []
+def reasons_to_keep(
+    selection: Selection, pruned: Pruned, kept: Kept, kept_opt_outs: int
+) -> Iterator[str]:
+    """Yield a sentence for each reason why rows were kept."""
+    if pruned.protected:
+        yield (
+            f"{plural(pruned.protected, 'row')} that your own models protect. "
+            f"{pruned.protected_by} Remove what refers to them first, or use --redact, which keeps "
+            "the rows."
+        )
     if kept.pending:
-        lines.append(
-            f"Kept: {counted(kept.pending, 'event')} whose handlers have not finished. Run them "
-            "with cellcast_run_handlers, or wait until they have been retried."
+        yield (
+            f"{plural(kept.pending, 'event')} whose handlers have not finished. Run them with "
+            "cellcast_run_handlers, or wait until they have been retried."
         )
     if kept.failed:
-        lines.append(
-            f"Kept: {counted(kept.failed, 'event')} that failed. Run their handlers again with "
+        yield (
+            f"{plural(kept.failed, 'event')} that failed. Run their handlers again with "
             "cellcast_run_handlers --failed, or prune them too with --include-failed."
         )
-    return lines
-
-
-def reason_of_protection(pruned: Pruned) -> list[str]:
-    """Return a sentence about the rows that the host's own models protect."""
-    if not pruned.protected:
-        return []
-    return [
-        f"Kept: {counted(pruned.protected, 'row')} that your own models protect. "
-        f"{pruned.protected_by} Remove what refers to them first, or use --redact, which keeps "
-        "the rows."
-    ]
-
-
-def reason_of_opt_outs(selection: Selection, count: int) -> list[str]:
-    """Return a sentence about the opt-outs that were kept."""
-    if not count:
-        return []
-    if selection.number is None:
-        return [f"Kept: {counted(count, 'opt-out')}, which must outlive the messages."]
-    return ["Kept: the opt-out of this contact. Use --opt-outs to delete it too."]
+    if kept_opt_outs and selection.number is None:
+        yield f"{plural(kept_opt_outs, 'opt-out')}, which must outlive the messages."
+    elif kept_opt_outs:
+        yield "the opt-out of this contact. Use --opt-outs to delete it too."
