@@ -49,14 +49,8 @@ class StateFilter(ChoiceFilter):
     parameter_name = "state"
     options = [("active", _("opted out")), ("ended", _("ended"))]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        opt_outs: Any = queryset
-        match self.value():
-            case "active":
-                return opt_outs.active()  # type: ignore[no-any-return]
-            case "ended":
-                return queryset.filter(ended_at__isnull=False)
-        return queryset
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        return rows.active() if choice == "active" else rows.filter(ended_at__isnull=False)
 
 
 class SourceFilter(ChoiceFilter):

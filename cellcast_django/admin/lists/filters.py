@@ -1,4 +1,4 @@
-"""Filters for the list of events."""
+"""Filters of the lists, and the days and numbers that other pages are narrowed to as well."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -36,15 +36,30 @@ class ChoiceFilter(admin.SimpleListFilter):
 
     parameter_name: str
     options: ClassVar[Choices]
+    hidden_among: ClassVar[Direction | None] = None
+    """Not offered in a list of messages of this direction."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        direction = request.GET.get(DirectionFilter.parameter_name)
+        if self.hidden_among is not None and direction == self.hidden_among:
+            return []
+        return self.offered(request, model_admin)
+
+    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
         return self.options
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow to the choice; ignore anything else in the query string."""
-        if self.value() not in dict(self.lookup_choices):
-            return queryset
-        return queryset.filter(**{self.parameter_name: self.value()})
+        choice = self.value()
+        rows: QuerySet[Any] = self.narrow(queryset, choice) if self.knows(choice) else queryset
+        return rows
+
+    def knows(self, choice: str | None) -> bool:
+        return choice in dict(self.lookup_choices)
+
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        """Narrow to one of the choices."""
+        return rows.filter(**{self.parameter_name: choice})
 
 
 class DirectionFilter(ChoiceFilter):
@@ -59,10 +74,11 @@ class DirectionFilter(ChoiceFilter):
 
 
 class StatusFilter(ChoiceFilter):
-    """Statuses of sent messages, none included. Hidden in a list of replies."""
+    """Statuses of sent messages, none included."""
 
     title = _("delivery status")
     parameter_name = "status"
+    hidden_among = Direction.INBOUND
     MAX_STATUSES = 30
     NO_STATUS = "-"
     UNDELIVERED = "undelivered"
@@ -72,11 +88,10 @@ class StatusFilter(ChoiceFilter):
     SILENT = "silent"
     SILENT_AFTER = timedelta(hours=6)
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Return the statuses in use: those that we know, the others, and none at all."""
-        if request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND:
-            return []
-        in_use = self._statuses_in_use(model_admin.get_queryset(request).outbound())
+        sent = model_admin.get_queryset(request).outbound()
+        in_use = values_in_use(sent, "status", self.MAX_STATUSES - 1)
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
         ended = [
@@ -91,55 +106,54 @@ class StatusFilter(ChoiceFilter):
         ]
         return [*ended, *known, *others, *without]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        messages: Any = queryset
-        sent = messages.outbound()
-        match self.value():
-            case self.NO_STATUS:
-                return sent.filter(status="")  # type: ignore[no-any-return]
-            case self.SILENT:
-                return silent_lately(messages, self.SILENT_AFTER)
-            case self.NOT_FINAL:
-                return sent.exclude(status__in=FINAL)  # type: ignore[no-any-return]
-            case self.UNDER_WAY:
-                recent = sent.filter(created_at__gte=under_way_since())
-                return recent.exclude(status__in=FINAL)  # type: ignore[no-any-return]
-            case self.UNREPORTED:
-                older = sent.filter(created_at__lt=under_way_since())
-                return older.exclude(status__in=FINAL)  # type: ignore[no-any-return]
-            case self.UNDELIVERED:
-                return narrow_to_any(queryset, *(sent.filter(status=word) for word in UNDELIVERED))
-        is_known = self.value() in {*Status.values, *dict(self.lookup_choices)}
-        return sent.filter(status=self.value()) if is_known else queryset
+    def knows(self, choice: str | None) -> bool:
+        return choice in Status.values or super().knows(choice)
 
-    def _statuses_in_use(self, queryset: QuerySet[Any]) -> list[str]:
-        """Hop through the index from status to status: ``DISTINCT`` would read the whole table."""
-        words = [""]
-        while len(words) < self.MAX_STATUSES:
-            following = queryset.filter(status__gt=words[-1]).order_by("status")
-            word = following.values_list("status", flat=True).first()
-            if word is None:
-                break
-            words.append(word)
-        return words[1:]
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        sent = rows.outbound()
+        not_final = sent.exclude(status__in=FINAL)
+        match choice:
+            case self.NO_STATUS:
+                return sent.filter(status="")
+            case self.SILENT:
+                return silent_lately(rows, self.SILENT_AFTER)
+            case self.NOT_FINAL:
+                return not_final
+            case self.UNDER_WAY:
+                return not_final.filter(created_at__gte=under_way_since())
+            case self.UNREPORTED:
+                return not_final.filter(created_at__lt=under_way_since())
+            case self.UNDELIVERED:
+                return narrow_to_any(rows, *(sent.filter(status=word) for word in UNDELIVERED))
+        return sent.filter(status=choice)
+
+
+def values_in_use(rows: QuerySet[Any], column: str, most: int) -> list[str]:
+    """Return the texts in a column, in their order, up to this many.
+
+    Hops through its index from one to the next: ``DISTINCT`` would read the whole table.
+    """
+    found = [""]
+    while len(found) <= most:
+        following = rows.filter(**{f"{column}__gt": found[-1]}).order_by(column)
+        text = following.values_list(column, flat=True).first()
+        if text is None:
+            break
+        found.append(text)
+    return found[1:]
 
 
 class OptedOutFilter(ChoiceFilter):
-    """Messages that were sent although the contact had opted out. Hidden in a list of replies."""
+    """Messages that were sent although the contact had opted out."""
 
     title = _("consent")
     parameter_name = "opted_out"
+    hidden_among = Direction.INBOUND
     SENT = "sent"
+    options = [(SENT, _("sent although opted out"))]
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        if request.GET.get(DirectionFilter.parameter_name) == Direction.INBOUND:
-            return []
-        return [(self.SENT, _("sent although opted out"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() != self.SENT:
-            return queryset
-        return narrow_to_any(queryset, queryset.filter(opted_out_at__isnull=False))
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        return narrow_to_any(rows, rows.filter(opted_out_at__isnull=False))
 
 
 class StopFilter(ChoiceFilter):
@@ -148,26 +162,21 @@ class StopFilter(ChoiceFilter):
     Contacts who have opted out are left out.
 
     They mention stopping, but are no stop word, so a person should check. No index can find them:
-    only the newest replies are read. Hidden in a list of sent messages.
+    only the newest replies are read.
     """
 
     title = _("wish to stop")
     parameter_name = "stop"
+    hidden_among = Direction.OUTBOUND
     POSSIBLY = "possibly"
+    options = [(POSSIBLY, _("possibly (latest 5,000 replies)"))]
     MAX_REPLIES = 5_000
     MAX_LENGTH = 1_600
     """Characters of a text that are checked: no SMS is longer."""
     MAX_FOUND = 1_000
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        if request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND:
-            return []
-        return [(self.POSSIBLY, _("possibly (latest 5,000 replies)"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() != self.POSSIBLY:
-            return queryset
-        replies = newest(queryset.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        replies = newest(rows.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
         texts = (
             replies.filter(handled_at=None)
             .order_by("-created_at")
@@ -176,32 +185,25 @@ class StopFilter(ChoiceFilter):
         found = [(pk, contact) for pk, contact, text in texts if may_want_to_stop(text)]
         opted_out_contacts = opted_out(contact for _pk, contact in found)
         keys = [pk for pk, contact in found if contact not in opted_out_contacts]
-        return queryset.filter(pk__in=keys[: self.MAX_FOUND])
+        return rows.filter(pk__in=keys[: self.MAX_FOUND])
 
 
 class HandledFilter(ChoiceFilter):
-    """Replies that somebody has to deal with, or those that are done. Hidden among sent messages.
+    """Replies that somebody has to deal with, or those that are done.
 
     No index finds what is done, so only the newest messages are searched.
     """
 
     title = _("replies")
     parameter_name = "handled"
+    hidden_among = Direction.OUTBOUND
     options = [("new", _("new")), ("done", _("done (latest 10,000 messages)"))]
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        sent = request.GET.get(DirectionFilter.parameter_name) == Direction.OUTBOUND
-        return [] if sent else self.options
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        messages: Any = queryset
-        match self.value():
-            case "new":
-                return messages.unhandled()  # type: ignore[no-any-return]
-            case "done":
-                recent: Any = newest(queryset, CappedPaginator.MAX_COUNT)
-                return recent.inbound().exclude(handled_at=None)  # type: ignore[no-any-return]
-        return queryset
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        if choice == "new":
+            return rows.unhandled()
+        recent: Any = newest(rows, CappedPaginator.MAX_COUNT)
+        return recent.inbound().exclude(handled_at=None)
 
 
 class OwnNumberFilter(ChoiceFilter):
@@ -210,7 +212,7 @@ class OwnNumberFilter(ChoiceFilter):
     title = _("your number")
     parameter_name = "own_number"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+    def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
         if not model_admin.may_view(request, Message):
             return []
         numbers = own_numbers(model_admin.rows_of(request, Message))
@@ -226,45 +228,41 @@ class OwnNumberOfMessageFilter(OwnNumberFilter):
     title = _("your number (latest 1,000 messages)")
     MAX_MESSAGES = 1_000
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() not in dict(self.lookup_choices):
-            return queryset
-        messages = Message.objects.using(queryset.db).filter(own_number=self.value())
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        messages = Message.objects.using(rows.db).filter(own_number=choice)
         keys = messages.order_by("-created_at").values_list("pk", flat=True)
-        return queryset.filter(message__in=list(keys[: self.MAX_MESSAGES]))
+        return rows.filter(message__in=list(keys[: self.MAX_MESSAGES]))
 
 
 MAX_OWN_NUMBERS = 30
 OWN_NUMBER_PERIOD = timedelta(days=90)
 MAX_PER_NUMBER = 1_000
 """Of a number's newest messages, at least one must be a reply: others only send."""
-MAX_TESTS = 1_000  # messages of Test Sends that are left out
 
 
 def own_numbers(messages: Any) -> list[str]:
     """Return the phone numbers that customers wrote to in the last 90 days, if several.
 
     A Test Send is not from a customer.
-
-    An index leads from number to number: ``DISTINCT`` would read the whole table.
     """
-    numbers = [""]
-    while len(numbers) <= MAX_OWN_NUMBERS:
-        following = messages.filter(own_number__gt=numbers[-1]).order_by("own_number")
-        number = following.values_list("own_number", flat=True).first()
-        if number is None:
-            break
-        numbers.append(number)
-    phone_numbers = [each for each in numbers[1:] if is_phone_number(each, conf.default_region)]
+    numbers = values_in_use(messages, "own_number", MAX_OWN_NUMBERS)
+    phone_numbers = [each for each in numbers if is_phone_number(each, conf.default_region)]
     if len(phone_numbers) < MIN_OWN_NUMBERS:
         return []
-    tests = list(messages.from_tests().values_list("pk", flat=True)[:MAX_TESTS])
-    real = messages.exclude(pk__in=tests)
+    real = messages.exclude(pk__in=keys_of_tests(messages))
     written_to = [number for number in phone_numbers if _is_written_to(real, number)]
     return written_to if len(written_to) >= MIN_OWN_NUMBERS else []
 
 
 MIN_OWN_NUMBERS = 2  # a single one need not be named
+
+
+MAX_TESTS = 1_000  # messages of Test Sends that are left out
+
+
+def keys_of_tests(messages: Any) -> list[int]:
+    """Return the keys of the messages that exist only because of our own Test Sends."""
+    return list(messages.from_tests().values_list("pk", flat=True)[:MAX_TESTS])
 
 
 def _is_written_to(messages: QuerySet[Any], number: str) -> bool:
@@ -397,22 +395,19 @@ class OutcomeFilter(ChoiceFilter):
     parameter_name = "outcome"
     options = [(state, word) for state, (_tone, word) in EVENT_STATES.items()]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        events: Any = queryset
-        match self.value():
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        match choice:
             case "done":
-                return events.done()  # type: ignore[no-any-return]
+                return rows.done()
             case "pending":
-                return narrow_to_any(queryset, WebhookEvent.objects.pending())
+                return narrow_to_any(rows, WebhookEvent.objects.pending())
             case "failed":
-                return narrow_to_any(queryset, WebhookEvent.objects.failed())
+                return narrow_to_any(rows, WebhookEvent.objects.failed())
             case "duplicate":
-                return events.duplicates()  # type: ignore[no-any-return]
+                return rows.duplicates()
             case "invalid":
-                return events.invalid()  # type: ignore[no-any-return]
-            case "dismissed":
-                return events.dismissed()  # type: ignore[no-any-return]
-        return queryset
+                return rows.invalid()
+        return rows.dismissed()
 
 
 class TestFilter(ChoiceFilter):
@@ -424,13 +419,8 @@ class TestFilter(ChoiceFilter):
     ONLY = "only"
     options = [(WITHOUT, _("left out")), (ONLY, _("only those"))]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        match self.value():
-            case self.WITHOUT:
-                return queryset.filter(is_test=False)
-            case self.ONLY:
-                return queryset.filter(is_test=True)
-        return queryset
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        return rows.filter(is_test=choice == self.ONLY)
 
 
 class MessageTestFilter(TestFilter):
@@ -438,15 +428,11 @@ class MessageTestFilter(TestFilter):
 
     title = _("test messages")
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        messages: Any = queryset
-        match self.value():
-            case self.WITHOUT:
-                tests = list(messages.from_tests().order_by().values_list("pk", flat=True))
-                return queryset.exclude(pk__in=tests) if tests else queryset
-            case self.ONLY:
-                return messages.from_tests()  # type: ignore[no-any-return]
-        return queryset
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        if choice == self.ONLY:
+            return rows.from_tests()
+        tests = list(rows.from_tests().order_by().values_list("pk", flat=True))
+        return rows.exclude(pk__in=tests) if tests else rows
 
 
 class ReasonFilter(admin.SimpleListFilter):

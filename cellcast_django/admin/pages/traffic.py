@@ -19,7 +19,7 @@ from django.db.models.functions import MD5
 from django.utils import timezone
 
 from cellcast_django.admin.display.texts import DAY, localised, today
-from cellcast_django.admin.lists.filters import midnight, under_way_since
+from cellcast_django.admin.lists.filters import keys_of_tests, midnight, under_way_since
 from cellcast_django.models import Direction, Message, StatusChange, database_alias
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -271,7 +271,7 @@ def _settled_reasons(start: datetime, end: datetime, now: datetime) -> Reasons:
 def _reasons(start: datetime, end: datetime) -> Reasons:
     """Count the reasons of messages that were created between two times."""
     alias = database_alias()
-    tests = Message.objects.using(alias).from_tests().values_list("pk", flat=True)[:MAX_TESTS]
+    tests = keys_of_tests(Message.objects.using(alias))
     given = StatusChange.objects.using(alias).filter(
         message__direction=Direction.OUTBOUND,
         message__status__in=UNDELIVERED,
@@ -281,7 +281,7 @@ def _reasons(start: datetime, end: datetime) -> Reasons:
     )
     by_digest = (
         given.exclude(reason="")
-        .exclude(message__in=list(tests))
+        .exclude(message__in=tests)
         .order_by()
         .values(digest=MD5("reason"))
         .annotate(text=Min("reason"), count=Count("pk"))
@@ -290,8 +290,6 @@ def _reasons(start: datetime, end: datetime) -> Reasons:
 
 
 SAMPLE_SIZE = 10_000  # delivered messages of a period whose times are read
-
-MAX_TESTS = 1_000  # messages of Test Sends that are left out
 
 MAX_SECONDS = DAY  # a delivery that took longer counts as one of this length
 
@@ -341,8 +339,7 @@ def count_delivery_times(traffic: Traffic) -> DeliveryTimes:
         if count
     ]
     counts: Counter[int] = Counter()
-    messages = Message.objects.using(database_alias())
-    tests = list(messages.from_tests().values_list("pk", flat=True)[:MAX_TESTS])
+    tests = keys_of_tests(Message.objects.using(database_alias()))
     for seconds, count in _seconds_of_newest(wanted, tests):
         counts[min(max(seconds, 0), MAX_SECONDS)] += count
     return DeliveryTimes(dict(counts), is_sample=share < 1)
