@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, NamedTuple, Self
@@ -106,11 +105,7 @@ class WrongKeyError(RecoveryError):
 
 
 class TemporaryError(Exception):
-    """An error worth a retry; the text says what went wrong."""
-
-    def __init__(self, problem: str, *, retry_after: str = "") -> None:
-        super().__init__(problem)
-        self.retry_after = retry_after
+    """An error worth a retry: what went wrong, and the seconds that the API asks to wait for."""
 
 
 class Client:
@@ -149,11 +144,16 @@ class Client:
         previous: list[Any] = []
         for page in range(1, MAX_PAGES + 1):
             data = self._get(path, parameters | {"page": page})
-            items = read_items(data)
+            items = data.get("items")
+            if not isinstance(items, list):
+                raise RecoveryError(
+                    f'Cellcast\'s API responded without a list of "items"{_keys_of(data)}.'
+                )
             if not items or items == previous:  # past the end, some APIs repeat the last page
                 return
             yield items
-            if is_last(data, page):
+            total = data.get("totalPages")
+            if isinstance(total, int) and 0 < total <= page:
                 return
             previous = items
         raise RecoveryError(f"Stopped after {MAX_PAGES:,} pages of {path}, which does not end.")
@@ -166,9 +166,9 @@ class Client:
             try:
                 return self._request(path, parameters)
             except TemporaryError as error:
-                problem, wait = str(error), retry_after_seconds(error.retry_after)
+                problem, seconds = error.args
             if pause is not None:
-                time.sleep(max(pause, wait))
+                time.sleep(max(pause, seconds))
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
     def _request(self, path: str, parameters: dict[str, str | int]) -> Item:
@@ -194,7 +194,7 @@ class Client:
             body = _read(response)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TemporaryError(
-                f"Cellcast's API could not be reached ({type(error).__name__})."
+                f"Cellcast's API could not be reached ({type(error).__name__}).", 0.0
             ) from None
         return read_data(response.status, body, response.headers.get("Retry-After", ""))
 
@@ -267,9 +267,8 @@ def read_data(status: int, body: bytes, retry_after: str = "") -> Item:
         code = _code(document) or code
     detail = _detail(document)
     if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise TemporaryError(
-            f"Cellcast's API responded with {code}{detail}.", retry_after=retry_after
-        )
+        seconds = retry_after_seconds(retry_after)
+        raise TemporaryError(f"Cellcast's API responded with {code}{detail}.", seconds)
     if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         error = WrongKeyError if code == HTTPStatus.UNAUTHORIZED else RecoveryError
         raise error(
@@ -317,31 +316,12 @@ def _printable(text: str) -> str:
     return _LONG_NUMBER.sub("…", " ".join(text.split()))[:MAX_DETAIL_LENGTH]
 
 
-def read_items(data: Item) -> list[Any]:
-    """Return the items of a page, whatever they are. Raises ``RecoveryError``."""
-    items = data.get("items")
-    if not isinstance(items, list):
-        raise RecoveryError(f'Cellcast\'s API responded without a list of "items"{_keys_of(data)}.')
-    return items
-
-
-def is_last(data: Item, page: int) -> bool:
-    """Whether the list gives its number of pages, and this is the last."""
-    total = data.get("totalPages")
-    return isinstance(total, int) and 0 < total <= page
-
-
 def retry_after_seconds(header: str) -> float:
     """Return the seconds that ``Retry-After``, a count or a date, asks for: at most a minute."""
-    if header.strip().isdecimal():
-        seconds = float(header)
-    else:
-        try:
-            until = parsedate_to_datetime(header)
-        except (ValueError, OverflowError):
-            return 0.0
-        seconds = (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+    try:
+        return min(urllib3.Retry().parse_retry_after(header), MAX_RETRY_AFTER_SECONDS)
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return 0.0
 
 
 # Reading an item
@@ -354,13 +334,6 @@ class ItemError(ValueError):
 EARLIEST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST_TIME = datetime(3000, 1, 1, tzinfo=UTC)
 """Many languages write the year 1, 1900, 1970 or 9999 where they know no time."""
-
-
-def as_object(item: Any) -> Item:
-    """Return the item, which must be an object. Raises ``ItemError``."""
-    if not isinstance(item, dict):
-        raise ItemError
-    return item
 
 
 def as_body(item: Item) -> str:

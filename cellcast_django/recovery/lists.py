@@ -50,7 +50,6 @@ from cellcast_django.recovery.client import (
     ItemError,
     Span,
     as_body,
-    as_object,
     read_text,
     read_time,
 )
@@ -72,7 +71,9 @@ def _readable(
     """Yield what the items of a page say; count those that cannot be understood."""
     for item in page:
         try:
-            yield read_item(as_object(item))
+            if not isinstance(item, dict):
+                raise ItemError
+            yield read_item(item)
         except ItemError:
             findings.unreadable += 1
 
