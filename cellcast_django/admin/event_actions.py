@@ -77,9 +77,10 @@ class EventAction(ABC):
     log: str
     """What the admin's log says, in English and without a full stop."""
     button: ClassVar[Any]
-    """For a number of events, as the two sentences that follow."""
+    """For a number of events, as the sentences that follow."""
     unaffected: ClassVar[Any]
     will_do: ClassVar[Any] = AFFECTS
+    done: ClassVar[Any]
     command: ClassVar[str] = ""
     """The command that does the same to any number of events, if there is one."""
     warning: str | Promise = ""
@@ -92,9 +93,10 @@ class EventAction(ABC):
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         """Do it to one event, and return what it has become; nothing if there was nothing to do."""
 
-    @abstractmethod
     def sentences(self, result: Result) -> Iterator[Sentence]:
         """Say what was done."""
+        if result.changed:
+            yield messages.SUCCESS, self.done % result.changed
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
         """Plan without changing anything."""
@@ -297,7 +299,6 @@ class Dismiss(EventAction):
     permission = "dismiss"
     title = gettext_lazy("Dismiss")
     log = "Dismissed it"
-    warning = ""
     button = ngettext_lazy("Dismiss %d event", "Dismiss %d events")
     will_do = ngettext_lazy(
         "%d unreadable event will no longer be counted. It is kept, the filter “dismissed” "
@@ -305,6 +306,7 @@ class Dismiss(EventAction):
         "%d unreadable events will no longer be counted. They are kept, the filter "
         "“dismissed” finds them, and you can undo this.",
     )
+    done = ngettext_lazy("%d event dismissed.", "%d events dismissed.")
     unaffected = ngettext_lazy(
         "%d event was not dismissed: only unreadable ones can be, and once.",
         "%d events were not dismissed: only unreadable ones can be, and once.",
@@ -316,11 +318,6 @@ class Dismiss(EventAction):
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         return _save_dismissal(pk, _events().invalid(), timezone.now())
 
-    def sentences(self, result: Result) -> Iterator[Sentence]:
-        if result.changed:
-            dismissed = ngettext("%d event dismissed.", "%d events dismissed.", result.changed)
-            yield messages.SUCCESS, dismissed % result.changed
-
 
 class UndoDismissal(EventAction):
     """Counts dismissed events as unreadable again."""
@@ -330,6 +327,9 @@ class UndoDismissal(EventAction):
     title = gettext_lazy("Undo the dismissal")
     log = "Undid its dismissal"
     button = ngettext_lazy("Count %d event again", "Count %d events again")
+    done = ngettext_lazy(
+        "%d event is counted as unreadable again.", "%d events are counted as unreadable again."
+    )
     unaffected = ngettext_lazy("%d event was not dismissed.", "%d events were not dismissed.")
 
     def affects(self, event: WebhookEvent) -> bool:
@@ -337,15 +337,6 @@ class UndoDismissal(EventAction):
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         return _save_dismissal(pk, _events().dismissed(), None)
-
-    def sentences(self, result: Result) -> Iterator[Sentence]:
-        if result.changed:
-            undone = ngettext(
-                "%d event is counted as unreadable again.",
-                "%d events are counted as unreadable again.",
-                result.changed,
-            )
-            yield messages.SUCCESS, undone % result.changed
 
 
 ACTIONS: list[type[EventAction]] = [
