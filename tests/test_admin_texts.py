@@ -10,7 +10,6 @@ from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.texts import (
     ago,
     beginning,
-    customer_label,
     day,
     day_words,
     duration,
@@ -67,7 +66,7 @@ def test_days_and_numbers_keep_their_direction_among_other_words(
             exact_time(timezone.now()),
             day(timezone.now()),
             day_words(date(2024, 8, 9)),
-            customer_label(Customer("+61491570156")),
+            Customer("+61491570156").label,
         ]
 
     ends = ("\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}")

@@ -10,8 +10,12 @@ from itertools import islice, product
 from typing import Any
 
 from django.db import connections, transaction
+from django.utils.html import format_html
 from django.utils.module_loading import import_string
+from django.utils.safestring import SafeString
 
+from cellcast_django.admin.display.badges import opt_out_badge
+from cellcast_django.admin.display.texts import isolated, number_html, readable_number
 from cellcast_django.conf import conf
 from cellcast_django.models import OptOut, contact_of, database_alias
 from cellcast_django.payloads import clean
@@ -26,6 +30,28 @@ class Customer:
     contact: str
     name: str = ""
     opted_out_since: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        """The number and name for a title; empty without a number."""
+        written = isolated(readable_number(self.contact))
+        return f"{written} ({self.name})" if self.name else written
+
+    @property
+    def html(self) -> SafeString | str:
+        """The name and number, each in its own direction; empty without a number."""
+        if not self.name:
+            return number_html(self.contact)
+        return format_html(
+            '<bdi>{}</bdi> <span class="cellcast-small"><bdi>{}</bdi></span>',
+            self.name,
+            readable_number(self.contact),
+        )
+
+    @property
+    def opted_out(self) -> SafeString:
+        """The badge of somebody who must not be texted; empty for anybody else."""
+        return opt_out_badge(self.opted_out_since)
 
 
 def customers(contacts: Iterable[str]) -> dict[str, Customer]:

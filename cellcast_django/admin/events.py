@@ -23,8 +23,6 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     brief_ago,
-    customer_html,
-    customer_label,
     format_body,
     own_number_html,
 )
@@ -102,16 +100,13 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
     @admin.display(description=_("outcome"))
     def state(self, event: WebhookEvent) -> SafeString | str:
         """Return the handlers' progress as a badge, or why no handler runs."""
-        return self.state_of(event, event) or outcome_badge(event)
+        return self.event_state(event, event) or outcome_badge(event)
 
     @admin.display(description=_("contact"))
-    def customer_link(self, event: WebhookEvent) -> str:
+    def customer_link(self, event: WebhookEvent, *, is_brief: bool = True) -> str:
         """Return the customer, as a link to the conversation if there is a message."""
-        return self._customer(event, is_brief=True)
-
-    def _customer(self, event: WebhookEvent, *, is_brief: bool) -> str:
         customer = customer_of(event)
-        text = customer_html(customer) or (gettext("message") if event.message_id else "")
+        text = customer.html or (gettext("message") if event.message_id else "")
         if event.message_id and text and self.may_follow(event, Message):
             url = self.url_of(Message, "conversation", event.message_id)
             text = format_html('<a href="{}">{}</a>', url, text)
@@ -165,11 +160,11 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         """Return state and reason, what can be done, each handler's outcome, and the body."""
         customer = customer_of(obj)
         kind = obj.get_kind_display()
-        words = customer_label(customer)
+        words = customer.label
         page = EventPage(
             state=self.state(obj),
             sentence=sentence_of(obj),
-            customer=self._customer(obj, is_brief=False),
+            customer=self.customer_link(obj, is_brief=False),
             message_link=obj.message and self.link_to(obj, obj.message, gettext("View message")),
             handlers=self.handlers_of(request, obj),
             formatted_body=format_body(obj.body, obj.content_type),

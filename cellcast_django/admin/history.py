@@ -14,7 +14,6 @@ from cellcast_django.admin.display.badges import status_badge, test_badge
 from cellcast_django.admin.display.texts import (
     beginning,
     brief_ago,
-    customer_html,
     own_number_html,
     text_block,
 )
@@ -67,7 +66,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         message = change.message
         if change.hides_message:
             return str(message.cellcast_id)
-        who = customer_html(customer_of(message)) or message.cellcast_id
+        who = customer_of(message).html or message.cellcast_id
         own = own_number_html(message) if getattr(change, "has_several", False) else ""
         return format_html("{} {}", self.link_to(change, message, who), own)
 

@@ -33,8 +33,6 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     brief_ago,
-    customer_html,
-    customer_label,
     duration,
     media_links,
     own_number_html,
@@ -165,7 +163,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             "↙" if is_reply else "↗",
             gettext("received from") if is_reply else gettext("sent to"),
             self.url_of(Message, "conversation", message.pk),
-            customer_html(customer) or gettext("(no number)"),
+            customer.html or gettext("(no number)"),
             own_number_html(message) if getattr(message, "has_several", False) else "",
             opt_out_badge(customer.opted_out_since, is_brief=True),
         )
@@ -178,7 +176,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             text = format_html('<span class="quiet">{}</span>', self._why_empty(message))
         return format_html("{} {}", text, media_links(message.media, MAX_PICTURES))
 
-    def _answered(self, request: HttpRequest, reply: Message) -> SafeString | str:
+    def _link_to_answered(self, request: HttpRequest, reply: Message) -> SafeString | str:
         """Return the text that a reply most probably answers, as a link to its message."""
         found = reply.in_reply_to
         if found is None or not self.get_queryset(request).filter(pk=found.pk).exists():
@@ -203,7 +201,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
     @admin.display(description=_("status"))
     def state(self, message: Any) -> SafeString:
         """Return the status of a sent message with its reason, or whether a reply is done."""
-        shown = state_of(message, customer_of(message))
+        shown = message_state(message, customer_of(message))
         if message.direction == Direction.OUTBOUND and message.reason:
             words = beginning(message.reason, MAX_REASON_LENGTH)
             shown = format_html('{} <bdi class="cellcast-reason quiet">{}</bdi>', shown, words)
@@ -219,7 +217,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             message=obj,
             customer=customer_of(obj),
             around=Conversation(self, request, obj).around(),
-            answered=self._answered(request, obj),
+            answered=self._link_to_answered(request, obj),
             why_empty=self._why_empty(obj),
             may_handle=self.may(request, "handle"),
             undo=self.pop_undo(request),
@@ -230,7 +228,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
             page.has_more_events = len(events) > MAX_EVENTS
             page.events = [
                 EventOfMessage(
-                    event, self.link_to(obj, event, f"#{event.pk}"), self.state_of(obj, event)
+                    event, self.link_to(obj, event, f"#{event.pk}"), self.event_state(obj, event)
                 )
                 for event in events[:MAX_EVENTS]
             ]
@@ -298,7 +296,7 @@ class MessagePage:
     @property
     def title(self) -> Unprinted:
         words = gettext("From %(customer)s") if self.is_reply else gettext("To %(customer)s")
-        customer = customer_label(self.customer) or gettext("(no number)")
+        customer = self.customer.label or gettext("(no number)")
         return Unprinted(words % {"customer": customer})
 
     @property
@@ -306,12 +304,8 @@ class MessagePage:
         return bool(self.message.direction == Direction.INBOUND)
 
     @property
-    def opted_out(self) -> SafeString:
-        return opt_out_badge(self.customer.opted_out_since)
-
-    @property
     def state(self) -> SafeString | str:
-        return state_of(self.message, self.customer)
+        return message_state(self.message, self.customer)
 
     @property
     def sentence(self) -> str:
@@ -386,7 +380,7 @@ def _sentence_of_duplicate(event: WebhookEvent) -> str:
     return gettext("Repeated: “%(status)s”") % {"status": payload.status}
 
 
-def state_of(message: Any, customer: Customer) -> SafeString | str:
+def message_state(message: Any, customer: Customer) -> SafeString | str:
     """Return the delivery status of a sent message, or whether a reply is done.
 
     Nobody need answer a customer who has opted out: that reply is neither.

@@ -22,8 +22,6 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     brief_ago,
-    customer_html,
-    customer_label,
     exact_time,
     readable_number,
 )
@@ -209,7 +207,7 @@ class OptOutAdmin(ExportAdmin):
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
         """Say who has been opted out, and return to where it was asked for."""
-        words = gettext("Opted out: %(customer)s") % {"customer": customer_label(customer_of(obj))}
+        words = gettext("Opted out: %(customer)s") % {"customer": customer_of(obj).label}
         self.message_user(request, words, messages.SUCCESS)
         message = asked_in(self, request)
         if message is None or message.contact != obj.contact:
@@ -252,7 +250,7 @@ class OptOutAdmin(ExportAdmin):
 
     @admin.display(description=_("contact"))
     def customer(self, opt_out: OptOut) -> str:
-        return customer_html(customer_of(opt_out)) or self.get_empty_value_display()
+        return customer_of(opt_out).html or self.get_empty_value_display()
 
     @admin.display(description=_("since"))
     def when(self, opt_out: OptOut) -> SafeString:
@@ -274,7 +272,7 @@ class OptOutAdmin(ExportAdmin):
         if obj is None:
             is_one = {"show_save_and_add_another": False, "show_save_and_continue": False}
             return {"title": gettext("Opt out"), **is_one}
-        customer = customer_label(customer_of(obj))
+        customer = customer_of(obj).label
         title = (
             gettext("%(customer)s: opted out")
             if obj.is_active

@@ -46,23 +46,6 @@ def _format_number(contact: str, region: str) -> str:
     return str(phonenumbers.format_number(parsed, form.NATIONAL if is_ours else form.INTERNATIONAL))
 
 
-def customer_label(customer: Any) -> str:
-    """Return the number and name of a ``Customer`` for a title; empty without a number."""
-    written = isolated(readable_number(customer.contact))
-    return f"{written} ({customer.name})" if customer.name else written
-
-
-def customer_html(customer: Any) -> SafeString | str:
-    """Return the name and number of a ``Customer`` as HTML, each in its own direction."""
-    if not customer.name:
-        return number_html(customer.contact)
-    return format_html(
-        '<bdi>{}</bdi> <span class="cellcast-small"><bdi>{}</bdi></span>',
-        customer.name,
-        readable_number(customer.contact),
-    )
-
-
 def own_number_html(message: Any) -> SafeString | str:
     """Return which of your numbers a customer wrote to, or you sent from; empty if unknown."""
     if not message.own_number:

@@ -318,7 +318,7 @@ class ReadOnlyAdmin(ModelAdmin):
             return text
         return format_html('<a href="{}">{}</a>', self.url_of(type(obj), "change", obj.pk), text)
 
-    def state_of(self, row: Any, event: WebhookEvent) -> SafeString | str | None:
+    def event_state(self, row: Any, event: WebhookEvent) -> SafeString | str | None:
         """Return the badge of an event's state, as a link to the event that it waits for."""
         shown = state_badge(event)
         if shown is None or event.state != event.State.PENDING or event.waiting_for is None:

@@ -23,7 +23,6 @@ from django.utils.translation import gettext as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customer_of
 from cellcast_django.admin.display.badges import (
-    opt_out_badge,
     reason_html,
     status_badge,
 )
@@ -31,7 +30,6 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     clock,
-    customer_label,
     day_words,
     exact_time,
     localised,
@@ -171,7 +169,7 @@ class AnswerForm:
             logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
             return self._may_be_sent(request, error)
         admin.log_change(request, sent, "Sent it from the conversation.")
-        if answered := self.conversation.answered(request.POST.get("answers", "")):
+        if answered := self.conversation.seen_reply(request.POST.get("answers", "")):
             admin.handle(
                 request,
                 [answered],
@@ -382,7 +380,7 @@ class Conversation:
         """Whether a message was sent to the customer that came after the one with this key."""
         return bool(self.messages.outbound().filter(pk__gt=key).exists())
 
-    def answered(self, key: str) -> Message | None:
+    def seen_reply(self, key: str) -> Message | None:
         """Return the newest reply that the person saw."""
         replies = self.messages.inbound()
         return replies.filter(pk=int(key)).first() if is_key(key) else None
@@ -403,7 +401,7 @@ class Conversation:
                 url=self.admin.url_of(Message, "change", message.pk),
                 is_current=message == self.message,
                 has_own_number=bool(self.own_numbers),
-                answered=_answered(message, messages[:place]),
+                answered=_answered_among(messages[:place], message),
             )
             for place, message in enumerate(messages)
         ]
@@ -421,7 +419,7 @@ class Conversation:
         return [Divider(change) for change in changes[:MAX_DIVIDERS]]
 
 
-def _answered(reply: Message, earlier: Sequence[Message]) -> Message | None:
+def _answered_among(earlier: Sequence[Message], reply: Message) -> Message | None:
     """Return the message that has the reply's id or the text that it quotes, if it is not the last.
 
     As ``Message.in_reply_to``, but without a query: of the messages that are shown.
@@ -456,10 +454,6 @@ class ConversationPage:
     """The message with the next customer who waits."""
     undo: Undo | None
     tools: CustomerTools
-
-    @property
-    def opted_out(self) -> SafeString:
-        return opt_out_badge(self.customer.opted_out_since)
 
     @property
     def back_url(self) -> str:
@@ -534,6 +528,6 @@ class ConversationAdmin(ToAnswerAdmin):
             undo=self.pop_undo(request),
             tools=self.customer_tools(request, message, customer),
         )
-        words = customer_label(customer) or _("(no number)")
+        words = customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
         return self.render_page(request, TEMPLATE, title=title, page=page)

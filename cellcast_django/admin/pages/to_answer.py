@@ -35,7 +35,6 @@ from cellcast_django.admin.contacts import Customer, customers
 from cellcast_django.admin.display.texts import (
     beginning,
     counted,
-    customer_html,
     grouped,
     media_links,
     own_number_html,
@@ -147,7 +146,7 @@ class CustomerRow:
 
     @property
     def customer(self) -> SafeString | str:
-        return customer_html(self.known) or gettext("(no number)")
+        return self.known.html or gettext("(no number)")
 
     @property
     def text(self) -> str:
