@@ -1,8 +1,6 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django import forms
@@ -112,25 +110,6 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         if is_opted_out(written):
             raise forms.ValidationError(_("This contact has already opted out."))
         return written
-
-
-@dataclass(frozen=True)
-class HistoryRow:
-    """One row of the history, as the page shows it."""
-
-    change: OptOutChange
-    badge: SafeString
-    how: str
-    event_link: str = ""
-
-    @property
-    def at(self) -> datetime:
-        return self.change.at
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether the text is a payload's JSON rather than a customer's words."""
-        return self.change.source in (OptOut.Source.WEBHOOK, OptOut.Source.LIST)
 
 
 class OptOutAdmin(ExportAdmin):
@@ -285,7 +264,7 @@ class OptOutAdmin(ExportAdmin):
             "subtitle": None,
             "state": self.state(obj),
             "since": since,
-            "steps": self._steps(request, obj),
+            "steps": list(self._steps(request, obj)),
             "conversation_url": self._conversation_url(request, obj),
             "end_url": self.url_of(OptOut, "end", obj.pk) if may_end else "",
         }
@@ -298,27 +277,21 @@ class OptOutAdmin(ExportAdmin):
         newest = rows.order_by("-created_at").values_list("pk", flat=True).first()
         return "" if newest is None else self.url_of(Message, "conversation", newest)
 
-    def _steps(self, request: HttpRequest, opt_out: OptOut) -> list[HistoryRow]:
+    def _steps(self, request: HttpRequest, opt_out: OptOut) -> Iterator[dict[str, Any]]:
+        """Yield each change of the history as the page shows it."""
         history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
         events: set[int] = set()
         if self.may_view(request, WebhookEvent):
             keys = [change.event_id for change in history if change.event_id is not None]
             events = set(self.rows_of(request, WebhookEvent).in_bulk(keys))
-        return [
-            HistoryRow(
-                change,
-                badge=_change_badge(change),
-                how=change.get_source_display(),
-                event_link=(
-                    self.link_to(opt_out, WebhookEvent(pk=change.event_id), f"#{change.event_id}")
-                    if change.event_id in events
-                    else ""
-                ),
-            )
-            for change in history
-        ]
-
-
-def _change_badge(change: OptOutChange) -> SafeString:
-    tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
-    return badge(tone, change.get_kind_display())
+        for change in history:
+            tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
+            key = change.event_id
+            link = self.link_to(opt_out, WebhookEvent(pk=key), f"#{key}") if key in events else ""
+            yield {
+                "change": change,
+                "badge": badge(tone, change.get_kind_display()),
+                "event_link": link,
+                # A payload's JSON rather than a customer's words.
+                "is_raw": change.source in (OptOut.Source.WEBHOOK, OptOut.Source.LIST),
+            }

@@ -12,6 +12,7 @@ from django.utils.translation import get_language, gettext
 from cellcast_django.admin.display.texts import (
     ago,
     brief_ago,
+    day_words,
     exact_seconds,
     exact_time,
     grouped,
@@ -23,6 +24,7 @@ from cellcast_django.admin.pages.registry import PagesAdmin, pages_of
 register = Library()
 register.filter(ago)
 register.filter(brief_ago)
+register.filter(day_words)
 register.filter(exact_seconds)
 register.filter(exact_time)
 register.filter(grouped)

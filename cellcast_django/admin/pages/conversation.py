@@ -30,7 +30,6 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     clock,
-    day_words,
     exact_time,
     localised,
     media_links,
@@ -257,52 +256,23 @@ class Bubble:
 
 
 @dataclass(frozen=True, repr=False)
-class Divider:
-    """Where an opt-out began or ended."""
-
-    change: OptOutChange
-
-    @property
-    def at(self) -> datetime:
-        return self.change.at
-
-    @property
-    def words(self) -> str:
-        return self.change.get_kind_display()
-
-    @property
-    def time(self) -> str:
-        return clock(self.at)
-
-
-@dataclass(frozen=True, repr=False)
-class Day:
-    """What happened on a day of the reader's time zone."""
-
-    day: date
-    items: Sequence[Bubble | Divider]
-
-    @property
-    def words(self) -> str:
-        return day_words(self.day)
-
-
-@dataclass(frozen=True, repr=False)
 class Thread:
     """Some messages of a conversation, and where to find the others."""
 
     bubbles: Sequence[Bubble]
-    dividers: Sequence[Divider]
+    dividers: Sequence[OptOutChange]
+    """Where an opt-out began or ended."""
     url: str
     older_url: str = ""
     newest_url: str = ""
 
     @property
-    def days(self) -> list[Day]:
-        items: list[Bubble | Divider] = [*self.bubbles, *self.dividers]
+    def days(self) -> list[tuple[date, list[Bubble | OptOutChange]]]:
+        """What happened, by the days of the reader's time zone."""
+        items: list[Bubble | OptOutChange] = [*self.bubbles, *self.dividers]
         items.sort(key=attrgetter("at"))
         by_day = groupby(items, key=lambda item: localised(item.at).date())
-        return [Day(day, list(each)) for day, each in by_day]
+        return [(day, list(each)) for day, each in by_day]
 
     @property
     def shown(self) -> int:
@@ -406,7 +376,7 @@ class Conversation:
             for place, message in enumerate(messages)
         ]
 
-    def _dividers(self, start: datetime | None, end: datetime | None) -> list[Divider]:
+    def _dividers(self, start: datetime | None, end: datetime | None) -> list[OptOutChange]:
         """Return where an opt-out of the contact began or ended, between two times."""
         if not self.message.contact or not self.admin.may_view(self.request, OptOut):
             return []
@@ -416,7 +386,7 @@ class Conversation:
             changes = changes.filter(at__gte=start)
         if end is not None:
             changes = changes.filter(at__lt=end)
-        return [Divider(change) for change in changes[:MAX_DIVIDERS]]
+        return list(changes[:MAX_DIVIDERS])
 
 
 def _answered_among(earlier: Sequence[Message], reply: Message) -> Message | None:

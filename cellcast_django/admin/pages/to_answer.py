@@ -308,7 +308,7 @@ class ToAnswerAdmin(CustomerAdmin):
         found = [key for key in keys if key in replies]
         may_opt_out = self.may_opt_out(request)
         rows = []
-        for key in found:
+        for key, next_place in zip(found, _next(found), strict=True):
             ends = [replies[key], replies.get(others[key], replies[key])]
             oldest, newest = ends if choice.longest_first else reversed(ends)
             rows.append(
@@ -319,11 +319,10 @@ class ToAnswerAdmin(CustomerAdmin):
                     known=known.get(newest.contact, Customer(newest.contact)),
                     url=self.url_of(Message, "conversation", newest.pk) + query,
                     opt_out_url=self.opt_out_url(newest, back=TO_ANSWER) if may_opt_out else "",
+                    next_place=next_place,
                 )
             )
-        return [
-            replace(row, next_place=place) for row, place in zip(rows, _next(found), strict=True)
-        ]
+        return rows
 
     def next_waiting(
         self, request: HttpRequest, choice: Choice, contact: str, waiting: Sequence[Message]
