@@ -280,9 +280,10 @@ class ReadOnlyAdmin(ModelAdmin):
         codename = get_permission_codename(action, self.opts)
         return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
 
-    def require(self, request: HttpRequest, action: str) -> None:
+    def require(self, request: HttpRequest, *actions: str) -> None:
         """Raise ``PermissionDenied`` unless this person may view the rows and do this to them."""
-        if not self.has_view_permission(request) or not self.may(request, action):
+        may = [self.has_view_permission(request), *(self.may(request, each) for each in actions)]
+        if not all(may):
             raise PermissionDenied
 
     def log_list(self, request: HttpRequest, model: type[Model], message: str) -> None:

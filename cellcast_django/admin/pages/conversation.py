@@ -466,8 +466,7 @@ class ConversationAdmin(ToAnswerAdmin):
 
     def conversation_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Show the thread, or what precedes the message in ``?before=``; a POST sends an answer."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.require(request)
         message = self.get_queryset(request).filter(pk=pk).first()
         if message is None:
             return self.render_page(request, TEMPLATE, title=_("Conversation"))

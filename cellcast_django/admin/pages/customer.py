@@ -4,17 +4,15 @@ No address holds the customer's number: it names one of their messages instead.
 """
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import (
-    HttpRequest,
-    HttpResponseBase,
-    HttpResponseNotAllowed,
-)
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import require_POST
 
 from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.texts import today
@@ -75,20 +73,19 @@ class CustomerAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, message: Message, customer: Customer
     ) -> CustomerTools:
         """Return what the conversation offers this person to do about the customer."""
-        tools = CustomerTools(customer.contact)
+        urls = {}
         if customer.opted_out_since is None:
             if self.may_opt_out(request):
-                tools = replace(tools, opt_out_url=self.opt_out_url(message))
+                urls["opt_out_url"] = self.opt_out_url(message)
         elif self.may_view(request, OptOut):
             opt_outs = self.rows_of(request, OptOut).filter(contact=customer.contact)
             if (pk := opt_outs.values_list("pk", flat=True).first()) is not None:
-                tools = replace(tools, opt_out_page=self.url_of(OptOut, "change", pk))
+                urls["opt_out_page"] = self.url_of(OptOut, "change", pk)
                 if request.user.has_perm("cellcast_django.end_optout"):
-                    url = self.url_of(OptOut, "end", pk) + _query(message)
-                    tools = replace(tools, opt_in_url=url)
+                    urls["opt_in_url"] = self.url_of(OptOut, "end", pk) + _query(message)
         if customer.contact and self.may_export_customer(request):
-            tools = replace(tools, data_url=self.url_of(Message, "customer_data", message.pk))
-        return tools
+            urls["data_url"] = self.url_of(Message, "customer_data", message.pk)
+        return CustomerTools(customer.contact, **urls)
 
     def may_export_customer(self, request: HttpRequest) -> bool:
         """Whether this person may export each of the lists that hold a customer's data."""
@@ -98,10 +95,9 @@ class CustomerAdmin(ReadOnlyAdmin):
             for model in (Message, WebhookEvent, OptOut)
         )
 
+    @method_decorator(require_POST)
     def customer_data_view(self, request: HttpRequest, pk: int) -> HttpResponseBase:
         """Send everything stored about the customer that this site shows to this person."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         if not self.may_export_customer(request):
             raise PermissionDenied
         messages = self.get_queryset(request).exclude(contact="")

@@ -13,23 +13,18 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Lower
-from django.http import (
-    HttpRequest,
-    HttpResponse,
-    HttpResponseNotAllowed,
-    HttpResponseRedirect,
-    JsonResponse,
-)
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.decorators import method_decorator
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
+from django.views.decorators.http import require_POST
 
 from cellcast_django.admin.contacts import Customer, customers
 from cellcast_django.admin.display.texts import (
@@ -248,8 +243,7 @@ class ToAnswerAdmin(CustomerAdmin):
     # The list
 
     def to_answer_view(self, request: HttpRequest) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.require(request)
         return self.render_page(
             request,
             "message/to_answer.html",
@@ -263,10 +257,8 @@ class ToAnswerAdmin(CustomerAdmin):
     def waiting_rows(self, request: HttpRequest, choice: Choice, count: int) -> Rows:
         """Return the first customers of the list, or those after a row of it."""
         keys = list(self._in_order(request, choice).values_list("pk", flat=True)[: count + 1])
-        query = choice.query()
-        rows = self._rows(request, choice, keys[:count], query)
         return Rows(
-            rows=rows,
+            rows=self._rows(request, choice, keys[:count]),
             choice=choice,
             url=self.url_of(Message, "to_answer"),
             is_last=len(keys) <= count,
@@ -289,9 +281,7 @@ class ToAnswerAdmin(CustomerAdmin):
         after = self.get_queryset(request).filter(pk=choice.after).first() if choice.after else None
         return rows if after is None else following(rows, "created_at", after.created_at, after.pk)
 
-    def _rows(
-        self, request: HttpRequest, choice: Choice, keys: list[int], query: str
-    ) -> list[CustomerRow]:
+    def _rows(self, request: HttpRequest, choice: Choice, keys: list[int]) -> list[CustomerRow]:
         shown = choice.narrow(self.get_queryset(request)).defer("body", "original_body")
         sign = "-" if choice.longest_first else ""
         beside = _waiting_with(shown, OuterRef("contact")).order_by(
@@ -317,7 +307,7 @@ class ToAnswerAdmin(CustomerAdmin):
                     reply=newest,
                     oldest=oldest,
                     known=known.get(newest.contact, Customer(newest.contact)),
-                    url=self.url_of(Message, "conversation", newest.pk) + query,
+                    url=self.url_of(Message, "conversation", newest.pk) + choice.query(),
                     opt_out_url=self.opt_out_url(newest, back=TO_ANSWER) if may_opt_out else "",
                     next_place=next_place,
                 )
@@ -379,8 +369,7 @@ class ToAnswerAdmin(CustomerAdmin):
 
         The session is not saved, so that an open page keeps nobody signed in.
         """
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.require(request)
         since = request.GET.get("since", "")
         waiting = self.count_waiting(request, int(since) if is_key(since) else None)
         # Django saves no session that is gone; SESSION_SAVE_EVERY_REQUEST would prolong this one.
@@ -389,10 +378,9 @@ class ToAnswerAdmin(CustomerAdmin):
 
     # Done, and undone
 
+    @method_decorator(require_POST)
     def handle_view(self, request: HttpRequest) -> HttpResponse:
         """Mark one reply or those that are ticked, and the customers' earlier ones, as handled."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         self.require(request, "handle")
         wanted = request.POST.getlist("one")[:1] or request.POST.getlist("reply")
         keys = [int(key) for key in wanted if is_key(key)][:PER_PAGE]
@@ -450,10 +438,9 @@ class ToAnswerAdmin(CustomerAdmin):
         found = request.session.pop(UNDO, None)
         return Undo(*found) if found else None
 
+    @method_decorator(require_POST)
     def reopen_view(self, request: HttpRequest) -> HttpResponse:
         """Undo *Done*: reopen what this person has handled at that time, if nobody answered it."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         self.require(request, "handle")
         keys = [int(key) for key in request.POST.get("replies", "").split(",") if is_key(key)]
         at = _time_of(request.POST.get("at", ""))
