@@ -293,8 +293,21 @@ class Schedule:
         return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
 
     def _save(self, then: Callable[[str], None] | None = None, **values: Any) -> bool:
-        """Save these fields if the run is still the latest; its event has them then too."""
-        if not _save_if_latest(self.pk, self._number, values, then):
+        """Save these fields if the run is still the latest; its event has them then too.
+
+        ``then`` is called with the database's alias in the same transaction.
+        """
+
+        def save(using: str) -> bool:
+            if then is None:
+                return _update_event(connections[using], self.pk, self._number, values)
+            with _transaction(using):
+                is_saved = _update_event(connections[using], self.pk, self._number, values)
+                if is_saved:
+                    then(using)
+            return is_saved
+
+        if not with_retries(save, using=database_alias()):
             return False
         self._number = values.get("attempts", self._number)
         self.has_changed = True
@@ -377,10 +390,28 @@ class Schedule:
         if has_ended or values["next_run_at"] is None:
             return self._release
         until = values["next_run_at"]
-        return lambda using: _postpone(self.pk, self.contact, until)
+        return lambda _using: self._postpone(until)
 
-    def _release(self, using: str) -> None:
-        self.has_released = _release(self.pk, self.contact) > 0
+    def _release(self, _using: str) -> None:
+        """Make the events due that wait for this one, or for one before it."""
+        waiting = pending_of(self.contact).filter(waiting_for__lte=self.pk)
+        self.has_released = waiting.update(next_run_at=timezone.now(), waiting_for=None) > 0
+
+    def _postpone(self, until: datetime) -> None:
+        """Let the events that wait for this one wait until it is run again.
+
+        Those for which another handler is to be called before that keep their time.
+        """
+        waiting = pending_of(self.contact).filter(waiting_for=self.pk)
+        sooner = [
+            event.pk
+            for event in waiting.only("handler_results")
+            if any(
+                "retry_at" in result and due_time(result) < until
+                for result in event.handler_results.values()
+            )
+        ]
+        waiting.exclude(pk__in=sooner).update(next_run_at=until)
 
     # What a person asks for
 
@@ -475,30 +506,6 @@ def next_due(contact: str, after: int) -> WebhookEvent | None:
 # Writing them
 
 
-def _save_if_latest(
-    pk: int,
-    run: int,
-    values: dict[str, Any],
-    then: Callable[[str], object] | None = None,
-) -> bool:
-    """Save these fields, unless another process has begun a run of the event since this one.
-
-    ``run`` is the number that ``attempts`` had when this one began. ``then`` is called with the
-    database's alias in the same transaction. Raises ``django.db.Error``.
-    """
-
-    def save(using: str) -> bool:
-        if then is None:
-            return _update_event(connections[using], pk, run, values) == 1
-        with _transaction(using):
-            is_saved = _update_event(connections[using], pk, run, values) == 1
-            if is_saved:
-                then(using)
-        return is_saved
-
-    return with_retries(save, using=database_alias())
-
-
 def _transaction(using: str) -> AbstractContextManager[None]:
     is_inside = connections[using].in_atomic_block
     return transaction.atomic(using=using) if is_inside else own_transaction(using)
@@ -506,8 +513,12 @@ def _transaction(using: str) -> AbstractContextManager[None]:
 
 def _update_event(
     connection: BaseDatabaseWrapper, pk: int, run: int, values: dict[str, Any]
-) -> int:
-    """Return how many rows changed: one statement, at a third of the cost of ``update()``."""
+) -> bool:
+    """Save these fields, unless another process has begun a run of the event since this one.
+
+    ``run`` is the number that ``attempts`` had when this one began. One statement, at a third of
+    the cost of ``update()``. Raises ``django.db.Error``.
+    """
     adapted = {
         name: _field(name).get_db_prep_save(value, connection) for name, value in values.items()
     }
@@ -517,7 +528,7 @@ def _update_event(
         own_statement(connection.alias),
         vendor_of(connection).execute(connection, statement, adapted) as cursor,
     ):
-        return int(cursor.rowcount)
+        return bool(cursor.rowcount == 1)
 
 
 @cache
@@ -532,26 +543,3 @@ def _update_statement(names: tuple[str, ...]) -> str:
         f"UPDATE {WebhookEvent._meta.db_table} SET {assignments} "
         "WHERE id = %(id)s AND attempts = %(run)s"
     )
-
-
-def _release(pk: int, contact: str) -> int:
-    """Make the events due that wait for this one, or for one before it; return how many."""
-    waiting = pending_of(contact).filter(waiting_for__lte=pk)
-    return waiting.update(next_run_at=timezone.now(), waiting_for=None)
-
-
-def _postpone(pk: int, contact: str, until: datetime) -> None:
-    """Let the events that wait for this one wait until it is run again.
-
-    Those for which another handler is to be called before that keep their time.
-    """
-    waiting = pending_of(contact).filter(waiting_for=pk)
-    sooner = [
-        event.pk
-        for event in waiting.only("handler_results")
-        if any(
-            "retry_at" in result and due_time(result) < until
-            for result in event.handler_results.values()
-        )
-    ]
-    waiting.exclude(pk__in=sooner).update(next_run_at=until)
