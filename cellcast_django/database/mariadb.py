@@ -1,12 +1,11 @@
 """Limits and level for a session of MariaDB, which keeps them until they are restored."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cellcast_django.database.sessions import ask_once, execute
+from cellcast_django.database.sessions import ask_once
 
 LIMITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 """For rows, and for tables: a migration, ``LOCK TABLES``."""
@@ -29,15 +28,15 @@ def limit_session(
     if not is_limited:
         keep = [f"@cellcast_{name} = @@{name}" for name in LIMITS]
         limit = [f"{name} = LEAST(@@{name}, {lock_seconds})" for name in LIMITS]
-        execute(connection, f"SET {', '.join([*keep, *limit])}")
+        connection.cursor().execute(f"SET {', '.join([*keep, *limit])}")
     if getattr(connection, "isolation_level", None) != "read committed":
         # For one transaction; the lowest at which InnoDB writes.
         level = "REPEATABLE READ" if defaults.is_logged_by_statement else "READ COMMITTED"
-        execute(connection, f"SET TRANSACTION ISOLATION LEVEL {level}")
+        connection.cursor().execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
     if is_limited:
         return lambda: None
     restore = [f"{name} = @cellcast_{name}" for name in LIMITS]
-    return partial(execute, connection, f"SET {', '.join(restore)}")
+    return lambda: connection.cursor().execute(f"SET {', '.join(restore)}")
 
 
 def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:

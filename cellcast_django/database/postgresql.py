@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cellcast_django.database.sessions import ask_once, execute
+from cellcast_django.database.sessions import ask_once
 
 
 class SessionDefaults(NamedTuple):
@@ -34,7 +34,7 @@ def runs_alone(connection: BaseDatabaseWrapper, lock_seconds: float) -> bool:
 def limit_transaction(connection: BaseDatabaseWrapper, lock_seconds: float) -> None:
     """Limit lock waits until the transaction ends, unless the session does."""
     if not 0 < _defaults_of(connection).lock_seconds <= lock_seconds:
-        execute(connection, f"SET LOCAL lock_timeout = '{lock_seconds}s'")
+        connection.cursor().execute(f"SET LOCAL lock_timeout = '{lock_seconds}s'")
 
 
 def limit_session(

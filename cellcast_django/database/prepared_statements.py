@@ -15,8 +15,6 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from cellcast_django.database import sessions
-
 PREPARE_AFTER = 5
 """Prepare from this many of our statements on a connection: it will last."""
 
@@ -50,16 +48,18 @@ def execute(
     is_safe = len(connection.atomic_blocks) <= int(in_own_transaction)
     if is_safe and _can_prepare(connection):
         # Not connection.cursor(), which makes another one first: that costs as much as planning.
-        cursor = connection.make_cursor(_preparing_cursor()(connection.connection))
+        prepared = connection.make_cursor(_preparing_cursor()(connection.connection))
         try:
-            cursor.execute(statement, values)
-            return cursor
+            prepared.execute(statement, values)
+            return prepared
         except DatabaseError as error:
             sqlstate = getattr(error.__cause__, "sqlstate", None)
             if sqlstate not in _NOT_PREPARED or connection.in_atomic_block:
                 raise
             connection.connection.prepare_threshold = None
-    return sessions.execute(connection, statement, values)
+    cursor = connection.cursor()
+    cursor.execute(statement, values)
+    return cursor
 
 
 @cache

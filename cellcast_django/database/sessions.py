@@ -1,21 +1,11 @@
-"""What a database session is told, and what it says of itself, asked once."""
+"""What a database session says of itself: asked once, and known until the session ends."""
 
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 
 _answers: WeakKeyDictionary[Any, tuple[Any, ...]] = WeakKeyDictionary()
-
-
-def execute(
-    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any] | None = None
-) -> CursorWrapper:
-    """Execute a statement with ``%(name)s`` placeholders, and return the cursor."""
-    cursor = connection.cursor()
-    cursor.execute(statement, values)
-    return cursor
 
 
 def ask_once(connection: BaseDatabaseWrapper, question: str) -> tuple[Any, ...]:
@@ -23,6 +13,7 @@ def ask_once(connection: BaseDatabaseWrapper, question: str) -> tuple[Any, ...]:
     connection.ensure_connection()
     session = connection.connection
     if session not in _answers:
-        with execute(connection, question) as cursor:
+        with connection.cursor() as cursor:
+            cursor.execute(question)
             _answers[session] = tuple(cursor.fetchone())
     return _answers[session]

@@ -12,7 +12,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import mariadb, postgresql, prepared_statements
-from cellcast_django.database.sessions import execute
 
 Restore = Callable[[], object]
 
@@ -29,13 +28,21 @@ def _limit_sqlite(
     """Wait for the one lock no longer than a webhook may take; nothing to do if it never does."""
 
     def set_timeout(seconds: float) -> None:
-        execute(connection, f"PRAGMA busy_timeout = {seconds * 1_000:.0f}")
+        connection.cursor().execute(f"PRAGMA busy_timeout = {seconds * 1_000:.0f}")
 
     timeout = connection.settings_dict["OPTIONS"].get("timeout", budget_seconds)
     if timeout <= budget_seconds:
         return lambda: None
     set_timeout(budget_seconds)
     return partial(set_timeout, timeout)
+
+
+def _execute(
+    connection: BaseDatabaseWrapper, statement: str, values: dict[str, Any]
+) -> CursorWrapper:
+    cursor = connection.cursor()
+    cursor.execute(statement, values)
+    return cursor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,7 @@ class Vendor:
     """Limits lock waits, by so many seconds, as the first thing in a transaction."""
     runs_alone: Callable[[BaseDatabaseWrapper, float], bool] = lambda *_: True
     """Whether a statement outside a transaction keeps to the limit."""
-    execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = execute
+    execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = _execute
     """Executes a statement with ``%(name)s`` placeholders, and returns the cursor."""
     state_of: Callable[[BaseDatabaseWrapper], Any] = lambda _: None
     """The state that decides where a session writes; ``None`` if there is none, or it is lost."""
