@@ -103,10 +103,14 @@ class EventAction(ABC):
         plan = Plan()
         for event in events:
             if self.affects(event):
-                plan.keys.append(event.pk)
+                self.include(event, plan)
             else:
                 plan.unaffected += 1
         return plan
+
+    def include(self, event: WebhookEvent, plan: Plan) -> None:
+        """Add an event that this action affects to what it would do."""
+        plan.keys.append(event.pk)
 
     @property
     def is_queued(self) -> bool:
@@ -142,21 +146,15 @@ class RetryFailed(EventAction):
         handlers.run_again([pk], everyone=self.everyone, progress=ran.append)
         return ran
 
-    def plan(self, events: Iterable[WebhookEvent]) -> Plan:
-        plan = Plan()
-        for event in events:
-            if not self.affects(event):
-                plan.unaffected += 1
-                continue
-            plan.missing.update(_missing(event))
-            names = self.handlers(event)
-            if not names:
-                plan.without_handler += 1
-                continue
-            plan.keys.append(event.pk)
-            plan.again.update(name for name in names if name in event.handler_results)
-            plan.first.update(name for name in names if name not in event.handler_results)
-        return plan
+    def include(self, event: WebhookEvent, plan: Plan) -> None:
+        plan.missing.update(_missing(event))
+        names = self.handlers(event)
+        if not names:
+            plan.without_handler += 1
+            return
+        plan.keys.append(event.pk)
+        plan.again.update(name for name in names if name in event.handler_results)
+        plan.first.update(name for name in names if name not in event.handler_results)
 
     def sentences(self, result: Result) -> Iterator[Sentence]:
         return sentences_of_handlers(result)
@@ -218,12 +216,10 @@ class SkipHandler(EventAction):
         event = load(pk)
         return [event] if event else []
 
-    def plan(self, events: Iterable[WebhookEvent]) -> Plan:
-        chosen = list(events)
-        plan = super().plan(chosen)
+    def include(self, event: WebhookEvent, plan: Plan) -> None:
+        super().include(event, plan)
         if not self.handler:
-            plan.choices = Counter(name for event in chosen for name in unfinished_handlers(event))
-        return plan
+            plan.choices.update(unfinished_handlers(event))
 
     def sentences(self, result: Result) -> Iterator[Sentence]:
         if not result.changed:

@@ -135,12 +135,8 @@ class StackedBars:
 
 def round_up(count: int) -> int:
     """Round up to one significant digit."""
-    power = 1
-    while True:
-        for digit in range(1, 10):
-            if digit * power >= count:
-                return digit * power
-        power *= 10
+    power = int(10 ** (len(str(count)) - 1))
+    return max(1, -(-count // power)) * power
 
 
 def share(count: int, highest: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.formats import date_format, number_format
@@ -81,13 +81,6 @@ class ChosenPeriod:
     @property
     def url(self) -> str:
         return f"?{PARAMETER}={self.key}"
-
-
-class Reason(NamedTuple):
-    """Why messages were not delivered."""
-
-    text: str | Promise
-    figure: Figure
 
 
 @dataclass(frozen=True)
@@ -225,21 +218,21 @@ class Figures(Page):
         url = f"{self.admin.url_of(OptOut, 'changelist')}?state=active"
         return Figure.of(rows.active().count(), url)
 
-    def reasons(self, column: Column) -> Iterator[Reason]:
+    def reasons(self, column: Column) -> Iterator[tuple[str | Promise, Figure]]:
         """Yield the most frequent reasons of what was not delivered, then all others."""
         counted = count_reasons(column.choice.period)
         named, rest = counted[:MAX_REASONS], counted[MAX_REASONS:]
         undelivered = "status=undelivered&reason="
         for digest, text, count in named:
-            yield Reason(text, column.figure_of(count, f"{undelivered}{digest}"))
+            yield text, column.figure_of(count, f"{undelivered}{digest}")
         if other := sum(count for _digest, _text, count in rest):
             digests = ",".join(digest for digest, _text, _count in named)
             query = f"{undelivered}{ReasonFilter.OTHER}{digests}"
-            yield Reason(_("other reasons"), column.figure_of(other, query))
+            yield _("other reasons"), column.figure_of(other, query)
         without = column.traffic.undelivered - sum(count for _digest, _text, count in counted)
         if without > 0:
             query = f"{undelivered}{ReasonFilter.NONE}"
-            yield Reason(_("no reason given"), column.figure_of(without, query))
+            yield _("no reason given"), column.figure_of(without, query)
 
 
 SERIES: dict[str, str | Promise] = {

@@ -157,15 +157,7 @@ class Setup(Page):
                     "url": site.urls.get(webhook.slug),
                     "body": bodies.get(webhook.slug, chosen_example(webhook, self.request)),
                     "handlers": webhook.handlers(),
-                    "samples": [
-                        (
-                            f"?example={each.name}#cellcast-send-{webhook.endpoint}-heading",
-                            each.label,
-                        )
-                        for each in webhook.examples
-                    ]
-                    if len(webhook.examples) > 1
-                    else [],
+                    "samples": samples(webhook),
                 }
                 for webhook in WEBHOOKS
             ],
