@@ -68,9 +68,10 @@ def store(
     )
 
     def write(using: str) -> list[WebhookEvent]:
-        ensure_autocommit(connections[using])
+        connection = connections[using]
+        ensure_autocommit(connection)
         if endpoint != Endpoint.API and len(payloads) == 1 and _is_common(payloads[0]):
-            event = _write_fast(using, payloads[0], webhook, before_commit)
+            event = _write_fast(connection, payloads[0], webhook, before_commit)
             if event is not None:
                 return [event]
         return portable.write(using, payloads, webhook, before_commit=before_commit)
@@ -86,10 +87,12 @@ def _is_common(payload: Payload) -> bool:
 
 
 def _write_fast(
-    using: str, payload: Payload, webhook: Webhook, before_commit: BeforeCommit | None
+    connection: BaseDatabaseWrapper,
+    payload: Payload,
+    webhook: Webhook,
+    before_commit: BeforeCommit | None,
 ) -> WebhookEvent | None:
     """Return the event; ``None`` if the database has no fast way, or this is not for it."""
-    connection = connections[using]
     write = FAST_WAYS.get(connection.vendor)
     # SQLite has RETURNING from 3.35, MySQL has none.
     if write is None or not connection.features.can_return_columns_from_insert:

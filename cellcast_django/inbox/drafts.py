@@ -1,19 +1,17 @@
-"""From a payload to the rows that it makes, not yet saved: they carry its values by name.
+"""From a payload to the rows that it makes, not yet saved, or to their values.
 
 A field that a payload has in common with ``Message`` or ``StatusChange`` is stored there.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from django.db import models
 
 from cellcast_django.conf import conf
 from cellcast_django.models import (
-    NOTHING_TO_RUN,
     Direction,
     Message,
     OptOut,
@@ -25,12 +23,7 @@ from cellcast_django.models import (
 )
 from cellcast_django.opt_outs import is_stop_word
 from cellcast_django.payloads import Endpoint, Invalid, Payload, Reply, StatusReport
-from cellcast_django.signals import (
-    FactSignal,
-    message_received,
-    opt_out_received,
-    status_changed,
-)
+from cellcast_django.signals import message_received, opt_out_received, status_changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +38,7 @@ class Webhook:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Draft:
     """The event that a payload makes, with its outcome if that is known."""
 
@@ -55,15 +48,28 @@ class Draft:
     """The contact that it opts out if that is news; ``""`` if it opts out nobody."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class StatusDraft(Draft):
-    """Also the message and the history row, as they are if nothing has reported them yet."""
+    """Also the message and the history row, as they are if nothing has reported them yet.
+
+    Their values alone are enough to store them; a row costs more than all else that is done here.
+    """
 
     payload: Reply | StatusReport
-    message: Message
-    change: StatusChange
+    message_values: dict[str, Any]
+    change_values: dict[str, Any]
     may_be_stored: bool
     """Whether the message may be stored already, without an id: it is a real reply of somebody."""
+
+    @cached_property
+    def message(self) -> Message:
+        """The message of these values."""
+        return Message(**self.message_values)
+
+    @cached_property
+    def change(self) -> StatusChange:
+        """The history row of these values."""
+        return StatusChange(**self.change_values)
 
 
 def draft(payload: Payload, webhook: Webhook) -> Draft:
@@ -85,42 +91,49 @@ def draft(payload: Payload, webhook: Webhook) -> Draft:
 def _draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraft:
     """Return the rows for a payload about a message, as ``draft`` does."""
     is_reply = isinstance(payload, Reply)
-    event = WebhookEvent(body=payload.raw, **_values(webhook, WebhookEvent))
-    event.outcome = WebhookEvent.Outcome.STORED.value
-    event.kind = (WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value
     time = webhook.now
     if isinstance(payload, StatusReport) and payload.happened_at is not None:
         time = min(payload.happened_at, time)
-    change = StatusChange(applied=True, recorded_at=time, **_values(payload, StatusChange))
-    message = message_of(payload)
-    message.status_changed_at = time
-    event.cellcast_id = message.cellcast_id
-    event.contact = message.contact
-    if not isinstance(payload, Reply) or payload.listed is None:
-        message.created_at = webhook.now
+    message = message_values(payload)
+    contact: str = message["contact"]
+    message["status_changed_at"] = time
+    message.setdefault("created_at", webhook.now)
     if webhook.is_test:  # nobody needs to do anything about a test of our own
-        message.handled_at = webhook.received_at
+        message["handled_at"] = webhook.received_at
         if is_reply:  # or a customer's reply that says the same would be its duplicate
-            message.key = message_key(Direction.INBOUND, "", "test", message.key)
-    may_be_stored = is_reply and message.contact != "" and not webhook.is_test
+            message["key"] = message_key(Direction.INBOUND, "", "test", message["key"])
+    event = WebhookEvent(
+        kind=(WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value,
+        outcome=WebhookEvent.Outcome.STORED.value,
+        body=payload.raw,
+        cellcast_id=message["cellcast_id"],
+        contact=contact,
+        **_values(webhook, WebhookEvent),
+    )
     opted_out = ""
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
-        opted_out = message.contact
-    return StatusDraft(payload, event, opted_out, message, change, may_be_stored)
+        opted_out = contact
+    return StatusDraft(
+        payload,
+        event,
+        opted_out,
+        message,
+        {"applied": True, "recorded_at": time, **_values(payload, StatusChange)},
+        may_be_stored=is_reply and contact != "" and not webhook.is_test,
+    )
 
 
-def message_of(payload: Reply | StatusReport) -> Message:
-    """Return the message that the payload is about, with the payload's status."""
+def message_values(payload: Reply | StatusReport) -> dict[str, Any]:
+    """Return the values of the message that the payload is about, with the payload's status."""
     is_reply = isinstance(payload, Reply)
     direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
-    message = Message.from_parts(direction, **_values(payload, Message))
+    values = Message.values_from_parts(direction, **_values(payload, Message))
     if isinstance(payload, Reply) and payload.listed is not None:
         # Its time identifies it. No webhook's reply has an empty id.
         time = payload.listed.received_at
-        identity = "", message.contact, payload.body, time.isoformat(), *payload.media
-        message.key = message_key(direction, *identity)
-        message.created_at = time
-    return message
+        identity = "", values["contact"], payload.body, time.isoformat(), *payload.media
+        values |= {"key": message_key(direction, *identity), "created_at": time}
+    return values
 
 
 def begin_opt_out(draft: Draft, opt_out: OptOut, *, has_just_arrived: bool) -> OptOutChange | None:
@@ -147,27 +160,45 @@ def plan(draft: Draft, webhook: Webhook, *, is_news: bool, begins_opt_out: bool)
     ``is_news`` says that the message's history gains the status. Without a fact there is nothing to
     run: it is a duplicate, or invalid.
     """
-    facts = []
+    has_handlers = False
     if isinstance(draft, StatusDraft) and is_news:
         is_new_reply = isinstance(draft.payload, Reply) and not draft.change.previous_status
-        facts.append(message_received if is_new_reply else status_changed)
+        signal = message_received if is_new_reply else status_changed
+        has_handlers = signal.has_listeners(Message)
     if begins_opt_out:
-        facts.append(opt_out_received)
-    plan_facts(draft.event, webhook, facts)
+        has_handlers = has_handlers or opt_out_received.has_listeners(WebhookEvent)
+    if is_news or begins_opt_out:
+        _plan(draft.event, webhook, has_handlers=has_handlers, begins_opt_out=begins_opt_out)
 
 
-def plan_facts(event: WebhookEvent, webhook: Webhook, facts: Sequence[FactSignal]) -> None:
-    """Plan the run of the handlers that are connected for any of these facts."""
-    if not facts:
-        return
-    has_handlers = False
-    for signal in facts:
-        sender = WebhookEvent if signal is opt_out_received else Message
-        has_handlers = has_handlers or signal.has_listeners(sender)
-    for name, value in _fields_when_stored(webhook.now, has_handlers=has_handlers).items():
-        setattr(event, name, value)
-    # What is known not to exist is not looked for.
-    if opt_out_received not in facts:
+def plan_as_news(draft: StatusDraft, webhook: Webhook) -> bool:
+    """Plan the run as if the message's history gained the status, before that is known.
+
+    False if only the database can tell which facts there are to tell: ``plan`` has to be called.
+    """
+    signals = (status_changed, message_received)[: 2 if isinstance(draft.payload, Reply) else 1]
+    are_heard = {signal.has_listeners(Message) for signal in signals}
+    _plan(draft.event, webhook, has_handlers=True in are_heard)
+    return not draft.opted_out and len(are_heard) == 1
+
+
+def _plan(
+    event: WebhookEvent, webhook: Webhook, *, has_handlers: bool, begins_opt_out: bool = False
+) -> None:
+    """Set when the handlers of an event with news run; without any it is done.
+
+    Inline, they run right after the commit in this process, so the run is already counted and
+    leased here: that saves a write, and after a crash the event is due when the lease ends.
+    """
+    now = webhook.now
+    event.done_at, event.next_run_at, event.attempts = None, None, 0
+    if not has_handlers:
+        event.done_at = now
+    elif conf.run_handlers == "inline":
+        event.next_run_at, event.attempts = now + timedelta(seconds=conf.handler_lease), 1
+    else:
+        event.next_run_at = now
+    if not begins_opt_out:  # what is known not to exist is not looked for
         WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, None)
 
 
@@ -183,17 +214,3 @@ def _values(source: Any, model: type[models.Model]) -> dict[str, Any]:
 def _common_names(source: type, model: type[models.Model]) -> list[str]:
     columns = {field.name for field in model._meta.concrete_fields}
     return [field.name for field in fields(source) if field.name in columns]
-
-
-def _fields_when_stored(now: datetime, *, has_handlers: bool) -> dict[str, Any]:
-    """Return the fields of an event that has just been stored; without handlers it is done.
-
-    Inline, its handlers run right after the commit in this process, so the run is already counted
-    and leased here: that saves a write, and after a crash the event is due when the lease ends.
-    """
-    if not has_handlers:
-        return NOTHING_TO_RUN | {"done_at": now}
-    if conf.run_handlers == "inline":
-        lease = timedelta(seconds=conf.handler_lease)
-        return NOTHING_TO_RUN | {"next_run_at": now + lease, "attempts": 1}
-    return NOTHING_TO_RUN | {"next_run_at": now}

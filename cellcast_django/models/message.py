@@ -441,8 +441,12 @@ class Message(models.Model):
         return f"{self.direction} {self.cellcast_id}"
 
     @classmethod
-    def from_parts(
-        cls,
+    def from_parts(cls, direction: Direction, **parts: Any) -> Self:
+        """Build an unsaved message, as ``values_from_parts`` says."""
+        return cls(**cls.values_from_parts(direction, **parts))
+
+    @staticmethod
+    def values_from_parts(
         direction: Direction,
         *,
         cellcast_id: str,
@@ -451,8 +455,8 @@ class Message(models.Model):
         body: str = "",
         media: Sequence[str] = (),
         **others: Any,
-    ) -> Self:
-        """Build an unsaved message from these parts, which are clean, and what follows from them.
+    ) -> dict[str, Any]:
+        """Return a message's values: these parts, which are clean, and what follows from them.
 
         An outbound message is identified by its id; an inbound one by id, sender, receiver, text
         and media, since Cellcast may give a reply the id of the message it answers.
@@ -461,19 +465,19 @@ class Message(models.Model):
         identity = [cellcast_id] if outbound else [cellcast_id, sender, receiver, body, *media]
         own_number, contact = (sender, receiver) if outbound else (receiver, sender)
         region = conf.default_region
-        return cls(
-            key=message_key(direction, *identity),
-            direction=direction.value,
-            cellcast_id=cellcast_id,
-            sender=sender,
-            receiver=receiver,
-            own_number=normalise(own_number, region),
-            contact=normalise(contact, region),
-            body=body,
-            media=list(media),
-            submitted_at=submission_time(cellcast_id) if outbound else None,
+        return {
+            "key": message_key(direction, *identity),
+            "direction": direction.value,
+            "cellcast_id": cellcast_id,
+            "sender": sender,
+            "receiver": receiver,
+            "own_number": normalise(own_number, region),
+            "contact": normalise(contact, region),
+            "body": body,
+            "media": list(media),
+            "submitted_at": submission_time(cellcast_id) if outbound else None,
             **others,
-        )
+        }
 
     @property
     def is_final(self) -> bool:

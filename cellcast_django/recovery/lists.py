@@ -14,7 +14,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from cellcast_django.inbox.drafts import message_of
+from cellcast_django.inbox.drafts import message_values
 from cellcast_django.inbox.same_message import (
     EARLIEST,
     LATEST,
@@ -130,7 +130,7 @@ def _read_report(item: Item) -> tuple[Identity, StatusReport]:
     if report.status == Status.DELIVERED:
         with suppress(ItemError):
             report = replace(report, happened_at=read_time(item, "updatedAt"))
-    return (message_of(report).key, report.status), report
+    return (message_values(report)["key"], report.status), report
 
 
 # Opt-outs

@@ -9,7 +9,7 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
-from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, plan, plan_facts
+from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, plan, plan_as_news
 from cellcast_django.inbox.fast import plain_statements
 from cellcast_django.inbox.fast.plain_statements import (
     DIALECTS,
@@ -26,8 +26,6 @@ from cellcast_django.inbox.fast.plain_statements import (
 )
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import NOTHING_TO_RUN, Message, StatusChange, WebhookEvent
-from cellcast_django.payloads import Reply
-from cellcast_django.signals import message_received, status_changed
 
 DUPLICATE = {"outcome": f"'{WebhookEvent.Outcome.DUPLICATE.value}'"} | {
     name: "NULL" if value is None else str(value) for name, value in NOTHING_TO_RUN.items()
@@ -51,17 +49,13 @@ def write(
     """
     if not isinstance(draft, StatusDraft):
         return plain_statements.write(connection, draft, webhook, before_commit)
-    message, event, change = draft.message, draft.event, draft.change
-    message.previous_status = NEW
-    # Only the statement finds out which of them it is.
-    facts = [status_changed, *([message_received] if isinstance(draft.payload, Reply) else [])]
-    plan_facts(event, webhook, facts)
-    is_planned = not draft.opted_out and len({each.has_listeners(Message) for each in facts}) == 1
+    event = draft.event
+    is_planned = plan_as_news(draft, webhook)
     values = {
-        **values_of(message, connection),
-        **values_of(event, connection),
-        **values_of(change, connection),
-        **status_values(change.status),
+        **values_of(Message, draft.message_values, connection),
+        **values_of(WebhookEvent, event.__dict__, connection),
+        **values_of(StatusChange, draft.change_values, connection),
+        **status_values(draft.payload.status),
         "may_be_stored": draft.may_be_stored,
     }
     is_all = is_planned and (before_commit is None or event.next_run_at is None)
@@ -75,15 +69,12 @@ def write(
         written = cursor.fetchone()
         if written is None:
             return False
-        message_id, status, previous_status, change.pk, event.pk = written
-        change.event_id = event.pk
-        is_news = change.pk is not None
+        message_id, status, previous_status, change_id, event.pk = written
+        is_news = change_id is not None
         complete(draft, message_id, status, previous_status, is_news=is_news)
-        if not is_news:
-            for name, value in NOTHING_TO_RUN.items():
-                setattr(event, name, value)
+        if is_news:
+            draft.change_values.update(id=change_id, event_id=event.pk)
         mark_as_stored(event, connection)
-        mark_as_stored(change, connection)
         if not is_planned:
             _write_opt_out_and_plan(cursor, draft, webhook, is_news=is_news)
         if before_commit is not None and event.next_run_at is not None:
@@ -122,13 +113,16 @@ def _statement() -> str:
     """
     message = upsert(
         DIALECT,
-        f"{_insert(Message, alias=' AS stored')} WHERE NOT "
+        f"{_insert(Message, alias=' AS stored', previous_status=repr(NEW))} WHERE NOT "
         f"(%(may_be_stored)s::boolean AND EXISTS ({stored_without_id(DIALECT)}))",
         stored="stored",
     )
+    # What the rows have in common is sent once.
     change = _insert(
         StatusChange,
         message_id="message.id",
+        status=_given(Message, "status"),
+        recorded_at=_given(Message, "status_changed_at"),
         previous_status=f"replace(previous_status, '{NEW}', '')",
         applied="status <> previous_status",
         event_id="event_id.id",
@@ -137,6 +131,8 @@ def _statement() -> str:
         WebhookEvent,
         id="event_id.id",
         message_id="message.id",
+        cellcast_id=_given(Message, "cellcast_id"),
+        contact=_given(Message, "contact"),
         **{
             name: f"CASE WHEN change.id IS NULL THEN {value} ELSE {_given(WebhookEvent, name)} END"
             for name, value in DUPLICATE.items()

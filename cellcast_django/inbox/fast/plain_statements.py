@@ -17,10 +17,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database.transactions import own_transaction
-from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, begin_opt_out, plan
+from cellcast_django.inbox.drafts import (
+    Draft,
+    StatusDraft,
+    Webhook,
+    begin_opt_out,
+    plan,
+    plan_as_news,
+)
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     FOLLOWING_FIELDS,
+    NOTHING_TO_RUN,
     Message,
     OptOut,
     OptOutChange,
@@ -98,42 +106,48 @@ def write(
     What needs no lock is done before it: SQLite has one, for which all others wait.
     """
     event = draft.event
-    is_new = is_news = False
     adapt_time = cache(connection.ops.adapt_datetimefield_value)  # most columns have the same
-    values = {}
+    is_planned = is_news = is_new = False
+    message: dict[str, Any] = {}
     if isinstance(draft, StatusDraft):
-        draft.message.previous_status = NEW
-        values = values_of(draft.message, connection, adapt_time)
-        values |= status_values(draft.change.status)
+        is_planned = plan_as_news(draft, webhook)
+        message = values_of(Message, draft.message_values, connection, adapt_time)
+        message |= status_values(message["m_status"])
+    values = values_of(WebhookEvent, event.__dict__, connection, adapt_time)
     with connection.cursor() as cursor, own_transaction(connection.alias):
         if isinstance(draft, StatusDraft):
             # Inserts or moves the message, and locks it.
-            cursor.execute(_upsert_statement(connection.vendor), values)
+            cursor.execute(_upsert_statement(connection.vendor), message)
             [(message_id, status, previous_status)] = cursor
             is_new = previous_status == NEW
-            if is_new and draft.may_be_stored and _is_stored_without_id(cursor, draft.message):
+            if is_new and draft.may_be_stored and _is_stored_without_id(cursor, message):
                 transaction.set_rollback(True, connection.alias)
                 return False
-            is_news = is_new or not _is_in_history(cursor, message_id, draft.change.status)
+            is_news = is_new or not _is_in_history(cursor, message_id, message["m_status"])
             complete(draft, message_id, status, previous_status, is_news=is_news)
         begun = lock_and_begin(cursor, draft)
-        plan(draft, webhook, is_news=is_news, begins_opt_out=begun is not None)
-        _insert(cursor, event, adapt_time)
+        if not (is_planned and is_news):
+            plan(draft, webhook, is_news=is_news, begins_opt_out=begun is not None)
+            values = values_of(WebhookEvent, event.__dict__, connection, adapt_time)
+        values["e_message_id"] = event.message_id
+        event.pk = _insert(cursor, WebhookEvent, values)
         if isinstance(draft, StatusDraft) and is_news:
-            draft.change.event_id = event.pk
-            _insert(cursor, draft.change, adapt_time)
+            draft.change_values["event_id"] = event.pk
+            change = values_of(StatusChange, draft.change_values, connection, adapt_time)
+            draft.change_values["id"] = _insert(cursor, StatusChange, change)
         if begun is not None:
             save_begun(cursor, begun, event)
         if before_commit is not None and event.next_run_at is not None:
             before_commit([event.pk])
+    mark_as_stored(event, connection)
     if isinstance(draft, StatusDraft):
         attach(draft, connection, is_new=is_new)
     return True
 
 
-def _is_stored_without_id(cursor: CursorWrapper, message: Message) -> bool:
-    values = {"m_contact": message.contact}
-    cursor.execute(stored_without_id(DIALECTS[cursor.db.vendor]), values)
+def _is_stored_without_id(cursor: CursorWrapper, message: dict[str, Any]) -> bool:
+    statement = stored_without_id(DIALECTS[cursor.db.vendor])
+    cursor.execute(statement, {"m_contact": message["m_contact"]})
     return cursor.fetchone() is not None
 
 
@@ -144,14 +158,11 @@ def _is_in_history(cursor: CursorWrapper, message_id: int, status: str) -> bool:
     return cursor.fetchone() is not None
 
 
-def _insert(
-    cursor: CursorWrapper, row: models.Model, adapt_time: Callable[[Any], Any] | None = None
-) -> None:
-    """Insert a row, and give it its id."""
-    statement = _insert_statement(cursor.db.vendor, type(row))
-    cursor.execute(statement, values_of(row, cursor.db, adapt_time))
-    [[row.pk]] = cursor
-    mark_as_stored(row, cursor.db)
+def _insert(cursor: CursorWrapper, model: type[models.Model], values: dict[str, Any]) -> int:
+    """Insert a row of these values, and return its id."""
+    cursor.execute(_insert_statement(cursor.db.vendor, model), values)
+    [[pk]] = cursor
+    return int(pk)
 
 
 # Opt-outs, on PostgreSQL too
@@ -165,7 +176,8 @@ def lock_and_begin(cursor: CursorWrapper, draft: Draft) -> OptOutChange | None:
     if not draft.opted_out:
         return None
     opt_out = OptOut(contact=draft.opted_out)
-    cursor.execute(_lock_statement(cursor.db.vendor), values_of(opt_out, cursor.db))
+    values = values_of(OptOut, opt_out.__dict__, cursor.db)
+    cursor.execute(_lock_statement(cursor.db.vendor), values)
     for field, value in zip(OptOut._meta.concrete_fields, cursor.fetchone(), strict=True):
         for convert in cursor.db.ops.get_db_converters(field.cached_col):
             value = convert(value, field.cached_col, cursor.db)
@@ -176,9 +188,11 @@ def lock_and_begin(cursor: CursorWrapper, draft: Draft) -> OptOutChange | None:
 
 def save_begun(cursor: CursorWrapper, begun: OptOutChange, event: WebhookEvent) -> None:
     """Write what ``lock_and_begin`` returned, once the event has its id."""
-    begun.event = begun.opt_out.event = event
-    _insert(cursor, begun)
-    values = values_of(begun.opt_out, cursor.db) | {"id": begun.opt_out.pk}
+    opt_out = begun.opt_out
+    begun.event = opt_out.event = event
+    begun.pk = _insert(cursor, OptOutChange, values_of(OptOutChange, begun.__dict__, cursor.db))
+    mark_as_stored(begun, cursor.db)
+    values = values_of(OptOut, opt_out.__dict__, cursor.db) | {"id": opt_out.pk}
     cursor.execute(_update_statement(cursor.db.vendor), values)
 
 
@@ -189,7 +203,8 @@ def save_begun(cursor: CursorWrapper, begun: OptOutChange, event: WebhookEvent) 
 def _upsert_statement(vendor: str) -> str:
     dialect = DIALECTS[vendor]
     stored = dialect.quote.format(Message._meta.db_table)
-    statement = upsert(dialect, _insert_values(dialect, Message), stored=stored)
+    insert = _insert_values(dialect, Message, previous_status=f"'{NEW}'")
+    statement = upsert(dialect, insert, stored=stored)
     return f"{statement} RETURNING id, status, previous_status"
 
 
@@ -216,10 +231,10 @@ def _insert_statement(vendor: str, model: type[models.Model]) -> str:
     return f"{_insert_values(DIALECTS[vendor], model)} RETURNING id"
 
 
-def _insert_values(dialect: Dialect, model: type[models.Model]) -> str:
+def _insert_values(dialect: Dialect, model: type[models.Model], **known: str) -> str:
     columns = [field.column for field in columns_of(model)]
     names = ", ".join(map(dialect.quote.format, columns))
-    values = ", ".join(placeholder(model, column) for column in columns)
+    values = ", ".join(known.get(column) or placeholder(model, column) for column in columns)
     return f"INSERT INTO {dialect.quote.format(model._meta.db_table)} ({names}) VALUES ({values})"
 
 
@@ -282,18 +297,20 @@ def status_values(status: str) -> dict[str, Any]:
 
 
 def values_of(
-    row: models.Model,
+    model: type[models.Model],
+    given: dict[str, Any],
     connection: BaseDatabaseWrapper,
     adapt_time: Callable[[Any], Any] | None = None,
 ) -> dict[str, Any]:
     """Return the values of a row in the database's types, by the names of the placeholders.
 
-    With ``adapt_time``, several rows can have the same times adapted once.
+    What is not given has its default. With ``adapt_time``, several rows can have the same times
+    adapted once.
     """
     adapt_time = adapt_time or connection.ops.adapt_datetimefield_value
     values = {}
-    for name, attname, field in _adapted_columns(type(row)):
-        value = row.__dict__[attname]
+    for name, attname, default, field in _adapted_columns(model):
+        value = given.get(attname, default)
         if field is not None and value is not None:
             is_time = isinstance(value, datetime)
             value = adapt_time(value) if is_time else field.get_db_prep_value(value, connection)
@@ -302,12 +319,16 @@ def values_of(
 
 
 @cache
-def _adapted_columns(model: type[models.Model]) -> list[tuple[str, str, Any]]:
-    """Return the placeholder and attribute of each column, and its field if it adapts values."""
+def _adapted_columns(model: type[models.Model]) -> list[tuple[str, str, Any, Any]]:
+    """Return of each column its placeholder's name, attribute and default.
+
+    Then its field, if that adapts values.
+    """
     return [
         (
             f"{LETTERS[model]}_{field.column}",
             field.attname,
+            field.get_default(),
             field if field.get_internal_type() in {"DateTimeField", "JSONField"} else None,
         )
         for field in columns_of(model)
@@ -321,14 +342,21 @@ def _adapted_columns(model: type[models.Model]) -> list[tuple[str, str, Any]]:
 def complete(
     draft: StatusDraft, message_id: int, status: str, previous_status: str, *, is_news: bool
 ) -> None:
-    """Put what the database has found into the draft's rows."""
-    message, event, change = draft.message, draft.event, draft.change
-    message.pk = event.message_id = change.message_id = message_id
+    """Put what the database has found into the draft."""
+    event = draft.event
+    event.message_id = message_id
+    draft.message_values.update(id=message_id, previous_status=previous_status)
     if is_news:
-        change.previous_status = "" if previous_status == NEW else previous_status
-        change.applied = status != change.previous_status
+        previous_status = "" if previous_status == NEW else previous_status
+        draft.change_values.update(
+            message_id=message_id,
+            previous_status=previous_status,
+            applied=status != previous_status,
+        )
         return
     event.outcome = WebhookEvent.Outcome.DUPLICATE.value
+    for name, value in NOTHING_TO_RUN.items():
+        setattr(event, name, value)
 
 
 def mark_as_stored(row: models.Model, connection: BaseDatabaseWrapper) -> None:
@@ -338,13 +366,17 @@ def mark_as_stored(row: models.Model, connection: BaseDatabaseWrapper) -> None:
 
 
 def attach(draft: StatusDraft, connection: BaseDatabaseWrapper, *, is_new: bool) -> None:
-    """Make the draft's rows know each other, if handlers run for them."""
-    message, event, change = draft.message, draft.event, draft.change
-    mark_as_stored(message, connection)
+    """Give the event its message and its history row, if handlers run for it."""
+    event = draft.event
     if event.next_run_at is None:
         return
-    if not is_new:  # the row may know more than this event
-        message = Message.objects.using(connection.alias).get(pk=message.pk)
-    event.message = message
-    if change.pk is not None:  # a duplicate that opts out has none
-        change.message, change.event = message, event
+    if is_new:
+        event.message = draft.message
+        mark_as_stored(draft.message, connection)
+    else:  # the row may know more than this event
+        messages = Message.objects.using(connection.alias)
+        event.message = messages.get(pk=draft.message_values["id"])
+    if "id" in draft.change_values:  # a duplicate that opts out has none
+        change = draft.change
+        mark_as_stored(change, connection)
+        change.message, change.event = event.message, event
