@@ -21,6 +21,7 @@ from cellcast_django.models import (
     WebhookEventQuerySet,
     database_alias,
     errors_of,
+    fresh_events,
 )
 from cellcast_django.models.webhook_event import error_type
 from cellcast_django.payloads import Endpoint
@@ -183,14 +184,9 @@ def age(moment: datetime) -> timedelta:
     return max(timezone.now() - moment, timedelta())
 
 
-def _events() -> WebhookEventQuerySet:
-    """Return all events, from the database that is written to: a replica may lag."""
-    return WebhookEvent.objects.using(database_alias())
-
-
 def _real_events() -> WebhookEventQuerySet:
     """Return all events but our own tests. Needs no rows: the indexes have the keys."""
-    return _events().exclude(pk__in=_events().filter(is_test=True).values("pk"))
+    return fresh_events().exclude(pk__in=fresh_events().filter(is_test=True).values("pk"))
 
 
 def count_invalid() -> int:
@@ -291,7 +287,9 @@ def _usual_hours(now: datetime) -> list[dict[Endpoint, int]]:
     for week in range(1, MAX_WEEKS + 1):
         end = _weeks_before(now, week)
         begin = end - timedelta(hours=HOURS[-1])
-        before = _events().filter(received_at__lt=begin, received_at__gte=begin - timedelta(days=7))
+        before = fresh_events().filter(
+            received_at__lt=begin, received_at__gte=begin - timedelta(days=7)
+        )
         if not before.exclude(endpoint=Endpoint.API).filter(is_test=False).exists():
             break
         times: dict[Endpoint, list[datetime]] = {}
@@ -342,7 +340,7 @@ def _newest_between(begin: datetime, end: datetime) -> list[Any]:
     newest = _newest_of_each_kind("AND received_at >= %(begin)s AND received_at < %(end)s")
     sql = f"SELECT id, endpoint, received_at FROM ({newest}) AS newest WHERE {_IS_WEBHOOK}"  # noqa: S608
     values = {"limit": NEWEST_OF_A_KIND, "begin": adapt(begin), "end": adapt(end)}
-    return list(_events().raw(sql, values))
+    return list(fresh_events().raw(sql, values))
 
 
 _IS_WEBHOOK = f"NOT is_test AND endpoint <> '{Endpoint.API.value}'"
@@ -361,7 +359,7 @@ def _last_uses(start: datetime) -> list[Any]:
         " GROUP BY kind, endpoint, username ORDER BY 5"
     )
     adapt = connections[database_alias()].ops.adapt_datetimefield_value
-    return list(_events().raw(sql, {"limit": MAX_EVENTS_PER_KIND, "start": adapt(start)}))
+    return list(fresh_events().raw(sql, {"limit": MAX_EVENTS_PER_KIND, "start": adapt(start)}))
 
 
 def _newest_of_each_kind(condition: str = "") -> str:
@@ -481,7 +479,7 @@ def silent_lately(messages: MessageQuerySet, older_than: timedelta) -> MessageQu
 
 def _events_since(start: datetime) -> tuple[dict[WebhookEvent.Outcome, int], int]:
     """Return the events by outcome, and how many more came from Test Sends."""
-    events = _events().filter(received_at__gte=start).order_by()
+    events = fresh_events().filter(received_at__gte=start).order_by()
     tests = Counter(events.filter(is_test=True).values_list("outcome", flat=True))
     counts = dict(events.values_list("outcome").annotate(Count("pk")))
     real = {each: counts.get(each.value, 0) - tests[each.value] for each in WebhookEvent.Outcome}

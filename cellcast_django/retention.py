@@ -44,6 +44,7 @@ from cellcast_django.models import (
     contact_of,
     database_alias,
     error_type,
+    fresh_events,
 )
 from cellcast_django.payloads import clean
 
@@ -119,7 +120,7 @@ class AboutContact:
         if len(written) < MIN_SEARCHED_LENGTH:
             return []
         pattern = number_pattern(written, conf.default_region)
-        events = _events().invalid() | _events().filter(contact="")
+        events = fresh_events().invalid() | fresh_events().filter(contact="")
         rows = events.order_by("pk").values_list("pk", "message_id", "body")
         return [
             (pk, message)
@@ -162,7 +163,7 @@ class Selection:
             messages = self._about.messages(messages)
         if self.redact:
             messages = messages.exclude(**EMPTY_MESSAGE)
-        events = _events().filter(blocking, message=OuterRef("pk"))
+        events = fresh_events().filter(blocking, message=OuterRef("pk"))
         return messages.filter(~Exists(events))
 
     def events(self) -> list[WebhookEventQuerySet]:
@@ -174,7 +175,7 @@ class Selection:
         opt_outs: QuerySet[OptOut] = OptOut.objects.using(database_alias())
         if self._about is None:
             return opt_outs
-        unfinished = _events().filter(self._unfinished, pk=OuterRef("event_id"))
+        unfinished = fresh_events().filter(self._unfinished, pk=OuterRef("event_id"))
         return self._about.opt_outs(opt_outs).filter(~Exists(unfinished))
 
     def count(self) -> Removed:
@@ -201,7 +202,7 @@ class Selection:
         return Q(done_at__isnull=True) & is_unfinished
 
     def _event_parts(self) -> list[Any]:
-        events = _events()
+        events = fresh_events()
         if self.before is not None:
             events = events.filter(received_at__lt=self.before)
         if self.redact:
@@ -332,10 +333,6 @@ def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
     candidates.filter(pk=pks[0]).update(cellcast_id=F("cellcast_id"))
     list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
     return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
-
-
-def _events() -> WebhookEventQuerySet:
-    return WebhookEvent.objects.using(database_alias())
 
 
 # Deleting and redacting

@@ -24,6 +24,7 @@ from cellcast_django.models import (
     WebhookEventQuerySet,
     database_alias,
     error_type,
+    fresh_events,
 )
 from cellcast_django.signals import GiveUp
 
@@ -234,7 +235,7 @@ class Schedule:
 
         The handler must not be called again for that. What is left is up to the next run.
         """
-        event = events().filter(pk=self.pk, attempts=self._number + 1).first()
+        event = fresh_events().filter(pk=self.pk, attempts=self._number + 1).first()
         results = event.handler_results if event is not None else {}
         skipped = {each: result for each, result in results.items() if result.get("skipped")}
         if name in skipped or all(self._results.get(each) == skipped[each] for each in skipped):
@@ -262,7 +263,7 @@ class Schedule:
         result = self._results.get(call.name)
         if result is None or result["error"]:
             return False  # it was never about to be saved
-        [saved] = events().filter(pk=self.pk).values_list("handler_results", flat=True)
+        [saved] = fresh_events().filter(pk=self.pk).values_list("handler_results", flat=True)
         return WebhookEvent(handler_results=saved).has_finished(call.name)
 
     # How a run ends
@@ -354,7 +355,7 @@ class Schedule:
         def write(using: str) -> bool:
             with _transaction(using):
                 # Writes nothing, but locks on every database.
-                events().filter(pk__in=pks).update(next_run_at=F("next_run_at"))
+                fresh_events().filter(pk__in=pks).update(next_run_at=F("next_run_at"))
                 now = [self.earlier(call) for call in earlier]
                 found = {event.pk: event.next_run_at for event in now if event is not None}
                 if None in now or set(found) != pks:
@@ -455,14 +456,9 @@ class Schedule:
 # Reading events
 
 
-def events() -> WebhookEventQuerySet:
-    """Return all events, from the database that is written to."""
-    return WebhookEvent.objects.using(database_alias())
-
-
 def due_ids() -> Iterator[int]:
     """Yield the ids of due events, longest waiting first; after an outage there are many."""
-    due = events().due(timezone.now()).order_by("next_run_at", "pk")
+    due = fresh_events().due(timezone.now()).order_by("next_run_at", "pk")
     rest = due
     while True:
         batch = list(rest.values_list("next_run_at", "pk")[:BATCH_SIZE])
@@ -476,7 +472,7 @@ def due_ids() -> Iterator[int]:
 
 def load(pk: int) -> WebhookEvent | None:
     """Return the event with its message, its history row and its opt-out."""
-    return _with_facts(events()).filter(pk=pk).first()
+    return _with_facts(fresh_events()).filter(pk=pk).first()
 
 
 def _with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
@@ -486,7 +482,7 @@ def _with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
 
 def pending_of(contact: str) -> WebhookEventQuerySet:
     """Return the contact's pending events, by the index that begins with these two columns."""
-    return events().filter(contact=contact, next_run_at__gt=due_time(None))
+    return fresh_events().filter(contact=contact, next_run_at__gt=due_time(None))
 
 
 def _pending_before(pk: int, contact: str) -> Iterable[WebhookEvent]:

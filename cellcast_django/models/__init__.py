@@ -32,6 +32,7 @@ from cellcast_django.models.webhook_event import (
     WebhookEventQuerySet,
     error_type,
     errors_of,
+    fresh_events,
 )
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "database_alias",
     "error_type",
     "errors_of",
+    "fresh_events",
     "message_key",
     "outgoing_parts",
     "submission_time",

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.models.message import MAX_USERNAME_LENGTH, Message
+from cellcast_django.models.message import MAX_USERNAME_LENGTH, Message, database_alias
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint, read_fields
 
 MAX_CONTENT_TYPE_LENGTH = 255
@@ -294,6 +294,11 @@ class WebhookEvent(models.Model):
     def handler_errors(self) -> dict[str, str]:
         """Return the error of each handler that failed when it last ran."""
         return errors_of(self.handler_results)
+
+
+def fresh_events() -> WebhookEventQuerySet:
+    """Return all events, from the database that is written to: a replica may lag."""
+    return WebhookEvent.objects.using(database_alias())
 
 
 def errors_of(results: dict[str, Any]) -> dict[str, str]:

@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 
 from cellcast_django.handlers import Tally, run_again, run_due, summary
-from cellcast_django.handlers.schedule import due_ids, events
+from cellcast_django.handlers.schedule import due_ids
 from cellcast_django.management.terminal import add_event_option, printable, require_events
-from cellcast_django.models import CommandRun, WebhookEvent, error_type
+from cellcast_django.models import CommandRun, WebhookEvent, error_type, fresh_events
 
 logger = logging.getLogger("cellcast_django")
 
@@ -127,9 +127,9 @@ class Command(BaseCommand):
         self._print_summary(tally)
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
-        require_events(pks, events().filter(pk__in=pks), "event")
+        require_events(pks, fresh_events().filter(pk__in=pks), "event")
         if failed:
-            pks = pks + list(events().failed().order_by("pk").values_list("pk", flat=True))
+            pks = pks + list(fresh_events().failed().order_by("pk").values_list("pk", flat=True))
         return list(dict.fromkeys(pks))
 
     def _report(self, event: WebhookEvent) -> None:
