@@ -15,7 +15,6 @@ from cellcast_django.admin.display.texts import (
     beginning,
     brief_ago,
     own_number_html,
-    text_block,
 )
 from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
@@ -93,7 +92,9 @@ class StatusChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("reason"))
     def reason_text(self, change: StatusChange) -> str:
-        return text_block(change.reason) or self.get_empty_value_display()
+        if not change.reason:
+            return self.get_empty_value_display()
+        return format_html('<div class="cellcast-text" dir="auto">{}</div>', change.reason)
 
     @admin.display(description=_("previous status"))
     def shown_previous(self, change: StatusChange) -> str:

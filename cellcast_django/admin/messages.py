@@ -131,7 +131,9 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
 
     def prefetch(self, rows: Any, filters: Collection[str]) -> None:
         attach_customers(rows)
-        tested = _tested(row.pk for row in rows)
+        # Our own Test Sends have made or touched them.
+        events = WebhookEvent.objects.filter(is_test=True, message__in=[row.pk for row in rows])
+        tested = set(events.values_list("message_id", flat=True))
         for row in rows:
             row.is_test = row.pk in tested
             row.has_several = OwnNumberFilter.parameter_name in filters
@@ -390,9 +392,3 @@ def message_state(message: Any, customer: Customer) -> SafeString | str:
     if not message.handled_at and customer.opted_out_since:
         return ""
     return handled_badge(message.handled_at)
-
-
-def _tested(keys: Iterable[int]) -> set[int]:
-    """Return the messages that our own Test Sends have made or touched."""
-    events = WebhookEvent.objects.filter(is_test=True, message__in=list(keys))
-    return set(events.values_list("message_id", flat=True))

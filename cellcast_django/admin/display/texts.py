@@ -97,11 +97,6 @@ def isolated(text: str) -> str:
     )
 
 
-def text_block(text: str) -> SafeString | str:
-    """Return a text in any script as a block that keeps its white space."""
-    return format_html('<div class="cellcast-text" dir="auto">{}</div>', text) if text else ""
-
-
 def beginning(text: str, length: int) -> str:
     """Return the start of a text on one line."""
     words = " ".join(text[:length].split())

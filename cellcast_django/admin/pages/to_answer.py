@@ -86,20 +86,16 @@ class Choice:
 
     def query(self, **changes: Any) -> str:
         """Return the query string of this choice with some changes; empty for the default."""
-        values = self._values() | changes
-        chosen = urlencode({name: value for name, value in values.items() if value})
-        return f"?{chosen}" if chosen else ""
-
-    def _values(self) -> dict[str, str]:
         first, last = (each.isoformat() if each else "" for each in self.days)
-        order = "longest" if self.longest_first else ""
-        return {
-            "order": order,
+        values = {
+            "order": "longest" if self.longest_first else "",
             "from": first,
             "to": last,
             "own": self.own_number,
             "after": self.after,
         }
+        chosen = urlencode({name: value for name, value in (values | changes).items() if value})
+        return f"?{chosen}" if chosen else ""
 
     def narrow(self, replies: Any) -> Any:
         """Narrow replies to the days and the own number."""
@@ -168,7 +164,7 @@ class Rows:
     rows: Sequence[CustomerRow]
     choice: Choice
     url: str
-    is_last: bool
+    has_more: bool
     own_numbers: Sequence[str]
     """The numbers to choose from; empty where customers write to a single one."""
     may_handle: bool
@@ -179,12 +175,8 @@ class Rows:
         return any(row.opt_out_url for row in self.rows)
 
     @property
-    def has_more(self) -> bool:
-        return not self.is_last
-
-    @property
     def next_url(self) -> str:
-        return "" if self.is_last else self.url + self.choice.query(after=self.rows[-1].place)
+        return self.url + self.choice.query(after=self.rows[-1].place) if self.has_more else ""
 
     @property
     def first_url(self) -> str:
@@ -261,7 +253,7 @@ class ToAnswerAdmin(CustomerAdmin):
             rows=self._rows(request, choice, keys[:count]),
             choice=choice,
             url=self.url_of(Message, "to_answer"),
-            is_last=len(keys) <= count,
+            has_more=len(keys) > count,
             own_numbers=own_numbers(self.get_queryset(request)),
             may_handle=self.may(request, "handle"),
         )
@@ -393,8 +385,7 @@ class ToAnswerAdmin(CustomerAdmin):
         seen_until = int(seen) if is_key(seen) else None
         if self.handle(request, found, at, own_number=own_number, seen_until=seen_until):
             self._log(request, found)
-            undo = Undo(at.isoformat(), [reply.pk for reply in found], len(found))
-            request.session[UNDO] = [undo.at, undo.replies, undo.count]
+            request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found], len(found)]
         elif not found:
             self.message_user(request, gettext("Nobody was ticked."), messages.WARNING)
         return self._back(request, keys)
