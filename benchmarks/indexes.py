@@ -98,10 +98,10 @@ def store(webhooks: int, *, dropped: str) -> float:
         try:
             if dropped:
                 cursor.execute(f"DROP INDEX {dropped}")
-            one_statement.write(connection, *report(), None)
+            one_statement.write_at_once(connection, *report(), None)
             before = cpu_seconds()
             for _ in range(webhooks):
-                one_statement.write(connection, *report(), None)
+                one_statement.write_at_once(connection, *report(), None)
             seconds = cpu_seconds() - before
         finally:
             cursor.execute("ROLLBACK")

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.inbox import portable
-from cellcast_django.inbox.drafts import Draft, Webhook, draft
+from cellcast_django.inbox.drafts import Arrival, Draft, draft
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
@@ -25,7 +25,7 @@ from cellcast_django.models import (
 from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, clean, read
 from cellcast_django.statuses import PRECEDENCE
 
-FastWay = Callable[[BaseDatabaseWrapper, Draft, Webhook, BeforeCommit | None], bool]
+FastWay = Callable[[BaseDatabaseWrapper, Draft, Arrival, BeforeCommit | None], bool]
 """Writes the common case in a transaction of its own, and completes the draft's rows.
 
 False if it turns out not to be the common case; nothing is written then."""
@@ -58,7 +58,7 @@ def store(
     timeout and a lost connection are retried first.
     """
     now = timezone.now()
-    webhook = Webhook(
+    arrival = Arrival(
         endpoint=endpoint.value,
         content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
         username=clean(username)[:MAX_USERNAME_LENGTH],
@@ -71,10 +71,10 @@ def store(
         connection = connections[using]
         ensure_autocommit(connection)
         if endpoint != Endpoint.API and len(payloads) == 1 and _is_common(payloads[0]):
-            event = _write_fast(connection, payloads[0], webhook, before_commit)
+            event = _write_fast(connection, payloads[0], arrival, before_commit)
             if event is not None:
                 return [event]
-        return portable.write(using, payloads, webhook, before_commit=before_commit)
+        return portable.write(using, payloads, arrival, before_commit=before_commit)
 
     return with_retries(write, using=database_alias())
 
@@ -89,7 +89,7 @@ def _is_common(payload: Payload) -> bool:
 def _write_fast(
     connection: BaseDatabaseWrapper,
     payload: Payload,
-    webhook: Webhook,
+    arrival: Arrival,
     before_commit: BeforeCommit | None,
 ) -> WebhookEvent | None:
     """Return the event; ``None`` if the database has no fast way, or this is not for it."""
@@ -97,8 +97,8 @@ def _write_fast(
     # SQLite has RETURNING from 3.35, MySQL has none.
     if write is None or not connection.features.can_return_columns_from_insert:
         return None
-    drafted = draft(payload, webhook)
-    return drafted.event if write(connection, drafted, webhook, before_commit) else None
+    drafted = draft(payload, arrival)
+    return drafted.event if write(connection, drafted, arrival, before_commit) else None
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
@@ -109,7 +109,7 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     ``django.db.Error`` as ``store`` does.
     """
     payloads = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
-    webhook = Webhook(
+    arrival = Arrival(
         endpoint=event.endpoint,
         content_type=event.content_type,
         username=event.username,
@@ -120,7 +120,7 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
 
     def write(using: str) -> list[WebhookEvent]:
         ensure_autocommit(connections[using])
-        return portable.write(using, payloads, webhook, replaced=event)
+        return portable.write(using, payloads, arrival, replaced=event)
 
     try:
         return with_retries(write, using=database_alias())

@@ -27,8 +27,8 @@ from cellcast_django.signals import message_received, opt_out_received, status_c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Webhook:
-    """What the events of one webhook have in common: each field but ``now`` is a column of them."""
+class Arrival:
+    """How the events of one webhook arrived: each field but ``now`` is a column of them."""
 
     endpoint: str
     content_type: str
@@ -72,11 +72,11 @@ class StatusDraft(Draft):
         return StatusChange(**self.change_values)
 
 
-def draft(payload: Payload, webhook: Webhook) -> Draft:
+def draft(payload: Payload, arrival: Arrival) -> Draft:
     """Return the rows for one payload, as if it were the first to say so."""
     if isinstance(payload, Reply | StatusReport):
-        return _draft_status(payload, webhook)
-    event = WebhookEvent(body=payload.raw, **_values(webhook, WebhookEvent))
+        return _draft_status(payload, arrival)
+    event = WebhookEvent(body=payload.raw, **_values(arrival, WebhookEvent))
     if isinstance(payload, Invalid):
         event.kind = WebhookEvent.Kind.UNKNOWN.value
         event.outcome = WebhookEvent.Outcome.INVALID.value
@@ -88,18 +88,18 @@ def draft(payload: Payload, webhook: Webhook) -> Draft:
     return Draft(payload, event, opted_out=event.contact)
 
 
-def _draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraft:
+def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraft:
     """Return the rows for a payload about a message, as ``draft`` does."""
     is_reply = isinstance(payload, Reply)
-    time = webhook.now
+    time = arrival.now
     if isinstance(payload, StatusReport) and payload.happened_at is not None:
         time = min(payload.happened_at, time)
     message = message_values(payload)
     contact: str = message["contact"]
     message["status_changed_at"] = time
-    message.setdefault("created_at", webhook.now)
-    if webhook.is_test:  # nobody needs to do anything about a test of our own
-        message["handled_at"] = webhook.received_at
+    message.setdefault("created_at", arrival.now)
+    if arrival.is_test:  # nobody needs to do anything about a test of our own
+        message["handled_at"] = arrival.received_at
         if is_reply:  # or a customer's reply that says the same would be its duplicate
             message["key"] = message_key(Direction.INBOUND, "", "test", message["key"])
     event = WebhookEvent(
@@ -108,7 +108,7 @@ def _draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraf
         body=payload.raw,
         cellcast_id=message["cellcast_id"],
         contact=contact,
-        **_values(webhook, WebhookEvent),
+        **_values(arrival, WebhookEvent),
     )
     opted_out = ""
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
@@ -119,7 +119,7 @@ def _draft_status(payload: Reply | StatusReport, webhook: Webhook) -> StatusDraf
         opted_out,
         message,
         {"applied": True, "recorded_at": time, **_values(payload, StatusChange)},
-        may_be_stored=is_reply and contact != "" and not webhook.is_test,
+        may_be_stored=is_reply and contact != "" and not arrival.is_test,
     )
 
 
@@ -154,7 +154,7 @@ def begin_opt_out(draft: Draft, opt_out: OptOut, *, has_just_arrived: bool) -> O
     return change
 
 
-def plan(draft: Draft, webhook: Webhook, *, is_news: bool, begins_opt_out: bool) -> None:
+def plan(draft: Draft, arrival: Arrival, *, is_news: bool, begins_opt_out: bool) -> None:
     """Plan the run of the handlers that are connected for the event's facts.
 
     ``is_news`` says that the message's history gains the status. Without a fact there is nothing to
@@ -168,29 +168,29 @@ def plan(draft: Draft, webhook: Webhook, *, is_news: bool, begins_opt_out: bool)
     if begins_opt_out:
         has_handlers = has_handlers or opt_out_received.has_listeners(WebhookEvent)
     if is_news or begins_opt_out:
-        _plan(draft.event, webhook, has_handlers=has_handlers, begins_opt_out=begins_opt_out)
+        _plan(draft.event, arrival, has_handlers=has_handlers, begins_opt_out=begins_opt_out)
 
 
-def plan_as_news(draft: StatusDraft, webhook: Webhook) -> bool:
+def plan_as_news(draft: StatusDraft, arrival: Arrival) -> bool:
     """Plan the run as if the message's history gained the status, before that is known.
 
     False if only the database can tell which facts there are to tell: ``plan`` has to be called.
     """
     signals = (status_changed, message_received)[: 2 if isinstance(draft.payload, Reply) else 1]
     are_heard = {signal.has_listeners(Message) for signal in signals}
-    _plan(draft.event, webhook, has_handlers=True in are_heard)
+    _plan(draft.event, arrival, has_handlers=True in are_heard)
     return not draft.opted_out and len(are_heard) == 1
 
 
 def _plan(
-    event: WebhookEvent, webhook: Webhook, *, has_handlers: bool, begins_opt_out: bool = False
+    event: WebhookEvent, arrival: Arrival, *, has_handlers: bool, begins_opt_out: bool = False
 ) -> None:
     """Set when the handlers of an event with news run; without any it is done.
 
     Inline, they run right after the commit in this process, so the run is already counted and
     leased here: that saves a write, and after a crash the event is due when the lease ends.
     """
-    now = webhook.now
+    now = arrival.now
     event.done_at, event.next_run_at, event.attempts = None, None, 0
     if not has_handlers:
         event.done_at = now

@@ -11,7 +11,7 @@ from django.db import connections
 
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import same_message
-from cellcast_django.inbox.drafts import StatusDraft, Webhook, begin_opt_out, draft, plan
+from cellcast_django.inbox.drafts import Arrival, StatusDraft, begin_opt_out, draft, plan
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Payload
 from cellcast_django.statuses import supersedes
@@ -39,7 +39,7 @@ class Row:
 def write(
     using: str,
     payloads: Sequence[Payload],
-    webhook: Webhook,
+    arrival: Arrival,
     *,
     replaced: WebhookEvent | None = None,
     before_commit: BeforeCommit | None = None,
@@ -50,20 +50,20 @@ def write(
     and makes every decision under these locks. The first event takes the place of ``replaced``, an
     invalid one. Raises ``NoLongerInvalidError`` if that one is not invalid any more.
     """
-    drafts = [draft(payload, webhook) for payload in payloads]
+    drafts = [draft(payload, arrival) for payload in payloads]
     reports = [each for each in drafts if isinstance(each, StatusDraft)]
     events = [each.event for each in drafts]
     with own_transaction(using):
         same_message.lock_out_others(using, reports)
         rows = _insert_and_lock_messages(using, reports)
-        _use_messages_stored_before(using, reports, rows, webhook)
+        _use_messages_stored_before(using, reports, rows, arrival)
         contacts = {each.opted_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
 
         changes: list[StatusChange] = []
         begun: list[OptOutChange] = []
         # What comes from elsewhere has a time of its own, which says what it is older than.
-        has_just_arrived = replaced is None and webhook.endpoint != Endpoint.API
+        has_just_arrived = replaced is None and arrival.endpoint != Endpoint.API
         for each in drafts:
             is_news = begins = False
             if isinstance(each, StatusDraft) and _apply_to_message(each, rows):
@@ -75,7 +75,7 @@ def write(
                 if change is not None:
                     begun.append(change)
                     begins = True
-            plan(each, webhook, is_news=is_news, begins_opt_out=begins)
+            plan(each, arrival, is_news=is_news, begins_opt_out=begins)
 
         _insert_events(using, events, replaced)
         StatusChange.objects.using(using).bulk_create(changes)
@@ -110,7 +110,7 @@ def _insert_and_lock_messages(using: str, drafts: Sequence[StatusDraft]) -> dict
 
 
 def _use_messages_stored_before(
-    using: str, drafts: Sequence[StatusDraft], rows: dict[str, Row], webhook: Webhook
+    using: str, drafts: Sequence[StatusDraft], rows: dict[str, Row], arrival: Arrival
 ) -> None:
     """Replace the rows of replies that look new, but were stored as another message before."""
     new = {
@@ -119,7 +119,7 @@ def _use_messages_stored_before(
         if each.may_be_stored and not rows[each.message.key].status
     }
     inserted = {key: rows[key].message for key in new}
-    for key, other in same_message.unite(using, new.values(), inserted, webhook.now).items():
+    for key, other in same_message.unite(using, new.values(), inserted, arrival.now).items():
         rows[key] = Row(other, other.status, {new[key].payload.status})
 
 

@@ -8,7 +8,7 @@ from cellcast_django import inbox
 from cellcast_django.inbox.fast import one_statement, plain_statements
 
 inbox.FAST_WAYS |= {
-    "postgresql": one_statement.write,
-    "sqlite": plain_statements.write,
-    "mysql": plain_statements.write,
+    "postgresql": one_statement.write_at_once,
+    "sqlite": plain_statements.write_by_row,
+    "mysql": plain_statements.write_by_row,
 }

@@ -9,7 +9,7 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
-from cellcast_django.inbox.drafts import Draft, StatusDraft, Webhook, plan, plan_as_news
+from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, plan, plan_as_news
 from cellcast_django.inbox.fast import plain_statements
 from cellcast_django.inbox.fast.plain_statements import (
     DIALECTS,
@@ -18,10 +18,10 @@ from cellcast_django.inbox.fast.plain_statements import (
     columns_of,
     complete,
     mark_as_stored,
+    moving_upsert,
     placeholder,
     status_values,
     stored_without_id,
-    upsert,
     values_of,
 )
 from cellcast_django.inbox.portable import BeforeCommit
@@ -35,10 +35,10 @@ DUPLICATE = {"outcome": f"'{WebhookEvent.Outcome.DUPLICATE.value}'"} | {
 DIALECT = DIALECTS["postgresql"]
 
 
-def write(
+def write_at_once(
     connection: BaseDatabaseWrapper,
     draft: Draft,
-    webhook: Webhook,
+    arrival: Arrival,
     before_commit: BeforeCommit | None,
 ) -> bool:
     """Write message, event and history with one statement, which is its own transaction.
@@ -48,9 +48,9 @@ def write(
     may turn out to be.
     """
     if not isinstance(draft, StatusDraft):
-        return plain_statements.write(connection, draft, webhook, before_commit)
+        return plain_statements.write_by_row(connection, draft, arrival, before_commit)
     event = draft.event
-    is_planned = plan_as_news(draft, webhook)
+    is_planned = plan_as_news(draft, arrival)
     values = {
         **values_of(Message, draft.message_values, connection),
         **values_of(WebhookEvent, event.__dict__, connection),
@@ -76,7 +76,7 @@ def write(
             draft.change_values.update(id=change_id, event_id=event.pk)
         mark_as_stored(event, connection)
         if not is_planned:
-            _write_opt_out_and_plan(cursor, draft, webhook, is_news=is_news)
+            _write_opt_out_and_plan(cursor, draft, arrival, is_news=is_news)
         if before_commit is not None and event.next_run_at is not None:
             before_commit([event.pk])
     attach(draft, connection, is_new=previous_status == NEW)
@@ -84,7 +84,7 @@ def write(
 
 
 def _write_opt_out_and_plan(
-    cursor: CursorWrapper, draft: StatusDraft, webhook: Webhook, *, is_news: bool
+    cursor: CursorWrapper, draft: StatusDraft, arrival: Arrival, *, is_news: bool
 ) -> None:
     """Begin the opt-out, if any, and correct the event now that it is known what it tells."""
     event = draft.event
@@ -92,7 +92,7 @@ def _write_opt_out_and_plan(
     begun = plain_statements.lock_and_begin(cursor, draft)
     if begun is not None:
         plain_statements.save_begun(cursor, begun, event)
-    plan(draft, webhook, is_news=is_news, begins_opt_out=begun is not None)
+    plan(draft, arrival, is_news=is_news, begins_opt_out=begun is not None)
     fields = _stored_fields(event)
     if fields != written:
         WebhookEvent.objects.using(cursor.db.alias).filter(pk=event.pk).update(**fields)
@@ -111,14 +111,14 @@ def _statement() -> str:
     characters psycopg remembers how it reads a statement: parsing it for each webhook took a tenth
     of the app's CPU time.
     """
-    message = upsert(
+    message = moving_upsert(
         DIALECT,
-        f"{_insert(Message, alias=' AS stored', previous_status=repr(NEW))} WHERE NOT "
+        f"{_insert_select(Message, alias=' AS stored', previous_status=repr(NEW))} WHERE NOT "
         f"(%(may_be_stored)s::boolean AND EXISTS ({stored_without_id(DIALECT)}))",
         stored="stored",
     )
     # What the rows have in common is sent once.
-    change = _insert(
+    change = _insert_select(
         StatusChange,
         message_id="message.id",
         status=_given(Message, "status"),
@@ -127,7 +127,7 @@ def _statement() -> str:
         applied="status <> previous_status",
         event_id="event_id.id",
     )
-    event = _insert(
+    event = _insert_select(
         WebhookEvent,
         id="event_id.id",
         message_id="message.id",
@@ -152,7 +152,7 @@ SELECT message.*, change.id, event.id FROM message CROSS JOIN event LEFT JOIN ch
 """
 
 
-def _insert(model: type[models.Model], *, alias: str = "", **known: str) -> str:
+def _insert_select(model: type[models.Model], *, alias: str = "", **known: str) -> str:
     """Return an insert of a row's values, except for those that the statement itself knows."""
     names = [field.column for field in columns_of(model)]
     values = {name: known.get(name) or _given(model, name) for name in names} | known

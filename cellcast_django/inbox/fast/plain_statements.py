@@ -18,9 +18,9 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox.drafts import (
+    Arrival,
     Draft,
     StatusDraft,
-    Webhook,
     begin_opt_out,
     plan,
     plan_as_news,
@@ -95,10 +95,10 @@ DIALECTS = {
 }
 
 
-def write(
+def write_by_row(
     connection: BaseDatabaseWrapper,
     draft: Draft,
-    webhook: Webhook,
+    arrival: Arrival,
     before_commit: BeforeCommit | None,
 ) -> bool:
     """Write the event, its message and its opt-out in a transaction of their own.
@@ -110,7 +110,7 @@ def write(
     is_planned = is_news = is_new = False
     message: dict[str, Any] = {}
     if isinstance(draft, StatusDraft):
-        is_planned = plan_as_news(draft, webhook)
+        is_planned = plan_as_news(draft, arrival)
         message = values_of(Message, draft.message_values, connection, adapt_time)
         message |= status_values(message["m_status"])
     values = values_of(WebhookEvent, event.__dict__, connection, adapt_time)
@@ -127,7 +127,7 @@ def write(
             complete(draft, message_id, status, previous_status, is_news=is_news)
         begun = lock_and_begin(cursor, draft)
         if not (is_planned and is_news):
-            plan(draft, webhook, is_news=is_news, begins_opt_out=begun is not None)
+            plan(draft, arrival, is_news=is_news, begins_opt_out=begun is not None)
             values = values_of(WebhookEvent, event.__dict__, connection, adapt_time)
         values["e_message_id"] = event.message_id
         event.pk = _insert(cursor, WebhookEvent, values)
@@ -193,7 +193,7 @@ def save_begun(cursor: CursorWrapper, begun: OptOutChange, event: WebhookEvent) 
     begun.pk = _insert(cursor, OptOutChange, values_of(OptOutChange, begun.__dict__, cursor.db))
     mark_as_stored(begun, cursor.db)
     values = values_of(OptOut, opt_out.__dict__, cursor.db) | {"id": opt_out.pk}
-    cursor.execute(_update_statement(cursor.db.vendor), values)
+    cursor.execute(_opt_out_statement(cursor.db.vendor), values)
 
 
 # Statements
@@ -204,7 +204,7 @@ def _upsert_statement(vendor: str) -> str:
     dialect = DIALECTS[vendor]
     stored = dialect.quote.format(Message._meta.db_table)
     insert = _insert_values(dialect, Message, previous_status=f"'{NEW}'")
-    statement = upsert(dialect, insert, stored=stored)
+    statement = moving_upsert(dialect, insert, stored=stored)
     return f"{statement} RETURNING id, status, previous_status"
 
 
@@ -219,7 +219,7 @@ def _lock_statement(vendor: str) -> str:
 
 
 @cache
-def _update_statement(vendor: str) -> str:
+def _opt_out_statement(vendor: str) -> str:
     quote = DIALECTS[vendor].quote.format
     columns = [field.column for field in columns_of(OptOut) if field.name in FOLLOWING_FIELDS]
     changes = ", ".join(f"{quote(each)} = {placeholder(OptOut, each)}" for each in columns)
@@ -238,7 +238,7 @@ def _insert_values(dialect: Dialect, model: type[models.Model], **known: str) ->
     return f"INSERT INTO {dialect.quote.format(model._meta.db_table)} ({names}) VALUES ({values})"
 
 
-def upsert(dialect: Dialect, insert: str, *, stored: str) -> str:
+def moving_upsert(dialect: Dialect, insert: str, *, stored: str) -> str:
     """Return the insert of a message that moves the status of a stored one, and fills it in.
 
     MariaDB's assignments see the effect of those before them, so the status, which the others read,
