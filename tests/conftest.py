@@ -1,7 +1,9 @@
 """What every test may ask for: a client that sends webhooks, and an ear for the signals."""
 
 import gc
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +33,12 @@ pytest_plugins = [
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=20)
 settings.register_profile("thorough", settings.get_profile("tests"), max_examples=100)
 settings.load_profile("tests")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import nothing from a folder whose marker, which has its name, is not selected."""
+    is_excluded = re.search(rf"\bnot {collection_path.name}\b", config.option.markexpr)
+    return True if is_excluded and collection_path.is_dir() else None
 
 
 def pytest_collection_finish() -> None:
