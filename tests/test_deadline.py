@@ -13,7 +13,7 @@ from cellcast_django.deadline import Deadline
 from cellcast_django.diagnostics.test_send import Response, post_as_cellcast
 from tests.scripted_server import CREDENTIAL, STORED, ScriptedServer
 
-SEND_SECONDS = 0.3
+SEND_SECONDS = 0.1
 
 
 def send_in_time(url: str) -> Response:
@@ -33,7 +33,7 @@ def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
         connection, _ = server.accept()
         with connection:
             connection.sendall(request.param)
-            while not stop.wait(0.02):
+            while not stop.wait(0.01):
                 connection.sendall(b"x")
 
     with socket.create_server(("127.0.0.1", 0)) as server:

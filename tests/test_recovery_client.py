@@ -275,7 +275,7 @@ def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
         connection, _ = server.accept()
         with connection, suppress(OSError):  # the client hangs up
             connection.sendall(beginning)
-            while not stop.wait(0.02):
+            while not stop.wait(0.01):
                 connection.sendall(drop)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -296,7 +296,7 @@ def assert_gives_up_in_time(client: Client) -> None:
 @pytest.fixture
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that has little time, and tries once."""
-    monkeypatch.setattr(module, "MAX_RESPONSE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "MAX_RESPONSE_SECONDS", 0.1)
     monkeypatch.setattr(module, "RETRY_PAUSES", ())
 
 

@@ -211,7 +211,7 @@ def test_stop_that_comes_while_its_opt_out_is_forgotten_opts_out_again() -> None
 
     def stop_meanwhile() -> None:
         threads.append(pool.submit(lambda: at_once([partial(stop, CONTACT)])))
-        wait(threads, timeout=0.5)  # it waits for a lock, or is done
+        wait(threads, timeout=0.2)  # it waits for a lock, or is done
 
     with ThreadPoolExecutor(1) as pool, just_before("^DELETE .*optout\\W", stop_meanwhile):
         assert forget_opt_outs(Selection(number=CONTACT, opt_outs=True)) == 1
