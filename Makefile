@@ -41,17 +41,22 @@ clean: ## Remove everything that was installed or built
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment for all targets. .venv/GROUP says that the dependency group of that name is in it.
-# What is imported is compiled then: to compile all of it takes longer than to install it.
+# What is imported is compiled then: to compile all of it takes longer than to install it. Python's own
+# pip puts the newest one there in a third of the time that venv takes to unpack an old one; where there
+# is none, or one that cannot, venv does it.
+INSTALL = install --quiet --no-compile --disable-pip-version-check
+
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    "Python 3.11 or later is needed; $(PYTHON) is " + sys.version.split()[0] + ". Try: make $(or $(MAKECMDGOALS),test) PYTHON=python3.13")'
 	@echo 'Creating .venv ...'
-	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/pip install --quiet --no-compile --disable-pip-version-check --upgrade pip
+	@$(PYTHON) -m venv --clear --without-pip .venv
+	@$(PYTHON) -m pip --python .venv/bin/python $(INSTALL) pip 2> /dev/null || \
+	    { $(PYTHON) -m venv --clear .venv && .venv/bin/pip $(INSTALL) --upgrade pip; }
 
 .venv/%: pyproject.toml .venv/pyvenv.cfg
 	@.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    ".venv was made with Python " + sys.version.split()[0] + "; 3.11 or later is needed. Run: make clean")'
 	@echo 'Installing the dependency group "$*" into .venv ...'
-	@.venv/bin/pip install --quiet --no-compile --editable '.[tasks]' --group $*
+	@.venv/bin/pip $(INSTALL) --editable '.[tasks]' --group $*
 	@touch $@
