@@ -38,8 +38,7 @@ def run(events: Iterable[WebhookEvent]) -> None:
     """
     for event in events:
         try:
-            schedule = Schedule(event, calls_of(event), is_begun=True)
-            _run(schedule, LostTime())
+            _run(Schedule(event, calls_of(event), is_begun=True), Batch())
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
@@ -53,11 +52,11 @@ def run_due(pks: Iterable[int] | None = None, *, progress: Progress = lambda eve
     failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
     """
     tally, report = _counting(progress)
-    lost_time = LostTime()
+    batch = Batch(report)
     for pk in due_ids() if pks is None else pks:
         event = load(pk)
         if event is not None and event.is_due(timezone.now()):
-            _run(Schedule(event, calls_of(event)), lost_time, report)
+            _run(Schedule(event, calls_of(event)), batch)
     return tally
 
 
@@ -84,7 +83,7 @@ def run_again(
         wanted = [call for call in calls if everyone or not event.has_finished(call.name)]
         schedule = Schedule(event, calls)
         if wanted and schedule.begin_again(wanted, everyone=everyone):
-            _run(schedule, LostTime(), report, by_person=True)
+            _run(schedule, Batch(report))
         elif not wanted and not everyone:
             report(event)
     return tally
@@ -113,7 +112,7 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     if was_pending and schedule.has_failed:
         _report_failed(event)
     if schedule.has_released:
-        _run_next(schedule, LostTime(), None)
+        _run_next(schedule, Batch())
     return True
 
 
@@ -140,20 +139,14 @@ NEXT_SECONDS = 5
 """How many events that waited for one are run after it, and for how long new ones are begun."""
 
 
-def _run(
-    schedule: Schedule,
-    lost_time: "LostTime",
-    progress: Progress | None = None,
-    *,
-    by_person: bool = False,
-) -> None:
+def _run(schedule: Schedule, batch: "Batch") -> None:
     """Run the event's handlers, and then those of the contact's events that waited for it."""
-    _run_one(schedule, lost_time, progress, by_person=by_person)
+    _run_one(schedule, batch)
     if schedule.has_released:
-        _run_next(schedule, lost_time, progress)
+        _run_next(schedule, batch)
 
 
-def _run_next(schedule: Schedule, lost_time: "LostTime", progress: Progress | None) -> None:
+def _run_next(schedule: Schedule, batch: "Batch") -> None:
     """Run the due events of the contact that come after this one, in their order."""
     end = time.monotonic() + NEXT_SECONDS
     pk = schedule.pk
@@ -161,28 +154,21 @@ def _run_next(schedule: Schedule, lost_time: "LostTime", progress: Progress | No
         event = next_due(schedule.contact, after=pk)
         if event is None:
             return
-        _run_one(Schedule(event, calls_of(event)), lost_time, progress)
+        _run_one(Schedule(event, calls_of(event)), batch)
         if time.monotonic() > end:
             return
         pk = event.pk
 
 
-def _run_one(
-    schedule: Schedule,
-    lost_time: "LostTime",
-    progress: Progress | None,
-    *,
-    by_person: bool = False,
-) -> None:
+def _run_one(schedule: Schedule, batch: "Batch") -> None:
     """Call the handlers that are due, and save how each call ended.
 
-    ``by_person``: somebody asked for this event by name, so no handler waits for another event.
     Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when the
     database refuses.
     """
     try:
         if schedule.calls or facts_of(schedule.event):
-            _call_handlers(schedule, lost_time, by_person=by_person)
+            _call_handlers(schedule, batch)
         else:
             schedule.end_without_facts(DELETED)
         if schedule.has_failed:
@@ -195,31 +181,31 @@ def _run_one(
             schedule.pk,
         )
         return
-    if progress is not None and schedule.has_changed:
-        progress(schedule.event)
+    if batch.report is not None and schedule.has_changed:
+        batch.report(schedule.event)
 
 
-def _call_handlers(schedule: Schedule, lost_time: "LostTime", *, by_person: bool) -> None:
-    due = schedule.due_calls(by_person=by_person)
+def _call_handlers(schedule: Schedule, batch: "Batch") -> None:
+    due = schedule.due_calls()
     if not due:
         schedule.end_without_calls()
-    calls = lost_time.worth_calling(due)  # the others are left to the next run
+    calls = batch.worth_calling(due)  # the others are left to the next batch
     while calls:
         earlier: dict[Call, WebhookEvent] = {}
         for call in calls:
-            other = schedule.earlier(call) if call.in_order and not by_person else None
+            other = schedule.earlier(call) if call.in_order else None
             if other is not None:
                 earlier[call] = other
                 continue
             is_last = call is calls[-1] and not earlier
-            if not _attempt(schedule, call, lost_time, is_last=is_last):
+            if not _attempt(schedule, call, batch, is_last=is_last):
                 return  # the event was taken from this run
         if not earlier or schedule.wait(earlier):
             return
         calls = list(earlier)  # what they waited for has ended in the meantime
 
 
-def _attempt(schedule: Schedule, call: Call, lost_time: "LostTime", *, is_last: bool) -> bool:
+def _attempt(schedule: Schedule, call: Call, batch: "Batch", *, is_last: bool) -> bool:
     """Call a handler, and save how that ended; false if another process or a skip was quicker.
 
     Raises ``TakenOverError`` if one was while the handler ran.
@@ -230,7 +216,7 @@ def _attempt(schedule: Schedule, call: Call, lost_time: "LostTime", *, is_last: 
     save = partial(schedule.save_result, call, number, is_last=is_last)
     began_at = time.monotonic()
     failure = call_safely(call, save if call.exactly_once else None)
-    lost_time.note(call.name, failure, time.monotonic() - began_at)
+    batch.note(call.name, failure, time.monotonic() - began_at)
     if failure is not None and failure.kind is TakenOverError:
         raise TakenOverError(call.name)
     if failure is not None:
@@ -265,28 +251,32 @@ def _report_failed(event: WebhookEvent) -> None:
             raise KeyboardInterrupt
 
 
-MAX_SECONDS = 30
+MAX_SECONDS_LOST = 30
 MIN_FAILURES = 3
 """One slow call says little about the next."""
 
 
-class LostTime:
-    """The time each handler has spent failing in this run, since it last finished with an event."""
+class Batch:
+    """Events that are run one after the other, and the time that handlers have lost in them.
 
-    def __init__(self) -> None:
-        self._calls: dict[str, list[float]] = {}
+    That is what each has spent failing since it last finished with an event.
+    """
+
+    def __init__(self, report: Progress | None = None) -> None:
+        self.report = report
+        self._lost: dict[str, list[float]] = {}
 
     def worth_calling(self, calls: Sequence[Call]) -> list[Call]:
-        """Return the calls without those of handlers that have lost too much of it."""
-        return [call for call in calls if not self._is_lost_with(call.name)]
+        """Return the calls without those of handlers that have lost too much time."""
+        return [call for call in calls if not self._has_lost_too_much(call.name)]
 
-    def _is_lost_with(self, name: str) -> bool:
-        calls = self._calls.get(name, ())
-        return len(calls) >= MIN_FAILURES and sum(calls) > MAX_SECONDS
+    def _has_lost_too_much(self, name: str) -> bool:
+        lost = self._lost.get(name, ())
+        return len(lost) >= MIN_FAILURES and sum(lost) > MAX_SECONDS_LOST
 
     def note(self, name: str, failure: Failure | None, seconds: float) -> None:
         """Record how a call ended, and how long it took."""
         if failure is None:
-            self._calls.pop(name, None)
+            self._lost.pop(name, None)
         else:
-            self._calls.setdefault(name, []).append(seconds)
+            self._lost.setdefault(name, []).append(seconds)

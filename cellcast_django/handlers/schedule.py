@@ -112,6 +112,7 @@ class Schedule:
         self._is_redacted = event.body == ""
         self._is_begun = is_begun
         self._is_repeated = not is_begun and event.attempts > 0
+        self._is_by_person = False
         self.has_changed = False
         """Whether a handler has been called, or the event has ended."""
         self.has_failed = False
@@ -132,7 +133,7 @@ class Schedule:
             if is_open(self._results.get(name), max_attempts=self._max_attempts)
         ]
 
-    def due_calls(self, *, by_person: bool = False) -> list[Call]:
+    def due_calls(self) -> list[Call]:
         """Return what to call, in the order of the calls: first what was never called.
 
         If nobody's time has come, whoever is next is due: a process has died, or a person has moved
@@ -141,7 +142,7 @@ class Schedule:
         times = {name: due_time(self._results.get(name)) for name in self.unfinished()}
         horizon = max(timezone.now(), min(times.values(), default=timezone.now()))
         due = {name for name, time in times.items() if self._is_begun or time <= horizon}
-        if not by_person:
+        if not self._is_by_person:
             self._count_missing(due.difference(self._names))
         suspect = self._suspect()
         if suspect is not None and self._attempts_of(suspect) >= self._max_attempts:
@@ -323,7 +324,12 @@ class Schedule:
     # A contact's events, in order
 
     def earlier(self, call: Call) -> WebhookEvent | None:
-        """Return the event that a handler ``in_order`` has to finish before this one."""
+        """Return the event that a handler ``in_order`` has to finish before this one.
+
+        None if a person has asked for this one by name.
+        """
+        if self._is_by_person:
+            return None
         for event in _pending_before(self.pk, self.contact):
             for other in calls_of(event):
                 result = event.handler_results.get(other.name)
@@ -427,7 +433,7 @@ class Schedule:
             if result is not None and not everyone:
                 self._results[call.name] = {**result, "retry_at": now.isoformat()}
                 self._results[call.name].pop("gave_up", None)
-        self._is_begun, self._is_repeated = True, False
+        self._is_begun, self._is_repeated, self._is_by_person = True, False, True
         return self._save(
             attempts=self._number + 1,
             next_run_at=now + self._lease,
