@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, Self
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -47,14 +48,10 @@ class Rounds:
                 if not connection.in_atomic_block:  # as it is in a test
                     connection.close_if_unusable_or_obsolete()
             yield
-            self._wait()
-
-    def until_over(self, pks: Iterator[int]) -> Iterator[int]:
-        """Yield the keys until SIGTERM."""
-        for pk in pks:
-            if self.is_over:
-                return
-            yield pk
+            for _ in range(NAPS_BETWEEN_ROUNDS):
+                if self.is_over:
+                    return
+                time.sleep(NAP_SECONDS)
 
     def is_time_for_heartbeat(self) -> bool:
         """Whether a minute has passed since this was last true."""
@@ -63,12 +60,6 @@ class Rounds:
         if is_time:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
         return is_time
-
-    def _wait(self) -> None:
-        for _ in range(NAPS_BETWEEN_ROUNDS):
-            if self.is_over:
-                return
-            time.sleep(NAP_SECONDS)
 
     def note_database_lost(self, error: Error) -> None:
         """Log that the database is unavailable: once, until it is back."""
@@ -158,7 +149,8 @@ class Command(BaseCommand):
             self._say("Watching for what is due. Stop it by Ctrl-C or SIGTERM.")
             for _ in rounds:
                 try:
-                    tally = run_due(rounds.until_over(due_ids()), progress=report)
+                    pks = takewhile(lambda _: not rounds.is_over, due_ids())
+                    tally = run_due(pks, progress=report)
                     self._record_heartbeat(rounds, total)
                 except Error as error:
                     rounds.note_database_lost(error)
