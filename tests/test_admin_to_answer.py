@@ -24,6 +24,7 @@ from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, url_of
+from tests.database_faults import refused_for_another, refusing
 from tests.html import addresses, every, hidden_fields, only, section, words
 from tests.many import add_copies
 
@@ -729,3 +730,14 @@ def test_lists_name_and_link_no_message_that_the_site_hides(admin_client: Client
         assert f"/message/{hidden.pk}/" not in links
         assert "0400 000 002" not in page
         assert "of another practice" not in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_done_that_was_refused_for_another_transaction_is_tried_again(
+    receptionist: Client,
+) -> None:
+    reply = ask(5, "May I come later?")
+    with refusing("^UPDATE .*handled_at", error=refused_for_another(), times=1) as refusals:
+        assert done(receptionist, reply).status_code == 302
+    assert refusals.count == 1
+    assert not Message.objects.unhandled().exists()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import partial
 from time import monotonic
 from typing import Any, Self
 
@@ -38,7 +39,7 @@ from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.customer import TO_ANSWER, CustomerAdmin
-from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.database.transactions import again_if_refused, outside_atomic_requests
 from cellcast_django.models import (
     MAX_USERNAME_LENGTH,
     Direction,
@@ -416,7 +417,9 @@ class ToAnswerAdmin(CustomerAdmin):
             selected |= Q(seen, contact=contact, created_at__lte=until)
         marked = self.get_queryset(request).filter(selected, direction=Direction.INBOUND)
         username = request.user.get_username()[:MAX_USERNAME_LENGTH]
-        return int(marked.filter(handled_at=None).update(handled_at=at, handled_by=username))
+        unhandled = marked.filter(handled_at=None)
+        mark = partial(unhandled.update, handled_at=at, handled_by=username)
+        return int(again_if_refused(mark, using=database_alias()))
 
     def _log(self, request: HttpRequest, replies: Sequence[Message]) -> None:
         if len(replies) == 1:
