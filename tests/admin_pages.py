@@ -5,8 +5,6 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlencode
 
-from django.apps import apps
-from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Permission, User
 from django.template.response import SimpleTemplateResponse
 from django.test import Client
@@ -24,16 +22,9 @@ OWN_NUMBERS = ("+61480000000", "+61480000001")
 STATUSES = ("delivered", "received", "failed", "queued", "", "dead")
 
 
-def require_permissions() -> None:
-    """Create the app's permissions if a flush has taken them."""
-    if not Permission.objects.exists():
-        create_permissions(apps.get_app_config("cellcast_django"))
-
-
 def staff(*codenames: str) -> Client:
-    require_permissions()
     user = User.objects.create_user(f"staff-{User.objects.count()}", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
     client = Client()
     client.force_login(user)
     return client

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from django.contrib.admin import site
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.management import create_contenttypes
+from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
 from django.db.models.signals import post_migrate
 from django.test import Client
@@ -54,7 +57,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
-    """Leave the permissions to ``staff``: after each flush they would cost more than the flush."""
+    """Keep content types and permissions from each flush: to make them again would cost more.
+
+    It leaves alone the tables of models that are not managed.
+    """
+    for model in (ContentType, Permission):
+        model._meta.managed = False
+    post_migrate.disconnect(create_contenttypes)
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
 
 

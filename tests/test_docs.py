@@ -51,7 +51,6 @@ from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
-from tests.admin_pages import require_permissions
 from tests.browser.conftest import POLICY
 from tests.pages import FENCE, PAGES, ROOT, Block, all_blocks, blocks, code_words, table, text_of
 
@@ -462,7 +461,6 @@ def test_permissions_of_the_admin_page(monkeypatch: pytest.MonkeyPatch) -> None:
     namespace: dict[str, Any] = {}
     for block in blocks("docs/admin.md", "python"):
         block.run(namespace)
-    require_permissions()
     namespace["let_support_read_and_repair"]()
     assert Group.objects.get(name="Support").permissions.count() == 5
     models = set(apps.get_app_config("cellcast_django").get_models())
