@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import phonenumbers
-from django.apps import apps
 from django.conf import settings
 from django.core.checks import (
     CheckMessage,
@@ -40,6 +39,7 @@ from cellcast_django.conf import (
     is_credential,
 )
 from cellcast_django.database.transactions import BUDGET_SECONDS
+from cellcast_django.models import Message, database_alias
 from cellcast_django.payloads import letters_and_digits
 from cellcast_django.receiving import tasks_package
 
@@ -438,8 +438,7 @@ DATABASE = _("Database"), _("No option loses webhooks or slows them down.")
 @check(*DATABASE, deploy=True)
 def check_connections(**_: Any) -> Messages:
     """The options of the app's database must not slow webhooks down or lose them."""
-    message = apps.get_model("cellcast_django", "Message")
-    options = connections[router.db_for_write(message)].settings_dict
+    options = connections[database_alias()].settings_dict
     engine = options["ENGINE"].rpartition(".")[2]
     driver: dict[str, Any] = options["OPTIONS"]
     pool: Any = driver.get("pool")
@@ -522,10 +521,9 @@ ENCODINGS = {
 @check(*DATABASE, opens_database=True)
 def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages:
     """The databases that ``migrate`` or ``check --database`` names must hold every character."""
-    message = apps.get_model("cellcast_django", "Message")
     for alias in databases or ():
         vendor = connections[alias].vendor
-        if vendor not in ENCODINGS or not router.allow_migrate_model(alias, message):
+        if vendor not in ENCODINGS or not router.allow_migrate_model(alias, Message):
             continue
         query, wanted = ENCODINGS[vendor]
         with connections[alias].cursor() as cursor:

@@ -20,10 +20,10 @@ from cellcast_django.models import (
     WebhookEvent,
     WebhookEventQuerySet,
     database_alias,
+    error_type,
     errors_of,
     fresh_events,
 )
-from cellcast_django.models.webhook_event import error_type
 from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS

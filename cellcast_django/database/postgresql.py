@@ -18,7 +18,7 @@ class SessionDefaults(NamedTuple):
     is_read_committed: bool
 
 
-UNKNOWN = SessionDefaults(0, is_read_committed=False)
+UNKNOWN_DEFAULTS = SessionDefaults(0, is_read_committed=False)
 
 
 def runs_alone(connection: BaseDatabaseWrapper, lock_seconds: float) -> bool:
@@ -72,7 +72,7 @@ def state_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:
 def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
     """Return the session's own limit and level."""
     if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        return UNKNOWN  # a pooler: the next statement may run in another session
+        return UNKNOWN_DEFAULTS  # a pooler: the next statement may run in another session
     seconds, level = ask_once(
         connection,
         "SELECT extract(epoch FROM current_setting('lock_timeout')::interval), "

@@ -47,14 +47,14 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
         return True
     if not connection.autocommit:
         return False
-    return _status(session) == PSYCOPG_IDLE
+    return _transaction_status(session) == PSYCOPG_IDLE
 
 
 def has_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a transaction is open. A session closed by the driver has none."""
     if connection.in_atomic_block or connection.connection is None:
         return connection.in_atomic_block
-    status = _status(connection.connection)
+    status = _transaction_status(connection.connection)
     return not connection.autocommit or status not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
 
 
@@ -82,7 +82,7 @@ class Watch:
 _TRANSACTION = re.compile(r"\s*(begin|start|commit|rollback)\b(?!\s+to\b)", re.IGNORECASE)
 
 
-def _status(session: Any) -> int:
+def _transaction_status(session: Any) -> int:
     """Return the state of the session's transaction, as psycopg numbers it."""
     status = getattr(getattr(session, "info", None), "transaction_status", PSYCOPG_IDLE)
     try:

@@ -65,7 +65,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def _readable(
+def _understood(
     page: Iterable[Any], read_item: Callable[[Item], V], findings: Findings
 ) -> Iterator[V]:
     """Yield what the items of a page say; count those that cannot be understood."""
@@ -84,7 +84,7 @@ def _new_items(
     """Yield for each page what no page before it has listed, by the key that it is read with."""
     seen: set[K] = set()
     for page in pages:
-        items = dict(_readable(page, read_item, findings))
+        items = dict(_understood(page, read_item, findings))
         new = {key: item for key, item in items.items() if key not in seen}
         seen |= new.keys()
         findings.seen = len(seen)
@@ -112,14 +112,14 @@ def missing_statuses(
         limit=100,
         requestFrom="API",
     )
-    for reports in _new_items(pages, _read_report, findings):
+    for reports in _new_items(pages, _report_of, findings):
         keys = {key for key, _status in reports}
         history = StatusChange.objects.using(database_alias()).filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
         yield [report for identity, report in reports.items() if identity not in known]
 
 
-def _read_report(item: Item) -> tuple[Identity, StatusReport]:
+def _report_of(item: Item) -> tuple[Identity, StatusReport]:
     """Return the report of an item, which has the keys of a webhook. Raises ``ItemError``.
 
     Its time is known only for a delivery: the last update of the item.
@@ -144,7 +144,7 @@ def missing_opt_outs(client: Client, _span: Span, findings: Findings) -> Iterato
     stored = StoredOptOut.objects.using(database_alias())
     listed: set[str] = set()
     pages = client.pages("/api/v1/apiClient/getOptout", size=1_000)
-    for opt_outs in _new_items(pages, _read_opt_out, findings):
+    for opt_outs in _new_items(pages, _opt_out_of, findings):
         listed |= opt_outs.keys()
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
@@ -154,13 +154,13 @@ def missing_opt_outs(client: Client, _span: Span, findings: Findings) -> Iterato
     findings.not_listed = sum(contact not in listed for contact in active.iterator())
 
 
-def _read_opt_out(item: Item) -> tuple[str, OptOut]:
+def _opt_out_of(item: Item) -> tuple[str, OptOut]:
     """Return the opt-out of an item, and its contact. Raises ``ItemError``."""
-    number, contact = _read_contact(item, "number")
+    number, contact = _contact_of(item, "number")
     return contact, OptOut(raw=as_body(item), number=number)
 
 
-def _read_contact(item: Item, name: str) -> tuple[str, str]:
+def _contact_of(item: Item, name: str) -> tuple[str, str]:
     number = read_text(item, name, limit=MAX_NUMBER_LENGTH)
     contact = contact_of(number)
     if not contact.strip():
@@ -199,7 +199,7 @@ def missing_replies(client: Client, span: Span, findings: Findings) -> Iterator[
     horizon = span.since - LATEST
     listed: set[ListedReply] = set()
     for page in client.pages("/api/v1/apiClient/getResponses"):
-        replies = list(_readable(page, _read_reply, findings))
+        replies = list(_understood(page, _reply_of, findings))
         new = {reply for reply in replies if reply.received_at >= horizon} - listed
         listed |= new
         findings.seen += sum(reply.received_at >= span.since for reply in new)
@@ -215,8 +215,8 @@ def missing_replies(client: Client, span: Span, findings: Findings) -> Iterator[
     yield [reply for _, reply in sorted(missing, key=itemgetter(0))]
 
 
-def _read_reply(item: Item) -> ListedReply:
-    sender, contact = _read_contact(item, "from")
+def _reply_of(item: Item) -> ListedReply:
+    sender, contact = _contact_of(item, "from")
     text = read_text(item, "body")
     # The list may not mark an MMS as one. What holds no media is a text that looks like one.
     body, media = unpack_mms(item | {"mms": True}, text)

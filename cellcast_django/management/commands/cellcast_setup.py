@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error as DatabaseError, connections, router
+from django.db import Error as DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 from django.urls import NoReverseMatch
 
 from cellcast_django.checks import TAG
 from cellcast_django.conf import conf, is_base_url
 from cellcast_django.diagnostics.test_send import describe_handlers
+from cellcast_django.models import database_alias
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or an .env file
@@ -162,14 +162,12 @@ def missing_parts(base_url: str) -> Iterator[tuple[str, str]]:
 
 
 def _pending_migrations() -> Iterator[tuple[str, str]]:
-    label = apps.get_app_config(TAG).label
-    alias = router.db_for_write(apps.get_model(TAG, "Message"))
     try:
-        loader = MigrationLoader(connections[alias])
+        loader = MigrationLoader(connections[database_alias()])
     except DatabaseError as error:
         yield f"The database cannot be reached ({type(error).__name__}).", "Check DATABASES."
         return
-    if set(loader.graph.leaf_nodes(label)) - set(loader.applied_migrations):
+    if set(loader.graph.leaf_nodes(TAG)) - set(loader.applied_migrations):
         yield "The app's tables are missing or not up to date.", "Run manage.py migrate."
 
 
