@@ -3,6 +3,7 @@
 import csv
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
+from io import StringIO
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -128,18 +129,10 @@ def harmless(text: str) -> str:
     return f"'{text}" if is_formula and not is_number else text
 
 
-class _Echo:
-    """A file that returns what is written to it."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
-_writer = csv.writer(_Echo(), quoting=csv.QUOTE_ALL)
-
-
 def _line(values: Iterable[str]) -> str:
-    return str(_writer.writerow(values))
+    line = StringIO()
+    csv.writer(line, quoting=csv.QUOTE_ALL).writerow(values)
+    return line.getvalue()
 
 
 async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:

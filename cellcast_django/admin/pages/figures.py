@@ -129,10 +129,14 @@ LABELS: dict[str, Promise] = {
 }
 
 
+def days_of(period: Period) -> str:
+    """Return the query string of the lists' rows of a period."""
+    return f"from={period.first_day.isoformat()}&to={period.last_day.isoformat()}"
+
+
 def query_of(period: Period) -> str:
-    """Return the query string of the lists' rows of a period, without Test Sends."""
-    days = f"from={period.first_day.isoformat()}&to={period.last_day.isoformat()}"
-    return f"{days}&test={MessageTestFilter.WITHOUT}"
+    """Return the same without Test Sends."""
+    return f"{days_of(period)}&test={MessageTestFilter.WITHOUT}"
 
 
 class Figures(Page):
@@ -207,8 +211,8 @@ class Figures(Page):
             kind=OptOutChange.Kind.BEGUN, at__gte=period.start, at__lt=period.end
         )
         count = rows.filter(pk__in=begun.values("opt_out")).count()
-        days = f"from={period.first_day.isoformat()}&to={period.last_day.isoformat()}"
-        return Figure.of(count, f"{self.admin.url_of(OptOut, 'changelist')}?{days}")
+        url = self.admin.url_of(OptOut, "changelist")
+        return Figure.of(count, f"{url}?{days_of(period)}")
 
     def standing_opt_outs(self) -> Figure | None:
         """Return how many contacts must not be texted now."""
