@@ -25,7 +25,6 @@ from cellcast_django.admin.display.badges import (
     handler_rows,
     opt_out_badge,
     outcome_badge,
-    reason_html,
     status_badge,
     test_badge,
 )
@@ -312,14 +311,6 @@ class MessagePage:
     @property
     def sentence(self) -> str:
         return "" if self.is_reply else str(description_of(self.message.status))
-
-    @property
-    def reason(self) -> SafeString | str:
-        return reason_html(self.message.reason, self.message.status)
-
-    @property
-    def pictures(self) -> SafeString | str:
-        return media_links(self.message.media)
 
     @property
     def can_be_handled(self) -> bool:

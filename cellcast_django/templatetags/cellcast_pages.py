@@ -1,4 +1,4 @@
-"""Template tags: links to the app's own admin pages, and filters that format times and counts."""
+"""Template tags: links to the app's own admin pages, and filters that format what they show."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
 
+from cellcast_django.admin.display.badges import reason_html
 from cellcast_django.admin.display.texts import (
     ago,
     brief_ago,
@@ -17,6 +18,7 @@ from cellcast_django.admin.display.texts import (
     exact_time,
     grouped,
     machine_time,
+    media_links,
     readable_number,
 )
 from cellcast_django.admin.pages.registry import PagesAdmin, pages_of
@@ -29,7 +31,9 @@ register.filter(exact_seconds)
 register.filter(exact_time)
 register.filter(grouped)
 register.filter(machine_time)
+register.filter(media_links)
 register.filter(readable_number)
+register.filter(reason_html)
 
 
 @register.simple_tag(takes_context=True)

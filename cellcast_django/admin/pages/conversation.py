@@ -23,7 +23,6 @@ from django.utils.translation import gettext as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customer_of
 from cellcast_django.admin.display.badges import (
-    reason_html,
     status_badge,
 )
 from cellcast_django.admin.display.texts import (
@@ -32,7 +31,6 @@ from cellcast_django.admin.display.texts import (
     clock,
     exact_time,
     localised,
-    media_links,
     number_html,
     own_number_html,
 )
@@ -224,17 +222,9 @@ class Bubble:
         return bool(self.message.direction == Direction.INBOUND)
 
     @property
-    def media(self) -> SafeString | str:
-        return media_links(self.message.media)
-
-    @property
     def badge(self) -> SafeString | None:
         """The status of a sent message; that of a reply says only that it arrived."""
         return None if self.is_reply else status_badge(self.message.status)
-
-    @property
-    def reason(self) -> SafeString | str:
-        return reason_html(self.message.reason, self.message.status)
 
     @property
     def quote(self) -> str:
