@@ -16,8 +16,8 @@ demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEM
 	@.venv/bin/python -m example_project.simulation $(DEMO_ARGS)
 
 test: .venv/test ## Run the tests on SQLite (PYTEST_ARGS=--cov: every line and branch has to be covered)
-	@.venv/bin/pytest --numprocesses=auto --dist=worksteal $(PYTEST_ARGS)
-	@.venv/bin/python -W error manage.py test example_project
+	@.venv/bin/python -W error manage.py test example_project & \
+	    .venv/bin/pytest --numprocesses=auto --dist=worksteal $(PYTEST_ARGS) && wait $$!
 
 lint: .venv/dev ## Check style, spelling, workflows, import layers and types
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .ci/lint

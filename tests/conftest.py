@@ -3,6 +3,8 @@
 import gc
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_excluded and collection_path.is_dir() else None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Compile a share of the modules first: workers that begin at once would each compile all."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    modules = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+    for module in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        with suppress(Exception, pytest.skip.Exception):  # collecting it will say so
+            import_module(f"tests.{module}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker waits for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("no_cover") is None)
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the collected tests, which never become garbage.
 
@@ -73,10 +92,12 @@ def empty_cache() -> None:
     cache.clear()
 
 
-@pytest.fixture(autouse=True)
-def leave_handler_errors_in_the_event(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def leave_handler_errors_in_the_event() -> Iterator[None]:
     """Send webhooks as in production: a test says so if it wants what a handler raises."""
-    monkeypatch.setattr(WebhookClient, "raise_handler_errors", False)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(WebhookClient, "raise_handler_errors", False)
+        yield
 
 
 @pytest.fixture

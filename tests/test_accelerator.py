@@ -89,6 +89,7 @@ def run(folder: Path) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.no_cover
 def test_site_works_the_same_without_the_folder(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
     (tmp_path / "urls.py").write_text(URLS)

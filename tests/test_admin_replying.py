@@ -406,6 +406,7 @@ ROUNDS = 10
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.no_cover
 def test_two_processes_answering_send_one_answer(tmp_path: Path) -> None:
     people = [staff("view_message", "answer_message") for _ in range(2)]
     processes = [answering_process(person, tmp_path) for person in people]

@@ -569,6 +569,7 @@ def test_other_error_of_the_database_is_not_tried_again_at_once(once: Once) -> N
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.no_cover
 def test_killed_at_any_statement_both_are_there_or_neither() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
     ends = lines_of("tests.killed_exactly_once")

@@ -359,6 +359,7 @@ def test_killed_first_run_costs_a_waiting_handler_no_attempt(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.no_cover
 def test_booking_ends_as_cancelled_whenever_the_process_is_killed() -> None:
     ends = lines_of("tests.killed_in_order")
     for end in ("inline CANCEL", "task CANCEL"):

@@ -453,6 +453,7 @@ def test_stop_after_an_opt_in_begins_it_again(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.no_cover
 def test_stop_killed_at_any_statement_is_stored_whole_or_not_at_all() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
     ends = lines_of("tests.killed_stop")
