@@ -183,7 +183,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         ``reference`` is your own text, for finding your own object again when a report or a reply
         comes. ``answers`` is the reply that this message answers; it is marked as handled.
         ``username`` is the person who sent it. If the contact has opted out, ``opted_out_at`` says
-        since when.
+        since when. After a deadlock it is tried again, unless inside a transaction of yours.
 
         Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
         response of the API; ``ValueError`` for an empty id or receiver, for anything too long, and

@@ -102,7 +102,7 @@ class Command(BaseCommand):
     def _print(self, health: Health) -> None:
         self._heading("Last webhook")
         for url in health.webhooks.urls.values():
-            when = since(url.last_at) if url.last_at else "none"
+            when = since(url.last_at, never="none")
             self._row(str(url.endpoint.label), f"{when} ({url.light.label}: {url.reason})")
         self._heading("Last webhook by username")
         for username, at in health.webhooks.last_use_of.items():
@@ -118,7 +118,7 @@ class Command(BaseCommand):
         late = f", the oldest due {since(handlers.oldest_due_at)}" if handlers.overdue else ""
         self._row("pending", f"{handlers.pending:,}{late}")
         self._row("failed", f"{handlers.failed:,}")
-        self._row("last run", since(handlers.ran_at) if handlers.ran_at else "never")
+        self._row("last run", since(handlers.ran_at))
         self._heading("Replies")
         replies = health.replies
         oldest = f", the oldest came {since(replies.oldest_at)}" if replies.oldest_at else ""
@@ -141,9 +141,11 @@ class Command(BaseCommand):
         self.stdout.write(f"  {name:<13} {value}")
 
 
-def since(moment: datetime | None) -> str:
+def since(moment: datetime | None, *, never: str = "never") -> str:
     """Return how long ago a moment was, in words."""
-    passed = age(moment) if moment else timedelta()
+    if moment is None:
+        return never
+    passed = age(moment)
     if passed < timedelta(minutes=1):
         return f"{passed.seconds} s ago"
     now = timezone.now()
