@@ -276,8 +276,24 @@ def test_handlers_are_given_the_rows_as_they_are_stored(
     if is_recorded:
         Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you on Tuesday?")
     [*_, event] = [event for payload in payloads for event in store(payload)]
-    for row in (event, event.message, event.status_change):
-        assert row is not None
+    assert_is_stored(event, event.message, event.status_change)
+
+
+@pytest.mark.parametrize("body", ["YES", "STOP"])
+@pytest.mark.parametrize("signal", [message_received, opt_out_received])
+def test_handlers_of_one_fact_are_given_the_rows_as_they_are_stored(
+    body: str, signal: FactSignal, listen: Any
+) -> None:
+    listen(signal)
+    [event] = store(reply(body))
+    assert_is_stored(event, event.message, event.status_change)
+    if body == "STOP":
+        change = event.opt_out_change
+        assert_is_stored(change, change.opt_out)
+
+
+def assert_is_stored(*rows: Any) -> None:
+    for row in rows:
         names = [field.attname for field in row._meta.concrete_fields]
         [stored] = type(row)._default_manager.filter(pk=row.pk).values(*names)
         assert stored == {name: getattr(row, name) for name in names}

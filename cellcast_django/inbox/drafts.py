@@ -154,20 +154,23 @@ def begin_opt_out(draft: Draft, opt_out: OptOut, *, has_just_arrived: bool) -> O
     return change
 
 
-def plan(draft: Draft, arrival: Arrival, *, is_news: bool, begins_opt_out: bool) -> None:
+def plan(
+    draft: Draft, arrival: Arrival, *, previous_status: str | None, begins_opt_out: bool
+) -> None:
     """Plan the run of the handlers that are connected for the event's facts.
 
-    ``is_news`` says that the message's history gains the status. Without a fact there is nothing to
-    run: it is a duplicate, or invalid.
+    ``previous_status`` is the message's before this news, ``""`` if it had none, and ``None`` if
+    its history gains nothing. Without a fact there is nothing to run: the event is a duplicate, or
+    invalid.
     """
     has_handlers = False
-    if isinstance(draft, StatusDraft) and is_news:
-        is_new_reply = isinstance(draft.payload, Reply) and not draft.change.previous_status
+    if previous_status is not None:
+        is_new_reply = isinstance(draft.payload, Reply) and not previous_status
         signal = message_received if is_new_reply else status_changed
         has_handlers = signal.has_listeners(Message)
     if begins_opt_out:
         has_handlers = has_handlers or opt_out_received.has_listeners(WebhookEvent)
-    if is_news or begins_opt_out:
+    if previous_status is not None or begins_opt_out:
         _plan(draft.event, arrival, has_handlers=has_handlers, begins_opt_out=begins_opt_out)
 
 

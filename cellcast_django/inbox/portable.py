@@ -65,17 +65,17 @@ def write(
         # What comes from elsewhere has a time of its own, which says what it is older than.
         has_just_arrived = replaced is None and arrival.endpoint != Endpoint.API
         for each in drafts:
-            is_news = begins = False
+            previous_status, begins = None, False
             if isinstance(each, StatusDraft) and _apply_to_message(each, rows):
                 changes.append(each.change)
-                is_news = True
+                previous_status = each.change.previous_status
             if each.opted_out:
                 opt_out = opt_outs[each.opted_out]
                 change = begin_opt_out(each, opt_out, has_just_arrived=has_just_arrived)
                 if change is not None:
                     begun.append(change)
                     begins = True
-            plan(each, arrival, is_news=is_news, begins_opt_out=begins)
+            plan(each, arrival, previous_status=previous_status, begins_opt_out=begins)
 
         _insert_events(using, events, replaced)
         StatusChange.objects.using(using).bulk_create(changes)

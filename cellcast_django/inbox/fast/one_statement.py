@@ -69,22 +69,22 @@ def write_at_once(
         written = cursor.fetchone()
         if written is None:
             return False
-        message_id, status, previous_status, change_id, event.pk = written
+        message_id, status, old_status, change_id, event.pk = written
         is_news = change_id is not None
-        complete(draft, message_id, status, previous_status, is_news=is_news)
+        previous_status = complete(draft, message_id, status, old_status, is_news=is_news)
         if is_news:
             draft.change_values.update(id=change_id, event_id=event.pk)
         mark_as_stored(event, connection)
         if not is_planned:
-            _write_opt_out_and_plan(cursor, draft, arrival, is_news=is_news)
+            _write_opt_out_and_plan(cursor, draft, arrival, previous_status)
         if before_commit is not None and event.next_run_at is not None:
             before_commit([event.pk])
-    attach(draft, connection, is_new=previous_status == NEW)
+    attach(draft, connection, is_new=old_status == NEW)
     return True
 
 
 def _write_opt_out_and_plan(
-    cursor: CursorWrapper, draft: StatusDraft, arrival: Arrival, *, is_news: bool
+    cursor: CursorWrapper, draft: StatusDraft, arrival: Arrival, previous_status: str | None
 ) -> None:
     """Begin the opt-out, if any, and correct the event now that it is known what it tells."""
     event = draft.event
@@ -92,7 +92,7 @@ def _write_opt_out_and_plan(
     begun = plain_statements.lock_and_begin(cursor, draft)
     if begun is not None:
         plain_statements.save_begun(cursor, begun, event)
-    plan(draft, arrival, is_news=is_news, begins_opt_out=begun is not None)
+    plan(draft, arrival, previous_status=previous_status, begins_opt_out=begun is not None)
     fields = _stored_fields(event)
     if fields != written:
         WebhookEvent.objects.using(cursor.db.alias).filter(pk=event.pk).update(**fields)

@@ -107,7 +107,8 @@ def write_by_row(
     """
     event = draft.event
     adapt_time = cache(connection.ops.adapt_datetimefield_value)  # most columns have the same
-    is_planned = is_news = is_new = False
+    is_planned = is_new = False
+    previous_status: str | None = None
     message: dict[str, Any] = {}
     if isinstance(draft, StatusDraft):
         is_planned = plan_as_news(draft, arrival)
@@ -118,20 +119,20 @@ def write_by_row(
         if isinstance(draft, StatusDraft):
             # Inserts or moves the message, and locks it.
             cursor.execute(_upsert_statement(connection.vendor), message)
-            [(message_id, status, previous_status)] = cursor
-            is_new = previous_status == NEW
+            [(message_id, status, old_status)] = cursor
+            is_new = old_status == NEW
             if is_new and draft.may_be_stored and _is_stored_without_id(cursor, message):
                 transaction.set_rollback(True, connection.alias)
                 return False
             is_news = is_new or not _is_in_history(cursor, message_id, message["m_status"])
-            complete(draft, message_id, status, previous_status, is_news=is_news)
+            previous_status = complete(draft, message_id, status, old_status, is_news=is_news)
         begun = lock_and_begin(cursor, draft)
-        if not (is_planned and is_news):
-            plan(draft, arrival, is_news=is_news, begins_opt_out=begun is not None)
+        if not is_planned or previous_status is None:
+            plan(draft, arrival, previous_status=previous_status, begins_opt_out=begun is not None)
             values = values_of(WebhookEvent, event.__dict__, connection, adapt_time)
         values["e_message_id"] = event.message_id
         event.pk = _insert(cursor, WebhookEvent, values)
-        if isinstance(draft, StatusDraft) and is_news:
+        if isinstance(draft, StatusDraft) and previous_status is not None:
             draft.change_values["event_id"] = event.pk
             change = values_of(StatusChange, draft.change_values, connection, adapt_time)
             draft.change_values["id"] = _insert(cursor, StatusChange, change)
@@ -340,23 +341,28 @@ def _adapted_columns(model: type[models.Model]) -> list[tuple[str, str, Any, Any
 
 
 def complete(
-    draft: StatusDraft, message_id: int, status: str, previous_status: str, *, is_news: bool
-) -> None:
-    """Put what the database has found into the draft."""
+    draft: StatusDraft, message_id: int, status: str, old_status: str, *, is_news: bool
+) -> str | None:
+    """Put what the database has found into the draft.
+
+    Returns the status that the message had before, ``""`` if it is new, and ``None`` if this one
+    is no news.
+    """
     event = draft.event
     event.message_id = message_id
-    draft.message_values.update(id=message_id, previous_status=previous_status)
-    if is_news:
-        previous_status = "" if previous_status == NEW else previous_status
-        draft.change_values.update(
-            message_id=message_id,
-            previous_status=previous_status,
-            applied=status != previous_status,
-        )
-        return
-    event.outcome = WebhookEvent.Outcome.DUPLICATE.value
-    for name, value in NOTHING_TO_RUN.items():
-        setattr(event, name, value)
+    draft.message_values.update(id=message_id, previous_status=old_status)
+    if not is_news:
+        event.outcome = WebhookEvent.Outcome.DUPLICATE.value
+        for name, value in NOTHING_TO_RUN.items():
+            setattr(event, name, value)
+        return None
+    previous_status = "" if old_status == NEW else old_status
+    draft.change_values.update(
+        message_id=message_id,
+        previous_status=previous_status,
+        applied=status != previous_status,
+    )
+    return previous_status
 
 
 def mark_as_stored(row: models.Model, connection: BaseDatabaseWrapper) -> None:
