@@ -357,7 +357,7 @@ def sentences_of_handlers(result: Result) -> Iterator[Sentence]:
         )
         yield messages.SUCCESS, finished % done
     if pending := states[WebhookEvent.State.PENDING]:
-        yield messages.WARNING, _sentence_of_pending(result, pending)
+        yield messages.WARNING, _sentence_of_unfinished(result, pending)
     if failed := states[WebhookEvent.State.FAILED]:
         used_up = ngettext(
             "%d event has used up its retries and needs your attention.",
@@ -388,7 +388,7 @@ def sentences_of_handlers(result: Result) -> Iterator[Sentence]:
         yield messages.WARNING, did_not_run % {"count": count, "name": name}
 
 
-def _sentence_of_pending(result: Result, count: int) -> str:
+def _sentence_of_unfinished(result: Result, count: int) -> str:
     due = [event.next_run_at for event in result.events.values() if event.next_run_at]
     pause = min(due, default=result.started_at) - timezone.now()
     if pause <= timedelta():

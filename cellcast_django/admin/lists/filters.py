@@ -46,6 +46,7 @@ class ChoiceFilter(admin.SimpleListFilter):
         return self.offered(request, model_admin)
 
     def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the choices of a list in which the filter is not hidden."""
         return self.options
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

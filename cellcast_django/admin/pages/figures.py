@@ -110,7 +110,7 @@ class Column:
         return found if self.new_opt_outs is None else found | {"opt_outs": self.new_opt_outs}
 
     @property
-    def share(self) -> str:
+    def delivered_share(self) -> str:
         """The delivered share of those with a final status, in percent; empty without any."""
         rate = self.traffic.delivery_rate
         return (

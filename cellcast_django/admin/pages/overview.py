@@ -119,7 +119,7 @@ class Overview(Page):
             "events": self.events(),
             "recovery": self.recovery(),
             "although_opted_out": self.although_opted_out(),
-            "to_answer": messages.waiting(self.request) if messages else None,
+            "to_answer": messages.overview_card(self.request) if messages else None,
         }
 
     def events(self) -> EventsPart | None:

@@ -171,7 +171,7 @@ class Rows:
     may_handle: bool
 
     @property
-    def may_opt_out(self) -> bool:
+    def offers_opt_out(self) -> bool:
         """Whether a row has a link to the form that opts its customer out."""
         return any(row.opt_out_url for row in self.rows)
 
@@ -343,7 +343,7 @@ class ToAnswerAdmin(CustomerAdmin):
             new=_count_contacts(row for row in read if since is not None and row[1] > since),
         )
 
-    def waiting(self, request: HttpRequest) -> dict[str, Any]:
+    def overview_card(self, request: HttpRequest) -> dict[str, Any]:
         """Return how many customers wait for an answer, and since when, for the overview."""
         waiting = self.count_waiting(request)
         messages: Any = self.get_queryset(request)
