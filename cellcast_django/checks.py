@@ -444,14 +444,14 @@ def check_connections(**_: Any) -> Messages:
     pool: Any = driver.get("pool")
     text = str(driver).lower().replace(" ", "")
     if not options["CONN_MAX_AGE"] and options["CONN_MAX_AGE"] is not None and not pool:
-        keep = '"CONN_MAX_AGE": 60' + (
-            "" if engine == "sqlite3" else ', "CONN_HEALTH_CHECKS": True'
-        )
+        keep = '"CONN_MAX_AGE": 60'
+        if engine != "sqlite3":
+            keep += ', "CONN_HEALTH_CHECKS": True'
         yield Notice(
             gettext(
                 "Every webhook opens a new database connection: slower than storing the webhook."
             ),
-            hint=gettext("In DATABASES, set %(line)s.") % {"line": keep},
+            hint=_in_databases(keep),
             id="cellcast_django.W013",
         )
     if engine == "sqlite3" and ("journal_mode=wal" not in text or "immediate" not in text):
@@ -459,22 +459,19 @@ def check_connections(**_: Any) -> Messages:
             gettext(
                 'With these options, handlers get "database is locked" from SQLite under load.'
             ),
-            hint=gettext("In DATABASES, set %(line)s.")
-            % {"line": f'"OPTIONS": {json.dumps(SQLITE_OPTIONS)}'},
+            hint=_in_databases(f'"OPTIONS": {json.dumps(SQLITE_OPTIONS)}'),
             id="cellcast_django.W014",
         )
     if pool and (pool is True or pool.get("timeout", 30) > BUDGET_SECONDS):
         yield Notice(
             gettext("When the database is down, a webhook waits half a minute for the pool."),
-            hint=gettext("In DATABASES, set %(line)s.")
-            % {"line": '"OPTIONS": {"pool": {"timeout": 2}}'},
+            hint=_in_databases('"OPTIONS": {"pool": {"timeout": 2}}'),
             id="cellcast_django.W015",
         )
     if engine in {"postgresql", "mysql"} and "connect_timeout" not in driver:
         yield Notice(
             gettext("When the database's host does not respond, a webhook waits for minutes."),
-            hint=gettext("In DATABASES, set %(line)s.")
-            % {"line": '"OPTIONS": {"connect_timeout": 2}'},
+            hint=_in_databases('"OPTIONS": {"connect_timeout": 2}'),
             id="cellcast_django.W016",
         )
     if engine in LOCK_LIMITS and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
@@ -482,8 +479,7 @@ def check_connections(**_: Any) -> Messages:
             gettext(
                 "If sessions do not limit lock waits, each webhook takes more round trips to do so."
             ),
-            hint=gettext("In DATABASES, set %(line)s.")
-            % {"line": f'"OPTIONS": {json.dumps(LOCK_LIMITS[engine])}'},
+            hint=_in_databases(f'"OPTIONS": {json.dumps(LOCK_LIMITS[engine])}'),
             id="cellcast_django.W020",
         )
     if re.search("synchronous(_commit)?='?(off|0)", text):
@@ -494,6 +490,10 @@ def check_connections(**_: Any) -> Messages:
             hint=gettext("In DATABASES, remove the option that turns off synchronous commits."),
             id="cellcast_django.W017",
         )
+
+
+def _in_databases(line: str) -> str:
+    return gettext("In DATABASES, set %(line)s.") % {"line": line}
 
 
 SQLITE_OPTIONS = {
