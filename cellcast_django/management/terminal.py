@@ -1,4 +1,4 @@
-"""Arguments that several commands take: durations, and single events."""
+"""What several commands take and show: durations, single events, and a line of progress."""
 
 import re
 from argparse import ArgumentTypeError
