@@ -40,7 +40,7 @@ def test_every_tone_has_a_sign_of_its_own() -> None:
         ("zombie", "? zombie"),
     ],
 )
-def test_status(status: str, words: str) -> None:
+def test_status_badge_has_sign_and_word(status: str, words: str) -> None:
     assert text_of(badges.status_badge(status)) == words
 
 
@@ -63,7 +63,9 @@ def test_every_status_has_a_badge(status: Status) -> None:
         ({"invalid": True}, "✕ unreadable", None),
     ],
 )
-def test_event(trait: dict[str, object], outcome: str, state: str | None) -> None:
+def test_event_badges_have_sign_and_word(
+    trait: dict[str, object], outcome: str, state: str | None
+) -> None:
     event = WebhookEventFactory.create(**trait)
     assert text_of(badges.outcome_badge(event)) == outcome
     shown = badges.state_badge(event)
@@ -86,12 +88,12 @@ def test_reason_of_a_failure_alone_is_explained(status: str, is_explained: bool)
 
 
 @pytest.mark.django_db
-def test_opt_out() -> None:
+def test_opt_out_badge_has_sign_and_word() -> None:
     assert text_of(badges.opt_out_state_badge(OptOutFactory.create())) == "✕ opted out"
     assert text_of(badges.opt_out_state_badge(OptOutFactory.create(ended=True))) == "• ended"
 
 
-def test_contact_who_has_opted_out() -> None:
+def test_badge_says_since_when_a_contact_has_opted_out() -> None:
     assert text_of(badges.opt_out_badge(NOON)) == "✕ opted out since 12 Aug 2026"
     assert badges.opt_out_badge(None) == ""
 

@@ -357,7 +357,9 @@ def test_slots_are_called_as_they_are_long(
     assert words(title).startswith(f"{label}: ")
 
 
-def test_delivery_times(reader: Client, noon: datetime) -> None:
+def test_page_shows_the_median_and_the_distribution_of_delivery_times(
+    reader: Client, noon: datetime
+) -> None:
     for seconds in (0, 4, 9, 75, 4000):
         values = {"submitted_at": noon, "status_changed_at": noon + timedelta(seconds=seconds)}
         MessageFactory.create(delivered=True, created_at=noon, **values)
@@ -400,7 +402,7 @@ def test_period_without_messages_says_so(reader: Client) -> None:
         (86_400, "a day or more"),
     ],
 )
-def test_times_in_words(seconds: int | None, expected: str) -> None:
+def test_duration_is_shown_in_words(seconds: int | None, expected: str) -> None:
     assert in_words(seconds) == expected
 
 
@@ -420,7 +422,7 @@ def test_drawing_survives_a_language_that_writes_commas(reader: Client, noon: da
     assert not [number for number in drawing if "," in number]
 
 
-def test_project_without_time_zones(
+def test_page_works_without_time_zones(
     reader: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.USE_TZ = False

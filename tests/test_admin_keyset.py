@@ -44,10 +44,10 @@ def test_rows_before_and_after_a_row_are_all_the_others(
 
 
 @pytest.mark.parametrize("text", ["1", "007", "9" * 18])
-def test_text_that_can_be_a_key(text: str) -> None:
+def test_key_is_up_to_eighteen_digits(text: str) -> None:
     assert is_key(text)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.0", " 1", "٣", "9" * 19, "x"])
-def test_text_that_can_be_no_key(text: str) -> None:
+def test_other_texts_are_no_key(text: str) -> None:
     assert not is_key(text)

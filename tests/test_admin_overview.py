@@ -296,7 +296,7 @@ def test_host_without_credentials_is_told_so(reader: Client, settings: Any) -> N
     assert every(section(html_of(reader), "credentials"), "p[@class='cellcast-empty']")
 
 
-def test_project_without_time_zones(reader: Client, settings: Any) -> None:
+def test_page_works_without_time_zones(reader: Client, settings: Any) -> None:
     settings.USE_TZ = False
     WebhookClient().status()
     assert lights_of(html_of(reader))["status"] == "receiving"

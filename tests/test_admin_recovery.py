@@ -58,7 +58,9 @@ def test_page_points_out_recovery_never_ran(reader: Client, fake_cellcast: FakeC
     assert "manage.py cellcast_recover" in part and "CELLCAST_API_KEY" not in part
 
 
-def test_last_recovery_and_what_it_found(reader: Client, fake_cellcast: FakeCellcast) -> None:
+def test_page_shows_the_last_recovery_and_what_it_found(
+    reader: Client, fake_cellcast: FakeCellcast
+) -> None:
     for number in range(2):
         fake_cellcast.add_reply(timezone.now() - HOUR, body=str(number))
     fake_cellcast.add_report("1", timezone.now() - HOUR)

@@ -612,5 +612,5 @@ def test_answer_leaves_hidden_replies_unhandled(
         ("😀" * 36, 2),
     ],
 )
-def test_how_many_sms_a_text_takes(text: str, count: int) -> None:
+def test_text_takes_as_many_sms_as_the_gateway_sends(text: str, count: int) -> None:
     assert segments(text) == count

@@ -81,7 +81,7 @@ def test_single_day_is_cut_into_hours(noon: datetime) -> None:
         (datetime(2026, 4, 5, 12, tzinfo=SYDNEY), 25),
     ],
 )
-def test_day_on_which_the_clocks_change(
+def test_slots_fill_the_day_on_which_the_clocks_change(
     monkeypatch: pytest.MonkeyPatch, day: datetime, count: int
 ) -> None:
     set_clock(monkeypatch, day)
@@ -148,7 +148,9 @@ def naive_time(settings: Any) -> Iterator[None]:
 
 
 @pytest.mark.django_db
-def test_project_without_time_zones(naive_time: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traffic_is_counted_without_time_zones(
+    naive_time: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noon = set_clock(monkeypatch, datetime(2026, 8, 14, 12, tzinfo=SYDNEY).replace(tzinfo=None))
     delivered_at = noon + timedelta(seconds=9)
     sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)

@@ -20,7 +20,7 @@ from cellcast_django.management.terminal import parse_duration
         ("5000w", timedelta(weeks=5_000)),
     ],
 )
-def test_number_and_unit(text: str, duration: timedelta) -> None:
+def test_duration_is_a_number_and_a_unit(text: str, duration: timedelta) -> None:
     assert parse_duration(text) == duration
 
 

@@ -77,7 +77,7 @@ def test_missing_selection_is_an_error(
 
 
 @pytest.mark.parametrize("age", ["99d", "14w", "2376h", " 90d "])
-def test_units_of_the_age(old: list[WebhookEvent], age: str) -> None:
+def test_age_may_be_in_any_unit(old: list[WebhookEvent], age: str) -> None:
     assert counts(run("--older-than", age)) == [1, 1]
 
 
@@ -107,7 +107,7 @@ def test_says_what_was_deleted_and_why_the_rest_was_kept(
     assert set(WebhookEvent.objects.all()) == set(old[1:])
 
 
-def test_include_failed(old: list[WebhookEvent]) -> None:
+def test_include_failed_removes_failed_events_too(old: list[WebhookEvent]) -> None:
     output = run("--older-than", "90d", "--include-failed")
     assert counts(output) == [2, 2]
     [_, kept] = output.splitlines()
@@ -158,7 +158,7 @@ def test_valid_unknown_number_is_no_error() -> None:
     assert counts(run("--contact", CONTACT)) == [0, 0]
 
 
-def test_contact_and_age() -> None:
+def test_contact_and_age_narrow_together() -> None:
     at = timezone.now() - timedelta(days=10)
     MessageFactory.create(receiver=CONTACT, created_at=at)
     MessageFactory.create(receiver=CONTACT)
@@ -186,7 +186,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(old: list[WebhookEvent]) -> N
 
 
 @pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
-def test_no_progress_elsewhere(
+def test_command_shows_no_progress_outside_a_terminal(
     old: list[WebhookEvent], stdout: type[StringIO], options: dict[str, Any]
 ) -> None:
     output = run("--older-than", "90d", stdout=stdout(), no_color=True, **options)

@@ -160,7 +160,7 @@ def test_progress_is_shown_on_a_terminal_and_wiped(outage: FakeCellcast) -> None
 
 
 @pytest.mark.parametrize(("stdout", "options"), [(StringIO, {}), (Terminal, {"verbosity": 0})])
-def test_no_progress_elsewhere(
+def test_command_shows_no_progress_outside_a_terminal(
     outage: FakeCellcast, stdout: type[StringIO], options: dict[str, Any]
 ) -> None:
     assert "\r" not in run("--replies", stdout=stdout(), no_color=True, **options)

@@ -134,7 +134,7 @@ def test_json_has_every_figure(traffic: None) -> None:
     }
 
 
-def test_last_run_of_the_command_that_runs() -> None:
+def test_command_reports_when_handlers_were_last_run() -> None:
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
     ran_at = CommandRun.objects.get().ran_at
     assert rows()["last run"] == "0 s ago"
@@ -157,7 +157,7 @@ def test_last_run_of_the_command_that_runs() -> None:
         ["--max-unanswered", "2h"],
     ],
 )
-def test_within_the_limits(traffic: None, limits: list[str]) -> None:
+def test_command_succeeds_within_its_limits(traffic: None, limits: list[str]) -> None:
     assert rows(*limits).keys() == rows().keys()
 
 
@@ -178,7 +178,9 @@ def test_within_the_limits(traffic: None, limits: list[str]) -> None:
         ),
     ],
 )
-def test_beyond_the_limits(traffic: None, limits: list[str], problem: str) -> None:
+def test_command_exits_with_1_beyond_a_limit(
+    traffic: None, limits: list[str], problem: str
+) -> None:
     assert complaint(*limits) == problem
 
 
@@ -236,7 +238,7 @@ def test_json_is_printed_before_it_fails(traffic: None) -> None:
         (["--max-failed", "1.5"], '"1.5" is not a whole number'),
     ],
 )
-def test_limits_that_cannot_be_read(arguments: list[str], problem: str) -> None:
+def test_command_refuses_limits_that_it_cannot_read(arguments: list[str], problem: str) -> None:
     with pytest.raises(CommandError, match=problem):
         run(*arguments)
 

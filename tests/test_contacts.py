@@ -43,7 +43,7 @@ def test_every_spelling_of_an_australian_number_is_one_contact(number: str) -> N
         (PhoneNumber(), ""),
     ],
 )
-def test_text_of_a_number_that_may_be_an_object(number: str | PhoneNumber, text: str) -> None:
+def test_number_given_as_an_object_is_read_as_text(number: str | PhoneNumber, text: str) -> None:
     assert text_of(number) == text
 
 

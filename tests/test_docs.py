@@ -338,7 +338,7 @@ def test_personal_fields_exist() -> None:
 
 
 @pytest.mark.django_db
-def test_newest_username_and_metrics(client: WebhookClient, rf: Any) -> None:
+def test_operations_page_finds_newest_username_and_metrics(client: WebhookClient, rf: Any) -> None:
     namespace: dict[str, Any] = {}
     client.reply()
     client.send("webhook-receiver", b"{")
@@ -452,7 +452,7 @@ def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
-def test_permissions_of_the_admin_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_admin_page_gives_the_permissions_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     unfold = SimpleNamespace(ModelAdmin=admin.ModelAdmin)  # stands in for django-unfold
     monkeypatch.setitem(sys.modules, "unfold", SimpleNamespace(admin=unfold))
     monkeypatch.setitem(sys.modules, "unfold.admin", unfold)
@@ -467,7 +467,7 @@ def test_permissions_of_the_admin_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(namespace["site"]._registry) == models & set(admin.site._registry)
 
 
-def test_pages_and_actions_of_the_admin_page() -> None:
+def test_admin_page_names_every_page_and_action() -> None:
     models = apps.get_app_config("cellcast_django").get_models()
     titles = {
         str(model._meta.verbose_name_plural) for model in models if model in admin.site._registry
@@ -737,7 +737,7 @@ def test_late_answer_is_taken_as_of_when_it_came(shop: Any, client: WebhookClien
 
 
 @pytest.mark.django_db
-def test_what_is_stored(shop: Any, client: WebhookClient) -> None:
+def test_page_shows_what_is_stored(shop: Any, client: WebhookClient) -> None:
     client.reply(message="Yes")
     for number, status in enumerate(["delivered", "failed", "queued"]):
         client.status(_id=str(number), status=status)
@@ -852,7 +852,7 @@ def test_factories_and_traits_are_those_of_the_module() -> None:
 
 
 @pytest.mark.django_db
-def test_handler_of_getting_started(
+def test_handler_of_getting_started_works(
     client: WebhookClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = list(signals.message_received.receivers)

@@ -104,7 +104,7 @@ def test_history_has_a_row_for_the_status(changes: dict[str, Any], status: str) 
     assert change.recorded_at == message.status_changed_at
 
 
-def test_delivery_time() -> None:
+def test_delivered_message_has_a_delivery_time() -> None:
     message = MessageFactory.create(cellcast_id="66b5b93b1e2c012dfe964000", delivered=True)
     assert message.delivery_time is not None
     assert message.submitted_at is not None
@@ -218,7 +218,7 @@ def test_duplicate_and_invalid_events_have_nothing_to_run() -> None:
     assert not StatusChange.objects.exists()
 
 
-def test_history_of_an_event() -> None:
+def test_event_factory_makes_the_history() -> None:
     event = WebhookEventFactory.create(history__status="rejected")
     assert event.status_change.status == "rejected"
     assert event.status_change.recorded_at == event.received_at
@@ -238,7 +238,7 @@ def test_opt_out_stands_unless_it_has_ended() -> None:
     assert not is_opted_out(ended.contact)
 
 
-def test_opt_out_of_an_event() -> None:
+def test_event_factory_makes_the_opt_out() -> None:
     event = WebhookEventFactory.create(opt_out=True)
     change = event.opt_out_change
     assert (change.opt_out.source, change.opt_out.since) == ("webhook", event.received_at)

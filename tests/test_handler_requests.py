@@ -354,7 +354,9 @@ def raise_(error: BaseException) -> Callable[[], object]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_runs_inside_a_transaction_and_is_finished(once: Once, second: Calls) -> None:
+def test_exactly_once_handler_runs_inside_a_transaction_and_finishes(
+    once: Once, second: Calls
+) -> None:
     inside = []
     once.then = lambda: inside.append(connection.in_atomic_block)
     event = reply()
@@ -488,7 +490,9 @@ def test_error_of_the_database_is_not_taken_for_the_end_of_its_transaction(once:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_needs_no_savepoints(once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exactly_once_handler_needs_no_savepoints(
+    once: Once, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(type(connection.features), "uses_savepoints", False)
     assert reply().state == "done"
     assert written() == ["written 1"]
@@ -570,7 +574,7 @@ def test_other_error_of_the_database_is_not_tried_again_at_once(once: Once) -> N
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.no_cover
-def test_killed_at_any_statement_both_are_there_or_neither() -> None:
+def test_process_killed_at_any_statement_leaves_row_and_result_or_neither() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
     ends = lines_of("tests.killed_exactly_once")
     assert ends.count("neither") >= 4

@@ -50,7 +50,7 @@ def test_health_of_a_new_site_is_empty() -> None:
 # The last webhook
 
 
-def test_last_webhook_of_each_url(client: WebhookClient) -> None:
+def test_health_tells_the_last_webhook_of_each_url(client: WebhookClient) -> None:
     client.reply()
     client.status()
     client.status()
@@ -71,7 +71,7 @@ def test_event_of_any_kind_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
     assert urls[Endpoint.OPT_OUT].last_at == event.received_at
 
 
-def test_last_use_of_each_username() -> None:
+def test_health_tells_the_last_use_of_each_username() -> None:
     for username, hours in (("old", 50), ("new", 2), ("old", 9)):
         WebhookEventFactory.create(username=username, received_at=ago(hours=hours))
     uses = measure_webhooks(ago(days=1)).last_use_of
@@ -307,7 +307,7 @@ def test_light_reads_few_events_however_many_there_are(at: At) -> None:
 # What is unfinished
 
 
-def test_pending_and_failed_events_and_the_oldest_due() -> None:
+def test_health_counts_pending_and_failed_events_and_tells_the_oldest_due() -> None:
     oldest = WebhookEventFactory.create(pending=True, next_run_at=ago(minutes=12))
     WebhookEventFactory.create(pending=True, received_at=ago(days=30))
     WebhookEventFactory.create_batch(3, failed=True, received_at=ago(days=30))
@@ -396,7 +396,7 @@ def test_unfinished_events_are_asked_for_in_the_words_of_their_index() -> None:
 # Replies
 
 
-def test_waiting_replies_and_the_longest_wait() -> None:
+def test_health_counts_waiting_replies_and_tells_the_longest_wait() -> None:
     MessageFactory.create(inbound=True, created_at=ago(hours=3))
     MessageFactory.create(inbound=True, created_at=ago(minutes=3))
     MessageFactory.create(inbound=True, created_at=ago(days=3), handled_at=timezone.now())
@@ -411,7 +411,7 @@ def test_waiting_replies_and_the_longest_wait() -> None:
 # Deliveries
 
 
-def test_deliveries_of_the_last_day() -> None:
+def test_health_counts_deliveries_of_the_last_day() -> None:
     MessageFactory.create_batch(3, delivered=True, created_at=ago(hours=23))
     for status in ("expired", "failed", "dead", "", "received", "queued"):
         MessageFactory.create(status=status)

@@ -283,7 +283,7 @@ def test_only_an_outbound_message_has_a_time_of_submission() -> None:
         ("", None),
     ],
 )
-def test_submission_time(cellcast_id: str, expected: datetime | None) -> None:
+def test_submission_time_is_read_from_the_id(cellcast_id: str, expected: datetime | None) -> None:
     assert submission_time(cellcast_id) == expected
 
 
@@ -298,7 +298,7 @@ def test_submission_time_is_naive_local_time_without_time_zone_support() -> None
 
 
 @pytest.mark.django_db
-def test_record_sent() -> None:
+def test_record_sent_stores_an_outbound_message() -> None:
     message = Message.objects.record_sent(
         ID, receiver="0400 000 001", sender="cellcast", body="Coming? 👍"
     )
@@ -533,7 +533,7 @@ def test_opt_out_counts_whatever_the_clock_says() -> None:
 
 
 @pytest.mark.django_db
-def test_record_sent_within_a_transaction_of_the_host() -> None:
+def test_record_sent_works_within_a_transaction_of_the_host() -> None:
     with transaction.atomic():
         assert not Message.objects.exists()
         message = Message.objects.record_sent(ID, receiver=CUSTOMER)
@@ -542,7 +542,7 @@ def test_record_sent_within_a_transaction_of_the_host() -> None:
 
 
 @pytest.mark.django_db
-def test_record_sent_on_a_database_of_ones_own_choice() -> None:
+def test_record_sent_writes_to_the_chosen_database() -> None:
     message = Message.objects.using("default").record_sent(ID, receiver=CUSTOMER)
     assert Message.objects.get() == message
 
@@ -551,7 +551,7 @@ def test_record_sent_on_a_database_of_ones_own_choice() -> None:
 
 
 @pytest.mark.django_db
-def test_inbound_and_outbound() -> None:
+def test_querysets_tell_inbound_from_outbound() -> None:
     sent, received = saved(outbound()), saved(inbound())
     assert list(Message.objects.outbound()) == [sent]
     assert list(Message.objects.inbound()) == [received]
@@ -622,7 +622,7 @@ def test_with_contact_in_any_spelling(number: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", ["cellcast", "#SharedNum#", "2125550123", "half \ufffd"])
-def test_with_contact_that_is_no_number(number: str) -> None:
+def test_with_contact_finds_a_sender_that_is_no_number(number: str) -> None:
     message = saved(inbound(sender=number))
     saved(inbound(sender="other"))
     assert list(Message.objects.with_contact(number)) == [message]
@@ -630,7 +630,7 @@ def test_with_contact_that_is_no_number(number: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", ["nobody", "\ud83d", "9" * 1_000])
-def test_with_contact_of_nobody(number: str) -> None:
+def test_with_contact_of_nobody_finds_nothing(number: str) -> None:
     outbound().save()
     assert list(Message.objects.with_contact(number)) == []
 
@@ -871,7 +871,7 @@ def test_conversation_with_one_own_number_has_no_other(own_number: str | None, s
         (Message(direction=Direction.INBOUND, status="failed"), False),
     ],
 )
-def test_is_undelivered(message: Message, is_undelivered: bool) -> None:
+def test_message_is_undelivered_by_its_status(message: Message, is_undelivered: bool) -> None:
     assert message.is_undelivered is is_undelivered
 
 
@@ -1155,7 +1155,7 @@ def test_late_status_does_not_read_as_if_it_had_moved_the_message() -> None:
         ("[" * 100_000, "", {}),
     ],
 )
-def test_payload_of_an_event(body: str, content_type: str, payload: dict[str, Any]) -> None:
+def test_event_reads_its_payload(body: str, content_type: str, payload: dict[str, Any]) -> None:
     assert WebhookEvent(body=body, content_type=content_type).payload == payload
 
 
@@ -1184,7 +1184,7 @@ SECOND = timedelta(seconds=1)
         ({"outcome": "invalid", "dismissed_at": NOW}, {"dismissed", "unreadable"}),
     ],
 )
-def test_state_of_an_event(values: dict[str, Any], states: set[str]) -> None:
+def test_querysets_find_events_by_their_state(values: dict[str, Any], states: set[str]) -> None:
     event(**values)
     events = WebhookEvent.objects.all()
     found = {
@@ -1209,7 +1209,7 @@ def test_state_of_an_event(values: dict[str, Any], states: set[str]) -> None:
         ({"outcome": "invalid"}, False),
     ],
 )
-def test_is_unfinished(values: dict[str, Any], expected: bool) -> None:
+def test_event_is_unfinished_until_it_is_done(values: dict[str, Any], expected: bool) -> None:
     assert WebhookEvent(**values).is_unfinished is expected
 
 
@@ -1224,7 +1224,9 @@ def test_is_unfinished(values: dict[str, Any], expected: bool) -> None:
         (NOW + SECOND, 1, False),
     ],
 )
-def test_is_due(due_at: datetime | None, attempts: int, expected: bool) -> None:
+def test_event_is_due_when_its_time_has_come(
+    due_at: datetime | None, attempts: int, expected: bool
+) -> None:
     assert WebhookEvent(next_run_at=due_at, attempts=attempts).is_due(NOW) is expected
 
 

@@ -187,7 +187,7 @@ def test_opt_outs_are_read_from_the_primary(settings: Any) -> None:
 # By people
 
 
-def test_opt_out_by_a_person() -> None:
+def test_person_opts_a_contact_out() -> None:
     made = opt_out("0400 000 000", note="Told us on the phone.\0")
     stored = OptOut.objects.get()
     assert made == stored
@@ -274,7 +274,7 @@ def test_database_of_the_router_is_written_to_and_asked(
 # By webhooks
 
 
-def test_opt_out_webhook(client: WebhookClient) -> None:
+def test_opt_out_webhook_opts_its_contact_out(client: WebhookClient) -> None:
     assert webhook(client) == ["stored"]
     stored, event = OptOut.objects.get(), WebhookEvent.objects.get()
     assert (stored.contact, stored.source, stored.event) == (CUSTOMER, "webhook", event)

@@ -95,7 +95,7 @@ def reason(payload: Payload) -> str:
 # The documented examples
 
 
-def test_documented_reply() -> None:
+def test_reader_understands_the_documented_reply() -> None:
     assert read(DOCUMENTED_RECEIVE, JSON, Endpoint.RECEIVE) == [
         Reply(
             raw=DOCUMENTED_RECEIVE.decode(),
@@ -109,7 +109,7 @@ def test_documented_reply() -> None:
     ]
 
 
-def test_documented_delivery_report() -> None:
+def test_reader_understands_the_documented_delivery_report() -> None:
     assert read(DOCUMENTED_STATUS, JSON, Endpoint.STATUS) == [
         StatusReport(
             raw=DOCUMENTED_STATUS.decode(),
@@ -180,9 +180,7 @@ def test_json_is_read_whatever_the_content_type_says(content_type: str) -> None:
 @pytest.mark.parametrize(
     "body", [b"\n [%s]\r\n\t", b" %s ", b"\xef\xbb\xbf%s", b"\xef\xbb\xbf [%s]"]
 )
-def test_byte_order_mark_and_white_space_around_the_document(
-    body: bytes, content_type: str
-) -> None:
+def test_reader_ignores_byte_order_mark_and_white_space(body: bytes, content_type: str) -> None:
     payload = read_one(body % DOCUMENTED_RECEIVE, content_type=content_type)
     assert isinstance(payload, Reply)
     assert payload.body == "This is reply message"
@@ -284,7 +282,7 @@ def test_deep_json_is_invalid(body: bytes, content_type: str) -> None:
 
 @pytest.mark.parametrize(("depth", "kind"), [(100, StatusReport), (101, Invalid)])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_a_hundred_levels_are_read_and_one_more_is_not(
+def test_reader_accepts_a_hundred_levels_and_no_more(
     depth: int, kind: type, opening: str, closing: str
 ) -> None:
     inner = opening * (depth - 1) + "1" + closing * (depth - 1)
@@ -451,7 +449,7 @@ def test_payload_without_type_text_and_media_is_a_report(text: dict[str, None]) 
 
 
 @pytest.mark.parametrize("type_", [{}, {"type": "SMS"}])
-def test_v3_delivery_report_at_the_receive_url(type_: dict[str, str]) -> None:
+def test_receive_url_reads_a_v3_delivery_report(type_: dict[str, str]) -> None:
     payload = read_one(V3_REPORT | type_)
     assert isinstance(payload, StatusReport)
     assert payload.receiver == "61400000001"
@@ -497,7 +495,9 @@ def test_empty_text_is_a_text(text: dict[str, str]) -> None:
         ({"message": 2.50}, "2.5", ""),
     ],
 )
-def test_text_of_a_reply(texts: dict[str, Any], body: str, original_body: str) -> None:
+def test_reply_has_its_text_and_the_one_it_answers(
+    texts: dict[str, Any], body: str, original_body: str
+) -> None:
     payload = read_one(without(SEEN_REPLY, "message", "reply") | texts)
     assert isinstance(payload, Reply)
     assert (payload.body, payload.original_body) == (body, original_body)
@@ -566,7 +566,7 @@ def read_mms(**changes: Any) -> Reply:
     return payload
 
 
-def test_mms_as_the_sibling_documents_it() -> None:
+def test_reader_understands_the_documented_mms() -> None:
     assert read(MMS, JSON, Endpoint.RECEIVE) == [
         Reply(
             raw=MMS.decode(),
@@ -605,7 +605,7 @@ def test_mms_as_the_sibling_documents_it() -> None:
         ({"media": {"url": PICTURE}}, "", ()),
     ],
 )
-def test_text_and_media_of_an_mms(
+def test_mms_is_split_into_text_and_media(
     changes: dict[str, Any], body: str, media: tuple[str, ...]
 ) -> None:
     payload = read_mms(**changes)
@@ -691,7 +691,7 @@ def test_first_twenty_addresses_are_kept() -> None:
         ({"x": "y"}, ""),
     ],
 )
-def test_reason_of_a_report(written: Any, reason_: str) -> None:
+def test_report_has_its_reason(written: Any, reason_: str) -> None:
     payload = read_one(REPORT | {"reason": written}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
     assert payload.reason == reason_
@@ -769,7 +769,7 @@ def test_reference_of_a_report(written: dict[str, Any], reference: str) -> None:
 # Opt-outs
 
 
-def test_opt_out_as_seen() -> None:
+def test_reader_understands_an_opt_out() -> None:
     body = b'{"type": "optout", "contact": "404000000", "list": "All contacts"}'
     assert read(body, JSON, Endpoint.RECEIVE) == [OptOut(raw=body.decode(), number="404000000")]
 
@@ -777,7 +777,7 @@ def test_opt_out_as_seen() -> None:
 @pytest.mark.parametrize(
     "document", [{"contact": 404000000}, {"contact": "404000000"}, {"sender": "404000000"}]
 )
-def test_opt_out_by_its_url_alone(document: dict[str, Any]) -> None:
+def test_opt_out_is_known_by_its_url_alone(document: dict[str, Any]) -> None:
     payload = read_one(document, Endpoint.OPT_OUT)
     assert isinstance(payload, OptOut)
     assert payload.number == "404000000"
@@ -793,7 +793,9 @@ def test_opt_out_without_a_number_is_invalid(number: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("document", [V3_INBOUND, [V3_INBOUND], [V3_INBOUND | {"type": "MMS"}]])
 @pytest.mark.parametrize("endpoint", Endpoint, ids=str)
-def test_v3_inbound_as_an_object_and_as_an_array_of_one(document: Any, endpoint: Endpoint) -> None:
+def test_reader_understands_v3_inbound_alone_and_in_an_array(
+    document: Any, endpoint: Endpoint
+) -> None:
     payload = read_one(document, endpoint)
     element = document[0] if isinstance(document, list) else document
     assert payload == Reply(
@@ -808,7 +810,7 @@ def test_v3_inbound_as_an_object_and_as_an_array_of_one(document: Any, endpoint:
 
 
 @pytest.mark.parametrize("document", [V3_REPORT, [V3_REPORT]])
-def test_v3_delivery_report(document: Any) -> None:
+def test_reader_understands_a_v3_delivery_report(document: Any) -> None:
     assert read_one(document, Endpoint.STATUS) == StatusReport(
         raw=json.dumps(V3_REPORT),
         cellcast_id="10423817",
@@ -902,7 +904,7 @@ def test_status_growing_in_lower_case_keeps_the_limit() -> None:
     ("text", "cleaned"),
     [("", ""), ("a\x00b", "ab"), ("\ud83d", "\ufffd"), ("\ufeffa", "\ufeffa"), ("👍", "👍")],
 )
-def test_clean(text: str, cleaned: str) -> None:
+def test_clean_removes_what_no_database_stores(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 

@@ -50,7 +50,7 @@ def test_fixture_is_listed_with_its_first_sentence() -> None:
     assert (pytest_plugin.cellcast.__doc__ or "").startswith("A Django test client")
 
 
-def test_host_project_with_its_own_settings(pytester: pytest.Pytester) -> None:
+def test_host_project_uses_the_fixture_with_its_own_settings(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         host="""
         SECRET_KEY = "only-for-tests"

@@ -98,7 +98,7 @@ def test_twenty_copies_make_one_message_change_and_run(
     assert heard == {fact: 1}
 
 
-def test_all_statuses_of_one_message_at_once(heard: Counter[str]) -> None:
+def test_racing_statuses_of_one_message_are_all_stored(heard: Counter[str]) -> None:
     answers = at_once(
         [send("webhook-status", status_payload(_id="1", status=status)) for status in Status] * 3
     )
@@ -113,7 +113,7 @@ def test_all_statuses_of_one_message_at_once(heard: Counter[str]) -> None:
         previous = change.status
 
 
-def test_arrays_that_speak_of_the_same_messages_in_other_orders(heard: Counter[str]) -> None:
+def test_racing_arrays_about_the_same_messages_are_all_stored(heard: Counter[str]) -> None:
     ids = [str(number) for number in range(30)]
     arrays = [[status_payload(_id=each) for each in random.sample(ids, 30)] for _ in range(15)]
     answers = at_once([send("webhook-status", array) for array in arrays])
@@ -145,7 +145,7 @@ def test_twenty_stops_beside_the_webhook_are_one_opt_out(heard: Counter[str]) ->
     assert OptOut.objects.get().event == WebhookEvent.objects.exclude(opt_out_change=None).get()
 
 
-def test_arrays_that_opt_out_the_same_contacts_in_other_orders(heard: Counter[str]) -> None:
+def test_racing_arrays_opt_each_contact_out_once(heard: Counter[str]) -> None:
     payloads = [
         *(STOP | {"_id": "1", "sender": f"040000000{digit}"} for digit in range(8)),
         *(opt_out_payload(contact=f"40000000{digit}") for digit in range(8)),

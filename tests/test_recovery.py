@@ -442,7 +442,7 @@ def test_time_without_a_zone_is_utc(fake_cellcast: FakeCellcast) -> None:
     assert Message.objects.get().created_at == at
 
 
-def test_times_of_a_project_without_time_zones(fake_cellcast: FakeCellcast, settings: Any) -> None:
+def test_recovery_works_without_time_zones(fake_cellcast: FakeCellcast, settings: Any) -> None:
     at = ago(HOUR)
     settings.USE_TZ = False
     fake_cellcast.add_reply(at)
@@ -573,7 +573,9 @@ def test_message_list_is_requested_with_a_day_at_each_end(
     )
 
 
-def test_messages_on_many_pages(fake_cellcast: FakeCellcast, client: WebhookClient) -> None:
+def test_recovery_reads_messages_on_many_pages(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
     def arrive(path: str, page: int) -> None:
         if page < 4:
             fake_cellcast.add_report(f"new {page}", ago(MINUTE))
@@ -645,7 +647,7 @@ def test_differences_from_cellcasts_list_are_counted_only(
     assert not is_opted_out("400000002")
 
 
-def test_opt_outs_on_pages_that_shift(fake_cellcast: FakeCellcast) -> None:
+def test_recovery_reads_opt_outs_on_pages_that_shift(fake_cellcast: FakeCellcast) -> None:
     def leave(path: str, page: int) -> None:
         if page == 2:
             fake_cellcast.opt_outs.insert(0, fake_cellcast.add_opt_out("400000099"))

@@ -354,7 +354,9 @@ def test_ended_task_is_no_unreachable_api(
         read(api)
 
 
-def test_nobody_listens(fake_cellcast: FakeCellcast, settings: Any, clock: Clock) -> None:
+def test_unreachable_api_is_tried_six_times(
+    fake_cellcast: FakeCellcast, settings: Any, clock: Clock
+) -> None:
     settings.CELLCAST_API_URL = "http://127.0.0.1:1"
     with (
         Client() as client,
@@ -516,7 +518,7 @@ def test_time_before_2000_is_none(text: str) -> None:
 # Settings
 
 
-def test_urllib3_is_not_installed(
+def test_missing_urllib3_is_an_error_that_says_how_to_install_it(
     fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "urllib3", None)
@@ -526,7 +528,7 @@ def test_urllib3_is_not_installed(
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\n", "schlüssel", None, b"key"])
-def test_no_usable_key(fake_cellcast: FakeCellcast, settings: Any, key: object) -> None:
+def test_unusable_key_is_an_error(fake_cellcast: FakeCellcast, settings: Any, key: object) -> None:
     settings.CELLCAST_API_KEY = key
     with pytest.raises(RecoveryError, match="CELLCAST_API_KEY"):
         Client()

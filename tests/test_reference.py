@@ -94,7 +94,9 @@ def test_responses(client: WebhookClient, settings: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_attributes_of_a_log_line(client: WebhookClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_line_has_the_documented_attributes(
+    client: WebhookClient, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "cellcast_django")
     client.reply()
     [record] = caplog.records
@@ -113,7 +115,7 @@ def test_logging_settings_name_a_level_and_a_handler() -> None:
     assert set(logger["handlers"]) == set(config["handlers"])
 
 
-def test_versions() -> None:
+def test_documentation_names_the_supported_versions() -> None:
     classifiers = tomllib.loads(text_of("pyproject.toml"))["project"]["classifiers"]
     declared = set()
     for classifier in classifiers:

@@ -137,7 +137,7 @@ def test_whole_response_is_no_id(
         send(CUSTOMER, "Hello")
 
 
-def test_loop_of_the_page(
+def test_loop_of_the_page_sends_and_is_answered(
     shop: dict[str, ModuleType], cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     booking_class = vars(shop["shop.models"])["Booking"]

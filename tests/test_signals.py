@@ -243,7 +243,7 @@ def on_any(listen: Listen) -> dict[FactSignal, list[dict[str, Any]]]:
 
 
 @pytest.mark.django_db
-def test_message_received(
+def test_message_received_is_sent_with_message_and_event(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.reply()
@@ -260,7 +260,7 @@ def test_message_received(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("statuses", [["delivered"], ["received", "delivered"], ["queued", "dead"]])
-def test_status_changed(
+def test_status_changed_is_sent_with_message_status_change_and_event(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]], statuses: list[str]
 ) -> None:
     for status in statuses:
@@ -310,7 +310,7 @@ def test_status_changed_of_an_inbound_message_begins_with_its_second_row(
 
 
 @pytest.mark.django_db
-def test_opt_out_received_once_while_it_stands(
+def test_opt_out_received_is_sent_once_while_the_opt_out_stands(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.opt_out(contact="404000000")

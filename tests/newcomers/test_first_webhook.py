@@ -39,7 +39,7 @@ def run_by_cron(project: FreshProject) -> str:
         ("docs/getting-started.md", "django>=6.1,<6.2"),
     ],
 )
-def test_first_webhook(page: str, django: str, tmp_path: Path) -> None:
+def test_newcomer_receives_the_first_webhook(page: str, django: str, tmp_path: Path) -> None:
     project = FreshProject(tmp_path, django)
     follow(page, project)
     set_up(project)
