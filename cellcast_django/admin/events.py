@@ -1,7 +1,6 @@
 """The pages of webhook events."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
@@ -158,32 +157,24 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return state and reason, what can be done, each handler's outcome, and the body."""
-        customer = customer_of(obj)
-        kind = obj.get_kind_display()
-        words = customer.label
-        page = EventPage(
-            state=self.state(obj),
-            sentence=sentence_of(obj),
-            customer=self.customer_link(obj, is_brief=False),
-            message_link=obj.message and self.link_to(obj, obj.message, gettext("View message")),
-            handlers=self.handlers_of(request, obj),
-            formatted_body=format_body(obj.body, obj.content_type),
-        )
+        words = [f"#{obj.pk}", obj.get_kind_display(), customer_of(obj).label]
         return {
-            "title": Unprinted(f"#{obj.pk} · {kind} · {words}" if words else f"#{obj.pk} · {kind}"),
+            "title": Unprinted(" · ".join(filter(None, words))),
             "subtitle": None,
-            "page": page,
+            "page": EventPage(self, request, obj),
             "event_actions": list(self.actions_of(request, obj)),
         }
 
 
-@dataclass(frozen=True, repr=False)
 class EventPage:
     """What the page of an event shows; trackers that keep the ``repr`` of a context get none."""
 
-    state: SafeString | str
-    sentence: Any
-    customer: str
-    message_link: Any
-    handlers: Any
-    formatted_body: Any
+    def __init__(self, admin: WebhookEventAdmin, request: HttpRequest, event: WebhookEvent) -> None:
+        self.state = admin.state(event)
+        self.sentence = sentence_of(event)
+        self.customer = admin.customer_link(event, is_brief=False)
+        self.message_link = event.message and admin.link_to(
+            event, event.message, gettext("View message")
+        )
+        self.handlers = admin.handlers_of(request, event)
+        self.formatted_body = format_body(event.body, event.content_type)

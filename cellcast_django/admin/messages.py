@@ -53,10 +53,8 @@ from cellcast_django.admin.lists.read_only import MAX_WORDS, QUOTES, narrow_to_a
 from cellcast_django.admin.pages.conversation import (
     Conversation,
     ConversationAdmin,
-    Thread,
 )
 from cellcast_django.admin.pages.registry import PagesAdmin
-from cellcast_django.admin.pages.to_answer import Undo
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.models.message import HAS_REFERENCE
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
@@ -174,30 +172,8 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         if words := beginning(message.beginning, MAX_TEXT_LENGTH):
             text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
         else:
-            text = format_html('<span class="quiet">{}</span>', self._why_empty(message))
+            text = format_html('<span class="quiet">{}</span>', why_empty(message))
         return format_html("{} {}", text, media_links(message.media, MAX_PICTURES))
-
-    def _link_to_answered(self, request: HttpRequest, reply: Message) -> SafeString | str:
-        """Return the text that a reply most probably answers, as a link to its message."""
-        found = reply.in_reply_to
-        if found is None or not self.get_queryset(request).filter(pk=found.pk).exists():
-            return ""
-        is_guess = found.cellcast_id != reply.cellcast_id
-        if is_guess and reply.original_body and reply.original_body != found.body:
-            return ""  # it quotes a text that was not recorded
-        text = found.body or reply.original_body
-        words = beginning(text, MAX_TEXT_LENGTH) or gettext("(text not recorded)")
-        url = self.url_of(Message, "change", found.pk)
-        return format_html(
-            '<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words
-        )
-
-    def _why_empty(self, message: Message) -> str:
-        if message.media:
-            return ""
-        if message.direction == Direction.INBOUND:
-            return gettext("(no text)")
-        return gettext("(text not recorded)")
 
     @admin.display(description=_("status"))
     def state(self, message: Any) -> SafeString:
@@ -212,33 +188,23 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
     def when(self, message: Message) -> SafeString:
         return brief_ago(message.created_at)
 
-    def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return what the page shows, in the order of the reader's questions."""
-        page = MessagePage(
-            message=obj,
-            customer=customer_of(obj),
-            around=Conversation(self, request, obj).around(),
-            answered=self._link_to_answered(request, obj),
-            why_empty=self._why_empty(obj),
-            may_handle=self.may(request, "handle"),
-            undo=self.pop_undo(request),
+    def link_to_answered(self, request: HttpRequest, reply: Message) -> SafeString | str:
+        """Return the text that a reply most probably answers, as a link to its message."""
+        found = reply.in_reply_to
+        if found is None or not self.get_queryset(request).filter(pk=found.pk).exists():
+            return ""
+        is_guess = found.cellcast_id != reply.cellcast_id
+        if is_guess and reply.original_body and reply.original_body != found.body:
+            return ""  # it quotes a text that was not recorded
+        text = found.body or reply.original_body
+        words = beginning(text, MAX_TEXT_LENGTH) or gettext("(text not recorded)")
+        url = self.url_of(Message, "change", found.pk)
+        return format_html(
+            '<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words
         )
-        if self.may_view(request, WebhookEvent):
-            rows = self.rows_of(request, WebhookEvent).filter(message=obj)
-            events = list(rows.order_by("-pk")[: MAX_EVENTS + 1])
-            page.has_more_events = len(events) > MAX_EVENTS
-            page.events = [
-                EventOfMessage(
-                    event, self.link_to(obj, event, f"#{event.pk}"), self.event_state(obj, event)
-                )
-                for event in events[:MAX_EVENTS]
-            ]
-            url = self.url_of(WebhookEvent, "changelist")
-            page.all_events_url = f"{url}?message__id__exact={obj.pk}"
-        if self.may_view(request, StatusChange):
-            rows = self.rows_of(request, StatusChange).filter(message=obj)
-            events = [each.event for each in page.events or ()]
-            page.timeline = steps(obj, rows.order_by("pk")[:MAX_CHANGES], events)
+
+    def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        page = MessagePage(self, request, obj)
         return {"title": page.title, "subtitle": None, "page": page}
 
 
@@ -276,45 +242,48 @@ class Step:
     wait: str = ""
 
 
-@dataclass(repr=False)
 class MessagePage:
-    """What the page of a message shows. Not printed: trackers store what templates are given."""
+    """What the page of a message shows, in the order of the reader's questions.
 
-    message: Any
-    customer: Customer
-    around: Thread
-    answered: SafeString | str
-    why_empty: str
-    may_handle: bool
-    undo: Undo | None
-    events: list[EventOfMessage] | None = None
-    """The newest events; ``None`` for those who may not view events."""
-    has_more_events: bool = False
-    all_events_url: str = ""
-    timeline: list[Step] | None = None
+    Not printed: trackers store what templates are given.
+    """
+
     max_events = MAX_EVENTS
 
-    @property
-    def title(self) -> Unprinted:
-        words = gettext("From %(customer)s") if self.is_reply else gettext("To %(customer)s")
-        customer = self.customer.label or gettext("(no number)")
-        return Unprinted(words % {"customer": customer})
-
-    @property
-    def is_reply(self) -> bool:
-        return bool(self.message.direction == Direction.INBOUND)
-
-    @property
-    def state(self) -> SafeString | str:
-        return message_state(self.message, self.customer)
-
-    @property
-    def sentence(self) -> str:
-        return "" if self.is_reply else str(description_of(self.message.status))
-
-    @property
-    def can_be_handled(self) -> bool:
-        return self.may_handle and self.is_reply and not self.message.handled_at
+    def __init__(self, admin: MessageAdmin, request: HttpRequest, message: Any) -> None:
+        self.customer = customer_of(message)
+        is_reply = message.direction == Direction.INBOUND
+        words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
+        self.title = Unprinted(words % {"customer": self.customer.label or gettext("(no number)")})
+        self.state = message_state(message, self.customer)
+        self.sentence = "" if is_reply else str(description_of(message.status))
+        self.why_empty = why_empty(message)
+        self.answered = admin.link_to_answered(request, message)
+        may_handle = admin.may(request, "handle")
+        self.can_be_handled = may_handle and is_reply and not message.handled_at
+        self.undo = admin.pop_undo(request)
+        self.around = Conversation(admin, request, message).around()
+        # Those who may not view events, or the history, see no part about them.
+        self.events: list[EventOfMessage] | None = None
+        self.timeline: list[Step] | None = None
+        if admin.may_view(request, WebhookEvent):
+            rows = admin.rows_of(request, WebhookEvent).filter(message=message)
+            newest_first = list(rows.order_by("-pk")[: MAX_EVENTS + 1])
+            self.has_more_events = len(newest_first) > MAX_EVENTS
+            self.events = [
+                EventOfMessage(
+                    event,
+                    admin.link_to(message, event, f"#{event.pk}"),
+                    admin.event_state(message, event),
+                )
+                for event in newest_first[:MAX_EVENTS]
+            ]
+            url = admin.url_of(WebhookEvent, "changelist")
+            self.all_events_url = f"{url}?message__id__exact={message.pk}"
+        if admin.may_view(request, StatusChange):
+            rows = admin.rows_of(request, StatusChange).filter(message=message)
+            events = [each.event for each in self.events or ()]
+            self.timeline = steps(message, rows.order_by("pk")[:MAX_CHANGES], events)
 
     @property
     def failed(self) -> list[HandlerRow]:
@@ -371,6 +340,15 @@ def _sentence_of_duplicate(event: WebhookEvent) -> str:
     if not isinstance(payload, Reply | StatusReport):
         return gettext("Repeated")
     return gettext("Repeated: “%(status)s”") % {"status": payload.status}
+
+
+def why_empty(message: Message) -> str:
+    """Return why there is no text; empty where pictures stand in its place."""
+    if message.media:
+        return ""
+    if message.direction == Direction.INBOUND:
+        return gettext("(no text)")
+    return gettext("(text not recorded)")
 
 
 def message_state(message: Any, customer: Customer) -> SafeString | str:

@@ -36,8 +36,7 @@ from cellcast_django.admin.display.texts import (
 )
 from cellcast_django.admin.lists.filters import own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
-from cellcast_django.admin.pages.customer import CustomerTools
-from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin, Undo, not_handled
+from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin, not_handled
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.database.transactions import outside_atomic_requests
@@ -399,21 +398,25 @@ def _may_be_of(number: str, own_number: str) -> bool:
     return number == own_number or not (number.startswith("+") and own_number.startswith("+"))
 
 
-@dataclass(frozen=True, repr=False)
 class ConversationPage:
-    """What the template shows."""
+    """What the template shows. Not printed: trackers store what templates are given."""
 
-    conversation: Conversation
-    customer: Customer
-    thread: Thread
-    choice: Choice
-    form: AnswerForm | None
-    waiting: Message | None
-    """The newest reply that nobody has dealt with, if this person may say that it is done."""
-    next_key: int | None
-    """The message with the next customer who waits."""
-    undo: Undo | None
-    tools: CustomerTools
+    def __init__(
+        self, conversation: Conversation, choice: Choice, form: AnswerForm | None, before: str
+    ) -> None:
+        admin, request = conversation.admin, conversation.request
+        message, waiting = conversation.message, conversation.waiting()
+        self.conversation = conversation
+        self.customer = customer_of(message)
+        self.thread = conversation.page(before, choice)
+        self.choice = choice
+        self.form = form
+        # The newest reply that nobody has dealt with, if this person may say that it is done.
+        self.waiting = waiting[-1] if waiting and admin.may(request, "handle") else None
+        # The message with the next customer who waits.
+        self.next_key = admin.next_waiting(request, choice, message.contact, waiting)
+        self.undo = admin.pop_undo(request)
+        self.tools = admin.customer_tools(request, message, self.customer)
 
     @property
     def back_url(self) -> str:
@@ -474,19 +477,7 @@ class ConversationAdmin(ToAnswerAdmin):
                 return HttpResponseRedirect(conversation.url + choice.query())
         # The answer to a form shows what it did not: the newest messages.
         before = "" if request.method == "POST" else request.GET.get("before", "")
-        waiting = conversation.waiting()
-        may_handle = self.may(request, "handle")
-        page = ConversationPage(
-            conversation=conversation,
-            customer=customer,
-            thread=conversation.page(before, choice),
-            choice=choice,
-            form=form if can_answer else None,
-            waiting=waiting[-1] if waiting and may_handle else None,
-            next_key=self.next_waiting(request, choice, message.contact, waiting),
-            undo=self.pop_undo(request),
-            tools=self.customer_tools(request, message, customer),
-        )
+        page = ConversationPage(conversation, choice, form if can_answer else None, before)
         words = customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
         return self.render_page(request, TEMPLATE, title=title, page=page)
