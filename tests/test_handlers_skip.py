@@ -107,6 +107,19 @@ def test_handler_that_was_never_called_can_be_skipped(event: WebhookEvent) -> No
     assert set(event.handler_results) == {"second"}
 
 
+def test_skipping_before_the_first_run_takes_no_attempt_from_the_others(
+    first: Calls, second: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    event = reply()
+    as_if_killed(event)
+    WebhookEvent.objects.update(attempts=0)  # it is still on the queue
+    assert skip(event.pk, "first")
+    ran(run_due)
+    event.refresh_from_db()
+    assert (event.state, len(first), len(second)) == ("done", 1, 2)
+
+
 def test_event_of_which_no_handler_is_known_here_can_be_skipped(event: WebhookEvent) -> None:
     as_if_killed(event)
     for name in ("first", "second"):

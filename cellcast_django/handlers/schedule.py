@@ -159,6 +159,8 @@ class Schedule:
         """
         if not self._is_repeated or self._number != 1:
             return None
+        if any(result.get("skipped") for result in self._results.values()):
+            return None  # a person's decision was counted as the first run
         uncalled = (call for call in self.calls if call.name not in self._results)
         return next((call for call in uncalled if not call.in_order), None)
 
