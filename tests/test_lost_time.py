@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from cellcast_django import receiving
 from cellcast_django.handlers import run_due
 from cellcast_django.models import WebhookEvent
-from cellcast_django.signals import status_changed
+from cellcast_django.signals import in_order, message_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.clock import Clock
 from tests.handlers import Calls, connected, make_due, ran, reply
@@ -62,6 +63,29 @@ def test_other_handlers_of_those_events_are_called(
     last = WebhookEvent.objects.get(pk=events[-1].pk)
     assert (last.state, last.attempts) == ("pending", 2)
     assert list(last.handler_errors()) == ["first"]
+
+
+def test_events_whose_handler_is_left_out_stay_in_order(
+    first: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_RUN_HANDLERS = "task"
+    monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
+    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
+    booking = Calls(error=ValueError("no"))
+    with connected(message_received, booking=in_order(booking)):
+        earlier = [reply(sender=f"+6149157000{each}") for each in range(3)]
+        events = [reply(message=each) for each in ("YES", "CANCEL", "YES again")]
+        ran(run_due, [event.pk for event in [*earlier, *events]])
+        last = WebhookEvent.objects.get(pk=events[-1].pk)
+        assert (len(first), last.waiting_for) == (3, events[1].pk)
+        assert last.next_run_at and last.next_run_at > last.received_at
+
+        booking.error = first.error = None
+        first.during = take(clock, 0)
+        booking.arguments.clear()
+        make_due(events[0])
+        run_due([events[0].pk])
+    assert [call["event"].pk for call in booking.arguments] == [event.pk for event in events]
 
 
 def test_slow_successful_handler_is_called_again(first: Calls, clock: Clock) -> None:

@@ -369,9 +369,10 @@ class Schedule:
                 if None in now or set(found) != pks:
                     return False
                 planned = [*times, *(time for time in found.values() if time is not None)]
+                # Not long ago, where no other event would see it: see ``pending_of``.
                 values = {
                     "done_at": None,
-                    "next_run_at": min(planned),
+                    "next_run_at": max(min(planned), timezone.now()),
                     "waiting_for": min(pks),
                     "handler_results": self._results,
                 }
