@@ -10,7 +10,6 @@ from typing import Any
 from django.db import connections, models
 from django.db.models import Count, Min
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.models import (
@@ -23,6 +22,7 @@ from cellcast_django.models import (
     error_type,
     errors_of,
     fresh_events,
+    time_of,
 )
 from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import UNDELIVERED, Status
@@ -429,7 +429,7 @@ def failing_handlers() -> list[FailingHandler]:
             if not name:
                 continue
             handler.errors[error_type(errors[name])] += 1
-            at = parse_datetime(results[name]["at"]) or received_at
+            at = time_of(results[name]["at"])
             if handler.last_at is None or handler.last_at < at:
                 handler.error, handler.last_at = errors[name], at
     return sorted(found.values(), key=lambda handler: (not handler.name, handler.name))

@@ -134,6 +134,15 @@ def test_retry_reports_failure_and_error(operator: Client, first: Calls, setting
     assert events[0].state == "pending"
 
 
+def test_retry_says_what_ran_in_a_project_that_had_time_zones_before(
+    operator: Client, first: Calls, second: Calls, settings: Any
+) -> None:
+    second.error = ValueError("not yet")
+    event = reply()
+    settings.USE_TZ, second.error = False, None
+    assert levels(run(operator, "run_again", event.pk)) == ["success"]
+
+
 def test_retry_takes_oldest_event_first(operator: Client, first: Calls) -> None:
     first.error = ValueError()
     for body in ("one", "two", "three"):

@@ -302,6 +302,14 @@ def test_page_works_without_time_zones(reader: Client, settings: Any) -> None:
     assert lights_of(html_of(reader))["status"] == "receiving"
 
 
+def test_project_that_had_time_zones_before(reader: Client, first: Calls, settings: Any) -> None:
+    first.error = ValueError("no")
+    reply()
+    settings.USE_TZ = False
+    reply(message="later")
+    assert "ValueError" in html_of(reader)
+
+
 # What it costs, and what it is made of
 
 

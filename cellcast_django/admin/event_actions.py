@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from django.contrib import messages
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _, gettext_lazy, ngettext, ngettext_lazy
 
@@ -19,7 +18,7 @@ from cellcast_django.admin.lists.filters import connected_handlers
 from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import calls_of, repeatable_calls
 from cellcast_django.handlers.schedule import load
-from cellcast_django.models import WebhookEvent, database_alias
+from cellcast_django.models import WebhookEvent, database_alias, time_of
 
 Sentence = tuple[int, str]  # its level, as ``django.contrib.messages`` has them, and its text
 
@@ -371,8 +370,7 @@ def sentences_of_handlers(result: Result) -> Iterator[Sentence]:
     for event in result.events.values():
         missing.update(_missing(event))
         for name, outcome in event.handler_results.items():
-            at = parse_datetime(outcome["at"])
-            if at is None or at < result.started_at:
+            if time_of(outcome["at"]) < result.started_at:
                 continue  # it ran before, not now
             ran.add(name)
             if outcome["error"]:

@@ -25,6 +25,7 @@ from cellcast_django.models import (
     database_alias,
     error_type,
     fresh_events,
+    time_of,
 )
 from cellcast_django.signals import GiveUp
 
@@ -77,9 +78,7 @@ def is_open(result: HandlerResult | None, *, max_attempts: int) -> bool:
 def due_time(result: HandlerResult | None) -> datetime:
     """Return from when on a handler with this result may be called; long ago if it never was."""
     text = result.get("retry_at") if result else None
-    # By the timestamp, as USE_TZ may have changed since.
-    seconds = datetime.fromisoformat(text).timestamp() if text else LONG_AGO
-    return datetime.fromtimestamp(seconds, tz=timezone.now().tzinfo)
+    return time_of(text) if text else datetime.fromtimestamp(LONG_AGO, tz=timezone.now().tzinfo)
 
 
 def _counted(result: HandlerResult, attempts: int, retry_at: datetime | None) -> HandlerResult:

@@ -33,6 +33,7 @@ from cellcast_django.models.webhook_event import (
     error_type,
     errors_of,
     fresh_events,
+    time_of,
 )
 
 __all__ = [
@@ -60,4 +61,5 @@ __all__ = [
     "message_key",
     "outgoing_parts",
     "submission_time",
+    "time_of",
 ]

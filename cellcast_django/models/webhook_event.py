@@ -306,6 +306,12 @@ def errors_of(results: dict[str, Any]) -> dict[str, str]:
     return {name: result["error"] for name, result in results.items() if result["error"]}
 
 
+def time_of(text: str) -> datetime:
+    """Return a time of a result as the models have it: ``USE_TZ`` may have changed since."""
+    seconds = datetime.fromisoformat(text).timestamp()
+    return datetime.fromtimestamp(seconds, tz=timezone.now().tzinfo)
+
+
 def error_type(error: str) -> str:
     """Return the exception type of a result's error, without its text."""
     return error.partition(":")[0]

@@ -6,7 +6,6 @@ from datetime import datetime
 from enum import Enum
 
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -15,7 +14,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.display.texts import day, duration
 from cellcast_django.conf import conf
 from cellcast_django.handlers.schedule import is_open
-from cellcast_django.models import HandlerResult, OptOut, WebhookEvent
+from cellcast_django.models import HandlerResult, OptOut, WebhookEvent, time_of
 from cellcast_django.statuses import Status, explain_reason
 
 
@@ -187,7 +186,7 @@ def handler_rows(
             _handler_badge(event, result),
             error=result["error"],
             location=result.get("location", ""),
-            at=parse_datetime(result["at"]),
+            at=time_of(result["at"]),
             is_missing=bool(result["error"]) and name not in connected,
             event_link=event_link,
         )
