@@ -95,19 +95,19 @@ def post_as_cellcast(url: str, body: bytes, credential: str, timeout: float) -> 
 
 def _exchange(url: str, body: bytes, credential: str, deadline: Deadline) -> Response:
     encoded = base64.b64encode(credential.encode("utf-8", "surrogateescape")).decode()
+    headers = {
+        "Authorization": f"Basic {encoded}",
+        TEST_SEND_HEADER: "1",
+        "Connection": "close",
+        "Content-Type": "application/json",
+        "User-Agent": "cellcast_test_send",
+    }
     parts = urlsplit(url)
     target = iri_to_uri(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
     connection = _connection_to(parts)
     with connect(connection, deadline) as sock:
         connection.sock = sock
-        connection.putrequest("POST", target)
-        connection.putheader("Authorization", f"Basic {encoded}")
-        connection.putheader(TEST_SEND_HEADER, "1")
-        connection.putheader("Connection", "close")
-        connection.putheader("Content-Type", "application/json")
-        connection.putheader("Content-Length", str(len(body)))
-        connection.putheader("User-Agent", "cellcast_test_send")
-        connection.endheaders(body)
+        connection.request("POST", target, body, headers)
         with connection.getresponse() as response:
             return Response(
                 url=url,
