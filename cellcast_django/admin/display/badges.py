@@ -58,13 +58,11 @@ def _tone(status: Status) -> Tone:
     return Tone.BAD if status.final else Tone.OPEN
 
 
-def reason_html(reason: str, status: str) -> SafeString | str:
-    """Return Cellcast's reason for a status, and what it means if we know it; empty for none.
+def reason_html(reason: str, status: str) -> SafeString:
+    """Return Cellcast's reason for a status, and what it means if we know it.
 
     The meanings are those of failures, so what was delivered has none.
     """
-    if not reason:
-        return ""
     meaning = "" if status == Status.DELIVERED else explain_reason(reason)
     words = format_html("<bdi>{}</bdi>", reason)
     return format_html('{} <span class="quiet">{}</span>', words, meaning) if meaning else words
