@@ -1,12 +1,13 @@
 """``handlers.skip``: a person decides that a handler need not be called for an event."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from cellcast_django.handlers import run_due, skip
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import GiveUp, handlers_failed, message_received
+from cellcast_django.signals import GiveUp, RetryLater, handlers_failed, message_received
 from tests.database_faults import just_before
 from tests.handlers import (
     UPDATE_OF_EVENT,
@@ -14,6 +15,7 @@ from tests.handlers import (
     as_if_killed,
     connected,
     make_due,
+    pause_before,
     ran,
     reply,
 )
@@ -48,12 +50,12 @@ def test_skipped_handler_is_not_called_again(event: WebhookEvent, first: Calls) 
 
 
 def test_event_waits_for_the_others(first: Calls, second: Calls) -> None:
-    first.error = second.error = ValueError("no")
+    first.error, second.error = ValueError("no"), RetryLater(timedelta(hours=8))
     event = reply()
     assert skip(event.pk, "first")
-    due_at = event.next_run_at
     event.refresh_from_db()
-    assert (event.state, event.next_run_at) == ("pending", due_at)
+    assert event.state == "pending"
+    assert timedelta(hours=7) < pause_before(event) < timedelta(hours=8)
 
     second.error = None
     make_due(event)
@@ -62,12 +64,14 @@ def test_event_waits_for_the_others(first: Calls, second: Calls) -> None:
     assert (event.state, len(first), len(second)) == ("done", 1, 2)
 
 
+@pytest.mark.parametrize("attempts_allowed_now", [1, 12])
 def test_failed_event_stays_failed_while_another_has_not_finished(
-    first: Calls, second: Calls, settings: Any
+    first: Calls, second: Calls, settings: Any, attempts_allowed_now: int
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = second.error = ValueError("no")
     event = reply()
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = attempts_allowed_now
     assert skip(event.pk, "first")
     event.refresh_from_db()
     assert (event.state, event.attempts) == ("failed", 1)

@@ -454,8 +454,13 @@ class Schedule:
             "by": username,
         }
         values: dict[str, Any] = {"handler_results": self._results}
-        if not self.unfinished():
+        unfinished = self.unfinished()
+        if not unfinished:
             values |= self._when_ended()
+        elif self.event.next_run_at is not None:
+            # The others keep their pauses. Not sooner: one may be running at this moment.
+            due_at = min(due_time(self._results.get(each)) for each in unfinished)
+            values["next_run_at"] = max(due_at, self.event.next_run_at)
         # Counted as a run, so that one that is going on sees that the event was taken from it.
         values["attempts"] = self._number + was_pending
         return self._save(self._release, **values)
