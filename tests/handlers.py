@@ -13,6 +13,10 @@ from django.utils import timezone
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import FactSignal, message_received
 from cellcast_django.testing import WebhookClient
+from cellcast_django.webhooks import WEBHOOKS
+
+SIGNALS = [webhook.signal for webhook in WEBHOOKS if webhook.signal]
+"""Those that tell of a webhook."""
 
 UPDATE_OF_EVENT = "^UPDATE .*webhookevent"
 

@@ -23,7 +23,7 @@ from cellcast_django.models import CommandRun, Message, StatusChange, WebhookEve
 from cellcast_django.signals import opt_out_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
-from tests.admin_pages import changelist_at, staff, url_of
+from tests.admin_pages import MODELS, changelist_at, staff, url_of
 from tests.handlers import Calls, connected, reply
 from tests.html import addresses, every, only, section, words
 from tests.many import add_copies
@@ -83,10 +83,7 @@ def test_overview_shows_parts_by_view_permission(model: str, shown: str, hidden:
 def test_every_list_and_the_index_of_the_app_link_to_it() -> None:
     client = staff("view_message", "view_statuschange", "view_webhookevent")
     index = reverse("admin:app_list", args=["cellcast_django"])
-    lists = [
-        reverse(f"admin:cellcast_django_{model}_changelist")
-        for model in ("message", "statuschange", "webhookevent")
-    ]
+    lists = [reverse(f"admin:cellcast_django_{model}_changelist") for model in MODELS]
     for url in (index, *lists):
         page = client.get(url).content.decode()
         assert page.count(f'href="{reverse(OVERVIEW)}"') == 1

@@ -3,6 +3,7 @@
 import json
 import re
 from html import unescape
+from operator import attrgetter
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -23,7 +24,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
-from cellcast_django.webhooks import WEBHOOKS
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.admin_pages import CUSTOMER, staff, text_of
 from tests.html import addresses, every, only, section, words
 
@@ -109,10 +110,7 @@ def test_fields_of_the_dashboard_and_what_goes_into_them(operator: Client, setti
     assert "API menu (top right) → API KEYS → Webhook" in words(page)
     places = every(page, "code[@id]")
     assert [code.text for code in places] == [
-        *(
-            f"https://sms.example.com/sms/webhook-{name}"
-            for name in ("receiver", "status", "opt-out")
-        ),
+        *(webhook.url("https://sms.example.com") for webhook in WEBHOOKS),
         "cellcast",
     ]
     buttons = every(page, "button[@data-copy]")
@@ -233,22 +231,19 @@ def test_forms_hold_the_documented_examples(operator: Client, send: MagicMock) -
     assert sent == [webhook.examples[0].payload for webhook in WEBHOOKS]
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "path"),
-    [("receive", "receiver"), ("status", "status"), ("opt_out", "opt-out")],
-)
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
 def test_sends_what_the_form_holds_to_the_sites_own_url(
-    operator: Client, send: MagicMock, endpoint: str, path: str
+    operator: Client, send: MagicMock, webhook: Webhook
 ) -> None:
     body = '{"message": "Grüße 👋"}'
-    page = post(operator, endpoint, body)
+    page = post(operator, webhook.endpoint, body)
     send.assert_called_once_with(
-        f"https://sms.example.com/sms/webhook-{path}",
+        webhook.url("https://sms.example.com"),
         body.encode(),
         f"cellcast:{PASSWORD}",
         setup.TIMEOUT_SECONDS,
     )
-    assert str(Endpoint(endpoint).label) in words(only(page, "h2[@id='cellcast-response-heading']"))
+    assert webhook.label in words(only(page, "h2[@id='cellcast-response-heading']"))
     assert "Grüße 👋" in page  # to be changed, and sent again
     assert PASSWORD not in page
 

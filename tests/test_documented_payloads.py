@@ -10,9 +10,9 @@ import pytest
 from django.test import Client
 
 from cellcast_django.models import Message, OptOut, WebhookEvent
-from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import authorization
 from tests.admin_pages import page_of, text_of
+from tests.handlers import SIGNALS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,9 +47,7 @@ def post(url: str, path: str, body: bytes) -> int:
 def test_documented_payloads_are_stored_heard_and_shown(
     live_server: Any, reader: Client, listen: Any
 ) -> None:
-    calls = {
-        signal: listen(signal) for signal in (message_received, status_changed, opt_out_received)
-    }
+    calls = {signal: listen(signal) for signal in SIGNALS}
     for path, body in [
         ("webhook-receiver", REPLY),
         ("webhook-status", REPORT),

@@ -30,7 +30,7 @@ from cellcast_django.statuses import Status
 from tests.admin_pages import make_invalid
 from tests.clock import Clock
 from tests.database_faults import refusing
-from tests.handlers import Calls, connected
+from tests.handlers import SIGNALS, Calls, connected
 from tests.ways import PORTABLE
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("way")]
@@ -671,7 +671,7 @@ def test_nothing_is_tried_again_inside_a_test() -> None:
     assert refusals.count == 1
 
 
-@pytest.mark.parametrize("handled", [message_received, status_changed, opt_out_received])
+@pytest.mark.parametrize("handled", SIGNALS)
 def test_event_without_handlers_for_its_fact_is_done_at_once(handled: FactSignal) -> None:
     calls = Calls()
     with connected(handled, handler=calls):

@@ -22,9 +22,8 @@ from cellcast_django.payloads import (
     Reply,
     StatusReport,
 )
-from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.statuses import Status
-from tests.handlers import Calls, connected
+from tests.handlers import SIGNALS, Calls, connected
 from tests.ways import portable_way
 
 Step = Payload | Callable[[], object]
@@ -100,7 +99,7 @@ AGAIN_AND_AGAIN: list[Step] = [
 @example(steps=AGAIN_AND_AGAIN, has_handlers=False)
 def test_both_ways_write_the_same_rows(steps: list[Step], has_handlers: bool) -> None:
     with ExitStack() as handlers:
-        for signal in (message_received, status_changed, opt_out_received) * has_handlers:
+        for signal in SIGNALS * has_handlers:
             handlers.enter_context(connected(signal, handler=Calls()))
         own = rows_after(steps)
         with portable_way():

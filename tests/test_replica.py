@@ -12,10 +12,10 @@ from cellcast_django import opt_outs
 from cellcast_django.factories import MessageFactory
 from cellcast_django.health import failing_handlers, measure_health
 from cellcast_django.models import AnswerClaim, Message, WebhookEvent
-from cellcast_django.signals import message_received, opt_out_received, status_changed
+from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff, url_of
-from tests.handlers import Listen
+from tests.handlers import SIGNALS, Listen
 from tests.html import hidden_fields, only
 
 pytestmark = pytest.mark.django_db
@@ -57,7 +57,7 @@ def test_replica_is_read_by_queries_of_the_host_project() -> None:
 
 
 def test_webhooks_are_received_and_run(client: WebhookClient, listen: Listen) -> None:
-    calls = [listen(each) for each in (message_received, status_changed, opt_out_received)]
+    calls = [listen(each) for each in SIGNALS]
     Message.objects.record_sent("1", receiver="+61400000000")
     responses = [
         client.status(_id="1", status="received"),

@@ -18,7 +18,7 @@ from cellcast_django.signals import (
     status_changed,
 )
 from cellcast_django.testing import WebhookClient
-from tests.handlers import Listen
+from tests.handlers import SIGNALS, Listen
 
 HERE = "tests.test_signals"
 heard: list[str] = []
@@ -239,7 +239,7 @@ def test_call_raises_what_the_handler_raises() -> None:
 
 @pytest.fixture
 def on_any(listen: Listen) -> dict[FactSignal, list[dict[str, Any]]]:
-    return {each: listen(each) for each in [message_received, status_changed, opt_out_received]}
+    return {each: listen(each) for each in SIGNALS}
 
 
 @pytest.mark.django_db

@@ -13,12 +13,10 @@ from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.models import Message
 from cellcast_django.signals import (
-    message_received,
-    opt_out_received,
     status_changed,
 )
 from cellcast_django.testing import WebhookClient, status_payload
-from tests.handlers import Listen
+from tests.handlers import SIGNALS, Listen
 from tests.ways import PORTABLE
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -185,7 +183,7 @@ def test_webhook_without_a_handler_keeps_to_its_budget(budget: Budget, way: str)
 def test_webhook_with_one_handler_keeps_to_its_budget(
     budget: Budget, way: str, listen: Listen
 ) -> None:
-    for signal in (message_received, status_changed, opt_out_received):
+    for signal in SIGNALS:
         listen(signal)
     assert letters_of(budget) == budget.letters(way)
 

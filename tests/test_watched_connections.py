@@ -15,7 +15,7 @@ from cellcast_django.testing import (
     WebhookClient,
     status_payload,
 )
-from tests.handlers import Listen
+from tests.handlers import SIGNALS, Listen
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,9 +70,8 @@ class Refuser(Watcher):
 @pytest.fixture
 def heard(listen: Listen) -> Callable[[], Counter[Signal]]:
     """How often each signal was heard."""
-    signals = (message_received, status_changed, opt_out_received)
-    calls = {signal: listen(signal) for signal in signals}
-    return lambda: Counter({signal: len(calls[signal]) for signal in signals})
+    calls = {signal: listen(signal) for signal in SIGNALS}
+    return lambda: Counter({signal: len(calls[signal]) for signal in SIGNALS})
 
 
 @pytest.mark.usefixtures("clock")
