@@ -343,6 +343,15 @@ def test_done_leads_back_to_the_page_of_the_message(receptionist: Client, back: 
     assert response["Location"] == url_of("message", back, reply.pk)
 
 
+def test_section_page_lists_who_waits_though_no_webhook_has_arrived() -> None:
+    """Replies may have been recovered where the webhooks are not set up yet."""
+    reply = ask(10, "Hello?")
+    person = staff("view_message", "view_webhookevent")
+    html = person.get(reverse("admin:app_list", args=["cellcast_django"])).text
+    assert every(html, f"tr[@id='cellcast-waiting-{reply.pk}']")
+    assert every(html, "p[@class='cellcast-nothing']")
+
+
 def test_done_on_the_section_page_leads_back_there(receptionist: Client) -> None:
     section_url = reverse("admin:app_list", args=["cellcast_django"])
     first, second = ask(10, "Hello?"), ask(20, "Hi", OTHER)
