@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.admin.display.badges import opt_out_badge
+from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
@@ -405,6 +406,16 @@ def test_opt_out_is_ended_with_a_reason(clerk: Client) -> None:
     entry = LogEntry.objects.get()
     assert (entry.change_message, entry.object_id) == ("Ended the opt-out.", str(made.pk))
     assert url not in page_of(clerk, "optout", "change", made.pk)
+
+
+def test_page_that_asks_gives_trackers_no_number(clerk: Client) -> None:
+    """They store what templates are given: of an object its ``repr``."""
+    made = opt_out(CUSTOMER)
+    response = clerk.get(url_of("optout", "end", made.pk))
+    assert readable_number(CUSTOMER) in response.text
+    given = " ".join(map(repr, response.context))
+    assert readable_number(CUSTOMER) not in given
+    assert CUSTOMER not in given
 
 
 def test_ending_twice_changes_nothing(clerk: Client) -> None:

@@ -23,9 +23,9 @@ from cellcast_django.payloads import clean
 logger = logging.getLogger("cellcast_django")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Customer:
-    """A contact as the pages show them."""
+    """A contact as the pages show them. Not printed: trackers store what templates are given."""
 
     contact: str
     name: str = ""

@@ -221,7 +221,7 @@ class OptOutAdmin(ExportAdmin):
             "optout/end.html",
             title=gettext("Opt back in"),
             form=form,
-            contact=self.customer(found),
+            customer=customer_of(found),
             back_url=url,
         )
 
