@@ -146,8 +146,8 @@ class AnswerForm:
                 return NotSent(
                     notices.WARNING,
                     _(
-                        "Not sent: this customer has been sent a message since you opened this "
-                        "page. Read it, and send yours below if it is still needed."
+                        "Not sent: this customer has been sent a message that the page did not "
+                        "show you. Read it, and send yours below if it is still needed."
                     ),
                 )
             return self._send_now(request)
