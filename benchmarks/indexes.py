@@ -28,7 +28,7 @@ from benchmarks.tables import print_table, short
 from cellcast_django.payloads import StatusReport
 
 if TYPE_CHECKING:
-    from cellcast_django.inbox.drafts import Draft, Webhook
+    from cellcast_django.inbox.drafts import Arrival, Draft
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks.indexes", description=__doc__)
 parser.add_argument("--messages", type=int, default=1_000_000, metavar="N")
@@ -114,9 +114,9 @@ def cpu_seconds() -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def report() -> "tuple[Draft, Webhook]":
-    """Return the rows of the first report on a message, and its webhook."""
-    from cellcast_django.inbox.drafts import Webhook, draft  # Django is set up
+def report() -> "tuple[Draft, Arrival]":
+    """Return the rows of the first report on a message, and its arrival."""
+    from cellcast_django.inbox.drafts import Arrival, draft  # Django is set up
 
     now = datetime.now(tz=UTC)
     cellcast_id = f"{int(now.timestamp()):08x}{secrets.token_hex(8)}"
@@ -128,7 +128,7 @@ def report() -> "tuple[Draft, Webhook]":
         receiver=number,
         status="delivered",
     )
-    webhook = Webhook(
+    arrival = Arrival(
         endpoint="status",
         content_type="application/json",
         username="cellcast",
@@ -136,7 +136,7 @@ def report() -> "tuple[Draft, Webhook]":
         received_at=now,
         now=now,
     )
-    return draft(payload, webhook), webhook
+    return draft(payload, arrival), arrival
 
 
 def rows(
