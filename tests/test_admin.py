@@ -402,8 +402,9 @@ def test_empty_text_and_contact_show_as_empty(reader: Client, client: WebhookCli
     client.status(receiver="")
 
     for page in ((), ("change", Message.objects.get().pk)):
-        assert "None" not in text_of(page_of(reader, "message", *page))
-    assert every(page_of(reader, "message", *page), "p[@class='cellcast-no-text']")
+        words = text_of(page_of(reader, "message", *page))
+        assert "(no number)" in words
+        assert "(text not recorded)" in words
     assert f">{ID}</a>" in page_of(reader, "statuschange")
 
 

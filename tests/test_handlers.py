@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers import run_again, run_due, schedule
+from cellcast_django.handlers.attempts import DELETED
 from cellcast_django.handlers.calls import MAX_ERROR_LENGTH, OPT_OUT_SUFFIX, Fact
 from cellcast_django.handlers.schedule import due_ids, pause_after
 from cellcast_django.models import Message, WebhookEvent
@@ -519,7 +520,7 @@ def test_event_without_its_message_fails_and_says_why(first: Calls) -> None:
     Message.objects.all().delete()
     ran(run_due)
     event.refresh_from_db()
-    assert event.error
+    assert event.error == DELETED
     assert WebhookEvent.objects.failed().get() == event
 
 
