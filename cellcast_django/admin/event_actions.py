@@ -18,7 +18,7 @@ from cellcast_django.admin.lists.filters import connected_handlers
 from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import calls_of, repeatable_calls
 from cellcast_django.handlers.schedule import load
-from cellcast_django.models import WebhookEvent, database_alias, time_of
+from cellcast_django.models import WebhookEvent, fresh_events, time_of
 
 Sentence = tuple[int, str]  # its level, as ``django.contrib.messages`` has them, and its text
 
@@ -260,7 +260,7 @@ class ReadAgain(EventAction):
         return event.outcome == WebhookEvent.Outcome.INVALID
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        event = _events().unreadable().filter(pk=pk).first()
+        event = fresh_events().unreadable().filter(pk=pk).first()
         return receiving.read_again(event) if event else []
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
@@ -311,7 +311,7 @@ class Dismiss(EventAction):
         return event.outcome == WebhookEvent.Outcome.INVALID and event.dismissed_at is None
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        return _save_dismissal(pk, _events().invalid(), timezone.now())
+        return _save_dismissal(pk, fresh_events().invalid(), timezone.now())
 
 
 class UndoDismissal(EventAction):
@@ -331,7 +331,7 @@ class UndoDismissal(EventAction):
         return event.outcome == WebhookEvent.Outcome.INVALID and event.dismissed_at is not None
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        return _save_dismissal(pk, _events().dismissed(), None)
+        return _save_dismissal(pk, fresh_events().dismissed(), None)
 
 
 ACTIONS: list[type[EventAction]] = [
@@ -432,12 +432,8 @@ def _missing(event: WebhookEvent) -> set[str]:
     return set(event.handler_errors()) - {each.name for each in calls_of(event)}
 
 
-def _events() -> Any:
-    return WebhookEvent.objects.using(database_alias())
-
-
 def _save_dismissal(pk: int, events: Any, at: datetime | None) -> list[WebhookEvent]:
     """Dismiss one of ``events`` or undo that, unless somebody was quicker."""
     if not events.filter(pk=pk).update(dismissed_at=at):
         return []
-    return list(_events().filter(pk=pk))
+    return list(fresh_events().filter(pk=pk))
