@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,6 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.display.texts import Figure, duration, localised, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter, StatusFilter
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages import Page
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
 from cellcast_django.admin.pages.traffic import (
@@ -145,9 +145,10 @@ class Figures(Page):
     name = "figures"
     title = _("Figures")
 
-    def __init__(self, page_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
-        super().__init__(page_admin, request)
-        self.choice = ChosenPeriod.of(request)
+    @cached_property
+    def choice(self) -> ChosenPeriod:
+        """The period that is shown."""
+        return ChosenPeriod.of(self.request)
 
     @property
     def is_allowed(self) -> bool:
