@@ -11,7 +11,7 @@ def chart(*numbers: list[int]) -> StackedBars:
     return StackedBars(series, [f"day {day}" for day in range(len(numbers[0]))])
 
 
-def test_series_stand_upon_each_other() -> None:
+def test_series_are_stacked() -> None:
     bars = chart([30, 0], [20, 50]).bars
     assert [(bar.css_class, bar.x, bar.y, bar.width, bar.height) for bar in bars] == [
         ("kind-0", "50.0", "80.0", "400.0", "120.0"),
@@ -20,11 +20,11 @@ def test_series_stand_upon_each_other() -> None:
     ]
 
 
-def test_bar_says_what_it_is() -> None:
+def test_bar_title_names_day_series_and_count() -> None:
     assert [bar.title for bar in chart([1234]).bars] == ["day 0: kind 0, 1,234"]
 
 
-def test_drawing_has_points_in_every_language() -> None:
+def test_coordinates_use_decimal_points_in_every_language() -> None:
     with translation.override("de"):
         [bar] = chart([1234]).bars
     assert bar.title == "day 0: kind 0, 1.234"
@@ -41,7 +41,7 @@ def test_table_has_the_same_numbers_and_links() -> None:
     assert [(each.count, each.url) for each in linked.totals] == [(1, "?all=1&status=sent")]
 
 
-def test_failure_among_thousands_is_seen() -> None:
+def test_single_failure_among_thousands_is_visible() -> None:
     failed = Series("failed", "failed", [1], is_failure=True)
     sent = Series("sent", "sent", [8_999])
     bars = StackedBars([failed, sent], ["today"]).bars
@@ -51,14 +51,14 @@ def test_failure_among_thousands_is_seen() -> None:
     ]
 
 
-def test_bar_leads_to_its_messages() -> None:
+def test_bar_links_to_its_messages() -> None:
     series = Series("failed", "failed", [1], "status=failed")
     drawing = StackedBars([series], ["today"], ["/list/?day=1"]).drawing
     assert drawing.startswith('<a href="/list/?day=1&amp;status=failed" tabindex="-1"><rect ')
     assert chart([1]).drawing.startswith("<rect ")
 
 
-def test_chart_of_nothing_has_no_bars() -> None:
+def test_empty_chart_has_no_bars() -> None:
     assert chart([0, 0]).bars == []
     assert chart([0, 0]).top == 1
 
@@ -67,15 +67,15 @@ def test_chart_of_nothing_has_no_bars() -> None:
     ("number", "top"),
     [(0, 1), (1, 1), (3, 3), (9, 9), (10, 10), (11, 20), (230, 300), (999, 1000), (1001, 2000)],
 )
-def test_top_is_a_round_number(number: int, top: int) -> None:
+def test_axis_ends_at_a_round_number(number: int, top: int) -> None:
     assert round_up(number) == top
 
 
-def test_axis_has_labels_where_there_is_room() -> None:
+def test_long_axis_labels_only_ends_and_middle() -> None:
     assert chart([0] * 7).axis == [f"day {day}" for day in range(7)]
     assert chart([0] * 30).axis == ["day 0", "day 15", "day 29"]
 
 
-def test_share_of_the_highest_fills_the_width() -> None:
+def test_highest_share_fills_the_width() -> None:
     assert [share(number, 8) for number in (0, 2, 8)] == ["0.0", "250.0", "1000.0"]
     assert share(0, 0) == "0"

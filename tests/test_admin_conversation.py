@@ -59,14 +59,14 @@ def say(*texts: str, contact: str = CUSTOMER, days_ago: int = 0) -> None:
         MessageFactory.create(body=text, created_at=start + timedelta(minutes=number), **parts)
 
 
-def test_messages_with_one_contact_stand_in_the_order_of_time(reader: Client) -> None:
+def test_messages_are_in_chronological_order(reader: Client) -> None:
     say("one", "two", "three")
     say("another", contact="+61400000002")
 
     assert thread(reader) == ["one", "two", "three"]
 
 
-def test_both_sides_are_told_apart_in_words_too(reader: Client) -> None:
+def test_each_side_is_labelled_in_words(reader: Client) -> None:
     say("Are you open?", "Until five.")
 
     page = reader.get(address()).content.decode()
@@ -80,7 +80,7 @@ def test_both_sides_are_told_apart_in_words_too(reader: Client) -> None:
     assert customer and you and customer != you
 
 
-def test_sent_messages_show_their_status_and_all_have_links(reader: Client) -> None:
+def test_sent_messages_show_status_and_every_message_is_linked(reader: Client) -> None:
     answer = MessageFactory.create(receiver=CUSTOMER, undelivered=True)
     question = MessageFactory.create(inbound=True, sender=CUSTOMER)
 
@@ -92,7 +92,7 @@ def test_sent_messages_show_their_status_and_all_have_links(reader: Client) -> N
         assert f'href="{url_of("message", "change", message.pk)}"' in page
 
 
-def test_days_are_told_apart(reader: Client) -> None:
+def test_each_day_has_a_heading(reader: Client) -> None:
     say("long ago", days_ago=3)
     say("today")
 
@@ -101,7 +101,7 @@ def test_days_are_told_apart(reader: Client) -> None:
     assert page.count('class="cellcast-day"') == 2
 
 
-def test_day_is_that_of_the_readers_time_zone(reader: Client) -> None:
+def test_days_follow_the_current_time_zone(reader: Client) -> None:
     time = timezone.now().replace(year=2024, month=8, day=9, hour=23)  # the tenth in Sydney
     MessageFactory.create(receiver=CUSTOMER, created_at=time)
 
@@ -110,7 +110,7 @@ def test_day_is_that_of_the_readers_time_zone(reader: Client) -> None:
     assert '<time datetime="2024-08-10">10 Aug 2024</time>' in page
 
 
-def test_missing_text_is_said_to_be_missing(reader: Client) -> None:
+def test_missing_text_is_marked_for_each_side(reader: Client) -> None:
     MessageFactory.create(receiver=CUSTOMER, body="")
     MessageFactory.create(inbound=True, sender=CUSTOMER, body="")
 
@@ -120,7 +120,7 @@ def test_missing_text_is_said_to_be_missing(reader: Client) -> None:
     assert sent and received and sent != received
 
 
-def test_pictures_are_links_and_no_missing_text(reader: Client) -> None:
+def test_picture_is_linked_and_its_text_is_not_missing(reader: Client) -> None:
     picture = "https://media.example.com/1.jpg"
     MessageFactory.create(inbound=True, sender=CUSTOMER, body="", media=[picture])
 
@@ -151,7 +151,7 @@ def test_failure_is_shown_with_its_reason(reader: Client) -> None:
         ({}, None),
     ],
 )
-def test_reply_links_to_what_it_answers_unless_that_is_directly_above(
+def test_reply_links_to_its_question_unless_directly_above(
     reader: Client, reply: dict[str, str], answered: str | None
 ) -> None:
     start = timezone.now() - timedelta(hours=1)
@@ -176,7 +176,7 @@ def test_reply_links_to_what_it_answers_unless_that_is_directly_above(
         assert words(link) in words(bubble)
 
 
-def test_reply_quotes_the_beginning_of_what_it_answers(reader: Client) -> None:
+def test_reply_quotes_the_start_of_its_question(reader: Client) -> None:
     MessageFactory.create(
         inbound=True, sender=CUSTOMER, body="YES", original_body="See you at nine? " * 10
     )
@@ -189,7 +189,7 @@ def test_reply_quotes_the_beginning_of_what_it_answers(reader: Client) -> None:
 @pytest.mark.parametrize(
     "text", ["<script>alert(1)</script>", "نعم، سأكون هناك", "😀" * 10, "y" * 5_000, "a\n  b"]
 )
-def test_texts_of_any_kind_are_shown_as_they_are(reader: Client, text: str) -> None:
+def test_any_text_is_shown_unchanged(reader: Client, text: str) -> None:
     say(text)
 
     [shown] = thread(reader)
@@ -198,7 +198,7 @@ def test_texts_of_any_kind_are_shown_as_they_are(reader: Client, text: str) -> N
 
 
 @pytest.mark.parametrize("contact", ["+61400000001", "#SharedNum#", "a/b?c=d&e", "نعم"])
-def test_address_does_not_tell_the_number(reader: Client, contact: str) -> None:
+def test_url_does_not_contain_the_number(reader: Client, contact: str) -> None:
     say("hello", contact=contact)
     message = Message.objects.get()
 
@@ -208,7 +208,7 @@ def test_address_does_not_tell_the_number(reader: Client, contact: str) -> None:
         assert bodies(reader.get(links.pop()).content.decode()) == ["hello"]
 
 
-def test_title_says_whose_conversation_it_is(reader: Client) -> None:
+def test_title_names_the_contact(reader: Client) -> None:
     say("hello")
 
     page = reader.get(address()).content.decode()
@@ -224,7 +224,7 @@ def test_pruned_conversation_is_empty(reader: Client, pk: int) -> None:
     assert only(response.content.decode(), NOTHING) is not None
 
 
-def test_message_without_a_number_is_a_conversation_of_its_own(reader: Client) -> None:
+def test_message_without_a_number_has_its_own_conversation(reader: Client) -> None:
     messages = [MessageFactory.create(inbound=True, sender="", body=body) for body in "ab"]
 
     assert bodies(page_of(reader, "message", "conversation", messages[0].pk)) == ["a"]
@@ -241,7 +241,7 @@ def test_page_needs_the_permission_to_view_messages(reader: Client) -> None:
 # Pages
 
 
-def test_newest_messages_come_first_and_older_ones_by_a_link(
+def test_first_page_has_newest_messages_and_links_to_older(
     reader: Client,
 ) -> None:
     say(*map(str, range(conversation.PER_PAGE * 2 + 1)))
@@ -261,7 +261,7 @@ def test_newest_messages_come_first_and_older_ones_by_a_link(
     assert bodies(follow(oldest, "cellcast-newest"))[-1] == "100"
 
 
-def test_messages_of_the_same_moment_are_neither_lost_nor_repeated(
+def test_paging_neither_skips_nor_repeats_simultaneous_messages(
     reader: Client,
 ) -> None:
     message = MessageFactory.create(receiver=CUSTOMER, body="first")
@@ -291,7 +291,7 @@ def test_before_ignores_another_contacts_message(reader: Client) -> None:
     assert thread(reader, before=other.pk) == ["one"]
 
 
-def test_cost_of_the_page_does_not_grow(reader: Client) -> None:
+def test_query_count_does_not_grow(reader: Client) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
             thread(reader)
@@ -322,7 +322,7 @@ def write_to(*numbers: str) -> None:
         )
 
 
-def test_numbers_are_named_where_customers_write_to_several(reader: Client) -> None:
+def test_own_numbers_are_named_if_there_are_several(reader: Client) -> None:
     write_to(*NUMBERS)
     MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth", body="of a name")
 
@@ -337,7 +337,7 @@ def test_numbers_are_named_where_customers_write_to_several(reader: Client) -> N
 
 
 @pytest.mark.parametrize("numbers", [(), NUMBERS[:1], ("cellcast", NUMBERS[0])])
-def test_single_number_is_not_named(reader: Client, numbers: tuple[str, ...]) -> None:
+def test_single_own_number_is_not_named(reader: Client, numbers: tuple[str, ...]) -> None:
     write_to(*numbers)
     MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth")
 
@@ -347,7 +347,7 @@ def test_single_number_is_not_named(reader: Client, numbers: tuple[str, ...]) ->
     assert "0480 000 001" not in page
 
 
-def test_number_idle_for_ninety_days_is_not_named(reader: Client) -> None:
+def test_own_number_idle_for_ninety_days_is_not_named(reader: Client) -> None:
     write_to(*NUMBERS)
     old = timezone.now() - timedelta(days=91)
     Message.objects.filter(own_number=NUMBERS[0]).update(created_at=old)
@@ -355,7 +355,7 @@ def test_number_idle_for_ninety_days_is_not_named(reader: Client) -> None:
     assert not every(reader.get(address()).text, "ul[@class='cellcast-periods']")
 
 
-def test_number_of_a_test_send_is_not_named(reader: Client) -> None:
+def test_own_number_of_a_test_send_is_not_named(reader: Client) -> None:
     for number in NUMBERS:
         WebhookClient().reply(sender=CUSTOMER, receiver=number)
     WebhookEvent.objects.filter(message__own_number=NUMBERS[1]).update(is_test=True)
@@ -367,9 +367,7 @@ def test_number_of_a_test_send_is_not_named(reader: Client) -> None:
         assert "0480 000 002" not in text_of(page_of(reader, model))
 
 
-def test_no_more_than_thirty_numbers_are_looked_for(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_numbers_are_capped(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filters, "MAX_OWN_NUMBERS", 2)
     write_to(*NUMBERS, "+61480000003")
 
@@ -380,7 +378,7 @@ def test_no_more_than_thirty_numbers_are_looked_for(
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
-def test_lists_show_the_number_and_are_filtered_by_it(reader: Client, model: str) -> None:
+def test_lists_show_own_numbers_and_filter_by_them(reader: Client, model: str) -> None:
     for number in NUMBERS:
         WebhookClient().reply(sender=CUSTOMER, receiver=number)
     newest, oldest = listed(reader, model)
@@ -394,14 +392,14 @@ def test_lists_show_the_number_and_are_filtered_by_it(reader: Client, model: str
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
-def test_lists_do_not_name_a_single_number(reader: Client, model: str) -> None:
+def test_lists_do_not_name_a_single_own_number(reader: Client, model: str) -> None:
     WebhookClient().reply(sender=CUSTOMER, receiver=NUMBERS[0])
 
     assert len(listed(reader, model)) == 1
     assert "0480 000 001" not in page_of(reader, model)
 
 
-def test_list_and_to_answer_are_filtered_by_number(reader: Client) -> None:
+def test_message_list_and_to_answer_filter_by_own_number(reader: Client) -> None:
     write_to(*NUMBERS)
     first = Message.objects.get(own_number=NUMBERS[0])
 
@@ -421,7 +419,7 @@ def dividers(page: str) -> list[str]:
     return [words(each) for each in every(page, "li[@class='cellcast-divider']")]
 
 
-def test_dividers_stand_where_an_opt_out_began_and_ended() -> None:
+def test_dividers_mark_where_an_opt_out_began_and_ended() -> None:
     client = staff("view_message", "view_optout")
     say("Please stop", days_ago=3)
     opt_out(CUSTOMER, username="reception")
@@ -438,7 +436,7 @@ def test_dividers_stand_where_an_opt_out_began_and_ended() -> None:
     assert dividers(staff("view_message").get(address()).text) == []
 
 
-def test_dividers_stand_on_the_page_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dividers_appear_on_the_page_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     client = staff("view_message", "view_optout")
     monkeypatch.setattr(conversation, "PER_PAGE", 1)
     say("before", days_ago=3)
@@ -450,7 +448,7 @@ def test_dividers_stand_on_the_page_of_their_time(monkeypatch: pytest.MonkeyPatc
     assert len(dividers(client.get(address(before=after.pk)).text)) == 1
 
 
-def test_thread_says_by_whom() -> None:
+def test_bubbles_name_who_sent_or_handled_them() -> None:
     client = staff("view_message")
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
     earlier = MessageFactory.create(
@@ -479,7 +477,7 @@ def next_of(client: Client, message: Message, **query: Any) -> Message | None:
     return key and Message.objects.get(pk=key)
 
 
-def test_next_goes_through_the_list_and_begins_again() -> None:
+def test_next_walks_the_list_and_wraps_around() -> None:
     client = staff("view_message", "handle_message")
     now = timezone.now()
     first, second, third = (
@@ -512,7 +510,7 @@ def test_next_is_absent_when_no_other_customer_waits() -> None:
 # On the page of a message
 
 
-def test_page_of_a_message_shows_what_was_said_around_it(reader: Client) -> None:
+def test_message_page_shows_surrounding_messages(reader: Client) -> None:
     say(*"abcdefghij")
     middle = Message.objects.get(body="e")
 
@@ -538,7 +536,7 @@ urlpatterns = [path("admin/", admin.site.urls), path("restricted/", restricted_s
 
 
 @override_settings(ROOT_URLCONF=__name__)
-def test_second_site_links_to_itself_and_shows_no_more_than_its_list(admin_client: Client) -> None:
+def test_second_site_links_to_itself_and_shows_only_its_own_rows(admin_client: Client) -> None:
     say("one", "secret", "three")
     shown, hidden = (
         f"/restricted/cellcast_django/message/{Message.objects.get(body=body).pk}/conversation/"

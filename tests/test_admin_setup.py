@@ -70,26 +70,26 @@ def post(client: Client, endpoint: str = "receive", body: str = "{}") -> str:
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_page_needs_a_permission_of_its_own(send: MagicMock, method: str) -> None:
+def test_page_requires_its_own_permission(send: MagicMock, method: str) -> None:
     viewer = staff("view_message", "view_webhookevent", "rerun_webhookevent")
     assert getattr(viewer, method)(reverse(SETUP)).status_code == 403
     assert getattr(Client(), method)(reverse(SETUP)).status_code == 302
     assert not send.called
 
 
-def test_sending_is_protected_against_forgery(send: MagicMock, operator: Client) -> None:
+def test_sending_requires_a_csrf_token(send: MagicMock, operator: Client) -> None:
     operator.handler.enforce_csrf_checks = True
     response = operator.post(reverse(SETUP), {"endpoint": "receive", "body": "{}"})
     assert response.status_code == 403
     assert not send.called
 
 
-def test_opening_it_sends_nothing(send: MagicMock, operator: Client) -> None:
+def test_opening_the_page_sends_nothing(send: MagicMock, operator: Client) -> None:
     page_of(operator)
     assert not send.called
 
 
-def test_lists_link_to_it_for_those_who_may() -> None:
+def test_lists_link_to_setup_page_for_permitted_users() -> None:
     client = staff("view_message", "set_up_webhookevent")
     page = client.get(reverse("admin:cellcast_django_message_changelist")).content.decode()
     assert f'href="{reverse(SETUP)}"' in page
@@ -104,7 +104,9 @@ def obstacle_of(page: str) -> bool:
 # What to paste where
 
 
-def test_fields_of_the_dashboard_and_what_goes_into_them(operator: Client, settings: Any) -> None:
+def test_page_shows_a_copyable_value_for_each_dashboard_field(
+    operator: Client, settings: Any
+) -> None:
     settings.CELLCAST_PUBLIC_URL = "https://sms.example.com/"
     page = section(page_of(operator), "paste")
     assert "API menu (top right) → API KEYS → Webhook" in words(page)
@@ -131,7 +133,9 @@ def test_no_password_is_shown(operator: Client, settings: Any) -> None:
     assert "another-password" not in page
 
 
-def test_host_without_credentials_hears_how_to_make_some(operator: Client, settings: Any) -> None:
+def test_page_without_credentials_explains_how_to_create_them(
+    operator: Client, settings: Any
+) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     page = page_of(operator)
     assert not every(page, "code[@id='cellcast-username']")
@@ -139,7 +143,7 @@ def test_host_without_credentials_hears_how_to_make_some(operator: Client, setti
     assert obstacle_of(page)
 
 
-def test_urls_do_not_depend_on_the_language_of_the_person(operator: Client, settings: Any) -> None:
+def test_urls_ignore_the_users_language(operator: Client, settings: Any) -> None:
     settings.ROOT_URLCONF = __name__
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
     with translation.override("de"):
@@ -165,7 +169,7 @@ def test_page_shows_every_subject_once(operator: Client) -> None:
     assert all(subject in text_of(page) for subject in shown)
 
 
-def test_checks_say_what_is_well_and_what_is_not(
+def test_page_marks_passed_and_failed_checks(
     operator: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
@@ -180,7 +184,7 @@ def test_checks_say_what_is_well_and_what_is_not(
     assert region.startswith("✕")
 
 
-def test_checks_speak_the_language_of_the_person(
+def test_checks_are_shown_in_the_users_language(
     operator: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django.utils.translation._trans.gettext", lambda text: f"«{text}»")
@@ -209,7 +213,7 @@ def test_setup_page_opens_under_login_required_middleware(operator: Client, sett
 # Test Send
 
 
-def test_person_is_warned_and_hears_who_will_hear_it(operator: Client, send: MagicMock) -> None:
+def test_forms_warn_and_name_the_handlers_that_will_run(operator: Client, send: MagicMock) -> None:
     message_received.connect(confirm, dispatch_uid="shop.confirm")
     try:
         part = section(page_of(operator), "send")
@@ -232,7 +236,7 @@ def test_forms_hold_the_documented_examples(operator: Client, send: MagicMock) -
 
 
 @pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
-def test_sends_what_the_form_holds_to_the_sites_own_url(
+def test_form_is_sent_to_the_sites_own_url(
     operator: Client, send: MagicMock, webhook: Webhook
 ) -> None:
     body = '{"message": "Grüße 👋"}'
@@ -248,7 +252,7 @@ def test_sends_what_the_form_holds_to_the_sites_own_url(
     assert PASSWORD not in page
 
 
-def test_says_what_became_of_it(operator: Client, send: MagicMock) -> None:
+def test_page_shows_outcome_and_response_time(operator: Client, send: MagicMock) -> None:
     send.return_value = response_of(STORED, reason="OK", seconds=0.0123)
     part = section(post(operator), "response")
     assert "✓ stored Event 1" in words(part)
@@ -269,7 +273,7 @@ def test_duplicate_is_explained(operator: Client, send: MagicMock) -> None:
         ("office.example.com", ["view_webhookevent"], False),
     ],
 )
-def test_event_is_linked_where_it_is_and_may_be_seen(
+def test_event_is_linked_only_if_this_site_has_it_and_user_may_view_it(
     send: MagicMock, host: str, codenames: list[str], is_linked: bool
 ) -> None:
     client = staff("set_up_webhookevent", *codenames)
@@ -300,7 +304,7 @@ def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
     assert not every(only(page, "li[@data-handler='shop.confirm']"), "pre")
 
 
-def test_log_of_the_admin_says_who_sent_a_test(operator: Client, send: MagicMock) -> None:
+def test_admin_log_records_who_sent_a_test(operator: Client, send: MagicMock) -> None:
     post(operator)
 
     entry = LogEntry.objects.get()
@@ -316,7 +320,7 @@ def progress_of(client: Client) -> list[str]:
     return [words(step)[0] for step in every(section(page_of(client), "progress"), "ol/li")]
 
 
-def test_steps_of_the_setup_are_done_one_after_the_other(
+def test_setup_steps_complete_one_by_one(
     operator: Client, client: WebhookClient, settings: Any
 ) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
@@ -336,7 +340,7 @@ def tester() -> WebhookClient:
     return WebhookClient(headers={"Cellcast-Test-Send": "1"})
 
 
-def test_deleting_test_data_deletes_what_tests_made_alone(
+def test_deleting_test_data_deletes_only_what_tests_made(
     operator: Client, client: WebhookClient, tester: WebhookClient
 ) -> None:
     assert every(page_of(operator), "*[@name='delete_tests']") == []
@@ -353,7 +357,7 @@ def test_deleting_test_data_deletes_what_tests_made_alone(
 
 
 @pytest.mark.parametrize("body", ["", "See you at nine?"])
-def test_deleting_test_data_keeps_what_was_recorded(
+def test_deleting_test_data_keeps_recorded_messages(
     operator: Client, tester: WebhookClient, body: str
 ) -> None:
     Message.objects.record_sent("real", receiver=CUSTOMER, body=body)
@@ -365,14 +369,16 @@ def test_deleting_test_data_keeps_what_was_recorded(
     assert not WebhookEvent.objects.exists()
 
 
-def test_person_with_permission_gets_link_to_the_light(
+def test_response_links_to_overview_for_permitted_users(
     admin_client: Client, send: MagicMock
 ) -> None:
     overview = reverse("admin:cellcast_django_overview")
     assert overview in addresses(section(post(admin_client), "response"))
 
 
-def test_says_what_is_wrong_and_shows_the_response(operator: Client, send: MagicMock) -> None:
+def test_refused_test_shows_diagnosis_and_escaped_response(
+    operator: Client, send: MagicMock
+) -> None:
     send.return_value = response_of(b"<b>Who are you?</b>" * 1_000, status=401)
     page = post(operator)
     assert only(page, "p[@data-finding]").get("data-finding") == "password-in-front"
@@ -383,7 +389,7 @@ def test_says_what_is_wrong_and_shows_the_response(operator: Client, send: Magic
 
 
 @pytest.mark.parametrize("pk", [None, "", "1", "x", True, 1.5, [1], -1, 0, 10**30])
-def test_odd_event_in_the_response_is_shown_as_another_apps(
+def test_odd_event_id_is_diagnosed_as_another_apps_response(
     admin_client: Client, send: MagicMock, settings: Any, pk: object
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://testserver"
@@ -395,7 +401,7 @@ def test_odd_event_in_the_response_is_shown_as_another_apps(
     assert only(page, "p[@data-finding]").get("data-finding") == "json-of-another-app"
 
 
-def test_invalid_event_is_no_success(operator: Client, send: MagicMock) -> None:
+def test_invalid_event_is_not_a_success(operator: Client, send: MagicMock) -> None:
     body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
     send.return_value = response_of(body, status=400)
     part = section(post(operator), "response")
@@ -417,7 +423,7 @@ ADMIN_ALONE = (path("admin/", admin.site.urls),)
 
 
 @pytest.mark.parametrize("endpoint", ["", "http://169.254.169.254/", "unknown"])
-def test_nothing_but_the_webhook_urls_can_be_sent_to(
+def test_form_sends_only_to_the_webhook_urls(
     operator: Client, send: MagicMock, endpoint: str
 ) -> None:
     data = {"endpoint": endpoint, "body": "{}", "url": "http://169.254.169.254/"}
@@ -444,7 +450,7 @@ def test_nothing_is_sent_while_something_is_missing(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:11211", "evil.localhost", "testserver"])
-def test_password_is_sent_to_no_host_that_the_person_names(
+def test_password_is_never_sent_to_a_host_from_the_request(
     operator: Client, send: MagicMock, settings: Any, host: str
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = ""
@@ -455,7 +461,7 @@ def test_password_is_sent_to_no_host_that_the_person_names(
     assert not send.called
 
 
-def test_page_waits_for_another_request_outside_any_transaction() -> None:
+def test_page_opens_no_transaction_while_it_sends() -> None:
     [pattern] = [
         pattern
         for pattern in admin.site.get_model_admin(WebhookEvent).get_urls()
@@ -480,7 +486,7 @@ def test_real_webhook_goes_all_the_way(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_examples_of_an_mms_and_of_a_failure_can_be_picked_and_sent(
+def test_mms_and_failure_examples_can_be_sent(
     live_server: Any, admin_client: Client, settings: Any
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = live_server.url

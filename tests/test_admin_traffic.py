@@ -62,13 +62,13 @@ def clocks(starts: tuple[datetime, ...]) -> list[str]:
 # Periods
 
 
-def test_period_is_of_whole_days_with_today(noon: datetime) -> None:
+def test_period_covers_whole_days_including_today(noon: datetime) -> None:
     period = Period.of_last_days(3)
     assert clocks(period.starts) == ["08-12 00:00", "08-13 00:00", "08-14 00:00"]
     assert clocks((period.end,)) == ["08-15 00:00"]
 
 
-def test_single_day_is_cut_into_hours(noon: datetime) -> None:
+def test_single_day_is_split_into_hours(noon: datetime) -> None:
     period = Period.of_last_days(1)
     assert len(period.starts) == 24
     assert clocks(period.starts)[::23] == ["08-14 00:00", "08-14 23:00"]
@@ -81,7 +81,7 @@ def test_single_day_is_cut_into_hours(noon: datetime) -> None:
         (datetime(2026, 4, 5, 12, tzinfo=SYDNEY), 25),
     ],
 )
-def test_slots_fill_the_day_on_which_the_clocks_change(
+def test_slots_cover_a_day_when_clocks_change(
     monkeypatch: pytest.MonkeyPatch, day: datetime, count: int
 ) -> None:
     set_clock(monkeypatch, day)
@@ -89,7 +89,7 @@ def test_slots_fill_the_day_on_which_the_clocks_change(
     assert clocks(Period.of_last_days(2).starts)[1].endswith("00:00")
 
 
-def test_days_are_those_of_the_current_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_days_follow_the_current_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     set_clock(monkeypatch, datetime(2026, 8, 13, 15, tzinfo=UTC))  # the 14th in Sydney
     with timezone.override("Australia/Adelaide"):
         assert clocks(Period.of_last_days(2).starts) == ["08-13 00:30", "08-14 00:30"]
@@ -100,7 +100,7 @@ def test_days_are_those_of_the_current_time_zone(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.django_db
-def test_messages_count_on_the_day_on_which_they_were_first_heard_of(noon: datetime) -> None:
+def test_messages_count_on_the_day_they_were_created(noon: datetime) -> None:
     midnight = noon.replace(hour=0)
     for created_at in (midnight, noon, midnight - timedelta(seconds=1), noon - timedelta(days=3)):
         sent("delivered", created_at)
@@ -111,7 +111,7 @@ def test_messages_count_on_the_day_on_which_they_were_first_heard_of(noon: datet
 
 
 @pytest.mark.django_db
-def test_sent_messages_count_by_their_status(noon: datetime) -> None:
+def test_sent_messages_are_counted_by_status(noon: datetime) -> None:
     for status in (*Status.values, "delivered", "", "unknown"):
         sent(status, noon)
     counted = count_messages(Period.of_last_days(2))
@@ -125,7 +125,7 @@ def test_sent_messages_count_by_their_status(noon: datetime) -> None:
 
 
 @pytest.mark.django_db
-def test_messages_of_today_count_by_the_hour(noon: datetime) -> None:
+def test_todays_messages_are_counted_by_hour(noon: datetime) -> None:
     sent("delivered", noon + timedelta(minutes=59))
     sent("delivered", noon + timedelta(minutes=60))
     counted = count_messages(Period.of_last_days(1))
@@ -134,7 +134,7 @@ def test_messages_of_today_count_by_the_hour(noon: datetime) -> None:
 
 
 @pytest.mark.django_db
-def test_delivery_rate_is_unknown_while_no_message_has_ended(noon: datetime) -> None:
+def test_delivery_rate_is_unknown_without_a_final_status(noon: datetime) -> None:
     sent("queued", noon)
     assert count_messages(Period.of_last_days(7)).delivery_rate is None
 
@@ -166,7 +166,7 @@ def test_traffic_is_counted_without_time_zones(
 
 
 @pytest.mark.django_db
-def test_delivery_time_is_that_of_the_message(client: WebhookClient) -> None:
+def test_counted_delivery_time_equals_the_messages(client: WebhookClient) -> None:
     submitted_at = timezone.now() - timedelta(seconds=90)
     client.status(_id=f"{int(submitted_at.timestamp()):08x}1e2c012dfe964000", status="failed")
     message = Message.objects.get()
@@ -180,7 +180,7 @@ def test_delivery_time_is_that_of_the_message(client: WebhookClient) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("vendor")
-def test_delivery_times_are_those_of_the_period_in_whole_seconds(noon: datetime) -> None:
+def test_delivery_times_of_the_period_are_counted_in_whole_seconds(noon: datetime) -> None:
     for milliseconds in (0, 999, 4_000, 4_500, 60_000):
         delivered_at = noon + timedelta(milliseconds=milliseconds)
         sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
@@ -191,7 +191,7 @@ def test_delivery_times_are_those_of_the_period_in_whole_seconds(noon: datetime)
 
 
 @pytest.mark.django_db
-def test_delivery_times_are_bounded_whatever_the_clocks_said(noon: datetime) -> None:
+def test_delivery_times_are_bounded_whatever_the_clocks_say(noon: datetime) -> None:
     """The server's clock may be behind Cellcast's, and a report may come weeks late."""
     for seconds in (-5, 200_000, 300_000):
         delivered_at = noon + timedelta(seconds=seconds)
@@ -210,7 +210,7 @@ def test_delivery_times_are_bounded_whatever_the_clocks_said(noon: datetime) -> 
         ({9: 60, 2: 40}, 9, 9),
     ],
 )
-def test_percentiles_are_times_that_occurred(
+def test_percentiles_are_observed_times(
     numbers: dict[int, int], median: int | None, percentile_95: int | None
 ) -> None:
     times = DeliveryTimes(numbers)
@@ -244,7 +244,7 @@ def test_delivery_times_sample_the_newest_of_each_slot(
 
 
 @pytest.mark.django_db
-def test_delivery_times_of_few_messages_are_those_of_all(
+def test_few_delivery_times_are_not_sampled(
     noon: datetime,
 ) -> None:
     message = sent("delivered", noon, submitted_at=noon, status_changed_at=noon)
@@ -265,9 +265,7 @@ def test_period_without_delivered_messages_has_no_delivery_times(noon: datetime)
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("days", "count"), [(1, 1), (7, 1), (30, 2), (90, 4)])
-def test_counting_takes_a_query_for_24_slots_and_timing_one(
-    noon: datetime, days: int, count: int
-) -> None:
+def test_delivery_times_take_one_query_per_24_slots(noon: datetime, days: int, count: int) -> None:
     sent("delivered", noon)
     with CaptureQueriesContext(connection) as queries:
         times_of_last_days(days)
@@ -277,9 +275,7 @@ def test_counting_takes_a_query_for_24_slots_and_timing_one(
 @pytest.mark.django_db
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
 @pytest.mark.parametrize("in_use", [[], ["delivered", "failed"], sorted(FINAL)], ids=len)
-def test_counting_reads_indexes_alone_of_each_status_that_there_is(
-    in_use: list[str], noon: datetime
-) -> None:
+def test_counting_reads_only_covering_indexes(in_use: list[str], noon: datetime) -> None:
     for status in [*in_use, "queued"]:
         sent(status, noon)
     with CaptureQueriesContext(connection) as queries:
@@ -339,7 +335,7 @@ def test_figures_are_counted_when_the_cache_fails(noon: datetime, settings: Any)
 
 
 @pytest.mark.django_db
-def test_messages_of_test_sends_are_left_out(noon: datetime, client: WebhookClient) -> None:
+def test_counts_exclude_test_sends(noon: datetime, client: WebhookClient) -> None:
     today = Period.of_last_days(1)
     tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
     real_id, test_id = (f"{int(timezone.now().timestamp()) - 20:08x}{n:016x}" for n in (1, 2))

@@ -53,26 +53,26 @@ def run(*arguments: str) -> tuple[list[Counts], str]:
     return [counts for counts in lines if counts], err.getvalue().strip()
 
 
-def test_says_when_nothing_is_due(handler: Calls) -> None:
+def test_command_says_when_nothing_is_due(handler: Calls) -> None:
     failing_event()
     assert run() == ([(0, 0, 0)], "")
     assert len(handler) == 1
 
 
-def test_runs_what_is_due(handler: Calls) -> None:
+def test_command_runs_due_events(handler: Calls) -> None:
     failing_event()
     WebhookEvent.objects.update(next_run_at=timezone.now())
     handler.error = None
     assert run() == ([(1, 0, 0)], "")
 
 
-def test_names_the_handler_that_fails_again(handler: Calls) -> None:
+def test_command_names_the_failing_handler(handler: Calls) -> None:
     event = failing_event()
     WebhookEvent.objects.update(next_run_at=timezone.now())
     assert run() == ([(0, 1, 0)], f"event {event.pk}: calendar: ConnectionError")
 
 
-def test_event_option_does_not_wait_for_the_pause(handler: Calls) -> None:
+def test_event_option_ignores_the_pause(handler: Calls) -> None:
     event, other = failing_event(message="one"), failing_event(message="two")
     handler.error = None
     assert run("--event", str(event.pk)) == ([(1, 0, 0)], "")
@@ -80,7 +80,7 @@ def test_event_option_does_not_wait_for_the_pause(handler: Calls) -> None:
     assert other.done_at is None
 
 
-def test_failed_option_takes_all_that_were_given_up(handler: Calls) -> None:
+def test_failed_option_runs_every_failed_event(handler: Calls) -> None:
     waiting = failing_event(message="one")
     for text in ("two", "three"):
         give_up(failing_event(message=text))
@@ -95,7 +95,7 @@ def test_failed_event_is_counted(handler: Calls, settings: Any) -> None:
     assert run("--failed")[0] == [(0, 0, 1)]
 
 
-def test_unknown_event_is_an_error_and_nothing_is_done(handler: Calls) -> None:
+def test_unknown_event_is_an_error_and_runs_nothing(handler: Calls) -> None:
     event = failing_event()
     with pytest.raises(CommandError, match="No such event: 999999"):
         run("--event", str(event.pk), "--event", "999999")
@@ -123,7 +123,7 @@ def test_neither_texts_nor_control_characters_are_printed(
     assert capsys.readouterr() == ("", "")
 
 
-def test_run_is_recorded_with_what_it_found(handler: Calls) -> None:
+def test_run_is_recorded_with_its_counts(handler: Calls) -> None:
     failing_event()
     WebhookEvent.objects.update(next_run_at=timezone.now())
     before = timezone.now()
@@ -136,7 +136,7 @@ def test_run_is_recorded_with_what_it_found(handler: Calls) -> None:
     assert CommandRun.objects.get().summary == {"done": 0, "pending": 0, "failed": 0}
 
 
-def test_run_for_chosen_events_is_no_sign_that_something_runs(handler: Calls) -> None:
+def test_event_option_does_not_record_a_run(handler: Calls) -> None:
     run("--event", str(failing_event().pk))
     run("--failed")
     assert not CommandRun.objects.exists()
@@ -189,9 +189,7 @@ class Pipe(StringIO):
         self.seen = self.getvalue()
 
 
-def test_supervisor_sees_at_once_what_watch_prints(
-    handler: Calls, looks: list[Callable[[], object]]
-) -> None:
+def test_watch_flushes_each_line_at_once(handler: Calls, looks: list[Callable[[], object]]) -> None:
     failing_event()
     handler.error = None
     pipe = Pipe()
@@ -205,7 +203,7 @@ def test_supervisor_sees_at_once_what_watch_prints(
     assert lines == [1, 2]
 
 
-def test_sigterm_finishes_the_running_handler_only(
+def test_sigterm_lets_only_the_running_handler_finish(
     handler: Calls, looks: list[Callable[[], object]]
 ) -> None:
     first, second = failing_event(message="one"), failing_event(message="two")
@@ -243,7 +241,7 @@ def test_command_survives_a_database_restart(
 
 
 @pytest.mark.parametrize(("seconds", "beats"), [(0, 1), (60, 4)])
-def test_watch_has_a_heartbeat_now_and_then(
+def test_watch_logs_a_heartbeat(
     handler: Calls,
     looks: list[Callable[[], object]],
     clock: Clock,
@@ -263,6 +261,6 @@ def test_watch_has_a_heartbeat_now_and_then(
 
 
 @pytest.mark.parametrize("option", ["--failed", "--event=1"])
-def test_watch_takes_no_choice_of_events(option: str) -> None:
+def test_watch_refuses_event_and_failed_options(option: str) -> None:
     with pytest.raises(CommandError, match=r"--event .* --failed"):
         run("--watch", option)

@@ -139,7 +139,7 @@ def test_two_credentials_glued_into_one_warn(settings: Any, separator: str) -> N
 
 
 @pytest.mark.parametrize("password", ["with,comma", "with:colon", "ends,", "a, b", "a,:b", "a,b:"])
-def test_password_with_a_separator_is_not_taken_for_two(settings: Any, password: str) -> None:
+def test_password_may_contain_a_separator(settings: Any, password: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}{password}"]
     assert ids(check_credentials) == []
 
@@ -610,7 +610,7 @@ def test_encoding_of_the_test_database_passes() -> None:
 
 
 @pytest.mark.parametrize("databases", [None, []])
-def test_encoding_check_asks_given_databases_only(
+def test_encoding_check_queries_only_given_databases(
     databases: list[str] | None,
 ) -> None:
     assert ids(partial(check_encoding, databases=databases)) == []

@@ -27,7 +27,7 @@ def two_attempts(settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
 
 
-def test_it_is_sent_when_the_attempts_are_used_up(first: Calls, second: Calls, told: Calls) -> None:
+def test_signal_is_sent_when_attempts_are_used_up(first: Calls, second: Calls, told: Calls) -> None:
     first.error = ValueError("the calendar is down")
     event = reply()
     assert not told
@@ -46,13 +46,13 @@ def test_it_is_sent_when_the_attempts_are_used_up(first: Calls, second: Calls, t
     assert len(told) == 1
 
 
-def test_it_is_sent_when_a_handler_gives_up(first: Calls, told: Calls) -> None:
+def test_signal_is_sent_when_a_handler_gives_up(first: Calls, told: Calls) -> None:
     first.error = GiveUp("No such customer.")
     reply()
     assert told.arguments[0]["errors"] == {"first": "GiveUp: No such customer."}
 
 
-def test_it_is_sent_when_every_attempt_was_cut_off(first: Calls, told: Calls) -> None:
+def test_signal_is_sent_when_every_attempt_was_killed(first: Calls, told: Calls) -> None:
     with dying(first):
         reply()
     event = WebhookEvent.objects.get()
@@ -65,7 +65,7 @@ def test_it_is_sent_when_every_attempt_was_cut_off(first: Calls, told: Calls) ->
     assert list(told.arguments[0]["errors"]) == ["first"]
 
 
-def test_it_is_sent_when_the_message_is_gone(first: Calls, told: Calls) -> None:
+def test_signal_is_sent_when_the_message_is_gone(first: Calls, told: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     Message.objects.all().delete()
@@ -74,7 +74,7 @@ def test_it_is_sent_when_the_message_is_gone(first: Calls, told: Calls) -> None:
     assert len(told) == 1
 
 
-def test_it_is_sent_again_when_an_event_fails_again(first: Calls, told: Calls) -> None:
+def test_signal_is_sent_again_when_an_event_fails_again(first: Calls, told: Calls) -> None:
     first.error = GiveUp("No such customer.")
     event = reply()
     ran(run_again, [event.pk])
@@ -85,7 +85,7 @@ def test_it_is_sent_again_when_an_event_fails_again(first: Calls, told: Calls) -
 
 
 @pytest.mark.parametrize("error", [ValueError("+61400000001"), SystemExit(1)])
-def test_what_its_handlers_raise_is_logged_and_stops_nobody(
+def test_raising_receiver_is_logged_and_stops_no_other(
     first: Calls, told: Calls, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(error: BaseException, **kwargs: Any) -> None:
@@ -104,7 +104,7 @@ def test_what_its_handlers_raise_is_logged_and_stops_nobody(
     assert "+61400000001" not in caplog.text
 
 
-def test_keyboard_interrupt_goes_on(first: Calls, told: Calls) -> None:
+def test_keyboard_interrupt_propagates(first: Calls, told: Calls) -> None:
     first.error = GiveUp("No such customer.")
     told.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):

@@ -38,7 +38,7 @@ def overflow(**kwargs: Any) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_it_raises_stops_nobody_and_is_kept(
+def test_any_exception_is_recorded_and_stops_no_other_handler(
     first: Calls, second: Calls, error: BaseException
 ) -> None:
     first.error = error
@@ -49,7 +49,7 @@ def test_whatever_it_raises_stops_nobody_and_is_kept(
 
 
 @pytest.mark.django_db
-def test_endless_recursion_is_an_error_like_any_other(first: Calls, second: Calls) -> None:
+def test_endless_recursion_is_recorded_as_an_error(first: Calls, second: Calls) -> None:
     first.during = overflow
     event = reply()
     assert len(second) == 1
@@ -57,9 +57,7 @@ def test_endless_recursion_is_an_error_like_any_other(first: Calls, second: Call
 
 
 @pytest.mark.django_db
-def test_keyboard_interrupt_is_kept_and_goes_on_to_who_pressed_the_keys(
-    first: Calls, second: Calls
-) -> None:
+def test_keyboard_interrupt_is_recorded_and_propagates(first: Calls, second: Calls) -> None:
     first.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         reply()
@@ -74,7 +72,7 @@ def test_keyboard_interrupt_is_kept_and_goes_on_to_who_pressed_the_keys(
 
 
 @pytest.mark.django_db
-def test_async_handler_that_leaves_by_system_exit_stops_nobody(second: Calls) -> None:
+def test_system_exit_in_async_handler_stops_no_other(second: Calls) -> None:
     async def leave(**kwargs: Any) -> None:
         raise SystemExit(2)
 
@@ -175,7 +173,7 @@ def test_open_atomic_block_is_reported_in_a_test_case_too(
     [lambda **kwargs: connection.close(), lambda **kwargs: connection.connection.close()],
     ids=["Django's", "the driver's"],
 )
-def test_closed_connection_is_opened_again(
+def test_closed_connection_is_reopened(
     first: Calls, second: Calls, close: Callable[..., Any]
 ) -> None:
     first.during = close
@@ -185,7 +183,7 @@ def test_closed_connection_is_opened_again(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_transaction_of_the_caller_is_not_the_handlers(first: Calls, second: Calls) -> None:
+def test_callers_transaction_is_not_blamed_on_the_handler(first: Calls, second: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     first.error = None
@@ -222,7 +220,7 @@ def test_durable_commit_works_in_a_test_case(first: Calls) -> None:
 
 
 @pytest.mark.django_db
-def test_handlers_connected_during_a_run_count_from_the_next_fact(
+def test_handlers_connected_during_a_run_are_called_from_the_next_fact(
     first: Calls, second: Calls
 ) -> None:
     late = Calls()
@@ -251,7 +249,7 @@ def test_deleted_message_still_reaches_other_handlers(first: Calls, second: Call
 
 
 @pytest.mark.django_db
-def test_webhook_to_the_own_site_from_inside_is_stored_and_run(first: Calls, second: Calls) -> None:
+def test_handler_may_send_a_webhook_to_its_own_site(first: Calls, second: Calls) -> None:
     statuses = Calls()
     first.during = lambda **kwargs: WebhookClient().status(status="delivered")
     with connected(status_changed, statuses=statuses):
@@ -261,7 +259,7 @@ def test_webhook_to_the_own_site_from_inside_is_stored_and_run(first: Calls, sec
 
 
 @pytest.mark.django_db
-def test_it_is_named_where_every_attempt_was_cut_off(first: Calls, settings: Any) -> None:
+def test_handler_is_named_when_every_attempt_was_killed(first: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     event = reply()
     as_if_killed(event)

@@ -57,7 +57,7 @@ def test_connect_forgets_the_transaction(database: BaseDatabaseWrapper) -> None:
     assert database.atomic_blocks == []
 
 
-def test_connection_knows_whether_autocommit_is_on(database: BaseDatabaseWrapper) -> None:
+def test_connection_attribute_tells_whether_autocommit_is_on(database: BaseDatabaseWrapper) -> None:
     """``transactions.is_idle`` asks the attribute, as the method would open a connection."""
     database.connect()
     assert database.autocommit is True
@@ -66,7 +66,7 @@ def test_connection_knows_whether_autocommit_is_on(database: BaseDatabaseWrapper
 
 
 @pytest.mark.parametrize("is_done", [True, False])
-def test_health_check_that_counts_as_done_is_left_out(
+def test_health_check_marked_done_is_skipped(
     database: Any, monkeypatch: pytest.MonkeyPatch, is_done: bool
 ) -> None:
     """``transactions.with_retries`` has no webhook wait for one."""
@@ -86,7 +86,7 @@ def test_health_check_that_counts_as_done_is_left_out(
 class InTestCase(TestCase):
     """Where Django marks the transactions that ``durable=True`` lets pass."""
 
-    def test_transaction_is_marked(self) -> None:
+    def test_test_case_marks_its_transactions(self) -> None:
         """``transactions.is_in_test`` leaves those alone."""
         marks = [block._from_testcase for block in connection.atomic_blocks]  # type: ignore[attr-defined]
         assert marks == [True] * len(marks) != []
@@ -94,7 +94,7 @@ class InTestCase(TestCase):
             assert not connection.atomic_blocks[-1]._from_testcase  # type: ignore[attr-defined]
 
 
-def test_cursor_is_made_by_the_methods_that_backends_override(
+def test_cursor_comes_from_methods_that_backends_override(
     database: BaseDatabaseWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``prepared_statements`` prepares only where all of them are Django's own."""
@@ -117,7 +117,7 @@ def test_cursor_is_made_by_the_methods_that_backends_override(
     assert called == ["_cursor", "create_cursor", "_prepare_cursor", "make_cursor"]
 
 
-def test_cursor_of_the_driver_can_be_wrapped(database: BaseDatabaseWrapper) -> None:
+def test_driver_cursor_can_be_wrapped(database: BaseDatabaseWrapper) -> None:
     """``prepared_statements`` wraps psycopg's cursor, after what ``_cursor`` does before."""
     database.validate_thread_sharing()
     database.ensure_connection()
@@ -127,7 +127,7 @@ def test_cursor_of_the_driver_can_be_wrapped(database: BaseDatabaseWrapper) -> N
         assert cursor.fetchone() == (1,)
 
 
-def test_connection_tells_what_an_insert_can_take_and_return(db: None) -> None:
+def test_features_tell_what_an_insert_accepts_and_returns(db: None) -> None:
     """``inbox`` takes no fast way without, ``portable`` and ``transactions`` act upon it."""
     assert connection.features.can_return_columns_from_insert is True
     assert connection.features.can_return_rows_from_bulk_insert is True
@@ -135,14 +135,14 @@ def test_connection_tells_what_an_insert_can_take_and_return(db: None) -> None:
     assert has_target is (connection.vendor != "mysql")
 
 
-def test_errors_of_the_driver_become_djangos_outside_of_cursors(database: Any) -> None:
+def test_driver_errors_outside_cursors_become_djangos(database: Any) -> None:
     """``transactions.discard`` suppresses Django's when the driver cannot end a session."""
     database.connect()
     with pytest.raises(OperationalError), database.wrap_database_errors:
         raise database.Database.OperationalError
 
 
-def test_times_are_adapted_to_what_statements_of_our_own_take(db: None) -> None:
+def test_adapted_times_work_in_raw_statements(db: None) -> None:
     """``plain_statements`` passes them to the writers like this."""
     now = datetime(2026, 11, 26, 1, 2, 3, 456_789, tzinfo=UTC)
     event = WebhookEvent.objects.create(received_at=now)
@@ -158,7 +158,7 @@ def test_times_are_adapted_to_what_statements_of_our_own_take(db: None) -> None:
 
 
 @pytest.mark.skipif(on == "mysql", reason="its driver cannot tell")
-def test_session_tells_of_a_transaction_without_a_statement(database: BaseDatabaseWrapper) -> None:
+def test_driver_reports_an_open_transaction_without_a_query(database: BaseDatabaseWrapper) -> None:
     """``transactions.is_idle`` asks it, as Django does not know a plain ``BEGIN``."""
 
     def is_open() -> bool:
@@ -175,7 +175,7 @@ def test_session_tells_of_a_transaction_without_a_statement(database: BaseDataba
 
 
 @only_on_postgresql
-def test_django_lets_psycopg_prepare_nothing(database: BaseDatabaseWrapper) -> None:
+def test_django_disables_psycopgs_own_preparing(database: BaseDatabaseWrapper) -> None:
     """``prepared_statements`` takes ``None`` for a session on which it has not begun."""
     database.connect()
     assert database.connection.prepare_threshold is None
@@ -183,7 +183,7 @@ def test_django_lets_psycopg_prepare_nothing(database: BaseDatabaseWrapper) -> N
 
 
 @only_on_postgresql
-def test_psycopg_remembers_how_it_has_read_our_statement(transactional_db: None) -> None:
+def test_psycopg_caches_our_parsed_statement(transactional_db: None) -> None:
     """Reading it takes a tenth of a webhook's CPU time, and psycopg forgets longer ones."""
     import_module("psycopg._queries")._query2pg.cache_clear()
     client = WebhookClient()
@@ -196,7 +196,7 @@ def test_psycopg_remembers_how_it_has_read_our_statement(transactional_db: None)
 # Django's signals, models, responses and admin
 
 
-def test_receivers_of_a_signal_begin_with_their_names_and_themselves() -> None:
+def test_signal_receivers_start_with_key_and_receiver() -> None:
     """``handlers.calls.handlers_by_name`` distinguishes the handlers by them."""
 
     def handler(**kwargs: Any) -> None:
@@ -208,7 +208,7 @@ def test_receivers_of_a_signal_begin_with_their_names_and_themselves() -> None:
     assert (uid, sender_id, receiver) == ("name", id(Message), handler)
 
 
-def test_related_object_can_be_known_to_be_missing(
+def test_missing_related_object_can_be_cached(
     db: None, django_assert_num_queries: Callable[[int], Any]
 ) -> None:
     """``fast`` saves handlers the query for an opt-out that does not exist."""
@@ -226,7 +226,7 @@ def test_logged_response_is_not_logged_again(caplog: Any) -> None:
     assert not caplog.records
 
 
-def test_change_list_of_the_admin_has_what_is_overridden(admin_client: Client) -> None:
+def test_changelist_has_the_attributes_we_override(admin_client: Client) -> None:
     """``CappedChangeList`` counts no rows: it sets what the template says of their number."""
     response = admin_client.get("/admin/cellcast_django/message/")
     changes = response.context["cl"]
@@ -239,7 +239,7 @@ def test_change_list_of_the_admin_has_what_is_overridden(admin_client: Client) -
 # Django REST framework
 
 
-def test_request_of_rest_framework_has_djangos() -> None:
+def test_rest_framework_request_wraps_djangos() -> None:
     """``views`` reads the body from it."""
     request = APIView().initialize_request(RequestFactory().post("/"))
     assert isinstance(request, Request)
@@ -249,13 +249,13 @@ def test_request_of_rest_framework_has_djangos() -> None:
 # A queue
 
 
-def test_backend_in_the_database_is_known_by_its_module() -> None:
+def test_database_task_backend_has_its_documented_module() -> None:
     """``queue`` writes the task in the webhook's transaction for this one."""
     assert DatabaseBackend.__module__.startswith("django_tasks_db.")
     assert apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
 
 
-def test_urllib3_opens_sockets_by_the_methods_that_the_deadline_overrides() -> None:
+def test_urllib3_connects_through_methods_the_deadline_overrides() -> None:
     """Without them a slow API, or a slow proxy, would hold ``cellcast_recover`` for ever."""
     pools: dict[str, Any] = dict(urllib3.PoolManager().pool_classes_by_scheme)
     assert set(pools) == {"http", "https"}

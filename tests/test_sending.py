@@ -70,12 +70,12 @@ def test_send_needs_a_receiver_and_a_text_only(api: Api) -> None:
     assert (message.sender, message.reference, message.sent_by) == ("", "", "")
 
 
-def test_receiver_may_be_an_object_of_phonenumbers(api: Api) -> None:
+def test_receiver_may_be_a_phonenumbers_object(api: Api) -> None:
     send(phonenumbers.parse(CUSTOMER), "Hello")
     assert api.calls == [(CUSTOMER, "Hello", "")]
 
 
-def test_text_is_sent_as_it_is_recorded(api: Api) -> None:
+def test_sent_text_equals_recorded_text(api: Api) -> None:
     message = send(CUSTOMER, "half \ud83d")
     assert api.calls == [(CUSTOMER, message.body, "")]
 
@@ -119,7 +119,7 @@ def test_nothing_is_sent_without_a_function(api: Api, settings: Any, path: str) 
     assert api.calls == []
 
 
-def test_exception_of_the_function_comes_through_as_it_is(api: Api) -> None:
+def test_exception_from_the_function_propagates_unchanged(api: Api) -> None:
     raised = ConnectionError("the line is down")
 
     def fail() -> None:
@@ -137,7 +137,7 @@ def test_exception_of_the_function_comes_through_as_it_is(api: Api) -> None:
 @pytest.mark.parametrize(
     "returned", [None, "", " ", {"MessageId": ID}, [ID], b"1", True, "x" * 129]
 )
-def test_function_returning_no_id_may_have_sent(api: Api, returned: Any) -> None:
+def test_send_without_returned_id_raises_not_recorded(api: Api, returned: Any) -> None:
     api.respond = lambda: returned
     question = MessageFactory.create(inbound=True, sender=CUSTOMER)
 
@@ -154,7 +154,7 @@ def test_integer_is_an_id(api: Api) -> None:
     assert send(CUSTOMER, "Hello").cellcast_id == "10423817"
 
 
-def test_message_refused_by_the_database_may_have_gone(api: Api) -> None:
+def test_message_refused_by_the_database_raises_not_recorded(api: Api) -> None:
     error = DatabaseError(f"failing row contains {CUSTOMER}, Hello")
 
     with refusing("INSERT", error=error), pytest.raises(NotRecordedError) as raised:
