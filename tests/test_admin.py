@@ -58,7 +58,7 @@ only_on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="asks 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_nobody_adds_changes_or_deletes_by_hand(
+def test_rows_cannot_be_added_changed_or_deleted_by_hand(
     admin_client: Client, client: WebhookClient, model: str
 ) -> None:
     client.status()
@@ -80,7 +80,7 @@ def test_nobody_adds_changes_or_deletes_by_hand(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_pages_need_the_permission_to_view(client: WebhookClient, model: str) -> None:
+def test_pages_require_the_view_permission(client: WebhookClient, model: str) -> None:
     client.status()
     others = staff(*(f"view_{name}" for name in MODELS if name != model))
 
@@ -93,7 +93,7 @@ def test_pages_need_the_permission_to_view(client: WebhookClient, model: str) ->
 # Messages
 
 
-def test_list_of_messages_shows_direction_contact_first_words_and_status(
+def test_message_list_shows_direction_contact_first_words_and_status(
     reader: Client, client: WebhookClient
 ) -> None:
     client.reply(message="Yes,\n I will   be there. " + "And more of it. " * 10)
@@ -109,7 +109,7 @@ def test_list_of_messages_shows_direction_contact_first_words_and_status(
     assert status_badge("delivered") not in page
 
 
-def test_list_of_messages_loads_no_more_of_the_texts_than_it_shows(reader: Client) -> None:
+def test_message_list_loads_only_the_start_of_each_text(reader: Client) -> None:
     Message.objects.record_sent(ID, receiver=CUSTOMER, body="x" * 100_000)
 
     response = reader.get(url_of("message"))
@@ -132,7 +132,7 @@ def test_list_of_messages_loads_no_more_of_the_texts_than_it_shows(reader: Clien
         ("paused", "? paused"),
     ],
 )
-def test_status_is_a_word_with_a_sign_not_only_a_colour(
+def test_status_has_a_word_and_a_sign_beside_its_colour(
     reader: Client, client: WebhookClient, status: str, badge: str
 ) -> None:
     message = Message.objects.record_sent(ID, receiver=CUSTOMER)
@@ -178,7 +178,7 @@ def test_opted_out_customers_reply_is_not_new(reader: Client, client: WebhookCli
     )
 
 
-def test_test_messages_have_their_badge(reader: Client, client: WebhookClient) -> None:
+def test_test_messages_have_a_badge(reader: Client, client: WebhookClient) -> None:
     client.status(_id="real")
     message = MessageFactory.create(inbound=True)
     WebhookEventFactory.create(message=message, is_test=True)
@@ -188,7 +188,7 @@ def test_test_messages_have_their_badge(reader: Client, client: WebhookClient) -
     assert ["test" in words(cell) for cell in cells] == [True, False]
 
 
-def test_changes_reported_by_tests_have_their_badge(reader: Client, client: WebhookClient) -> None:
+def test_status_changes_of_tests_have_a_badge(reader: Client, client: WebhookClient) -> None:
     client.status(_id="real")
     client.status(_id="test")
     WebhookEvent.objects.filter(cellcast_id="test").update(is_test=True)
@@ -199,7 +199,7 @@ def test_changes_reported_by_tests_have_their_badge(reader: Client, client: Webh
 
 
 @pytest.mark.parametrize(("language", "is_marked"), [("ar", True), ("en-au", False)])
-def test_untranslated_text_keeps_its_direction(
+def test_untranslated_text_is_marked_left_to_right(
     admin_client: Client, client: WebhookClient, settings: Any, language: str, is_marked: bool
 ) -> None:
     settings.LANGUAGE_CODE = language
@@ -228,7 +228,7 @@ def test_every_class_that_a_page_uses_has_a_rule() -> None:
     assert {name for name in used if f".{name}" not in rules} == set()
 
 
-def test_message_shows_the_timeline_and_says_which_reports_came_late(
+def test_message_shows_timeline_and_marks_late_reports(
     reader: Client, client: WebhookClient
 ) -> None:
     client.status(status="delivered")
@@ -263,7 +263,7 @@ def test_message_shows_its_raw_events_newest_first(reader: Client, client: Webho
     assert listed(reader, "webhookevent", message__id__exact=message.pk + 1) == []
 
 
-def test_message_without_reports_says_so(reader: Client) -> None:
+def test_message_without_reports_has_empty_timeline(reader: Client) -> None:
     message = Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you on Monday")
 
     page = page_of(reader, "message", "change", message.pk)
@@ -278,7 +278,7 @@ def test_message_without_reports_says_so(reader: Client) -> None:
 QUOTE = "div[@class='cellcast-text cellcast-quote']"
 
 
-def test_reply_shows_the_text_that_it_answers(reader: Client, client: WebhookClient) -> None:
+def test_reply_shows_the_text_it_answers(reader: Client, client: WebhookClient) -> None:
     client.reply(reply="YES", message="Are you coming?")
 
     page = page_of(reader, "message", "change", Message.objects.get().pk)
@@ -287,7 +287,7 @@ def test_reply_shows_the_text_that_it_answers(reader: Client, client: WebhookCli
     assert words(only(page, QUOTE)) == "Are you coming?"
 
 
-def test_reply_leads_to_the_message_that_it_answers(reader: Client) -> None:
+def test_reply_links_to_the_message_it_answers(reader: Client) -> None:
     sent = MessageFactory.create(receiver=CUSTOMER, body="Are you coming?")
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
 
@@ -298,7 +298,7 @@ def test_reply_leads_to_the_message_that_it_answers(reader: Client) -> None:
     assert words(link) == "Are you coming?"
 
 
-def test_reply_that_quotes_a_text_not_recorded_leads_to_no_other_message(reader: Client) -> None:
+def test_reply_quoting_an_unrecorded_text_is_linked_to_no_message(reader: Client) -> None:
     MessageFactory.create(receiver=CUSTOMER, body="Your invoice is overdue.")
     quote = "Is Tuesday 3 pm fine?"
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER, original_body=quote)
@@ -309,7 +309,7 @@ def test_reply_that_quotes_a_text_not_recorded_leads_to_no_other_message(reader:
     assert words(only(page, QUOTE)) == quote
 
 
-def test_reference_is_shown_and_found(reader: Client) -> None:
+def test_reference_is_shown_and_searchable(reader: Client) -> None:
     message = MessageFactory.create(receiver=CUSTOMER, reference="Booking-7")
     MessageFactory.create(receiver=CUSTOMER, body="Booking-77")
 
@@ -318,7 +318,7 @@ def test_reference_is_shown_and_found(reader: Client) -> None:
         assert "Booking-7" in page_of(reader, "message", page, message.pk)
 
 
-def test_waiting_event_links_to_the_one_it_waits_for(reader: Client) -> None:
+def test_waiting_event_links_to_the_event_it_waits_for(reader: Client) -> None:
     earlier = WebhookEventFactory.create(reply=True, failed=True)
     later = WebhookEventFactory.create(reply=True, pending=True, waiting_for=earlier.pk)
     pages = [
@@ -336,9 +336,7 @@ def test_waiting_event_links_to_the_one_it_waits_for(reader: Client) -> None:
 MEDIA = "span[@class='cellcast-media']"
 
 
-def test_pictures_are_links_that_tell_nobody_where_they_stand(
-    reader: Client, client: WebhookClient
-) -> None:
+def test_picture_links_send_no_referrer(reader: Client, client: WebhookClient) -> None:
     addresses = ["https://media.example.com/1.jpg?a=1&b=2", 'https://media.example.com/"2"']
     client.reply(message="", media=addresses)
 
@@ -354,7 +352,7 @@ def test_pictures_are_links_that_tell_nobody_where_they_stand(
         assert "<img" not in page.replace('<img src="/static/', "")
 
 
-def test_list_links_to_the_first_of_many_pictures(reader: Client, client: WebhookClient) -> None:
+def test_list_links_to_only_the_first_three_pictures(reader: Client, client: WebhookClient) -> None:
     client.reply(media=[f"https://media.example.com/{number}.jpg" for number in range(20)])
 
     media = only(page_of(reader, "message"), MEDIA)
@@ -364,7 +362,7 @@ def test_list_links_to_the_first_of_many_pictures(reader: Client, client: Webhoo
     assert "https://media.example.com/19.jpg" in page
 
 
-def test_unusual_media_address_is_no_link(reader: Client) -> None:
+def test_media_with_an_odd_scheme_is_not_linked(reader: Client) -> None:
     message = MessageFactory.create(inbound=True, media=["javascript:alert(1)"])
 
     page = page_of(reader, "message", "change", message.pk)
@@ -373,7 +371,7 @@ def test_unusual_media_address_is_no_link(reader: Client) -> None:
     assert not every(page, MEDIA)
 
 
-def test_reason_of_a_failure_is_read_without_opening_json(
+def test_failure_reason_is_shown_on_lists_and_message_page(
     reader: Client, client: WebhookClient
 ) -> None:
     client.status(status="failed", reason="no such <number>")
@@ -389,7 +387,7 @@ def test_reason_of_a_failure_is_read_without_opening_json(
     assert "no such <number>" in text_of(page_of(reader, "statuschange", "change", change.pk))
 
 
-def test_reason_is_that_of_the_status_that_the_message_has(
+def test_message_shows_the_reason_for_its_current_status(
     reader: Client, client: WebhookClient
 ) -> None:
     client.status(status="failed", reason="no such number")
@@ -398,7 +396,7 @@ def test_reason_is_that_of_the_status_that_the_message_has(
     assert "no such number" not in text_of(page_of(reader, "message"))
 
 
-def test_empty_text_and_contact_show_as_empty(reader: Client, client: WebhookClient) -> None:
+def test_empty_text_and_contact_are_marked_as_empty(reader: Client, client: WebhookClient) -> None:
     client.status(receiver="")
 
     for page in ((), ("change", Message.objects.get().pk)):
@@ -416,7 +414,7 @@ def test_deleted_rows_page_redirects_to_the_index(reader: Client, model: str) ->
     assert response["Location"] == reverse("admin:index")
 
 
-def test_history_and_events_are_shown_to_those_who_may_view_them(client: WebhookClient) -> None:
+def test_history_and_events_require_their_view_permissions(client: WebhookClient) -> None:
     client.status()
     arguments = ("message", "change", Message.objects.get().pk)
 
@@ -435,9 +433,7 @@ def test_history_and_events_are_shown_to_those_who_may_view_them(client: Webhook
 # The history
 
 
-def test_history_shows_what_was_heard_and_whether_it_moved_the_status(
-    reader: Client, client: WebhookClient
-) -> None:
+def test_history_marks_reports_that_came_late(reader: Client, client: WebhookClient) -> None:
     client.status(status="failed")
     client.status(status="received")
     late, first = StatusChange.objects.order_by("-pk")
@@ -465,7 +461,7 @@ def previous_statuses(page: str) -> list[str | None]:
 # Events
 
 
-def test_list_of_events_shows_what_became_of_each(
+def test_event_list_shows_state_contact_and_error(
     reader: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
     unlucky = Calls("unlucky", error=ValueError("no luck"))
@@ -492,7 +488,7 @@ def test_list_of_events_shows_what_became_of_each(
     assert {"body"} <= response.context["cl"].result_list[0].get_deferred_fields()
 
 
-def test_event_shows_its_body_and_each_handlers_result(
+def test_event_page_shows_body_and_each_handlers_result(
     reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
     lucky = Calls("lucky")
@@ -510,12 +506,12 @@ def test_event_shows_its_body_and_each_handlers_result(
     assert re.search(r"Username: .*\bcellcast\b", text_of(page))
 
 
-def test_event_shows_the_number_by_which_the_log_speaks_of_it(reader: Client) -> None:
+def test_event_page_shows_the_id_used_in_logs(reader: Client) -> None:
     event = make_invalid()
     assert f"#{event.pk}" in page_of(reader, "webhookevent", "change", event.pk)
 
 
-def test_event_that_nobody_heard_says_so(reader: Client) -> None:
+def test_invalid_event_shows_its_error_and_no_handlers(reader: Client) -> None:
     event = make_invalid()
 
     page = page_of(reader, "webhookevent", "change", event.pk)
@@ -558,7 +554,7 @@ def test_search_finds_a_number_in_any_spelling_and_an_id(
 
 @pytest.mark.parametrize("term", ["tel:+61400000001", '"0400 000 001"', ID.upper(), f"“{ID}”"])
 @pytest.mark.parametrize("model", MODELS)
-def test_search_sees_through_what_was_copied_along(
+def test_search_ignores_prefixes_and_quotes_copied_along(
     reader: Client, client: WebhookClient, model: str, term: str
 ) -> None:
     client.status()
@@ -567,9 +563,7 @@ def test_search_sees_through_what_was_copied_along(
 
 
 @pytest.mark.parametrize("term", ["{}", "#{}", "event {}", "Event #{}"])
-def test_search_finds_an_event_by_its_number_as_page_and_log_write_it(
-    reader: Client, term: str
-) -> None:
+def test_search_finds_an_event_by_its_hash_and_id(reader: Client, term: str) -> None:
     make_invalid()
     event = make_invalid()
 
@@ -582,7 +576,7 @@ def test_search_finds_quoted_words(reader: Client, client: WebhookClient) -> Non
     assert len(listed(reader, "message", q='"call me"')) == 1
 
 
-def test_search_without_result_says_what_can_be_found(
+def test_empty_search_lists_what_can_be_found(
     reader: Client, client: WebhookClient, settings: Any
 ) -> None:
     client.reply()
@@ -637,7 +631,7 @@ def test_search_finds_names_and_words(reader: Client, client: WebhookClient, set
     assert len(listed(reader, "message", q="lee")) == 2
 
 
-def test_search_uses_the_first_two_hundred_people(
+def test_search_by_name_uses_the_first_two_hundred_people(
     reader: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(contacts, "MAX_NAMED", 1)
@@ -648,7 +642,7 @@ def test_search_uses_the_first_two_hundred_people(
     assert listed(reader, "message", q="Lee") == [first.pk]
 
 
-def test_search_goes_on_without_names_when_they_cannot_be_asked_for(
+def test_search_works_when_name_search_fails(
     reader: Client, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.broken_search"
@@ -672,7 +666,7 @@ def test_search_finds_a_number_by_its_last_digits(
 
 
 @pytest.mark.parametrize("term", ["70156", "id 570156", "5701561234"])
-def test_search_takes_nothing_else_for_last_digits(reader: Client, term: str) -> None:
+def test_search_ignores_other_terms_as_last_digits(reader: Client, term: str) -> None:
     MessageFactory.create(inbound=True, sender="+61491570156", body="")
 
     assert listed(reader, "message", q=term) == []
@@ -712,9 +706,7 @@ def test_conversation_link_works_for_a_contact_with_white_space(
     assert "Here I am" in reader.get(html.unescape(link)).content.decode()
 
 
-def test_search_for_a_thousand_words_looks_for_the_first_twenty(
-    reader: Client, client: WebhookClient
-) -> None:
+def test_search_uses_only_the_first_twenty_words(reader: Client, client: WebhookClient) -> None:
     client.reply(message=" ".join(f"word{n}" for n in range(20)))
 
     found = [Message.objects.get().pk]
@@ -767,7 +759,7 @@ class HostsMessageAdmin(MessageAdmin):
         ("direction__regex", False),
     ],
 )
-def test_subclass_may_add_filters(lookup: str, is_allowed: bool) -> None:
+def test_subclass_can_add_filters(lookup: str, is_allowed: bool) -> None:
     model_admin = HostsMessageAdmin(Message, AdminSite())
     assert model_admin.lookup_allowed(lookup, "", HttpRequest()) is is_allowed
 
@@ -785,7 +777,7 @@ def test_search_finds_malformed_numbers(reader: Client, client: WebhookClient) -
     assert listed(reader, "message", q="#SharedNum#") == [Message.objects.get().pk]
 
 
-def test_search_finds_an_event_by_its_own_number(reader: Client, client: WebhookClient) -> None:
+def test_search_finds_an_event_by_its_id(reader: Client, client: WebhookClient) -> None:
     client.opt_out()
     event = make_invalid()
 
@@ -793,7 +785,7 @@ def test_search_finds_an_event_by_its_own_number(reader: Client, client: Webhook
     assert listed(reader, "webhookevent", q="9" * 30) == []
 
 
-def test_messages_are_filtered_by_direction_and_status(
+def test_messages_can_be_filtered_by_direction_and_status(
     reader: Client, client: WebhookClient
 ) -> None:
     client.reply()
@@ -835,7 +827,7 @@ def test_status_filter_offers_the_statuses_in_use(reader: Client, client: Webhoo
     assert choices() == ["undelivered", "delivered", *others[:-2], "-", "silent"]
 
 
-def test_events_are_filtered_by_outcome_and_kind(
+def test_events_can_be_filtered_by_outcome_and_kind(
     reader: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
     unlucky = Calls("unlucky", error=ValueError())
@@ -863,7 +855,7 @@ def test_events_are_filtered_by_outcome_and_kind(
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
-def test_lists_are_filtered_by_period(reader: Client, client: WebhookClient, model: str) -> None:
+def test_lists_can_be_filtered_by_period(reader: Client, client: WebhookClient, model: str) -> None:
     now = timezone.now()
     for days in (0, 3, 20, 60):
         client.status(_id=f"{days} days ago")
@@ -878,7 +870,7 @@ def test_lists_are_filtered_by_period(reader: Client, client: WebhookClient, mod
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
-def test_lists_are_filtered_by_a_range_of_days(
+def test_lists_can_be_filtered_by_a_range_of_days(
     reader: Client, client: WebhookClient, model: str
 ) -> None:
     for day in range(21, 26):
@@ -896,7 +888,7 @@ def test_lists_are_filtered_by_a_range_of_days(
     assert len(listed(reader, model, period="1", **ends)) == 3
 
 
-def test_range_of_days_is_kept_by_other_filters_and_ended_by_a_period(
+def test_other_filters_keep_a_range_of_days_and_a_period_ends_it(
     reader: Client, client: WebhookClient
 ) -> None:
     page = reader.get(url_of("message", direction="outbound", to="2026-11-22")).text
@@ -915,7 +907,7 @@ def test_range_of_days_is_kept_by_other_filters_and_ended_by_a_period(
         ("webhookevent", {"outcome": "failed"}),
     ],
 )
-def test_empty_list_leads_to_the_set_up_page(
+def test_empty_list_links_to_the_setup_page(
     admin_client: Client, reader: Client, client: WebhookClient, model: str, choice: dict[str, str]
 ) -> None:
     def said(client: Client, **query: str) -> list[list[str]]:
@@ -940,7 +932,7 @@ def fill_for(contact: str, count: int) -> None:
 CAPPED = "p[@class='cellcast-capped']"
 
 
-def test_search_caps_results_at_the_newest(
+def test_search_returns_only_the_newest_results(
     reader: Client, client: WebhookClient, cap_lists: Callable[..., None]
 ) -> None:
     for number in range(4):
@@ -957,7 +949,7 @@ def test_search_caps_results_at_the_newest(
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
-def test_all_rows_of_a_busy_contact_are_found(
+def test_search_finds_every_row_of_a_busy_contact(
     reader: Client, client: WebhookClient, model: str
 ) -> None:
     fill_for(CUSTOMER, MAX_KEYS + 1)
@@ -970,7 +962,7 @@ def test_all_rows_of_a_busy_contact_are_found(
     assert listed(reader, model, q="of somebody else") == rows[:1]
 
 
-def test_filter_narrows_many_search_results(
+def test_filter_applies_to_all_search_results(
     reader: Client,
 ) -> None:
     fill_for(CUSTOMER, MAX_KEYS + 1)
@@ -982,9 +974,7 @@ def test_filter_narrows_many_search_results(
 
 
 @pytest.mark.parametrize("state", ["pending", "failed"])
-def test_outcome_filter_finds_more_events_than_the_cap(
-    reader: Client, client: WebhookClient, state: str
-) -> None:
+def test_outcome_filter_is_not_capped(reader: Client, client: WebhookClient, state: str) -> None:
     add_copies(WebhookEventFactory.create(**{state: True}), MAX_KEYS)
     client.status(_id="done")
 
@@ -994,7 +984,7 @@ def test_outcome_filter_finds_more_events_than_the_cap(
 
 
 @only_on_sqlite
-def test_rows_of_a_busy_contact_are_found_by_an_index(reader: Client) -> None:
+def test_search_for_a_busy_contact_uses_an_index(reader: Client) -> None:
     fill_for(CUSTOMER, MAX_KEYS + 1)
     fill(2 * MAX_KEYS)
     connection.cursor().execute("ANALYZE")
@@ -1033,7 +1023,7 @@ def test_list_counts_to_a_cap_and_says_there_are_more(
         assert "1.200" in page_of(reader, "message")
 
 
-def test_count_of_results_stands_beside_a_search_alone(reader: Client) -> None:
+def test_result_count_is_shown_only_for_searches_and_filters(reader: Client) -> None:
     Message.objects.record_sent(ID, receiver=CUSTOMER)
 
     assert "1 result " in text_of(page_of(reader, "message", q=CUSTOMER))
@@ -1041,7 +1031,7 @@ def test_count_of_results_stands_beside_a_search_alone(reader: Client) -> None:
     assert "1 result " not in text_of(page_of(reader, "message"))
 
 
-def test_pages_do_not_sort_by_what_the_address_says(reader: Client) -> None:
+def test_lists_ignore_sorting_in_the_url(reader: Client) -> None:
     fill(20)
 
     for model in MODELS:
@@ -1049,7 +1039,7 @@ def test_pages_do_not_sort_by_what_the_address_says(reader: Client) -> None:
 
 
 @pytest.mark.no_cover
-def test_queries_do_not_grow_with_the_rows(
+def test_query_count_does_not_grow_with_rows(
     admin_user: User, admin_client: Client, cap_lists: Callable[..., None]
 ) -> None:
     cap_lists(1_000, per_page=10)
@@ -1197,7 +1187,7 @@ FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells b
 
 @pytest.mark.no_cover
 @only_on_sqlite
-def test_no_list_filter_or_search_scans_a_table(
+def test_no_list_filter_or_search_scans_a_table_on_sqlite(
     reader: Client, cap_lists: Callable[..., None]
 ) -> None:
     cap_lists(120, per_page=10)  # fewer than there are
@@ -1221,7 +1211,7 @@ def test_no_list_filter_or_search_scans_a_table(
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="the test above asks SQLite")
-def test_no_list_filter_or_search_reads_a_whole_table_elsewhere(
+def test_no_list_filter_or_search_scans_a_table_elsewhere(
     reader: Client, cap_lists: Callable[..., None]
 ) -> None:
     cap_lists(120, per_page=10)
@@ -1239,7 +1229,7 @@ def test_no_list_filter_or_search_reads_a_whole_table_elsewhere(
 
 @only_on_sqlite
 @pytest.mark.parametrize("order", ["", "longest"])
-def test_to_answer_walks_its_own_index(reader: Client, order: str) -> None:
+def test_to_answer_uses_its_own_index(reader: Client, order: str) -> None:
     fill(300)
 
     with CaptureQueriesContext(connection) as captured:
@@ -1260,7 +1250,7 @@ def test_to_answer_walks_its_own_index(reader: Client, order: str) -> None:
 
 
 @only_on_sqlite
-def test_conversation_looks_for_the_next_customer_alone_among_all_who_wait(reader: Client) -> None:
+def test_conversation_queries_only_the_next_waiting_customer(reader: Client) -> None:
     fill(300)
     reply = Message.objects.unhandled().latest("created_at")
 
@@ -1283,7 +1273,7 @@ def plan_of(statement: str) -> list[str]:
 @pytest.mark.parametrize(
     ("lists", "analyse"), [(WALKS + FINDS, False), (WALKS + FINDS + FILTERED_FINDS, True)]
 )
-def test_work_for_a_list_does_not_grow_with_the_tables(
+def test_work_per_list_does_not_grow_with_the_tables(
     admin_user: User,
     cap_lists: Callable[..., None],
     lists: list[tuple[str, Query]],
@@ -1355,7 +1345,7 @@ urlpatterns = [
 
 
 @override_settings(ROOT_URLCONF=__name__)
-def test_pages_of_a_second_site_link_to_that_site(
+def test_second_sites_pages_link_within_that_site(
     admin_client: Client, client: WebhookClient
 ) -> None:
     client.status()
@@ -1372,7 +1362,7 @@ def test_pages_of_a_second_site_link_to_that_site(
 
 
 @override_settings(ROOT_URLCONF=__name__)
-def test_site_without_a_page_for_a_model_does_not_link_to_it(
+def test_site_without_a_models_page_does_not_link_to_it(
     admin_client: Client, client: WebhookClient
 ) -> None:
     client.status()

@@ -64,13 +64,13 @@ def test_list_shows_contact_since_how_event_and_state(viewer: Client) -> None:
 
 
 @pytest.mark.parametrize("term", [CUSTOMER, "0400 000 001", "61400000001", " 400000001 "])
-def test_contact_is_found_in_any_spelling(viewer: Client, term: str) -> None:
+def test_search_finds_contact_in_any_spelling(viewer: Client, term: str) -> None:
     found = opt_out(CUSTOMER)
     opt_out("+61400000002")
     assert listed(viewer, "optout", q=term) == [found.pk]
 
 
-def test_filters(viewer: Client) -> None:
+def test_list_can_be_filtered_by_state_source_and_period(viewer: Client) -> None:
     old = OptOutFactory.create(since=timezone.now() - timedelta(days=8))
     ended = OptOutFactory.create(ended=True)
     by_webhook = OptOutFactory.create(source="webhook")
@@ -85,7 +85,7 @@ def test_filters(viewer: Client) -> None:
 @pytest.mark.parametrize(
     "query", [{}, {"state": "active"}, {"source": "list"}, {"period": "7"}, {"q": "0400000001"}]
 )
-def test_list_is_read_by_an_index(viewer: Client, query: dict[str, str]) -> None:
+def test_list_uses_an_index(viewer: Client, query: dict[str, str]) -> None:
     with CaptureQueriesContext(connection) as queries:
         listed(viewer, "optout", **query)
     selects = [q["sql"] for q in queries if 'FROM "cellcast_django_optout"' in q["sql"]]
@@ -101,7 +101,7 @@ def test_list_is_read_by_an_index(viewer: Client, query: dict[str, str]) -> None
             assert not scans, (sql, steps)
 
 
-def test_opt_out_made_by_a_test_has_its_badge(viewer: Client) -> None:
+def test_opt_out_made_by_a_test_has_a_badge(viewer: Client) -> None:
     WebhookEventFactory.create(opt_out=True, is_test=True)
     OptOutFactory.create(since=timezone.now() - timedelta(days=1))
 
@@ -110,7 +110,7 @@ def test_opt_out_made_by_a_test_has_its_badge(viewer: Client) -> None:
     assert ["test" in words(cell) for cell in cells] == [True, False]
 
 
-def test_export(viewer: Client) -> None:
+def test_export_requires_its_permission_and_has_every_column(viewer: Client) -> None:
     assert viewer.get(url_of("optout", "export")).status_code == 403
     assert "Export" not in page_of(viewer, "optout")
     opt_out(CUSTOMER, note="asked at the counter")
@@ -122,7 +122,7 @@ def test_export(viewer: Client) -> None:
     assert CUSTOMER in lines[1] and "asked at the counter" in lines[1]
 
 
-def test_page_shows_what_is_kept(viewer: Client) -> None:
+def test_page_shows_event_note_and_state(viewer: Client) -> None:
     event = WebhookEventFactory.create(opt_out=True, contact=CUSTOMER)
     opt_in(CUSTOMER, note="signed up again")
     words = text_of(page_of(viewer, "optout", "change", event.opt_out_change.opt_out.pk))
@@ -135,7 +135,7 @@ def history_of(html: str) -> list[tuple[str, str, str]]:
     return [(kind, source, text_of(words)) for kind, source, words in steps]
 
 
-def test_history_shows_both_stops_and_the_end_between(
+def test_history_shows_both_stops_and_the_opt_in_between(
     clerk: Client, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ "I wrote STOP on 1 November, and you texted me on the 15th." """
@@ -167,7 +167,7 @@ def test_history_shows_both_stops_and_the_end_between(
     assert "cellcast-conversation" not in html
 
 
-def test_title_has_number_name_and_state(viewer: Client, settings: Any) -> None:
+def test_title_names_contact_and_state(viewer: Client, settings: Any) -> None:
     settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
     made = OptOutFactory.create(contact=CUSTOMER)
     title = str(viewer.get(url_of("optout", "change", made.pk)).context["title"])
@@ -177,14 +177,14 @@ def test_title_has_number_name_and_state(viewer: Client, settings: Any) -> None:
     assert title == "0400 000 001 (Ms Kim Lee): opted back in"
 
 
-def test_payload_of_a_webhook_is_folded(viewer: Client, client: WebhookClient) -> None:
+def test_page_has_the_webhooks_payload_collapsed(viewer: Client, client: WebhookClient) -> None:
     client.opt_out(contact="400000001")
     html = page_of(viewer, "optout", "change", OptOut.objects.get().pk)
     assert '<pre class="cellcast-raw"' in html
 
 
 @pytest.mark.parametrize("may_view_messages", [True, False])
-def test_page_leads_to_the_conversation_for_those_who_may_view_it(
+def test_page_links_to_conversation_for_permitted_users(
     may_view_messages: bool,
 ) -> None:
     reader = staff("view_optout", *["view_message"] * may_view_messages)
@@ -197,7 +197,7 @@ def test_page_leads_to_the_conversation_for_those_who_may_view_it(
 
 
 @pytest.mark.parametrize("may_view_events", [True, False])
-def test_list_and_page_lead_to_the_event_for_those_who_may_view_it(may_view_events: bool) -> None:
+def test_list_and_page_link_to_event_for_permitted_users(may_view_events: bool) -> None:
     reader = staff("view_optout", *["view_webhookevent"] * may_view_events)
     event = WebhookEventFactory.create(opt_out=True)
     url = url_of("webhookevent", "change", event.pk)
@@ -207,7 +207,7 @@ def test_list_and_page_lead_to_the_event_for_those_who_may_view_it(may_view_even
     assert reader.get(url).status_code == (200 if may_view_events else 403)
 
 
-def test_page_does_not_lead_to_an_event_that_the_site_hides(
+def test_page_does_not_link_to_an_event_hidden_by_the_site(
     viewer: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = WebhookEventFactory.create(opt_out=True).opt_out_change.opt_out
@@ -225,13 +225,13 @@ def test_empty_list_says_nobody_has_opted_out(viewer: Client) -> None:
     assert 'class="cellcast-nothing"' not in page_of(viewer, "optout")
 
 
-def test_locked_row_that_never_began_is_not_listed(viewer: Client) -> None:
+def test_locked_row_without_a_beginning_is_not_listed(viewer: Client) -> None:
     with transaction.atomic():
         OptOut.objects.insert_and_lock([CUSTOMER])
     assert listed(viewer, "optout") == listed(viewer, "optout", state="active") == []
 
 
-def test_nobody_edits_or_deletes_by_hand(admin_client: Client) -> None:
+def test_opt_outs_cannot_be_edited_or_deleted_by_hand(admin_client: Client) -> None:
     made = opt_out(CUSTOMER)
     changed = admin_client.post(url_of("optout", "change", made.pk), {"note": "x"})
     assert changed.status_code == 403
@@ -241,7 +241,7 @@ def test_nobody_edits_or_deletes_by_hand(admin_client: Client) -> None:
     assert OptOut.objects.values().get() == OptOut.objects.filter(note="").values().get()
 
 
-def test_pages_need_the_permission_to_view() -> None:
+def test_pages_require_the_view_permission() -> None:
     made = opt_out(CUSTOMER)
     other = staff("view_message", "view_webhookevent", "end_optout")
     for url in (
@@ -262,7 +262,7 @@ def add(client: Client, **data: str) -> Any:
     )
 
 
-def test_contact_is_opted_out_by_hand(clerk: Client) -> None:
+def test_user_opts_a_contact_out(clerk: Client) -> None:
     assert url_of("optout", "add") in page_of(clerk, "optout")
     assert text_of(page_of(clerk, "optout", "add")).count("Reason") == 1
     assert add(clerk, reason="asked at the counter").status_code == 302
@@ -273,7 +273,7 @@ def test_contact_is_opted_out_by_hand(clerk: Client) -> None:
     assert CUSTOMER not in f"{entry.object_repr} {entry.change_message}"
 
 
-def test_ended_opt_out_begins_again(clerk: Client) -> None:
+def test_user_renews_an_ended_opt_out(clerk: Client) -> None:
     made = opt_out(CUSTOMER, note="first")
     opt_in(CUSTOMER)
     assert add(clerk).status_code == 302
@@ -290,9 +290,7 @@ def test_ended_opt_out_begins_again(clerk: Client) -> None:
         ({"reason": " "}, "This field is required."),
     ],
 )
-def test_mistyped_number_opts_nobody_out(
-    clerk: Client, data: dict[str, str], complaint: str
-) -> None:
+def test_invalid_form_opts_nobody_out(clerk: Client, data: dict[str, str], complaint: str) -> None:
     response = add(clerk, **data)
     assert complaint in response.content.decode()
     assert not OptOut.objects.exists()
@@ -312,7 +310,7 @@ def receptionist() -> Client:
     )
 
 
-def test_form_opened_from_a_reply_is_filled_in_and_handles_it(receptionist: Client) -> None:
+def test_form_opened_from_a_reply_is_prefilled_and_marks_it_done(receptionist: Client) -> None:
     earlier = MessageFactory.create(inbound=True, sender=CUSTOMER, body="Hello?")
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
     url = url_of("optout", "add", message=reply.pk)
@@ -332,7 +330,7 @@ def test_form_opened_from_a_reply_is_filled_in_and_handles_it(receptionist: Clie
     assert "400000001" not in f"{entry.object_repr} {entry.change_message}"
 
 
-def test_form_opened_from_to_answer_leads_back_there(receptionist: Client) -> None:
+def test_form_opened_from_to_answer_redirects_back(receptionist: Client) -> None:
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
     url = url_of("optout", "add", message=reply.pk, back="to_answer")
     assert url.replace("&", "&amp;") in page_of(receptionist, "message", "to_answer")
@@ -347,18 +345,18 @@ def test_form_opened_from_a_sent_message_suggests_no_reason(receptionist: Client
 
 
 @pytest.mark.parametrize("key", ["x", "", "-1", "99999999999999999999", "7"])
-def test_form_opened_from_no_message_is_empty(receptionist: Client, key: str) -> None:
+def test_form_for_an_unknown_message_is_empty(receptionist: Client, key: str) -> None:
     form = receptionist.get(url_of("optout", "add", message=key)).context["adminform"].form
     assert not form["number"].value()
 
 
-def test_form_shows_no_number_to_those_who_may_not_view_messages(clerk: Client) -> None:
+def test_form_hides_the_number_without_permission_to_view_messages(clerk: Client) -> None:
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
     html = page_of(clerk, "optout", "add", message=reply.pk)
     assert "0400 000 001" not in html
 
 
-def test_opting_somebody_else_out_leaves_the_reply_to_be_answered(receptionist: Client) -> None:
+def test_opting_another_contact_out_leaves_the_reply_unhandled(receptionist: Client) -> None:
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
     url = url_of("optout", "add", message=reply.pk)
     response = receptionist.post(url, {"number": "0400 000 002", "reason": "asked"})
@@ -368,7 +366,7 @@ def test_opting_somebody_else_out_leaves_the_reply_to_be_answered(receptionist: 
     assert reply.handled_at is None
 
 
-def test_opting_out_handles_nothing_for_those_who_may_not() -> None:
+def test_opting_out_handles_the_reply_only_for_permitted_users() -> None:
     person = staff("view_message", "view_optout", "add_optout")
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
     url = url_of("optout", "add", message=reply.pk)
@@ -377,12 +375,12 @@ def test_opting_out_handles_nothing_for_those_who_may_not() -> None:
     assert reply.handled_at is None
 
 
-def test_form_offers_one_button(clerk: Client) -> None:
+def test_form_has_a_single_save_button(clerk: Client) -> None:
     html = page_of(clerk, "optout", "add")
     assert "_addanother" not in html and "_continue" not in html
 
 
-def test_adding_needs_its_permission(viewer: Client) -> None:
+def test_adding_requires_its_permission(viewer: Client) -> None:
     assert add(viewer).status_code == 403
     assert url_of("optout", "add") not in page_of(viewer, "optout")
     assert not OptOut.objects.exists()
@@ -391,7 +389,7 @@ def test_adding_needs_its_permission(viewer: Client) -> None:
 # Ending
 
 
-def test_opt_out_is_ended_with_a_reason(clerk: Client) -> None:
+def test_user_ends_an_opt_out_with_a_reason(clerk: Client) -> None:
     made = opt_out(CUSTOMER, note="asked")
     url = url_of("optout", "end", made.pk)
     assert url in page_of(clerk, "optout", "change", made.pk)
@@ -408,7 +406,7 @@ def test_opt_out_is_ended_with_a_reason(clerk: Client) -> None:
     assert url not in page_of(clerk, "optout", "change", made.pk)
 
 
-def test_page_that_asks_gives_trackers_no_number(clerk: Client) -> None:
+def test_confirmation_page_hides_the_number_from_error_trackers(clerk: Client) -> None:
     """They store what templates are given: of an object its ``repr``."""
     made = opt_out(CUSTOMER)
     response = clerk.get(url_of("optout", "end", made.pk))
@@ -447,7 +445,7 @@ def test_ending_from_a_conversation_returns_there(receptionist: Client) -> None:
     assert (change.kind, change.note, change.username) == ("ended", "signed up again", "staff-0")
 
 
-def test_ending_needs_its_permission(viewer: Client) -> None:
+def test_ending_requires_its_permission(viewer: Client) -> None:
     made = opt_out(CUSTOMER)
     url = url_of("optout", "end", made.pk)
     assert viewer.post(url, {"reason": "x"}).status_code == 403
@@ -479,7 +477,7 @@ def names(contacts: list[str]) -> dict[str, str]:
     return dict.fromkeys(contacts, "Ms Kim Lee")
 
 
-def test_list_shows_the_names_that_the_host_project_knows(viewer: Client, settings: Any) -> None:
+def test_list_shows_names_from_the_host_project(viewer: Client, settings: Any) -> None:
     settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
     OptOutFactory.create()
     assert "Ms Kim Lee" in page_of(viewer, "optout")
@@ -493,7 +491,7 @@ def ask_a_missing_table(asked: Any) -> Any:
         cursor.execute("SELECT name FROM no_such_table")
 
 
-def test_database_error_of_the_host_loses_no_opt_out(clerk: Client, settings: Any) -> None:
+def test_host_projects_database_error_loses_no_opt_out(clerk: Client, settings: Any) -> None:
     """Names are asked for in the transaction in which the admin adds it."""
     settings.CELLCAST_CONTACT_NAMES = f"{__name__}.ask_a_missing_table"
     settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.ask_a_missing_table"
@@ -513,7 +511,7 @@ def sent() -> Message:
     return found
 
 
-def test_filter_finds_texts_to_opted_out_contacts(reader: Client, sent: Message) -> None:
+def test_message_filter_finds_texts_to_opted_out_contacts(reader: Client, sent: Message) -> None:
     assert listed(reader, "message", opted_out="sent") == [sent.pk]
     assert len(listed(reader, "message", opted_out="x")) == 2
     opt_in(CUSTOMER)
@@ -533,7 +531,7 @@ def test_overview_counts_and_links_last_weeks_texts_to_opted_out(
     assert [row.pk for row in rows] == [sent.pk]
 
 
-def test_overview_omits_texts_to_opted_out_when_there_are_none(reader: Client) -> None:
+def test_overview_omits_texts_to_opted_out_if_there_are_none(reader: Client) -> None:
     html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
     assert "cellcast-although-opted-out" not in html
     response = staff("view_webhookevent").get(reverse("admin:cellcast_django_overview"))
@@ -541,7 +539,7 @@ def test_overview_omits_texts_to_opted_out_when_there_are_none(reader: Client) -
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
-def test_texts_to_opted_out_contacts_are_read_by_their_index(reader: Client, sent: Message) -> None:
+def test_texts_to_opted_out_contacts_use_their_index(reader: Client, sent: Message) -> None:
     add_copies(Message(direction="outbound", contact=CUSTOMER), 3_000)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")

@@ -44,7 +44,7 @@ def test_messages_without_a_report_are_counted_and_listed(reader: Client) -> Non
     assert list(listed) == [silent]
 
 
-def test_nothing_is_silent(reader: Client) -> None:
+def test_page_without_silent_messages_shows_zero(reader: Client) -> None:
     assert part_of(reader).startswith("0 • no report")
 
 
@@ -89,7 +89,7 @@ def test_set_up_page_says_when_recovery_last_ran() -> None:
     assert every(found, "span[@class='quiet']"), "the list was not read completely"
 
 
-def test_page_leaves_out_lists_not_recovered(reader: Client) -> None:
+def test_page_omits_lists_not_recovered(reader: Client) -> None:
     found = {"seen": 1_234, "missing": 0, "error": False, "is_read": True}
     CommandRun.record(CommandRun.Command.RECOVER, {"statuses": found})
     part = part_of(reader)

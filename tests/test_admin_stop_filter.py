@@ -31,7 +31,7 @@ def test_stop_filter_finds_newest_first(reader: Client) -> None:
     assert "stop=possibly" in page_of(reader, "message")
 
 
-def test_stop_words_have_opted_out_and_are_not_found(reader: Client, client: WebhookClient) -> None:
+def test_stop_filter_skips_stop_words(reader: Client, client: WebhookClient) -> None:
     client.reply(message="STOP")
     replies("Stop.")
     assert possible(reader) == []
@@ -51,13 +51,13 @@ def test_stop_filter_skips_handled_replies(reader: Client) -> None:
     assert possible(reader) == []
 
 
-def test_only_the_newest_replies_are_read(reader: Client) -> None:
+def test_stop_filter_reads_only_the_newest_replies(reader: Client) -> None:
     _, found, last = replies("stop it", "stop that", "see you")
     add_copies(last, StopFilter.MAX_REPLIES - 2)
     assert possible(reader) == [found.pk]
 
 
-def test_cost_does_not_grow_with_what_is_found(
+def test_query_count_does_not_grow_with_results(
     reader: Client, django_assert_max_num_queries: Any
 ) -> None:
     replies(*(f"please stop {number}" for number in range(60)))
@@ -72,7 +72,7 @@ def test_stop_filter_is_hidden_for_sent_messages(reader: Client) -> None:
     assert listed(reader, "message", stop="x") == [message.pk]
 
 
-def test_rows_lead_to_the_form_that_opts_out_for_those_who_may(reader: Client) -> None:
+def test_rows_link_to_the_opt_out_form_for_permitted_users(reader: Client) -> None:
     [message, _] = [*replies("please stop"), *replies("stop it")]
     MessageFactory.create(inbound=True, sender="cellcast", body="stop")
     clerk = staff("view_message", "view_optout", "add_optout")

@@ -33,11 +33,11 @@ from tests.admin_pages import text_of
         (timedelta(days=800), "2 years ago"),
     ],
 )
-def test_time_is_said_as_how_long_ago_it_was(age: timedelta, words: str) -> None:
+def test_ago_uses_the_largest_unit(age: timedelta, words: str) -> None:
     assert f">{words}<" in ago(timezone.now() - age)
 
 
-def test_exact_time_is_in_datetime_title_and_hidden_text() -> None:
+def test_ago_has_the_exact_time_in_datetime_title_and_hidden_text() -> None:
     time = timezone.now().replace(year=2024, month=8, day=9, hour=6, minute=37, second=47)
 
     html = ago(time)
@@ -47,7 +47,7 @@ def test_exact_time_is_in_datetime_title_and_hidden_text() -> None:
     assert text_of(html).endswith(", 9 Aug 2024, 16:37 AEST")
 
 
-def test_headings_of_today_and_yesterday_say_more_than_the_day() -> None:
+def test_headings_mark_today_and_yesterday() -> None:
     plain = [date_format(today() - timedelta(days=age), "j M Y") for age in range(3)]
     headings = [day_words(today() - timedelta(days=age)) for age in range(3)]
 
@@ -57,7 +57,7 @@ def test_headings_of_today_and_yesterday_say_more_than_the_day() -> None:
 
 
 @pytest.mark.parametrize(("language", "is_isolated"), [("ar", True), ("de", False)])
-def test_days_and_numbers_keep_their_direction_among_other_words(
+def test_days_and_numbers_are_isolated_in_right_to_left_text(
     language: str, is_isolated: bool
 ) -> None:
     number = "0491 570 156"
@@ -75,21 +75,21 @@ def test_days_and_numbers_keep_their_direction_among_other_words(
         assert ((text[0], text[-1]) == ends) is is_isolated
 
 
-def test_time_is_said_in_the_readers_language() -> None:
+def test_times_are_in_the_readers_language() -> None:
     with translation.override("de"):
         assert "3 minutes ago" in ago(timezone.now() - timedelta(minutes=3))  # as all around it
         assert "9 Mär 2024, 12:" in ago(timezone.now().replace(year=2024, month=3, day=9, hour=1))
 
 
 @pytest.mark.parametrize("use_tz", [True, False])
-def test_time_is_said_with_and_without_time_zones(use_tz: bool, settings: object) -> None:
+def test_times_work_with_and_without_time_zones(use_tz: bool, settings: object) -> None:
     settings.USE_TZ = use_tz  # type: ignore[attr-defined]
 
     assert "just now" in ago(timezone.now())
     assert exact_time(datetime(2026, 11, 26, 12, 16)) == "26 Nov 2026, 12:16"
 
 
-def test_time_of_a_step_is_said_to_the_second() -> None:
+def test_step_time_includes_seconds() -> None:
     time = datetime(2026, 11, 26, 1, 16, 5, 123_456, tzinfo=UTC)
 
     assert exact_seconds(time) == (
@@ -112,10 +112,10 @@ def test_time_of_a_step_is_said_to_the_second() -> None:
         (90_000, "1 d 1 h"),
     ],
 )
-def test_duration_is_said_in_its_two_largest_units(seconds: float, words: str) -> None:
+def test_duration_uses_its_two_largest_units(seconds: float, words: str) -> None:
     assert duration(timedelta(seconds=seconds)) == words
 
 
-def test_beginning_of_a_text_is_one_line() -> None:
+def test_beginning_is_a_single_line() -> None:
     assert beginning("Yes,\n I  will", 20) == "Yes, I will"
     assert beginning("Yes, I will", 4) == "Yes,…"

@@ -66,7 +66,7 @@ def part(output: str, heading: str) -> str:
 # What to paste where
 
 
-def test_prints_what_to_paste_into_the_dashboard(new_site: Any) -> None:
+def test_command_prints_what_to_paste_into_the_dashboard(new_site: Any) -> None:
     text = part(setup("--public-url", "https://sms.example.com"), "Paste into Cellcast's dashboard")
     assert "API KEYS" in text
     assert re.findall(r"^  (\S.*?)  +(\S+)$", text, re.MULTILINE)[:3] == [
@@ -159,7 +159,7 @@ def missing() -> list[str]:
     return re.findall(r"^  (\S.*)$", part(setup(), "Still missing"), re.MULTILINE)
 
 
-def test_ready_site_misses_nothing(ready_site: Any) -> None:
+def test_ready_site_has_nothing_missing(ready_site: Any) -> None:
     [nothing, next_step] = missing()
     assert "cellcast_test_send" in next_step
     assert "cellcast_django." not in nothing

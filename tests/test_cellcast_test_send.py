@@ -79,7 +79,7 @@ PROBLEMS = {
 @pytest.mark.parametrize(
     "webhook", [each for each in WEBHOOKS if each.endpoint.reader], ids=attrgetter("slug")
 )
-def test_sends_the_example_to_its_url(site: str, webhook: Webhook) -> None:
+def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> None:
     output = run(webhook.slug)
     event = WebhookEvent.objects.get()
     assert (event.endpoint, event.outcome) == (webhook.endpoint, "stored")
@@ -91,7 +91,7 @@ def test_sends_the_example_to_its_url(site: str, webhook: Webhook) -> None:
     assert f"Event {event.pk}: stored." in output
 
 
-def test_same_request_again_succeeds_as_a_duplicate(site: str) -> None:
+def test_repeated_send_succeeds_as_a_duplicate(site: str) -> None:
     run("status")
     assert ": duplicate." in run("status")
     assert Message.objects.count() == 1
@@ -175,7 +175,7 @@ def test_url_option_with_path_is_used_as_given(live_server: Any) -> None:
     assert WebhookEvent.objects.get().endpoint == "receive"
 
 
-def test_asks_for_a_url_if_none_is_known() -> None:
+def test_command_asks_for_a_url_if_none_is_known() -> None:
     with pytest.raises(CommandError, match="Set CELLCAST_PUBLIC_URL"):
         run("receive")
 

@@ -146,7 +146,7 @@ def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
         ("/admin/login/", "csrf"),
     ],
 )
-def test_other_path_of_the_project_is_diagnosed(live_server: Any, path: str, identity: str) -> None:
+def test_wrong_path_of_the_project_is_diagnosed(live_server: Any, path: str, identity: str) -> None:
     [finding] = diagnose(post_as_cellcast(f"{live_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
     assert finding.id == identity
 
@@ -235,7 +235,7 @@ APACHE = (
         ("304 Not Modified", HTML, "", "unknown"),
     ],
 )
-def test_response_of_something_else_is_diagnosed(
+def test_response_of_another_server_is_diagnosed(
     ask: Ask, status: str, header: str, body: str, identity: str
 ) -> None:
     [finding] = ask(status, header, body=body)
@@ -258,7 +258,9 @@ def test_response_of_something_else_is_diagnosed(
         (200, {}, b'{"events": ' + b"[" * 65_000),
     ],
 )
-def test_hostile_response_takes_no_time(status: int, headers: dict[str, str], body: bytes) -> None:
+def test_hostile_response_is_diagnosed_quickly(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
     response = Response(url="http://example.com/sms", status=status, headers=headers, body=body)
     started = monotonic()
     assert diagnose(response)
@@ -282,7 +284,7 @@ def test_long_headers_are_cut(ask: Ask) -> None:
         (b"(nothing)", "timed-out"),
     ],
 )
-def test_missing_answer_is_diagnosed(
+def test_missing_response_is_diagnosed(
     scripted_server: ScriptedServer, response: bytes, identity: str
 ) -> None:
     scripted_server.response = response

@@ -50,7 +50,7 @@ def test_health_of_a_new_site_is_empty() -> None:
 # The last webhook
 
 
-def test_health_tells_the_last_webhook_of_each_url(client: WebhookClient) -> None:
+def test_health_has_the_last_webhook_of_each_url(client: WebhookClient) -> None:
     client.reply()
     client.status()
     client.status()
@@ -71,7 +71,7 @@ def test_event_of_any_kind_counts_for_its_url(kind: WebhookEvent.Kind) -> None:
     assert urls[Endpoint.OPT_OUT].last_at == event.received_at
 
 
-def test_health_tells_the_last_use_of_each_username() -> None:
+def test_health_has_the_last_use_of_each_username() -> None:
     for username, hours in (("old", 50), ("new", 2), ("old", 9)):
         WebhookEventFactory.create(username=username, received_at=ago(hours=hours))
     uses = measure_webhooks(ago(days=1)).last_use_of
@@ -79,7 +79,7 @@ def test_health_tells_the_last_use_of_each_username() -> None:
     assert since == {"old": 9, "new": 2}
 
 
-def test_events_of_each_url_since_a_moment() -> None:
+def test_events_are_counted_by_url_since_a_time() -> None:
     WebhookEventFactory.create_batch(2, received_at=ago(hours=1))
     WebhookEventFactory.create(invalid=True, endpoint="receive", received_at=ago(hours=1))
     WebhookEventFactory.create(opt_out=True, received_at=ago(hours=3))
@@ -99,7 +99,7 @@ def test_events_of_a_url_are_counted_up_to_a_limit_for_each_kind() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"is_test": True}, {"endpoint": Endpoint.API.value}])
-def test_recovery_and_test_sends_prove_no_webhook(changes: dict[str, Any]) -> None:
+def test_recovery_and_test_sends_do_not_count_as_webhooks(changes: dict[str, Any]) -> None:
     WebhookEventFactory.create(**changes)
     webhooks = measure_webhooks(ago(days=1))
     assert webhooks.last_at is None
@@ -171,7 +171,7 @@ def test_busier_hours_are_compared_sooner(at: At) -> None:
     assert light() == Light.SILENT
 
 
-def test_office_is_not_silent_at_night_or_on_weekends(at: At) -> None:
+def test_office_hours_site_is_not_silent_at_night_or_on_weekends(at: At) -> None:
     friday = datetime(2026, 8, 14, 17, tzinfo=UTC)
     reports(every(HOUR / 6, friday - 30 * DAY, friday, is_office_hour))
     seen = {}
@@ -190,7 +190,7 @@ def test_office_is_not_silent_at_night_or_on_weekends(at: At) -> None:
     }
 
 
-def test_bulk_send_once_a_week_is_missed_when_it_is_due(at: At) -> None:
+def test_weekly_bulk_send_is_missed_when_due(at: At) -> None:
     tuesday = datetime(2026, 8, 4, 10, tzinfo=UTC)
     for week in range(5):
         sent = tuesday - week * WEEK
@@ -203,7 +203,7 @@ def test_bulk_send_once_a_week_is_missed_when_it_is_due(at: At) -> None:
     assert light() == Light.SILENT
 
 
-def test_outage_of_last_week_is_no_rhythm(at: At) -> None:
+def test_last_weeks_outage_does_not_count_as_rhythm(at: At) -> None:
     def worked(time: datetime) -> bool:
         return not NOW - 7 * DAY - 20 * HOUR < time < NOW - 7 * DAY + 4 * HOUR
 
@@ -220,7 +220,7 @@ def test_new_site_is_too_early_to_tell(at: At) -> None:
     assert light() == Light.TOO_EARLY
 
 
-def test_one_week_of_history_is_compared_alone(at: At) -> None:
+def test_one_week_of_history_is_enough_to_compare(at: At) -> None:
     reports(every(HOUR / 6, NOW - 10 * DAY, NOW))
     at(NOW + 2 * HOUR)
     assert light() == Light.SILENT
@@ -242,7 +242,7 @@ def test_old_failed_event_does_not_lengthen_history(at: At) -> None:
     assert light() == Light.SILENT
 
 
-def test_hours_are_those_of_the_clock_on_the_wall(at: At) -> None:
+def test_hours_follow_local_time(at: At) -> None:
     """A week ago was before summer time began: the same hour of UTC was another of the day."""
     sydney = ZoneInfo("Australia/Sydney")
     monday = datetime(2026, 10, 5, 9, tzinfo=sydney)  # since Sunday, 2 o'clock is 3 o'clock
@@ -256,7 +256,7 @@ def test_hours_are_those_of_the_clock_on_the_wall(at: At) -> None:
         assert light() == Light.SILENT
 
 
-def test_light_is_measured_a_week_after_summer_time_ended(at: At) -> None:
+def test_light_can_be_measured_a_week_after_summer_time_ends(at: At) -> None:
     """From Saturday to Sunday noon, 25 hours had passed: these reports are from the first."""
     sydney = ZoneInfo("Australia/Sydney")
     sunday = datetime(2026, 4, 5, 12, tzinfo=sydney)  # 3 o'clock was 2 o'clock once more
@@ -271,7 +271,7 @@ def test_light_is_measured_a_week_after_summer_time_ended(at: At) -> None:
 @pytest.mark.parametrize(
     "changes", [{"is_test": True}, {"endpoint": "api"}, {"endpoint": "opt_out"}]
 )
-def test_rhythm_is_that_of_the_urls_own_webhooks(at: At, changes: dict[str, Any]) -> None:
+def test_each_url_has_its_own_rhythm(at: At, changes: dict[str, Any]) -> None:
     event = WebhookEventFactory.build(message=None, **changes)
     moments = list(every(HOUR / 6, NOW - 30 * DAY, NOW - 2 * HOUR))
     add_copies(event, len(moments), lambda number: {"received_at": moments[number]})
@@ -279,7 +279,7 @@ def test_rhythm_is_that_of_the_urls_own_webhooks(at: At, changes: dict[str, Any]
     assert light() in (Light.QUIET, Light.TOO_EARLY)
 
 
-def test_messages_without_any_report_since_are_red(at: At) -> None:
+def test_twenty_unreported_messages_without_a_webhook_since_alarm(at: At) -> None:
     message = MessageFactory.create(status="", created_at=NOW - 2 * HOUR)
     add_copies(message, 18)
     assert light() == Light.NEVER
@@ -291,12 +291,12 @@ def test_messages_without_any_report_since_are_red(at: At) -> None:
 
 
 @pytest.mark.parametrize("age", [HOUR / 2, 25 * HOUR])
-def test_messages_sent_just_now_or_long_ago_are_not_red(at: At, age: timedelta) -> None:
+def test_messages_sent_just_now_or_long_ago_do_not_alarm(at: At, age: timedelta) -> None:
     add_copies(MessageFactory.create(status="", created_at=NOW - age), 30)
     assert light() == Light.NEVER
 
 
-def test_light_reads_few_events_however_many_there_are(at: At) -> None:
+def test_light_reads_a_limited_number_of_events(at: At) -> None:
     reports(every(timedelta(minutes=1), NOW - 16 * DAY, NOW))
     with CaptureQueriesContext(connection) as queries:
         assert light() == Light.RECEIVING
@@ -307,7 +307,7 @@ def test_light_reads_few_events_however_many_there_are(at: At) -> None:
 # What is unfinished
 
 
-def test_health_counts_pending_and_failed_events_and_tells_the_oldest_due() -> None:
+def test_health_counts_pending_and_failed_events_and_finds_the_oldest_due() -> None:
     oldest = WebhookEventFactory.create(pending=True, next_run_at=ago(minutes=12))
     WebhookEventFactory.create(pending=True, received_at=ago(days=30))
     WebhookEventFactory.create_batch(3, failed=True, received_at=ago(days=30))
@@ -335,7 +335,7 @@ def test_invalid_events_of_any_age_are_counted_until_dismissed() -> None:
 
 
 @pytest.mark.parametrize("trait", ["invalid", "pending", "failed", "duplicate"])
-def test_tests_of_our_own_are_in_no_count(trait: str) -> None:
+def test_counts_exclude_test_sends(trait: str) -> None:
     raised = results(confirm="Bad: luck")
     WebhookEventFactory.create(is_test=True, message=None, handler_results=raised, **{trait: True})
     measured = measure_health()
@@ -349,7 +349,7 @@ def results(at: str = "2026-11-01T09:00:00", **errors: str) -> dict[str, Any]:
     return {name: {"at": at, "error": error} for name, error in errors.items()}
 
 
-def test_failing_handlers_are_those_that_raised() -> None:
+def test_failing_handlers_are_counted_by_name() -> None:
     WebhookEventFactory.create(pending=True, handler_results=results(confirm="Bad: luck", log=""))
     WebhookEventFactory.create(pending=True, handler_results={})
     WebhookEventFactory.create_batch(2, failed=True, handler_results=results(confirm="Bad: day"))
@@ -373,7 +373,7 @@ def test_failing_handler_has_its_newest_error_and_types() -> None:
     assert handler.errors == {"KeyError": 2, "ValueError": 1}
 
 
-def test_many_failures_of_one_handler_hide_no_other() -> None:
+def test_many_failures_of_one_handler_do_not_hide_another() -> None:
     WebhookEventFactory.create(failed=True, handler_results=results(rare="KeyError: 'id'"))
     common = WebhookEventFactory.create(failed=True, handler_results=results(common="Bad: luck"))
     add_copies(common, 2_000)
@@ -383,7 +383,7 @@ def test_many_failures_of_one_handler_hide_no_other() -> None:
     ]
 
 
-def test_unfinished_events_are_asked_for_in_the_words_of_their_index() -> None:
+def test_unfinished_events_query_matches_its_partial_index() -> None:
     """In other words, PostgreSQL walks the whole table when there are few of them."""
     with CaptureQueriesContext(connection) as queries:
         failing_handlers()
@@ -396,7 +396,7 @@ def test_unfinished_events_are_asked_for_in_the_words_of_their_index() -> None:
 # Replies
 
 
-def test_health_counts_waiting_replies_and_tells_the_longest_wait() -> None:
+def test_health_counts_waiting_replies_and_finds_the_longest_wait() -> None:
     MessageFactory.create(inbound=True, created_at=ago(hours=3))
     MessageFactory.create(inbound=True, created_at=ago(minutes=3))
     MessageFactory.create(inbound=True, created_at=ago(days=3), handled_at=timezone.now())
@@ -423,13 +423,13 @@ def test_health_counts_deliveries_of_the_last_day() -> None:
 @pytest.mark.parametrize(
     ("delivered", "undelivered", "rate"), [(0, 0, None), (0, 2, 0.0), (2, 0, 1.0), (3, 1, 0.75)]
 )
-def test_delivery_rate_is_of_the_messages_that_ended(
+def test_delivery_rate_ignores_messages_without_a_final_status(
     delivered: int, undelivered: int, rate: float | None
 ) -> None:
     assert Deliveries(sent=100, delivered=delivered, undelivered=undelivered).rate == rate
 
 
-def test_silent_are_messages_of_the_last_week_without_a_report() -> None:
+def test_silent_messages_were_sent_last_week_and_never_reported() -> None:
     for hours in (5, 7, 8, 24 * 8):
         MessageFactory.create(status="", created_at=ago(hours=hours))
     MessageFactory.create(delivered=True, created_at=ago(hours=7))
@@ -446,19 +446,19 @@ def test_age_is_never_negative() -> None:
     assert health.age(ago(seconds=5)) >= timedelta(seconds=5)
 
 
-def test_health_cannot_be_changed() -> None:
+def test_health_is_frozen() -> None:
     with pytest.raises(AttributeError):
         measure_health().invalid = 1  # type: ignore[misc]
 
 
-def test_measuring_only_reads() -> None:
+def test_measuring_writes_nothing() -> None:
     with CaptureQueriesContext(connection) as queries:
         measure_health()
     assert len(queries) == 15
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 
-def test_test_sends_are_in_no_figure_but_their_own(client: WebhookClient) -> None:
+def test_test_sends_appear_only_in_their_own_figure(client: WebhookClient) -> None:
     tester = WebhookClient(headers=TESTER)
     client.status(_id="1", status="delivered")
     for _id, status in (("2", "delivered"), ("3", "failed"), ("4", "queued")):

@@ -29,9 +29,7 @@ def due_replies(first: Calls, count: int) -> list[WebhookEvent]:
     return events
 
 
-def test_handlers_events_stay_due_after_half_a_minute_of_failures(
-    first: Calls, clock: Clock
-) -> None:
+def test_slow_failing_handler_is_left_out_after_half_a_minute(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 8)
     first.during = take(clock, 10)
     statuses = Calls()
@@ -51,9 +49,7 @@ def test_handlers_events_stay_due_after_half_a_minute_of_failures(
     assert ran(run_due) == [event.pk for event in events[4:]], "the next run tries"
 
 
-def test_other_handlers_of_those_events_are_called(
-    first: Calls, second: Calls, clock: Clock
-) -> None:
+def test_other_handlers_are_still_called(first: Calls, second: Calls, clock: Clock) -> None:
     second.error = ValueError("no")
     events = due_replies(first, 6)
     first.during, second.error = take(clock, 20), None
@@ -65,7 +61,7 @@ def test_other_handlers_of_those_events_are_called(
     assert list(last.handler_errors()) == ["first"]
 
 
-def test_events_whose_handler_is_left_out_stay_in_order(
+def test_left_out_handler_still_gets_its_events_in_order(
     first: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CELLCAST_RUN_HANDLERS = "task"
@@ -100,7 +96,7 @@ def test_fast_failing_handler_is_called_again(first: Calls, clock: Clock) -> Non
     assert len(first) == 6
 
 
-def test_success_forgets_the_time_lost_before(first: Calls, clock: Clock) -> None:
+def test_success_resets_the_lost_time(first: Calls, clock: Clock) -> None:
     """A handler that fails now and then is called to the end."""
     events = due_replies(first, 9)
     errors = iter([ValueError("no"), ValueError("no"), None] * 3)

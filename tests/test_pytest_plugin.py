@@ -29,7 +29,7 @@ def test_delivery_report_finds_the_message_that_was_sent(cellcast: WebhookClient
 
 
 @pytest.mark.django_db
-def test_test_may_change_the_credentials_itself(cellcast: WebhookClient) -> None:
+def test_fixture_follows_changed_credentials(cellcast: WebhookClient) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=["new:password"]):
         assert cellcast.reply().status_code == 200
     assert cellcast.reply().status_code == 200
@@ -39,7 +39,7 @@ def test_test_may_change_the_credentials_itself(cellcast: WebhookClient) -> None
 # In other projects
 
 
-def test_project_without_django_is_left_alone(pytester: pytest.Pytester) -> None:
+def test_plugin_does_not_import_django_in_other_projects(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         "import sys\n\ndef test_django_is_not_imported():\n    assert 'django' not in sys.modules\n"
     )

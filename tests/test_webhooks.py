@@ -27,7 +27,7 @@ def test_url_resolves_to_the_view_of_the_row(webhook: Webhook, base_url: str, sl
 
 
 @each_webhook
-def test_examples_are_read_as_what_the_url_takes(webhook: Webhook) -> None:
+def test_examples_are_read_by_their_urls_reader(webhook: Webhook) -> None:
     for example in webhook.examples:
         [payload] = read(example.body, "application/json", webhook.endpoint)
         assert isinstance(payload, Invalid) is (webhook.endpoint.reader is None)

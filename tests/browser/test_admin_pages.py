@@ -18,7 +18,9 @@ from tests.handlers import Calls, connected
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-def test_person_finds_what_became_of_a_message(browse: Callable[[str], None], page: Any) -> None:
+def test_user_finds_out_what_happened_to_a_message(
+    browse: Callable[[str], None], page: Any
+) -> None:
     WebhookClient().status(receiver="+61400000007")
     WebhookClient().status(_id="another", receiver="+61400000008")
 
@@ -34,9 +36,7 @@ def test_person_finds_what_became_of_a_message(browse: Callable[[str], None], pa
     assert page.get_by_role("region", name="Events").get_by_role("article").count() == 1
 
 
-def test_person_reads_the_conversation_from_its_newest_message_back(
-    browse: Callable[[str], None], page: Any
-) -> None:
+def test_conversation_opens_at_its_newest_message(browse: Callable[[str], None], page: Any) -> None:
     for number in range(60):
         WebhookClient().reply(message=f"number {number}")
 
@@ -63,7 +63,7 @@ IS_IN_VIEW = """element => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_bubbles_are_neither_yellow_nor_a_notice(
+def test_bubbles_do_not_look_like_notices(
     scheme: str, browse: Callable[[str], None], page: Any
 ) -> None:
     WebhookClient().reply()
@@ -111,7 +111,9 @@ COLOUR_OF_NOTICE = f"""level => {{
 }}"""
 
 
-def test_conversation_is_printed_whole_and_alone(browse: Callable[[str], None], page: Any) -> None:
+def test_conversation_prints_whole_without_the_rest_of_the_page(
+    browse: Callable[[str], None], page: Any
+) -> None:
     for number in range(40):
         WebhookClient().reply(message=f"number {number}")
     browse(url_of("message", "conversation", Message.objects.latest("pk").pk))
@@ -146,7 +148,7 @@ def test_keyboard_reaches_the_first_customer_in_seven_presses(
     assert stops[5] == "0400 000 001"
 
 
-def test_keyboard_reaches_the_conversation_past_all_menus(
+def test_keyboard_skips_the_menus_to_the_conversation(
     browse: Callable[[str], None], page: Any
 ) -> None:
     WebhookClient().reply(sender="+61400000001")
@@ -180,7 +182,7 @@ BEYOND_THE_EDGE = """table => [...table.querySelectorAll("td, th, a, code, bdi")
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
-def test_list_is_printed_to_its_last_column(
+def test_list_prints_up_to_its_last_column(
     browse: Callable[[str], None], page: Any, model: str
 ) -> None:
     WebhookClient().reply(message="It is a long way to the edge of the sheet " * 4)
@@ -196,7 +198,7 @@ def test_list_is_printed_to_its_last_column(
     assert page.locator("#changelist-filter").is_hidden()
 
 
-def test_person_takes_the_filtered_list_away(browse: Callable[[str], None], page: Any) -> None:
+def test_user_downloads_the_filtered_list(browse: Callable[[str], None], page: Any) -> None:
     WebhookClient().reply(message="=1+1")
     WebhookClient().status()
 

@@ -55,7 +55,7 @@ def remind_and_be_answered() -> None:
     WebhookClient().reply(_id=REMINDER, sender=CUSTOMER, message="May I come later?")
 
 
-def test_two_to_learn_whether_a_reminder_arrived_and_what_was_answered(person: Person) -> None:
+def test_reminder_and_its_answer_take_two_clicks(person: Person) -> None:
     remind_and_be_answered()
 
     person.click("link", "Messages", exact=True)
@@ -67,7 +67,7 @@ def test_two_to_learn_whether_a_reminder_arrived_and_what_was_answered(person: P
     assert person.clicks == 2
 
 
-def test_one_to_learn_which_replies_need_an_answer(person: Person) -> None:
+def test_replies_to_answer_take_one_click(person: Person) -> None:
     remind_and_be_answered()
 
     person.click("link", "Cellcast", exact=True)
@@ -76,9 +76,7 @@ def test_one_to_learn_which_replies_need_an_answer(person: Person) -> None:
     assert person.clicks == 1
 
 
-def test_two_to_answer_from_the_list_and_one_to_read_the_conversation(
-    person: Person, settings: Any
-) -> None:
+def test_answering_takes_two_clicks_and_conversation_one(person: Person, settings: Any) -> None:
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
     remind_and_be_answered()
     person.page.goto(person.page.url + url_of("message").removeprefix(reverse("admin:index")))
@@ -94,7 +92,7 @@ def test_two_to_answer_from_the_list_and_one_to_read_the_conversation(
     assert not Message.objects.unhandled().exists()
 
 
-def test_one_to_learn_whether_webhooks_arrive(person: Person) -> None:
+def test_webhook_light_takes_one_click(person: Person) -> None:
     WebhookClient().reply()
 
     person.click("link", "Cellcast", exact=True)
@@ -103,7 +101,7 @@ def test_one_to_learn_whether_webhooks_arrive(person: Person) -> None:
     assert person.clicks == 1
 
 
-def test_two_to_learn_which_handler_fails_for_what_and_why(person: Person, first: Calls) -> None:
+def test_failing_handler_and_its_error_take_two_clicks(person: Person, first: Calls) -> None:
     first.error = KeyError("channel")
     WebhookClient().reply(message="Yes please")
 
@@ -116,7 +114,7 @@ def test_two_to_learn_which_handler_fails_for_what_and_why(person: Person, first
     assert person.clicks == 2
 
 
-def test_three_to_retry_all_that_a_handler_has_failed_for(
+def test_retrying_a_handlers_failures_takes_three_clicks(
     person: Person, first: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
@@ -134,7 +132,9 @@ def test_three_to_retry_all_that_a_handler_has_failed_for(
     assert person.clicks == 3
 
 
-def test_nine_to_set_up_and_try_all_three_urls(person: Person, server: str, settings: Any) -> None:
+def test_setting_up_and_testing_three_urls_takes_nine_clicks(
+    person: Person, server: str, settings: Any
+) -> None:
     settings.CELLCAST_PUBLIC_URL = server
     person.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
 

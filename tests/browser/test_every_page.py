@@ -194,7 +194,7 @@ def visitor(browser: Any, everything: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("name", SIGHTS)
-def test_everybody_can_use(name: str, look: str, visitor: Any, everything: str) -> None:
+def test_every_page_is_accessible(name: str, look: str, visitor: Any, everything: str) -> None:
     sight = SIGHTS[name]
     complaints = complaints_of(visitor)
     dress(visitor, look)

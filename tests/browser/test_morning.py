@@ -89,7 +89,9 @@ def waiting() -> int:
     return Message.objects.unhandled().count()
 
 
-def test_two_clicks_reach_the_newest_reply_and_three_more_answer_it(receptionist: Person) -> None:
+def test_user_reaches_the_newest_reply_in_two_clicks_and_answers_in_three(
+    receptionist: Person,
+) -> None:
     open_list(receptionist)
     receptionist.reads("May I come later? (0)")
     assert receptionist.clicks == 2
@@ -105,7 +107,7 @@ def test_two_clicks_reach_the_newest_reply_and_three_more_answer_it(receptionist
     assert waiting() == WAITING - 1
 
 
-def test_twenty_are_done_by_ticking_without_losing_the_place(receptionist: Person) -> None:
+def test_marking_twenty_replies_done_keeps_the_place(receptionist: Person) -> None:
     page = receptionist.page
     open_list(receptionist)
     receptionist.clicks = 0
@@ -126,7 +128,7 @@ def test_twenty_are_done_by_ticking_without_losing_the_place(receptionist: Perso
     assert waiting() == WAITING
 
 
-def test_done_in_a_row_goes_on_with_the_next(receptionist: Person) -> None:
+def test_done_in_a_row_moves_focus_to_the_next(receptionist: Person) -> None:
     page = receptionist.page
     open_list(receptionist)
     for number in range(20, 23):
@@ -139,7 +141,7 @@ def test_done_in_a_row_goes_on_with_the_next(receptionist: Person) -> None:
     assert waiting() == WAITING - 3
 
 
-def test_done_and_next_leads_from_customer_to_customer(receptionist: Person) -> None:
+def test_done_and_next_walks_from_customer_to_customer(receptionist: Person) -> None:
     open_list(receptionist)
     receptionist.click("link", "Mrs Lee 0")
 
@@ -164,7 +166,7 @@ IS_FOCUS_IN_VIEW = """() => {
 }"""
 
 
-def test_two_clicks_find_a_customer_by_name(receptionist: Person) -> None:
+def test_user_finds_a_customer_by_name_in_two_clicks(receptionist: Person) -> None:
     receptionist.click("link", "Messages", exact=True)
     receptionist.search("Mrs Lee 77")
 
@@ -173,7 +175,7 @@ def test_two_clicks_find_a_customer_by_name(receptionist: Person) -> None:
     assert receptionist.page.locator("#result_list tbody tr").count() == MESSAGES // 1_000
 
 
-def test_two_clicks_opt_a_customer_out_from_the_conversation(receptionist: Person) -> None:
+def test_user_opts_a_customer_out_in_two_clicks(receptionist: Person) -> None:
     reply = Message.objects.get(cellcast_id="id-0")
     receptionist.page.goto(
         receptionist.page.url.partition("/admin/")[0] + url_of("message", "conversation", reply.pk)
@@ -188,7 +190,7 @@ def test_two_clicks_opt_a_customer_out_from_the_conversation(receptionist: Perso
     assert receptionist.clicks == 2
 
 
-def test_send_is_in_view_on_the_usual_screen(receptionist: Person) -> None:
+def test_send_button_is_visible_without_scrolling(receptionist: Person) -> None:
     page = receptionist.page
     page.set_viewport_size({"width": 1366, "height": 768})
     open_list(receptionist)
@@ -199,7 +201,7 @@ def test_send_is_in_view_on_the_usual_screen(receptionist: Person) -> None:
     assert box["y"] + box["height"] <= 768
 
 
-def test_second_of_two_people_in_two_browsers_is_asked(
+def test_second_user_answering_the_same_reply_is_asked_first(
     receptionist: Person, browser: Any, server: str
 ) -> None:
     colleague = Client()
@@ -234,7 +236,7 @@ def questions_of(page: Any) -> list[str]:
     return asked
 
 
-def test_open_page_says_what_is_new_and_moves_nothing(receptionist: Person) -> None:
+def test_open_page_announces_new_replies_without_moving(receptionist: Person) -> None:
     page = receptionist.page
     page.clock.install()
     open_list(receptionist)

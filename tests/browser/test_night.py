@@ -37,7 +37,7 @@ def night(settings: Any) -> None:
     WebhookEvent.objects.filter(kind="reply").update(received_at=last)
 
 
-def test_stopped_webhooks_and_removed_handler_are_seen_and_cleared(
+def test_user_sees_stopped_webhooks_and_skips_a_removed_handler(
     night: None, browse: Callable[[str], None], page: Any, admin_user: Any
 ) -> None:
     with connected(message_received, mail=Calls("mail")):

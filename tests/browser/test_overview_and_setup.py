@@ -21,7 +21,7 @@ FIGURES = "admin:cellcast_django_figures"
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_from_an_empty_database_to_a_green_light(
+def test_user_sets_up_an_empty_site_until_the_light_is_green(
     browse: Callable[[str], None],
     page: Any,
     server: str,
@@ -63,7 +63,7 @@ def test_from_an_empty_database_to_a_green_light(
     today.and_(page.locator("[aria-current=page]")).wait_for()
 
 
-def test_urls_are_copied(
+def test_user_copies_each_url(
     browse: Callable[[str], None],
     page: Any,
     server: str,
@@ -80,7 +80,7 @@ def test_urls_are_copied(
     assert copied == f"{server}/sms/webhook-status"
 
 
-def test_url_is_selected_where_the_browser_does_not_copy(
+def test_url_is_selected_if_the_browser_cannot_copy(
     browse: Callable[[str], None],
     page: Any,
     server: str,
@@ -94,7 +94,7 @@ def test_url_is_selected_where_the_browser_does_not_copy(
     assert page.evaluate("String(getSelection())") == f"{server}/sms/webhook-receiver"
 
 
-def test_pages_can_be_read_without_scripts(plain_page: Any) -> None:
+def test_pages_are_readable_without_javascript(plain_page: Any) -> None:
     plain_page.goto(reverse("admin:cellcast_django_setup"))
     assert "/sms/webhook-status" in plain_page.get_by_role("main").inner_text()
     assert plain_page.get_by_role("button", name="Copy").count() == 0
@@ -102,7 +102,7 @@ def test_pages_can_be_read_without_scripts(plain_page: Any) -> None:
     assert "nothing yet" in plain_page.get_by_role("main").inner_text()
 
 
-def test_webhook_is_sent_without_scripts(plain_page: Any, server: str, settings: Any) -> None:
+def test_user_sends_a_test_without_javascript(plain_page: Any, server: str, settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = server
     plain_page.goto(reverse("admin:cellcast_django_setup"))
     plain_page.get_by_role("button", name="Send test to the Receive URL").click()
@@ -110,7 +110,7 @@ def test_webhook_is_sent_without_scripts(plain_page: Any, server: str, settings:
     assert "stored" in response.inner_text()
 
 
-def test_keyboard_goes_through_the_set_up_page_in_the_order_of_reading(
+def test_keyboard_walks_the_setup_page_in_reading_order(
     browse: Callable[[str], None], page: Any, server: str, settings: Any
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = server
@@ -143,16 +143,14 @@ def empty_pages() -> list[str]:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_everybody_can_use_the_pages_of_an_empty_database(
-    browse: Callable[[str], None], page: Any, look: str
-) -> None:
+def test_empty_pages_are_accessible(browse: Callable[[str], None], page: Any, look: str) -> None:
     dress(page, look)
     for number, path in enumerate(empty_pages()):
         browse(path)
         assert problems_of(page, f"empty {number} {look}") == []
 
 
-def test_pages_of_an_empty_database_are_valid_html(admin_client: Client, tmp_path: Path) -> None:
+def test_empty_pages_are_valid_html(admin_client: Client, tmp_path: Path) -> None:
     paths = [*empty_pages(), reverse("admin:cellcast_django_setup")]
     sources = {path: admin_client.get(path, follow=True).content.decode() for path in paths}
 

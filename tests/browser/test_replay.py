@@ -35,7 +35,7 @@ def calls(settings: Any) -> Iterator[list[str]]:
         message_received.disconnect(dispatch_uid=handler.__name__)
 
 
-def test_failed_event_is_retried_from_the_list(
+def test_user_retries_a_failed_event_from_the_list(
     browse: Callable[[str], None], page: Any, calls: list[str]
 ) -> None:
     WebhookClient(raise_handler_errors=False).reply()
@@ -60,7 +60,7 @@ def test_failed_event_is_retried_from_the_list(
     page.locator("#result_list tbody tr").wait_for()
 
 
-def test_event_is_rerun_from_its_page(
+def test_user_reruns_an_event_from_its_page(
     browse: Callable[[str], None], page: Any, calls: list[str]
 ) -> None:
     WebhookClient(raise_handler_errors=False).reply()
@@ -82,7 +82,7 @@ def test_event_is_rerun_from_its_page(
     assert calls == ["lucky", "moody", "lucky", "moody"]
 
 
-def test_failed_event_is_retried_with_the_keyboard_alone(
+def test_user_retries_a_failed_event_with_the_keyboard_only(
     browse: Callable[[str], None], page: Any, calls: list[str]
 ) -> None:
     WebhookClient(raise_handler_errors=False).reply()
@@ -96,7 +96,7 @@ def test_failed_event_is_retried_with_the_keyboard_alone(
     assert calls == ["lucky", "moody", "moody"]
 
 
-def test_failed_event_is_retried_without_scripts(plain_page: Any, calls: list[str]) -> None:
+def test_user_retries_a_failed_event_without_javascript(plain_page: Any, calls: list[str]) -> None:
     WebhookClient(raise_handler_errors=False).reply()
     plain_page.goto(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
     plain_page.get_by_role("link", name="Retry failed handlers").click()
