@@ -69,19 +69,19 @@ def test_activity_names_person_action_and_object_newest_first(auditor: Client) -
     assert exported[1:] == ["ann", "Exported 20 rows.", "many"]
 
 
-def test_activity_of_other_apps_is_not_shown(auditor: Client) -> None:
+def test_page_omits_other_apps_activity(auditor: Client) -> None:
     log(User)
     assert rows_of(auditor) == []
 
 
-def test_activity_describes_djangos_own_entries(auditor: Client) -> None:
+def test_page_describes_djangos_own_entries(auditor: Client) -> None:
     entry = log(OptOut, None, "")
     LogEntry.objects.filter(pk=entry.pk).update(action_flag=ADDITION)
     [row] = rows_of(auditor)
     assert words(every(row, "td")[1]) == "Addition"
 
 
-def test_object_is_linked_for_those_who_may_view_it(auditor: Client) -> None:
+def test_object_is_linked_for_permitted_users(auditor: Client) -> None:
     event, gone = WebhookEventFactory.create(), WebhookEventFactory.create()
     log(WebhookEvent, event)
     log(WebhookEvent, gone)
@@ -95,7 +95,7 @@ def test_object_is_linked_for_those_who_may_view_it(auditor: Client) -> None:
     ]
 
 
-def test_activity_needs_its_permission(reader: Client) -> None:
+def test_page_requires_its_permission(reader: Client) -> None:
     url = reverse("admin:cellcast_django_activity")
     assert reader.get(url).status_code == 403
     assert reader.get(url, {"format": "csv"}).status_code == 403
@@ -104,7 +104,7 @@ def test_activity_needs_its_permission(reader: Client) -> None:
     assert url in addresses(viewer.get(url_of("webhookevent")).content.decode())
 
 
-def test_activity_of_one_person_can_be_chosen(auditor: Client) -> None:
+def test_page_can_be_filtered_by_user(auditor: Client) -> None:
     log(Message)
     other = log(Message)
     bob = User.objects.create(username="bob")
@@ -118,9 +118,7 @@ def test_activity_of_one_person_can_be_chosen(auditor: Client) -> None:
     assert len(rows_of(auditor, person="x")) == 2
 
 
-def test_older_activity_is_on_the_next_page(
-    auditor: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_links_to_older_activity(auditor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "PER_PAGE", 2)
     entries = [log(Message) for _ in range(3)]
     url = reverse("admin:cellcast_django_activity")
@@ -134,7 +132,7 @@ def test_older_activity_is_on_the_next_page(
     assert not every(second, "a[@id='cellcast-older']")
 
 
-def test_only_the_newest_rows_of_the_log_are_read(auditor: Client) -> None:
+def test_page_reads_only_the_newest_log_entries(auditor: Client) -> None:
     log(Message, None, "Long ago.")
     add_copies(log(User), activity.MAX_ROWS)
     log(Message, None, "Just now.")
@@ -149,7 +147,7 @@ def test_only_the_newest_rows_of_the_log_are_read(auditor: Client) -> None:
     assert all("id" in sql and ">" in sql for sql in of_log)
 
 
-def test_activity_as_a_file_is_recorded(auditor: Client) -> None:
+def test_downloading_the_activity_is_recorded(auditor: Client) -> None:
     message = MessageFactory.create()
     log(Message, message, "=Did it.")
 
@@ -162,7 +160,7 @@ def test_activity_as_a_file_is_recorded(auditor: Client) -> None:
     assert "Exported the activity: 1 row." in words(rows_of(auditor)[0])
 
 
-def test_activity_reads_no_more_queries_for_more_rows() -> None:
+def test_query_count_does_not_grow_with_rows() -> None:
     viewer = staff("view_activity", "view_webhookevent", "view_message")
 
     def count() -> int:

@@ -10,7 +10,7 @@ from cellcast_django.admin.display.texts import format_body, indent
 FORM = "application/x-www-form-urlencoded"
 
 
-def test_json_has_a_line_for_each_value() -> None:
+def test_json_has_one_line_per_value() -> None:
     body = '{"_id":"66b5","parts":[1,{"x":true}],"none":[],"nothing":{}}'
 
     assert format_body(body, "application/json").text == (
@@ -20,11 +20,11 @@ def test_json_has_a_line_for_each_value() -> None:
 
 
 @pytest.mark.parametrize("body", ["17", '"text"', "null", "[]"])
-def test_scalar_json_is_laid_out_too(body: str) -> None:
+def test_scalar_json_is_formatted(body: str) -> None:
     assert format_body(body, "").text == body
 
 
-def test_numbers_and_repeated_keys_stay_as_they_came() -> None:
+def test_numbers_and_repeated_keys_are_left_unchanged() -> None:
     digits = "9" * 5_000
 
     text = format_body(f'{{"a": 1.00, "a": 1e999, "b": {digits}}}', "").text
@@ -32,7 +32,7 @@ def test_numbers_and_repeated_keys_stay_as_they_came() -> None:
     assert text.splitlines()[1:-1] == ['  "a": 1.00,', '  "a": 1e999,', f'  "b": {digits}']
 
 
-def test_escaped_letters_are_written_out() -> None:
+def test_unicode_escapes_are_decoded() -> None:
     body = r'{"message": "\u0646\u0639\u0645 \ud83d\ude00 \ud83d", "q": "\"}{,:\\"}'
 
     text = format_body(body, "").text
@@ -41,7 +41,7 @@ def test_escaped_letters_are_written_out() -> None:
     assert r'"q": "\"}{,:\\"' in text
 
 
-def test_line_break_is_escaped_and_byte_order_mark_ignored() -> None:
+def test_line_break_is_escaped_and_byte_order_mark_dropped() -> None:
     assert format_body('\ufeff{"message": "one\ntwo"}', "").text == '{\n  "message": "one\\ntwo"\n}'
 
 
@@ -52,17 +52,17 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_laid_out_json_says_the_same(value: object) -> None:
+def test_formatted_json_has_the_same_value(value: object) -> None:
     assert json.loads(indent(json.dumps(value))) == value
 
 
-def test_form_is_laid_out_as_fields() -> None:
+def test_form_is_shown_as_fields() -> None:
     formatted_body = format_body("_id=66b5&message=Yes%2C+I+will&sender=", f"{FORM}; charset=utf-8")
 
     assert formatted_body.rows == (("_id", "66b5"), ("message", "Yes, I will"), ("sender", ""))
 
 
-def test_json_with_a_form_content_type_is_laid_out_as_json() -> None:
+def test_json_with_a_form_content_type_is_formatted_as_json() -> None:
     assert format_body('{"a": 1}', FORM).text == '{\n  "a": 1\n}'
 
 
@@ -83,7 +83,7 @@ def test_unreadable_body_has_a_reason(body: str, reason: str) -> None:
     assert not formatted_body.text
 
 
-def test_deep_nesting_is_not_blown_up_by_spaces() -> None:
+def test_deep_nesting_is_not_inflated_by_indentation() -> None:
     body = "[" * 100 + "]" * 100
 
     assert 0 < len(format_body(body, "").text) < 15_000

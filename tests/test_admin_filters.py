@@ -47,21 +47,21 @@ def test_filters_lack_the_attribute_by_which_skins_know_fields(each: type) -> No
 
 
 @pytest.mark.parametrize("words", ["late", "LATE", "late running", "  running   late "])
-def test_messages_are_found_by_words_of_their_text(reader: Client, words: str) -> None:
+def test_search_finds_messages_by_words_of_their_text(reader: Client, words: str) -> None:
     found = ask(2, body="Sorry, I am running LATE!")
     ask(1, body="on time")
 
     assert listed(reader, "message", q=words) == [found.pk]
 
 
-def test_number_is_found_before_words(reader: Client) -> None:
+def test_search_tries_numbers_before_words(reader: Client) -> None:
     ask(2, sender="+61400000002", body=f"Call me: {CUSTOMER}")
     by_number = ask(1)
 
     assert listed(reader, "message", q=CUSTOMER) == [by_number.pk]
 
 
-def test_words_are_looked_for_in_the_newest_messages_of_the_filters(
+def test_search_for_words_covers_the_newest_filtered_messages(
     reader: Client, cap_lists: Callable[..., None]
 ) -> None:
     cap_lists(2)
@@ -76,7 +76,7 @@ def test_words_are_looked_for_in_the_newest_messages_of_the_filters(
     ]
 
 
-def test_percent_sign_is_a_character_like_any_other(reader: Client) -> None:
+def test_search_treats_percent_sign_literally(reader: Client) -> None:
     found = ask(2, body="100% sure")
     ask(1, body="100 times")
 
@@ -86,7 +86,7 @@ def test_percent_sign_is_a_character_like_any_other(reader: Client) -> None:
 # Tests of our own
 
 
-def test_messages_and_events_are_filtered_by_whether_they_are_tests(reader: Client) -> None:
+def test_lists_can_be_filtered_by_test_or_real(reader: Client) -> None:
     messages = {"no": ask(2), "only": ask(1)}
     events = {
         choice: WebhookEventFactory.create(
@@ -103,7 +103,7 @@ def test_messages_and_events_are_filtered_by_whether_they_are_tests(reader: Clie
 # Failing handler
 
 
-def test_events_are_filtered_by_the_handler_that_raised(
+def test_events_can_be_filtered_by_failing_handler(
     reader: Client, client: WebhookClient, connect: Connect, settings: Any
 ) -> None:
     finished = Calls("finished")
@@ -144,7 +144,7 @@ def test_handler_filter_offers_connected_and_failed_handlers(
     assert choices(handler="shop.handlers.confirm") == ["connected", "shop.handlers.confirm"]
 
 
-def test_handler_filter_looks_at_the_newest_events(
+def test_handler_filter_reads_only_the_newest_events(
     reader: Client,
 ) -> None:
     WebhookEventFactory.create(failed=True)
@@ -157,7 +157,7 @@ def test_handler_filter_looks_at_the_newest_events(
 # The history of a contact
 
 
-def test_history_of_a_busy_contact_is_that_of_the_newest_messages(
+def test_history_search_covers_a_busy_contacts_newest_messages(
     reader: Client,
 ) -> None:
     changes = [
@@ -176,7 +176,7 @@ def test_history_of_a_busy_contact_is_that_of_the_newest_messages(
 
 
 @pytest.mark.parametrize("page", [("changelist",), ("export",), ("to_answer",)])
-def test_nul_in_an_address_breaks_no_page(admin_client: Client, page: tuple[str]) -> None:
+def test_nul_in_the_url_breaks_no_page(admin_client: Client, page: tuple[str]) -> None:
     """PostgreSQL refuses it."""
     for name in ("own", "period") if page == ("to_answer",) else ("reason", "period"):
         response: Any = admin_client.get(url_of("message", *page, **{name: "\x00"}))

@@ -49,7 +49,7 @@ def line(kind: Kind, seen: int, missing: int) -> str:
     return describe_findings(findings, dry_run=False)
 
 
-def test_says_what_was_missing_and_is_stored_now(outage: FakeCellcast) -> None:
+def test_command_reports_what_was_missing_and_stored(outage: FakeCellcast) -> None:
     assert run("--replies", "--statuses").splitlines() == [
         line(Kind.REPLIES, 2, 2),
         line(Kind.STATUSES, 1, 1),
@@ -61,7 +61,7 @@ def test_says_what_was_missing_and_is_stored_now(outage: FakeCellcast) -> None:
     assert Message.objects.count() == 3
 
 
-def test_dry_run_says_what_is_missing(outage: FakeCellcast) -> None:
+def test_dry_run_reports_what_is_missing(outage: FakeCellcast) -> None:
     assert run("--replies", "--statuses", "--dry-run").splitlines() == [
         "replies: 2 seen, 2 are missing",
         "statuses: 1 seen, 1 is missing",
@@ -79,14 +79,14 @@ def test_dry_run_says_what_is_missing(outage: FakeCellcast) -> None:
         (["--replies", "--opt-outs"], {REPLIES, OPT_OUTS}),
     ],
 )
-def test_lists_are_those_that_were_named_or_all(
+def test_options_select_lists(
     fake_cellcast: FakeCellcast, options: list[str], paths: set[str]
 ) -> None:
     run(*options)
     assert {path for path, *_ in fake_cellcast.requests} == paths
 
 
-def test_since_says_how_far_back_to_look(outage: FakeCellcast) -> None:
+def test_since_option_limits_how_far_back_to_read(outage: FakeCellcast) -> None:
     assert run("--replies", "--since", "30m") == "replies: 0 seen, none missing\n"
     assert "2 were missing" in run("--replies", "--since", "2h")
 
@@ -111,14 +111,14 @@ def test_unreadable_list_fails_after_the_others(outage: FakeCellcast) -> None:
     assert stdout.getvalue().splitlines() == ["replies: not read", line(Kind.STATUSES, 1, 1)]
 
 
-def test_same_error_of_several_lists_is_said_once(outage: FakeCellcast) -> None:
+def test_same_error_of_several_lists_is_reported_once(outage: FakeCellcast) -> None:
     outage.faults.extend([Fault(status=404)] * 3)
     with pytest.raises(CommandError) as raised:
         run()
     assert str(raised.value) == "replies, statuses, opt-outs: Cellcast's API responded with 404."
 
 
-def test_wrong_key_is_one_error(fake_cellcast: FakeCellcast, settings: Any) -> None:
+def test_wrong_key_is_reported_once(fake_cellcast: FakeCellcast, settings: Any) -> None:
     settings.CELLCAST_API_KEY = "another-key"
     stdout = StringIO()
     with pytest.raises(CommandError) as raised:
@@ -189,7 +189,7 @@ def test_command_shows_no_progress_outside_a_terminal(
         ),
     ],
 )
-def test_findings_in_words(counts: Any, expected: str) -> None:
+def test_findings_are_described_in_words(counts: Any, expected: str) -> None:
     assert describe_findings(Findings(Kind.REPLIES, **counts), dry_run=False) == expected
 
 

@@ -43,7 +43,7 @@ def test_every_spelling_of_an_australian_number_is_one_contact(number: str) -> N
         (PhoneNumber(), ""),
     ],
 )
-def test_number_given_as_an_object_is_read_as_text(number: str | PhoneNumber, text: str) -> None:
+def test_number_object_is_read_as_text(number: str | PhoneNumber, text: str) -> None:
     assert text_of(number) == text
 
 
@@ -72,9 +72,7 @@ def test_mobile_of_an_unknown_range_is_one_contact(prefix: str, region: str) -> 
         ("00 21 345 678", "NZ", "00 21 345 678"),
     ],
 )
-def test_region_decides_what_a_number_without_country_code_is(
-    number: str, region: str, expected: str
-) -> None:
+def test_region_supplies_a_missing_country_code(number: str, region: str, expected: str) -> None:
     assert normalise(number, region) == expected
 
 
@@ -99,7 +97,7 @@ def test_region_decides_what_a_number_without_country_code_is(
         "0400000000 or 0400000001",
     ],
 )
-def test_odd_number_stays_as_written(number: str) -> None:
+def test_odd_number_is_left_as_written(number: str) -> None:
     assert normalise(number, "AU") == number
     assert not is_phone_number(number, "AU")
 
@@ -113,7 +111,7 @@ def test_unknown_region_reads_only_international_numbers(region: str) -> None:
 @given(st.text() | st.text(alphabet="+0123456789 ()-.;,=#*x"))
 @example("+61400000000;phone-context=")
 @example("٠٤٠٠٠٠٠٠٠٠")
-def test_never_raises_and_is_idempotent(number: str) -> None:
+def test_normalise_never_raises_and_is_idempotent(number: str) -> None:
     contact = normalise(number, "AU")
     assert normalise(contact, "AU") == contact
     assert contact == number or len(contact) <= 16
@@ -144,7 +142,7 @@ def test_never_raises_and_is_idempotent(number: str) -> None:
         "491570156",
     ],
 )
-def test_number_is_found_however_it_is_spelled(text: str) -> None:
+def test_pattern_finds_number_in_any_spelling(text: str) -> None:
     assert number_pattern(NUMBER, "AU").search(text)
     assert number_pattern("0491 570 156", "AU").search(text)
 
@@ -161,11 +159,11 @@ def test_number_is_found_however_it_is_spelled(text: str) -> None:
         "",
     ],
 )
-def test_number_is_not_found_inside_a_longer_one(text: str) -> None:
+def test_pattern_does_not_match_inside_a_longer_number(text: str) -> None:
     assert not number_pattern(NUMBER, "AU").search(text)
 
 
-def test_number_of_another_country_is_found_by_its_own_spellings() -> None:
+def test_pattern_finds_foreign_number_in_its_own_spellings() -> None:
     pattern = number_pattern("+12025550123", "AU")
     assert [bool(pattern.search(text)) for text in ("2025550123", "1 202 555 0123", "61")] == [
         True,
@@ -174,14 +172,14 @@ def test_number_of_another_country_is_found_by_its_own_spellings() -> None:
     ]
 
 
-def test_long_runs_of_white_space_cost_no_time() -> None:
+def test_pattern_is_fast_on_long_runs_of_white_space() -> None:
     text = " " * 300_000 + "0" + " " * 300_000 + "61" + " " * 300_000 + "49157015"
     started = process_time()
     assert not number_pattern(NUMBER, "AU").search(text)
     assert process_time() - started < 2
 
 
-def test_odd_number_is_found_as_written() -> None:
+def test_pattern_finds_odd_number_as_written() -> None:
     pattern = number_pattern("Cellcast Pty", "AU")
     assert pattern.search('{"sender": "Cellcast Pty"}')
     assert not pattern.search('{"sender": "Cellcast Ptys"}')

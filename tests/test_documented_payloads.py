@@ -44,7 +44,7 @@ def post(url: str, path: str, body: bytes) -> int:
         return connection.getresponse().status
 
 
-def test_documented_payloads_are_stored_heard_and_shown(
+def test_documented_payloads_are_stored_handled_and_shown(
     live_server: Any, reader: Client, listen: Any
 ) -> None:
     calls = {signal: listen(signal) for signal in SIGNALS}

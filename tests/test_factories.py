@@ -24,7 +24,7 @@ from tests.handlers import Listen
 pytestmark = pytest.mark.django_db
 
 
-def test_import_without_factory_boy_names_what_to_install(
+def test_import_error_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(sys.modules, "cellcast_django.factories")
@@ -51,7 +51,7 @@ def test_each_message_gets_its_own_id_and_number() -> None:
     assert len({message.contact for message in messages}) == 20
 
 
-def test_no_two_factories_make_the_same_number() -> None:
+def test_factories_never_share_a_number() -> None:
     for factory in (MessageFactory, OptOutFactory, WebhookEventFactory):
         factory.reset_sequence(0, force=True)  # type: ignore[no-untyped-call]
     contacts = {
@@ -63,7 +63,7 @@ def test_no_two_factories_make_the_same_number() -> None:
     assert len(contacts) == 4
 
 
-def test_parts_of_a_message_agree() -> None:
+def test_message_fields_agree_with_record_sent() -> None:
     message = MessageFactory.create(
         cellcast_id="66b5b93b1e2c012dfe964000", receiver="0400 000 000", status="queued"
     )
@@ -73,7 +73,7 @@ def test_parts_of_a_message_agree() -> None:
     assert message.submitted_at == again.submitted_at
 
 
-def test_webhook_finds_the_reply_of_the_factory(client: WebhookClient) -> None:
+def test_webhook_finds_the_factorys_reply(client: WebhookClient) -> None:
     message = MessageFactory.create(inbound=True, body="YES")
     response = client.reply(
         _id=message.cellcast_id,
@@ -111,7 +111,7 @@ def test_delivered_message_has_a_delivery_time() -> None:
     assert message.submitted_at + message.delivery_time == message.status_changed_at
 
 
-def test_history_false_leaves_it_out() -> None:
+def test_history_can_be_left_out() -> None:
     message = MessageFactory.create(delivered=True, history=False)
     assert not message.status_history.exists()
 
@@ -218,7 +218,7 @@ def test_duplicate_and_invalid_events_have_nothing_to_run() -> None:
     assert not StatusChange.objects.exists()
 
 
-def test_event_factory_makes_the_history() -> None:
+def test_event_factory_creates_the_history() -> None:
     event = WebhookEventFactory.create(history__status="rejected")
     assert event.status_change.status == "rejected"
     assert event.status_change.recorded_at == event.received_at
@@ -229,7 +229,7 @@ def test_event_factory_makes_the_history() -> None:
 # Opt-outs
 
 
-def test_opt_out_stands_unless_it_has_ended() -> None:
+def test_opt_out_stands_unless_ended() -> None:
     opt_out = OptOutFactory.create(contact="+61400000000", note="On the phone.")
     assert is_opted_out("0400 000 000")
     assert (opt_out.source, opt_out.note) == ("person", "On the phone.")
@@ -238,7 +238,7 @@ def test_opt_out_stands_unless_it_has_ended() -> None:
     assert not is_opted_out(ended.contact)
 
 
-def test_event_factory_makes_the_opt_out() -> None:
+def test_event_factory_creates_the_opt_out() -> None:
     event = WebhookEventFactory.create(opt_out=True)
     change = event.opt_out_change
     assert (change.opt_out.source, change.opt_out.since) == ("webhook", event.received_at)

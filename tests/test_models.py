@@ -75,7 +75,7 @@ def test_migrations_are_complete() -> None:
     ],
     ids=str,
 )
-def test_every_field_explains_itself_in_the_readers_language(
+def test_every_field_has_translatable_name_and_help_text(
     field: "models.Field[Any, Any]",
 ) -> None:
     assert isinstance(field.verbose_name, Promise)
@@ -99,7 +99,7 @@ def test_models_have_translatable_names(model: type[models.Model]) -> None:
         ("mysql", False, "utf8mb4_0900_bin"),
     ],
 )
-def test_exact_text_column_has_a_binary_collation_where_needed(
+def test_exact_text_column_has_a_binary_collation_if_needed(
     vendor: str, is_mariadb: bool, collation: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "vendor", vendor)
@@ -113,7 +113,7 @@ def test_exact_text_column_has_a_binary_collation_where_needed(
 TEXT_MODELS = [Message, OptOut, StatusChange, WebhookEvent]
 
 
-def test_columns_of_any_text_hold_every_character_on_mariadb(
+def test_free_text_columns_hold_every_character_on_mariadb(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With latin1 as the database's character set, "Yes 👍 please" became "Yes ? please"."""
@@ -159,7 +159,7 @@ DEFINITIONS = {
 
 @pytest.mark.django_db
 @pytest.mark.skipif(connection.vendor not in DEFINITIONS, reason="knows no partial indexes")
-def test_index_of_what_is_not_done_has_no_other_events() -> None:
+def test_partial_index_covers_only_unfinished_events() -> None:
     with connection.cursor() as cursor:
         cursor.execute(DEFINITIONS[connection.vendor])
         [(definition,)] = cursor.fetchall()
@@ -185,13 +185,13 @@ def test_key_is_a_hex_digest(message: Message) -> None:
     assert len(message.key) <= (Message._meta.get_field("key").max_length or 0)
 
 
-def test_outbound_message_is_known_by_its_id_alone() -> None:
+def test_outbound_key_depends_only_on_the_id() -> None:
     assert outbound().key == outbound(sender="other", receiver="other", body="other").key
     assert outbound("a").key != outbound("b").key != outbound("B").key
 
 
 @pytest.mark.parametrize("part", ["cellcast_id", "sender", "receiver", "body"])
-def test_inbound_message_is_known_by_id_sender_receiver_and_text(part: str) -> None:
+def test_inbound_key_depends_on_id_sender_receiver_and_text(part: str) -> None:
     assert inbound().key == inbound().key == inbound(original_body="Coming?").key
     assert inbound().key != inbound(**{part: "other"}).key
 
@@ -204,17 +204,17 @@ def test_inbound_message_is_known_by_id_sender_receiver_and_text(part: str) -> N
         ({"receiver": "1", "body": "23"}, {"receiver": "12", "body": "3"}),
     ],
 )
-def test_parts_of_the_key_do_not_run_together(one: dict[str, str], other: dict[str, str]) -> None:
+def test_key_separates_its_parts(one: dict[str, str], other: dict[str, str]) -> None:
     assert inbound(**one).key != inbound(**other).key
 
 
-def test_inbound_and_outbound_message_of_one_id_are_two() -> None:
+def test_inbound_and_outbound_message_with_one_id_have_different_keys() -> None:
     assert outbound().key != inbound().key
     assert outbound().key != inbound(sender="", receiver="", body="").key
 
 
 @pytest.mark.django_db
-def test_two_messages_of_one_key_are_refused() -> None:
+def test_database_refuses_a_repeated_key() -> None:
     outbound().save()
     with pytest.raises(IntegrityError), transaction.atomic():
         outbound().save()
@@ -232,9 +232,7 @@ def test_two_messages_of_one_key_are_refused() -> None:
         (inbound(sender="#SharedNum#"), "#SharedNum#"),
     ],
 )
-def test_contact_is_the_customers_number_and_the_rest_stays_as_written(
-    message: Message, contact: str
-) -> None:
+def test_contact_is_the_normalised_customers_number(message: Message, contact: str) -> None:
     assert message.contact == contact
     assert "+61400000001" not in {message.sender, message.receiver}
 
@@ -249,19 +247,17 @@ def test_contact_is_the_customers_number_and_the_rest_stays_as_written(
         (inbound(receiver="#SharedNum#"), "#SharedNum#"),
     ],
 )
-def test_own_number_is_ours_and_the_rest_stays_as_written(
-    message: Message, own_number: str
-) -> None:
+def test_own_number_is_our_normalised_number(message: Message, own_number: str) -> None:
     assert message.own_number == own_number
     assert "+61400000009" not in {message.sender, message.receiver}
 
 
-def test_region_of_the_settings_decides_on_the_contact() -> None:
+def test_contact_uses_the_region_setting() -> None:
     with override_settings(CELLCAST_DEFAULT_REGION="US"):
         assert outbound(receiver="2125550123").contact == "+12125550123"
 
 
-def test_only_an_outbound_message_has_a_time_of_submission() -> None:
+def test_only_outbound_messages_have_a_submission_time() -> None:
     assert outbound().submitted_at == SUBMITTED
     assert inbound().submitted_at is None
 
@@ -330,7 +326,7 @@ def test_record_sent_is_idempotent() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("refused", ["^INSERT", "^UPDATE"])
-def test_record_sent_is_tried_again_when_refused_for_another_transaction(refused: str) -> None:
+def test_record_sent_is_retried_after_a_serialisation_failure(refused: str) -> None:
     answered = MessageFactory.create(inbound=True)
     with refusing(refused, error=refused_for_another(), times=1) as refusals:
         Message.objects.record_sent(ID, receiver=CUSTOMER, answers=answered)
@@ -341,7 +337,7 @@ def test_record_sent_is_tried_again_when_refused_for_another_transaction(refused
 
 
 @pytest.mark.django_db(transaction=True)
-def test_mark_handled_is_tried_again_when_refused_for_another_transaction() -> None:
+def test_mark_handled_is_retried_after_a_serialisation_failure() -> None:
     reply = MessageFactory.create(inbound=True)
     with refusing("^UPDATE", error=refused_for_another(), times=1):
         reply.mark_handled()
@@ -349,7 +345,7 @@ def test_mark_handled_is_tried_again_when_refused_for_another_transaction() -> N
 
 
 @pytest.mark.django_db
-def test_record_sent_again_leaves_alone_what_is_not_said_this_time() -> None:
+def test_record_sent_again_keeps_values_not_passed_this_time() -> None:
     Message.objects.record_sent(ID, receiver=CUSTOMER, sender="cellcast", body="Coming?")
     Message.objects.record_sent(ID, receiver="0400 000 001")
     message = Message.objects.get()
@@ -412,7 +408,7 @@ def test_later_report_finds_the_recorded_message(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
-def test_reply_is_not_the_recorded_message(client: WebhookClient) -> None:
+def test_reply_does_not_match_the_recorded_message(client: WebhookClient) -> None:
     message = Message.objects.record_sent(ID, receiver="+61400000000")
     client.reply(_id=ID)
     assert Message.objects.outbound().get() == message
@@ -420,7 +416,7 @@ def test_reply_is_not_the_recorded_message(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
-def test_record_sent_drops_what_no_database_stores() -> None:
+def test_record_sent_cleans_characters_no_database_stores() -> None:
     message = Message.objects.record_sent(
         "i\x00d", receiver="+614\x0000000001", sender="\ud83d", body="half \ud83d\x00"
     )
@@ -445,7 +441,7 @@ def test_record_sent_drops_what_no_database_stores() -> None:
         ({"reference": "x" * 129}, "reference"),
     ],
 )
-def test_record_sent_refuses_what_is_empty_or_too_long(changes: dict[str, Any], named: str) -> None:
+def test_record_sent_refuses_empty_or_too_long_values(changes: dict[str, Any], named: str) -> None:
     arguments = {"cellcast_id": ID, "receiver": CUSTOMER} | changes
     with pytest.raises(ValueError, match=named):
         Message.objects.record_sent(**arguments)
@@ -463,13 +459,13 @@ def test_record_sent_refuses_an_id_that_is_neither_text_nor_integer(id_: Any) ->
 
 
 @pytest.mark.django_db
-def test_record_sent_takes_the_integers_of_v3() -> None:
+def test_record_sent_accepts_v3_integer_ids() -> None:
     message = Message.objects.record_sent(10423817, receiver=CUSTOMER)
     assert message == Message.objects.record_sent("10423817", receiver=CUSTOMER)
 
 
 @pytest.mark.django_db
-def test_record_sent_takes_what_is_just_short_enough() -> None:
+def test_record_sent_accepts_values_at_their_maximum_length() -> None:
     message = Message.objects.record_sent(
         "x" * 128, receiver="1" * 64, sender="👍" * 64, body="ü" * 20_000, reference="ü" * 128
     )
@@ -496,7 +492,7 @@ def test_record_sent_stores_own_number_reference_and_person(client: WebhookClien
 
 
 @pytest.mark.django_db
-def test_record_sent_stores_since_when_the_contact_had_been_opted_out() -> None:
+def test_record_sent_stores_when_the_contact_had_opted_out() -> None:
     since = opt_out("0400 000 001").since
 
     first = Message.objects.record_sent("1", receiver=CUSTOMER)
@@ -511,14 +507,14 @@ def test_record_sent_stores_since_when_the_contact_had_been_opted_out() -> None:
 
 
 @pytest.mark.django_db
-def test_later_opt_out_does_not_mark_a_message_recorded_again() -> None:
+def test_recording_again_ignores_a_later_opt_out() -> None:
     Message.objects.record_sent(ID, receiver=CUSTOMER)
     opt_out(CUSTOMER)
     assert Message.objects.record_sent(ID, receiver=CUSTOMER).opted_out_at is None
 
 
 @pytest.mark.django_db
-def test_opt_out_counts_when_a_report_was_here_first(client: WebhookClient) -> None:
+def test_record_sent_marks_opted_out_contact_of_an_early_report(client: WebhookClient) -> None:
     since = opt_out(CUSTOMER).since
     client.status(_id=ID, receiver=CUSTOMER)
     Message.objects.record_sent(ID, receiver=CUSTOMER)
@@ -526,14 +522,14 @@ def test_opt_out_counts_when_a_report_was_here_first(client: WebhookClient) -> N
 
 
 @pytest.mark.django_db
-def test_opt_out_counts_whatever_the_clock_says() -> None:
+def test_record_sent_sees_opt_out_whatever_the_clock_says() -> None:
     since = timezone.now() + timedelta(hours=1)  # stored by a host whose clock is fast
     OptOut.objects.create(contact=CUSTOMER, source=OptOut.Source.REPLY, since=since)
     assert Message.objects.record_sent(ID, receiver=CUSTOMER).opted_out_at == since
 
 
 @pytest.mark.django_db
-def test_record_sent_works_within_a_transaction_of_the_host() -> None:
+def test_record_sent_works_inside_a_host_transaction() -> None:
     with transaction.atomic():
         assert not Message.objects.exists()
         message = Message.objects.record_sent(ID, receiver=CUSTOMER)
@@ -551,7 +547,7 @@ def test_record_sent_writes_to_the_chosen_database() -> None:
 
 
 @pytest.mark.django_db
-def test_querysets_tell_inbound_from_outbound() -> None:
+def test_querysets_separate_inbound_and_outbound() -> None:
     sent, received = saved(outbound()), saved(inbound())
     assert list(Message.objects.outbound()) == [sent]
     assert list(Message.objects.inbound()) == [received]
@@ -589,7 +585,7 @@ def test_outbound_message_is_pending_delivered_or_undelivered(status: str, found
 
 
 @pytest.mark.django_db
-def test_silent_is_what_was_sent_long_ago_and_never_reported() -> None:
+def test_silent_messages_were_sent_long_ago_and_never_reported() -> None:
     silent = Message.objects.record_sent("1", receiver="+61400000001")
     for cellcast_id in ("2", "3"):
         Message.objects.record_sent(cellcast_id, receiver="+61400000001")
@@ -614,7 +610,7 @@ def test_silent_is_what_was_sent_long_ago_and_never_reported() -> None:
         "0400\x00000001",
     ],
 )
-def test_with_contact_in_any_spelling(number: str) -> None:
+def test_with_contact_accepts_any_spelling(number: str) -> None:
     both = [saved(outbound(receiver="0400000001")), saved(inbound(sender="61400000001"))]
     saved(outbound("other", receiver="+61400000002"))
     assert list(Message.objects.with_contact(number).order_by("pk")) == both
@@ -622,7 +618,7 @@ def test_with_contact_in_any_spelling(number: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", ["cellcast", "#SharedNum#", "2125550123", "half \ufffd"])
-def test_with_contact_finds_a_sender_that_is_no_number(number: str) -> None:
+def test_with_contact_finds_a_sender_name(number: str) -> None:
     message = saved(inbound(sender=number))
     saved(inbound(sender="other"))
     assert list(Message.objects.with_contact(number)) == [message]
@@ -630,7 +626,7 @@ def test_with_contact_finds_a_sender_that_is_no_number(number: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", ["nobody", "\ud83d", "9" * 1_000])
-def test_with_contact_of_nobody_finds_nothing(number: str) -> None:
+def test_with_contact_finds_nothing_for_an_unknown_contact(number: str) -> None:
     outbound().save()
     assert list(Message.objects.with_contact(number)) == []
 
@@ -644,7 +640,7 @@ def test_querysets_can_be_chained() -> None:
 
 
 @pytest.mark.django_db
-def test_lock_makes_missing_rows_and_leaves_present_ones_as_they_are() -> None:
+def test_lock_inserts_missing_rows_and_leaves_existing_ones_unchanged() -> None:
     present = saved(outbound("a", body="Coming?"), status="delivered")
     with transaction.atomic():
         rows = Message.objects.insert_and_lock([outbound("b"), outbound("a"), outbound("b")])
@@ -665,7 +661,7 @@ def reply(seconds_ago: int, **values: Any) -> Message:
 
 
 @pytest.mark.django_db
-def test_reply_is_unhandled_until_somebody_says_otherwise() -> None:
+def test_mark_handled_covers_earlier_replies_of_the_contact() -> None:
     earlier, asked, later = reply(300), reply(200), reply(100)
     others = reply(400, sender="+61400000009")
 
@@ -678,7 +674,7 @@ def test_reply_is_unhandled_until_somebody_says_otherwise() -> None:
 
 
 @pytest.mark.django_db
-def test_handled_message_keeps_its_time_and_person() -> None:
+def test_marking_again_keeps_first_time_and_user() -> None:
     message = reply(100)
     message.mark_handled(username="kim")
     first = message.handled_at
@@ -692,7 +688,7 @@ def test_handled_message_keeps_its_time_and_person() -> None:
 
 
 @pytest.mark.django_db
-def test_handler_handles_without_a_person() -> None:
+def test_mark_handled_needs_no_user() -> None:
     message = reply(100)
     message.mark_handled()
     message.refresh_from_db()
@@ -700,7 +696,7 @@ def test_handler_handles_without_a_person() -> None:
 
 
 @pytest.mark.django_db
-def test_handling_within_some_messages_leaves_the_others_alone() -> None:
+def test_mark_handled_within_a_queryset_leaves_others_unhandled() -> None:
     hidden, shown = reply(300, receiver="+61400000008"), reply(200, receiver="+61400000009")
     asked, event_ = reply(100, receiver="+61400000009"), WebhookEventFactory.create()
     within = Message.objects.filter(own_number="+61400000009").order_by("-pk")
@@ -716,7 +712,7 @@ def test_handling_within_some_messages_leaves_the_others_alone() -> None:
 
 
 @pytest.mark.django_db
-def test_reply_of_an_unknown_sender_is_handled_alone() -> None:
+def test_reply_without_a_sender_is_marked_alone() -> None:
     other, message = reply(200, sender=""), reply(100, sender="")
 
     message.mark_handled()
@@ -725,7 +721,7 @@ def test_reply_of_an_unknown_sender_is_handled_alone() -> None:
 
 
 @pytest.mark.django_db
-def test_opted_out_contacts_reply_needs_no_answer() -> None:
+def test_opted_out_contacts_reply_is_not_unhandled() -> None:
     message = reply(100)
     opt_out = OptOut.objects.create(contact=CUSTOMER, source=OptOut.Source.PERSON)
 
@@ -745,7 +741,7 @@ def test_sent_message_cannot_be_handled() -> None:
 
 
 @pytest.mark.django_db
-def test_answer_handles_the_reply_that_it_answers() -> None:
+def test_recording_an_answer_handles_its_reply() -> None:
     asked, later = reply(200), reply(100)
 
     for username in ("kim", "alex"):
@@ -759,7 +755,7 @@ def test_answer_handles_the_reply_that_it_answers() -> None:
 
 
 @pytest.mark.django_db
-def test_answer_to_what_is_no_reply_records_nothing() -> None:
+def test_answering_a_sent_message_is_refused() -> None:
     sent = MessageFactory.create()
 
     with pytest.raises(ValueError, match="reply"):
@@ -770,7 +766,7 @@ def test_answer_to_what_is_no_reply_records_nothing() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
-def test_unhandled_replies_are_found_by_their_own_index_without_statistics() -> None:
+def test_unhandled_replies_use_their_index_without_statistics() -> None:
     unhandled = Message.objects.unhandled()
 
     for rows in (unhandled, unhandled.order_by("handled_at", "created_at")):
@@ -782,7 +778,7 @@ def test_unhandled_replies_are_found_by_their_own_index_without_statistics() -> 
 
 
 @pytest.mark.django_db
-def test_delivery_time_is_from_submission_to_the_record_of_delivered() -> None:
+def test_delivery_time_runs_from_submission_to_delivered_report() -> None:
     message = saved(outbound())
     for status, seconds in [("received", 5), ("delivered", 90), ("queued", 200)]:
         message.status_history.create(
@@ -796,7 +792,7 @@ def test_delivery_time_is_from_submission_to_the_record_of_delivered() -> None:
     ("message", "status"),
     [(outbound(), "received"), (outbound(), "rejected"), (outbound("7"), "delivered")],
 )
-def test_delivery_time_is_none_where_one_end_is_missing(message: Message, status: str) -> None:
+def test_delivery_time_is_none_if_an_end_is_missing(message: Message, status: str) -> None:
     message.pk = None
     message.save(force_insert=True)
     assert message.delivery_time is None
@@ -805,7 +801,7 @@ def test_delivery_time_is_none_where_one_end_is_missing(message: Message, status
 
 
 @pytest.mark.django_db
-def test_delivery_before_submission_took_no_time() -> None:
+def test_delivery_time_is_never_negative() -> None:
     message = MessageFactory.create(cellcast_id="66b5b93b1e2c012dfe964000", delivered=True)
     assert message.submitted_at is not None
     early = message.submitted_at - timedelta(hours=1)
@@ -814,13 +810,13 @@ def test_delivery_before_submission_took_no_time() -> None:
 
 
 @pytest.mark.django_db
-def test_delivery_time_of_an_inbound_message_is_none(client: WebhookClient) -> None:
+def test_inbound_message_has_no_delivery_time(client: WebhookClient) -> None:
     client.reply(status="delivered")
     assert Message.objects.get().delivery_time is None
 
 
 @pytest.mark.django_db
-def test_conversation_is_all_with_the_same_contact_oldest_first() -> None:
+def test_conversation_has_the_contacts_messages_oldest_first() -> None:
     start = timezone.now()
     third = saved(outbound("3", receiver="0400000001"), created_at=start + timedelta(minutes=2))
     first = saved(outbound("1"), created_at=start)
@@ -832,7 +828,7 @@ def test_conversation_is_all_with_the_same_contact_oldest_first() -> None:
 
 
 @pytest.mark.django_db
-def test_message_without_a_contact_converses_with_itself() -> None:
+def test_conversation_without_a_contact_is_the_message_alone() -> None:
     message = saved(inbound("1", sender=""))
     saved(inbound("2", sender=""))
     assert list(message.conversation()) == [message]
@@ -850,7 +846,7 @@ def test_message_without_a_contact_converses_with_itself() -> None:
         ("+61400000007", "NU"),
     ],
 )
-def test_conversation_with_one_own_number_has_no_other(own_number: str | None, shown: str) -> None:
+def test_conversation_can_be_limited_to_one_own_number(own_number: str | None, shown: str) -> None:
     MessageFactory.create(inbound=True, sender=CUSTOMER, receiver="+61400000008", body="A")
     MessageFactory.create(receiver=CUSTOMER, sender="0400000009", body="B")
     MessageFactory.create(receiver=CUSTOMER, sender="cellcast", body="N")
@@ -871,7 +867,9 @@ def test_conversation_with_one_own_number_has_no_other(own_number: str | None, s
         (Message(direction=Direction.INBOUND, status="failed"), False),
     ],
 )
-def test_message_is_undelivered_by_its_status(message: Message, is_undelivered: bool) -> None:
+def test_status_decides_whether_message_is_undelivered(
+    message: Message, is_undelivered: bool
+) -> None:
     assert message.is_undelivered is is_undelivered
 
 
@@ -895,7 +893,7 @@ def answer(**values: Any) -> Message:
 
 
 @pytest.mark.django_db
-def test_reply_answers_the_message_with_its_id_first() -> None:
+def test_reply_matches_message_with_its_id_first() -> None:
     # Whatever else is closer: to somebody else, from another number, and after the reply.
     asked = sent("same", -HOUR, receiver="+61400000002", sender=OTHERS)
     sent("newest", HOUR)
@@ -904,7 +902,7 @@ def test_reply_answers_the_message_with_its_id_first() -> None:
 
 
 @pytest.mark.django_db
-def test_reply_answers_the_newest_message_that_it_quotes() -> None:
+def test_reply_matches_newest_quoted_message() -> None:
     sent("older", 2 * DAY, body="Coming?")
     asked = sent("old", DAY, body="Coming?")
     sent("newest", HOUR)
@@ -923,7 +921,7 @@ def test_quoted_message_may_be_older_than_thirty_days() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("original_body", ["", "never sent"])
-def test_reply_answers_the_newest_message_before_it_otherwise(original_body: str) -> None:
+def test_reply_falls_back_to_newest_earlier_message(original_body: str) -> None:
     sent("older", DAY)
     asked = sent("newest", HOUR)
     sent("later", -HOUR)
@@ -950,7 +948,9 @@ def test_empty_id_matches_nothing() -> None:
 @pytest.mark.parametrize(
     ("before", "is_answered"), [(30 * DAY, True), (30 * DAY + timedelta(seconds=1), False)]
 )
-def test_reply_answers_nothing_older_than_thirty_days(before: timedelta, is_answered: bool) -> None:
+def test_reply_does_not_match_messages_over_thirty_days_old(
+    before: timedelta, is_answered: bool
+) -> None:
     asked = sent("old", before)
     assert answer().in_reply_to == (asked if is_answered else None)
 
@@ -969,7 +969,7 @@ def test_reply_answers_nothing_older_than_thirty_days(before: timedelta, is_answ
         ("one name", "another", True),
     ],
 )
-def test_own_numbers_must_agree_if_both_are_phone_numbers(
+def test_reply_matches_only_its_own_number_if_both_are_phone_numbers(
     sender: str, receiver: str, is_answered: bool
 ) -> None:
     asked = sent("asked", HOUR, sender=sender)
@@ -977,7 +977,7 @@ def test_own_numbers_must_agree_if_both_are_phone_numbers(
 
 
 @pytest.mark.django_db
-def test_reply_answers_the_message_submitted_last() -> None:
+def test_reply_matches_the_message_submitted_last() -> None:
     sent("recorded later, submitted before", HOUR)
     submitted_at = REPLIED - HOUR / 2
     asked = sent("asked", -DAY, submitted_at=submitted_at)
@@ -986,14 +986,14 @@ def test_reply_answers_the_message_submitted_last() -> None:
 
 
 @pytest.mark.django_db
-def test_later_row_is_newer_at_the_same_moment() -> None:
+def test_reply_matches_the_later_of_simultaneous_rows() -> None:
     sent("first", HOUR)
     asked = sent("second", HOUR)
     assert answer().in_reply_to == asked
 
 
 @pytest.mark.django_db
-def test_message_of_the_same_moment_counts_if_it_was_stored_first() -> None:
+def test_reply_matches_simultaneous_message_stored_before_it() -> None:
     asked = sent("first", timedelta())
     reply_ = answer()
     sent("second", timedelta())
@@ -1001,7 +1001,7 @@ def test_message_of_the_same_moment_counts_if_it_was_stored_first() -> None:
 
 
 @pytest.mark.django_db
-def test_message_that_was_sent_answers_nothing(django_assert_num_queries: Any) -> None:
+def test_sent_message_has_no_in_reply_to(django_assert_num_queries: Any) -> None:
     sent("first", DAY)
     message = sent("second", HOUR)
     with django_assert_num_queries(0):
@@ -1009,7 +1009,7 @@ def test_message_that_was_sent_answers_nothing(django_assert_num_queries: Any) -
 
 
 @pytest.mark.django_db
-def test_reply_of_nobody_answers_what_has_its_id_or_nothing() -> None:
+def test_reply_without_a_sender_matches_only_by_id() -> None:
     sent("", HOUR, receiver="")
     asked = sent("same", HOUR)
     assert answer(sender="").in_reply_to is None
@@ -1018,7 +1018,7 @@ def test_reply_of_nobody_answers_what_has_its_id_or_nothing() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("values", [{}, {"cellcast_id": ""}, {"original_body": "Coming?"}])
-def test_answered_message_takes_two_queries_and_is_kept(
+def test_in_reply_to_takes_two_queries_and_is_cached(
     values: dict[str, Any], django_assert_max_num_queries: Any, django_assert_num_queries: Any
 ) -> None:
     asked = sent("asked", HOUR, body="Coming?")
@@ -1070,14 +1070,14 @@ def many() -> None:
     ],
     ids=["reference", "own number", "own numbers", "opted out"],
 )
-def test_messages_are_found_by_an_index(rows: Any, index: str) -> None:
+def test_message_lookups_use_indexes(rows: Any, index: str) -> None:
     assert index in rows().explain()
 
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("original_body", ["", "Coming?"])
-def test_answered_message_is_found_by_indexes(original_body: str) -> None:
+def test_in_reply_to_uses_indexes(original_body: str) -> None:
     reply_ = answer(sender="+61400000700", original_body=original_body)
     with CaptureQueriesContext(connection) as queries:
         assert reply_.in_reply_to is None
@@ -1093,7 +1093,7 @@ def plan_of(sql: str) -> str:
 
 
 @pytest.mark.parametrize("message", [outbound(body="secret"), inbound(body="secret")], ids=str)
-def test_message_in_a_log_shows_neither_number_nor_text(message: Message) -> None:
+def test_message_str_and_repr_hide_number_and_text(message: Message) -> None:
     assert ID in str(message)
     assert "61400000" not in str(message) + repr(message)
     assert "secret" not in str(message) + repr(message)
@@ -1103,7 +1103,7 @@ def test_message_in_a_log_shows_neither_number_nor_text(message: Message) -> Non
 
 
 @pytest.mark.django_db
-def test_history_has_one_row_a_status() -> None:
+def test_history_has_one_row_per_status() -> None:
     message = saved(outbound())
     message.status_history.create(status="delivered", applied=True)
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -1114,7 +1114,7 @@ def test_history_has_one_row_a_status() -> None:
 
 
 @pytest.mark.django_db
-def test_history_outlives_its_events_and_dies_with_its_message(client: WebhookClient) -> None:
+def test_history_survives_its_events_but_not_its_message(client: WebhookClient) -> None:
     client.status()
     WebhookEvent.objects.all().delete()
     change = StatusChange.objects.get()
@@ -1126,11 +1126,11 @@ def test_history_outlives_its_events_and_dies_with_its_message(client: WebhookCl
 
 
 @pytest.mark.parametrize(("previous", "expected"), [("", "– → dead"), ("queued", "queued → dead")])
-def test_status_change_shows_from_where_to_where(previous: str, expected: str) -> None:
+def test_str_of_status_change_names_both_statuses(previous: str, expected: str) -> None:
     assert str(StatusChange(previous_status=previous, status="dead", applied=True)) == expected
 
 
-def test_late_status_does_not_read_as_if_it_had_moved_the_message() -> None:
+def test_str_of_late_status_change_says_so() -> None:
     late = StatusChange(previous_status="delivered", status="failed", applied=False)
     assert str(late) == "failed (late)"
 
@@ -1160,7 +1160,7 @@ def test_event_reads_its_payload(body: str, content_type: str, payload: dict[str
 
 
 @pytest.mark.django_db
-def test_payload_of_each_event_of_an_array_is_its_own(client: WebhookClient) -> None:
+def test_each_event_of_an_array_has_its_own_payload(client: WebhookClient) -> None:
     sent_ = [reply_payload(message="A", custom_string="7"), reply_payload(message="B")]
     client.send("webhook-receiver", sent_)
     assert [each.payload for each in WebhookEvent.objects.order_by("pk")] == sent_
@@ -1224,13 +1224,13 @@ def test_event_is_unfinished_until_it_is_done(values: dict[str, Any], expected: 
         (NOW + SECOND, 1, False),
     ],
 )
-def test_event_is_due_when_its_time_has_come(
+def test_event_is_due_once_its_time_has_passed(
     due_at: datetime | None, attempts: int, expected: bool
 ) -> None:
     assert WebhookEvent(next_run_at=due_at, attempts=attempts).is_due(NOW) is expected
 
 
-def test_event_knows_how_each_handler_ended() -> None:
+def test_event_has_each_handlers_result() -> None:
     event = WebhookEvent(
         handler_results={
             "first": {"at": "2026-11-24T12:00:00+00:00", "error": ""},
@@ -1254,19 +1254,17 @@ def test_event_knows_how_each_handler_ended() -> None:
         ({"kind": "unknown", "body": "secret"}, "unknown"),
     ],
 )
-def test_event_in_a_log_shows_neither_number_nor_text(
-    values: dict[str, str], expected: str
-) -> None:
+def test_event_str_hides_number_and_text(values: dict[str, str], expected: str) -> None:
     assert str(WebhookEvent(**values)) == expected
 
 
-def test_opt_out_in_a_log_shows_no_number() -> None:
+def test_opt_out_repr_hides_the_number() -> None:
     opt_out = WebhookEvent(kind="opt_out", contact=CUSTOMER)
     assert CUSTOMER not in f"{opt_out} {opt_out!r}"
 
 
 @pytest.mark.django_db
-def test_event_outlives_its_message() -> None:
+def test_event_survives_its_message() -> None:
     kept = event(message=saved(outbound()))
     Message.objects.all().delete()
     kept.refresh_from_db()

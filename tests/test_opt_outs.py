@@ -59,14 +59,14 @@ def test_mobile_of_an_unknown_range_can_be_opted_out(client: WebhookClient, aske
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("asked", SPELLINGS)
-def test_opt_out_is_known_in_every_spelling_of_the_number(spelling: str, asked: str) -> None:
+def test_is_opted_out_accepts_every_spelling(spelling: str, asked: str) -> None:
     opt_out(spelling)
     assert is_opted_out(asked)
     assert opted_out([asked, "0400 000 001"]) == {asked}
 
 
 @pytest.mark.parametrize("number", ["", " ", "0400 000 001", "cellcast"])
-def test_others_have_not_opted_out(number: str) -> None:
+def test_is_opted_out_is_false_for_others(number: str) -> None:
     opt_out(CUSTOMER)
     assert not is_opted_out(number)
     assert opted_out([number]) == set()
@@ -78,7 +78,7 @@ def test_odd_number_is_opted_out_as_written() -> None:
     assert not is_opted_out("cellcast pty")
 
 
-def test_ended_opt_out_counts_no_more() -> None:
+def test_ended_opt_out_no_longer_counts() -> None:
     opt_out(CUSTOMER)
     opt_in(CUSTOMER)
     assert not is_opted_out(CUSTOMER)
@@ -86,18 +86,18 @@ def test_ended_opt_out_counts_no_more() -> None:
 
 
 @pytest.mark.parametrize("number", ["", "\0"])
-def test_empty_number_is_nobodys(number: str) -> None:
+def test_empty_number_is_never_opted_out(number: str) -> None:
     OptOut.objects.create(contact="", source="list")
     assert not is_opted_out(number)
     assert opted_out([number]) == set()
 
 
-def test_opted_out_gives_back_each_spelling_that_was_asked_for() -> None:
+def test_opted_out_returns_numbers_as_passed() -> None:
     opt_out(CUSTOMER)
     assert opted_out(SPELLINGS) == set(SPELLINGS)
 
 
-def test_number_may_be_an_object_of_phonenumbers() -> None:
+def test_number_may_be_a_phonenumbers_object() -> None:
     number = phonenumbers.parse("0400 000 000", "AU")
     opt_out(number)
     assert is_opted_out(CUSTOMER)
@@ -125,7 +125,7 @@ def test_opted_out_refuses_a_single_number() -> None:
         opted_out(CUSTOMER)
 
 
-def test_opted_out_asks_one_query_for_each_thousand(django_assert_num_queries: Any) -> None:
+def test_opted_out_takes_one_query_per_thousand(django_assert_num_queries: Any) -> None:
     numbers = [f"+614{number:08d}" for number in range(10_000)]
     opt_out(numbers[0])
     opt_out(numbers[-1])
@@ -143,7 +143,7 @@ def test_opted_out_asks_one_query_for_each_thousand(django_assert_num_queries: A
     ],
     ids=["is_opted_out", "opted_out"],
 )
-def test_contacts_are_found_by_their_own_index(ask: Callable[[], Any]) -> None:
+def test_contact_lookup_uses_its_index(ask: Callable[[], Any]) -> None:
     opt_out("+61400000007")
     with CaptureQueriesContext(connection) as queries:
         assert ask()
@@ -175,7 +175,7 @@ class Replica:
         return True
 
 
-def test_opt_outs_are_read_from_the_primary(settings: Any) -> None:
+def test_is_opted_out_reads_the_primary(settings: Any) -> None:
     settings.DATABASE_ROUTERS = ["tests.test_opt_outs.Replica"]
     opt_out(CUSTOMER)
     assert is_opted_out(CUSTOMER)
@@ -187,7 +187,7 @@ def test_opt_outs_are_read_from_the_primary(settings: Any) -> None:
 # By people
 
 
-def test_person_opts_a_contact_out() -> None:
+def test_opt_out_records_source_note_and_user() -> None:
     made = opt_out("0400 000 000", note="Told us on the phone.\0")
     stored = OptOut.objects.get()
     assert made == stored
@@ -196,7 +196,7 @@ def test_person_opts_a_contact_out() -> None:
     assert stored.is_active
 
 
-def test_opt_out_of_a_contact_who_has_opted_out_adds_the_note_alone(client: WebhookClient) -> None:
+def test_repeated_opt_out_adds_only_its_note(client: WebhookClient) -> None:
     webhook(client)
     before = OptOut.objects.get()
     opt_out(CUSTOMER)
@@ -210,7 +210,7 @@ def test_opt_out_of_a_contact_who_has_opted_out_adds_the_note_alone(client: Webh
     assert history() == [("begun", "webhook")]
 
 
-def test_opt_out_again_after_an_end_is_a_persons(client: WebhookClient) -> None:
+def test_renewed_opt_out_has_its_new_source(client: WebhookClient) -> None:
     webhook(client)
     opt_in(CUSTOMER)
     made = opt_out(CUSTOMER)
@@ -219,25 +219,25 @@ def test_opt_out_again_after_an_end_is_a_persons(client: WebhookClient) -> None:
 
 
 @pytest.mark.parametrize("number", ["", "  ", "\0", "9" * 65])
-def test_opt_out_refuses_what_cannot_be_a_number(number: str) -> None:
+def test_opt_out_refuses_impossible_numbers(number: str) -> None:
     with pytest.raises(ValueError, match="The number is"):
         opt_out(number)
     assert not OptOut.objects.exists()
 
 
-def test_opt_out_takes_a_number_of_the_greatest_length() -> None:
+def test_opt_out_accepts_a_number_of_maximum_length() -> None:
     opt_out("9" * 64)
     assert is_opted_out("9" * 64)
 
 
-def test_opt_in_ends_nobody_elses() -> None:
+def test_opt_in_ends_only_that_contacts_opt_out() -> None:
     opt_out(CUSTOMER)
     opt_out("0400 000 001")
     assert opt_in(CUSTOMER)
     assert is_opted_out("0400 000 001")
 
 
-def test_opt_in_says_whether_there_was_one_to_end() -> None:
+def test_opt_in_returns_whether_it_ended_one() -> None:
     assert not opt_in(CUSTOMER)
     assert not opt_in("")
     opt_out(CUSTOMER)
@@ -248,7 +248,7 @@ def test_opt_in_says_whether_there_was_one_to_end() -> None:
     assert not ended.is_active
 
 
-def test_note_is_that_of_the_last_decision() -> None:
+def test_note_belongs_to_the_last_decision() -> None:
     opt_out(CUSTOMER, note="Told us on the phone.")
     opt_in(CUSTOMER, note="Signed the form again.\0")
     assert OptOut.objects.get().note == "Signed the form again."
@@ -256,12 +256,12 @@ def test_note_is_that_of_the_last_decision() -> None:
     assert OptOut.objects.get().note == ""
 
 
-def test_opt_in_of_a_contact_who_never_opted_out_makes_no_row() -> None:
+def test_opt_in_without_an_opt_out_creates_no_row() -> None:
     assert not opt_in(CUSTOMER)
     assert not OptOut.objects.exists()
 
 
-def test_database_of_the_router_is_written_to_and_asked(
+def test_opt_outs_use_the_routers_database(
     monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
     """Whoever drops ``using`` asks an alias that does not exist."""
@@ -274,7 +274,7 @@ def test_database_of_the_router_is_written_to_and_asked(
 # By webhooks
 
 
-def test_opt_out_webhook_opts_its_contact_out(client: WebhookClient) -> None:
+def test_opt_out_webhook_opts_contact_out(client: WebhookClient) -> None:
     assert webhook(client) == ["stored"]
     stored, event = OptOut.objects.get(), WebhookEvent.objects.get()
     assert (stored.contact, stored.source, stored.event) == (CUSTOMER, "webhook", event)
@@ -298,7 +298,7 @@ def test_second_opt_out_webhook_is_a_duplicate(
 @pytest.mark.parametrize(
     "text", ["STOP", "Stop.", " stop ", "S T O P", "«stop»", "Opt-out", "OPT OUT!", "unsubscribe"]
 )
-def test_stop_word_alone_opts_out(client: WebhookClient, text: str) -> None:
+def test_text_of_only_a_stop_word_opts_out(client: WebhookClient, text: str) -> None:
     assert stop(client, message=text) == ["stored"]
     stored, event = OptOut.objects.get(), WebhookEvent.objects.get()
     assert (stored.contact, stored.source, stored.event) == (CUSTOMER, "reply", event)
@@ -339,19 +339,19 @@ def test_other_texts_opt_nobody_out(client: WebhookClient, text: str) -> None:
         {"sender": "  "},
     ],
 )
-def test_only_the_text_of_a_known_customer_counts(
+def test_stop_counts_only_in_the_text_of_a_known_sender(
     client: WebhookClient, changes: dict[str, Any]
 ) -> None:
     assert stop(client, **changes) == ["stored"]
     assert not OptOut.objects.exists()
 
 
-def test_blocked_only_hints_at_an_opt_out(client: WebhookClient) -> None:
+def test_blocked_status_opts_nobody_out(client: WebhookClient) -> None:
     client.status(status="blocked", receiver=CUSTOMER)
     assert not OptOut.objects.exists()
 
 
-def test_stop_words_are_a_setting(client: WebhookClient, settings: Any) -> None:
+def test_setting_replaces_the_stop_words(client: WebhookClient, settings: Any) -> None:
     settings.CELLCAST_STOP_WORDS = ["Ne-plus!", "", "…"]
     assert is_stop_word("ne plus")
     assert not is_stop_word("stop")
@@ -362,13 +362,13 @@ def test_stop_words_are_a_setting(client: WebhookClient, settings: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["stop", None, 7, {"stop": 1}])
-def test_a_mistake_in_the_setting_does_not_turn_stop_words_off(settings: Any, value: Any) -> None:
+def test_malformed_setting_keeps_the_default_stop_words(settings: Any, value: Any) -> None:
     settings.CELLCAST_STOP_WORDS = value
     assert all(map(is_stop_word, DEFAULT_STOP_WORDS))
     assert not is_stop_word("s")
 
 
-def test_stop_beside_the_webhook_makes_one_opt_out(client: WebhookClient) -> None:
+def test_stop_and_webhook_make_one_opt_out(client: WebhookClient) -> None:
     assert stop(client) == ["stored"]
     assert webhook(client) == ["duplicate"]
     assert OptOut.objects.get().source == "reply"
@@ -376,7 +376,7 @@ def test_stop_beside_the_webhook_makes_one_opt_out(client: WebhookClient) -> Non
     assert OptOut.objects.count() == 1
 
 
-def test_array_of_opt_outs_and_replies_makes_one_for_each_contact(client: WebhookClient) -> None:
+def test_array_of_opt_outs_and_stops_makes_one_per_contact(client: WebhookClient) -> None:
     payloads = [
         reply_payload(_id="1", sender="0400000002", message="stop"),
         opt_out_payload(contact="400000001"),
@@ -409,20 +409,20 @@ def recovered_stop(received_at: datetime) -> WebhookEvent:
     return event
 
 
-def test_opt_out_of_cellcasts_list() -> None:
+def test_opt_out_from_cellcasts_list_is_stored_once() -> None:
     assert from_list() == "stored"
     assert OptOut.objects.get().source == "list"
     assert from_list() == "duplicate"
 
 
-def test_list_does_not_undo_an_opt_in() -> None:
+def test_cellcasts_list_does_not_undo_an_opt_in() -> None:
     opt_out(CUSTOMER)
     opt_in(CUSTOMER)
     assert from_list() == "duplicate"
     assert not is_opted_out(CUSTOMER)
 
 
-def test_recovered_stop_opts_out_since_it_was_written(settings: Any) -> None:
+def test_recovered_stop_opts_out_from_its_sending_time(settings: Any) -> None:
     settings.CELLCAST_API_KEY = "4f1c9a52"
     wrote_at = timezone.now() - timedelta(days=1)
     event = recovered_stop(wrote_at)
@@ -435,7 +435,7 @@ def test_recovered_stop_opts_out_since_it_was_written(settings: Any) -> None:
 # Repeated and late events
 
 
-def test_opt_out_webhook_after_an_opt_in_begins_it_again(client: WebhookClient) -> None:
+def test_opt_out_webhook_renews_an_ended_opt_out(client: WebhookClient) -> None:
     webhook(client)
     opt_in(CUSTOMER, note="Signed the form.")
     assert webhook(client) == ["stored"]
@@ -444,7 +444,7 @@ def test_opt_out_webhook_after_an_opt_in_begins_it_again(client: WebhookClient) 
     assert (again.event, again.note) == (WebhookEvent.objects.latest("pk"), "")
 
 
-def test_stop_after_an_opt_in_begins_it_again(client: WebhookClient) -> None:
+def test_stop_renews_an_ended_opt_out(client: WebhookClient) -> None:
     webhook(client)
     opt_in(CUSTOMER)
     assert stop(client) == ["stored"]
@@ -463,7 +463,7 @@ def test_stop_killed_at_any_statement_is_stored_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_same_stop_after_an_opt_in_is_stored_for_its_opt_out_alone(
+def test_repeated_stop_after_an_opt_in_calls_only_opt_out_handlers(
     client: WebhookClient, listen: Listen
 ) -> None:
     replies, opt_outs_heard = listen(message_received), listen(opt_out_received)
@@ -477,7 +477,7 @@ def test_same_stop_after_an_opt_in_is_stored_for_its_opt_out_alone(
 
 
 @pytest.mark.usefixtures("way")
-def test_same_stop_with_another_status_after_an_opt_in_begins_it_again(
+def test_repeated_stop_with_another_status_renews_an_ended_opt_out(
     client: WebhookClient,
 ) -> None:
     stop(client)
@@ -488,7 +488,7 @@ def test_same_stop_with_another_status_after_an_opt_in_begins_it_again(
 
 
 @pytest.mark.usefixtures("way")
-def test_same_stop_while_it_stands_changes_nothing(client: WebhookClient) -> None:
+def test_repeated_stop_changes_nothing_while_opted_out(client: WebhookClient) -> None:
     stop(client)
     before = OptOut.objects.values().get()
     assert stop(client) == ["duplicate"]
@@ -497,7 +497,7 @@ def test_same_stop_while_it_stands_changes_nothing(client: WebhookClient) -> Non
     assert history() == [("begun", "reply")]
 
 
-def test_same_stop_without_an_opt_out_begins_one(client: WebhookClient) -> None:
+def test_repeated_stop_without_an_opt_out_begins_one(client: WebhookClient) -> None:
     stop(client)
     OptOut.objects.all().delete()
     assert stop(client) == ["stored"]
@@ -534,7 +534,7 @@ def test_reprocessed_event_does_not_undo_a_later_opt_in(
 
 
 @pytest.mark.parametrize("body", [opt_out_payload(contact=CUSTOMER), reply_payload(message="STOP")])
-def test_event_that_is_understood_late_undoes_an_earlier_opt_in(body: dict[str, str]) -> None:
+def test_reprocessed_event_undoes_an_earlier_opt_in(body: dict[str, str]) -> None:
     opt_out(CUSTOMER)
     opt_in(CUSTOMER)
     ended_at = OptOut.objects.values_list("ended_at", flat=True).get()
@@ -543,7 +543,7 @@ def test_event_that_is_understood_late_undoes_an_earlier_opt_in(body: dict[str, 
     assert is_opted_out(CUSTOMER)
 
 
-def test_reprocessed_event_opts_out_since_it_came() -> None:
+def test_reprocessed_event_opts_out_from_its_arrival() -> None:
     three_days_ago = timezone.now() - timedelta(days=3)
     stop = json.dumps(reply_payload(message="STOP"))
     [event] = inbox.reprocess(make_invalid(stop, received_at=three_days_ago))
@@ -552,7 +552,7 @@ def test_reprocessed_event_opts_out_since_it_came() -> None:
 
 
 @pytest.mark.parametrize("hours", [1, -1])
-def test_stop_from_the_api_is_compared_with_the_end(hours: int) -> None:
+def test_recovered_stop_counts_only_if_sent_after_the_opt_in(hours: int) -> None:
     opt_out(CUSTOMER)
     opt_in(CUSTOMER)
     now = timezone.now()
@@ -561,14 +561,14 @@ def test_stop_from_the_api_is_compared_with_the_end(hours: int) -> None:
     assert is_opted_out(CUSTOMER) == (hours < 0)
 
 
-def test_deleting_its_event_leaves_the_opt_out(client: WebhookClient) -> None:
+def test_opt_out_survives_its_event(client: WebhookClient) -> None:
     webhook(client)
     WebhookEvent.objects.all().delete()
     assert OptOut.objects.get().event is None
     assert is_opted_out(CUSTOMER)
 
 
-def test_nothing_is_stored_where_the_webhook_is_not(
+def test_opt_out_is_rolled_back_with_its_webhook(
     listen: Listen,
 ) -> None:
     def refuse(event_ids: list[int]) -> None:
@@ -584,7 +584,7 @@ def test_nothing_is_stored_where_the_webhook_is_not(
 # The history
 
 
-def test_history_keeps_each_beginning_and_end_with_its_words(client: WebhookClient) -> None:
+def test_history_keeps_each_beginning_and_end_with_text_and_note(client: WebhookClient) -> None:
     stop(client, message=" Stop! ")
     opt_in(CUSTOMER, note="Asked at the counter.\0", username="mia")
     webhook(client)
@@ -603,25 +603,25 @@ def test_history_keeps_each_beginning_and_end_with_its_words(client: WebhookClie
     ]
 
 
-def test_history_of_the_list_keeps_its_item() -> None:
+def test_history_keeps_the_item_of_cellcasts_list() -> None:
     from_list()
     [change] = OptOutChange.objects.all()
     assert (change.source, change.text) == ("list", "{}")
     assert change.event == WebhookEvent.objects.get()
 
 
-def test_history_keeps_a_thousand_characters_of_a_text(client: WebhookClient) -> None:
+def test_history_keeps_the_first_thousand_characters_of_a_text(client: WebhookClient) -> None:
     stop(client, message="stop" + "." * 2_000)
     assert OptOutChange.objects.get().text == "stop" + "." * 996
 
 
-def test_history_cuts_a_username_that_is_too_long() -> None:
+def test_history_truncates_a_long_username() -> None:
     opt_out(CUSTOMER, username="m" * 300)
     opt_in(CUSTOMER, username="m" * 300)
     assert set(OptOutChange.objects.values_list("username", flat=True)) == {"m" * 255}
 
 
-def test_history_survives_the_events_that_made_it(client: WebhookClient) -> None:
+def test_history_survives_its_events(client: WebhookClient) -> None:
     stop(client)
     before = OptOutChange.objects.values("kind", "at", "text").get()
     WebhookEvent.objects.all().delete()
@@ -630,7 +630,7 @@ def test_history_survives_the_events_that_made_it(client: WebhookClient) -> None
     assert OptOutChange.objects.get().event is None
 
 
-def test_history_goes_with_its_opt_out_alone(client: WebhookClient) -> None:
+def test_history_is_deleted_only_with_its_opt_out(client: WebhookClient) -> None:
     webhook(client)
     opt_out("0400 000 001")
     OptOut.objects.with_contact(CUSTOMER).delete()
@@ -659,7 +659,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
 
 @pytest.mark.parametrize("ask", [stop, webhook])
-def test_opt_out_after_the_clock_has_stepped_back_counts(
+def test_opt_out_counts_after_the_clock_steps_back(
     client: WebhookClient, wall: Steps, ask: Callable[[WebhookClient], list[str]]
 ) -> None:
     stop(client)
@@ -686,7 +686,7 @@ def sydney(settings: Any) -> None:
 
 
 @pytest.mark.usefixtures("sydney")
-def test_stop_in_the_hour_that_comes_twice_counts(client: WebhookClient, wall: Steps) -> None:
+def test_stop_counts_in_the_repeated_hour(client: WebhookClient, wall: Steps) -> None:
     wall.now = on_the_night(2, 50)
     stop(client)
     wall.now = on_the_night(2, 55)
@@ -701,7 +701,7 @@ def test_stop_in_the_hour_that_comes_twice_counts(client: WebhookClient, wall: S
     ("ended_at", "is_opted_out_again"),
     [((2, 55), True), ((1, 55), True), ((3, 0), False), ((2, 0), True)],
 )
-def test_late_stop_of_the_hour_that_comes_twice_counts_in_doubt(
+def test_late_stop_from_the_repeated_hour_counts_if_in_doubt(
     client: WebhookClient, wall: Steps, ended_at: tuple[int, int], *, is_opted_out_again: bool
 ) -> None:
     wall.now = on_the_night(1, 0)
@@ -747,7 +747,7 @@ actions = st.tuples(st.sampled_from(ACTIONS), minutes, st.integers(0, 300))
 
 @pytest.mark.no_cover
 @given(st.lists(actions, min_size=20, max_size=20))
-def test_row_and_history_follow_the_rules_in_any_order_and_with_any_clock(
+def test_row_and_history_agree_with_a_model_in_any_order_and_clock(
     taken: list[tuple[str, int, int]],
 ) -> None:
     OptOut.objects.all().delete()
@@ -810,19 +810,19 @@ def assert_agrees(ledger: Ledger) -> None:
 # The model
 
 
-def test_queryset_of_one_contact_knows_every_spelling() -> None:
+def test_with_contact_accepts_every_spelling() -> None:
     made = opt_out(CUSTOMER)
     opt_out("+61400000001")
     assert OptOut.objects.with_contact("0400 000 000").get() == made
     assert not OptOut.objects.with_contact("").exists()
 
 
-def test_opt_out_in_a_log_shows_no_number() -> None:
+def test_opt_out_repr_hides_the_number() -> None:
     made = opt_out(CUSTOMER)
     assert CUSTOMER not in f"{made} {made!r}"
 
 
-def test_locked_row_that_never_began_is_no_opt_out() -> None:
+def test_locked_row_without_a_beginning_is_not_an_opt_out() -> None:
     with transaction.atomic():
         locked = OptOut.objects.insert_and_lock([CUSTOMER])[CUSTOMER]
     assert not locked.is_active
@@ -833,6 +833,6 @@ def test_locked_row_that_never_began_is_no_opt_out() -> None:
     assert opt_out(CUSTOMER).is_active
 
 
-def test_change_in_a_log_shows_no_number() -> None:
+def test_opt_out_change_repr_hides_the_number() -> None:
     change = opt_out(CUSTOMER).history.get()
     assert CUSTOMER not in f"{change} {change!r}"

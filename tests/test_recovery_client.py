@@ -58,7 +58,7 @@ def test_all_pages_are_read(
     assert len(fake_cellcast.requests) == requests
 
 
-def test_request_is_that_of_the_documentation(api: Client, fake_cellcast: FakeCellcast) -> None:
+def test_request_matches_the_documentation(api: Client, fake_cellcast: FakeCellcast) -> None:
     read(api, REPORTS, fromDate="2024-12-04", toDate="2024-12-11", limit=100, requestFrom="API")
     [(path, parameters, headers)] = fake_cellcast.requests
     assert (path, parameters) == (
@@ -75,11 +75,11 @@ def test_request_is_that_of_the_documentation(api: Client, fake_cellcast: FakeCe
     assert headers["Accept"] == "application/json"
 
 
-def test_list_is_empty(api: Client, fake_cellcast: FakeCellcast) -> None:
+def test_empty_list_yields_nothing(api: Client, fake_cellcast: FakeCellcast) -> None:
     assert read(api, OPT_OUTS, size=100) == []
 
 
-def test_shifted_item_comes_twice(api: Client, fake_cellcast: FakeCellcast) -> None:
+def test_shifted_item_is_yielded_twice(api: Client, fake_cellcast: FakeCellcast) -> None:
     def arrive(path: str, page: int) -> None:
         if page == 2:
             fake_cellcast.add_reply(NOW + timedelta(hours=1), body="new")
@@ -111,7 +111,7 @@ def test_list_without_an_end_is_an_error(
 
 
 @pytest.mark.parametrize("path", [REPLIES, REPORTS])
-def test_wrong_key_is_one_clear_error(
+def test_wrong_key_is_reported_once_and_not_retried(
     api: Client, fake_cellcast: FakeCellcast, settings: Any, path: str
 ) -> None:
     settings.CELLCAST_API_KEY = "another-key"
@@ -203,7 +203,7 @@ def test_response_is_never_unpacked(
 @pytest.mark.parametrize(
     "odd", ["null", "1", '"x"', "[]", f'{{"body": {"9" * 5_000}}}', '{"body": "a\nb"}']
 )
-def test_odd_item_does_not_spoil_its_page(
+def test_odd_item_does_not_lose_the_rest_of_its_page(
     api: Client, fake_cellcast: FakeCellcast, odd: str
 ) -> None:
     body = f'{{"data": {{"totalPages": 1, "items": [{odd}, {{"body": "good"}}]}}}}'
@@ -233,7 +233,7 @@ def test_redirect_is_not_followed(api: Client, fake_cellcast: FakeCellcast) -> N
         Fault(body=b'{"data"', breaks_off=True),
     ],
 )
-def test_request_is_sent_again_with_growing_pauses(
+def test_failed_request_is_retried_with_growing_pauses(
     api: Client, fake_cellcast: FakeCellcast, clock: Clock, fault: Fault
 ) -> None:
     add_replies(fake_cellcast, 1)
@@ -243,7 +243,7 @@ def test_request_is_sent_again_with_growing_pauses(
     assert len(fake_cellcast.requests) == 4
 
 
-def test_missing_response_is_requested_again(
+def test_missing_response_is_retried(
     fake_cellcast: FakeCellcast, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_RESPONSE_SECONDS", 0.05)
@@ -346,7 +346,7 @@ class SoftTimeLimitError(Exception):
     """What the worker of a queue raises in a task whose time is up."""
 
 
-def test_ended_task_is_no_unreachable_api(
+def test_task_time_limit_is_not_retried(
     api: Client, fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HTTPConnection, "getresponse", failing(SoftTimeLimitError()))
@@ -435,7 +435,7 @@ def proxied(
     return fake_cellcast
 
 
-def test_proxy_of_the_environment_is_asked_for_the_host_alone(
+def test_proxy_from_the_environment_learns_only_the_host(
     proxied: FakeCellcast, clock: Clock
 ) -> None:
     with (
@@ -447,7 +447,7 @@ def test_proxy_of_the_environment_is_asked_for_the_host_alone(
     assert KEY not in str(proxied.requests)
 
 
-def test_no_proxy_host_is_asked_directly(
+def test_no_proxy_host_is_reached_directly(
     proxied: FakeCellcast, settings: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CELLCAST_API_URL = "https://127.0.0.1:1"
@@ -460,7 +460,7 @@ def test_no_proxy_host_is_asked_directly(
     assert proxied.requests == []
 
 
-def test_this_machine_is_asked_directly(
+def test_localhost_is_reached_directly(
     fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -471,7 +471,7 @@ def test_this_machine_is_asked_directly(
 # The key
 
 
-def test_key_is_in_no_error_no_log_and_no_report(
+def test_key_never_appears_in_errors_logs_or_reports(
     api: Client, fake_cellcast: FakeCellcast, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -491,7 +491,7 @@ def test_key_is_in_no_error_no_log_and_no_report(
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, MemoryError, OSError])
 @pytest.mark.parametrize("method", ["putheader", "endheaders", "getresponse"])
-def test_tracker_of_errors_gets_no_key(
+def test_error_tracker_gets_no_key(
     api: Client,
     fake_cellcast: FakeCellcast,
     monkeypatch: pytest.MonkeyPatch,
@@ -518,7 +518,7 @@ def test_time_before_2000_is_none(text: str) -> None:
 # Settings
 
 
-def test_missing_urllib3_is_an_error_that_says_how_to_install_it(
+def test_missing_urllib3_error_says_how_to_install_it(
     fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "urllib3", None)
@@ -534,7 +534,7 @@ def test_unusable_key_is_an_error(fake_cellcast: FakeCellcast, settings: Any, ke
         Client()
 
 
-def test_key_is_not_sent_in_clear(fake_cellcast: FakeCellcast, settings: Any) -> None:
+def test_key_is_not_sent_without_https(fake_cellcast: FakeCellcast, settings: Any) -> None:
     settings.CELLCAST_API_URL = "http://api.cellcast.com"
     with pytest.raises(RecoveryError, match="not an https:// URL"):
         Client()

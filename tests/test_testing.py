@@ -46,7 +46,7 @@ def test_status_payload_is_the_documented_one() -> None:
     )
 
 
-def test_mms_payload_is_the_one_that_the_sibling_documents() -> None:
+def test_mms_payload_is_the_sibling_products_documented_one() -> None:
     payload = mms_payload(sender="400000000", receiver="61400000001")
     assert json.dumps(payload) == (
         '{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
@@ -75,12 +75,12 @@ def test_client_sends_a_reason(client: WebhookClient) -> None:
     assert Message.objects.get().status_history.get().reason == "no such number"
 
 
-def test_opt_out_payload_is_the_one_that_was_seen() -> None:
+def test_opt_out_payload_is_the_observed_one() -> None:
     assert opt_out_payload() == {"type": "optout", "contact": "404000000"}
 
 
 @pytest.mark.parametrize("payload", [reply_payload, status_payload, opt_out_payload])
-def test_changes_replace_and_add_keys_of_one_payload_only(
+def test_changes_apply_to_one_payload_only(
     payload: Callable[..., dict[str, Any]],
 ) -> None:
     changed = payload(type="other", reply="YES", custom_string="appointment-7")
@@ -113,7 +113,7 @@ def test_client_sends_to_the_url_of_its_kind(
 
 
 @pytest.mark.django_db
-def test_changes_are_sent(client: WebhookClient) -> None:
+def test_client_sends_changed_keys(client: WebhookClient) -> None:
     client.reply(_id="1", message="Coming?", reply="YES", sender="0400000002")
     client.status(_id="2", status="expired", receiver="0400000002")
     client.opt_out(contact="0400000002")
@@ -134,7 +134,7 @@ def test_changes_are_sent(client: WebhookClient) -> None:
         (b"x=1&y=2", "application/x-www-form-urlencoded", "x=1&y=2"),
     ],
 )
-def test_send_takes_any_payload(
+def test_client_sends_any_payload(
     payload: Any, content_type: str, body: str, client: WebhookClient
 ) -> None:
     response = client.send("webhook-status", payload, content_type=content_type)
@@ -144,7 +144,7 @@ def test_send_takes_any_payload(
 
 
 @pytest.mark.django_db
-def test_send_takes_an_array(client: WebhookClient) -> None:
+def test_client_sends_an_array(client: WebhookClient) -> None:
     response = client.send("webhook-status", [status_payload(), status_payload(_id="2")])
     assert [event["outcome"] for event in response.json()["events"]] == ["stored", "stored"]
 
@@ -153,14 +153,14 @@ def test_send_takes_an_array(client: WebhookClient) -> None:
 
 
 @pytest.mark.parametrize("credential", ["cellcast:secret", "käse:пароль:🔑"])
-def test_authorization_is_that_of_the_first_credential(credential: str) -> None:
+def test_authorization_uses_the_first_credential(credential: str) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential, "old:password"]):
         scheme, encoded = authorization()["Authorization"].split(" ")
     assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", credential)
 
 
 @pytest.mark.django_db
-def test_client_without_a_configured_secret_brings_one(client: WebhookClient) -> None:
+def test_client_supplies_a_secret_if_none_is_configured(client: WebhookClient) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[]):
         assert authorization() == {}
         assert client.reply().status_code == 200
@@ -168,7 +168,7 @@ def test_client_without_a_configured_secret_brings_one(client: WebhookClient) ->
 
 
 @pytest.mark.django_db
-def test_client_goes_with_rotated_credentials(client: WebhookClient) -> None:
+def test_client_follows_rotated_credentials(client: WebhookClient) -> None:
     for credentials in [["old:password"], ["new:password", "old:password"], ["new:password"]]:
         with override_settings(CELLCAST_WEBHOOK_SECRETS=credentials):
             client.status()
@@ -182,7 +182,7 @@ def test_misspelt_key_is_an_error(method: str, client: WebhookClient) -> None:
         getattr(client, method)(mesage="YES")
 
 
-def test_client_takes_every_key_that_is_read(client: WebhookClient) -> None:
+def test_client_accepts_every_key_the_reader_knows(client: WebhookClient) -> None:
     read = set(re.findall(r"(?:_text\(element|get\(|key in \().*", inspect.getsource(payloads)))
     keys = set(re.findall(r'"(\w+)"', " ".join(read)))
     assert keys - {"url"} <= payloads.KEYS
@@ -197,7 +197,7 @@ def strict() -> WebhookClient:
 
 
 @pytest.mark.django_db
-def test_error_of_a_handler_is_raised_when_all_have_been_called(
+def test_handlers_error_is_raised_after_all_were_called(
     first: Calls, second: Calls, strict: WebhookClient
 ) -> None:
     first.error = LookupError("no such appointment")
@@ -209,7 +209,7 @@ def test_error_of_a_handler_is_raised_when_all_have_been_called(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("error", [RetryLater(timedelta(hours=1)), GiveUp("never")])
-def test_request_of_a_handler_is_not_raised(
+def test_retry_later_and_give_up_are_not_raised(
     first: Calls, strict: WebhookClient, error: Exception
 ) -> None:
     first.error = error
@@ -217,14 +217,14 @@ def test_request_of_a_handler_is_not_raised(
 
 
 @pytest.mark.django_db
-def test_error_stays_in_the_event_on_request(first: Calls) -> None:
+def test_error_stays_in_the_event_if_asked_not_to_raise(first: Calls) -> None:
     first.error = LookupError("no")
     assert WebhookClient(raise_handler_errors=False).reply().status_code == 200
     assert WebhookEvent.objects.get().handler_errors()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_transaction_left_open_is_raised(first: Calls, strict: WebhookClient) -> None:
+def test_open_transaction_is_raised(first: Calls, strict: WebhookClient) -> None:
     first.during = lambda **kwargs: transaction.atomic().__enter__()
     with pytest.raises(TransactionLeftOpenError):
         strict.reply()
@@ -243,7 +243,7 @@ def test_run_handlers_runs_what_tasks_would(first: Calls, settings: Any) -> None
 
 
 @pytest.mark.django_db
-def test_run_handlers_raises_what_a_handler_raises(first: Calls) -> None:
+def test_run_handlers_raises_a_handlers_error(first: Calls) -> None:
     first.error = LookupError("no")
     make_due(reply())
     with pytest.raises(LookupError):
@@ -270,6 +270,6 @@ class HostProjectTests(TestCase):
         self.client.reply(message="YES")
         assert texts == ["YES"]
 
-    def test_client_can_do_what_any_test_client_can(self) -> None:
+    def test_client_is_also_an_ordinary_test_client(self) -> None:
         assert isinstance(self.client, Client)
         assert self.client.get("/sms/webhook-receiver").json() == {}
