@@ -120,7 +120,9 @@ def test_retry_calls_only_unfinished_handlers(
     assert len(second) == 2
 
 
-def test_retry_reports_failure_and_error(operator: Client, first: Calls, settings: Any) -> None:
+def test_retry_reports_failures_with_their_errors(
+    operator: Client, first: Calls, settings: Any
+) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     first.error = ValueError("no luck")
     events = [reply(message="one"), reply(message="two")]
@@ -134,7 +136,7 @@ def test_retry_reports_failure_and_error(operator: Client, first: Calls, setting
     assert events[0].state == "pending"
 
 
-def test_retry_says_what_ran_in_a_project_that_had_time_zones_before(
+def test_retry_succeeds_after_project_turned_time_zones_off(
     operator: Client, first: Calls, second: Calls, settings: Any
 ) -> None:
     second.error = ValueError("not yet")
@@ -143,7 +145,7 @@ def test_retry_says_what_ran_in_a_project_that_had_time_zones_before(
     assert levels(run(operator, "run_again", event.pk)) == ["success"]
 
 
-def test_retry_takes_oldest_event_first(operator: Client, first: Calls) -> None:
+def test_retry_runs_oldest_event_first(operator: Client, first: Calls) -> None:
     first.error = ValueError()
     for body in ("one", "two", "three"):
         reply(message=body)
@@ -166,7 +168,9 @@ def test_too_many_selected_events_are_refused(operator: Client, first: Calls) ->
 
 
 @pytest.mark.parametrize("action", [each for each in ACTIONS if each.name != "skip_handler"])
-def test_refusal_names_a_command_only_if_it_does_the_same(operator: Client, action: Any) -> None:
+def test_refusal_names_a_command_only_if_it_does_the_same_thing(
+    operator: Client, action: Any
+) -> None:
     event = make_invalid("{}")
     add_copies(event, 1_000)
 
@@ -216,7 +220,7 @@ def test_retry_reports_handler_that_could_not_run(
     assert log() == [(str(event.pk), "Ran the unfinished handlers again.")]
 
 
-def test_page_names_handlers_missing_and_new(
+def test_confirmation_names_missing_and_new_handlers(
     operator: Client, gone: Calls, connect: Connect
 ) -> None:
     event = reply()
@@ -317,7 +321,7 @@ def test_actions_work_under_atomic_requests(
     assert in_transaction == [False]
 
 
-def test_reading_again_on_the_queue_reports_waiting_handlers(
+def test_read_again_on_the_queue_reports_waiting_handlers(
     operator: Client, listen: Listen, settings: Any
 ) -> None:
     settings.CELLCAST_RUN_HANDLERS = "task"
@@ -331,7 +335,7 @@ def test_reading_again_on_the_queue_reports_waiting_handlers(
     assert calls == []
 
 
-def test_page_about_invalid_events_names_handlers_and_queue(
+def test_read_again_confirmation_names_handlers_and_queue(
     operator: Client, connect: Connect, settings: Any
 ) -> None:
     connect(message_received, Calls("confirm"))
@@ -352,7 +356,7 @@ def test_page_about_invalid_events_names_handlers_and_queue(
 # Dismiss, and undo it
 
 
-def test_dismissed_events_are_counted_no_more_and_still_found(operator: Client) -> None:
+def test_dismissed_events_are_no_longer_counted_but_still_found(operator: Client) -> None:
     events = [make_invalid(), make_invalid()]
     stored = reply()
 
@@ -384,7 +388,7 @@ def test_dismissal_can_be_undone(operator: Client) -> None:
 @pytest.mark.parametrize(
     ("action", "dismissed_at"), [("dismiss", None), ("undo_dismissal", timezone.now())]
 )
-def test_dismissal_of_an_event_read_by_another_process_stays_as_it_was(
+def test_dismissal_skips_events_another_process_has_read(
     operator: Client, action: str, dismissed_at: Any
 ) -> None:
     event = make_invalid(dismissed_at=dismissed_at)
@@ -412,7 +416,7 @@ def handlers_shown(client: Client, event: WebhookEvent) -> dict[str, Any]:
     return {row.get("data-handler", ""): row for row in rows}
 
 
-def test_handler_is_skipped_from_its_row(operator: Client, first: Calls, gone: Calls) -> None:
+def test_user_skips_a_handler_from_its_row(operator: Client, first: Calls, gone: Calls) -> None:
     event = reply()
     url = skip_url(event, "gone")
     assert addresses(handlers_shown(operator, event)["gone"]) == [url]
@@ -430,7 +434,7 @@ def test_handler_is_skipped_from_its_row(operator: Client, first: Calls, gone: C
     assert levels(operator.get(url, follow=True)) == ["info"]  # nothing is left to skip
 
 
-def test_skipping_for_many_events_leaves_other_handlers_alone(
+def test_skipping_for_many_events_leaves_other_handlers_unfinished(
     operator: Client, first: Calls, gone: Calls
 ) -> None:
     first.error = ValueError("also no luck")
@@ -456,7 +460,7 @@ def test_skipping_for_many_events_leaves_other_handlers_alone(
     assert log() == [(None, "Skipped the handler gone: 4 events.")]
 
 
-def test_all_failures_of_a_handler_are_skipped_from_one_page(
+def test_user_skips_all_failures_of_a_handler_from_one_page(
     operator: Client, first: Calls, gone: Calls
 ) -> None:
     first.error = ValueError()
@@ -480,7 +484,7 @@ def test_all_failures_of_a_handler_are_skipped_from_one_page(
 
 
 @pytest.mark.parametrize("action", ["run_again", "skip_handler"])
-def test_page_of_a_handler_leaves_out_test_events_as_the_count_does(
+def test_handler_page_excludes_test_events_like_the_count(
     operator: Client, gone: Calls, action: str
 ) -> None:
     reply(message="of a customer")
@@ -492,7 +496,7 @@ def test_page_of_a_handler_leaves_out_test_events_as_the_count_does(
     assert counts(question) == {"affected": 1}
 
 
-def test_page_of_a_handler_takes_the_oldest_and_says_so(
+def test_handler_page_takes_only_the_oldest_events_and_warns(
     operator: Client, gone: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirmation, "MAX_SELECTED", 3)
@@ -556,7 +560,7 @@ def test_handler_that_finished_meanwhile_is_not_skipped(operator: Client, gone: 
     assert log() == []
 
 
-def test_event_deleted_while_its_handler_is_skipped_does_no_harm(
+def test_event_deleted_meanwhile_does_not_break_skipping(
     operator: Client, gone: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = reply()
@@ -575,7 +579,7 @@ def test_event_deleted_while_its_handler_is_skipped_does_no_harm(
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_action_needs_its_permission(action: Any, gone: Calls) -> None:
+def test_action_requires_its_permission(action: Any, gone: Calls) -> None:
     WebhookEventFactory.create(invalid=True)
     reply()
     before = list(WebhookEvent.objects.values())
@@ -611,7 +615,7 @@ def test_empty_list_offers_no_action(operator: Client) -> None:
     assert 'name="action"' not in page_of(operator, "webhookevent")
 
 
-def test_action_on_events_that_a_person_may_not_view_is_refused() -> None:
+def test_action_on_events_hidden_from_the_user_is_refused() -> None:
     event = reply()
     url = url_of("webhookevent", "replay", event.pk, "run_all_again")
 
@@ -621,7 +625,7 @@ def test_action_on_events_that_a_person_may_not_view_is_refused() -> None:
 # The page that asks
 
 
-def test_nothing_is_done_before_it_is_confirmed(operator: Client, gone: Calls) -> None:
+def test_nothing_happens_before_confirmation(operator: Client, gone: Calls) -> None:
     reply()
     make_invalid(UNDERSTOOD_NOW)
     before = list(WebhookEvent.objects.values())
@@ -634,7 +638,7 @@ def test_nothing_is_done_before_it_is_confirmed(operator: Client, gone: Calls) -
     assert log() == []
 
 
-def test_page_counts_events_and_handlers(operator: Client, connect: Connect) -> None:
+def test_confirmation_counts_events_and_calls(operator: Client, connect: Connect) -> None:
     connect(message_received, Calls("finished"))
     reply(message="done")
     connect(message_received, Calls("unlucky", error=ValueError()))
@@ -654,7 +658,7 @@ def test_page_counts_events_and_handlers(operator: Client, connect: Connect) -> 
     assert not every(unfinished.content.decode(), warning)
 
 
-def test_name_of_a_handler_is_escaped(operator: Client, connect: Connect) -> None:
+def test_handler_name_is_escaped(operator: Client, connect: Connect) -> None:
     connect(message_received, Calls("<b>odd</b>", error=ValueError()))
     page = choose(operator, "run_again", reply().pk).content.decode()
 
@@ -662,7 +666,7 @@ def test_name_of_a_handler_is_escaped(operator: Client, connect: Connect) -> Non
     assert "<b>odd" not in page
 
 
-def test_confirmed_events_are_run_whatever_the_list_shows_by_then(
+def test_confirmed_events_run_whatever_the_list_shows_by_then(
     operator: Client, first: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 9
@@ -676,7 +680,7 @@ def test_confirmed_events_are_run_whatever_the_list_shows_by_then(
     assert levels(response) == ["success"]
 
 
-def test_all_events_of_several_pages_can_be_selected(operator: Client, first: Calls) -> None:
+def test_events_across_pages_can_be_selected(operator: Client, first: Calls) -> None:
     first.error = ValueError()
     events = [reply(message=str(number)) for number in range(confirmation.CHUNK_SIZE + 1)]
     first.error = None
@@ -690,13 +694,13 @@ def test_all_events_of_several_pages_can_be_selected(operator: Client, first: Ca
     assert log() == [(None, "Ran the unfinished handlers again: 101 events.")]
 
 
-def test_keys_that_nobody_chose_do_no_harm(operator: Client) -> None:
+def test_unknown_keys_are_ignored(operator: Client) -> None:
     for key in (f"x,-1,²,{'9' * 30},,77", ""):
         form = {"action": "run_again", "_selected_action": 1, "confirmed": "yes", "keys": key}
         assert levels(operator.post(url_of("webhookevent"), form, follow=True)) == []
 
 
-def test_no_event_is_begun_when_time_is_up(operator: Client, first: Calls, clock: Clock) -> None:
+def test_no_event_starts_after_the_time_limit(operator: Client, first: Calls, clock: Clock) -> None:
     first.error = ValueError()
     for body in ("one", "two", "three"):
         reply(message=body)
@@ -724,7 +728,7 @@ def press(client: Client, address: str) -> Any:
     return confirm(client, client.get(address), address)
 
 
-def test_page_of_an_event_offers_what_can_be_done(operator: Client, first: Calls) -> None:
+def test_event_page_offers_only_applicable_actions(operator: Client, first: Calls) -> None:
     first.error = ValueError()
     event = reply()
     first.error = None
@@ -742,7 +746,9 @@ def test_page_of_an_event_offers_what_can_be_done(operator: Client, first: Calls
     assert levels(response) == ["info"]
 
 
-def test_page_of_an_event_offers_no_retry_that_cannot_run(operator: Client, gone: Calls) -> None:
+def test_event_page_offers_no_retry_without_connected_handlers(
+    operator: Client, gone: Calls
+) -> None:
     event = reply()
     disconnect()
 
@@ -752,7 +758,7 @@ def test_page_of_an_event_offers_no_retry_that_cannot_run(operator: Client, gone
     assert addresses(row) == [skip_url(event, "gone")]
 
 
-def test_page_of_an_invalid_event_offers_to_read_it_again(operator: Client) -> None:
+def test_invalid_events_page_offers_read_again(operator: Client) -> None:
     event = make_invalid(UNDERSTOOD_NOW)
 
     assert levels(press(operator, offered(operator, event)["process_again"])) == ["success"] * 2
@@ -774,7 +780,7 @@ def test_unknown_event_or_action_is_not_found(operator: Client, pk: int) -> None
 # Who did it
 
 
-def test_log_says_who_did_what_to_which_event(operator: Client, first: Calls) -> None:
+def test_admin_log_records_user_action_and_event(operator: Client, first: Calls) -> None:
     first.error = ValueError()
     event = reply()
     invalid = make_invalid()
@@ -825,7 +831,7 @@ IN_FIVE_HOURS = timezone.now() + timedelta(hours=5)
         ),
     ],
 )
-def test_page_of_an_event_begins_with_its_state_and_the_reason(
+def test_event_page_starts_with_state_and_reason(
     reader: Client, values: dict[str, Any], sentence: str
 ) -> None:
     event = WebhookEventFactory.create(**values)
@@ -836,7 +842,7 @@ def test_page_of_an_event_begins_with_its_state_and_the_reason(
     assert text.index(sentence) < text.index("Body Formatted")
 
 
-def test_page_of_an_event_that_waits_names_the_one_it_waits_for(reader: Client) -> None:
+def test_waiting_events_page_names_the_event_it_waits_for(reader: Client) -> None:
     event = WebhookEventFactory.create(pending=True, waiting_for=4711)
 
     response = reader.get(url_of("webhookevent", "change", event.pk))
@@ -844,7 +850,7 @@ def test_page_of_an_event_that_waits_names_the_one_it_waits_for(reader: Client) 
     assert "4711" in response.context["page"].sentence
 
 
-def test_event_whose_handlers_have_not_been_called_is_waiting(reader: Client) -> None:
+def test_event_without_any_call_is_shown_as_waiting(reader: Client) -> None:
     WebhookEventFactory.create(pending=True, handler_results={})
 
     assert "… waiting" in text_of(page_of(reader, "webhookevent"))
@@ -853,7 +859,7 @@ def test_event_whose_handlers_have_not_been_called_is_waiting(reader: Client) ->
 # All events of a handler
 
 
-def test_all_events_of_a_failing_handler_are_retried_together(
+def test_user_retries_all_events_of_a_failing_handler(
     operator: Client, client: WebhookClient, first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
@@ -874,7 +880,7 @@ def test_all_events_of_a_failing_handler_are_retried_together(
     assert Message.objects.count() == 3
 
 
-def test_event_taken_over_after_it_let_another_run_is_logged_by_count(
+def test_event_taken_over_after_releasing_another_is_logged_by_count(
     operator: Client, connect: Connect
 ) -> None:
     booking, slow = Calls("booking"), Calls("slow")

@@ -74,7 +74,7 @@ def levels(response: Any) -> list[str]:
 # The list
 
 
-def test_customer_with_several_replies_has_one_row_with_the_newest(reader: Client) -> None:
+def test_customer_has_one_row_with_their_newest_reply(reader: Client) -> None:
     ask(20, "Are you open?", OTHER)
     oldest, newest = ask(30, "Hello?"), ask(10, "Anybody there?")
     MessageFactory.create(receiver=CUSTOMER, body="Our newsletter")
@@ -90,7 +90,7 @@ def test_customer_with_several_replies_has_one_row_with_the_newest(reader: Clien
     assert len(every(table, "tbody/tr")) == 2
 
 
-def test_switch_shows_longest_wait_first_by_the_oldest_reply(reader: Client) -> None:
+def test_longest_wait_order_goes_by_oldest_reply(reader: Client) -> None:
     ask(30, "Hello?")
     ask(20, "Are you open?", OTHER)
     ask(10, "Anybody there?")
@@ -111,7 +111,7 @@ def test_opted_out_customers_and_handled_replies_are_not_listed(reader: Client) 
     assert only(page_of(reader, "message", "to_answer"), "p[@class='cellcast-nothing']") is not None
 
 
-def test_replies_without_number_have_a_row_each(reader: Client) -> None:
+def test_replies_without_a_number_have_their_own_rows(reader: Client) -> None:
     replies = [ask(20, "", sender="", cellcast_id=f"{number}") for number in range(2)]
 
     for order in ("", "longest"):
@@ -130,7 +130,7 @@ def test_picture_without_a_text_is_linked(reader: Client) -> None:
 
 
 @pytest.mark.parametrize("order", ["", "longest"])
-def test_pages_show_every_customer_once(
+def test_paging_shows_every_customer_once(
     reader: Client, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     monkeypatch.setattr(to_answer, "PER_PAGE", 3)
@@ -152,7 +152,7 @@ def test_pages_show_every_customer_once(
     assert texts[0] == ("4" if order else "after")
 
 
-def test_next_page_opens_after_its_row_was_handled(
+def test_next_page_link_works_after_its_row_was_handled(
     reader: Client, receptionist: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(to_answer, "PER_PAGE", 1)
@@ -168,13 +168,13 @@ def test_next_page_opens_after_its_row_was_handled(
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "9" * 40, "123456"])
-def test_unknown_place_shows_first_page(reader: Client, after: str) -> None:
+def test_unknown_after_shows_first_page(reader: Client, after: str) -> None:
     ask(10, "first")
 
     assert rows(reader, after=after) == ["first"]
 
 
-def test_days_narrow_to_the_replies_that_came_then(reader: Client) -> None:
+def test_page_can_be_filtered_by_days(reader: Client) -> None:
     zone = timezone.get_current_timezone()
     for day in (20, 22, 24):
         reply = ask(0, f"the {day}th", CUSTOMER if day < 24 else OTHER)
@@ -188,12 +188,12 @@ def test_days_narrow_to_the_replies_that_came_then(reader: Client) -> None:
     assert rows(reader, **{"from": "yesterday"}) == ["the 24th", "the 22th"]
 
 
-def test_page_needs_the_permission_to_view_messages() -> None:
+def test_page_requires_permission_to_view_messages() -> None:
     for page in ("to_answer", "news"):
         assert staff("view_webhookevent").get(url_of("message", page)).status_code == 403
 
 
-def test_page_asks_as_many_questions_for_many_as_for_few(reader: Client) -> None:
+def test_query_count_does_not_grow_with_rows(reader: Client) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
             rows(reader)
@@ -207,7 +207,7 @@ def test_page_asks_as_many_questions_for_many_as_for_few(reader: Client) -> None
     assert queries() == few
 
 
-def test_list_of_messages_shows_what_is_new_or_done(reader: Client, receptionist: Client) -> None:
+def test_message_list_marks_new_and_done_replies(reader: Client, receptionist: Client) -> None:
     handled = ask(30, "Hello?")
     done_in_row(receptionist, handled)
     waiting = ask(20, "Anybody there?")
@@ -225,7 +225,7 @@ def test_list_of_messages_shows_what_is_new_or_done(reader: Client, receptionist
 # Done
 
 
-def test_done_handles_the_reply_and_the_earlier_ones_of_its_customer(
+def test_done_handles_the_reply_and_its_customers_earlier_ones(
     receptionist: Client,
 ) -> None:
     earlier, reply = ask(20, "Hello?"), ask(10, "Anybody there?")
@@ -242,7 +242,7 @@ def test_done_handles_the_reply_and_the_earlier_ones_of_its_customer(
     assert (entry.object_id, entry.user) == (str(reply.pk), user)
 
 
-def test_done_leaves_the_mark_of_a_colleague(receptionist: Client) -> None:
+def test_done_keeps_a_colleagues_mark(receptionist: Client) -> None:
     reply = ask(20, "Hello?")
     colleague = staff("view_message", "handle_message")
     done_in_row(colleague, reply)
@@ -254,9 +254,7 @@ def test_done_leaves_the_mark_of_a_colleague(receptionist: Client) -> None:
 
 
 @pytest.mark.parametrize("back", ["", "conversation"])
-def test_done_of_one_own_number_leaves_what_came_to_another(
-    receptionist: Client, back: str
-) -> None:
+def test_done_for_one_own_number_leaves_replies_to_another(receptionist: Client, back: str) -> None:
     """The list that is narrowed to one of your numbers does not show the other's replies."""
     ours, theirs = "+61480000001", "+61480000002"
     to_them = ask(30, "Are you open?", receiver=theirs)
@@ -271,7 +269,7 @@ def test_done_of_one_own_number_leaves_what_came_to_another(
 
 
 @pytest.mark.parametrize("page", ["to_answer", "section", "conversation", "change"])
-def test_done_leaves_what_came_since_from_a_slow_clock(receptionist: Client, page: str) -> None:
+def test_done_leaves_replies_stored_since_by_a_slow_clock(receptionist: Client, page: str) -> None:
     reply = ask(10, "Hello?")
     if page == "section":
         url = reverse("admin:app_list", args=["cellcast_django"])
@@ -288,7 +286,7 @@ def test_done_leaves_what_came_since_from_a_slow_clock(receptionist: Client, pag
     assert list(Message.objects.unhandled()) == [late]
 
 
-def test_ticked_customers_are_done_together_with_one_log_entry(receptionist: Client) -> None:
+def test_ticked_customers_are_marked_done_with_one_log_entry(receptionist: Client) -> None:
     ticked = [ask(20, "one"), ask(10, "two", OTHER)]
     left = ask(5, "three", THIRD)
 
@@ -298,7 +296,7 @@ def test_ticked_customers_are_done_together_with_one_log_entry(receptionist: Cli
     assert LogEntry.objects.get().object_id is None
 
 
-def test_done_in_a_row_leaves_what_is_ticked(receptionist: Client) -> None:
+def test_done_in_a_row_ignores_ticked_rows(receptionist: Client) -> None:
     ticked, reply = ask(20, "one"), ask(10, "two", OTHER)
 
     done_in_row(receptionist, reply, reply=[ticked.pk])
@@ -306,7 +304,7 @@ def test_done_in_a_row_leaves_what_is_ticked(receptionist: Client) -> None:
     assert list(Message.objects.unhandled()) == [ticked]
 
 
-def test_done_without_a_tick_says_so(receptionist: Client) -> None:
+def test_done_without_a_tick_warns(receptionist: Client) -> None:
     ask(20, "one")
 
     response = receptionist.post(url_of("message", "handle"), follow=True)
@@ -316,7 +314,7 @@ def test_done_without_a_tick_says_so(receptionist: Client) -> None:
     assert response.context["undo"] is None
 
 
-def test_done_keeps_the_place_at_the_row_that_follows(receptionist: Client) -> None:
+def test_done_returns_to_the_following_row(receptionist: Client) -> None:
     replies = [ask(minutes, str(minutes), f"+6140000000{minutes}") for minutes in (1, 2, 3)]
     query = "?order=longest&from=2026-01-01"
     page = receptionist.get(url_of("message", "to_answer") + query).text
@@ -335,7 +333,7 @@ def test_done_keeps_the_place_at_the_row_that_follows(receptionist: Client) -> N
 
 
 @pytest.mark.parametrize("back", ["change", "conversation"])
-def test_done_leads_back_to_the_page_of_the_message(receptionist: Client, back: str) -> None:
+def test_done_returns_to_the_messages_page(receptionist: Client, back: str) -> None:
     reply = ask(10, "Hello?")
 
     response = done_in_row(receptionist, reply, back=back)
@@ -343,7 +341,7 @@ def test_done_leads_back_to_the_page_of_the_message(receptionist: Client, back: 
     assert response["Location"] == url_of("message", back, reply.pk)
 
 
-def test_section_page_lists_who_waits_though_no_webhook_has_arrived() -> None:
+def test_section_page_lists_waiting_customers_without_any_webhook() -> None:
     """Replies may have been recovered where the webhooks are not set up yet."""
     reply = ask(10, "Hello?")
     person = staff("view_message", "view_webhookevent")
@@ -352,7 +350,7 @@ def test_section_page_lists_who_waits_though_no_webhook_has_arrived() -> None:
     assert every(html, "p[@class='cellcast-nothing']")
 
 
-def test_done_on_the_section_page_leads_back_there(receptionist: Client) -> None:
+def test_done_on_the_section_page_returns_there(receptionist: Client) -> None:
     section_url = reverse("admin:app_list", args=["cellcast_django"])
     first, second = ask(10, "Hello?"), ask(20, "Hi", OTHER)
     form = only(receptionist.get(section_url).text, "form[@class='cellcast-waiting']")
@@ -364,7 +362,7 @@ def test_done_on_the_section_page_leads_back_there(receptionist: Client) -> None
 
 
 @pytest.mark.parametrize("page", ["change", "conversation"])
-def test_pages_about_a_reply_offer_done_until_it_is_done(receptionist: Client, page: str) -> None:
+def test_pages_of_a_reply_offer_done_until_handled(receptionist: Client, page: str) -> None:
     reply = ask(10, "Hello?")
     address = url_of("message", page, reply.pk)
 
@@ -376,7 +374,7 @@ def test_pages_about_a_reply_offer_done_until_it_is_done(receptionist: Client, p
     assert not offers()
 
 
-def test_done_needs_its_permission_and_a_post(reader: Client, receptionist: Client) -> None:
+def test_done_requires_its_permission_and_a_post(reader: Client, receptionist: Client) -> None:
     reply, sent = ask(10, "Hello?"), MessageFactory.create()
 
     for page in ("handle", "reopen"):
@@ -392,7 +390,7 @@ def test_done_needs_its_permission_and_a_post(reader: Client, receptionist: Clie
         assert not every(html, "input[@name='reply']")
 
 
-def test_next_leads_from_one_reply_without_number_to_another(receptionist: Client) -> None:
+def test_next_walks_replies_without_a_number(receptionist: Client) -> None:
     first, second = ask(20, "one", ""), ask(10, "two", "")
 
     pages = [
@@ -405,7 +403,7 @@ def test_next_leads_from_one_reply_without_number_to_another(receptionist: Clien
 # Undo
 
 
-def test_undo_reopens_what_the_click_has_handled(receptionist: Client) -> None:
+def test_undo_reopens_what_the_click_handled(receptionist: Client) -> None:
     before = ask(60, "long ago")
     done_in_row(receptionist, before)
     replies = [ask(20, "one"), ask(30, "earlier"), ask(10, "two", OTHER)]
@@ -440,7 +438,7 @@ def test_undo_is_offered_once(receptionist: Client) -> None:
 
 
 @pytest.mark.parametrize("page", ["change", "conversation"])
-def test_undo_is_offered_where_the_click_was(receptionist: Client, page: str) -> None:
+def test_undo_is_offered_on_the_page_of_the_click(receptionist: Client, page: str) -> None:
     reply = ask(20, "one")
     address = done_in_row(receptionist, reply, back=page)["Location"]
 
@@ -459,7 +457,7 @@ def test_undo_is_offered_on_the_section_page(receptionist: Client) -> None:
     assert list(Message.objects.unhandled()) == [reply]
 
 
-def test_undo_leaves_customers_who_were_answered_since(receptionist: Client) -> None:
+def test_undo_leaves_customers_answered_since(receptionist: Client) -> None:
     answered, other = ask(20, "one"), ask(10, "two", OTHER)
     page = receptionist.get(done(receptionist, answered, other)["Location"]).text
     Message.objects.record_sent("an answer", receiver=CUSTOMER)
@@ -470,14 +468,14 @@ def test_undo_leaves_customers_who_were_answered_since(receptionist: Client) -> 
 
 
 @pytest.mark.parametrize("at", ["2026-02-30T00:00+00:00", "2026-02-03T00:00"])
-def test_undo_of_a_time_that_no_form_has_reopens_nothing(receptionist: Client, at: str) -> None:
+def test_undo_with_an_invalid_time_reopens_nothing(receptionist: Client, at: str) -> None:
     reply = ask(20, "one")
     form = {"at": at, "replies": str(reply.pk)}
     response = receptionist.post(url_of("message", "reopen"), form, follow=True)
     assert levels(response) == ["warning"]
 
 
-def test_undo_of_nothing_says_so(receptionist: Client) -> None:
+def test_undo_of_nothing_warns(receptionist: Client) -> None:
     reply = ask(20, "one")
     page = receptionist.get(done_in_row(receptionist, reply)["Location"]).text
     Message.objects.record_sent("an answer", receiver=CUSTOMER)
@@ -490,7 +488,7 @@ def test_undo_of_nothing_says_so(receptionist: Client) -> None:
     assert LogEntry.objects.count() == 1
 
 
-def test_undo_reopens_nothing_of_a_colleague(receptionist: Client) -> None:
+def test_undo_reopens_none_of_a_colleagues_replies(receptionist: Client) -> None:
     reply = ask(20, "one")
     page = receptionist.get(done_in_row(receptionist, reply)["Location"]).text
 
@@ -507,7 +505,7 @@ def mark(client: Client, **form: Any) -> Any:
     return client.post(url_of("message"), data, follow=True)
 
 
-def test_action_marks_the_replies_that_are_selected(receptionist: Client, reader: Client) -> None:
+def test_action_marks_selected_replies(receptionist: Client, reader: Client) -> None:
     messages = [ask(20, "one"), ask(10, "two", OTHER), MessageFactory.create()]
     selected = {"_selected_action": [message.pk for message in messages]}
 
@@ -539,7 +537,7 @@ def select_all(client: Client) -> Any:
     return mark(client, _selected_action=[first], select_across=1)
 
 
-def test_action_marks_all_in_batches_that_commit_by_themselves(
+def test_action_commits_batch_by_batch(
     receptionist: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
@@ -555,7 +553,7 @@ def test_action_marks_all_in_batches_that_commit_by_themselves(
     assert len([sql for sql in updates if "cellcast_django_message" in sql]) == 5
 
 
-def test_slow_action_says_how_many_are_left(
+def test_slow_action_reports_how_many_are_left(
     receptionist: Client, monkeypatch: pytest.MonkeyPatch, tick: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
@@ -605,7 +603,7 @@ def test_news_counts_waiting_and_new_customers(reader: Client) -> None:
     assert reader.get(url_of("message", "news", since="x")).json() == {"waiting": "2", "new": 0}
 
 
-def test_news_goes_by_what_came_last_whatever_the_clock_says(reader: Client) -> None:
+def test_news_counts_replies_stored_by_a_slow_clock(reader: Client) -> None:
     ask(30, "one")
     url = only(page_of(reader, "message", "to_answer"), "p[@data-news]").get("data-news", "")
 
@@ -628,11 +626,11 @@ def test_news_does_not_prolong_the_session(settings: Any) -> None:
     assert reader.get(url_of("message", "to_answer")).cookies
 
 
-def test_news_leads_to_the_login_page_after_the_session() -> None:
+def test_news_redirects_to_login_after_the_session() -> None:
     assert Client().get(url_of("message", "news")).status_code == 302
 
 
-def test_title_and_link_of_the_section_page_have_the_count(reader: Client) -> None:
+def test_page_titles_and_menu_link_show_the_count(reader: Client) -> None:
     ask(30, "one")
     ask(20, "two", OTHER)
 
@@ -646,9 +644,7 @@ def title(page: str) -> str:
     return words(only(page, "head/title"))
 
 
-def test_count_of_more_than_are_read_has_a_plus(
-    reader: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_capped_count_has_a_plus(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(to_answer, "MAX_COUNTED", 3)
     first = ask(30, "one")
     add_copies(first, 2, lambda number: {"contact": f"+614000100{number:02}"})
@@ -662,7 +658,7 @@ def test_count_of_more_than_are_read_has_a_plus(
 # Overview
 
 
-def test_overview_shows_first_how_many_wait_and_since_when(reader: Client) -> None:
+def test_overview_starts_with_waiting_count_and_longest_wait(reader: Client) -> None:
     ask(60, "one")
     ask(50, "two")
     ask(10, "three", OTHER)
@@ -708,7 +704,7 @@ BASE = "/practice/cellcast_django/message/"
 
 
 @override_settings(ROOT_URLCONF=__name__)
-def test_restricted_site_shows_and_marks_its_own_replies_alone(admin_client: Client) -> None:
+def test_restricted_site_shows_and_marks_only_its_own_replies(admin_client: Client) -> None:
     hidden = ask(20, "of another practice", receiver="+61480000002")
     shown = ask(10, "ours")
     theirs = ask(5, "theirs", OTHER, receiver="+61480000002")
@@ -730,7 +726,7 @@ def rows_of(client: Client) -> list[str]:
 
 
 @override_settings(ROOT_URLCONF=__name__)
-def test_lists_name_and_link_no_message_that_the_site_hides(admin_client: Client) -> None:
+def test_lists_never_name_or_link_hidden_messages(admin_client: Client) -> None:
     for _ in range(2):
         WebhookEventFactory.create(reply=True)
     shown, hidden = Message.objects.order_by("pk")
@@ -748,7 +744,7 @@ def test_lists_name_and_link_no_message_that_the_site_hides(admin_client: Client
 
 
 @pytest.mark.django_db(transaction=True)
-def test_done_that_was_refused_for_another_transaction_is_tried_again(
+def test_done_is_retried_after_a_serialisation_failure(
     receptionist: Client,
 ) -> None:
     reply = ask(5, "May I come later?")

@@ -95,7 +95,7 @@ def test_export_finds_what_erasure_removes(client: WebhookClient) -> None:
     assert with_opt_outs["opt_outs"]
 
 
-def test_export_finds_events_that_pruning_keeps() -> None:
+def test_export_includes_events_that_pruning_keeps() -> None:
     event = WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
     assert keys_of(export(), "events") == {event.pk}
 
@@ -111,7 +111,7 @@ def test_export_has_every_column(client: WebhookClient) -> None:
     assert reply["created_at"] == Message.objects.get(pk=reply["id"]).created_at.isoformat()
 
 
-def test_export_has_what_people_did_to_these_rows() -> None:
+def test_export_includes_log_entries_about_its_rows() -> None:
     event = WebhookEventFactory.create(message__receiver=CONTACT)
     opted_out = opt_out(CONTACT)
     assert event.message is not None
@@ -128,7 +128,7 @@ def test_export_has_what_people_did_to_these_rows() -> None:
     assert {each["action"] for each in entries} == {"Looked at it."}
 
 
-def test_export_works_where_there_is_no_admin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_works_without_the_admin(monkeypatch: pytest.MonkeyPatch) -> None:
     opt_out(CONTACT)
     monkeypatch.setattr(apps, "is_installed", lambda name: False)
     assert export()["log_entries"] == []
@@ -171,14 +171,14 @@ def run(path: Path, **options: Any) -> str:
     return stderr.getvalue()
 
 
-def test_file_holds_the_object_and_is_its_owners_alone(path: Path) -> None:
+def test_file_has_the_object_and_is_private_to_its_owner(path: Path) -> None:
     assert CONTACT not in run(path)
     assert json.loads(path.read_text())["contact"] == CONTACT
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_file_is_its_owners_alone_from_its_first_byte(path: Path) -> None:
+def test_file_is_private_from_its_first_byte(path: Path) -> None:
     with complete_or_absent(path) as file:
         file.write("first")
         file.flush()
@@ -188,11 +188,11 @@ def test_file_is_its_owners_alone_from_its_first_byte(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_quiet_command_says_nothing(path: Path) -> None:
+def test_quiet_command_prints_nothing(path: Path) -> None:
     assert run(path, verbosity=0) == ""
 
 
-def test_file_is_never_written_over_another(path: Path) -> None:
+def test_export_never_overwrites_a_file(path: Path) -> None:
     path.write_text("mine")
     with pytest.raises(CommandError, match="--output"):
         run(path)
@@ -200,7 +200,7 @@ def test_file_is_never_written_over_another(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_export_keeps_a_file_written_meanwhile(path: Path) -> None:
+def test_export_keeps_a_file_created_meanwhile(path: Path) -> None:
     def write() -> None:
         with complete_or_absent(path) as file:
             path.write_text("theirs")

@@ -93,7 +93,7 @@ LINK = re.compile(r"""(?:\]\(|\bsrc(?:set)?=")([^)\s"]+)""")
 
 
 @pytest.mark.parametrize("name", [*PAGE_NAMES, *OTHER_PAGES])
-def test_links_lead_to_files_and_headings(name: str) -> None:
+def test_links_point_to_existing_files_and_headings(name: str) -> None:
     for link in LINK.findall(FENCE.sub("", text_of(name))):
         if link.startswith("https://"):
             continue
@@ -103,7 +103,7 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
-def test_index_links_to_every_page_and_has_it_in_a_toctree() -> None:
+def test_index_links_to_every_page_and_lists_it_in_a_toctree() -> None:
     index = text_of("docs/index.md")
     pages = {
         str(path.relative_to(ROOT / "docs")) for path in PAGES if ROOT / "docs" in path.parents
@@ -116,13 +116,13 @@ def test_index_links_to_every_page_and_has_it_in_a_toctree() -> None:
     assert sorted(f"{entry}.md" for entry in entries) == sorted(pages - {"index.md"})
 
 
-def test_index_of_decisions_names_each_of_them() -> None:
+def test_index_of_decisions_lists_every_record() -> None:
     files = {path.stem for path in (ROOT / "docs" / "decisions").glob("*.md")} - {"index"}
     assert set(blocks("docs/decisions/index.md", "{toctree}")[0].code.split()[2:]) == files
 
 
 @pytest.mark.parametrize("name", PAGE_NAMES)
-def test_blocks_are_closed_and_say_their_language(name: str) -> None:
+def test_code_blocks_are_closed_and_name_their_language(name: str) -> None:
     found = all_blocks(name)
     assert len(re.findall(r"^ *```", text_of(name), re.MULTILINE)) == 2 * len(found)
     assert {block.language for block in found} <= LANGUAGES
@@ -136,7 +136,7 @@ def test_python_compiles_and_json_parses(name: str) -> None:
         json.loads(block.code)
 
 
-def test_picture_is_well_formed_and_has_both_colour_schemes() -> None:
+def test_architecture_picture_is_well_formed_in_both_colour_schemes() -> None:
     picture = text_of("docs/architecture.svg")
     root = ET.fromstring(picture)  # noqa: S314  # our own file
     assert root.tag.endswith("svg")
@@ -182,7 +182,7 @@ def test_command_lines_run(
     call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
 
 
-def test_targets_of_make_exist() -> None:
+def test_documented_make_targets_exist() -> None:
     targets = re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE)
     for name in PAGE_NAMES:
         for block in blocks(name, "sh"):
@@ -192,7 +192,7 @@ def test_targets_of_make_exist() -> None:
 @pytest.mark.parametrize(
     ("page", "schedule"), [("docs/deployment.md", "minutely"), ("docs/recovery.md", "*:0/10")]
 )
-def test_units_of_systemd_parse_and_call_a_command(page: str, schedule: str) -> None:
+def test_systemd_units_parse_and_run_a_command(page: str, schedule: str) -> None:
     units = {}
     for block in blocks(page, "ini"):
         parser = configparser.ConfigParser()
@@ -241,7 +241,7 @@ def test_settings_blocks_pass_the_checks(name: str) -> None:
     assert not [message for message in messages if isinstance(message, Error)]
 
 
-def test_installed_apps_have_what_the_app_needs() -> None:
+def test_documented_installed_apps_are_complete() -> None:
     needed = {config.name for config in apps.get_app_configs()} - {"django_tasks_db"}
     assert set(settings_of("docs/getting-started.md")["INSTALLED_APPS"]) >= needed
 
@@ -252,7 +252,7 @@ def sqlite_blocks() -> list[Block]:
 
 
 @pytest.mark.django_db
-def test_options_of_sqlite_do_what_the_page_says(tmp_path: Path) -> None:
+def test_documented_sqlite_options_work(tmp_path: Path) -> None:
     [block] = sqlite_blocks()
     namespace: dict[str, Any] = {}
     block.run(namespace)
@@ -276,7 +276,7 @@ def test_options_of_sqlite_do_what_the_page_says(tmp_path: Path) -> None:
     ("engine", "vendor"),
     [("sqlite3", "sqlite"), ("postgresql", "postgresql"), ("mysql", "mariadb")],
 )
-def test_settings_of_each_database_are_those_that_are_measured(engine: str, vendor: str) -> None:
+def test_documented_database_settings_equal_measured_ones(engine: str, vendor: str) -> None:
     namespace: dict[str, Any] = {"os": os}
     for block in blocks("docs/database.md", "python"):
         if f"backends.{engine}" in block.code:
@@ -289,7 +289,7 @@ def test_settings_of_each_database_are_those_that_are_measured(engine: str, vend
     assert connections == measured.keys()
 
 
-def test_settings_of_the_example_project_are_those_that_are_measured() -> None:
+def test_example_projects_database_settings_equal_measured_ones() -> None:
     example = runpy.run_path("example_project/settings.py")["DATABASES"]["default"]
     vendor = {"sqlite3": "sqlite", "mysql": "mariadb"}
     engine = example["ENGINE"].rpartition(".")[2]
@@ -297,7 +297,7 @@ def test_settings_of_the_example_project_are_those_that_are_measured() -> None:
     assert {name: example.get(name) for name in measured} == measured
 
 
-def test_rates_of_the_steps_are_those_that_were_measured() -> None:
+def test_documented_rates_equal_measured_ones() -> None:
     measured = {
         tuple(row[:2]): row[2] for row in table("benchmarks/README.md", "database", "variant")
     }
@@ -312,21 +312,21 @@ def test_rates_of_the_steps_are_those_that_were_measured() -> None:
 # Architecture, and names for tests
 
 
-def test_walk_leads_past_files_that_exist() -> None:
+def test_walk_through_the_code_names_existing_files() -> None:
     rows = table("docs/architecture.md", "step")
     assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
     for file in [name for row in rows for name in code_words(row[1])]:
         assert (PACKAGE / file).exists(), file
 
 
-def test_states_of_an_event_are_methods() -> None:
+def test_documented_states_are_queryset_methods() -> None:
     for state, *_, found_by in table("docs/architecture.md", "state"):
         queryset = operator.attrgetter(state)(WebhookEvent.objects)()
         assert found_by == f"`WebhookEvent.objects.{state}()`"
         assert queryset.model is WebhookEvent
 
 
-def test_personal_fields_exist() -> None:
+def test_documented_personal_fields_exist() -> None:
     for model, fields in table("docs/operations.md", "model"):
         known = {
             field.name for field in apps.get_model("cellcast_django", model.strip("`"))._meta.fields
@@ -338,7 +338,9 @@ def test_personal_fields_exist() -> None:
 
 
 @pytest.mark.django_db
-def test_operations_page_finds_newest_username_and_metrics(client: WebhookClient, rf: Any) -> None:
+def test_operations_page_code_finds_newest_username_and_metrics(
+    client: WebhookClient, rf: Any
+) -> None:
     namespace: dict[str, Any] = {}
     client.reply()
     client.send("webhook-receiver", b"{")
@@ -354,7 +356,7 @@ def test_operations_page_finds_newest_username_and_metrics(client: WebhookClient
 
 
 @pytest.mark.django_db
-def test_front_desk_gets_one_mail_until_somebody_has_answered(
+def test_front_desk_gets_one_mail_until_somebody_answers(
     mailoutbox: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [block] = [
@@ -452,7 +454,7 @@ def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
-def test_admin_page_gives_the_permissions_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_admin_page_code_grants_the_permissions_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     unfold = SimpleNamespace(ModelAdmin=admin.ModelAdmin)  # stands in for django-unfold
     monkeypatch.setitem(sys.modules, "unfold", SimpleNamespace(admin=unfold))
     monkeypatch.setitem(sys.modules, "unfold.admin", unfold)
@@ -483,12 +485,12 @@ def test_admin_page_names_every_page_and_action() -> None:
     }
 
 
-def test_policy_of_the_admin_page_is_the_one_that_browsers_kept_to() -> None:
+def test_documented_content_security_policy_equals_tested_one() -> None:
     [block] = blocks("docs/admin.md", "text")
     assert " ".join(block.code.split()) == f"Content-Security-Policy: {POLICY}"
 
 
-def test_parts_of_the_overview_are_those_of_its_templates() -> None:
+def test_documented_overview_parts_equal_template_headings() -> None:
     folder = PACKAGE / "templates" / "admin" / "cellcast_django"
     headings = [
         heading
@@ -572,7 +574,7 @@ def shop(monkeypatch: pytest.MonkeyPatch, settings: Any, consumer: Consumer) -> 
 
 
 @pytest.mark.django_db
-def test_handlers_are_known_by_the_documented_names(shop: Any, client: WebhookClient) -> None:
+def test_handlers_have_the_documented_names(shop: Any, client: WebhookClient) -> None:
     client.reply()
     assert set(WebhookEvent.objects.get().handler_results) == {
         "shop.bookings.book_what_was_asked_for",
@@ -618,7 +620,7 @@ def order_to_notify() -> MagicMock:
 
 
 @pytest.mark.django_db
-def test_report_marks_the_notice(shop: Any, client: WebhookClient) -> None:
+def test_report_updates_the_orders_notice(shop: Any, client: WebhookClient) -> None:
     shop.send_notice(order_to_notify(), "Ready.")
     shop.Order.objects.filter.return_value.update.assert_not_called()
     client.status()
@@ -628,7 +630,7 @@ def test_report_marks_the_notice(shop: Any, client: WebhookClient) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("status", "notice"), [("delivered", "delivered"), ("dead", "failed")])
-def test_report_before_its_message_is_recorded(
+def test_report_that_comes_first_updates_the_notice_later(
     status: str, notice: str, shop: Any, client: WebhookClient
 ) -> None:
     client.status(status=status)
@@ -639,7 +641,7 @@ def test_report_before_its_message_is_recorded(
 
 
 @pytest.mark.django_db
-def test_report_on_a_reply_marks_no_notice(shop: Any, client: WebhookClient) -> None:
+def test_status_of_a_reply_updates_no_notice(shop: Any, client: WebhookClient) -> None:
     shop.send_notice(order_to_notify(), "Ready.")
     shop.Order.reset_mock()
     client.reply(_id="66b5b93b1e2c012dfe964000", status="received")
@@ -649,7 +651,7 @@ def test_report_on_a_reply_marks_no_notice(shop: Any, client: WebhookClient) -> 
 
 
 @pytest.mark.django_db
-def test_opt_out_is_recorded_by_when_it_came(shop: Any, client: WebhookClient) -> None:
+def test_opt_out_handler_stores_the_time_it_arrived(shop: Any, client: WebhookClient) -> None:
     client.opt_out()
     customers = shop.Customer.objects.filter
     assert customers.call_args == call(phone_number="+61404000000")
@@ -705,7 +707,7 @@ def test_opt_out_ends_the_newsletter(shop_that_asks: dict[str, Any], client: Web
 
 
 @pytest.mark.django_db
-def test_events_are_forwarded_and_again_after_an_outage(
+def test_events_are_forwarded_again_after_an_outage(
     shop: Any, consumer: Consumer, client: WebhookClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     consumer.status = 503
@@ -728,7 +730,7 @@ def test_events_are_forwarded_and_again_after_an_outage(
 
 
 @pytest.mark.django_db
-def test_late_answer_is_taken_as_of_when_it_came(shop: Any, client: WebhookClient) -> None:
+def test_late_answer_counts_from_its_arrival(shop: Any, client: WebhookClient) -> None:
     client.reply(message="Yes")
     received_at = WebhookEvent.objects.get().received_at
     orders = shop.Order.objects.filter
@@ -737,7 +739,7 @@ def test_late_answer_is_taken_as_of_when_it_came(shop: Any, client: WebhookClien
 
 
 @pytest.mark.django_db
-def test_page_shows_what_is_stored(shop: Any, client: WebhookClient) -> None:
+def test_queries_page_code_counts_what_is_stored(shop: Any, client: WebhookClient) -> None:
     client.reply(message="Yes")
     for number, status in enumerate(["delivered", "failed", "queued"]):
         client.status(_id=str(number), status=status)
@@ -753,7 +755,7 @@ def test_page_shows_what_is_stored(shop: Any, client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
-def test_loop_of_the_front_page_asks_takes_the_answer_and_respects_stop(
+def test_front_page_code_asks_takes_answer_and_respects_stop(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     orders, send_sms = MagicMock(), MagicMock(return_value="66b5b93b1e2c012dfe964000")
@@ -787,7 +789,7 @@ def test_loop_of_the_front_page_asks_takes_the_answer_and_respects_stop(
 
 
 @pytest.mark.django_db
-def test_handler_of_the_readme_confirms_the_order(
+def test_readme_handler_confirms_the_order(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = MagicMock()
@@ -813,7 +815,7 @@ def names_of_testing_page(*, with_factories: bool) -> dict[str, Any]:
 
 
 @pytest.mark.django_db(transaction=True)  # TestCase closes the connection of a transaction
-def test_test_cases_of_the_testing_page_pass() -> None:
+def test_documented_test_cases_pass() -> None:
     cases = [
         each
         for each in names_of_testing_page(with_factories=False).values()
@@ -828,7 +830,7 @@ def test_test_cases_of_the_testing_page_pass() -> None:
 
 
 @pytest.mark.django_db
-def test_pytest_test_of_the_testing_page_passes(client: WebhookClient) -> None:
+def test_documented_pytest_test_passes(client: WebhookClient) -> None:
     assert callable(pytest_plugin.cellcast)
     names_of_testing_page(with_factories=False)["test_the_later_of_two_reports_does_not_count"](
         client
@@ -836,12 +838,12 @@ def test_pytest_test_of_the_testing_page_passes(client: WebhookClient) -> None:
 
 
 @pytest.mark.django_db
-def test_factories_of_the_testing_page_work() -> None:
+def test_documented_factories_work() -> None:
     pytest.importorskip("factory")
     names_of_testing_page(with_factories=True)["test_numbers_of_the_day"]()
 
 
-def test_factories_and_traits_are_those_of_the_module() -> None:
+def test_documented_factories_and_traits_are_complete() -> None:
     tree = ast.parse((PACKAGE / "factories.py").read_text(encoding="utf-8"))
     found: dict[str, set[str]] = {}
     for node in tree.body:
@@ -852,7 +854,7 @@ def test_factories_and_traits_are_those_of_the_module() -> None:
 
 
 @pytest.mark.django_db
-def test_handler_of_getting_started_works(
+def test_getting_started_handler_works(
     client: WebhookClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = list(signals.message_received.receivers)

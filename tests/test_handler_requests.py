@@ -30,7 +30,7 @@ from tests.killed import lines_of
 
 
 @pytest.mark.django_db
-def test_handler_is_called_again_after_the_time_that_it_asks_for(first: Calls) -> None:
+def test_retry_later_calls_handler_again_after_its_time(first: Calls) -> None:
     first.error = RetryLater(timedelta(hours=8))
     event = reply()
     assert event.state == "pending"
@@ -55,7 +55,7 @@ def test_handler_is_called_again_after_the_time_that_it_asks_for(first: Calls) -
         (timedelta(0), None, timedelta(0)),
     ],
 )
-def test_beside_another_failure_the_earlier_time_holds(
+def test_retry_later_beside_another_failure_uses_the_earlier_time(
     first: Calls,
     second: Calls,
     asked: timedelta,
@@ -68,14 +68,14 @@ def test_beside_another_failure_the_earlier_time_holds(
 
 
 @pytest.mark.django_db
-def test_asking_for_later_counts_as_an_attempt(first: Calls, settings: Any) -> None:
+def test_retry_later_counts_as_an_attempt(first: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = RetryLater(timedelta(minutes=5))
     assert reply().state == "failed"
 
 
 @pytest.mark.django_db
-def test_asking_for_later_is_no_error_in_the_log(
+def test_retry_later_is_not_logged_as_an_error(
     first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "cellcast_django")
@@ -87,12 +87,12 @@ def test_asking_for_later_is_no_error_in_the_log(
 
 
 @pytest.mark.parametrize("after", [timedelta(seconds=-1), timedelta(days=366)])
-def test_later_is_within_a_year(after: timedelta) -> None:
+def test_retry_later_accepts_up_to_a_year(after: timedelta) -> None:
     with pytest.raises(ValueError, match="0 to 365 days"):
         RetryLater(after)
 
 
-def test_later_is_a_timedelta() -> None:
+def test_retry_later_requires_a_timedelta() -> None:
     with pytest.raises(TypeError, match="takes a timedelta, not int"):
         RetryLater(60)  # type: ignore[arg-type]
 
@@ -101,7 +101,7 @@ def test_later_is_a_timedelta() -> None:
 
 
 @pytest.mark.django_db
-def test_event_has_failed_when_one_gives_up_and_the_others_have_finished(
+def test_event_fails_when_one_handler_gives_up_and_the_rest_finish(
     first: Calls, second: Calls
 ) -> None:
     first.error = GiveUp("No such customer.")
@@ -113,9 +113,7 @@ def test_event_has_failed_when_one_gives_up_and_the_others_have_finished(
 
 
 @pytest.mark.django_db
-def test_who_has_given_up_is_not_called_again_while_the_others_are(
-    first: Calls, second: Calls
-) -> None:
+def test_handler_that_gave_up_is_not_called_with_the_others(first: Calls, second: Calls) -> None:
     first.error, second.error = GiveUp("No such customer."), ValueError("not yet")
     event = reply()
     assert event.state == "pending"
@@ -129,7 +127,7 @@ def test_who_has_given_up_is_not_called_again_while_the_others_are(
 
 
 @pytest.mark.django_db
-def test_who_has_given_up_is_called_when_a_person_asks(first: Calls, second: Calls) -> None:
+def test_retry_calls_a_handler_that_gave_up(first: Calls, second: Calls) -> None:
     first.error = GiveUp("No such customer.")
     event = reply()
     first.error = None
@@ -140,7 +138,9 @@ def test_who_has_given_up_is_called_when_a_person_asks(first: Calls, second: Cal
 
 
 @pytest.mark.django_db
-def test_who_has_given_up_and_is_not_connected_here_stays_so(first: Calls, second: Calls) -> None:
+def test_unconnected_handler_that_gave_up_keeps_its_event_failed(
+    first: Calls, second: Calls
+) -> None:
     first.error = GiveUp("No such customer.")
     event = reply()
     message_received.disconnect(dispatch_uid="first")
@@ -157,7 +157,7 @@ def test_who_has_given_up_and_is_not_connected_here_stays_so(first: Calls, secon
 
 
 @pytest.mark.django_db
-def test_failing_handler_uses_up_no_other_ones_attempts(
+def test_failing_handler_does_not_use_up_anothers_attempts(
     first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
@@ -174,7 +174,7 @@ def test_failing_handler_uses_up_no_other_ones_attempts(
 
 
 @pytest.mark.django_db
-def test_failing_handler_brings_no_other_ones_call_forward(first: Calls, second: Calls) -> None:
+def test_failing_handler_does_not_bring_anothers_call_forward(first: Calls, second: Calls) -> None:
     first.error, second.error = RetryLater(timedelta(hours=8)), ValueError("no")
     event = reply()
     for _ in range(3):
@@ -203,9 +203,7 @@ def test_retry_later_is_granted_until_both_limits_have_passed(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("change", ["attempts", "handler_results"])
-def test_handler_that_changes_its_event_harms_nobody(
-    first: Calls, second: Calls, change: str
-) -> None:
+def test_handler_may_change_its_event_in_memory(first: Calls, second: Calls, change: str) -> None:
     def scribble(event: WebhookEvent, **kwargs: Any) -> None:
         setattr(event, change, 99 if change == "attempts" else {"second": {"error": "x"}})
 
@@ -226,7 +224,7 @@ SCRIBBLES = {
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("names", [None, ["attempts", "contact"]], ids=["whole", "some fields"])
-def test_handler_that_saves_a_changed_event_harms_nobody(
+def test_saving_a_changed_event_does_not_touch_its_schedule(
     first: Calls, second: Calls, names: list[str] | None
 ) -> None:
     def scribble(event: WebhookEvent, **kwargs: Any) -> None:
@@ -243,7 +241,7 @@ def test_handler_that_saves_a_changed_event_harms_nobody(
 
 
 @pytest.mark.django_db
-def test_event_that_is_saved_with_nothing_but_its_attempts_keeps_them(first: Calls) -> None:
+def test_saving_only_attempts_changes_nothing(first: Calls) -> None:
     event = reply()
     event.attempts = 99
     event.save(update_fields=["attempts"])
@@ -275,7 +273,7 @@ class PlainObject:
     [asynchronous, partial(asynchronous), AsynchronousObject(), AsynchronousObject],
     ids=["function", "partial", "object", "class"],
 )
-def test_asynchronous_function_is_refused_when_it_is_decorated(handler: Any) -> None:
+def test_exactly_once_refuses_asynchronous_functions(handler: Any) -> None:
     with pytest.raises(TypeError, match="is asynchronous: exactly_once needs a plain function"):
         exactly_once(handler)
 
@@ -299,7 +297,7 @@ def copy_of_plain() -> Callable[..., None]:
     ],
     ids=["function", "in partial", "partial", "object", "object in partial", "class", "method"],
 )
-def test_every_kind_of_plain_handler_can_be_marked(make: Callable[[], Any]) -> None:
+def test_exactly_once_marks_every_kind_of_plain_handler(make: Callable[[], Any]) -> None:
     handler = make()
     message_received.connect(handler, weak=False, dispatch_uid="marked")
     try:
@@ -309,7 +307,7 @@ def test_every_kind_of_plain_handler_can_be_marked(make: Callable[[], Any]) -> N
         message_received.disconnect(dispatch_uid="marked")
 
 
-def test_handlers_are_not_marked_by_themselves() -> None:
+def test_handlers_are_unmarked_by_default() -> None:
     with connected(message_received, plain=plain):
         [call] = Fact(message_received, Message, {}).calls()
         assert not call.exactly_once
@@ -354,9 +352,7 @@ def raise_(error: BaseException) -> Callable[[], object]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_exactly_once_handler_runs_inside_a_transaction_and_finishes(
-    once: Once, second: Calls
-) -> None:
+def test_exactly_once_handler_runs_inside_a_transaction(once: Once, second: Calls) -> None:
     inside = []
     once.then = lambda: inside.append(connection.in_atomic_block)
     event = reply()
@@ -378,7 +374,7 @@ def test_exactly_once_handler_runs_inside_a_transaction_and_finishes(
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_any_exception_rolls_back_and_is_kept(
+def test_exactly_once_rolls_back_on_any_exception(
     once: Once, second: Calls, error: BaseException
 ) -> None:
     once.then = raise_(error)
@@ -396,7 +392,7 @@ def test_any_exception_rolls_back_and_is_kept(
 
 
 @pytest.mark.django_db
-def test_any_exception_rolls_back_in_a_test_case_too(once: Once, second: Calls) -> None:
+def test_exactly_once_rolls_back_in_a_test_case_too(once: Once, second: Calls) -> None:
     once.then = raise_(ValueError("no"))
     assert list(reply().handler_errors()) == ["once"]
     assert written() == []
@@ -406,7 +402,7 @@ def test_any_exception_rolls_back_in_a_test_case_too(once: Once, second: Calls) 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_commit_that_fails_is_an_error_and_the_handler_has_not_finished(once: Once) -> None:
+def test_failed_commit_is_the_handlers_error(once: Once) -> None:
     def break_a_constraint() -> None:  # which is looked at when the transaction ends
         StatusChange.objects.create(message_id=999_999, status="sent", applied=True)
 
@@ -418,7 +414,7 @@ def test_commit_that_fails_is_an_error_and_the_handler_has_not_finished(once: On
 
 
 @pytest.mark.django_db(transaction=True)
-def test_error_of_an_on_commit_function_comes_too_late_to_change_anything(
+def test_on_commit_error_leaves_the_handler_finished(
     once: Once, second: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     once.then = lambda: transaction.on_commit(raise_(ValueError("no mail today")))
@@ -431,7 +427,7 @@ def test_error_of_an_on_commit_function_comes_too_late_to_change_anything(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("function", [transaction.commit, transaction.rollback])
-def test_ending_its_transaction_by_hand_is_an_error(
+def test_committing_inside_exactly_once_is_an_error(
     once: Once, function: Callable[[], None]
 ) -> None:
     once.then = function
@@ -451,7 +447,7 @@ if connection.vendor == "mysql":
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("statements", ENDINGS.values(), ids=ENDINGS)
-def test_ending_its_transaction_by_a_statement_is_an_error(
+def test_transaction_statement_inside_exactly_once_is_an_error(
     once: Once, statements: list[str]
 ) -> None:
     def execute() -> None:
@@ -468,7 +464,7 @@ def test_ending_its_transaction_by_a_statement_is_an_error(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="elsewhere an error aborts nothing")
-def test_error_of_a_statement_that_it_hides_is_not_taken_for_the_end_of_its_transaction(
+def test_suppressed_database_error_is_reported_as_an_aborted_transaction(
     once: Once,
 ) -> None:
     def fail() -> None:
@@ -482,7 +478,7 @@ def test_error_of_a_statement_that_it_hides_is_not_taken_for_the_end_of_its_tran
 
 
 @pytest.mark.django_db(transaction=True)
-def test_error_of_the_database_is_not_taken_for_the_end_of_its_transaction(once: Once) -> None:
+def test_lost_connection_is_reported_as_itself(once: Once) -> None:
     with refusing("RELEASE SAVEPOINT", times=1):
         event = reply()
     assert event.handler_errors() == {"once": "OperationalError: the server is gone"}
@@ -499,9 +495,7 @@ def test_exactly_once_handler_needs_no_savepoints(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_its_transaction_is_on_the_database_of_the_app(
-    once: Once, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exactly_once_uses_the_apps_database(once: Once, monkeypatch: pytest.MonkeyPatch) -> None:
     other = connection.copy("app")
     connections["app"] = other
     monkeypatch.setattr(calls, "database_alias", lambda: "app")
@@ -516,7 +510,7 @@ def test_its_transaction_is_on_the_database_of_the_app(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_atomic_block_that_it_does_not_leave_is_its_error(once: Once, second: Calls) -> None:
+def test_open_atomic_block_inside_exactly_once_is_an_error(once: Once, second: Calls) -> None:
     once.then = lambda: transaction.atomic().__enter__()
     event = reply()
     assert written() == []
@@ -526,7 +520,7 @@ def test_atomic_block_that_it_does_not_leave_is_its_error(once: Once, second: Ca
 
 
 @pytest.mark.django_db(transaction=True)
-def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
+def test_slow_exactly_once_handler_is_rolled_back_after_a_takeover(
     once: Once, second: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     def take_over() -> None:
@@ -546,7 +540,7 @@ def test_event_that_was_taken_over_keeps_nothing_of_the_slow_one(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("refusals", "rows"), [(2, 1), (3, 0)])
-def test_transaction_that_was_refused_for_another_is_tried_again(
+def test_exactly_once_is_retried_after_a_serialisation_failure(
     once: Once, clock: Clock, refusals: int, rows: int
 ) -> None:
     errors = [refused_for_another() for _ in range(refusals)]
@@ -562,7 +556,7 @@ def test_transaction_that_was_refused_for_another_is_tried_again(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_other_error_of_the_database_is_not_tried_again_at_once(once: Once) -> None:
+def test_other_database_errors_are_not_retried_at_once(once: Once) -> None:
     def fail() -> None:
         raise OperationalError("the server is gone")
 
@@ -574,7 +568,7 @@ def test_other_error_of_the_database_is_not_tried_again_at_once(once: Once) -> N
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.no_cover
-def test_process_killed_at_any_statement_leaves_row_and_result_or_neither() -> None:
+def test_kill_at_any_statement_leaves_row_and_result_or_neither() -> None:
     """A child is killed before each statement in turn, until one comes to its end."""
     ends = lines_of("tests.killed_exactly_once")
     assert ends.count("neither") >= 4

@@ -74,14 +74,14 @@ def test_opt_out_handler_hears_contact_and_event() -> None:
     assert (heard["contact"], heard["sender"]) == ("+61404000000", WebhookEvent)
 
 
-def test_first_row_of_a_reply_is_no_status_change() -> None:
+def test_new_reply_does_not_send_status_changed() -> None:
     calls = Calls()
     with connected(status_changed, calls=calls):
         reply()
     assert not calls
 
 
-def test_finished_event_is_done_and_has_nothing_more_to_do(first: Calls) -> None:
+def test_event_is_done_when_its_handlers_finish(first: Calls) -> None:
     event = reply()
     assert event.done_at is not None
     assert (event.next_run_at, event.attempts) == (None, 1)
@@ -89,7 +89,7 @@ def test_finished_event_is_done_and_has_nothing_more_to_do(first: Calls) -> None
     assert event.handler_results["first"]["at"] <= event.done_at.isoformat()
 
 
-def test_duplicate_is_not_run_again(first: Calls) -> None:
+def test_duplicate_calls_no_handler(first: Calls) -> None:
     reply()
     reply()
     assert len(first) == 1
@@ -114,7 +114,7 @@ def test_async_handler_runs_to_its_end() -> None:
     [ValueError("no"), DatabaseError("no"), asyncio.CancelledError("no"), RecursionError("no")],
     ids=lambda error: type(error).__name__,
 )
-def test_failing_handler_stops_no_other_and_its_error_is_saved(
+def test_failing_handler_stops_no_other_and_records_its_error(
     first: Calls, second: Calls, error: BaseException
 ) -> None:
     first.error = error
@@ -126,7 +126,7 @@ def test_failing_handler_stops_no_other_and_its_error_is_saved(
     assert event.done_at is None
 
 
-def test_database_error_of_a_handler_does_not_abort_the_test_around_it(
+def test_handlers_database_error_does_not_abort_the_surrounding_test(
     first: Calls, second: Calls
 ) -> None:
     def break_the_transaction(**kwargs: Any) -> None:
@@ -141,7 +141,7 @@ def test_database_error_of_a_handler_does_not_abort_the_test_around_it(
     assert not Message.objects.filter(key="half-done").exists()
 
 
-def test_error_is_cleaned_and_cut(first: Calls) -> None:
+def test_error_is_cleaned_and_truncated(first: Calls) -> None:
     first.error = ValueError("\0\ud83d" + "x" * 5_000)
     error = reply().handler_results["first"]["error"]
     assert error.startswith("ValueError: \ufffdxxx")
@@ -158,7 +158,7 @@ def test_error_without_readable_text_keeps_its_type(first: Calls) -> None:
     assert error.endswith("UnreadableError: (the exception has no readable text)")
 
 
-def test_log_names_handler_event_and_place_but_no_text(
+def test_log_names_handler_event_and_place_but_not_the_error_text(
     first: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     first.error = ValueError("call +61400000000 about the biopsy")
@@ -182,7 +182,7 @@ def test_response_is_200_when_running_handlers_breaks(
     assert line in caplog.text
 
 
-def test_result_says_where_the_error_was_raised(first: Calls) -> None:
+def test_result_has_the_errors_location(first: Calls) -> None:
     def book(**arguments: Any) -> None:
         raise KeyError("table")
 
@@ -192,7 +192,7 @@ def test_result_says_where_the_error_was_raised(first: Calls) -> None:
     assert result["location"].startswith(f"book ({__file__}:")
 
 
-def test_each_handler_has_the_whole_lease(
+def test_lease_is_renewed_for_each_handler(
     first: Calls, second: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = timezone.now() + timedelta(minutes=4)
@@ -233,7 +233,7 @@ def test_same_handler_of_two_facts_has_two_results() -> None:
 # attempts
 
 
-def test_only_the_handler_that_failed_is_called_again(first: Calls, second: Calls) -> None:
+def test_only_the_failed_handler_is_called_again(first: Calls, second: Calls) -> None:
     first.error = ValueError("not yet")
     event = reply()
     make_due(event)
@@ -247,7 +247,7 @@ def test_only_the_handler_that_failed_is_called_again(first: Calls, second: Call
     assert (event.attempts, event.handler_errors()) == (2, {})
 
 
-def test_second_attempt_gets_the_same_rows_as_the_first() -> None:
+def test_second_attempt_gets_the_same_arguments() -> None:
     calls = Calls()
     calls.error = ValueError("not yet")
     with connected(status_changed, calls=calls):
@@ -332,7 +332,7 @@ def test_handler_that_kills_its_process_is_called_after_the_others(
         assert order == ["second", "third", "first"]
 
 
-def test_handlers_that_have_not_been_called_go_first(first: Calls, second: Calls) -> None:
+def test_uncalled_handlers_go_first(first: Calls, second: Calls) -> None:
     first.error = ValueError("no")
     with dying(second):
         reply()
@@ -367,7 +367,7 @@ def test_longest_waiting_event_runs_first(first: Calls) -> None:
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads the plans of SQLite")
-def test_due_events_are_found_by_the_index_on_the_state() -> None:
+def test_due_events_query_uses_its_index() -> None:
     """The command asks each minute, and nearly every event of the table is done."""
     with CaptureQueriesContext(connection) as queries:
         assert ran(run_due) == []
@@ -379,7 +379,7 @@ def test_due_events_are_found_by_the_index_on_the_state() -> None:
 
 
 @pytest.mark.parametrize("left_over", [0, 1])
-def test_ids_of_what_is_due_are_fetched_in_batches(left_over: int) -> None:
+def test_due_ids_are_fetched_in_batches(left_over: int) -> None:
     number = 2 * schedule.BATCH_SIZE + left_over
     since = timezone.now() - timedelta(minutes=5)
     event = WebhookEventFactory.create(pending=True, next_run_at=since)
@@ -394,7 +394,7 @@ def test_ids_of_what_is_due_are_fetched_in_batches(left_over: int) -> None:
     assert len(captured) == 3
 
 
-def test_event_claimed_by_another_process_is_left_alone(first: Calls) -> None:
+def test_event_claimed_by_another_process_is_skipped(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     make_due(event)
@@ -403,13 +403,13 @@ def test_event_claimed_by_another_process_is_left_alone(first: Calls) -> None:
     assert len(first) == 1
 
 
-def test_deleted_event_and_one_that_is_not_due_are_skipped(first: Calls) -> None:
+def test_deleted_events_and_events_not_due_are_skipped(first: Calls) -> None:
     first.error = ValueError("no")
     waiting = reply()
     assert ran(run_due, [waiting.pk, waiting.pk + 1]) == []
 
 
-def test_run_that_was_taken_over_calls_no_further_handler(
+def test_run_calls_no_further_handler_after_a_takeover(
     first: Calls, second: Calls, caplog: pytest.LogCaptureFixture
 ) -> None:
     def outlive_the_lease(**kwargs: Any) -> None:
@@ -422,7 +422,7 @@ def test_run_that_was_taken_over_calls_no_further_handler(
     assert "ran longer than CELLCAST_HANDLER_LEASE" in caplog.text
 
 
-def test_run_that_was_taken_over_is_left_to_the_other_one_to_count(first: Calls) -> None:
+def test_run_does_not_count_an_event_taken_over(first: Calls) -> None:
     first.error = ValueError("no")
     make_due(reply())
     first.error = None  # raising would undo the take-over in a test's transaction
@@ -476,9 +476,7 @@ def test_process_without_the_handlers_does_not_finish_an_event(
 
 
 @pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])
-def test_running_again_changes_nothing_where_no_handler_is_connected(
-    first: Calls, called: list[str]
-) -> None:
+def test_retry_changes_nothing_without_connected_handlers(first: Calls, called: list[str]) -> None:
     first.error = ValueError("no")
     event = reply()
     as_if_killed(event, *called)
@@ -489,9 +487,7 @@ def test_running_again_changes_nothing_where_no_handler_is_connected(
     assert WebhookEvent.objects.values().get() == before
 
 
-def test_running_again_counts_no_attempt_of_a_handler_that_is_not_connected(
-    first: Calls, second: Calls
-) -> None:
+def test_retry_counts_no_attempt_of_an_unconnected_handler(first: Calls, second: Calls) -> None:
     first.error = second.error = ValueError("no")
     event = reply()
     message_received.disconnect(dispatch_uid="first")
@@ -502,7 +498,7 @@ def test_running_again_counts_no_attempt_of_a_handler_that_is_not_connected(
     assert attempts == {"first": 1, "second": 2}
 
 
-def test_event_does_not_wait_for_handlers_that_have_finished_elsewhere(
+def test_event_does_not_wait_for_unconnected_handlers_that_finished(
     first: Calls, second: Calls
 ) -> None:
     event = reply()
@@ -513,7 +509,7 @@ def test_event_does_not_wait_for_handlers_that_have_finished_elsewhere(
     assert event.state == "done"
 
 
-def test_event_without_its_message_fails_and_says_why(first: Calls) -> None:
+def test_event_without_its_message_fails_with_the_reason(first: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     make_due(event)
@@ -527,7 +523,7 @@ def test_event_without_its_message_fails_and_says_why(first: Calls) -> None:
 # run_again
 
 
-def test_failed_event_is_run_again_on_request(first: Calls, settings: Any) -> None:
+def test_retry_runs_a_failed_event(first: Calls, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     first.error = ValueError("no")
     event = reply()
@@ -538,7 +534,7 @@ def test_failed_event_is_run_again_on_request(first: Calls, settings: Any) -> No
     assert event.attempts == 2
 
 
-def test_done_and_unknown_events_are_not_run_again(first: Calls) -> None:
+def test_retry_skips_done_and_unknown_events(first: Calls) -> None:
     event = reply()
     duplicate = reply()
     assert ran(run_again, [event.pk, duplicate.pk, duplicate.pk + 1]) == []
@@ -548,7 +544,7 @@ def test_done_and_unknown_events_are_not_run_again(first: Calls) -> None:
 # run_again to everyone
 
 
-def test_running_everyone_again_calls_all_handlers_when_done(first: Calls, second: Calls) -> None:
+def test_rerun_calls_all_handlers_of_a_done_event(first: Calls, second: Calls) -> None:
     event = reply()
 
     assert ran(run_again, [event.pk], everyone=True) == [event.pk]
@@ -561,7 +557,7 @@ def test_running_everyone_again_calls_all_handlers_when_done(first: Calls, secon
     assert all(event.handler_results[name]["at"] > before[name]["at"] for name in before)
 
 
-def test_running_everyone_again_calls_all_handlers_when_failed(
+def test_rerun_calls_all_handlers_of_a_failed_event(
     first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
@@ -574,7 +570,7 @@ def test_running_everyone_again_calls_all_handlers_when_failed(
     assert WebhookEvent.objects.failed().get() == event
 
 
-def test_running_everyone_again_clears_the_results_first(first: Calls, second: Calls) -> None:
+def test_rerun_clears_the_results_first(first: Calls, second: Calls) -> None:
     event = reply()
     saved = []
 
@@ -591,9 +587,7 @@ def test_running_everyone_again_clears_the_results_first(first: Calls, second: C
     assert set(while_second_ran.handler_results) == {"first"}
 
 
-def test_process_that_dies_while_running_everyone_again_leaves_the_rest_due(
-    first: Calls, second: Calls
-) -> None:
+def test_rerun_killed_midway_leaves_the_rest_due(first: Calls, second: Calls) -> None:
     event = reply()
     ran(run_again, [event.pk], everyone=True)
 
@@ -605,7 +599,7 @@ def test_process_that_dies_while_running_everyone_again_leaves_the_rest_due(
     assert event.done_at is not None
 
 
-def test_running_everyone_again_skips_events_without_facts(first: Calls) -> None:
+def test_rerun_skips_events_without_facts(first: Calls) -> None:
     reply()
     duplicate = reply()
     WebhookClient().send("webhook-receiver", b"{")
@@ -618,7 +612,7 @@ def test_running_everyone_again_skips_events_without_facts(first: Calls) -> None
     assert len(first) == 1
 
 
-def test_running_everyone_again_skips_redacted_events() -> None:
+def test_rerun_skips_redacted_events() -> None:
     calls = Calls()
     with connected(opt_out_received, calls=calls):
         WebhookClient().opt_out()
@@ -628,7 +622,7 @@ def test_running_everyone_again_skips_redacted_events() -> None:
     assert len(calls) == 1
 
 
-def test_event_without_its_message_keeps_its_results(first: Calls) -> None:
+def test_rerun_without_its_message_keeps_the_results(first: Calls) -> None:
     event = reply()
     Message.objects.all().delete()
 
@@ -639,7 +633,7 @@ def test_event_without_its_message_keeps_its_results(first: Calls) -> None:
     assert set(event.handler_results) == {"first"}
 
 
-def test_running_everyone_again_leaves_an_event_that_was_just_taken(
+def test_rerun_skips_an_event_just_claimed(
     first: Calls,
 ) -> None:
     event = reply()
