@@ -27,7 +27,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         (OptOut, "since"),
     ],
 )
-def test_times_name_their_zone(admin_client: Client, model: type[Model], name: str) -> None:
+def test_times_show_their_zone(admin_client: Client, model: type[Model], name: str) -> None:
     WebhookEventFactory.create()
     OptOutFactory.create()
     row = model._default_manager.get()
@@ -49,7 +49,7 @@ def test_unknown_time_is_a_dash(reader: Client) -> None:
     assert "None" not in text_of(page)
 
 
-def test_add_form_of_opt_outs_has_no_times() -> None:
+def test_opt_out_form_has_no_time_fields() -> None:
     page = page_of(staff("view_optout", "add_optout"), "optout", "add")
 
     assert every(page, "input[@name='number']")

@@ -125,7 +125,7 @@ def test_password_is_compared_as_utf8() -> None:
     [[], (), None, "cellcast:a-long-enough-password", [""], [":"], ["cellcast"], [None]],
 )
 @pytest.mark.parametrize("given", ["", ":", "cellcast", "cellcast:", RIGHT])
-def test_missing_credentials_refuse_everybody(configured: Any, given: str) -> None:
+def test_missing_credentials_setting_refuses_everybody(configured: Any, given: str) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=configured):
         assert username(f"Basic {encoded(given)}") is None
         assert username(None) is None
@@ -165,7 +165,7 @@ def post_unread(url: str, header: str | None) -> Any:
 
 @bad_headers
 @pytest.mark.parametrize("url", URLS)
-def test_refusal_has_a_challenge_and_leaves_body_and_database_alone(
+def test_refusal_has_a_challenge_and_touches_neither_body_nor_database(
     url: str, header: str | None
 ) -> None:
     response = post_unread(url, header)
@@ -186,7 +186,7 @@ def test_refusal_is_the_same_for_every_cause() -> None:
     assert len(responses) == 1
 
 
-def test_body_over_the_limit_is_refused_like_any_other() -> None:
+def test_oversized_body_is_refused_without_credentials_like_any_other() -> None:
     with override_settings(CELLCAST_MAX_BODY_BYTES=1):
         assert post_unread(URLS[0], "Basic rubbish").status_code == 401
 
@@ -254,7 +254,7 @@ def test_event_records_the_username() -> None:
 
 
 @pytest.mark.django_db
-def test_very_long_username_is_cut() -> None:
+def test_very_long_username_is_truncated() -> None:
     credential = "u" * 1_000 + ":a-long-enough-password"
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential]):
         WebhookClient().status()
@@ -288,7 +288,7 @@ def post_to_view_with(*classes: type[BaseAuthentication], **environ: Any) -> Any
 
 
 @pytest.mark.django_db
-def test_view_asks_its_own_authentication_class_alone() -> None:
+def test_subclassed_view_uses_only_its_own_authentication_class() -> None:
     assert post_to_view_with(OwnAuthentication, HTTP_X_NAME="host").status_code == 200
     assert WebhookEvent.objects.get().username == "host"
     right = authorization()["Authorization"]
@@ -296,7 +296,7 @@ def test_view_asks_its_own_authentication_class_alone() -> None:
 
 
 @pytest.mark.django_db
-def test_first_class_to_know_the_sender_names_it() -> None:
+def test_first_authentication_class_to_accept_names_the_sender() -> None:
     right = authorization()["Authorization"]
     classes = (OwnAuthentication, WebhookAuthentication)
     assert post_to_view_with(*classes, HTTP_AUTHORIZATION=right).status_code == 200
@@ -332,7 +332,7 @@ def logged_refusals(caplog: pytest.LogCaptureFixture, *, times: int) -> list[obj
     return logged(caplog)
 
 
-def test_refused_webhook_is_logged_by_its_address_alone(
+def test_refused_webhook_is_logged_with_only_its_address(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert logged_refusals(caplog, times=1) == ["127.0.0.1"]

@@ -30,11 +30,11 @@ def picture_of_old() -> WebhookEvent:
     )
 
 
-def test_command_counts_zero_without_invalid_events() -> None:
+def test_command_reports_zero_without_invalid_events() -> None:
     assert run() == ("0 understood, 0 still invalid.", "")
 
 
-def test_event_understood_now_becomes_a_reply_and_runs_handlers(listen: Any) -> None:
+def test_event_understood_now_is_stored_and_runs_handlers(listen: Any) -> None:
     calls = listen(message_received)
     event = picture_of_old()
     assert run() == ("1 understood, 0 still invalid.", "")
@@ -45,7 +45,7 @@ def test_event_understood_now_becomes_a_reply_and_runs_handlers(listen: Any) -> 
     assert [call["message"] for call in calls] == [message]
 
 
-def test_event_not_understood_stays_invalid() -> None:
+def test_event_still_not_understood_stays_invalid() -> None:
     response = WebhookClient().send("webhook-status", b"{}")
     [pk] = [event["id"] for event in response.json()["events"]]
     assert run() == (
@@ -54,7 +54,7 @@ def test_event_not_understood_stays_invalid() -> None:
     )
 
 
-def test_dismissed_event_is_read_and_dismissed_no_more_once_understood() -> None:
+def test_dismissed_event_is_undismissed_once_understood() -> None:
     understood = picture_of_old()
     broken = WebhookEventFactory.create(invalid=True, body="{broken")
     WebhookEvent.objects.update(dismissed_at=timezone.now())

@@ -56,7 +56,7 @@ def rows(*arguments: str) -> dict[str, str]:
     return {line[:16].strip(): line[16:] for line in lines}
 
 
-def test_person_reads_a_row_for_each_figure(traffic: None) -> None:
+def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
     MessageFactory.create(delivered=True)
     shown = rows()
     assert shown["Receive URL"].startswith("3 hours ago (too early to tell: ")
@@ -79,7 +79,7 @@ def test_person_reads_a_row_for_each_figure(traffic: None) -> None:
     }
 
 
-def test_tests_of_our_own_are_said_to_be_left_out() -> None:
+def test_command_counts_tests_left_out() -> None:
     assert "tests" not in rows()
     WebhookEventFactory.create_batch(3, is_test=True)
     assert rows()["tests"].startswith("3")
@@ -184,7 +184,7 @@ def test_command_exits_with_1_beyond_a_limit(
     assert complaint(*limits) == problem
 
 
-def test_alarming_light_is_a_problem_without_any_limit() -> None:
+def test_alarming_light_fails_without_any_limit() -> None:
     add_copies(MessageFactory.create(status="", created_at=ago(hours=2)), 19)
     stdout = StringIO()
     with pytest.raises(CommandError) as raised:
@@ -195,7 +195,7 @@ def test_alarming_light_is_a_problem_without_any_limit() -> None:
     assert document["problems"] == [f"Status URL: {status['reason']}"] == [str(raised.value)]
 
 
-def test_replies_wait_for_too_long() -> None:
+def test_command_fails_if_replies_wait_too_long() -> None:
     MessageFactory.create(inbound=True, created_at=ago(hours=3))
     MessageFactory.create(inbound=True)
     run("--max-unanswered", "4h")
@@ -205,7 +205,7 @@ def test_replies_wait_for_too_long() -> None:
     run("--max-unanswered", "1m")
 
 
-def test_messages_are_silent() -> None:
+def test_command_fails_if_messages_are_silent() -> None:
     for cellcast_id in ("1", "2"):
         MessageFactory.create(cellcast_id=cellcast_id, status="", created_at=ago(hours=7))
     run("--max-silent", "8h")
@@ -213,14 +213,14 @@ def test_messages_are_silent() -> None:
     assert complaint("--max-silent", "6h") == problem
 
 
-def test_webhooks_have_stopped() -> None:
+def test_command_fails_if_webhooks_have_stopped() -> None:
     assert complaint("--max-age", "15m")
     WebhookEventFactory.create(received_at=ago(minutes=20))
     assert "20 minutes" in complaint("--max-age", "15m")
     run("--max-age", "25m")
 
 
-def test_json_is_printed_before_it_fails(traffic: None) -> None:
+def test_json_is_printed_before_the_command_fails(traffic: None) -> None:
     stdout = StringIO()
     with pytest.raises(CommandError, match="Handlers pending: 2"):
         call_command("cellcast_status", "--json", "--max-pending", "1", stdout=stdout)
@@ -238,7 +238,7 @@ def test_json_is_printed_before_it_fails(traffic: None) -> None:
         (["--max-failed", "1.5"], '"1.5" is not a whole number'),
     ],
 )
-def test_command_refuses_limits_that_it_cannot_read(arguments: list[str], problem: str) -> None:
+def test_command_refuses_malformed_limits(arguments: list[str], problem: str) -> None:
     with pytest.raises(CommandError, match=problem):
         run(*arguments)
 

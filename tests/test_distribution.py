@@ -13,7 +13,7 @@ def description() -> str:
     return metadata.metadata("cellcast-django")["Description"]
 
 
-def test_readme_is_rendered_with_links_that_lead_there_from_anywhere(description: str) -> None:
+def test_readme_renders_with_absolute_links(description: str) -> None:
     page = import_module("readme_renderer.markdown").render(description)
     assert page
     links = re.findall(r'(?:href|src)="([^"]+)"', page)

@@ -50,9 +50,7 @@ def assert_hides_everything(report: str) -> None:
 # The setting
 
 
-def test_an_error_mail_hides_the_password(
-    site: Any, mailoutbox: list[EmailMultiAlternatives]
-) -> None:
+def test_error_mail_hides_the_password(site: Any, mailoutbox: list[EmailMultiAlternatives]) -> None:
     assert Client().get("/", headers={"Host": "evil.example"}).status_code == 400
     [mail] = mailoutbox
     text = str(mail.message())
@@ -60,7 +58,7 @@ def test_an_error_mail_hides_the_password(
     assert PASSWORD not in text
 
 
-def test_the_debug_page_hides_the_password(site: Any) -> None:
+def test_debug_page_hides_the_password(site: Any) -> None:
     site.DEBUG = True
     response = Client().get("/", headers={"Host": "evil.example"})
     assert "CELLCAST_WEBHOOK_SECRETS" in response.text
@@ -153,7 +151,7 @@ def reported(error: BaseException) -> str:
 @pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
 @pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
 @pytest.mark.parametrize("name", WEBHOOKS)
-def test_a_tracker_of_errors_gets_no_password_number_or_text(
+def test_error_tracker_gets_no_password_number_or_text(
     site: Any, monkeypatch: pytest.MonkeyPatch, name: str, place: Place, kind: type[BaseException]
 ) -> None:
     with place(kind("a mistake")), pytest.raises(kind, match="a mistake") as caught:
@@ -166,7 +164,7 @@ def test_a_tracker_of_errors_gets_no_password_number_or_text(
 @pytest.mark.django_db
 @pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
 @pytest.mark.parametrize("name", WEBHOOKS)
-def test_the_mail_about_a_500_shows_no_password_number_or_text(
+def test_error_mail_hides_password_number_and_text(
     site: Any, mailoutbox: list[EmailMultiAlternatives], name: str, place: Place
 ) -> None:
     with place(RuntimeError("a mistake")):
@@ -178,7 +176,7 @@ def test_the_mail_about_a_500_shows_no_password_number_or_text(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("place", [in_authentication, in_parsing, in_storing, in_running_handlers])
-def test_the_debug_page_of_a_500_shows_no_password_number_or_text(site: Any, place: Place) -> None:
+def test_debug_page_hides_password_number_and_text(site: Any, place: Place) -> None:
     site.DEBUG = True
     with place(RuntimeError("a mistake")):
         page = post(Client(raise_request_exception=False), "reply").text
@@ -205,7 +203,7 @@ def fail_twice(password: str) -> None:
         raise RuntimeError from error
 
 
-def test_causes_and_contexts_of_an_exception_keep_no_variables() -> None:
+def test_causes_and_contexts_of_an_exception_lose_their_variables() -> None:
     with pytest.raises(RuntimeError) as raised:
         fail_twice(PASSWORD)
     ours = [names for _file, names in frames_of(raised.value) if "password" in names]
@@ -215,7 +213,7 @@ def test_causes_and_contexts_of_an_exception_keep_no_variables() -> None:
     assert traceback.extract_tb(cause.__traceback__)[-1].name == "go_on"
 
 
-def test_no_payload_shows_a_number_or_a_text() -> None:
+def test_payloads_hide_number_and_text() -> None:
     for payload, content_type in WEBHOOKS.values():
         body = json.dumps(payload).encode()
         for endpoint in payloads.Endpoint:
@@ -223,7 +221,7 @@ def test_no_payload_shows_a_number_or_a_text() -> None:
             assert_hides_everything(serialised(read))
 
 
-def test_erasure_shows_no_number() -> None:
+def test_selection_repr_hides_the_number() -> None:
     assert CUSTOMER not in repr(Selection(number=CUSTOMER))
 
 
@@ -232,7 +230,7 @@ def test_erasure_shows_no_number() -> None:
 
 @pytest.mark.parametrize("kind", [RuntimeError, SystemExit, OSError])
 @pytest.mark.parametrize("method", ["putheader", "endheaders", "getresponse"])
-def test_test_send_shows_no_password(
+def test_test_send_hides_the_password(
     monkeypatch: pytest.MonkeyPatch, live_server: Any, kind: type[BaseException], method: str
 ) -> None:
     monkeypatch.setattr(f"http.client.HTTPConnection.{method}", failing(kind("a mistake")))
@@ -255,7 +253,7 @@ class RouterWithAMistake:
 
 
 @pytest.mark.django_db
-def test_a_failing_set_up_page_shows_no_password(site: Any) -> None:
+def test_failing_setup_page_hides_the_password(site: Any) -> None:
     site.CELLCAST_PUBLIC_URL = "https://sms.example.com"
     client = staff("set_up_webhookevent")
     site.DATABASE_ROUTERS = [RouterWithAMistake()]

@@ -478,7 +478,7 @@ def test_suppressed_database_error_is_reported_as_an_aborted_transaction(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_lost_connection_is_reported_as_itself(once: Once) -> None:
+def test_database_error_inside_exactly_once_is_reported_unchanged(once: Once) -> None:
     with refusing("RELEASE SAVEPOINT", times=1):
         event = reply()
     assert event.handler_errors() == {"once": "OperationalError: the server is gone"}

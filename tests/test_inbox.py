@@ -66,7 +66,7 @@ def outcomes(events: list[WebhookEvent]) -> list[str]:
 # store
 
 
-def test_delivery_report_makes_a_message_its_history_and_an_event() -> None:
+def test_delivery_report_creates_message_history_and_event() -> None:
     [event] = inbox.store(
         [report(raw='{"_id": "…"}')],
         endpoint=Endpoint.STATUS,
@@ -90,7 +90,7 @@ def test_delivery_report_makes_a_message_its_history_and_an_event() -> None:
     assert (event.cellcast_id, event.contact) == (ID, CUSTOMER)
 
 
-def test_reply_makes_an_inbound_message_whose_contact_is_its_sender() -> None:
+def test_reply_creates_an_inbound_message_with_sender_as_contact() -> None:
     [event] = store(reply("Ça va 👍", original_body="Coming? Reply STOP to opt-out"))
 
     message = Message.objects.get()
@@ -109,7 +109,7 @@ def test_own_number_is_the_receiver_of_a_reply_and_the_sender_of_a_report() -> N
     assert Message.objects.outbound().get().own_number == "#SharedNum#"
 
 
-def test_later_report_fills_in_own_number_and_reference_and_changes_neither() -> None:
+def test_later_report_fills_in_own_number_and_reference_but_changes_neither() -> None:
     store(report("sent", sender=""))
     message = Message.objects.get()
     assert (message.own_number, message.reference) == ("", "")
@@ -131,7 +131,7 @@ def test_event_carries_the_message_as_it_was_stored(listen: Any) -> None:
         assert getattr(event.message, field.attname) == stored
 
 
-def test_same_status_again_is_a_duplicate_event() -> None:
+def test_repeated_status_is_a_duplicate_event() -> None:
     store(report())
     [event] = store(report())
 
@@ -142,7 +142,7 @@ def test_same_status_again_is_a_duplicate_event() -> None:
     assert not event.done_at and not event.next_run_at
 
 
-def test_the_same_reply_again_is_a_duplicate() -> None:
+def test_repeated_reply_is_a_duplicate() -> None:
     store(reply())
     assert outcomes(store(reply())) == ["duplicate"]
     assert Message.objects.count() == StatusChange.objects.count() == 1
@@ -168,18 +168,18 @@ def test_reply_and_outbound_message_of_one_id_are_two_messages() -> None:
     assert set(Message.objects.values_list("direction", flat=True)) == {"inbound", "outbound"}
 
 
-def test_ids_that_differ_only_in_case_accents_or_spaces_are_different_messages() -> None:
+def test_ids_are_compared_exactly() -> None:
     store(*(report(cellcast_id=each) for each in ["abc", "ABC", "àbc", "abc "]))
     assert Message.objects.count() == 4
     assert Message.objects.filter(cellcast_id="abc").count() == 1
 
 
-def test_unknown_statuses_that_differ_only_in_an_accent_are_two_history_rows() -> None:
+def test_unknown_statuses_are_compared_exactly() -> None:
     assert outcomes(store(report("geliefert"), report("gélîefert"))) == ["stored", "stored"]
     assert StatusChange.objects.count() == 2
 
 
-def test_reply_with_pictures_keeps_their_addresses() -> None:
+def test_reply_keeps_its_picture_urls() -> None:
     store(reply("", media=PICTURES))
     [again] = store(reply("", media=PICTURES))
     [other] = store(reply("", media=PICTURES[::-1]))
@@ -189,7 +189,7 @@ def test_reply_with_pictures_keeps_their_addresses() -> None:
     assert list(addresses) == [list(PICTURES), list(PICTURES[::-1])]
 
 
-def test_media_is_filled_in_where_there_is_none() -> None:
+def test_repeated_reply_fills_in_missing_media() -> None:
     store(reply(media=PICTURES))
     Message.objects.update(media=[], body="", original_body="")
     store(reply(media=PICTURES, original_body="Coming?"))
@@ -200,7 +200,7 @@ def test_media_is_filled_in_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize("reasons", [("no credit", "no such number"), ("", "no such number")])
-def test_reason_is_that_of_the_first_report_of_a_status(reasons: tuple[str, str]) -> None:
+def test_first_report_of_a_status_decides_its_reason(reasons: tuple[str, str]) -> None:
     for reason in reasons:
         store(report("failed", reason=reason))
     store(report("rejected", reason="It's “blocked” %s"))
@@ -209,7 +209,7 @@ def test_reason_is_that_of_the_first_report_of_a_status(reasons: tuple[str, str]
     assert dict(changes) == {"failed": reasons[0], "rejected": "It's “blocked” %s"}
 
 
-def test_late_report_is_history_but_does_not_move_the_status() -> None:
+def test_late_report_is_recorded_without_moving_the_status() -> None:
     store(report("delivered"))
     store(report("received"))
 
@@ -219,7 +219,7 @@ def test_late_report_is_history_but_does_not_move_the_status() -> None:
     assert (late.previous_status, late.applied) == ("delivered", False)
 
 
-def test_time_of_the_status_is_that_of_the_report_that_moved_it() -> None:
+def test_status_time_is_that_of_the_report_that_moved_it() -> None:
     for status in ("failed", "delivered", "expired"):
         store(report(status))
     message = Message.objects.get()
@@ -268,7 +268,7 @@ def test_duplicate_has_nothing_to_run(
     ],
     ids=["report", "report with a reason", "reply", "pictures", "later status", "late status"],
 )
-def test_handlers_are_given_the_rows_as_they_are_stored(
+def test_handlers_get_rows_equal_to_stored_ones(
     payloads: list[Payload], is_recorded: bool, listen: Any
 ) -> None:
     listen(status_changed)
@@ -281,7 +281,7 @@ def test_handlers_are_given_the_rows_as_they_are_stored(
 
 @pytest.mark.parametrize("body", ["YES", "STOP"])
 @pytest.mark.parametrize("signal", [message_received, opt_out_received])
-def test_handlers_of_one_fact_are_given_the_rows_as_they_are_stored(
+def test_handlers_of_either_fact_get_rows_equal_to_stored_ones(
     body: str, signal: FactSignal, listen: Any
 ) -> None:
     listen(signal)
@@ -299,14 +299,14 @@ def assert_is_stored(*rows: Any) -> None:
         assert stored == {name: getattr(row, name) for name in names}
 
 
-def test_text_is_stored_to_the_letter() -> None:
+def test_text_is_stored_unchanged() -> None:
     text = 'It\'s 100 %, \\ %s %(key)s "so"; `END`; -- \t\r\n🙂 '
     store(reply(text, raw=text))
     assert Message.objects.get().body == WebhookEvent.objects.get().body == text
 
 
 @pytest.mark.parametrize("order", list(permutations(["unknown", "Ünknown", "paused"])))
-def test_last_unknown_status_by_code_point_stands(order: tuple[str, ...]) -> None:
+def test_highest_unknown_status_by_code_point_wins(order: tuple[str, ...]) -> None:
     for status in (*order, *order):
         store(report(status))
     assert Message.objects.get().status == "Ünknown"
@@ -374,7 +374,7 @@ def test_every_order_inside_one_array_ends_the_same(order: tuple[str, ...]) -> N
     assert StatusChange.objects.count() == 4
 
 
-def test_array_is_answered_in_its_own_order() -> None:
+def test_array_response_keeps_its_order() -> None:
     payloads = [report(cellcast_id=f"id-{number}") for number in range(50)]
     events = store(*payloads)
     assert [event.cellcast_id for event in events] == [f"id-{number}" for number in range(50)]
@@ -382,7 +382,7 @@ def test_array_is_answered_in_its_own_order() -> None:
 
 
 @arrays_are_always_portable
-def test_array_of_a_thousand_is_stored_in_few_statements(
+def test_array_of_a_thousand_takes_few_statements(
     django_assert_max_num_queries: Any,
 ) -> None:
     payloads = [report(cellcast_id=f"id-{number}") for number in range(1_000)]
@@ -391,7 +391,7 @@ def test_array_of_a_thousand_is_stored_in_few_statements(
     assert StatusChange.objects.count() == 1_000
 
 
-def test_later_report_fills_in_what_is_empty_and_keeps_the_rest() -> None:
+def test_later_report_fills_in_only_empty_fields() -> None:
     store(report("received", sender="", receiver=""))
     store(report("delivered", sender="cellcast", receiver=CUSTOMER))
     store(report("expired", sender="other", receiver="+61400000005"))
@@ -400,13 +400,13 @@ def test_later_report_fills_in_what_is_empty_and_keeps_the_rest() -> None:
 
 
 @pytest.mark.parametrize("text", [" ", "\n", "\u200b"], ids=ascii)
-def test_white_space_is_a_text_that_is_kept(text: str) -> None:
+def test_white_space_text_is_kept(text: str) -> None:
     Message.objects.record_sent(ID, receiver=CUSTOMER, body=text)
     store(report())
     assert Message.objects.get().body == text
 
 
-def test_early_report_is_adopted_by_record_sent() -> None:
+def test_record_sent_adopts_an_early_report() -> None:
     store(report("delivered"))
     message = Message.objects.record_sent(ID, receiver="0400000001", body="See you at nine?")
     assert Message.objects.count() == 1
@@ -428,13 +428,13 @@ def test_first_report_in_an_array_describes_the_message() -> None:
 
 
 @pytest.mark.parametrize("payload", [report(), reply(), reply("STOP"), report("paused")])
-def test_nobody_needs_to_handle_a_test_of_our_own(payload: Reply | StatusReport) -> None:
+def test_reply_of_a_test_send_is_already_handled(payload: Reply | StatusReport) -> None:
     [event] = inbox.store([payload], endpoint=Endpoint.RECEIVE, is_test=True)
     assert Message.objects.get().handled_at == event.received_at
 
 
 @pytest.mark.parametrize("body", ["YES, I'll come", "STOP"])
-def test_real_reply_is_no_duplicate_of_its_test(body: str) -> None:
+def test_real_reply_is_not_a_duplicate_of_its_test(body: str) -> None:
     heard = Calls()
     with connected(message_received, heard=heard):
         for _ in range(2):
@@ -464,7 +464,7 @@ def test_report_on_a_message_without_history_moves_its_status() -> None:
     assert Message.objects.get().status == "delivered"
 
 
-def test_report_finds_what_record_sent_made() -> None:
+def test_report_finds_the_message_record_sent_created() -> None:
     message = Message.objects.record_sent(ID, receiver=CUSTOMER, body="See you at nine?")
     [event] = store(report("delivered"))
     assert event.message == message
@@ -473,7 +473,7 @@ def test_report_finds_what_record_sent_made() -> None:
 
 
 @pytest.mark.parametrize("returns_one", [True, False])
-def test_events_have_ids_where_a_bulk_insert_returns_none(
+def test_events_have_ids_even_if_bulk_insert_returns_none(
     monkeypatch: pytest.MonkeyPatch, *, returns_one: bool
 ) -> None:
     if not returns_one and connection.vendor == "postgresql":
@@ -488,28 +488,28 @@ def test_events_have_ids_where_a_bulk_insert_returns_none(
     assert StatusChange.objects.get(status="delivered").event == events[1]
 
 
-def test_reply_that_comes_again_with_another_status_is_a_status_change() -> None:
+def test_repeated_reply_with_another_status_is_a_status_change() -> None:
     store(reply())
     [event] = store(reply(status="delivered"))
     assert (event.outcome, event.kind) == ("stored", "reply")
     assert Message.objects.get().status == "delivered"
 
 
-def test_the_same_opt_out_again_is_a_duplicate() -> None:
+def test_repeated_opt_out_is_a_duplicate() -> None:
     events = store(OptOut(raw="{}", number="404000000"), OptOut(raw="{}", number="0404 000 000"))
     assert outcomes(events) == ["stored", "duplicate"]
     assert [event.contact for event in events] == ["+61404000000"] * 2
     assert {(event.kind, event.message) for event in events} == {("opt_out", None)}
 
 
-def test_invalid_is_kept_with_its_reason_beside_what_was_understood() -> None:
+def test_invalid_event_is_kept_beside_understood_ones() -> None:
     events = store(Invalid(raw="[", reason="Not JSON."), report())
     assert outcomes(events) == ["invalid", "stored"]
     kept = WebhookEvent.objects.invalid().get()
     assert (kept.body, kept.error, kept.kind) == ("[", "Not JSON.", "unknown")
 
 
-def test_long_header_values_are_cut_and_cleaned() -> None:
+def test_long_header_values_are_cleaned_and_truncated() -> None:
     [event] = inbox.store(
         [report()], endpoint=Endpoint.STATUS, content_type="x\0" * 500, username="u" * 500
     )
@@ -520,7 +520,7 @@ def test_long_header_values_are_cut_and_cleaned() -> None:
 # what is to be run
 
 
-def test_event_that_nobody_listens_to_is_done_at_once() -> None:
+def test_event_without_handlers_is_done_at_once() -> None:
     [event] = store(report())
     assert event.done_at and event.next_run_at is None
     assert event.attempts == 0
@@ -553,7 +553,7 @@ def test_task_mode_makes_the_event_due_at_once(settings: Any) -> None:
     assert WebhookEvent.objects.due(event.next_run_at).get() == event
 
 
-def test_first_row_of_a_reply_is_a_message_received_and_a_later_one_a_status_changed() -> None:
+def test_reply_is_message_received_and_its_later_status_is_status_changed() -> None:
     [first] = store(reply())
     [second] = store(reply(status="delivered"))
     [third] = store(reply(status="delivered"))
@@ -577,14 +577,14 @@ def invalid(body: str, endpoint: Endpoint = Endpoint.STATUS) -> WebhookEvent:
     return event
 
 
-def test_reprocess_leaves_what_still_cannot_be_understood() -> None:
+def test_reprocess_leaves_events_still_not_understood() -> None:
     event = invalid("[1")
     [again] = inbox.reprocess(event)
     assert (again.pk, again.outcome, again.error) == (event.pk, "invalid", event.error)
     assert WebhookEvent.objects.get().body == "[1"
 
 
-def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now() -> None:
+def test_reprocess_keeps_the_events_id_and_time() -> None:
     event = make_invalid('{"_id": "1", "type": "receive", "sender": "0400 000 001"}')
     [again] = inbox.reprocess(event)
 
@@ -596,7 +596,7 @@ def test_reprocess_keeps_the_id_and_the_time_of_what_is_understood_now() -> None
     assert Message.objects.get().status == "received"
 
 
-def test_reprocess_of_an_array_makes_one_event_of_each_part() -> None:
+def test_reprocess_splits_an_array_into_events() -> None:
     event = make_invalid('[{"_id": 1, "status": "sent"}, {"_id": 2, "status": "sent"}]')
     events = inbox.reprocess(event)
     assert outcomes(events) == ["stored", "stored"]
@@ -607,7 +607,7 @@ def test_reprocess_of_an_array_makes_one_event_of_each_part() -> None:
     ]
 
 
-def test_reprocess_keeps_where_each_part_of_an_array_came_from() -> None:
+def test_reprocess_keeps_endpoint_and_username_of_each_part() -> None:
     origin = {
         "endpoint": "api",
         "content_type": "application/vnd.cellcast",
@@ -624,7 +624,7 @@ def test_reprocess_keeps_where_each_part_of_an_array_came_from() -> None:
         assert {name: getattr(each, name) for name in origin} == origin
 
 
-def test_reprocess_does_nothing_to_an_event_that_another_process_has_taken() -> None:
+def test_reprocess_skips_an_event_another_process_has_taken() -> None:
     event = invalid("[1")
     WebhookEvent.objects.update(outcome="stored", body='{"_id": "1", "status": "sent"}')
     event.refresh_from_db()
@@ -636,7 +636,7 @@ def test_reprocess_does_nothing_to_an_event_that_another_process_has_taken() -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_transaction_that_the_database_calls_off_is_tried_again(clock: Clock) -> None:
+def test_transaction_aborted_by_the_database_is_retried(clock: Clock) -> None:
     with refusing("INSERT", times=2):
         assert outcomes(store(report())) == ["stored"]
     assert len(clock.slept) == 2
@@ -645,7 +645,7 @@ def test_transaction_that_the_database_calls_off_is_tried_again(clock: Clock) ->
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no server to lose")
 @pytest.mark.django_db(transaction=True)
-def test_connection_that_the_server_has_cut_is_opened_again() -> None:
+def test_connection_cut_by_the_server_is_reopened() -> None:
     cut = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}[connection.vendor]
     ask = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
     with connection.cursor() as cursor:
@@ -659,13 +659,13 @@ def test_connection_that_the_server_has_cut_is_opened_again() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_database_that_stays_away_raises_its_error(clock: Clock) -> None:
+def test_persistent_database_error_is_raised(clock: Clock) -> None:
     with refusing(), pytest.raises(OperationalError):
         store(report())
     assert not WebhookEvent.objects.exists()
 
 
-def test_nothing_is_tried_again_inside_a_test() -> None:
+def test_nothing_is_retried_inside_a_test_case() -> None:
     with refusing("INSERT|EXECUTE") as refusals, pytest.raises(OperationalError):
         store(report())
     assert refusals.count == 1

@@ -30,18 +30,18 @@ PLACED = [
 
 
 @pytest.mark.parametrize("name", sorted({*GENERATED["TABLES"], *PLACED}))
-def test_generated_table_has_rows_and_stands_on_a_page(name: str) -> None:
+def test_generated_table_has_rows_and_a_page(name: str) -> None:
     assert len(GENERATED["TABLES"][name]().splitlines()) > 2
     assert name in PLACED
 
 
-def test_every_id_of_a_check_is_in_its_table() -> None:
+def test_checks_table_has_every_check_id() -> None:
     source = (PACKAGE / "checks.py").read_text(encoding="utf-8")
     ids = set(re.findall(r'"(cellcast_django\.[EWI]\d{3})"', source))
     assert set(re.findall(r"cellcast_django\.[EWI]\d{3}", GENERATED["checks_table"]())) == ids
 
 
-def test_urls_of_getting_started_lead_to_the_views() -> None:
+def test_getting_started_urls_resolve_to_the_views() -> None:
     namespace: dict[str, Any] = {}
     for block in blocks("docs/getting-started.md", "python"):
         if block.first_line == "# urls.py":
@@ -54,7 +54,7 @@ def test_urls_of_getting_started_lead_to_the_views() -> None:
 
 
 @pytest.mark.django_db
-def test_view_of_the_urls_page_takes_the_gateways_word(
+def test_documented_gateway_view_trusts_its_header(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _prefix, view, urls = blocks("docs/reference/urls.md", "python")
@@ -73,7 +73,7 @@ def test_view_of_the_urls_page_takes_the_gateways_word(
 
 
 @pytest.mark.django_db
-def test_responses(client: WebhookClient, settings: Any) -> None:
+def test_documented_responses_match_the_views(client: WebhookClient, settings: Any) -> None:
     stored, invalid = client.reply(), client.send("webhook-receiver", b"{")
     unauthenticated = Client().post("/sms/webhook-receiver")
     wrong_method = client.put("/sms/webhook-receiver")

@@ -8,7 +8,7 @@ from tests.pages import text_of
 PYPROJECT = tomllib.loads(text_of("pyproject.toml"))
 
 
-def test_hooks_name_their_packages_with_a_floor_and_a_ceiling() -> None:
+def test_hooks_pin_packages_with_floor_and_ceiling() -> None:
     named = re.findall(r"^          - (.+)", text_of(".pre-commit-config.yaml"), re.MULTILINE)
     assert named
     assert all(re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", each) for each in named)
@@ -21,7 +21,7 @@ def test_actions_are_pinned_by_commit() -> None:
         assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", each) for each in uses)
 
 
-def test_every_environment_of_the_workflow_is_one_of_tox() -> None:
+def test_workflow_runs_only_existing_tox_environments() -> None:
     lists = re.findall(r"environment: ([\w-]+|\[.*\])", text_of(".github/workflows/tests.yml"))
     named = set(re.findall(r"[\w-]+", " ".join(lists)))
     sections = set(re.findall(r"^\[testenv:([\w-]+)\]", text_of("tox.ini"), re.MULTILINE))
@@ -31,7 +31,7 @@ def test_every_environment_of_the_workflow_is_one_of_tox() -> None:
     assert {name for name in named if not generated.fullmatch(name)} <= sections
 
 
-def test_urls_of_the_project_are_those_of_the_links() -> None:
+def test_project_urls_match_documented_links() -> None:
     repository = PYPROJECT["project"]["urls"]["Repository"]
     substitutions = PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
     for each in substitutions["substitutions"]:

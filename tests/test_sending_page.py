@@ -65,7 +65,7 @@ def refused_error(shop: dict[str, ModuleType]) -> type[Exception]:
     return error
 
 
-def test_message_is_sent_and_recorded_by_its_id(
+def test_message_is_sent_and_recorded_with_its_id(
     shop: dict[str, ModuleType], cellcast: FakeCellcast
 ) -> None:
     message = send(CUSTOMER, "Hello", sender="+61400000009")
@@ -80,7 +80,7 @@ def test_message_is_sent_and_recorded_by_its_id(
     ]
 
 
-def test_message_without_a_sender_comes_from_a_shared_number(
+def test_message_without_a_sender_uses_a_shared_number(
     shop: dict[str, ModuleType], cellcast: FakeCellcast
 ) -> None:
     send(CUSTOMER, "Hello")
@@ -98,7 +98,7 @@ def test_message_without_a_sender_comes_from_a_shared_number(
     ],
     ids=["500", "503", "400", "hangs", "breaks off"],
 )
-def test_fault_is_not_tried_again(
+def test_failed_request_is_not_retried(
     shop: dict[str, ModuleType], cellcast: FakeCellcast, fault: Fault
 ) -> None:
     cellcast.faults.append(fault)
@@ -110,7 +110,7 @@ def test_fault_is_not_tried_again(
     assert not Message.objects.exists()
 
 
-def test_refusal_within_a_response_of_200_is_an_error(
+def test_refusal_in_a_200_response_is_an_error(
     shop: dict[str, ModuleType], cellcast: FakeCellcast
 ) -> None:
     body = b'{"status": false, "message": "Your sender id is not registered.", "data": []}'
@@ -129,7 +129,7 @@ def test_unserved_number_is_an_error(
     assert not Message.objects.exists()
 
 
-def test_whole_response_is_no_id(
+def test_returning_the_whole_response_raises_not_recorded(
     shop: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shop["shop.sms"], "send_sms", lambda *_: {"MessageId": "1"})
@@ -137,7 +137,7 @@ def test_whole_response_is_no_id(
         send(CUSTOMER, "Hello")
 
 
-def test_loop_of_the_page_sends_and_is_answered(
+def test_documented_loop_sends_and_handles_the_answer(
     shop: dict[str, ModuleType], cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     booking_class = vars(shop["shop.models"])["Booking"]

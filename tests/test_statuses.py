@@ -36,20 +36,20 @@ IN_ORDER = (
 each_status = pytest.mark.parametrize("status", Status, ids=str)
 
 
-def test_documented_words_are_known_in_the_documented_order() -> None:
+def test_statuses_are_the_documented_words_in_order() -> None:
     documented = IN_ORDER.split()
     assert [word for word in Status.values if word in documented] == documented
 
 
 @each_status
-def test_name_is_the_word_and_label_and_description_are_sentences(status: Status) -> None:
+def test_status_has_name_label_and_description(status: Status) -> None:
     assert status.name == status.value.upper()
     assert str(status.label)
     assert str(status.description).endswith(".")
 
 
 @each_status
-def test_label_and_description_are_translated_when_shown(
+def test_label_and_description_are_translated_lazily(
     status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label, sentence = str(status.label), str(status.description)
@@ -58,22 +58,22 @@ def test_label_and_description_are_translated_when_shown(
     assert str(status.description) == sentence.upper()
 
 
-def test_each_status_has_a_rank_of_its_own() -> None:
+def test_each_status_has_its_own_rank() -> None:
     assert all(lower < higher for lower, higher in pairwise(PRECEDENCE.values()))
 
 
-def test_higher_status_supersedes_and_no_other() -> None:
+def test_only_a_higher_status_supersedes() -> None:
     for (place, status), (current_place, current) in product(enumerate(LOWEST_FIRST), repeat=2):
         assert supersedes(status, current) is (place > current_place), (status, current)
 
 
-def test_everything_above_unknown_words_is_final() -> None:
+def test_every_status_above_unknown_words_is_final() -> None:
     first_final = LOWEST_FIRST.index(UNKNOWN[-1]) + 1
     assert [word for word in LOWEST_FIRST if is_final(word)] == LOWEST_FIRST[first_final:]
     assert {"delivered"} == FINAL - UNDELIVERED
 
 
-def test_highest_status_of_a_history_stands() -> None:
+def test_highest_status_of_a_history_wins() -> None:
     assert highest([]) == ""
     assert highest(reversed(LOWEST_FIRST)) == highest(LOWEST_FIRST) == LOWEST_FIRST[-1]
 
@@ -97,7 +97,7 @@ def test_recompute_moves_messages_whose_history_holds_the_word() -> None:
 
 
 @pytest.mark.django_db
-def test_recompute_leaves_a_higher_status() -> None:
+def test_recompute_keeps_a_higher_status() -> None:
     message = MessageFactory.create(status="expired")
     StatusChangeFactory.create(message=message, status="delivered")
     recompute(apps, "default", "expired")
@@ -109,7 +109,7 @@ def test_recompute_leaves_a_higher_status() -> None:
 
 
 @each_status
-def test_description_of_a_reply_says_nothing_of_the_carrier(status: Status) -> None:
+def test_replies_have_their_own_descriptions(status: Status) -> None:
     assert description_of(status.value) == status.description
     assert description_of(status.value, is_reply=True) != status.description
 

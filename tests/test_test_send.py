@@ -9,7 +9,7 @@ from cellcast_django.diagnostics.test_send import post_as_cellcast
 from tests.scripted_server import CREDENTIAL, STORED, ScriptedServer
 
 
-def test_send_posts_the_body_as_it_is(scripted_server: ScriptedServer) -> None:
+def test_send_posts_the_body_unchanged(scripted_server: ScriptedServer) -> None:
     scripted_server.response = (
         b"HTTP/1.1 200 OK\r\nX-Thing: one\r\nConnection: close\r\n\r\n" + STORED
     )
@@ -36,13 +36,13 @@ def test_send_posts_the_body_as_it_is(scripted_server: ScriptedServer) -> None:
     assert response.is_accepted
 
 
-def test_send_takes_a_url_without_a_path(scripted_server: ScriptedServer) -> None:
+def test_send_accepts_a_url_without_a_path(scripted_server: ScriptedServer) -> None:
     scripted_server.response = b"HTTP/1.1 204 No Content\r\n\r\n"
     assert post_as_cellcast(scripted_server.url, b"", CREDENTIAL, timeout=5).status == 204
     assert scripted_server.requests[0].path == "/"
 
 
-def test_send_reads_no_more_than_the_beginning_of_a_long_response(
+def test_send_reads_only_the_start_of_a_long_response(
     scripted_server: ScriptedServer,
 ) -> None:
     scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 100_000

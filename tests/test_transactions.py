@@ -98,7 +98,7 @@ def test_accepted_webhook_is_committed_without_autocommit(
         assert cursor.fetchone() == (1,)
 
 
-def test_own_transaction_is_never_a_part_of_another_one() -> None:
+def test_own_transaction_cannot_be_nested() -> None:
     inside = transactions.own_transaction("default")
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"), inside:
         pass
@@ -141,7 +141,7 @@ def _short_waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("_short_waits")
 @pytest.mark.parametrize("send", OTHER_WEBHOOKS.values(), ids=OTHER_WEBHOOKS)
-def test_held_row_is_waited_for_briefly(
+def test_webhook_waits_briefly_for_a_locked_row(
     other: BaseDatabaseWrapper, send: Callable[[], Any]
 ) -> None:
     for each in OTHER_WEBHOOKS.values():
@@ -173,7 +173,7 @@ def lock_table(other: BaseDatabaseWrapper, table: str) -> None:
 @pytest.mark.usefixtures("_short_waits")
 @pytest.mark.parametrize("send", OTHER_WEBHOOKS.values(), ids=OTHER_WEBHOOKS)
 @pytest.mark.parametrize("model", TABLES)
-def test_held_table_is_waited_for_briefly(
+def test_webhook_waits_briefly_for_a_locked_table(
     other: BaseDatabaseWrapper, model: type[Model], send: Callable[[], Any]
 ) -> None:
     """No limit inside a statement counts: tables are locked when it is planned."""
@@ -192,7 +192,7 @@ def test_held_table_is_waited_for_briefly(
 
 
 @pytest.mark.usefixtures("_short_waits")
-def test_result_of_a_handler_waits_no_longer_for_a_table(other: BaseDatabaseWrapper) -> None:
+def test_handlers_result_waits_briefly_for_a_locked_table(other: BaseDatabaseWrapper) -> None:
     def lock(**_: Any) -> None:
         lock_table(other, WebhookEvent._meta.db_table)
 
@@ -220,7 +220,7 @@ def waits_of_session() -> Any:
 
 
 @pytest.mark.parametrize("options", [UNLIMITED, LIMITED], ids=["unlimited", "limited"])
-def test_waits_of_the_host_project_stay_as_they_are(
+def test_host_projects_lock_limits_are_restored(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
@@ -232,7 +232,7 @@ def test_waits_of_the_host_project_stay_as_they_are(
     assert waits_of_session() == before
 
 
-def test_session_with_limits_of_its_own_needs_no_statement(
+def test_session_with_its_own_limits_costs_no_query(
     monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", LIMITED)
@@ -247,7 +247,7 @@ def test_session_with_limits_of_its_own_needs_no_statement(
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one level")
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_own_transactions_read_what_is_committed(
+def test_own_transaction_reads_committed_rows(
     monkeypatch: pytest.MonkeyPatch, other: BaseDatabaseWrapper, level: str
 ) -> None:
     """The reply of another contact comes while the transaction is open, and is seen."""
@@ -272,7 +272,9 @@ def test_own_transactions_read_what_is_committed(
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one level")
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_webhooks_are_stored_at_every_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+def test_webhooks_are_stored_at_every_isolation_level(
+    monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
     give_level(monkeypatch, level)
     for send in OTHER_WEBHOOKS.values():
         assert send().status_code == 200
@@ -318,7 +320,7 @@ def test_statement_without_its_own_limit_gets_a_transaction(
 @pytest.mark.parametrize(
     "change", ["SET search_path = another, public", "SET ROLE another"], ids=["schema", "role"]
 )
-def test_losing_a_session_with_state_stores_nothing_elsewhere(change: str) -> None:
+def test_replaced_session_never_stores_in_another_schema(change: str) -> None:
     run("DROP SCHEMA IF EXISTS another", "CREATE SCHEMA another")
     run("DROP ROLE IF EXISTS another", "CREATE ROLE another SUPERUSER")
     run(change, "BEGIN")
@@ -327,7 +329,7 @@ def test_losing_a_session_with_state_stores_nothing_elsewhere(change: str) -> No
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="roles and schemas of PostgreSQL")
-def test_state_given_to_every_session_is_no_obstacle() -> None:
+def test_session_with_state_set_on_connect_can_be_replaced() -> None:
     def choose(connection: Any, **_: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET search_path = another, public")

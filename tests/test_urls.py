@@ -37,7 +37,7 @@ def test_url_names_resolve_to_documented_paths(name: str, path: str) -> None:
 
 @pytest.mark.urls("tests.test_urls")
 @pytest.mark.parametrize(("name", "path"), PATHS)
-def test_documented_second_prefix_answers_and_the_first_one_is_shown(
+def test_documented_second_prefix_works_and_is_shown(
     name: str, path: str, client: WebhookClient
 ) -> None:
     new = path.replace("/sms/", "/webhooks/")
@@ -57,7 +57,7 @@ def test_other_paths_are_not_found(name: str, path: str, rest: str) -> None:
 @pytest.mark.parametrize("append_slash", [True, False])
 @pytest.mark.parametrize(("name", "path"), PATHS)
 @pytest.mark.parametrize("method", ["get", "head", "post"])
-def test_slash_or_not_never_redirects(
+def test_urls_never_redirect_with_or_without_slash(
     method: str, name: str, path: str, append_slash: bool, slash: str, client: WebhookClient
 ) -> None:
     with override_settings(APPEND_SLASH=append_slash):

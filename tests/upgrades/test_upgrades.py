@@ -64,7 +64,7 @@ def test_rows_of_a_released_version_survive(file: Path, old_database: BaseDataba
         assert {name: getattr(found, name) for name in expected} == expected
 
 
-def test_every_model_has_a_row_of_the_newest_release() -> None:
+def test_newest_release_dump_has_a_row_of_every_model() -> None:
     dump = json.loads(FILES[-1].read_text(encoding="utf-8"))
     stored = {row["model"] for row in dump["rows"]}
     assert stored == {model._meta.label_lower for model in apps.get_app_config(APP).get_models()}
