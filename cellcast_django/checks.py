@@ -13,14 +13,7 @@ from urllib.parse import urlsplit
 
 import phonenumbers
 from django.conf import settings
-from django.core.checks import (
-    CheckMessage,
-    Error,
-    Info,
-    Tags,
-    Warning as Notice,
-    register,
-)
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning as Notice, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.http.request import split_domain_port, validate_host
@@ -197,10 +190,7 @@ def check_credentials_for_deployment(**_: Any) -> Messages:
         )
 
 
-@check(
-    _("Webhook URLs"),
-    _("The project's URLs include them."),
-)
+@check(_("Webhook URLs"), _("The project's URLs include them."))
 def check_urls(**_: Any) -> Messages:
     """The webhook views must be in the project's URLs."""
     if not _webhook_path():
@@ -221,11 +211,7 @@ def _webhook_path() -> str:
         return ""
 
 
-@check(
-    _("Encryption"),
-    _("Webhooks arrive over HTTPS."),
-    deploy=True,
-)
+@check(_("Encryption"), _("Webhooks arrive over HTTPS."), deploy=True)
 def check_https(**_: Any) -> Messages:
     """HTTP Basic sends the password in clear, so the connection must be encrypted."""
     scheme = urlsplit(conf.public_url).scheme if is_base_url(conf.public_url) else ""
@@ -245,11 +231,7 @@ def check_https(**_: Any) -> Messages:
         )
 
 
-@check(
-    _("Redirects"),
-    _("Django does not redirect webhook requests."),
-    deploy=True,
-)
+@check(_("Redirects"), _("Django does not redirect webhook requests."), deploy=True)
 def check_redirects(**_: Any) -> Messages:
     """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
     url = urlsplit(conf.public_url if is_base_url(conf.public_url) else "")
@@ -294,10 +276,7 @@ SAMPLE_HOST = re.compile(r"(www\.)?example\.(com|net|org)")
 """Hosts of documentation that really exist: what is sent there arrives."""
 
 
-@check(
-    _("Public URL"),
-    _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."),
-)
+@check(_("Public URL"), _("CELLCAST_PUBLIC_URL is valid, or not set (Test Send is off)."))
 def check_public_url(**_: Any) -> Messages:
     """The public URL must be a base for paths, with a host that Django allows."""
     url = getattr(settings, "CELLCAST_PUBLIC_URL", "")
@@ -414,11 +393,7 @@ def check_task_worker(**_: Any) -> Messages:
         )
 
 
-@check(
-    _("Transactions"),
-    _("No conflict with ATOMIC_REQUESTS."),
-    deploy=True,
-)
+@check(_("Transactions"), _("No conflict with ATOMIC_REQUESTS."), deploy=True)
 def check_atomic_requests(**_: Any) -> Messages:
     """The webhook views are exempt from ``ATOMIC_REQUESTS``, which handlers may rely on."""
     if any(options.get("ATOMIC_REQUESTS") for options in settings.DATABASES.values()):
@@ -541,10 +516,7 @@ def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages
             )
 
 
-@check(
-    _("Numbers without a country code"),
-    _("CELLCAST_DEFAULT_REGION is a valid region."),
-)
+@check(_("Numbers without a country code"), _("CELLCAST_DEFAULT_REGION is a valid region."))
 def check_default_region(**_: Any) -> Messages:
     """The region must be one that phonenumbers knows."""
     region: Any = conf.default_region
@@ -557,10 +529,7 @@ def check_default_region(**_: Any) -> Messages:
         )
 
 
-@check(
-    _("Limits"),
-    _("The values are valid."),
-)
+@check(_("Limits"), _("The values are valid."))
 def check_numbers(**_: Any) -> Messages:
     """Sizes, seconds and counts must be whole and more than zero."""
     values: list[tuple[str, Any, str]] = [
@@ -584,10 +553,7 @@ ANSWERS = frozenset(
 """Reduced to their letters and digits, in lower case."""
 
 
-@check(
-    _("Stop words"),
-    _("No word in CELLCAST_STOP_WORDS is an everyday answer."),
-)
+@check(_("Stop words"), _("No word in CELLCAST_STOP_WORDS is an everyday answer."))
 def check_stop_words(**_: Any) -> Messages:
     """Each must have a letter or a digit; one that may be an ordinary answer is a warning."""
     value = getattr(settings, "CELLCAST_STOP_WORDS", DEFAULT_STOP_WORDS)

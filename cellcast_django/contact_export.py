@@ -104,8 +104,7 @@ def lines(data: ContactData) -> Iterator[str]:
 def _entries_about(model: type[Model], keys: list[str]) -> Iterator[dict[str, Any]]:
     entry: Any = apps.get_model("admin", "LogEntry")
     found = entry.objects.filter(
-        content_type__app_label=model._meta.app_label,
-        content_type__model=model._meta.model_name,
+        content_type__app_label=model._meta.app_label, content_type__model=model._meta.model_name
     )
     for start in range(0, len(keys), KEYS_PER_QUERY):
         batch = found.filter(object_id__in=keys[start : start + KEYS_PER_QUERY])

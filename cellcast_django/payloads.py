@@ -381,10 +381,7 @@ def unpack_mms(element: dict[str, Any], text: str) -> tuple[str, tuple[str, ...]
         inner = None
     if not isinstance(inner, dict) or not isinstance(inner.get("message", 0), str | None):
         return text, _web_urls(media)
-    return (
-        clean(inner["message"] or ""),
-        _web_urls(media) or _web_urls(inner.get("media")),
-    )
+    return clean(inner["message"] or ""), _web_urls(media) or _web_urls(inner.get("media"))
 
 
 def _is_true(value: object) -> bool:

@@ -23,12 +23,7 @@ from cellcast_django.payloads import (
     reply_payload,
     status_payload,
 )
-from cellcast_django.signals import (
-    FactSignal,
-    message_received,
-    opt_out_received,
-    status_changed,
-)
+from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.views import (
     OptOutWebhookView,
     ReplyWebhookView,

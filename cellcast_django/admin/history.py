@@ -11,11 +11,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import status_badge, test_badge
-from cellcast_django.admin.display.texts import (
-    beginning,
-    brief_ago,
-    own_number_html,
-)
+from cellcast_django.admin.display.texts import beginning, brief_ago, own_number_html
 from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.models import Message, StatusChange

@@ -189,11 +189,7 @@ class Schedule:
         lease_end = timezone.now() + self._lease
         values: dict[str, Any] = {}
         if not self._is_begun:
-            values = {
-                "attempts": self._number + 1,
-                "next_run_at": lease_end,
-                "waiting_for": None,
-            }
+            values = {"attempts": self._number + 1, "next_run_at": lease_end, "waiting_for": None}
         if self._is_repeated:  # if it kills its process, it must not do so for ever
             self._results[call.name] = self._not_returned(attempts)
             values |= {"handler_results": self._results, "next_run_at": lease_end}

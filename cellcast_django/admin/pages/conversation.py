@@ -22,9 +22,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customer_of
-from cellcast_django.admin.display.badges import (
-    status_badge,
-)
+from cellcast_django.admin.display.badges import status_badge
 from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,

@@ -25,11 +25,7 @@ from cellcast_django.admin.pages.overview import details_of_last_run
 from cellcast_django.checks import CHECKS
 from cellcast_django.conf import conf, is_base_url
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
-from cellcast_django.diagnostics.test_send import (
-    Response,
-    delete_tests,
-    post_as_cellcast,
-)
+from cellcast_django.diagnostics.test_send import Response, delete_tests, post_as_cellcast
 from cellcast_django.health import Webhooks, measure_webhooks
 from cellcast_django.models import WebhookEvent, database_alias
 from cellcast_django.webhooks import WEBHOOKS, Webhook
