@@ -67,8 +67,8 @@ def shown(output: StringIO) -> str:
 
 
 PROBLEMS = {
-    identity: str(problem)
-    for *_, identity, problem, _remedy in [*diagnosis.ERRORS, *diagnosis.RESPONSES]
+    finding.id: str(finding.problem)
+    for finding in [*diagnosis.ERRORS.values(), *diagnosis.RESPONSES.values()]
 }
 """The problem that the command prints, by the id of the finding."""
 

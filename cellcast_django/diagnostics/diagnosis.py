@@ -5,23 +5,31 @@ import socket
 import ssl
 from http import HTTPStatus
 from http.client import HTTPException, InvalidURL
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.diagnostics.test_send import Response
 
-ERRORS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, Promise, Promise]] = [
-    (
-        socket.gaierror,
+
+class Finding(NamedTuple):
+    """One thing that is wrong, and what to do about it."""
+
+    id: str
+    """A word for scripts and tests: the sentences may change."""
+    problem: Any
+    """Text, translated when it is shown, as the remedy."""
+    remedy: Any
+
+
+ERRORS: dict[type[Exception] | tuple[type[Exception], ...], Finding] = {
+    socket.gaierror: Finding(
         "host-not-in-dns",
         _("The host name is not in DNS"),
         _("Check the spelling, and whether the DNS record exists."),
     ),
-    (
-        ssl.SSLCertVerificationError,
+    ssl.SSLCertVerificationError: Finding(
         "certificate-invalid",
         _("The TLS certificate is not valid for this host"),
         _(
@@ -30,14 +38,12 @@ ERRORS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, Promise, 
             "self-signed one."
         ),
     ),
-    (
-        ssl.SSLError,
+    ssl.SSLError: Finding(
         "tls-failed",
         _("The TLS handshake failed"),
         _("Check the port, and whether the URL should begin with http://."),
     ),
-    (
-        TimeoutError,
+    TimeoutError: Finding(
         "timed-out",
         _("The request timed out"),
         _(
@@ -45,89 +51,73 @@ ERRORS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, Promise, 
             "have been stored)."
         ),
     ),
-    (
-        ConnectionRefusedError,
+    ConnectionRefusedError: Finding(
         "nothing-listens",
         _("Nothing is listening on this host and port"),
         _("Start the server, and check the port."),
     ),
-    (
-        ConnectionError,
+    ConnectionError: Finding(
         "connection-closed",
         _("The server closed the connection without a response"),
         _(
             "A firewall or a limit on the body's size may be the cause, or the port expects https://."
         ),
     ),
-    ((InvalidURL, ValueError), "url-invalid", _("The URL is not valid"), _("Check its spelling.")),
-    (
-        HTTPException,
+    (InvalidURL, ValueError): Finding(
+        "url-invalid",
+        _("The URL is not valid"),
+        _("Check its spelling."),
+    ),
+    HTTPException: Finding(
         "no-http",
         _("The server does not speak HTTP"),
         _("Check the port, and whether the URL should begin with https://."),
     ),
-    (
-        Exception,
+    Exception: Finding(
         "unreachable",
         _("The host cannot be reached"),
         _("Check the network and the firewall."),
     ),
-]
-"""The exceptions, an id, the cause, the remedy. The first match counts: subclasses come first."""
+}
+"""What each exception means. The first match counts: subclasses come first."""
 
-RESPONSES: list[tuple[str, str, str, Promise, Promise]] = [
-    (
-        "2..",
-        r"<input[^>]{1,200}type=.?password",
+RESPONSES: dict[tuple[str, str], Finding] = {
+    ("2..", r"<input[^>]{1,200}type=.?password"): Finding(
         "login-page",
         _("A login page responded instead of the app."),
         _("Exempt the webhook URLs from the login in front of the app."),
     ),
-    (
-        "2..",
-        r"content-type: text/html|<html",
+    ("2..", r"content-type: text/html|<html"): Finding(
         "web-page",
         _("A web page responded instead of the app."),
         _("Check the host and path: this may be a catch-all page, a parking page or another site."),
     ),
-    (
-        "2..",
-        r"content-type: application/json",
+    ("2..", r"content-type: application/json"): Finding(
         "json-of-another-app",
         _("The response is JSON from another app."),
         _("Check the host and path, and the order of the project's urlpatterns."),
     ),
-    (
-        "2..",
-        "",
+    ("2..", ""): Finding(
         "another-app",
         _("The response does not come from the app."),
         _("Check the host and path."),
     ),
-    (
-        "400",
-        r"DisallowedHost|<h1>Bad Request \(400\)",
+    ("400", r"DisallowedHost|<h1>Bad Request \(400\)"): Finding(
         "host-refused",
         _("Django refused the host, or took the request for an attack."),
         _("Add the host to ALLOWED_HOSTS. A proxy must pass the Host header on."),
     ),
-    (
-        "400",
-        r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled",
+    ("400", r"HTTP request.{0,100}HTTPS|plain HTTP to an SSL-enabled"): Finding(
         "https-expected",
         _("The port expects HTTPS."),
         _("Use the https:// URL, here and in Cellcast's dashboard."),
     ),
-    (
-        "400",
-        "No required SSL certificate was sent",
+    ("400", "No required SSL certificate was sent"): Finding(
         "client-certificate",
         _("The server asks for a client certificate."),
         _("Cellcast has none: exempt the webhook URLs from that."),
     ),
-    (
-        "401",
-        r'realm="Cellcast webhook"',
+    ("401", r'realm="Cellcast webhook"'): Finding(
         "credential-refused",
         _("The app refused the username and password."),
         _(
@@ -136,104 +126,71 @@ RESPONSES: list[tuple[str, str, str, Promise, Promise]] = [
             '"WSGIPassAuthorization On").'
         ),
     ),
-    (
-        "401",
-        "",
+    ("401", ""): Finding(
         "password-in-front",
         _("Something in front of the app asks for its own password."),
         _("Exempt the webhook URLs there."),
     ),
-    (
-        "403",
-        "csrf",
+    ("403", "csrf"): Finding(
         "csrf",
         _("Django's CSRF protection refused it."),
         _("Check the path: the app's views are exempt, unless something wraps them."),
     ),
-    (
-        "403",
-        "",
+    ("403", ""): Finding(
         "firewall",
         _("Something in front of the app refused it: a firewall, bot filter or IP allow list."),
         _("Allow POST requests to the webhook URLs. Cellcast publishes no IP addresses."),
     ),
-    (
-        "404",
-        "",
+    ("404", ""): Finding(
         "no-such-path",
         _("There is nothing at this path."),
         _('Check the host and path; "manage.py cellcast_setup" on that server prints the URLs.'),
     ),
-    (
-        "405",
-        "",
+    ("405", ""): Finding(
         "no-post",
         _("Whatever is at this path does not accept POST, so it is not the app."),
         _("Check the host and path: this may be another view or a static file server."),
     ),
-    (
-        "411",
-        "",
+    ("411", ""): Finding(
         "length-required",
         _("The server needs the body's length, and something on the way removes it."),
         _("Let the proxy buffer requests, or use a server that accepts chunked bodies."),
     ),
-    (
-        "413",
-        "",
+    ("413", ""): Finding(
         "body-too-large",
         _("The body is too large."),
         _("Raise CELLCAST_MAX_BODY_BYTES, or the proxy's limit (nginx: client_max_body_size)."),
     ),
-    (
-        "429",
-        "",
+    ("429", ""): Finding(
         "rate-limited",
         _("Something in front of the app limits the rate of requests."),
         _("Exempt the webhook URLs: after a bulk send, a thousand reports arrive at once."),
     ),
-    (
-        "503",
-        r'retry-after: [\s\S]{0,4096}\n\n\{"detail"',
+    ("503", r'retry-after: [\s\S]{0,4096}\n\n\{"detail"'): Finding(
         "database-failed",
         _("The app responded, but its database failed: nothing was stored."),
         _('Run "manage.py migrate", and check that the database is up.'),
     ),
-    (
-        "50[234]|52.",  # the latter are Cloudflare's
-        "",
+    ("50[234]|52.", ""): Finding(  # the latter are Cloudflare's
         "app-down",
         _("The proxy responded, but the app behind it does not."),
         _("Check that the app's server is running, and look at its log."),
     ),
-    (
-        "5..",
-        "",
+    ("5..", ""): Finding(
         "server-failed",
         _("The server failed."),
         _("Look for the exception in the server's log."),
     ),
-    (
-        "...",
-        "",
+    ("...", ""): Finding(
         "unknown",
         _("The response does not show the cause."),
         _("Look at the server's log."),
     ),
-]
-"""The status, a pattern in the headers ("name: value") or body, an id, the cause, the remedy."""
+}
+"""By the status, and a pattern in the headers ("name: value") or body. The first match counts."""
 
 
 MAX_HEADERS_LENGTH = 4_096  # how many characters of the headers are searched for a cause
-
-
-class Finding(NamedTuple):
-    """One thing that is wrong, and what to do about it."""
-
-    id: str
-    """A word for scripts and tests: the sentences may change."""
-    problem: str
-    remedy: str
 
 
 def diagnose(response: Response) -> list[Finding]:
@@ -250,11 +207,8 @@ def diagnose(response: Response) -> list[Finding]:
 
 
 def _finding_of_error(error: Exception) -> Finding:
-    return next(
-        Finding(identity, f"{problem} ({error}).", str(remedy))
-        for kind, identity, problem, remedy in ERRORS
-        if isinstance(error, kind)
-    )
+    found = next(finding for kind, finding in ERRORS.items() if isinstance(error, kind))
+    return found._replace(problem=f"{found.problem} ({error}).")
 
 
 def _finding_of_events(response: Response) -> Finding:
@@ -323,7 +277,7 @@ def _finding_of_status(response: Response) -> Finding:
     headers = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
     seen = f"{headers[:MAX_HEADERS_LENGTH]}\n\n{response.text}"
     return next(
-        Finding(identity, str(problem), str(remedy))
-        for status, pattern, identity, problem, remedy in RESPONSES
+        finding
+        for (status, pattern), finding in RESPONSES.items()
         if re.fullmatch(status, str(response.status)) and re.search(pattern, seen, re.IGNORECASE)
     )

@@ -239,7 +239,7 @@ def findings(response: Response) -> list[Finding]:
             "page (it may store the webhook afterwards). Give it two, or run "
             "“manage.py cellcast_test_send” in a shell."
         )
-        own = Finding("too-busy", str(problem % {"seconds": TIMEOUT_SECONDS}), str(remedy))
+        own = Finding("too-busy", problem % {"seconds": TIMEOUT_SECONDS}, remedy)
         return [own, *diagnose(response)]
     return diagnose(response)
 

@@ -69,8 +69,8 @@ class Command(BaseCommand):
     def _conclude(self, response: Response) -> None:
         findings = diagnose(response)
         for finding in findings:
-            self.stdout.write(self.style.ERROR(printable(finding.problem)))
-            self.stdout.write(f"  {printable(finding.remedy)}")
+            self.stdout.write(self.style.ERROR(printable(str(finding.problem))))
+            self.stdout.write(f"  {printable(str(finding.remedy))}")
         if findings:
             raise CommandError("The webhook was not accepted.")
         for event in response.events:
