@@ -67,7 +67,6 @@ class RefusalLog:
         self._refused = 0
 
     def log(self, remote_address: str) -> None:
-        """Log one refusal, unless there have been too many."""
         now = time.monotonic()
         with self._lock:
             left_out = 0

@@ -58,7 +58,6 @@ class ContactData:
         return self.about.opt_outs(self.rows(OptOut)).order_by("pk")
 
     def is_empty(self) -> bool:
-        """Whether nothing is stored about the contact."""
         parts = [self.messages(), *self.events(), self.opt_outs()]
         return not any(part.exists() for part in parts)
 

@@ -21,7 +21,6 @@ class Deadline:
         self.restart(seconds)
 
     def restart(self, seconds: float) -> None:
-        """Allow this much time from now on."""
         self._at = time.monotonic() + seconds
 
     def seconds_left(self) -> float:

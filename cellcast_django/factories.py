@@ -157,7 +157,6 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
 
     @factory.post_generation
     def past(opt_out: Any, create: bool, extracted: Any, **kwargs: Any) -> None:
-        """Store when it began, and when it ended."""
         if not create or opt_out.history.exists():
             return
         opt_out.history.create(
@@ -260,7 +259,6 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
 
 
 def _payload(event: Any) -> dict[str, Any]:
-    """Return what Cellcast would have sent for the event."""
     if event.kind == WebhookEvent.Kind.UNKNOWN:
         return {"hello": "world"}
     if event.message is None:

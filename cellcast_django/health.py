@@ -84,12 +84,10 @@ class Webhooks:
 
     @property
     def last_at(self) -> datetime | None:
-        """When the last webhook arrived on any URL."""
         return max((each.last_at for each in self.urls.values() if each.last_at), default=None)
 
     @property
     def alarms(self) -> list[WebhookHealth]:
-        """The URLs whose light is amber or red."""
         return [each for each in self.urls.values() if each.light.is_alarm]
 
 

@@ -89,7 +89,6 @@ class AboutContact:
             raise ValueError("The phone number is empty.")
 
     def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the contact's messages."""
         found = [message for _, message in self._found_by_body if message is not None]
         return messages.filter(Q(contact__in=self.contacts) | Q(contact="", pk__in=found))
 
@@ -104,7 +103,6 @@ class AboutContact:
         ]
 
     def opt_outs(self, opt_outs: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow to the contact's opt-out."""
         return opt_outs.filter(contact__in=self.contacts)
 
     @cached_property

@@ -12,40 +12,35 @@ from django.utils.translation import gettext_lazy as _
 class Status(TextChoices):
     """The statuses we know, lowest first: a message has the highest that was ever reported.
 
-    Each row: Cellcast's word, whether no further status is expected, what it means and what to do,
-    and the word that people read. Proof of delivery beats everything, and a specific reason beats
-    a general one. Six come from Cellcast's page on webhooks
+    Each row: Cellcast's word, what it means and what to do, and the word that people read. Those
+    after ``RECEIVED`` are final. Proof of delivery beats everything, and a specific reason beats a
+    general one. Six come from Cellcast's page on webhooks
     (developer.cellcast.com/getting-started/setup-webhook.html), the others from its report API and
     from the documentation of its sibling platform (guniteam.github.io/sms-api).
     """
 
     SCHEDULED = (
         "scheduled",
-        False,
         _("Cellcast will send it at the time that was set. Nothing to do."),
         _("scheduled"),
     )
     PENDING = (
         "pending",
-        False,
         _("Cellcast has accepted it and will send it soon. Nothing to do yet."),
         _("pending"),
     )
     QUEUED = (
         "queued",
-        False,
         _("It is waiting at Cellcast to be sent. Nothing to do yet."),
         _("queued"),
     )
     DISPATCHED = (
         "dispatched",
-        False,
         _("It is on its way to the phone company. Nothing to do yet."),
         _("dispatched"),
     )
     SENT = (
         "sent",
-        False,
         _(
             "The phone company has it, and has not said yet whether it arrived. If it is urgent, "
             "phone them."
@@ -54,7 +49,6 @@ class Status(TextChoices):
     )
     RECEIVED = (
         "received",
-        False,
         _(
             "Somebody on the way has it; Cellcast does not say whether the customer does. If it is "
             "urgent, phone them."
@@ -63,43 +57,36 @@ class Status(TextChoices):
     )
     DEAD = (
         "dead",
-        True,
         _("It was deleted before it was delivered. If it still matters, send it again."),
         _("deleted before sending"),
     )
     FAILED = (
         "failed",
-        True,
         _("It could not be delivered. Check the number, or phone them."),
         _("delivery failed"),
     )
     ABORTED = (
         "aborted",
-        True,
         _("Sending broke off, so it did not arrive. If it still matters, send it again."),
         _("sending aborted"),
     )
     CANCELED = (
         "canceled",
-        True,
         _("It was called off before it was sent. If it still matters, send it again."),
         _("sending canceled"),
     )
     EXPIRED = (
         "expired",
-        True,
         _("The phone was off or out of reach for too long. Phone them, or send it again later."),
         _("phone off or out of reach"),
     )
     REJECTED = (
         "rejected",
-        True,
         _("The phone company refused it. Check the number and the words, or phone them."),
         _("refused by the carrier"),
     )
     BLOCKED = (
         "blocked",
-        True,
         _(
             "Cellcast did not send it, often because this customer has opted out. Phone them "
             "before you text them again."
@@ -108,7 +95,6 @@ class Status(TextChoices):
     )
     DELIVERED = (
         "delivered",
-        True,
         _("It has arrived on the customer’s phone. Nothing to do."),
         _("delivered"),
     )
@@ -119,10 +105,10 @@ class Status(TextChoices):
     """What it means for a message that was sent, and what to do; translatable."""
     rank: int
 
-    def __new__(cls, word: str, final: bool = False, description: Any = "") -> Self:
+    def __new__(cls, word: str, description: Any = "") -> Self:
         self = str.__new__(cls, word)
         self._value_ = word
-        self.final = final
+        self.final = "RECEIVED" in cls.__members__
         self.description = description
         self.rank = 2 * (len(cls.__members__) + 1)
         return self

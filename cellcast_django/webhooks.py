@@ -42,7 +42,6 @@ class Example:
 
     @property
     def body(self) -> bytes:
-        """The payload as JSON."""
         return json.dumps(self.payload).encode()
 
 
@@ -62,7 +61,6 @@ class Webhook:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where its events came from."""
         return self.view.endpoint
 
     @property

@@ -13,7 +13,7 @@ def chart(*numbers: list[int]) -> StackedBars:
 
 def test_series_are_stacked() -> None:
     bars = chart([30, 0], [20, 50]).bars
-    assert [(bar.css_class, bar.x, bar.y, bar.width, bar.height) for bar in bars] == [
+    assert [(bar.kind, bar.x, bar.y, bar.width, bar.height) for bar in bars] == [
         ("kind-0", "50.0", "80.0", "400.0", "120.0"),
         ("kind-1", "50.0", "0.0", "400.0", "80.0"),
         ("kind-1", "550.0", "0.0", "400.0", "200.0"),
@@ -45,7 +45,7 @@ def test_single_failure_among_thousands_is_visible() -> None:
     failed = Series("failed", "failed", [1], is_failure=True)
     sent = Series("sent", "sent", [8_999])
     bars = StackedBars([failed, sent], ["today"]).bars
-    assert [(bar.css_class, bar.y, bar.height) for bar in bars] == [
+    assert [(bar.kind, bar.y, bar.height) for bar in bars] == [
         ("failed", "196.0", "4.0"),
         ("sent", "0.0", "196.0"),
     ]

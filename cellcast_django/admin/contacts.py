@@ -50,7 +50,6 @@ class Customer:
 
     @property
     def opted_out(self) -> SafeString:
-        """The badge of somebody who must not be texted; empty for anybody else."""
         return opt_out_badge(self.opted_out_since)
 
 
@@ -85,13 +84,10 @@ def names_of(contacts: list[str]) -> dict[str, str]:
     """Return the names that ``CELLCAST_CONTACT_NAMES`` knows; none if it fails."""
     if not conf.contact_names:
         return {}
-    try:
-        with _savepoints():
-            found = import_string(conf.contact_names)(contacts)
-            return {contact: clean(str(name)) for contact, name in found.items() if name}
-    except Exception as error:  # the host's code may raise anything
-        logger.error("CELLCAST_CONTACT_NAMES failed: %s.", type(error).__qualname__)
-        return {}
+    with _host_code("CELLCAST_CONTACT_NAMES"):
+        found = import_string(conf.contact_names)(contacts)
+        return {contact: clean(str(name)) for contact, name in found.items() if name}
+    return {}
 
 
 MAX_NAMED = 200
@@ -105,23 +101,23 @@ def contacts_named(words: str) -> list[str]:
     """
     if not conf.contact_search or not any(map(str.isalpha, words)):
         return []
-    try:
-        with _savepoints():
-            found = islice(import_string(conf.contact_search)(words), MAX_NAMED)
-            return [contact for contact in map(contact_of, found) if contact]
-    except Exception as error:  # the host's code may raise anything
-        logger.error("CELLCAST_CONTACT_SEARCH failed: %s.", type(error).__qualname__)
-        return []
+    with _host_code("CELLCAST_CONTACT_SEARCH"):
+        found = islice(import_string(conf.contact_search)(words), MAX_NAMED)
+        return [contact for contact in map(contact_of, found) if contact]
+    return []
 
 
 @contextmanager
-def _savepoints() -> Iterator[None]:
-    """Keep a database error of the host's code from aborting the transaction around it."""
+def _host_code(setting: str) -> Iterator[None]:
+    """Log what the host's code raises; a database error aborts no transaction around it."""
     initialised = connections.all(initialized_only=True)
-    with ExitStack() as stack:
-        for using in [each.alias for each in initialised if each.in_atomic_block]:
-            stack.enter_context(transaction.atomic(using=using))
-        yield
+    try:
+        with ExitStack() as stack:
+            for using in [each.alias for each in initialised if each.in_atomic_block]:
+                stack.enter_context(transaction.atomic(using=using))
+            yield
+    except Exception as error:  # the host's code may raise anything
+        logger.error("%s failed: %s.", setting, type(error).__qualname__)
 
 
 AUSTRALIAN_PREFIXES = ("+614", "+612", "+613", "+617", "+618")

@@ -93,7 +93,6 @@ class EventAction(ABC):
         """Do it to one event, and return what it has become; nothing if there was nothing to do."""
 
     def sentences(self, result: Result) -> Iterator[Sentence]:
-        """Say what was done."""
         if result.changed:
             yield messages.SUCCESS, self.done % result.changed
 

@@ -103,7 +103,6 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
 
     @admin.display(description=_("contact"))
     def customer_link(self, event: WebhookEvent, *, is_brief: bool = True) -> str:
-        """Return the customer, as a link to the conversation if there is a message."""
         customer = customer_of(event)
         text = customer.html or (gettext("message") if event.message_id else "")
         if event.message_id and text and self.may_follow(event, Message):
@@ -119,7 +118,6 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
 
     @admin.display(description=_("type"))
     def content(self, event: Any) -> SafeString:
-        """Return the kind of the event, and the start of its text or its status."""
         words = getattr(event, "words", "")
         is_text = event.kind == WebhookEvent.Kind.REPLY
         return format_html(
@@ -156,7 +154,6 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
                 event.words = change.status
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return state and reason, what can be done, each handler's outcome, and the body."""
         words = [f"#{obj.pk}", obj.get_kind_display(), customer_of(obj).label]
         return {
             "title": Unprinted(" · ".join(filter(None, words))),

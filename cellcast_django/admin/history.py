@@ -72,7 +72,6 @@ class StatusChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("effect"))
     def effect(self, change: StatusChange) -> SafeString | str:
-        """Say whether it moved the message's status, and from where."""
         if not change.previous_status:
             return gettext("first report")
         words = gettext("was") if change.applied else gettext("came late: it stays")

@@ -150,7 +150,6 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
 
     @admin.display(description=_("contact"))
     def contact_link(self, message: Message) -> SafeString:
-        """Return the direction, and the customer as a link to the conversation."""
         customer = customer_of(message)
         is_reply = message.direction == Direction.INBOUND
         return format_html(
@@ -174,7 +173,6 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
 
     @admin.display(description=_("status"))
     def state(self, message: Any) -> SafeString:
-        """Return the status of a sent message with its reason, or whether a reply is done."""
         shown = message_state(message, customer_of(message))
         if message.direction == Direction.OUTBOUND and message.reason:
             words = beginning(message.reason, MAX_REASON_LENGTH)
@@ -219,7 +217,6 @@ class EventOfMessage:
 
     @property
     def handlers(self) -> list[HandlerRow]:
-        """The handlers that have run."""
         rows = handler_rows(self.event, list(self.event.handler_results), self.link)
         return [row for row in rows if row.at is not None]
 

@@ -171,7 +171,6 @@ class OptOutAdmin(ExportAdmin):
         }
 
     def save_form(self, request: HttpRequest, form: Any, change: Any) -> OptOut:
-        """Opt the contact out. The reason and the person are kept with the opt-out."""
         username = request.user.get_username()
         reason = form.cleaned_data["reason"]
         return opt_out(form.cleaned_data["number"], note=reason, username=username)
@@ -199,7 +198,6 @@ class OptOutAdmin(ExportAdmin):
     # Opting back in
 
     def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask for the reason, then end the opt-out."""
         self.require(request, "end")
         found = get_object_or_404(self.get_queryset(request), pk=pk)
         message = asked_in(self, request)
@@ -247,7 +245,6 @@ class OptOutAdmin(ExportAdmin):
         return format_html("{} {}", opt_out_state_badge(opt_out), test_badge(is_test))
 
     def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return how it stands, its history, and where to go from here."""
         if obj is None:
             is_one = {"show_save_and_add_another": False, "show_save_and_continue": False}
             return {"title": gettext("Opt out"), **is_one}

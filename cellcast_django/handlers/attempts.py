@@ -275,7 +275,6 @@ class Batch:
         return len(lost) >= MIN_FAILURES and sum(lost) > MAX_SECONDS_LOST
 
     def note(self, name: str, failure: Failure | None, seconds: float) -> None:
-        """Record how a call ended, and how long it took."""
         if failure is None:
             self._lost.pop(name, None)
         else:

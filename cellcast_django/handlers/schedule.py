@@ -267,7 +267,6 @@ class Schedule:
     # How a run ends
 
     def end_without_calls(self) -> None:
-        """End a run in which there was nothing to call."""
         values: dict[str, Any] = self._when_ended()
         if not self._names and values["done_at"] is not None:
             # The handler it was stored for is connected in another process.
@@ -524,8 +523,9 @@ def _update_event(
     ``run`` is the number that ``attempts`` had when this one began. One statement, at a third of
     the cost of ``update()``. Raises ``django.db.Error``.
     """
+    field: Any = WebhookEvent._meta.get_field
     adapted = {
-        name: _field(name).get_db_prep_save(value, connection) for name, value in values.items()
+        name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
     }
     adapted |= {"id": pk, "run": run}
     statement = _update_statement(tuple(values))
@@ -534,11 +534,6 @@ def _update_event(
         vendor_of(connection).execute(connection, statement, adapted) as cursor,
     ):
         return bool(cursor.rowcount == 1)
-
-
-@cache
-def _field(name: str) -> Any:
-    return WebhookEvent._meta.get_field(name)
 
 
 @cache

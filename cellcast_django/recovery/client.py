@@ -85,7 +85,6 @@ class Findings:
 
     @property
     def is_read(self) -> bool:
-        """Whether anything of the list could be read."""
         return not self.error or self.seen + self.unreadable > 0
 
     def summary(self) -> dict[str, Any]:
@@ -172,7 +171,6 @@ class Client:
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
     def _request(self, path: str, parameters: dict[str, str | int]) -> Item:
-        """Send one request, and return ``data`` of the response."""
         now = time.monotonic()
         if now < self._next_request_at:
             time.sleep(self._next_request_at - now)
@@ -295,7 +293,6 @@ def _code(document: Item) -> int | None:
 
 
 def _detail(document: Item) -> str:
-    """Return the API's own message."""
     message = document.get("message")
     text = _printable(message) if isinstance(message, str) else ""
     return f": {text.rstrip('.')}" if text else ""

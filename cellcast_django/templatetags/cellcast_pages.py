@@ -1,5 +1,6 @@
 """Template tags: links to the app's own admin pages, and filters that format what they show."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.admin.sites import all_sites
@@ -24,16 +25,12 @@ from cellcast_django.admin.display.texts import (
 from cellcast_django.admin.pages.registry import PagesAdmin, pages_of
 
 register = Library()
-register.filter(ago)
-register.filter(brief_ago)
-register.filter(day_words)
-register.filter(exact_seconds)
-register.filter(exact_time)
-register.filter(grouped)
-register.filter(machine_time)
-register.filter(media_links)
-register.filter(readable_number)
-register.filter(reason_html)
+FILTERS: list[Callable[..., str]] = [
+    *(ago, brief_ago, day_words, exact_seconds, exact_time, machine_time),
+    *(grouped, media_links, readable_number, reason_html),
+]
+for each in FILTERS:
+    register.filter(each)
 
 
 @register.simple_tag(takes_context=True)

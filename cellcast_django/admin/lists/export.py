@@ -40,7 +40,6 @@ class ExportAdmin(ReadOnlyAdmin):
         return [self.page_pattern("export/", self.export_view, "export"), *super().get_urls()]
 
     def export_url(self, request: HttpRequest, query_string: str) -> str:
-        """Return the link to the file for a list with this query string."""
         if not self.may(request, "export"):
             return ""
         return self.url_of(self.model, "export") + query_string
@@ -58,7 +57,6 @@ class ExportAdmin(ReadOnlyAdmin):
         return streamed(request, lines, name=name, content_type="text/csv; charset=utf-8")
 
     def _lines(self, request: HttpRequest, queryset: QuerySet[Any]) -> Iterator[str]:
-        """Yield the lines of the file, a chunk at a time."""
         yield BYTE_ORDER_MARK + _line(self.export_columns)
         complete = queryset.select_related(None).defer(None)
         for rows in chunks(complete, str(self.get_ordering(request)[0]), CHUNK_SIZE):

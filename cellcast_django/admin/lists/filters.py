@@ -59,7 +59,6 @@ class ChoiceFilter(admin.SimpleListFilter):
         return choice in dict(self.lookup_choices)
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        """Narrow to one of the choices."""
         return rows.filter(**{self.parameter_name: choice})
 
 
@@ -90,7 +89,6 @@ class StatusFilter(ChoiceFilter):
     SILENT_AFTER = timedelta(hours=6)
 
     def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the statuses in use: those that we know, the others, and none at all."""
         sent = model_admin.get_queryset(request).outbound()
         in_use = values_in_use(sent, "status", self.MAX_STATUSES - 1)
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]

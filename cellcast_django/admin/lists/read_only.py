@@ -132,7 +132,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return self.find(request, queryset, term), False
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """Narrow to the rows that ``term`` may mean."""
         rows = self.get_queryset(request)
         return narrow_to_any(queryset, *map(rows.filter, [*self.exact(term), *self.named(term)]))
 
@@ -154,12 +153,10 @@ class ReadOnlyAdmin(ModelAdmin):
         return [Q(cellcast_id=term), self.about(spellings(term))]
 
     def about(self, contacts: Collection[str]) -> Q:
-        """Return the condition of rows about these contacts."""
         return Q(contact__in=contacts)
 
     @property
     def nothing_found(self) -> str:
-        """What can be found, for a search without a result."""
         if conf.default_region == "AU":
             numbers = gettext(
                 "Of a phone number, the last six digits are enough; ids must be complete."
@@ -331,7 +328,6 @@ class ReadOnlyAdmin(ModelAdmin):
         return model in getattr(row, "viewable", ())
 
     def url_of(self, model: type[Model], page: str, *arguments: Any) -> str:
-        """Return the URL of a page of this site."""
         options = self.admin_site.get_model_admin(model).opts
         name = f"admin:{options.app_label}_{options.model_name}_{page}"
         return reverse(name, args=arguments, current_app=self.admin_site.name)

@@ -79,7 +79,6 @@ class ActivityLog(Page):
         return int(value) if is_key(value) else None
 
     def _urls(self, entries: list[LogEntry]) -> dict[tuple[int | None, str | None], str]:
-        """Return the pages of the rows that are still there and that this person may view."""
         urls: dict[tuple[int | None, str | None], str] = {}
         for model in apps.get_app_config(WebhookEvent._meta.app_label).get_models():
             content_type = ContentType.objects.get_for_model(model, for_concrete_model=False)

@@ -24,7 +24,8 @@ MIN_FAILURE_HEIGHT = 4.0  # the least height of failures: one among thousands mu
 class Series(NamedTuple):
     """Counts of one kind, one per column."""
 
-    css_class: str
+    kind: str
+    """Ends the CSS class of its bars."""
     name: str | Promise
     counts: Sequence[int]
     query: str = ""
@@ -39,7 +40,7 @@ class Series(NamedTuple):
 class Bar(NamedTuple):
     """A rectangle of the drawing, with its tooltip."""
 
-    css_class: str
+    kind: str
     title: str
     x: str
     y: str
@@ -56,7 +57,10 @@ class Bar(NamedTuple):
         return format_html('<a href="{}" tabindex="-1">{}</a>', self.url, drawn)
 
 
-RECTANGLE = '<rect class="{0}" x="{2}" y="{3}" width="{4}" height="{5}"><title>{1}</title></rect>'
+RECTANGLE = (
+    '<rect class="cellcast-series-{0}" x="{2}" y="{3}" width="{4}" height="{5}">'
+    "<title>{1}</title></rect>"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,6 @@ class StackedBars:
 
     @property
     def totals(self) -> list[Figure]:
-        """The sums of the series, with their links."""
         return [Figure.of(each.total, self.total_url, each.query) for each in self.series]
 
     @property
@@ -116,7 +119,7 @@ class StackedBars:
                     height = max(count * unit, MIN_FAILURE_HEIGHT if each.is_failure else 0)
                     bottom, top = top, max(0, top - height)
                     bar = Bar(
-                        each.css_class,
+                        each.kind,
                         f"{label}: {each.name}, {grouped(count)}",
                         x=f"{(column + GAP / 2) * slot:.1f}",
                         y=f"{top:.1f}",

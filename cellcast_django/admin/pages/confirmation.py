@@ -121,7 +121,6 @@ class EventActionsAdmin(ReadOnlyAdmin):
                 }
 
     def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[HandlerRow]:
-        """Return each handler's outcome, with a link for those who may skip it."""
         rows = handler_rows(event, [call.name for call in calls_of(event)])
         names = unfinished_handlers(event) if self.may(request, "rerun") else []
         url = self.url_of(WebhookEvent, "replay", event.pk, SkipHandler.name)
@@ -220,7 +219,6 @@ class EventActionsAdmin(ReadOnlyAdmin):
             yield from chunk
 
     def _confirmed_keys(self, request: HttpRequest) -> list[int]:
-        """Return the keys of the confirmed events, oldest first."""
         keys = [key for key in request.POST.get("keys", "").split(",") if is_key(key)]
         events = self.get_queryset(request).filter(pk__in=keys[:MAX_SELECTED])
         return sorted(events.order_by().values_list("pk", flat=True))

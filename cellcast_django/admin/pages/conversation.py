@@ -72,18 +72,13 @@ def segments(text: str) -> int:
     return 1 if places <= alone else -(-places // joined)
 
 
-class Sent(NamedTuple):
-    """The answer has been sent, now or by an earlier click."""
+class AnswerNotice(NamedTuple):
+    """What to tell the person. If it was not sent, the text is still in the form."""
 
     level: int
     sentence: str
-
-
-class NotSent(NamedTuple):
-    """Nothing has been recorded: the person reads why, with the text still in the form."""
-
-    level: int
-    sentence: str
+    is_sent: bool = False
+    """Whether the answer has been sent, now or by an earlier click."""
 
 
 @dataclass(repr=False)
@@ -114,7 +109,7 @@ class AnswerForm:
         """The number that the answer goes out from, where there are several."""
         return number_html(self.conversation.sender) if self.conversation.own_numbers else ""
 
-    def send(self, request: HttpRequest) -> Sent | NotSent:
+    def send(self, request: HttpRequest) -> AnswerNotice:
         """Send and record the answer, unless somebody else has, or is about to.
 
         The claims are rows that commit at once: no lock is held while the host's function runs.
@@ -122,16 +117,18 @@ class AnswerForm:
         self.text = clean(request.POST.get("text", "")).replace("\r\n", "\n").strip()
         ticket, shown = request.POST.get("ticket", ""), request.POST.get("shown", "")
         if not self.text:
-            return NotSent(notices.ERROR, _("Not sent: write something first."))
+            return AnswerNotice(notices.ERROR, _("Not sent: write something first."))
         if not TICKET.fullmatch(ticket) or not is_key(shown):
-            return NotSent(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
+            return AnswerNotice(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
         form = AnswerClaim.take(f"form {ticket}", TICKET_LASTS)
         if form is None:
-            return Sent(notices.WARNING, _("Already sent, so it was not sent again."))
+            return AnswerNotice(
+                notices.WARNING, _("Already sent, so it was not sent again."), is_sent=True
+            )
         claim = AnswerClaim.take(f"customer {self.customer.contact}", SENDING_LASTS)
         if claim is None:
             form.release()
-            return NotSent(
+            return AnswerNotice(
                 notices.WARNING,
                 _(
                     "Not sent: somebody is sending this customer an answer at this moment. Read "
@@ -141,7 +138,7 @@ class AnswerForm:
         try:
             if self.conversation.was_answered_after(int(shown)):
                 form.release()
-                return NotSent(
+                return AnswerNotice(
                     notices.WARNING,
                     _(
                         "Not sent: this customer has been sent a message that the page did not "
@@ -152,13 +149,13 @@ class AnswerForm:
         finally:
             claim.release()
 
-    def _send_now(self, request: HttpRequest) -> Sent | NotSent:
+    def _send_now(self, request: HttpRequest) -> AnswerNotice:
         admin, username = self.conversation.admin, request.user.get_username()
         sender = self.conversation.sender
         try:
             sent = send(self.customer.contact, self.text, sender=sender, username=username)
         except OptedOutError:
-            return NotSent(notices.ERROR, _("Not sent: this customer has opted out."))
+            return AnswerNotice(notices.ERROR, _("Not sent: this customer has opted out."))
         except Exception as error:  # the host's code may raise anything
             logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
             return self._may_be_sent(request, error)
@@ -173,9 +170,9 @@ class AnswerForm:
             )
         count = segments(self.text)
         sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
-        return Sent(notices.SUCCESS, sentence % {"count": count})
+        return AnswerNotice(notices.SUCCESS, sentence % {"count": count}, is_sent=True)
 
-    def _may_be_sent(self, request: HttpRequest, error: Exception) -> NotSent:
+    def _may_be_sent(self, request: HttpRequest, error: Exception) -> AnswerNotice:
         """Say so to the person, and in the log what may have been sent: there is no message."""
         kind = type(error).__qualname__
         self.conversation.admin.log_change(
@@ -187,7 +184,7 @@ class AnswerForm:
         sentence = _(
             "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
         )
-        return NotSent(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
+        return AnswerNotice(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
 
 
 TEMPLATE = "message/conversation.html"
@@ -297,7 +294,6 @@ class Conversation:
         return self.admin.url_of(Message, "conversation", self.message.pk)
 
     def page(self, before: str, choice: Choice) -> Thread:
-        """Return the newest messages, or those before the one with this key."""
         messages = self.messages
         first = self.messages.filter(pk=int(before)).first() if is_key(before) else None
         if first is not None:
@@ -316,7 +312,6 @@ class Conversation:
         )
 
     def around(self) -> Thread:
-        """Return the message with a few before and after it."""
         place = ("created_at", self.message.created_at, self.message.pk)
         before = older_than(self.messages, *place).order_by("-created_at", "-pk")[:AROUND]
         after = newer_than(self.messages, *place).order_by("created_at", "pk")[:AROUND]
@@ -334,7 +329,6 @@ class Conversation:
         return [oldest, newest] if oldest and newest else []
 
     def was_answered_after(self, key: int) -> bool:
-        """Whether a message was sent to the customer that came after the one with this key."""
         return bool(self.messages.outbound().filter(pk__gt=key).exists())
 
     def seen_reply(self, key: str) -> Message | None:
@@ -471,7 +465,7 @@ class ConversationAdmin(ToAnswerAdmin):
                 raise PermissionDenied
             result = form.send(request)
             self.message_user(request, result.sentence, result.level)
-            if isinstance(result, Sent):
+            if result.is_sent:
                 return HttpResponseRedirect(conversation.url + choice.query())
         # The answer to a form shows what it did not: the newest messages.
         before = "" if request.method == "POST" else request.GET.get("before", "")

@@ -42,7 +42,6 @@ class CustomerTools:
 
     @property
     def erasure(self) -> str:
-        """The command that erases the customer."""
         return f"python manage.py cellcast_prune --contact {shlex.quote(self.contact)}"
 
 
@@ -55,7 +54,6 @@ class CustomerAdmin(ReadOnlyAdmin):
         return [pattern, *super().get_urls()]
 
     def may_opt_out(self, request: HttpRequest) -> bool:
-        """Whether this person may opt customers out."""
         if not self.may_view(request, OptOut):
             return False
         return self.admin_site.get_model_admin(OptOut).has_add_permission(request)

@@ -60,7 +60,6 @@ class ChosenPeriod:
 
     @classmethod
     def of_month(cls, first: date) -> "ChosenPeriod":
-        """Return the month that begins on this day."""
         label = date_format(first, "F Y")
         return cls(key=f"{first:%Y-%m}", label=label, period=Period.of_month(first))
 
@@ -147,7 +146,6 @@ class Figures(Page):
 
     @cached_property
     def choice(self) -> ChosenPeriod:
-        """The period that is shown."""
         return ChosenPeriod.of(self.request)
 
     @property
@@ -216,7 +214,6 @@ class Figures(Page):
         return Figure.of(count, f"{url}?{days_of(period)}")
 
     def standing_opt_outs(self) -> Figure | None:
-        """Return how many contacts must not be texted now."""
         if not self.admin.may_view(self.request, OptOut):
             return None
         rows: Any = self.admin.rows_of(self.request, OptOut)
@@ -257,7 +254,7 @@ def charts(column: Column) -> dict[str, Any]:
         days = [localised(start).date().isoformat() for start in traffic.period.starts]
         without = f"test={MessageTestFilter.WITHOUT}"
         urls = [f"{column.list_url}?period={day}&{without}" for day in days]
-    replies = Series("cellcast-series-replies", _("replies"), traffic.replies, "direction=inbound")
+    replies = Series("replies", _("replies"), traffic.replies, "direction=inbound")
     by_status = [
         Series("", label, traffic.sent[status], f"status={status or StatusFilter.NOT_FINAL}")
         for status, label in SERIES.items()
@@ -281,26 +278,11 @@ def sent_series(traffic: Traffic) -> list[Series]:
         sum(counts)
         for counts in zip(*(traffic.sent[status] for status in UNDELIVERED), strict=True)
     ]
+    under_way, delivered = traffic.sent[NOT_FINAL], traffic.sent[Status.DELIVERED]
     return [
-        Series(
-            "cellcast-series-undelivered",
-            _("not delivered"),
-            failed,
-            f"status={StatusFilter.UNDELIVERED}",
-            is_failure=True,
-        ),
-        Series(
-            "cellcast-series-under-way",
-            _("no final report yet"),
-            traffic.sent[NOT_FINAL],
-            f"status={StatusFilter.NOT_FINAL}",
-        ),
-        Series(
-            "cellcast-series-delivered",
-            _("delivered"),
-            traffic.sent[Status.DELIVERED],
-            "status=delivered",
-        ),
+        Series("undelivered", _("not delivered"), failed, "status=undelivered", is_failure=True),
+        Series("under-way", _("no final report yet"), under_way, "status=not_final"),
+        Series("delivered", _("delivered"), delivered, "status=delivered"),
     ]
 
 

@@ -74,9 +74,6 @@ class Site:
     """By slug; empty if the project's URLs do not include them."""
     credential: str = field(repr=False)
     """The first configured one; empty without any."""
-    is_named: bool
-    """Whether ``CELLCAST_PUBLIC_URL`` names the site. The request's ``Host`` cannot be trusted: it
-    may name another port or machine."""
 
     @classmethod
     def of_request(cls, request: HttpRequest) -> "Site":
@@ -86,7 +83,6 @@ class Site:
             base_url=base_url,
             urls=webhook_urls(base_url) if is_base_url(base_url) else {},
             credential=next(iter(conf.webhook_secrets), ""),
-            is_named=bool(conf.public_url),
         )
 
     @property
@@ -96,7 +92,7 @@ class Site:
             return _("The webhook URLs are not known yet: see Checks above.")
         if not self.credential:
             return _("There is no username and password yet: see Checks above.")
-        if not self.is_named:
+        if not conf.public_url:  # the request's Host may name another port or machine
             return _(
                 "Set CELLCAST_PUBLIC_URL to this site's own base URL: Test Send sends the password "
                 "to no other host."
@@ -189,7 +185,6 @@ class Setup(Page):
         }
 
     def delete_test_data(self) -> None:
-        """Delete everything that Test Sends have stored, and say how much."""
         removed = delete_tests()
         events = counted(removed.events, "event", "events")
         self.admin.log_list(self.request, WebhookEvent, f"Deleted the test data: {events}.")

@@ -99,7 +99,6 @@ class Choice:
         return f"?{chosen}" if chosen else ""
 
     def narrow(self, replies: Any) -> Any:
-        """Narrow replies to the days and the own number."""
         if self.own_number:
             replies = replies.filter(own_number=self.own_number)
         return between(replies, "created_at", *self.days)
@@ -150,7 +149,6 @@ class CustomerRow:
 
     @property
     def has_several(self) -> bool:
-        """Whether this customer has written more than once."""
         return bool(self.reply != self.oldest)
 
     @property
@@ -172,7 +170,6 @@ class Rows:
 
     @property
     def offers_opt_out(self) -> bool:
-        """Whether a row has a link to the form that opts its customer out."""
         return any(row.opt_out_url for row in self.rows)
 
     @property
@@ -344,7 +341,6 @@ class ToAnswerAdmin(CustomerAdmin):
         )
 
     def overview_card(self, request: HttpRequest) -> dict[str, Any]:
-        """Return how many customers wait for an answer, and since when, for the overview."""
         waiting = self.count_waiting(request)
         messages: Any = self.get_queryset(request)
         replies = messages.unhandled().order_by("handled_at", "created_at")
@@ -542,7 +538,6 @@ def _next(places: Sequence[int]) -> Iterable[int | None]:
 
 
 def _latest(replies: Iterable[Message]) -> dict[str, datetime]:
-    """Return the time of each contact's newest reply."""
     in_order = sorted(replies, key=lambda reply: reply.created_at)
     return {reply.contact: reply.created_at for reply in in_order if reply.contact}
 

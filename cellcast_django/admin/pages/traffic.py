@@ -46,7 +46,6 @@ class Period:
 
     @classmethod
     def of_month(cls, first: date) -> Self:
-        """Return the days of the month that begins on this day."""
         days = monthrange(first.year, first.month)[1]
         starts = tuple(midnight(first + timedelta(days=n)) for n in range(days))
         return cls(starts, midnight(first + timedelta(days=days)))

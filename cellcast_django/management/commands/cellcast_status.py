@@ -3,8 +3,9 @@
 import json
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
@@ -19,19 +20,12 @@ from cellcast_django.webhooks import WEBHOOKS
 ENDPOINTS = {each.slug: each.endpoint for each in WEBHOOKS}
 
 
-class MaxAge(NamedTuple):
-    """How old the last webhook may be: on one URL, or on any of them (``None``)."""
-
-    endpoint: Endpoint | None
-    age: timedelta
-
-
-def max_age(text: str) -> MaxAge:
-    """Parse ``15m`` or ``receive=2h``. Raises ``ArgumentTypeError``."""
+def max_age(text: str) -> tuple[Endpoint | None, timedelta]:
+    """Parse ``receive=2h``, or ``15m`` for any URL. Raises ``ArgumentTypeError``."""
     name, separator, duration = text.rpartition("=")
     if separator and name not in ENDPOINTS:
         raise ArgumentTypeError(f'"{name}" is not one of the URLs: {", ".join(ENDPOINTS)}.')
-    return MaxAge(ENDPOINTS.get(name), parse_duration(duration))
+    return ENDPOINTS.get(name), parse_duration(duration)
 
 
 def max_count(text: str) -> int:
@@ -205,11 +199,5 @@ def as_dict(health: Health) -> dict[str, Any]:
             "oldest_at": replies.oldest_at,
             "longest_wait_seconds": replies.longest_wait.total_seconds(),
         },
-        "messages": {
-            "sent": deliveries.sent,
-            "delivered": deliveries.delivered,
-            "undelivered": deliveries.undelivered,
-            "although_opted_out": deliveries.although_opted_out,
-            "delivery_rate": deliveries.rate,
-        },
+        "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
     }
