@@ -90,7 +90,7 @@ def run(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.no_cover
-def test_site_works_the_same_without_the_folder(tmp_path: Path) -> None:
+def test_app_works_without_the_accelerators_folder(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
     (tmp_path / "urls.py").write_text(URLS)
     with_folder = run(tmp_path)
@@ -102,7 +102,7 @@ def test_site_works_the_same_without_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_app_registers_the_fast_ways_if_their_folder_is_there(
+def test_accelerator_registers_itself_if_present(
     monkeypatch: pytest.MonkeyPatch, *, is_there: bool
 ) -> None:
     monkeypatch.setattr(inbox, "FAST_WAYS", {})
@@ -116,20 +116,20 @@ def test_app_registers_the_fast_ways_if_their_folder_is_there(
     assert bool(inbox.FAST_WAYS) == is_there
 
 
-def test_psycopg_remembers_how_it_reads_the_one_statement() -> None:
+def test_psycopg_caches_the_parsed_statement() -> None:
     """It does so with at most 4,096 characters and 50 values."""
     statement = one_statement._statement()
     assert len(statement) <= 4_096
     assert len(set(re.findall(r"%\((\w+)\)s", statement))) <= 50
 
 
-def test_one_statement_does_not_grow_with_the_statuses() -> None:
+def test_statement_length_does_not_depend_on_the_statuses() -> None:
     statement = one_statement._statement()
     assert not [status for status in Status.values if f"'{status}'" in statement]
 
 
 @pytest.mark.parametrize("status", Status.values)
-def test_message_moves_only_from_lower_statuses(status: str) -> None:
+def test_statement_moves_messages_only_from_lower_statuses(status: str) -> None:
     values = status_values(status)
     moved_from = {
         each
@@ -139,12 +139,12 @@ def test_message_moves_only_from_lower_statuses(status: str) -> None:
     assert moved_from == {each for each in PRECEDENCE if PRECEDENCE[each] < PRECEDENCE[status]}
 
 
-def test_every_column_is_written() -> None:
+def test_statements_write_every_column() -> None:
     statement = one_statement._statement()
     for model in (Message, StatusChange, WebhookEvent):
         for field in columns_of(model):
             assert f'"{field.column}"' in statement
 
 
-def test_every_database_with_a_fast_way_has_a_dialect() -> None:
+def test_every_accelerated_database_has_a_dialect() -> None:
     assert set(inbox.FAST_WAYS) == set(DIALECTS)

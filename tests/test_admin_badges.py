@@ -22,7 +22,7 @@ def test_sign_is_hidden_from_screen_readers_which_read_the_word() -> None:
     )
 
 
-def test_every_tone_has_a_sign_of_its_own() -> None:
+def test_every_tone_has_its_own_sign() -> None:
     signs = [tone.value for tone in Tone]
     assert len(signs) == len(set(signs)) == len(Tone.__members__)
 
@@ -73,7 +73,7 @@ def test_event_badges_have_sign_and_word(
 
 
 @pytest.mark.django_db
-def test_event_that_waits_names_the_other() -> None:
+def test_waiting_events_badge_names_the_earlier_event() -> None:
     event = WebhookEventFactory.create(pending=True, handler_results=FAILED_ONCE, waiting_for=7)
     assert text_of(badges.state_badge(event) or "") == "… waiting for event 7"
     event.done_at = NOON
@@ -81,7 +81,7 @@ def test_event_that_waits_names_the_other() -> None:
 
 
 @pytest.mark.parametrize(("status", "is_explained"), [("failed", True), ("delivered", False)])
-def test_reason_of_a_failure_alone_is_explained(status: str, is_explained: bool) -> None:
+def test_only_a_failures_reason_is_explained(status: str, is_explained: bool) -> None:
     shown = text_of(badges.reason_html("Absent subscriber", status))
     assert shown.startswith("Absent subscriber")
     assert (shown != "Absent subscriber") == is_explained
@@ -93,11 +93,11 @@ def test_opt_out_badge_has_sign_and_word() -> None:
     assert text_of(badges.opt_out_state_badge(OptOutFactory.create(ended=True))) == "• ended"
 
 
-def test_badge_says_since_when_a_contact_has_opted_out() -> None:
+def test_opt_out_badge_has_its_date() -> None:
     assert text_of(badges.opt_out_badge(NOON)) == "✕ opted out since 12 Aug 2026"
     assert badges.opt_out_badge(None) == ""
 
 
-def test_badge_tells_handled_from_unhandled() -> None:
+def test_badge_distinguishes_handled_from_unhandled() -> None:
     assert text_of(badges.handled_badge(None)) == "… new"
     assert text_of(badges.handled_badge(NOON)) == "• done"

@@ -38,7 +38,7 @@ def message() -> Message:
 # Opting out and in
 
 
-def test_conversation_leads_to_opting_out_and_back_in_for_those_who_may(message: Message) -> None:
+def test_conversation_links_to_opt_out_and_opt_in_for_permitted_users(message: Message) -> None:
     clerk = staff("view_message", "view_optout", "add_optout", "end_optout")
     viewer = staff("view_message", "view_optout")
     out = url_of("optout", "add", message=message.pk)
@@ -54,14 +54,14 @@ def test_conversation_leads_to_opting_out_and_back_in_for_those_who_may(message:
     assert out in page_of(clerk, "message", "conversation", message.pk)
 
 
-def test_badge_leads_nowhere_for_those_who_may_not_view_opt_outs(message: Message) -> None:
+def test_opt_out_badge_is_linked_only_for_permitted_users(message: Message) -> None:
     made = OptOutFactory.create(contact=CUSTOMER)
     html = page_of(staff("view_message", "end_optout"), "message", "conversation", message.pk)
     assert opt_out_badge(made.since) in html
     assert "cellcast-opt-out-page" not in html and "cellcast-opt-in" not in html
 
 
-def test_conversation_links_to_no_opt_out_that_the_site_hides(
+def test_conversation_does_not_link_to_a_hidden_opt_out(
     message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     OptOutFactory.create(contact=CUSTOMER)
@@ -71,7 +71,7 @@ def test_conversation_links_to_no_opt_out_that_the_site_hides(
     assert "cellcast-opt-out-page" not in html
 
 
-def test_sender_that_is_no_phone_number_cannot_be_opted_out(admin_client: Client) -> None:
+def test_sender_name_cannot_be_opted_out(admin_client: Client) -> None:
     message = MessageFactory.create(inbound=True, sender="cellcast")
     html = page_of(admin_client, "message", "conversation", message.pk)
     assert 'id="cellcast-opt-out"' not in html
@@ -88,7 +88,7 @@ def data_of(client: Client, message: Message) -> dict[str, Any]:
     return found
 
 
-def test_file_holds_what_is_stored_about_the_customer(officer: Client, message: Message) -> None:
+def test_file_has_what_is_stored_about_the_customer(officer: Client, message: Message) -> None:
     event = WebhookEventFactory.create(reply=True, message=message)
     opted_out = OptOutFactory.create(contact=CUSTOMER)
     MessageFactory.create()
@@ -100,7 +100,7 @@ def test_file_holds_what_is_stored_about_the_customer(officer: Client, message: 
     assert found["log_entries"] == []
 
 
-def test_file_is_recorded_without_the_number(officer: Client, message: Message) -> None:
+def test_download_is_logged_without_the_number(officer: Client, message: Message) -> None:
     url = url_of("message", "customer_data", message.pk)
     assert url in page_of(officer, "message", "conversation", message.pk)
     response = officer.post(url)
@@ -111,7 +111,7 @@ def test_file_is_recorded_without_the_number(officer: Client, message: Message) 
         assert "400000001" not in words
 
 
-def test_file_has_the_log_entries_for_those_who_may_view_the_activity(message: Message) -> None:
+def test_file_has_log_entries_for_permitted_users(message: Message) -> None:
     viewer = staff(*OFFICER, "view_activity")
     first = data_of(viewer, message)
     assert [row["action"] for row in first["log_entries"]] == [
@@ -120,7 +120,7 @@ def test_file_has_the_log_entries_for_those_who_may_view_the_activity(message: M
 
 
 @pytest.mark.parametrize("missing", OFFICER)
-def test_file_needs_each_of_its_permissions(message: Message, missing: str) -> None:
+def test_file_requires_each_of_its_permissions(message: Message, missing: str) -> None:
     other = staff(*[name for name in OFFICER if name != missing])
     url = url_of("message", "customer_data", message.pk)
     assert other.post(url).status_code == 403
@@ -129,11 +129,11 @@ def test_file_needs_each_of_its_permissions(message: Message, missing: str) -> N
     assert not LogEntry.objects.exists()
 
 
-def test_file_is_for_a_post(officer: Client, message: Message) -> None:
+def test_file_requires_a_post(officer: Client, message: Message) -> None:
     assert officer.get(url_of("message", "customer_data", message.pk)).status_code == 405
 
 
-def test_file_of_a_message_without_a_contact_or_none_is_not_found(officer: Client) -> None:
+def test_file_without_a_contact_or_message_is_not_found(officer: Client) -> None:
     nobody = MessageFactory.create(inbound=True, sender="")
     for pk in (nobody.pk, nobody.pk + 1):
         assert officer.post(url_of("message", "customer_data", pk)).status_code == 404
@@ -143,7 +143,7 @@ def test_file_of_a_message_without_a_contact_or_none_is_not_found(officer: Clien
     ("model", "key"),
     [(WebhookEvent, "events"), (OptOut, "opt_outs"), (StatusChange, "status_changes")],
 )
-def test_file_leaves_out_rows_that_the_site_hides(
+def test_file_omits_rows_hidden_by_the_site(
     officer: Client, message: Message, monkeypatch: pytest.MonkeyPatch, model: Any, key: str
 ) -> None:
     WebhookEventFactory.create(reply=True, message=message)
@@ -154,7 +154,7 @@ def test_file_leaves_out_rows_that_the_site_hides(
     assert data_of(officer, message)[key] == []
 
 
-def test_file_has_status_history_without_a_page_for_it(
+def test_file_has_status_history_even_without_its_admin_page(
     officer: Client, message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     WebhookEventFactory.create(reply=True, message=message)

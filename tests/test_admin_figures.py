@@ -93,7 +93,7 @@ def two_months(noon: datetime) -> datetime:
 
 
 @pytest.mark.parametrize("page", ["overview", "figures"])
-def test_every_figure_leads_to_exactly_the_rows_it_counts(
+def test_every_figure_links_to_exactly_the_rows_it_counts(
     reader: Client, two_months: datetime, page: str
 ) -> None:
     results = {"gone": {"at": timezone.now().isoformat(), "error": "KeyError: 1"}}
@@ -120,7 +120,7 @@ def test_every_figure_leads_to_exactly_the_rows_it_counts(
             assert counts[url] == int(link.get("data-count", "")), (period, url)
 
 
-def test_bars_lead_to_their_messages(reader: Client, two_months: datetime) -> None:
+def test_bars_link_to_their_messages(reader: Client, two_months: datetime) -> None:
     html = html_of(reader)
     for link in every(html, "svg/a"):
         count = int(words(only(link, "title")).rpartition(", ")[2])
@@ -132,9 +132,7 @@ def test_bars_lead_to_their_messages(reader: Client, two_months: datetime) -> No
 # Months
 
 
-def test_this_month_and_the_last_one_stand_side_by_side(
-    reader: Client, two_months: datetime
-) -> None:
+def test_page_compares_this_month_with_last_month(reader: Client, two_months: datetime) -> None:
     html = html_of(reader)
     assert words(only(html, "table[@class='cellcast-months']/thead")) == "August 2026 July 2026"
     undelivered = len(UNDELIVERED) + 3
@@ -153,7 +151,7 @@ def test_this_month_and_the_last_one_stand_side_by_side(
     }
 
 
-def test_sent_is_the_sum_of_its_parts(reader: Client, two_months: datetime) -> None:
+def test_sent_count_is_the_sum_of_its_parts(reader: Client, two_months: datetime) -> None:
     for query in ({}, {"period": "90"}):
         table = table_of(html_of(reader, **query))
         for column, sent in enumerate(table["sent"]):
@@ -173,13 +171,13 @@ def test_sent_is_the_sum_of_its_parts(reader: Client, two_months: datetime) -> N
         ({"period": "90"}, "90 days"),
     ],
 )
-def test_address_chooses_the_period(
+def test_url_selects_the_period(
     reader: Client, noon: datetime, query: dict[str, str], name: str
 ) -> None:
     assert chosen(html_of(reader, **query)) == name
 
 
-def test_any_month_is_reached_by_its_neighbours(reader: Client, noon: datetime) -> None:
+def test_each_month_links_to_its_neighbours(reader: Client, noon: datetime) -> None:
     html = html_of(reader, period="2026-02")
     assert only(html, "a[@rel='prev']").get("href") == "?period=2026-01"
     assert only(html, "a[@rel='next']").get("href") == "?period=2026-03"
@@ -193,7 +191,7 @@ def test_rolling_periods_end_today(reader: Client, noon: datetime, days: str, co
     assert table_of(html_of(reader, period=days))["delivered"] == [str(count)]
 
 
-def test_month_is_one_of_the_current_time_zone(reader: Client, noon: datetime) -> None:
+def test_months_follow_the_current_time_zone(reader: Client, noon: datetime) -> None:
     first = noon.replace(day=1, hour=0)
     MessageFactory.create(delivered=True, created_at=first)
     MessageFactory.create(delivered=True, created_at=first - timedelta(seconds=1))
@@ -217,13 +215,13 @@ def test_reasons_are_counted_exactly(reader: Client, noon: datetime) -> None:
     ]
 
 
-def test_reason_is_that_of_the_status_that_stands(reader: Client, client: WebhookClient) -> None:
+def test_only_the_current_statuss_reason_counts(reader: Client, client: WebhookClient) -> None:
     client.status(status="failed", reason="Absent subscriber")
     client.status(status="rejected", reason="Content blocked")
     assert reasons_of(html_of(reader)) == [("Content blocked", "1")]
 
 
-def test_rare_reasons_are_added_up(
+def test_rare_reasons_are_summed(
     reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures, "MAX_REASONS", 2)
@@ -269,7 +267,7 @@ def test_reasons_of_the_settled_part_of_a_period_are_counted_once_a_day(
     assert len([query for query in queries if "MD5" in query["sql"]]) == 1
 
 
-def test_reasons_survive_a_cache_that_fails(
+def test_reasons_are_counted_when_the_cache_fails(
     reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -284,11 +282,11 @@ def test_reasons_survive_a_cache_that_fails(
 # Who may see what
 
 
-def test_figures_need_the_permission_to_view_messages() -> None:
+def test_page_requires_permission_to_view_messages() -> None:
     assert staff("view_webhookevent").get(reverse(FIGURES)).status_code == 403
 
 
-def test_opt_outs_are_counted_for_those_who_may_view_them(noon: datetime) -> None:
+def test_opt_outs_are_counted_only_for_permitted_users(noon: datetime) -> None:
     OptOutFactory.create(since=noon)
     assert "opt_outs" not in table_of(html_of(staff("view_message")))
     html = html_of(staff("view_message", "view_optout"))
@@ -314,7 +312,7 @@ def test_month_keeps_its_opt_out_when_the_contact_opts_out_again(noon: datetime)
 # As a file
 
 
-def test_figures_as_a_file_are_those_of_the_page(reader: Client, two_months: datetime) -> None:
+def test_file_has_the_pages_figures(reader: Client, two_months: datetime) -> None:
     query = {"period": "2026-07", "format": "csv"}
     response = reader.get(reverse(FIGURES), query)
     assert response["Content-Type"].startswith("text/csv")
@@ -330,7 +328,7 @@ def test_figures_as_a_file_are_those_of_the_page(reader: Client, two_months: dat
 # Charts, and times
 
 
-def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: datetime) -> None:
+def test_messages_are_charted_and_tabled_by_day_and_status(reader: Client, noon: datetime) -> None:
     for status in ("delivered", "delivered", "expired", "queued"):
         MessageFactory.create(status=status, created_at=noon)
     MessageFactory.create(inbound=True, created_at=noon - timedelta(days=1))
@@ -349,7 +347,7 @@ def test_messages_are_charted_and_told_by_day_and_status(reader: Client, noon: d
 
 
 @pytest.mark.parametrize(("period", "label"), [("1", "12:00"), ("7", "Wed 12"), ("30", "12 Aug")])
-def test_slots_are_called_as_they_are_long(
+def test_chart_labels_name_the_length_of_a_slot(
     reader: Client, noon: datetime, period: str, label: str
 ) -> None:
     MessageFactory.create(created_at=noon)
@@ -372,9 +370,7 @@ def test_page_shows_the_median_and_the_distribution_of_delivery_times(
     assert html.count('width="500.0"') == 3
 
 
-def test_delivery_times_of_some_messages_are_said_to_be_those(
-    reader: Client, noon: datetime
-) -> None:
+def test_sampled_delivery_times_are_marked(reader: Client, noon: datetime) -> None:
     times = {"created_at": noon, "submitted_at": noon, "status_changed_at": noon}
     message = MessageFactory.create(delivered=True, **times)
     add_copies(message, traffic.SAMPLE_SIZE - 1)
@@ -384,7 +380,7 @@ def test_delivery_times_of_some_messages_are_said_to_be_those(
     assert "10,000" in words(only(html_of(reader), "span[@id='cellcast-sample']"))
 
 
-def test_period_without_messages_says_so(reader: Client) -> None:
+def test_empty_period_says_so(reader: Client) -> None:
     html = html_of(reader)
     assert len(every(html, "p[@class='cellcast-empty']")) == 3
     assert table_of(html)["share"] == ["–", "–"]
@@ -402,11 +398,11 @@ def test_period_without_messages_says_so(reader: Client) -> None:
         (86_400, "a day or more"),
     ],
 )
-def test_duration_is_shown_in_words(seconds: int | None, expected: str) -> None:
+def test_durations_are_shown_in_words(seconds: int | None, expected: str) -> None:
     assert in_words(seconds) == expected
 
 
-def test_drawing_survives_a_language_that_writes_commas(reader: Client, noon: datetime) -> None:
+def test_chart_works_in_languages_with_decimal_commas(reader: Client, noon: datetime) -> None:
     MessageFactory.create_batch(2, delivered=True, created_at=noon)
     MessageFactory.create(undelivered=True, created_at=noon)
     with translation.override("de"):
@@ -437,7 +433,7 @@ def test_page_works_without_time_zones(
 
 
 @pytest.mark.parametrize("has_statistics", HAS_STATISTICS)
-def test_every_query_is_answered_by_an_index(reader: Client, has_statistics: bool) -> None:
+def test_every_query_uses_an_index(reader: Client, has_statistics: bool) -> None:
     message = MessageFactory.create(status="failed", history__reason="Absent")
     event = WebhookEventFactory.create(message=message, duplicate=True)
     days = [timezone.now() - timedelta(days=age) for age in range(300)]

@@ -23,7 +23,7 @@ def messages() -> list[Message]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("order", ["-created_at", "-pk"])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-def test_chunks_hold_every_row_once_newest_first(
+def test_chunks_yield_every_row_once_newest_first(
     messages: list[Message], order: str, size: int
 ) -> None:
     lists = list(chunks(Message.objects.all(), order, size))
@@ -33,9 +33,7 @@ def test_chunks_hold_every_row_once_newest_first(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("place", range(7))
-def test_rows_before_and_after_a_row_are_all_the_others(
-    messages: list[Message], place: int
-) -> None:
+def test_newer_and_older_rows_are_all_the_others(messages: list[Message], place: int) -> None:
     row = messages[place]
     newest_first = Message.objects.order_by("-created_at", "-pk")
     newer = newer_than(newest_first, "created_at", row.created_at, row.pk)
@@ -49,5 +47,5 @@ def test_key_is_up_to_eighteen_digits(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.0", " 1", "٣", "9" * 19, "x"])
-def test_other_texts_are_no_key(text: str) -> None:
+def test_other_texts_are_not_keys(text: str) -> None:
     assert not is_key(text)

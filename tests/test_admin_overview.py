@@ -59,13 +59,13 @@ def html_of(client: Client, **query: Any) -> str:
 # Who may see what
 
 
-def test_strangers_are_sent_to_the_login() -> None:
+def test_anonymous_users_are_redirected_to_login() -> None:
     response = Client().get(reverse(OVERVIEW))
     assert response.status_code == 302
     assert "/login/" in response["Location"]
 
 
-def test_staff_without_permission_see_nothing() -> None:
+def test_staff_without_permission_are_refused() -> None:
     assert staff("view_statuschange").get(reverse(OVERVIEW)).status_code == 403
 
 
@@ -73,14 +73,14 @@ def test_staff_without_permission_see_nothing() -> None:
     ("model", "shown", "hidden"),
     [("message", "recovery", "lights"), ("webhookevent", "lights", "recovery")],
 )
-def test_overview_shows_parts_by_view_permission(model: str, shown: str, hidden: str) -> None:
+def test_overview_shows_only_permitted_parts(model: str, shown: str, hidden: str) -> None:
     page = html_of(staff(f"view_{model}"))
     part = "section[@aria-labelledby='cellcast-{}-heading']"
     assert every(page, part.format(shown))
     assert not every(page, part.format(hidden))
 
 
-def test_every_list_and_the_index_of_the_app_link_to_it() -> None:
+def test_lists_and_app_index_link_to_the_overview() -> None:
     client = staff("view_message", "view_statuschange", "view_webhookevent")
     index = reverse("admin:app_list", args=["cellcast_django"])
     lists = [reverse(f"admin:cellcast_django_{model}_changelist") for model in MODELS]
@@ -90,7 +90,9 @@ def test_every_list_and_the_index_of_the_app_link_to_it() -> None:
         assert f'href="{reverse(SETUP)}"' not in page  # the person may not
 
 
-def test_app_index_shows_who_waits_and_the_lights(operator: Client, client: WebhookClient) -> None:
+def test_app_index_shows_waiting_customers_and_lights(
+    operator: Client, client: WebhookClient
+) -> None:
     client.reply(message="May I come later?")
     index = reverse("admin:app_list", args=["cellcast_django"])
 
@@ -103,7 +105,7 @@ def test_app_index_shows_who_waits_and_the_lights(operator: Client, client: Webh
     assert not lights_of(staff("view_message").get(index).content.decode())
 
 
-def test_app_index_names_the_five_longest_waiting() -> None:
+def test_app_index_lists_five_waiting_customers() -> None:
     for _ in range(6):
         MessageFactory.create(inbound=True)
     index = reverse("admin:app_list", args=["cellcast_django"])
@@ -114,7 +116,7 @@ def test_app_index_names_the_five_longest_waiting() -> None:
     assert url_of("message", "to_answer") in addresses(waiting)
 
 
-def test_link_needs_permission_to_open_the_page() -> None:
+def test_overview_is_linked_only_for_permitted_users() -> None:
     client = staff("view_statuschange")
     page = client.get(reverse("admin:cellcast_django_statuschange_changelist")).content.decode()
     assert reverse(OVERVIEW) not in page
@@ -123,7 +125,7 @@ def test_link_needs_permission_to_open_the_page() -> None:
 # Webhooks
 
 
-def test_new_host_is_invited_to_set_up_webhooks(admin_client: Client, reader: Client) -> None:
+def test_empty_overview_links_to_setup(admin_client: Client, reader: Client) -> None:
     invitation = "p[@class='cellcast-nothing']"
     assert addresses(only(html_of(admin_client), invitation)) == [reverse(SETUP)]
     assert addresses(only(html_of(reader), invitation)) == []
@@ -158,11 +160,11 @@ def test_stopped_webhooks_lose_the_green_light(reader: Client, noon: datetime) -
 
 
 @pytest.mark.parametrize("light", list(health.Light))
-def test_light_is_alarming_in_no_other_colour(light: health.Light) -> None:
+def test_only_alarming_lights_have_warning_tones(light: health.Light) -> None:
     assert light.is_alarm == (overview.LIGHT_TONES[light] in (Tone.WARNING, Tone.BAD))
 
 
-def test_events_of_today_are_counted_up_to_a_limit(reader: Client, noon: datetime) -> None:
+def test_todays_events_are_counted_up_to_a_limit(reader: Client, noon: datetime) -> None:
     add_copies(WebhookEventFactory.create(received_at=noon), health.MAX_EVENTS_PER_KIND)
     assert "at least 10,000" in words(only(html_of(reader), "li[@id='cellcast-light-status']"))
 
@@ -201,7 +203,7 @@ def result(error: str, at: datetime | None = None) -> dict[str, str]:
     return {"at": (at or timezone.now()).isoformat(), "error": error}
 
 
-def test_failing_handlers_are_counted_and_linked_to(reader: Client) -> None:
+def test_failing_handlers_have_counts_and_links(reader: Client) -> None:
     results = {"shop.confirm": result("Bad: luck")}
     WebhookEventFactory.create_batch(2, failed=True, handler_results=results)
     WebhookEventFactory.create(pending=True, handler_results=results)
@@ -260,21 +262,19 @@ def test_failing_handlers_are_counted_in_a_sample(
     assert every(html_of(reader), "p[@id='cellcast-max-counted']")
 
 
-def test_last_run_of_the_command_is_shown(reader: Client) -> None:
+def test_overview_shows_the_commands_last_run(reader: Client) -> None:
     CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
     assert "just now" in words(only(html_of(reader), "p[@id='cellcast-handlers-ran']"))
 
 
-def test_overview_points_out_events_nothing_runs(reader: Client, noon: datetime) -> None:
+def test_overview_warns_about_overdue_events(reader: Client, noon: datetime) -> None:
     WebhookEventFactory.create(pending=True, next_run_at=noon - timedelta(minutes=5))
     assert not every(html_of(reader), "p[@id='cellcast-overdue']")
     WebhookEvent.objects.update(next_run_at=noon - timedelta(days=2, minutes=5))
     assert "2 d" in words(only(html_of(reader), "p[@id='cellcast-overdue']"))
 
 
-def test_usernames_are_shown_by_their_last_use(
-    reader: Client, noon: datetime, settings: Any
-) -> None:
+def test_usernames_are_ordered_by_last_use(reader: Client, noon: datetime, settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = ["old:a", "new:b", "new:c", "spare:d"]
     for username, hours in (("old", 50), ("new", 2), ("gone", 1)):
         received_at = noon - timedelta(hours=hours)
@@ -288,7 +288,7 @@ def test_usernames_are_shown_by_their_last_use(
     ]
 
 
-def test_host_without_credentials_is_told_so(reader: Client, settings: Any) -> None:
+def test_overview_without_credentials_says_so(reader: Client, settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     assert every(section(html_of(reader), "credentials"), "p[@class='cellcast-empty']")
 
@@ -299,7 +299,9 @@ def test_page_works_without_time_zones(reader: Client, settings: Any) -> None:
     assert lights_of(html_of(reader))["status"] == "receiving"
 
 
-def test_project_that_had_time_zones_before(reader: Client, first: Calls, settings: Any) -> None:
+def test_page_works_after_project_turned_time_zones_off(
+    reader: Client, first: Calls, settings: Any
+) -> None:
     first.error = ValueError("no")
     reply()
     settings.USE_TZ = False
@@ -310,7 +312,7 @@ def test_project_that_had_time_zones_before(reader: Client, first: Calls, settin
 # What it costs, and what it is made of
 
 
-def test_queries_do_not_grow_with_the_rows(reader: Client) -> None:
+def test_query_count_does_not_grow_with_rows(reader: Client) -> None:
     def count_queries() -> int:
         with CaptureQueriesContext(connection) as queries:
             html_of(reader, period=90)
@@ -325,7 +327,7 @@ def test_queries_do_not_grow_with_the_rows(reader: Client) -> None:
 
 
 @pytest.mark.parametrize("has_statistics", HAS_STATISTICS)
-def test_every_query_is_answered_by_an_index(reader: Client, has_statistics: bool) -> None:
+def test_every_query_uses_an_index(reader: Client, has_statistics: bool) -> None:
     message = MessageFactory.create(delivered=True)
     event = WebhookEventFactory.create(message=message, duplicate=True)
     days = [timezone.now() - timedelta(days=age) for age in range(300)]
@@ -385,7 +387,7 @@ def other_sites(settings: Any) -> None:
         ("plain", "message", "message"),
     ],
 )
-def test_other_site_has_pages_of_its_own(
+def test_other_site_has_its_own_pages(
     other_sites: None, admin_client: Client, site: str, listed: str, home: str
 ) -> None:
     overview_url = f"/{site}/cellcast_django/{home}/overview/"
@@ -399,7 +401,7 @@ def test_other_site_has_pages_of_its_own(
         assert 'href="/admin/' not in response.content.decode()
 
 
-def test_site_with_a_class_of_its_own_for_events_offers_no_retry(
+def test_site_with_its_own_event_admin_offers_no_retry(
     other_sites: None, admin_client: Client
 ) -> None:
     WebhookEventFactory.create(failed=True)
@@ -411,7 +413,7 @@ def test_site_with_a_class_of_its_own_for_events_offers_no_retry(
     assert offered == {"everything": ["skip_handler"], "plain": []}
 
 
-def test_site_without_messages_and_events_has_no_pages(
+def test_site_without_messages_and_events_has_no_overview(
     other_sites: None, admin_client: Client
 ) -> None:
     response = admin_client.get("/history/cellcast_django/statuschange/")
@@ -419,9 +421,7 @@ def test_site_without_messages_and_events_has_no_pages(
     assert "overview" not in response.content.decode()
 
 
-def test_site_in_place_of_the_default_one_has_pages_too(
-    admin_client: Client, client: WebhookClient
-) -> None:
+def test_replaced_default_site_has_the_pages(admin_client: Client, client: WebhookClient) -> None:
     impostors = [admin.AdminSite() for _ in range(9)]  # named "admin" too, as the replaced one is
 
     page = admin_client.get(reverse("admin:cellcast_django_message_changelist")).content.decode()
@@ -443,9 +443,7 @@ for model, model_admin in ((Message, MessageAdmin), (WebhookEvent, WebhookEventA
 urlpatterns.append(path("practice/", practice.urls))
 
 
-def test_site_that_shows_some_rows_only_counts_no_others(
-    other_sites: None, admin_client: Client
-) -> None:
+def test_restricted_site_counts_only_its_own_rows(other_sites: None, admin_client: Client) -> None:
     WebhookEventFactory.create_batch(2, failed=True)
     ours = MessageFactory.create(receiver="+61400000001")
     WebhookEventFactory.create(failed=True, message=ours)
@@ -458,7 +456,7 @@ def test_site_that_shows_some_rows_only_counts_no_others(
     assert page.count('class="cellcast-event"') == 1
 
 
-def test_site_of_messages_alone_shows_no_events(other_sites: None, admin_client: Client) -> None:
+def test_site_with_only_messages_shows_no_events(other_sites: None, admin_client: Client) -> None:
     page = admin_client.get("/messages/cellcast_django/message/overview/").content.decode()
     assert section(page, "recovery") is not None
     assert lights_of(page) == {}

@@ -113,7 +113,7 @@ def text_kept(response: Any) -> str:
 # Names
 
 
-def test_names_stand_beside_the_numbers_and_are_asked_for_once_a_page(
+def test_names_are_shown_and_fetched_once_per_page(
     reader: Client, question: Message, settings: Any
 ) -> None:
     settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names"
@@ -128,7 +128,7 @@ def test_names_stand_beside_the_numbers_and_are_asked_for_once_a_page(
     assert sorted(asked[0]) == [CUSTOMER]
 
 
-def test_page_is_shown_when_the_names_cannot_be_asked_for(
+def test_page_opens_when_fetching_names_fails(
     reader: Client, question: Message, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.CELLCAST_CONTACT_NAMES = f"{__name__}.broken"
@@ -159,14 +159,14 @@ def test_odd_customer_names_break_no_page(reader: Client, question: Message, set
         ("", ""),
     ],
 )
-def test_number_is_written_as_people_of_the_region_write_it(contact: str, written: str) -> None:
+def test_readable_number_uses_the_regions_format(contact: str, written: str) -> None:
     assert readable_number(contact) == written
 
 
 # Answers
 
 
-def test_answer_is_sent_recorded_and_handles_what_it_answers(
+def test_answer_is_sent_and_recorded_and_handles_the_reply(
     receptionist: Client, question: Message
 ) -> None:
     response = answer(receptionist, question, " Yes,\r\nuntil\x00 five. ")
@@ -185,7 +185,7 @@ def test_answer_is_sent_recorded_and_handles_what_it_answers(
     assert not AnswerClaim.objects.filter(until__lt=timezone.now() + timedelta(hours=1)).exists()
 
 
-def test_answer_goes_out_from_the_number_the_customer_wrote_to(
+def test_answer_is_sent_from_the_number_the_customer_wrote_to(
     receptionist: Client, question: Message
 ) -> None:
     MessageFactory.create(inbound=True, sender=OTHER, receiver="+61480000002")
@@ -216,7 +216,7 @@ def test_answer_is_sent_from_the_conversations_number(
     assert sent == [(CUSTOMER, "Yes", chosen)]
 
 
-def test_answer_from_one_number_leaves_what_came_to_another(
+def test_answer_from_one_number_leaves_replies_to_another(
     receptionist: Client, question: Message
 ) -> None:
     chosen = "+61480000002"
@@ -234,7 +234,7 @@ def test_answer_from_one_number_leaves_what_came_to_another(
     assert theirs.handled_at is None
 
 
-def test_reply_that_came_while_somebody_wrote_still_waits(
+def test_reply_arriving_while_user_writes_stays_unhandled(
     receptionist: Client, question: Message
 ) -> None:
     form = form_of(receptionist, question)
@@ -246,7 +246,7 @@ def test_reply_that_came_while_somebody_wrote_still_waits(
 
 
 @pytest.mark.parametrize("key", ["", "x", "999999"])
-def test_message_can_be_sent_that_answers_nothing(
+def test_message_can_be_sent_without_answering_a_reply(
     receptionist: Client, question: Message, key: str
 ) -> None:
     answer(receptionist, question, "Hello", answers=key)
@@ -299,7 +299,7 @@ def test_opted_out_customer_cannot_be_answered(receptionist: Client, question: M
 # Two people, one customer
 
 
-def test_answer_of_somebody_else_is_shown_before_one_more_is_sent(
+def test_colleagues_answer_is_shown_before_another_is_sent(
     receptionist: Client, question: Message
 ) -> None:
     form = form_of(receptionist, question)
@@ -316,7 +316,7 @@ def test_answer_of_somebody_else_is_shown_before_one_more_is_sent(
     assert len(sent) == 1
 
 
-def test_form_on_an_older_page_asks_about_what_it_does_not_show(
+def test_older_pages_form_asks_about_newer_messages(
     receptionist: Client, question: Message
 ) -> None:
     Message.objects.record_sent("later", receiver=CUSTOMER)
@@ -328,7 +328,7 @@ def test_form_on_an_older_page_asks_about_what_it_does_not_show(
     assert sent == []
 
 
-def test_answer_can_be_sent_from_an_older_page_once_the_newest_is_shown(
+def test_answer_can_be_sent_from_an_older_page_after_confirmation(
     receptionist: Client, question: Message
 ) -> None:
     Message.objects.record_sent("later", receiver=CUSTOMER, body="Yes, until five")
@@ -343,9 +343,7 @@ def test_answer_can_be_sent_from_an_older_page_once_the_newest_is_shown(
     assert len(sent) == 1
 
 
-def test_page_without_messages_has_a_form_all_the_same(
-    receptionist: Client, question: Message
-) -> None:
+def test_page_without_messages_has_a_form(receptionist: Client, question: Message) -> None:
     """Older ones have been pruned; or the customer has never written to the chosen number."""
     chosen = "+61480000002"
     for number in (OURS, chosen):
@@ -360,7 +358,9 @@ def test_page_without_messages_has_a_form_all_the_same(
     assert [sender for _receiver, _text, sender in sent] == [OURS, chosen]
 
 
-def test_form_that_sent_nothing_can_be_sent_again(receptionist: Client, question: Message) -> None:
+def test_form_can_be_resubmitted_if_nothing_was_sent(
+    receptionist: Client, question: Message
+) -> None:
     form = form_of(receptionist, question)
     claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert claim
@@ -372,7 +372,9 @@ def test_form_that_sent_nothing_can_be_sent_again(receptionist: Client, question
     assert len(sent) == 1
 
 
-def test_answer_waits_for_one_that_is_being_sent(receptionist: Client, question: Message) -> None:
+def test_answer_is_refused_while_another_is_being_sent(
+    receptionist: Client, question: Message
+) -> None:
     claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert claim
 
@@ -384,9 +386,7 @@ def test_answer_waits_for_one_that_is_being_sent(receptionist: Client, question:
     assert len(sent) == 1
 
 
-def test_claim_of_a_process_that_died_ends_by_itself(
-    receptionist: Client, question: Message
-) -> None:
+def test_claim_of_a_dead_process_expires(receptionist: Client, question: Message) -> None:
     assert AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert AnswerClaim.objects.get().until <= timezone.now() + timedelta(minutes=2)
     AnswerClaim.objects.update(until=timezone.now())
@@ -396,7 +396,7 @@ def test_claim_of_a_process_that_died_ends_by_itself(
     assert len(sent) == 1
 
 
-def test_claim_names_nobody(question: Message) -> None:
+def test_claim_does_not_contain_the_number(question: Message) -> None:
     claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert claim
     assert CUSTOMER not in f"{claim} {claim.key}"
@@ -407,7 +407,7 @@ ROUNDS = 10
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.no_cover
-def test_two_processes_answering_send_one_answer(tmp_path: Path) -> None:
+def test_two_concurrent_answers_send_only_one(tmp_path: Path) -> None:
     people = [staff("view_message", "answer_message") for _ in range(2)]
     processes = [answering_process(person, tmp_path) for person in people]
     try:
@@ -434,7 +434,7 @@ def test_two_processes_answering_send_one_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_is_locked_while_an_answer_is_sent(tmp_path: Path) -> None:
+def test_sending_an_answer_locks_nothing(tmp_path: Path) -> None:
     person = staff("view_message", "answer_message", "handle_message")
     question = MessageFactory.create(inbound=True, sender=CUSTOMER)
     process = answering_process(person, tmp_path)
@@ -504,7 +504,7 @@ def status_of(process: Process) -> int:
 # A function that fails
 
 
-def test_error_of_the_host_is_shown_with_the_text_and_logged(
+def test_host_projects_error_is_logged_and_the_text_kept(
     receptionist: Client, question: Message, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
@@ -542,7 +542,7 @@ def test_unusable_id_is_logged_and_not_recorded(
     assert LogEntry.objects.get().object_id == str(question.pk)
 
 
-def test_number_is_an_id(receptionist: Client, question: Message, settings: Any) -> None:
+def test_integer_id_is_recorded(receptionist: Client, question: Message, settings: Any) -> None:
     settings.CELLCAST_SEND_WITH = f"{__name__}.send_number"
 
     answer(receptionist, question, "Yes")
@@ -553,7 +553,7 @@ def test_number_is_an_id(receptionist: Client, question: Message, settings: Any)
 # Who may, and to whom
 
 
-def test_answering_needs_its_permission_and_the_setting(
+def test_answering_requires_its_permission_and_setting(
     receptionist: Client, reader: Client, question: Message, settings: Any
 ) -> None:
     url = url_of("message", "conversation", question.pk)
@@ -612,5 +612,5 @@ def test_answer_leaves_hidden_replies_unhandled(
         ("😀" * 36, 2),
     ],
 )
-def test_text_takes_as_many_sms_as_the_gateway_sends(text: str, count: int) -> None:
+def test_segments_counts_like_the_gateway(text: str, count: int) -> None:
     assert segments(text) == count

@@ -25,7 +25,7 @@ def steps_of(client: Client, message: Message) -> list[str]:
     return [words(step) for step in every(page, "ol[@class='cellcast-timeline']/li")]
 
 
-def test_each_step_says_how_long_after_the_one_before_it_came(reader: Client) -> None:
+def test_each_step_shows_the_time_since_the_previous_one(reader: Client) -> None:
     message = MessageFactory.create(submitted_at=timezone.now() - timedelta(days=2))
     started = message.submitted_at
     assert started is not None
@@ -45,7 +45,7 @@ def test_each_step_says_how_long_after_the_one_before_it_came(reader: Client) ->
     assert delivered.endswith("+1 min 5 s")
 
 
-def test_first_step_of_a_reply_waits_for_nothing(reader: Client, client: WebhookClient) -> None:
+def test_first_step_of_a_reply_shows_no_elapsed_time(reader: Client, client: WebhookClient) -> None:
     client.reply()
 
     [step] = steps_of(reader, Message.objects.get())
@@ -54,7 +54,7 @@ def test_first_step_of_a_reply_waits_for_nothing(reader: Client, client: Webhook
     assert " +" not in step
 
 
-def test_duplicate_stands_in_the_timeline_with_what_it_repeated(
+def test_duplicate_appears_with_the_status_it_repeated(
     reader: Client, client: WebhookClient
 ) -> None:
     client.status(status="received")
@@ -67,7 +67,7 @@ def test_duplicate_stands_in_the_timeline_with_what_it_repeated(
     assert "• duplicate Repeated: “received”" in steps[-1]
 
 
-def test_pruned_duplicate_stays_in_the_timeline(reader: Client, client: WebhookClient) -> None:
+def test_redacted_duplicate_stays_in_the_timeline(reader: Client, client: WebhookClient) -> None:
     client.status()
     client.status()
     WebhookEvent.objects.update(body="")
@@ -75,7 +75,7 @@ def test_pruned_duplicate_stays_in_the_timeline(reader: Client, client: WebhookC
     assert "Repeated" in steps_of(reader, Message.objects.get())[-1]
 
 
-def test_duplicates_are_shown_to_those_who_may_view_events(client: WebhookClient) -> None:
+def test_duplicates_are_hidden_without_permission_to_view_events(client: WebhookClient) -> None:
     client.status()
     client.status()
 
@@ -84,7 +84,7 @@ def test_duplicates_are_shown_to_those_who_may_view_events(client: WebhookClient
     assert len(steps) == 2
 
 
-def test_each_handlers_outcome_is_shown_with_its_error(
+def test_page_shows_each_handlers_outcome_and_error(
     reader: Client, client: WebhookClient, connect: Connect
 ) -> None:
     lucky = Calls("lucky")
@@ -102,7 +102,7 @@ def test_each_handlers_outcome_is_shown_with_its_error(
     assert "ValueError: <b>no luck</b>" in handlers
 
 
-def test_message_without_handlers_has_no_table_of_them(
+def test_message_without_handlers_has_no_handlers_table(
     reader: Client, client: WebhookClient
 ) -> None:
     client.status()
@@ -112,7 +112,7 @@ def test_message_without_handlers_has_no_table_of_them(
     assert "cellcast-handlers-heading" not in page
 
 
-def test_page_with_hundreds_of_events_shows_some_and_says_so(
+def test_page_caps_hundreds_of_events_and_says_so(
     reader: Client,
 ) -> None:
     message = MessageFactory.create()
@@ -126,7 +126,7 @@ def test_page_with_hundreds_of_events_shows_some_and_says_so(
     assert len(steps_of(reader, message)) == 1 + 1 + 19  # submitted, delivered, said again
 
 
-def test_cost_of_the_page_does_not_grow_with_what_it_shows(reader: Client) -> None:
+def test_query_count_does_not_grow_with_the_timeline(reader: Client) -> None:
     message = MessageFactory.create()
 
     def queries() -> int:

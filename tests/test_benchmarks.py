@@ -28,7 +28,7 @@ def constraints() -> dict[str, set[str]]:
         }
 
 
-def test_filled_tables_hold_what_the_app_writes() -> None:
+def test_benchmark_rows_equal_the_apps_own() -> None:
     before = constraints()
     filling.fill(sizes.address(connection.settings_dict), MESSAGES)
     assert constraints() == before

@@ -82,18 +82,18 @@ def test_age_may_be_in_any_unit(old: list[WebhookEvent], age: str) -> None:
 
 
 @pytest.mark.parametrize("age", ["101d", "15w", "2500h"])
-def test_younger_rows_stay(old: list[WebhookEvent], age: str) -> None:
+def test_younger_rows_are_kept(old: list[WebhookEvent], age: str) -> None:
     assert counts(run("--older-than", age)) == [0, 0]
     assert WebhookEvent.objects.count() == Message.objects.count() == 3
 
 
-def test_age_further_back_than_any_date_is_an_error(old: list[WebhookEvent]) -> None:
+def test_age_before_the_first_date_is_an_error(old: list[WebhookEvent]) -> None:
     with pytest.raises(CommandError, match="--older-than: "):
         run("--older-than", "999999d")
     assert WebhookEvent.objects.count() == 3
 
 
-def test_says_what_was_deleted_and_why_the_rest_was_kept(
+def test_command_reports_what_was_deleted_and_kept(
     old: list[WebhookEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = timezone.now()
@@ -131,7 +131,7 @@ def test_dry_run_changes_nothing(old: list[WebhookEvent], options: list[str], ve
     assert (list(WebhookEvent.objects.values()), list(Message.objects.values())) == rows
 
 
-def test_contact_is_erased_without_being_named() -> None:
+def test_erasure_never_prints_the_contact() -> None:
     MessageFactory.create_batch(2, receiver=CONTACT)
     WebhookEventFactory.create(opt_out=True, contact=CONTACT)
     WebhookEventFactory.create()
@@ -158,7 +158,7 @@ def test_valid_unknown_number_is_no_error() -> None:
     assert counts(run("--contact", CONTACT)) == [0, 0]
 
 
-def test_contact_and_age_narrow_together() -> None:
+def test_contact_and_age_can_be_combined() -> None:
     at = timezone.now() - timedelta(days=10)
     MessageFactory.create(receiver=CONTACT, created_at=at)
     MessageFactory.create(receiver=CONTACT)
@@ -166,7 +166,7 @@ def test_contact_and_age_narrow_together() -> None:
     assert output.startswith("Redacted: ") and counts(output) == [1, 0]
 
 
-def test_erasure_that_is_incomplete_fails() -> None:
+def test_incomplete_erasure_fails() -> None:
     WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
     MessageFactory.create(receiver=CONTACT)
     stdout = StringIO()
@@ -215,7 +215,7 @@ def test_prune_keeps_and_names_protected_rows(old: list[WebhookEvent]) -> None:
 
 
 @pytest.mark.usefixtures("_protected")
-def test_erasure_that_another_model_prevents_fails() -> None:
+def test_erasure_blocked_by_another_model_fails() -> None:
     MessageFactory.create(receiver=CONTACT)
     with pytest.raises(CommandError):
         run("--contact", CONTACT)
@@ -224,7 +224,7 @@ def test_erasure_that_another_model_prevents_fails() -> None:
 
 
 @pytest.mark.parametrize(("use_tz", "shown"), [(True, "2026-03-01 11:00"), (False, "2026-03-01")])
-def test_time_is_shown_in_the_projects_time_zone(settings: Any, use_tz: bool, shown: str) -> None:
+def test_times_are_in_the_projects_time_zone(settings: Any, use_tz: bool, shown: str) -> None:
     settings.USE_TZ = use_tz
     moment = datetime(2026, 3, 1, tzinfo=UTC)
     assert day(moment if use_tz else moment.replace(tzinfo=None)).startswith(shown)
@@ -243,9 +243,7 @@ def opted_out() -> OptOut:
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], ["--redact"], []])
-def test_opt_outs_outlive_what_is_old_and_the_command_says_so(
-    opted_out: OptOut, options: list[str]
-) -> None:
+def test_pruning_by_age_keeps_opt_outs_and_says_so(opted_out: OptOut, options: list[str]) -> None:
     said = run("--older-than", "90d", *options)
     assert counts(said)[1:] == [1]
     assert said.splitlines()[-1].startswith("Kept: 2 opt-outs")
@@ -253,7 +251,7 @@ def test_opt_outs_outlive_what_is_old_and_the_command_says_so(
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], ["--redact"], []])
-def test_opt_out_of_a_contact_stays_and_the_command_says_so(
+def test_erasing_a_contact_keeps_the_opt_out_and_says_so(
     opted_out: OptOut, options: list[str]
 ) -> None:
     said = run("--contact", "0491 570 156", *options)
@@ -263,7 +261,9 @@ def test_opt_out_of_a_contact_stays_and_the_command_says_so(
 
 
 @pytest.mark.parametrize("options", [["--redact"], []])
-def test_opt_out_of_a_contact_goes_on_request(opted_out: OptOut, options: list[str]) -> None:
+def test_opt_outs_option_deletes_the_contacts_opt_out(
+    opted_out: OptOut, options: list[str]
+) -> None:
     planned = run("--contact", "0491 570 156", "--opt-outs", "--dry-run", *options)
     assert planned.endswith(": 1 opt-out.\n")
     assert OptOut.objects.filter(pk=opted_out.pk).exists()
@@ -274,14 +274,14 @@ def test_opt_out_of_a_contact_goes_on_request(opted_out: OptOut, options: list[s
     assert again.endswith("Deleted: 0 opt-outs.\n")
 
 
-def test_opt_out_that_is_still_to_be_run_stays() -> None:
+def test_opt_out_with_pending_handlers_is_kept() -> None:
     WebhookEventFactory.create(opt_out=True, contact=CONTACT, pending=True)
     with pytest.raises(CommandError):
         run("--contact", CONTACT, "--opt-outs")
     assert OptOut.objects.exists()
 
 
-def test_opt_out_of_what_is_no_phone_number_is_found() -> None:
+def test_opt_out_of_a_sender_name_is_found() -> None:
     OptOutFactory.create(contact="Cellcast Pty")
     assert "Kept: the opt-out" in run("--contact", "Cellcast Pty")
     assert "Deleted: 1 opt-out." in run("--contact", "Cellcast Pty", "--opt-outs")

@@ -51,7 +51,7 @@ def test_unset_setting_has_its_default(setting: str, name: str, default: object)
         ("CELLCAST_API_URL", "api_url", "https://api.example.com"),
     ],
 )
-def test_setting_is_read_when_used(setting: str, name: str, value: Any) -> None:
+def test_setting_is_read_lazily(setting: str, name: str, value: Any) -> None:
     before = getattr(conf, name)
     with override_settings(**{setting: value}):
         assert getattr(conf, name) == value
@@ -89,7 +89,7 @@ def test_malformed_credentials_are_ignored(value: object, opens: tuple[str, ...]
         (("cellcast", "secret"), False),
     ],
 )
-def test_credential_needs_username_and_password(entry: object, expected: bool) -> None:
+def test_credential_requires_username_and_password(entry: object, expected: bool) -> None:
     assert is_credential(entry) is expected
 
 
@@ -102,7 +102,7 @@ def test_public_url_has_no_trailing_slash(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"key", 5, "two words", "line\n"])
-def test_unsendable_api_key_counts_as_none(value: object) -> None:
+def test_unsendable_api_key_counts_as_unset(value: object) -> None:
     with override_settings(CELLCAST_API_KEY=value):
         assert conf.api_key == ""
 

@@ -61,7 +61,7 @@ def due_now() -> list[int]:
     return ran(run_due)
 
 
-def test_stop_word_tells_two_facts_in_order_each_with_its_results(both: Both) -> None:
+def test_stop_sends_two_signals_in_order_with_separate_results(both: Both) -> None:
     event = stop()
     reply, opt_out = both.arguments
     assert (reply["signal"], reply["sender"]) == (message_received, Message)
@@ -73,14 +73,14 @@ def test_stop_word_tells_two_facts_in_order_each_with_its_results(both: Both) ->
     assert event.done_at is not None
 
 
-def test_stop_word_calls_handlers_of_opt_outs_without_any_of_replies(listen: Any) -> None:
+def test_stop_calls_opt_out_handlers_even_without_reply_handlers(listen: Any) -> None:
     calls = listen(opt_out_received)
     stop()
     assert [call["contact"] for call in calls] == [CUSTOMER]
 
 
 @pytest.mark.parametrize("failing", [message_received, opt_out_received])
-def test_retry_tells_only_the_fact_whose_handler_failed(both: Both, failing: Any) -> None:
+def test_retry_sends_only_the_signal_whose_handler_failed(both: Both, failing: Any) -> None:
     both.raises_for = {failing}
     event = stop()
     assert both.heard() == [message_received, opt_out_received]
@@ -93,14 +93,14 @@ def test_retry_tells_only_the_fact_whose_handler_failed(both: Both, failing: Any
     assert errors(event) == BOTH
 
 
-def test_running_everyone_again_tells_both_facts(both: Both) -> None:
+def test_rerun_sends_both_signals(both: Both) -> None:
     event = stop()
     both.heard()
     assert ran(run_again, [event.pk], everyone=True) == [event.pk]
     assert both.heard() == [message_received, opt_out_received]
 
 
-def test_second_stop_tells_no_opt_out_while_one_stands(both: Both) -> None:
+def test_second_stop_sends_no_opt_out_while_one_stands(both: Both) -> None:
     stop(_id="1")
     stop(_id="1")
     stop(_id="2")
@@ -112,19 +112,19 @@ def test_second_stop_tells_no_opt_out_while_one_stands(both: Both) -> None:
     assert both.heard() == [opt_out_received, message_received]
 
 
-def test_results_of_a_single_fact_have_the_handlers_own_names(both: Both) -> None:
+def test_results_of_a_single_fact_use_plain_handler_names(both: Both) -> None:
     WebhookClient().opt_out(contact=CUSTOMER)
     assert errors(WebhookEvent.objects.get()) == {"both": ""}
 
 
-def test_later_status_of_a_stop_word_tells_no_opt_out(both: Both) -> None:
+def test_later_status_of_a_stop_sends_no_opt_out(both: Both) -> None:
     stop(status="received")
     both.heard()
     stop(status="delivered")
     assert both.heard() == [status_changed]
 
 
-def test_opt_out_that_has_ended_is_still_told(both: Both) -> None:
+def test_retry_still_sends_an_ended_opt_out(both: Both) -> None:
     both.raises_for = {opt_out_received}
     event = stop()
     opt_in(CUSTOMER)
@@ -134,7 +134,7 @@ def test_opt_out_that_has_ended_is_still_told(both: Both) -> None:
     assert call["opt_out"].ended_at is not None
 
 
-def test_opt_out_that_began_again_later_is_still_told(both: Both) -> None:
+def test_retry_still_sends_a_renewed_opt_out(both: Both) -> None:
     both.raises_for = {opt_out_received}
     WebhookClient().opt_out(contact=CUSTOMER)
     first = WebhookEvent.objects.get()
@@ -146,7 +146,7 @@ def test_opt_out_that_began_again_later_is_still_told(both: Both) -> None:
     assert {call["opt_out"] for call in both.arguments} == {OptOut.objects.get()}
 
 
-def test_opt_out_whose_reply_was_deleted_is_still_told(both: Both) -> None:
+def test_retry_still_sends_an_opt_out_without_its_reply(both: Both) -> None:
     both.raises_for = {opt_out_received}
     event = stop()
     Message.objects.all().delete()
@@ -155,7 +155,7 @@ def test_opt_out_whose_reply_was_deleted_is_still_told(both: Both) -> None:
     assert both.heard() == [opt_out_received]
 
 
-def test_deleted_opt_out_is_not_told(both: Both) -> None:
+def test_retry_does_not_send_a_deleted_opt_out(both: Both) -> None:
     both.raises_for = {opt_out_received}
     WebhookClient().opt_out(contact=CUSTOMER)
     WebhookClient().opt_out(contact=CUSTOMER)

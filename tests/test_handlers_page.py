@@ -109,7 +109,7 @@ def when(event: WebhookEvent) -> str:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("mark", [lambda handler: handler, exactly_once], ids=["plain", "once"])
 @pytest.mark.parametrize("does", WHAT_IT_DOES)
-def test_each_line_of_the_table_is_true(does: str, mark: Callable[..., Any]) -> None:
+def test_each_documented_row_is_true(does: str, mark: Callable[..., Any]) -> None:
     [row] = [row for row in table(PAGE, "the handler", "is called again") if row[0] == does]
     is_plain = mark is not exactly_once
     writes, again = row[2 if is_plain else 3], row[1]
@@ -141,7 +141,7 @@ def test_each_line_of_the_table_is_true(does: str, mark: Callable[..., Any]) -> 
             assert Message.objects.filter(key="written 2").exists()
 
 
-def test_table_has_no_other_lines() -> None:
+def test_documented_table_has_no_other_rows() -> None:
     rows = table(PAGE, "the handler", "is called again")
     assert [row[0] for row in rows] == list(WHAT_IT_DOES)
 
@@ -166,9 +166,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.django_db
-def test_recipes_tell_of_the_first_failure_and_do_not_flood(
-    recipe: dict[str, Any], settings: Any
-) -> None:
+def test_recipes_report_the_first_failure_once(recipe: dict[str, Any], settings: Any) -> None:
     settings.SHOP_SLACK_URL = "https://slack.example.com/hook"
     with connected(received, confirm=raise_(GiveUp("call +61400000001"))):
         events = [reply(message=str(number)) for number in range(5)]

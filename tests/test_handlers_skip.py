@@ -30,7 +30,7 @@ def event(first: Calls, second: Calls) -> WebhookEvent:
     return reply()
 
 
-def test_event_is_done_when_nobody_else_is_unfinished(event: WebhookEvent) -> None:
+def test_skipping_the_last_unfinished_handler_finishes_the_event(event: WebhookEvent) -> None:
     assert skip(event.pk, "first", username="ann") is True
     before = event.handler_results["first"]["at"]
     event.refresh_from_db()
@@ -49,7 +49,7 @@ def test_skipped_handler_is_not_called_again(event: WebhookEvent, first: Calls) 
     assert len(first) == 1
 
 
-def test_event_waits_for_the_others(first: Calls, second: Calls) -> None:
+def test_skipping_one_handler_leaves_the_event_to_the_others(first: Calls, second: Calls) -> None:
     first.error, second.error = ValueError("no"), RetryLater(timedelta(hours=8))
     event = reply()
     assert skip(event.pk, "first")
@@ -65,7 +65,7 @@ def test_event_waits_for_the_others(first: Calls, second: Calls) -> None:
 
 
 @pytest.mark.parametrize("attempts_allowed_now", [1, 12])
-def test_failed_event_stays_failed_while_another_has_not_finished(
+def test_failed_event_stays_failed_until_every_handler_finishes(
     first: Calls, second: Calls, settings: Any, attempts_allowed_now: int
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
@@ -80,7 +80,7 @@ def test_failed_event_stays_failed_while_another_has_not_finished(
     assert event.state == "done"
 
 
-def test_event_has_failed_when_another_one_has_given_up(
+def test_skipping_fails_the_event_if_another_handler_gave_up(
     first: Calls, second: Calls, settings: Any
 ) -> None:
     first.error, second.error = ValueError("no"), GiveUp("never")
@@ -96,14 +96,14 @@ def test_event_has_failed_when_another_one_has_given_up(
     assert event.state == "done"
 
 
-def test_handler_that_is_not_connected_here_can_be_skipped(event: WebhookEvent) -> None:
+def test_unconnected_handler_can_be_skipped(event: WebhookEvent) -> None:
     message_received.disconnect(dispatch_uid="first")
     assert skip(event.pk, "first")
     event.refresh_from_db()
     assert event.state == "done"
 
 
-def test_handler_that_was_never_called_can_be_skipped(event: WebhookEvent) -> None:
+def test_uncalled_handler_can_be_skipped(event: WebhookEvent) -> None:
     as_if_killed(event)
     assert skip(event.pk, "second")
     event.refresh_from_db()
@@ -111,7 +111,7 @@ def test_handler_that_was_never_called_can_be_skipped(event: WebhookEvent) -> No
     assert set(event.handler_results) == {"second"}
 
 
-def test_skipping_before_the_first_run_takes_no_attempt_from_the_others(
+def test_skipping_before_the_first_run_uses_no_attempt_of_the_others(
     first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
@@ -124,7 +124,7 @@ def test_skipping_before_the_first_run_takes_no_attempt_from_the_others(
     assert (event.state, len(first), len(second)) == ("done", 1, 2)
 
 
-def test_event_of_which_no_handler_is_known_here_can_be_skipped(event: WebhookEvent) -> None:
+def test_event_without_known_handlers_can_be_skipped(event: WebhookEvent) -> None:
     as_if_killed(event)
     for name in ("first", "second"):
         message_received.disconnect(dispatch_uid=name)
@@ -133,7 +133,7 @@ def test_event_of_which_no_handler_is_known_here_can_be_skipped(event: WebhookEv
     assert event.state == "done"
 
 
-def test_event_whose_message_is_gone_can_be_skipped(event: WebhookEvent) -> None:
+def test_event_without_its_message_can_be_skipped(event: WebhookEvent) -> None:
     Message.objects.all().delete()
     make_due(event)
     ran(run_due)
@@ -142,7 +142,7 @@ def test_event_whose_message_is_gone_can_be_skipped(event: WebhookEvent) -> None
     assert event.state == "done"
 
 
-def test_there_is_nothing_to_decide(event: WebhookEvent) -> None:
+def test_skip_returns_false_if_there_is_nothing_to_skip(event: WebhookEvent) -> None:
     assert not skip(event.pk, "second"), "it has finished"
     assert not skip(event.pk, "nobody"), "it is not known"
     assert not skip(event.pk + 1, "first"), "there is no such event"
@@ -152,7 +152,7 @@ def test_there_is_nothing_to_decide(event: WebhookEvent) -> None:
     assert not skip(duplicate.pk, "first"), "a duplicate has nothing to run"
 
 
-def test_event_that_another_process_just_took_is_left_alone(event: WebhookEvent) -> None:
+def test_event_just_claimed_by_another_process_is_not_skipped(event: WebhookEvent) -> None:
     taken = WebhookEvent.objects.filter(pk=event.pk)
     with just_before(UPDATE_OF_EVENT, lambda: taken.update(attempts=2)):
         assert skip(event.pk, "first") is False
@@ -161,7 +161,7 @@ def test_event_that_another_process_just_took_is_left_alone(event: WebhookEvent)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_decision_taken_while_the_handlers_run_stands(first: Calls, second: Calls) -> None:
+def test_skipping_during_a_run_stands(first: Calls, second: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     first.during = lambda event, **kwargs: skip(event.pk, "first")
@@ -176,7 +176,7 @@ def test_decision_taken_while_the_handlers_run_stands(first: Calls, second: Call
 @pytest.mark.parametrize(
     ("error", "state"), [(None, "done"), (ValueError("still"), "pending"), (GiveUp(), "failed")]
 )
-def test_skipping_another_handler_meanwhile_keeps_the_result(
+def test_skipping_during_a_run_keeps_the_others_result(
     first: Calls, second: Calls, error: Exception | None, state: str
 ) -> None:
     failed = Calls()

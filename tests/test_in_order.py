@@ -79,7 +79,7 @@ def of(event: WebhookEvent) -> WebhookEvent:
 # Waiting
 
 
-def test_later_event_waits_for_one_that_failed(booking: InOrder) -> None:
+def test_later_event_waits_for_a_failed_one(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("the calendar is down")
     yes, cancel = text("YES"), text("CANCEL")
     assert len(booking) == 1
@@ -95,7 +95,7 @@ def test_later_event_waits_for_one_that_failed(booking: InOrder) -> None:
     assert cancel.waiting_for is None
 
 
-def test_event_is_not_run_while_it_waits(booking: InOrder) -> None:
+def test_waiting_event_is_not_run(booking: InOrder) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=2))
     yes, cancel = text("YES"), text("CANCEL")
     for _ in range(15):
@@ -106,7 +106,7 @@ def test_event_is_not_run_while_it_waits(booking: InOrder) -> None:
     assert cancel.next_run_at == yes.next_run_at
 
 
-def test_event_moves_when_the_earlier_one_is_retried(booking: InOrder) -> None:
+def test_waiting_event_is_rescheduled_with_the_earlier_one(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     booking.errors["YES"] = RetryLater(timedelta(hours=2))
@@ -156,7 +156,7 @@ def test_handler_is_retried_while_another_one_waits(booking: InOrder, first: Cal
     )
 
 
-def test_event_waits_for_the_last_call_while_it_lasts(booking: InOrder, settings: Any) -> None:
+def test_event_waits_for_a_last_call_in_progress(booking: InOrder, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
@@ -169,9 +169,7 @@ def test_event_waits_for_the_last_call_while_it_lasts(booking: InOrder, settings
     assert of(cancel).state == "done"
 
 
-def test_event_does_not_wait_for_a_last_call_whose_process_has_died(
-    booking: InOrder, settings: Any
-) -> None:
+def test_event_does_not_wait_for_a_killed_last_call(booking: InOrder, settings: Any) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
@@ -202,21 +200,21 @@ def test_events_of_other_contacts_do_not_wait(booking: InOrder, changes: dict[st
     assert text("CANCEL", **changes).state == "done"
 
 
-def test_only_events_with_a_fact_for_the_handler_are_waited_for(booking: InOrder) -> None:
+def test_event_waits_only_for_facts_of_its_handler(booking: InOrder) -> None:
     statuses = Calls(error=ConnectionError("no"))
     with connected(status_changed, statuses=statuses):
         WebhookClient().status(receiver=CUSTOMER)
         assert text("CANCEL").state == "done"
 
 
-def test_handler_of_two_signals_is_one(booking: InOrder) -> None:
+def test_handler_of_two_signals_keeps_one_order(booking: InOrder) -> None:
     failing = in_order(Calls(error=ConnectionError("no")))
     with connected(status_changed, booking=failing):
         WebhookClient().status(receiver=CUSTOMER)
         assert text("CANCEL").waiting_for == WebhookEvent.objects.earliest("pk").pk
 
 
-def test_second_fact_of_an_event_is_waited_for() -> None:
+def test_event_waits_for_an_earlier_events_second_fact() -> None:
     handler = in_order(Calls())
     failing = in_order(Calls(error=ConnectionError("no")))
     with connected(message_received, booking=handler), connected(opt_out_received, booking=failing):
@@ -230,7 +228,7 @@ def test_second_fact_of_an_event_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("error", [GiveUp("never"), ConnectionError("no")])
-def test_event_is_run_when_the_earlier_one_fails_for_good(
+def test_event_runs_when_the_earlier_one_fails_for_good(
     booking: InOrder, error: Exception, settings: Any
 ) -> None:
     booking.errors["YES"] = ConnectionError("no")
@@ -242,7 +240,7 @@ def test_event_is_run_when_the_earlier_one_fails_for_good(
     assert [of(each).state for each in (yes, cancel)] == ["failed", "done"]
 
 
-def test_event_is_run_when_the_earlier_one_is_skipped(booking: InOrder) -> None:
+def test_event_runs_when_the_earlier_one_is_skipped(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     assert skip(yes.pk, "booking")
@@ -250,7 +248,7 @@ def test_event_is_run_when_the_earlier_one_is_skipped(booking: InOrder) -> None:
     assert of(cancel).state == "done"
 
 
-def test_event_is_run_when_the_earlier_message_is_gone(booking: InOrder) -> None:
+def test_event_runs_when_the_earlier_message_is_gone(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     Message.objects.get(body="YES").delete()
@@ -259,7 +257,7 @@ def test_event_is_run_when_the_earlier_message_is_gone(booking: InOrder) -> None
     assert [of(each).state for each in (yes, cancel)] == ["failed", "done"]
 
 
-def test_event_is_run_when_the_earlier_one_is_retried_by_a_person(booking: InOrder) -> None:
+def test_event_runs_when_a_user_retries_the_earlier_one(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     booking.errors.clear()
@@ -267,7 +265,7 @@ def test_event_is_run_when_the_earlier_one_is_retried_by_a_person(booking: InOrd
     assert booking.finished == ["YES", "CANCEL"]
 
 
-def test_named_event_does_not_wait(booking: InOrder) -> None:
+def test_retried_event_does_not_wait(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("no")
     yes, cancel = text("YES"), text("CANCEL")
     assert ran(run_again, [cancel.pk]) == [cancel.pk]
@@ -275,7 +273,7 @@ def test_named_event_does_not_wait(booking: InOrder) -> None:
     assert [of(each).state for each in (yes, cancel)] == ["pending", "done"]
 
 
-def test_process_without_the_handler_releases_what_waits(
+def test_process_without_the_handler_releases_waiting_events(
     booking: InOrder, first: Calls, settings: Any
 ) -> None:
     booking.errors["YES"] = ConnectionError("no")
@@ -311,7 +309,7 @@ def test_events_of_one_body_are_in_order(booking: InOrder) -> None:
     assert cancel.waiting_for == yes.pk
 
 
-def test_at_most_ten_events_are_run_after_one(booking: InOrder) -> None:
+def test_at_most_ten_waiting_events_run_after_one(booking: InOrder) -> None:
     booking.errors["0"] = ConnectionError("no")
     events = [text(str(number)) for number in range(13)]
     booking.errors.clear()
@@ -323,7 +321,7 @@ def test_at_most_ten_events_are_run_after_one(booking: InOrder) -> None:
     assert booking.finished == [str(number) for number in range(13)]
 
 
-def test_no_event_is_begun_after_five_seconds(booking: InOrder, clock: Clock) -> None:
+def test_no_waiting_event_starts_after_five_seconds(booking: InOrder, clock: Clock) -> None:
     booking.errors["0"] = ConnectionError("no")
     events = [text(str(number)) for number in range(5)]
     booking.errors.clear()
@@ -368,7 +366,7 @@ def test_booking_ends_as_cancelled_whenever_the_process_is_killed() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_event_does_not_wait_for_one_that_ends_meanwhile(booking: InOrder) -> None:
+def test_event_does_not_wait_for_one_that_finishes_meanwhile(booking: InOrder) -> None:
     """Between the look at the earlier event and the lock on its row."""
     booking.errors["YES"] = ConnectionError("no")
     yes = text("YES")
@@ -384,7 +382,7 @@ def test_event_does_not_wait_for_one_that_ends_meanwhile(booking: InOrder) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_event_taken_over_while_waiting_is_left_alone(booking: InOrder) -> None:
+def test_event_taken_over_while_waiting_is_not_rescheduled(booking: InOrder) -> None:
     booking.errors["YES"] = ConnectionError("no")
     text("YES")
 
@@ -417,7 +415,7 @@ def test_order_costs_one_query() -> None:
     assert not [sql for sql in without if sql.startswith("SELECT") and "webhookevent" in sql]
 
 
-def test_look_for_earlier_events_uses_the_index_of_the_contact() -> None:
+def test_query_for_earlier_events_uses_the_contact_index() -> None:
     event = WebhookEventFactory.create(reply=True, contact=CUSTOMER)
     add_copies(event, 2_000, lambda number: {"contact": CUSTOMER if number % 2 else "+61"})
     with connection.cursor() as cursor:

@@ -122,7 +122,7 @@ def test_reader_understands_the_documented_delivery_report() -> None:
 
 
 @pytest.mark.parametrize("endpoint", Endpoint, ids=str)
-def test_documented_examples_are_understood_at_every_url(endpoint: Endpoint) -> None:
+def test_reader_understands_documented_examples_at_every_url(endpoint: Endpoint) -> None:
     assert isinstance(read_one(DOCUMENTED_RECEIVE, endpoint), Reply)
     assert isinstance(read_one(DOCUMENTED_STATUS, endpoint), StatusReport)
 
@@ -170,7 +170,7 @@ def test_payloads_are_frozen(body: bytes) -> None:
         "",
     ],
 )
-def test_json_is_read_whatever_the_content_type_says(content_type: str) -> None:
+def test_reader_accepts_json_with_any_content_type(content_type: str) -> None:
     payload = read_one(SEEN_REPLY, content_type=content_type)
     assert isinstance(payload, Reply)
     assert payload.body == "YES"
@@ -190,7 +190,7 @@ def test_reader_ignores_byte_order_mark_and_white_space(body: bytes, content_typ
     "content_type",
     [FORM, f"{FORM}; charset=UTF-8", f" {FORM.upper()} ;charset=latin-1", f"{FORM};"],
 )
-def test_form_is_read_when_the_header_says_so(content_type: str) -> None:
+def test_reader_accepts_a_form_with_its_content_type(content_type: str) -> None:
     body = (
         b"_id=66b5b93b1e2c012dfe964000&status=&type=receive&message=Ja+gern%2C+%C3%BCbrigens+"
         b"%F0%9F%91%8D&sender=%2B61400000000&receiver=%2B61400000001&extra=1"
@@ -222,7 +222,7 @@ def test_form_with_undecodable_escapes_is_kept() -> None:
 
 
 @pytest.mark.parametrize("content_type", [JSON, "text/plain", "", "multipart/form-data"])
-def test_form_is_not_guessed(content_type: str) -> None:
+def test_form_without_its_content_type_is_invalid(content_type: str) -> None:
     assert "not JSON" in reason(read_one(b"_id=1&status=delivered", content_type=content_type))
 
 
@@ -253,7 +253,7 @@ def test_empty_form_is_invalid(body: bytes) -> None:
         ("{\u00a0}".encode(), "{\u00a0}", "not JSON"),
     ],
 )
-def test_malformed_json_is_invalid_and_kept_as_it_came(body: bytes, raw: str, why: str) -> None:
+def test_malformed_json_is_invalid_and_kept_verbatim(body: bytes, raw: str, why: str) -> None:
     payload = read_one(body)
     assert why in reason(payload)
     assert payload.raw == raw
@@ -282,7 +282,7 @@ def test_deep_json_is_invalid(body: bytes, content_type: str) -> None:
 
 @pytest.mark.parametrize(("depth", "kind"), [(100, StatusReport), (101, Invalid)])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_reader_accepts_a_hundred_levels_and_no_more(
+def test_reader_accepts_at_most_a_hundred_levels(
     depth: int, kind: type, opening: str, closing: str
 ) -> None:
     inner = opening * (depth - 1) + "1" + closing * (depth - 1)
@@ -299,13 +299,13 @@ def test_brackets_in_strings_are_not_counted(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['"[' * 50_000, '"' + '\\"[' * 80_000, "[" * 101 + "\\" * 100_000])
-def test_counting_levels_takes_no_time_whatever_the_text(text: str) -> None:
+def test_counting_levels_is_fast_for_any_text(text: str) -> None:
     started = monotonic()
     assert isinstance(read_one(text.encode()), Invalid)
     assert monotonic() - started < 1
 
 
-def test_no_depth_ends_the_process_where_threads_have_a_small_stack() -> None:
+def test_deep_json_does_not_overflow_a_small_thread_stack() -> None:
     """It did on Python 3.13 with 1 MB of stack, as on Alpine."""
     usual = threading.stack_size(256 * 1024)
     kept: list[Payload] = []
@@ -322,7 +322,7 @@ def test_no_depth_ends_the_process_where_threads_have_a_small_stack() -> None:
     "number",
     ["1" * 5_000, "-" + "1" * 5_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "0.1"],
 )
-def test_number_that_python_cannot_hold_costs_nothing(number: str) -> None:
+def test_unrepresentable_number_is_accepted(number: str) -> None:
     body = f'{{"_id": "1", "status": "delivered", "price": {number}}}'
     payload = read_one(body.encode(), Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
@@ -330,7 +330,7 @@ def test_number_that_python_cannot_hold_costs_nothing(number: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["1e999", "10423817", "1.0", "1" * 128, "NaN", "-Infinity"])
-def test_number_stays_as_it_was_written(number: str) -> None:
+def test_number_is_kept_as_written(number: str) -> None:
     payload = read_one(f'{{"_id": {number}, "status": "sent"}}'.encode(), Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
     assert payload.cellcast_id == number
@@ -339,7 +339,7 @@ def test_number_stays_as_it_was_written(number: str) -> None:
 # Arrays
 
 
-def test_array_is_read_in_its_order_each_element_with_its_own_text() -> None:
+def test_array_is_read_in_order_with_each_elements_raw_text() -> None:
     first = '{"_id":"1",  "status": "sent", "price": 1.50, "price": 1e2}'
     second = '{ "message": "[}, \\" \\ud83d\\udc4d ü",\n"type":"receive","_id":2}'
     third = '{"type": "optout", "contact": 404000000}'
@@ -351,7 +351,7 @@ def test_array_is_read_in_its_order_each_element_with_its_own_text() -> None:
     assert [payload.raw for payload in payloads] == [first, second, third]
 
 
-def test_bad_element_costs_none_of_the_others() -> None:
+def test_bad_element_does_not_lose_the_others() -> None:
     body = json.dumps([REPORT, "rubbish", without(REPORT, "_id"), None, [], REPORT]).encode()
     payloads = read(body, JSON, Endpoint.STATUS)
     assert [isinstance(payload, Invalid) for payload in payloads] == [
@@ -361,7 +361,7 @@ def test_bad_element_costs_none_of_the_others() -> None:
     assert payloads[4].raw == "[]"
 
 
-def test_raw_of_an_element_holds_no_nul() -> None:
+def test_raw_text_of_an_element_has_no_nul() -> None:
     [payload] = read(b'[{"_id": "1", "status": "sent", "x": "a\x00b"}]', JSON, Endpoint.STATUS)
     assert payload.raw == r'{"_id": "1", "status": "sent", "x": "a\x00b"}'
 
@@ -374,7 +374,7 @@ def test_array_of_a_thousand_elements_is_read() -> None:
     ]
 
 
-def test_array_of_more_than_a_thousand_elements_is_one_invalid() -> None:
+def test_array_over_a_thousand_elements_is_one_invalid_event() -> None:
     body = json.dumps([REPORT] * 1_001).encode()
     payload = read_one(body, Endpoint.STATUS)
     assert "1000" in reason(payload).replace(",", "")
@@ -396,7 +396,7 @@ EVERYTHING = SEEN_REPLY | {"contact": "404000000"}
     ("spelling", "kind"),
     [(spelling, kind) for kind, spellings in SPELLINGS.items() for spelling in spellings],
 )
-def test_known_type_decides_whatever_the_url(
+def test_known_type_decides_the_kind_at_every_url(
     spelling: str, kind: type[Payload], endpoint: Endpoint
 ) -> None:
     assert type(read_one(EVERYTHING | {"type": spelling}, endpoint)) is kind
@@ -409,7 +409,7 @@ def test_known_type_decides_whatever_the_url(
     ("endpoint", "kind"),
     [(Endpoint.RECEIVE, Reply), (Endpoint.STATUS, StatusReport), (Endpoint.OPT_OUT, OptOut)],
 )
-def test_url_decides_where_the_type_is_none_that_we_know(
+def test_url_decides_the_kind_if_the_type_is_unknown(
     type_: Any, endpoint: Endpoint, kind: type[Payload]
 ) -> None:
     assert type(read_one(EVERYTHING | {"type": type_}, endpoint)) is kind
@@ -423,7 +423,7 @@ BARE = {"_id": "1", "status": "Delivered", "sender": "+61400000000"}
 @pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.OPT_OUT], ids=str)
 @pytest.mark.parametrize("type_", ["receive", "Receive", "SMS", "MMS"])
 @pytest.mark.parametrize("text", NO_TEXTS)
-def test_receive_is_a_reply_also_without_a_text(
+def test_receive_type_without_a_text_is_a_reply(
     text: dict[str, None], type_: str, endpoint: Endpoint
 ) -> None:
     payload = read_one(BARE | {"type": type_} | text, endpoint)
@@ -433,7 +433,7 @@ def test_receive_is_a_reply_also_without_a_text(
 
 @pytest.mark.parametrize("media", [{}, {"media": None}, {"media": []}, {"media": "x"}])
 @pytest.mark.parametrize("text", NO_TEXTS)
-def test_receive_at_the_status_url_needs_a_text_or_media(
+def test_receive_type_at_the_status_url_needs_text_or_media(
     text: dict[str, None], media: dict[str, Any]
 ) -> None:
     element = BARE | {"type": "receive"} | text | media
@@ -455,19 +455,19 @@ def test_receive_url_reads_a_v3_delivery_report(type_: dict[str, str]) -> None:
     assert payload.receiver == "61400000001"
 
 
-def test_send_is_a_status_report_whatever_it_carries() -> None:
+def test_send_type_is_a_status_report_with_any_content() -> None:
     for endpoint in Endpoint:
         payload = read_one(REPORT | {"message": "Hello", "media": [PICTURE]}, endpoint)
         assert isinstance(payload, StatusReport)
 
 
-def test_items_of_the_api_are_told_apart_by_their_status() -> None:
+def test_api_items_without_a_status_are_replies() -> None:
     assert isinstance(read_one(BARE | {"message": "Hallo"}, Endpoint.API), StatusReport)
     assert isinstance(read_one(without(BARE, "status") | {"body": "Yes"}, Endpoint.API), Reply)
 
 
 @pytest.mark.parametrize("text", [{"message": ""}, {"reply": ""}, {"body": ""}])
-def test_empty_text_is_a_text(text: dict[str, str]) -> None:
+def test_empty_text_makes_a_reply(text: dict[str, str]) -> None:
     payload = read_one(without(SEEN_REPLY, "message", "reply") | text)
     assert isinstance(payload, Reply)
     assert payload.body == ""
@@ -495,7 +495,7 @@ def test_empty_text_is_a_text(text: dict[str, str]) -> None:
         ({"message": 2.50}, "2.5", ""),
     ],
 )
-def test_reply_has_its_text_and_the_one_it_answers(
+def test_reply_has_its_text_and_original_text(
     texts: dict[str, Any], body: str, original_body: str
 ) -> None:
     payload = read_one(without(SEEN_REPLY, "message", "reply") | texts)
@@ -504,7 +504,7 @@ def test_reply_has_its_text_and_the_one_it_answers(
 
 
 @pytest.mark.parametrize("status", [{}, {"status": None}, {"status": ""}, {"status": " "}])
-def test_reply_without_a_status_has_received(status: dict[str, Any]) -> None:
+def test_reply_without_a_status_is_received(status: dict[str, Any]) -> None:
     payload = read_one(without(SEEN_REPLY, "status") | status)
     assert isinstance(payload, Reply)
     assert payload.status == "received"
@@ -519,7 +519,7 @@ def test_reply_may_lack_sender_and_receiver() -> None:
 @pytest.mark.parametrize(
     "text", ["  spaces\t", "\n\nlines\r\n", "\ufeffmark", "👍🏽", "ü" * 10_000]
 )
-def test_text_is_kept_to_the_letter(text: str) -> None:
+def test_text_is_kept_unchanged(text: str) -> None:
     payload = read_one(SEEN_REPLY | {"reply": text, "message": text})
     assert isinstance(payload, Reply)
     assert payload.body == payload.original_body == text
@@ -538,7 +538,7 @@ def test_text_is_kept_to_the_letter(text: str) -> None:
         (r"\ud83d\udc4d", "👍"),
     ],
 )
-def test_half_an_emoji_and_nul_are_no_reason_to_lose_an_answer(escaped: str, text: str) -> None:
+def test_reply_with_half_an_emoji_or_nul_is_kept(escaped: str, text: str) -> None:
     body = f'{{"_id": "1", "type": "receive", "message": "{escaped}", "sender": "1"}}'
     payload = read_one(body.encode())
     assert isinstance(payload, Reply)
@@ -627,13 +627,13 @@ def test_mms_is_split_into_text_and_media(
         " ",
     ],
 )
-def test_text_that_merely_looks_like_that_of_an_mms_stays(text: str) -> None:
+def test_text_resembling_an_mms_is_left_unchanged(text: str) -> None:
     payload = read_mms(message=text, media=[PICTURE])
     assert (payload.body, payload.media) == (text, (PICTURE,))
 
 
 @pytest.mark.parametrize("mms", [{}, {"mms": False}, {"mms": "no"}, {"mms": None}, {"media": "x"}])
-def test_json_as_the_text_of_an_sms_stays_text(mms: dict[str, Any]) -> None:
+def test_json_in_an_sms_is_left_unchanged(mms: dict[str, Any]) -> None:
     text = inner(message="yes", media=[PICTURE])
     payload = read_one(without(SEEN_REPLY, "reply") | {"message": text} | mms)
     assert isinstance(payload, Reply)
@@ -663,11 +663,11 @@ def test_json_as_the_text_of_an_sms_stays_text(mms: dict[str, Any]) -> None:
         True,
     ],
 )
-def test_odd_or_overlong_addresses_are_no_media(item: Any) -> None:
+def test_reader_drops_odd_or_overlong_media_urls(item: Any) -> None:
     assert read_mms(message="hi", media=[item, PICTURE]).media == (PICTURE,)
 
 
-def test_first_twenty_addresses_are_kept() -> None:
+def test_reader_keeps_the_first_twenty_media_urls() -> None:
     longest = "HTTPS://media.example.com/" + "x" * 1_974
     media = [f"http://media.example.com/{number}" for number in range(30)]
     assert read_mms(media=[longest, None, *media]).media == (longest, *media[:19])
@@ -691,7 +691,7 @@ def test_first_twenty_addresses_are_kept() -> None:
         ({"x": "y"}, ""),
     ],
 )
-def test_report_has_its_reason(written: Any, reason_: str) -> None:
+def test_report_keeps_its_reason(written: Any, reason_: str) -> None:
     payload = read_one(REPORT | {"reason": written}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
     assert payload.reason == reason_
@@ -702,9 +702,7 @@ def test_report_has_its_reason(written: Any, reason_: str) -> None:
     [("Cancelled", "canceled"), (" delievered", "delivered"), ("unknown", "unknown")],
 )
 @pytest.mark.parametrize("document", [REPORT, SEEN_REPLY], ids=["report", "reply"])
-def test_misspelt_status_is_read_as_what_it_means(
-    document: dict[str, Any], written: str, status: str
-) -> None:
+def test_misspelt_status_is_corrected(document: dict[str, Any], written: str, status: str) -> None:
     payload = read_one(document | {"status": written})
     assert isinstance(payload, Reply | StatusReport)
     assert payload.status == status
@@ -724,7 +722,7 @@ def test_misspelt_status_is_read_as_what_it_means(
         ("s" * 64, "s" * 64),
     ],
 )
-def test_status_is_kept_in_lower_case_and_trimmed(written: Any, status: str) -> None:
+def test_status_is_trimmed_and_lower_cased(written: Any, status: str) -> None:
     payload = read_one(REPORT | {"status": written}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
     assert payload.status == status
@@ -760,7 +758,7 @@ def test_sender_of_an_outbound_message_is_kept_as_written(sender: str) -> None:
         ({"custom_string": True}, ""),
     ],
 )
-def test_reference_of_a_report(written: dict[str, Any], reference: str) -> None:
+def test_report_keeps_its_reference(written: dict[str, Any], reference: str) -> None:
     payload = read_one(REPORT | written, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
     assert (payload.reference, payload.status) == (reference, "delivered")
@@ -777,7 +775,7 @@ def test_reader_understands_an_opt_out() -> None:
 @pytest.mark.parametrize(
     "document", [{"contact": 404000000}, {"contact": "404000000"}, {"sender": "404000000"}]
 )
-def test_opt_out_is_known_by_its_url_alone(document: dict[str, Any]) -> None:
+def test_opt_out_url_is_enough_to_recognise_an_opt_out(document: dict[str, Any]) -> None:
     payload = read_one(document, Endpoint.OPT_OUT)
     assert isinstance(payload, OptOut)
     assert payload.number == "404000000"
@@ -826,7 +824,7 @@ def test_reader_understands_a_v3_delivery_report(document: Any) -> None:
 
 @pytest.mark.parametrize("id_", [{}, {"_id": None}, {"_id": ""}, {"_id": " "}, {"_id": "\u0000"}])
 @pytest.mark.parametrize("document", [SEEN_REPLY, REPORT], ids=["reply", "report"])
-def test_no_id_is_invalid(document: dict[str, Any], id_: dict[str, Any]) -> None:
+def test_missing_id_is_invalid(document: dict[str, Any], id_: dict[str, Any]) -> None:
     assert "id" in reason(read_one(without(document, "_id") | id_))
 
 
@@ -834,7 +832,7 @@ def test_no_id_is_invalid(document: dict[str, Any], id_: dict[str, Any]) -> None
     "cellcast_id",
     ["66b5b93b1e2c012dfe964000", "66b5b93b1e2c012dfe9640001", "UPPER", "a b", "é👍", "1" * 128],
 )
-def test_id_is_opaque(cellcast_id: str) -> None:
+def test_id_is_kept_as_written(cellcast_id: str) -> None:
     payload = read_one(REPORT | {"_id": cellcast_id}, Endpoint.STATUS)
     assert isinstance(payload, StatusReport)
     assert payload.cellcast_id == cellcast_id
@@ -858,7 +856,7 @@ def test_id_is_opaque(cellcast_id: str) -> None:
         ({"type": "optout", "contact": "404000000"}, "contact"),
     ],
 )
-def test_field_of_a_wrong_shape_is_invalid(document: dict[str, Any], key: str, value: Any) -> None:
+def test_field_of_the_wrong_type_is_invalid(document: dict[str, Any], key: str, value: Any) -> None:
     assert key in reason(read_one(document | {key: value}))
 
 
@@ -887,12 +885,12 @@ def test_field_over_its_length_is_invalid(document: dict[str, Any], key: str, li
     assert payload.raw == json.dumps(document | {key: "x" * (limit + 1)})
 
 
-def test_number_of_five_thousand_digits_is_too_long_an_id() -> None:
+def test_id_of_five_thousand_digits_is_too_long() -> None:
     body = f'{{"_id": {"1" * 5_000}, "status": "delivered"}}'.encode()
     assert "_id" in reason(read_one(body, Endpoint.STATUS))
 
 
-def test_status_growing_in_lower_case_keeps_the_limit() -> None:
+def test_status_that_grows_in_lower_case_stays_within_the_limit() -> None:
     payload = read_one(REPORT | {"status": "İ" * 64}, Endpoint.STATUS)  # each is two in lower case
     assert isinstance(payload, Invalid) or len(getattr(payload, "status", "")) <= 64
 
@@ -912,7 +910,7 @@ any_text = st.text(alphabet=st.characters(exclude_categories=()))
 
 
 @given(any_text)
-def test_clean_is_idempotent_never_longer_and_leaves_what_can_be_stored(text: str) -> None:
+def test_clean_is_idempotent_and_yields_storable_text(text: str) -> None:
     cleaned = clean(text)
     assert clean(cleaned) == cleaned
     assert len(cleaned) <= len(text)
@@ -967,7 +965,7 @@ def assert_can_be_stored(payload: Payload) -> None:
     bodies, st.sampled_from([JSON, FORM, "", "text/plain"]) | st.text(), st.sampled_from(Endpoint)
 )
 @example(b'{"_id": "1", "status": "\xc4\xb0\xc4\xb0"}', JSON, Endpoint.STATUS)
-def test_whatever_comes_is_read_and_can_be_stored(
+def test_any_body_is_read_into_storable_payloads(
     body: bytes, content_type: str, endpoint: Endpoint
 ) -> None:
     payloads = read(body, content_type, endpoint)
@@ -977,7 +975,7 @@ def test_whatever_comes_is_read_and_can_be_stored(
 
 
 @given(elements, st.sampled_from(Endpoint))
-def test_raw_is_the_text_as_it_came(document: dict[str, Any], endpoint: Endpoint) -> None:
+def test_raw_text_equals_the_body(document: dict[str, Any], endpoint: Endpoint) -> None:
     body = json.dumps(document)
     [payload] = read(body.encode(), JSON, endpoint)
     assert payload.raw == body

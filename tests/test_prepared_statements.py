@@ -53,12 +53,12 @@ def statements_prepared() -> list[str]:
         return [statement.split()[0] for (statement,) in cursor.fetchall()]
 
 
-def test_connection_that_ends_soon_prepares_nothing() -> None:
+def test_short_lived_connection_prepares_nothing() -> None:
     send(prepared_statements.PREPARE_AFTER - 1)
     assert statements_prepared() == []
 
 
-def test_connection_that_lasts_prepares_each_statement_once(
+def test_long_lived_connection_prepares_each_statement_once(
     listen: Listen,
 ) -> None:
     listen(status_changed)
@@ -66,7 +66,7 @@ def test_connection_that_lasts_prepares_each_statement_once(
     assert sorted(statements_prepared()) == ["UPDATE", "WITH"]
 
 
-def test_connection_of_another_thread_executes_nothing() -> None:
+def test_another_threads_connection_is_refused() -> None:
     send(prepared_statements.PREPARE_AFTER)
     mine = connections["default"]
     with ThreadPoolExecutor(1) as thread:
@@ -83,7 +83,7 @@ def test_new_connection_prepares_anew() -> None:
     assert statements_prepared() == ["WITH"]
 
 
-def test_statements_of_the_host_project_are_left_as_they_are() -> None:
+def test_host_projects_statements_are_not_prepared() -> None:
     send(prepared_statements.PREPARE_AFTER)
     for _ in range(10):
         psycopg.Cursor(connection.connection).execute("SELECT 1 + %s", (1,))
@@ -95,7 +95,7 @@ def test_stop_prepares_its_statements_in_its_own_transaction() -> None:
     assert sorted(statements_prepared()) == ["INSERT", "INSERT", "UPDATE", "WITH"]
 
 
-def test_stop_is_stored_where_a_pooler_has_lost_its_statements() -> None:
+def test_stop_is_stored_after_a_pooler_loses_its_statements() -> None:
     send_stops(prepared_statements.PREPARE_AFTER)
     with connection.cursor() as cursor:
         cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg does not see it
@@ -112,7 +112,7 @@ def test_nothing_is_prepared_inside_a_transaction() -> None:
     assert statements_prepared() == []
 
 
-def test_nothing_is_prepared_where_the_settings_speak_of_a_pooler(
+def test_nothing_is_prepared_if_settings_mention_a_pooler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
@@ -120,7 +120,7 @@ def test_nothing_is_prepared_where_the_settings_speak_of_a_pooler(
     assert statements_prepared() == []
 
 
-def test_nothing_is_prepared_where_the_greeting_was_another_process(
+def test_nothing_is_prepared_if_another_process_greeted_us(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 1)
@@ -128,7 +128,7 @@ def test_nothing_is_prepared_where_the_greeting_was_another_process(
     assert statements_prepared() == []
 
 
-def test_statement_left_in_another_session_is_sent_whole() -> None:
+def test_statement_lost_by_the_session_is_sent_unprepared() -> None:
     send(prepared_statements.PREPARE_AFTER)
     with connection.cursor() as cursor:
         cursor.execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")  # psycopg does not see it
@@ -136,7 +136,7 @@ def test_statement_left_in_another_session_is_sent_whole() -> None:
     assert statements_prepared() == []
 
 
-def test_statement_prepared_by_another_session_is_sent_whole() -> None:
+def test_statement_name_taken_by_another_process_is_sent_unprepared() -> None:
     send(1)
     with connection.cursor() as cursor:
         cursor.execute("PREPARE _pg3_0 AS SELECT 'of another process'")
@@ -145,7 +145,7 @@ def test_statement_prepared_by_another_session_is_sent_whole() -> None:
 
 
 @pytest.mark.parametrize("sent", [prepared_statements.PREPARE_AFTER - 1, 10])
-def test_connection_that_is_lost_loses_no_webhook(sent: int) -> None:
+def test_lost_connection_loses_no_webhook(sent: int) -> None:
     send(sent)
     backend = connection.connection.info.backend_pid
     with connection.copy().cursor() as other:
@@ -165,7 +165,7 @@ def _wider_column() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_wider_column")
-def test_migration_that_widens_a_column_loses_no_webhook() -> None:
+def test_widening_a_column_loses_no_webhook() -> None:
     send(prepared_statements.PREPARE_AFTER)
     other = connection.copy()
     with other.cursor() as cursor:
@@ -174,7 +174,7 @@ def test_migration_that_widens_a_column_loses_no_webhook() -> None:
     send(1)
 
 
-def test_log_of_queries_shows_the_whole_statement() -> None:
+def test_query_log_shows_the_whole_statement() -> None:
     send(prepared_statements.PREPARE_AFTER)
     with CaptureQueriesContext(connection) as queries:
         prepared_statements.execute(connection, "SELECT %(number)s", {"number": 7})
@@ -237,7 +237,7 @@ def rows_of(schema: str) -> list[int]:
 
 
 @pytest.mark.usefixtures("tenants")
-def test_webhooks_are_stored_in_the_schema_that_the_backend_names(
+def test_webhooks_are_stored_in_the_backends_current_schema(
     monkeypatch: pytest.MonkeyPatch, listen: Listen
 ) -> None:
     listen(status_changed)
@@ -266,7 +266,9 @@ def test_wrapped_cursor_prepares_nothing(
     assert statements_prepared() == []
 
 
-def test_session_with_cursors_of_others_prepares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_with_another_cursor_class_prepares_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """OpenTelemetry gives the session a class of cursors that records what they execute."""
     connection.ensure_connection()
     session = connection.connection

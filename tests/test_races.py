@@ -88,7 +88,7 @@ def send(url_name: str, payload: Any) -> Callable[[], tuple[int, list[str]]]:
         ("webhook-receiver", reply_payload(message="yes"), "yes"),
     ],
 )
-def test_twenty_copies_make_one_message_change_and_run(
+def test_twenty_copies_make_one_message_one_change_and_one_run(
     heard: Counter[str], url_name: str, payload: Any, fact: str
 ) -> None:
     answers = at_once([send(url_name, payload)] * 20)
@@ -113,7 +113,7 @@ def test_racing_statuses_of_one_message_are_all_stored(heard: Counter[str]) -> N
         previous = change.status
 
 
-def test_racing_arrays_about_the_same_messages_are_all_stored(heard: Counter[str]) -> None:
+def test_racing_arrays_for_the_same_messages_are_all_stored(heard: Counter[str]) -> None:
     ids = [str(number) for number in range(30)]
     arrays = [[status_payload(_id=each) for each in random.sample(ids, 30)] for _ in range(15)]
     answers = at_once([send("webhook-status", array) for array in arrays])
@@ -126,7 +126,7 @@ def test_racing_arrays_about_the_same_messages_are_all_stored(heard: Counter[str
 STOP = reply_payload(sender="0404000000", message="STOP")
 
 
-def test_twenty_copies_of_a_stop_are_one_opt_out_and_one_run(
+def test_twenty_copies_of_a_stop_make_one_opt_out_and_one_run(
     heard: Counter[str],
 ) -> None:
     answers = at_once([send("webhook-receiver", STOP)] * 20)
@@ -136,7 +136,7 @@ def test_twenty_copies_of_a_stop_are_one_opt_out_and_one_run(
     assert heard == {"STOP": 1, "opt-out of +61404000000": 1}
 
 
-def test_twenty_stops_beside_the_webhook_are_one_opt_out(heard: Counter[str]) -> None:
+def test_twenty_stops_and_webhooks_make_one_opt_out(heard: Counter[str]) -> None:
     stops = [send("webhook-receiver", STOP | {"_id": str(number)}) for number in range(15)]
     answers = at_once([*stops, *[send("webhook-opt-out", opt_out_payload())] * 5])
     assert Counter(status for status, _ in answers) == {200: 20}
@@ -275,7 +275,7 @@ def test_webhooks_race_two_recoveries(heard: Counter[str]) -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["webhook first", "recovery first"])
-def test_whoever_comes_second_waits_for_the_first_to_commit(
+def test_webhook_and_recovery_wait_for_each_other_to_commit(
     heard: Counter[str], way: str, order: int
 ) -> None:
     has_written, may_commit = Event(), Event()
@@ -315,7 +315,7 @@ def test_racing_late_webhooks_make_one_message(heard: Counter[str]) -> None:
     assert heard == {"Yes +61400000001": 1}
 
 
-def test_two_late_webhooks_take_different_recovered_replies() -> None:
+def test_only_one_late_webhook_matches_a_recovered_reply() -> None:
     receive(recovered_reply("+61400000001"))()
     late = [replace(reply_webhook("+61400000001"), cellcast_id=str(n)) for n in range(8)]
     outcomes = at_once([receive(payload) for payload in late])
@@ -323,7 +323,7 @@ def test_two_late_webhooks_take_different_recovered_replies() -> None:
     assert Message.objects.count() == 8
 
 
-def test_recoveries_that_run_at_once_store_each_item_once(
+def test_concurrent_recoveries_store_each_item_once(
     heard: Counter[str], fake_cellcast: FakeCellcast
 ) -> None:
     for number in range(6):

@@ -98,7 +98,7 @@ def test_known_reply_is_recognised(
     "changes",
     [{"message": "No"}, {"sender": "+61400000002"}, {"message": "yes please"}],
 )
-def test_other_reply_is_not_taken_for_it(
+def test_different_reply_does_not_match(
     fake_cellcast: FakeCellcast, client: WebhookClient, changes: dict[str, str]
 ) -> None:
     at = ago(HOUR)
@@ -107,7 +107,7 @@ def test_other_reply_is_not_taken_for_it(
     assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
 
 
-def test_outbound_message_is_not_taken_for_a_reply(fake_cellcast: FakeCellcast) -> None:
+def test_outbound_message_does_not_match_a_reply(fake_cellcast: FakeCellcast) -> None:
     Message.objects.record_sent("1", receiver=CUSTOMER, body="Yes please")
     fake_cellcast.add_reply(ago(HOUR))
     assert counts(recovered(Kind.REPLIES)) == (1, 1, 1)
@@ -142,7 +142,7 @@ def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_one_at_a_time")
 @pytest.mark.parametrize("apart", [2 * MINUTE, HOUR])
 @pytest.mark.parametrize("arrives_after", [1, 2, 3])
-def test_late_webhook_stands_for_one_of_equal_recovered_replies(
+def test_late_webhook_matches_one_of_equal_recovered_replies(
     fake_cellcast: FakeCellcast,
     client: WebhookClient,
     listen: Any,
@@ -190,7 +190,7 @@ def test_overlapping_recoveries_store_equal_replies_once(
 
 
 @pytest.mark.parametrize("behind", [6 * MINUTE, HOUR, 11 * HOUR])
-def test_slow_clock_makes_no_reply_missing(
+def test_slow_clock_does_not_make_replies_missing(
     fake_cellcast: FakeCellcast, client: WebhookClient, behind: timedelta
 ) -> None:
     for number in range(3):
@@ -203,7 +203,7 @@ def test_slow_clock_makes_no_reply_missing(
 
 
 @pytest.mark.parametrize("early_by", [[6], [6, 12]])
-def test_messages_too_early_by_different_times_are_other_replies(
+def test_messages_early_by_different_times_do_not_match(
     fake_cellcast: FakeCellcast, client: WebhookClient, early_by: list[int]
 ) -> None:
     for number, minutes in enumerate(early_by):
@@ -242,7 +242,7 @@ def test_replies_are_read_and_matched_in_linear_time(fake_cellcast: FakeCellcast
     assert seconds_for(1_600) < 40 * seconds_for(200)
 
 
-def test_nobody_has_replied(fake_cellcast: FakeCellcast) -> None:
+def test_empty_list_recovers_nothing(fake_cellcast: FakeCellcast) -> None:
     assert counts(recovered(Kind.REPLIES)) == (0, 0, 0)
 
 
@@ -255,7 +255,7 @@ def test_reply_of_the_last_ten_minutes_waits_for_its_webhook(fake_cellcast: Fake
     assert Message.objects.get().body == "old"
 
 
-def test_message_of_a_waiting_reply_is_not_taken_for_another(
+def test_message_of_a_waiting_reply_does_not_match_another(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR))
@@ -266,7 +266,7 @@ def test_message_of_a_waiting_reply_is_not_taken_for_another(
     assert findings.waiting == 0
 
 
-def test_message_of_an_older_reply_is_not_taken_for_a_later_one(
+def test_message_of_an_older_reply_does_not_match_a_later_one(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     fake_cellcast.add_reply(ago(2.5 * HOUR + 2 * MINUTE))
@@ -276,7 +276,7 @@ def test_message_of_an_older_reply_is_not_taken_for_a_later_one(
     assert counts(findings) == (1, 1, 1)
 
 
-def test_nothing_older_is_stored_and_reading_ends_where_all_is_older(
+def test_recovery_stops_at_the_first_page_of_only_older_replies(
     fake_cellcast: FakeCellcast,
 ) -> None:
     fake_cellcast.page_size = 2
@@ -287,9 +287,7 @@ def test_nothing_older_is_stored_and_reading_ends_where_all_is_older(
     assert pages == ["1", "2", "3"]
 
 
-def test_replies_are_stored_in_the_order_in_which_they_came(
-    fake_cellcast: FakeCellcast, listen: Any
-) -> None:
+def test_replies_are_stored_in_order_of_receipt(fake_cellcast: FakeCellcast, listen: Any) -> None:
     calls = listen(message_received)
     for number in range(5):
         fake_cellcast.add_reply(
@@ -300,7 +298,7 @@ def test_replies_are_stored_in_the_order_in_which_they_came(
 
 
 @pytest.mark.parametrize("has_totals", [True, False])
-def test_pages_that_shift_bring_nothing_twice_and_lose_nothing(
+def test_shifting_pages_neither_repeat_nor_lose_replies(
     fake_cellcast: FakeCellcast, has_totals: bool
 ) -> None:
     def arrive(path: str, page: int) -> None:
@@ -332,7 +330,7 @@ def test_pages_that_shift_bring_nothing_twice_and_lose_nothing(
         {"received_at": "9999-12-31T23:59:59Z"},
     ],
 )
-def test_unreadable_item_is_counted_and_stops_no_other(
+def test_unreadable_item_is_counted_and_skipped(
     fake_cellcast: FakeCellcast, changes: dict[str, Any]
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR)).update(changes)
@@ -344,9 +342,7 @@ def test_unreadable_item_is_counted_and_stops_no_other(
     assert findings.unreadable == 1
 
 
-def test_time_of_the_year_9999_stops_no_recovery(
-    fake_cellcast: FakeCellcast, settings: Any
-) -> None:
+def test_year_9999_does_not_stop_recovery(fake_cellcast: FakeCellcast, settings: Any) -> None:
     """Many languages write it where they mean never."""
     settings.USE_TZ, settings.TIME_ZONE = False, "Australia/Sydney"
     fake_cellcast.add_report("1", ago(HOUR), updatedAt="9999-12-31T23:59:59Z")
@@ -395,7 +391,7 @@ def test_missing_mms_has_its_text_and_pictures(
     assert Message.objects.get().media == [PICTURE]
 
 
-def test_recovered_picture_does_not_absorb_another_one(
+def test_recovered_picture_does_not_match_another(
     fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
 ) -> None:
     calls = listen(message_received)
@@ -420,14 +416,14 @@ def test_text_resembling_an_mms_is_recognised(
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
 
-def test_text_without_media_is_no_mms(fake_cellcast: FakeCellcast) -> None:
+def test_text_without_media_is_not_an_mms(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(HOUR), body='{"message": "STOP"}')
     recovered(Kind.REPLIES)
     assert Message.objects.get().body == '{"message": "STOP"}'
     assert not is_opted_out(CUSTOMER)
 
 
-def test_listed_reply_shows_no_number_and_no_text() -> None:
+def test_listed_reply_repr_hides_number_and_text() -> None:
     names = [each.name for each in fields(lists.ListedReply) if each.name != "received_at"]
     secrets: dict[str, Any] = dict.fromkeys(names, "secret")
     reply = lists.ListedReply(timezone.now(), **secrets)
@@ -452,7 +448,7 @@ def test_recovery_works_without_time_zones(fake_cellcast: FakeCellcast, settings
     assert counts(recovered(Kind.REPLIES)) == (1, 0, 0)
 
 
-def test_many_contacts_are_looked_up_in_batches(
+def test_contacts_are_looked_up_in_batches(
     fake_cellcast: FakeCellcast, client: WebhookClient
 ) -> None:
     at, count = ago(HOUR), lists.CONTACTS_PER_QUERY + 1
@@ -535,7 +531,7 @@ def test_recovered_delivery_has_its_delivery_time(
     assert timezone.now() - change.recorded_at < (2 * HOUR if is_told else MINUTE)
 
 
-def test_recovered_status_brings_the_senders_reference(fake_cellcast: FakeCellcast) -> None:
+def test_recovered_status_has_the_senders_reference(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_report("1", ago(HOUR), customString="booking 7")
     fake_cellcast.add_report("2", ago(HOUR), customString="x" * 129)
     assert counts(recovered(Kind.STATUSES)) == (2, 2, 2)
@@ -554,7 +550,7 @@ def test_late_report_of_a_recovered_status_is_a_duplicate(
     assert len(calls) == 1
 
 
-def test_message_list_is_requested_with_a_day_at_each_end(
+def test_message_list_is_requested_with_a_days_margin(
     fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = timezone.now()
@@ -626,14 +622,14 @@ def test_known_opt_out_keeps_its_source(fake_cellcast: FakeCellcast) -> None:
     assert OptOut.objects.get().source == OptOut.Source.PERSON
 
 
-def test_row_that_was_locked_but_never_began_is_no_opt_out(fake_cellcast: FakeCellcast) -> None:
+def test_locked_row_without_a_beginning_is_not_an_opt_out(fake_cellcast: FakeCellcast) -> None:
     OptOut.objects.insert_and_lock([CUSTOMER])
     fake_cellcast.add_opt_out("400000001")
     assert counts(recovered(Kind.OPT_OUTS)) == (1, 1, 1)
     assert is_opted_out(CUSTOMER)
 
 
-def test_differences_from_cellcasts_list_are_counted_only(
+def test_differences_from_cellcasts_list_are_only_counted(
     fake_cellcast: FakeCellcast,
 ) -> None:
     for number in ("400000001", "400000002"):
@@ -647,7 +643,7 @@ def test_differences_from_cellcasts_list_are_counted_only(
     assert not is_opted_out("400000002")
 
 
-def test_recovery_reads_opt_outs_on_pages_that_shift(fake_cellcast: FakeCellcast) -> None:
+def test_recovery_reads_opt_outs_on_shifting_pages(fake_cellcast: FakeCellcast) -> None:
     def leave(path: str, page: int) -> None:
         if page == 2:
             fake_cellcast.opt_outs.insert(0, fake_cellcast.add_opt_out("400000099"))
@@ -699,7 +695,7 @@ def test_dry_run_changes_nothing(fake_cellcast: FakeCellcast) -> None:
     assert not CommandRun.objects.exists()
 
 
-def test_last_run_is_remembered_with_its_counts(fake_cellcast: FakeCellcast) -> None:
+def test_last_run_is_recorded_with_its_counts(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(HOUR))
     recover([Kind.REPLIES, Kind.STATUSES])
     assert set(CommandRun.objects.get().summary) == {"replies", "statuses"}
@@ -712,7 +708,7 @@ def test_last_run_is_remembered_with_its_counts(fake_cellcast: FakeCellcast) -> 
     assert run.summary == {"replies": expected}
 
 
-def test_wrong_key_is_asked_about_once(fake_cellcast: FakeCellcast, settings: Any) -> None:
+def test_wrong_key_is_tried_once(fake_cellcast: FakeCellcast, settings: Any) -> None:
     settings.CELLCAST_API_KEY = "another-key"
     [findings] = recover()
     assert len(fake_cellcast.requests) == 1
@@ -722,9 +718,7 @@ def test_wrong_key_is_asked_about_once(fake_cellcast: FakeCellcast, settings: An
 
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("item", [None, 1, "x", [], [{"status": "delivered"}], {}])
-def test_odd_item_costs_nothing_but_itself(
-    fake_cellcast: FakeCellcast, kind: Kind, item: Any
-) -> None:
+def test_odd_item_loses_only_itself(fake_cellcast: FakeCellcast, kind: Kind, item: Any) -> None:
     fake_cellcast.add_reply(ago(HOUR))
     fake_cellcast.add_report("1", ago(HOUR))
     fake_cellcast.add_opt_out("400000001")
@@ -734,7 +728,7 @@ def test_odd_item_costs_nothing_but_itself(
     assert findings.unreadable == 1
 
 
-def test_broken_list_keeps_its_rows_and_stops_no_other(
+def test_broken_list_keeps_its_rows_and_does_not_stop_others(
     fake_cellcast: FakeCellcast,
 ) -> None:
     fake_cellcast.page_size = 1
@@ -750,7 +744,7 @@ def test_broken_list_keeps_its_rows_and_stops_no_other(
 
 @pytest.mark.parametrize("error", [OperationalError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("kind", Kind)
-def test_tracker_of_errors_gets_no_key_number_or_text(
+def test_error_tracker_gets_no_key_number_or_text(
     fake_cellcast: FakeCellcast, kind: Kind, error: type[BaseException]
 ) -> None:
     fake_cellcast.add_reply(ago(HOUR), number="400000777", body="My secret")
@@ -764,7 +758,7 @@ def test_tracker_of_errors_gets_no_key_number_or_text(
     assert KEY not in report
 
 
-def test_site_without_a_key_has_nothing_to_ask(settings: Any) -> None:
+def test_recovery_without_a_key_is_refused(settings: Any) -> None:
     settings.CELLCAST_API_KEY = ""
     with pytest.raises(RecoveryError, match="CELLCAST_API_KEY"):
         recover()

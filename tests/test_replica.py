@@ -51,12 +51,12 @@ def stored() -> Any:
     return WebhookEvent.objects.using("default")
 
 
-def test_replica_is_read_by_queries_of_the_host_project() -> None:
+def test_host_projects_queries_read_the_replica() -> None:
     with pytest.raises(ConnectionDoesNotExist):
         WebhookEvent.objects.count()
 
 
-def test_webhooks_are_received_and_run(client: WebhookClient, listen: Listen) -> None:
+def test_webhooks_are_stored_and_run_on_the_primary(client: WebhookClient, listen: Listen) -> None:
     calls = [listen(each) for each in SIGNALS]
     Message.objects.record_sent("1", receiver="+61400000000")
     responses = [
@@ -74,7 +74,7 @@ def test_webhooks_are_received_and_run(client: WebhookClient, listen: Listen) ->
     assert opt_outs.is_opted_out("0404000000")
 
 
-def test_handler_knows_how_long_the_delivery_took(
+def test_handler_gets_the_delivery_time_from_the_primary(
     client: WebhookClient, connect: Callable[..., None]
 ) -> None:
     times: list[bool] = []
@@ -92,7 +92,7 @@ def send_with(receiver: str, body: str, sender: str) -> str:
     return f"to {receiver}"
 
 
-def test_answer_goes_by_what_has_just_been_sent(
+def test_answering_sees_what_a_colleague_just_sent(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A colleague's answer of a moment ago is not on the replica yet."""
@@ -120,7 +120,7 @@ def test_answer_goes_by_what_has_just_been_sent(
     assert stored_messages().outbound().get().body == "Yes"
 
 
-def test_commands_find_what_has_just_been_stored(
+def test_commands_see_what_was_just_stored(
     client: WebhookClient, connect: Callable[..., None], capsys: Any
 ) -> None:
     fail = [True]

@@ -69,12 +69,12 @@ def old_report(days: int = 100, **changes: Any) -> WebhookEvent:
 
 
 @pytest.mark.parametrize("number", [None, "", "  ", "\x00"])
-def test_selecting_nothing_is_an_error_and_not_everything(number: str | None) -> None:
+def test_empty_selection_is_an_error(number: str | None) -> None:
     with pytest.raises(ValueError, match="number"):
         Selection(number=number)
 
 
-def test_old_messages_go_with_their_history_and_events() -> None:
+def test_old_messages_are_deleted_with_history_and_events() -> None:
     old_report()
     young = old_report(days=1)
     assert run(older_than(90)) == (1, 1)
@@ -83,13 +83,13 @@ def test_old_messages_go_with_their_history_and_events() -> None:
     assert StatusChange.objects.get().event == young
 
 
-def test_message_without_an_event_goes_by_its_own_age() -> None:
+def test_message_without_an_event_is_deleted_by_its_own_age() -> None:
     MessageFactory.create(created_at=days_ago(100))
     MessageFactory.create(created_at=days_ago(80))
     assert run(older_than(90)) == (1, 0)
 
 
-def test_message_is_as_old_as_the_last_event_about_it() -> None:
+def test_message_is_as_old_as_its_last_event() -> None:
     old = old_report()
     late = WebhookEventFactory.create(duplicate=True, message=old.message)
     assert run(older_than(90)) == (0, 1)
@@ -98,14 +98,14 @@ def test_message_is_as_old_as_the_last_event_about_it() -> None:
     assert message.status_history.get().event is None
 
 
-def test_row_of_the_exact_time_stays() -> None:
+def test_row_of_the_exact_time_is_kept() -> None:
     event = old_report()
     assert Selection(before=event.received_at).count() == (0, 0)
     assert Selection(before=event.received_at + timedelta(microseconds=1)).count() == (1, 1)
 
 
 @pytest.mark.parametrize("kind", ["opt_out", "invalid"])
-def test_events_without_a_message_go_by_their_age(kind: str) -> None:
+def test_events_without_a_message_are_deleted_by_age(kind: str) -> None:
     WebhookEventFactory.create(**{kind: True}, received_at=days_ago(100))
     WebhookEventFactory.create(**{kind: True}, received_at=days_ago(1))
     assert run(older_than(90)) == (0, 1)
@@ -113,7 +113,7 @@ def test_events_without_a_message_go_by_their_age(kind: str) -> None:
 
 @pytest.mark.parametrize("redact", [False, True])
 @pytest.mark.parametrize(("trait", "kept"), [("pending", Kept(1, 0)), ("failed", Kept(0, 1))])
-def test_pending_event_stays_with_its_message(trait: str, kept: Kept, redact: bool) -> None:
+def test_pending_event_is_kept_with_its_message(trait: str, kept: Kept, redact: bool) -> None:
     waiting = old_report(**{trait: True})
     WebhookEventFactory.create(duplicate=True, message=waiting.message, received_at=days_ago(95))
     before = WebhookEvent.objects.filter(pk=waiting.pk).values().get()
@@ -127,7 +127,7 @@ def test_pending_event_stays_with_its_message(trait: str, kept: Kept, redact: bo
     assert StatusChange.objects.get().event_id == waiting.pk
 
 
-def test_failed_events_go_when_they_are_included_and_pending_ones_never() -> None:
+def test_failed_events_are_deleted_if_included_but_pending_ones_never() -> None:
     old_report(failed=True)
     pending = old_report(pending=True)
     selection = older_than(90, include_failed=True)
@@ -136,7 +136,7 @@ def test_failed_events_go_when_they_are_included_and_pending_ones_never() -> Non
     assert WebhookEvent.objects.get() == pending
 
 
-def test_event_done_meanwhile_goes_with_its_message() -> None:
+def test_event_done_meanwhile_is_deleted_with_its_message() -> None:
     """Between the events' turn and the messages', a handler may finish."""
     event = old_report(pending=True)
     other = old_report()
@@ -149,7 +149,7 @@ def test_event_done_meanwhile_goes_with_its_message() -> None:
     assert not WebhookEvent.objects.exists()
 
 
-def test_event_pending_meanwhile_stays() -> None:
+def test_event_pending_meanwhile_is_kept() -> None:
     """Another process may process an invalid event again, between the look and the lock."""
     event = WebhookEventFactory.create(invalid=True, received_at=days_ago(100))
 
@@ -164,7 +164,7 @@ def test_event_pending_meanwhile_stays() -> None:
 # Emptying
 
 
-def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
+def test_redacting_empties_only_texts_and_numbers() -> None:
     at = days_ago(100)
     event = old_report(
         reply=True,
@@ -204,7 +204,7 @@ def test_redacting_empties_texts_and_numbers_and_nothing_else() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_stop_that_comes_while_its_opt_out_is_forgotten_opts_out_again() -> None:
+def test_stop_during_erasure_of_its_opt_out_opts_out_again() -> None:
     WebhookClient().reply(sender=CONTACT, message="STOP")
     opt_in(CONTACT)
     threads: list[Future[Any]] = []
@@ -234,7 +234,7 @@ def test_redacted_rows_are_not_redacted_again() -> None:
     assert run(older_than(90)) == (1, 1)
 
 
-def test_late_report_of_a_redacted_message_is_redacted_in_time(
+def test_late_report_of_a_redacted_message_is_redacted_by_age(
     client: WebhookClient,
 ) -> None:
     MessageFactory.create(cellcast_id="1", receiver=CONTACT, created_at=days_ago(100))
@@ -249,7 +249,7 @@ def test_late_report_of_a_redacted_message_is_redacted_in_time(
     assert Message.objects.get().contact == StatusChange.objects.get().reason == ""
 
 
-def test_late_report_that_names_nobody_loses_its_reason_too(client: WebhookClient) -> None:
+def test_late_report_without_a_number_loses_its_reason(client: WebhookClient) -> None:
     MessageFactory.create(cellcast_id="1", receiver=CONTACT, created_at=days_ago(100))
     assert run(older_than(90, redact=True)) == (1, 0)
     client.status(_id="1", sender="", receiver="", status="failed", reason=f"{CONTACT} is off")
@@ -258,7 +258,7 @@ def test_late_report_that_names_nobody_loses_its_reason_too(client: WebhookClien
     assert StatusChange.objects.get().reason == ""
 
 
-def test_error_of_a_redacted_event_that_is_run_again_has_no_text(connect: Connect) -> None:
+def test_error_of_a_redacted_event_has_only_its_type(connect: Connect) -> None:
     event = old_report(failed=True)
     assert run(older_than(90, redact=True, include_failed=True)) == (1, 1)
     handler = Calls("handler", error=ValueError(f"no account for {CONTACT}"))
@@ -268,7 +268,7 @@ def test_error_of_a_redacted_event_that_is_run_again_has_no_text(connect: Connec
     assert event.handler_results["handler"]["error"] == "ValueError"
 
 
-def test_picture_alone_is_emptied() -> None:
+def test_redacting_removes_pictures_without_text() -> None:
     MessageFactory.create(
         inbound=True, sender="", receiver="", body="", media=["https://media.example.com/1.jpg"]
     )
@@ -277,7 +277,7 @@ def test_picture_alone_is_emptied() -> None:
     assert Message.objects.get().media == []
 
 
-def test_repeated_redacted_reply_is_new(client: WebhookClient, listen: Listen) -> None:
+def test_repeated_reply_is_new_after_redaction(client: WebhookClient, listen: Listen) -> None:
     client.reply(message="YES")
     key = Message.objects.get().key
     assert run(Selection(number="0400000000", redact=True)) == (1, 1)
@@ -289,7 +289,7 @@ def test_repeated_redacted_reply_is_new(client: WebhookClient, listen: Listen) -
     assert len(heard) == 1
 
 
-def test_documentation_names_what_is_emptied() -> None:
+def test_documentation_names_emptied_fields() -> None:
     rows = dict(table("docs/operations.md", "model", "personal information in"))
     assert set(code_words(rows["`Message`"])) == set(EMPTY_MESSAGE)
     assert set(EMPTY_EVENT) <= set(code_words(rows["`WebhookEvent`"]))
@@ -325,7 +325,7 @@ def test_odd_contact_is_erased_as_written() -> None:
     assert run(Selection(number="Cellcast Pty")) == (0, 2)
 
 
-def test_short_number_is_not_looked_for_in_bodies() -> None:
+def test_short_number_is_not_searched_in_bodies() -> None:
     WebhookEventFactory.create(opt_out=True, contact="12345")
     invalid = WebhookEventFactory.create(invalid=True, body='{"code": 12345}')
     assert run(Selection(number="12345")) == (0, 1)
@@ -334,7 +334,7 @@ def test_short_number_is_not_looked_for_in_bodies() -> None:
 
 @pytest.mark.parametrize("prefix", ["400", "445"])  # the second is unknown to phonenumbers
 @pytest.mark.parametrize("spelling", ["+61{}123456", "0{} 123 456", "{}123456"])
-def test_erasure_finds_an_opt_out_that_came_as_nine_digits(
+def test_erasure_finds_opt_outs_written_as_nine_digits(
     client: WebhookClient, prefix: str, spelling: str
 ) -> None:
     client.opt_out(contact=f"{prefix}123456")
@@ -342,7 +342,7 @@ def test_erasure_finds_an_opt_out_that_came_as_nine_digits(
     assert run(Selection(number=spelling.format(prefix))) == (1, 2)
 
 
-def test_number_in_an_unexpected_place_is_erased_with_what_it_is_about(
+def test_number_in_an_unexpected_field_is_erased(
     client: WebhookClient,
 ) -> None:
     client.send("webhook-receiver", reply_payload(sender="", mobile="0491 570 156"))
@@ -354,7 +354,7 @@ def test_number_in_an_unexpected_place_is_erased_with_what_it_is_about(
     assert "491570156" not in str([list(model._default_manager.values()) for model in MODELS])
 
 
-def test_event_without_a_number_about_another_contacts_message(client: WebhookClient) -> None:
+def test_event_naming_the_contact_only_in_its_body_is_erased(client: WebhookClient) -> None:
     client.status(receiver=OTHER)
     client.status(receiver="", status="failed", to=CONTACT)
     Message.objects.update(contact=OTHER)
@@ -363,13 +363,13 @@ def test_event_without_a_number_about_another_contacts_message(client: WebhookCl
     assert Message.objects.get().contact == OTHER
 
 
-def test_event_without_number_goes_with_its_message() -> None:
+def test_event_without_a_number_is_erased_with_its_message() -> None:
     event = old_report(message__receiver=CONTACT, contact="")
     assert event.contact == ""
     assert run(Selection(number=CONTACT)) == (1, 1)
 
 
-def test_event_goes_but_another_contacts_message_stays() -> None:
+def test_event_is_erased_but_another_contacts_message_kept() -> None:
     """One id was reported for two receivers."""
     first = old_report(message__receiver=OTHER)
     second = WebhookEventFactory.create(
@@ -380,7 +380,7 @@ def test_event_goes_but_another_contacts_message_stays() -> None:
     assert not StatusChange.objects.filter(event=second.pk).exists()
 
 
-def test_contact_and_age_are_combined() -> None:
+def test_contact_and_age_can_be_combined() -> None:
     old_report(message__receiver=CONTACT)
     old_report(days=1, message__receiver=CONTACT)
     old_report(message__receiver=OTHER)
@@ -425,7 +425,7 @@ def test_batches_are_small_and_reach_everything(count: int, redact: bool) -> Non
     assert older_than(90, redact=redact).count() == (0, 0)
 
 
-def test_interrupted_pruning_goes_on_where_it_stopped() -> None:
+def test_interrupted_pruning_resumes_where_it_stopped() -> None:
     old_reports(1_001)
 
     def interrupt(removed: Removed) -> None:
@@ -446,7 +446,7 @@ def test_queries_do_not_grow_with_the_rows(django_assert_max_num_queries: Any) -
 
 
 @pytest.mark.parametrize("error", [ProtectedError, RestrictedError])
-def test_protected_row_is_kept_and_the_others_go(error: Any) -> None:
+def test_protected_row_is_kept_and_others_are_deleted(error: Any) -> None:
     old_reports(20)
     keys = set(Message.objects.values_list("pk", flat=True))
     protected = set(sorted(keys)[3:5])
@@ -470,7 +470,7 @@ def test_protected_row_is_kept_and_the_others_go(error: Any) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("redact", [False, True])
-def test_webhooks_that_come_meanwhile_lose_nothing(
+def test_webhooks_during_pruning_lose_nothing(
     monkeypatch: pytest.MonkeyPatch, redact: bool
 ) -> None:
     monkeypatch.setattr(retention, "BATCH_SIZE", 7)
@@ -505,6 +505,6 @@ def test_webhooks_that_come_meanwhile_lose_nothing(
         assert re.fullmatch("[0-9a-f]{32}", message.key)
 
 
-def test_opt_outs_do_not_go_all_at_once() -> None:
+def test_all_opt_outs_cannot_be_deleted_at_once() -> None:
     with pytest.raises(ValueError, match="only for one contact"):
         older_than(90, opt_outs=True)

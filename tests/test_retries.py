@@ -52,7 +52,7 @@ def with_retries(write: Callable[[str], Any], **kwargs: Any) -> Any:
     return retries.with_retries(write, using="default", **kwargs)
 
 
-def test_write_takes_no_health_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_skips_the_health_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """Django's, a round trip for each webhook. Whoever writes after us has a sound session."""
     connection.ensure_connection()
     monkeypatch.setattr(connection, "health_check_enabled", True)
@@ -95,7 +95,7 @@ def test_last_error_is_raised_and_its_session_discarded() -> None:
     assert connection.connection is not write.sessions[-1]
 
 
-def test_pauses_grow_and_differ_between_two_that_collided(clock: Clock) -> None:
+def test_pauses_grow_and_differ_between_colliding_writers(clock: Clock) -> None:
     with_retries(Failing(*[OperationalError()] * 4))
     with_retries(Failing(*[OperationalError()] * 4))
     first, second = clock.slept[:4], clock.slept[4:]
@@ -106,7 +106,7 @@ def test_pauses_grow_and_differ_between_two_that_collided(clock: Clock) -> None:
     assert first != second
 
 
-def test_quick_failures_are_retried_as_long_as_a_lock_is_waited_for(
+def test_quick_failures_are_retried_for_the_lock_timeout(
     clock: Clock,
 ) -> None:
     began_at = clock.now
@@ -115,7 +115,7 @@ def test_quick_failures_are_retried_as_long_as_a_lock_is_waited_for(
     assert 1 < clock.now - began_at <= retries.BUDGET_SECONDS - retries.LOCK_SECONDS
 
 
-def test_try_without_a_session_is_repeated_however_long_it_waited(clock: Clock) -> None:
+def test_try_without_a_session_is_repeated_after_any_wait(clock: Clock) -> None:
     """An empty pool, or a server that restarts: no row was waited for."""
     tries: list[str] = []
 
@@ -130,7 +130,7 @@ def test_try_without_a_session_is_repeated_however_long_it_waited(clock: Clock) 
     assert with_retries(wait_for_the_pool) == "written"
 
 
-def test_error_of_another_schema_is_tried_again_once() -> None:
+def test_error_from_another_schema_is_retried_once() -> None:
     write = Failing(ProgrammingError("no such table"))
     assert with_retries(write) == "written to default"
     write = Failing(*[ProgrammingError("no such table")] * 9)
@@ -139,7 +139,7 @@ def test_error_of_another_schema_is_tried_again_once() -> None:
     assert len(write.sessions) == 2
 
 
-def test_no_further_try_is_begun_when_the_first_one_has_waited_long(
+def test_slow_first_try_is_not_repeated(
     clock: Clock,
 ) -> None:
     began_at = clock.now
@@ -153,7 +153,7 @@ def test_no_further_try_is_begun_when_the_first_one_has_waited_long(
     assert clock.now - began_at <= retries.BUDGET_SECONDS
 
 
-def test_pause_counts_as_part_of_the_wait(clock: Clock) -> None:
+def test_pause_counts_towards_the_time_limit(clock: Clock) -> None:
     write = Failing(*[OperationalError()] * 3)
     with pytest.raises(OperationalError):
         with_retries(write, for_seconds=retries.PAUSES[0] + retries.PAUSES[1] - 0.01)

@@ -66,7 +66,7 @@ def recovery(
 # From the API first
 
 
-def test_recovered_reply_has_the_time_at_which_it_was_received(listen: Any) -> None:
+def test_recovered_reply_has_its_time_of_receipt(listen: Any) -> None:
     calls = listen(message_received)
     received_at = timezone.now() - 3 * HOUR
     event = recovery(received_at=received_at)
@@ -80,7 +80,7 @@ def test_recovered_reply_has_the_time_at_which_it_was_received(listen: Any) -> N
     assert [call["message"] for call in calls] == [message]
 
 
-def test_same_item_again_is_a_duplicate(listen: Any) -> None:
+def test_repeated_item_is_a_duplicate(listen: Any) -> None:
     calls = listen(message_received)
     received_at = timezone.now() - HOUR
     assert recovery(received_at=received_at).outcome == "stored"
@@ -94,7 +94,9 @@ def test_same_text_at_another_time_is_another_message() -> None:
 
 
 @pytest.mark.parametrize("hours", [0.5, 47.9])
-def test_late_webhook_is_a_duplicate_that_fills_in_what_it_knows(listen: Any, hours: float) -> None:
+def test_late_webhook_is_a_duplicate_that_fills_in_missing_fields(
+    listen: Any, hours: float
+) -> None:
     replies, changes = listen(message_received), listen(status_changed)
     message = recovery(hours_ago=hours).message
     assert message is not None
@@ -111,7 +113,7 @@ def test_late_webhook_is_a_duplicate_that_fills_in_what_it_knows(listen: Any, ho
     assert changes == []
 
 
-def test_late_webhook_leaves_what_it_would_have_made_by_coming_first() -> None:
+def test_late_webhook_leaves_the_row_an_early_one_would() -> None:
     webhook()
     first = Message.objects.values("key", "cellcast_id", "sender", "receiver", "body", "status")
     expected = first.get()
@@ -127,7 +129,7 @@ def test_copies_of_the_late_webhook_are_duplicates() -> None:
     assert Message.objects.count() == StatusChange.objects.count() == 1
 
 
-def test_each_late_webhook_belongs_to_one_recovered_reply() -> None:
+def test_each_late_webhook_matches_one_recovered_reply() -> None:
     recovery(hours_ago=3)
     recovery(hours_ago=2)
     outcomes = [webhook(cellcast_id=str(number)).outcome for number in range(3)]
@@ -150,21 +152,21 @@ def test_webhook_after_two_days_is_another_reply() -> None:
     assert webhook().outcome == "stored"
 
 
-def test_later_status_of_the_reply_finds_it() -> None:
+def test_later_status_finds_the_recovered_reply() -> None:
     recovery()
     webhook()
     event = webhook(status="read")
     assert (event.outcome, event.message) == ("stored", Message.objects.get())
 
 
-def test_test_send_is_not_taken_for_a_late_webhook() -> None:
+def test_test_send_is_not_mistaken_for_a_late_webhook() -> None:
     recovery()
     event = webhook(is_test=True)
     assert event.outcome == "stored"
     assert Message.objects.filter(cellcast_id="").exists()
 
 
-def test_replies_without_a_number_are_never_the_same() -> None:
+def test_replies_without_a_number_never_match() -> None:
     recovery(number="")
     assert webhook(sender="").outcome == "stored"
 
@@ -181,14 +183,14 @@ def test_reply_received_during_the_recovery_is_a_duplicate(listen: Any) -> None:
     assert len(calls) == 1
 
 
-def test_message_of_another_listed_reply_is_not_taken_for_this_one() -> None:
+def test_message_of_another_listed_reply_does_not_match() -> None:
     webhook()
     others = (Listed(timezone.now() - timedelta(minutes=1)),)
     assert recovery(hours_ago=2, alike=others).outcome == "stored"
     assert Message.objects.count() == 2
 
 
-def test_replies_of_one_body_share_the_messages_that_webhooks_brought() -> None:
+def test_replies_of_one_body_share_out_the_webhooks_messages() -> None:
     webhook()
     now = timezone.now()
     places = [Listed(now - hours * HOUR) for hours in (3, 2, 1)]
@@ -204,20 +206,20 @@ def test_replies_of_one_body_share_the_messages_that_webhooks_brought() -> None:
     ("hours_ago", "outcome"),
     [(-0.08, "duplicate"), (23.9, "duplicate"), (-0.09, "stored"), (24.1, "stored")],
 )
-def test_webhook_comes_between_five_minutes_before_and_a_day_after(
+def test_webhook_matches_from_five_minutes_before_to_a_day_after(
     hours_ago: float, outcome: str
 ) -> None:
     webhook()
     assert recovery(hours_ago=hours_ago).outcome == outcome
 
 
-def test_recovered_reply_is_none_but_its_own() -> None:
+def test_recovered_reply_does_not_match_another_item() -> None:
     recovery(hours_ago=1)
     assert recovery(hours_ago=2).outcome == "stored"
 
 
 @pytest.mark.parametrize("cellcast_id", ["recovered", " "])
-def test_recovered_reply_never_has_the_key_of_a_webhooks(cellcast_id: str) -> None:
+def test_recovered_reply_never_shares_a_webhook_replys_key(cellcast_id: str) -> None:
     received_at = timezone.now() - HOUR
     webhook(
         received_at.isoformat(), cellcast_id=cellcast_id, sender=CUSTOMER, receiver="Yes please"
@@ -244,7 +246,7 @@ A, B = "https://media.example.com/A.jpg", "https://media.example.com/B.jpg"
     ],
 )
 @pytest.mark.parametrize("order", [1, -1], ids=["recovery first", "webhook first"])
-def test_picture_without_a_text_is_known_by_its_url(
+def test_picture_without_a_text_matches_by_url(
     text: str, listed: list[str], sent: list[str], is_same: bool, order: int
 ) -> None:
     def recover() -> str:
@@ -298,13 +300,13 @@ def matched(items: list[float], messages: list[float]) -> dict[int, int]:
         ([1, 2, 3, 4], [2, 3], {1: 0, 2: 1}),
     ],
 )
-def test_matching_pairs_most_replies_and_nearest_first(
+def test_matching_pairs_as_many_as_possible_then_the_nearest(
     items: list[float], messages: list[float], expected: dict[int, int]
 ) -> None:
     assert matched(items, messages) == expected
 
 
-def test_recovered_message_is_its_own_item_and_no_other() -> None:
+def test_recovered_message_matches_only_its_own_item() -> None:
     items = [Listed(at(hours)) for hours in (9, 9.01)]
     recovered = Stored(at(9), 1, (), True)
     assert match(items, [recovered]) == {items[0]: recovered}
@@ -328,9 +330,7 @@ def test_matching_takes_linear_time() -> None:
 
 
 @pytest.mark.parametrize("key", ["", KEY])
-def test_webhook_pays_one_look_up_whether_or_not_this_process_has_a_key(
-    settings: Any, key: str
-) -> None:
+def test_webhook_costs_one_lookup_with_or_without_a_key(settings: Any, key: str) -> None:
     webhook(cellcast_id="0")  # the connection has what it needs
     settings.CELLCAST_API_KEY = key
     with CaptureQueriesContext(connection) as queries:
@@ -339,7 +339,7 @@ def test_webhook_pays_one_look_up_whether_or_not_this_process_has_a_key(
     assert len(look_ups) == 1
 
 
-def test_array_of_replies_pays_one_look_up_for_all_contacts() -> None:
+def test_array_of_replies_costs_one_lookup_for_all_contacts() -> None:
     webhook(cellcast_id="0")
     values: dict[str, Any] = {"raw": "{}", "receiver": OURS, "status": "received", "body": "Yes"}
     replies = [

@@ -58,7 +58,7 @@ def test_session_with_something_left_open_is_not_idle(leave_open: Callable[[], N
 
 
 @LEFT_OPEN
-def test_discarded_session_is_followed_by_one_that_is_idle(leave_open: Callable[[], None]) -> None:
+def test_discarded_session_is_replaced_by_an_idle_one(leave_open: Callable[[], None]) -> None:
     leave_open()
     sessions.discard(connection)
     assert sessions.is_idle(connection)
@@ -68,7 +68,7 @@ def test_discarded_session_is_followed_by_one_that_is_idle(leave_open: Callable[
     assert sessions.is_idle(connection)
 
 
-def test_lost_session_is_discarded_too() -> None:
+def test_lost_session_can_be_discarded() -> None:
     connection.ensure_connection()
     connection.connection.close()
     sessions.discard(connection)
@@ -85,7 +85,7 @@ def test_connection_closed_inside_a_transaction_is_usable_again() -> None:
         cursor.execute("SELECT 1")
 
 
-def test_transaction_is_not_idle_though_its_session_is_pooled() -> None:
+def test_pooled_session_with_an_open_transaction_is_not_idle() -> None:
     enter_atomic()
     connection.close()
     connection.connection = None  # as close() leaves it where the session is a pool's
@@ -97,7 +97,7 @@ def test_transaction_is_not_idle_though_its_session_is_pooled() -> None:
         cursor.execute("SELECT 1")
 
 
-def test_database_in_memory_keeps_its_rows() -> None:
+def test_discarding_keeps_an_in_memory_databases_rows() -> None:
     settings: dict[str, Any] = {**connection.settings_dict, "OPTIONS": {}}
     database = DatabaseWrapper(settings | {"NAME": ":memory:"}, alias="memory")
     with database.cursor() as cursor:
@@ -111,14 +111,14 @@ def test_database_in_memory_keeps_its_rows() -> None:
     database.connection.close()
 
 
-def test_transaction_of_a_test_case_is_known_from_one_left_open() -> None:
+def test_open_transaction_is_not_mistaken_for_a_test_cases() -> None:
     assert not sessions.is_in_test(connection)
     with transaction.atomic():
         assert not sessions.is_in_test(connection)
 
 
 @pytest.mark.django_db(transaction=False)
-def test_transaction_of_a_test_case_is_known() -> None:
+def test_test_cases_transaction_is_recognised() -> None:
     assert sessions.is_in_test(connection)
 
 
@@ -133,7 +133,7 @@ def test_transaction_of_a_test_case_is_known() -> None:
         (["SELECT 1"], False),
     ],
 )
-def test_plain_begin_is_heard(statements: list[str], has_begun: bool) -> None:
+def test_watch_sees_a_plain_begin(statements: list[str], has_begun: bool) -> None:
     watch = sessions.Watch(connection)
     with watch, connection.cursor() as cursor:
         for statement in statements:
@@ -141,7 +141,7 @@ def test_plain_begin_is_heard(statements: list[str], has_begun: bool) -> None:
     assert watch.has_begun is has_begun
 
 
-def test_begin_after_the_watch_has_ended_is_not_heard() -> None:
+def test_watch_ignores_a_begin_after_its_end() -> None:
     watch = sessions.Watch(connection)
     with watch:
         pass

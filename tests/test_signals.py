@@ -124,7 +124,7 @@ def names(signal: FactSignal, sender: type = Message) -> list[str]:
 
 
 @every_handler
-def test_handler_is_known_by_module_and_qualified_name(
+def test_handler_name_is_module_and_qualified_name(
     handler: Callable[..., Any], name: str, says: str, signal: FactSignal
 ) -> None:
     signal.connect(handler, weak=False)
@@ -133,7 +133,7 @@ def test_handler_is_known_by_module_and_qualified_name(
 
 
 @every_handler
-def test_handler_of_every_kind_is_called_to_its_end(
+def test_every_kind_of_handler_is_called_to_its_end(
     handler: Callable[..., Any], name: str, says: str, signal: FactSignal
 ) -> None:
     signal.connect(handler, weak=False)
@@ -154,7 +154,7 @@ def test_other_dispatch_uid_is_not_the_name(uid: object, signal: FactSignal) -> 
     assert names(signal) == [f"{HERE}.function"]
 
 
-def test_second_handler_of_a_name_gets_a_number(signal: FactSignal) -> None:
+def test_second_handler_with_the_same_name_gets_a_number(signal: FactSignal) -> None:
     handlers = [partial(function_with_arguments, word) for word in ["one", "two", "three"]]
     for handler in handlers:
         signal.connect(handler)
@@ -172,7 +172,7 @@ def test_same_uid_for_all_senders_and_for_one_is_two_handlers(signal: FactSignal
     assert names(signal, WebhookEvent) == ["uid"]
 
 
-def test_every_name_is_unique_whatever_the_uids(signal: FactSignal) -> None:
+def test_handler_names_are_unique_whatever_the_uids(signal: FactSignal) -> None:
     signal.connect(partial(function), weak=False)
     signal.connect(decorated, dispatch_uid=f"{HERE}.function#2")
     signal.connect(partial(function), weak=False)
@@ -182,14 +182,14 @@ def test_every_name_is_unique_whatever_the_uids(signal: FactSignal) -> None:
 # Who is connected
 
 
-def test_handlers_come_in_the_order_in_which_they_connected(signal: FactSignal) -> None:
+def test_handlers_are_in_order_of_connection(signal: FactSignal) -> None:
     order: list[Callable[..., Any]] = [async_function, an_object, function, a_lambda]
     for handler in order:
         signal.connect(handler, weak=False)
     assert list(handlers_by_name(signal, Message).values()) == order
 
 
-def test_only_handlers_of_the_sender_and_of_all_senders(signal: FactSignal) -> None:
+def test_handlers_are_filtered_by_sender(signal: FactSignal) -> None:
     signal.connect(function, sender=Message)
     signal.connect(a_lambda, sender=WebhookEvent)
     signal.connect(an_object)
@@ -197,7 +197,7 @@ def test_only_handlers_of_the_sender_and_of_all_senders(signal: FactSignal) -> N
     assert names(signal, WebhookEvent) == [f"{HERE}.<lambda>", f"{HERE}.Object"]
 
 
-def test_collected_handler_is_passed_over(signal: FactSignal) -> None:
+def test_garbage_collected_handler_is_skipped(signal: FactSignal) -> None:
     short_lived = Object()
     signal.connect(short_lived)
     signal.connect(short_lived.method)
@@ -286,7 +286,7 @@ def test_status_changed_is_sent_with_message_status_change_and_event(
 
 
 @pytest.mark.django_db
-def test_status_changed_tells_of_late_reports_too(
+def test_status_changed_is_sent_for_late_reports(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.status(status="delivered")
@@ -296,7 +296,7 @@ def test_status_changed_tells_of_late_reports_too(
 
 
 @pytest.mark.django_db
-def test_status_changed_of_an_inbound_message_begins_with_its_second_row(
+def test_status_changed_is_sent_from_a_replys_second_status(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.reply(status="received")
@@ -333,7 +333,7 @@ def test_opt_out_received_is_sent_once_while_the_opt_out_stands(
 
 
 @pytest.mark.django_db
-def test_duplicate_is_not_run(
+def test_duplicate_sends_no_signal(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     for _ in range(3):

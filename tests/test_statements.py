@@ -175,12 +175,12 @@ def letter_of(sql: str) -> str:
 
 
 @pytest.mark.parametrize("budget", WITHOUT_HANDLER, ids=lambda budget: budget.kind)
-def test_webhook_without_a_handler_keeps_to_its_budget(budget: Budget, way: str) -> None:
+def test_webhook_without_a_handler_stays_within_its_budget(budget: Budget, way: str) -> None:
     assert letters_of(budget) == budget.letters(way)
 
 
 @pytest.mark.parametrize("budget", WITH_ONE_HANDLER, ids=lambda budget: budget.kind)
-def test_webhook_with_one_handler_keeps_to_its_budget(
+def test_webhook_with_one_handler_stays_within_its_budget(
     budget: Budget, way: str, listen: Listen
 ) -> None:
     for signal in SIGNALS:

@@ -56,7 +56,7 @@ def test_task_runs_the_event(task_mode: Any, heard: list[str]) -> None:
     assert event.attempts == 1
 
 
-def test_task_takes_the_backend_of_the_setting(task_mode: Any, heard: list[str]) -> None:
+def test_task_uses_the_configured_backend(task_mode: Any, heard: list[str]) -> None:
     task_mode.TASKS = task_mode.TASKS | {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     task_mode.CELLCAST_TASK_BACKEND = "sms"
     WebhookClient().reply()
@@ -64,7 +64,7 @@ def test_task_takes_the_backend_of_the_setting(task_mode: Any, heard: list[str])
     assert WebhookEvent.objects.pending().exists()
 
 
-def test_task_gets_the_primary_key_only(task_mode: Any, heard: list[str]) -> None:
+def test_task_receives_only_the_primary_key(task_mode: Any, heard: list[str]) -> None:
     task_mode.TASKS = {"default": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     WebhookClient().reply()
     event = WebhookEvent.objects.get()
@@ -72,7 +72,7 @@ def test_task_gets_the_primary_key_only(task_mode: Any, heard: list[str]) -> Non
     assert (result.args, result.kwargs) == ([event.pk], {})
 
 
-def test_task_that_runs_twice_runs_once(task_mode: Any, heard: list[str]) -> None:
+def test_repeated_task_runs_the_event_once(task_mode: Any, heard: list[str]) -> None:
     WebhookClient().reply()
     tasks.run_handlers.enqueue(WebhookEvent.objects.get().pk)
     assert len(heard) == 1
@@ -102,7 +102,7 @@ def test_event_not_enqueued_is_due(
     assert f"Not enqueued: event {event.pk}, the first of 1: " in caplog.text
 
 
-def test_first_refusal_ends_the_attempts_of_a_webhook(
+def test_webhook_stops_enqueueing_after_the_first_refusal(
     task_mode: Any, heard: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse = f"{BACKENDS}.dummy.DummyBackend.enqueue"
@@ -117,7 +117,7 @@ def test_first_refusal_ends_the_attempts_of_a_webhook(
     assert caplog.messages == [line]
 
 
-def test_task_for_a_schedule_runs_what_is_due(task_mode: Any, heard: list[str]) -> None:
+def test_scheduled_task_runs_due_events(task_mode: Any, heard: list[str]) -> None:
     task_mode.TASKS = {"default": {"BACKEND": "no.such.Backend"}}
     for text in ("one", "two"):
         WebhookClient().reply(message=text)
@@ -231,7 +231,7 @@ def test_task_in_the_same_database_runs(outbox: Any, heard: list[str]) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("failures", [1, 2])
-def test_webhook_is_stored_whatever_the_queue_says(
+def test_webhook_is_stored_even_if_the_queue_fails(
     failures: int, outbox: Any, heard: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """If it refuses after the commit too, a schedule has to run."""
@@ -272,7 +272,7 @@ class TasksElsewhere:
         pytest.param({"TASKS": {}}, False, id="no backend"),
     ],
 )
-def test_outbox_is_a_queue_in_the_same_database(
+def test_task_is_written_in_the_transaction_only_on_the_same_database(
     changes: dict[str, Any], is_outbox: bool, outbox: Any
 ) -> None:
     for name, value in changes.items():
@@ -280,7 +280,7 @@ def test_outbox_is_a_queue_in_the_same_database(
     assert receiving.is_in_same_database() is is_outbox
 
 
-def test_tasks_are_django_s_own_where_it_has_them() -> None:
+def test_tasks_use_djangos_own_package_if_available() -> None:
     expected = "django.tasks" if django.VERSION >= (6,) else "django_tasks"
     assert tasks_package().__name__ == expected
 
@@ -288,7 +288,7 @@ def test_tasks_are_django_s_own_where_it_has_them() -> None:
 def nothing() -> None: ...
 
 
-def test_task_needs_only_the_backend_of_the_setting(settings: Any) -> None:
+def test_task_needs_only_the_configured_backend(settings: Any) -> None:
     settings.TASKS = {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     settings.CELLCAST_TASK_BACKEND = "sms"
     assert receiving.as_task(nothing).backend == "sms"

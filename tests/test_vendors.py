@@ -11,7 +11,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.usefixtures("unnamed_database")
-def test_every_webhook_is_stored_and_the_overview_opens(admin_client: Client) -> None:
+def test_unknown_database_vendor_stores_webhooks_and_opens_the_overview(
+    admin_client: Client,
+) -> None:
     client = WebhookClient()
     client.status()
     client.status()

@@ -99,7 +99,7 @@ def outcomes(response: Any) -> list[str]:
 
 
 @pytest.mark.django_db
-def test_documented_reply_is_stored_and_heard(listen: Listen) -> None:
+def test_documented_reply_is_stored_and_handled(listen: Listen) -> None:
     calls = listen(message_received)
 
     response = post(DOCUMENTED_RECEIVE, RECEIVE)
@@ -124,7 +124,7 @@ def test_documented_reply_is_stored_and_heard(listen: Listen) -> None:
 
 
 @pytest.mark.django_db
-def test_documented_delivery_report_is_stored_and_heard(
+def test_documented_delivery_report_is_stored_and_handled(
     listen: Listen,
 ) -> None:
     calls = listen(status_changed)
@@ -199,9 +199,7 @@ def test_same_opt_out_again_is_a_duplicate(client: WebhookClient, listen: Listen
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", URLS)
-def test_probe_of_the_url_needs_no_password_and_sees_nothing(
-    url: str, client: WebhookClient
-) -> None:
+def test_get_needs_no_password_and_returns_no_data(url: str, client: WebhookClient) -> None:
     client.reply()
     for headers in [{}, {"Authorization": "Basic rubbish"}, authorization()]:
         response = client.get(url, {"format": "api"}, headers=headers)
@@ -392,7 +390,7 @@ def test_unreadable_body_is_kept_and_gets_400_with_reason(body: bytes, kept: str
 
 
 @pytest.mark.django_db
-def test_status_growing_in_lower_case_is_not_a_database_error() -> None:
+def test_status_that_grows_in_lower_case_is_stored() -> None:
     response = post(json.dumps(status_payload(status="İ" * 64)).encode(), STATUS)
     assert response.status_code in {200, 400}
     assert all(len(status) <= 64 for status in Message.objects.values_list("status", flat=True))
@@ -418,14 +416,14 @@ def test_partly_bad_array_gets_200_with_every_outcome() -> None:
 
 
 @pytest.mark.django_db
-def test_array_of_duplicates_and_rubbish_gets_200() -> None:
+def test_array_of_duplicates_and_invalid_events_gets_200() -> None:
     post(DOCUMENTED_STATUS, STATUS)
     response = post(b"[5, %s]" % DOCUMENTED_STATUS, STATUS)
     assert (response.status_code, outcomes(response)) == (200, ["invalid", "duplicate"])
 
 
 @pytest.mark.django_db
-def test_array_of_rubbish_gets_400_with_each_reason_once() -> None:
+def test_array_of_invalid_events_gets_400_with_each_reason_once() -> None:
     response = post(b'[5, 6, {"status": "sent"}, {}]', STATUS)
     assert (response.status_code, outcomes(response)) == (400, ["invalid"] * 4)
     reasons = list(WebhookEvent.objects.order_by("pk").values_list("error", flat=True))
@@ -652,7 +650,7 @@ def test_failing_handler_changes_neither_response_nor_other_handlers(
 
 
 @pytest.mark.django_db
-def test_running_by_task_is_left_to_the_task(
+def test_task_mode_leaves_handlers_to_the_task(
     listen: Listen,
 ) -> None:
     calls = listen(message_received)
@@ -868,7 +866,7 @@ print([(response.status_code, response["Content-Type"]) for response in response
 """
 
 
-def test_rest_framework_settings_read_on_import_do_not_reach_webhooks() -> None:
+def test_rest_framework_settings_read_at_import_do_not_reach_webhooks() -> None:
     """In its own process, in a project without ``django.contrib.auth``, whose users are default."""
     process = subprocess.run(
         [sys.executable, "-c", HOST_PROJECT],
@@ -907,7 +905,7 @@ def test_neither_number_nor_text_is_logged(
 
 
 @pytest.mark.django_db
-def test_webhook_is_one_line_with_its_outcomes_and_no_number(
+def test_webhook_logs_one_line_with_outcomes_and_no_number(
     caplog: pytest.LogCaptureFixture, client: WebhookClient
 ) -> None:
     caplog.set_level(logging.INFO, logger="cellcast_django")

@@ -76,7 +76,7 @@ def heard(listen: Listen) -> Callable[[], Counter[Signal]]:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("watcher", [Watcher, Adder, Refuser])
-def test_watcher_sees_every_statement_and_each_webhook_is_stored(
+def test_execute_wrapper_sees_every_statement(
     watcher: type[Watcher], heard: Callable[[], Counter[Signal]]
 ) -> None:
     client, watching = WebhookClient(), watcher()

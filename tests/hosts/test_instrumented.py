@@ -436,7 +436,7 @@ print(json.dumps(leaks))
 """
 
 
-def test_error_tracker_is_sent_no_number_or_text_of_a_page(
+def test_error_tracker_gets_no_number_or_text_from_pages(
     project: FreshProject, server: str
 ) -> None:
     """With tracing, Sentry keeps the context of each template, and turns strings in it to text."""

@@ -120,7 +120,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> FreshProject:
 
 
 @pytest.mark.parametrize("skin", SKINS)
-def test_pages_open_and_buttons_work(skin: str, project: FreshProject, page: Any) -> None:
+def test_pages_open_and_buttons_work_in_each_skin(
+    skin: str, project: FreshProject, page: Any
+) -> None:
     more = f'path("{skin}/", include("{skin}.urls")),' if skin in WITH_URLS else ""
     project.write(f"shop/urls_{skin}.py", URLS.format(more=more))
     project.write(f"shop/settings_{skin}.py", SETTINGS.format(skin=skin, apps=SKINS[skin]))

@@ -77,7 +77,7 @@ for name in NAMES:
 """
 
 
-def test_tenants_are_kept_apart(port: int, tmp_path: Path) -> None:
+def test_tenants_see_only_their_own_rows(port: int, tmp_path: Path) -> None:
     project = FreshProject(
         tmp_path, "django>=6.1,<6.2", str(ROOT), "django-tenants", "psycopg[binary]"
     )

@@ -57,7 +57,7 @@ assert Message.objects.delivered().count() == WEBHOOKS + 1
 """
 
 
-def test_one_statement_a_webhook_and_all_of_them_counted(port: int, tmp_path: Path) -> None:
+def test_webhook_takes_one_statement_and_each_is_counted(port: int, tmp_path: Path) -> None:
     project = FreshProject(
         tmp_path, "django>=6.1,<6.2", str(ROOT), "django-prometheus", "psycopg[binary]"
     )

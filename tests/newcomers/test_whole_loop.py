@@ -28,7 +28,7 @@ def cellcast() -> Iterator[FakeCellcast]:
 
 
 @pytest.mark.parametrize("django", ["django>=5.2,<5.3", "django>=6.1,<6.2"])
-def test_booking_ends_as_cancelled_and_a_stop_is_respected(
+def test_newcomers_booking_is_cancelled_and_stop_respected(
     django: str, cellcast: FakeCellcast, tmp_path: Path
 ) -> None:
     project = FreshProject(tmp_path, django)

@@ -39,7 +39,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_workers_killed_at_random_lose_nothing_that_was_answered_200(
+def test_randomly_killed_workers_lose_nothing_answered_200(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     host = new_host(vendor, CELLCAST_HANDLER_LEASE=LEASE)
@@ -70,7 +70,7 @@ def test_workers_killed_at_random_lose_nothing_that_was_answered_200(
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_death_at_each_moment_repeats_only_the_call_that_was_cut_off(
+def test_kill_at_any_moment_repeats_only_the_interrupted_call(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     host = new_host(vendor, CELLCAST_HANDLER_LEASE=1)
@@ -107,7 +107,7 @@ def test_death_at_each_moment_repeats_only_the_call_that_was_cut_off(
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_cellcast_run_handlers_killed_at_random_leaves_the_rest_to_the_next_run(
+def test_randomly_killed_command_leaves_the_rest_to_the_next_run(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     """Two of it run at once; with tasks that no worker takes, everything is left to them."""
@@ -146,7 +146,7 @@ def test_cellcast_run_handlers_killed_at_random_leaves_the_rest_to_the_next_run(
 
 
 @pytest.mark.parametrize("vendor", ["postgresql", "mariadb"])
-def test_database_killed_and_started_under_load(
+def test_database_restart_under_load_loses_nothing(
     vendor: str, servers: Servers, new_host: Callable[..., Host]
 ) -> None:
     host = new_host(vendor, CELLCAST_HANDLER_LEASE=LEASE)

@@ -46,7 +46,7 @@ POOL = {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
         ),
     ],
 )
-def test_what_was_answered_200_is_on_the_standby_and_errors_end_with_the_promotion(
+def test_standby_has_what_was_answered_200_and_serves_after_promotion(
     pair: Cluster,
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -82,9 +82,7 @@ def test_what_was_answered_200_is_on_the_standby_and_errors_end_with_the_promoti
     )
 
 
-def test_two_hosts_and_two_workers_lose_nothing_when_a_worker_and_the_primary_are_killed(
-    pair: Cluster, tmp_path: Path
-) -> None:
+def test_killing_a_worker_and_the_primary_loses_nothing(pair: Cluster, tmp_path: Path) -> None:
     """Both hosts get the same webhooks, as from a balancer that tries again elsewhere."""
     project = "tests.stress.projects.queue_workers"
     databases = {"default": pair.settings() | KEPT}

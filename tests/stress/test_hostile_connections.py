@@ -88,7 +88,7 @@ def server(host: Host) -> Iterator[Server]:
     host.assert_log_is_clean()
 
 
-def test_each_trick_is_answered_as_it_should_be(host: Host, server: Server) -> None:
+def test_each_trick_gets_the_expected_response(host: Host, server: Server) -> None:
     slowest = 0.0
     wrong = {}
     for trick in TRICKS:
@@ -104,9 +104,7 @@ def test_each_trick_is_answered_as_it_should_be(host: Host, server: Server) -> N
     )
 
 
-def test_body_that_ends_before_its_length_is_kept_and_never_understood(
-    host: Host, server: Server
-) -> None:
+def test_truncated_body_is_kept_as_invalid(host: Host, server: Server) -> None:
     form = b"_id=1&status=failed"
     for body in (REPORT, REPORT[:40], form):
         lines = [f"Content-Length: {len(body) + 300}"]
@@ -126,7 +124,7 @@ def test_body_at_the_limit_is_kept_whole(host: Host, server: Server) -> None:
     assert kept.encode() == of_size(LIMIT)
 
 
-def test_connections_that_stay_half_sent_cost_a_worker_only_until_they_end(
+def test_half_sent_connections_hold_a_worker_only_until_they_end(
     host: Host, server: Server
 ) -> None:
     request = post(STATUS, REPORT)
@@ -145,7 +143,7 @@ def test_connections_that_stay_half_sent_cost_a_worker_only_until_they_end(
     )
 
 
-def test_slow_body_is_waited_for(server: Server) -> None:
+def test_slow_body_is_read_to_its_end(server: Server) -> None:
     request = post(STATUS, REPORT)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         for byte in request:
@@ -154,7 +152,7 @@ def test_slow_body_is_waited_for(server: Server) -> None:
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
-def test_body_is_not_asked_for_before_100_continue_and_then_read(server: Server) -> None:
+def test_body_is_read_after_100_continue(server: Server) -> None:
     head, _, body = post(
         STATUS, REPORT, f"Content-Length: {len(REPORT)}", "Expect: 100-continue"
     ).partition(b"\r\n\r\n")
@@ -165,7 +163,7 @@ def test_body_is_not_asked_for_before_100_continue_and_then_read(server: Server)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
-def test_pipelined_requests_do_not_run_into_each_other(host: Host, server: Server) -> None:
+def test_pipelined_requests_are_kept_apart(host: Host, server: Server) -> None:
     one = post(STATUS, REPORT)
     smuggled = post(STATUS, REPORT.replace(b'"1"', b'"smuggled"'))
     assert send(server.port, one + smuggled).status in {200, 400, 0}

@@ -33,7 +33,7 @@ ENDPOINTS = {
 LENGTHS = {"cellcast_id": 128, "sender": 64, "receiver": 64, "number": 64, "status": 64}
 
 
-def test_each_of_a_hundred_thousand_bodies_is_read_into_what_a_database_can_keep() -> None:
+def test_hundred_thousand_bodies_are_read_into_storable_payloads() -> None:
     kinds: Counter[str] = Counter()
     slowest = 0.0
     for body in Hostile(seed=5).bodies(scaled(100_000)):
@@ -79,7 +79,7 @@ OBJECTS = st.builds(
 
 @settings(max_examples=scaled(3_000), deadline=None, database=None, derandomize=True)
 @given(document=OBJECTS | VALUES | st.lists(OBJECTS | VALUES), endpoint=st.sampled_from(Endpoint))
-def test_any_json_is_read_into_what_a_database_can_keep(document: Any, endpoint: Endpoint) -> None:
+def test_any_json_is_read_into_storable_payloads(document: Any, endpoint: Endpoint) -> None:
     body = json.dumps(document).encode()
     read = payloads.read(body, "application/json", endpoint)
     assert len(read) == (max(1, len(document)) if isinstance(document, list) else 1)
@@ -88,7 +88,7 @@ def test_any_json_is_read_into_what_a_database_can_keep(document: Any, endpoint:
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_hostile_bodies_over_the_wire_are_answered_and_kept_as_they_came(
+def test_hostile_bodies_are_answered_and_kept_verbatim(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     host = new_host(vendor)

@@ -105,7 +105,7 @@ def serving(host: Host, name: str) -> AbstractContextManager[Server]:
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda each: f"{each.name}, {each.serve}")
-def test_webhooks_are_stored_and_heard_in_a_project_that_makes_it_hard(
+def test_webhooks_are_stored_and_handled_in_difficult_projects(
     project: Project, new_project: Callable[[Project], Host]
 ) -> None:
     host = new_project(project)
@@ -124,7 +124,7 @@ def test_webhooks_are_stored_and_heard_in_a_project_that_makes_it_hard(
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_every_server_hands_over_bodies_of_any_kind(
+def test_every_server_passes_on_every_kind_of_body(
     name: str, new_host: Callable[..., Host]
 ) -> None:
     host = new_host("sqlite")

@@ -81,7 +81,7 @@ LOCKS = [
     LOCKS if SCALE >= 1 else [each for each in LOCKS if each[0] != "mariadb"],
     ids=lambda each: each if isinstance(each, str) else each.__name__,
 )
-def test_webhooks_are_answered_in_time_whatever_is_locked_and_stored_once_it_is_free(
+def test_locked_rows_delay_no_response_and_webhooks_are_stored_afterwards(
     vendor: str,
     lock: Callable[[Database], AbstractContextManager[None]],
     new_host: Callable[..., Host],

@@ -54,7 +54,7 @@ class Reply(NamedTuple):
 
 
 @pytest.mark.parametrize(("vendor", "mode"), PLACES)
-def test_two_web_processes_and_two_workers_keep_the_order_of_each_contact(
+def test_two_web_processes_and_two_workers_keep_each_contacts_order(
     vendor: str, mode: str, new_host: Callable[..., Host]
 ) -> None:
     """The second reply of a pair is sent to the other process when the first has been answered."""
@@ -85,7 +85,7 @@ def test_two_web_processes_and_two_workers_keep_the_order_of_each_contact(
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_no_contact_waits_for_another(vendor: str, new_host: Callable[..., Host]) -> None:
+def test_contacts_do_not_wait_for_each_other(vendor: str, new_host: Callable[..., Host]) -> None:
     """All at once: a fifth of the contacts has a first reply that is never finished with."""
     host = new_host(vendor, **IN_ORDER, CELLCAST_HANDLER_MAX_ATTEMPTS=100)
     said = [

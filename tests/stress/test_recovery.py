@@ -22,7 +22,7 @@ PROCESSES = 3
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_recoveries_at_once_and_late_webhooks_store_each_reply_once(
+def test_concurrent_recoveries_and_late_webhooks_store_each_reply_once(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     """All replies of a contact have the same text, and only the commands know the API's key."""

@@ -19,7 +19,7 @@ CLIENTS = 32
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_storm_ends_in_what_was_said_and_each_handler_hears_it_once(
+def test_storm_stores_every_event_and_calls_each_handler_once(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     host = new_host(vendor)

@@ -70,7 +70,7 @@ ODD: list[str | None] = [
 ]
 
 
-def test_ten_thousand_strangers_leave_nothing_but_a_few_lines(
+def test_ten_thousand_strangers_leave_only_a_few_log_lines(
     new_host: Callable[..., Host],
 ) -> None:
     host = new_host("sqlite")
@@ -132,7 +132,7 @@ def same_for_all(response: Response) -> bytes:
     return re.sub(rb"\r\nDate: [^\r]*", b"", response.head) + b"\r\n\r\n" + response.body
 
 
-def test_stranger_is_answered_before_the_body_has_come(new_host: Callable[..., Host]) -> None:
+def test_stranger_is_refused_before_the_body_arrives(new_host: Callable[..., Host]) -> None:
     host = new_host("sqlite")
     head = post(STATUS, b"", "Content-Length: 200000", authorization=basic("cellcast:wrong"))
     chunked = post(STATUS, b"", "Transfer-Encoding: chunked", authorization=None)
@@ -143,7 +143,7 @@ def test_stranger_is_answered_before_the_body_has_come(new_host: Callable[..., H
                 assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
 
 
-def test_refusals_of_an_earlier_minute_are_counted_in_one_line(
+def test_earlier_refusals_are_summed_in_one_line(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusals = RefusalLog()
@@ -159,7 +159,7 @@ def test_refusals_of_an_earlier_minute_are_counted_in_one_line(
     ]
 
 
-def test_those_who_know_the_password_are_served_among_strangers(
+def test_authenticated_webhooks_are_served_among_strangers(
     new_host: Callable[..., Host],
 ) -> None:
     host = new_host("sqlite")
@@ -183,7 +183,7 @@ RIGHT_LETTERS = {
 }
 
 
-def test_time_of_the_comparison_tells_nothing_of_the_password() -> None:
+def test_comparison_time_reveals_nothing_about_the_password() -> None:
     """How often the closer guess takes longer: half the time, if the time tells nothing.
 
     A comparison that stops at the first wrong letter shows that the measurement would see it.
@@ -201,7 +201,7 @@ def test_time_of_the_comparison_tells_nothing_of_the_password() -> None:
     )
 
 
-def test_time_of_the_response_tells_nothing_of_the_password(new_host: Callable[..., Host]) -> None:
+def test_response_time_reveals_nothing_about_the_password(new_host: Callable[..., Host]) -> None:
     host = new_host("sqlite")
     count = scaled(750)
     with host.gunicorn(workers=1) as server:

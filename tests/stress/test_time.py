@@ -33,7 +33,7 @@ def heard(host: Host) -> list[tuple[str, str]]:
     return [(call.handler, call.fact[-1]) for call in host.calls() if call.phase == "begin"]
 
 
-def test_clock_that_jumps_back_changes_no_status_and_loses_no_fact(
+def test_backward_clock_jump_changes_no_status_and_loses_no_fact(
     new_host: Callable[..., Host],
 ) -> None:
     host = new_host("sqlite", CELLCAST_HANDLER_LEASE=1)
@@ -70,7 +70,7 @@ def test_clock_that_jumps_back_changes_no_status_and_loses_no_fact(
 
 
 @pytest.mark.parametrize("vendor", ["mariadb", "sqlite"])
-def test_handler_that_outlasts_its_lease_is_taken_over_once(
+def test_event_is_taken_over_once_when_its_handler_outlasts_the_lease(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     host = new_host(vendor, CELLCAST_HANDLER_LEASE=1)
@@ -103,7 +103,7 @@ def run_until_taken_over(host: Host) -> None:
     assert "1 done" in host.manage("cellcast_run_handlers")
 
 
-def test_event_whose_message_has_gone_is_given_up_with_the_reason(
+def test_event_without_its_message_fails_with_the_reason(
     new_host: Callable[..., Host],
 ) -> None:
     host = new_host("sqlite", CELLCAST_HANDLER_LEASE=1)
@@ -128,7 +128,7 @@ def test_event_whose_message_has_gone_is_given_up_with_the_reason(
         (["renamed", "second"], ["second", "renamed"]),  # "first" had finished
     ],
 )
-def test_renamed_handler_is_called_under_its_new_name_and_no_other_one_again(
+def test_only_a_renamed_handler_is_called_again(
     names: list[str], called: list[str], new_host: Callable[..., Host]
 ) -> None:
     host = new_host("sqlite", CELLCAST_HANDLER_LEASE=1)
@@ -143,9 +143,7 @@ def test_renamed_handler_is_called_under_its_new_name_and_no_other_one_again(
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_migrate_leaves_a_database_with_rows_as_it_is(
-    vendor: str, new_host: Callable[..., Host]
-) -> None:
+def test_migrate_keeps_existing_rows(vendor: str, new_host: Callable[..., Host]) -> None:
     host = new_host(vendor)
     webhooks = [numbered(serial) for serial in range(scaled(500))]
     with host.gunicorn() as server:
@@ -172,7 +170,7 @@ def wait_for_more(load: Load) -> None:
 
 
 @pytest.mark.parametrize("vendor", ["postgresql", "mariadb"])
-def test_migrations_add_columns_to_all_tables_while_webhooks_come(
+def test_migrations_add_columns_while_webhooks_arrive(
     vendor: str, new_host: Callable[..., Host]
 ) -> None:
     """Five times, as ``AddField`` with a ``db_default`` does, in a session without limits."""

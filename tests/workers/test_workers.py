@@ -27,7 +27,7 @@ WORKERS = 3
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_every_handler_hears_every_fact_although_a_worker_is_killed(
+def test_every_handler_gets_every_fact_though_a_worker_is_killed(
     queue: str, new_shop: Callable[[str], Shop]
 ) -> None:
     shop = new_shop(queue)
@@ -85,7 +85,7 @@ def test_every_handler_hears_every_fact_although_a_worker_is_killed(
 
 
 @pytest.mark.parametrize("queue", BROKERS)
-def test_broker_that_is_down_costs_nothing_but_time(
+def test_broker_outage_loses_nothing(
     queue: str, new_shop: Callable[[str], Shop], stop_broker: list[Callable[[], Any]]
 ) -> None:
     shop = new_shop(queue)
