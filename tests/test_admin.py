@@ -215,7 +215,7 @@ def test_untranslated_text_is_marked_left_to_right(
         assert bool(every(page, "div[@lang='en'][@dir='ltr']")) is is_marked
 
 
-def test_every_class_that_a_page_uses_has_a_rule() -> None:
+def test_every_css_class_used_has_a_rule() -> None:
     folder = Path(cellcast_django.__file__).parent
     rules = (folder / "static" / "cellcast_django" / "admin.css").read_text()
     sources = [*(folder / "templates").rglob("*.html"), *(folder / "admin").glob("*.py")]

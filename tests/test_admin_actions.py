@@ -168,9 +168,7 @@ def test_too_many_selected_events_are_refused(operator: Client, first: Calls) ->
 
 
 @pytest.mark.parametrize("action", [each for each in ACTIONS if each.name != "skip_handler"])
-def test_refusal_names_a_command_only_if_it_does_the_same_thing(
-    operator: Client, action: Any
-) -> None:
+def test_refusal_names_the_equivalent_command_if_any(operator: Client, action: Any) -> None:
     event = make_invalid("{}")
     add_copies(event, 1_000)
 
@@ -183,7 +181,7 @@ def test_refusal_names_a_command_only_if_it_does_the_same_thing(
 # A handler that is not connected
 
 
-def test_handler_that_is_not_connected_cannot_be_retried(operator: Client, gone: Calls) -> None:
+def test_unconnected_handler_cannot_be_retried(operator: Client, gone: Calls) -> None:
     event = reply()
     disconnect()
     before = WebhookEvent.objects.get().attempts
@@ -203,9 +201,7 @@ def test_handler_that_is_not_connected_cannot_be_retried(operator: Client, gone:
     assert log() == []
 
 
-def test_retry_reports_handler_that_could_not_run(
-    operator: Client, first: Calls, gone: Calls
-) -> None:
+def test_retry_reports_handlers_not_run(operator: Client, first: Calls, gone: Calls) -> None:
     first.error = ValueError()
     event = reply()
     disconnect()

@@ -15,7 +15,7 @@ NOON = datetime(2026, 8, 12, 2, tzinfo=UTC)
 FAILED_ONCE = {"shop.confirm": {"at": NOON.isoformat(), "error": "Bad: luck"}}
 
 
-def test_sign_is_hidden_from_screen_readers_which_read_the_word() -> None:
+def test_screen_readers_skip_the_sign_and_read_the_word() -> None:
     assert badge(Tone.GOOD, "<done>") == (
         '<span class="cellcast-badge cellcast-badge-good">'
         '<span aria-hidden="true">✓</span> <bdi>&lt;done&gt;</bdi></span>'

@@ -39,7 +39,7 @@ def answer(seconds_ago: int, **parts: Any) -> Message:
 
 
 @pytest.mark.parametrize("each", [CreatedFilter, ReceivedFilter])
-def test_filters_lack_the_attribute_by_which_skins_know_fields(each: type) -> None:
+def test_filters_lack_the_attribute_skins_use_for_fields(each: type) -> None:
     assert not hasattr(each, "field")  # Grappelli asks it for its name
 
 

@@ -220,7 +220,7 @@ def test_skips_silenced_checks(ready_site: Any) -> None:
     assert "cellcast_django." not in part(setup(), "Still missing")
 
 
-def test_runs_despite_errors_in_settings(ready_site: Any) -> None:
+def test_command_runs_despite_errors_in_settings(ready_site: Any) -> None:
     ready_site.CELLCAST_DEFAULT_REGION = "ZZ"
     output = StringIO()
     command = cellcast_setup.Command(stdout=output)

@@ -180,7 +180,7 @@ def test_command_asks_for_a_url_if_none_is_known() -> None:
         run("receive")
 
 
-def test_reports_urls_that_are_not_included(settings: Any) -> None:
+def test_command_reports_urls_not_included(settings: Any) -> None:
     settings.ROOT_URLCONF = EmptyURLConf
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
     with pytest.raises(CommandError, match="not in ROOT_URLCONF"):
@@ -190,7 +190,7 @@ def test_reports_urls_that_are_not_included(settings: Any) -> None:
 # As whom
 
 
-def test_first_credential_is_used(site: str, settings: Any) -> None:
+def test_command_uses_the_first_credential(site: str, settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"new:{PASSWORD}", f"cellcast:{PASSWORD}"]
     run("receive")
     assert WebhookEvent.objects.get().username == "new"
@@ -232,7 +232,7 @@ def test_missing_response_is_diagnosed(closed_port: int) -> None:
     assert " after " not in output
 
 
-def test_runs_despite_errors_in_settings(site: str, settings: Any) -> None:
+def test_command_runs_despite_errors_in_settings(site: str, settings: Any) -> None:
     settings.CELLCAST_HANDLER_LEASE = "60"
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 0
     command = cellcast_test_send.Command(stdout=StringIO())
@@ -241,7 +241,7 @@ def test_runs_despite_errors_in_settings(site: str, settings: Any) -> None:
     assert WebhookEvent.objects.get().outcome == "stored"
 
 
-def test_says_if_no_handler_is_connected(site: str) -> None:
+def test_command_says_if_no_handler_is_connected(site: str) -> None:
     assert "INSTALLED_APPS" in run("receive")
 
 

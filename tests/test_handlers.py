@@ -430,7 +430,7 @@ def test_run_does_not_count_an_event_taken_over(first: Calls) -> None:
     assert ran(run_due) == []
 
 
-def test_event_waits_for_a_failed_handler_that_is_not_connected(
+def test_event_waits_for_an_unconnected_failed_handler(
     first: Calls,
 ) -> None:
     first.error = ValueError("no")

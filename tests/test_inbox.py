@@ -219,7 +219,7 @@ def test_late_report_is_recorded_without_moving_the_status() -> None:
     assert (late.previous_status, late.applied) == ("delivered", False)
 
 
-def test_status_time_is_that_of_the_report_that_moved_it() -> None:
+def test_status_time_comes_from_the_report_that_moved_it() -> None:
     for status in ("failed", "delivered", "expired"):
         store(report(status))
     message = Message.objects.get()
@@ -562,7 +562,7 @@ def test_reply_is_message_received_and_its_later_status_is_status_changed() -> N
     assert facts_of(third) == []
 
 
-def test_event_whose_message_was_deleted_has_nothing_to_run() -> None:
+def test_event_without_its_message_has_nothing_to_run() -> None:
     [event] = store(report())
     Message.objects.all().delete()
     assert facts_of(WebhookEvent.objects.get(pk=event.pk)) == []

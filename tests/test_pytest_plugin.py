@@ -15,7 +15,7 @@ from cellcast_django.testing import WebhookClient
 
 
 @pytest.mark.django_db
-def test_delivery_report_finds_the_message_that_was_sent(cellcast: WebhookClient) -> None:
+def test_delivery_report_finds_the_sent_message(cellcast: WebhookClient) -> None:
     sent = MessageFactory.create(receiver="+61491570156")
 
     response = cellcast.status(_id=sent.cellcast_id, status="delivered", receiver=sent.receiver)

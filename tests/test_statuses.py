@@ -82,7 +82,7 @@ def test_highest_status_of_a_history_wins() -> None:
 
 
 @pytest.mark.django_db
-def test_recompute_moves_messages_whose_history_holds_the_word() -> None:
+def test_recompute_moves_messages_with_the_word_in_their_history() -> None:
     moved = MessageFactory.create(status="paused")  # as an older version saw "expired", say
     expired = StatusChangeFactory.create(message=moved, status="expired")
     Message.objects.filter(pk=moved.pk).update(status="paused")
