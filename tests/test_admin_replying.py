@@ -26,6 +26,7 @@ from cellcast_django.models import AnswerClaim, Message
 from cellcast_django.opt_outs import opt_out
 from tests.admin_pages import CUSTOMER, ID, page_of, staff, url_of
 from tests.html import every, hidden_fields, only, words
+from tests.logs import logged
 
 OTHER = "+61400000002"
 OURS = "+61480000001"
@@ -134,7 +135,7 @@ def test_page_opens_when_fetching_names_fails(
     settings.CELLCAST_CONTACT_NAMES = f"{__name__}.broken"
 
     assert "0400 000 001" in page_of(reader, "message")
-    assert "CELLCAST_CONTACT_NAMES failed: ConnectionError." in caplog.text
+    assert logged(caplog) == [("ERROR", ("CELLCAST_CONTACT_NAMES", "ConnectionError"))]
 
 
 def test_odd_customer_names_break_no_page(reader: Client, question: Message, settings: Any) -> None:
@@ -522,7 +523,7 @@ def test_host_projects_error_is_logged_and_the_text_kept(
     assert "ConnectionError" in entry.change_message
     assert "line is down" not in entry.change_message
     assert list(Message.objects.unhandled()) == [question]
-    assert "CELLCAST_SEND_WITH failed: ConnectionError." in caplog.text
+    assert logged(caplog) == [("ERROR", ("ConnectionError",))]
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
     answer(receptionist, question, "Yes & no")
     assert len(sent) == 1

@@ -22,6 +22,7 @@ from cellcast_django.models import WebhookEvent
 from cellcast_django.testing import WebhookClient, authorization, reply_payload
 from cellcast_django.views import ReplyWebhookView
 from tests.clock import Clock
+from tests.logs import logged
 
 URLS = ["/sms/webhook-receiver", "/sms/webhook-status", "/sms/webhook-opt-out"]
 CHALLENGE = 'Basic realm="Cellcast webhook", charset="UTF-8"'
@@ -319,17 +320,16 @@ def clock(clock: Clock, caplog: pytest.LogCaptureFixture) -> Clock:
     return clock
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[object]:
-    """What varies in each line of ours: an address, or how many lines were left out."""
-    records = [each for each in caplog.records if each.name == "cellcast_django"]
-    return [argument for each in records for argument in each.args or ()]
+def refusals_of(caplog: pytest.LogCaptureFixture) -> list[object]:
+    """Return what varies in each line: an address, or how many lines were left out."""
+    return [argument for _, arguments in logged(caplog) for argument in arguments]
 
 
 def logged_refusals(caplog: pytest.LogCaptureFixture, *, times: int) -> list[object]:
     caplog.clear()
     for _ in range(times):
         assert username(f"Basic {encoded('stranger:guess')}") is None
-    return logged(caplog)
+    return refusals_of(caplog)
 
 
 def test_refused_webhook_is_logged_with_only_its_address(
@@ -355,7 +355,7 @@ def test_hostile_address_is_not_logged(
     address: str, expected: str, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert Client().post(URLS[0], REMOTE_ADDR=address).status_code == 401
-    assert logged(caplog) == [expected]
+    assert refusals_of(caplog) == [expected]
 
 
 def test_flood_of_refusals_logs_ten_lines_a_minute_and_a_count(
