@@ -71,6 +71,15 @@ def words(element: Element) -> str:
     return " ".join(" ".join(element.itertext()).split())
 
 
+def tones(within: Element | str) -> list[str]:
+    """Return the tone of each badge, such as ``good``, in their order."""
+    classes = [
+        name for each in every(within, "span[@class]") for name in each.get("class", "").split()
+    ]
+    prefix = "cellcast-badge-"
+    return [name.removeprefix(prefix) for name in classes if name.startswith(prefix)]
+
+
 def addresses(within: Element | str) -> list[str]:
     """Return where the links lead."""
     return [link.get("href", "") for link in every(within, "a[@href]")]

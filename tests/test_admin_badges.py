@@ -9,7 +9,7 @@ from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.factories import OptOutFactory, WebhookEventFactory
 from cellcast_django.statuses import Status
 from tests.admin_pages import text_of
-from tests.html import only
+from tests.html import only, tones
 
 NOON = datetime(2026, 8, 12, 2, tzinfo=UTC)
 FAILED_ONCE = {"shop.confirm": {"at": NOON.isoformat(), "error": "Bad: luck"}}
@@ -28,20 +28,24 @@ def test_every_tone_has_its_own_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "tone"),
     [
-        ("", "• no status yet"),
-        ("queued", "… queued"),
-        ("sent", "… sent"),
-        ("received", "• received"),
-        ("dead", "✕ deleted before sending"),
-        ("blocked", "✕ blocked by the gateway"),
-        ("delivered", "✓ delivered"),
-        ("zombie", "? zombie"),
+        ("", Tone.QUIET),
+        ("queued", Tone.OPEN),
+        ("sent", Tone.OPEN),
+        ("received", Tone.QUIET),
+        ("dead", Tone.BAD),
+        ("blocked", Tone.BAD),
+        ("delivered", Tone.GOOD),
+        ("zombie", Tone.UNKNOWN),
     ],
 )
-def test_status_badge_has_sign_and_word(status: str, words: str) -> None:
-    assert text_of(badges.status_badge(status)) == words
+def test_status_badge_has_sign_and_word(status: str, tone: Tone) -> None:
+    shown = badges.status_badge(status)
+    sign, _, word = text_of(shown).partition(" ")
+    assert tones(shown) == [tone.name.lower()]
+    assert sign == tone.value
+    assert word
 
 
 @pytest.mark.parametrize("status", Status)
@@ -49,6 +53,10 @@ def test_every_status_has_a_badge(status: Status) -> None:
     badge = badges.status_badge(status.value)
     assert text_of(badge).endswith(f" {status.label}")
     assert only(badge, "span[@title]").get("title") == status.value
+
+
+def test_unknown_status_is_its_own_word() -> None:
+    assert text_of(badges.status_badge("zombie")) == "? zombie"
 
 
 @pytest.mark.django_db
@@ -94,7 +102,8 @@ def test_opt_out_badge_has_sign_and_word() -> None:
 
 
 def test_opt_out_badge_has_its_date() -> None:
-    assert text_of(badges.opt_out_badge(NOON)) == "✕ opted out since 12 Aug 2026"
+    assert tones(badges.opt_out_badge(NOON)) == ["bad"]
+    assert "12 Aug 2026" in text_of(badges.opt_out_badge(NOON))
     assert badges.opt_out_badge(None) == ""
 
 

@@ -170,11 +170,12 @@ def test_history_shows_both_stops_and_the_opt_in_between(
 def test_title_names_contact_and_state(viewer: Client, settings: Any) -> None:
     settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
     made = OptOutFactory.create(contact=CUSTOMER)
-    title = str(viewer.get(url_of("optout", "change", made.pk)).context["title"])
-    assert title == "0400 000 001 (Ms Kim Lee): opted out"
+    url = url_of("optout", "change", made.pk)
+    before = str(viewer.get(url).context["title"])
     opt_in(CUSTOMER)
-    title = str(viewer.get(url_of("optout", "change", made.pk)).context["title"])
-    assert title == "0400 000 001 (Ms Kim Lee): opted back in"
+    after = str(viewer.get(url).context["title"])
+    assert before != after
+    assert all(each.startswith("0400 000 001 (Ms Kim Lee): ") for each in (before, after))
 
 
 def test_page_has_the_webhooks_payload_collapsed(viewer: Client, client: WebhookClient) -> None:
@@ -282,23 +283,26 @@ def test_user_renews_an_ended_opt_out(clerk: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "complaint"),
+    ("data", "code"),
     [
-        ({"number": "0400 000"}, "This is not a valid phone number."),
-        ({"number": "cellcast"}, "This is not a valid phone number."),
-        ({"number": ""}, "This field is required."),
-        ({"reason": " "}, "This field is required."),
+        ({"number": "0400 000"}, "invalid"),
+        ({"number": "cellcast"}, "invalid"),
+        ({"number": ""}, "required"),
+        ({"reason": " "}, "required"),
     ],
 )
-def test_invalid_form_opts_nobody_out(clerk: Client, data: dict[str, str], complaint: str) -> None:
-    response = add(clerk, **data)
-    assert complaint in response.content.decode()
+def test_invalid_form_opts_nobody_out(clerk: Client, data: dict[str, str], code: str) -> None:
+    errors = add(clerk, **data).context["adminform"].form.errors.as_data()
+    assert {name: [error.code for error in found] for name, found in errors.items()} == {
+        name: [code] for name in data
+    }
     assert not OptOut.objects.exists()
 
 
 def test_opting_out_twice_changes_nothing(clerk: Client) -> None:
     opt_out(CUSTOMER, note="first")
-    assert list(add(clerk).context["errors"]) != []
+    errors = add(clerk).context["adminform"].form.errors.as_data()
+    assert [error.code for error in errors["number"]] == ["opted_out"]
     assert OptOut.objects.get().note == "first"
 
 

@@ -14,7 +14,7 @@ from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import page_of, staff
 from tests.handlers import Calls, Connect
-from tests.html import every, section, words
+from tests.html import every, section, tones, words
 
 pytestmark = pytest.mark.django_db
 
@@ -96,10 +96,14 @@ def test_page_shows_each_handlers_outcome_and_error(
 
     page = page_of(reader, "message", "change", message.pk)
 
-    handlers = words(section(page, "handlers"))
-    assert f"unlucky #{message.events.get().pk} " in handlers
-    assert "1 call finished ✓ done lucky" in handlers
-    assert "ValueError: <b>no luck</b>" in handlers
+    handlers = section(page, "handlers")
+    rows = every(handlers, "li[@data-handler]")
+    assert [(row.get("data-handler"), tones(row)) for row in rows] == [
+        ("unlucky", ["open"]),
+        ("lucky", ["good"]),
+    ]
+    assert f"unlucky #{message.events.get().pk} " in words(handlers)
+    assert "ValueError: <b>no luck</b>" in words(handlers)
 
 
 def test_message_without_handlers_has_no_handlers_table(

@@ -106,9 +106,9 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         """Refuse what is not a phone number: a typo would opt nobody out."""
         written = clean(str(self.cleaned_data["number"]))
         if not is_phone_number(written, conf.default_region):
-            raise forms.ValidationError(_("This is not a valid phone number."))
+            raise forms.ValidationError(_("This is not a valid phone number."), "invalid")
         if is_opted_out(written):
-            raise forms.ValidationError(_("This contact has already opted out."))
+            raise forms.ValidationError(_("This contact has already opted out."), "opted_out")
         return written
 
 
