@@ -231,9 +231,9 @@ def test_failing_handler_shows_newest_error_and_first_event(reader: Client, noon
 
     row = failing(html_of(reader))["shop.confirm"]
 
-    error = only(row, "td[@class='cellcast-error']")
-    assert words(error).startswith("Odd: newer ")
-    assert times_of(error) == [noon - timedelta(minutes=10)]
+    newest = only(row, "td[@class='cellcast-error']")
+    assert words(newest).startswith("Odd: newer ")
+    assert times_of(newest) == [noon - timedelta(minutes=10)]
     assert [words(each) for each in every(row, "li")] == ["Bad 2", "Odd 1"]
     assert times_of(every(row, "td")[-1]) == [noon - timedelta(hours=3)]
 
