@@ -246,7 +246,9 @@ def check_redirects(**_: Any) -> Messages:
             ),
             id="cellcast_django.W008",
         )
-    if _redirects_to_www() and not (url.hostname or "").startswith("www."):
+    common = "django.middleware.common.CommonMiddleware"
+    redirects_to_www = settings.PREPEND_WWW and common in settings.MIDDLEWARE
+    if redirects_to_www and not (url.hostname or "").startswith("www."):
         yield Notice(
             gettext("PREPEND_WWW redirects webhooks to www., and a redirect loses them."),
             hint=gettext(
@@ -263,12 +265,6 @@ def _redirects_to_https() -> bool:
         settings.SECURE_SSL_REDIRECT
         and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
         and not any(re.search(pattern, path) for pattern in settings.SECURE_REDIRECT_EXEMPT)
-    )
-
-
-def _redirects_to_www() -> bool:
-    return (
-        settings.PREPEND_WWW and "django.middleware.common.CommonMiddleware" in settings.MIDDLEWARE
     )
 
 
@@ -532,12 +528,11 @@ def check_default_region(**_: Any) -> Messages:
 @check(_("Limits"), _("The values are valid."))
 def check_numbers(**_: Any) -> Messages:
     """Sizes, seconds and counts must be whole and more than zero."""
-    values: list[tuple[str, Any, str]] = [
+    for name, value, message_id in (
         ("CELLCAST_MAX_BODY_BYTES", conf.max_body_bytes, "cellcast_django.E006"),
         ("CELLCAST_HANDLER_LEASE", conf.handler_lease, "cellcast_django.E007"),
         ("CELLCAST_HANDLER_MAX_ATTEMPTS", conf.handler_max_attempts, "cellcast_django.E008"),
-    ]
-    for name, value, message_id in values:
+    ):
         if type(value) is not int or value < 1:  # True is an int too, hence not isinstance
             yield Error(
                 gettext("%(setting)s is %(value)s, which is not a whole number above zero.")
@@ -591,12 +586,11 @@ def _is_answer(word: str) -> bool:
 )
 def check_callables(**_: Any) -> Messages:
     """What a dotted path names must be importable and callable."""
-    paths: list[tuple[str, Any, str]] = [
+    for name, path, message_id in (
         ("CELLCAST_CONTACT_NAMES", conf.contact_names, "cellcast_django.E018"),
         ("CELLCAST_SEND_WITH", conf.send_with, "cellcast_django.E019"),
         ("CELLCAST_CONTACT_SEARCH", conf.contact_search, "cellcast_django.E020"),
-    ]
-    for name, path, message_id in paths:
+    ):
         if problem := _problem_of(path):
             yield Error(
                 gettext("%(setting)s is %(path)s, which names no function: it %(problem)s.")

@@ -30,15 +30,8 @@ except ImportError as error:
         "cellcast_django.factories needs factory_boy: pip install factory_boy"
     ) from error
 
-OWN_NUMBER = "+61400000001"
-
 # One count for all factories: with one each, two of them would make the same number at some time.
 _numbers = itertools.count()
-
-
-def _new_id(sequence: int) -> str:
-    """Return an id as Cellcast makes them, beginning with the current time."""
-    return f"{int(time.time()):08x}{sequence:016x}"
 
 
 def _new_number() -> str:
@@ -75,7 +68,7 @@ class MessageFactory(DjangoModelFactory[Message]):
         inbound = factory.Trait(
             direction=Direction.INBOUND.value,
             sender=factory.LazyFunction(_new_number),
-            receiver=OWN_NUMBER,
+            receiver="+61400000001",
             body="This is reply message",
             status=Status.RECEIVED.value,
         )
@@ -83,7 +76,8 @@ class MessageFactory(DjangoModelFactory[Message]):
         undelivered = factory.Trait(status=Status.EXPIRED.value)
 
     direction = Direction.OUTBOUND.value
-    cellcast_id = factory.Sequence(_new_id)
+    # As Cellcast makes them, beginning with the current time.
+    cellcast_id = factory.Sequence(lambda sequence: f"{int(time.time()):08x}{sequence:016x}")
     sender = "cellcast"
     receiver = factory.LazyFunction(_new_number)
     body = "See you at nine?"

@@ -77,7 +77,6 @@ class WebhookHealth:
 class Webhooks:
     """What has arrived."""
 
-    measured_at: datetime
     urls: dict[Endpoint, WebhookHealth]
     last_use_of: dict[str, datetime]
     """When each username was last used, among the same events."""
@@ -228,7 +227,7 @@ def measure_webhooks(start: datetime) -> Webhooks:
             reason=reason,
         )
     last_use_of = {use.username: use.received_at for use in uses}
-    return Webhooks(measured_at=now, urls=urls, last_use_of=last_use_of)
+    return Webhooks(urls=urls, last_use_of=last_use_of)
 
 
 HOURS = (1, 3, 6, 12, 24)

@@ -118,13 +118,10 @@ def clean(text: str) -> str:
     return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def is_form(content_type: str) -> bool:
-    """Whether the header says that the body is form-encoded."""
-    return content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
-
-
-def _holds_form(text: str, content_type: str) -> bool:
-    return is_form(content_type) and not text.lstrip().startswith(("{", "["))
+def holds_form(text: str, content_type: str) -> bool:
+    """Whether the body is form-encoded: the header says so, and it does not look like JSON."""
+    is_said = content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+    return is_said and not text.lstrip().startswith(("{", "["))
 
 
 def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
@@ -135,7 +132,7 @@ def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
         raise PayloadError(f"The body is not UTF-8 (byte {error.start}).") from None
     if not text.strip():
         raise PayloadError("The body is empty.")
-    if _holds_form(text, content_type):
+    if holds_form(text, content_type):
         return [(dict(parse_qsl(text.strip(), keep_blank_values=True)), raw)]
     document = parse_json(text)
     if not isinstance(document, list):
@@ -188,7 +185,7 @@ def _integer(digits: str) -> int | str:
 def read_fields(body: str, content_type: str) -> dict[str, Any]:
     """Return the object or the form that a stored body holds; an empty one if it is neither."""
     text = body.removeprefix("\ufeff").strip()
-    if _holds_form(text, content_type):
+    if holds_form(text, content_type):
         return dict(parse_qsl(text, keep_blank_values=True))
     return read_object(text.encode())
 

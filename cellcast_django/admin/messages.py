@@ -324,16 +324,12 @@ def _step_of_change(change: StatusChange, *, is_reply: bool) -> Step:
 
 
 def _step_of_duplicate(event: WebhookEvent) -> Step:
-    sentence = _sentence_of_duplicate(event)
-    return Step(event.received_at, badge(Tone.QUIET, _("duplicate")), sentence, event=event)
-
-
-def _sentence_of_duplicate(event: WebhookEvent) -> str:
-    """Name the repeated status; only the body of the event has it, which may be redacted."""
+    # Only the body of the event has the repeated status, and it may be redacted.
     [payload, *_others] = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))
-    if not isinstance(payload, Reply | StatusReport):
-        return gettext("Repeated")
-    return gettext("Repeated: “%(status)s”") % {"status": payload.status}
+    sentence = gettext("Repeated")
+    if isinstance(payload, Reply | StatusReport):
+        sentence = gettext("Repeated: “%(status)s”") % {"status": payload.status}
+    return Step(event.received_at, badge(Tone.QUIET, _("duplicate")), sentence, event=event)
 
 
 def why_empty(message: Message) -> str:

@@ -18,7 +18,7 @@ from django.utils.translation import get_language_bidi, gettext as _, ngettext, 
 
 from cellcast_django.conf import conf
 from cellcast_django.models import Direction
-from cellcast_django.payloads import MAX_MEDIA, clean, is_form, is_too_deep, is_web_url
+from cellcast_django.payloads import MAX_MEDIA, clean, holds_form, is_too_deep, is_web_url
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -245,7 +245,7 @@ def format_body(body: str, content_type: str) -> FormattedBody:
     text = body.removeprefix("\ufeff").strip()
     if not text:
         return FormattedBody(reason=_("The body is empty."))
-    if is_form(content_type) and not text.startswith(("{", "[")):
+    if holds_form(text, content_type):
         rows = parse_qsl(text, keep_blank_values=True)[:MAX_ROWS]
         return FormattedBody(rows=tuple((clean(name), clean(value)) for name, value in rows))
     if is_too_deep(text):

@@ -80,30 +80,21 @@ class StatusFilter(ChoiceFilter):
     parameter_name = "status"
     hidden_among = Direction.INBOUND
     MAX_STATUSES = 30
-    NO_STATUS = "-"
-    UNDELIVERED = "undelivered"
-    NOT_FINAL = "not_final"
-    UNDER_WAY = "under_way"
-    UNREPORTED = "unreported"
-    SILENT = "silent"
     SILENT_AFTER = timedelta(hours=6)
+    BY_OUTCOME = {
+        "undelivered": _("not delivered"),
+        "under_way": _("on the way (less than 3 days)"),
+        "unreported": _("no final report (older)"),
+        "not_final": _("no final report yet"),
+    }
+    WITHOUT = {"-": _("no status yet"), "silent": _("no status for 6 hours (last week)")}
 
     def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
         sent = model_admin.get_queryset(request).outbound()
         in_use = values_in_use(sent, "status", self.MAX_STATUSES - 1)
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
-        ended = [
-            (self.UNDELIVERED, _("not delivered")),
-            (self.UNDER_WAY, _("on the way (less than 3 days)")),
-            (self.UNREPORTED, _("no final report (older)")),
-            (self.NOT_FINAL, _("no final report yet")),
-        ]
-        without = [
-            (self.NO_STATUS, _("no status yet")),
-            (self.SILENT, _("no status for 6 hours (last week)")),
-        ]
-        return [*ended, *known, *others, *without]
+        return [*self.BY_OUTCOME.items(), *known, *others, *self.WITHOUT.items()]
 
     def knows(self, choice: str | None) -> bool:
         return choice in Status.values or super().knows(choice)
@@ -112,17 +103,17 @@ class StatusFilter(ChoiceFilter):
         sent = rows.outbound()
         not_final = sent.exclude(status__in=FINAL)
         match choice:
-            case self.NO_STATUS:
+            case "-":
                 return sent.filter(status="")
-            case self.SILENT:
+            case "silent":
                 return silent_lately(rows, self.SILENT_AFTER)
-            case self.NOT_FINAL:
+            case "not_final":
                 return not_final
-            case self.UNDER_WAY:
+            case "under_way":
                 return not_final.filter(created_at__gte=under_way_since())
-            case self.UNREPORTED:
+            case "unreported":
                 return not_final.filter(created_at__lt=under_way_since())
-            case self.UNDELIVERED:
+            case "undelivered":
                 return narrow_to_any(rows, *(sent.filter(status=word) for word in UNDELIVERED))
         return sent.filter(status=choice)
 
@@ -167,8 +158,7 @@ class StopFilter(ChoiceFilter):
     title = _("wish to stop")
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
-    POSSIBLY = "possibly"
-    options = [(POSSIBLY, _("possibly (latest 5,000 replies)"))]
+    options = [("possibly", _("possibly (latest 5,000 replies)"))]
     MAX_REPLIES = 5_000
     MAX_LENGTH = 1_600
     """Characters of a text that are checked: no SMS is longer."""

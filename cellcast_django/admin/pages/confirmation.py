@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.http import urlencode
-from django.utils.translation import gettext_lazy as _, ngettext_lazy
+from django.utils.translation import gettext, ngettext
 
 from cellcast_django.admin.display.badges import HandlerRow, handler_rows
 from cellcast_django.admin.display.texts import counted, grouped
@@ -34,18 +34,6 @@ from cellcast_django.models.answer_claim import TICKET, TICKET_LASTS, new_ticket
 MAX_SELECTED = 1_000  # events for one action
 MAX_SECONDS = 20  # stop starting new events after this long: a person and a web worker are waiting
 CHUNK_SIZE = 100
-
-TOO_MANY = _("Nothing was changed: you can select at most %(limit)s events.")
-FOR_MORE = _("For more, run “manage.py %(command)s”.")
-ALREADY_DONE = _("Not done again: this had been confirmed before.")
-NO_HANDLER_LEFT = ngettext_lazy(
-    "%d event has no handler that could run here.", "%d events have no handler that could run here."
-)
-TIME_IS_UP = ngettext_lazy(
-    "Stopped after %(seconds)d seconds with %(count)d event left. Run it again to continue.",
-    "Stopped after %(seconds)d seconds with %(count)d events left. Run it again to continue.",
-    "count",
-)
 
 
 def in_list(action: type[EventAction]) -> Any:
@@ -186,6 +174,11 @@ class EventActionsAdmin(ReadOnlyAdmin):
             if plan.unaffected:
                 self.message_user(request, action.unaffected % plan.unaffected, messages.INFO)
             return None
+        no_handler_left = ngettext(
+            "%d event has no handler that could run here.",
+            "%d events have no handler that could run here.",
+            plan.without_handler,
+        )
         context = {
             "title": action.title,
             "action": action,
@@ -201,7 +194,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
             "choices": sorted(plan.choices.items()),
             "button": action.button % len(plan.keys),
             "will_do": action.will_do % len(plan.keys),
-            "no_handler_left": NO_HANDLER_LEFT % plan.without_handler,
+            "no_handler_left": no_handler_left % plan.without_handler,
             "unaffected": action.unaffected % plan.unaffected,
             "seconds": MAX_SECONDS,
             "keys": ",".join(map(str, plan.keys)),  # one field: Django allows 1,000
@@ -230,7 +223,8 @@ class EventActionsAdmin(ReadOnlyAdmin):
         """
         ticket = request.POST.get("ticket", "")
         if TICKET.fullmatch(ticket) and not AnswerClaim.take(f"form {ticket}", TICKET_LASTS):
-            self.message_user(request, ALREADY_DONE, messages.INFO)
+            again = gettext("Not done again: this had been confirmed before.")
+            self.message_user(request, again, messages.INFO)
             return
         end = time.monotonic() + MAX_SECONDS
         result = Result(started_at=timezone.now())
@@ -246,8 +240,15 @@ class EventActionsAdmin(ReadOnlyAdmin):
         if result.unaffected:
             self.message_user(request, action.unaffected % result.unaffected, messages.INFO)
         if left:
+            words = ngettext(
+                "Stopped after %(seconds)d seconds with %(count)d event left. Run it again to "
+                "continue.",
+                "Stopped after %(seconds)d seconds with %(count)d events left. Run it again to "
+                "continue.",
+                left,
+            )
             values = {"seconds": MAX_SECONDS, "count": left}
-            self.message_user(request, TIME_IS_UP % values, messages.WARNING)
+            self.message_user(request, words % values, messages.WARNING)
 
     def _log(
         self, request: HttpRequest, action: EventAction, keys: list[int], result: Result
@@ -263,7 +264,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
 
 
 def _too_many(action: EventAction) -> str:
-    refusal = str(TOO_MANY % {"limit": grouped(MAX_SELECTED)})
-    if not action.command:
-        return refusal
-    return f"{refusal} {FOR_MORE % {'command': action.command}}"
+    refusal = gettext("Nothing was changed: you can select at most %(limit)s events.")
+    for_more = gettext("For more, run “manage.py %(command)s”.") if action.command else ""
+    values = {"limit": grouped(MAX_SELECTED), "command": action.command}
+    return f"{refusal} {for_more}".strip() % values

@@ -427,15 +427,11 @@ class ConversationPage:
     @property
     def own_number_links(self) -> list[tuple[str, SafeString | str, bool]]:
         """The address, the number and whether it is chosen; the first is that of all numbers."""
-        chosen = self.conversation.own_number
+        url, chosen = self.conversation.url, self.conversation.own_number
+        numbers = self.conversation.own_numbers and ["", *self.conversation.own_numbers]
         return [
-            (
-                self.conversation.url + self.choice.query(own=number),
-                number_html(number),
-                number == chosen,
-            )
-            for number in ["", *self.conversation.own_numbers]
-            if self.conversation.own_numbers
+            (url + self.choice.query(own=each), number_html(each), each == chosen)
+            for each in numbers
         ]
 
 

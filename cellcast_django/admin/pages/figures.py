@@ -15,7 +15,7 @@ from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.texts import Figure, duration, localised, today
 from cellcast_django.admin.lists.export import csv_of
-from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter, StatusFilter
+from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter
 from cellcast_django.admin.pages import Page
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
 from cellcast_django.admin.pages.traffic import (
@@ -256,7 +256,7 @@ def charts(column: Column) -> dict[str, Any]:
         urls = [f"{column.list_url}?period={day}&{without}" for day in days]
     replies = Series("replies", _("replies"), traffic.replies, "direction=inbound")
     by_status = [
-        Series("", label, traffic.sent[status], f"status={status or StatusFilter.NOT_FINAL}")
+        Series("", label, traffic.sent[status], f"status={status or 'not_final'}")
         for status, label in SERIES.items()
     ]
     pictures = [(_("Sent"), sent_series(traffic)), (_("Replies"), [replies])]

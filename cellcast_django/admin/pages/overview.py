@@ -167,7 +167,7 @@ class Overview(Page):
         silent = count_silent(StatusFilter.SILENT_AFTER)
         list_url = self.admin.url_of(Message, "changelist")
         return {
-            "silent": Figure(silent, f"{list_url}?status={StatusFilter.SILENT}"),
+            "silent": Figure(silent, f"{list_url}?status=silent"),
             "silent_badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
             **details_of_last_run(),
         }

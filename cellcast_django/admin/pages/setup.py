@@ -251,16 +251,12 @@ class ChecklistItem(NamedTuple):
 def progress(checks: list[CheckResult], webhooks: Webhooks) -> Iterator[ChecklistItem]:
     """Yield a step each for the settings, for Test Send, and for a webhook from Cellcast."""
     is_valid = all(message.level < ERROR for check in checks for message in check.messages)
-    yield ChecklistItem(_step_badge(is_valid), _("Settings are valid"))
     tests = WebhookEvent.objects.filter(is_test=True).order_by("-received_at")
     tested_at = tests.values_list("received_at", flat=True).first()
-    yield _step(_("Test Send reached this site"), tested_at)
-    yield _step(_("Cellcast has sent a webhook"), webhooks.last_at)
-
-
-def _step(name: Promise, at: datetime | None) -> ChecklistItem:
-    return ChecklistItem(_step_badge(at is not None), name, at)
-
-
-def _step_badge(is_done: bool) -> SafeString:
-    return badge(Tone.GOOD, _("yes")) if is_done else badge(Tone.QUIET, _("not yet"))
+    for is_done, name, at in (
+        (is_valid, _("Settings are valid"), None),
+        (tested_at is not None, _("Test Send reached this site"), tested_at),
+        (webhooks.last_at is not None, _("Cellcast has sent a webhook"), webhooks.last_at),
+    ):
+        shown = badge(Tone.GOOD, _("yes")) if is_done else badge(Tone.QUIET, _("not yet"))
+        yield ChecklistItem(shown, name, at)

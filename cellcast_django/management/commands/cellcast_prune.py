@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -12,11 +13,6 @@ from cellcast_django.contacts import is_phone_number
 from cellcast_django.management.terminal import ProgressLine, parse_duration
 from cellcast_django.payloads import clean
 from cellcast_django.retention import Kept, Pruned, Removed, Selection, forget_opt_outs, prune
-
-
-def pruning_age(text: str) -> timedelta:
-    """Parse ``--older-than``: no minutes, because ``3m`` might be meant as months."""
-    return parse_duration(text, units="hdw")
 
 
 class Command(BaseCommand):
@@ -33,7 +29,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--older-than",
-            type=pruning_age,
+            type=partial(parse_duration, units="hdw"),  # 3m might be meant as months
             metavar="AGE",
             help="such as 90d, 12w or 36h; required without --contact",
         )

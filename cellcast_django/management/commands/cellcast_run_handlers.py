@@ -29,7 +29,6 @@ class Rounds:
     def __init__(self) -> None:
         self.is_over = False
         self._heartbeat_at = 0.0
-        self._is_without_database = False
 
     def __enter__(self) -> Self:
         self._previous = signal.signal(signal.SIGTERM, self._end)
@@ -60,19 +59,6 @@ class Rounds:
         if is_time:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
         return is_time
-
-    def note_database_lost(self, error: Error) -> None:
-        """Log that the database is unavailable: once, until it is back."""
-        if not self._is_without_database:
-            logger.warning(
-                "The database is unavailable (%s); trying again.", type(error).__qualname__
-            )
-        self._is_without_database = True
-
-    def note_database_back(self) -> None:
-        if self._is_without_database:
-            logger.warning("The database is available again.")
-        self._is_without_database = False
 
 
 class Command(BaseCommand):
@@ -139,6 +125,7 @@ class Command(BaseCommand):
 
     def _watch(self) -> None:
         total: Tally = Counter()
+        has_database = True
 
         def report(event: WebhookEvent) -> None:
             total[event.state] += 1
@@ -153,9 +140,16 @@ class Command(BaseCommand):
                     tally = run_due(pks, progress=report)
                     self._record_heartbeat(rounds, total)
                 except Error as error:
-                    rounds.note_database_lost(error)
+                    if has_database:
+                        logger.warning(
+                            "The database is unavailable (%s); trying again.",
+                            type(error).__qualname__,
+                        )
+                    has_database = False
                     continue
-                rounds.note_database_back()
+                if not has_database:
+                    logger.warning("The database is available again.")
+                has_database = True
                 if tally:
                     self._print_summary(tally)
 
