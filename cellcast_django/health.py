@@ -327,8 +327,7 @@ def _is_unreported(now: datetime, last_report_at: datetime | None) -> bool:
     return unreported.values("pk")[:MIN_UNREPORTED].count() == MIN_UNREPORTED
 
 
-NEWEST_OF_A_KIND = 100
-"""How many events of each kind are read for the hours of a past week."""
+NEWEST_OF_A_KIND = 100  # events of each kind that are read for the hours of a past week
 
 
 def _newest_between(begin: datetime, end: datetime) -> list[Any]:

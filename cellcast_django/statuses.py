@@ -183,59 +183,48 @@ def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
     return OF_REPLY if is_reply else Status(status).description
 
 
-REASONS: list[tuple[str, Promise]] = [
-    (
-        r"opt(ed)?[ -]?out|unsubscribed|black ?list|do not contact",
-        _("This customer has opted out. Do not text them unless they ask for it."),
+REASONS: dict[str, Promise] = {
+    r"opt(ed)?[ -]?out|unsubscribed|black ?list|do not contact": _(
+        "This customer has opted out. Do not text them unless they ask for it."
     ),
-    (
-        r"absent|unreachable|not reachable|switched off|no coverage|detached|no paging",
-        _("Their phone was off or had no coverage. Send it again later, or phone them."),
+    r"absent|unreachable|not reachable|switched off|no coverage|detached|no paging": _(
+        "Their phone was off or had no coverage. Send it again later, or phone them."
     ),
-    (
-        r"content|spam|filter|url blocked|link",
-        _("The words were taken for spam. Change them, above all links, or phone them."),
+    r"content|spam|filter|url blocked|link": _(
+        "The words were taken for spam. Change them, above all links, or phone them."
     ),
-    (
-        r"land ?line|fixed line",
-        _("The number is a landline, which cannot receive texts. Phone them."),
+    r"land ?line|fixed line": _(
+        "The number is a landline, which cannot receive texts. Phone them."
     ),
-    (
-        r"(unknown|inactive) subscriber|unallocated|unassigned|not in service|no such number"
-        r"|(invalid|wrong|bad|unknown) (destination|number|recipient|receiver|msisdn|address)",
-        _("The number is wrong or no longer in use. Ask the customer for their number."),
+    r"(unknown|inactive) subscriber|unallocated|unassigned|not in service|no such number"
+    r"|(invalid|wrong|bad|unknown) (destination|number|recipient|receiver|msisdn|address)": _(
+        "The number is wrong or no longer in use. Ask the customer for their number."
     ),
-    (
-        r"barred|barring|not provisioned|incompatible",
-        _("Their phone or plan does not accept this text. Phone them."),
+    r"barred|barring|not provisioned|incompatible": _(
+        "Their phone or plan does not accept this text. Phone them."
     ),
-    (
-        r"memory|storage|inbox (is )?full",
-        _("Their phone has no room for messages. Phone them, or send it again later."),
+    r"memory|storage|inbox (is )?full": _(
+        "Their phone has no room for messages. Phone them, or send it again later."
     ),
-    (
-        r"credit|balance|funds",
-        _("Your Cellcast account has run out of credit. Top it up, then send it again."),
+    r"credit|balance|funds": _(
+        "Your Cellcast account has run out of credit. Top it up, then send it again."
     ),
-    (
-        r"sender|originator|source address",
-        _("The name or number you sent from is not allowed. Tell whoever set up Cellcast."),
+    r"sender|originator|source address": _(
+        "The name or number you sent from is not allowed. Tell whoever set up Cellcast."
     ),
-    (
-        r"expired|time[d -]?out|validity",
-        _("It could not be delivered in time. Phone them, or send it again later."),
+    r"expired|time[d -]?out|validity": _(
+        "It could not be delivered in time. Phone them, or send it again later."
     ),
-    (
-        r"congest|throttl|network|system (error|failure)|temporary|temporarily",
-        _("The phone network had a problem. Send it again later."),
+    r"congest|throttl|network|system (error|failure)|temporary|temporarily": _(
+        "The phone network had a problem. Send it again later."
     ),
-]
-"""A pattern in the reason, in plain words what it means and what to do. The first match counts."""
+}
+"""What a reason means and what to do, by a pattern in it. The first match counts."""
 
 
 def explain_reason(reason: str) -> str | Promise:
     """Return in plain words what a carrier's reason means and what to do; ``""`` if unknown."""
-    for pattern, sentence in REASONS:
+    for pattern, sentence in REASONS.items():
         if re.search(pattern, reason, re.IGNORECASE):
             return sentence
     return ""

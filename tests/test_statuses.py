@@ -140,7 +140,7 @@ def test_unknown_status_has_no_description(status: str) -> None:
     ],
 )
 def test_known_reason_is_explained(reason: str, position: int) -> None:
-    assert explain_reason(reason) == REASONS[position][1]
+    assert explain_reason(reason) == list(REASONS.values())[position]
 
 
 @pytest.mark.parametrize("reason", ["", "42", "Because"])

@@ -90,8 +90,7 @@ def names_of(contacts: list[str]) -> dict[str, str]:
     return {}
 
 
-MAX_NAMED = 200
-"""Contacts that a name is searched for at once."""
+MAX_NAMED = 200  # contacts that a name is searched for at once
 
 
 def contacts_named(words: str) -> list[str]:

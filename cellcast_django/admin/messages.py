@@ -278,17 +278,9 @@ class MessagePage:
             rows = admin.rows_of(request, StatusChange).filter(message=message)
             events = [each.event for each in self.events or ()]
             self.timeline = steps(message, rows.order_by("pk")[:MAX_CHANGES], events)
-
-    @property
-    def failed(self) -> list[HandlerRow]:
-        return [row for row in self._handlers() if row.error]
-
-    @property
-    def finished(self) -> list[HandlerRow]:
-        return [row for row in self._handlers() if not row.error]
-
-    def _handlers(self) -> list[HandlerRow]:
-        return [row for each in self.events or () for row in each.handlers]
+        handlers = [row for each in self.events or () for row in each.handlers]
+        self.failed = [row for row in handlers if row.error]
+        self.finished = [row for row in handlers if not row.error]
 
 
 def steps(

@@ -249,11 +249,9 @@ class OptOutAdmin(ExportAdmin):
             is_one = {"show_save_and_add_another": False, "show_save_and_continue": False}
             return {"title": gettext("Opt out"), **is_one}
         customer = customer_of(obj).label
-        title = (
-            gettext("%(customer)s: opted out")
-            if obj.is_active
-            else gettext("%(customer)s: opted back in")
-        )
+        title = gettext("%(customer)s: opted back in")
+        if obj.is_active:
+            title = gettext("%(customer)s: opted out")
         since = gettext("since %(when)s") % {"when": exact_time(obj.ended_at or obj.since)}
         may_end = obj.is_active and self.may(request, "end")
         return {

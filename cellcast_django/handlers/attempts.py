@@ -252,8 +252,7 @@ def _report_failed(event: WebhookEvent) -> None:
 
 
 MAX_SECONDS_LOST = 30
-MIN_FAILURES = 3
-"""One slow call says little about the next."""
+MIN_FAILURES = 3  # one slow call says little about the next
 
 
 class Batch:

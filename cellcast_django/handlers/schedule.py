@@ -31,12 +31,10 @@ from cellcast_django.signals import GiveUp
 
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
-SPREAD = 0.08
-"""The fraction of a pause by which it may be shortened."""
+SPREAD = 0.08  # the fraction of a pause by which it may be shortened
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 LONG_AGO = 86_400.0
-BATCH_SIZE = 1_000
-"""How many ids of due events are read at a time."""
+BATCH_SIZE = 1_000  # how many ids of due events are read at a time
 
 NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
 """The error of a handler while it is called again, and for good if its process dies."""

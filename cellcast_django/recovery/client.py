@@ -222,11 +222,9 @@ def _connections_to(url: str, deadline: Deadline) -> "urllib3.PoolManager":
     parts = urlsplit(url)
     proxy = getproxies().get("https") if parts.scheme == "https" else None
     timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=MAX_RESPONSE_SECONDS)
-    pool = (
-        urllib3.ProxyManager(proxy, timeout=timeout, retries=False)
-        if proxy and not proxy_bypass(parts.netloc)
-        else urllib3.PoolManager(timeout=timeout, retries=False)
-    )
+    pool = urllib3.PoolManager(timeout=timeout, retries=False)
+    if proxy and not proxy_bypass(parts.netloc):
+        pool = urllib3.ProxyManager(proxy, timeout=timeout, retries=False)
     pool.pool_classes_by_scheme = {
         scheme: _timed(pool_class, deadline)
         for scheme, pool_class in pool.pool_classes_by_scheme.items()

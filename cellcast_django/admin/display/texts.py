@@ -90,11 +90,9 @@ def counted(count: int, one: str, several: str) -> str:
 
 def isolated(text: str) -> str:
     """Return a text that keeps its own direction among others, for those who read right to left."""
-    return (
-        f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
-        if get_language_bidi()
-        else text
-    )
+    if not get_language_bidi():
+        return text
+    return f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}"
 
 
 def beginning(text: str, length: int) -> str:

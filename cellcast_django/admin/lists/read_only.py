@@ -28,8 +28,7 @@ from cellcast_django.conf import conf
 from cellcast_django.models import Message, WebhookEvent, contact_of
 from cellcast_django.payloads import clean
 
-MAX_WORDS = 20
-"""More words are ignored: each adds a condition, and databases limit those."""
+MAX_WORDS = 20  # more words are ignored: each adds a condition, and databases limit those
 QUOTES = " \"'“”"
 
 
@@ -38,8 +37,7 @@ def as_meant(term: str) -> str:
     return term.strip(QUOTES).lower().removeprefix("tel:")
 
 
-MAX_KEYS = 1_000
-"""With more matches, the conditions go into the statement instead of the keys."""
+MAX_KEYS = 1_000  # with more matches, the conditions go into the statement instead of the keys
 
 
 def narrow_to_any(queryset: QuerySet[Any], *parts: QuerySet[Any]) -> QuerySet[Any]:

@@ -407,32 +407,20 @@ class ConversationPage:
         self.waiting = waiting[-1] if waiting and admin.may(request, "handle") else None
         # The message with the next customer who waits.
         self.next_key = admin.next_waiting(request, choice, message.contact, waiting)
+        self.next_url = ""
+        if self.next_key is not None:
+            self.next_url = admin.url_of(Message, "conversation", self.next_key) + choice.query()
+        # The place in the list that the person came from.
+        to_answer = admin.url_of(Message, "to_answer") + choice.query()
+        self.back_url = f"{to_answer}#cellcast-waiting-{message.pk}"
+        # The address, the number and whether it is chosen; the first is that of all numbers.
+        url, chosen = conversation.url, conversation.own_number
+        numbers = conversation.own_numbers and ["", *conversation.own_numbers]
+        self.own_number_links = [
+            (url + choice.query(own=each), number_html(each), each == chosen) for each in numbers
+        ]
         self.undo = admin.pop_undo(request)
         self.tools = admin.customer_tools(request, message, self.customer)
-
-    @property
-    def back_url(self) -> str:
-        """The place in the list that the person came from."""
-        admin, key = self.conversation.admin, self.conversation.message.pk
-        url = admin.url_of(Message, "to_answer") + self.choice.query()
-        return f"{url}#cellcast-waiting-{key}"
-
-    @property
-    def next_url(self) -> str:
-        if self.next_key is None:
-            return ""
-        admin = self.conversation.admin
-        return admin.url_of(Message, "conversation", self.next_key) + self.choice.query()
-
-    @property
-    def own_number_links(self) -> list[tuple[str, SafeString | str, bool]]:
-        """The address, the number and whether it is chosen; the first is that of all numbers."""
-        url, chosen = self.conversation.url, self.conversation.own_number
-        numbers = self.conversation.own_numbers and ["", *self.conversation.own_numbers]
-        return [
-            (url + self.choice.query(own=each), number_html(each), each == chosen)
-            for each in numbers
-        ]
 
 
 class ConversationAdmin(ToAnswerAdmin):

@@ -228,16 +228,12 @@ def lists(summary: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for name, words in LISTS.items():
         if name not in summary:
             continue
-        found = summary[name]
+        missing, seen, is_read = (summary[name][each] for each in ("missing", "seen", "is_read"))
+        found = ngettext(
+            "%(missing)s of %(seen)s was missing", "%(missing)s of %(seen)s were missing", missing
+        ) % {"missing": grouped(missing), "seen": grouped(seen)}
         yield {
             "name": words,
-            "found": ngettext(
-                "%(missing)s of %(seen)s was missing",
-                "%(missing)s of %(seen)s were missing",
-                found["missing"],
-            )
-            % {"missing": grouped(found["missing"]), "seen": grouped(found["seen"])}
-            if found["is_read"]
-            else _("not read"),
-            "is_incomplete": found["error"] and found["is_read"],
+            "found": found if is_read else _("not read"),
+            "is_incomplete": summary[name]["error"] and is_read,
         }

@@ -199,11 +199,6 @@ class Undo:
 
     at: str
     replies: Sequence[int]
-    count: int
-
-    @property
-    def keys(self) -> str:
-        return ",".join(map(str, self.replies))
 
 
 class ToAnswerAdmin(CustomerAdmin):
@@ -382,7 +377,7 @@ class ToAnswerAdmin(CustomerAdmin):
         seen_until = int(seen) if is_key(seen) else None
         if self.handle(request, found, at, own_number=own_number, seen_until=seen_until):
             self._log(request, found)
-            request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found], len(found)]
+            request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found]]
         elif not found:
             self.message_user(request, gettext("Nobody was ticked."), messages.WARNING)
         return self._back(request, keys)
@@ -438,11 +433,10 @@ class ToAnswerAdmin(CustomerAdmin):
         if reopened:
             replies = counted(reopened, "handled reply", "handled replies")
             self.log_list(request, Message, f"Reopened {replies}.")
-            level, count = messages.SUCCESS, reopened
             words = ngettext(
-                "%(count)s reply is new again.", "%(count)s replies are new again.", count
+                "%(count)s reply is new again.", "%(count)s replies are new again.", reopened
             )
-            self.message_user(request, words % {"count": grouped(count)}, level)
+            self.message_user(request, words % {"count": grouped(reopened)}, messages.SUCCESS)
         else:
             nothing = gettext(
                 "Nothing left to undo: somebody has answered since, or it has been undone."

@@ -55,18 +55,13 @@ class Command(BaseCommand):
             help="exit 1 if the last webhook is older than this: 15m, 2h or 1d on any URL, or "
             "receive=2h on one of receive, status and opt-out; may be repeated",
         )
-        parser.add_argument(
-            "--max-pending",
-            type=max_count,
-            metavar="N",
-            help="exit 1 if more events than this are pending",
-        )
-        parser.add_argument(
-            "--max-failed",
-            type=max_count,
-            metavar="N",
-            help="exit 1 if more events than this have failed",
-        )
+        for state, verb in (("pending", "are pending"), ("failed", "have failed")):
+            parser.add_argument(
+                f"--max-{state}",
+                type=max_count,
+                metavar="N",
+                help=f"exit 1 if more events than this {verb}",
+            )
         parser.add_argument(
             "--max-silent",
             type=parse_duration,
