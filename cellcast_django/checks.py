@@ -474,13 +474,11 @@ SQLITE_OPTIONS = {
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
     ),
 }
-"""The recommended options for SQLite."""
 
 LOCK_LIMITS = {
     "postgresql": {"options": "-c lock_timeout=2s"},
     "mysql": {"init_command": "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2"},
 }
-"""The recommended limits for lock waits, by the engine."""
 
 ENCODINGS = {
     "mysql": ("SELECT @@character_set_client", "utf8mb4"),

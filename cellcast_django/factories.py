@@ -39,18 +39,6 @@ def _new_number() -> str:
     return f"+6149{next(_numbers) % 10**7:07d}"
 
 
-def _derived(message: Any) -> Message:
-    """Return a message with the key, numbers and time of submission that these parts imply."""
-    return Message.from_parts(
-        Direction(message.direction),
-        cellcast_id=message.cellcast_id,
-        sender=message.sender,
-        receiver=message.receiver,
-        body=message.body,
-        media=message.media,
-    )
-
-
 class MessageFactory(DjangoModelFactory[Message]):
     """Outbound messages without a report; replies with ``inbound=True``.
 
@@ -74,6 +62,17 @@ class MessageFactory(DjangoModelFactory[Message]):
         )
         delivered = factory.Trait(status=Status.DELIVERED.value)
         undelivered = factory.Trait(status=Status.EXPIRED.value)
+        # Has the key, the numbers and the time of submission that the parts imply.
+        derived = factory.LazyAttribute(
+            lambda message: Message.from_parts(
+                Direction(message.direction),
+                cellcast_id=message.cellcast_id,
+                sender=message.sender,
+                receiver=message.receiver,
+                body=message.body,
+                media=message.media,
+            )
+        )
 
     direction = Direction.OUTBOUND.value
     # As Cellcast makes them, beginning with the current time.
@@ -83,10 +82,10 @@ class MessageFactory(DjangoModelFactory[Message]):
     body = "See you at nine?"
     media = factory.LazyFunction(list)
     status = ""
-    key = factory.LazyAttribute(lambda message: _derived(message).key)
-    own_number = factory.LazyAttribute(lambda message: _derived(message).own_number)
-    contact = factory.LazyAttribute(lambda message: _derived(message).contact)
-    submitted_at = factory.LazyAttribute(lambda message: _derived(message).submitted_at)
+    key = factory.SelfAttribute("derived.key")
+    own_number = factory.SelfAttribute("derived.own_number")
+    contact = factory.SelfAttribute("derived.contact")
+    submitted_at = factory.SelfAttribute("derived.submitted_at")
     created_at = factory.LazyFunction(timezone.now)
     status_changed_at = factory.LazyAttribute(
         lambda message: timezone.now() if message.status else None

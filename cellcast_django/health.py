@@ -97,7 +97,6 @@ class Handlers:
     pending: int
     """Events with a handler that has not finished, and an attempt planned or running."""
     failed: int
-    """Events that have failed and need attention."""
     overdue: timedelta
     """How long the oldest pending event has been due; zero if none is.
 

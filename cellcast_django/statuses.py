@@ -100,7 +100,6 @@ class Status(TextChoices):
     )
 
     final: bool
-    """Whether no further status is expected."""
     description: Promise
     """What it means for a message that was sent, and what to do; translatable."""
     rank: int

@@ -153,7 +153,6 @@ class WebhookView(APIView):
 
     endpoint: ClassVar[Endpoint]
     username: str
-    """The username that the webhook authenticated with."""
 
     http_method_names = ["get", "head", "post"]
     authentication_classes = [WebhookAuthentication]

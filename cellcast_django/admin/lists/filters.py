@@ -139,8 +139,7 @@ class OptedOutFilter(ChoiceFilter):
     title = _("consent")
     parameter_name = "opted_out"
     hidden_among = Direction.INBOUND
-    SENT = "sent"
-    options = [(SENT, _("sent although opted out"))]
+    options = [("sent", _("sent although opted out"))]
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         return narrow_to_any(rows, rows.filter(opted_out_at__isnull=False))
@@ -236,14 +235,11 @@ def own_numbers(messages: Any) -> list[str]:
     """
     numbers = values_in_use(messages, "own_number", MAX_OWN_NUMBERS)
     phone_numbers = [each for each in numbers if is_phone_number(each, conf.default_region)]
-    if len(phone_numbers) < MIN_OWN_NUMBERS:
-        return []
+    if len(phone_numbers) < 2:
+        return []  # a single one need not be named
     real = messages.exclude(pk__in=keys_of_tests(messages))
     written_to = [number for number in phone_numbers if _is_written_to(real, number)]
-    return written_to if len(written_to) >= MIN_OWN_NUMBERS else []
-
-
-MIN_OWN_NUMBERS = 2  # a single one need not be named
+    return written_to if len(written_to) > 1 else []
 
 
 MAX_TESTS = 1_000  # messages of Test Sends that are left out

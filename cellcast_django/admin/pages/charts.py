@@ -47,7 +47,6 @@ class Bar(NamedTuple):
     width: str
     height: str
     url: str = ""
-    """Link to its messages."""
 
     def __html__(self) -> str:
         """Return the rectangle; keyboard users have the links in the table."""
@@ -69,7 +68,6 @@ class StackedBars:
 
     series: Sequence[Series]
     labels: Sequence[str]
-    """The label of each column."""
     urls: Sequence[str] = ()
     """Link to the messages of each column; empty without links."""
     title: str | Promise = ""

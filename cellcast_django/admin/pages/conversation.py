@@ -198,7 +198,7 @@ MAX_DIVIDERS = 50  # newest changes of an opt-out in a thread
 class Bubble:
     """A message in the thread."""
 
-    message: Any
+    message: Message
     url: str
     is_current: bool
     has_own_number: bool
@@ -208,12 +208,11 @@ class Bubble:
 
     @property
     def at(self) -> datetime:
-        time: datetime = self.message.created_at
-        return time
+        return self.message.created_at
 
     @property
     def is_reply(self) -> bool:
-        return bool(self.message.direction == Direction.INBOUND)
+        return self.message.direction == Direction.INBOUND
 
     @property
     def badge(self) -> SafeString | None:

@@ -295,7 +295,6 @@ def slot_labels(period: Period) -> list[str]:
 
 
 BAR_ENDS_SECONDS = [5, 10, 30, 60, 5 * 60, 15 * 60, 60 * 60, 6 * 60 * 60, MAX_SECONDS]
-"""Where the bars of the histogram end."""
 
 
 def times(delivery_times: DeliveryTimes) -> dict[str, Any]:

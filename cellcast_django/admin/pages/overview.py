@@ -18,7 +18,6 @@ from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.texts import Figure, beginning, duration, grouped, today
 from cellcast_django.admin.event_actions import RetryFailed, SkipHandler
 from cellcast_django.admin.lists.filters import (
-    OptedOutFilter,
     StatusFilter,
     TestFilter,
     connected_handlers,
@@ -157,8 +156,8 @@ class Overview(Page):
         first = today() - timedelta(days=OPTED_OUT_DAYS - 1)
         rows = self.admin.rows_of(self.request, Message)
         count = rows.filter(opted_out_at__isnull=False, created_at__gte=midnight(first)).count()
-        query = f"?{OptedOutFilter.parameter_name}={OptedOutFilter.SENT}&from={first.isoformat()}"
-        return Figure(count, self.admin.url_of(Message, "changelist") + query)
+        list_url = self.admin.url_of(Message, "changelist")
+        return Figure(count, f"{list_url}?opted_out=sent&from={first.isoformat()}")
 
     def recovery(self) -> dict[str, Any] | None:
         """Return how many messages are silent, and what recovery last found."""

@@ -37,7 +37,6 @@ class CheckResult(NamedTuple):
     badge: SafeString
     about: Promise
     all_clear: Promise
-    """What is true if there are no messages."""
     messages: list[CheckMessage]
 
 
@@ -245,7 +244,6 @@ class ChecklistItem(NamedTuple):
     badge: SafeString
     name: Promise
     at: datetime | None = None
-    """When it was last done."""
 
 
 def progress(checks: list[CheckResult], webhooks: Webhooks) -> Iterator[ChecklistItem]:

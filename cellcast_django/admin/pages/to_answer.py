@@ -128,7 +128,6 @@ class CustomerRow:
     """The key that the row has in its list."""
     reply: Any
     oldest: Message
-    """The reply that has waited longest."""
     known: Customer
     url: str
     opt_out_url: str = ""

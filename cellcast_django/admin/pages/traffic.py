@@ -33,7 +33,6 @@ class Period:
     starts: tuple[datetime, ...]
     """The start of each slot; naive with ``USE_TZ = False``."""
     end: datetime
-    """Where the last slot ends."""
 
     @classmethod
     def of_last_days(cls, days: int) -> Self:
@@ -92,7 +91,6 @@ class Traffic:
 
     period: Period
     replies: list[int]
-    """Inbound messages."""
     sent: dict[str, list[int]]
     """Outbound messages by status, those without a final one as ``NOT_FINAL``."""
 
