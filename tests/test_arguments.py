@@ -1,5 +1,6 @@
 """Arguments that commands share: durations as people type them."""
 
+import re
 from argparse import ArgumentTypeError
 from datetime import timedelta
 
@@ -39,11 +40,12 @@ def test_malformed_duration_is_refused_naming_the_units(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["6000w", "999999w", "999999d"])
 def test_duration_over_a_century_is_refused(text: str) -> None:
-    with pytest.raises(ArgumentTypeError, match="more than a hundred years"):
+    with pytest.raises(ArgumentTypeError, match="a hundred years"):
         parse_duration(text)
 
 
 def test_caller_chooses_the_units() -> None:
     assert parse_duration("1h", units="hdw") == timedelta(hours=1)
-    with pytest.raises(ArgumentTypeError, match=r"of h \(hours\), d \(days\), w \(weeks\)\."):
+    with pytest.raises(ArgumentTypeError) as raised:
         parse_duration("3m", units="hdw")
+    assert re.findall(r"\b(\w) \(", str(raised.value)) == ["h", "d", "w"]

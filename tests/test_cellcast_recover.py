@@ -1,5 +1,6 @@
 """``cellcast_recover``: what it takes, what it says, and how it ends. The task does the same."""
 
+import re
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -55,16 +56,16 @@ def test_command_reports_what_was_missing_and_stored(outage: FakeCellcast) -> No
         line(Kind.STATUSES, 1, 1),
     ]
     assert run("--replies", "--statuses").splitlines() == [
-        "replies: 2 seen, none missing",
-        "statuses: 1 seen, none missing",
+        line(Kind.REPLIES, 2, 0),
+        line(Kind.STATUSES, 1, 0),
     ]
     assert Message.objects.count() == 3
 
 
 def test_dry_run_reports_what_is_missing(outage: FakeCellcast) -> None:
     assert run("--replies", "--statuses", "--dry-run").splitlines() == [
-        "replies: 2 seen, 2 are missing",
-        "statuses: 1 seen, 1 is missing",
+        describe_findings(Findings(Kind.REPLIES, seen=2, missing=2), dry_run=True),
+        describe_findings(Findings(Kind.STATUSES, seen=1, missing=1), dry_run=True),
     ]
     assert not WebhookEvent.objects.exists()
 
@@ -87,13 +88,13 @@ def test_options_select_lists(
 
 
 def test_since_option_limits_how_far_back_to_read(outage: FakeCellcast) -> None:
-    assert run("--replies", "--since", "30m") == "replies: 0 seen, none missing\n"
-    assert "2 were missing" in run("--replies", "--since", "2h")
+    assert run("--replies", "--since", "30m").splitlines() == [line(Kind.REPLIES, 0, 0)]
+    assert run("--replies", "--since", "2h").splitlines() == [line(Kind.REPLIES, 2, 2)]
 
 
 @pytest.mark.parametrize(
     ("since", "complaint"),
-    [("2", "is not a duration"), ("0d", "is not a duration"), ("999999w", "a hundred years")],
+    [("2", '"2"'), ("0d", '"0d"'), ("999999w", "a hundred years")],
 )
 def test_unreadable_since_is_an_error(
     fake_cellcast: FakeCellcast, since: str, complaint: str
@@ -107,7 +108,7 @@ def test_unreadable_list_fails_after_the_others(outage: FakeCellcast) -> None:
     stdout = StringIO()
     with pytest.raises(CommandError) as raised:
         run("--replies", "--statuses", stdout=stdout)
-    assert str(raised.value) == "replies: Cellcast's API responded with 404."
+    assert re.fullmatch(r"replies: .*\b404\.", str(raised.value))
     assert stdout.getvalue().splitlines() == ["replies: not read", line(Kind.STATUSES, 1, 1)]
 
 
@@ -115,7 +116,7 @@ def test_same_error_of_several_lists_is_reported_once(outage: FakeCellcast) -> N
     outage.faults.extend([Fault(status=404)] * 3)
     with pytest.raises(CommandError) as raised:
         run()
-    assert str(raised.value) == "replies, statuses, opt-outs: Cellcast's API responded with 404."
+    assert re.fullmatch(r"replies, statuses, opt-outs: .*\b404\.", str(raised.value))
 
 
 def test_wrong_key_is_reported_once(fake_cellcast: FakeCellcast, settings: Any) -> None:
@@ -203,6 +204,6 @@ def test_task_recovers(outage: FakeCellcast) -> None:
 
 def test_task_fails_when_a_list_cannot_be_read(outage: FakeCellcast) -> None:
     outage.faults.append(Fault(status=404))
-    with pytest.raises(RecoveryError, match="replies: Cellcast's API responded with 404"):
+    with pytest.raises(RecoveryError, match=r"replies: .*\b404"):
         tasks.recover.call()
     assert Message.objects.count() == 1

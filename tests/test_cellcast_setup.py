@@ -20,6 +20,7 @@ pytestmark = pytest.mark.django_db
 
 CREDENTIAL = re.compile(r"cellcast-[0-9a-f]{6}:[A-Za-z0-9]{32}")
 OF_THE_TEST_DATABASE = [f"cellcast_django.W0{number}" for number in (13, 14, 16)]
+DASHBOARD = "Paste into Cellcast's dashboard"
 ENVIRONMENT = "Put into your site's environment, or its .env file"
 EXISTING = "first-username:first-long-enough-password"
 
@@ -67,7 +68,7 @@ def part(output: str, heading: str) -> str:
 
 
 def test_command_prints_what_to_paste_into_the_dashboard(new_site: Any) -> None:
-    text = part(setup("--public-url", "https://sms.example.com"), "Paste into Cellcast's dashboard")
+    text = part(setup("--public-url", "https://sms.example.com"), DASHBOARD)
     assert "API KEYS" in text
     assert re.findall(r"^  (\S.*?)  +(\S+)$", text, re.MULTILINE)[:3] == [
         ("Receive URL", "https://sms.example.com/sms/webhook-receiver"),
@@ -78,7 +79,7 @@ def test_command_prints_what_to_paste_into_the_dashboard(new_site: Any) -> None:
 
 def test_prints_same_fresh_credential_for_dashboard_and_settings(new_site: Any) -> None:
     output = setup()
-    dashboard = part(output, "Paste into Cellcast's dashboard")
+    dashboard = part(output, DASHBOARD)
     username, password = re.findall(r"(?:Username|Password) +(\S+)", dashboard)
     text = part(output, ENVIRONMENT)
     assert f'CELLCAST_WEBHOOK_SECRETS = ["{username}:{password}"]' in text
@@ -109,7 +110,7 @@ def test_prints_settings_line_for_public_url_option(ready_site: Any) -> None:
 
 @pytest.mark.parametrize("url", ["", "sms.example.com", "https://sms.example.com/sms"])
 def test_refuses_public_url_option_with_a_path(url: str) -> None:
-    with pytest.raises(CommandError, match="only a scheme and a host"):
+    with pytest.raises(CommandError, match="--public-url"):
         setup("--public-url", url)
 
 
@@ -138,7 +139,7 @@ def test_prints_how_to_change_the_password_without_a_gap(
 
 def test_never_prints_configured_credential(ready_site: Any) -> None:
     output = setup()
-    assert not CREDENTIAL.search(part(output, "Paste into Cellcast's dashboard"))
+    assert not CREDENTIAL.search(part(output, DASHBOARD))
     assert "first-username" not in output
     assert "first-long-enough-password" not in output
 
@@ -174,7 +175,7 @@ def test_new_site_misses_credential_and_public_url(new_site: Any) -> None:
 def test_reports_missing_urls(ready_site: Any) -> None:
     ready_site.ROOT_URLCONF = EmptyURLConf
     output = setup()
-    assert "/webhook-" not in part(output, "Paste into Cellcast's dashboard")
+    assert "/webhook-" not in part(output, DASHBOARD)
     assert "cellcast_django.W006" in part(output, "Still missing")
 
 

@@ -1,6 +1,7 @@
 """The command that says how receiving goes: to a person, and to the monitoring."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -59,23 +60,22 @@ def rows(*arguments: str) -> dict[str, str]:
 def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
     MessageFactory.create(delivered=True)
     shown = rows()
-    assert shown["Receive URL"].startswith("3 hours ago (too early to tell: ")
-    assert shown["Status URL"].startswith("5 s ago (receiving: ")
-    assert shown["Opt-Out URL"].startswith("none (nothing yet: ")
-    for webhook in WEBHOOKS:
-        del shown[webhook.label]
-    assert shown == {
-        "cellcast": "5 s ago",
-        "stored": "1",
-        "duplicate": "2",
-        "invalid": "0 (1 of any age)",
-        "pending": "2, the oldest due 12 minutes ago",
-        "failed": "1",
-        "last run": "never",
-        "waiting": "1, the oldest came 0 s ago",
-        "delivered": "3 (75.0% of those with a final status)",
-        "undelivered": "1",
-        "in transit": "2",
+    lights = [Light.TOO_EARLY, Light.RECEIVING, Light.NEVER]
+    for webhook, said, light in zip(WEBHOOKS, ("3 hours", "5 s", "none"), lights, strict=True):
+        row = shown.pop(str(webhook.label))
+        assert row.startswith(said) and f"({light.label}: " in row
+    assert {name: re.findall(r"[\d.]+%?", row) for name, row in shown.items()} == {
+        "cellcast": ["5"],
+        "stored": ["1"],
+        "duplicate": ["2"],
+        "invalid": ["0", "1"],  # of any age
+        "pending": ["2", "12"],  # minutes for which the oldest has been due
+        "failed": ["1"],
+        "last run": [],
+        "waiting": ["1", "0"],  # seconds ago
+        "delivered": ["3", "75.0%"],
+        "undelivered": ["1"],
+        "in transit": ["2"],
     }
 
 
@@ -162,26 +162,26 @@ def test_command_succeeds_within_its_limits(traffic: None, limits: list[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("limits", "problem"),
+    ("limits", "problems"),
     [
-        (["--max-age", "receive=2h"], "The last webhook on the Receive URL arrived 3 hours ago."),
-        (["--max-age", "opt-out=1w"], "No webhook has arrived on the Opt-Out URL."),
-        (["--max-pending", "1"], "Handlers pending: 2 (limit: 1)."),
-        (["--max-pending", "0"], "Handlers pending: 2 (limit: 0)."),
-        (["--max-failed", "0"], "Handlers failed: 1 (limit: 0)."),
+        (["--max-age", "receive=2h"], [r"Receive URL .*\b3 hours"]),
+        (["--max-age", "opt-out=1w"], ["Opt-Out URL"]),
+        (["--max-pending", "1"], [r"pending: 2 \(limit: 1\)"]),
+        (["--max-pending", "0"], [r"pending: 2 \(limit: 0\)"]),
+        (["--max-failed", "0"], [r"failed: 1 \(limit: 0\)"]),
         (
             ["--max-age", "15m", "--max-age", "receive=1h", "--max-failed", "0"],
-            (
-                "The last webhook on the Receive URL arrived 3 hours ago. "
-                "Handlers failed: 1 (limit: 0)."
-            ),
+            [r"Receive URL .*\b3 hours", r"failed: 1 \(limit: 0\)"],
         ),
     ],
 )
 def test_command_exits_with_1_beyond_a_limit(
-    traffic: None, limits: list[str], problem: str
+    traffic: None, limits: list[str], problems: list[str]
 ) -> None:
-    assert complaint(*limits) == problem
+    said = re.findall(r"[^.]+\.", complaint(*limits))
+    assert len(said) == len(problems)
+    for sentence, problem in zip(said, problems, strict=True):
+        assert re.search(problem, sentence)
 
 
 def test_alarming_light_fails_without_any_limit() -> None:
@@ -199,8 +199,7 @@ def test_command_fails_if_replies_wait_too_long() -> None:
     MessageFactory.create(inbound=True, created_at=ago(hours=3))
     MessageFactory.create(inbound=True)
     run("--max-unanswered", "4h")
-    problem = "Replies waiting: 2, the oldest came 3 hours ago."
-    assert complaint("--max-unanswered", "2h") == problem
+    assert re.findall(r"\d+ hours|\d+", complaint("--max-unanswered", "2h")) == ["2", "3 hours"]
     Message.objects.update(handled_at=timezone.now())
     run("--max-unanswered", "1m")
 
@@ -209,8 +208,7 @@ def test_command_fails_if_messages_are_silent() -> None:
     for cellcast_id in ("1", "2"):
         MessageFactory.create(cellcast_id=cellcast_id, status="", created_at=ago(hours=7))
     run("--max-silent", "8h")
-    problem = "Messages without a report for too long: 2."
-    assert complaint("--max-silent", "6h") == problem
+    assert complaint("--max-silent", "6h").endswith(": 2.")
 
 
 def test_command_fails_if_webhooks_have_stopped() -> None:
@@ -230,12 +228,12 @@ def test_json_is_printed_before_the_command_fails(traffic: None) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--max-age", "15"], '"15" is not a duration'),
-        (["--max-age", "replies=15m"], '"replies" is not one of the URLs: '),
-        (["--max-age", "=15m"], '"" is not one of the URLs'),
-        (["--max-pending", "few"], '"few" is not a whole number'),
-        (["--max-pending", "-3"], '"-3" is not a whole number'),
-        (["--max-failed", "1.5"], '"1.5" is not a whole number'),
+        (["--max-age", "15"], '"15"'),
+        (["--max-age", "replies=15m"], '"replies"'),
+        (["--max-age", "=15m"], '""'),
+        (["--max-pending", "few"], '"few"'),
+        (["--max-pending", "-3"], '"-3"'),
+        (["--max-failed", "1.5"], '"1.5"'),
     ],
 )
 def test_command_refuses_malformed_limits(arguments: list[str], problem: str) -> None:

@@ -716,10 +716,10 @@ def test_missing_stop_words_pass(settings: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        (7, "is not a dotted path"),
-        ("send_sms", "cannot be imported: ImportError"),
-        ("shop.sms.send_sms", "cannot be imported: ModuleNotFoundError"),
-        ("tests.test_checks.nobody", "cannot be imported: ImportError"),
+        (7, "dotted path"),
+        ("send_sms", ": ImportError"),
+        ("shop.sms.send_sms", ": ModuleNotFoundError"),
+        ("tests.test_checks.nobody", ": ImportError"),
         ("tests.test_checks.__doc__", "is not callable"),
     ],
 )

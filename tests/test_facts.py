@@ -6,6 +6,7 @@ import pytest
 from django.utils import timezone
 
 from cellcast_django.handlers import run_again, run_due
+from cellcast_django.handlers.attempts import DELETED
 from cellcast_django.handlers.calls import facts_of
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
@@ -163,8 +164,5 @@ def test_retry_does_not_send_a_deleted_opt_out(both: Both) -> None:
     OptOut.objects.all().delete()
     assert due_now() == [event.pk]
     event.refresh_from_db()
-    assert (event.state, event.error) == (
-        "failed",
-        "The message or opt-out was deleted before its handlers ran.",
-    )
+    assert (event.state, event.error) == ("failed", DELETED)
     assert facts_of(WebhookEvent.objects.duplicates().get()) == []

@@ -737,7 +737,7 @@ def test_broken_list_keeps_its_rows_and_does_not_stop_others(
         fake_cellcast.add_report(str(number), ago(HOUR))
     fake_cellcast.add_reply(ago(HOUR))
     statuses, replies = recover([Kind.STATUSES, Kind.REPLIES])
-    assert statuses.error == "Cellcast's API responded with 404."
+    assert "404" in statuses.error
     assert (statuses.stored, replies.stored) == (1, 1)
     assert counts(recovered(Kind.STATUSES)) == (3, 2, 2)
 

@@ -123,24 +123,24 @@ def test_wrong_key_is_reported_once_and_not_retried(
 @pytest.mark.parametrize(
     ("status", "document", "error"),
     [
-        (403, b'{"code": 403, "message": "Forbidden"}', "refused the key with 403: Forbidden"),
-        (200, b'{"meta": {"code": 401}, "message": "No key."}', "the key with 401: No key. Check"),
-        (200, b'{"code": 403, "stack": "Error"}', "refused the key with 403. Check"),
+        (403, b'{"code": 403, "message": "Forbidden"}', "the key with 403: Forbidden"),
+        (200, b'{"meta": {"code": 401}, "message": "No key."}', "the key with 401: No key. "),
+        (200, b'{"code": 403, "stack": "Error"}', "the key with 403. "),
         (404, b"<html>", "responded with 404."),
         (302, b"", "responded with 302."),
         (422, b'{"message": {"page": "is wrong"}}', "responded with 422."),
-        (200, b'{"status": false, "message": " Too\\n late "}', "refused the request: Too late."),
+        (200, b'{"status": false, "message": " Too\\n late "}', ": Too late."),
         (200, b'{"status": false, "data": {"items": []}}', "refused the request."),
-        (200, b"<html>maintenance</html>", "not a JSON object."),
-        (200, b"", "not a JSON object."),
-        (200, b"[]", "not a JSON object."),
-        (200, b"[" * 100_000, "not a JSON object."),
-        (200, b"\xff", "not a JSON object."),
-        (200, b'{"meta": {"status": "SUCCESS"}, "b": 1}', 'without "data"; it has b, meta.'),
-        (200, b'{"data": [{"from": "400000001"}]}', 'without "data"; it has data.'),
-        (200, b'{"data": {"rows": [], "total": 1}}', 'a list of "items"; it has rows, total.'),
-        (200, b'{"data": {"items": {"1": 1}}}', 'a list of "items"; it has items.'),
-        (200, b'{"data": {}}', 'a list of "items"; it has nothing.'),
+        (200, b"<html>maintenance</html>", "JSON object"),
+        (200, b"", "JSON object"),
+        (200, b"[]", "JSON object"),
+        (200, b"[" * 100_000, "JSON object"),
+        (200, b"\xff", "JSON object"),
+        (200, b'{"meta": {"status": "SUCCESS"}, "b": 1}', '"data"; it has b, meta.'),
+        (200, b'{"data": [{"from": "400000001"}]}', '"data"; it has data.'),
+        (200, b'{"data": {"rows": [], "total": 1}}', '"items"; it has rows, total.'),
+        (200, b'{"data": {"items": {"1": 1}}}', '"items"; it has items.'),
+        (200, b'{"data": {}}', '"items"; it has nothing.'),
     ],
 )
 def test_response_other_than_a_list_is_an_error(
@@ -196,7 +196,7 @@ def test_response_is_never_unpacked(
 ) -> None:
     body = gzip.compress(gzip.compress(b'{"data": {"items": []}}'))
     fake_cellcast.faults.append(Fault(body=body, headers={"Content-Encoding": encoding}))
-    with pytest.raises(RecoveryError, match="not a JSON object"):
+    with pytest.raises(RecoveryError, match="JSON object"):
         read(api)
 
 
@@ -288,7 +288,7 @@ def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def assert_gives_up_in_time(client: Client) -> None:
     started = time.monotonic()
-    with pytest.raises(RecoveryError, match="could not be reached"):
+    with pytest.raises(RecoveryError, match="not be reached"):
         read(client)
     assert time.monotonic() - started < 2
 
@@ -536,5 +536,5 @@ def test_unusable_key_is_an_error(fake_cellcast: FakeCellcast, settings: Any, ke
 
 def test_key_is_not_sent_without_https(fake_cellcast: FakeCellcast, settings: Any) -> None:
     settings.CELLCAST_API_URL = "http://api.cellcast.com"
-    with pytest.raises(RecoveryError, match="not an https:// URL"):
+    with pytest.raises(RecoveryError, match="https://"):
         Client()

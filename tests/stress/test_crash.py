@@ -160,8 +160,7 @@ def test_database_restart_under_load_loses_nothing(
             response = first_that_is_not_200(server.port, 10_000_000 + len(load.answered))
             assert response.status == 503
             assert b"\r\nretry-after: 30" in response.head.lower()
-            detail = "The webhook could not be stored. Please send it again."
-            assert response.json() == {"detail": detail}
+            assert list(response.json()) == ["detail"]
             start_again()
             outages.append((begin, time.time()))
         wait_for(lambda: load.answered[-1][1].status == 200, seconds=60)

@@ -1,6 +1,7 @@
 """Connections that are slow, cut, chunked, compressed, or that lie: the next one is served."""
 
 import gzip
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -110,8 +111,9 @@ def test_truncated_body_is_kept_as_invalid(host: Host, server: Server) -> None:
         lines = [f"Content-Length: {len(body) + 300}"]
         encoded = "application/x-www-form-urlencoded"
         response = send(server.port, post(STATUS, body, *lines, content_type=encoded), end=True)
-        reason = f"The body ended after {len(body)} of {len(body) + 300} bytes."
-        assert (response.status, response.json()["detail"]) == (400, reason)
+        assert response.status == 400
+        lengths = re.findall(r"\d+", response.json()["detail"])
+        assert lengths == [str(len(body)), str(len(body) + 300)]
     kept = host.database.query("SELECT outcome, body FROM cellcast_django_webhookevent ORDER BY id")
     assert kept == [("invalid", body.decode()) for body in (REPORT, REPORT[:40], form)]
     assert host.database.value("SELECT COUNT(*) FROM cellcast_django_message") == 0

@@ -90,9 +90,8 @@ def test_ten_thousand_strangers_leave_only_a_few_log_lines(
 
     assert len({same_for_all(response) for response in responses}) == 1
     assert Counter(response.status for response in responses) == {401: REQUESTS}
-    assert responses[0].json() == {"detail": "Wrong or missing username and password."}
-    challenge = b'WWW-Authenticate: Basic realm="Cellcast webhook", charset="UTF-8"'
-    assert challenge in responses[0].head
+    assert list(responses[0].json()) == ["detail"]
+    assert b"\r\nWWW-Authenticate: Basic " in responses[0].head
     for table in ("message", "statuschange", "webhookevent"):
         assert host.database.value(f"SELECT COUNT(*) FROM cellcast_django_{table}") == 0  # noqa: S608
     assert not host.calls()
