@@ -292,7 +292,16 @@ def steps(
     """
     duplicates = (each for each in events if each.outcome == WebhookEvent.Outcome.DUPLICATE)
     is_reply = message.direction == Direction.INBOUND
-    reported = [_step_of_change(change, is_reply=is_reply) for change in changes]
+    reported = [
+        Step(
+            change.recorded_at,
+            status_badge(change.status),
+            str(description_of(change.status, is_reply=is_reply)),
+            reason=change.reason,
+            stayed=None if change.applied else status_badge(change.previous_status),
+        )
+        for change in changes
+    ]
     reported += map(_step_of_duplicate, duplicates)
     if not reported:
         return []
@@ -303,16 +312,6 @@ def steps(
     for previous, step in pairwise(ordered):
         step.wait = f"+{duration(step.at - previous.at)}"
     return ordered
-
-
-def _step_of_change(change: StatusChange, *, is_reply: bool) -> Step:
-    return Step(
-        at=change.recorded_at,
-        badge=status_badge(change.status),
-        sentence=str(description_of(change.status, is_reply=is_reply)),
-        reason=change.reason,
-        stayed=None if change.applied else status_badge(change.previous_status),
-    )
 
 
 def _step_of_duplicate(event: WebhookEvent) -> Step:

@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -59,18 +58,18 @@ def pause_after(attempts: int, *, spread_by: int = 0) -> timedelta:
     return pause * (1 - SPREAD * (spread_by * GOLDEN_RATIO % 1))
 
 
-def usual_time(attempts: int) -> timedelta:
-    """Return how long the pauses between so many attempts take: 20 hours for twelve."""
-    return sum(map(pause_after, range(1, attempts)), timedelta())
+def usual_time() -> timedelta:
+    """Return how long the pauses between all attempts take: 20 hours for twelve."""
+    return sum(map(pause_after, range(1, conf.handler_max_attempts)), timedelta())
 
 
-def is_open(result: HandlerResult | None, *, max_attempts: int) -> bool:
+def is_open(result: HandlerResult | None) -> bool:
     """Whether a handler with this result will be called without anybody asking for it."""
     if result is None:
         return True
     if not result["error"] or result.get("gave_up"):
         return False
-    return "retry_at" in result or result.get("attempts", 0) < max_attempts
+    return "retry_at" in result or result.get("attempts", 0) < conf.handler_max_attempts
 
 
 def due_time(result: HandlerResult | None) -> datetime:
@@ -104,7 +103,6 @@ class Schedule:
         self._number = event.attempts
         self._results: dict[str, HandlerResult] = dict(event.handler_results)
         self._names = [call.name for call in calls]
-        self._max_attempts = conf.handler_max_attempts
         self._lease = timedelta(seconds=conf.handler_lease)
         self._is_redacted = event.body == ""
         self._is_begun = is_begun
@@ -124,11 +122,7 @@ class Schedule:
     def unfinished(self) -> list[str]:
         """Return the names of the handlers still to be called, connected or failed before."""
         known = dict.fromkeys([*self._names, *self._results])
-        return [
-            name
-            for name in known
-            if is_open(self._results.get(name), max_attempts=self._max_attempts)
-        ]
+        return [name for name in known if is_open(self._results.get(name))]
 
     def due_calls(self) -> list[Call]:
         """Return what to call, in the order of the calls: first what was never called.
@@ -142,7 +136,7 @@ class Schedule:
         if not self._is_by_person:
             self._count_missing(due.difference(self._names))
         suspect = self._suspect()
-        if suspect is not None and self._attempts_of(suspect) >= self._max_attempts:
+        if suspect is not None and self._attempts_of(suspect) >= conf.handler_max_attempts:
             self._results[suspect.name] = self._not_returned(self._attempts_of(suspect))
             due.remove(suspect.name)
         calls = [call for call in self.calls if call.name in due]
@@ -197,7 +191,7 @@ class Schedule:
     def _not_returned(self, attempts: int) -> HandlerResult:
         now = timezone.now()
         result: HandlerResult = {"at": now.isoformat(), "error": NOT_RETURNED}
-        is_last = attempts >= self._max_attempts
+        is_last = attempts >= conf.handler_max_attempts
         return _counted(result, attempts, None if is_last else now + self._lease)
 
     def save_result(
@@ -248,9 +242,9 @@ class Schedule:
         attempts or the time that they usually take are not used up.
         """
         now = timezone.now()
-        if attempts < self._max_attempts:
+        if attempts < conf.handler_max_attempts:
             return now + (pause_after(attempts, spread_by=self.pk) if after is None else after)
-        if after is not None and now < self.event.received_at + usual_time(self._max_attempts):
+        if after is not None and now < self.event.received_at + usual_time():
             return now + after
         return None
 
@@ -296,10 +290,9 @@ class Schedule:
 
         def save(using: str) -> bool:
             if then is None:
-                return _update_event(connections[using], self.pk, self._number, values)
+                return self._update(using, values)
             with _transaction(using):
-                is_saved = _update_event(connections[using], self.pk, self._number, values)
-                if is_saved:
+                if is_saved := self._update(using, values):
                     then(using)
             return is_saved
 
@@ -314,6 +307,22 @@ class Schedule:
         self.event.attempts = self._number
         self.event.handler_results = {name: {**each} for name, each in self._results.items()}
         return True
+
+    def _update(self, using: str, values: dict[str, Any]) -> bool:
+        """Save these fields, unless another process has begun a run of the event since this one.
+
+        One statement, at a third of the cost of ``update()``. Raises ``django.db.Error``.
+        """
+        connection = connections[using]
+        field: Any = WebhookEvent._meta.get_field
+        adapted = {
+            name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
+        }
+        adapted |= {"id": self.pk, "run": self._number}
+        statement = _update_statement(tuple(values))
+        execute = vendor_of(connection).execute
+        with own_statement(using), execute(connection, statement, adapted) as cursor:
+            return bool(cursor.rowcount == 1)
 
     # A contact's events, in order
 
@@ -333,7 +342,7 @@ class Schedule:
 
     def _is_awaited(self, result: HandlerResult | None) -> bool:
         """Whether a handler will be called, or may be in the middle of its last call."""
-        if is_open(result, max_attempts=self._max_attempts):
+        if is_open(result):
             return True
         if result is None or result["error"] != NOT_RETURNED:
             return False
@@ -368,7 +377,7 @@ class Schedule:
                     "waiting_for": min(pks),
                     "handler_results": self._results,
                 }
-                _update_event(connections[using], self.pk, self._number, values)
+                self._update(using, values)
                 return True
 
         return with_retries(write, using=database_alias())
@@ -384,11 +393,7 @@ class Schedule:
         is_all_here = bool(self.calls) and self._results.keys() <= set(self._names)
         if not self.contact or (is_all_here and not in_order):
             return None
-        has_ended = (
-            call is not None
-            and call.in_order
-            and not is_open(self._results[call.name], max_attempts=self._max_attempts)
-        )
+        has_ended = call and call.in_order and not is_open(self._results[call.name])
         if has_ended or values["next_run_at"] is None:
             return self._release
         until = values["next_run_at"]
@@ -511,27 +516,6 @@ def next_due(contact: str, after: int) -> WebhookEvent | None:
 def _transaction(using: str) -> AbstractContextManager[None]:
     is_inside = connections[using].in_atomic_block
     return transaction.atomic(using=using) if is_inside else own_transaction(using)
-
-
-def _update_event(
-    connection: BaseDatabaseWrapper, pk: int, run: int, values: dict[str, Any]
-) -> bool:
-    """Save these fields, unless another process has begun a run of the event since this one.
-
-    ``run`` is the number that ``attempts`` had when this one began. One statement, at a third of
-    the cost of ``update()``. Raises ``django.db.Error``.
-    """
-    field: Any = WebhookEvent._meta.get_field
-    adapted = {
-        name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
-    }
-    adapted |= {"id": pk, "run": run}
-    statement = _update_statement(tuple(values))
-    with (
-        own_statement(connection.alias),
-        vendor_of(connection).execute(connection, statement, adapted) as cursor,
-    ):
-        return bool(cursor.rowcount == 1)
 
 
 @cache

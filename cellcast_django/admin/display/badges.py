@@ -203,7 +203,7 @@ def _handler_badge(event: WebhookEvent, result: HandlerResult) -> SafeString:
         return badge(Tone.QUIET, words)
     if not result["error"]:
         return badge(Tone.GOOD, _("done"))
-    is_tried_again = is_open(result, max_attempts=conf.handler_max_attempts)
+    is_tried_again = is_open(result)
     if event.state == WebhookEvent.State.PENDING and is_tried_again:
         return badge(Tone.OPEN, _("retrying"))
     return badge(Tone.BAD, _("failed"))

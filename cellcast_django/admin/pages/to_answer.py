@@ -27,7 +27,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 from django.views.decorators.http import require_POST
 
-from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.contacts import Customer, attach_customers, customer_of
 from cellcast_django.admin.display.texts import (
     beginning,
     counted,
@@ -253,7 +253,7 @@ class ToAnswerAdmin(CustomerAdmin):
     def _in_order(self, request: HttpRequest, choice: Choice) -> Any:
         """Return the reply of each customer that decides on the place in the list."""
         shown = choice.narrow(self.get_queryset(request))
-        replies, beside = shown.unhandled(), _waiting_with(shown, OuterRef("contact"))
+        replies, beside = shown.unhandled(), _of_same_customer(shown)
         place: Any = ("created_at", OuterRef("created_at"), OuterRef("pk"))
         if choice.longest_first:
             sign, before, following = "", older_than(beside, *place), newer_than
@@ -268,17 +268,11 @@ class ToAnswerAdmin(CustomerAdmin):
     def _rows(self, request: HttpRequest, choice: Choice, keys: list[int]) -> list[CustomerRow]:
         shown = choice.narrow(self.get_queryset(request)).defer("body", "original_body")
         sign = "-" if choice.longest_first else ""
-        beside = _waiting_with(shown, OuterRef("contact")).order_by(
-            f"{sign}created_at", f"{sign}pk"
-        )
-        pairs = (
-            shown.filter(pk__in=keys)
-            .order_by()
-            .values_list("pk", Subquery(beside.values("pk")[:1]))
-        )
-        others = dict(pairs)
+        beside = _of_same_customer(shown).order_by(f"{sign}created_at", f"{sign}pk")
+        other = Subquery(beside.values("pk")[:1])
+        others = dict(shown.filter(pk__in=keys).order_by().values_list("pk", other))
         replies = shown.in_bulk({*keys, *filter(None, others.values())})
-        known = customers(reply.contact for reply in replies.values())
+        attach_customers(replies.values())
         found = [key for key in keys if key in replies]
         may_opt_out = self.may_opt_out(request)
         rows = []
@@ -290,7 +284,7 @@ class ToAnswerAdmin(CustomerAdmin):
                     place=key,
                     reply=newest,
                     oldest=oldest,
-                    known=known.get(newest.contact, Customer(newest.contact)),
+                    known=customer_of(newest),
                     url=self.url_of(Message, "conversation", newest.pk) + choice.query(),
                     opt_out_url=self.opt_out_url(newest, back=TO_ANSWER) if may_opt_out else "",
                     next_place=next_place,
@@ -320,12 +314,8 @@ class ToAnswerAdmin(CustomerAdmin):
     def count_waiting(self, request: HttpRequest, since: int | None = None) -> Waiting:
         """Count the customers who wait, and those of them with a reply that came after a key."""
         messages: Any = self.get_queryset(request)
-        newest = (
-            messages.unhandled()
-            .order_by("-handled_at", "-created_at", "-pk")
-            .values_list("contact", "pk")
-        )
-        rows = list(newest[: MAX_COUNTED + 1])
+        newest = messages.unhandled().order_by("-handled_at", "-created_at", "-pk")
+        rows = list(newest.values_list("contact", "pk")[: MAX_COUNTED + 1])
         read = rows[:MAX_COUNTED]
         return Waiting(
             customers=_count_contacts(read),
@@ -509,9 +499,9 @@ def _time_of(text: str) -> datetime | None:
     return None
 
 
-def _waiting_with(messages: Any, contact: Any) -> MessageQuerySet:
-    """Return the waiting replies of one customer, for a subquery."""
-    return not_handled(messages.filter(contact=contact).exclude(contact=""))
+def _of_same_customer(messages: Any) -> MessageQuerySet:
+    """Return the waiting replies of the customer of a row, for a subquery."""
+    return not_handled(messages.filter(contact=OuterRef("contact")).exclude(contact=""))
 
 
 def not_handled(messages: Any) -> MessageQuerySet:

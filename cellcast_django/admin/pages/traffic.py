@@ -37,17 +37,19 @@ class Period:
     @classmethod
     def of_last_days(cls, days: int) -> Self:
         """Return the last ``days`` with today; a single day is cut into hours."""
-        last = today()
-        first, end = last - timedelta(days=days - 1), midnight(last + timedelta(days=1))
-        if days == 1:
-            return cls(tuple(_hours(midnight(last), end)), end)
-        return cls(tuple(midnight(first + timedelta(days=n)) for n in range(days)), end)
+        if days > 1:
+            return cls.of_days(today() - timedelta(days=days - 1), days)
+        end = midnight(today() + timedelta(days=1))
+        return cls(tuple(_hours(midnight(today()), end)), end)
+
+    @classmethod
+    def of_days(cls, first: date, days: int) -> Self:
+        starts = tuple(midnight(first + timedelta(days=n)) for n in range(days))
+        return cls(starts, midnight(first + timedelta(days=days)))
 
     @classmethod
     def of_month(cls, first: date) -> Self:
-        days = monthrange(first.year, first.month)[1]
-        starts = tuple(midnight(first + timedelta(days=n)) for n in range(days))
-        return cls(starts, midnight(first + timedelta(days=days)))
+        return cls.of_days(first, monthrange(first.year, first.month)[1])
 
     @property
     def start(self) -> datetime:
