@@ -21,10 +21,11 @@ from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.models import WebhookEvent
 from cellcast_django.testing import WebhookClient, authorization, reply_payload
 from cellcast_django.views import ReplyWebhookView
+from cellcast_django.webhooks import WEBHOOKS
 from tests.clock import Clock
 from tests.logs import logged
 
-URLS = ["/sms/webhook-receiver", "/sms/webhook-status", "/sms/webhook-opt-out"]
+URLS = [webhook.path() for webhook in WEBHOOKS]
 CHALLENGE = 'Basic realm="Cellcast webhook", charset="UTF-8"'
 RIGHT = "cellcast:a-long-enough-password"
 

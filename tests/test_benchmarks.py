@@ -1,6 +1,7 @@
 """The rows that the benchmarks fill PostgreSQL with: what the app itself might have written."""
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.db.models import Count, F
 
@@ -24,7 +25,7 @@ def constraints() -> dict[str, set[str]]:
             model._meta.db_table: set(
                 connection.introspection.get_constraints(cursor, model._meta.db_table)
             )
-            for model in (Message, StatusChange, WebhookEvent, OptOut)
+            for model in apps.get_app_config("cellcast_django").get_models()
         }
 
 

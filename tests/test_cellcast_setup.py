@@ -14,6 +14,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from cellcast_django.checks import check_credentials
 from cellcast_django.management.commands import cellcast_setup
 from cellcast_django.signals import message_received
+from cellcast_django.webhooks import WEBHOOKS
 from tests.handlers import Connect
 
 pytestmark = pytest.mark.django_db
@@ -70,10 +71,8 @@ def part(output: str, heading: str) -> str:
 def test_command_prints_what_to_paste_into_the_dashboard(new_site: Any) -> None:
     text = part(setup("--public-url", "https://sms.example.com"), DASHBOARD)
     assert "API KEYS" in text
-    assert re.findall(r"^  (\S.*?)  +(\S+)$", text, re.MULTILINE)[:3] == [
-        ("Receive URL", "https://sms.example.com/sms/webhook-receiver"),
-        ("Status URL", "https://sms.example.com/sms/webhook-status"),
-        ("Opt-Out URL", "https://sms.example.com/sms/webhook-opt-out"),
+    assert re.findall(r"^  (\S.*?)  +(\S+)$", text, re.MULTILINE)[: len(WEBHOOKS)] == [
+        (webhook.label, webhook.url("https://sms.example.com")) for webhook in WEBHOOKS
     ]
 
 

@@ -1,59 +1,52 @@
 """The settings: their defaults, that they are read when used, and that mistakes let nobody in."""
 
-from typing import Any
+from functools import cached_property
 
 import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from cellcast_django.conf import DEFAULT_STOP_WORDS, conf, is_credential
+from cellcast_django.conf import DEFAULT_STOP_WORDS, Settings, conf, is_credential
 
+VALUES: dict[str, tuple[object, object]] = {
+    "webhook_secrets": ((), ("new:secret", "old:secret")),
+    "default_region": ("AU", "US"),
+    "max_body_bytes": (262_144, 1),
+    "run_handlers": ("inline", "task"),
+    "task_backend": ("default", "sms"),
+    "handler_lease": (300, 60),
+    "handler_max_attempts": (12, 3),
+    "public_url": ("", "https://example.com"),
+    "stop_words": (DEFAULT_STOP_WORDS, ("stop", "quit")),
+    "contact_names": ("", "shop.sms.names"),
+    "contact_search": ("", "shop.sms.search"),
+    "send_with": ("", "shop.sms.send_sms"),
+    "api_key": ("", "4f1c9a52"),
+    "api_url": ("https://api.cellcast.com", "https://api.example.com"),
+}
+"""The default of each setting, and another value."""
 
-@pytest.mark.parametrize(
-    ("setting", "name", "default"),
-    [
-        ("CELLCAST_WEBHOOK_SECRETS", "webhook_secrets", ()),
-        ("CELLCAST_DEFAULT_REGION", "default_region", "AU"),
-        ("CELLCAST_MAX_BODY_BYTES", "max_body_bytes", 262_144),
-        ("CELLCAST_RUN_HANDLERS", "run_handlers", "inline"),
-        ("CELLCAST_TASK_BACKEND", "task_backend", "default"),
-        ("CELLCAST_HANDLER_LEASE", "handler_lease", 300),
-        ("CELLCAST_HANDLER_MAX_ATTEMPTS", "handler_max_attempts", 12),
-        ("CELLCAST_PUBLIC_URL", "public_url", ""),
-        ("CELLCAST_STOP_WORDS", "stop_words", DEFAULT_STOP_WORDS),
-        ("CELLCAST_CONTACT_NAMES", "contact_names", ""),
-        ("CELLCAST_SEND_WITH", "send_with", ""),
-        ("CELLCAST_API_KEY", "api_key", ""),
-        ("CELLCAST_API_URL", "api_url", "https://api.cellcast.com"),
-    ],
+each_setting = pytest.mark.parametrize(
+    "name", [name for name, value in vars(Settings).items() if isinstance(value, cached_property)]
 )
-def test_unset_setting_has_its_default(setting: str, name: str, default: object) -> None:
-    with override_settings(**{setting: None}):
-        delattr(settings, setting)
+
+
+def setting_of(name: str) -> str:
+    return f"CELLCAST_{name.upper()}"
+
+
+@each_setting
+def test_unset_setting_has_its_default(name: str) -> None:
+    default, _ = VALUES[name]
+    with override_settings(**{setting_of(name): None}):
+        delattr(settings, setting_of(name))
         assert getattr(conf, name) == default
 
 
-@pytest.mark.parametrize(
-    ("setting", "name", "value"),
-    [
-        ("CELLCAST_WEBHOOK_SECRETS", "webhook_secrets", ("new:secret", "old:secret")),
-        ("CELLCAST_DEFAULT_REGION", "default_region", "US"),
-        ("CELLCAST_MAX_BODY_BYTES", "max_body_bytes", 1),
-        ("CELLCAST_RUN_HANDLERS", "run_handlers", "task"),
-        ("CELLCAST_TASK_BACKEND", "task_backend", "sms"),
-        ("CELLCAST_HANDLER_LEASE", "handler_lease", 60),
-        ("CELLCAST_HANDLER_MAX_ATTEMPTS", "handler_max_attempts", 3),
-        ("CELLCAST_PUBLIC_URL", "public_url", "https://example.com"),
-        ("CELLCAST_STOP_WORDS", "stop_words", ("stop", "quit")),
-        ("CELLCAST_CONTACT_NAMES", "contact_names", "shop.sms.names"),
-        ("CELLCAST_SEND_WITH", "send_with", "shop.sms.send_sms"),
-        ("CELLCAST_API_KEY", "api_key", "4f1c9a52"),
-        ("CELLCAST_API_URL", "api_url", "https://api.example.com"),
-    ],
-)
-def test_setting_is_read_lazily(setting: str, name: str, value: Any) -> None:
-    before = getattr(conf, name)
-    with override_settings(**{setting: value}):
+@each_setting
+def test_setting_is_read_lazily(name: str) -> None:
+    before, (_, value) = getattr(conf, name), VALUES[name]
+    with override_settings(**{setting_of(name): value}):
         assert getattr(conf, name) == value
     assert getattr(conf, name) == before != value
 

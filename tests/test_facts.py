@@ -12,7 +12,7 @@ from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import opt_in
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
-from tests.handlers import Calls, Connect, ran
+from tests.handlers import SIGNALS, Calls, Connect, ran
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("way")]
 
@@ -42,7 +42,7 @@ class Both(Calls):
 @pytest.fixture
 def both(connect: Connect) -> Both:
     handler = Both()
-    for signal in (message_received, opt_out_received, status_changed):
+    for signal in SIGNALS:
         connect(signal, handler)
     return handler
 

@@ -247,7 +247,7 @@ def test_duplicate_has_nothing_to_run(
     payload: Payload, via: str, listen: Any, settings: Any
 ) -> None:
     settings.CELLCAST_RUN_HANDLERS = via
-    for signal in (status_changed, message_received, opt_out_received):
+    for signal in SIGNALS:
         listen(signal)
     [event], [duplicate] = store(payload), store(payload)
     assert event.next_run_at is not None

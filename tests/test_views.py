@@ -35,14 +35,12 @@ from cellcast_django.receiving import tasks_package
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
 from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import WebhookClient, authorization, reply_payload, status_payload
+from cellcast_django.webhooks import WEBHOOKS
 from tests.clock import Clock
 from tests.database_faults import refusing
 from tests.handlers import Calls, Listen, connected
 
-RECEIVE = "/sms/webhook-receiver"
-STATUS = "/sms/webhook-status"
-OPT_OUT = "/sms/webhook-opt-out"
-URLS = [RECEIVE, STATUS, OPT_OUT]
+RECEIVE, STATUS, OPT_OUT = URLS = [webhook.path() for webhook in WEBHOOKS]
 
 DOCUMENTED_RECEIVE = (
     b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '

@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.testing import WebhookClient
+from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import url_of
 from tests.handlers import Calls
 
@@ -140,13 +141,12 @@ def test_setting_up_and_testing_three_urls_takes_nine_clicks(
 
     person.click("link", "Cellcast", exact=True)
     person.click("link", "Setup", exact=True)
-    urls = ["Receive URL", "Status URL", "Opt-Out URL"]
-    for name in urls:
-        person.click("button", f"Copy the {name}")
+    for webhook in WEBHOOKS:
+        person.click("button", f"Copy the {webhook.label}")
     person.click("button", "Copy the username")
-    for name in urls:
-        person.click("button", f"Send test to the {name}")
-        person.page.get_by_role("region", name=f"Response from the {name}").wait_for()
+    for webhook in WEBHOOKS:
+        person.click("button", f"Send test to the {webhook.label}")
+        person.page.get_by_role("region", name=f"Response from the {webhook.label}").wait_for()
 
     progress = person.page.get_by_role("region", name="Progress").get_by_role("listitem")
     assert "yes" in progress.nth(1).inner_text()

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
+from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import url_of
 from tests.browser.conftest import tab_stops
 from tests.browser.inspection import LOOKS, dress, invalid_html, problems_of
@@ -116,25 +117,14 @@ def test_keyboard_walks_the_setup_page_in_reading_order(
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = server
     browse(reverse("admin:cellcast_django_setup"))
-    urls = ["Receive URL", "Status URL", "Opt-Out URL"]
-    assert tab_stops(page) == [
-        "To answer",
-        "Overview",
-        "Figures",
-        "Activity",
-        *[f"Copy the {name}" for name in urls],
-        "Copy the username",
-        "reply",
-        "reply with a picture (MMS)",
-        "JSON to send to the Receive URL",
-        "Send test to the Receive URL",
-        "delivered",
-        "failed, with a reason",
-        "JSON to send to the Status URL",
-        "Send test to the Status URL",
-        "JSON to send to the Opt-Out URL",
-        "Send test to the Opt-Out URL",
-    ]
+    stops = ["To answer", "Overview", "Figures", "Activity"]
+    stops += [f"Copy the {webhook.label}" for webhook in WEBHOOKS]
+    stops += ["Copy the username"]
+    for webhook in WEBHOOKS:
+        examples = [str(each.label) for each in webhook.examples]
+        stops += examples if len(examples) > 1 else []
+        stops += [f"JSON to send to the {webhook.label}", f"Send test to the {webhook.label}"]
+    assert tab_stops(page) == stops
 
 
 def empty_pages() -> list[str]:

@@ -15,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 
 from cellcast_django import payloads
 from cellcast_django.payloads import Endpoint, Invalid
+from cellcast_django.webhooks import WEBHOOKS
 from tests.stress import figures
 from tests.stress.clients import Response, post, send
 from tests.stress.databases import VENDORS
@@ -25,11 +26,7 @@ from tests.stress.staff import Staff
 
 pytestmark = pytest.mark.stress
 
-ENDPOINTS = {
-    "/sms/webhook-receiver": Endpoint.RECEIVE,
-    "/sms/webhook-status": Endpoint.STATUS,
-    "/sms/webhook-opt-out": Endpoint.OPT_OUT,
-}
+ENDPOINTS = {webhook.path(): webhook.endpoint for webhook in WEBHOOKS}
 LENGTHS = {"cellcast_id": 128, "sender": 64, "receiver": 64, "number": 64, "status": 64}
 
 

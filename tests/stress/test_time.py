@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.apps import apps
 
 from cellcast_django.handlers.attempts import DELETED
 from tests.stress import figures, oracle
@@ -176,12 +177,13 @@ def test_migrations_add_columns_while_webhooks_arrive(
 ) -> None:
     """Five times, as ``AddField`` with a ``db_default`` does, in a session without limits."""
     host = new_host(vendor)
-    tables = ("message", "statuschange", "webhookevent", "optout", "optoutchange")
+    models = apps.get_app_config("cellcast_django").get_models()
+    tables = [model._meta.db_table for model in models]
     columns = [f"later_{number}" for number in range(5)]
 
     def alter(change: str) -> None:
         for table in tables:
-            host.database.execute(f"ALTER TABLE cellcast_django_{table} {change}")
+            host.database.execute(f"ALTER TABLE {table} {change}")
 
     try:
         with (
