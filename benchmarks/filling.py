@@ -176,9 +176,9 @@ def _without_indexes(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Drop constraints and indexes, and make them again: sorting once is faster."""
     constraints = connection.execute(
         "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE conrelid = ANY(%s::regclass[]) AND contype IN ('f', 'u', 'p')"
-        " ORDER BY contype = 'f', contype <> 'p'",
-        [list(TABLES)],
+        " WHERE (conrelid = ANY(%s::regclass[]) OR confrelid = ANY(%s::regclass[]))"
+        " AND contype IN ('f', 'u', 'p') ORDER BY contype = 'f', contype <> 'p'",
+        [list(TABLES), list(TABLES)],
     ).fetchall()
     indexes = connection.execute(
         "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
