@@ -116,6 +116,7 @@ def test_exact_text_column_has_a_binary_collation_if_needed(
     assert parameters["type"] == models.CharField(max_length=64).db_type(connection)
 
 
+@pytest.mark.django_db
 def test_free_text_columns_hold_every_character_on_mariadb(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
