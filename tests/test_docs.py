@@ -832,7 +832,7 @@ def test_documented_test_cases_pass() -> None:
 @pytest.mark.django_db
 def test_documented_pytest_test_passes(client: WebhookClient) -> None:
     assert callable(pytest_plugin.cellcast)
-    names_of_testing_page(with_factories=False)["test_the_later_of_two_reports_does_not_count"](
+    names_of_testing_page(with_factories=False)["test_late_report_does_not_change_the_status"](
         client
     )
 
@@ -840,7 +840,7 @@ def test_documented_pytest_test_passes(client: WebhookClient) -> None:
 @pytest.mark.django_db
 def test_documented_factories_work() -> None:
     pytest.importorskip("factory")
-    names_of_testing_page(with_factories=True)["test_numbers_of_the_day"]()
+    names_of_testing_page(with_factories=True)["test_report_counts_todays_messages"]()
 
 
 def test_documented_factories_and_traits_are_complete() -> None:

@@ -65,7 +65,7 @@ def reminder_of(appointment: Appointment) -> Message:
 class ReadAnswerTests(SimpleTestCase):
     """What counts as a yes and as a no."""
 
-    def test_clear_answers_and_those_for_a_person(self) -> None:
+    def test_answers_are_clear_or_left_to_staff(self) -> None:
         examples = {
             Answer.YES: ["YES", "yes!", "Yes, I'll come", " ok 👍", "Y", "Yep.\nSee you"],
             Answer.NO: ["NO", "No thanks", "NOPE can't", "nah, not today", "Cancel please"],
@@ -92,7 +92,7 @@ class ReadAnswerTests(SimpleTestCase):
 class NamesTests(TestCase):
     """The admin shows whose number it is."""
 
-    def test_name_of_the_latest_appointment(self) -> None:
+    def test_name_comes_from_the_latest_appointment(self) -> None:
         make_appointment(customer_name="Kim")
         make_appointment(customer_name="Mrs Kim Lee", starts_at=timezone.now() + 2 * TOMORROW)
 
@@ -113,34 +113,34 @@ class ReplyTests(WebhookTestCase):
         self.appointment = make_appointment()
         remind(self.appointment)
 
-    def test_yes_confirms(self) -> None:
+    def test_yes_confirms_the_appointment(self) -> None:
         self.assert_taken(self.client.reply(sender=CUSTOMER, message="Yes, I'll come"))
 
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.state, State.CONFIRMED)
         self.assertFalse(self.appointment.needs_attention)
 
-    def test_no_cancels_whatever_the_spelling_of_the_number(self) -> None:
+    def test_no_cancels_with_any_spelling_of_the_number(self) -> None:
         self.assert_taken(self.client.reply(sender="0491 570 006", message="no thanks"))
 
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.state, State.CANCELLED)
 
-    def test_an_unclear_answer_is_for_a_person(self) -> None:
+    def test_unclear_answer_is_left_to_staff(self) -> None:
         self.client.reply(sender=CUSTOMER, message="not sure")
 
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.state, State.PLANNED)
         self.assertTrue(self.appointment.needs_attention)
 
-    def test_only_a_clear_answer_needs_nobody_any_more(self) -> None:
+    def test_only_a_clear_answer_is_marked_handled(self) -> None:
         self.client.reply(sender=CUSTOMER, message="not sure")
         self.assertEqual(Message.objects.unhandled().count(), 1)
 
         self.client.reply(sender=CUSTOMER, message="yes")
         self.assertEqual(Message.objects.unhandled().count(), 0)
 
-    def test_a_yes_below_a_picture_confirms_and_a_picture_alone_is_for_a_person(self) -> None:
+    def test_yes_below_a_picture_confirms_and_a_picture_alone_is_left_to_staff(self) -> None:
         for text, state in (("", State.PLANNED), ("Yes, here is the form", State.CONFIRMED)):
             self.assert_taken(self.client.reply(**mms_payload(sender=CUSTOMER, message=text)))
 
@@ -149,7 +149,7 @@ class ReplyTests(WebhookTestCase):
             self.assertEqual(self.appointment.needs_attention, not text)
         self.assertEqual(len(Message.objects.inbound().latest("pk").media), 1)
 
-    def test_the_last_answer_counts(self) -> None:
+    def test_last_answer_counts(self) -> None:
         for text in ("no", "hmm, not sure", "YES please"):
             self.client.reply(sender=CUSTOMER, message=text)
 
@@ -157,7 +157,7 @@ class ReplyTests(WebhookTestCase):
         self.assertEqual(self.appointment.state, State.CONFIRMED)
         self.assertFalse(self.appointment.needs_attention)
 
-    def test_an_answer_that_has_to_be_retried_does_not_undo_a_later_one(self) -> None:
+    def test_retried_answer_does_not_undo_a_later_one(self) -> None:
         self.client.raise_handler_errors = False  # as Cellcast sees it: a 200
         with (
             patch.object(Appointment, "take_answer", side_effect=ConnectionError("lost")),
@@ -173,7 +173,7 @@ class ReplyTests(WebhookTestCase):
         self.assertEqual(self.appointment.state, State.CONFIRMED)
         self.assertFalse(WebhookEvent.objects.pending().exists())
 
-    def test_the_appointment_whose_reminder_was_answered_is_meant(self) -> None:
+    def test_answer_changes_the_appointment_of_the_answered_reminder(self) -> None:
         later = make_appointment(starts_at=timezone.now() + 7 * TOMORROW)
         remind(later)
 
@@ -185,7 +185,7 @@ class ReplyTests(WebhookTestCase):
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.state, State.CANCELLED)
 
-    def test_a_reply_that_comes_too_late_is_for_a_person(self) -> None:
+    def test_late_reply_is_left_to_staff(self) -> None:
         Appointment.objects.update(starts_at=timezone.now() - TOMORROW)
 
         self.client.reply(sender=CUSTOMER, message="yes")
@@ -194,7 +194,7 @@ class ReplyTests(WebhookTestCase):
         self.assertEqual(self.appointment.state, State.PLANNED)
         self.assertEqual(Message.objects.unhandled().count(), 1)
 
-    def test_the_appointment_of_the_last_reminder_is_meant_otherwise(self) -> None:
+    def test_other_answer_changes_the_appointment_of_the_last_reminder(self) -> None:
         later = make_appointment(starts_at=timezone.now() + 7 * TOMORROW)
         not_reminded = make_appointment()
         remind(later)
@@ -209,7 +209,7 @@ class ReplyTests(WebhookTestCase):
             appointment.refresh_from_db()
             self.assertEqual(appointment.state, state)
 
-    def test_the_reply_of_a_stranger_changes_nothing(self) -> None:
+    def test_strangers_reply_changes_nothing(self) -> None:
         self.assert_taken(self.client.reply(sender="+61491570156", message="NO"))
 
         self.appointment.refresh_from_db()
@@ -228,21 +228,21 @@ class ReminderTests(WebhookTestCase):
         self.assert_taken(self.client.status(status=status, **changes))
         self.appointment.refresh_from_db()
 
-    def test_what_was_sent_is_recorded(self) -> None:
+    def test_sent_reminder_is_recorded(self) -> None:
         remind(self.appointment)
 
         self.assertIn("Hi Kim, see you on", reminder_of(self.appointment).body)
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.reminder, Reminder.SENT)
 
-    def test_delivered(self) -> None:
+    def test_delivered_report_marks_the_reminder(self) -> None:
         remind(self.appointment)
 
         self.report("delivered")
 
         self.assertEqual(self.appointment.reminder, Reminder.DELIVERED)
 
-    def test_failed(self) -> None:
+    def test_failed_report_marks_the_reminder(self) -> None:
         remind(self.appointment)
 
         for status in ("expired", "queued"):
@@ -250,7 +250,7 @@ class ReminderTests(WebhookTestCase):
 
         self.assertEqual(self.appointment.reminder, Reminder.FAILED)
 
-    def test_failed_for_a_reason(self) -> None:
+    def test_failed_report_keeps_its_reason(self) -> None:
         remind(self.appointment)
 
         self.report("failed", reason="no such number")
@@ -259,14 +259,14 @@ class ReminderTests(WebhookTestCase):
         message = Message.objects.get()
         self.assertEqual(message.status_history.get().reason, "no such number")
 
-    def test_still_sent_while_nothing_final_is_known(self) -> None:
+    def test_reminder_stays_sent_without_a_final_status(self) -> None:
         remind(self.appointment)
 
         self.report("queued")
 
         self.assertEqual(self.appointment.reminder, Reminder.SENT)
 
-    def test_delivered_stays_so_when_reports_overtake_each_other(self) -> None:
+    def test_reminder_stays_delivered_after_a_late_failure(self) -> None:
         remind(self.appointment)
 
         for status in ("delivered", "failed"):
@@ -274,7 +274,7 @@ class ReminderTests(WebhookTestCase):
 
         self.assertEqual(self.appointment.reminder, Reminder.DELIVERED)
 
-    def test_a_report_that_comes_before_the_answer_of_the_send_api(self) -> None:
+    def test_report_before_the_send_apis_response_counts(self) -> None:
         def send_slowly(receiver: str, body: str, sender: str) -> str:
             self.client.status(_id="66b5b93b1e2c012dfe964000", receiver=receiver)
             return "66b5b93b1e2c012dfe964000"
@@ -285,7 +285,7 @@ class ReminderTests(WebhookTestCase):
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.reminder, Reminder.DELIVERED)
 
-    def test_a_report_on_the_reply_says_nothing_about_the_reminder(self) -> None:
+    def test_status_of_a_reply_does_not_change_the_reminder(self) -> None:
         remind(self.appointment)
         # They share the id.
         reply = {"_id": reminder_of(self.appointment).cellcast_id, "sender": CUSTOMER}
@@ -297,7 +297,7 @@ class ReminderTests(WebhookTestCase):
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.reminder, Reminder.SENT)
 
-    def test_a_report_on_a_message_that_is_no_reminder(self) -> None:
+    def test_report_on_another_message_does_not_change_the_reminder(self) -> None:
         remind(self.appointment)
 
         self.report("failed", _id="66b5b93b1e2c012dfe964000")
@@ -315,18 +315,18 @@ class OptOutTests(WebhookTestCase):
 
         self.assertFalse(Message.objects.outbound().exists())
 
-    def test_by_cellcasts_webhook(self) -> None:
+    def test_opt_out_webhook_ends_reminders(self) -> None:
         self.assert_taken(self.client.opt_out(contact="491570006"))
         self.assert_taken(self.client.opt_out(contact="491570006"), "duplicate")
 
         self.assert_gets_no_reminder()
 
-    def test_by_a_reply(self) -> None:
+    def test_stop_reply_ends_reminders(self) -> None:
         self.assert_taken(self.client.reply(sender=CUSTOMER, message="Stop."))
 
         self.assert_gets_no_reminder()
 
-    def test_a_customer_who_signs_up_again_is_reminded(self) -> None:
+    def test_customer_who_opts_in_again_is_reminded(self) -> None:
         self.client.opt_out(contact="491570006")
         opt_in(CUSTOMER, note="signed up again at the counter")
 
@@ -338,7 +338,7 @@ class OptOutTests(WebhookTestCase):
 class FailureTests(WebhookTestCase):
     """What happens when a handler raises."""
 
-    def test_the_webhook_is_taken_and_the_handler_is_called_again(self) -> None:
+    def test_failing_handler_is_called_again(self) -> None:
         appointment = make_appointment()
         remind(appointment)
         self.client.raise_handler_errors = False  # as Cellcast sees it: a 200
@@ -362,7 +362,7 @@ class FailureTests(WebhookTestCase):
 class AdminTests(WebhookTestCase):
     """The pages that staff see."""
 
-    def test_an_appointment_shows_the_conversation(self) -> None:
+    def test_appointment_page_shows_the_conversation(self) -> None:
         appointment = make_appointment()
         remind(appointment)
         self.client.reply(sender=CUSTOMER, message="<b>YES</b>")
@@ -376,7 +376,7 @@ class AdminTests(WebhookTestCase):
         self.assertContains(page, "inbound: <bdi>&lt;b&gt;YES&lt;/b&gt;</bdi>")
         self.assertContains(page, "Hi Kim, see you on")
 
-    def test_the_list_shows_where_a_person_has_to_call(self) -> None:
+    def test_list_marks_appointments_needing_a_call(self) -> None:
         make_appointment(customer_name="Ann", needs_attention=True)
         make_appointment(customer_name="Bob")
         self.client.force_login(get_user_model().objects.create_superuser("staff"))
@@ -385,7 +385,7 @@ class AdminTests(WebhookTestCase):
 
         self.assertContains(page, "please call", count=1)
 
-    def test_names(self) -> None:
+    def test_appointment_is_named_by_time_and_customer(self) -> None:
         starts_at = datetime(2026, 11, 24, 9, 30, tzinfo=timezone.get_default_timezone())
         appointment = make_appointment(starts_at=starts_at)
         appointment.refresh_from_db()
