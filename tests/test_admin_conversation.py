@@ -230,7 +230,7 @@ def test_message_without_a_number_has_its_own_conversation(reader: Client) -> No
     assert bodies(page_of(reader, "message", "conversation", messages[0].pk)) == ["a"]
 
 
-def test_page_needs_the_permission_to_view_messages(reader: Client) -> None:
+def test_page_requires_permission_to_view_messages(reader: Client) -> None:
     say("hello")
     url = address()
 

@@ -177,7 +177,7 @@ def test_export_of_unreadable_query_redirects_to_the_list(exporter: Client) -> N
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
-def test_export_needs_view_and_export_permissions(model: str) -> None:
+def test_export_requires_view_and_export_permissions(model: str) -> None:
     url = url_of(model, "export")
     assert staff(f"view_{model}", f"export_{model}").get(url).status_code == 200
     assert staff(f"view_{model}").get(url).status_code == 403

@@ -74,7 +74,7 @@ def test_page_shows_the_last_recovery_and_what_it_found(
     assert "2 hours ago" in part
 
 
-def test_set_up_page_says_when_recovery_last_ran() -> None:
+def test_setup_page_shows_when_recovery_last_ran() -> None:
     person = staff("set_up_webhookevent")
     assert part_of(person, "setup").startswith("Set CELLCAST_API_KEY")
     CommandRun.record(
@@ -98,7 +98,7 @@ def test_page_omits_lists_not_recovered(reader: Client) -> None:
     assert not Message.objects.exists()
 
 
-def test_recovery_part_needs_permission_to_view_messages() -> None:
+def test_recovery_part_requires_permission_to_view_messages() -> None:
     client = staff("view_webhookevent")
     html = client.get(reverse("admin:cellcast_django_overview")).content.decode()
     assert not every(html, "*[@id='cellcast-recovery-heading']")

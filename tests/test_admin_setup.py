@@ -471,7 +471,7 @@ def test_page_opens_no_transaction_while_it_sends() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_real_webhook_goes_all_the_way(
+def test_test_send_stores_a_real_webhook(
     live_server: Any, admin_client: Client, settings: Any
 ) -> None:
     settings.CELLCAST_PUBLIC_URL = live_server.url

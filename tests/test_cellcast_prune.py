@@ -154,7 +154,7 @@ def test_odd_contact_is_erased_if_it_exists() -> None:
     assert counts(run("--contact", "hello")) == [0, 1]
 
 
-def test_valid_unknown_number_is_no_error() -> None:
+def test_valid_unknown_number_is_not_an_error() -> None:
     assert counts(run("--contact", CONTACT)) == [0, 0]
 
 

@@ -22,7 +22,7 @@ def run(*arguments: str) -> tuple[str, str]:
     return out.getvalue().strip(), err.getvalue().strip()
 
 
-def picture_of_old() -> WebhookEvent:
+def old_picture() -> WebhookEvent:
     """A reply without a text, which once was a status report on a reply that was not there."""
     payload = json.dumps(reply_payload(message=None, status="delivered"))
     return WebhookEventFactory.create(
@@ -36,7 +36,7 @@ def test_command_reports_zero_without_invalid_events() -> None:
 
 def test_event_understood_now_is_stored_and_runs_handlers(listen: Any) -> None:
     calls = listen(message_received)
-    event = picture_of_old()
+    event = old_picture()
     assert run() == ("1 understood, 0 still invalid.", "")
     event.refresh_from_db()
     assert (event.outcome, event.done_at is not None) == ("stored", True)
@@ -53,7 +53,7 @@ def test_event_still_not_understood_stays_invalid() -> None:
 
 
 def test_dismissed_event_is_undismissed_once_understood() -> None:
-    understood = picture_of_old()
+    understood = old_picture()
     broken = WebhookEventFactory.create(invalid=True, body="{broken")
     WebhookEvent.objects.update(dismissed_at=timezone.now())
 
@@ -65,7 +65,7 @@ def test_dismissed_event_is_undismissed_once_understood() -> None:
 
 
 def test_event_option_reads_only_that_event() -> None:
-    event = picture_of_old()
+    event = old_picture()
     WebhookClient().send("webhook-status", b"{}")
     assert run("--event", str(event.pk)) == ("1 understood, 0 still invalid.", "")
 

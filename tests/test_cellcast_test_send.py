@@ -51,7 +51,7 @@ def run(*arguments: str) -> str:
     return shown(output)
 
 
-def run_in_vain(*arguments: str) -> str:
+def run_and_fail(*arguments: str) -> str:
     """What the command prints before it fails."""
     output = StringIO()
     with pytest.raises(CommandError, match="was not accepted"):
@@ -129,7 +129,7 @@ def test_set_option_changes_data(site: str) -> None:
 
 
 def test_data_option_need_not_be_json(site: str) -> None:
-    output = run_in_vain("receive", "--data", "hello")
+    output = run_and_fail("receive", "--data", "hello")
     assert WebhookEvent.objects.get().body == "hello"
     assert "400 Bad Request after " in output
     assert WebhookEvent.objects.get().error in output
@@ -138,7 +138,7 @@ def test_data_option_need_not_be_json(site: str) -> None:
 def test_data_option_reads_a_file(site: str, tmp_path: Path) -> None:
     file = tmp_path / "payload"
     file.write_bytes(b"\xff\x1b[31m")
-    output = run_in_vain("receive", "--data", f"@{file}")
+    output = run_and_fail("receive", "--data", f"@{file}")
     assert WebhookEvent.objects.get().body == "\\xff\x1b[31m"
     assert "\\xff [31m" in output
 
@@ -197,7 +197,7 @@ def test_command_uses_the_first_credential(site: str, settings: Any) -> None:
 
 
 def test_credential_option_is_used(site: str) -> None:
-    output = run_in_vain("receive", "--credential", f"other:{PASSWORD}")
+    output = run_and_fail("receive", "--credential", f"other:{PASSWORD}")
     assert "as other\n" in output
     assert PROBLEMS["credential-refused"] in output
     assert not WebhookEvent.objects.exists()
@@ -221,13 +221,13 @@ def test_missing_credential_is_reported(settings: Any) -> None:
 
 def test_redirect_is_diagnosed(site: str, settings: Any) -> None:
     settings.PREPEND_WWW = True
-    output = run_in_vain("receive")
+    output = run_and_fail("receive")
     assert "301 Moved Permanently after " in output
     assert " http://www.localhost:" in output
 
 
 def test_missing_response_is_diagnosed(closed_port: int) -> None:
-    output = run_in_vain("receive", "--url", f"http://127.0.0.1:{closed_port}")
+    output = run_and_fail("receive", "--url", f"http://127.0.0.1:{closed_port}")
     assert PROBLEMS["nothing-listens"] in output
     assert " after " not in output
 

@@ -71,7 +71,7 @@ def test_app_reports_a_duplicate(live_server: Any) -> None:
     assert diagnose(response) == []
 
 
-def test_app_reports_why_it_did_not_understand(live_server: Any) -> None:
+def test_app_reports_why_the_body_is_invalid(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
     [finding] = diagnose(post_as_cellcast(url, b"{", CREDENTIAL, timeout=5))
     assert finding.id == "invalid"

@@ -47,7 +47,7 @@ def claim_elsewhere(event: WebhookEvent) -> None:
 # inline
 
 
-def test_handler_hears_message_and_event(first: Calls) -> None:
+def test_reply_handler_gets_message_and_event(first: Calls) -> None:
     event = reply(message="YES, I'll come")
     [heard] = first.arguments
     assert set(heard) == {"signal", "sender", "message", "event"}
@@ -56,7 +56,7 @@ def test_handler_hears_message_and_event(first: Calls) -> None:
     assert heard["event"] == event
 
 
-def test_status_handler_hears_message_status_change_and_event() -> None:
+def test_status_handler_gets_message_status_change_and_event() -> None:
     calls = Calls()
     with connected(status_changed, calls=calls):
         WebhookClient().status(status="expired")
@@ -66,7 +66,7 @@ def test_status_handler_hears_message_status_change_and_event() -> None:
     assert heard["sender"] is Message
 
 
-def test_opt_out_handler_hears_contact_and_event() -> None:
+def test_opt_out_handler_gets_contact_and_event() -> None:
     calls = Calls()
     with connected(opt_out_received, calls=calls):
         WebhookClient().opt_out(contact="404000000")

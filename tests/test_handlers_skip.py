@@ -161,7 +161,7 @@ def test_event_just_claimed_by_another_process_is_not_skipped(event: WebhookEven
 
 
 @pytest.mark.django_db(transaction=True)
-def test_skipping_during_a_run_stands(first: Calls, second: Calls) -> None:
+def test_skip_during_a_run_takes_effect(first: Calls, second: Calls) -> None:
     first.error = ValueError("no")
     event = reply()
     first.during = lambda event, **kwargs: skip(event.pk, "first")
@@ -176,7 +176,7 @@ def test_skipping_during_a_run_stands(first: Calls, second: Calls) -> None:
 @pytest.mark.parametrize(
     ("error", "state"), [(None, "done"), (ValueError("still"), "pending"), (GiveUp(), "failed")]
 )
-def test_skipping_during_a_run_keeps_the_others_result(
+def test_skip_during_a_run_keeps_the_other_handlers_result(
     first: Calls, second: Calls, error: Exception | None, state: str
 ) -> None:
     failed = Calls()

@@ -120,7 +120,7 @@ def test_later_report_fills_in_own_number_and_reference_but_changes_neither() ->
     assert (message.own_number, message.reference) == (OURS, "booking-7")
 
 
-def test_event_carries_the_message_as_it_was_stored(listen: Any) -> None:
+def test_event_carries_the_stored_message(listen: Any) -> None:
     listen(status_changed)
     [event] = store(report(reference="booking-7"))
 
@@ -229,7 +229,7 @@ def test_status_time_comes_from_the_report_that_moved_it() -> None:
 
 @pytest.mark.parametrize("payload", [report(), reply()], ids=["report", "reply"])
 @pytest.mark.parametrize("heard", [False, True])
-def test_event_is_stored_as_it_is_returned(payload: Payload, heard: bool, listen: Any) -> None:
+def test_stored_event_equals_the_returned_one(payload: Payload, heard: bool, listen: Any) -> None:
     if heard:
         listen(status_changed)
         listen(message_received)
@@ -341,10 +341,10 @@ def test_any_order_of_the_statuses_with_duplicates_ends_the_same() -> None:
             if status is not None
         )
     for number, words in enumerate(told):
-        assert_ended_as_it_should(Message.objects.get(cellcast_id=str(number)), words)
+        assert_highest_status_stands(Message.objects.get(cellcast_id=str(number)), words)
 
 
-def assert_ended_as_it_should(message: Message, told: list[str]) -> None:
+def assert_highest_status_stands(message: Message, told: list[str]) -> None:
     changes = list(message.status_history.all())
     assert message.status == max(told, key=LOWEST_FIRST.index)
     assert [change.status for change in changes] == list(dict.fromkeys(told))

@@ -317,7 +317,7 @@ def test_record_sent_stores_an_outbound_message() -> None:
 
 
 @pytest.mark.django_db
-def test_record_sent_needs_an_id_and_a_receiver_only() -> None:
+def test_record_sent_requires_only_an_id_and_a_receiver() -> None:
     message = Message.objects.record_sent("10423817", receiver=CUSTOMER)
     assert (message.sender, message.body, message.submitted_at) == ("", "", None)
 

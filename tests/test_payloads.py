@@ -791,9 +791,7 @@ def test_opt_out_without_a_number_is_invalid(number: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("document", [V3_INBOUND, [V3_INBOUND], [V3_INBOUND | {"type": "MMS"}]])
 @pytest.mark.parametrize("endpoint", Endpoint, ids=str)
-def test_reader_understands_v3_inbound_alone_and_in_an_array(
-    document: Any, endpoint: Endpoint
-) -> None:
+def test_reader_understands_one_or_several_v3_replies(document: Any, endpoint: Endpoint) -> None:
     payload = read_one(document, endpoint)
     element = document[0] if isinstance(document, list) else document
     assert payload == Reply(

@@ -75,7 +75,7 @@ def test_another_threads_connection_is_refused() -> None:
             call.result()
 
 
-def test_new_connection_prepares_anew() -> None:
+def test_new_connection_prepares_again() -> None:
     send(prepared_statements.PREPARE_AFTER)
     connection.close()
     assert statements_prepared() == []

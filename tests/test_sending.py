@@ -64,7 +64,7 @@ def test_send_calls_the_function_and_records_what_was_sent(api: Api) -> None:
     assert question.handled_by == message.sent_by == "kim"
 
 
-def test_send_needs_a_receiver_and_a_text_only(api: Api) -> None:
+def test_send_requires_only_a_receiver_and_a_text(api: Api) -> None:
     message = send(CUSTOMER, "Hello")
     assert api.calls == [(CUSTOMER, "Hello", "")]
     assert (message.sender, message.reference, message.sent_by) == ("", "", "")

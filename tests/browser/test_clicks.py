@@ -50,14 +50,14 @@ def person(browse: Callable[[str], None], page: Any) -> Person:
     return Person(page)
 
 
-def remind_and_be_answered() -> None:
+def send_reminder_and_reply() -> None:
     Message.objects.record_sent(REMINDER, receiver=CUSTOMER, body="See you at nine?")
     WebhookClient().status(_id=REMINDER, receiver=CUSTOMER, status="delivered")
     WebhookClient().reply(_id=REMINDER, sender=CUSTOMER, message="May I come later?")
 
 
 def test_reminder_and_its_answer_take_two_clicks(person: Person) -> None:
-    remind_and_be_answered()
+    send_reminder_and_reply()
 
     person.click("link", "Messages", exact=True)
     person.search("0400 000 000")
@@ -69,7 +69,7 @@ def test_reminder_and_its_answer_take_two_clicks(person: Person) -> None:
 
 
 def test_replies_to_answer_take_one_click(person: Person) -> None:
-    remind_and_be_answered()
+    send_reminder_and_reply()
 
     person.click("link", "Cellcast", exact=True)
 
@@ -79,7 +79,7 @@ def test_replies_to_answer_take_one_click(person: Person) -> None:
 
 def test_answering_takes_two_clicks_and_conversation_one(person: Person, settings: Any) -> None:
     settings.CELLCAST_SEND_WITH = f"{__name__}.send"
-    remind_and_be_answered()
+    send_reminder_and_reply()
     person.page.goto(person.page.url + url_of("message").removeprefix(reverse("admin:index")))
 
     person.click("link", "0400 000 000")
