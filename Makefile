@@ -45,18 +45,23 @@ clean: ## Remove everything that was installed or built
 # pip puts the newest one there in a third of the time that venv takes to unpack an old one; where there
 # is none, or one that cannot, venv does it.
 INSTALL = install --quiet --no-compile --disable-pip-version-check
+# What pyproject.toml builds the package with, and what hatchling needs for --editable. To make an
+# environment for them would take a quarter of the installation, so only a group does that which has
+# something else to build.
+BUILD = hatchling hatch-fancy-pypi-readme editables
+.venv/demo .venv/test: ISOLATION = --no-build-isolation
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    "Python 3.11 or later is needed; $(PYTHON) is " + sys.version.split()[0] + ". Try: make $(or $(MAKECMDGOALS),test) PYTHON=python3.13")'
 	@echo 'Creating .venv ...'
 	@$(PYTHON) -m venv --clear --without-pip .venv
-	@$(PYTHON) -m pip --python .venv/bin/python $(INSTALL) pip 2> /dev/null || \
-	    { $(PYTHON) -m venv --clear .venv && .venv/bin/pip $(INSTALL) --upgrade pip; }
+	@$(PYTHON) -m pip --python .venv/bin/python $(INSTALL) pip $(BUILD) 2> /dev/null || \
+	    { $(PYTHON) -m venv --clear .venv && .venv/bin/pip $(INSTALL) --upgrade pip $(BUILD); }
 
 .venv/%: pyproject.toml .venv/pyvenv.cfg
 	@.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    ".venv was made with Python " + sys.version.split()[0] + "; 3.11 or later is needed. Run: make clean")'
 	@echo 'Installing the dependency group "$*" into .venv ...'
-	@.venv/bin/pip $(INSTALL) --editable '.[tasks]' --group $*
+	@.venv/bin/pip $(INSTALL) $(ISOLATION) --editable '.[tasks]' --group $*
 	@touch $@
