@@ -795,6 +795,7 @@ def test_admin_log_records_user_action_and_event(operator: Client, first: Calls)
         (str(event.pk), f"{RerunAll.log}."),
         (str(invalid.pk), f"{ReadAgain.log}."),
     ]
+    assert len({message for _pk, message in log()}) == 3
     entries = LogEntry.objects.all()
     assert {entry.user.username for entry in entries} == {"staff-0"}
     assert CUSTOMER not in "".join(map(str, entries))
