@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from cellcast_django.health import Light
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
@@ -33,8 +34,8 @@ def test_user_sets_up_an_empty_site_until_the_light_is_green(
     page.set_viewport_size({"width": width, "height": 900})
     browse(reverse("admin:app_list", args=["cellcast_django"]))
     page.get_by_role("main").get_by_role("link", name="Overview").click()
-    light = page.get_by_role("listitem").filter(has_text="Receive URL")
-    assert "nothing yet" in light.inner_text()
+    light = page.locator("#cellcast-light-receive")
+    assert light.get_attribute("data-light") == Light.NEVER
 
     page.get_by_role("link", name="Set up webhooks").click()
     assert f"{server}/sms/webhook-receiver" in page.get_by_role("main").inner_text()
@@ -48,10 +49,10 @@ def test_user_sets_up_an_empty_site_until_the_light_is_green(
 
     response.get_by_role("link", name="Check the overview").click()
     page.wait_for_url(f"**{reverse(OVERVIEW)}*")
-    assert "nothing yet" in light.inner_text()  # a test is no webhook of Cellcast's
+    assert light.get_attribute("data-light") == Light.NEVER  # a test is not Cellcast's webhook
     WebhookClient().reply()
     page.reload()
-    assert "receiving" in light.inner_text()
+    assert light.get_attribute("data-light") == Light.RECEIVING
     assert "1 event today" in light.inner_text()
     page.get_by_role("link", name="Figures").click()
     page.get_by_role("heading", name="Replies", exact=True).wait_for()
@@ -101,7 +102,7 @@ def test_pages_are_readable_without_javascript(plain_page: Any) -> None:
     assert "/sms/webhook-status" in plain_page.get_by_role("main").inner_text()
     assert plain_page.get_by_role("button", name="Copy").count() == 0
     plain_page.goto(reverse(OVERVIEW))
-    assert "nothing yet" in plain_page.get_by_role("main").inner_text()
+    assert plain_page.locator("[data-light=never]").count() == len(WEBHOOKS)
 
 
 def test_user_sends_a_test_without_javascript(plain_page: Any, server: str, settings: Any) -> None:
