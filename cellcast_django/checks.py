@@ -409,14 +409,14 @@ DATABASE = _("Database"), _("No option loses webhooks or slows them down.")
 @check(*DATABASE, deploy=True)
 def check_connections(**_: Any) -> Messages:
     """The options of the app's database must not slow webhooks down or lose them."""
-    options = connections[database_alias()].settings_dict
-    engine = options["ENGINE"].rpartition(".")[2]
+    connection = connections[database_alias()]
+    vendor, options = connection.vendor, connection.settings_dict
     driver: dict[str, Any] = options["OPTIONS"]
     pool: Any = driver.get("pool")
     text = str(driver).lower().replace(" ", "")
     if not options["CONN_MAX_AGE"] and options["CONN_MAX_AGE"] is not None and not pool:
         keep = '"CONN_MAX_AGE": 60'
-        if engine != "sqlite3":
+        if vendor != "sqlite":
             keep += ', "CONN_HEALTH_CHECKS": True'
         yield Notice(
             gettext(
@@ -425,7 +425,7 @@ def check_connections(**_: Any) -> Messages:
             hint=_in_databases(keep),
             id="cellcast_django.W013",
         )
-    if engine == "sqlite3" and ("journal_mode=wal" not in text or "immediate" not in text):
+    if vendor == "sqlite" and ("journal_mode=wal" not in text or "immediate" not in text):
         yield Notice(
             gettext(
                 'With these options, handlers get "database is locked" from SQLite under load.'
@@ -439,18 +439,18 @@ def check_connections(**_: Any) -> Messages:
             hint=_in_databases('"OPTIONS": {"pool": {"timeout": 2}}'),
             id="cellcast_django.W015",
         )
-    if engine in {"postgresql", "mysql"} and "connect_timeout" not in driver:
+    if vendor in {"postgresql", "mysql"} and "connect_timeout" not in driver:
         yield Notice(
             gettext("When the database's host does not respond, a webhook waits for minutes."),
             hint=_in_databases('"OPTIONS": {"connect_timeout": 2}'),
             id="cellcast_django.W016",
         )
-    if engine in LOCK_LIMITS and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
+    if vendor in LOCK_LIMITS and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
         yield Notice(
             gettext(
                 "If sessions do not limit lock waits, each webhook takes more round trips to do so."
             ),
-            hint=_in_databases(f'"OPTIONS": {json.dumps(LOCK_LIMITS[engine])}'),
+            hint=_in_databases(f'"OPTIONS": {json.dumps(LOCK_LIMITS[vendor])}'),
             id="cellcast_django.W020",
         )
     if re.search("synchronous(_commit)?='?(off|0)", text):

@@ -546,13 +546,13 @@ LIMITED = ANSWERS | {"options": "-c lock_timeout=2s"}
 
 
 @pytest.mark.parametrize(
-    ("engine", "settings_of_it", "options", "expected"),
+    ("vendor", "settings_of_it", "options", "expected"),
     [
-        ("sqlite3", {}, {}, ["W013", "W014"]),
-        ("sqlite3", KEPT, {"transaction_mode": "IMMEDIATE"}, ["W014"]),
-        ("sqlite3", KEPT, SETTINGS["recommended"]["sqlite"]["OPTIONS"], []),
+        ("sqlite", {}, {}, ["W013", "W014"]),
+        ("sqlite", KEPT, {"transaction_mode": "IMMEDIATE"}, ["W014"]),
+        ("sqlite", KEPT, SETTINGS["recommended"]["sqlite"]["OPTIONS"], []),
         (
-            "sqlite3",
+            "sqlite",
             KEPT,
             {
                 "transaction_mode": "IMMEDIATE",
@@ -579,16 +579,15 @@ LIMITED = ANSWERS | {"options": "-c lock_timeout=2s"}
 )
 def test_risky_database_options_warn(
     monkeypatch: pytest.MonkeyPatch,
-    engine: str,
+    vendor: str,
     settings_of_it: dict[str, Any],
     options: dict[str, Any],
     expected: list[str],
 ) -> None:
-    database = {"CONN_MAX_AGE": 0} | settings_of_it
-    for name, value in database.items():
-        monkeypatch.setitem(connection.settings_dict, name, value)
-    monkeypatch.setitem(connection.settings_dict, "ENGINE", f"django.db.backends.{engine}")
-    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    """Whatever the engine is called: PostGIS, SpatiaLite and wrapped backends count too."""
+    database = {"ENGINE": "shop.backend", "CONN_MAX_AGE": 0, "OPTIONS": options} | settings_of_it
+    opened = SimpleNamespace(vendor=vendor, settings_dict=database)
+    monkeypatch.setattr(checks, "connections", {"default": opened})
     assert ids(check_connections) == expected
 
 
