@@ -73,9 +73,10 @@ def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
     """Return the session's own limit and level."""
     if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         return UNKNOWN_DEFAULTS  # a pooler: the next statement may run in another session
-    seconds, level = ask_once(
-        connection,
-        "SELECT extract(epoch FROM current_setting('lock_timeout')::interval), "
-        "current_setting('default_transaction_isolation')",
+    return SessionDefaults(
+        *ask_once(
+            connection,
+            "SELECT extract(epoch FROM current_setting('lock_timeout')::interval)::float8, "
+            "current_setting('default_transaction_isolation') = 'read committed'",
+        )
     )
-    return SessionDefaults(float(seconds), level == "read committed")

@@ -6,7 +6,7 @@ A field that a payload has in common with ``Message`` or ``StatusChange`` is sto
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import models
 
@@ -24,6 +24,8 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_stop_word
 from cellcast_django.payloads import Endpoint, Invalid, Payload, Reply, StatusReport
 from cellcast_django.signals import message_received, opt_out_received, status_changed
+
+M = TypeVar("M", bound=models.Model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +66,19 @@ class StatusDraft(Draft):
     @cached_property
     def message(self) -> Message:
         """The message of these values."""
-        return Message(**self.message_values)
+        return _row(Message, self.message_values)
 
     @cached_property
     def change(self) -> StatusChange:
         """The history row of these values."""
-        return StatusChange(**self.change_values)
+        return _row(StatusChange, self.change_values)
 
 
 def draft(payload: Payload, arrival: Arrival) -> Draft:
     """Return the rows for one payload, as if it were the first to say so."""
     if isinstance(payload, Reply | StatusReport):
         return _draft_status(payload, arrival)
-    event = WebhookEvent(body=payload.raw, **_values(arrival, WebhookEvent))
+    event = _event(arrival, body=payload.raw)
     if isinstance(payload, Invalid):
         event.kind = WebhookEvent.Kind.UNKNOWN.value
         event.outcome = WebhookEvent.Outcome.INVALID.value
@@ -102,13 +104,13 @@ def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraf
         message["handled_at"] = arrival.received_at
         if is_reply:  # or a customer's reply that says the same would be its duplicate
             message["key"] = message_key(Direction.INBOUND, "", "test", message["key"])
-    event = WebhookEvent(
+    event = _event(
+        arrival,
         kind=(WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value,
         outcome=WebhookEvent.Outcome.STORED.value,
         body=payload.raw,
         cellcast_id=message["cellcast_id"],
         contact=contact,
-        **_values(arrival, WebhookEvent),
     )
     opted_out = ""
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
@@ -203,6 +205,30 @@ def _plan(
         event.next_run_at = now
     if not begins_opt_out:  # what is known not to exist is not looked for
         WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, None)
+
+
+def _event(arrival: Arrival, **values: Any) -> WebhookEvent:
+    """Return an event that arrived so, without handlers' results."""
+    values |= _values(arrival, WebhookEvent)
+    return _row(WebhookEvent, {**values, "handler_results": {}})
+
+
+def _row(model: type[M], values: dict[str, Any]) -> M:
+    """Return an unsaved row of these values, in a third of the time that their names would take.
+
+    What a callable makes by default has to be given.
+    """
+    return model(*(_defaults(model) | values).values())
+
+
+@cache
+def _defaults(model: type[models.Model]) -> dict[str, Any]:
+    return {
+        field.attname: None
+        if field.has_default() and callable(field.default)
+        else field.get_default()
+        for field in model._meta.concrete_fields
+    }
 
 
 def _values(source: Any, model: type[models.Model]) -> dict[str, Any]:

@@ -56,14 +56,14 @@ def write_at_once(
         **values_of(WebhookEvent, event.__dict__, connection),
         **values_of(StatusChange, draft.change_values, connection),
         **status_values(draft.payload.status),
-        "may_be_stored": draft.may_be_stored,
     }
+    statement = _statement(may_be_stored=draft.may_be_stored)
     is_all = is_planned and (before_commit is None or event.next_run_at is None)
     surroundings = own_statement if is_all else own_transaction
     with (
         surroundings(connection.alias),
         prepared_statements.execute(
-            connection, _statement(), values, in_own_transaction=not is_all
+            connection, statement, values, in_own_transaction=not is_all
         ) as cursor,
     ):
         written = cursor.fetchone()
@@ -103,20 +103,18 @@ def _stored_fields(event: WebhookEvent) -> dict[str, Any]:
 
 
 @cache
-def _statement() -> str:
+def _statement(*, may_be_stored: bool) -> str:
     """Return all three writes as one statement.
 
-    It writes nothing, and returns no row, if the message may be stored without an id. The event's
+    It writes nothing, and returns no row, if the message is stored without an id. The event's
     id is drawn first, because the event and its history row refer to each other. Below 4,096
     characters psycopg remembers how it reads a statement: parsing it for each webhook took a tenth
     of the app's CPU time.
     """
-    message = moving_upsert(
-        DIALECT,
-        f"{_insert_select(Message, alias=' AS stored', previous_status=repr(NEW))} WHERE NOT "
-        f"(%(may_be_stored)s::boolean AND EXISTS ({stored_without_id(DIALECT)}))",
-        stored="stored",
-    )
+    insert = _insert_select(Message, alias=" AS stored", previous_status=repr(NEW))
+    if may_be_stored:
+        insert += f" WHERE NOT EXISTS ({stored_without_id(DIALECT)})"
+    message = moving_upsert(DIALECT, insert, stored="stored")
     # What the rows have in common is sent once.
     change = _insert_select(
         StatusChange,
