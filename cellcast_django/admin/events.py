@@ -1,6 +1,5 @@
 """The pages of webhook events."""
 
-from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin
@@ -137,7 +136,7 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         words = beginning(event.error or "; ".join(errors), MAX_PROBLEM_LENGTH)
         return format_html('<bdi class="cellcast-line">{}</bdi>', words) if words else ""
 
-    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
+    def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
         start = Left("body", MAX_TEXT_LENGTH + 1)
         replies = [
@@ -147,7 +146,6 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
         ]
         texts = dict(Message.objects.filter(pk__in=replies).values_list("pk", start))
         for event in rows:
-            event.has_several = OwnNumberOfMessageFilter.parameter_name in filters
             if event.kind == WebhookEvent.Kind.REPLY:
                 event.words = beginning(texts.get(event.message_id, ""), MAX_TEXT_LENGTH)
             elif change := getattr(event, "status_change", None):

@@ -47,10 +47,8 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         newest = Message.objects.filter(contact__in=contacts).order_by("-created_at")
         return Q(message__in=list(newest.values_list("pk", flat=True)[:MAX_MESSAGES]))
 
-    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
+    def prefetch(self, rows: Any) -> None:
         attach_customers(change.message for change in rows)
-        for change in rows:
-            change.has_several = OwnNumberOfMessageFilter.parameter_name in filters
 
     @admin.display(description=_("recorded at"))
     def when(self, change: StatusChange) -> SafeString:

@@ -1,6 +1,6 @@
 """The pages of messages."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -123,14 +123,13 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         texts = newest(queryset, self.paginator.MAX_COUNT).filter(has_words)
         return narrow_to_any(queryset, *map(rows.filter, self.named(term)), texts)
 
-    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
+    def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
         # Our own Test Sends have made or touched them.
         events = WebhookEvent.objects.filter(is_test=True, message__in=[row.pk for row in rows])
         tested = set(events.values_list("message_id", flat=True))
         for row in rows:
             row.is_test = row.pk in tested
-            row.has_several = OwnNumberFilter.parameter_name in filters
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add *Opt out…* to replies that may ask for it, for those who may do it."""

@@ -1,6 +1,6 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
@@ -144,7 +144,7 @@ class OptOutAdmin(ExportAdmin):
     def meanings(self, term: str) -> list[Q]:
         return [Q(contact=each) for each in spellings(term)]
 
-    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
+    def prefetch(self, rows: Any) -> None:
         attach_customers(rows)
         events = WebhookEvent.objects.filter(pk__in=[row.event_id for row in rows if row.event_id])
         tests = set(events.filter(is_test=True).values_list("pk", flat=True))

@@ -80,7 +80,9 @@ class CappedChangeList(ChangeList):
         self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
         self.model_admin.attach_reader(request, self.result_list)  # type: ignore[attr-defined]
         filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
-        self.model_admin.prefetch(self.result_list, filters)  # type: ignore[attr-defined]
+        for row in self.result_list:  # it says which of your numbers it is about, if you have more
+            row.has_several = "own_number" in filters
+        self.model_admin.prefetch(self.result_list)  # type: ignore[attr-defined]
         if not self.result_count:
             self.nothing_here = self.model_admin.nothing_here(request)  # type: ignore[attr-defined]
         self.show_admin_actions = self.result_count > 0

@@ -252,11 +252,8 @@ class ReadOnlyAdmin(ModelAdmin):
         """Return the link to the list as a file; empty if it cannot be exported."""
         return ""
 
-    def prefetch(self, rows: Any, filters: Collection[str]) -> None:
-        """Query what all rows of the list need, once per page.
-
-        ``filters`` are the parameters of the filters that the page offers.
-        """
+    def prefetch(self, rows: Any) -> None:
+        """Query what all rows of the list need, once per page."""
 
     def page_pattern(
         self, route: str, view: Callable[..., HttpResponseBase], name: str
