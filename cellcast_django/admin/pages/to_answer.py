@@ -357,7 +357,7 @@ class ToAnswerAdmin(CustomerAdmin):
         self.require(request, "handle")
         wanted = request.POST.getlist("one")[:1] or request.POST.getlist("reply")
         keys = [int(key) for key in wanted if is_key(key)][:PER_PAGE]
-        replies = self.get_queryset(request).filter(direction=Direction.INBOUND, pk__in=keys)
+        replies = self._on_primary(request).filter(direction=Direction.INBOUND, pk__in=keys)
         found = list(replies.defer("body", "original_body"))
         if wanted and not found:
             get_object_or_404(replies)
@@ -401,6 +401,10 @@ class ToAnswerAdmin(CustomerAdmin):
         mark = partial(unhandled.update, handled_at=at, handled_by=username)
         return int(again_if_refused(mark, using=database_alias()))
 
+    def _on_primary(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the rows that this site shows: a replica may not have the last click's yet."""
+        return self.get_queryset(request).using(database_alias())
+
     def _log(self, request: HttpRequest, replies: Sequence[Message]) -> None:
         if len(replies) == 1:
             self.log_change(request, replies[0], "Marked it as handled.")
@@ -434,7 +438,7 @@ class ToAnswerAdmin(CustomerAdmin):
         return self._back(request, keys)
 
     def _reopen(self, request: HttpRequest, keys: list[int], at: datetime) -> int:
-        shown = self.get_queryset(request)
+        shown = self._on_primary(request)
         found = shown.filter(pk__in=keys).exclude(contact="").values_list("contact", flat=True)
         sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=at)
         answered = Exists(sent.filter(contact=OuterRef("contact")).exclude(contact=""))
@@ -469,7 +473,8 @@ class ToAnswerAdmin(CustomerAdmin):
         Each batch commits by itself. After 20 seconds no batch begins, and the page says how many
         of the selected replies are left.
         """
-        replies: Any = queryset.filter(direction=Direction.INBOUND, handled_at=None)
+        waiting: Any = queryset.filter(direction=Direction.INBOUND, handled_at=None)
+        replies = waiting.using(database_alias())  # a replica may not know yet what a batch marked
         newest_first = replies.defer("body", "original_body").order_by("-created_at", "-pk")
         at, end, count = timezone.now(), monotonic() + MAX_SECONDS, 0
         while (batch := list(newest_first[:BATCH_SIZE])) and monotonic() < end:
