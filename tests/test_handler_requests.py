@@ -97,6 +97,28 @@ def test_retry_later_requires_a_timedelta() -> None:
         RetryLater(60)  # type: ignore[arg-type]
 
 
+class _LaterWithoutTime(RetryLater):
+    def __init__(self) -> None:
+        self.why = "busy"
+
+
+class _LaterInSeconds(RetryLater):
+    def __init__(self) -> None:
+        self.after = 60  # type: ignore[assignment]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("error", [_LaterWithoutTime(), _LaterInSeconds()])
+def test_retry_later_without_a_time_is_an_ordinary_failure(
+    first: Calls, second: Calls, error: RetryLater
+) -> None:
+    first.error = error
+    event = reply()
+    assert len(second) == 1
+    assert list(event.handler_errors()) == ["first"]
+    assert pause_before(event) <= timedelta(minutes=1)
+
+
 # GiveUp
 
 

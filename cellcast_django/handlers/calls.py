@@ -206,8 +206,9 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Describe an exception."""
-        after = error.after if isinstance(error, RetryLater) else None
-        return cls(type(error), _text_of(error), _location_of(error), after)
+        after = getattr(error, "after", None) if isinstance(error, RetryLater) else None
+        is_time = isinstance(after, timedelta)  # a subclass may not have called __init__
+        return cls(type(error), _text_of(error), _location_of(error), after if is_time else None)
 
     @property
     def summary(self) -> str:
