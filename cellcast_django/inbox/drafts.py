@@ -100,10 +100,10 @@ def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraf
     contact: str = message["contact"]
     message["status_changed_at"] = time
     message.setdefault("created_at", arrival.now)
-    if arrival.is_test:  # nobody needs to do anything about a test of our own
-        message["handled_at"] = arrival.received_at
-        if is_reply:  # or a customer's reply that says the same would be its duplicate
-            message["key"] = message_key(Direction.INBOUND, "", "test", message["key"])
+    if is_reply and arrival.is_test:
+        message["handled_at"] = arrival.received_at  # nobody needs to answer our own test
+        # Otherwise a customer's reply that says the same would be its duplicate.
+        message["key"] = message_key(Direction.INBOUND, "", "test", message["key"])
     event = _event(
         arrival,
         kind=(WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value,
