@@ -26,14 +26,19 @@ class NoLongerInvalidError(Exception):
 
 @dataclass(slots=True)
 class Row:
-    """A locked message, its status so far, and the statuses in its history."""
+    """A locked message, and the statuses in its history."""
 
     message: Message
-    status: str
-    """That of the message; ``""`` before the first report of one that was inserted just now."""
     reported: set[str]
+    is_new: bool
+    """It was inserted just now, with the status of its first report."""
     changed: set[str] = field(default_factory=set)
     """The names of the fields to save."""
+
+    @property
+    def status(self) -> str:
+        """The status so far; ``""`` before the first report of a new message."""
+        return "" if self.is_new and not self.reported else self.message.status
 
 
 def write(
@@ -102,10 +107,9 @@ def _insert_and_lock_messages(using: str, drafts: Sequence[StatusDraft]) -> dict
         reported[message_id].add(status)
     rows = {}
     for message in messages:
-        row = Row(message, message.status, reported[message.pk])
-        if not row.reported and message.status == first[message.key].status:
-            row.status = ""
-        rows[message.key] = row
+        statuses = reported[message.pk]
+        is_new = not statuses and message.status == first[message.key].status
+        rows[message.key] = Row(message, statuses, is_new)
     return rows
 
 
@@ -116,11 +120,11 @@ def _use_messages_stored_before(
     new = {
         each.message.key: each
         for each in reversed(drafts)
-        if each.may_be_stored and not rows[each.message.key].status
+        if each.may_be_stored and rows[each.message.key].is_new
     }
     inserted = {key: rows[key].message for key in new}
     for key, other in same_message.unite(using, new.values(), inserted, arrival.now).items():
-        rows[key] = Row(other, other.status, {new[key].payload.status})
+        rows[key] = Row(other, {new[key].payload.status}, is_new=False)
 
 
 # Decide
@@ -141,7 +145,6 @@ def _apply_to_message(draft: StatusDraft, rows: Mapping[str, Row]) -> bool:
         if message.status != change.status:
             message.status, message.status_changed_at = change.status, change.recorded_at
             row.changed.update({"status", "status_changed_at"})
-        row.status = change.status
     row.reported.add(change.status)
     return True
 
