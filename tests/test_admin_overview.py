@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,11 +15,17 @@ from django.urls import include, path, reverse
 from django.utils import timezone
 
 from cellcast_django import health
-from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
+from cellcast_django.admin import (
+    MessageAdmin,
+    OptOutAdmin,
+    StatusChangeAdmin,
+    WebhookEventAdmin,
+)
 from cellcast_django.admin.display.badges import Tone
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages import overview
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
-from cellcast_django.models import CommandRun, Message, StatusChange, WebhookEvent
+from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import opt_out_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
@@ -462,6 +468,37 @@ def test_restricted_site_counts_only_its_own_rows(other_sites: None, admin_clien
     assert not lights_of(page)
     page = admin_client.get(f"/practice/cellcast_django/message/{ours.pk}/change/").content.decode()
     assert page.count('class="cellcast-event"') == 1
+
+
+OURS: dict[type[Model], type[ReadOnlyAdmin]] = {
+    Message: MessageAdmin,
+    OptOut: OptOutAdmin,
+    StatusChange: StatusChangeAdmin,
+    WebhookEvent: WebhookEventAdmin,
+}
+for foreign in OURS:
+    mixed = admin.AdminSite(f"foreign-{foreign._meta.model_name}")
+    for each, ours in OURS.items():
+        mixed.register(each, admin.ModelAdmin if each is foreign else ours)
+    urlpatterns.append(path(f"{mixed.name}/", mixed.urls))
+
+
+@pytest.mark.parametrize("foreign", OURS)
+def test_pages_link_to_no_page_of_ours_that_a_foreign_admin_lacks(
+    other_sites: None, admin_client: Client, client: WebhookClient, foreign: type[Model]
+) -> None:
+    client.reply(message="stop")
+    opt_out, message = OptOut.objects.get(), Message.objects.get()
+    pages = {
+        Message: [f"message/{message.pk}/conversation/", f"message/{message.pk}/change/"],
+        OptOut: [f"optout/{opt_out.pk}/change/", f"optout/add/?message={message.pk}"],
+        StatusChange: ["statuschange/"],
+        WebhookEvent: ["webhookevent/", "webhookevent/overview/", "webhookevent/figures/"],
+    }
+    for model in OURS.keys() - {foreign}:
+        for page in pages[model]:
+            url = f"/foreign-{foreign._meta.model_name}/cellcast_django/{page}"
+            assert admin_client.get(url).status_code == 200, url
 
 
 def test_site_with_only_messages_shows_no_events(other_sites: None, admin_client: Client) -> None:

@@ -104,7 +104,8 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
     def customer_link(self, event: WebhookEvent, *, is_brief: bool = True) -> str:
         customer = customer_of(event)
         text = customer.html or (gettext("message") if event.message_id else "")
-        if event.message_id and text and self.may_follow(event, Message):
+        may_follow = self.may_follow(event, Message) and self.has_our_pages(Message)
+        if event.message_id and text and may_follow:
             url = self.url_of(Message, "conversation", event.message_id)
             text = format_html('<a href="{}">{}</a>', url, text)
         several = event.message and getattr(event, "has_several", False)

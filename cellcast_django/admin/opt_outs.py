@@ -266,7 +266,7 @@ class OptOutAdmin(ExportAdmin):
 
     def _conversation_url(self, request: HttpRequest, opt_out: OptOut) -> str:
         """Return the link to the conversation; empty if this person sees no message of it."""
-        if not self.may_view(request, Message):
+        if not (self.may_view(request, Message) and self.has_our_pages(Message)):
             return ""
         rows = self.rows_of(request, Message).filter(contact=opt_out.contact)
         newest = rows.order_by("-created_at").values_list("pk", flat=True).first()

@@ -301,6 +301,10 @@ class ReadOnlyAdmin(ModelAdmin):
             return False
         return site.get_model_admin(model).has_view_permission(request)
 
+    def has_our_pages(self, model: type[Model]) -> bool:
+        """Whether the site's class for a model is one of ours: a host project's has other URLs."""
+        return isinstance(self.admin_site.get_model_admin(model), ReadOnlyAdmin)
+
     def shows_all_of(self, request: HttpRequest, model: type[Model]) -> bool:
         """Whether this person may view all rows of a model: then figures may count them."""
         return self.may_view(request, model) and not self.is_restricted(request, model)

@@ -79,7 +79,8 @@ class CustomerAdmin(ReadOnlyAdmin):
             opt_outs = self.rows_of(request, OptOut).filter(contact=customer.contact)
             if (pk := opt_outs.values_list("pk", flat=True).first()) is not None:
                 urls["opt_out_page"] = self.url_of(OptOut, "change", pk)
-                if request.user.has_perm("cellcast_django.end_optout"):
+                may_end = request.user.has_perm("cellcast_django.end_optout")
+                if may_end and self.has_our_pages(OptOut):
                     urls["opt_in_url"] = self.url_of(OptOut, "end", pk) + _query(message)
         if customer.contact and self.may_export_customer(request):
             urls["data_url"] = self.url_of(Message, "customer_data", message.pk)
@@ -120,6 +121,8 @@ def asked_in(model_admin: ReadOnlyAdmin, request: HttpRequest) -> Message | None
     """Return the message from whose page a form was opened, if this person may see it."""
     key = request.GET.get(MESSAGE, "")
     if not is_key(key) or not model_admin.may_view(request, Message):
+        return None
+    if not model_admin.has_our_pages(Message):
         return None
     found: Message | None = model_admin.rows_of(request, Message).filter(pk=int(key)).first()
     return found
