@@ -141,10 +141,9 @@ def _apply_to_message(draft: StatusDraft, rows: Mapping[str, Row]) -> bool:
     change.message, change.event = message, event
     change.previous_status = row.status
     change.applied = supersedes(change.status, row.status)
-    if change.applied:
-        if message.status != change.status:
-            message.status, message.status_changed_at = change.status, change.recorded_at
-            row.changed.update({"status", "status_changed_at"})
+    if change.applied and message.status != change.status:
+        message.status, message.status_changed_at = change.status, change.recorded_at
+        row.changed.update({"status", "status_changed_at"})
     row.reported.add(change.status)
     return True
 
