@@ -370,6 +370,19 @@ def test_opting_another_contact_out_leaves_the_reply_unhandled(receptionist: Cli
     assert reply.handled_at is None
 
 
+def test_adding_locks_messages_before_the_opt_out(receptionist: Client) -> None:
+    """As the inbox does, which would otherwise wait for this transaction while it waits for it."""
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    with CaptureQueriesContext(connection) as queries:
+        receptionist.post(
+            url_of("optout", "add", message=reply.pk), {"number": CUSTOMER, "reason": "asked"}
+        )
+    writes = [q["sql"] for q in queries if re.match("INSERT|UPDATE|SELECT .* FOR UPDATE", q["sql"])]
+    written = [sql for sql in writes if re.match(r"\S+ (INTO )?\S*_(message|optout)\b", sql)]
+    assert "_message" in written[0]
+    assert any("_optout" in sql for sql in written)
+
+
 def test_opting_out_handles_the_reply_only_for_permitted_users() -> None:
     person = staff("view_message", "view_optout", "add_optout")
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER)

@@ -30,7 +30,14 @@ from cellcast_django.admin.pages.customer import asked_in, back_url
 from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
-from cellcast_django.models import Direction, Message, OptOut, OptOutChange, WebhookEvent
+from cellcast_django.models import (
+    Direction,
+    Message,
+    OptOut,
+    OptOutChange,
+    WebhookEvent,
+    contact_of,
+)
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import clean
 
@@ -171,9 +178,16 @@ class OptOutAdmin(ExportAdmin):
         }
 
     def save_form(self, request: HttpRequest, form: Any, change: Any) -> OptOut:
-        username = request.user.get_username()
-        reason = form.cleaned_data["reason"]
-        return opt_out(form.cleaned_data["number"], note=reason, username=username)
+        """Opt the contact out, and mark the reply that asks for it as handled.
+
+        The reply first: the inbox too locks messages before opt-outs.
+        """
+        number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
+        if message := _asked_by(self, request, contact_of(number)):
+            pages = self.admin_site.get_model_admin(Message)
+            if isinstance(pages, ToAnswerAdmin) and pages.has_handle_permission(request):
+                pages.handle(request, [message], timezone.now())
+        return opt_out(number, note=reason, username=request.user.get_username())
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Save nothing: ``opt_out`` has saved it under its lock."""
@@ -187,12 +201,9 @@ class OptOutAdmin(ExportAdmin):
         """Say who has been opted out, and return to where it was asked for."""
         words = gettext("Opted out: %(customer)s") % {"customer": customer_of(obj).label}
         self.message_user(request, words, messages.SUCCESS)
-        message = asked_in(self, request)
-        if message is None or message.contact != obj.contact:
+        message = _asked_by(self, request, obj.contact)
+        if message is None:
             return HttpResponseRedirect(self.url_of(OptOut, "change", obj.pk))
-        pages = self.admin_site.get_model_admin(Message)
-        if isinstance(pages, ToAnswerAdmin) and pages.has_handle_permission(request):
-            pages.handle(request, [message], timezone.now())
         return HttpResponseRedirect(back_url(self, request, message))
 
     # Opting back in
@@ -290,3 +301,9 @@ class OptOutAdmin(ExportAdmin):
                 # A payload's JSON rather than a customer's words.
                 "is_raw": change.source in (OptOut.Source.WEBHOOK, OptOut.Source.LIST),
             }
+
+
+def _asked_by(model_admin: OptOutAdmin, request: HttpRequest, contact: str) -> Message | None:
+    """Return the message from whose page the form was opened, if it is this contact's."""
+    message = asked_in(model_admin, request)
+    return message if message is not None and message.contact == contact else None
