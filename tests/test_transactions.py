@@ -16,10 +16,11 @@ from cellcast_django.database import (
     transactions as sessions,
 )
 from cellcast_django.database.vendors import VENDORS, Vendor
+from cellcast_django.handlers import run_due
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
-from cellcast_django.signals import message_received
+from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient, status_payload
-from tests.handlers import connected
+from tests.handlers import Calls, connected, make_due
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -96,6 +97,19 @@ def test_accepted_webhook_is_committed_without_autocommit(
     with other.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM cellcast_django_webhookevent")
         assert cursor.fetchone() == (1,)
+
+
+def test_run_of_handlers_is_committed_without_autocommit(other: BaseDatabaseWrapper) -> None:
+    handler = Calls(error=ValueError("no"))
+    with connected(status_changed, handler=handler):
+        WebhookClient().status()
+        make_due(WebhookEvent.objects.get())
+        handler.error = None
+        connection.set_autocommit(False)  # as it is from the beginning in a command's process
+        run_due()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT done_at FROM cellcast_django_webhookevent")
+        assert cursor.fetchone() != (None,)
 
 
 def test_own_transaction_cannot_be_nested() -> None:

@@ -181,7 +181,8 @@ T = TypeVar("T")
 def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
-    ``write`` must be one transaction or one statement. Each retry has a new session. None begins
+    ``write`` must be one transaction or one statement; it commits even where the settings turn
+    autocommit off. Each retry has a new session. None begins
     so late that it might end after ``BUDGET_SECONDS``, nor after a try that has waited for a lock:
     a busy row must not occupy the threads that other messages need. (A try that got no session,
     from a pool or a server that restarts, has not.) With ``for_seconds`` nobody waits, and retries
@@ -197,6 +198,8 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     while True:
         tried = time.monotonic()
         try:
+            if not connection.in_atomic_block and not connection.get_autocommit():
+                ensure_autocommit(connection)
             return write(using)
         except retried_errors as error:
             if connection.in_atomic_block:  # a test's transaction, which cannot continue
