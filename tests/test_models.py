@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 
 from cellcast_django.database.fields import ExactCharField
-from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.factories import MessageFactory
 from cellcast_django.models import (
     AnswerClaim,
     CommandRun,
@@ -688,22 +688,6 @@ def test_mark_handled_needs_no_user() -> None:
     message.mark_handled()
     message.refresh_from_db()
     assert message.handled_by == ""
-
-
-@pytest.mark.django_db
-def test_mark_handled_within_a_queryset_leaves_others_unhandled() -> None:
-    hidden, shown = reply(300, receiver="+61400000008"), reply(200, receiver="+61400000009")
-    asked, event_ = reply(100, receiver="+61400000009"), WebhookEventFactory.create()
-    within = Message.objects.filter(own_number="+61400000009").order_by("-pk")
-
-    asked.mark_handled(within=within)
-
-    assert list(Message.objects.unhandled()) == [hidden]
-    shown.refresh_from_db()
-    assert shown.handled_at == asked.handled_at
-    # A host's own queryset may join other tables.
-    hidden.mark_handled(within=Message.objects.filter(events=event_))
-    assert list(Message.objects.unhandled()) == [hidden]
 
 
 @pytest.mark.django_db

@@ -47,7 +47,7 @@ def look_at(message: Message) -> None:
     assert_type(message.in_reply_to, Message | None)
     assert_type(message.conversation(), MessageQuerySet)
     assert_type(message.conversation(own_number="0400 000 009").inbound(), MessageQuerySet)
-    message.mark_handled(username="kim", within=Message.objects.inbound())
+    message.mark_handled(username="kim")
     for change in message.status_history.all():
         assert_type(change, StatusChange)
     for event in message.events.filter(outcome=WebhookEvent.Outcome.STORED):

@@ -16,12 +16,6 @@ from cellcast_django.database import mariadb, postgresql, prepared_statements
 Restore = Callable[[], object]
 
 
-def _limit_nothing(
-    _connection: BaseDatabaseWrapper, _lock_seconds: float, _budget_seconds: float
-) -> Restore:
-    return lambda: None
-
-
 def _limit_sqlite(
     connection: BaseDatabaseWrapper, _lock_seconds: float, budget_seconds: float
 ) -> Restore:
@@ -49,7 +43,7 @@ def _execute(
 class Vendor:
     """A database, by default one of which nothing is known: all works, but slower."""
 
-    limit_session: Callable[[BaseDatabaseWrapper, float, float], Restore] = _limit_nothing
+    limit_session: Callable[[BaseDatabaseWrapper, float, float], Restore] = lambda *_: lambda: None
     """Limits lock waits, by so many seconds for a lock and in all, and lets transactions read what
     is committed; returns what restores the session's own limits and level."""
     limit_transaction: Callable[[BaseDatabaseWrapper, float], None] = lambda *_: None

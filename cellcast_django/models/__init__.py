@@ -17,12 +17,7 @@ from cellcast_django.models.message import (
     outgoing_parts,
     submission_time,
 )
-from cellcast_django.models.opt_out import (
-    FOLLOWING_FIELDS,
-    OptOut,
-    OptOutChange,
-    OptOutQuerySet,
-)
+from cellcast_django.models.opt_out import FOLLOWING_FIELDS, OptOut, OptOutChange, OptOutQuerySet
 from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,

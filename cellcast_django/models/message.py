@@ -363,10 +363,7 @@ class Message(models.Model):
         _("first seen"), default=timezone.now, help_text=_("When this site first recorded it.")
     )
     status_changed_at = models.DateTimeField(
-        _("status changed at"),
-        null=True,
-        blank=True,
-        help_text=_("When the status last changed."),
+        _("status changed at"), null=True, blank=True, help_text=_("When the status last changed.")
     )
     handled_at = models.DateTimeField(
         _("handled at"),
@@ -503,14 +500,11 @@ class Message(models.Model):
                 return max(change.recorded_at - self.submitted_at, timedelta())
         return None
 
-    def mark_handled(
-        self, *, username: str = "", within: "models.QuerySet[Message] | None" = None
-    ) -> None:
+    def mark_handled(self, *, username: str = "") -> None:
         """Mark this reply, and the earlier ones of its contact, as needing nobody's attention.
 
         One UPDATE; replies already handled keep their time and their person. ``username`` is the
-        person who says so. ``within`` leaves alone what is not in these messages, such as those
-        that the person may not see. Raises ``ValueError`` for a message you sent.
+        person who says so. Raises ``ValueError`` for a message you sent.
         """
         if self.direction != Direction.INBOUND:
             raise ValueError("Only a reply can be handled, and this is a message you sent.")
@@ -521,8 +515,7 @@ class Message(models.Model):
             "handled_at": timezone.now(),
             "handled_by": clean(username)[:MAX_USERNAME_LENGTH],
         }
-        messages = Message.objects.all() if within is None else within
-        replies = messages.using(database_alias()).filter(IS_UNHANDLED).filter(this_and_earlier)
+        replies = Message.objects.using(database_alias()).filter(IS_UNHANDLED, this_and_earlier)
         again_if_refused(lambda: replies.update(**changes), using=replies.db)
         if self.handled_at is None:
             for name, value in changes.items():

@@ -168,10 +168,7 @@ class WebhookEvent(models.Model):
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
     done_at = models.DateTimeField(
-        _("finished at"),
-        null=True,
-        blank=True,
-        help_text=_("When the last handler finished."),
+        _("finished at"), null=True, blank=True, help_text=_("When the last handler finished.")
     )
     next_run_at = models.DateTimeField(
         _("next retry"),

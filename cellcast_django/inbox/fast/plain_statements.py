@@ -291,10 +291,7 @@ def status_values(status: str) -> dict[str, Any]:
     """
     is_moved_by_listed = not supersedes(status, "unknown to us")
     listed = [each for each in PRECEDENCE if supersedes(status, each) == is_moved_by_listed]
-    return {
-        "is_moved_by_listed": is_moved_by_listed,
-        "listed": SEPARATOR.join(["", *listed, ""]),
-    }
+    return {"is_moved_by_listed": is_moved_by_listed, "listed": SEPARATOR.join(["", *listed, ""])}
 
 
 def values_of(
@@ -358,9 +355,7 @@ def complete(
         return None
     previous_status = "" if old_status == NEW else old_status
     draft.change_values.update(
-        message_id=message_id,
-        previous_status=previous_status,
-        applied=status != previous_status,
+        message_id=message_id, previous_status=previous_status, applied=status != previous_status
     )
     return previous_status
 
