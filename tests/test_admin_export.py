@@ -1,6 +1,7 @@
 """Lists as CSV: complete, at constant memory, and harmless to spreadsheets."""
 
 import csv
+import re
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from io import StringIO
@@ -204,6 +205,20 @@ def test_admin_log_records_who_exported_how_many_rows(
     assert {(entry.user.username, entry.object_repr) for entry in entries} == {
         ("staff-0", "messages")
     }
+
+
+def test_admin_log_quotes_no_number_name_or_text(exporter: Client) -> None:
+    MessageFactory.create(inbound=True, receiver="+61480000000")
+    MessageFactory.create(inbound=True, receiver="+61480000001")
+    day, outgoing = f"{timezone.now():%Y-%m-%d}", {"direction": "outbound"}
+    typed = {"q": "Kim", "own_number": "+61480000000", "status": "Kim", "from": day}
+
+    exporter.get(url_of("message", "export", **typed, **outgoing))
+
+    [entry] = LogEntry.objects.all()
+    assert dict(re.findall(r"(\w+)=([^,)]+)", entry.change_message)) == (
+        dict.fromkeys(typed, "…") | {"from": day} | outgoing
+    )
 
 
 # Formulas

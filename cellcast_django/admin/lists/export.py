@@ -1,6 +1,7 @@
 """Lists as CSV files: everything that filters and search find, in constant memory."""
 
 import csv
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
 from io import StringIO
@@ -9,7 +10,6 @@ from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
 from django.http import (
@@ -22,11 +22,13 @@ from django.http import (
 from django.urls import URLPattern
 
 from cellcast_django.admin.display.texts import counted, localised, today
+from cellcast_django.admin.lists.filters import ChoiceFilter, OwnNumberFilter
 from cellcast_django.admin.lists.paging import chunks
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.payloads import clean
 
 CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 BYTE_ORDER_MARK = "\ufeff"  # without it, Excel does not recognise UTF-8
 
 
@@ -90,10 +92,19 @@ def csv_of(name: str, rows: Iterable[Iterable[Any]]) -> HttpResponse:
 def _export_summary(request: HttpRequest, changelist: Any) -> str:
     """Return how many rows are exported, and by which filters.
 
-    The search term is left out: it may be a phone number, and nothing prunes the log.
+    Only choices and days are quoted: anything else may be a number, a name or a text, and nothing
+    prunes the log.
     """
-    found_by = {name: "…" if name == SEARCH_VAR else word for name, word in request.GET.items()}
-    words = ", ".join(f"{name}={word}" for name, word in sorted(found_by.items()))
+    offered = {
+        (each.parameter_name, choice)
+        for each in changelist.filter_specs
+        if isinstance(each, ChoiceFilter) and not isinstance(each, OwnNumberFilter)
+        for choice, _label in each.lookup_choices
+    }
+    words = ", ".join(
+        f"{name}={word if (name, word) in offered or DAY.fullmatch(str(word)) else '…'}"
+        for name, word in sorted(request.GET.items())
+    )
     rows = counted(changelist.result_count, "row", "rows")
     return clean(f"Exported {rows}{f' ({words})' if words else ''}.")
 
