@@ -1,5 +1,6 @@
 """HTML as a tree, so that tests look for ids and attributes, and not for markup."""
 
+from functools import lru_cache
 from html.parser import HTMLParser
 from xml.etree.ElementTree import Element, TreeBuilder
 
@@ -38,8 +39,9 @@ class _Reader(HTMLParser):
         self.builder.data(data)
 
 
+@lru_cache(maxsize=4)
 def parse(html: str) -> Element:
-    """Return the root of the tree."""
+    """Return the root of the tree, which is for reading: the next caller gets the same."""
     reader = _Reader()
     reader.feed(html)
     reader.close()

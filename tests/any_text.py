@@ -1,0 +1,7 @@
+"""Texts of any characters, for hypothesis."""
+
+from hypothesis import strategies as st
+
+# Lone surrogates included: to leave them out, `st.text()` sorts Unicode into categories, which takes a
+# second in each fresh clone.
+any_text = st.text(alphabet=st.characters(exclude_categories=()))
