@@ -2,6 +2,6 @@
 
 from hypothesis import strategies as st
 
-# Lone surrogates included: to leave them out, `st.text()` sorts Unicode into categories, which takes a
-# second in each fresh clone.
+# Lone surrogates included: to leave them out, `st.text()` sorts Unicode into categories, and that
+# takes a second in each fresh clone.
 any_text = st.text(alphabet=st.characters(exclude_categories=()))

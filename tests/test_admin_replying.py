@@ -2,11 +2,12 @@
 
 import json
 import os
-import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection
-from django.test import Client, override_settings
+from django.db import connection, connections
+from django.test import Client
 from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin
@@ -408,53 +409,63 @@ ROUNDS = 10
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.no_cover
-def test_two_concurrent_answers_send_only_one(tmp_path: Path) -> None:
-    people = [staff("view_message", "answer_message") for _ in range(2)]
-    processes = [answering_process(person, tmp_path) for person in people]
-    try:
+def test_two_concurrent_answers_send_only_one(sms_folder: Path) -> None:
+    here, elsewhere = (staff("view_message", "answer_message") for _ in range(2))
+    with ThreadPoolExecutor() as threads, answering_process(elsewhere) as process:
         for number in range(ROUNDS):
             customer = f"+6140000010{number}"
             question = MessageFactory.create(inbound=True, sender=customer)
             # Both see the same page; in half of the rounds one of them is a moment later.
-            first, second = (filled_in(person, question, number) for person in people)
-            start(processes[0], first)
-            if number % 2:
-                wait_until_sent(tmp_path, number)
-            start(processes[1], second)
-            refused = first_to_respond(processes)
-            assert status_of(refused) == 200
-            (tmp_path / f"answer {number}").touch()
-            [answered] = {*processes} - {refused}
-            assert status_of(answered) == 302
+            forms = [filled_in(person, question, number) for person in (elsewhere, here)]
+            with arriving_at_last(sms_folder, number):
+                first = threads.submit(post_elsewhere, process, forms[0])
+                if number % 2:
+                    wait_until_sent(sms_folder, number)
+                second = threads.submit(post_here, here, forms[1])
+                [refused], [answered] = wait([first, second], 30, FIRST_COMPLETED)
+                assert refused.result() == 200
+            assert answered.result() == 302
 
-            assert len((tmp_path / "sent").read_text().splitlines()) == number + 1
+            assert len((sms_folder / "sent").read_text().splitlines()) == number + 1
             assert Message.objects.outbound().filter(contact=customer).count() == 1
-    finally:
-        for process in processes:
-            process.communicate()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_sending_an_answer_locks_nothing(tmp_path: Path) -> None:
+def test_sending_an_answer_locks_nothing(sms_folder: Path) -> None:
     person = staff("view_message", "answer_message", "handle_message")
     question = MessageFactory.create(inbound=True, sender=CUSTOMER)
-    process = answering_process(person, tmp_path)
-    try:
-        start(process, filled_in(person, question, 0))
-        wait_until_sent(tmp_path, 0)
+    with ThreadPoolExecutor() as threads, arriving_at_last(sms_folder, 0):
+        answered = threads.submit(post_here, person, filled_in(person, question, 0))
+        wait_until_sent(sms_folder, 0)
         MessageFactory.create(inbound=True, sender=CUSTOMER)
         question.mark_handled()
         assert AnswerClaim.take("somebody else", SENDING_LASTS)
-        (tmp_path / "answer 0").touch()
-        assert status_of(process) == 302
+        assert not answered.done()
+    assert answered.result() == 302
+
+
+@pytest.fixture
+def sms_folder(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where answers are while they are sent, here and elsewhere."""
+    settings.CELLCAST_SEND_WITH = "tests.answering_process.send"
+    monkeypatch.setenv("SMS_FOLDER", str(tmp_path))
+    return tmp_path
+
+
+@contextmanager
+def arriving_at_last(folder: Path, number: int) -> Iterator[None]:
+    """Let this answer arrive at the end of the block, whatever happens in it."""
+    try:
+        yield
     finally:
-        process.communicate()
+        (folder / f"answer {number}").touch()
 
 
 Process = subprocess.Popen[str]
 
 
-def answering_process(person: Client, folder: Path) -> Process:
+@contextmanager
+def answering_process(person: Client) -> Iterator[Process]:
     name = str(connection.settings_dict["NAME"])
     session = person.cookies["sessionid"].value
     process = subprocess.Popen(
@@ -462,44 +473,43 @@ def answering_process(person: Client, folder: Path) -> Process:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"SMS_FOLDER": str(folder), "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
     )
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    return process
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.communicate()
 
 
 def filled_in(person: Client, question: Message, number: int) -> dict[str, str]:
-    with override_settings(CELLCAST_SEND_WITH="tests.answering_process.send"):
-        form = form_of(person, question)
     url = url_of("message", "conversation", question.pk)
-    return form | {"url": url, "text": f"answer {number}"}
+    return form_of(person, question) | {"url": url, "text": f"answer {number}"}
 
 
-def start(process: Process, form: dict[str, str]) -> None:
+def post_elsewhere(process: Process, form: dict[str, str]) -> int:
+    """Post in that process; return the status of the response."""
     assert process.stdin
+    assert process.stdout
     process.stdin.write(json.dumps(form) + "\n")
     process.stdin.flush()
+    return int(process.stdout.readline())
+
+
+def post_here(person: Client, form: dict[str, str]) -> int:
+    """Post in a thread of this process; return the status of the response."""
+    try:
+        return person.post(form["url"], form).status_code
+    finally:
+        connections.close_all()
 
 
 def wait_until_sent(folder: Path, number: int) -> None:
-    """Wait until a process sends this answer, which has not arrived yet."""
+    """Wait until this answer is being sent, and has not arrived yet."""
     sent = folder / "sent"
     while not (sent.exists() and f"answer {number}\n" in sent.read_text()):
         time.sleep(0.005)
-
-
-def first_to_respond(processes: list[Process]) -> Process:
-    outputs = {process.stdout: process for process in processes if process.stdout}
-    ready, _, _ = select.select([*outputs], [], [], 30)
-    assert ready, "Both send, or neither responds."
-    return outputs[ready[0]]
-
-
-def status_of(process: Process) -> int:
-    """Return the status of the response that this process has got."""
-    assert process.stdout
-    return int(process.stdout.readline())
 
 
 # A function that fails
