@@ -64,6 +64,9 @@ MAX_REASON_LENGTH = 40  # characters of a failure's reason in the list
 MAX_CHANGES = 100  # rows of the history on a message's page, one per status
 MAX_EVENTS = 20  # newest events on a message's page; a link leads to the others
 
+_change = StatusChange.objects.filter(message=OuterRef("pk"), status=OuterRef("status"))
+REASON = Subquery(_change.values("reason")[:1])
+
 
 class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
     """Received and sent SMS."""
@@ -105,10 +108,9 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Add the start of the text, which is all that the list shows, and the failure's reason."""
-        start = Left("body", MAX_TEXT_LENGTH + 1)
-        change = StatusChange.objects.filter(message=OuterRef("pk"), status=OuterRef("status"))
-        more = {"beginning": start, "reason": Subquery(change.values("reason")[:1])}
-        messages: QuerySet[Any] = super().get_queryset(request).annotate(**more)
+        messages: QuerySet[Any] = super().get_queryset(request).annotate(
+            beginning=Left("body", MAX_TEXT_LENGTH + 1), reason=REASON
+        )
         return messages
 
     def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:

@@ -144,6 +144,8 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         tested = events.filter(is_test=True).exclude(message=None)
         # Not DISTINCT: without statistics, SQLite would read the messages of all events for it.
         keys = set(tested.values_list("message_id", flat=True))
+        if not keys:
+            return self.none()
         real = events.filter(message=models.OuterRef("pk"), is_test=False)
         is_made_here = models.Q(direction=Direction.INBOUND) | models.Q(body="")
         at_first = events.filter(

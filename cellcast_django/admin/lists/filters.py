@@ -124,9 +124,9 @@ def values_in_use(rows: QuerySet[Any], column: str, most: int) -> list[str]:
     Hops through its index from one to the next: ``DISTINCT`` would read the whole table.
     """
     found = [""]
+    texts = rows.order_by(column).values_list(column, flat=True)
     while len(found) <= most:
-        following = rows.filter(**{f"{column}__gt": found[-1]}).order_by(column)
-        text = following.values_list(column, flat=True).first()
+        text = texts.filter(**{f"{column}__gt": found[-1]}).first()
         if text is None:
             break
         found.append(text)

@@ -186,9 +186,10 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def _hidden_messages(self, request: HttpRequest, rows: Iterable[Any]) -> set[int]:
         """Return the messages of these rows that the host project's own class leaves out."""
-        if not self.admin_site.is_registered(Message) or not self.is_restricted(request, Message):
-            return set()
         keys = {row.message_id for row in rows if getattr(row, "message_id", None) is not None}
+        is_registered = self.admin_site.is_registered(Message)
+        if not keys or not is_registered or not self.is_restricted(request, Message):
+            return set()
         shown = self.rows_of(request, Message).filter(pk__in=keys)
         return keys.difference(shown.values_list("pk", flat=True))
 
