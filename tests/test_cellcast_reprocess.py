@@ -70,6 +70,12 @@ def test_event_option_reads_only_that_event() -> None:
     assert run("--event", str(event.pk)) == ("1 understood, 0 still invalid.", "")
 
 
+@pytest.mark.parametrize("unknown", ["999999", "9" * 23])
+def test_unknown_event_is_an_error(unknown: str) -> None:
+    with pytest.raises(CommandError, match=rf": {unknown}\."):
+        run("--event", unknown)
+
+
 def test_naming_a_valid_event_is_an_error() -> None:
     WebhookClient().status()
     pk = WebhookEvent.objects.get().pk

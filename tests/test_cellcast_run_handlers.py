@@ -96,10 +96,11 @@ def test_failed_event_is_counted(handler: Calls, settings: Any) -> None:
     assert run("--failed")[0] == [(0, 0, 1)]
 
 
-def test_unknown_event_is_an_error_and_runs_nothing(handler: Calls) -> None:
+@pytest.mark.parametrize("unknown", ["999999", "9" * 23, "-" + "9" * 23])
+def test_unknown_event_is_an_error_and_runs_nothing(handler: Calls, unknown: str) -> None:
     event = failing_event()
-    with pytest.raises(CommandError, match="No such event: 999999"):
-        run("--event", str(event.pk), "--event", "999999")
+    with pytest.raises(CommandError, match=rf": {unknown}\."):
+        run("--event", str(event.pk), f"--event={unknown}")
     assert len(handler) == 1
 
 

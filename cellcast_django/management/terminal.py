@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.db.models import BigIntegerField
 
 from cellcast_django.models import WebhookEventQuerySet
 
@@ -60,6 +61,7 @@ def add_event_option(parser: CommandParser, help_text: str) -> None:
 
 def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str) -> None:
     """Raise ``CommandError`` unless all these keys are among the events."""
-    known = set(events.filter(pk__in=pks).values_list("pk", flat=True))
+    possible = [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT]
+    known = set(events.filter(pk__in=possible).values_list("pk", flat=True))
     if missing := [str(pk) for pk in pks if pk not in known]:
         raise CommandError(f"No such {noun}: {', '.join(missing)}.")

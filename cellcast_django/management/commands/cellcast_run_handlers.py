@@ -104,7 +104,7 @@ class Command(BaseCommand):
         self._print_summary(tally)
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
-        require_events(pks, fresh_events().filter(pk__in=pks), "event")
+        require_events(pks, fresh_events(), "event")
         if failed:
             pks = pks + list(fresh_events().failed().order_by("pk").values_list("pk", flat=True))
         return list(dict.fromkeys(pks))
