@@ -108,8 +108,10 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Add the start of the text, which is all that the list shows, and the failure's reason."""
-        messages: QuerySet[Any] = super().get_queryset(request).annotate(
-            beginning=Left("body", MAX_TEXT_LENGTH + 1), reason=REASON
+        messages: QuerySet[Any] = (
+            super()
+            .get_queryset(request)
+            .annotate(beginning=Left("body", MAX_TEXT_LENGTH + 1), reason=REASON)
         )
         return messages
 
