@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib.admin import ModelAdmin, site
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
@@ -19,12 +20,13 @@ from django.db.models import Model
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from phonenumbers import PhoneNumber
 
 from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
 from cellcast_django.admin.pages import activity, setup
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
-from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff, url_of
@@ -275,3 +277,60 @@ def test_no_page_or_action_writes_number_name_or_text_into_a_log(
     did += ["Sent a test", "Deleted"]
     assert [each for each in did if not any(each in entry for entry in entries)] == []
     assert [each for each in entries + records for secret in SECRETS if secret in each] == []
+
+
+def send_with(receiver: str, body: str, sender: str) -> str:
+    return "1"
+
+
+@pytest.mark.parametrize(
+    ("username", "stored"),
+    [
+        (4711, "4711"),
+        (PhoneNumber(61, 400000000), str(PhoneNumber(61, 400000000))),
+        ("n" * 300, "n" * MAX_USERNAME_LENGTH),
+    ],
+)
+def test_username_of_any_type_and_length_is_recorded(
+    settings: Any,
+    admin_client: Client,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    username: Any,
+    stored: str,
+) -> None:
+    """As custom user models have them, whose people sign in by phone or staff number."""
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send_with"
+    monkeypatch.setattr(User, "get_username", lambda user: username)
+
+    def handler(**kwargs: Any) -> None:
+        raise ValueError
+
+    connect(message_received, handler)
+    WebhookClient().reply()
+    reply, event = Message.objects.get(), WebhookEvent.objects.get()
+
+    def handled_by(model: str, page: str, form: dict[str, Any]) -> str:
+        assert admin_client.post(url_of(model, page), form).status_code == 302
+        reply.refresh_from_db()
+        return reply.handled_by
+
+    assert handled_by("message", "handle", {"one": reply.pk}) == stored
+    undo = {"replies": reply.pk, "at": reply.handled_at and reply.handled_at.isoformat()}
+    assert handled_by("message", "reopen", undo) == ""
+    action = {"action": "mark_done", ACTION_CHECKBOX_NAME: reply.pk}
+    assert handled_by("message", "changelist", action) == stored
+
+    url = url_of("webhookevent", "replay", event.pk, SkipHandler.name)
+    admin_client.post(url, {"handler": "handler", "ticket": token_urlsafe(16)})
+    event.refresh_from_db()
+    assert event.handler_results["handler"]["by"] == stored
+
+    url = url_of("message", "conversation", reply.pk)
+    admin_client.post(url, {"text": "Yes", "ticket": token_urlsafe(16), "shown": reply.pk})
+    assert Message.objects.outbound().get().sent_by == stored
+
+    admin_client.post(url_of("optout", "add"), {"number": reply.contact, "reason": "x"})
+    opt_out = OptOut.objects.get()
+    admin_client.post(url_of("optout", "end", opt_out.pk), {"reason": "x"})
+    assert [change.username for change in opt_out.history.all()] == [stored, stored]

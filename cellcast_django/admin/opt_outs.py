@@ -187,7 +187,7 @@ class OptOutAdmin(ExportAdmin):
             pages = self.admin_site.get_model_admin(Message)
             if isinstance(pages, ToAnswerAdmin) and pages.has_handle_permission(request):
                 pages.handle(request, [message], timezone.now())
-        return opt_out(number, note=reason, username=request.user.get_username())
+        return opt_out(number, note=reason, username=self.username(request))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Save nothing: ``opt_out`` has saved it under its lock."""
@@ -220,8 +220,8 @@ class OptOutAdmin(ExportAdmin):
             return HttpResponseRedirect(url)
         form = ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            username = request.user.get_username()
-            if opt_in(found.contact, note=form.cleaned_data["reason"], username=username):
+            username, reason = self.username(request), form.cleaned_data["reason"]
+            if opt_in(found.contact, note=reason, username=username):
                 self.log_change(request, found, "Ended the opt-out.")
                 self.message_user(request, gettext("The opt-out has ended."), messages.SUCCESS)
             return HttpResponseRedirect(url)

@@ -233,7 +233,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
             if time.monotonic() >= end:
                 break
             left -= 1
-            result.add(action.run(pk, request.user.get_username()))
+            result.add(action.run(pk, self.username(request)))
         self._log(request, action, keys, result)
         for level, sentence in action.sentences(result):
             self.message_user(request, sentence, level)

@@ -150,7 +150,8 @@ class AnswerForm:
             claim.release()
 
     def _send_now(self, request: HttpRequest) -> AnswerNotice:
-        admin, username = self.conversation.admin, request.user.get_username()
+        admin = self.conversation.admin
+        username = admin.username(request)
         sender = self.conversation.sender
         try:
             sent = send(self.customer.contact, self.text, sender=sender, username=username)

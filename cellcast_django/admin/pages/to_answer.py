@@ -41,7 +41,6 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.customer import TO_ANSWER, CustomerAdmin
 from cellcast_django.database.transactions import again_if_refused, outside_atomic_requests
 from cellcast_django.models import (
-    MAX_USERNAME_LENGTH,
     Direction,
     Message,
     MessageQuerySet,
@@ -396,9 +395,8 @@ class ToAnswerAdmin(CustomerAdmin):
         for contact, until in _latest(replies).items():
             selected |= Q(seen, contact=contact, created_at__lte=until)
         marked = self.get_queryset(request).filter(selected, direction=Direction.INBOUND)
-        username = request.user.get_username()[:MAX_USERNAME_LENGTH]
         unhandled = marked.filter(handled_at=None)
-        mark = partial(unhandled.update, handled_at=at, handled_by=username)
+        mark = partial(unhandled.update, handled_at=at, handled_by=self.username(request))
         return int(again_if_refused(mark, using=database_alias()))
 
     def _on_primary(self, request: HttpRequest) -> QuerySet[Any]:
@@ -443,7 +441,7 @@ class ToAnswerAdmin(CustomerAdmin):
         sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=at)
         answered = Exists(sent.filter(contact=OuterRef("contact")).exclude(contact=""))
         replies = shown.filter(Q(contact__in=list(found)) | Q(pk__in=keys), ~answered)
-        mine = replies.filter(handled_at=at, handled_by=request.user.get_username())
+        mine = replies.filter(handled_at=at, handled_by=self.username(request))
         reopened = list(mine.values_list("pk", flat=True))  # MariaDB updates no table it reads
         return int(shown.filter(pk__in=reopened).update(handled_at=None, handled_by=""))
 
