@@ -436,6 +436,18 @@ def test_dividers_mark_where_an_opt_out_began_and_ended() -> None:
     assert dividers(staff("view_message").get(address()).text) == []
 
 
+@pytest.mark.parametrize("later", [0, 3, 4])
+def test_message_page_shows_the_opt_out_that_its_stop_began(
+    client: WebhookClient, later: int
+) -> None:
+    """It began at the very time of the message, which may be the last one shown."""
+    for place, text in enumerate(["Hello", "stop", *["later"] * later]):
+        client.reply(sender=CUSTOMER, message=text, _id=str(place))
+    stop = Message.objects.get(body="stop")
+    page = staff("view_message", "view_optout").get(url_of("message", "change", stop.pk)).text
+    assert len(dividers(page)) == 1
+
+
 def test_dividers_appear_on_the_page_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     client = staff("view_message", "view_optout")
     monkeypatch.setattr(conversation, "PER_PAGE", 1)

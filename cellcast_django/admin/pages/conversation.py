@@ -314,10 +314,11 @@ class Conversation:
     def around(self) -> Thread:
         place = ("created_at", self.message.created_at, self.message.pk)
         before = older_than(self.messages, *place).order_by("-created_at", "-pk")[:AROUND]
-        after = newer_than(self.messages, *place).order_by("created_at", "pk")[:AROUND]
-        thread = [*reversed(before), self.message, *after]
-        ends = thread[0].created_at, thread[-1].created_at
-        return Thread(self._bubbles(thread), self._dividers(*ends), url=self.url)
+        after = list(newer_than(self.messages, *place).order_by("created_at", "pk")[: AROUND + 1])
+        thread = [*reversed(before), self.message, *after[:AROUND]]
+        end = next((each.created_at for each in after[AROUND:]), None)
+        dividers = self._dividers(thread[0].created_at, end)
+        return Thread(self._bubbles(thread), dividers, url=self.url)
 
     def waiting(self) -> list[Message]:
         """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
