@@ -175,8 +175,9 @@ def _run_one(schedule: Schedule, batch: "Batch") -> None:
             _report_failed(schedule.event)
     except TakenOverError as error:
         logger.warning(
-            "Handler %s ran longer than CELLCAST_HANDLER_LEASE; another process has taken "
-            "event %s over.",
+            "The result of handler %s for event %s is not saved: it ran longer than "
+            "CELLCAST_HANDLER_LEASE, and another process has taken the event over; or the event "
+            "was deleted.",
             *error.args,
             schedule.pk,
         )
