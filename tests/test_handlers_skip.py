@@ -41,6 +41,12 @@ def test_skipping_the_last_unfinished_handler_finishes_the_event(event: WebhookE
     assert set(event.handler_results) == {"first", "second"}
 
 
+def test_username_of_a_skip_need_not_be_text(event: WebhookEvent) -> None:
+    skip(event.pk, "first", username=7)  # type: ignore[arg-type]
+    event.refresh_from_db()
+    assert event.handler_results["first"]["by"] == "7"
+
+
 def test_skipped_handler_is_not_called_again(event: WebhookEvent, first: Calls) -> None:
     skip(event.pk, "first")
     WebhookEvent.objects.update(done_at=None)

@@ -16,6 +16,7 @@ from phonenumbers import FrozenPhoneNumber
 
 from cellcast_django import inbox, opt_outs, payloads
 from cellcast_django.conf import DEFAULT_STOP_WORDS
+from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, is_stop_word, opt_in, opt_out, opted_out
 from cellcast_django.signals import message_received, opt_out_received
@@ -613,6 +614,26 @@ def test_history_keeps_the_item_of_cellcasts_list() -> None:
 def test_history_keeps_the_first_thousand_characters_of_a_text(client: WebhookClient) -> None:
     stop(client, message="stop" + "." * 2_000)
     assert OptOutChange.objects.get().text == "stop" + "." * 996
+
+
+@pytest.mark.parametrize(
+    ("username", "stored"),
+    [(None, ""), (7, "7"), (phonenumbers.parse(CUSTOMER), "Country Code: 61 National")],
+    ids=["none", "staff number", "phone number"],
+)
+def test_usernames_need_not_be_text(username: Any, stored: str) -> None:
+    """A user model may sign people in by a number; ``get_username`` returns what its field has."""
+    answer = Message.objects.record_sent("sent", receiver=CUSTOMER, username=username)
+    reply = MessageFactory.create(direction="inbound", sender=CUSTOMER)
+    reply.mark_handled(username=username)
+    opt_out(CUSTOMER, username=username)
+    opt_in(CUSTOMER, note="Asked.", username=username)
+    reply.refresh_from_db()
+    written = [answer.sent_by, reply.handled_by]
+    written += OptOutChange.objects.values_list("username", flat=True)
+    assert len(written) == 4
+    assert all(each.startswith(stored) for each in written)
+    assert all(written) == bool(stored)
 
 
 def test_history_truncates_a_long_username() -> None:

@@ -25,6 +25,7 @@ from cellcast_django.models import (
     error_type,
     fresh_events,
     time_of,
+    username_of,
 )
 from cellcast_django.signals import GiveUp
 
@@ -449,7 +450,7 @@ class Schedule:
             "at": timezone.now().isoformat(),
             "error": "",
             "skipped": True,
-            "by": username,
+            "by": username_of(username),
         }
         values: dict[str, Any] = {"handler_results": self._results}
         unfinished = self.unfinished()

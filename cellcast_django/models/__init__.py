@@ -16,6 +16,7 @@ from cellcast_django.models.message import (
     message_key,
     outgoing_parts,
     submission_time,
+    username_of,
 )
 from cellcast_django.models.opt_out import FOLLOWING_FIELDS, OptOut, OptOutChange, OptOutQuerySet
 from cellcast_django.models.status_change import StatusChange
@@ -57,4 +58,5 @@ __all__ = [
     "outgoing_parts",
     "submission_time",
     "time_of",
+    "username_of",
 ]

@@ -54,6 +54,11 @@ def contact_of(number: str | PhoneNumber) -> str:
     return normalise(clean(text_of(number)), conf.default_region)
 
 
+def username_of(username: object) -> str:
+    """Return a username as our columns hold it: some user models have numbers for usernames."""
+    return clean("" if username is None else str(username))[:MAX_USERNAME_LENGTH]
+
+
 def _may_be_of(own_number: str) -> models.Q:
     """Messages of this own number, and those of a name, which may stand for any number."""
     return models.Q(own_number=own_number) | ~models.Q(own_number__startswith="+")
@@ -199,7 +204,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
 
         def record() -> Message:
             sent = self.model.from_parts(Direction.OUTBOUND, **parts)
-            sent.sent_by = clean(username)[:MAX_USERNAME_LENGTH]
+            sent.sent_by = username_of(username)
             with transaction.atomic(using=using):
                 message = self.model.objects.using(using).insert_and_lock([sent]).get()
                 sent.opted_out_at = message.opted_out_at or _opted_out_at(message, sent)
@@ -515,7 +520,7 @@ class Message(models.Model):
             this_and_earlier |= models.Q(contact=self.contact, created_at__lte=self.created_at)
         changes = {
             "handled_at": timezone.now(),
-            "handled_by": clean(username)[:MAX_USERNAME_LENGTH],
+            "handled_by": username_of(username),
         }
         replies = Message.objects.using(database_alias()).filter(IS_UNHANDLED, this_and_earlier)
         again_if_refused(lambda: replies.update(**changes), using=replies.db)

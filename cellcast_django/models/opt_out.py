@@ -11,7 +11,7 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.database.transactions import insert_and_lock
-from cellcast_django.models.message import MAX_USERNAME_LENGTH, contact_of
+from cellcast_django.models.message import MAX_USERNAME_LENGTH, contact_of, username_of
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
@@ -163,7 +163,7 @@ class OptOut(models.Model):
             event=event,
             text=text[:MAX_OPT_OUT_TEXT_LENGTH],
             note=self.note,
-            username=clean(username)[:MAX_USERNAME_LENGTH],
+            username=username_of(username),
         )
 
     def _ended_before(self, source: Source, at: datetime) -> bool:
@@ -181,7 +181,7 @@ class OptOut(models.Model):
             at=at,
             source=self.Source.PERSON,
             note=self.note,
-            username=clean(username)[:MAX_USERNAME_LENGTH],
+            username=username_of(username),
         )
 
 

@@ -25,7 +25,7 @@ from cellcast_django.admin.display.badges import state_badge
 from cellcast_django.admin.display.texts import exact_seconds
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
 from cellcast_django.conf import conf
-from cellcast_django.models import MAX_USERNAME_LENGTH, Message, WebhookEvent, contact_of
+from cellcast_django.models import Message, WebhookEvent, contact_of, username_of
 from cellcast_django.payloads import clean
 
 MAX_WORDS = 20  # more words are ignored: each adds a condition, and databases limit those
@@ -274,8 +274,8 @@ class ReadOnlyAdmin(ModelAdmin):
         return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
 
     def username(self, request: HttpRequest) -> str:
-        """Return who it is, as it is stored: a user model of the host's may have another type."""
-        return str(request.user.get_username())[:MAX_USERNAME_LENGTH]
+        """Return who it is, as it is stored."""
+        return username_of(request.user.get_username())
 
     def require(self, request: HttpRequest, *actions: str) -> None:
         """Raise ``PermissionDenied`` unless this person may view the rows and do this to them."""
