@@ -280,6 +280,20 @@ def test_incomplete_form_sends_nothing(
     assert levels(response) == ["error"]
 
 
+def test_answer_that_no_function_can_send_is_not_sent(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = "no.such.function"
+
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["error"]
+    assert not LogEntry.objects.exists(), "which would say that it may have been sent"
+
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["success"]
+    assert len(sent) == 1
+
+
 def test_empty_answer_is_not_sent(receptionist: Client, question: Message) -> None:
     assert levels(answer(receptionist, question, "  \n")) == ["error"]
     assert sent == []

@@ -18,6 +18,7 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, ngettext
 
@@ -120,6 +121,13 @@ class AnswerForm:
             return AnswerNotice(notices.ERROR, _("Not sent: write something first."))
         if not TICKET.fullmatch(ticket) or not is_key(shown):
             return AnswerNotice(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
+        try:
+            import_string(conf.send_with)
+        except Exception as error:  # the host's module may raise anything
+            logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
+            return AnswerNotice(
+                notices.ERROR, _("Not sent: the function that sends cannot be imported.")
+            )
         form = AnswerClaim.take(f"form {ticket}", TICKET_LASTS)
         if form is None:
             return AnswerNotice(
