@@ -15,6 +15,7 @@ from django.utils import timezone
 from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
+from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.models import OptOut, OptOutQuerySet, contact_of, database_alias
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean, letters_and_digits
 
@@ -76,7 +77,9 @@ def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") ->
     if len(contact) > MAX_NUMBER_LENGTH:
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
     using = database_alias()
-    with transaction.atomic(using=using):
+
+    @transaction.atomic(using=using)
+    def begin() -> OptOut:
         locked = _opt_outs().insert_and_lock([contact])[contact]
         change = locked.begin(
             OptOut.Source.PERSON,
@@ -87,10 +90,12 @@ def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") ->
         )
         if change is not None:
             _opt_outs().save_changes([change])
-        elif (note := clean(note)) and f"\n{note}\n" not in f"\n{locked.note}\n":
-            locked.note = "\n".join(filter(None, [locked.note, note]))
+        elif (added := clean(note)) and f"\n{added}\n" not in f"\n{locked.note}\n":
+            locked.note = "\n".join(filter(None, [locked.note, added]))
             locked.save(using=using, update_fields=["note"])
-    return locked
+        return locked
+
+    return again_if_refused(begin, using=using)
 
 
 def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> bool:
@@ -98,15 +103,20 @@ def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> 
 
     ``note`` says why and ``username`` who did it. Any later opt-out begins it again.
     """
+    using = database_alias()
     stands = _opt_outs().active().filter(contact=contact_of(number))
-    with transaction.atomic(using=database_alias()):
+
+    @transaction.atomic(using=using)
+    def end() -> bool:
         # A write that changes nothing: on SQLite, a transaction that reads first may fail to write.
         stands.update(ended_at=None)
         locked = stands.select_for_update().first()
         change = locked and locked.end(at=timezone.now(), note=note, username=username)
         if change:
             _opt_outs().save_changes([change])
-    return bool(change)
+        return bool(change)
+
+    return again_if_refused(end, using=using)
 
 
 def is_stop_word(text: str) -> bool:

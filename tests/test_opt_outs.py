@@ -22,6 +22,7 @@ from cellcast_django.opt_outs import is_opted_out, is_stop_word, opt_in, opt_out
 from cellcast_django.signals import message_received, opt_out_received
 from cellcast_django.testing import WebhookClient, opt_out_payload, reply_payload
 from tests.admin_pages import make_invalid
+from tests.database_faults import refused_for_another, refusing
 from tests.fake_cellcast import KEY
 from tests.handlers import Listen
 from tests.killed import lines_of
@@ -260,6 +261,17 @@ def test_note_belongs_to_the_last_decision() -> None:
 def test_opt_in_without_an_opt_out_creates_no_row() -> None:
     assert not opt_in(CUSTOMER)
     assert not OptOut.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("statement", ["^INSERT", "^UPDATE"])
+def test_opting_out_and_in_is_retried_after_a_serialisation_failure(statement: str) -> None:
+    if statement == "^UPDATE":
+        opt_out(CUSTOMER)
+    with refusing(statement, error=refused_for_another(), times=1) as refusals:
+        (opt_out if statement == "^INSERT" else opt_in)(CUSTOMER)
+    assert refusals.count == 1
+    assert is_opted_out(CUSTOMER) == (statement == "^INSERT")
 
 
 def test_opt_outs_use_the_routers_database(
