@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.utils.connection import ConnectionDoesNotExist
 
 from cellcast_django import opt_outs
+from cellcast_django.admin.pages.traffic import Period, count_delivery_times, count_messages
 from cellcast_django.factories import MessageFactory
 from cellcast_django.health import failing_handlers, measure_health
 from cellcast_django.models import AnswerClaim, Message, WebhookEvent
@@ -154,6 +155,13 @@ def test_undo_finds_what_was_just_marked(settings: Any) -> None:
     assert at
     client.post(url_of("message", "reopen"), {"replies": reply.pk, "at": at.isoformat()})
     assert stored_messages().get().handled_at is None
+
+
+def test_counts_and_the_tests_left_out_of_them_are_read_from_the_primary(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsMessagesFromReplica"]
+    MessageFactory.create(delivered=True)
+    traffic = count_messages(Period.of_last_days(1))
+    assert (traffic.delivered, count_delivery_times(traffic).is_sample) == (1, False)
 
 
 def test_commands_see_what_was_just_stored(

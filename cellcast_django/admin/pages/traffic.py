@@ -163,7 +163,7 @@ def _counts(slots: list[Slot]) -> list[list[int]]:
     cached: dict[str, list[int]] = {}
     with suppress(Exception):  # without the cache the page is slower, but works
         cached = cache.get(key, {})
-    database = connections[Message.objects.db].settings_dict["NAME"]  # tests use another one
+    database = connections[database_alias()].settings_dict["NAME"]  # tests use another one
     names = {f"{database} {slot[0].isoformat()} {slot[1].isoformat()}": slot for slot in slots}
     missing = {name: slot for name, slot in names.items() if name not in cached}
     counted = dict(zip(missing, _count(list(missing.values())), strict=True))
@@ -221,7 +221,7 @@ def _count(slots: list[Slot]) -> list[list[int]]:
 
 def fetch(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
     """Return the rows of a query on messages, with times as the database takes them."""
-    connection = connections[Message.objects.db]
+    connection = connections[database_alias()]
     adapt = connection.ops.adapt_datetimefield_value
     values = [adapt(each) if isinstance(each, datetime) else each for each in values]
     with connection.cursor() as cursor:
@@ -255,7 +255,7 @@ def count_reasons(period: Period) -> Reasons:
 
 def _settled_reasons(start: datetime, end: datetime, now: datetime) -> Reasons:
     """Return the reasons between two times, from the cache if they were stored today."""
-    database = connections[Message.objects.db].settings_dict["NAME"]
+    database = connections[database_alias()].settings_dict["NAME"]
     parts = f"{database} {start.isoformat()} {end.isoformat()} {now:%Y-%m-%d}"
     key = f"{__name__}.reasons.{sha256(parts.encode()).hexdigest()}"
     with suppress(Exception):  # without the cache the page is slower, but works
@@ -357,7 +357,7 @@ def _seconds_of_newest(
     """Return pairs of seconds and count, from the newest messages of each slot."""
     if not wanted:
         return []
-    vendor = connections[Message.objects.db].vendor
+    vendor = connections[database_alias()].vendor
     if vendor not in _UNIX_SECONDS:
         return _portable_seconds_of_newest(wanted, tests)
     seconds = _UNIX_SECONDS[vendor].format
