@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -86,15 +87,15 @@ class ContactData:
             yield from _entries_about(model, [str(key) for key in keys])
 
 
-def lines(data: ContactData) -> Iterator[str]:
-    """Yield the JSON object in pieces."""
-    contact = json.dumps(contact_of(data.about.number.strip()), ensure_ascii=False)
-    yield f'{{\n"contact": {contact}'
+def lines(data: ContactData, *, ensure_ascii: bool = False) -> Iterator[str]:
+    """Yield the JSON object in pieces, if need be for an output of any encoding."""
+    dump = partial(json.dumps, ensure_ascii=ensure_ascii, default=_written)
+    yield f'{{\n"contact": {dump(contact_of(data.about.number.strip()))}'
     for key, items in data.parts():
         yield f',\n"{key}": ['
         separator = "\n"
         for item in items:
-            yield f"{separator}{json.dumps(item, ensure_ascii=False, default=_written)}"
+            yield f"{separator}{dump(item)}"
             separator = ",\n"
         yield "]"
     yield "\n}\n"

@@ -3,7 +3,7 @@
 import json
 import os
 import stat
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.retention import Selection, prune
 from cellcast_django.testing import WebhookClient, reply_payload
+from tests.admin_pages import CUSTOMER
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -126,6 +127,15 @@ def test_export_includes_log_entries_about_its_rows() -> None:
         ("optout", "mia"),
     }
     assert {each["action"] for each in entries} == {"Looked at it."}
+
+
+def test_export_suits_an_output_of_any_encoding() -> None:
+    """On Windows a redirected output is not UTF-8."""
+    MessageFactory.create(inbound=True, sender=CUSTOMER, body="Très bien 🎉")
+    output = BytesIO()
+    text = TextIOWrapper(output, encoding="cp1252", write_through=True)
+    call_command("cellcast_export", contact=CUSTOMER, stdout=text)
+    assert [each["body"] for each in json.loads(output.getvalue())["messages"]] == ["Très bien 🎉"]
 
 
 def test_export_works_without_the_admin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ class Command(BaseCommand):
         if data.is_empty():
             raise CommandError("Nothing is stored about this contact.")
         if options["output"] is None:
-            for line in lines(data):
+            for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
                 self.stdout.write(line, ending="")
             return
         try:
