@@ -518,10 +518,7 @@ class Message(models.Model):
         this_and_earlier = models.Q(pk=self.pk)
         if self.contact:
             this_and_earlier |= models.Q(contact=self.contact, created_at__lte=self.created_at)
-        changes = {
-            "handled_at": timezone.now(),
-            "handled_by": username_of(username),
-        }
+        changes = {"handled_at": timezone.now(), "handled_by": username_of(username)}
         replies = Message.objects.using(database_alias()).filter(IS_UNHANDLED, this_and_earlier)
         again_if_refused(lambda: replies.update(**changes), using=replies.db)
         if self.handled_at is None:

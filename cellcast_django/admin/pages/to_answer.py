@@ -40,12 +40,7 @@ from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.pages.customer import TO_ANSWER, CustomerAdmin
 from cellcast_django.database.transactions import again_if_refused, outside_atomic_requests
-from cellcast_django.models import (
-    Direction,
-    Message,
-    MessageQuerySet,
-    database_alias,
-)
+from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
 
 PER_PAGE = 50  # customers
