@@ -200,7 +200,7 @@ def test_unconnected_handler_cannot_be_retried(operator: Client, gone: Calls) ->
     skip_url = url_of("webhookevent", "of_handler", "skip_handler", handler="gone")
     assert skip_url in addresses(html)
 
-    url = url_of("webhookevent", "replay", event.pk, "run_again")
+    url = url_of("webhookevent", "act", event.pk, "run_again")
     response = operator.post(url, follow=True)  # a form that was opened before it was removed
     assert levels(response) == ["info"]
     assert len(gone) == 1
@@ -253,7 +253,7 @@ def test_rerun_calls_finished_handlers_too(operator: Client, listen: Listen) -> 
 def test_double_click_runs_handlers_once(operator: Client, listen: Listen, place: str) -> None:
     calls = listen(message_received)
     event = reply()
-    url = url_of("webhookevent", "replay", event.pk, "run_all_again") if place == "event" else ""
+    url = url_of("webhookevent", "act", event.pk, "run_all_again") if place == "event" else ""
     question = operator.get(url) if url else choose(operator, "run_all_again", event.pk)
 
     confirm(operator, question, url)
@@ -412,7 +412,7 @@ def test_dismissal_skips_events_another_process_has_read(
 
 
 def skip_url(event: WebhookEvent, handler: str) -> str:
-    return url_of("webhookevent", "replay", event.pk, "skip_handler", handler=handler)
+    return url_of("webhookevent", "act", event.pk, "skip_handler", handler=handler)
 
 
 def handlers_shown(client: Client, event: WebhookEvent) -> dict[str, Any]:
@@ -593,7 +593,7 @@ def test_action_requires_its_permission(action: Any, gone: Calls) -> None:
     assert options & {each.name for each in ACTIONS} == shown
     run(person, action.name, *keys(), handler="gone")
     for event in WebhookEvent.objects.all():
-        url = url_of("webhookevent", "replay", event.pk, action.name, handler="gone")
+        url = url_of("webhookevent", "act", event.pk, action.name, handler="gone")
         assert person.get(url).status_code == 403
         assert person.post(url).status_code == 403
     assert list(WebhookEvent.objects.values()) == before
@@ -618,7 +618,7 @@ def test_empty_list_offers_no_action(operator: Client) -> None:
 
 def test_action_on_events_hidden_from_the_user_is_refused() -> None:
     event = reply()
-    url = url_of("webhookevent", "replay", event.pk, "run_all_again")
+    url = url_of("webhookevent", "act", event.pk, "run_all_again")
 
     assert staff("rerun_webhookevent").post(url).status_code == 403
 
@@ -770,8 +770,8 @@ def test_unknown_event_or_action_is_not_found(operator: Client, pk: int) -> None
     event = reply()
 
     for page, *arguments in (
-        ("replay", pk, "run_again"),
-        ("replay", event.pk, "delete"),
+        ("act", pk, "run_again"),
+        ("act", event.pk, "delete"),
         ("of_handler", "delete"),
         ("of_handler", "dismiss"),
     ):

@@ -321,7 +321,7 @@ def test_username_of_any_type_and_length_is_recorded(
     action = {"action": "mark_done", ACTION_CHECKBOX_NAME: reply.pk}
     assert handled_by("message", "changelist", action) == stored
 
-    url = url_of("webhookevent", "replay", event.pk, SkipHandler.name)
+    url = url_of("webhookevent", "act", event.pk, SkipHandler.name)
     admin_client.post(url, {"handler": "handler", "ticket": token_urlsafe(16)})
     event.refresh_from_db()
     assert event.handler_results["handler"]["by"] == stored

@@ -61,7 +61,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
         """
         patterns = [
             self.page_pattern("of-handler/<slug:name>/", self.of_handler_view, "of_handler"),
-            self.page_pattern("<int:pk>/replay/<slug:name>/", self.replay_view, "replay"),
+            self.page_pattern("<int:pk>/act/<slug:name>/", self.act_view, "act"),
             *super().get_urls(),
         ]
         for pattern in patterns:
@@ -104,20 +104,20 @@ class EventActionsAdmin(ReadOnlyAdmin):
                 yield {
                     "name": action.name,
                     "title": action.title,
-                    "url": self.url_of(WebhookEvent, "replay", event.pk, action.name),
+                    "url": self.url_of(WebhookEvent, "act", event.pk, action.name),
                     "has_warning": bool(action.warning),
                 }
 
     def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[HandlerRow]:
         rows = handler_rows(event, [call.name for call in calls_of(event)])
         names = unfinished_handlers(event) if self.may(request, "rerun") else []
-        url = self.url_of(WebhookEvent, "replay", event.pk, SkipHandler.name)
+        url = self.url_of(WebhookEvent, "act", event.pk, SkipHandler.name)
         for row in rows:
             if row.name in names:
                 row.skip_url = f"{url}?{urlencode({'handler': row.name})}"
         return rows
 
-    def replay_view(self, request: HttpRequest, pk: int, name: str) -> HttpResponse:
+    def act_view(self, request: HttpRequest, pk: int, name: str) -> HttpResponse:
         """Ask for confirmation for one event, then act on it.
 
         A plain link leads here: a button would depend on the form that each admin theme puts
