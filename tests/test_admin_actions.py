@@ -12,9 +12,9 @@ from django.utils import timezone
 from cellcast_django.admin.display.badges import Tone, sentence_of
 from cellcast_django.admin.event_actions import (
     ACTIONS,
-    ReadAgain,
-    RerunAll,
-    RetryFailed,
+    Reprocess,
+    RunAgain,
+    RunAllAgain,
     SkipHandler,
 )
 from cellcast_django.admin.pages import confirmation
@@ -220,7 +220,7 @@ def test_retry_reports_handlers_not_run(operator: Client, first: Calls, gone: Ca
     assert levels(response) == ["warning", "warning"]
     assert "gone" in sentences(response)
     assert "no luck" not in sentences(response)  # it ran before, not now
-    assert log() == [(str(event.pk), f"{RetryFailed.log}.")]
+    assert log() == [(str(event.pk), f"{RunAgain.log}.")]
 
 
 def test_confirmation_names_missing_and_new_handlers(
@@ -280,7 +280,7 @@ def test_read_again_stores_and_runs_what_is_understood_now(
     calls = listen(message_received)
     event = make_invalid(UNDERSTOOD_NOW)
 
-    assert levels(run(operator, "process_again", event.pk)) == ["success", "success"]
+    assert levels(run(operator, "reprocess", event.pk)) == ["success", "success"]
     assert [call["message"].body for call in calls] == ["YES"]
     event.refresh_from_db()
     assert (event.outcome, event.kind) == ("stored", "reply")
@@ -289,7 +289,7 @@ def test_read_again_stores_and_runs_what_is_understood_now(
 
 def test_read_again_reads_only_selected_event(operator: Client) -> None:
     _, chosen, _ = (make_invalid(UNDERSTOOD_NOW) for _ in range(3))
-    run(operator, "process_again", chosen.pk)
+    run(operator, "reprocess", chosen.pk)
     assert WebhookEvent.objects.exclude(outcome="invalid").get() == chosen
 
 
@@ -298,7 +298,7 @@ def test_read_again_keeps_what_is_still_invalid(operator: Client) -> None:
     event = make_invalid()
     before = event.error
 
-    question = choose(operator, "process_again", event.pk, stored.pk)
+    question = choose(operator, "reprocess", event.pk, stored.pk)
     assert counts(question) == {"affected": 1, "unaffected": 1}
     response = confirm(operator, question)
 
@@ -321,7 +321,7 @@ def test_actions_work_under_atomic_requests(
     operator = staff("view_webhookevent", "rerun_webhookevent", "reprocess_webhookevent")
     event = make_invalid(UNDERSTOOD_NOW)
 
-    assert levels(run(operator, "process_again", event.pk))[0] == "success"
+    assert levels(run(operator, "reprocess", event.pk))[0] == "success"
     assert in_transaction == [False]
 
 
@@ -333,7 +333,7 @@ def test_read_again_on_the_queue_reports_waiting_handlers(
     settings.TASKS = {"default": {"BACKEND": dummy}}
     calls = listen(message_received)
 
-    response = run(operator, "process_again", make_invalid(UNDERSTOOD_NOW).pk)
+    response = run(operator, "reprocess", make_invalid(UNDERSTOOD_NOW).pk)
 
     assert levels(response) == ["success", "warning"]
     assert calls == []
@@ -346,13 +346,13 @@ def test_read_again_confirmation_names_handlers_and_queue(
     connect(opt_out_received, Calls("unsubscribe"))
     event = make_invalid(UNDERSTOOD_NOW)
 
-    html = choose(operator, "process_again", event.pk).content.decode()
+    html = choose(operator, "reprocess", event.pk).content.decode()
     names = [each.get("data-handler") for each in every(html, "li[@data-handler]")]
     assert names == ["confirm", "unsubscribe"]
     assert every(html, "p[@id='cellcast-runs-now']")
 
     settings.CELLCAST_RUN_HANDLERS = "task"
-    html = choose(operator, "process_again", event.pk).content.decode()
+    html = choose(operator, "reprocess", event.pk).content.decode()
     assert every(html, "p[@id='cellcast-queued']")
     assert not every(html, "p[@id='cellcast-runs-now']")
 
@@ -378,10 +378,10 @@ def test_dismissed_events_are_no_longer_counted_but_still_found(operator: Client
 
 def test_dismissal_can_be_undone(operator: Client) -> None:
     event = make_invalid()
-    assert list(offered(operator, event)) == ["process_again", "dismiss"]
+    assert list(offered(operator, event)) == ["reprocess", "dismiss"]
     press(operator, offered(operator, event)["dismiss"])
 
-    assert list(offered(operator, event)) == ["process_again", "undo_dismissal"]
+    assert list(offered(operator, event)) == ["reprocess", "undo_dismissal"]
     assert levels(press(operator, offered(operator, event)["undo_dismissal"])) == ["success"]
 
     assert WebhookEvent.objects.invalid().get() == event
@@ -692,7 +692,7 @@ def test_events_across_pages_can_be_selected(operator: Client, first: Calls) -> 
     assert question.content.decode().count("<input") < 20  # a form may have 1,000 fields
     assert levels(confirm(operator, question)) == ["success"]
     assert len(first) == 202
-    assert log() == [(None, f"{RetryFailed.log}: 101 events.")]
+    assert log() == [(None, f"{RunAgain.log}: 101 events.")]
 
 
 def test_unknown_keys_are_ignored(operator: Client) -> None:
@@ -712,7 +712,7 @@ def test_no_event_starts_after_the_time_limit(operator: Client, first: Calls, cl
 
     assert levels(response) == ["success", "warning"]
     assert WebhookEvent.objects.pending().count() == 2
-    assert log() == [(None, f"{RetryFailed.log}: 1 event.")]
+    assert log() == [(None, f"{RunAgain.log}: 1 event.")]
 
 
 # On the page of one event
@@ -762,7 +762,7 @@ def test_event_page_offers_no_retry_without_connected_handlers(
 def test_invalid_events_page_offers_read_again(operator: Client) -> None:
     event = make_invalid(UNDERSTOOD_NOW)
 
-    assert levels(press(operator, offered(operator, event)["process_again"])) == ["success"] * 2
+    assert levels(press(operator, offered(operator, event)["reprocess"])) == ["success"] * 2
 
 
 @pytest.mark.parametrize("pk", [77, int("9" * 30)])
@@ -788,12 +788,12 @@ def test_admin_log_records_user_action_and_event(operator: Client, first: Calls)
 
     run(operator, "run_again", event.pk)
     run(operator, "run_all_again", event.pk)
-    run(operator, "process_again", invalid.pk)
+    run(operator, "reprocess", invalid.pk)
 
     assert log() == [
-        (str(event.pk), f"{RetryFailed.log}."),
-        (str(event.pk), f"{RerunAll.log}."),
-        (str(invalid.pk), f"{ReadAgain.log}."),
+        (str(event.pk), f"{RunAgain.log}."),
+        (str(event.pk), f"{RunAllAgain.log}."),
+        (str(invalid.pk), f"{Reprocess.log}."),
     ]
     assert len({message for _pk, message in log()}) == 3
     entries = LogEntry.objects.all()

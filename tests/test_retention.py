@@ -153,10 +153,10 @@ def test_event_pending_meanwhile_is_kept() -> None:
     """Another process may process an invalid event again, between the look and the lock."""
     event = WebhookEventFactory.create(invalid=True, received_at=days_ago(100))
 
-    def process_again() -> None:
+    def reprocess() -> None:
         WebhookEvent.objects.update(outcome="stored", next_run_at=timezone.now())
 
-    with just_before("^UPDATE", process_again):
+    with just_before("^UPDATE", reprocess):
         assert prune(older_than(90)).removed == (0, 0)
     assert WebhookEvent.objects.get() == event
 

@@ -116,7 +116,7 @@ class EventAction(ABC):
         return False
 
 
-class RetryFailed(EventAction):
+class RunAgain(EventAction):
     """Calls the handlers that have not finished."""
 
     name = "run_again"
@@ -158,7 +158,7 @@ class RetryFailed(EventAction):
         return sentences_of_handlers(result)
 
 
-class RerunAll(RetryFailed):
+class RunAllAgain(RunAgain):
     """Calls all handlers, finished or not."""
 
     name = "run_all_again"
@@ -238,10 +238,10 @@ class SkipHandler(EventAction):
             yield messages.INFO, unfinished % others
 
 
-class ReadAgain(EventAction):
+class Reprocess(EventAction):
     """Reads what could not be understood, and stores it if it can be now."""
 
-    name = "process_again"
+    name = "reprocess"
     permission = "reprocess"
     title = gettext_lazy("Try to read again")
     log = "Read it again"
@@ -334,10 +334,10 @@ class UndoDismissal(EventAction):
 
 
 ACTIONS: list[type[EventAction]] = [
-    RetryFailed,
-    RerunAll,
+    RunAgain,
+    RunAllAgain,
     SkipHandler,
-    ReadAgain,
+    Reprocess,
     Dismiss,
     UndoDismissal,
 ]

@@ -19,7 +19,7 @@ from cellcast_django.admin.event_actions import (
     ACTIONS,
     EventAction,
     Result,
-    RetryFailed,
+    RunAgain,
     SkipHandler,
     unfinished_handlers,
 )
@@ -141,7 +141,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
 
     def of_handler_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Ask about the events that one handler has failed for, and once confirmed, act on them."""
-        if name not in (RetryFailed.name, SkipHandler.name):
+        if name not in (RunAgain.name, SkipHandler.name):
             raise Http404
         action = self._action(request, name)
         handler = request.GET.get("handler", "")

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _, ngettext
 
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.texts import Figure, beginning, duration, grouped, today
-from cellcast_django.admin.event_actions import RetryFailed, SkipHandler
+from cellcast_django.admin.event_actions import RunAgain, SkipHandler
 from cellcast_django.admin.lists.filters import (
     StatusFilter,
     TestFilter,
@@ -189,7 +189,7 @@ class Overview(Page):
             if isinstance(events, EventActionsAdmin):
                 skip_url = events.of_handler_url(self.request, SkipHandler, name)
                 if not is_missing:
-                    retry_url = events.of_handler_url(self.request, RetryFailed, name)
+                    retry_url = events.of_handler_url(self.request, RunAgain, name)
             yield ShownHandler(
                 handler=handler,
                 list_url=f"{list_url}?{urlencode({'handler': name, 'test': TestFilter.WITHOUT})}",
