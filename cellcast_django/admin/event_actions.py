@@ -46,7 +46,7 @@ class Plan:
 
 
 @dataclass
-class Result:
+class Effect:
     """The events that an action has changed."""
 
     started_at: datetime
@@ -92,9 +92,9 @@ class EventAction(ABC):
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
         """Do it to one event, and return what it has become; nothing if there was nothing to do."""
 
-    def sentences(self, result: Result) -> Iterator[Sentence]:
-        if result.changed:
-            yield messages.SUCCESS, self.done % result.changed
+    def sentences(self, effect: Effect) -> Iterator[Sentence]:
+        if effect.changed:
+            yield messages.SUCCESS, self.done % effect.changed
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:
         """Plan without changing anything."""
@@ -154,8 +154,8 @@ class RunAgain(EventAction):
         plan.again.update(name for name in names if name in event.handler_results)
         plan.first.update(name for name in names if name not in event.handler_results)
 
-    def sentences(self, result: Result) -> Iterator[Sentence]:
-        return sentences_of_handlers(result)
+    def sentences(self, effect: Effect) -> Iterator[Sentence]:
+        return sentences_of_handlers(effect)
 
 
 class RunAllAgain(RunAgain):
@@ -219,16 +219,16 @@ class SkipHandler(EventAction):
         if not self.handler:
             plan.choices.update(unfinished_handlers(event))
 
-    def sentences(self, result: Result) -> Iterator[Sentence]:
-        if not result.changed:
+    def sentences(self, effect: Effect) -> Iterator[Sentence]:
+        if not effect.changed:
             return
         skipped = ngettext(
             "Skipped %(name)s for %(count)d event.",
             "Skipped %(name)s for %(count)d events.",
-            result.changed,
+            effect.changed,
         )
-        yield messages.SUCCESS, skipped % {"name": self.handler, "count": result.changed}
-        others = sum(event.is_unfinished for event in result.events.values())
+        yield messages.SUCCESS, skipped % {"name": self.handler, "count": effect.changed}
+        others = sum(event.is_unfinished for event in effect.events.values())
         if others:
             unfinished = ngettext(
                 "%d of them is not done: another handler has not finished.",
@@ -271,9 +271,9 @@ class Reprocess(EventAction):
     def is_queued(self) -> bool:
         return conf.run_handlers == "task"
 
-    def sentences(self, result: Result) -> Iterator[Sentence]:
-        invalid = [event for event in result.events.values() if self.affects(event)]
-        if count := len(result.events) - len(invalid):
+    def sentences(self, effect: Effect) -> Iterator[Sentence]:
+        invalid = [event for event in effect.events.values() if self.affects(event)]
+        if count := len(effect.events) - len(invalid):
             read = ngettext("%d event has been read.", "%d events have been read.", count)
             yield messages.SUCCESS, read % count
         if invalid:
@@ -283,7 +283,7 @@ class Reprocess(EventAction):
                 len(invalid),
             )
             yield messages.WARNING, still % {"count": len(invalid), "reason": invalid[0].error}
-        yield from sentences_of_handlers(result)
+        yield from sentences_of_handlers(effect)
 
 
 class Dismiss(EventAction):
@@ -344,9 +344,9 @@ ACTIONS: list[type[EventAction]] = [
 """In the order in which the pages offer them."""
 
 
-def sentences_of_handlers(result: Result) -> Iterator[Sentence]:
+def sentences_of_handlers(effect: Effect) -> Iterator[Sentence]:
     """Say of the events how far they are, which handlers failed, and which could not run."""
-    states = Counter(event.state for event in result.events.values())
+    states = Counter(event.state for event in effect.events.values())
     if done := states[WebhookEvent.State.DONE]:
         finished = ngettext(
             "%d event done: all its handlers have finished.",
@@ -355,7 +355,7 @@ def sentences_of_handlers(result: Result) -> Iterator[Sentence]:
         )
         yield messages.SUCCESS, finished % done
     if pending := states[WebhookEvent.State.PENDING]:
-        yield messages.WARNING, _sentence_of_unfinished(result, pending)
+        yield messages.WARNING, _sentence_of_unfinished(effect, pending)
     if failed := states[WebhookEvent.State.FAILED]:
         used_up = ngettext(
             "%d event has used up its retries and needs your attention.",
@@ -366,14 +366,14 @@ def sentences_of_handlers(result: Result) -> Iterator[Sentence]:
     ran: set[str] = set()
     errors: dict[str, str] = {}
     missing: Counter[str] = Counter()
-    for event in result.events.values():
+    for event in effect.events.values():
         missing.update(_missing(event))
-        for name, outcome in event.handler_results.items():
-            if time_of(outcome["at"]) < result.started_at:
+        for name, result in event.handler_results.items():
+            if time_of(result["at"]) < effect.started_at:
                 continue  # it ran before, not now
             ran.add(name)
-            if outcome["error"]:
-                errors[name] = outcome["error"]
+            if result["error"]:
+                errors[name] = result["error"]
     if errors:
         yield messages.ERROR, _sentence_of_errors(ran, errors)
     for name, count in sorted(missing.items()):
@@ -385,9 +385,9 @@ def sentences_of_handlers(result: Result) -> Iterator[Sentence]:
         yield messages.WARNING, did_not_run % {"count": count, "name": name}
 
 
-def _sentence_of_unfinished(result: Result, count: int) -> str:
-    due = [event.next_run_at for event in result.events.values() if event.next_run_at]
-    pause = min(due, default=result.started_at) - timezone.now()
+def _sentence_of_unfinished(effect: Effect, count: int) -> str:
+    due = [event.next_run_at for event in effect.events.values() if event.next_run_at]
+    pause = min(due, default=effect.started_at) - timezone.now()
     if pause <= timedelta():
         queued = ngettext(
             "%(count)d event is queued: its handlers run shortly.",

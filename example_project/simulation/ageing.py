@@ -45,8 +45,8 @@ def _age_events(reported_at: dict[int, datetime]) -> Times:
         event.received_at += shift
         if event.done_at is not None:
             event.done_at += shift
-        for outcome in event.handler_results.values():
-            outcome["at"] = (datetime.fromisoformat(outcome["at"]) + shift).isoformat()
+        for result in event.handler_results.values():
+            result["at"] = (datetime.fromisoformat(result["at"]) + shift).isoformat()
     fields = ["received_at", "done_at", "handler_results"]
     WebhookEvent.objects.bulk_update(events.values(), fields)
 

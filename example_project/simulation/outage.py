@@ -57,8 +57,8 @@ def show_outage(traffic: Traffic) -> Outage:
     waited = _receive_reply(traffic, ELLA, "No, I am ill, please cancel")
     left = _receive_reply(traffic, LEO, "No, sorry")
     console.done("The office calendar is down. Three replies arrive, and all get 200")
-    for name, outcome in first.handler_results.items():
-        console.line(f"{name}: {outcome['error'] or 'done'}")
+    for name, result in first.handler_results.items():
+        console.line(f"{name}: {result['error'] or 'done'}")
     console.done(
         f"{ELLA.name} said yes, and then no: event {waited.pk} waits for event {waited.waiting_for}"
     )
@@ -70,8 +70,8 @@ def show_outage(traffic: Traffic) -> Outage:
     again = WebhookEvent.objects.get(pk=first.pk)
     called = [
         name
-        for name, outcome in again.handler_results.items()
-        if outcome["at"] != first.handler_results[name]["at"]
+        for name, result in again.handler_results.items()
+        if result["at"] != first.handler_results[name]["at"]
     ]
     console.done(f"It is up again: manage.py cellcast_run_handlers --event {first.pk}")
     console.line(output.getvalue().strip())

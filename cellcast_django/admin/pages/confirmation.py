@@ -17,8 +17,8 @@ from cellcast_django.admin.display.badges import HandlerRow, handler_rows
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.event_actions import (
     ACTIONS,
+    Effect,
     EventAction,
-    Result,
     RunAgain,
     SkipHandler,
     unfinished_handlers,
@@ -227,18 +227,18 @@ class EventActionsAdmin(ReadOnlyAdmin):
             self.message_user(request, again, messages.INFO)
             return
         end = time.monotonic() + MAX_SECONDS
-        result = Result(started_at=timezone.now())
+        effect = Effect(started_at=timezone.now())
         left = len(keys)
         for pk in keys:
             if time.monotonic() >= end:
                 break
             left -= 1
-            result.add(action.run(pk, self.username(request)))
-        self._log(request, action, keys, result)
-        for level, sentence in action.sentences(result):
+            effect.add(action.run(pk, self.username(request)))
+        self._log(request, action, keys, effect)
+        for level, sentence in action.sentences(effect):
             self.message_user(request, sentence, level)
-        if result.unaffected:
-            self.message_user(request, action.unaffected % result.unaffected, messages.INFO)
+        if effect.unaffected:
+            self.message_user(request, action.unaffected % effect.unaffected, messages.INFO)
         if left:
             words = ngettext(
                 "Stopped after %(seconds)d seconds with %(count)d event left. Run it again to "
@@ -251,15 +251,15 @@ class EventActionsAdmin(ReadOnlyAdmin):
             self.message_user(request, words % values, messages.WARNING)
 
     def _log(
-        self, request: HttpRequest, action: EventAction, keys: list[int], result: Result
+        self, request: HttpRequest, action: EventAction, keys: list[int], effect: Effect
     ) -> None:
         """Write one entry, about the event or with the count, if anything was changed."""
         # Not there if it was taken over, and had let another event of its contact run before.
-        event = result.events.get(keys[0]) if len(keys) == 1 else None
+        event = effect.events.get(keys[0]) if len(keys) == 1 else None
         if event is not None:
             self.log_change(request, event, f"{action.log}.")
-        elif result.changed:
-            events = counted(result.changed, "event", "events")
+        elif effect.changed:
+            events = counted(effect.changed, "event", "events")
             self.log_list(request, WebhookEvent, f"{action.log}: {events}.")
 
 

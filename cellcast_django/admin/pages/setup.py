@@ -219,7 +219,7 @@ def samples(webhook: Webhook) -> list[tuple[str, Any]]:
 
 
 def handlers_that_ran(pk: Any) -> list[HandlerRow]:
-    """Return the outcome of each handler that ran for a test."""
+    """Return each handler that ran for a test, and its result."""
     event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
     return handler_rows(event, list(event.handler_results)) if event else []
 
