@@ -126,10 +126,10 @@ def test_password_is_compared_as_utf8() -> None:
     "configured",
     [[], (), None, "cellcast:a-long-enough-password", [""], [":"], ["cellcast"], [None]],
 )
-@pytest.mark.parametrize("given", ["", ":", "cellcast", "cellcast:", RIGHT])
-def test_missing_credentials_setting_refuses_everybody(configured: Any, given: str) -> None:
+def test_missing_credentials_setting_refuses_everybody(configured: Any) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=configured):
-        assert username(f"Basic {encoded(given)}") is None
+        for given in ("", ":", "cellcast", "cellcast:", RIGHT):
+            assert username(f"Basic {encoded(given)}") is None
         assert username(None) is None
 
 
@@ -166,15 +166,13 @@ def post_unread(url: str, header: str | None) -> Any:
 
 
 @bad_headers
-@pytest.mark.parametrize("url", URLS)
-def test_refusal_has_a_challenge_and_touches_neither_body_nor_database(
-    url: str, header: str | None
-) -> None:
-    response = post_unread(url, header)
-    assert response.status_code == 401
-    assert response["WWW-Authenticate"] == CHALLENGE
-    assert response["Content-Type"] == "application/json"
-    assert list(response.json()) == ["detail"]
+def test_refusal_has_a_challenge_and_touches_neither_body_nor_database(header: str | None) -> None:
+    for url in URLS:
+        response = post_unread(url, header)
+        assert response.status_code == 401
+        assert response["WWW-Authenticate"] == CHALLENGE
+        assert response["Content-Type"] == "application/json"
+        assert list(response.json()) == ["detail"]
 
 
 def test_refusal_is_the_same_for_every_cause() -> None:

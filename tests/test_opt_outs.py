@@ -60,11 +60,11 @@ def test_mobile_of_an_unknown_range_can_be_opted_out(client: WebhookClient, aske
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("asked", SPELLINGS)
-def test_is_opted_out_accepts_every_spelling(spelling: str, asked: str) -> None:
+def test_is_opted_out_accepts_every_spelling(spelling: str) -> None:
     opt_out(spelling)
-    assert is_opted_out(asked)
-    assert opted_out([asked, "0400 000 001"]) == {asked}
+    for asked in SPELLINGS:
+        assert is_opted_out(asked)
+        assert opted_out([asked, "0400 000 001"]) == {asked}
 
 
 @pytest.mark.parametrize("number", ["", " ", "0400 000 001", "cellcast"])

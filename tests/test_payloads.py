@@ -262,9 +262,9 @@ def test_malformed_json_is_invalid_and_kept_verbatim(body: bytes, raw: str, why:
 
 
 @pytest.mark.parametrize("document", [None, True, 5, 1.5, "text", [None], [5], ["text"], [[]]])
-@pytest.mark.parametrize("endpoint", Endpoint, ids=str)
-def test_json_other_than_an_object_is_invalid(document: Any, endpoint: Endpoint) -> None:
-    assert "object" in reason(read_one(document, endpoint))
+def test_json_other_than_an_object_is_invalid(document: Any) -> None:
+    for endpoint in Endpoint:
+        assert "object" in reason(read_one(document, endpoint))
 
 
 @pytest.mark.parametrize("content_type", [JSON, FORM])
@@ -393,28 +393,24 @@ SPELLINGS = {
 EVERYTHING = SEEN_REPLY | {"contact": "404000000"}
 
 
-@pytest.mark.parametrize("endpoint", Endpoint, ids=str)
 @pytest.mark.parametrize(
     ("spelling", "kind"),
     [(spelling, kind) for kind, spellings in SPELLINGS.items() for spelling in spellings],
 )
-def test_known_type_decides_the_kind_at_every_url(
-    spelling: str, kind: type[Payload], endpoint: Endpoint
-) -> None:
-    assert type(read_one(EVERYTHING | {"type": spelling}, endpoint)) is kind
+def test_known_type_decides_the_kind_at_every_url(spelling: str, kind: type[Payload]) -> None:
+    for endpoint in Endpoint:
+        assert type(read_one(EVERYTHING | {"type": spelling}, endpoint)) is kind
 
 
-@pytest.mark.parametrize(
-    "type_", [None, "", "delivery", "received", "sent", 5, True, ["receive"], {"a": 1}]
-)
 @pytest.mark.parametrize(
     ("endpoint", "kind"),
     [(Endpoint.RECEIVE, Reply), (Endpoint.STATUS, StatusReport), (Endpoint.OPT_OUT, OptOut)],
 )
 def test_url_decides_the_kind_if_the_type_is_unknown(
-    type_: Any, endpoint: Endpoint, kind: type[Payload]
+    endpoint: Endpoint, kind: type[Payload]
 ) -> None:
-    assert type(read_one(EVERYTHING | {"type": type_}, endpoint)) is kind
+    for type_ in (None, "", "delivery", "received", "sent", 5, True, ["receive"], {"a": 1}):
+        assert type(read_one(EVERYTHING | {"type": type_}, endpoint)) is kind
     assert type(read_one(without(EVERYTHING, "type"), endpoint)) is kind
 
 
@@ -422,15 +418,13 @@ NO_TEXTS: list[dict[str, Any]] = [{}, {"message": None}, {"message": None, "repl
 BARE = {"_id": "1", "status": "Delivered", "sender": "+61400000000"}
 
 
-@pytest.mark.parametrize("endpoint", [Endpoint.RECEIVE, Endpoint.OPT_OUT], ids=str)
-@pytest.mark.parametrize("type_", ["receive", "Receive", "SMS", "MMS"])
 @pytest.mark.parametrize("text", NO_TEXTS)
-def test_receive_type_without_a_text_is_a_reply(
-    text: dict[str, None], type_: str, endpoint: Endpoint
-) -> None:
-    payload = read_one(BARE | {"type": type_} | text, endpoint)
-    assert isinstance(payload, Reply)
-    assert (payload.body, payload.media, payload.status) == ("", (), "delivered")
+def test_receive_type_without_a_text_is_a_reply(text: dict[str, None]) -> None:
+    for type_ in ("receive", "Receive", "SMS", "MMS"):
+        for endpoint in (Endpoint.RECEIVE, Endpoint.OPT_OUT):
+            payload = read_one(BARE | {"type": type_} | text, endpoint)
+            assert isinstance(payload, Reply)
+            assert (payload.body, payload.media, payload.status) == ("", (), "delivered")
 
 
 @pytest.mark.parametrize("media", [{}, {"media": None}, {"media": []}, {"media": "x"}])
@@ -838,7 +832,6 @@ def test_id_is_kept_as_written(cellcast_id: str) -> None:
     assert payload.cellcast_id == cellcast_id
 
 
-@pytest.mark.parametrize("value", [True, False, [], ["x"], {}, {"x": 1}])
 @pytest.mark.parametrize(
     ("document", "key"),
     [
@@ -856,8 +849,9 @@ def test_id_is_kept_as_written(cellcast_id: str) -> None:
         ({"type": "optout", "contact": "404000000"}, "contact"),
     ],
 )
-def test_field_of_the_wrong_type_is_invalid(document: dict[str, Any], key: str, value: Any) -> None:
-    assert key in reason(read_one(document | {key: value}))
+def test_field_of_the_wrong_type_is_invalid(document: dict[str, Any], key: str) -> None:
+    for value in (True, False, [], ["x"], {}, {"x": 1}):
+        assert key in reason(read_one(document | {key: value}))
 
 
 @pytest.mark.parametrize(
