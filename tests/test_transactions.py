@@ -17,7 +17,7 @@ from cellcast_django.database import (
 )
 from cellcast_django.database.vendors import VENDORS, Vendor
 from cellcast_django.handlers import run_due
-from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient, status_payload
 from tests.handlers import Calls, connected, make_due
@@ -110,6 +110,14 @@ def test_run_of_handlers_is_committed_without_autocommit(other: BaseDatabaseWrap
     with other.cursor() as cursor:
         cursor.execute("SELECT done_at FROM cellcast_django_webhookevent")
         assert cursor.fetchone() != (None,)
+
+
+def test_record_of_a_command_is_committed_without_autocommit(other: BaseDatabaseWrapper) -> None:
+    connection.set_autocommit(False)
+    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
+    with other.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM cellcast_django_commandrun")
+        assert cursor.fetchone() == (1,)
 
 
 def test_own_transaction_cannot_be_nested() -> None:

@@ -182,12 +182,12 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
     ``write`` must be one transaction or one statement; it commits even where the settings turn
-    autocommit off. Each retry has a new session. None begins
-    so late that it might end after ``BUDGET_SECONDS``, nor after a try that has waited for a lock:
-    a busy row must not occupy the threads that other messages need. (A try that got no session,
-    from a pool or a server that restarts, has not.) With ``for_seconds`` nobody waits, and retries
-    begin until then. A ``ProgrammingError`` is tried again once: the host project may have left a
-    session that looks into another schema. Raises the database's last error.
+    autocommit off. Each retry has a new session. None begins so late that it might end after
+    ``BUDGET_SECONDS``, nor after a try that has waited for a lock: a busy row must not occupy the
+    threads that other messages need. (A try that got no session, from a pool or a server that
+    restarts, has not.) With ``for_seconds`` nobody waits, and retries begin until then. A
+    ``ProgrammingError`` is tried again once: the host project may have left a session that looks
+    into another schema. Raises the database's last error.
     """
     connection = connections[using]
     # Django's health check would be a round trip for each webhook; a lost session fails the try.

@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.transactions import upsert
+from cellcast_django.database.transactions import upsert, with_retries
 from cellcast_django.models.message import database_alias
 
 
@@ -57,5 +57,9 @@ class CommandRun(models.Model):
     def record(cls, command: Command, summary: dict[str, Any]) -> None:
         """Record that the command has just run, and what it found."""
         run = cls(command=command, ran_at=timezone.now(), summary=summary)
-        runs = cls.objects.using(database_alias())
-        upsert(runs, [run], unique="command", overwrite=["ran_at", "summary"])
+
+        def write(using: str) -> None:
+            runs = cls.objects.using(using)
+            upsert(runs, [run], unique="command", overwrite=["ran_at", "summary"])
+
+        with_retries(write, using=database_alias())
