@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from cellcast_django.models import Message
+from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.signals import (
     status_changed,
 )
@@ -160,6 +160,8 @@ OURS = re.compile(r"WITH message")
 
 def letters_of(budget: Budget) -> str:
     """Send what comes before, then the webhook, and return the letters of its statements."""
+    for model in (OptOut, WebhookEvent, Message):
+        model._default_manager.all().delete()
     client = WebhookClient()
     for send in budget.before:
         send(client)
@@ -174,18 +176,16 @@ def letter_of(sql: str) -> str:
     return LETTERS[sql.split(maxsplit=1)[0]]
 
 
-@pytest.mark.parametrize("budget", WITHOUT_HANDLER, ids=lambda budget: budget.kind)
-def test_webhook_without_a_handler_stays_within_its_budget(budget: Budget, way: str) -> None:
-    assert letters_of(budget) == budget.letters(way)
+def test_webhook_without_a_handler_stays_within_its_budget(way: str) -> None:
+    taken = {budget.kind: letters_of(budget) for budget in WITHOUT_HANDLER}
+    assert taken == {budget.kind: budget.letters(way) for budget in WITHOUT_HANDLER}
 
 
-@pytest.mark.parametrize("budget", WITH_ONE_HANDLER, ids=lambda budget: budget.kind)
-def test_webhook_with_one_handler_stays_within_its_budget(
-    budget: Budget, way: str, listen: Listen
-) -> None:
+def test_webhook_with_one_handler_stays_within_its_budget(way: str, listen: Listen) -> None:
     for signal in SIGNALS:
         listen(signal)
-    assert letters_of(budget) == budget.letters(way)
+    taken = {budget.kind: letters_of(budget) for budget in WITH_ONE_HANDLER}
+    assert taken == {budget.kind: budget.letters(way) for budget in WITH_ONE_HANDLER}
 
 
 def test_each_further_handler_costs_one_update(listen: Listen, way: str) -> None:
