@@ -77,9 +77,9 @@ class WebhookEventAdmin(PagesAdmin, EventActionsAdmin, ExportAdmin):
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Return the newest first, ordered by the index that serves the request."""
-        unsettled = {"duplicate", "invalid", "dismissed"}
-        by_state = request.GET.get(OutcomeFilter.parameter_name) in unsettled
-        return ["-pk"] if by_state else ["-received_at", "-pk"]
+        indexed_by_key = {"duplicate", "invalid", "dismissed"}
+        by_key = request.GET.get(OutcomeFilter.parameter_name) in indexed_by_key
+        return ["-pk"] if by_key else ["-received_at", "-pk"]
 
     def meanings(self, term: str) -> list[Q]:
         """Find by phone number, Cellcast id, or event number, as ``event #12`` too."""

@@ -16,7 +16,7 @@ from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin, spellings
 from cellcast_django.models import Message, StatusChange
 
-MAX_REASON_LENGTH = 80  # characters of a reason in the list
+MAX_REASON_SHOWN = 80  # characters of a reason in the list
 MAX_MESSAGES = 200  # newest messages of a contact whose history is searched
 
 
@@ -81,7 +81,7 @@ class StatusChangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("reason"))
     def reason_start(self, change: StatusChange) -> SafeString:
-        return format_html("<bdi>{}</bdi>", beginning(change.reason, MAX_REASON_LENGTH))
+        return format_html("<bdi>{}</bdi>", beginning(change.reason, MAX_REASON_SHOWN))
 
     @admin.display(description=_("reason"))
     def reason_text(self, change: StatusChange) -> str:

@@ -60,7 +60,7 @@ from cellcast_django.statuses import description_of
 MAX_TEXT_LENGTH = 160
 """Characters of a message's text in the list; CSS cuts what does not fit on the line."""
 MAX_PICTURES = 3  # links to pictures per message in the list
-MAX_REASON_LENGTH = 40  # characters of a failure's reason in the list
+MAX_REASON_SHOWN = 40  # characters of a failure's reason in the list
 MAX_CHANGES = 100  # rows of the history on a message's page, one per status
 MAX_EVENTS = 20  # newest events on a message's page; a link leads to the others
 
@@ -178,7 +178,7 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
     def state(self, message: Any) -> SafeString:
         shown = message_state(message, customer_of(message))
         if message.direction == Direction.OUTBOUND and message.reason:
-            words = beginning(message.reason, MAX_REASON_LENGTH)
+            words = beginning(message.reason, MAX_REASON_SHOWN)
             shown = format_html('{} <bdi class="cellcast-reason quiet">{}</bdi>', shown, words)
         return format_html("{} {}", shown, test_badge(getattr(message, "is_test", False)))
 

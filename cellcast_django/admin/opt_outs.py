@@ -41,7 +41,7 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import clean
 
-MAX_REASON_LENGTH = 1_000
+MAX_NOTE_LENGTH = 1_000
 MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
 
 
@@ -81,7 +81,7 @@ class ReasonForm(forms.Form):
 
     reason = forms.CharField(
         label=_("Reason"),
-        max_length=MAX_REASON_LENGTH,
+        max_length=MAX_NOTE_LENGTH,
         widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}),
         help_text=_("For example: signed up again at the counter. Stored with the opt-out."),
     )

@@ -55,7 +55,7 @@ from cellcast_django.recovery.client import (
 )
 from cellcast_django.statuses import Status
 
-DAY = timedelta(days=1)
+ONE_DAY = timedelta(days=1)
 
 GRACE = timedelta(minutes=10)  # the webhook of a more recent reply may still be on its way
 
@@ -107,8 +107,8 @@ def missing_statuses(
     """
     pages = client.pages(
         "/api/v2/report/message",
-        fromDate=f"{span.since - DAY:%Y-%m-%d}",
-        toDate=f"{span.now + DAY:%Y-%m-%d}",
+        fromDate=f"{span.since - ONE_DAY:%Y-%m-%d}",
+        toDate=f"{span.now + ONE_DAY:%Y-%m-%d}",
         limit=100,
         requestFrom="API",
     )

@@ -92,8 +92,8 @@ def state_badge(event: WebhookEvent) -> SafeString | None:
     if state is None:
         return None
     if state == WebhookEvent.State.PENDING and event.waiting_for is not None:
-        number = {"number": event.waiting_for}
-        return badge(Tone.OPEN, gettext("waiting for event %(number)d") % number)
+        waits = gettext("waiting for event %(key)d") % {"key": event.waiting_for}
+        return badge(Tone.OPEN, waits)
     if state == WebhookEvent.State.PENDING and not event.handler_results:
         return badge(Tone.OPEN, _("waiting"))
     return badge(*EVENT_STATES[state])
@@ -118,9 +118,7 @@ def sentence_of(event: WebhookEvent) -> str:
 
 def _sentence_of_pending(event: WebhookEvent) -> str:
     if event.waiting_for is not None:
-        return gettext("Waiting for event %(number)d of the same contact") % {
-            "number": event.waiting_for
-        }
+        return gettext("Waiting for event %(key)d of the same contact") % {"key": event.waiting_for}
     now = timezone.now()
     due_at = event.next_run_at or now
     counts = [each.get("attempts", 0) for each in event.handler_results.values() if each["error"]]

@@ -61,14 +61,14 @@ def grouped(count: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class LinkedCount:
     """A count, and the list of exactly what it counts."""
 
     count: int
     url: str = ""
 
     @classmethod
-    def of(cls, count: int, url: str, query: str = "") -> "Figure":
+    def of(cls, count: int, url: str, query: str = "") -> "LinkedCount":
         """Return the figure with its link; there is none to nothing, or without a ``url``."""
         if not url or not count:
             return cls(count)
@@ -301,7 +301,7 @@ def media_links(media: Sequence[str], limit: int = MAX_MEDIA) -> SafeString | st
         return ""
     count = len(urls)
     links = [
-        (url, _("Picture %(number)d") % {"number": place}, place)
+        (url, _("Picture %(place)d") % {"place": place}, place)
         for place, url in enumerate(urls[:limit], start=1)
     ]
     return format_html(

@@ -28,7 +28,7 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.payloads import clean
 
 CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
-DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 BYTE_ORDER_MARK = "\ufeff"  # without it, Excel does not recognise UTF-8
 
 
@@ -102,7 +102,7 @@ def _export_summary(request: HttpRequest, changelist: Any) -> str:
         for choice, _label in each.lookup_choices
     }
     words = ", ".join(
-        f"{name}={word if (name, word) in offered or DAY.fullmatch(str(word)) else '…'}"
+        f"{name}={word if (name, word) in offered or DATE.fullmatch(str(word)) else '…'}"
         for name, word in sorted(request.GET.items())
     )
     rows = counted(changelist.result_count, "row", "rows")

@@ -28,6 +28,7 @@ from cellcast_django.conf import conf
 from cellcast_django.models import Message, WebhookEvent, contact_of, username_of
 from cellcast_django.payloads import clean
 
+MAX_SECONDS = 20  # an action starts nothing later: a person and a web worker are waiting
 MAX_WORDS = 20  # more words are ignored: each adds a condition, and databases limit those
 QUOTES = " \"'“”"
 

@@ -12,7 +12,7 @@ from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from cellcast_django.admin.display.texts import Figure, grouped
+from cellcast_django.admin.display.texts import LinkedCount, grouped
 
 WIDTH = 1000
 HEIGHT = 200
@@ -90,16 +90,16 @@ class StackedBars:
         return [self.labels[0], self.labels[len(self.labels) // 2], self.labels[-1]]
 
     @property
-    def rows(self) -> list[tuple[str, list[Figure]]]:
+    def rows(self) -> list[tuple[str, list[LinkedCount]]]:
         """The chart as a table: each column's label, and its counts with their links."""
         return [
-            (label, [Figure.of(each.counts[column], url, each.query) for each in self.series])
+            (label, [LinkedCount.of(each.counts[column], url, each.query) for each in self.series])
             for column, (label, url) in enumerate(zip(self.labels, self._urls, strict=True))
         ]
 
     @property
-    def totals(self) -> list[Figure]:
-        return [Figure.of(each.total, self.total_url, each.query) for each in self.series]
+    def totals(self) -> list[LinkedCount]:
+        return [LinkedCount.of(each.total, self.total_url, each.query) for each in self.series]
 
     @property
     def _urls(self) -> Sequence[str]:

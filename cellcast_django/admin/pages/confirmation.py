@@ -25,14 +25,13 @@ from cellcast_django.admin.event_actions import (
 )
 from cellcast_django.admin.lists.filters import TestFilter, failing
 from cellcast_django.admin.lists.paging import chunks, is_key
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.lists.read_only import MAX_SECONDS, ReadOnlyAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.handlers.calls import calls_of
 from cellcast_django.models import AnswerClaim, WebhookEvent
 from cellcast_django.models.answer_claim import TICKET, TICKET_LASTS, new_ticket
 
 MAX_SELECTED = 1_000  # events for one action
-MAX_SECONDS = 20  # stop starting new events after this long: a person and a web worker are waiting
 CHUNK_SIZE = 100
 
 

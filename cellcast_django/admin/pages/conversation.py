@@ -389,13 +389,16 @@ def _answered_among(earlier: Sequence[Message], reply: Message) -> Message | Non
     sent = [each for each in reversed(earlier) if each.direction == Direction.OUTBOUND]
     same_id = [each for each in sent if each.cellcast_id and each.cellcast_id == reply.cellcast_id]
     quoted = [each for each in sent if each.body and each.body == reply.original_body]
-    of_the_number = [each for each in quoted if _may_be_of(each.own_number, reply.own_number)]
+    of_the_number = [each for each in quoted if _may_be_same(each.own_number, reply.own_number)]
     found = next(iter([*same_id, *of_the_number]), None)
     return None if found is None or found == earlier[-1] else found
 
 
-def _may_be_of(number: str, own_number: str) -> bool:
-    """Whether both may be the same number of yours: a name may stand for any of them."""
+def _may_be_same(number: str, own_number: str) -> bool:
+    """Whether both may be the same number of yours: a name may stand for any of them.
+
+    As ``Message.in_reply_to`` asks the database.
+    """
     return number == own_number or not (number.startswith("+") and own_number.startswith("+"))
 
 

@@ -13,13 +13,13 @@ from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.display.texts import Figure, duration, localised, today
+from cellcast_django.admin.display.texts import LinkedCount, duration, localised, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter
 from cellcast_django.admin.pages import Page
 from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
 from cellcast_django.admin.pages.traffic import (
-    MAX_SECONDS,
+    MAX_DELIVERY_SECONDS,
     NOT_FINAL,
     DeliveryTimes,
     Period,
@@ -89,13 +89,13 @@ class Column:
     choice: ChosenPeriod
     traffic: Traffic
     list_url: str
-    new_opt_outs: Figure | None
+    new_opt_outs: LinkedCount | None
 
-    def figure_of(self, count: int, query: str) -> Figure:
-        return Figure.of(count, f"{self.list_url}?{query_of(self.choice.period)}", query)
+    def figure_of(self, count: int, query: str) -> LinkedCount:
+        return LinkedCount.of(count, f"{self.list_url}?{query_of(self.choice.period)}", query)
 
     @property
-    def figures(self) -> dict[str, Figure]:
+    def figures(self) -> dict[str, LinkedCount]:
         """The counts by their names, which the file and the tests use, too."""
         counted = self.traffic
         found = {
@@ -198,7 +198,7 @@ class Figures(Page):
             choice, count_messages(choice.period), list_url, self.new_opt_outs(choice.period)
         )
 
-    def new_opt_outs(self, period: Period) -> Figure | None:
+    def new_opt_outs(self, period: Period) -> LinkedCount | None:
         """Return how many contacts opted out; ``None`` for those who may not view them.
 
         By the history: whoever opts out again later has opted out in this period all the same.
@@ -211,16 +211,16 @@ class Figures(Page):
         )
         count = rows.filter(pk__in=begun.values("opt_out")).count()
         url = self.admin.url_of(OptOut, "changelist")
-        return Figure.of(count, f"{url}?{days_of(period)}")
+        return LinkedCount.of(count, f"{url}?{days_of(period)}")
 
-    def standing_opt_outs(self) -> Figure | None:
+    def standing_opt_outs(self) -> LinkedCount | None:
         if not self.admin.may_view(self.request, OptOut):
             return None
         rows: Any = self.admin.rows_of(self.request, OptOut)
         url = f"{self.admin.url_of(OptOut, 'changelist')}?state=active"
-        return Figure.of(rows.active().count(), url)
+        return LinkedCount.of(rows.active().count(), url)
 
-    def reasons(self, column: Column) -> Iterator[tuple[str | Promise, Figure]]:
+    def reasons(self, column: Column) -> Iterator[tuple[str | Promise, LinkedCount]]:
         """Yield the most frequent reasons of what was not delivered, then all others."""
         counted = count_reasons(column.choice.period)
         named, rest = counted[:MAX_REASONS], counted[MAX_REASONS:]
@@ -294,7 +294,7 @@ def slot_labels(period: Period) -> list[str]:
     return [date_format(localised(start), format_) for start in period.starts]
 
 
-BAR_ENDS_SECONDS = [5, 10, 30, 60, 5 * 60, 15 * 60, 60 * 60, 6 * 60 * 60, MAX_SECONDS]
+BAR_ENDS_SECONDS = [5, 10, 30, 60, 5 * 60, 15 * 60, 60 * 60, 6 * 60 * 60, MAX_DELIVERY_SECONDS]
 
 
 def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
     labels = [
         gettext("under %(limit)s") % {"limit": limits[0]},
         *(f"{low} – {high}" for low, high in pairwise(limits)),
-        in_words(MAX_SECONDS),
+        in_words(MAX_DELIVERY_SECONDS),
     ]
     return {
         "timed": delivery_times.total,
@@ -319,9 +319,11 @@ def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
 
 
 def in_words(seconds: int | None) -> str:
-    """Return a delivery time; ``MAX_SECONDS`` stands for anything from there up."""
+    """Return a delivery time; ``MAX_DELIVERY_SECONDS`` stands for anything from there up."""
     if seconds is None:
         return ""
     return (
-        duration(timedelta(seconds=seconds)) if seconds < MAX_SECONDS else gettext("a day or more")
+        duration(timedelta(seconds=seconds))
+        if seconds < MAX_DELIVERY_SECONDS
+        else gettext("a day or more")
     )

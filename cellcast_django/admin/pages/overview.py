@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext
 
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
-from cellcast_django.admin.display.texts import Figure, beginning, duration, grouped, today
+from cellcast_django.admin.display.texts import LinkedCount, beginning, duration, grouped, today
 from cellcast_django.admin.event_actions import RunAgain, SkipHandler
 from cellcast_django.admin.lists.filters import (
     StatusFilter,
@@ -89,7 +89,7 @@ class ShownHandler:
 class EventsPart:
     """What the overview and the app's index say of events."""
 
-    needs_attention: list[tuple[Figure, SafeString]]
+    needs_attention: list[tuple[LinkedCount, SafeString]]
     """How many events are in each state that needs attention, and the state's badge."""
     lights: list[tuple[WebhookHealth, SafeString]] | None = None
     """``None`` for those who may see some of the events only."""
@@ -149,7 +149,7 @@ class Overview(Page):
             credentials=list(credentials(webhooks)),
         )
 
-    def although_opted_out(self) -> Figure | None:
+    def although_opted_out(self) -> LinkedCount | None:
         """Return the messages of the last week that went to somebody who had opted out."""
         if not self.admin.may_view(self.request, Message):
             return None
@@ -157,7 +157,7 @@ class Overview(Page):
         rows = self.admin.rows_of(self.request, Message)
         count = rows.filter(opted_out_at__isnull=False, created_at__gte=midnight(first)).count()
         list_url = self.admin.url_of(Message, "changelist")
-        return Figure(count, f"{list_url}?opted_out=sent&from={first.isoformat()}")
+        return LinkedCount(count, f"{list_url}?opted_out=sent&from={first.isoformat()}")
 
     def recovery(self) -> dict[str, Any] | None:
         """Return how many messages are silent, and what recovery last found."""
@@ -166,17 +166,17 @@ class Overview(Page):
         silent = count_silent(StatusFilter.SILENT_AFTER)
         list_url = self.admin.url_of(Message, "changelist")
         return {
-            "silent": Figure(silent, f"{list_url}?status=silent"),
+            "silent": LinkedCount(silent, f"{list_url}?status=silent"),
             "silent_badge": badge(Tone.OPEN if silent else Tone.QUIET, _("no report")),
             **details_of_last_run(),
         }
 
-    def _needs_attention(self, counts: Iterable[int]) -> Iterator[tuple[Figure, SafeString]]:
+    def _needs_attention(self, counts: Iterable[int]) -> Iterator[tuple[LinkedCount, SafeString]]:
         list_url = self.admin.url_of(WebhookEvent, "changelist")
         for state, count in zip(("invalid", "failed", "pending"), counts, strict=True):
             url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
             tone, word = EVENT_STATES[state]
-            yield Figure(count, url), badge(tone if count else Tone.QUIET, word)
+            yield LinkedCount(count, url), badge(tone if count else Tone.QUIET, word)
 
     def _failing_handlers(self) -> Iterator[ShownHandler]:
         events = self.admin.admin_site.get_model_admin(WebhookEvent)

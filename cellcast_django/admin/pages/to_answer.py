@@ -37,7 +37,7 @@ from cellcast_django.admin.display.texts import (
 )
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.lists.read_only import MAX_SECONDS, ReadOnlyAdmin
 from cellcast_django.admin.pages.customer import TO_ANSWER, CustomerAdmin
 from cellcast_django.database.transactions import again_if_refused, outside_atomic_requests
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
@@ -51,7 +51,6 @@ MAX_COUNTED = 1_000
 """Waiting replies that are read to count the customers: they pile up where nobody handles any."""
 
 BATCH_SIZE = 100  # replies marked by one statement, which is a transaction of its own
-MAX_SECONDS = 20  # no batch begins later: a person and a web worker are waiting
 
 UNDO = "cellcast_django.undo"
 """The session's key for what the last click has handled, until a page has offered to undo it."""
@@ -150,7 +149,7 @@ class CustomerRow:
 
 
 @dataclass(frozen=True, repr=False)
-class Rows:
+class WaitingPage:
     """A page of customers who wait, what narrows it, and where it goes on."""
 
     rows: Sequence[CustomerRow]
@@ -232,10 +231,10 @@ class ToAnswerAdmin(CustomerAdmin):
             undo=self.pop_undo(request),
         )
 
-    def waiting_rows(self, request: HttpRequest, choice: Choice, count: int) -> Rows:
+    def waiting_rows(self, request: HttpRequest, choice: Choice, count: int) -> WaitingPage:
         """Return the first customers of the list, or those after a row of it."""
         keys = list(self._in_order(request, choice).values_list("pk", flat=True)[: count + 1])
-        return Rows(
+        return WaitingPage(
             rows=self._rows(request, choice, keys[:count]),
             choice=choice,
             url=self.url_of(Message, "to_answer"),

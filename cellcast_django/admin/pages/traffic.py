@@ -290,7 +290,7 @@ def _reasons(start: datetime, end: datetime) -> Reasons:
 
 SAMPLE_SIZE = 10_000  # delivered messages of a period whose times are read
 
-MAX_SECONDS = DAY  # a delivery that took longer counts as one of this length
+MAX_DELIVERY_SECONDS = DAY  # a delivery that took longer counts as one of this length
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class DeliveryTimes:
     """How many messages took how long to be delivered."""
 
     counts: dict[int, int]
-    """The number of messages by whole seconds, from 0 to ``MAX_SECONDS``."""
+    """The number of messages by whole seconds, from 0 to ``MAX_DELIVERY_SECONDS``."""
     is_sample: bool = False
     """Whether this is only a sample: the newest messages of each slot."""
 
@@ -340,7 +340,7 @@ def count_delivery_times(traffic: Traffic) -> DeliveryTimes:
     counts: Counter[int] = Counter()
     tests = keys_of_tests(Message.objects.using(database_alias()))
     for seconds, count in _seconds_of_newest(wanted, tests):
-        counts[min(max(seconds, 0), MAX_SECONDS)] += count
+        counts[min(max(seconds, 0), MAX_DELIVERY_SECONDS)] += count
     return DeliveryTimes(dict(counts), is_sample=share < 1)
 
 
