@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from django.conf import settings
+from django.db.models import TextChoices
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.conf import conf, is_api_url
 from cellcast_django.deadline import Deadline, TimedSocket
@@ -46,12 +47,12 @@ MAX_DETAIL_LENGTH = 200
 Item = dict[str, Any]
 
 
-class Kind(StrEnum):
+class Kind(TextChoices):
     """The three lists of the API."""
 
-    REPLIES = "replies"
-    STATUSES = "statuses"
-    OPT_OUTS = "opt-outs"
+    REPLIES = "replies", _("Replies")
+    STATUSES = "statuses", _("Delivery reports")
+    OPT_OUTS = "opt-outs", _("Opt-outs")
 
 
 class Span(NamedTuple):

@@ -95,18 +95,26 @@ class Column:
         return LinkedCount.of(count, f"{self.list_url}?{query_of(self.choice.period)}", query)
 
     @property
-    def figures(self) -> dict[str, LinkedCount]:
-        """The counts by their names, which the file and the tests use, too."""
-        counted = self.traffic
-        found = {
-            "sent": self.figure_of(counted.total_sent, "direction=outbound"),
-            "delivered": self.figure_of(counted.delivered, "status=delivered"),
-            "not_delivered": self.figure_of(counted.undelivered, "status=undelivered"),
-            "under_way": self.figure_of(counted.under_way, "status=under_way"),
-            "unreported": self.figure_of(counted.unreported, "status=unreported"),
-            "replies": self.figure_of(sum(counted.replies), "direction=inbound"),
+    def figures(self) -> dict[str, tuple[Promise, LinkedCount]]:
+        """The labels and counts by the names that they have in the file."""
+        counted, of = self.traffic, self.figure_of
+        figures: dict[str, tuple[Promise, LinkedCount]] = {
+            "sent": (_("Sent"), of(counted.total_sent, "direction=outbound")),
+            "delivered": (_("delivered"), of(counted.delivered, "status=delivered")),
+            "not_delivered": (_("not delivered"), of(counted.undelivered, "status=undelivered")),
+            "under_way": (
+                _("on the way (less than 3 days)"),
+                of(counted.under_way, "status=under_way"),
+            ),
+            "unreported": (
+                _("without a final report"),
+                of(counted.unreported, "status=unreported"),
+            ),
+            "replies": (_("Replies"), of(sum(counted.replies), "direction=inbound")),
         }
-        return found if self.new_opt_outs is None else found | {"opt_outs": self.new_opt_outs}
+        if self.new_opt_outs is not None:
+            figures["opt_outs"] = _("New opt-outs"), self.new_opt_outs
+        return figures
 
     @property
     def delivered_share(self) -> str:
@@ -115,17 +123,6 @@ class Column:
         return (
             "" if rate is None else gettext("%(rate)s%%") % {"rate": number_format(100 * rate, 1)}
         )
-
-
-LABELS: dict[str, Promise] = {
-    "sent": _("Sent"),
-    "delivered": _("delivered"),
-    "not_delivered": _("not delivered"),
-    "under_way": _("on the way (less than 3 days)"),
-    "unreported": _("without a final report"),
-    "replies": _("Replies"),
-    "opt_outs": _("New opt-outs"),
-}
 
 
 def days_of(period: Period) -> str:
@@ -169,8 +166,8 @@ class Figures(Page):
             "choice": self.choice,
             "columns": columns,
             "rows": [
-                (name, LABELS[name], [each.figures[name] for each in columns])
-                for name in column.figures
+                (name, label, [each.figures[name][1] for each in columns])
+                for name, (label, _count) in column.figures.items()
             ],
             "standing_opt_outs": self.standing_opt_outs(),
             "reasons": list(self.reasons(column)),
@@ -185,7 +182,7 @@ class Figures(Page):
         period = self.choice.period
         self.admin.log_list(self.request, Message, f"Exported the figures of {self.choice.key}.")
         days = (period.first_day.isoformat(), period.last_day.isoformat())
-        figures = [(*days, name, "", each.count) for name, each in column.figures.items()]
+        figures = [(*days, name, "", each.count) for name, (_label, each) in column.figures.items()]
         reasons = [
             (*days, "not_delivered", str(text), each.count) for text, each in self.reasons(column)
         ]

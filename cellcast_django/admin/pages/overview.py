@@ -4,7 +4,7 @@ Each person sees the parts about the models that they may view.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,6 +41,7 @@ from cellcast_django.health import (
     measure_webhooks,
 )
 from cellcast_django.models import MAX_USERNAME_LENGTH, CommandRun, Message, WebhookEvent
+from cellcast_django.recovery.client import Kind
 
 MAX_OVERDUE = timedelta(minutes=15)
 """If an attempt is overdue by more, ``cellcast_run_handlers`` is not running."""
@@ -127,12 +128,19 @@ class Overview(Page):
             return None
         if self.admin.is_restricted(self.request, WebhookEvent):
             events: Any = self.admin.rows_of(self.request, WebhookEvent).filter(is_test=False)
-            states = (events.invalid(), events.failed(), events.pending())
-            counts = [rows.count() for rows in states]
+            counts = {
+                "invalid": events.invalid().count(),
+                "failed": events.failed().count(),
+                "pending": events.pending().count(),
+            }
             return EventsPart(needs_attention=list(self._needs_attention(counts)))
         webhooks = measure_webhooks(midnight(today()))
         handlers = measure_handlers()
-        counts = [count_invalid(), handlers.failed, handlers.pending]
+        counts = {
+            "invalid": count_invalid(),
+            "failed": handlers.failed,
+            "pending": handlers.pending,
+        }
         has_unfinished = handlers.pending or handlers.failed
         is_capped = max(handlers.pending, handlers.failed) > MAX_UNFINISHED
         return EventsPart(
@@ -171,9 +179,9 @@ class Overview(Page):
             **details_of_last_run(),
         }
 
-    def _needs_attention(self, counts: Iterable[int]) -> Iterator[tuple[LinkedCount, SafeString]]:
+    def _needs_attention(self, counts: dict[str, int]) -> Iterator[tuple[LinkedCount, SafeString]]:
         list_url = self.admin.url_of(WebhookEvent, "changelist")
-        for state, count in zip(("invalid", "failed", "pending"), counts, strict=True):
+        for state, count in counts.items():
             url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
             tone, word = EVENT_STATES[state]
             yield LinkedCount(count, url), badge(tone if count else Tone.QUIET, word)
@@ -208,10 +216,6 @@ def credentials(webhooks: Webhooks) -> Iterator[tuple[str, datetime | None, int]
         yield username, used.get(username), configured.get(username, 0)
 
 
-LISTS = {"replies": _("Replies"), "statuses": _("Delivery reports"), "opt-outs": _("Opt-outs")}
-"""The lists of Cellcast's API, by their keys in the summary of a run."""
-
-
 def details_of_last_run() -> dict[str, Any]:
     """Return when recovery last ran, what it found, and whether it has a key."""
     run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
@@ -224,15 +228,16 @@ def details_of_last_run() -> dict[str, Any]:
 
 def lists(summary: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield what was found in each list that was read."""
-    for name, words in LISTS.items():
-        if name not in summary:
+    for kind in Kind:
+        if kind.value not in summary:
             continue
-        missing, seen, is_read = (summary[name][each] for each in ("missing", "seen", "is_read"))
+        read = summary[kind.value]
+        missing, seen, is_read = read["missing"], read["seen"], read["is_read"]
         found = ngettext(
             "%(missing)s of %(seen)s was missing", "%(missing)s of %(seen)s were missing", missing
         ) % {"missing": grouped(missing), "seen": grouped(seen)}
         yield {
-            "name": words,
+            "name": kind.label,
             "found": found if is_read else _("not read"),
-            "is_incomplete": summary[name]["error"] and is_read,
+            "is_incomplete": read["error"] and is_read,
         }
