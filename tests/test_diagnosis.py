@@ -180,6 +180,8 @@ def test_redirect_has_a_cause(ask: Ask, location: str, identity: str) -> None:
             "https://www.example.com/sms/",
             ["redirect-to-https", "redirect-to-www", "redirect-to-slash"],
         ),
+        ("//[", ["redirect"]),
+        ("http://[x", ["redirect"]),
     ],
 )
 def test_redirect_has_several_causes(location: str, expected: list[str]) -> None:

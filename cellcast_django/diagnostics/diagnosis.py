@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPException, InvalidURL
 from typing import Any, NamedTuple
@@ -230,12 +231,25 @@ _LOGIN = re.compile(r"\b(log-?in|sign-?in|sso|oauth2?|saml2?)\b|[?&]next=", re.I
 
 
 def _findings_of_redirect(response: Response) -> list[Finding]:
-    location = urljoin(response.url, response.headers["location"])
-    asked, target = urlsplit(response.url), urlsplit(location)
+    location = response.headers["location"]
+    found: list[tuple[str, str]] = []
+    with suppress(ValueError):  # what is no URL has none of these causes
+        location = urljoin(response.url, location)
+        found = _causes_of_redirect(response.url, location)
+    problem = gettext("It redirects to %(location)s, and a redirect loses the webhook.")
+    return [
+        Finding(identity, problem % {"location": location}, remedy)
+        for identity, remedy in found
+        or [("redirect", gettext("If that is one of the app's URLs, use it."))]
+    ]
+
+
+def _causes_of_redirect(url: str, location: str) -> list[tuple[str, str]]:
+    asked, target = urlsplit(url), urlsplit(location)
     hosts = {asked.netloc, target.netloc}
     causes = [
         (
-            location == response.url,
+            location == url,
             "redirect-to-itself",
             gettext(
                 "It redirects to itself: with SECURE_SSL_REDIRECT, set SECURE_PROXY_SSL_HEADER too."
@@ -264,13 +278,7 @@ def _findings_of_redirect(response: Response) -> list[Finding]:
             ),
         ),
     ]
-    found = [(identity, remedy) for applies, identity, remedy in causes if applies]
-    problem = gettext("It redirects to %(location)s, and a redirect loses the webhook.")
-    return [
-        Finding(identity, problem % {"location": location}, remedy)
-        for identity, remedy in found
-        or [("redirect", gettext("If that is one of the app's URLs, use it."))]
-    ]
+    return [(identity, remedy) for applies, identity, remedy in causes if applies]
 
 
 def _finding_of_status(response: Response) -> Finding:
