@@ -116,7 +116,7 @@ def _host_code(setting: str) -> Iterator[None]:
                 stack.enter_context(transaction.atomic(using=using))
             yield
     except Exception as error:  # the host's code may raise anything
-        logger.error("%s failed: %s.", setting, type(error).__qualname__)
+        logger.error("The function in %s failed: %s.", setting, type(error).__qualname__)
 
 
 AUSTRALIAN_PREFIXES = ("+614", "+612", "+613", "+617", "+618")
