@@ -13,7 +13,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 from django.utils import timezone
@@ -21,9 +21,11 @@ from django.utils import timezone
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
 from cellcast_django.admin.lists.read_only import MAX_SECONDS
 from cellcast_django.admin.pages import to_answer
+from cellcast_django.admin.pages.to_answer import Choice
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
+from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, url_of
 from tests.database_faults import refused_for_another, refusing
 from tests.html import addresses, every, hidden_fields, only, section, words
@@ -724,6 +726,25 @@ def test_restricted_site_shows_and_marks_only_its_own_replies(admin_client: Clie
 
 def rows_of(client: Client) -> list[str]:
     return [row.text for row in client.get(f"{BASE}to-answer/").context["list"].rows]
+
+
+class WithoutTests(MessageAdmin):
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Join the events, which needs ``distinct()``."""
+        return super().get_queryset(request).filter(events__is_test=False).distinct()
+
+
+@pytest.mark.parametrize("longest_first", [False, True])
+def test_distinct_queryset_has_one_row_per_customer(
+    rf: RequestFactory, admin_user: User, client: WebhookClient, longest_first: bool
+) -> None:
+    for place, sender in enumerate([CUSTOMER, OTHER, CUSTOMER]):
+        client.reply(sender=sender, _id=str(place))
+    request = rf.get("/")
+    request.user = admin_user
+    choice = Choice(longest_first=longest_first)
+    found = WithoutTests(Message, admin.site).waiting_rows(request, choice, 5)
+    assert [row.has_several for row in found.rows] == [True, False]
 
 
 @override_settings(ROOT_URLCONF=__name__)

@@ -498,6 +498,8 @@ def _time_of(text: str) -> datetime | None:
 
 def _of_same_customer(messages: Any) -> MessageQuerySet:
     """Return the waiting replies of the customer of a row, for a subquery."""
+    if messages.query.distinct:  # becomes a derived table, where MariaDB does not know the row
+        messages = Message.objects.using(messages.db).filter(pk__in=messages.values("pk"))
     return not_handled(messages.filter(contact=OuterRef("contact")).exclude(contact=""))
 
 
