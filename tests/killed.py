@@ -27,7 +27,7 @@ def lines_of(module: str, *arguments: str) -> list[str]:
     server = os.environ.get("TEST_DATABASE_URL", "sqlite:///").rpartition("/")[0]
     environment = os.environ | {
         "TEST_DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.settings_without_admin",
     }
     program = [sys.executable, "-m", module, *arguments]
     result = subprocess.run(
