@@ -1,11 +1,12 @@
 """``handlers.skip``: a person decides that a handler need not be called for an event."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from cellcast_django.handlers import run_due, skip
+from cellcast_django.handlers import run_again, run_due, skip
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import GiveUp, RetryLater, handlers_failed, message_received
 from tests.database_faults import just_before
@@ -80,7 +81,7 @@ def test_failed_event_stays_failed_until_every_handler_finishes(
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = attempts_allowed_now
     assert skip(event.pk, "first")
     event.refresh_from_db()
-    assert (event.state, event.attempts) == ("failed", 1)
+    assert event.state == "failed"
     assert skip(event.pk, "second")
     event.refresh_from_db()
     assert event.state == "done"
@@ -176,6 +177,36 @@ def test_skip_during_a_run_takes_effect(first: Calls, second: Calls) -> None:
     event.refresh_from_db()
     assert event.handler_results["first"]["skipped"]
     assert event.state == "done"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_skips_during_a_run_keep_the_other_handlers_result(first: Calls, second: Calls) -> None:
+    third = Calls(error=ValueError("no"))
+    second.error = ValueError("no")
+    first.during = lambda event, **kwargs: [skip(event.pk, each) for each in ("second", "third")]
+    with connected(message_received, third=third):
+        event = reply()
+    event.refresh_from_db()
+    assert (event.state, event.has_finished("first")) == ("done", True)
+    assert (len(second), len(third)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [lambda pk: skip(pk, "second"), lambda pk: run_again([pk])],
+    ids=["skip", "run again"],
+)
+def test_skip_of_a_failed_event_is_not_overwritten_by_a_slower_click(
+    first: Calls, second: Calls, then: Callable[[int], object]
+) -> None:
+    first.error = second.error = GiveUp("no")
+    event = reply()
+    assert event.state == "failed"
+    with just_before(UPDATE_OF_EVENT, lambda: skip(event.pk, "first", username="anna")):
+        then(event.pk)
+    event.refresh_from_db()
+    assert event.handler_results["first"]["skipped"]
+    assert len(first) == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -222,17 +222,22 @@ class Schedule:
             raise TakenOverError(call.name)
 
     def _save_beside_skip(self, name: str) -> bool:
-        """Save this handler's result all the same if a person has only skipped another meanwhile.
+        """Save this handler's result all the same if people have only skipped others meanwhile.
 
         The handler must not be called again for that. What is left is up to the next run.
         """
-        event = fresh_events().filter(pk=self.pk, attempts=self._number + 1).first()
+        event = fresh_events().filter(pk=self.pk).first()
         results = event.handler_results if event is not None else {}
-        skipped = {each: result for each, result in results.items() if result.get("skipped")}
-        if name in skipped or all(self._results.get(each) == skipped[each] for each in skipped):
+        skipped = {
+            each: result
+            for each, result in results.items()
+            if result.get("skipped") and result != self._results.get(each)
+        }
+        number = self._number + len(skipped)
+        if not skipped or name in skipped or event is None or event.attempts != number:
             return False
         self._results |= skipped
-        self._number += 1
+        self._number = number
         self.is_cut_short = True
         return self._save(self._release, handler_results=self._results, **self._when_ended())
 
@@ -445,7 +450,6 @@ class Schedule:
 
     def skip(self, name: str, *, username: str) -> bool:
         """Save that this handler need not be called; false if another process was quicker."""
-        was_pending = self.event.state == WebhookEvent.State.PENDING
         self._results[name] = {
             "at": timezone.now().isoformat(),
             "error": "",
@@ -460,8 +464,8 @@ class Schedule:
             # The others keep their pauses. Not sooner: one may be running at this moment.
             due_at = min(due_time(self._results.get(each)) for each in unfinished)
             values["next_run_at"] = max(due_at, self.event.next_run_at)
-        # Counted as a run, so that one that is going on sees that the event was taken from it.
-        values["attempts"] = self._number + was_pending
+        # Counted as a run, so that whoever loaded the event before sees that it has changed.
+        values["attempts"] = self._number + 1
         return self._save(self._release, **values)
 
 
