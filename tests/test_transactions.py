@@ -99,13 +99,21 @@ def test_accepted_webhook_is_committed_without_autocommit(
         assert cursor.fetchone() == (1,)
 
 
-def test_run_of_handlers_is_committed_without_autocommit(other: BaseDatabaseWrapper) -> None:
+@pytest.mark.parametrize(
+    "leave",
+    [lambda: connection.set_autocommit(False), lambda: run("BEGIN")],
+    ids=["autocommit off", "BEGIN"],
+)
+def test_run_of_handlers_is_committed_despite_leftovers(
+    leave: Callable[[], None], other: BaseDatabaseWrapper
+) -> None:
+    """Autocommit may be off in the settings; another task may have left a transaction open."""
     handler = Calls(error=ValueError("no"))
     with connected(status_changed, handler=handler):
         WebhookClient().status()
         make_due(WebhookEvent.objects.get())
         handler.error = None
-        connection.set_autocommit(False)  # as it is from the beginning in a command's process
+        leave()
         run_due()
     with other.cursor() as cursor:
         cursor.execute("SELECT done_at FROM cellcast_django_webhookevent")

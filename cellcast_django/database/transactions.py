@@ -181,13 +181,13 @@ T = TypeVar("T")
 def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
-    ``write`` must be one transaction or one statement; it commits even where the settings turn
-    autocommit off. Each retry has a new session. None begins so late that it might end after
-    ``BUDGET_SECONDS``, nor after a try that has waited for a lock: a busy row must not occupy the
-    threads that other messages need. (A try that got no session, from a pool or a server that
-    restarts, has not.) With ``for_seconds`` nobody waits, and retries begin until then. A
-    ``ProgrammingError`` is tried again once: the host project may have left a session that looks
-    into another schema. Raises the database's last error.
+    ``write`` must be one transaction or one statement; it commits also where the settings turn
+    autocommit off, or somebody has left a plain ``BEGIN``. Each retry has a new session. None
+    begins so late that it might end after ``BUDGET_SECONDS``, nor after a try that has waited for a
+    lock: a busy row must not occupy the threads that other messages need. (A try that got no
+    session, from a pool or a server that restarts, has not.) With ``for_seconds`` nobody waits, and
+    retries begin until then. A ``ProgrammingError`` is tried again once: the host project may have
+    left a session that looks into another schema. Raises the database's last error.
     """
     connection = connections[using]
     # Django's health check would be a round trip for each webhook; a lost session fails the try.
@@ -198,7 +198,7 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
     while True:
         tried = time.monotonic()
         try:
-            if not connection.in_atomic_block and not connection.get_autocommit():
+            if not connection.in_atomic_block:
                 ensure_autocommit(connection)
             return write(using)
         except retried_errors as error:
