@@ -100,20 +100,21 @@ def test_accepted_webhook_is_committed_without_autocommit(
 
 
 @pytest.mark.parametrize(
-    "leave",
-    [lambda: connection.set_autocommit(False), lambda: run("BEGIN")],
-    ids=["autocommit off", "BEGIN"],
+    "left", ["autocommit off", *(["BEGIN"] if connection.vendor != "mysql" else [])]
 )
 def test_run_of_handlers_is_committed_despite_leftovers(
-    leave: Callable[[], None], other: BaseDatabaseWrapper
+    left: str, other: BaseDatabaseWrapper
 ) -> None:
-    """Autocommit may be off in the settings; another task may have left a transaction open."""
+    """Autocommit may be off in the settings; another task may have left a transaction open.
+
+    MySQL's sessions cannot tell the latter.
+    """
     handler = Calls(error=ValueError("no"))
     with connected(status_changed, handler=handler):
         WebhookClient().status()
         make_due(WebhookEvent.objects.get())
         handler.error = None
-        leave()
+        run("BEGIN") if left == "BEGIN" else connection.set_autocommit(False)
         run_due()
     with other.cursor() as cursor:
         cursor.execute("SELECT done_at FROM cellcast_django_webhookevent")
