@@ -4,7 +4,6 @@ import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -64,19 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("no_cover") is None)
 
 
-def in_one_chunk(act: Callable[[], object]) -> None:
-    """Call with room for all calls below: Python maps a stack in chunks of 16 kB.
-
-    A loop that calls across the border of two would have the kernel map and unmap one each time,
-    some 700 times in the request of a page.
-    """
-    act()
-
-
-in_one_chunk.__code__ = in_one_chunk.__code__.replace(co_stacksize=30_000)
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
+def pytest_collection_finish() -> None:
     """Spare the garbage collector the collected tests, which never become garbage.
 
     What a page leaves behind is looked for now and then, not after every 700 objects: that takes a
@@ -85,8 +72,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    for item in session.items:
-        item.runtest = partial(in_one_chunk, item.runtest)  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")
