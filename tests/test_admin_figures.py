@@ -215,7 +215,7 @@ def test_reasons_are_counted_exactly(reader: Client, noon: datetime) -> None:
     ]
 
 
-def test_only_the_current_statuss_reason_counts(reader: Client, client: WebhookClient) -> None:
+def test_only_the_current_reason_counts(reader: Client, client: WebhookClient) -> None:
     client.status(status="failed", reason="Absent subscriber")
     client.status(status="rejected", reason="Content blocked")
     assert reasons_of(html_of(reader)) == [("Content blocked", "1")]

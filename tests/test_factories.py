@@ -73,7 +73,7 @@ def test_message_fields_agree_with_record_sent() -> None:
     assert message.submitted_at == again.submitted_at
 
 
-def test_webhook_finds_the_factorys_reply(client: WebhookClient) -> None:
+def test_webhook_finds_the_reply_of_a_factory(client: WebhookClient) -> None:
     message = MessageFactory.create(inbound=True, body="YES")
     response = client.reply(
         _id=message.cellcast_id,

@@ -179,7 +179,7 @@ def test_unconnected_handler_that_gave_up_keeps_its_event_failed(
 
 
 @pytest.mark.django_db
-def test_failing_handler_does_not_use_up_anothers_attempts(
+def test_failing_handler_uses_up_no_attempts_of_others(
     first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
@@ -196,7 +196,7 @@ def test_failing_handler_does_not_use_up_anothers_attempts(
 
 
 @pytest.mark.django_db
-def test_failing_handler_does_not_bring_anothers_call_forward(first: Calls, second: Calls) -> None:
+def test_failing_handler_brings_no_call_of_others_forward(first: Calls, second: Calls) -> None:
     first.error, second.error = RetryLater(timedelta(hours=8)), ValueError("no")
     event = reply()
     for _ in range(3):

@@ -219,7 +219,7 @@ def test_recovered_reply_does_not_match_another_item() -> None:
 
 
 @pytest.mark.parametrize("cellcast_id", ["recovered", " "])
-def test_recovered_reply_never_shares_a_webhook_replys_key(cellcast_id: str) -> None:
+def test_recovered_reply_never_has_the_key_of_a_webhooks_reply(cellcast_id: str) -> None:
     received_at = timezone.now() - HOUR
     webhook(
         received_at.isoformat(), cellcast_id=cellcast_id, sender=CUSTOMER, receiver="Yes please"

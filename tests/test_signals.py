@@ -296,7 +296,7 @@ def test_status_changed_is_sent_for_late_reports(
 
 
 @pytest.mark.django_db
-def test_status_changed_is_sent_from_a_replys_second_status(
+def test_status_changed_is_sent_from_the_second_status_of_a_reply(
     client: WebhookClient, on_any: dict[FactSignal, list[dict[str, Any]]]
 ) -> None:
     client.reply(status="received")
