@@ -32,6 +32,7 @@ from cellcast_django.conf import (
     is_credential,
 )
 from cellcast_django.database.transactions import BUDGET_SECONDS
+from cellcast_django.database.vendors import vendor_of
 from cellcast_django.models import Message, database_alias
 from cellcast_django.payloads import letters_and_digits
 from cellcast_django.receiving import tasks_package
@@ -445,12 +446,13 @@ def check_connections(**_: Any) -> Messages:
             hint=_in_databases('"OPTIONS": {"connect_timeout": 2}'),
             id="cellcast_django.W016",
         )
-    if vendor in LOCK_LIMITS and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
+    limit = vendor_of(connection).lock_limit
+    if limit and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
         yield Notice(
             gettext(
                 "If sessions do not limit lock waits, each webhook takes more round trips to do so."
             ),
-            hint=_in_databases(f'"OPTIONS": {json.dumps(LOCK_LIMITS[vendor])}'),
+            hint=_in_databases(f'"OPTIONS": {json.dumps(dict([limit]))}'),
             id="cellcast_django.W020",
         )
     if re.search("synchronous(_commit)?='?(off|0)", text):
@@ -475,26 +477,15 @@ SQLITE_OPTIONS = {
     ),
 }
 
-LOCK_LIMITS = {
-    "postgresql": {"options": "-c lock_timeout=2s"},
-    "mysql": {"init_command": "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2"},
-}
-
-ENCODINGS = {
-    "mysql": ("SELECT @@character_set_client", "utf8mb4"),
-    "postgresql": ("SHOW server_encoding", "UTF8"),
-}
-"""By vendor: the query for the encoding, and the encoding that holds every character."""
-
 
 @check(*DATABASE, opens_database=True)
 def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> Messages:
     """The databases that ``migrate`` or ``check --database`` names must hold every character."""
     for alias in databases or ():
-        vendor = connections[alias].vendor
-        if vendor not in ENCODINGS or not router.allow_migrate_model(alias, Message):
+        known = vendor_of(connections[alias]).encoding
+        if known is None or not router.allow_migrate_model(alias, Message):
             continue
-        query, wanted = ENCODINGS[vendor]
+        query, wanted = known
         with connections[alias].cursor() as cursor:
             cursor.execute(query)
             [encoding] = cursor.fetchone()

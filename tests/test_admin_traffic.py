@@ -20,6 +20,7 @@ from cellcast_django.admin.pages.traffic import (
     count_delivery_times,
     count_messages,
 )
+from cellcast_django.database.vendors import VENDORS
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
@@ -48,7 +49,7 @@ def sent(status: str, created_at: datetime, **values: Any) -> Message:
 def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time on this database, then as on one whose words for it are not known."""
     if request.param == "unknown":
-        monkeypatch.setattr(delivery_times, "_UNIX_SECONDS", {})
+        monkeypatch.delitem(VENDORS, connection.vendor)
 
 
 def times_of_last_days(days: int) -> DeliveryTimes:

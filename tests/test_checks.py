@@ -36,6 +36,7 @@ from cellcast_django.checks import (
     check_task_worker,
     check_urls,
 )
+from cellcast_django.database.vendors import VENDORS, Vendor
 from cellcast_django.receiving import tasks_package
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
@@ -598,8 +599,8 @@ def test_risky_database_options_warn(
 def test_narrow_database_encoding_warns(
     encoding: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = {connection.vendor: (f"SELECT '{encoding}'", "utf8mb4")}
-    monkeypatch.setattr("cellcast_django.checks.ENCODINGS", answer)
+    answer = Vendor(encoding=(f"SELECT '{encoding}'", "utf8mb4"))
+    monkeypatch.setitem(VENDORS, connection.vendor, answer)
     assert ids(partial(check_encoding, databases=["default"])) == expected
 
 
@@ -669,8 +670,8 @@ def test_recommended_settings_pass_all_checks(settings: Any) -> None:
 
 @pytest.mark.django_db
 def test_migrate_runs_encoding_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = {connection.vendor: ("SELECT 'LATIN1'", "utf8mb4")}
-    monkeypatch.setattr("cellcast_django.checks.ENCODINGS", answer)
+    answer = Vendor(encoding=("SELECT 'LATIN1'", "utf8mb4"))
+    monkeypatch.setitem(VENDORS, connection.vendor, answer)
     messages = run_checks(tags=[Tags.database], databases=["default"])
     assert "cellcast_django.W012" in {message.id for message in messages}
 

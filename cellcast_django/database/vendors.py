@@ -60,6 +60,12 @@ class Vendor:
     """A database may end with its session, which is rolled back rather than closed."""
     knows_begin: bool = True
     """The session can tell that a plain ``BEGIN`` was executed."""
+    unix_seconds: str = ""
+    """The whole seconds from 1970 to the time ``{}``, in SQL; empty if Python has to count them."""
+    lock_limit: tuple[str, str] | None = None
+    """The recommended option that limits lock waits, and its value."""
+    encoding: tuple[str, str] | None = None
+    """The query for a database's encoding, and the one that holds every character."""
 
 
 VENDORS = {
@@ -71,18 +77,28 @@ VENDORS = {
         state_of=postgresql.state_of,
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
+        unix_seconds="FLOOR(DATE_PART('epoch', {}))::bigint",
+        lock_limit=("options", "-c lock_timeout=2s"),
+        encoding=("SHOW server_encoding", "UTF8"),
     ),
     "mysql": Vendor(
         limit_session=mariadb.limit_session,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
         knows_begin=False,
+        unix_seconds="TIMESTAMPDIFF(SECOND, '1970-01-01', {})",
+        lock_limit=(
+            "init_command",
+            "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2",
+        ),
+        encoding=("SELECT @@character_set_client", "utf8mb4"),
     ),
     "sqlite": Vendor(
         limit_session=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
         is_in_memory=True,
+        unix_seconds="CAST(STRFTIME('%%s', {}) AS INTEGER)",
     ),
 }
 

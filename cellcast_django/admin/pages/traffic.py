@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from cellcast_django.admin.display.texts import DAY, localised, today
 from cellcast_django.admin.lists.filters import keys_of_tests, midnight, under_way_since
+from cellcast_django.database.vendors import vendor_of
 from cellcast_django.models import Direction, Message, StatusChange, database_alias
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -344,23 +345,15 @@ def count_delivery_times(traffic: Traffic) -> DeliveryTimes:
     return DeliveryTimes(dict(counts), is_sample=share < 1)
 
 
-_UNIX_SECONDS = {
-    "mysql": "TIMESTAMPDIFF(SECOND, '1970-01-01', {})",
-    "postgresql": "FLOOR(DATE_PART('epoch', {}))::bigint",
-    "sqlite": "CAST(STRFTIME('%%s', {}) AS INTEGER)",
-}
-
-
 def _seconds_of_newest(
     wanted: list[tuple[datetime, datetime, int]], tests: list[int]
 ) -> list[tuple[int, ...]]:
     """Return pairs of seconds and count, from the newest messages of each slot."""
     if not wanted:
         return []
-    vendor = connections[database_alias()].vendor
-    if vendor not in _UNIX_SECONDS:
+    if not (seconds_of := vendor_of(connections[database_alias()]).unix_seconds):
         return _portable_seconds_of_newest(wanted, tests)
-    seconds = _UNIX_SECONDS[vendor].format
+    seconds = seconds_of.format
     took = f"{seconds('status_changed_at')} - {seconds('submitted_at')}"
     but = f" AND id NOT IN ({', '.join(map(str, tests))})" if tests else ""
     newest = (
