@@ -1,7 +1,5 @@
 """SQLite's commits return at once: nobody reads the tests' rows after a power failure.
 
-Nor does its journal go through a file, but in a process that is to be killed: ``tests.killed``.
-
 It is no option of the tests' database, to which a check of ours would object.
 """
 
@@ -15,4 +13,3 @@ from django.dispatch import receiver
 def not_wait_for_the_disk(connection: Any, **kwargs: Any) -> None:
     if connection.vendor == "sqlite" and "init_command" not in connection.settings_dict["OPTIONS"]:
         connection.connection.execute("PRAGMA synchronous=OFF")
-        connection.connection.execute("PRAGMA journal_mode=MEMORY")

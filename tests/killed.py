@@ -86,7 +86,6 @@ def kill_before(statements: int) -> None:
             kill(os.getpid())
 
     connection.ensure_connection()
-    connection.connection.execute("PRAGMA journal_mode=DELETE")  # others can roll back from a file
     connection.connection.set_trace_callback(kill_at_last)
 
 
