@@ -40,7 +40,7 @@ from tests.clock import Clock
 from tests.database_faults import refusing
 from tests.handlers import Calls, Listen, connected
 
-RECEIVE, STATUS, OPT_OUT = URLS = [webhook.path() for webhook in WEBHOOKS]
+RECEIVE, STATUS, OPT_OUT, *_ = URLS = [webhook.path() for webhook in WEBHOOKS]
 
 DOCUMENTED_RECEIVE = (
     b'{"_id": "66b5b93b1e2c012dfe964000", "status": "delivered", "type": "receive", '
