@@ -236,7 +236,7 @@ def questions_of(page: Any) -> list[str]:
     return asked
 
 
-def test_open_page_announces_new_replies_without_moving(receptionist: Person) -> None:
+def test_open_page_tells_of_new_replies_without_moving(receptionist: Person) -> None:
     page = receptionist.page
     page.clock.install()
     open_list(receptionist)
