@@ -181,6 +181,24 @@ BEYOND_THE_EDGE = """table => [...table.querySelectorAll("td, th, a, code, bdi")
     .map(each => each.textContent.trim())"""
 
 
+@pytest.mark.parametrize("model", ["message", "webhookevent", "optout"])
+def test_links_of_a_list_leave_its_title_alone(
+    browse: Callable[[str], None], page: Any, model: str
+) -> None:
+    browse(url_of(model))
+    for width in (1030, 1100, 1250, 1300, 1320, 1400):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.locator(".object-tools").evaluate(OVERLAPS_THE_TITLE) is False, width
+
+
+OVERLAPS_THE_TITLE = """tools => {
+    const words = document.createRange();
+    words.selectNodeContents(document.querySelector("#content > h1"));
+    const title = words.getBoundingClientRect(), links = tools.getBoundingClientRect();
+    return links.top < title.bottom && links.left < title.right;
+}"""
+
+
 @pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
 def test_list_prints_up_to_its_last_column(
     browse: Callable[[str], None], page: Any, model: str
