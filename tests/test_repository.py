@@ -26,7 +26,7 @@ def test_workflow_runs_only_existing_tox_environments() -> None:
     named = set(re.findall(r"[\w-]+", " ".join(lists)))
     sections = set(re.findall(r"^\[testenv:([\w-]+)\]", text_of("tox.ini"), re.MULTILINE))
     generated = re.compile(
-        r"(py31\d|workers)(-django(52|60|61|main))?(-postgresql|-mariadb|-lite)?|floors"
+        r"(py31\d|browser|workers)(-django(52|60|61|main))?(-postgresql|-mariadb|-lite)?|floors"
     )
     assert {name for name in named if not generated.fullmatch(name)} <= sections
 

@@ -193,7 +193,7 @@ def test_links_of_a_list_leave_its_title_alone(
 
 OVERLAPS_THE_TITLE = """tools => {
     const words = document.createRange();
-    words.selectNodeContents(document.querySelector("#content > h1"));
+    words.selectNodeContents(document.querySelector("#content h1"));
     const title = words.getBoundingClientRect(), links = tools.getBoundingClientRect();
     return links.top < title.bottom && links.left < title.right;
 }"""
