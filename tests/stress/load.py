@@ -6,6 +6,7 @@ from itertools import count
 from threading import Event, Thread
 
 from tests.stress.clients import OPT_OUT, RECEIVE, STATUS, Response, Webhook, send
+from tests.stress.hosts import wait_for
 
 STATUSES = ("received", "queued", "expired", "delivered")
 
@@ -29,7 +30,7 @@ class Load:
 def load_on(
     port: int, *, clients: int, webhook_of: Callable[[int], Webhook] | None = None
 ) -> Iterator[Load]:
-    """Send webhooks from so many clients at once until the block ends."""
+    """Send webhooks from so many clients at once, from before the block begins until it ends."""
     webhook_of = webhook_of or numbered
     load = Load()
     serials = count()
@@ -47,6 +48,7 @@ def load_on(
     for thread in threads:
         thread.start()
     try:
+        wait_for(lambda: load.answered, seconds=60)  # what comes next meets a load
         yield load
     finally:
         ended.set()
