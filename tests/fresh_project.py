@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 120
 
 
 class FreshProject:

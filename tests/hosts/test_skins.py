@@ -129,7 +129,6 @@ def test_pages_open_and_buttons_work_in_each_skin(
     project.environment["DJANGO_SETTINGS_MODULE"] = f"shop.settings_{skin}"
     project.manage("migrate")
     session = project.manage("shell", "--verbosity=0", "--command", FILL).split()[-1]
-    page.set_default_timeout(10_000)
     with project.server() as url:
         page.context.add_cookies([{"name": "sessionid", "value": session, "url": url}])
         admin = f"{url}/admin/cellcast_django"

@@ -35,7 +35,8 @@ def rows(database: Database) -> Iterator[None]:
     """Hold each message and each opt-out that webhooks speak of."""
     with database.held(
         "BEGIN",
-        f"UPDATE {TABLE} SET sender = 'held'",  # noqa: S608
+        # In the order in which webhooks lock them
+        f"SELECT {TABLE}.key FROM {TABLE} ORDER BY {TABLE}.key FOR UPDATE",  # noqa: S608
         "UPDATE cellcast_django_optout SET note = 'held'",
     ):
         yield

@@ -1,5 +1,7 @@
 """A host project made of the documentation: its modules and settings are the blocks of a page."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,12 +100,12 @@ class Shop(Host):
             command = ["sh", "-c", f"while sleep 2; do {run}; done"]
         with (self.folder / "server.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, process_group=0
             )
         try:
             yield
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # what the shell has begun, too
             process.wait(timeout=10)
 
 
