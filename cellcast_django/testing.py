@@ -12,8 +12,7 @@ from django.urls import reverse
 
 from cellcast_django import handlers
 from cellcast_django.conf import conf
-from cellcast_django.handlers.calls import handler_errors
-from cellcast_django.handlers.schedule import TakenOverError
+from cellcast_django.handlers.calls import TakenOverError, handler_errors
 from cellcast_django.payloads import (
     KEYS,
     Endpoint,

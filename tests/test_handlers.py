@@ -320,6 +320,22 @@ def test_handler_that_kills_its_process_fails_after_its_attempts(
     assert failed.handler_results["first"]["attempts"] == 3
 
 
+def test_handler_that_kills_its_process_uses_up_its_attempts_beside_others(
+    first: Calls, second: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+    with dying(first):
+        reply()
+    event = WebhookEvent.objects.get()
+    for _ in range(2):
+        end_lease(event)
+        with dying(first):
+            run_due()
+    assert (len(first), len(second)) == (2, 1)
+    failed = WebhookEvent.objects.failed().get()
+    assert failed.handler_errors() == {"first": schedule.NOT_RETURNED}
+
+
 def test_handler_that_kills_its_process_is_called_after_the_others(
     first: Calls, second: Calls
 ) -> None:
@@ -493,6 +509,7 @@ def test_retry_changes_nothing_without_connected_handlers(first: Calls, called: 
 def test_retry_counts_no_attempt_of_an_unconnected_handler(first: Calls, second: Calls) -> None:
     first.error = second.error = ValueError("no")
     event = reply()
+    make_due(event)
     message_received.disconnect(dispatch_uid="first")
 
     assert ran(run_again, [event.pk]) == [event.pk]

@@ -227,6 +227,19 @@ def test_event_waits_for_an_earlier_events_second_fact() -> None:
 # The earlier one ends
 
 
+def test_event_runs_when_a_handler_after_the_awaited_one_ends(
+    booking: InOrder, first: Calls
+) -> None:
+    booking.errors["YES"] = first.error = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    make_due(cancel)
+    booking.errors.clear()
+    first.error = None
+    make_due(yes)
+    assert ran(run_due, [yes.pk]) == [yes.pk, cancel.pk]
+    assert booking.finished == ["YES", "CANCEL"]
+
+
 @pytest.mark.parametrize("error", [GiveUp("never"), ConnectionError("no")])
 def test_event_runs_when_the_earlier_one_fails_for_good(
     booking: InOrder, error: Exception, settings: Any

@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 
 from django.utils import timezone
 
@@ -12,12 +11,13 @@ from cellcast_django.handlers.calls import (
     Call,
     Fact,
     Failure,
+    TakenOverError,
     call_safely,
     calls_of,
     facts_of,
     repeatable_calls,
 )
-from cellcast_django.handlers.schedule import Schedule, TakenOverError, due_ids, load, next_due
+from cellcast_django.handlers.schedule import Run, Saved, Schedule, due_ids, load, next_due
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import handlers_failed
 
@@ -36,9 +36,10 @@ def run(events: Iterable[WebhookEvent]) -> None:
 
     Never raises: errors are logged, and the event is due again when its lease ends.
     """
+    batch = Batch()
     for event in events:
         try:
-            _run(Schedule(event, calls_of(event), is_begun=True), Batch())
+            _run(Schedule(event, calls_of(event), Run.FIRST), batch)
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
@@ -51,13 +52,12 @@ def run_due(pks: Iterable[int] | None = None, *, progress: Progress = lambda eve
     that claims an event runs it. Events for a handler that has spent half a minute on nothing but
     failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
     """
-    tally, report = _counting(progress)
-    batch = Batch(report)
+    batch = Batch(progress)
     for pk in due_ids() if pks is None else pks:
         event = load(pk)
         if event is not None and event.is_due(timezone.now()):
-            _run(Schedule(event, calls_of(event)), batch)
-    return tally
+            _run(Schedule(event, calls_of(event), Run.DUE), batch)
+    return batch.tally
 
 
 def run_again(
@@ -74,19 +74,20 @@ def run_again(
     their results are cleared when the run begins. It is the only way to run a finished handler
     again on purpose. Skips events without handlers, and redacted ones.
     """
-    tally, report = _counting(progress)
+    batch = Batch(progress)
     for pk in pks:
         event = load(pk)
         if event is None or not (everyone or event.is_unfinished):
             continue
         calls = repeatable_calls(event) if everyone else calls_of(event)
         wanted = [call for call in calls if everyone or not event.has_finished(call.name)]
-        schedule = Schedule(event, calls)
-        if wanted and schedule.begin_again(wanted, everyone=everyone):
-            _run(schedule, Batch(report))
-        elif not wanted and not everyone:
-            report(event)
-    return tally
+        if wanted:
+            schedule = Schedule(event, calls, Run.BY_PERSON)
+            schedule.call_again(wanted, everyone=everyone)
+            _run(schedule, batch)
+        elif not everyone:
+            batch.report(event)
+    return batch.tally
 
 
 def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
@@ -106,30 +107,19 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     if known and handler_name not in known:
         return False
     was_pending = event.state == WebhookEvent.State.PENDING
-    schedule = Schedule(event, calls)
-    if not schedule.skip(handler_name, username=username):
+    saved = Schedule(event, calls, Run.BY_PERSON).skip(handler_name, username=username)
+    if saved is None:
         return False
-    if was_pending and schedule.has_failed:
+    if was_pending and saved.has_failed:
         _report_failed(event)
-    if schedule.has_released:
-        _run_next(schedule, Batch())
+    if saved.has_released:
+        _run_next(event.contact, event.pk, Batch())
     return True
 
 
 def summary(tally: Tally) -> dict[str, int]:
     """Return the counts by the name of each state."""
     return {state.value: tally[state] for state in WebhookEvent.State}
-
-
-def _counting(progress: Progress) -> tuple[Tally, Progress]:
-    """Return an empty tally, and a function that counts an event in it and reports it."""
-    tally: Tally = Counter()
-
-    def report(event: WebhookEvent) -> None:
-        tally[event.state] += 1
-        progress(event)
-
-    return tally, report
 
 
 # One run of an event
@@ -140,94 +130,96 @@ NEXT_SECONDS = 5
 
 
 def _run(schedule: Schedule, batch: "Batch") -> None:
-    """Run the event's handlers, and then those of the contact's events that waited for it."""
-    _run_one(schedule, batch)
-    if schedule.has_released:
-        _run_next(schedule, batch)
-
-
-def _run_next(schedule: Schedule, batch: "Batch") -> None:
-    """Run the due events of the contact that come after this one, in their order."""
-    end = time.monotonic() + NEXT_SECONDS
-    pk = schedule.pk
-    for _ in range(MAX_NEXT):
-        event = next_due(schedule.contact, after=pk)
-        if event is None:
-            return
-        _run_one(Schedule(event, calls_of(event)), batch)
-        if time.monotonic() > end:
-            return
-        pk = event.pk
-
-
-def _run_one(schedule: Schedule, batch: "Batch") -> None:
-    """Call the handlers that are due, and save how each call ended.
+    """Run the event's handlers, and then those of the contact's events that waited for it.
 
     Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when the
     database refuses.
     """
-    try:
-        if schedule.calls or facts_of(schedule.event):
-            _call_handlers(schedule, batch)
-        else:
-            schedule.end_without_facts(DELETED)
-        if schedule.has_failed:
-            _report_failed(schedule.event)
-    except TakenOverError as error:
+    if _run_one(schedule, batch):
+        _run_next(schedule.contact, schedule.pk, batch)
+
+
+def _run_next(contact: str, pk: int, batch: "Batch") -> None:
+    """Run the due events of the contact that come after this one, in their order."""
+    end = time.monotonic() + NEXT_SECONDS
+    for _ in range(MAX_NEXT):
+        event = next_due(contact, after=pk)
+        if event is None:
+            return
+        pk = event.pk
+        _run_one(Schedule(event, calls_of(event), Run.DUE), batch)
+        if time.monotonic() > end:
+            return
+
+
+def _run_one(schedule: Schedule, batch: "Batch") -> bool:
+    """Run the event's handlers, and report it; true if others waited for it and are due now."""
+    saved = _call_handlers(schedule, batch)
+    if saved is None:  # it waits, or another process was quicker
+        return False
+    if saved.has_failed:
+        _report_failed(schedule.event)
+    batch.report(schedule.event)
+    return saved.has_released
+
+
+def _call_handlers(schedule: Schedule, batch: "Batch") -> Saved | None:
+    """Call the handlers that are due, and save how each call ended; return what was saved last."""
+    if not schedule.calls and not facts_of(schedule.event):
+        return schedule.end_without_facts(DELETED)
+    calls = schedule.due_calls()
+    if not calls:
+        return schedule.end_without_calls()
+    if schedule.run is Run.DUE:
+        calls = list(filter(batch.worth_calling, calls))
+    saved = None
+    while calls:
+        earlier = {}
+        for call in calls:
+            if (other := schedule.earlier(call)) is not None:
+                earlier[call] = other
+                continue
+            is_last = call is calls[-1] and not earlier
+            saved = _attempt(schedule, call, batch, is_last=is_last)
+            if saved is None or saved.is_cut_short:
+                return saved
+        calls = schedule.wait(earlier) if earlier else []
+    return saved
+
+
+def _attempt(schedule: Schedule, call: Call, batch: "Batch", *, is_last: bool) -> Saved | None:
+    """Call a handler, and save how that ended; ``None`` if another process was quicker."""
+    attempts = schedule.begin(call)
+    if attempts is None:
+        return None
+    saved = None
+
+    def save(failure: Failure | None = None) -> bool:
+        nonlocal saved
+        saved = schedule.save_result(call, attempts, failure, is_last=is_last)
+        return saved is not None
+
+    began_at = time.monotonic()
+    failure = call_safely(call, save if call.exactly_once else None)
+    batch.note(call.name, failure, time.monotonic() - began_at)
+    if failure is None:
+        if not call.exactly_once:
+            save()
+    elif failure.kind is not TakenOverError:
+        _log(call, schedule.pk, failure)
+        if not schedule.is_saved_as_done(call):
+            save(failure)
+    if saved is None:
         logger.warning(
             "The result of handler %s for event %s is not saved: it ran longer than "
             "CELLCAST_HANDLER_LEASE, and another process has taken the event over; or the event "
             "was deleted.",
-            *error.args,
+            call.name,
             schedule.pk,
         )
-        return
-    if batch.report is not None and schedule.has_changed:
-        batch.report(schedule.event)
-
-
-def _call_handlers(schedule: Schedule, batch: "Batch") -> None:
-    due = schedule.due_calls()
-    if not due:
-        schedule.end_without_calls()
-    calls = batch.worth_calling(due)  # the others are left to the next batch
-    while calls:
-        earlier: dict[Call, WebhookEvent] = {}
-        for call in calls:
-            other = schedule.earlier(call) if call.in_order else None
-            if other is not None:
-                earlier[call] = other
-                continue
-            is_last = call is calls[-1] and not earlier
-            if not _attempt(schedule, call, batch, is_last=is_last):
-                return  # the event was taken from this run
-        if not earlier or schedule.wait(earlier):
-            return
-        calls = list(earlier)  # what they waited for has ended in the meantime
-
-
-def _attempt(schedule: Schedule, call: Call, batch: "Batch", *, is_last: bool) -> bool:
-    """Call a handler, and save how that ended; false if another process or a skip was quicker.
-
-    Raises ``TakenOverError`` if one was while the handler ran.
-    """
-    number = schedule.begin(call)
-    if number is None:
-        return False
-    save = partial(schedule.save_result, call, number, is_last=is_last)
-    began_at = time.monotonic()
-    failure = call_safely(call, save if call.exactly_once else None)
-    batch.note(call.name, failure, time.monotonic() - began_at)
-    if failure is not None and failure.kind is TakenOverError:
-        raise TakenOverError(call.name)
-    if failure is not None:
-        _log(call, schedule.pk, failure)
-    is_saved = call.exactly_once and (failure is None or schedule.is_saved_as_done(call))
-    if not is_saved:
-        save(failure=failure)
     if failure is not None and failure.kind is KeyboardInterrupt:
         raise KeyboardInterrupt
-    return not schedule.is_cut_short
+    return saved
 
 
 def _log(call: Call, pk: int, failure: Failure) -> None:
@@ -257,25 +249,29 @@ MIN_FAILURES = 3  # one slow call says little about the next
 
 
 class Batch:
-    """Events that are run one after the other, and the time that handlers have lost in them.
+    """Events that are run one after the other: how they ended, and the time lost in them.
 
-    That is what each has spent failing since it last finished with an event.
+    A handler has lost what it has spent failing since it last finished with an event.
     """
 
-    def __init__(self, report: Progress | None = None) -> None:
-        self.report = report
-        self._lost: dict[str, list[float]] = {}
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.tally: Tally = Counter()
+        self._progress = progress
+        self._lost: dict[str, list[float]] = defaultdict(list)
 
-    def worth_calling(self, calls: Sequence[Call]) -> list[Call]:
-        """Return the calls without those of handlers that have lost too much time."""
-        return [call for call in calls if not self._has_lost_too_much(call.name)]
+    def report(self, event: WebhookEvent) -> None:
+        """Count an event that has been run."""
+        if self._progress is not None:
+            self.tally[event.state] += 1
+            self._progress(event)
 
-    def _has_lost_too_much(self, name: str) -> bool:
-        lost = self._lost.get(name, ())
-        return len(lost) >= MIN_FAILURES and sum(lost) > MAX_SECONDS_LOST
+    def worth_calling(self, call: Call) -> bool:
+        """Whether its handler has not lost too much time."""
+        lost = self._lost[call.name]
+        return len(lost) < MIN_FAILURES or sum(lost) <= MAX_SECONDS_LOST
 
     def note(self, name: str, failure: Failure | None, seconds: float) -> None:
         if failure is None:
-            self._lost.pop(name, None)
+            self._lost[name].clear()
         else:
-            self._lost.setdefault(name, []).append(seconds)
+            self._lost[name].append(seconds)

@@ -107,7 +107,7 @@ def handlers_by_name(signal: FactSignal, sender: type) -> dict[str, Callable[...
 
 def handler_name(function: Callable[..., Any]) -> str:
     """Return ``module.qualname``, of a partial's function or of a callable object's class."""
-    *_, function = _unwrapped(function)
+    function = _unwrapped(function)[-1]
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
 
@@ -116,12 +116,9 @@ def _has_mark(function: Callable[..., Any], mark: str) -> bool:
     return any(hasattr(each, mark) for each in _unwrapped(function))
 
 
-def _unwrapped(function: Callable[..., Any]) -> Iterator[Any]:
-    """Yield the function, and if it is a partial that of the partial, down to the last one."""
-    yield function
-    while isinstance(function, partial):
-        function = function.func
-        yield function
+def _unwrapped(function: Callable[..., Any]) -> list[Any]:
+    """Return the function, and if it is a partial that of the partial, down to the last one."""
+    return [function, *(_unwrapped(function.func) if isinstance(function, partial) else ())]
 
 
 # Which calls an event asks for
@@ -193,6 +190,10 @@ class TransactionEndedError(Exception):
     """A handler marked ``exactly_once`` ended the transaction with a statement of its own."""
 
 
+class TakenOverError(Exception):
+    """Another process has begun a run meanwhile, so nothing of a call ``exactly_once`` stays."""
+
+
 class Failure(NamedTuple):
     """How a call failed. Keeping the exception would keep everything in its frames alive."""
 
@@ -217,11 +218,12 @@ class Failure(NamedTuple):
         return f"{name} in {self.location}" if self.location else name
 
 
-def call_safely(call: Call, save: Callable[[], None] | None = None) -> Failure | None:
+def call_safely(call: Call, save: Callable[[], bool] | None = None) -> Failure | None:
     """Make the call, and return what it raised or left open; ``None`` if all is well.
 
-    With ``save``, that is called after it in the same transaction. Lets no exception out, not even
-    ``SystemExit``. A connection on which the handler left a transaction open is closed.
+    With ``save``, that is called after it in the same transaction; returning false, it rolls back
+    with ``TakenOverError``. Lets no exception out, not even ``SystemExit``. A connection on which
+    the handler left a transaction open is closed.
     """
     failure = None
     before = connections.all(initialized_only=True)
@@ -256,7 +258,7 @@ def _failure(error: BaseException) -> Failure:
     return Failure.of(error)
 
 
-def in_transaction(call: Call, save: Callable[[], None]) -> None:
+def in_transaction(call: Call, save: Callable[[], bool]) -> None:
     """Make the call, then ``save``, in one transaction on the database of this app's models.
 
     It has the host project's isolation level, and is tried again when the database refuses it
@@ -269,7 +271,8 @@ def in_transaction(call: Call, save: Callable[[], None]) -> None:
         with transaction.atomic(using=using):
             with _unended_transaction(connections[using]):
                 call.make()
-            save()
+            if not save():
+                raise TakenOverError
 
     again_if_refused(make_and_save, using=using)
 

@@ -5,8 +5,10 @@ A run changes rows only here, and only if it is the latest one.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
+from enum import Enum, auto
+from functools import cache, partial
 from typing import Any
 
 from django.db import connections, transaction
@@ -38,10 +40,6 @@ BATCH_SIZE = 1_000  # how many ids of due events are read at a time
 
 NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
 """The error of a handler while it is called again, and for good if its process dies."""
-
-
-class TakenOverError(Exception):
-    """Another process has begun a run in the meantime, so ours must not save anything."""
 
 
 # When a handler is called again
@@ -79,6 +77,18 @@ def due_time(result: HandlerResult | None) -> datetime:
     return time_of(text) if text else datetime.fromtimestamp(LONG_AGO, tz=timezone.now().tzinfo)
 
 
+def lease() -> timedelta:
+    """Return how long other processes leave a running attempt alone."""
+    return timedelta(seconds=conf.handler_lease)
+
+
+def _is_awaited(result: HandlerResult | None) -> bool:
+    """Whether a handler will be called, or may be in the middle of its last call."""
+    if result is None or is_open(result):
+        return True
+    return result["error"] == NOT_RETURNED and time_of(result["at"]) + lease() > timezone.now()
+
+
 def _counted(result: HandlerResult, attempts: int, retry_at: datetime | None) -> HandlerResult:
     """Return the result with the number of calls, and with when the handler is called again."""
     counted: HandlerResult = {**result, "attempts": attempts}
@@ -88,42 +98,49 @@ def _counted(result: HandlerResult, attempts: int, retry_at: datetime | None) ->
     return counted
 
 
+class Run(Enum):
+    """Why an event's handlers are run."""
+
+    FIRST = auto()
+    """It has just been stored, which has counted and leased the run."""
+    DUE = auto()
+    """Its time has come."""
+    BY_PERSON = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a change that has been saved means for the run."""
+
+    has_failed: bool
+    """The event has ended as failed."""
+    has_released: bool
+    """Other events of the contact waited for this one, and are due now."""
+    is_cut_short: bool = False
+    """A person has skipped a handler meanwhile, so no other one may be called."""
+
+
 class Schedule:
     """The results of one event's handlers during a run, and when each is called next.
 
     Whatever it saves, it saves only while the run is the latest one of its event, which then has
-    the same values. ``is_begun``: the run has been counted and leased already, and calls whatever
-    is unfinished. Its methods raise ``django.db.Error`` when the database refuses.
+    the same values; ``None`` says that it is not. Its methods raise ``django.db.Error`` when the
+    database refuses.
     """
 
-    def __init__(self, event: WebhookEvent, calls: list[Call], *, is_begun: bool = False) -> None:
+    def __init__(self, event: WebhookEvent, calls: list[Call], run: Run) -> None:
         self.event = event
         self.calls = calls
+        self.run = run
         # Handlers are given the event and may change it, so this is what the run goes by.
         self.pk, self.contact = event.pk, event.contact
         self._number = event.attempts
+        self._runs_before = event.attempts - (run is Run.FIRST)
         self._results: dict[str, HandlerResult] = dict(event.handler_results)
-        self._names = [call.name for call in calls]
-        self._lease = timedelta(seconds=conf.handler_lease)
-        self._is_redacted = event.body == ""
-        self._is_begun = is_begun
-        self._is_repeated = not is_begun and event.attempts > 0
-        self._is_by_person = False
-        self.has_changed = False
-        """Whether a handler has been called, or the event has ended."""
-        self.has_failed = False
-        """Whether the event has ended as failed."""
-        self.is_cut_short = False
-        """Whether a person has skipped a handler meanwhile, so that no other one may be called."""
-        self.has_released = False
-        """Whether other events of the contact waited for this one, and are due now."""
+        self._in_order = {call.name: call.in_order for call in calls}
+        self._has_released = False
 
     # What to call
-
-    def unfinished(self) -> list[str]:
-        """Return the names of the handlers still to be called, connected or failed before."""
-        known = dict.fromkeys([*self._names, *self._results])
-        return [name for name in known if is_open(self._results.get(name))]
 
     def due_calls(self) -> list[Call]:
         """Return what to call, in the order of the calls: first what was never called.
@@ -131,45 +148,39 @@ class Schedule:
         If nobody's time has come, whoever is next is due: a process has died, or a person has moved
         the event's time.
         """
-        times = {name: due_time(self._results.get(name)) for name in self.unfinished()}
-        horizon = max(timezone.now(), min(times.values(), default=timezone.now()))
-        due = {name for name, time in times.items() if self._is_begun or time <= horizon}
-        if not self._is_by_person:
-            self._count_missing(due.difference(self._names))
-        suspect = self._suspect()
-        if suspect is not None and self._attempts_of(suspect) >= conf.handler_max_attempts:
-            self._results[suspect.name] = self._not_returned(self._attempts_of(suspect))
-            due.remove(suspect.name)
+        now = timezone.now()
+        if self.run is Run.DUE and self._runs_before == 1 and (suspect := self._uncalled()):
+            # Probably called when the first run's process died: that saves nothing before a call,
+            # so that it costs no more than it must. Due before those that have a pause.
+            self._results[suspect.name] = self._not_returned(1, self.event.received_at)
+        times = self._due_times()
+        horizon = max(now, min(times.values(), default=now))
+        due = {name for name, time in times.items() if time <= horizon}
+        missing = due - self._in_order.keys() if self.run is Run.DUE else ()
+        for name in missing:  # perhaps for good, and their events must not be pending for ever
+            attempts = self._attempts_of(name) + 1
+            retry_at = self._retry_time(attempts)
+            self._results[name] = _counted(self._results[name], attempts, retry_at)
         calls = [call for call in self.calls if call.name in due]
-        return sorted(calls, key=lambda call: (times[call.name], call is suspect))
+        return sorted(calls, key=lambda call: times[call.name])
 
-    def _suspect(self) -> Call | None:
-        """Return the handler that was probably called when the first run's process died.
+    def _known(self) -> dict[str, bool]:
+        """Return the handlers, connected or called before: whether they are or may be in order."""
+        return dict.fromkeys(self._results, True) | self._in_order
 
-        The first run saves nothing before a call, so that it costs no more than it must. A handler
-        ``in_order`` may have waited instead.
-        """
-        if not self._is_repeated or self._number != 1:
-            return None
-        if any(result.get("skipped") for result in self._results.values()):
-            return None  # a person's decision was counted as the first run
+    def _due_times(self) -> dict[str, datetime]:
+        """Return from when on each handler that has not finished may be called."""
+        result = self._results.get
+        return {name: due_time(result(name)) for name in self._known() if is_open(result(name))}
+
+    def _uncalled(self) -> Call | None:
+        """Return the first handler without a result; one ``in_order`` may have waited instead."""
         uncalled = (call for call in self.calls if call.name not in self._results)
         return next((call for call in uncalled if not call.in_order), None)
 
-    def _attempts_of(self, call: Call) -> int:
-        if (result := self._results.get(call.name)) is not None:
-            return result.get("attempts", 0)
-        return int(call is self._suspect())
-
-    def _count_missing(self, names: Iterable[str]) -> None:
-        """Count an attempt of handlers that failed elsewhere and are not connected here.
-
-        They may be gone for good, and their events must not be pending for ever.
-        """
-        for name in names:
-            attempts = self._results[name].get("attempts", 0) + 1
-            retry_at = self._retry_time(attempts)
-            self._results[name] = _counted(self._results[name], attempts, retry_at)
+    def _attempts_of(self, name: str) -> int:
+        result = self._results.get(name)
+        return result.get("attempts", 0) if result else 0
 
     # Before and after a call
 
@@ -178,36 +189,33 @@ class Schedule:
 
         ``None`` if another process has begun a run.
         """
-        attempts = self._attempts_of(call) + 1
-        lease_end = timezone.now() + self._lease
-        values: dict[str, Any] = {}
-        if not self._is_begun:
-            values = {"attempts": self._number + 1, "next_run_at": lease_end, "waiting_for": None}
-        if self._is_repeated:  # if it kills its process, it must not do so for ever
-            self._results[call.name] = self._not_returned(attempts)
-            values |= {"handler_results": self._results, "next_run_at": lease_end}
-        self._is_begun = True
-        return attempts if not values or self._save(**values) else None
+        attempts = self._attempts_of(call.name) + 1
+        is_counted = self._number > self._runs_before
+        is_noted = self.run is Run.DUE and self._runs_before > 0
+        if is_counted and not is_noted:
+            return attempts
+        values: dict[str, Any] = {"next_run_at": timezone.now() + lease()}
+        if not is_counted:
+            values |= {"attempts": self._number + 1, "done_at": None, "waiting_for": None}
+        if is_noted:  # if it kills its process, it must not do so for ever
+            self._results[call.name] = self._not_returned(attempts, values["next_run_at"])
+        return attempts if self._save(**values) else None
 
-    def _not_returned(self, attempts: int) -> HandlerResult:
-        now = timezone.now()
-        result: HandlerResult = {"at": now.isoformat(), "error": NOT_RETURNED}
+    def _not_returned(self, attempts: int, retry_at: datetime) -> HandlerResult:
+        result: HandlerResult = {"at": timezone.now().isoformat(), "error": NOT_RETURNED}
         is_last = attempts >= conf.handler_max_attempts
-        return _counted(result, attempts, None if is_last else now + self._lease)
+        return _counted(result, attempts, None if is_last else retry_at)
 
     def save_result(
-        self, call: Call, attempts: int, *, failure: Failure | None = None, is_last: bool
-    ) -> None:
-        """Save how a call ended, and with the last one in which state that leaves the event.
-
-        Raises ``TakenOverError``.
-        """
+        self, call: Call, attempts: int, failure: Failure | None, *, is_last: bool
+    ) -> Saved | None:
+        """Save how a call ended, and with the last one in which state that leaves the event."""
         now = timezone.now()
         result: HandlerResult = {"at": now.isoformat(), "error": ""}
         retry_at = None
         if failure is not None:
             # The text may quote what redaction has emptied; nothing redacts the event again.
-            result["error"] = error_type(failure.text) if self._is_redacted else failure.text
+            result["error"] = failure.text if self.event.body else error_type(failure.text)
             if failure.location:
                 result["location"] = failure.location
             if issubclass(failure.kind, GiveUp):
@@ -215,31 +223,29 @@ class Schedule:
             else:
                 retry_at = self._retry_time(attempts, failure.retry_after)
         self._results[call.name] = _counted(result, attempts, retry_at)
-        values = self._when_ended() if is_last else {"next_run_at": now + self._lease}
+        values = self._when_ended() if is_last else {"next_run_at": now + lease()}
         then = self._then(values, call) if is_last or call.in_order else None
-        is_saved = self._save(then, handler_results=self._results, **values)
-        if not is_saved and not self._save_beside_skip(call.name):
-            raise TakenOverError(call.name)
+        return self._save(then, **values) or self._save_beside_skip(call.name)
 
-    def _save_beside_skip(self, name: str) -> bool:
+    def _save_beside_skip(self, name: str) -> Saved | None:
         """Save this handler's result all the same if people have only skipped others meanwhile.
 
         The handler must not be called again for that. What is left is up to the next run.
         """
         event = fresh_events().filter(pk=self.pk).first()
-        results = event.handler_results if event is not None else {}
+        if event is None:
+            return None
         skipped = {
             each: result
-            for each, result in results.items()
+            for each, result in event.handler_results.items()
             if result.get("skipped") and result != self._results.get(each)
         }
-        number = self._number + len(skipped)
-        if not skipped or name in skipped or event is None or event.attempts != number:
-            return False
+        if not skipped or name in skipped or event.attempts != self._number + len(skipped):
+            return None
         self._results |= skipped
-        self._number = number
-        self.is_cut_short = True
-        return self._save(self._release, handler_results=self._results, **self._when_ended())
+        self._number = event.attempts
+        saved = self._save(self._release, **self._when_ended())
+        return saved and replace(saved, is_cut_short=True)
 
     def _retry_time(self, attempts: int, after: timedelta | None = None) -> datetime | None:
         """Return when to call a handler again that has failed this often; ``None`` for never.
@@ -259,60 +265,61 @@ class Schedule:
         result = self._results.get(call.name)
         if result is None or result["error"]:
             return False  # it was never about to be saved
-        [saved] = fresh_events().filter(pk=self.pk).values_list("handler_results", flat=True)
-        return WebhookEvent(handler_results=saved).has_finished(call.name)
+        return any(event.has_finished(call.name) for event in fresh_events().filter(pk=self.pk))
 
     # How a run ends
 
-    def end_without_calls(self) -> None:
-        values: dict[str, Any] = self._when_ended()
-        if not self._names and values["done_at"] is not None:
+    def end_without_calls(self) -> Saved | None:
+        values = self._when_ended()
+        if not self.calls and values["done_at"] is not None:
             # The handler it was stored for is connected in another process.
-            number = self._number + (not self._is_begun)
+            number = self._runs_before + 1
             retry_at = self._retry_time(number)
             values = {"attempts": number, "done_at": None, "next_run_at": retry_at}
-        self._save(self._then(values), handler_results=self._results, **values)
+        return self._save(self._then(values), **values)
 
-    def end_without_facts(self, error: str) -> None:
+    def end_without_facts(self, error: str) -> Saved | None:
         """End as failed: what the event told of is not stored any more."""
-        self._save(self._release, error=error, done_at=None, next_run_at=None)
+        return self._save(self._release, error=error, done_at=None, next_run_at=None)
 
-    def _when_ended(self) -> dict[str, datetime | None]:
+    def _when_ended(self, earlier: Mapping[Call, WebhookEvent] | None = None) -> dict[str, Any]:
         """Return the event's fields after a run: done, failed, or due again.
 
-        A handler that failed counts even if it is not connected in this process.
+        A handler that failed counts even if it is not connected in this process. ``earlier``: what
+        calls wait for.
         """
-        if waiting := self.unfinished():
-            due_at = min(due_time(self._results.get(name)) for name in waiting)
-            return {"done_at": None, "next_run_at": max(due_at, timezone.now())}
-        has_failed = any(result["error"] for result in self._results.values())
-        return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
+        times: dict[str, Any] = {**self._due_times()}
+        times |= {call.name: event.next_run_at for call, event in (earlier or {}).items()}
+        if not times:
+            has_failed = any(result["error"] for result in self._results.values())
+            return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
+        # Not long ago, where no other event would see it: see ``pending_of``.
+        return {"done_at": None, "next_run_at": max(min(times.values()), timezone.now())}
 
-    def _save(self, then: Callable[[str], None] | None = None, **values: Any) -> bool:
-        """Save these fields if the run is still the latest; its event has them then too.
+    def _save(self, then: Callable[[], None] | None = None, **values: Any) -> Saved | None:
+        """Save these fields and the results if the run is still the latest; the event has them too.
 
-        ``then`` is called with the database's alias in the same transaction.
+        ``then`` is called in the same transaction.
         """
+        values["handler_results"] = self._results
 
         def save(using: str) -> bool:
             if then is None:
                 return self._update(using, values)
             with _transaction(using):
                 if is_saved := self._update(using, values):
-                    then(using)
+                    then()
             return is_saved
 
         if not with_retries(save, using=database_alias()):
-            return False
+            return None
         self._number = values.get("attempts", self._number)
-        self.has_changed = True
-        has_ended = "done_at" in values and values["next_run_at"] is None
-        self.has_failed = has_ended and values["done_at"] is None
         for name, value in values.items():
             setattr(self.event, name, value)
         self.event.attempts = self._number
         self.event.handler_results = {name: {**each} for name, each in self._results.items()}
-        return True
+        has_ended = "done_at" in values and values["next_run_at"] is None
+        return Saved(has_ended and values["done_at"] is None, self._has_released)
 
     def _update(self, using: str, values: dict[str, Any]) -> bool:
         """Save these fields, unless another process has begun a run of the event since this one.
@@ -335,80 +342,57 @@ class Schedule:
     def earlier(self, call: Call) -> WebhookEvent | None:
         """Return the event that a handler ``in_order`` has to finish before this one.
 
-        None if a person has asked for this one by name.
+        None if a person has asked for this one.
         """
-        if self._is_by_person:
+        if not call.in_order or self.run is Run.BY_PERSON:
             return None
         for event in _pending_before(self.pk, self.contact):
             for other in calls_of(event):
                 result = event.handler_results.get(other.name)
-                if other.handler == call.handler and self._is_awaited(result):
+                if other.handler == call.handler and _is_awaited(result):
                     return event
         return None
 
-    def _is_awaited(self, result: HandlerResult | None) -> bool:
-        """Whether a handler will be called, or may be in the middle of its last call."""
-        if is_open(result):
-            return True
-        if result is None or result["error"] != NOT_RETURNED:
-            return False
-        called_at = datetime.fromisoformat(result["at"]).timestamp()
-        return called_at + self._lease.total_seconds() > timezone.now().timestamp()
-
-    def wait(self, earlier: Mapping[Call, WebhookEvent]) -> bool:
-        """Save what the event waits for, by call; false if that has changed.
+    def wait(self, earlier: Mapping[Call, WebhookEvent]) -> list[Call]:
+        """Save what the event waits for, by call; if that has changed, return the calls instead.
 
         Whoever ends an earlier event locks its row, and then tells those that wait for it. So the
         row is locked here too before it is looked at for the last time.
         """
-        waiting = {call.name for call in earlier}
-        times = [
-            due_time(self._results.get(name)) for name in self.unfinished() if name not in waiting
-        ]
         pks = {event.pk for event in earlier.values()}
 
-        def write(using: str) -> bool:
+        def write(using: str) -> list[Call]:
             with _transaction(using):
                 # Writes nothing, but locks on every database.
                 fresh_events().filter(pk__in=pks).update(next_run_at=F("next_run_at"))
-                now = [self.earlier(call) for call in earlier]
-                found = {event.pk: event.next_run_at for event in now if event is not None}
-                if None in now or set(found) != pks:
-                    return False
-                planned = [*times, *(time for time in found.values() if time is not None)]
-                # Not long ago, where no other event would see it: see ``pending_of``.
-                values = {
-                    "done_at": None,
-                    "next_run_at": max(min(planned), timezone.now()),
-                    "waiting_for": min(pks),
-                    "handler_results": self._results,
-                }
-                self._update(using, values)
-                return True
+                now = {call: event for call in earlier if (event := self.earlier(call))}
+                if now != earlier:
+                    return list(earlier)
+                values = {"waiting_for": min(pks), "handler_results": self._results}
+                self._update(using, values | self._when_ended(now))
+                return []
 
         return with_retries(write, using=database_alias())
 
     def _then(
         self, values: Mapping[str, Any], call: Call | None = None
-    ) -> Callable[[str], None] | None:
+    ) -> Callable[[], None] | None:
         """Return what to do, as these fields are saved, about the events that wait for this one.
 
         Nothing unless a handler is ``in_order``, or may be so where it is connected.
         """
-        in_order = any(each.in_order for each in self.calls)
-        is_all_here = bool(self.calls) and self._results.keys() <= set(self._names)
-        if not self.contact or (is_all_here and not in_order):
+        known = self._known()
+        if not self.contact or (known and not any(known.values())):
             return None
         has_ended = call and call.in_order and not is_open(self._results[call.name])
         if has_ended or values["next_run_at"] is None:
             return self._release
-        until = values["next_run_at"]
-        return lambda _using: self._postpone(until)
+        return partial(self._postpone, values["next_run_at"])
 
-    def _release(self, _using: str) -> None:
+    def _release(self) -> None:
         """Make the events due that wait for this one, or for one before it."""
         waiting = pending_of(self.contact).filter(waiting_for__lte=self.pk)
-        self.has_released = waiting.update(next_run_at=timezone.now(), waiting_for=None) > 0
+        self._has_released |= waiting.update(next_run_at=timezone.now(), waiting_for=None) > 0
 
     def _postpone(self, until: datetime) -> None:
         """Let the events that wait for this one wait until it is run again.
@@ -428,45 +412,36 @@ class Schedule:
 
     # What a person asks for
 
-    def begin_again(self, calls: Iterable[Call], *, everyone: bool) -> bool:
-        """Count and lease a run of these calls; false if another process was quicker.
+    def call_again(self, calls: Iterable[Call], *, everyone: bool) -> None:
+        """Let these be called in this run.
 
         They begin anew with ``everyone``, and otherwise with the attempts that they have made.
         """
-        now = timezone.now()
+        now = timezone.now().isoformat()
         for call in calls:
             result = self._results.pop(call.name, None)
             if result is not None and not everyone:
-                self._results[call.name] = {**result, "retry_at": now.isoformat()}
+                self._results[call.name] = {**result, "retry_at": now}
                 self._results[call.name].pop("gave_up", None)
-        self._is_begun, self._is_repeated, self._is_by_person = True, False, True
-        return self._save(
-            attempts=self._number + 1,
-            next_run_at=now + self._lease,
-            waiting_for=None,
-            done_at=None,
-            handler_results=self._results,
-        )
 
-    def skip(self, name: str, *, username: str) -> bool:
-        """Save that this handler need not be called; false if another process was quicker."""
+    def skip(self, name: str, *, username: str) -> Saved | None:
+        """Save that this handler need not be called."""
         self._results[name] = {
             "at": timezone.now().isoformat(),
             "error": "",
             "skipped": True,
             "by": username_of(username),
         }
-        values: dict[str, Any] = {"handler_results": self._results}
-        unfinished = self.unfinished()
-        if not unfinished:
-            values |= self._when_ended()
+        values: dict[str, Any] = {}
+        times = self._due_times()
+        if not times:
+            values = self._when_ended()
         elif self.event.next_run_at is not None:
             # The others keep their pauses. Not sooner: one may be running at this moment.
-            due_at = min(due_time(self._results.get(each)) for each in unfinished)
-            values["next_run_at"] = max(due_at, self.event.next_run_at)
-        # Counted as a run, so that whoever loaded the event before sees that it has changed.
-        values["attempts"] = self._number + 1
-        return self._save(self._release, **values)
+            values["next_run_at"] = max(min(times.values()), self.event.next_run_at)
+        # Counted as a run, so that whoever loaded the event before sees that it has changed; never
+        # as the first, whose process would seem to have died.
+        return self._save(self._release, attempts=max(self._number, 1) + 1, **values)
 
 
 # Reading events
