@@ -84,6 +84,23 @@ def test_left_out_handler_still_gets_its_events_in_order(
     assert [call["event"].pk for call in booking.arguments] == [event.pk for event in events]
 
 
+def test_handler_left_out_of_a_first_run_loses_no_attempt(
+    first: Calls, second: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    settings.CELLCAST_RUN_HANDLERS = "task"
+    monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
+    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
+    *_, last = [reply(message=str(each)) for each in range(4)]
+    run_due()
+    assert (len(first), len(second)) == (3, 4)
+
+    first.error = None
+    assert ran(run_due) == [last.pk]
+    last.refresh_from_db()
+    assert (last.state, len(first), len(second)) == ("done", 4, 4)
+
+
 def test_slow_successful_handler_is_called_again(first: Calls, clock: Clock) -> None:
     events = due_replies(first, 6)
     first.error, first.during = None, take(clock, 60)

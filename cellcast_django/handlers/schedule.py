@@ -294,7 +294,10 @@ class Schedule:
             has_failed = any(result["error"] for result in self._results.values())
             return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
         # Not long ago, where no other event would see it: see ``pending_of``.
-        return {"done_at": None, "next_run_at": max(min(times.values()), timezone.now())}
+        values = {"done_at": None, "next_run_at": max(min(times.values()), timezone.now())}
+        if self._number == 1 and self._uncalled():
+            values["attempts"] = 2  # the first run's process has not died: see ``due_calls``
+        return values
 
     def _save(self, then: Callable[[], None] | None = None, **values: Any) -> Saved | None:
         """Save these fields and the results if the run is still the latest; the event has them too.
