@@ -4,9 +4,8 @@ import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from itertools import takewhile
-from typing import Any, Self
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
@@ -21,44 +20,6 @@ logger = logging.getLogger("cellcast_django")
 NAP_SECONDS = 0.25  # how long a wait may go on after SIGTERM
 NAPS_BETWEEN_ROUNDS = 12
 HEARTBEAT_SECONDS = 60
-
-
-class Rounds:
-    """Repeats until SIGTERM; whatever is running then may finish."""
-
-    def __init__(self) -> None:
-        self.is_over = False
-        self._heartbeat_at = 0.0
-
-    def __enter__(self) -> Self:
-        self._previous = signal.signal(signal.SIGTERM, self._end)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
-
-    def _end(self, *_signal_and_frame: Any) -> None:
-        self.is_over = True
-
-    def __iter__(self) -> Iterator[None]:
-        """Yield every few seconds, after closing connections that are too old or broken."""
-        while not self.is_over:
-            for connection in connections.all(initialized_only=True):
-                if not connection.in_atomic_block:  # as it is in a test
-                    connection.close_if_unusable_or_obsolete()
-            yield
-            for _ in range(NAPS_BETWEEN_ROUNDS):
-                if self.is_over:
-                    return
-                time.sleep(NAP_SECONDS)
-
-    def is_time_for_heartbeat(self) -> bool:
-        """Whether a minute has passed since this was last true."""
-        now = time.monotonic()
-        is_time = now >= self._heartbeat_at
-        if is_time:
-            self._heartbeat_at = now + HEARTBEAT_SECONDS
-        return is_time
 
 
 class Command(BaseCommand):
@@ -86,28 +47,25 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        chosen = options["event"] or options["failed"]
+        events, failed = options["event"], options["failed"]
         if options["watch"]:
-            if chosen:
+            if events or failed:
                 raise CommandError(
                     "--watch runs what is due: it takes neither --event nor --failed."
                 )
-            self._watch()
-            return
-        if chosen:
-            tally = run_again(
-                self._chosen(options["event"], failed=options["failed"]), progress=self._report
-            )
+            self._watch_until_sigterm()
+        elif events or failed:
+            self._print(run_again(self._chosen(events, failed=failed), progress=self._report))
         else:
             tally = run_due(progress=self._report)
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(tally))
-        self._print_summary(tally)
+            self._print(tally)
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
+        """Return the keys, in the order in which the events were stored."""
         require_events(pks, fresh_events(), "event")
-        if failed:
-            pks = pks + list(fresh_events().failed().order_by("pk").values_list("pk", flat=True))
-        return list(dict.fromkeys(pks))
+        also = fresh_events().failed().values_list("pk", flat=True) if failed else ()
+        return sorted({*pks, *also})
 
     def _report(self, event: WebhookEvent) -> None:
         errors = event.handler_errors() if event.is_unfinished else {}
@@ -115,13 +73,26 @@ class Command(BaseCommand):
             # Never the text: it may quote a customer, and cron sends it by mail.
             self.stderr.write(printable(f"event {event.pk}: {name}: {error_type(error)}"))
 
-    def _print_summary(self, tally: Tally) -> None:
+    def _print(self, tally: Tally) -> None:
         sentence = "{done} done, {pending} to be retried later, {failed} failed."
-        self._say(sentence.format(**summary(tally)))
-
-    def _say(self, line: str) -> None:
-        self.stdout.write(line)
+        self.stdout.write(sentence.format(**summary(tally)))
         self.stdout.flush()  # a supervisor's pipe would keep it for hours
+
+    # --watch
+
+    _is_over = False
+    _beats_at = 0.0
+
+    def _watch_until_sigterm(self) -> None:
+        """Run what is due every few seconds; at the end, what is running then may finish."""
+        previous = signal.signal(signal.SIGTERM, self._end)
+        try:
+            self._watch()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _end(self, *_signal_and_frame: Any) -> None:
+        self._is_over = True
 
     def _watch(self) -> None:
         total: Tally = Counter()
@@ -130,30 +101,38 @@ class Command(BaseCommand):
         def report(event: WebhookEvent) -> None:
             total[event.state] += 1
             self._report(event)
-            self._record_heartbeat(rounds, total)
+            self._beat(total)
 
-        with Rounds() as rounds:
-            self._say("Watching for what is due. Stop it by Ctrl-C or SIGTERM.")
-            for _ in rounds:
-                try:
-                    pks = takewhile(lambda _: not rounds.is_over, due_ids())
-                    tally = run_due(pks, progress=report)
-                    self._record_heartbeat(rounds, total)
-                except Error as error:
-                    if has_database:
-                        logger.warning(
-                            "The database is unavailable (%s); trying again.",
-                            type(error).__qualname__,
-                        )
-                    has_database = False
-                    continue
+        self.stdout.write("Watching for what is due. Stop it by Ctrl-C or SIGTERM.")
+        self.stdout.flush()
+        while not self._is_over:
+            for connection in connections.all(initialized_only=True):
+                if not connection.in_atomic_block:  # as it is in a test
+                    connection.close_if_unusable_or_obsolete()
+            try:
+                pks = takewhile(lambda _: not self._is_over, due_ids())
+                tally = run_due(pks, progress=report)
+                self._beat(total)
+            except Error as error:
+                if has_database:
+                    logger.warning(
+                        "The database is unavailable (%s); trying again.",
+                        type(error).__qualname__,
+                    )
+                has_database = False
+            else:
                 if not has_database:
                     logger.warning("The database is available again.")
                 has_database = True
                 if tally:
-                    self._print_summary(tally)
+                    self._print(tally)
+            for _ in range(NAPS_BETWEEN_ROUNDS):
+                if not self._is_over:
+                    time.sleep(NAP_SECONDS)
 
-    def _record_heartbeat(self, rounds: Rounds, total: Tally) -> None:
-        if rounds.is_time_for_heartbeat():
+    def _beat(self, total: Tally) -> None:
+        """Log and record what was done since the start, once a minute."""
+        if time.monotonic() >= self._beats_at:
+            self._beats_at = time.monotonic() + HEARTBEAT_SECONDS
             logger.debug("Watching for what is due: %s so far.", summary(total))
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(total))
