@@ -107,13 +107,14 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     if known and handler_name not in known:
         return False
     was_pending = event.state == WebhookEvent.State.PENDING
-    saved = Schedule(event, calls, Run.BY_PERSON).skip(handler_name, username=username)
+    schedule = Schedule(event, calls, Run.BY_PERSON)
+    saved = schedule.skip(handler_name, username=username)
     if saved is None:
         return False
     if was_pending and saved.has_failed:
         _report_failed(event)
-    if saved.has_released:
-        _run_next(event.contact, event.pk, Batch())
+    if schedule.has_released:
+        _run_next(schedule, Batch())
     return True
 
 
@@ -135,15 +136,17 @@ def _run(schedule: Schedule, batch: "Batch") -> None:
     Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when the
     database refuses.
     """
-    if _run_one(schedule, batch):
-        _run_next(schedule.contact, schedule.pk, batch)
+    _run_one(schedule, batch)
+    if schedule.has_released:
+        _run_next(schedule, batch)
 
 
-def _run_next(contact: str, pk: int, batch: "Batch") -> None:
+def _run_next(schedule: Schedule, batch: "Batch") -> None:
     """Run the due events of the contact that come after this one, in their order."""
     end = time.monotonic() + NEXT_SECONDS
+    pk = schedule.pk
     for _ in range(MAX_NEXT):
-        event = next_due(contact, after=pk)
+        event = next_due(schedule.contact, after=pk)
         if event is None:
             return
         pk = event.pk
@@ -152,15 +155,14 @@ def _run_next(contact: str, pk: int, batch: "Batch") -> None:
             return
 
 
-def _run_one(schedule: Schedule, batch: "Batch") -> bool:
-    """Run the event's handlers, and report it; true if others waited for it and are due now."""
+def _run_one(schedule: Schedule, batch: "Batch") -> None:
+    """Run the event's handlers, and report it unless it waits or another process was quicker."""
     saved = _call_handlers(schedule, batch)
-    if saved is None:  # it waits, or another process was quicker
-        return False
+    if saved is None:
+        return
     if saved.has_failed:
         _report_failed(schedule.event)
     batch.report(schedule.event)
-    return saved.has_released
 
 
 def _call_handlers(schedule: Schedule, batch: "Batch") -> Saved | None:
@@ -181,7 +183,7 @@ def _call_handlers(schedule: Schedule, batch: "Batch") -> Saved | None:
                 continue
             is_last = call is calls[-1] and not earlier
             saved = _attempt(schedule, call, batch, is_last=is_last)
-            if saved is None or saved.is_cut_short:
+            if saved is None or saved.is_over:
                 return saved
         calls = schedule.wait(earlier) if earlier else []
     return saved

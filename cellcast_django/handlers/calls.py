@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from weakref import ReferenceType
 
 from asgiref.sync import async_to_sync
-from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -135,11 +134,7 @@ def facts_of(event: WebhookEvent) -> list[Fact]:
 
 def _message_fact(event: WebhookEvent) -> Fact | None:
     message = event.message
-    if message is None:
-        return None
-    try:
-        change = event.status_change
-    except ObjectDoesNotExist:
+    if message is None or (change := getattr(event, "status_change", None)) is None:
         return None
     if message.direction == Direction.INBOUND and not change.previous_status:
         return Fact(message_received, Message, {"message": message, "event": event})
@@ -151,12 +146,10 @@ def _message_fact(event: WebhookEvent) -> Fact | None:
 def _opt_out_fact(event: WebhookEvent) -> Fact | None:
     if event.kind not in (WebhookEvent.Kind.REPLY, WebhookEvent.Kind.OPT_OUT):
         return None
-    try:
-        opt_out = event.opt_out_change.opt_out
-    except ObjectDoesNotExist:
+    if (change := getattr(event, "opt_out_change", None)) is None:
         return None
     suffix = OPT_OUT_SUFFIX if event.kind == WebhookEvent.Kind.REPLY else ""
-    arguments = {"contact": opt_out.contact, "opt_out": opt_out, "event": event}
+    arguments = {"contact": change.opt_out.contact, "opt_out": change.opt_out, "event": event}
     return Fact(opt_out_received, WebhookEvent, arguments, suffix)
 
 

@@ -5,7 +5,7 @@ A run changes rows only here, and only if it is the latest one.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import cache, partial
@@ -110,14 +110,12 @@ class Run(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a change that has been saved means for the run."""
+    """What a change that has been saved means."""
 
+    is_over: bool
+    """The run has ended, perhaps before its last call: a person has skipped another handler."""
     has_failed: bool
     """The event has ended as failed."""
-    has_released: bool
-    """Other events of the contact waited for this one, and are due now."""
-    is_cut_short: bool = False
-    """A person has skipped a handler meanwhile, so no other one may be called."""
 
 
 class Schedule:
@@ -138,7 +136,8 @@ class Schedule:
         self._runs_before = event.attempts - (run is Run.FIRST)
         self._results: dict[str, HandlerResult] = dict(event.handler_results)
         self._in_order = {call.name: call.in_order for call in calls}
-        self._has_released = False
+        self.has_released = False
+        """Whether other events of the contact waited for this one, and are due now."""
 
     # What to call
 
@@ -233,19 +232,17 @@ class Schedule:
         The handler must not be called again for that. What is left is up to the next run.
         """
         event = fresh_events().filter(pk=self.pk).first()
-        if event is None:
-            return None
         skipped = {
             each: result
-            for each, result in event.handler_results.items()
+            for each, result in (event.handler_results if event else {}).items()
             if result.get("skipped") and result != self._results.get(each)
         }
-        if not skipped or name in skipped or event.attempts != self._number + len(skipped):
+        number = self._number + len(skipped)
+        if not skipped or name in skipped or event is None or event.attempts != number:
             return None
         self._results |= skipped
-        self._number = event.attempts
-        saved = self._save(self._release, **self._when_ended())
-        return saved and replace(saved, is_cut_short=True)
+        self._number = number
+        return self._save(self._release, **self._when_ended())
 
     def _retry_time(self, attempts: int, after: timedelta | None = None) -> datetime | None:
         """Return when to call a handler again that has failed this often; ``None`` for never.
@@ -321,8 +318,9 @@ class Schedule:
             setattr(self.event, name, value)
         self.event.attempts = self._number
         self.event.handler_results = {name: {**each} for name, each in self._results.items()}
-        has_ended = "done_at" in values and values["next_run_at"] is None
-        return Saved(has_ended and values["done_at"] is None, self._has_released)
+        is_over = "done_at" in values
+        has_failed = is_over and values["done_at"] is values["next_run_at"] is None
+        return Saved(is_over, has_failed)
 
     def _update(self, using: str, values: dict[str, Any]) -> bool:
         """Save these fields, unless another process has begun a run of the event since this one.
@@ -331,13 +329,12 @@ class Schedule:
         """
         connection = connections[using]
         field: Any = WebhookEvent._meta.get_field
-        adapted = {
+        params = {
             name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
         }
-        adapted |= {"id": self.pk, "run": self._number}
-        statement = _update_statement(tuple(values))
-        execute = vendor_of(connection).execute
-        with own_statement(using), execute(connection, statement, adapted) as cursor:
+        params |= {"id": self.pk, "run": self._number}
+        sql = _update_statement(tuple(values))
+        with own_statement(using), vendor_of(connection).execute(connection, sql, params) as cursor:
             return bool(cursor.rowcount == 1)
 
     # A contact's events, in order
@@ -395,7 +392,7 @@ class Schedule:
     def _release(self) -> None:
         """Make the events due that wait for this one, or for one before it."""
         waiting = pending_of(self.contact).filter(waiting_for__lte=self.pk)
-        self._has_released |= waiting.update(next_run_at=timezone.now(), waiting_for=None) > 0
+        self.has_released |= waiting.update(next_run_at=timezone.now(), waiting_for=None) > 0
 
     def _postpone(self, until: datetime) -> None:
         """Let the events that wait for this one wait until it is run again.
