@@ -8,7 +8,7 @@ const NEWS_MILLISECONDS = 30000;
 document.querySelectorAll("[data-news]").forEach((place) => {
     const link = place.querySelector("a");
     const title = document.title.replace(/^\([^)]*\) /, "");
-    let askedAt = Date.now();
+    let askedAt = performance.now();
 
     function show({ waiting, new: count }) {
         document.title = (waiting === "0" ? "" : "(" + waiting + ") ") + title;
@@ -21,10 +21,10 @@ document.querySelectorAll("[data-news]").forEach((place) => {
     }
 
     async function ask() {
-        if (document.hidden || Date.now() - askedAt < NEWS_MILLISECONDS) {
+        if (document.hidden || performance.now() - askedAt < NEWS_MILLISECONDS / 2) {
             return;
         }
-        askedAt = Date.now();
+        askedAt = performance.now();
         const response = await fetch(place.dataset.news, { redirect: "manual" }).catch(() => null);
         if (response?.ok) {
             show(await response.json());
