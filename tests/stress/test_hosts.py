@@ -123,6 +123,21 @@ def test_webhooks_are_stored_and_handled_in_difficult_projects(
     figures.record("hostile hosts", **{f"{project.name}, {project.serve}": f"{answered} responses"})
 
 
+def test_activity_narrows_to_a_person_whose_key_is_a_uuid(
+    new_project: Callable[[Project], Host],
+) -> None:
+    [project] = [each for each in PROJECTS if each.name == "custom_user"]
+    host = new_project(project)
+    key = host.manage("shell", "--verbosity=0", "--command", "print(Person.objects.get().pk)")
+    with serving(host, "gunicorn") as server:
+        staff = Staff(server.port)
+        staff.log_in()
+        activity = "/admin/cellcast_django/webhookevent/activity/"
+        assert staff.get(f"{activity}?format=csv").status == 200  # the first that anybody does
+        page = staff.get(f"{activity}?person={key.strip()}")
+    assert f"?person={key.strip()}&amp;format=csv" in page.text
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_every_server_passes_on_every_kind_of_body(
     name: str, new_host: Callable[..., Host]

@@ -1,6 +1,5 @@
 """The activity: who did what in this app's part of the admin, from Django's own log."""
 
-from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -35,13 +34,15 @@ class ActivityLog(Page):
         return self.request.user.has_perm("cellcast_django.view_activity")
 
     def details(self) -> dict[str, Any] | HttpResponse:
-        person, before = self._key("person"), self._key("before")
         entries = _entries()
+        people = _people(entries)
+        before, asked = (self.request.GET.get(name, "") for name in ("before", "person"))
+        person = next((key for key in people if str(key) == asked), None)
         chosen = entries if person is None else entries.filter(user=person)
         if self.request.GET.get("format") == "csv":
             return self.as_csv(chosen)
-        if before is not None:
-            chosen = chosen.filter(pk__lt=before)
+        if is_key(before):
+            chosen = chosen.filter(pk__lt=int(before))
         rows = list(chosen[: PER_PAGE + 1])
         shown = rows[:PER_PAGE]
         urls = self._urls(shown)
@@ -50,7 +51,7 @@ class ActivityLog(Page):
             "activities": [
                 (entry, urls.get((entry.content_type_id, entry.object_id), "")) for entry in shown
             ],
-            "people": sorted(_people(entries), key=itemgetter(1)),
+            "people": sorted(people.items(), key=itemgetter(1)),
             "chosen_person": person,
             "older_url": f"?{query}&before={shown[-1].pk}" if len(rows) > PER_PAGE else "",
             "csv_url": f"?{query}&format=csv",
@@ -73,10 +74,6 @@ class ActivityLog(Page):
             for entry in rows
         )
         return csv_of(f"activity-{today():%Y-%m-%d}.csv", [heading, *lines])
-
-    def _key(self, name: str) -> int | None:
-        value = self.request.GET.get(name, "")
-        return int(value) if is_key(value) else None
 
     def _urls(self, entries: list[LogEntry]) -> dict[tuple[int | None, str | None], str]:
         urls: dict[tuple[int | None, str | None], str] = {}
@@ -104,7 +101,7 @@ def _entries() -> QuerySet[LogEntry]:
     return entries.filter(content_type__in=keys).order_by("-pk").select_related("user")
 
 
-def _people(entries: QuerySet[LogEntry]) -> Iterator[tuple[int, str]]:
+def _people(entries: QuerySet[LogEntry]) -> dict[Any, str]:
     keys = entries.order_by().values_list("user_id", flat=True).distinct()
-    for pk, user in get_user_model()._default_manager.in_bulk(list(keys)).items():
-        yield pk, str(user)
+    users = get_user_model()._default_manager.in_bulk(list(keys))
+    return {key: str(user) for key, user in users.items()}
