@@ -39,7 +39,7 @@ def run(events: Iterable[WebhookEvent]) -> None:
     batch = Batch()
     for event in events:
         try:
-            _run(Schedule(event, calls_of(event), Run.FIRST), batch)
+            batch.run(Schedule(event, calls_of(event), Run.FIRST))
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
@@ -56,7 +56,7 @@ def run_due(pks: Iterable[int] | None = None, *, progress: Progress = lambda eve
     for pk in due_ids() if pks is None else pks:
         event = load(pk)
         if event is not None and event.is_due(timezone.now()):
-            _run(Schedule(event, calls_of(event), Run.DUE), batch)
+            batch.run(Schedule(event, calls_of(event), Run.DUE))
     return batch.tally
 
 
@@ -84,7 +84,7 @@ def run_again(
         if wanted:
             schedule = Schedule(event, calls, Run.BY_PERSON)
             schedule.call_again(wanted, everyone=everyone)
-            _run(schedule, batch)
+            batch.run(schedule)
         elif not everyone:
             batch.report(event)
     return batch.tally
@@ -114,7 +114,7 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     if was_pending and saved.has_failed:
         _report_failed(event)
     if schedule.has_released:
-        _run_next(schedule, Batch())
+        Batch().run_next(schedule)
     return True
 
 
@@ -123,105 +123,128 @@ def summary(tally: Tally) -> dict[str, int]:
     return {state.value: tally[state] for state in WebhookEvent.State}
 
 
-# One run of an event
-
 MAX_NEXT = 10
 NEXT_SECONDS = 5
 """How many events that waited for one are run after it, and for how long new ones are begun."""
 
+MAX_SECONDS_LOST = 30
+MIN_FAILURES = 3  # one slow call says little about the next
 
-def _run(schedule: Schedule, batch: "Batch") -> None:
-    """Run the event's handlers, and then those of the contact's events that waited for it.
 
-    Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when the
-    database refuses.
+class Batch:
+    """Events that are run one after the other: how they ended, and the time lost in them.
+
+    A handler has lost what it has spent failing since it last finished with an event.
     """
-    _run_one(schedule, batch)
-    if schedule.has_released:
-        _run_next(schedule, batch)
 
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.tally: Tally = Counter()
+        self._progress = progress
+        self._lost: dict[str, list[float]] = defaultdict(list)
 
-def _run_next(schedule: Schedule, batch: "Batch") -> None:
-    """Run the due events of the contact that come after this one, in their order."""
-    end = time.monotonic() + NEXT_SECONDS
-    pk = schedule.pk
-    for _ in range(MAX_NEXT):
-        event = next_due(schedule.contact, after=pk)
-        if event is None:
-            return
-        pk = event.pk
-        _run_one(Schedule(event, calls_of(event), Run.DUE), batch)
-        if time.monotonic() > end:
-            return
+    def run(self, schedule: Schedule) -> None:
+        """Run the event's handlers, and then those of the contact's events that waited for it.
 
+        Lets none of their exceptions out but ``KeyboardInterrupt``. Raises ``django.db.Error`` when
+        the database refuses.
+        """
+        self._run_one(schedule)
+        if schedule.has_released:
+            self.run_next(schedule)
 
-def _run_one(schedule: Schedule, batch: "Batch") -> None:
-    """Run the event's handlers, and report it unless it waits or another process was quicker."""
-    saved = _call_handlers(schedule, batch)
-    if saved is None:
-        return
-    if saved.has_failed:
-        _report_failed(schedule.event)
-    batch.report(schedule.event)
+    def run_next(self, schedule: Schedule) -> None:
+        """Run the due events of the contact that come after this one, in their order."""
+        end = time.monotonic() + NEXT_SECONDS
+        pk = schedule.pk
+        for _ in range(MAX_NEXT):
+            event = next_due(schedule.contact, after=pk)
+            if event is None:
+                return
+            pk = event.pk
+            self._run_one(Schedule(event, calls_of(event), Run.DUE))
+            if time.monotonic() > end:
+                return
 
+    def _run_one(self, schedule: Schedule) -> None:
+        """Run the event's handlers; report it unless it waits or another process was quicker."""
+        saved = self._call_handlers(schedule)
+        if saved is not None:
+            if saved.has_failed:
+                _report_failed(schedule.event)
+            self.report(schedule.event)
 
-def _call_handlers(schedule: Schedule, batch: "Batch") -> Saved | None:
-    """Call the handlers that are due, and save how each call ended; return what was saved last."""
-    if not schedule.calls and not facts_of(schedule.event):
-        return schedule.end_without_facts(DELETED)
-    calls = schedule.due_calls()
-    if not calls:
-        return schedule.end_without_calls()
-    if schedule.run is Run.DUE:
-        calls = list(filter(batch.worth_calling, calls))
-    saved = None
-    while calls:
-        earlier = {}
-        for call in calls:
-            if (other := schedule.earlier(call)) is not None:
-                earlier[call] = other
-                continue
-            is_last = call is calls[-1] and not earlier
-            saved = _attempt(schedule, call, batch, is_last=is_last)
-            if saved is None or saved.is_over:
-                return saved
-        calls = schedule.wait(earlier) if earlier else []
-    return saved
+    def report(self, event: WebhookEvent) -> None:
+        """Count an event that has been run."""
+        if self._progress is not None:
+            self.tally[event.state] += 1
+            self._progress(event)
 
+    def _call_handlers(self, schedule: Schedule) -> Saved | None:
+        """Call what is due, and save how each call ended; return what was saved last."""
+        if not schedule.calls and not facts_of(schedule.event):
+            return schedule.end_without_facts(DELETED)
+        calls = schedule.due_calls()
+        if not calls:
+            return schedule.end_without_calls()
+        if schedule.run is Run.DUE:
+            calls = [call for call in calls if not self._has_lost_too_much(call)]
+        saved = None
+        while calls:
+            earlier = {}
+            for call in calls:
+                if (other := schedule.earlier(call)) is not None:
+                    earlier[call] = other
+                    continue
+                is_last = call is calls[-1] and not earlier
+                saved = self._attempt(schedule, call, is_last=is_last)
+                if saved is None or saved.is_over:
+                    return saved
+            calls = schedule.wait(earlier) if earlier else []
+        return saved
 
-def _attempt(schedule: Schedule, call: Call, batch: "Batch", *, is_last: bool) -> Saved | None:
-    """Call a handler, and save how that ended; ``None`` if another process was quicker."""
-    attempts = schedule.begin(call)
-    if attempts is None:
-        return None
-    saved = None
+    def _has_lost_too_much(self, call: Call) -> bool:
+        lost = self._lost[call.name]
+        return len(lost) >= MIN_FAILURES and sum(lost) > MAX_SECONDS_LOST
 
-    def save(failure: Failure | None = None) -> bool:
-        nonlocal saved
-        saved = schedule.save_result(call, attempts, failure, is_last=is_last)
-        return saved is not None
+    def _attempt(self, schedule: Schedule, call: Call, *, is_last: bool) -> Saved | None:
+        """Call a handler, and save how that ended; ``None`` if another process was quicker."""
+        attempts = schedule.begin(call)
+        if attempts is None:
+            return None
+        saved = None
 
-    began_at = time.monotonic()
-    failure = call_safely(call, save if call.exactly_once else None)
-    batch.note(call.name, failure, time.monotonic() - began_at)
-    if failure is None:
-        if not call.exactly_once:
-            save()
-    elif failure.kind is not TakenOverError:
-        _log(call, schedule.pk, failure)
-        if not schedule.is_saved_as_done(call):
-            save(failure)
-    if saved is None:
-        logger.warning(
-            "The result of handler %s for event %s is not saved: it ran longer than "
-            "CELLCAST_HANDLER_LEASE, and another process has taken the event over; or the event "
-            "was deleted.",
-            call.name,
-            schedule.pk,
-        )
-    if failure is not None and failure.kind is KeyboardInterrupt:
-        raise KeyboardInterrupt
-    return saved
+        def save(failure: Failure | None = None) -> bool:
+            nonlocal saved
+            saved = schedule.save_result(call, attempts, failure, is_last=is_last)
+            return saved is not None
+
+        began_at = time.monotonic()
+        failure = call_safely(call, save if call.exactly_once else None)
+        self._note(call, failure, time.monotonic() - began_at)
+        if failure is None:
+            if not call.exactly_once:
+                save()
+        elif failure.kind is not TakenOverError:
+            _log(call, schedule.pk, failure)
+            if not schedule.is_saved_as_done(call):
+                save(failure)
+        if saved is None:
+            logger.warning(
+                "The result of handler %s for event %s is not saved: it ran longer than "
+                "CELLCAST_HANDLER_LEASE, and another process has taken the event over; or the "
+                "event was deleted.",
+                call.name,
+                schedule.pk,
+            )
+        if failure is not None and failure.kind is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return saved
+
+    def _note(self, call: Call, failure: Failure | None, seconds: float) -> None:
+        if failure is None:
+            self._lost[call.name].clear()
+        else:
+            self._lost[call.name].append(seconds)
 
 
 def _log(call: Call, pk: int, failure: Failure) -> None:
@@ -244,36 +267,3 @@ def _report_failed(event: WebhookEvent) -> None:
         logger.error("Handler %s of handlers_failed failed: %s.", call.name, failure.summary)
         if failure.kind is KeyboardInterrupt:
             raise KeyboardInterrupt
-
-
-MAX_SECONDS_LOST = 30
-MIN_FAILURES = 3  # one slow call says little about the next
-
-
-class Batch:
-    """Events that are run one after the other: how they ended, and the time lost in them.
-
-    A handler has lost what it has spent failing since it last finished with an event.
-    """
-
-    def __init__(self, progress: Progress | None = None) -> None:
-        self.tally: Tally = Counter()
-        self._progress = progress
-        self._lost: dict[str, list[float]] = defaultdict(list)
-
-    def report(self, event: WebhookEvent) -> None:
-        """Count an event that has been run."""
-        if self._progress is not None:
-            self.tally[event.state] += 1
-            self._progress(event)
-
-    def worth_calling(self, call: Call) -> bool:
-        """Whether its handler has not lost too much time."""
-        lost = self._lost[call.name]
-        return len(lost) < MIN_FAILURES or sum(lost) <= MAX_SECONDS_LOST
-
-    def note(self, name: str, failure: Failure | None, seconds: float) -> None:
-        if failure is None:
-            self._lost[name].clear()
-        else:
-            self._lost[name].append(seconds)

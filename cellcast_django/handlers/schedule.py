@@ -374,9 +374,7 @@ class Schedule:
 
         return with_retries(write, using=database_alias())
 
-    def _then(
-        self, values: Mapping[str, Any], call: Call | None = None
-    ) -> Callable[[], None] | None:
+    def _then(self, values: dict[str, Any], call: Call | None = None) -> Callable[[], None] | None:
         """Return what to do, as these fields are saved, about the events that wait for this one.
 
         Nothing unless a handler is ``in_order``, or may be so where it is connected.
@@ -403,10 +401,8 @@ class Schedule:
         sooner = [
             event.pk
             for event in waiting.only("handler_results")
-            if any(
-                "retry_at" in result and due_time(result) < until
-                for result in event.handler_results.values()
-            )
+            for result in event.handler_results.values()
+            if "retry_at" in result and due_time(result) < until
         ]
         waiting.exclude(pk__in=sooner).update(next_run_at=until)
 
