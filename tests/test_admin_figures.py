@@ -167,6 +167,7 @@ def test_sent_count_is_the_sum_of_its_parts(reader: Client, two_months: datetime
         ({"period": "2027-01"}, "This month"),
         ({"period": "2026-13"}, "This month"),
         ({"period": "'--"}, "This month"),
+        ({"period": "20٢٦-07"}, "This month"),  # digits, but no ASCII
         ({"period": "1"}, "Today"),
         ({"period": "90"}, "90 days"),
     ],

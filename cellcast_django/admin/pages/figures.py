@@ -33,7 +33,7 @@ from cellcast_django.statuses import UNDELIVERED, Status
 
 PARAMETER = "period"
 PERIODS = {"1": _("Today"), "7": _("7 days"), "30": _("30 days"), "90": _("90 days")}
-MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])")
+MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])", re.ASCII)
 
 MAX_REASONS = 20
 
