@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from cellcast_django.database.transactions import lock_for_insert
@@ -74,39 +75,37 @@ def match(listed: Iterable[Listed], stored: Sequence[Stored]) -> dict[Listed, St
     matched, so that nothing is stored twice, and the nearest first, so that the right item is left
     over as missing. ``stored`` is in the order of time.
     """
-    items = sorted(set(listed))
-    matched = _match(items, stored, _at_the_time)
-    taken = set(matched.values())
-    items = [each for each in items if each not in matched]
-    arrived = [each for each in stored if not each.is_recovered and each not in taken]
-    return matched | _match(items, arrived, _nearest)
+    found: Pairs = {}
+    items, arrived = sorted(set(listed)), [each for each in stored if not each.is_recovered]
+    _pair_by_media(
+        found, items, stored, partial(pair_in_order, earliest=timedelta(), latest=timedelta())
+    )
+    _pair_by_media(found, items, arrived, _nearest)
+    return found
 
 
 Pairs = dict[Listed, Stored]
+Pair = Callable[[Sequence[Listed], Sequence[Stored]], Pairs]
 
 
-def _match(
-    items: Sequence[Listed],
-    messages: Sequence[Stored],
-    pair: Callable[[Sequence[Listed], Sequence[Stored]], Pairs],
-) -> Pairs:
+def _pair_by_media(
+    found: Pairs, items: Sequence[Listed], messages: Sequence[Stored], pair: Pair
+) -> None:
     """Pair replies with the same media, then those where one side does not tell its media."""
     items_by_media, messages_by_media = _by_media(items), _by_media(messages)
-    comparable = [
-        *((some, messages_by_media.get(media, [])) for media, some in items_by_media.items()),
-        (items_by_media.get((), []), messages),
-        (items, messages_by_media.get((), [])),
-    ]
-    found: Pairs = {}
-    taken: set[Stored] = set()
-    for some_items, some_messages in comparable:
-        pairs = pair(
-            [each for each in some_items if each not in found],
-            [each for each in some_messages if each not in taken],
-        )
-        found |= pairs
-        taken.update(pairs.values())
-    return found
+    for media, some in items_by_media.items():
+        _pair_rest(found, some, messages_by_media.get(media, []), pair)
+    _pair_rest(found, items_by_media.get((), []), messages, pair)
+    _pair_rest(found, items, messages_by_media.get((), []), pair)
+
+
+def _pair_rest(
+    found: Pairs, items: Sequence[Listed], messages: Sequence[Stored], pair: Pair
+) -> None:
+    """Add the pairs of those that are in none yet."""
+    taken = set(found.values())
+    others = [each for each in messages if each not in taken]
+    found.update(pair([each for each in items if each not in found], others))
 
 
 T = TypeVar("T", Listed, Stored)
@@ -119,10 +118,6 @@ def _by_media(replies: Iterable[T]) -> dict[tuple[str, ...], list[T]]:
     return found
 
 
-def _at_the_time(items: Sequence[Listed], messages: Sequence[Stored]) -> Pairs:
-    return pair_in_order(items, messages, timedelta(), timedelta())
-
-
 TOLERANCES = (*(timedelta(seconds=4**exponent) for exponent in range(9)), LATEST)
 
 
@@ -130,16 +125,9 @@ def _nearest(items: Sequence[Listed], messages: Sequence[Stored]) -> Pairs:
     """Pair as many as possible, and the nearest first where that makes no fewer."""
     most = pair_in_order(items, messages, EARLIEST, LATEST)
     nearest: Pairs = {}
-    taken: set[Stored] = set()
-    for tolerance in TOLERANCES if most else ():
-        pairs = pair_in_order(
-            [each for each in items if each not in nearest],
-            [each for each in messages if each not in taken],
-            max(EARLIEST, -tolerance),
-            tolerance,
-        )
-        nearest |= pairs
-        taken.update(pairs.values())
+    for each in TOLERANCES if most else ():
+        pair = partial(pair_in_order, earliest=max(EARLIEST, -each), latest=each)
+        _pair_rest(nearest, items, messages, pair)
     return nearest if len(nearest) == len(most) else most
 
 

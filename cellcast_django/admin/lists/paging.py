@@ -42,10 +42,6 @@ class CappedPaginator(AnyPaginator):
     def is_capped(self) -> bool:
         return self._count_beyond_cap > self.MAX_COUNT
 
-    @property
-    def cap(self) -> str:
-        return grouped(self.MAX_COUNT)
-
     @cached_property
     def _count_beyond_cap(self) -> int:
         rows: Any = self.object_list

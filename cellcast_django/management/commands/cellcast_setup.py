@@ -23,6 +23,7 @@ ALPHABET = string.ascii_letters + string.digits  # nothing special to a shell or
 PASSWORD_LENGTH = 32
 
 SETTING = "CELLCAST_WEBHOOK_SECRETS"
+LINES = {SETTING: '{} = ["{}"]', "CELLCAST_PUBLIC_URL": '{} = "{}"'}
 
 
 class Command(BaseCommand):
@@ -93,7 +94,7 @@ class Command(BaseCommand):
             *(f"{name}={value}" for name, value in given.items()),
             "",
             "Or, if your settings do not read the environment, into them:",
-            *(f"{name} = {_as_setting(name, value)}" for name, value in given.items()),
+            *(line.format(name, given[name]) for name, line in LINES.items() if name in given),
         )
         if credential:
             self._lines("", "The password is shown only this once. Keep it out of version control.")
@@ -119,10 +120,6 @@ class Command(BaseCommand):
 
     def _field(self, name: str, value: str) -> str:
         return f"{name:<12} {self.style.SUCCESS(value)}"
-
-
-def _as_setting(name: str, value: str) -> str:
-    return f'["{value}"]' if name == SETTING else f'"{value}"'
 
 
 def _url(webhook: Webhook, base_url: str) -> str:
