@@ -132,7 +132,7 @@ class Schedule:
         self.run = run
         # Handlers are given the event and may change it, so this is what the run goes by.
         self.pk, self.contact = event.pk, event.contact
-        self._number = event.attempts
+        self._runs = event.attempts
         self._runs_before = event.attempts - (run is Run.FIRST)
         self._results: dict[str, HandlerResult] = dict(event.handler_results)
         self._in_order = {call.name: call.in_order for call in calls}
@@ -184,18 +184,18 @@ class Schedule:
     # Before and after a call
 
     def begin(self, call: Call) -> int | None:
-        """Count and lease the run, note a repeated call, and return its number for this handler.
+        """Count and lease the run, note a repeated call, and return which attempt it is.
 
         ``None`` if another process has begun a run.
         """
         attempts = self._attempts_of(call.name) + 1
-        is_counted = self._number > self._runs_before
+        is_counted = self._runs > self._runs_before
         is_noted = self.run is Run.DUE and self._runs_before > 0
         if is_counted and not is_noted:
             return attempts
         values: dict[str, Any] = {"next_run_at": timezone.now() + lease()}
         if not is_counted:
-            values |= {"attempts": self._number + 1, "done_at": None, "waiting_for": None}
+            values |= {"attempts": self._runs + 1, "done_at": None, "waiting_for": None}
         if is_noted:  # if it kills its process, it must not do so for ever
             self._results[call.name] = self._not_returned(attempts, values["next_run_at"])
         return attempts if self._save(**values) else None
@@ -237,11 +237,11 @@ class Schedule:
             for each, result in (event.handler_results if event else {}).items()
             if result.get("skipped") and result != self._results.get(each)
         }
-        number = self._number + len(skipped)
-        if not skipped or name in skipped or event is None or event.attempts != number:
+        runs = self._runs + len(skipped)
+        if not skipped or name in skipped or event is None or event.attempts != runs:
             return None
         self._results |= skipped
-        self._number = number
+        self._runs = runs
         return self._save(self._release, **self._when_ended())
 
     def _retry_time(self, attempts: int, after: timedelta | None = None) -> datetime | None:
@@ -270,9 +270,8 @@ class Schedule:
         values = self._when_ended()
         if not self.calls and values["done_at"] is not None:
             # The handler it was stored for is connected in another process.
-            number = self._runs_before + 1
-            retry_at = self._retry_time(number)
-            values = {"attempts": number, "done_at": None, "next_run_at": retry_at}
+            runs = self._runs_before + 1
+            values = {"attempts": runs, "done_at": None, "next_run_at": self._retry_time(runs)}
         return self._save(self._then(values), **values)
 
     def end_without_facts(self, error: str) -> Saved | None:
@@ -292,7 +291,7 @@ class Schedule:
             return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
         # Not long ago, where no other event would see it: see ``pending_of``.
         values = {"done_at": None, "next_run_at": max(min(times.values()), timezone.now())}
-        if self._number == 1 and self._uncalled():
+        if self._runs == 1 and self._uncalled():
             values["attempts"] = 2  # the first run's process has not died: see ``due_calls``
         return values
 
@@ -313,10 +312,10 @@ class Schedule:
 
         if not with_retries(save, using=database_alias()):
             return None
-        self._number = values.get("attempts", self._number)
+        self._runs = values.get("attempts", self._runs)
         for name, value in values.items():
             setattr(self.event, name, value)
-        self.event.attempts = self._number
+        self.event.attempts = self._runs
         self.event.handler_results = {name: {**each} for name, each in self._results.items()}
         is_over = "done_at" in values
         has_failed = is_over and values["done_at"] is values["next_run_at"] is None
@@ -332,7 +331,7 @@ class Schedule:
         params = {
             name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
         }
-        params |= {"id": self.pk, "run": self._number}
+        params |= {"id": self.pk, "runs": self._runs}
         sql = _update_statement(tuple(values))
         with own_statement(using), vendor_of(connection).execute(connection, sql, params) as cursor:
             return bool(cursor.rowcount == 1)
@@ -366,7 +365,7 @@ class Schedule:
                 # Writes nothing, but locks on every database.
                 fresh_events().filter(pk__in=pks).update(next_run_at=F("next_run_at"))
                 now = {call: event for call in earlier if (event := self.earlier(call))}
-                if now != earlier:
+                if now != earlier:  # events are the same if their keys are
                     return list(earlier)
                 values = {"waiting_for": min(pks), "handler_results": self._results}
                 self._update(using, values | self._when_ended(now))
@@ -437,7 +436,7 @@ class Schedule:
             values["next_run_at"] = max(min(times.values()), self.event.next_run_at)
         # Counted as a run, so that whoever loaded the event before sees that it has changed; never
         # as the first, whose process would seem to have died.
-        return self._save(self._release, attempts=max(self._number, 1) + 1, **values)
+        return self._save(self._release, attempts=max(self._runs, 1) + 1, **values)
 
 
 # Reading events
@@ -499,5 +498,5 @@ def _update_statement(names: tuple[str, ...]) -> str:
     assignments = ", ".join(f"{name} = %({name})s" for name in names)
     return (
         f"UPDATE {WebhookEvent._meta.db_table} SET {assignments} "
-        "WHERE id = %(id)s AND attempts = %(run)s"
+        "WHERE id = %(id)s AND attempts = %(runs)s"
     )
