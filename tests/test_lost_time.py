@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from cellcast_django import receiving
-from cellcast_django.handlers import run_due
+from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import in_order, message_received, status_changed
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, reply_payload
 from tests.clock import Clock
 from tests.handlers import Calls, connected, make_due, ran, reply
 
@@ -99,6 +99,19 @@ def test_handler_left_out_of_a_first_run_loses_no_attempt(
     assert ran(run_due) == [last.pk]
     last.refresh_from_db()
     assert (last.state, len(first), len(second)) == ("done", 4, 4)
+
+
+def test_first_runs_of_a_body_leave_no_handler_out(first: Calls, clock: Clock) -> None:
+    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
+    bodies = [reply_payload(message=str(each)) for each in range(5)]
+    WebhookClient().send("webhook-receiver", bodies)
+    assert len(first) == 5
+
+
+def test_running_events_again_leaves_no_handler_out(first: Calls, clock: Clock) -> None:
+    events = due_replies(first, 5)
+    first.during = take(clock, 20)
+    assert len(ran(run_again, [event.pk for event in events])) == len(first) == 5
 
 
 def test_slow_successful_handler_is_called_again(first: Calls, clock: Clock) -> None:
