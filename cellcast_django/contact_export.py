@@ -123,7 +123,9 @@ def _as_dicts(rows: QuerySet[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _as_dict(row: Model) -> dict[str, Any]:
-    return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+    """Return the row's columns, but not those that only the app itself uses."""
+    names = [field.attname for field in row._meta.concrete_fields if field.editable]
+    return {name: getattr(row, name) for name in names}
 
 
 def _written(value: Any) -> str:
