@@ -15,6 +15,7 @@ from cellcast_django.database import (
     transactions,
     transactions as sessions,
 )
+from cellcast_django.database.sessions import Limits
 from cellcast_django.database.vendors import VENDORS, Vendor
 from cellcast_django.handlers import run_due
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
@@ -342,7 +343,9 @@ def test_session_that_keeps_its_state_is_renewed(monkeypatch: pytest.MonkeyPatch
 def test_statement_without_its_own_limit_gets_a_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(runs_alone=lambda *_: False))
+    monkeypatch.setitem(
+        VENDORS, connection.vendor, Vendor(limit=lambda *_: Limits(hold_alone=False))
+    )
     with transactions.own_statement("default"):
         assert connection.in_atomic_block
 

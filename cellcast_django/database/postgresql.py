@@ -1,55 +1,39 @@
 """What holds in a session of PostgreSQL: its own limits, its level, and where it writes."""
 
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cellcast_django.database.sessions import ask_once
+from cellcast_django.database.sessions import Limits, ask_once
 
 
-class SessionDefaults(NamedTuple):
-    """What holds for a statement that is its own transaction."""
+def limit(connection: BaseDatabaseWrapper, lock_seconds: float, _budget_seconds: float) -> Limits:
+    """Limit a transaction itself unless its session is limited; begin it at READ COMMITTED.
 
-    lock_seconds: float
-    """How long it waits for a lock; 0 is for ever."""
-    is_read_committed: bool
-
-
-UNKNOWN_DEFAULTS = SessionDefaults(0, is_read_committed=False)
-
-
-def runs_alone(connection: BaseDatabaseWrapper, lock_seconds: float) -> bool:
-    """Whether a statement of this session waits no longer, and reads what is committed.
-
-    No limit inside the statement would do: PostgreSQL locks tables when it plans it.
+    The driver does the latter, which takes no statement. No limit inside one statement would do:
+    PostgreSQL locks tables when it plans it.
     """
-    defaults = _defaults_of(connection)
-    is_limited = 0 < defaults.lock_seconds <= lock_seconds
-    return is_limited and defaults.is_read_committed and connection.get_autocommit()
-
-
-def limit_transaction(connection: BaseDatabaseWrapper, lock_seconds: float) -> None:
-    """Limit lock waits until the transaction ends, unless the session does."""
-    if not 0 < _defaults_of(connection).lock_seconds <= lock_seconds:
-        connection.cursor().execute(f"SET LOCAL lock_timeout = '{lock_seconds}s'")
-
-
-def limit_session(
-    connection: BaseDatabaseWrapper, _lock_seconds: float, _budget_seconds: float
-) -> Callable[[], object]:
-    """Let the driver begin transactions at READ COMMITTED, which takes no statement."""
-    defaults = _defaults_of(connection)
     connection.ensure_connection()
     session = connection.connection
+    longest_wait, is_read_committed = 0, False
+    if not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        # Behind a pooler the next statement may run in another session.
+        longest_wait, is_read_committed = ask_once(
+            connection,
+            "SELECT extract(epoch FROM current_setting('lock_timeout')::interval)::float8, "
+            "current_setting('default_transaction_isolation') = 'read committed'",
+        )
+    is_limited = 0 < longest_wait <= lock_seconds  # 0 is for ever
+    first = "" if is_limited else f"SET LOCAL lock_timeout = '{lock_seconds}s'"
+    hold_alone = is_limited and is_read_committed and connection.autocommit
     level = session.isolation_level
-    if level is None and defaults.is_read_committed:
-        return lambda: None
+    if level is None and is_read_committed:
+        return Limits(first=first, hold_alone=hold_alone)
     levels = import_module("django.db.backends.postgresql.psycopg_any").IsolationLevel
     session.isolation_level = levels.READ_COMMITTED
-    return partial(setattr, session, "isolation_level", level)
+    return Limits(partial(setattr, session, "isolation_level", level), first, hold_alone)
 
 
 def state_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:
@@ -67,16 +51,3 @@ def state_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:
     except Exception:  # the driver's own: whatever it is, this session is of no use
         return None
     return found
-
-
-def _defaults_of(connection: BaseDatabaseWrapper) -> SessionDefaults:
-    """Return the session's own limit and level."""
-    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        return UNKNOWN_DEFAULTS  # a pooler: the next statement may run in another session
-    return SessionDefaults(
-        *ask_once(
-            connection,
-            "SELECT extract(epoch FROM current_setting('lock_timeout')::interval)::float8, "
-            "current_setting('default_transaction_isolation') = 'read committed'",
-        )
-    )

@@ -75,10 +75,10 @@ def _preparing_cursor() -> Any:
 
 
 def _is_watched(connection: BaseDatabaseWrapper) -> bool:
-    makers = ("cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor")
-    return bool(connection.execute_wrappers) or not all(
-        getattr(connection, name).__module__.startswith(_DJANGOS) for name in makers
-    )
+    for name in ("cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor"):
+        if not getattr(connection, name).__module__.startswith(_DJANGOS):
+            return True
+    return bool(connection.execute_wrappers)
 
 
 def _can_prepare(connection: BaseDatabaseWrapper) -> bool:

@@ -1,6 +1,7 @@
-"""What a database session says of itself: asked once, and known until the session ends."""
+"""What a database session says of itself, and how one of our transactions is limited in it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -12,8 +13,20 @@ def ask_once(connection: BaseDatabaseWrapper, question: str) -> tuple[Any, ...]:
     """Return the row that answers a query; each session is asked its vendor's one question once."""
     connection.ensure_connection()
     session = connection.connection
-    if session not in _answers:
+    answer = _answers.get(session)
+    if answer is None:
         with connection.cursor() as cursor:
             cursor.execute(question)
-            _answers[session] = tuple(cursor.fetchone())
-    return _answers[session]
+            answer = _answers[session] = tuple(cursor.fetchone())
+    return answer
+
+
+class Limits(NamedTuple):
+    """How lock waits are limited in a session, and what our next transaction in it reads."""
+
+    restore: Callable[[], object] | None = None
+    """Gives the session its own limits and level again, if they were changed."""
+    first: str = ""
+    """The statement that a transaction begins with, if any."""
+    hold_alone: bool = True
+    """Whether a statement keeps to the limits without a transaction."""

@@ -9,7 +9,8 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Self, TypeVar
 
@@ -27,6 +28,7 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cellcast_django.database.sessions import Limits
 from cellcast_django.database.vendors import vendor_of
 
 PSYCOPG_IDLE = 0
@@ -256,41 +258,31 @@ def outside_atomic_requests(view: V) -> V:
 
 
 @contextmanager
-def own_transaction(using: str) -> Iterator[None]:
+def own_transaction(using: str, *, is_one_statement: bool = False) -> Iterator[None]:
     """Run the block in a transaction that is not inside another one.
 
     It waits at most ``LOCK_SECONDS`` for a row or a table, and ``BUDGET_SECONDS`` for SQLite's one
     lock. It reads what is committed, whatever the host project's isolation level is: so it sees
-    what it has waited for. The session's limits and level are as before afterwards.
+    what it has waited for. The session's limits and level are as before afterwards. A block of one
+    statement is its own transaction where the limits hold without.
     """
     connection = connections[using]
-    with _limited_session(connection), transaction.atomic(using=using, durable=True):
-        vendor_of(connection).limit_transaction(connection, LOCK_SECONDS)
-        yield
-
-
-def own_statement(using: str) -> AbstractContextManager[None]:
-    """Run a block of one statement, which is its own transaction, within the same limits."""
-    connection = connections[using]
-    if connection.in_atomic_block:
-        return nullcontext()
-    if not vendor_of(connection).runs_alone(connection, LOCK_SECONDS):
-        return own_transaction(using)
-    return _limited_session(connection)
-
-
-@contextmanager
-def _limited_session(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Give the session our limits and our level, and afterwards its own."""
-    if connection.in_atomic_block:  # a test's transaction
-        yield
-        return
-    restore = vendor_of(connection).limit_session(connection, LOCK_SECONDS, BUDGET_SECONDS)
+    limits = Limits()  # in a test's transaction
+    if not connection.in_atomic_block:
+        limits = vendor_of(connection).limit(connection, LOCK_SECONDS, BUDGET_SECONDS)
+    is_alone = is_one_statement and limits.hold_alone
     try:
-        yield
+        with nullcontext() if is_alone else transaction.atomic(using=using, durable=True):
+            if limits.first:
+                connection.cursor().execute(limits.first)
+            yield
     finally:
-        with suppress(Exception):  # the session may be lost, and with it what to restore
-            restore()
+        if limits.restore is not None:
+            with suppress(Exception):  # the session may be lost, and with it what to restore
+                limits.restore()
+
+
+own_statement = partial(own_transaction, is_one_statement=True)
 
 
 # How they begin

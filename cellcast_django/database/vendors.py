@@ -12,13 +12,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import mariadb, postgresql, prepared_statements
-
-Restore = Callable[[], object]
+from cellcast_django.database.sessions import Limits
 
 
 def _limit_sqlite(
     connection: BaseDatabaseWrapper, _lock_seconds: float, budget_seconds: float
-) -> Restore:
+) -> Limits:
     """Wait for the one lock no longer than a webhook may take; nothing to do if it never does."""
 
     def set_timeout(seconds: float) -> None:
@@ -26,9 +25,9 @@ def _limit_sqlite(
 
     timeout = connection.settings_dict["OPTIONS"].get("timeout", budget_seconds)
     if timeout <= budget_seconds:
-        return lambda: None
+        return Limits()
     set_timeout(budget_seconds)
-    return partial(set_timeout, timeout)
+    return Limits(partial(set_timeout, timeout))
 
 
 def _execute(
@@ -43,13 +42,9 @@ def _execute(
 class Vendor:
     """A database, by default one of which nothing is known: all works, but slower."""
 
-    limit_session: Callable[[BaseDatabaseWrapper, float, float], Restore] = lambda *_: lambda: None
+    limit: Callable[[BaseDatabaseWrapper, float, float], Limits] = lambda *_: Limits()
     """Limits lock waits, by so many seconds for a lock and in all, and lets transactions read what
-    is committed; returns what restores the session's own limits and level."""
-    limit_transaction: Callable[[BaseDatabaseWrapper, float], None] = lambda *_: None
-    """Limits lock waits, by so many seconds, as the first thing in a transaction."""
-    runs_alone: Callable[[BaseDatabaseWrapper, float], bool] = lambda *_: True
-    """Whether a statement outside a transaction keeps to the limit."""
+    is committed."""
     execute: Callable[[BaseDatabaseWrapper, str, dict[str, Any]], CursorWrapper] = _execute
     """Executes a statement with ``%(name)s`` placeholders, and returns the cursor."""
     state_of: Callable[[BaseDatabaseWrapper], Any] = lambda _: None
@@ -70,9 +65,7 @@ class Vendor:
 
 VENDORS = {
     "postgresql": Vendor(
-        limit_session=postgresql.limit_session,
-        limit_transaction=postgresql.limit_transaction,
-        runs_alone=postgresql.runs_alone,
+        limit=postgresql.limit,
         execute=prepared_statements.execute,
         state_of=postgresql.state_of,
         # Waits for the present writers, and makes later ones wait.
@@ -82,7 +75,7 @@ VENDORS = {
         encoding=("SHOW server_encoding", "UTF8"),
     ),
     "mysql": Vendor(
-        limit_session=mariadb.limit_session,
+        limit=mariadb.limit,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
         knows_begin=False,
@@ -94,7 +87,7 @@ VENDORS = {
         encoding=("SELECT @@character_set_client", "utf8mb4"),
     ),
     "sqlite": Vendor(
-        limit_session=_limit_sqlite,
+        limit=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
         is_in_memory=True,
