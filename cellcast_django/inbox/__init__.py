@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
 from cellcast_django.inbox import portable
-from cellcast_django.inbox.drafts import Arrival, Draft, draft
+from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, draft
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
@@ -22,13 +22,13 @@ from cellcast_django.models import (
     database_alias,
     username_of,
 )
-from cellcast_django.payloads import Endpoint, Invalid, OptOut, Payload, clean, read
+from cellcast_django.payloads import Endpoint, OptOut, Payload, clean, read
 from cellcast_django.statuses import PRECEDENCE
 
-FastWay = Callable[[BaseDatabaseWrapper, Draft, Arrival, BeforeCommit | None], bool]
-"""Writes the common case in a transaction of its own, and completes the draft's rows.
+FastWay = Callable[[BaseDatabaseWrapper, Draft, BeforeCommit | None], WebhookEvent | None]
+"""Writes the common case in a transaction of its own, and returns the event.
 
-False if it turns out not to be the common case; nothing is written then."""
+``None`` if it turns out not to be the common case; nothing is written then."""
 
 FAST_WAYS: dict[str, FastWay] = {}
 """By the database's vendor. The portable way needs none of them: ``fast`` registers itself."""
@@ -67,38 +67,30 @@ def store(
         now=now,
     )
 
+    drafts = [draft(payload, arrival) for payload in payloads]
+    is_common = endpoint != Endpoint.API and len(drafts) == 1 and _is_common(drafts[0])
+
     def write(using: str) -> list[WebhookEvent]:
         connection = connections[using]
-        ensure_autocommit(connection)
-        if endpoint != Endpoint.API and len(payloads) == 1 and _is_common(payloads[0]):
-            event = _write_fast(connection, payloads[0], arrival, before_commit)
+        if connection.in_atomic_block:  # otherwise with_retries has done so
+            ensure_autocommit(connection)
+        write_fast = FAST_WAYS.get(connection.vendor)
+        # SQLite has RETURNING from 3.35, MySQL has none.
+        has_returning = connection.features.can_return_columns_from_insert
+        if is_common and write_fast is not None and has_returning:
+            event = write_fast(connection, drafts[0], before_commit)
             if event is not None:
                 return [event]
-        return portable.write(using, payloads, arrival, before_commit=before_commit)
+        return portable.write(using, drafts, before_commit=before_commit)
 
     return with_retries(write, using=database_alias())
 
 
-def _is_common(payload: Payload) -> bool:
+def _is_common(draft: Draft) -> bool:
     """Whether it is an opt-out, or has a known status."""
-    if isinstance(payload, Invalid):
-        return False
-    return isinstance(payload, OptOut) or payload.status in PRECEDENCE
-
-
-def _write_fast(
-    connection: BaseDatabaseWrapper,
-    payload: Payload,
-    arrival: Arrival,
-    before_commit: BeforeCommit | None,
-) -> WebhookEvent | None:
-    """Return the event; ``None`` if the database has no fast way, or this is not for it."""
-    write = FAST_WAYS.get(connection.vendor)
-    # SQLite has RETURNING from 3.35, MySQL has none.
-    if write is None or not connection.features.can_return_columns_from_insert:
-        return None
-    drafted = draft(payload, arrival)
-    return drafted.event if write(connection, drafted, arrival, before_commit) else None
+    if isinstance(draft, StatusDraft):
+        return draft.payload.status in PRECEDENCE
+    return isinstance(draft.payload, OptOut)
 
 
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
@@ -118,9 +110,11 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
         now=timezone.now(),
     )
 
+    drafts = [draft(payload, arrival) for payload in payloads]
+
     def write(using: str) -> list[WebhookEvent]:
         ensure_autocommit(connections[using])
-        return portable.write(using, payloads, arrival, replaced=event)
+        return portable.write(using, drafts, replaced=event)
 
     try:
         return with_retries(write, using=database_alias())

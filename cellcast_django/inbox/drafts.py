@@ -1,12 +1,12 @@
-"""From a payload to the rows that it makes, not yet saved, or to their values.
+"""From a payload to the values of the rows that it makes, and to what becomes of its event.
 
 A field that a payload has in common with ``Message`` or ``StatusChange`` is stored there.
 """
 
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from functools import cache, cached_property
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import models
 
@@ -27,6 +27,9 @@ from cellcast_django.signals import message_received, opt_out_received, status_c
 
 M = TypeVar("M", bound=models.Model)
 
+Values = dict[str, Any]
+"""One value for each column of a model, in the order of the columns."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
@@ -40,58 +43,45 @@ class Arrival:
     now: datetime
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Draft:
-    """The event that a payload makes, with its outcome if that is known."""
+    """What a payload says of its event; the rest of it is in a ``RunPlan``."""
 
     payload: Payload
-    event: WebhookEvent
+    arrival: Arrival
+    event: Values
     opted_out: str
     """The contact that it opts out if that is news; ``""`` if it opts out nobody."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class StatusDraft(Draft):
     """Also the message and the history row, as they are if nothing has reported them yet.
 
-    Their values alone are enough to store them; a row costs more than all else that is done here.
+    Their values are enough to store them; a row costs more than all else that is done here.
     """
 
     payload: Reply | StatusReport
-    message_values: dict[str, Any]
-    change_values: dict[str, Any]
+    message: Values
+    change: Values
     may_be_stored: bool
     """Whether the message may be stored already, without an id: it is a real reply of somebody."""
 
-    @cached_property
-    def message(self) -> Message:
-        """The message of these values."""
-        return _row(Message, self.message_values)
-
-    @cached_property
-    def change(self) -> StatusChange:
-        """The history row of these values."""
-        return _row(StatusChange, self.change_values)
-
 
 def draft(payload: Payload, arrival: Arrival) -> Draft:
-    """Return the rows for one payload, as if it were the first to say so."""
+    """Return the values of the rows for one payload, as if it were the first to say so."""
     if isinstance(payload, Reply | StatusReport):
         return _draft_status(payload, arrival)
-    event = _event(arrival, body=payload.raw)
     if isinstance(payload, Invalid):
-        event.kind = WebhookEvent.Kind.UNKNOWN.value
-        event.outcome = WebhookEvent.Outcome.INVALID.value
-        event.error = payload.reason
+        kind, error, contact = WebhookEvent.Kind.UNKNOWN, payload.reason, ""
     else:
-        event.kind = WebhookEvent.Kind.OPT_OUT.value
-        event.outcome = WebhookEvent.Outcome.STORED.value
-        event.contact = contact_of(payload.number)
-    return Draft(payload, event, opted_out=event.contact)
+        kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", contact_of(payload.number)
+    event = _event(arrival, kind=kind.value, error=error, contact=contact, body=payload.raw)
+    return Draft(payload, arrival, event, opted_out=contact)
 
 
 def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraft:
-    """Return the rows for a payload about a message, as ``draft`` does."""
+    """Return the values for a payload about a message, as ``draft`` does."""
     is_reply = isinstance(payload, Reply)
     time = arrival.now
     if isinstance(payload, StatusReport) and payload.happened_at is not None:
@@ -107,20 +97,21 @@ def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraf
     event = _event(
         arrival,
         kind=(WebhookEvent.Kind.REPLY if is_reply else WebhookEvent.Kind.STATUS).value,
-        outcome=WebhookEvent.Outcome.STORED.value,
         body=payload.raw,
         cellcast_id=message["cellcast_id"],
         contact=contact,
     )
+    change = {"applied": True, "recorded_at": time, **_common_values(payload, StatusChange)}
     opted_out = ""
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
         opted_out = contact
     return StatusDraft(
         payload,
+        arrival,
         event,
         opted_out,
-        message,
-        {"applied": True, "recorded_at": time, **_values(payload, StatusChange)},
+        _defaults(Message) | message,
+        _defaults(StatusChange) | change,
         may_be_stored=is_reply and contact != "" and not arrival.is_test,
     )
 
@@ -129,7 +120,7 @@ def message_values(payload: Reply | StatusReport) -> dict[str, Any]:
     """Return the values of the message that the payload is about, with the payload's status."""
     is_reply = isinstance(payload, Reply)
     direction = Direction.INBOUND if is_reply else Direction.OUTBOUND
-    values = Message.values_from_parts(direction, **_values(payload, Message))
+    values = Message.values_from_parts(direction, **_common_values(payload, Message))
     if isinstance(payload, Reply) and payload.listed is not None:
         # Its time identifies it. No webhook's reply has an empty id.
         time = payload.listed.received_at
@@ -139,90 +130,87 @@ def message_values(payload: Reply | StatusReport) -> dict[str, Any]:
 
 
 def begin_opt_out(draft: Draft, opt_out: OptOut, *, has_just_arrived: bool) -> OptOutChange | None:
-    """Begin the locked opt-out that the draft asks for; ``None`` if that is no change."""
-    event, payload = draft.event, draft.payload
-    source, at, text = OptOut.Source.WEBHOOK, event.received_at, payload.raw
+    """Begin the locked opt-out that the draft asks for; ``None`` if that is no change.
+
+    Neither is saved, nor has its event yet.
+    """
+    payload, arrival = draft.payload, draft.arrival
+    source, at, text = OptOut.Source.WEBHOOK, arrival.received_at, payload.raw
     if isinstance(payload, Reply):
         source, text = OptOut.Source.REPLY, payload.body
         if payload.listed is not None:
             at = min(at, payload.listed.received_at)
-    elif event.endpoint == Endpoint.API:
+    elif arrival.endpoint == Endpoint.API:
         source = OptOut.Source.LIST
-    change = opt_out.begin(source, at=at, has_just_arrived=has_just_arrived, event=event, text=text)
-    if change is not None:
-        event.outcome = WebhookEvent.Outcome.STORED
-    elif not isinstance(draft, StatusDraft):
-        event.outcome = WebhookEvent.Outcome.DUPLICATE
-    return change
+    return opt_out.begin(source, at=at, has_just_arrived=has_just_arrived, text=text)
 
 
-def plan(
-    draft: Draft, arrival: Arrival, *, previous_status: str | None, begins_opt_out: bool
+def attach_facts(
+    event: WebhookEvent, message: Any, change: StatusChange | None, begun: OptOutChange | None
 ) -> None:
-    """Plan the run of the handlers that are connected for the event's facts.
+    """Give the event what it has to tell; what is known not to exist is not looked for either."""
+    event.message = message
+    if change is not None:
+        change.message, change.event = message, event
+    if begun is not None:
+        begun.event = begun.opt_out.event = event
+    WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, begun)
+
+
+class RunPlan(NamedTuple):
+    """What becomes of an event, in four of its columns: its outcome, and when its handlers run."""
+
+    outcome: str
+    done_at: datetime | None = None
+    next_run_at: datetime | None = None
+    attempts: int = 0
+
+
+DUPLICATE = RunPlan(WebhookEvent.Outcome.DUPLICATE.value)
+INVALID = RunPlan(WebhookEvent.Outcome.INVALID.value)
+
+
+def plan(draft: Draft, previous_status: str | None, begun: OptOutChange | None = None) -> RunPlan:
+    """Return what becomes of the event, by the handlers that are connected for its facts.
 
     ``previous_status`` is the message's before this news, ``""`` if it had none, and ``None`` if
-    its history gains nothing. Without a fact there is nothing to run: the event is a duplicate, or
-    invalid.
+    its history gains nothing. Without a fact the event is a duplicate, or invalid.
+
+    Inline, handlers run right after the commit in this process, so the run is already counted and
+    leased here: that saves a write, and after a crash the event is due when the lease ends.
     """
-    has_handlers = False
+    are_heard = []
     if previous_status is not None:
         is_new_reply = isinstance(draft.payload, Reply) and not previous_status
         signal = message_received if is_new_reply else status_changed
-        has_handlers = signal.has_listeners(Message)
-    if begins_opt_out:
-        has_handlers = has_handlers or opt_out_received.has_listeners(WebhookEvent)
-    if previous_status is not None or begins_opt_out:
-        _plan(draft.event, arrival, has_handlers=has_handlers, begins_opt_out=begins_opt_out)
+        are_heard.append(signal.has_listeners(Message))
+    if begun is not None:
+        are_heard.append(opt_out_received.has_listeners(WebhookEvent))
+    if not are_heard:
+        return INVALID if isinstance(draft.payload, Invalid) else DUPLICATE
+    outcome, now = WebhookEvent.Outcome.STORED.value, draft.arrival.now
+    if True not in are_heard:
+        return RunPlan(outcome, done_at=now)
+    if conf.run_handlers == "inline":
+        lease = timedelta(seconds=conf.handler_lease)
+        return RunPlan(outcome, next_run_at=now + lease, attempts=1)
+    return RunPlan(outcome, next_run_at=now)
 
 
-def plan_as_news(draft: StatusDraft, arrival: Arrival) -> bool:
-    """Plan the run as if the message's history gained the status, before that is known.
-
-    False if only the database can tell which facts there are to tell: ``plan`` has to be called.
-    """
-    signals = (status_changed, message_received)[: 2 if isinstance(draft.payload, Reply) else 1]
-    are_heard = {signal.has_listeners(Message) for signal in signals}
-    _plan(draft.event, arrival, has_handlers=True in are_heard)
-    return not draft.opted_out and len(are_heard) == 1
+def _event(arrival: Arrival, **values: Any) -> Values:
+    """Return the values of an event that arrived so, without handlers' results."""
+    values |= _common_values(arrival, WebhookEvent)
+    return {**_defaults(WebhookEvent), **values, "handler_results": {}}
 
 
-def _plan(
-    event: WebhookEvent, arrival: Arrival, *, has_handlers: bool, begins_opt_out: bool = False
-) -> None:
-    """Set when the handlers of an event with news run; without any it is done.
-
-    Inline, they run right after the commit in this process, so the run is already counted and
-    leased here: that saves a write, and after a crash the event is due when the lease ends.
-    """
-    now = arrival.now
-    event.done_at, event.next_run_at, event.attempts = None, None, 0
-    if not has_handlers:
-        event.done_at = now
-    elif conf.run_handlers == "inline":
-        event.next_run_at, event.attempts = now + timedelta(seconds=conf.handler_lease), 1
-    else:
-        event.next_run_at = now
-    if not begins_opt_out:  # what is known not to exist is not looked for
-        WebhookEvent._meta.get_field("opt_out_change").set_cached_value(event, None)
-
-
-def _event(arrival: Arrival, **values: Any) -> WebhookEvent:
-    """Return an event that arrived so, without handlers' results."""
-    values |= _values(arrival, WebhookEvent)
-    return _row(WebhookEvent, {**values, "handler_results": {}})
-
-
-def _row(model: type[M], values: dict[str, Any]) -> M:
-    """Return an unsaved row of these values, in a third of the time that their names would take.
-
-    What a callable makes by default has to be given.
-    """
-    return model(*(_defaults(model) | values).values())
+def row_of(model: type[M], values: Values) -> M:
+    """Return an unsaved row, in a third of the time that the columns' names would take."""
+    return model(*values.values())
 
 
 @cache
-def _defaults(model: type[models.Model]) -> dict[str, Any]:
+def _defaults(model: type[models.Model]) -> Values:
+    """Return the columns' defaults; what a callable makes has to be given."""
     return {
         field.attname: None
         if field.has_default() and callable(field.default)
@@ -231,12 +219,9 @@ def _defaults(model: type[models.Model]) -> dict[str, Any]:
     }
 
 
-def _values(source: Any, model: type[models.Model]) -> dict[str, Any]:
+def _common_values(source: Any, model: type[models.Model]) -> dict[str, Any]:
     """Return the fields that a dataclass has in common with a model."""
-    values = {}
-    for name in _common_names(source.__class__, model):
-        values[name] = getattr(source, name)
-    return values
+    return {name: getattr(source, name) for name in _common_names(source.__class__, model)}
 
 
 @cache

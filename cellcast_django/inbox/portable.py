@@ -4,16 +4,24 @@ Start with ``write``.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from django.db import connections
 
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import same_message
-from cellcast_django.inbox.drafts import Arrival, StatusDraft, begin_opt_out, draft, plan
-from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
-from cellcast_django.payloads import Endpoint, Payload
+from cellcast_django.inbox.drafts import (
+    Arrival,
+    Draft,
+    StatusDraft,
+    attach_facts,
+    begin_opt_out,
+    plan,
+    row_of,
+)
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import supersedes
 
 BeforeCommit = Callable[[list[int]], None]
@@ -43,21 +51,20 @@ class Row:
 
 def write(
     using: str,
-    payloads: Sequence[Payload],
-    arrival: Arrival,
+    drafts: Sequence[Draft],
     *,
     replaced: WebhookEvent | None = None,
     before_commit: BeforeCommit | None = None,
 ) -> list[WebhookEvent]:
-    """Write everything in one transaction of its own, and return the events in the payloads' order.
+    """Write everything in one transaction of its own, and return the events in the drafts' order.
 
     It locks the messages in the order of their keys, then the opt-outs in that of their contacts,
     and makes every decision under these locks. The first event takes the place of ``replaced``, an
     invalid one. Raises ``NoLongerInvalidError`` if that one is not invalid any more.
     """
-    drafts = [draft(payload, arrival) for payload in payloads]
+    arrival = drafts[0].arrival
     reports = [each for each in drafts if isinstance(each, StatusDraft)]
-    events = [each.event for each in drafts]
+    events: list[WebhookEvent] = []
     with own_transaction(using):
         same_message.lock_out_others(using, reports)
         rows = _insert_and_lock_messages(using, reports)
@@ -65,22 +72,26 @@ def write(
         contacts = {each.opted_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
 
-        changes: list[StatusChange] = []
-        begun: list[OptOutChange] = []
         # What comes from elsewhere has a time of its own, which says what it is older than.
         has_just_arrived = replaced is None and arrival.endpoint != Endpoint.API
+        changes, begun = [], []
         for each in drafts:
-            previous_status, begins = None, False
-            if isinstance(each, StatusDraft) and _apply_to_message(each, rows):
-                changes.append(each.change)
-                previous_status = each.change.previous_status
+            message = change = opt_out_change = None
+            if isinstance(each, StatusDraft):
+                row = rows[each.message["key"]]
+                message, change = row.message, _apply_to_message(each, row)
             if each.opted_out:
                 opt_out = opt_outs[each.opted_out]
-                change = begin_opt_out(each, opt_out, has_just_arrived=has_just_arrived)
-                if change is not None:
-                    begun.append(change)
-                    begins = True
-            plan(each, arrival, previous_status=previous_status, begins_opt_out=begins)
+                opt_out_change = begin_opt_out(each, opt_out, has_just_arrived=has_just_arrived)
+            previous_status = None if change is None else change.previous_status
+            planned = plan(each, previous_status, opt_out_change)
+            event = row_of(WebhookEvent, each.event | planned._asdict())
+            attach_facts(event, message, change, opt_out_change)
+            events.append(event)
+            if change is not None:
+                changes.append(change)
+            if opt_out_change is not None:
+                begun.append(opt_out_change)
 
         _insert_events(using, events, replaced)
         StatusChange.objects.using(using).bulk_create(changes)
@@ -97,7 +108,7 @@ def write(
 
 def _insert_and_lock_messages(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Row]:
     """Return the messages by key; what the first draft of a message says is inserted."""
-    first = {each.message.key: each.message for each in reversed(drafts)}
+    first = {each.message["key"]: row_of(Message, each.message) for each in reversed(drafts)}
     if not first:
         return {}
     messages = list(Message.objects.using(using).insert_and_lock(first.values()))
@@ -118,9 +129,9 @@ def _use_messages_stored_before(
 ) -> None:
     """Replace the rows of replies that look new, but were stored as another message before."""
     new = {
-        each.message.key: each
+        each.message["key"]: each
         for each in reversed(drafts)
-        if each.may_be_stored and rows[each.message.key].is_new
+        if each.may_be_stored and rows[each.message["key"]].is_new
     }
     inserted = {key: rows[key].message for key in new}
     for key, other in same_message.unite(using, new.values(), inserted, arrival.now).items():
@@ -130,22 +141,19 @@ def _use_messages_stored_before(
 # Decide
 
 
-def _apply_to_message(draft: StatusDraft, rows: Mapping[str, Row]) -> bool:
-    """Move the message and fill it in; return whether its history gains a row."""
-    row, event, change = rows[draft.message.key], draft.event, draft.change
-    message = event.message = row.message
-    row.changed.update(message.fill_in_from(draft.message))
+def _apply_to_message(draft: StatusDraft, row: Row) -> StatusChange | None:
+    """Move the message and fill it in; return the row that its history gains, if any."""
+    message, change = row.message, row_of(StatusChange, draft.change)
+    row.changed.update(message.fill_in_from(row_of(Message, draft.message)))
     if change.status in row.reported:
-        event.outcome = WebhookEvent.Outcome.DUPLICATE
-        return False
-    change.message, change.event = message, event
+        return None
     change.previous_status = row.status
     change.applied = supersedes(change.status, row.status)
     if change.applied and message.status != change.status:
         message.status, message.status_changed_at = change.status, change.recorded_at
         row.changed.update({"status", "status_changed_at"})
     row.reported.add(change.status)
-    return True
+    return change
 
 
 # Write

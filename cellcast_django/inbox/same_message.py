@@ -39,9 +39,9 @@ Alike = tuple[str, str]
 """Contact and text, which replies that may be the same have in common."""
 
 
-def alike(message: Message) -> Alike:
+def alike(contact: str, body: str) -> Alike:
     """Return what a reply has in common with those that may be the same."""
-    return message.contact, text_key(message.body)
+    return contact, text_key(body)
 
 
 # Replies that the API lists
@@ -64,7 +64,7 @@ def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[Stored]]:
     rows = messages.order_by("created_at", "pk").values_list(*names)
     for contact, body, created_at, pk, media, cellcast_id in rows.iterator():
         reply = Stored(created_at, pk, telling_media(body, media), not cellcast_id)
-        found[contact, text_key(body)].append(reply)
+        found[alike(contact, body)].append(reply)
     return found
 
 
@@ -159,7 +159,7 @@ def lock_out_others(using: str, drafts: Iterable[StatusDraft]) -> None:
     """
     listed = [each for each in drafts if _listed_with(each)]
     if listed:
-        contacts = {each.message.contact for each in listed}
+        contacts = {each.message["contact"] for each in listed}
         first = min(item for each in listed for item in _listed_with(each))
         lock_for_insert(_stored_since(using, contacts, first.received_at))
 
@@ -199,21 +199,21 @@ def _brought_by_webhooks(
     """Return the messages that webhooks have stored since the recovery looked."""
     items: dict[Alike, set[Listed]] = defaultdict(set)
     for each in drafts:
-        items[alike(each.message)].update(_listed_with(each))
+        items[_alike(each)].update(_listed_with(each))
     if not items:
         return {}
     times = [item.received_at for some in items.values() for item in some]
     replies = _stored_since(using, {contact for contact, _ in items}, min(times))
-    inserted = [rows[each.message.key].pk for each in drafts]
+    inserted = [rows[each.message["key"]].pk for each in drafts]
     stored = stored_replies(
         replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=inserted)
     )
     matched = {group: match(items[group], stored.get(group, [])) for group in items}
     found = {}
     for each in drafts:
-        message = matched[alike(each.message)].get(_listed_with(each)[0])
+        message = matched[_alike(each)].get(_listed_with(each)[0])
         if message is not None:
-            found[each.message.key] = message.pk
+            found[each.message["key"]] = message.pk
     messages = Message.objects.using(using).in_bulk(set(found.values()))
     return {key: messages[pk] for key, pk in found.items()}
 
@@ -228,27 +228,32 @@ def _recovered_before(
     using: str, drafts: Iterable[StatusDraft], now: datetime
 ) -> dict[str, Message]:
     """Return the recovered replies whose webhooks these are, the oldest first."""
-    contacts = {each.message.contact for each in drafts}
+    contacts = {each.message["contact"] for each in drafts}
     if not contacts:
         return {}
     replies = Message.objects.using(using).inbound().filter(contact__in=contacts, cellcast_id="")
     replies = replies.filter(created_at__gte=now - LATE_WEBHOOK).order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)
     for reply in replies.select_for_update():
-        waiting[alike(reply)].append(reply)
+        waiting[alike(reply.contact, reply.body)].append(reply)
     found = {}
     for each in drafts:
-        candidates = waiting[alike(each.message)]
-        same = next((reply for reply in candidates if _has_same_media(reply, each.message)), None)
+        candidates = waiting[_alike(each)]
+        same = next((reply for reply in candidates if _has_same_media(reply, each)), None)
         if same is not None:
             candidates.remove(same)
-            found[each.message.key] = same
+            found[each.message["key"]] = same
     return found
 
 
-def _has_same_media(recovered: Message, message: Message) -> bool:
+def _alike(draft: StatusDraft) -> Alike:
+    return alike(draft.message["contact"], draft.message["body"])
+
+
+def _has_same_media(recovered: Message, draft: StatusDraft) -> bool:
     """Whether replies of the same text may be the same, though one may not tell its media."""
-    media, others = (telling_media(each.body, each.media) for each in (recovered, message))
+    media = telling_media(recovered.body, recovered.media)
+    others = telling_media(draft.message["body"], draft.message["media"])
     return media == others or not media or not others
 
 

@@ -5,42 +5,40 @@ from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
-from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, plan, plan_as_news
+from cellcast_django.inbox.drafts import DUPLICATE, Draft, StatusDraft, plan
 from cellcast_django.inbox.fast import plain_statements
 from cellcast_django.inbox.fast.plain_statements import (
     DIALECTS,
     NEW,
-    attach,
+    Found,
+    adapter,
     columns_of,
-    complete,
-    mark_as_stored,
+    fetch_event,
+    lock_and_begin,
     moving_upsert,
     placeholder,
+    save_begun,
     status_values,
     stored_without_id,
-    values_of,
 )
 from cellcast_django.inbox.portable import BeforeCommit
-from cellcast_django.models import NOTHING_TO_RUN, Message, StatusChange, WebhookEvent
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.payloads import Reply
 
-DUPLICATE = {"outcome": f"'{WebhookEvent.Outcome.DUPLICATE.value}'"} | {
-    name: "NULL" if value is None else str(value) for name, value in NOTHING_TO_RUN.items()
+IF_REPORTED_BEFORE = {
+    name: "NULL" if value is None else repr(value) for name, value in DUPLICATE._asdict().items()
 }
-"""The columns of an event that was reported before, in SQL."""
+"""The columns of an event, in SQL."""
 
 DIALECT = DIALECTS["postgresql"]
 
 
 def write_at_once(
-    connection: BaseDatabaseWrapper,
-    draft: Draft,
-    arrival: Arrival,
-    before_commit: BeforeCommit | None,
-) -> bool:
+    connection: BaseDatabaseWrapper, draft: Draft, before_commit: BeforeCommit | None
+) -> WebhookEvent | None:
     """Write message, event and history with one statement, which is its own transaction.
 
     More than that needs a transaction: an opt-out, which takes the plain statements;
@@ -48,18 +46,20 @@ def write_at_once(
     may turn out to be.
     """
     if not isinstance(draft, StatusDraft):
-        return plain_statements.write_by_row(connection, draft, arrival, before_commit)
-    event = draft.event
-    is_planned = plan_as_news(draft, arrival)
-    values = {
-        **values_of(Message, draft.message_values, connection),
-        **values_of(WebhookEvent, event.__dict__, connection),
-        **values_of(StatusChange, draft.change_values, connection),
-        **status_values(draft.payload.status),
-    }
+        return plain_statements.write_by_row(connection, draft, before_commit)
+    planned = plan(draft, previous_status="")
+    # Only a reply may turn out to be one of several facts.
+    is_certain = not isinstance(draft.payload, Reply) or (
+        not draft.opted_out and planned == plan(draft, previous_status=draft.payload.status)
+    )
+    is_all = is_certain and (before_commit is None or planned.next_run_at is None)
+    event = draft.event | planned._asdict()
+    rows = {Message: draft.message, WebhookEvent: event, StatusChange: draft.change}
+    values = adapter(connection)(rows)
+    values.update(status_values(draft.payload.status))
     statement = _statement(may_be_stored=draft.may_be_stored)
-    is_all = is_planned and (before_commit is None or event.next_run_at is None)
     surroundings = own_statement if is_all else own_transaction
+    begun = None
     with (
         surroundings(connection.alias),
         prepared_statements.execute(
@@ -68,38 +68,27 @@ def write_at_once(
     ):
         written = cursor.fetchone()
         if written is None:
-            return False
-        message_id, status, old_status, change_id, event.pk = written
-        is_news = change_id is not None
-        previous_status = complete(draft, message_id, status, old_status, is_news=is_news)
-        if is_news:
-            draft.change_values.update(id=change_id, event_id=event.pk)
-        mark_as_stored(event, connection)
-        if not is_planned:
-            _write_opt_out_and_plan(cursor, draft, arrival, previous_status)
-        if before_commit is not None and event.next_run_at is not None:
-            before_commit([event.pk])
-    attach(draft, connection, is_new=old_status == NEW)
-    return True
-
-
-def _write_opt_out_and_plan(
-    cursor: CursorWrapper, draft: StatusDraft, arrival: Arrival, previous_status: str | None
-) -> None:
-    """Begin the opt-out, if any, and correct the event now that it is known what it tells."""
-    event = draft.event
-    written = _stored_fields(event)
-    begun = plain_statements.lock_and_begin(cursor, draft)
-    if begun is not None:
-        plain_statements.save_begun(cursor, begun, event)
-    plan(draft, arrival, previous_status=previous_status, begins_opt_out=begun is not None)
-    fields = _stored_fields(event)
-    if fields != written:
-        WebhookEvent.objects.using(cursor.db.alias).filter(pk=event.pk).update(**fields)
-
-
-def _stored_fields(event: WebhookEvent) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in ("outcome", *NOTHING_TO_RUN)}
+            return None
+        message_id, status, old_status, change_id, event_id = written
+        previous_status = None if change_id is None else old_status.removeprefix(NEW)
+        found = Found(message_id, status, previous_status, old_status == NEW)
+        event.update(id=event_id, message_id=message_id)
+        if change_id is None:
+            planned = DUPLICATE
+            event |= planned._asdict()
+        if not is_certain:
+            begun = lock_and_begin(cursor, draft)
+            if begun is not None:
+                save_begun(cursor, begun, event_id)
+            correction = plan(draft, previous_status, begun)
+            if correction != planned:
+                planned = correction
+                event |= planned._asdict()
+                events = WebhookEvent.objects.using(connection.alias).filter(pk=event_id)
+                events.update(**planned._asdict())
+        if before_commit is not None and planned.next_run_at is not None:
+            before_commit([event_id])
+    return fetch_event(connection, draft, event, found, change_id, begun)
 
 
 @cache
@@ -111,16 +100,23 @@ def _statement(*, may_be_stored: bool) -> str:
     characters psycopg remembers how it reads a statement: parsing it for each webhook took a tenth
     of the app's CPU time.
     """
-    insert = _insert_select(Message, alias=" AS stored", previous_status=repr(NEW))
+    # What the rows have in common is sent once.
+    now = _given(WebhookEvent, "received_at")
+    insert = _insert_select(
+        Message,
+        alias=" AS stored",
+        previous_status=repr(NEW),
+        created_at=now,
+        status_changed_at=now,
+    )
     if may_be_stored:
         insert += f" WHERE NOT EXISTS ({stored_without_id(DIALECT)})"
     message = moving_upsert(DIALECT, insert, stored="stored")
-    # What the rows have in common is sent once.
     change = _insert_select(
         StatusChange,
         message_id="message.id",
         status=_given(Message, "status"),
-        recorded_at=_given(Message, "status_changed_at"),
+        recorded_at=now,
         previous_status=f"replace(previous_status, '{NEW}', '')",
         applied="status <> previous_status",
         event_id="event_id.id",
@@ -133,7 +129,7 @@ def _statement(*, may_be_stored: bool) -> str:
         contact=_given(Message, "contact"),
         **{
             name: f"CASE WHEN change.id IS NULL THEN {value} ELSE {_given(WebhookEvent, name)} END"
-            for name, value in DUPLICATE.items()
+            for name, value in IF_REPORTED_BEFORE.items()
         },
     )
     return f"""

@@ -10,7 +10,8 @@ and by its column: ``%(m_contact)s``.
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,17 +19,16 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox.drafts import (
-    Arrival,
     Draft,
     StatusDraft,
+    Values,
+    attach_facts,
     begin_opt_out,
     plan,
-    plan_as_news,
 )
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     FOLLOWING_FIELDS,
-    NOTHING_TO_RUN,
     Message,
     OptOut,
     OptOutChange,
@@ -36,6 +36,8 @@ from cellcast_django.models import (
     WebhookEvent,
 )
 from cellcast_django.statuses import PRECEDENCE, supersedes
+
+M = TypeVar("M", bound=models.Model)
 
 LETTERS: dict[type[models.Model], str] = {
     Message: "m",
@@ -45,9 +47,6 @@ LETTERS: dict[type[models.Model], str] = {
     OptOutChange: "h",
 }
 """How the names of their values begin: short, since psycopg remembers no long statement."""
-
-SEPARATOR = "X"
-"""Parts the statuses in one text: they are all in lower case."""
 
 NEW = "NEW"
 """In place of a previous status: the message has just been inserted."""
@@ -70,7 +69,7 @@ class Dialect(NamedTuple):
     offered: str
     """The value of a row that could not be inserted."""
     is_listed: str
-    """Whether ``{}`` is one of the statuses in ``%(listed)s``, each between two separators."""
+    """Whether ``{}`` is one of the statuses in ``%(listed)s``, which are parted by an ``X``."""
 
 
 DIALECTS = {
@@ -95,71 +94,68 @@ DIALECTS = {
 }
 
 
+class Found(NamedTuple):
+    """The message that an event is about, once it is written, if it is about one."""
+
+    pk: Any = None
+    status: str = ""
+    previous_status: str | None = None
+    """``""`` if it had none before, and ``None`` if its history gains nothing."""
+    is_new: bool = False
+
+
 def write_by_row(
-    connection: BaseDatabaseWrapper,
-    draft: Draft,
-    arrival: Arrival,
-    before_commit: BeforeCommit | None,
-) -> bool:
+    connection: BaseDatabaseWrapper, draft: Draft, before_commit: BeforeCommit | None
+) -> WebhookEvent | None:
     """Write the event, its message and its opt-out in a transaction of their own.
 
     What needs no lock is done before it: SQLite has one, for which all others wait.
     """
-    event = draft.event
-    adapt_time = cache(connection.ops.adapt_datetimefield_value)  # most columns have the same
-    is_planned = is_new = False
-    previous_status: str | None = None
-    message: dict[str, Any] = {}
+    adapt = adapter(connection)
+    message: Values = {}
     if isinstance(draft, StatusDraft):
-        is_planned = plan_as_news(draft, arrival)
-        message = values_of(Message, draft.message_values, connection, adapt_time)
-        message |= status_values(message["m_status"])
-    values = values_of(WebhookEvent, event.__dict__, connection, adapt_time)
+        message = adapt({Message: draft.message}) | status_values(draft.payload.status)
+    found, change_id = Found(), None
     with connection.cursor() as cursor, own_transaction(connection.alias):
         if isinstance(draft, StatusDraft):
-            # Inserts or moves the message, and locks it.
-            cursor.execute(_upsert_statement(connection.vendor), message)
-            [(message_id, status, old_status)] = cursor
-            is_new = old_status == NEW
-            if is_new and draft.may_be_stored and _is_stored_without_id(cursor, message):
+            found = _write_message(cursor, message)
+            if found.is_new and draft.may_be_stored and _is_stored_without_id(cursor, message):
                 transaction.set_rollback(True, connection.alias)
-                return False
-            is_news = is_new or not _is_in_history(cursor, message_id, message["m_status"])
-            previous_status = complete(draft, message_id, status, old_status, is_news=is_news)
+                return None
         begun = lock_and_begin(cursor, draft)
-        if not is_planned or previous_status is None:
-            plan(draft, arrival, previous_status=previous_status, begins_opt_out=begun is not None)
-            values = values_of(WebhookEvent, event.__dict__, connection, adapt_time)
-        values["e_message_id"] = event.message_id
-        event.pk = _insert(cursor, WebhookEvent, values)
-        if isinstance(draft, StatusDraft) and previous_status is not None:
-            draft.change_values["event_id"] = event.pk
-            change = values_of(StatusChange, draft.change_values, connection, adapt_time)
-            draft.change_values["id"] = _insert(cursor, StatusChange, change)
+        planned = plan(draft, found.previous_status, begun)
+        event = draft.event | planned._asdict() | {"message_id": found.pk}
+        event["id"] = _insert(cursor, WebhookEvent, adapt({WebhookEvent: event}))
+        if isinstance(draft, StatusDraft) and found.previous_status is not None:
+            change = change_of(draft, found, event_id=event["id"])
+            change_id = _insert(cursor, StatusChange, adapt({StatusChange: change}))
         if begun is not None:
-            save_begun(cursor, begun, event)
-        if before_commit is not None and event.next_run_at is not None:
-            before_commit([event.pk])
-    mark_as_stored(event, connection)
-    if isinstance(draft, StatusDraft):
-        attach(draft, connection, is_new=is_new)
-    return True
+            save_begun(cursor, begun, event["id"])
+        if before_commit is not None and planned.next_run_at is not None:
+            before_commit([event["id"]])
+    return fetch_event(connection, draft, event, found, change_id, begun)
 
 
-def _is_stored_without_id(cursor: CursorWrapper, message: dict[str, Any]) -> bool:
+def _write_message(cursor: CursorWrapper, message: Values) -> Found:
+    """Insert or move the message, which locks it, and look for the status in its history."""
+    cursor.execute(_upsert_statement(cursor.db.vendor), message)
+    [(pk, status, old_status)] = cursor
+    is_new = is_news = old_status == NEW
+    if not is_new:
+        history = DIALECTS[cursor.db.vendor].quote.format(StatusChange._meta.db_table)
+        statement = f"SELECT 1 FROM {history} WHERE message_id = %s AND status = %s"
+        cursor.execute(statement, [pk, message["m_status"]])
+        is_news = cursor.fetchone() is None
+    return Found(pk, status, old_status.removeprefix(NEW) if is_news else None, is_new)
+
+
+def _is_stored_without_id(cursor: CursorWrapper, message: Values) -> bool:
     statement = stored_without_id(DIALECTS[cursor.db.vendor])
     cursor.execute(statement, {"m_contact": message["m_contact"]})
     return cursor.fetchone() is not None
 
 
-def _is_in_history(cursor: CursorWrapper, message_id: int, status: str) -> bool:
-    history = DIALECTS[cursor.db.vendor].quote.format(StatusChange._meta.db_table)
-    statement = f"SELECT 1 FROM {history} WHERE message_id = %s AND status = %s"
-    cursor.execute(statement, [message_id, status])
-    return cursor.fetchone() is not None
-
-
-def _insert(cursor: CursorWrapper, model: type[models.Model], values: dict[str, Any]) -> int:
+def _insert(cursor: CursorWrapper, model: type[models.Model], values: Values) -> int:
     """Insert a row of these values, and return its id."""
     cursor.execute(_insert_statement(cursor.db.vendor, model), values)
     [[pk]] = cursor
@@ -176,24 +172,24 @@ def lock_and_begin(cursor: CursorWrapper, draft: Draft) -> OptOutChange | None:
     """
     if not draft.opted_out:
         return None
-    opt_out = OptOut(contact=draft.opted_out)
-    values = values_of(OptOut, opt_out.__dict__, cursor.db)
-    cursor.execute(_lock_statement(cursor.db.vendor), values)
-    for field, value in zip(OptOut._meta.concrete_fields, cursor.fetchone(), strict=True):
+    new = adapter(cursor.db)({OptOut: OptOut(contact=draft.opted_out).__dict__})
+    cursor.execute(_lock_statement(cursor.db.vendor), new)
+    columns = OptOut._meta.concrete_fields
+    row = list(cursor.fetchone())
+    for place, field in enumerate(columns):
         for convert in cursor.db.ops.get_db_converters(field.cached_col):
-            value = convert(value, field.cached_col, cursor.db)
-        setattr(opt_out, field.attname, value)
-    mark_as_stored(opt_out, cursor.db)
+            row[place] = convert(row[place], field.cached_col, cursor.db)
+    opt_out = OptOut.from_db(cursor.db.alias, [field.attname for field in columns], row)
     return begin_opt_out(draft, opt_out, has_just_arrived=True)
 
 
-def save_begun(cursor: CursorWrapper, begun: OptOutChange, event: WebhookEvent) -> None:
+def save_begun(cursor: CursorWrapper, begun: OptOutChange, event_id: int) -> None:
     """Write what ``lock_and_begin`` returned, once the event has its id."""
-    opt_out = begun.opt_out
-    begun.event = opt_out.event = event
-    begun.pk = _insert(cursor, OptOutChange, values_of(OptOutChange, begun.__dict__, cursor.db))
-    mark_as_stored(begun, cursor.db)
-    values = values_of(OptOut, opt_out.__dict__, cursor.db) | {"id": opt_out.pk}
+    opt_out, adapt = begun.opt_out, adapter(cursor.db)
+    begun.event_id = opt_out.event_id = event_id
+    begun.pk = _insert(cursor, OptOutChange, adapt({OptOutChange: begun.__dict__}))
+    begun._state.adding, begun._state.db = False, cursor.db.alias
+    values = adapt({OptOut: opt_out.__dict__}) | {"id": opt_out.pk}
     cursor.execute(_opt_out_statement(cursor.db.vendor), values)
 
 
@@ -291,93 +287,92 @@ def status_values(status: str) -> dict[str, Any]:
     """
     is_moved_by_listed = not supersedes(status, "unknown to us")
     listed = [each for each in PRECEDENCE if supersedes(status, each) == is_moved_by_listed]
-    return {"is_moved_by_listed": is_moved_by_listed, "listed": SEPARATOR.join(["", *listed, ""])}
+    return {"is_moved_by_listed": is_moved_by_listed, "listed": "X".join(["", *listed, ""])}
 
 
-def values_of(
-    model: type[models.Model],
-    given: dict[str, Any],
-    connection: BaseDatabaseWrapper,
-    adapt_time: Callable[[Any], Any] | None = None,
-) -> dict[str, Any]:
-    """Return the values of a row in the database's types, by the names of the placeholders.
+Adapt = Callable[[dict[type[models.Model], Values]], Values]
 
-    What is not given has its default. With ``adapt_time``, several rows can have the same times
-    adapted once.
+
+def adapter(connection: BaseDatabaseWrapper) -> Adapt:
+    """Return what turns rows' values into the database's types, by their placeholders' names.
+
+    A time that several columns have is adapted once.
     """
-    adapt_time = adapt_time or connection.ops.adapt_datetimefield_value
-    values = {}
-    for name, attname, default, field in _adapted_columns(model):
-        value = given.get(attname, default)
-        if field is not None and value is not None:
-            is_time = isinstance(value, datetime)
-            value = adapt_time(value) if is_time else field.get_db_prep_value(value, connection)
-        values[name] = value
-    return values
+    adapt_time = connection.ops.adapt_datetimefield_value
+    times: dict[datetime, Any] = {}
+
+    def adapt(rows: dict[type[models.Model], Values]) -> Values:
+        values: Values = {}
+        for model, row in rows.items():
+            names, pick, adapting = _sent_columns(model)
+            values.update(zip(names, pick(row), strict=True))
+            for name, field in adapting:
+                value = values[name]
+                if isinstance(value, datetime):
+                    if value not in times:
+                        times[value] = adapt_time(value)
+                    values[name] = times[value]
+                elif value is not None:
+                    values[name] = field.get_db_prep_value(value, connection, prepared=True)
+        return values
+
+    return adapt
 
 
 @cache
-def _adapted_columns(model: type[models.Model]) -> list[tuple[str, str, Any, Any]]:
-    """Return of each column its placeholder's name, attribute and default.
-
-    Then its field, if that adapts values.
-    """
-    return [
-        (
-            f"{LETTERS[model]}_{field.column}",
-            field.attname,
-            field.get_default(),
-            field if field.get_internal_type() in {"DateTimeField", "JSONField"} else None,
-        )
-        for field in columns_of(model)
-        if field.column not in LEFT_EMPTY.get(model, ())
+def _sent_columns(model: type[models.Model]) -> tuple[list[str], Any, list[tuple[str, Any]]]:
+    """Return the placeholders' names, what picks their values, and the fields that adapt some."""
+    fields = [each for each in columns_of(model) if each.column not in LEFT_EMPTY.get(model, ())]
+    names = [f"{LETTERS[model]}_{field.column}" for field in fields]
+    adapting = [
+        (name, field)
+        for name, field in zip(names, fields, strict=True)
+        if field.get_internal_type() in {"DateTimeField", "JSONField"}
     ]
+    return names, itemgetter(*(field.attname for field in fields)), adapting
 
 
 # Rows
 
 
-def complete(
-    draft: StatusDraft, message_id: int, status: str, old_status: str, *, is_news: bool
-) -> str | None:
-    """Put what the database has found into the draft.
+def change_of(draft: StatusDraft, found: Found, **ids: int) -> Values:
+    """Return the values of the history row that a message gains."""
+    previous_status = found.previous_status
+    is_applied = found.status != previous_status
+    changes = {"previous_status": previous_status, "applied": is_applied, "message_id": found.pk}
+    return draft.change | changes | ids
 
-    Returns the status that the message had before, ``""`` if it is new, and ``None`` if this one
-    is no news.
+
+def fetch_event(
+    connection: BaseDatabaseWrapper,
+    draft: Draft,
+    values: Values,
+    found: Found,
+    change_id: int | None,
+    begun: OptOutChange | None,
+) -> WebhookEvent:
+    """Return the event of these values; if handlers run for it, with the rows of its facts.
+
+    Reads a message that was there before: its row may know more than this event.
     """
-    event = draft.event
-    event.message_id = message_id
-    draft.message_values.update(id=message_id, previous_status=old_status)
-    if not is_news:
-        event.outcome = WebhookEvent.Outcome.DUPLICATE.value
-        for name, value in NOTHING_TO_RUN.items():
-            setattr(event, name, value)
-        return None
-    previous_status = "" if old_status == NEW else old_status
-    draft.change_values.update(
-        message_id=message_id, previous_status=previous_status, applied=status != previous_status
-    )
-    return previous_status
-
-
-def mark_as_stored(row: models.Model, connection: BaseDatabaseWrapper) -> None:
-    """Make a row look as if it had been read."""
-    row._state.adding = False
-    row._state.db = connection.alias
-
-
-def attach(draft: StatusDraft, connection: BaseDatabaseWrapper, *, is_new: bool) -> None:
-    """Give the event its message and its history row, if handlers run for it."""
-    event = draft.event
+    using = connection.alias
+    event = _stored(WebhookEvent, values, using)
     if event.next_run_at is None:
-        return
-    if is_new:
-        event.message = draft.message
-        mark_as_stored(draft.message, connection)
-    else:  # the row may know more than this event
-        messages = Message.objects.using(connection.alias)
-        event.message = messages.get(pk=draft.message_values["id"])
-    if "id" in draft.change_values:  # a duplicate that opts out has none
-        change = draft.change
-        mark_as_stored(change, connection)
-        change.message, change.event = event.message, event
+        return event
+    message = change = None
+    if isinstance(draft, StatusDraft):
+        if found.is_new:
+            new = draft.message | {"id": found.pk, "previous_status": NEW}
+            message = _stored(Message, new, using)
+        else:
+            message = Message.objects.using(using).get(pk=found.pk)
+        if change_id is not None:  # a duplicate that opts out has none
+            row = change_of(draft, found, id=change_id, event_id=event.pk)
+            change = _stored(StatusChange, row, using)
+    attach_facts(event, message, change, begun)
+    return event
+
+
+def _stored(model: type[M], values: Values, using: str) -> M:
+    """Return the row of these values as if it had been read."""
+    return model.from_db(using, values, values.values())
