@@ -90,6 +90,7 @@ class WebhookClient(Client):
                 body,
                 content_type=content_type,
                 headers=authorization(),
+                secure=True,  # as Cellcast's webhooks come, where the site redirects to HTTPS
             )
 
 

@@ -58,6 +58,12 @@ def test_mms_payload_is_the_sibling_products_documented_one() -> None:
 
 
 @pytest.mark.django_db
+def test_client_sends_over_https(client: WebhookClient, settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.reply().status_code == 200
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "changes",
     [mms_payload(message=""), {"message": "", "media": ["https://media.example.com/1.jpg"]}],
