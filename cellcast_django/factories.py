@@ -7,6 +7,7 @@ they call no handler. To test your handlers, send a webhook with ``cellcast_djan
 import itertools
 import json
 import time
+from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
@@ -32,6 +33,11 @@ except ImportError as error:
 
 # One count for all factories: with one each, two of them would make the same number at some time.
 _numbers = itertools.count()
+
+
+def _now() -> datetime:
+    """Return the time by whatever stands in for Django's clock when the row is made."""
+    return timezone.now()
 
 
 def _new_number() -> str:
@@ -86,7 +92,7 @@ class MessageFactory(DjangoModelFactory[Message]):
     own_number = factory.SelfAttribute("derived.own_number")
     contact = factory.SelfAttribute("derived.contact")
     submitted_at = factory.SelfAttribute("derived.submitted_at")
-    created_at = factory.LazyFunction(timezone.now)
+    created_at = factory.LazyFunction(_now)
     status_changed_at = factory.LazyAttribute(
         lambda message: timezone.now() if message.status else None
     )
@@ -117,7 +123,7 @@ class StatusChangeFactory(DjangoModelFactory[StatusChange]):
     status = Status.DELIVERED.value
     previous_status = factory.LazyAttribute(lambda change: change.message.status)
     applied = factory.LazyAttribute(lambda change: supersedes(change.status, change.message.status))
-    recorded_at = factory.LazyFunction(timezone.now)
+    recorded_at = factory.LazyFunction(_now)
     event = None
 
     @factory.post_generation
@@ -142,10 +148,10 @@ class OptOutFactory(DjangoModelFactory[OptOut]):
         skip_postgeneration_save = True
 
     class Params:
-        ended = factory.Trait(ended_at=factory.LazyFunction(timezone.now))
+        ended = factory.Trait(ended_at=factory.LazyFunction(_now))
 
     contact = factory.LazyFunction(_new_number)
-    since = factory.LazyFunction(timezone.now)
+    since = factory.LazyFunction(_now)
     source = OptOut.Source.PERSON.value
 
     @factory.post_generation
@@ -200,7 +206,7 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
             message=None,
             done_at=None,
         )
-        pending = factory.Trait(done_at=None, next_run_at=factory.LazyFunction(timezone.now))
+        pending = factory.Trait(done_at=None, next_run_at=factory.LazyFunction(_now))
         failed = factory.Trait(
             done_at=None,
             attempts=12,
@@ -224,8 +230,8 @@ class WebhookEventFactory(DjangoModelFactory[WebhookEvent]):
     contact = factory.LazyAttribute(lambda event: event.message.contact if event.message else "")
     content_type = "application/json"
     username = "cellcast"
-    received_at = factory.LazyFunction(timezone.now)
-    done_at = factory.LazyFunction(timezone.now)
+    received_at = factory.LazyFunction(_now)
+    done_at = factory.LazyFunction(_now)
     body = factory.LazyAttribute(lambda event: json.dumps(_payload(event)))
 
     @factory.post_generation

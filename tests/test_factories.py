@@ -45,6 +45,14 @@ def test_outbound_message_has_no_status_by_default() -> None:
     assert not StatusChange.objects.exists()
 
 
+def test_rows_have_the_time_of_the_clock_that_a_test_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    then = timezone.now() - timedelta(days=400)
+    monkeypatch.setattr(timezone, "now", lambda: then)
+    message, event = MessageFactory.create(delivered=True), WebhookEventFactory.create()
+    times = {message.created_at, message.status_changed_at, event.received_at, event.done_at}
+    assert times == {then}
+
+
 def test_each_message_gets_its_own_id_and_number() -> None:
     messages = MessageFactory.create_batch(20)
     assert len({message.key for message in messages}) == 20
