@@ -49,6 +49,7 @@ from cellcast_django import (
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
+from cellcast_django.sending import send
 from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
 from tests.browser.conftest import POLICY
@@ -838,6 +839,20 @@ def test_documented_pytest_test_passes(client: WebhookClient) -> None:
     names_of_testing_page(with_factories=False)["test_late_report_does_not_change_the_status"](
         client
     )
+
+
+@pytest.mark.django_db
+def test_reply_answers_what_only_pretends_to_be_sent(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    sms = ModuleType("shop.sms")
+    for name, module in {"shop": ModuleType("shop"), "shop.sms": sms}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    settings.CELLCAST_SEND_WITH = "shop.sms.pretend_to_send"
+    blocks("docs/local-development.md", "python")[-1].run(vars(sms))
+    sent = send("0400000000", "See you at nine?")
+    client.reply(sender="0400000000", message="YES")
+    assert Message.objects.inbound().get().in_reply_to == sent
 
 
 @pytest.mark.django_db
