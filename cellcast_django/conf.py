@@ -6,6 +6,7 @@ and asking Django for one that is not set raises an error each time. Django send
 """
 
 import re
+from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Any
@@ -135,7 +136,9 @@ BASE_URL = re.compile(r"(?i:https?)://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:\d{1
 
 def is_base_url(url: object) -> bool:
     """Whether this is a scheme and a host, with or without a port, and nothing else."""
-    return isinstance(url, str) and BASE_URL.fullmatch(url) is not None
+    with suppress(ValueError):  # of a host name that looks like two parts of a URL
+        return isinstance(url, str) and BASE_URL.fullmatch(url) is not None and bool(urlsplit(url))
+    return False
 
 
 def is_credential(entry: object) -> bool:

@@ -236,6 +236,7 @@ def test_known_way_to_run_handlers_passes(settings: Any, value: str) -> None:
         None,
         True,
         b"https://sms.example.com",
+        "https://sms℀example.com",  # "a/c", once it is normalised
     ],
 )
 def test_public_url_must_be_a_base_url(settings: Any, url: object) -> None:
