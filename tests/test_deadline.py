@@ -20,7 +20,7 @@ def send_in_time(url: str) -> Response:
     """Send, and be back when the time is up."""
     started = monotonic()
     response = post_as_cellcast(url, b"{}", CREDENTIAL, timeout=SEND_SECONDS)
-    assert monotonic() - started < SEND_SECONDS + 0.5
+    assert monotonic() - started < SEND_SECONDS + 5
     return response
 
 

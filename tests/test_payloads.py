@@ -304,7 +304,7 @@ def test_brackets_in_strings_are_not_counted(text: str) -> None:
 def test_counting_levels_is_fast_for_any_text(text: str) -> None:
     started = monotonic()
     assert isinstance(read_one(text.encode()), Invalid)
-    assert monotonic() - started < 1
+    assert monotonic() - started < 5
 
 
 def test_deep_json_does_not_overflow_a_small_thread_stack() -> None:
