@@ -22,7 +22,6 @@ from cellcast_django.models.opt_out import FOLLOWING_FIELDS, OptOut, OptOutChang
 from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,
-    NOTHING_TO_RUN,
     HandlerResult,
     WebhookEvent,
     WebhookEventQuerySet,
@@ -36,7 +35,6 @@ __all__ = [
     "FOLLOWING_FIELDS",
     "MAX_CONTENT_TYPE_LENGTH",
     "MAX_USERNAME_LENGTH",
-    "NOTHING_TO_RUN",
     "AnswerClaim",
     "CommandRun",
     "Direction",

@@ -139,12 +139,13 @@ class OptOut(models.Model):
         *,
         at: datetime,
         has_just_arrived: bool,
-        event: WebhookEvent | None = None,
         text: str = "",
         note: str = "",
         username: str = "",
     ) -> "OptOutChange | None":
         """Make it stand, without saving it; return the change to save, ``None`` if it stood.
+
+        Its event, if one reports it, is for the caller to set, on both.
 
         What has just arrived counts, whatever the clocks say. Only what comes from elsewhere, with
         a time of its own, is compared with the time of the last end, and an older one does not undo
@@ -153,14 +154,13 @@ class OptOut(models.Model):
         """
         if self.is_active or not (has_just_arrived or self._ended_before(source, at)):
             return None
-        self.source, self.since, self.event = source, at, event
+        self.source, self.since, self.event = source, at, None
         self.ended_at, self.note = None, clean(note)
         return OptOutChange(
             opt_out=self,
             kind=OptOutChange.Kind.BEGUN,
             at=at,
             source=source,
-            event=event,
             text=text[:MAX_OPT_OUT_TEXT_LENGTH],
             note=self.note,
             username=username_of(username),

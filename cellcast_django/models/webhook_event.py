@@ -14,9 +14,6 @@ from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint,
 
 MAX_CONTENT_TYPE_LENGTH = 255
 
-NOTHING_TO_RUN = {"done_at": None, "next_run_at": None, "attempts": 0}
-"""The fields of a duplicate or invalid event: the columns' defaults, and what the SQL writes."""
-
 
 class HandlerResult(TypedDict):
     """How one handler's last call for an event ended."""
