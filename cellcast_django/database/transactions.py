@@ -9,7 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Self, TypeVar
@@ -257,8 +257,7 @@ def outside_atomic_requests(view: V) -> V:
     return view
 
 
-@contextmanager
-def own_transaction(using: str, *, is_one_statement: bool = False) -> Iterator[None]:
+def own_transaction(using: str, *, is_one_statement: bool = False) -> AbstractContextManager[Any]:
     """Run the block in a transaction that is not inside another one.
 
     It waits at most ``LOCK_SECONDS`` for a row or a table, and ``BUDGET_SECONDS`` for SQLite's one
@@ -271,8 +270,19 @@ def own_transaction(using: str, *, is_one_statement: bool = False) -> Iterator[N
     if not connection.in_atomic_block:
         limits = vendor_of(connection).limit(connection, LOCK_SECONDS, BUDGET_SECONDS)
     is_alone = is_one_statement and limits.hold_alone
+    block = nullcontext() if is_alone else transaction.atomic(using=using, durable=True)
+    return block if limits == Limits() else _limited(connection, limits, block)
+
+
+own_statement = partial(own_transaction, is_one_statement=True)
+
+
+@contextmanager
+def _limited(
+    connection: BaseDatabaseWrapper, limits: Limits, block: AbstractContextManager[Any]
+) -> Iterator[None]:
     try:
-        with nullcontext() if is_alone else transaction.atomic(using=using, durable=True):
+        with block:
             if limits.first:
                 connection.cursor().execute(limits.first)
             yield
@@ -280,9 +290,6 @@ def own_transaction(using: str, *, is_one_statement: bool = False) -> Iterator[N
         if limits.restore is not None:
             with suppress(Exception):  # the session may be lost, and with it what to restore
                 limits.restore()
-
-
-own_statement = partial(own_transaction, is_one_statement=True)
 
 
 # How they begin
