@@ -65,10 +65,10 @@ def store(
         is_test=is_test,
         received_at=now,
         now=now,
+        has_just_arrived=endpoint != Endpoint.API,
     )
-
     drafts = [draft(payload, arrival) for payload in payloads]
-    is_common = endpoint != Endpoint.API and len(drafts) == 1 and _is_common(drafts[0])
+    is_common = arrival.has_just_arrived and len(drafts) == 1 and _is_common(drafts[0])
 
     def write(using: str) -> list[WebhookEvent]:
         connection = connections[using]
@@ -108,8 +108,8 @@ def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
         is_test=event.is_test,
         received_at=event.received_at,
         now=timezone.now(),
+        has_just_arrived=False,
     )
-
     drafts = [draft(payload, arrival) for payload in payloads]
 
     def write(using: str) -> list[WebhookEvent]:

@@ -33,7 +33,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """How the events of one webhook arrived: each field but ``now`` is a column of them."""
+    """How the events of one webhook arrived: all but the last two fields are columns of them."""
 
     endpoint: str
     content_type: str
@@ -41,6 +41,8 @@ class Arrival:
     is_test: bool
     received_at: datetime
     now: datetime
+    has_just_arrived: bool = True
+    """What comes from elsewhere has a time of its own, which says what it is older than."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +131,7 @@ def message_values(payload: Reply | StatusReport) -> dict[str, Any]:
     return values
 
 
-def begin_opt_out(draft: Draft, opt_out: OptOut, *, has_just_arrived: bool) -> OptOutChange | None:
+def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
     """Begin the locked opt-out that the draft asks for; ``None`` if that is no change.
 
     Neither is saved, nor has its event yet.
@@ -142,7 +144,7 @@ def begin_opt_out(draft: Draft, opt_out: OptOut, *, has_just_arrived: bool) -> O
             at = min(at, payload.listed.received_at)
     elif arrival.endpoint == Endpoint.API:
         source = OptOut.Source.LIST
-    return opt_out.begin(source, at=at, has_just_arrived=has_just_arrived, text=text)
+    return opt_out.begin(source, at=at, has_just_arrived=arrival.has_just_arrived, text=text)
 
 
 def attach_facts(

@@ -4,7 +4,7 @@ Start with ``write``.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from django.db import connections
@@ -12,7 +12,6 @@ from django.db import connections
 from cellcast_django.database.transactions import own_transaction
 from cellcast_django.inbox import same_message
 from cellcast_django.inbox.drafts import (
-    Arrival,
     Draft,
     StatusDraft,
     attach_facts,
@@ -20,8 +19,7 @@ from cellcast_django.inbox.drafts import (
     plan,
     row_of,
 )
-from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
-from cellcast_django.payloads import Endpoint
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.statuses import supersedes
 
 BeforeCommit = Callable[[list[int]], None]
@@ -62,36 +60,18 @@ def write(
     and makes every decision under these locks. The first event takes the place of ``replaced``, an
     invalid one. Raises ``NoLongerInvalidError`` if that one is not invalid any more.
     """
-    arrival = drafts[0].arrival
     reports = [each for each in drafts if isinstance(each, StatusDraft)]
-    events: list[WebhookEvent] = []
     with own_transaction(using):
         same_message.lock_out_others(using, reports)
         rows = _insert_and_lock_messages(using, reports)
-        _use_messages_stored_before(using, reports, rows, arrival)
+        _use_messages_stored_before(using, reports, rows)
         contacts = {each.opted_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
 
-        # What comes from elsewhere has a time of its own, which says what it is older than.
-        has_just_arrived = replaced is None and arrival.endpoint != Endpoint.API
-        changes, begun = [], []
-        for each in drafts:
-            message = change = opt_out_change = None
-            if isinstance(each, StatusDraft):
-                row = rows[each.message["key"]]
-                message, change = row.message, _apply_to_message(each, row)
-            if each.opted_out:
-                opt_out = opt_outs[each.opted_out]
-                opt_out_change = begin_opt_out(each, opt_out, has_just_arrived=has_just_arrived)
-            previous_status = None if change is None else change.previous_status
-            planned = plan(each, previous_status, opt_out_change)
-            event = row_of(WebhookEvent, each.event | planned._asdict())
-            attach_facts(event, message, change, opt_out_change)
-            events.append(event)
-            if change is not None:
-                changes.append(change)
-            if opt_out_change is not None:
-                begun.append(opt_out_change)
+        decided = [_decide(each, rows, opt_outs) for each in drafts]
+        events = [event for event, _, _ in decided]
+        changes = [change for _, change, _ in decided if change is not None]
+        begun = [change for _, _, change in decided if change is not None]
 
         _insert_events(using, events, replaced)
         StatusChange.objects.using(using).bulk_create(changes)
@@ -125,7 +105,7 @@ def _insert_and_lock_messages(using: str, drafts: Sequence[StatusDraft]) -> dict
 
 
 def _use_messages_stored_before(
-    using: str, drafts: Sequence[StatusDraft], rows: dict[str, Row], arrival: Arrival
+    using: str, drafts: Sequence[StatusDraft], rows: dict[str, Row]
 ) -> None:
     """Replace the rows of replies that look new, but were stored as another message before."""
     new = {
@@ -134,11 +114,27 @@ def _use_messages_stored_before(
         if each.may_be_stored and rows[each.message["key"]].is_new
     }
     inserted = {key: rows[key].message for key in new}
-    for key, other in same_message.unite(using, new.values(), inserted, arrival.now).items():
+    for key, other in same_message.unite(using, new.values(), inserted).items():
         rows[key] = Row(other, {new[key].payload.status}, is_new=False)
 
 
 # Decide
+
+
+def _decide(
+    draft: Draft, rows: Mapping[str, Row], opt_outs: Mapping[str, OptOut]
+) -> tuple[WebhookEvent, StatusChange | None, OptOutChange | None]:
+    """Return the event, the row that a history gains, and the opt-out that begins: all unsaved."""
+    message = change = begun = None
+    if isinstance(draft, StatusDraft):
+        row = rows[draft.message["key"]]
+        message, change = row.message, _apply_to_message(draft, row)
+    if draft.opted_out:
+        begun = begin_opt_out(draft, opt_outs[draft.opted_out])
+    planned = plan(draft, None if change is None else change.previous_status, begun)
+    event = row_of(WebhookEvent, draft.event | planned._asdict())
+    attach_facts(event, message, change, begun)
+    return event, change, begun
 
 
 def _apply_to_message(draft: StatusDraft, row: Row) -> StatusChange | None:

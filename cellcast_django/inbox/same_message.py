@@ -165,7 +165,7 @@ def lock_out_others(using: str, drafts: Iterable[StatusDraft]) -> None:
 
 
 def unite(
-    using: str, new: Iterable[StatusDraft], rows: Mapping[str, Message], now: datetime
+    using: str, new: Iterable[StatusDraft], rows: Mapping[str, Message]
 ) -> dict[str, Message]:
     """Return, by the key of the reply, the messages as which new replies were stored before.
 
@@ -176,7 +176,7 @@ def unite(
     replies = list(new)
     listed = [each for each in replies if _listed_with(each)]
     brought = _brought_by_webhooks(using, listed, rows)
-    recovered = _recovered_before(using, [each for each in replies if each not in listed], now)
+    recovered = _recovered_before(using, [each for each in replies if each not in listed])
     inserted = [rows[key].pk for key in (*brought, *recovered)]
     if inserted:
         Message.objects.using(using).filter(pk__in=inserted).delete()
@@ -224,13 +224,12 @@ def _stored_since(using: str, contacts: Collection[str], time: datetime) -> Mess
     return replies.filter(contact__in=contacts, created_at__gte=time + EARLIEST)
 
 
-def _recovered_before(
-    using: str, drafts: Iterable[StatusDraft], now: datetime
-) -> dict[str, Message]:
+def _recovered_before(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Message]:
     """Return the recovered replies whose webhooks these are, the oldest first."""
-    contacts = {each.message["contact"] for each in drafts}
-    if not contacts:
+    if not drafts:
         return {}
+    now = drafts[0].arrival.now
+    contacts = {each.message["contact"] for each in drafts}
     replies = Message.objects.using(using).inbound().filter(contact__in=contacts, cellcast_id="")
     replies = replies.filter(created_at__gte=now - LATE_WEBHOOK).order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)

@@ -180,7 +180,7 @@ def lock_and_begin(cursor: CursorWrapper, draft: Draft) -> OptOutChange | None:
         for convert in cursor.db.ops.get_db_converters(field.cached_col):
             row[place] = convert(row[place], field.cached_col, cursor.db)
     opt_out = OptOut.from_db(cursor.db.alias, [field.attname for field in columns], row)
-    return begin_opt_out(draft, opt_out, has_just_arrived=True)
+    return begin_opt_out(draft, opt_out)
 
 
 def save_begun(cursor: CursorWrapper, begun: OptOutChange, event_id: int) -> None:
