@@ -5,10 +5,11 @@ from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
-from cellcast_django.inbox.drafts import DUPLICATE, Draft, StatusDraft, plan
+from cellcast_django.inbox.drafts import DUPLICATE, Draft, StatusDraft, Values, plan
 from cellcast_django.inbox.fast import plain_statements
 from cellcast_django.inbox.fast.plain_statements import (
     DIALECTS,
@@ -25,7 +26,7 @@ from cellcast_django.inbox.fast.plain_statements import (
     stored_without_id,
 )
 from cellcast_django.inbox.portable import BeforeCommit
-from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.models import Message, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.payloads import Reply
 
 IF_REPORTED_BEFORE = {
@@ -59,7 +60,6 @@ def write_at_once(
     values.update(status_values(draft.payload.status))
     statement = _statement(may_be_stored=draft.may_be_stored)
     surroundings = own_statement if is_all else own_transaction
-    begun = None
     with (
         surroundings(connection.alias),
         prepared_statements.execute(
@@ -74,21 +74,26 @@ def write_at_once(
         found = Found(message_id, status, previous_status, old_status == NEW)
         event.update(id=event_id, message_id=message_id)
         if change_id is None:
-            planned = DUPLICATE
-            event |= planned._asdict()
-        if not is_certain:
-            begun = lock_and_begin(cursor, draft)
-            if begun is not None:
-                save_begun(cursor, begun, event_id)
-            correction = plan(draft, previous_status, begun)
-            if correction != planned:
-                planned = correction
-                event |= planned._asdict()
-                events = WebhookEvent.objects.using(connection.alias).filter(pk=event_id)
-                events.update(**planned._asdict())
-        if before_commit is not None and planned.next_run_at is not None:
+            event |= DUPLICATE._asdict()
+        begun = None if is_certain else _write_opt_out(cursor, draft, event, found)
+        if before_commit is not None and event["next_run_at"] is not None:
             before_commit([event_id])
     return fetch_event(connection, draft, event, found, change_id, begun)
+
+
+def _write_opt_out(
+    cursor: CursorWrapper, draft: StatusDraft, event: Values, found: Found
+) -> OptOutChange | None:
+    """Begin the opt-out, if any, and correct the event now that it is known what it tells."""
+    begun = lock_and_begin(cursor, draft)
+    if begun is not None:
+        save_begun(cursor, begun, event["id"])
+    planned = plan(draft, found.previous_status, begun)._asdict()
+    if event | planned != event:
+        event |= planned
+        events = WebhookEvent.objects.using(cursor.db.alias).filter(pk=event["id"])
+        events.update(**planned)
+    return begun
 
 
 @cache
