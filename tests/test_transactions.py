@@ -9,6 +9,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Model
+from django.test.utils import CaptureQueriesContext
 
 from cellcast_django.database import (
     prepared_statements,
@@ -343,11 +344,12 @@ def test_session_that_keeps_its_state_is_renewed(monkeypatch: pytest.MonkeyPatch
 def test_statement_without_its_own_limit_gets_a_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(
-        VENDORS, connection.vendor, Vendor(limit=lambda *_: Limits(hold_alone=False))
-    )
-    with transactions.own_statement("default"):
+    limits = Limits(first="SELECT 'limited'", hold_alone=False)
+    monkeypatch.setitem(VENDORS, connection.vendor, Vendor(limit=lambda *_: limits))
+    queries = CaptureQueriesContext(connection)
+    with queries, transactions.own_statement("default"):
         assert connection.in_atomic_block
+    assert limits.first in [query["sql"] for query in queries]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="roles and schemas of PostgreSQL")
