@@ -3,13 +3,15 @@
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from cellcast_django import receiving
 from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import WebhookEvent
-from cellcast_django.signals import in_order, message_received, status_changed
+from cellcast_django.signals import exactly_once, in_order, message_received, status_changed
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.clock import Clock
+from tests.database_faults import refused_for_another
 from tests.handlers import Calls, connected, make_due, ran, reply
 
 pytestmark = pytest.mark.django_db
@@ -99,6 +101,30 @@ def test_handler_left_out_of_a_first_run_loses_no_attempt(
     assert ran(run_due) == [last.pk]
     last.refresh_from_db()
     assert (last.state, len(first), len(second)) == ("done", 4, 4)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_result_beside_a_left_out_handler_survives_a_refused_commit(
+    first: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_RUN_HANDLERS = "task"
+    monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
+    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
+    once, commit, refusals = Calls(), connection.commit, [refused_for_another()]
+
+    def refuse_first_commit_of_last_event() -> None:
+        if len(once) == 4 and refusals:
+            connection.rollback()
+            raise refusals.pop()
+        commit()
+
+    with connected(message_received, once=exactly_once(once)):
+        *_, last = [reply(message=str(each)) for each in range(4)]
+        monkeypatch.setattr(connection, "commit", refuse_first_commit_of_last_event)
+        run_due()
+    last.refresh_from_db()
+    assert len(once) == 5
+    assert last.has_finished("once")
 
 
 def test_first_runs_of_a_body_leave_no_handler_out(first: Calls, clock: Clock) -> None:

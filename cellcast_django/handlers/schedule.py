@@ -198,7 +198,10 @@ class Schedule:
             values |= {"attempts": self._runs + 1, "done_at": None, "waiting_for": None}
         if is_noted:  # if it kills its process, it must not do so for ever
             self._results[call.name] = self._not_returned(attempts, values["next_run_at"])
-        return attempts if self._save(**values) else None
+        if self._save(**values) is None:
+            return None
+        self._runs = values.get("attempts", self._runs)
+        return attempts
 
     def _not_returned(self, attempts: int, retry_at: datetime) -> HandlerResult:
         result: HandlerResult = {"at": timezone.now().isoformat(), "error": NOT_RETURNED}
@@ -312,10 +315,9 @@ class Schedule:
 
         if not with_retries(save, using=database_alias()):
             return None
-        self._runs = values.get("attempts", self._runs)
+        self.event.attempts = self._runs
         for name, value in values.items():
             setattr(self.event, name, value)
-        self.event.attempts = self._runs
         self.event.handler_results = {name: {**each} for name, each in self._results.items()}
         is_over = "done_at" in values
         has_failed = is_over and values["done_at"] is values["next_run_at"] is None
