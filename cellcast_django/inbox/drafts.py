@@ -41,7 +41,7 @@ class Arrival:
     is_test: bool
     received_at: datetime
     now: datetime
-    has_just_arrived: bool = True
+    has_just_arrived: bool
     """What comes from elsewhere has a time of its own, which says what it is older than."""
 
 

@@ -109,7 +109,7 @@ def write_by_row(
 ) -> WebhookEvent | None:
     """Write the event, its message and its opt-out in a transaction of their own.
 
-    What needs no lock is done before it: SQLite has one, for which all others wait.
+    The message's values are made before the lock: SQLite has one, for which all others wait.
     """
     adapt = adapter(connection)
     message: Values = {}
