@@ -166,7 +166,7 @@ class Batch:
                 return
 
     def _run_one(self, schedule: Schedule) -> None:
-        """Run the event's handlers; report it if one was called and no other process was quicker."""
+        """Run the event's handlers; report it if that was saved: no other process was quicker."""
         saved = self._call_handlers(schedule)
         if saved is not None:
             if saved.has_failed:
