@@ -135,6 +135,7 @@ def report() -> "Draft":
         is_test=False,
         received_at=now,
         now=now,
+        has_just_arrived=True,
     )
     return draft(payload, arrival)
 
