@@ -301,10 +301,7 @@ def test_event_is_failed_after_the_last_attempt(first: Calls, settings: Any) -> 
     assert ran(run_due) == []
 
 
-def test_handler_that_kills_its_process_fails_after_its_attempts(
-    first: Calls, settings: Any
-) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
+def event_whose_three_runs_die(first: Calls) -> WebhookEvent:
     with dying(first):
         reply()
     event = WebhookEvent.objects.get()
@@ -312,6 +309,14 @@ def test_handler_that_kills_its_process_fails_after_its_attempts(
         end_lease(event)
         with dying(first):
             run_due()
+    return event
+
+
+def test_handler_that_kills_its_process_fails_after_its_attempts(
+    first: Calls, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
+    event = event_whose_three_runs_die(first)
     end_lease(event)
     assert ran(run_due) == [event.pk]
     assert len(first) == 3
@@ -324,13 +329,7 @@ def test_handler_that_kills_its_process_uses_up_its_attempts_beside_others(
     first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
-    with dying(first):
-        reply()
-    event = WebhookEvent.objects.get()
-    for _ in range(2):
-        end_lease(event)
-        with dying(first):
-            run_due()
+    event_whose_three_runs_die(first)
     assert (len(first), len(second)) == (2, 1)
     failed = WebhookEvent.objects.failed().get()
     assert failed.handler_errors() == {"first": schedule.NOT_RETURNED}

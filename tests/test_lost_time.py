@@ -22,6 +22,16 @@ def take(clock: Clock, seconds: float) -> Any:
     return lambda **kwargs: clock.sleep(seconds)
 
 
+@pytest.fixture
+def waiting_for_task(
+    first: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let events wait for a queue that has no worker, and the first handler fail slowly."""
+    settings.CELLCAST_RUN_HANDLERS = "task"
+    monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
+    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
+
+
 def due_replies(first: Calls, count: int) -> list[WebhookEvent]:
     first.error = TimeoutError("no answer")
     events = [reply(message=str(each)) for each in range(count)]
@@ -63,12 +73,8 @@ def test_other_handlers_are_still_called(first: Calls, second: Calls, clock: Clo
     assert list(last.handler_errors()) == ["first"]
 
 
-def test_left_out_handler_still_gets_its_events_in_order(
-    first: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
-    monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
-    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
+@pytest.mark.usefixtures("waiting_for_task")
+def test_left_out_handler_still_gets_its_events_in_order(first: Calls, clock: Clock) -> None:
     booking = Calls(error=ValueError("no"))
     with connected(message_received, booking=in_order(booking)):
         earlier = [reply(sender=f"+6149157000{each}") for each in range(3)]
@@ -86,13 +92,11 @@ def test_left_out_handler_still_gets_its_events_in_order(
     assert [call["event"].pk for call in booking.arguments] == [event.pk for event in events]
 
 
+@pytest.mark.usefixtures("waiting_for_task")
 def test_handler_left_out_of_a_first_run_loses_no_attempt(
-    first: Calls, second: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
+    first: Calls, second: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    settings.CELLCAST_RUN_HANDLERS = "task"
-    monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
-    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
     *_, last = [reply(message=str(each)) for each in range(4)]
     run_due()
     assert (len(first), len(second)) == (3, 4)
@@ -104,12 +108,10 @@ def test_handler_left_out_of_a_first_run_loses_no_attempt(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("waiting_for_task")
 def test_result_beside_a_left_out_handler_survives_a_refused_commit(
-    first: Calls, clock: Clock, settings: Any, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings.CELLCAST_RUN_HANDLERS = "task"
-    monkeypatch.setattr(receiving, "enqueue", lambda pks: None)
-    first.error, first.during = TimeoutError("no answer"), take(clock, 20)
     once, commit, refusals = Calls(), connection.commit, [refused_for_another()]
 
     def refuse_first_commit_of_last_event() -> None:
