@@ -132,6 +132,7 @@ class Schedule:
         self.run = run
         # Handlers are given the event and may change it, so this is what the run goes by.
         self.pk, self.contact = event.pk, event.contact
+        self._is_redacted = not event.body
         self._runs = event.attempts
         self._runs_before = event.attempts - (run is Run.FIRST)
         self._results: dict[str, HandlerResult] = dict(event.handler_results)
@@ -217,7 +218,7 @@ class Schedule:
         retry_at = None
         if failure is not None:
             # The text may quote what redaction has emptied; nothing redacts the event again.
-            result["error"] = failure.text if self.event.body else error_type(failure.text)
+            result["error"] = error_type(failure.text) if self._is_redacted else failure.text
             if failure.location:
                 result["location"] = failure.location
             if issubclass(failure.kind, GiveUp):
