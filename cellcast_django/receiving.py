@@ -5,7 +5,7 @@ the task is written in the event's transaction. Any other queue gets the task af
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -13,6 +13,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import router
+from django.utils.module_loading import import_string
 
 from cellcast_django import handlers, inbox
 from cellcast_django.conf import conf
@@ -90,23 +91,8 @@ def tasks_package() -> Any:
     return None
 
 
-def as_task(function: Callable[..., None]) -> Any:
-    """Return the function as a task, or unchanged if there is no backend for it.
-
-    A wrong ``TASKS`` setting raises here, on import. That must not take the site down: a system
-    check reports it.
-    """
-    package = tasks_package()
-    if package is not None:
-        with suppress(Exception):
-            return package.task(backend=conf.task_backend)(function)
-    return function
-
-
-@as_task
-def run_handlers(event_id: int) -> None:
-    """Run one event's handlers if it is due. Safe to run twice."""
-    handlers.run_due([event_id])
+RUN_HANDLERS = "cellcast_django.tasks.run_handlers"
+"""The task by the path that queues store. Looked up when it is enqueued: it stands above us."""
 
 
 class NotEnqueuedError(Exception):
@@ -126,7 +112,7 @@ def enqueue(event_ids: list[int]) -> None:
 
 
 def _run_handlers() -> Any:
-    return run_handlers.using(backend=conf.task_backend)
+    return import_string(RUN_HANDLERS).using(backend=conf.task_backend)
 
 
 def is_in_same_database() -> bool:

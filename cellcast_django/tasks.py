@@ -1,10 +1,41 @@
-"""The app's tasks for Django's task framework, for the host project's queue or schedule."""
+"""The app's tasks for Django's task framework, for the host project's queue or schedule.
 
-from cellcast_django import handlers, recovery
+They are defined here and nowhere else: queues store the path of a task.
+"""
+
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from django.utils import timezone
+
+from cellcast_django import handlers, recovery, retention
+from cellcast_django.conf import conf
+from cellcast_django.management.terminal import parse_duration
 from cellcast_django.models import CommandRun
-from cellcast_django.receiving import as_task, run_handlers
+from cellcast_django.receiving import tasks_package
 
-__all__ = ["recover", "run_due_handlers", "run_handlers"]
+__all__ = ["prune", "recover", "run_due_handlers", "run_handlers"]
+
+
+def as_task(function: Callable[..., None]) -> Any:
+    """Return the function as a task, or unchanged if there is no backend for it.
+
+    A wrong ``TASKS`` setting raises here, on import. That must not take the site down: a system
+    check reports it.
+    """
+    package = tasks_package()
+    if package is not None:
+        with suppress(Exception):
+            return package.task(backend=conf.task_backend)(function)
+    return function
+
+
+@as_task
+def run_handlers(event_id: int) -> None:
+    """Run one event's handlers if it is due. Safe to run twice."""
+    handlers.run_due([event_id])
 
 
 @as_task
@@ -26,3 +57,19 @@ def recover() -> None:
     """
     if errors := recovery.problems_of(recovery.recover()):
         raise recovery.RecoveryError("\n".join(errors))
+
+
+@as_task
+def prune(older_than: str, redact: bool = False) -> None:
+    """Delete or redact what is older, as ``cellcast_prune --older-than 90d`` does: for a schedule.
+
+    Records that it has run. Safe to interrupt and to run again. Raises ``ValueError`` if
+    ``older_than`` is no age, and ``django.db.Error`` when the database refuses.
+    """
+    try:
+        age = parse_duration(str(older_than), units="hdw")
+    except ArgumentTypeError as error:
+        raise ValueError(str(error)) from None
+    selection = retention.Selection(before=timezone.now() - age, redact=redact)
+    removed = retention.prune(selection).removed
+    CommandRun.record(CommandRun.Command.PRUNE, removed._asdict())

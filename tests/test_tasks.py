@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from runpy import run_path
-from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -63,6 +63,11 @@ def test_task_uses_the_configured_backend(task_mode: Any, heard: list[str]) -> N
     WebhookClient().reply()
     assert not heard
     assert WebhookEvent.objects.pending().exists()
+
+
+def test_queue_stores_the_documented_path(task_mode: Any) -> None:
+    for name in tasks.__all__:
+        assert getattr(tasks, name).module_path == f"cellcast_django.tasks.{name}"
 
 
 def test_task_receives_only_the_primary_key(task_mode: Any, heard: list[str]) -> None:
@@ -128,6 +133,35 @@ def test_scheduled_task_runs_due_events(task_mode: Any, heard: list[str]) -> Non
     assert not WebhookEvent.objects.pending().exists()
     record = CommandRun.objects.get()
     assert (record.command, record.summary["done"]) == (CommandRun.Command.RUN_HANDLERS, 2)
+
+
+@pytest.fixture
+def old_and_new() -> list[Message]:
+    """A reply of 100 days ago, and one of now."""
+    for text in ("old", "new"):
+        WebhookClient().reply(message=text)
+    at = timezone.now() - timedelta(days=100)
+    WebhookEvent.objects.filter(message__body="old").update(received_at=at)
+    Message.objects.filter(body="old").update(created_at=at)
+    return list(Message.objects.order_by("pk"))
+
+
+@pytest.mark.parametrize("redact", [False, True])
+def test_task_prunes_what_is_older(redact: bool, old_and_new: list[Message]) -> None:
+    tasks.prune.call("90d", redact=redact)
+    left = list(Message.objects.order_by("pk").values_list("body", flat=True))
+    assert left == (["", "new"] if redact else ["new"])
+    record = CommandRun.objects.get()
+    assert record.command == CommandRun.Command.PRUNE
+    assert record.summary == {"messages": 1, "events": 1}
+
+
+@pytest.mark.parametrize("age", ["90", "3m", "", "0d", None])
+def test_task_refuses_a_bad_age_and_prunes_nothing(age: Any, old_and_new: list[Message]) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        tasks.prune.call(age)
+    assert Message.objects.count() == 2
+    assert not CommandRun.objects.exists()
 
 
 # A queue in the same database
@@ -292,7 +326,7 @@ def nothing() -> None: ...
 def test_task_needs_only_the_configured_backend(settings: Any) -> None:
     settings.TASKS = {"sms": {"BACKEND": f"{BACKENDS}.dummy.DummyBackend"}}
     settings.CELLCAST_TASK_BACKEND = "sms"
-    assert receiving.as_task(nothing).backend == "sms"
+    assert tasks.as_task(nothing).backend == "sms"
 
 
 @pytest.fixture(params=["wrong setting", "no Django Tasks"])
@@ -308,11 +342,8 @@ def no_backend(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_backend")
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [(receiving, "run_handlers"), (tasks, "run_due_handlers"), (tasks, "recover")],
-)
-def test_tasks_are_plain_functions_without_a_backend(module: ModuleType, name: str) -> None:
-    function = run_path(str(module.__file__))[name]
+@pytest.mark.parametrize("name", tasks.__all__)
+def test_tasks_are_plain_functions_without_a_backend(name: str) -> None:
+    function = run_path(str(tasks.__file__))[name]
     assert callable(function)
     assert not hasattr(function, "enqueue")

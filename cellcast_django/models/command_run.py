@@ -19,6 +19,7 @@ class CommandRun(models.Model):
 
         RUN_HANDLERS = "run_handlers", "cellcast_run_handlers"
         RECOVER = "recover", "cellcast_recover"
+        PRUNE = "prune", "cellcast_prune"
 
     command = models.CharField(
         _("command"),
