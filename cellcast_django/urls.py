@@ -5,10 +5,14 @@ Each works with and without a trailing slash and never redirects: a redirect los
 
 from django.urls import re_path
 
+from cellcast_django.views import WebhookView
 from cellcast_django.webhooks import WEBHOOKS
 
 app_name = "cellcast_django"
 
 urlpatterns = [
-    re_path(rf"^{each.url_name}/?$", each.view.as_view(), name=each.url_name) for each in WEBHOOKS
+    re_path(
+        rf"^{each.url_name}/?$", WebhookView.as_view(endpoint=each.endpoint), name=each.url_name
+    )
+    for each in WEBHOOKS
 ]

@@ -1,9 +1,9 @@
-"""The three URLs that Cellcast calls."""
+"""What answers at the URLs that Cellcast calls."""
 
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -145,13 +145,13 @@ def json_exception_handler(exception: Exception, _context: dict[str, Any]) -> Ht
 
 
 class WebhookView(APIView):
-    """Stores a webhook, runs its handlers, and responds.
+    """Stores a webhook, runs its handlers, and responds: ``as_view(endpoint=Endpoint.STATUS)``.
 
     Sets every policy of Django REST framework itself, so that the host project's ``REST_FRAMEWORK``
     does not change how a webhook is received.
     """
 
-    endpoint: ClassVar[Endpoint]
+    endpoint: Endpoint = None  # type: ignore[assignment]  # as_view() is given it
     username: str
 
     http_method_names = ["get", "head", "post"]
@@ -166,10 +166,10 @@ class WebhookView(APIView):
     schema = None
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Any:
-        """Return the view, exempt from ``ATOMIC_REQUESTS`` on every database."""
+    def as_view(cls, *, endpoint: Endpoint, **initkwargs: Any) -> Any:  # type: ignore[override]
+        """Return the endpoint's view, exempt from ``ATOMIC_REQUESTS`` on every database."""
         # Django's error mails parse and show the fields of a form even if no view did.
-        view = sensitive_post_parameters()(super().as_view(**initkwargs))
+        view = sensitive_post_parameters()(super().as_view(endpoint=endpoint, **initkwargs))
         return outside_atomic_requests(view)
 
     @hides_variables
@@ -211,24 +211,6 @@ class WebhookView(APIView):
         )
         log_webhook(self.endpoint, self.username, events)
         return respond(events)
-
-
-class ReplyWebhookView(WebhookView):
-    """Receives what Cellcast sends to the Receive URL."""
-
-    endpoint = Endpoint.RECEIVE
-
-
-class StatusWebhookView(WebhookView):
-    """Receives what Cellcast sends to the Status URL."""
-
-    endpoint = Endpoint.STATUS
-
-
-class OptOutWebhookView(WebhookView):
-    """Receives what Cellcast sends to the Opt-Out URL."""
-
-    endpoint = Endpoint.OPT_OUT
 
 
 def parse(body: Body, endpoint: Endpoint) -> list[Payload]:

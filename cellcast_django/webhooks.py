@@ -1,7 +1,7 @@
 """The webhook URLs, one row each. Everything that goes through each URL goes through these.
 
-To take another webhook: its ``Endpoint`` with a reader (``payloads``), its view (``views``), its
-row here, and the migration for the new choice. With ``signal=None`` its events are only kept.
+To take another webhook: its ``Endpoint`` with a reader (``payloads``), its row here, and the
+migration for the new choice. With ``signal=None`` its events are only kept.
 """
 
 import json
@@ -24,12 +24,6 @@ from cellcast_django.payloads import (
     status_payload,
 )
 from cellcast_django.signals import FactSignal, message_received, opt_out_received, status_changed
-from cellcast_django.views import (
-    OptOutWebhookView,
-    ReplyWebhookView,
-    StatusWebhookView,
-    WebhookView,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +43,8 @@ class Example:
 class Webhook:
     """A URL for Cellcast's dashboard."""
 
-    view: type[WebhookView]
+    endpoint: Endpoint
+    """Knows its label, and how what comes there is read."""
     url_name: str
     """Its name in the namespace ``cellcast_django``, and its path below the host's prefix."""
     takes: Promise
@@ -58,10 +53,6 @@ class Webhook:
     signal: FactSignal | None
     """Sent for the documented example; ``None`` if events are only kept."""
     sender: type[models.Model]
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.view.endpoint
 
     @property
     def slug(self) -> str:
@@ -88,7 +79,7 @@ class Webhook:
 
 WEBHOOKS = (
     Webhook(
-        view=ReplyWebhookView,
+        endpoint=Endpoint.RECEIVE,
         url_name="webhook-receiver",
         takes=_("replies"),
         examples=(
@@ -99,7 +90,7 @@ WEBHOOKS = (
         sender=Message,
     ),
     Webhook(
-        view=StatusWebhookView,
+        endpoint=Endpoint.STATUS,
         url_name="webhook-status",
         takes=_("delivery reports"),
         examples=(
@@ -116,7 +107,7 @@ WEBHOOKS = (
         sender=Message,
     ),
     Webhook(
-        view=OptOutWebhookView,
+        endpoint=Endpoint.OPT_OUT,
         url_name="webhook-opt-out",
         takes=_("opt-outs"),
         examples=(Example(name="opt-out", label=_("opt-out"), payload=opt_out_payload()),),

@@ -19,8 +19,9 @@ from rest_framework.request import Request
 
 from cellcast_django.authentication import WebhookAuthentication
 from cellcast_django.models import WebhookEvent
+from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import WebhookClient, authorization, reply_payload
-from cellcast_django.views import ReplyWebhookView
+from cellcast_django.views import WebhookView
 from cellcast_django.webhooks import WEBHOOKS
 from tests.clock import Clock
 from tests.logs import logged
@@ -278,13 +279,13 @@ class OwnAuthentication(BaseAuthentication):
 
 
 def post_to_view_with(*classes: type[BaseAuthentication], **environ: Any) -> Any:
-    class OwnView(ReplyWebhookView):
+    class OwnView(WebhookView):
         authentication_classes = list(classes)
 
     request = RequestFactory().post(
         URLS[0], json.dumps(reply_payload()), "application/json", **environ
     )
-    return OwnView.as_view()(request)
+    return OwnView.as_view(endpoint=Endpoint.RECEIVE)(request)
 
 
 @pytest.mark.django_db
