@@ -232,13 +232,6 @@ def _skip_space(text: str, position: int) -> int:
 # One element
 
 
-KEYS = frozenset(
-    {"_id", "message_id", "type", "status", "reason", "custom_string", "customString"}
-    | {"reply", "message", "body", "original_body", "media", "mms"}
-    | {"sender", "from", "receiver", "to", "recipient", "contact"}
-)
-"""All keys that the readers look for."""
-
 Reader = Callable[[dict[str, Any], str], Payload]
 """Takes an element and its text. Raises ``PayloadError``."""
 
@@ -486,6 +479,9 @@ def read(body: bytes, content_type: str, endpoint: Endpoint) -> list[Payload]:
 
 # Examples: what Cellcast documents, for Test Send, the setup page and tests
 
+
+UNREAD_KEYS = frozenset({"bulkId", "original_message_id", "received_at", "source", "subaccount_id"})
+"""Keys that Cellcast sends and no reader looks for."""
 
 PICTURE = "https://media.example.com/1.jpg"
 

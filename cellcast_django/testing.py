@@ -4,7 +4,6 @@ import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from django.test import Client, override_settings
@@ -14,7 +13,6 @@ from cellcast_django import handlers
 from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import TakenOverError, handler_errors
 from cellcast_django.payloads import (
-    KEYS,
     Endpoint,
     mms_payload,
     opt_out_payload,
@@ -22,7 +20,7 @@ from cellcast_django.payloads import (
     status_payload,
 )
 from cellcast_django.signals import GiveUp, RetryLater
-from cellcast_django.webhooks import WEBHOOKS
+from cellcast_django.webhooks import WEBHOOKS, problem_of_keys
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
@@ -95,12 +93,8 @@ class WebhookClient(Client):
 
 
 def _known(changes: dict[str, Any]) -> dict[str, Any]:
-    for key in changes:
-        if key not in KEYS:
-            similar = "".join(
-                f' Did you mean "{each}"?' for each in get_close_matches(key, KEYS, 1)
-            )
-            raise TypeError(f'Cellcast sends no key "{key}".{similar} send() takes any payload.')
+    if problem := problem_of_keys(changes):
+        raise TypeError(f"{problem} send() takes any payload.")
     return changes
 
 

@@ -5,8 +5,10 @@ migration for the new choice. With ``signal=None`` its events are only kept.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from django.db import models
@@ -17,9 +19,11 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.handlers.calls import handlers_by_name
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import (
+    UNREAD_KEYS,
     Endpoint,
     mms_payload,
     opt_out_payload,
+    read_element,
     reply_payload,
     status_payload,
 )
@@ -115,3 +119,43 @@ WEBHOOKS = (
         sender=WebhookEvent,
     ),
 )
+
+
+class _Asked(dict[str, Any]):
+    """A payload that knows which keys a reader has looked for."""
+
+    def __init__(self, payload: Mapping[str, Any]) -> None:
+        super().__init__(payload)
+        self.keys_asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.keys_asked.add(key)
+        return super().get(key, default)
+
+
+@cache
+def known_keys() -> frozenset[str]:
+    """Return the keys that Cellcast sends: those that a reader looks for, and those that none does.
+
+    A reader stops at the first spelling of a key, so it is given each example without one of its
+    keys in turn.
+    """
+    known = set(UNREAD_KEYS)
+    for webhook in WEBHOOKS:
+        for payload in (example.payload for example in webhook.examples):
+            for left_out in ("", *payload):
+                element = _Asked({k: v for k, v in payload.items() if k != left_out})
+                read_element(element, "", webhook.endpoint)
+                known |= element.keys_asked
+    return frozenset(known)
+
+
+def problem_of_keys(keys: Iterable[str]) -> str:
+    """Return a sentence about the first key that Cellcast does not send; ``""`` if it sends all."""
+    for key in keys:
+        if key not in known_keys():
+            similar = get_close_matches(key, known_keys(), 1)
+            return f'This app reads no key "{key}".' + "".join(
+                f' Did you mean "{each}"?' for each in similar
+            )
+    return ""
