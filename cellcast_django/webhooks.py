@@ -54,6 +54,8 @@ class Webhook:
     takes: Promise
     examples: tuple[Example, ...]
     """The first is the documented one."""
+    news: str
+    """The key of the documented example that has to change for it to be no duplicate."""
     signal: FactSignal | None
     """Sent for the documented example; ``None`` if events are only kept."""
     sender: type[models.Model]
@@ -90,6 +92,7 @@ WEBHOOKS = (
             Example(name="reply", label=_("reply"), payload=reply_payload()),
             Example(name="mms", label=_("reply with a picture (MMS)"), payload=mms_payload()),
         ),
+        news="message",
         signal=message_received,
         sender=Message,
     ),
@@ -107,6 +110,7 @@ WEBHOOKS = (
                 ),
             ),
         ),
+        news="_id",
         signal=status_changed,
         sender=Message,
     ),
@@ -115,6 +119,7 @@ WEBHOOKS = (
         url_name="webhook-opt-out",
         takes=_("opt-outs"),
         examples=(Example(name="opt-out", label=_("opt-out"), payload=opt_out_payload()),),
+        news="contact",
         signal=opt_out_received,
         sender=WebhookEvent,
     ),

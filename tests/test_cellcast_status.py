@@ -40,6 +40,11 @@ def complaint(*arguments: str) -> str:
     return str(raised.value)
 
 
+@pytest.mark.django_db
+def test_skip_checks_is_accepted_as_by_other_commands() -> None:
+    assert run("--skip-checks") == run()
+
+
 @pytest.fixture
 def traffic() -> None:
     """A reply, reports, and events that wait."""

@@ -18,6 +18,8 @@ from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe_response
 from cellcast_django.management.terminal import printable
 from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.signals import message_received
+from cellcast_django.testing import reply_payload
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 PASSWORD = settings.CELLCAST_WEBHOOK_SECRETS[0].partition(":")[2]
@@ -91,21 +93,52 @@ def test_command_sends_the_example_to_its_url(site: str, webhook: Webhook) -> No
     assert f"Event {event.pk}: stored." in output
 
 
-def test_repeated_send_succeeds_as_a_duplicate(site: str) -> None:
-    run("status")
-    assert ": duplicate." in run("status")
-    assert Message.objects.count() == 1
+@pytest.mark.parametrize(
+    "webhook", [each for each in WEBHOOKS if each.sender is Message], ids=attrgetter("slug")
+)
+def test_repeated_send_is_a_duplicate_that_calls_nobody(
+    site: str, webhook: Webhook, listen: Any
+) -> None:
+    calls = listen(webhook.signal)
+    [handler] = webhook.handlers()
+    assert handler in run(webhook.slug)
+    output = run(webhook.slug)
+    assert ": duplicate." in output
+    assert handler not in output
+    assert f"--set {webhook.news}=…" in output
+    assert len(calls) == 1
+    run(webhook.slug, "--set", f"{webhook.news}=other")
+    assert len(calls) == 2
+
+
+def test_array_with_something_new_names_the_handlers(site: str, listen: Any) -> None:
+    listen(message_received)
+    [handler] = WEBHOOKS[0].handlers()
+    run("receive")
+    both = json.dumps([reply_payload(), reply_payload(message="new")])
+    assert handler in run("receive", "--data", both)
+
+
+def test_misspelt_key_is_refused(site: str) -> None:
+    with pytest.raises(CommandError, match='"message"'):
+        run("receive", "--set", "mesage=YES")
+    assert not WebhookEvent.objects.exists()
+
+
+def test_key_of_your_own_data_may_be_set(site: str) -> None:
+    run("receive", "--data", '{"_id": 1, "reply": "?", "mesage": ""}', "--set", "mesage=YES")
+    assert json.loads(WebhookEvent.objects.get().body)["mesage"] == "YES"
 
 
 def test_set_option_changes_keys_of_the_example(site: str) -> None:
-    run("status", "--set", "status=failed", "--set", "_id=abc", "--set", "note=a=b")
+    run("status", "--set", "status=failed", "--set", "_id=abc", "--set", "source=a=b")
     assert json.loads(WebhookEvent.objects.get().body) == {
         "_id": "abc",
         "status": "failed",
         "type": "send",
         "sender": "cellcast",
         "receiver": "+61400000001",
-        "note": "a=b",
+        "source": "a=b",
     }
 
 
@@ -148,9 +181,9 @@ def test_data_option_reads_a_file(site: str, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--data", "@/no/such/file"], "/no/such/file"),
-        (["--data", "hello", "--set", "a=b"], "JSON object"),
-        (["--data", "[]", "--set", "a=b"], "JSON object"),
-        (["--data", "[" * 100_000, "--set", "a=b"], "JSON object"),
+        (["--data", "hello", "--set", "source=b"], "JSON object"),
+        (["--data", "[]", "--set", "source=b"], "JSON object"),
+        (["--data", "[" * 100_000, "--set", "source=b"], "JSON object"),
         (["--set", "status"], "write KEY=VALUE"),
         (["--set", "media:=[1"], "not JSON"),
         (["--set", "media:=" + "[" * 100_000], "not JSON"),
@@ -190,26 +223,26 @@ def test_command_reports_urls_not_included(settings: Any) -> None:
 # As whom
 
 
-def test_command_uses_the_first_credential(site: str, settings: Any) -> None:
+def test_command_uses_the_first_secret(site: str, settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"new:{PASSWORD}", f"cellcast:{PASSWORD}"]
     run("receive")
     assert WebhookEvent.objects.get().username == "new"
 
 
-def test_credential_option_is_used(site: str) -> None:
-    output = run_and_fail("receive", "--credential", f"other:{PASSWORD}")
+def test_secret_option_is_used(site: str) -> None:
+    output = run_and_fail("receive", "--secret", f"other:{PASSWORD}")
     assert "as other\n" in output
     assert PROBLEMS["credential-refused"] in output
     assert not WebhookEvent.objects.exists()
 
 
-def test_malformed_credential_option_is_refused(settings: Any) -> None:
+def test_malformed_secret_option_is_refused(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
     with pytest.raises(CommandError, match="must be USERNAME:PASSWORD"):
-        run("receive", "--credential", "secret")
+        run("receive", "--secret", "word")
 
 
-def test_missing_credential_is_reported(settings: Any) -> None:
+def test_missing_secret_is_reported(settings: Any) -> None:
     settings.CELLCAST_PUBLIC_URL = "http://127.0.0.1"
     settings.CELLCAST_WEBHOOK_SECRETS = ["secret"]
     with pytest.raises(CommandError, match="no usable entry"):

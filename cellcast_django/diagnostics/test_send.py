@@ -78,7 +78,7 @@ def _is_event(found: dict[str, Any]) -> bool:
 
 
 @hides_variables
-def post_as_cellcast(url: str, body: bytes, credential: str, timeout: float) -> Response:
+def post_as_cellcast(url: str, body: bytes, secret: str, timeout: float) -> Response:
     """Post ``body`` with the ``"username:password"`` to ``url``, as Cellcast would.
 
     ``timeout`` is in seconds, for the whole exchange. Never raises because of the URL, the network
@@ -87,14 +87,14 @@ def post_as_cellcast(url: str, body: bytes, credential: str, timeout: float) -> 
     started = time.monotonic()
     deadline = Deadline(timeout)
     try:
-        response = _exchange(url, body, credential, deadline)
+        response = _exchange(url, body, secret, deadline)
     except (OSError, HTTPException, ValueError) as error:
         response = Response(url=url, error=error.with_traceback(None))
     return replace(response, seconds=time.monotonic() - started)
 
 
-def _exchange(url: str, body: bytes, credential: str, deadline: Deadline) -> Response:
-    encoded = base64.b64encode(credential.encode("utf-8", "surrogateescape")).decode()
+def _exchange(url: str, body: bytes, secret: str, deadline: Deadline) -> Response:
+    encoded = base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode()
     headers = {
         "Authorization": f"Basic {encoded}",
         TEST_SEND_HEADER: "1",
@@ -144,10 +144,17 @@ def delete_tests() -> Removed:
 
 
 def describe_handlers(webhook: Webhook) -> str:
-    """Return a line about these handlers, for a terminal."""
+    """Return a line about the handlers of its example, for a terminal."""
     if names := webhook.handlers():
         return f"Handlers: {', '.join(names)}."
     return (
         "No handler is connected, so it is only stored. Import your handlers in ready() of an app "
         "in INSTALLED_APPS."
     )
+
+
+def describe_calls(webhook: Webhook, response: Response) -> str:
+    """Return a line about who is called for what has just been sent."""
+    if any(event["outcome"] != "duplicate" for event in response.events):
+        return describe_handlers(webhook)
+    return f"A duplicate: no handler is called. Change a key: --set {webhook.news}=…"

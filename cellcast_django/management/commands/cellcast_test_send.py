@@ -10,10 +10,10 @@ from django.urls import NoReverseMatch
 
 from cellcast_django.conf import conf, is_base_url, is_credential
 from cellcast_django.diagnostics.diagnosis import diagnose
-from cellcast_django.diagnostics.test_send import Response, describe_handlers, post_as_cellcast
+from cellcast_django.diagnostics.test_send import Response, describe_calls, post_as_cellcast
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.management.terminal import printable
-from cellcast_django.webhooks import WEBHOOKS, Webhook
+from cellcast_django.webhooks import WEBHOOKS, Webhook, problem_of_keys
 
 TIMEOUT_SECONDS = 15
 BY_SLUG = {each.slug: each for each in WEBHOOKS}
@@ -22,8 +22,8 @@ BY_SLUG = {each.slug: each for each in WEBHOOKS}
 class Command(BaseCommand):
     help = (
         "Send Cellcast's documented example to one of the webhook URLs, as Cellcast would, and "
-        "explain what is wrong if it is not accepted. It is stored and run "
-        "like any webhook."
+        "explain what is wrong if it is not accepted. It is stored, and your handlers run, as for "
+        "any webhook."
     )
     requires_system_checks = []
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
             "a JSON value, such as media:='[\"https://example.com/1.jpg\"]'",
         )
         parser.add_argument(
-            "--credential",
+            "--secret",
             metavar="USERNAME:PASSWORD",
             help="default: the first of CELLCAST_WEBHOOK_SECRETS",
         )
@@ -55,16 +55,16 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         webhook = BY_SLUG[options["endpoint"]]
         url = find_url(webhook, options["url"])
-        credential = find_credential(options["credential"])
+        secret = find_secret(options["secret"])
         body = make_body(webhook, options["data"], options["set"])
         self.stdout.write(self.style.MIGRATE_HEADING(f"POST {url}"))
-        self.stdout.write(f"  as {credential.partition(':')[0]}")
+        self.stdout.write(f"  as {secret.partition(':')[0]}")
         self.stdout.write(f"  {printable(body.decode('utf-8', 'backslashreplace'))}")
-        response = post_as_cellcast(url, body, credential, TIMEOUT_SECONDS)
+        response = post_as_cellcast(url, body, secret, TIMEOUT_SECONDS)
         if response.error is None:
             self.stdout.write(describe_response(response))
         self._conclude(response)
-        self.stdout.write(f"  {printable(describe_handlers(webhook))}")
+        self.stdout.write(f"  {printable(describe_calls(webhook, response))}")
 
     def _conclude(self, response: Response) -> None:
         findings = diagnose(response)
@@ -94,16 +94,16 @@ def find_url(webhook: Webhook, given: str | None) -> str:
         ) from None
 
 
-def find_credential(given: str | None) -> str:
+def find_secret(given: str | None) -> str:
     """Return the ``"username:password"`` to send. Raises ``CommandError`` if there is none."""
     if given is not None:
         if not is_credential(given):
-            raise CommandError("--credential must be USERNAME:PASSWORD.")
+            raise CommandError("--secret must be USERNAME:PASSWORD.")
         return given
     if not conf.webhook_secrets:
         raise CommandError(
             "CELLCAST_WEBHOOK_SECRETS has no usable entry: run cellcast_setup, or pass "
-            "--credential USERNAME:PASSWORD."
+            "--secret USERNAME:PASSWORD."
         )
     return conf.webhook_secrets[0]
 
@@ -124,7 +124,10 @@ def make_body(webhook: Webhook, data: str | None, changes: list[str]) -> bytes:
         if not separator:
             raise CommandError(f"--set {change}: write KEY=VALUE.")
         is_json = key.endswith(":")
-        payload[key.removesuffix(":")] = _parse_value(change, value) if is_json else value
+        key = key.removesuffix(":")
+        if key not in payload and (problem := problem_of_keys([key])):
+            raise CommandError(f"--set {change}: {problem}")
+        payload[key] = _parse_value(change, value) if is_json else value
     return json.dumps(payload).encode()
 
 
