@@ -35,7 +35,7 @@ class WebhookSender:
 class WebhookAuthentication(BaseAuthentication):
     """Checks the ``Authorization`` header alone: no body, no database, no password hasher.
 
-    Raises the same ``AuthenticationFailed`` for every cause. With no credentials configured,
+    Raises the same ``AuthenticationFailed`` for every cause. With no secret configured,
     everybody is refused.
     """
 
@@ -96,20 +96,20 @@ _refusals = RefusalLog()
 
 
 def matching_username(header: str) -> str | None:
-    """Return the username of the credential in the header, or ``None``.
+    """Return the username of the secret in the header, or ``None``.
 
-    Compares digests of equal length with every credential, in constant time: the response time does
+    Compares digests of equal length with every secret, in constant time: the response time does
     not reveal how much of a password was right.
     """
-    given = sha256(_basic_credential(header)).digest()
+    given = sha256(_basic_secret(header)).digest()
     found = None
-    for credential in conf.webhook_secrets:
-        if hmac.compare_digest(given, sha256(credential.encode()).digest()):
-            found = credential.partition(":")[0]
+    for secret in conf.webhook_secrets:
+        if hmac.compare_digest(given, sha256(secret.encode()).digest()):
+            found = secret.partition(":")[0]
     return found
 
 
-def _basic_credential(header: str) -> bytes:
+def _basic_secret(header: str) -> bytes:
     """Return what follows ``Basic``, decoded; empty, which matches nothing, if malformed."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":

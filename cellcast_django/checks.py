@@ -7,37 +7,41 @@ No message shows a password.
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from inspect import iscoroutinefunction, signature
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import phonenumbers
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning as Notice, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.http.request import split_domain_port, validate_host
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.conf import (
     DEFAULT_API_URL,
-    DEFAULT_STOP_WORDS,
+    Settings,
     conf,
-    is_api_key,
-    is_api_url,
-    is_base_url,
-    is_credential,
+    is_secret,
 )
 from cellcast_django.database.transactions import BUDGET_SECONDS
 from cellcast_django.database.vendors import vendor_of
 from cellcast_django.models import Message, database_alias
 from cellcast_django.payloads import letters_and_digits
 from cellcast_django.receiving import tasks_package
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 TAG = "cellcast_django"
+PREFIX = "CELLCAST_"
 
 Messages = Iterator[CheckMessage]
 Function = Callable[..., Messages]
@@ -85,15 +89,18 @@ SAMPLES = {
 GLUED = re.compile(r"[,;\s][^\s,;:]+:[^\s,;:]")
 """In a password: a separator, and then what may be the next username and password."""
 
-CREDENTIALS = (
+PASTED = re.compile(r"""(["'`]).*\1|\[.*\]|CELLCAST_\w+\s*=.*""")
+"""A secret with more of the file that it stands in."""
+
+SECRETS = (
     _("Username and password"),
     _("Webhooks with the right username and password are accepted."),
 )
 
 
-@check(*CREDENTIALS)
-def check_credentials(**_: Any) -> Messages:
-    """There must be a credential, and its password must be hard to guess."""
+@check(*SECRETS)
+def check_secrets(**_: Any) -> Messages:
+    """There must be a secret, and its password must be hard to guess."""
     value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", [])
     if not isinstance(value, (list, tuple)):
         yield Error(
@@ -105,10 +112,10 @@ def check_credentials(**_: Any) -> Messages:
             id="cellcast_django.E001",
         )
         return
-    if not value:
+    if not value and "--deploy" not in sys.argv:  # which reports it as E004
         yield Notice(
             gettext("CELLCAST_WEBHOOK_SECRETS is empty, so every webhook is refused."),
-            hint=gettext("Add a credential, such as the one that cellcast_setup prints."),
+            hint=gettext("Add a secret, such as the one that cellcast_setup prints."),
             id="cellcast_django.W001",
         )
     for position, entry in enumerate(value, start=1):
@@ -123,18 +130,30 @@ def check_credentials(**_: Any) -> Messages:
                 id="cellcast_django.E002",
             )
         else:
-            yield from _check_well_formed_credential(where, entry)
+            yield from _check_well_formed_secret(where, entry)
 
 
 def _is_malformed(entry: str) -> bool:
     username, _, password = entry.partition(":")
     is_padded = (username, password) != (username.strip(), password.strip())
-    return not is_credential(entry) or is_padded
+    return not is_secret(entry) or is_padded
 
 
-def _check_well_formed_credential(where: str, entry: str) -> Messages:
+def _check_well_formed_secret(where: str, entry: str) -> Messages:
     username, _, password = entry.partition(":")
-    if entry.lower() in SAMPLES or re.fullmatch(r"<.*>", password):
+    if PASTED.fullmatch(entry):
+        yield Notice(
+            gettext(
+                "%(where)s has quotes, brackets or its own name as a part of it, so it is wrong."
+            )
+            % {"where": where},
+            hint=gettext(
+                "Write username:password alone. In an --env-file of Docker, quotes are part of the "
+                "value."
+            ),
+            id="cellcast_django.W021",
+        )
+    elif entry.lower() in SAMPLES or re.fullmatch(r"<.*>", password):
         yield Error(
             gettext("%(where)s is a sample from the documentation, which anybody can read.")
             % {"where": where},
@@ -143,7 +162,7 @@ def _check_well_formed_credential(where: str, entry: str) -> Messages:
         )
     elif GLUED.search(password):
         yield Notice(
-            gettext("%(where)s looks like two credentials in one, so that neither is accepted.")
+            gettext("%(where)s looks like two secrets in one, so that neither is accepted.")
             % {"where": where},
             hint=gettext(
                 "Separate them with white space in an environment variable, and split it with "
@@ -180,42 +199,66 @@ def _is_weak(password: str, username: str) -> bool:
     )
 
 
-@check(*CREDENTIALS, deploy=True)
-def check_credentials_for_deployment(**_: Any) -> Messages:
-    """A deployed site without a credential loses everything that Cellcast sends."""
-    if not conf.webhook_secrets:
+@check(*SECRETS, deploy=True)
+def check_secrets_for_deployment(**_: Any) -> Messages:
+    """A deployed site without a secret loses everything that Cellcast sends."""
+    if getattr(settings, "CELLCAST_WEBHOOK_SECRETS", []) in ([], ()):
         yield Error(
-            gettext("CELLCAST_WEBHOOK_SECRETS has no usable entry, so every webhook is refused."),
-            hint=gettext("Add a credential, such as the one that cellcast_setup prints."),
+            gettext("CELLCAST_WEBHOOK_SECRETS is empty, so a deployed site refuses every webhook."),
+            hint=gettext("Add a secret, such as the one that cellcast_setup prints."),
             id="cellcast_django.E004",
         )
 
 
-@check(_("Webhook URLs"), _("The project's URLs include them."))
+@check(_("Webhook URLs"), _("The project's URLs include them, and nothing stands before them."))
 def check_urls(**_: Any) -> Messages:
-    """The webhook views must be in the project's URLs."""
-    if not _webhook_path():
-        yield Notice(
-            gettext("The webhook URLs are not in ROOT_URLCONF, so no webhook can arrive."),
-            hint=gettext('Add path("sms/", include("cellcast_django.urls")) to its urlpatterns.'),
-            id="cellcast_django.W006",
-        )
+    """The webhook views must be in the project's URLs, and be found at their own."""
+    for webhook in WEBHOOKS:
+        path = _path_of(webhook)
+        if not path:
+            yield Notice(
+                gettext("The webhook URLs are not in ROOT_URLCONF, so no webhook can arrive."),
+                hint=gettext('Add path("sms/", include("cellcast_django.urls")) to urlpatterns.'),
+                id="cellcast_django.W006",
+            )
+            return
+        if not _leads_to(path, webhook):
+            yield Notice(
+                gettext(
+                    "Another view stands before the %(url)s, so its webhooks go there: %(path)s."
+                )
+                % {"url": webhook.label, "path": path},
+                hint=gettext(
+                    'Move include("cellcast_django.urls") before what takes every path in '
+                    "urlpatterns."
+                ),
+                id="cellcast_django.W023",
+            )
 
 
-def _webhook_path() -> str:
-    """Return the path of the Receive URL; empty if it is not in the project's URLs."""
+def _path_of(webhook: Webhook) -> str:
+    """Return the path of a webhook URL; empty if it is not in the project's URLs."""
     if not getattr(settings, "ROOT_URLCONF", ""):
         return ""
     try:
-        return reverse("cellcast_django:webhook-receiver")
+        return webhook.path()
     except NoReverseMatch:
         return ""
+
+
+def _leads_to(path: str, webhook: Webhook) -> bool:
+    """Whether a request for the path gets to our view, or to a host's own made of it."""
+    try:
+        view = resolve(f"/{path.removeprefix(get_script_prefix())}").func
+    except Resolver404:  # a URLconf that only a middleware of the host can choose
+        return True
+    return getattr(view, "view_initkwargs", {}).get("endpoint") == webhook.endpoint
 
 
 @check(_("Encryption"), _("Webhooks arrive over HTTPS."), deploy=True)
 def check_https(**_: Any) -> Messages:
     """HTTP Basic sends the password in clear, so the connection must be encrypted."""
-    scheme = urlsplit(conf.public_url).scheme if is_base_url(conf.public_url) else ""
+    scheme = urlsplit(conf.public_url).scheme
     mentions_https = (
         settings.SECURE_SSL_REDIRECT
         or settings.SECURE_PROXY_SSL_HEADER
@@ -235,7 +278,7 @@ def check_https(**_: Any) -> Messages:
 @check(_("Redirects"), _("Django does not redirect webhook requests."), deploy=True)
 def check_redirects(**_: Any) -> Messages:
     """A redirect drops the body of a POST, so the URL in the dashboard must be the final one."""
-    url = urlsplit(conf.public_url if is_base_url(conf.public_url) else "")
+    url = urlsplit(conf.public_url)
     if url.scheme == "http" and _redirects_to_https():
         yield Notice(
             gettext(
@@ -261,7 +304,7 @@ def check_redirects(**_: Any) -> Messages:
 
 
 def _redirects_to_https() -> bool:
-    path = _webhook_path().lstrip("/")
+    path = _path_of(WEBHOOKS[0]).lstrip("/")
     return (
         settings.SECURE_SSL_REDIRECT
         and "django.middleware.security.SecurityMiddleware" in settings.MIDDLEWARE
@@ -279,17 +322,20 @@ def check_public_url(**_: Any) -> Messages:
     url = getattr(settings, "CELLCAST_PUBLIC_URL", "")
     if url == "":
         return
-    if not is_base_url(url):
+    if not conf.public_url:
+        host = _host_in_ascii(url)
         yield Error(
             gettext("CELLCAST_PUBLIC_URL is not the base URL of a site."),
-            hint=gettext(
+            hint=gettext("Write the host as DNS does: %(host)s.") % {"host": host}
+            if host
+            else gettext(
                 'Write only the scheme and host, such as "https://sms.example.com", without a '
                 "path, query or username."
             ),
             id="cellcast_django.E010",
         )
         return
-    host, _port = split_domain_port(urlsplit(url).netloc.lower())
+    host, _port = split_domain_port(urlsplit(conf.public_url).netloc.lower())
     if SAMPLE_HOST.fullmatch(host):
         yield Notice(
             gettext(
@@ -311,6 +357,15 @@ def check_public_url(**_: Any) -> Messages:
             % {"host": host},
             id="cellcast_django.W004",
         )
+
+
+def _host_in_ascii(url: object) -> str:
+    """Return the ``xn--`` spelling of a host that is not ASCII; empty for any other."""
+    try:
+        host = urlsplit(str(url)).hostname or ""
+        return "" if host.isascii() else host.encode("idna").decode()
+    except ValueError:
+        return ""
 
 
 HANDLERS = _("Handlers"), _("Handlers can run.")
@@ -517,16 +572,20 @@ def check_default_region(**_: Any) -> Messages:
 @check(_("Limits"), _("The values are valid."))
 def check_numbers(**_: Any) -> Messages:
     """Sizes, seconds and counts must be whole and more than zero."""
-    for name, value, message_id in (
-        ("CELLCAST_MAX_BODY_BYTES", conf.max_body_bytes, "cellcast_django.E006"),
-        ("CELLCAST_HANDLER_LEASE", conf.handler_lease, "cellcast_django.E007"),
-        ("CELLCAST_HANDLER_MAX_ATTEMPTS", conf.handler_max_attempts, "cellcast_django.E008"),
+    for name, unit, message_id in (
+        ("CELLCAST_MAX_BODY_BYTES", gettext("bytes"), "cellcast_django.E006"),
+        ("CELLCAST_HANDLER_LEASE", gettext("seconds"), "cellcast_django.E007"),
+        ("CELLCAST_HANDLER_MAX_ATTEMPTS", gettext("calls"), "cellcast_django.E008"),
     ):
+        value = getattr(conf, name.removeprefix(PREFIX).lower())
         if type(value) is not int or value < 1:  # True is an int too, hence not isinstance
             yield Error(
-                gettext("%(setting)s is %(value)s, which is not a whole number above zero.")
-                % {"setting": name, "value": repr(value)},
-                hint=gettext("Write it without quotes, or remove the setting to use the default."),
+                gettext("%(setting)s is %(value)s, which is not a whole number of %(unit)s.")
+                % {"setting": name, "value": repr(value), "unit": unit},
+                hint=gettext(
+                    "Write a number above zero without quotes, or remove the setting to use the "
+                    "default."
+                ),
                 id=message_id,
             )
 
@@ -537,18 +596,29 @@ ANSWERS = frozenset(
 """Reduced to their letters and digits, in lower case."""
 
 
-@check(_("Stop words"), _("No word in CELLCAST_STOP_WORDS is an everyday answer."))
+@check(_("Words and numbers"), _("Each list is one, and no stop word is an everyday answer."))
+def check_lists(**_: Any) -> Messages:
+    """A list must be one, and each of its entries must say something."""
+    for name, message_id in (
+        ("CELLCAST_STOP_WORDS", "cellcast_django.E017"),
+        ("CELLCAST_STOP_HINTS", "cellcast_django.E022"),
+        ("CELLCAST_OWN_NUMBERS", "cellcast_django.E023"),
+    ):
+        value = getattr(settings, name, [])
+        if not (isinstance(value, (list, tuple)) and all(map(_is_word, value))):
+            yield Error(
+                gettext("%(setting)s is not a list of texts.") % {"setting": name},
+                hint=gettext(
+                    'Use a list of strings, each with a letter or a digit, such as ["stop", "opt '
+                    'out"]. [] is an empty one.'
+                ),
+                id=message_id,
+            )
+
+
+@check(_("Words and numbers"), _("Each list is one, and no stop word is an everyday answer."))
 def check_stop_words(**_: Any) -> Messages:
-    """Each must have a letter or a digit; one that may be an ordinary answer is a warning."""
-    value = getattr(settings, "CELLCAST_STOP_WORDS", DEFAULT_STOP_WORDS)
-    if not (isinstance(value, (list, tuple)) and all(map(_is_word, value))):
-        yield Error(
-            gettext("CELLCAST_STOP_WORDS is not a list of words."),
-            hint=gettext(
-                'Use a list of strings, such as ["stop", "opt out"]; [] turns stop words off.'
-            ),
-            id="cellcast_django.E017",
-        )
+    """A stop word that may be an ordinary answer opts out who says it."""
     answers = [word for word in conf.stop_words if _is_answer(letters_and_digits(word))]
     if answers:
         yield Notice(
@@ -571,18 +641,20 @@ def _is_answer(word: str) -> bool:
 
 @check(
     _("Names and answers"),
-    _("Each function that a setting names can be imported, or none is named."),
+    _("Each function that a setting names can be called, or none is named."),
 )
 def check_callables(**_: Any) -> Messages:
-    """What a dotted path names must be importable and callable."""
-    for name, path, message_id in (
-        ("CELLCAST_CONTACT_NAMES", conf.contact_names, "cellcast_django.E018"),
-        ("CELLCAST_SEND_WITH", conf.send_with, "cellcast_django.E019"),
-        ("CELLCAST_CONTACT_SEARCH", conf.contact_search, "cellcast_django.E020"),
+    """What a dotted path names must be importable, and be called as we call it."""
+    for name, arguments, message_id in (
+        ("CELLCAST_CONTACT_NAMES", ["contacts"], "cellcast_django.E018"),
+        ("CELLCAST_SEND_WITH", ["receiver", "body", "sender"], "cellcast_django.E019"),
+        ("CELLCAST_CONTACT_SEARCH", ["words"], "cellcast_django.E020"),
+        ("CELLCAST_REFERENCE_LINKS", ["references"], "cellcast_django.E024"),
     ):
-        if problem := _problem_of(path):
+        path = getattr(conf, name.removeprefix(PREFIX).lower())
+        if problem := _problem_of(path, arguments):
             yield Error(
-                gettext("%(setting)s is %(path)s, which names no function: it %(problem)s.")
+                gettext("%(setting)s is %(path)s, which names no function for it: it %(problem)s.")
                 % {"setting": name, "path": repr(path), "problem": problem},
                 hint=gettext(
                     'Write the dotted path of a function, such as "shop.sms.send_sms", or remove '
@@ -592,7 +664,7 @@ def check_callables(**_: Any) -> Messages:
             )
 
 
-def _problem_of(path: Any) -> str:
+def _problem_of(path: Any, arguments: list[str]) -> str:
     if path == "":
         return ""
     if not isinstance(path, str):
@@ -603,7 +675,17 @@ def _problem_of(path: Any) -> str:
         return gettext("cannot be imported: %(error)s") % {
             "error": f"{type(error).__qualname__}: {error}"
         }
-    return "" if callable(found) else gettext("is not callable")
+    if not callable(found):
+        return gettext("is not callable")
+    if iscoroutinefunction(found) or iscoroutinefunction(type(found).__call__):
+        return gettext("is asynchronous")
+    try:
+        signature(found).bind(*arguments)
+    except TypeError:
+        return gettext("does not take %(arguments)s") % {"arguments": ", ".join(arguments)}
+    except ValueError:  # one written in C does not say what it takes
+        return ""
+    return ""
 
 
 API = _("Cellcast’s API"), _("The key and the URL are valid, or no key is set (recovery is off).")
@@ -612,8 +694,7 @@ API = _("Cellcast’s API"), _("The key and the URL are valid, or no key is set 
 @check(*API)
 def check_api_key(**_: Any) -> Messages:
     """An HTTP header must be able to carry the key."""
-    key = getattr(settings, "CELLCAST_API_KEY", "")
-    if key != "" and not is_api_key(key):
+    if getattr(settings, "CELLCAST_API_KEY", "") != "" and not conf.api_key:
         yield Error(
             gettext("CELLCAST_API_KEY is not a valid API key, so nothing can be recovered."),
             hint=gettext(
@@ -627,13 +708,71 @@ def check_api_key(**_: Any) -> Messages:
 @check(*API)
 def check_api_url(**_: Any) -> Messages:
     """Over plain HTTP, anybody on the network could read the key."""
-    if not is_api_url(getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)):
+    if not conf.api_url:
         yield Error(
-            gettext("CELLCAST_API_URL is not an https:// URL, so the API key is not sent there."),
+            gettext("CELLCAST_API_URL is not a base URL with https://: the key is not sent there."),
             hint=gettext(
-                'Write only the base URL, such as "%(url)s", without a query or username. http:// '
-                "is allowed only for localhost."
+                'Write only the base URL, such as "%(url)s", without a path, query or username. '
+                "http:// is allowed only for localhost."
             )
             % {"url": DEFAULT_API_URL},
             id="cellcast_django.E016",
         )
+
+
+@check(_("Time"), _("Times have a time zone."))
+def check_time_zone(**_: Any) -> Messages:
+    """Times without a zone are ambiguous for an hour each year."""
+    if not settings.USE_TZ:
+        yield Error(
+            gettext("USE_TZ is False, but this app stores and compares times with a time zone."),
+            hint=gettext("Set USE_TZ = True, Django's default."),
+            id="cellcast_django.E021",
+        )
+
+
+@check(_("Spelling"), _("No setting looks like a misspelt one of this app."))
+def check_names(**_: Any) -> Messages:
+    """A setting under a wrong name has no effect, and nothing else says so."""
+    ours = [
+        name.upper() for name, each in vars(Settings).items() if isinstance(each, cached_property)
+    ]
+    given = {name.removeprefix(PREFIX) for name in dir(settings) if name.startswith(PREFIX)}
+    for name in sorted(given.difference(ours)):
+        for similar in get_close_matches(name, ours, n=1, cutoff=0.75):
+            yield Notice(
+                gettext("%(name)s is no setting of this app, so it has no effect.")
+                % {"name": PREFIX + name},
+                hint=gettext("Did you mean %(name)s?") % {"name": PREFIX + similar},
+                id="cellcast_django.W022",
+            )
+
+
+@check(_("Caches"), _("No cache of the ORM answers for this app's models."))
+def check_cacheops(**_: Any) -> Messages:
+    """django-cacheops forgets a row when the ORM saves it, and the inbox writes SQL of its own."""
+    cached = [
+        each.__name__ for each in apps.get_app_config(TAG).get_models() if _caches_reads_of(each)
+    ]
+    if apps.is_installed("cacheops") and cached:
+        yield Notice(
+            gettext(
+                "django-cacheops caches this app's models, so that pages show old rows: %(names)s."
+            )
+            % {"names": ", ".join(cached)},
+            hint=gettext('Write CACHEOPS = {"cellcast_django.*": None, …} in your settings.'),
+            id="cellcast_django.W024",
+        )
+
+
+def _caches_reads_of(model: type[Any]) -> bool:
+    """Whether the most specific of its profiles in ``CACHEOPS`` names operations to cache."""
+    profiles = {
+        name.lower(): profile for name, profile in getattr(settings, "CACHEOPS", {}).items()
+    }
+    for name in (model._meta.label_lower, f"{TAG}.*", "*.*"):
+        if name in profiles:
+            defaults = getattr(settings, "CACHEOPS_DEFAULTS", {})
+            profile = profiles[name]
+            return profile is not None and bool({**defaults, **profile}.get("ops"))
+    return False

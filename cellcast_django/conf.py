@@ -1,4 +1,4 @@
-"""The app's settings, one property each, and what the value of one must look like to be used.
+"""The app's settings, one property each: what can be used of it. System checks report the rest.
 
 Each is read when first used and after ``setting_changed``: a webhook asks for up to eight of them,
 and asking Django for one that is not set raises an error each time. Django sends the signal for
@@ -6,6 +6,7 @@ and asking Django for one that is not set raises an error each time. Django send
 """
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address
@@ -20,20 +21,73 @@ DEFAULT_API_URL = "https://api.cellcast.com"
 DEFAULT_STOP_WORDS = ("stop", "stopall", "unsubscribe", "unsub", "optout")
 
 
+def is_secret(entry: object) -> bool:
+    """Whether this is a printable ``"username:password"`` string with both parts present.
+
+    An environment variable that is not UTF-8 contains lone surrogates, which are not printable.
+    """
+    if not isinstance(entry, str):
+        return False
+    username, _, password = entry.partition(":")
+    return bool(username and password) and entry.isprintable()
+
+
+BASE_URL = re.compile(r"(?i:https?)://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:\d{1,5})?/*")
+
+
+def is_base_url(url: object) -> bool:
+    """Whether this is a scheme and an ASCII host, with or without a port, and nothing else."""
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable():
+        return False
+    with suppress(ValueError):  # no such port, or no such IPv6 address
+        return BASE_URL.fullmatch(url) is not None and urlsplit(url).port != 0
+    return False
+
+
+def is_api_key(value: object) -> bool:
+    """Whether this can be put into an HTTP header unchanged."""
+    return (
+        isinstance(value, str)
+        and value != ""
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
+
+
+def is_api_url(url: object) -> bool:
+    """Whether the API key may be sent there: over HTTPS, or to this machine."""
+    if not isinstance(url, str) or not is_base_url(url):
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "https" or _is_this_machine(parts.hostname or "")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _texts(name: str, default: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the strings in a setting; the default if it is not a list."""
+    value = getattr(settings, name, default)
+    if not isinstance(value, (list, tuple)):
+        return tuple(default)
+    return tuple(entry for entry in value if isinstance(entry, str))
+
+
 class Settings:
-    """Typed access to the ``CELLCAST_…`` settings; system checks validate their values."""
+    """Typed access to the ``CELLCAST_…`` settings."""
 
     @cached_property
     def webhook_secrets(self) -> tuple[str, ...]:
         """``"username:password"`` strings, any of which is accepted; with none, all is refused.
 
-        Malformed entries are ignored: a mistake in the settings never lets anybody in, and a system
-        check reports it.
+        Malformed entries are ignored: a mistake in the settings never lets anybody in.
         """
-        value = getattr(settings, "CELLCAST_WEBHOOK_SECRETS", ())
-        if not isinstance(value, (list, tuple)):
-            return ()
-        return tuple(entry for entry in value if isinstance(entry, str) and is_credential(entry))
+        return tuple(filter(is_secret, _texts("CELLCAST_WEBHOOK_SECRETS")))
 
     @cached_property
     def default_region(self) -> str:
@@ -62,33 +116,59 @@ class Settings:
 
     @cached_property
     def handler_max_attempts(self) -> int:
-        """How often a handler is called for an event before that has failed and needs a person."""
+        """How often a handler is called for an event before it needs a person."""
         return getattr(settings, "CELLCAST_HANDLER_MAX_ATTEMPTS", 12)
 
     @cached_property
     def public_url(self) -> str:
         """The site's own base URL, for the setup page and the commands that print or call URLs.
 
-        Without a trailing slash; ``""`` if unset.
+        Without a trailing slash; ``""`` if it is unset or no such URL.
         """
-        return str(getattr(settings, "CELLCAST_PUBLIC_URL", "")).rstrip("/")
+        url = getattr(settings, "CELLCAST_PUBLIC_URL", "")
+        return str(url).rstrip("/") if is_base_url(url) else ""
 
     @cached_property
     def stop_words(self) -> tuple[str, ...]:
         """A reply whose whole text is one of these opts the customer out; ``[]`` turns that off.
 
-        A mistake must not turn opting out off: a value that is not a list means the default, and
-        entries that are not strings are ignored. A system check reports both.
+        A mistake must not turn opting out off: a value that is not a list means the default.
         """
-        value = getattr(settings, "CELLCAST_STOP_WORDS", DEFAULT_STOP_WORDS)
-        if not isinstance(value, (list, tuple)):
-            return DEFAULT_STOP_WORDS
-        return tuple(word for word in value if isinstance(word, str))
+        return _texts("CELLCAST_STOP_WORDS", DEFAULT_STOP_WORDS)
+
+    @cached_property
+    def stop_hints(self) -> tuple[str, ...]:
+        """Words that make a reply *may want to stop*, beside the app's English ones.
+
+        Words and phrases in any language, found anywhere in a text, without case. They opt nobody
+        out.
+        """
+        return _texts("CELLCAST_STOP_HINTS")
+
+    @cached_property
+    def own_numbers(self) -> tuple[str, ...]:
+        """Your phone numbers, in any spelling, and sender names, exactly as they are.
+
+        What staff may answer from, and what the filters offer.
+        """
+        return _texts("CELLCAST_OWN_NUMBERS")
 
     @cached_property
     def contact_names(self) -> str:
-        """The dotted path of ``(contacts: list[str]) -> dict[str, str]``: names for the admin."""
+        """The dotted path of ``(contacts: list[str]) -> dict[str, str | tuple[str, str]]``: names.
+
+        For the admin's pages, each with the address of your own page about the customer if you have
+        one. Asked once a page.
+        """
         return getattr(settings, "CELLCAST_CONTACT_NAMES", "")
+
+    @cached_property
+    def reference_links(self) -> str:
+        """The dotted path of ``(references: list[str]) -> dict[str, tuple[str, str]]``.
+
+        What each reference is called, and the address of your own page about it. Asked once a page.
+        """
+        return getattr(settings, "CELLCAST_REFERENCE_LINKS", "")
 
     @cached_property
     def contact_search(self) -> str:
@@ -117,8 +197,12 @@ class Settings:
 
     @cached_property
     def api_url(self) -> str:
-        """The base URL of Cellcast's API; accounts in the US and the UK have other hosts."""
-        return str(getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)).rstrip("/")
+        """The base URL of Cellcast's API; accounts in the US and the UK have other hosts.
+
+        ``""`` if the key must not be sent there.
+        """
+        url = getattr(settings, "CELLCAST_API_URL", DEFAULT_API_URL)
+        return str(url).rstrip("/") if is_api_url(url) else ""
 
 
 conf = Settings()
@@ -127,59 +211,3 @@ conf = Settings()
 @receiver(setting_changed)
 def _forget(**_: Any) -> None:
     vars(conf).clear()
-
-
-# What a value must look like
-
-BASE_URL = re.compile(r"(?i:https?)://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(:\d{1,5})?/*")
-
-
-def is_base_url(url: object) -> bool:
-    """Whether this is a scheme and a host, with or without a port, and nothing else."""
-    with suppress(ValueError):  # of a host name that looks like two parts of a URL
-        return isinstance(url, str) and BASE_URL.fullmatch(url) is not None and bool(urlsplit(url))
-    return False
-
-
-def is_credential(entry: object) -> bool:
-    """Whether this is a printable ``"username:password"`` string with both parts present.
-
-    An environment variable that is not UTF-8 contains lone surrogates, which are not printable.
-    """
-    if not isinstance(entry, str):
-        return False
-    username, _, password = entry.partition(":")
-    return bool(username and password) and entry.isprintable()
-
-
-def is_api_key(value: object) -> bool:
-    """Whether this can be put into an HTTP header unchanged."""
-    return (
-        isinstance(value, str)
-        and value != ""
-        and value.isascii()
-        and value.isprintable()
-        and " " not in value
-    )
-
-
-def is_api_url(url: object) -> bool:
-    """Whether the API key may be sent there: over HTTPS, or to this machine."""
-    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
-        return False
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    host = parts.hostname or ""
-    if not host or "@" in parts.netloc or parts.query or parts.fragment:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(host))
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -11,7 +11,7 @@ from django.db import OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from cellcast_django.checks import check_credentials
+from cellcast_django.checks import check_secrets
 from cellcast_django.management.commands import cellcast_setup
 from cellcast_django.signals import message_received
 from cellcast_django.webhooks import WEBHOOKS
@@ -87,10 +87,10 @@ def test_prints_same_fresh_credential_for_dashboard_and_settings(new_site: Any) 
 
 
 def test_each_fresh_credential_differs_and_passes_checks(new_site: Any) -> None:
-    credentials = {":".join(cellcast_setup.new_credential()) for _ in range(50)}
+    credentials = {":".join(cellcast_setup.new_secret()) for _ in range(50)}
     assert len(credentials) == 50
     new_site.CELLCAST_WEBHOOK_SECRETS = list(credentials)
-    assert list(check_credentials()) == []
+    assert list(check_secrets()) == []
 
 
 def test_uses_public_url_of_settings(ready_site: Any) -> None:
@@ -119,8 +119,8 @@ def test_refuses_public_url_option_with_a_path(url: str) -> None:
 @pytest.mark.parametrize(
     ("credentials", "words"),
     [
-        ([EXISTING], "1 credential "),
-        ([EXISTING, "second:second-long-enough-password"], "2 credentials "),
+        ([EXISTING], "1 secret "),
+        ([EXISTING, "second:second-long-enough-password"], "2 secrets "),
     ],
 )
 def test_prints_how_to_change_the_password_without_a_gap(

@@ -7,11 +7,16 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Tags, run_checks
 from django.db import connection
+from django.http import HttpResponse
+from django.test.utils import override_script_prefix
+from django.urls import include, path, re_path
 
 from benchmarks.servers import SETTINGS
 from cellcast_django import checks
@@ -20,24 +25,31 @@ from cellcast_django.checks import (
     check_api_key,
     check_api_url,
     check_atomic_requests,
+    check_cacheops,
     check_callables,
     check_connections,
-    check_credentials,
-    check_credentials_for_deployment,
     check_default_region,
     check_encoding,
     check_https,
+    check_lists,
+    check_names,
     check_numbers,
     check_public_url,
     check_redirects,
     check_run_handlers,
+    check_secrets,
+    check_secrets_for_deployment,
     check_stop_words,
     check_task_backend,
     check_task_worker,
+    check_time_zone,
     check_urls,
 )
 from cellcast_django.database.vendors import VENDORS, Vendor
+from cellcast_django.payloads import Endpoint
 from cellcast_django.receiving import tasks_package
+from cellcast_django.views import WebhookView
+from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
 
@@ -51,24 +63,24 @@ def ids(check: Check) -> list[str]:
     return [str(message.id).removeprefix("cellcast_django.") for message in messages]
 
 
-# Credentials
+# Secrets
 
 
 @pytest.mark.parametrize("value", ["cellcast:secret", None, {"cellcast:secret"}, {"a": "b"}])
-def test_credentials_must_be_a_list(settings: Any, value: object) -> None:
+def test_secrets_must_be_a_list(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
-    assert ids(check_credentials) == ["E001"]
+    assert ids(check_secrets) == ["E001"]
 
 
 @pytest.mark.parametrize("value", [[], ()])
-def test_empty_credentials_warn(settings: Any, value: object) -> None:
+def test_empty_secrets_warn(settings: Any, value: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
-    assert ids(check_credentials) == ["W001"]
+    assert ids(check_secrets) == ["W001"]
 
 
-def test_missing_credentials_setting_warns(settings: Any) -> None:
+def test_missing_secrets_setting_warns(settings: Any) -> None:
     del settings.CELLCAST_WEBHOOK_SECRETS
-    assert ids(check_credentials) == ["W001"]
+    assert ids(check_secrets) == ["W001"]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +100,9 @@ def test_missing_credentials_setting_warns(settings: Any) -> None:
         f"cellcast:{STRONG}\x00{STRONG}",
     ],
 )
-def test_malformed_credential_is_an_error(settings: Any, entry: object) -> None:
+def test_malformed_secret_is_an_error(settings: Any, entry: object) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}", entry]
-    [message] = check_credentials()
+    [message] = check_secrets()
     assert message.id == "cellcast_django.E002"
     assert message.msg.startswith("Entry 2 ")
 
@@ -98,9 +110,9 @@ def test_malformed_credential_is_an_error(settings: Any, entry: object) -> None:
 @pytest.mark.parametrize(
     "entry", ["username:password", "Username:Password", "user:pass", f"cellcast:<{STRONG}>"]
 )
-def test_sample_credential_is_an_error(settings: Any, entry: str) -> None:
+def test_sample_secret_is_an_error(settings: Any, entry: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [entry]
-    assert ids(check_credentials) == ["E003"]
+    assert ids(check_secrets) == ["E003"]
 
 
 @pytest.mark.parametrize(
@@ -113,36 +125,36 @@ def test_sample_credential_is_an_error(settings: Any, entry: str) -> None:
 )
 def test_weak_password_warns(settings: Any, entry: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [entry]
-    assert ids(check_credentials) == ["W002"]
+    assert ids(check_secrets) == ["W002"]
 
 
 def test_password_outside_ascii_warns(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}é"]
-    assert ids(check_credentials) == ["W003"]
+    assert ids(check_secrets) == ["W003"]
 
 
-def test_each_wrong_credential_gets_its_own_message(settings: Any) -> None:
+def test_each_wrong_secret_gets_its_own_message(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = ["cellcast:short", STRONG, "username:password"]
-    assert ids(check_credentials) == ["W002", "E002", "E003"]
+    assert ids(check_secrets) == ["W002", "E002", "E003"]
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_good_credentials_pass(settings: Any, kind: Callable[..., Any]) -> None:
+def test_good_secrets_pass(settings: Any, kind: Callable[..., Any]) -> None:
     entries = [f"cellcast:{STRONG}", f"cellcast-2:with:colons and spaces {STRONG}"]
     settings.CELLCAST_WEBHOOK_SECRETS = kind(entries)
-    assert ids(check_credentials) == []
+    assert ids(check_secrets) == []
 
 
 @pytest.mark.parametrize("separator", [",", ", ", ";", " ", "\t", "\n"])
-def test_two_credentials_glued_into_one_warn(settings: Any, separator: str) -> None:
+def test_two_secrets_glued_into_one_warn(settings: Any, separator: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"old:{STRONG}{separator}new:{STRONG}"]
-    assert ids(check_credentials) == (["E002"] if separator in "\t\n" else ["W018"])
+    assert ids(check_secrets) == (["E002"] if separator in "\t\n" else ["W018"])
 
 
 @pytest.mark.parametrize("password", ["with,comma", "with:colon", "ends,", "a, b", "a,:b", "a,b:"])
 def test_password_may_contain_a_separator(settings: Any, password: str) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}{password}"]
-    assert ids(check_credentials) == []
+    assert ids(check_secrets) == []
 
 
 def test_no_message_shows_a_password(settings: Any) -> None:
@@ -152,22 +164,43 @@ def test_no_message_shows_a_password(settings: Any) -> None:
         "cellcast: hunter2",
         "a:hunter2,b:hunter2",
     ]
-    assert "hunter2" not in "".join(map(str, check_credentials()))
+    assert "hunter2" not in "".join(map(str, check_secrets()))
     settings.CELLCAST_WEBHOOK_SECRETS = "cellcast:hunter2"
-    assert "hunter2" not in "".join(map(str, check_credentials()))
+    assert "hunter2" not in "".join(map(str, check_secrets()))
     settings.CELLCAST_PUBLIC_URL = "https://cellcast:hunter2@sms.example.com"
     assert "hunter2" not in "".join(map(str, check_public_url()))
 
 
-@pytest.mark.parametrize("value", [[], ["no colon"], f"cellcast:{STRONG}"])
-def test_deployment_without_usable_credential_is_an_error(settings: Any, value: object) -> None:
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [([], "E004"), ((), "E004"), (["no colon"], "E002"), (f"cellcast:{STRONG}", "E001")],
+)
+def test_deployment_reports_once_that_nobody_gets_in(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, value: object, expected: str
+) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = value
-    assert ids(check_credentials_for_deployment) == ["E004"]
+    monkeypatch.setattr(sys, "argv", ["manage.py", "check", "--deploy"])
+    assert ids(check_secrets) + ids(check_secrets_for_deployment) == [expected]
 
 
-def test_deployment_with_usable_credential_passes(settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = ["no colon", f"cellcast:{STRONG}"]
-    assert ids(check_credentials_for_deployment) == []
+def test_deployment_with_usable_secret_passes(settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{STRONG}"]
+    assert ids(check_secrets_for_deployment) == []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        f'"cellcast:{STRONG}"',
+        f"'cellcast:{STRONG}'",
+        f"[cellcast:{STRONG}]",
+        f"CELLCAST_WEBHOOK_SECRETS=cellcast:{STRONG}",
+        f'CELLCAST_WEBHOOK_SECRETS = ["cellcast:{STRONG}"]',
+    ],
+)
+def test_secret_pasted_with_what_surrounds_it_warns(settings: Any, entry: str) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = [entry]
+    assert ids(check_secrets) == ["W021"]
 
 
 # The other settings
@@ -199,6 +232,8 @@ def test_number_must_be_whole_and_positive(
 ) -> None:
     setattr(settings, name, value)
     assert ids(check_numbers) == [message_id]
+    [message] = check_numbers()
+    assert {"E006": "bytes", "E007": "seconds", "E008": "calls"}[message_id] in message.msg
 
 
 @pytest.mark.parametrize(("name", "message_id"), NUMBERS)
@@ -237,6 +272,8 @@ def test_known_way_to_run_handlers_passes(settings: Any, value: str) -> None:
         True,
         b"https://sms.example.com",
         "https://sms℀example.com",  # "a/c", once it is normalised
+        "https://sms.example.com:99999",
+        "https://münchen.example",
     ],
 )
 def test_public_url_must_be_a_base_url(settings: Any, url: object) -> None:
@@ -260,6 +297,12 @@ def test_base_url_passes(settings: Any, url: str) -> None:
     settings.CELLCAST_PUBLIC_URL = url
     settings.ALLOWED_HOSTS = ["sms.example.com", "localhost", "127.0.0.1", "[::1]"]
     assert ids(check_public_url) == []
+
+
+def test_public_url_outside_ascii_is_told_how_to_spell_it(settings: Any) -> None:
+    settings.CELLCAST_PUBLIC_URL = "https://münchen.example"
+    [message] = check_public_url()
+    assert "xn--mnchen-3ya.example" in str(message.hint)
 
 
 @pytest.mark.parametrize("host", ["www.example.com", "example.com", "WWW.example.org:443"])
@@ -310,7 +353,7 @@ def test_unsendable_api_key_is_an_error(settings: Any, key: object) -> None:
     [
         "https://api.cellcast.com",
         "https://api.cellcast.com/",
-        "HTTPS://api.example.com:8443/cellcast",
+        "HTTPS://api.example.com:8443/",
         "http://localhost:8000",
         "http://127.0.0.1:8000",
         "http://127.8.8.8",
@@ -333,6 +376,7 @@ def test_safe_api_url_passes(settings: Any, url: str) -> None:
         "https://",
         "https://me:secret@api.cellcast.com",
         "https://api.cellcast.com?key=1",
+        "https://api.cellcast.com/api/v1",
         "https://api.cellcast.com#top",
         "https://api.cellcast.com:port",
         "https://[::1",
@@ -452,6 +496,46 @@ def test_missing_urls_warn(settings: Any, urlconf: object) -> None:
 
 def test_included_urls_pass(settings: Any) -> None:
     settings.ROOT_URLCONF = "tests.urls"
+    assert ids(check_urls) == []
+
+
+class CatchAll:
+    """A project with a page for every path before the app's URLs."""
+
+    urlpatterns = [
+        re_path(".*", lambda request: HttpResponse()),
+        path("sms/", include("cellcast_django.urls")),
+    ]
+
+
+class OnlyPosts(WebhookView):
+    """A host's own, as documented."""
+
+
+class OwnStatusView:
+    """A project with a view of its own at one URL, and the wrong one at another."""
+
+    urlpatterns = [
+        path("sms/webhook-status", OnlyPosts.as_view(endpoint=Endpoint.STATUS)),
+        path("sms/webhook-opt-out", OnlyPosts.as_view(endpoint=Endpoint.STATUS)),
+        path("sms/", include("cellcast_django.urls")),
+    ]
+
+
+@pytest.mark.parametrize(("urlconf", "count"), [(CatchAll, len(WEBHOOKS)), (OwnStatusView, 1)])
+def test_view_before_the_urls_warns(settings: Any, urlconf: object, count: int) -> None:
+    settings.ROOT_URLCONF = urlconf
+    assert ids(check_urls) == ["W023"] * count
+
+
+def test_urls_below_a_script_name_pass(settings: Any) -> None:
+    with override_script_prefix("/app/"):
+        assert WEBHOOKS[0].path().startswith("/app/")
+        assert ids(check_urls) == []
+
+
+def test_urls_that_only_a_request_can_resolve_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Webhook, "path", lambda self: "/elsewhere")
     assert ids(check_urls) == []
 
 
@@ -660,7 +744,7 @@ def test_django_runs_the_checks(settings: Any) -> None:
     settings.CELLCAST_WEBHOOK_SECRETS = []
     settings.CELLCAST_DEFAULT_REGION = "ZZ"
     assert registered_ids(deploy=False) == ["E005", "W001"]
-    assert registered_ids(deploy=True) == ["E004", "E005", "W001", "W007"]
+    assert {*registered_ids(deploy=True)} == {"E004", "E005", "W001", "W007"}
 
 
 @pytest.mark.usefixtures("_recommended_database")
@@ -680,10 +764,20 @@ def test_migrate_runs_encoding_check(monkeypatch: pytest.MonkeyPatch) -> None:
 # Stop words
 
 
+LISTS = [
+    ("CELLCAST_STOP_WORDS", "E017"),
+    ("CELLCAST_STOP_HINTS", "E022"),
+    ("CELLCAST_OWN_NUMBERS", "E023"),
+]
+
+
+@pytest.mark.parametrize(("name", "message_id"), LISTS)
 @pytest.mark.parametrize("value", [None, "stop", {"stop"}, 7, ["stop", None], ["stop", ""], ["…"]])
-def test_stop_words_must_be_a_list_of_words(settings: Any, value: object) -> None:
-    settings.CELLCAST_STOP_WORDS = value
-    assert ids(check_stop_words) == ["E017"]
+def test_list_must_be_one_of_texts(
+    settings: Any, name: str, message_id: str, value: object
+) -> None:
+    setattr(settings, name, value)
+    assert ids(check_lists) == [message_id]
 
 
 @pytest.mark.parametrize("word", ["yes", "NO", "Ok.", "y", "1", "10", "thank you"])
@@ -693,27 +787,47 @@ def test_ordinary_answer_as_stop_word_warns(settings: Any, word: str) -> None:
     assert repr(word) in str(next(check_stop_words()))
 
 
+@pytest.mark.parametrize(("name", "message_id"), LISTS)
 @pytest.mark.parametrize("value", [[], ("stop",), ["stop", "опт аут", "no more texts"]])
-def test_good_stop_words_pass(settings: Any, value: object) -> None:
-    settings.CELLCAST_STOP_WORDS = value
-    assert ids(check_stop_words) == []
+def test_good_list_passes(settings: Any, name: str, message_id: str, value: object) -> None:
+    setattr(settings, name, value)
+    assert ids(check_lists) == ids(check_stop_words) == []
 
 
-def test_missing_stop_words_pass(settings: Any) -> None:
-    assert ids(check_stop_words) == []
+def test_missing_lists_pass(settings: Any) -> None:
+    assert ids(check_lists) == ids(check_stop_words) == []
 
 
 # Functions of the host project
 
 
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        ("CELLCAST_CONTACT_NAMES", "E018"),
-        ("CELLCAST_SEND_WITH", "E019"),
-        ("CELLCAST_CONTACT_SEARCH", "E020"),
-    ],
-)
+def takes_one(contacts: Any) -> Any: ...
+
+
+def takes_three(receiver: str, body: str, sender: str, *, reference: str = "") -> Any: ...
+
+
+def takes_four(receiver: str, body: str, sender: str, key: str) -> Any: ...
+
+
+async def is_async(*arguments: Any) -> Any: ...
+
+
+class AsyncSender:
+    async def __call__(self, receiver: str, body: str, sender: str) -> str: ...  # type: ignore[empty-body]
+
+
+async_sender = AsyncSender()
+
+FUNCTIONS = [
+    ("CELLCAST_CONTACT_NAMES", "E018", "takes_one"),
+    ("CELLCAST_SEND_WITH", "E019", "takes_three"),
+    ("CELLCAST_CONTACT_SEARCH", "E020", "takes_one"),
+    ("CELLCAST_REFERENCE_LINKS", "E024", "takes_one"),
+]
+
+
+@pytest.mark.parametrize(("setting", "expected", "right"), FUNCTIONS)
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
@@ -722,18 +836,79 @@ def test_missing_stop_words_pass(settings: Any) -> None:
         ("shop.sms.send_sms", ": ModuleNotFoundError"),
         ("tests.test_checks.nobody", ": ImportError"),
         ("tests.test_checks.__doc__", "is not callable"),
+        ("tests.test_checks.is_async", "is asynchronous"),
+        ("tests.test_checks.async_sender", "is asynchronous"),
+        ("tests.test_checks.takes_four", "does not take"),
     ],
 )
-def test_missing_function_is_an_error(
-    settings: Any, setting: str, expected: str, path: object, problem: str
+def test_unusable_function_is_an_error(
+    settings: Any, setting: str, expected: str, right: str, path: object, problem: str
 ) -> None:
     setattr(settings, setting, path)
     assert ids(check_callables) == [expected]
     assert problem in str(next(check_callables()))
 
 
-@pytest.mark.parametrize("path", ["", "tests.test_checks.test_importable_function_passes"])
-def test_importable_function_passes(settings: Any, path: str) -> None:
-    settings.CELLCAST_CONTACT_NAMES = settings.CELLCAST_CONTACT_SEARCH = path
-    settings.CELLCAST_SEND_WITH = path
-    assert ids(check_callables) == []
+@pytest.mark.parametrize(("setting", "expected", "right"), FUNCTIONS)
+def test_usable_function_passes(settings: Any, setting: str, expected: str, right: str) -> None:
+    for named in ("", f"tests.test_checks.{right}", "builtins.max"):  # whose signature is unknown
+        setattr(settings, setting, named)
+        assert ids(check_callables) == []
+    wrong = "takes_one" if right == "takes_three" else "takes_three"
+    setattr(settings, setting, f"tests.test_checks.{wrong}")
+    assert ids(check_callables) == [expected]
+
+
+# The rest of the project
+
+
+@pytest.mark.parametrize(("value", "expected"), [(False, ["E021"]), (True, [])])
+def test_times_without_a_zone_are_an_error(settings: Any, value: bool, expected: list[str]) -> None:
+    settings.USE_TZ = value
+    assert ids(check_time_zone) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CELLCAST_WEBHOOK_SECRET", "CELLCAST_WEBHOOK_SECRETS"),
+        ("CELLCAST_HANDLERS_MAX_ATTEMPTS", "CELLCAST_HANDLER_MAX_ATTEMPTS"),
+        ("CELLCAST_PUBLIC_URI", "CELLCAST_PUBLIC_URL"),
+        ("CELLCAST_STOPWORDS", "CELLCAST_STOP_WORDS"),
+        ("CELLCAST_MAX_BODY_BYTE", "CELLCAST_MAX_BODY_BYTES"),
+        ("CELLCAST_RUN_HANDLER", "CELLCAST_RUN_HANDLERS"),
+    ],
+)
+def test_misspelt_setting_warns(settings: Any, name: str, meant: str) -> None:
+    setattr(settings, name, "")
+    [message] = check_names()
+    assert message.id == "cellcast_django.W022"
+    assert name in message.msg
+    assert meant in str(message.hint)
+
+
+def test_setting_of_the_hosts_own_passes(settings: Any) -> None:
+    settings.CELLCAST_GATEWAY = settings.CELLCAST_SENDER = settings.SELLCAST_API_URL = "x"
+    assert ids(check_names) == []
+
+
+@pytest.mark.parametrize(
+    ("profiles", "defaults", "expected"),
+    [
+        ({}, {}, []),
+        ({"*.*": {"timeout": 60}}, {}, []),
+        ({"*.*": {"ops": "all"}}, {}, ["W024"]),
+        ({"*.*": {}}, {"ops": {"get"}}, ["W024"]),
+        ({"*.*": {"ops": "all"}, "cellcast_django.*": None}, {}, []),
+        ({"cellcast_django.*": {"ops": {"fetch"}}}, {}, ["W024"]),
+        ({"Cellcast_Django.Message": {"ops": "get"}, "cellcast_django.*": None}, {}, ["W024"]),
+        ({"shop.*": {"ops": "all"}}, {}, []),
+    ],
+)
+def test_cacheops_for_our_models_warns(
+    settings: Any, profiles: dict[str, Any], defaults: dict[str, Any], expected: list[str]
+) -> None:
+    settings.CACHEOPS, settings.CACHEOPS_DEFAULTS = profiles, defaults
+    assert ids(check_cacheops) == []
+    with patch.object(apps, "is_installed", lambda name: name == "cacheops"):
+        assert ids(check_cacheops) == expected

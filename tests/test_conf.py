@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from cellcast_django.conf import DEFAULT_STOP_WORDS, Settings, conf, is_credential
+from cellcast_django.conf import DEFAULT_STOP_WORDS, Settings, conf, is_secret
 
 VALUES: dict[str, tuple[object, object]] = {
     "webhook_secrets": ((), ("new:secret", "old:secret")),
@@ -18,7 +18,10 @@ VALUES: dict[str, tuple[object, object]] = {
     "handler_max_attempts": (12, 3),
     "public_url": ("", "https://example.com"),
     "stop_words": (DEFAULT_STOP_WORDS, ("stop", "quit")),
+    "stop_hints": ((), ("leave me alone",)),
+    "own_numbers": ((), ("+61400000001", "cellcast")),
     "contact_names": ("", "shop.sms.names"),
+    "reference_links": ("", "shop.sms.links"),
     "contact_search": ("", "shop.sms.search"),
     "send_with": ("", "shop.sms.send_sms"),
     "api_key": ("", "4f1c9a52"),
@@ -64,7 +67,7 @@ def test_setting_is_read_lazily(name: str) -> None:
         (None, ()),
     ],
 )
-def test_malformed_credentials_are_ignored(value: object, opens: tuple[str, ...]) -> None:
+def test_malformed_secrets_are_ignored(value: object, opens: tuple[str, ...]) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=value):
         assert conf.webhook_secrets == opens
 
@@ -82,8 +85,8 @@ def test_malformed_credentials_are_ignored(value: object, opens: tuple[str, ...]
         (("cellcast", "secret"), False),
     ],
 )
-def test_credential_requires_username_and_password(entry: object, expected: bool) -> None:
-    assert is_credential(entry) is expected
+def test_secret_requires_username_and_password(entry: object, expected: bool) -> None:
+    assert is_secret(entry) is expected
 
 
 @pytest.mark.parametrize(
@@ -103,3 +106,26 @@ def test_unsendable_api_key_counts_as_unset(value: object) -> None:
 def test_api_url_has_no_trailing_slash() -> None:
     with override_settings(CELLCAST_API_URL="https://api.example.com/"):
         assert conf.api_url == "https://api.example.com"
+
+
+@pytest.mark.parametrize("value", [None, "sms.example.com", "https://sms.example.com/sms", 5])
+def test_public_url_that_is_none_counts_as_unset(value: object) -> None:
+    with override_settings(CELLCAST_PUBLIC_URL=value):
+        assert conf.public_url == ""
+
+
+@pytest.mark.parametrize("value", [None, "http://api.example.com", "https://example.com/api"])
+def test_api_url_that_is_unsafe_is_not_used(value: object) -> None:
+    with override_settings(CELLCAST_API_URL=value):
+        assert conf.api_url == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [("stop_words", DEFAULT_STOP_WORDS), ("stop_hints", ()), ("own_numbers", ())],
+)
+def test_value_that_is_no_list_means_the_default(name: str, default: object) -> None:
+    with override_settings(**{setting_of(name): "stop"}):
+        assert getattr(conf, name) == default
+    with override_settings(**{setting_of(name): ["stop", None]}):
+        assert getattr(conf, name) == ("stop",)

@@ -44,7 +44,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         base_url = find_base_url(options["public_url"])
-        username, password = new_credential()
+        username, password = new_secret()
         is_configured = bool(conf.webhook_secrets)
         self._print_dashboard(base_url, None if is_configured else (username, password))
         if is_configured:
@@ -53,8 +53,8 @@ class Command(BaseCommand):
         self._print_handlers()
         self._print_missing(base_url)
 
-    def _print_dashboard(self, base_url: str, credential: tuple[str, str] | None) -> None:
-        username, password = credential or ("(one you have configured)", "(its password)")
+    def _print_dashboard(self, base_url: str, secret: tuple[str, str] | None) -> None:
+        username, password = secret or ("(one you have configured)", "(its password)")
         self._section(
             "Paste into Cellcast's dashboard",
             "Top right: API menu, tab API KEYS, section Webhook.",
@@ -68,7 +68,7 @@ class Command(BaseCommand):
 
     def _print_rotation(self, username: str, password: str) -> None:
         count = len(conf.webhook_secrets)
-        noun = "credential is" if count == 1 else "credentials are"
+        noun = "secret is" if count == 1 else "secrets are"
         self._section(
             "To change the password without a gap",
             f"{count} {noun} configured. To switch to a new one:",
@@ -82,8 +82,8 @@ class Command(BaseCommand):
             "3. Once webhooks arrive with the new username, remove the old one.",
         )
 
-    def _print_settings(self, base_url: str, credential: str | None) -> None:
-        values = {SETTING: credential}
+    def _print_settings(self, base_url: str, secret: str | None) -> None:
+        values = {SETTING: secret}
         if base_url != conf.public_url:
             values["CELLCAST_PUBLIC_URL"] = base_url
         given = {name: value for name, value in values.items() if value}
@@ -96,7 +96,7 @@ class Command(BaseCommand):
             "Or, if your settings do not read the environment, into them:",
             *(line.format(name, given[name]) for name, line in LINES.items() if name in given),
         )
-        if credential:
+        if secret:
             self._lines("", "The password is shown only this once. Keep it out of version control.")
 
     def _print_handlers(self) -> None:
@@ -132,7 +132,7 @@ def _url(webhook: Webhook, base_url: str) -> str:
 def find_base_url(given: str | None) -> str:
     """Return the site's base URL; empty if it is not known. Raises ``CommandError``."""
     if given is None:
-        return conf.public_url if is_base_url(conf.public_url) else ""
+        return conf.public_url
     if not is_base_url(given):
         raise CommandError(
             "--public-url must be only a scheme and a host, such as https://sms.example.com."
@@ -140,7 +140,7 @@ def find_base_url(given: str | None) -> str:
     return given.rstrip("/")
 
 
-def new_credential() -> tuple[str, str]:
+def new_secret() -> tuple[str, str]:
     """Return a fresh username and a strong password."""
     username = f"cellcast-{secrets.token_hex(3)}"
     return username, "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_LENGTH))
@@ -148,7 +148,7 @@ def new_credential() -> tuple[str, str]:
 
 def missing_parts(base_url: str) -> Iterator[tuple[str, str]]:
     """Yield what is still missing, each with what to do."""
-    if not base_url and not conf.public_url:
+    if not base_url and not getattr(settings, "CELLCAST_PUBLIC_URL", ""):
         yield (
             "The public URL of your site is not known.",
             'Set CELLCAST_PUBLIC_URL = "https://…", or use --public-url.',

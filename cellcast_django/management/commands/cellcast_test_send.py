@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import NoReverseMatch
 
-from cellcast_django.conf import conf, is_base_url, is_credential
+from cellcast_django.conf import conf, is_base_url, is_secret
 from cellcast_django.diagnostics.diagnosis import diagnose
 from cellcast_django.diagnostics.test_send import Response, describe_calls, post_as_cellcast
 from cellcast_django.error_reports import hides_variables
@@ -97,7 +97,7 @@ def find_url(webhook: Webhook, given: str | None) -> str:
 def find_secret(given: str | None) -> str:
     """Return the ``"username:password"`` to send. Raises ``CommandError`` if there is none."""
     if given is not None:
-        if not is_credential(given):
+        if not is_secret(given):
             raise CommandError("--secret must be USERNAME:PASSWORD.")
         return given
     if not conf.webhook_secrets:
