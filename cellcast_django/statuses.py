@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from django.db.models import TextChoices
 from django.utils.functional import Promise
@@ -182,48 +182,95 @@ def description_of(status: str, *, is_reply: bool = False) -> str | Promise:
     return OF_REPLY if is_reply else Status(status).description
 
 
-REASONS: dict[str, Promise] = {
-    r"opt(ed)?[ -]?out|unsubscribed|black ?list|do not contact": _(
-        "This customer has opted out. Do not text them unless they ask for it."
+class Reason(NamedTuple):
+    """What carriers mean by some words, for the person who reads the status."""
+
+    phrases: str
+    """Whole words in lower case, separated by commas; one of them is enough."""
+    meaning: Promise
+    examples: tuple[str, ...]
+    """What a carrier may write: for the tests."""
+
+
+_WRONG = ("bad", "invalid", "unknown", "wrong")
+_NUMBER = ("address", "destination", "msisdn", "number", "receiver", "recipient")
+
+REASONS = (
+    Reason(
+        "blacklist, blacklisted, black list, do not contact, unsubscribed, opt out, optout, "
+        "opted out",
+        _("This customer has opted out. Do not text them unless they ask for it."),
+        ("Recipient has opted out", "OPT-OUT", "Number is blacklisted"),
     ),
-    r"absent|unreachable|not reachable|switched off|no coverage|detached|no paging": _(
-        "Their phone was off or had no coverage. Send it again later, or phone them."
+    Reason(
+        "absent, detached, no coverage, no paging, not reachable, switched off, unreachable",
+        _("Their phone was off or had no coverage. Send it again later, or phone them."),
+        ("Absent subscriber", "ABSENT_SUBSCRIBER", "Handset switched off"),
     ),
-    r"content|spam|filter|url blocked|link": _(
-        "The words were taken for spam. Change them, above all links, or phone them."
+    Reason(
+        "content blocked, content filter, content rejected, blocked url, filtered, phishing, "
+        "spam, url blocked",
+        _("The words were taken for spam. Change them, above all links, or phone them."),
+        ("Content blocked", "Spam filter", "Message contains a blocked URL"),
     ),
-    r"land ?line|fixed line": _(
-        "The number is a landline, which cannot receive texts. Phone them."
+    Reason(
+        "fixed line, land line, landline",
+        _("The number is a landline, which cannot receive texts. Phone them."),
+        ("Number is linked to a landline", "fixed-line"),
     ),
-    r"(unknown|inactive) subscriber|unallocated|unassigned|not in service|no such number"
-    r"|(invalid|wrong|bad|unknown) (destination|number|recipient|receiver|msisdn|address)": _(
-        "The number is wrong or no longer in use. Ask the customer for their number."
+    Reason(
+        "inactive subscriber, no such number, not in service, unallocated, unassigned, "
+        "unknown subscriber, "
+        + ", ".join(f"{which} {what}" for which in _WRONG for what in _NUMBER),
+        _("The number is wrong or no longer in use. Ask the customer for their number."),
+        ("no such number", "Unknown subscriber", "Invalid destination address"),
     ),
-    r"barred|barring|not provisioned|incompatible": _(
-        "Their phone or plan does not accept this text. Phone them."
+    Reason(
+        "barred, barring, incompatible, not provisioned",
+        _("Their phone or plan does not accept this text. Phone them."),
+        ("Call barred", "Teleservice not provisioned"),
     ),
-    r"memory|storage|inbox (is )?full": _(
-        "Their phone has no room for messages. Phone them, or send it again later."
+    Reason(
+        "inbox full, inbox is full, memory capacity, memory full, storage full",
+        _("Their phone has no room for messages. Phone them, or send it again later."),
+        ("Memory capacity exceeded", "Inbox is full"),
     ),
-    r"credit|balance|funds": _(
-        "Your Cellcast account has run out of credit. Top it up, then send it again."
+    Reason(
+        "balance is too low, balance too low, low balance, not enough credit, not enough credits, "
+        "no credit, no credits, out of credit, out of credits, insufficient balance, "
+        "insufficient credit, insufficient credits, insufficient funds",
+        _("Your Cellcast account has run out of credit. Top it up, then send it again."),
+        ("Insufficient credit", "Your balance is too low for this request"),
     ),
-    r"sender|originator|source address": _(
-        "The name or number you sent from is not allowed. Tell whoever set up Cellcast."
+    Reason(
+        "invalid sender, originator, sender blocked, sender id, sender is not, sender name, "
+        "sender not, senderid, source address, unknown sender",
+        _("The name or number you sent from is not allowed. Tell whoever set up Cellcast."),
+        ("Invalid sender id", "Your sender id is not registered.", "source address"),
     ),
-    r"expired|time[d -]?out|validity": _(
-        "It could not be delivered in time. Phone them, or send it again later."
+    Reason(
+        "expired, time out, timed out, timeout, validity period",
+        _("It could not be delivered in time. Phone them, or send it again later."),
+        ("Validity period expired", "timed-out"),
     ),
-    r"congest|throttl|network|system (error|failure)|temporary|temporarily": _(
-        "The phone network had a problem. Send it again later."
+    Reason(
+        "congested, congestion, network error, network failure, system error, system failure, "
+        "temporarily, temporary, throttled, throttling",
+        _("The phone network had a problem. Send it again later."),
+        ("Network congestion", "Temporary failure"),
     ),
-}
-"""What a reason means and what to do, by a pattern in it. The first match counts."""
+)
 
 
 def explain_reason(reason: str) -> str | Promise:
-    """Return in plain words what a carrier's reason means and what to do; ``""`` if unknown."""
-    for pattern, sentence in REASONS.items():
-        if re.search(pattern, reason, re.IGNORECASE):
-            return sentence
-    return ""
+    """Return in plain words what a carrier's reason means and what to do.
+
+    ``""`` if that is unknown, or unclear: people act on it, so a wrong sentence is worse than none.
+    """
+    words = " ".join(re.findall(r"[^\W_]+", reason.lower()))
+    found = [
+        each.meaning
+        for each in REASONS
+        if any(f" {phrase} " in f" {words} " for phrase in each.phrases.split(", "))
+    ]
+    return found[0] if len(found) == 1 else ""

@@ -232,7 +232,7 @@ def test_command_uses_the_first_secret(site: str, settings: Any) -> None:
 def test_secret_option_is_used(site: str) -> None:
     output = run_and_fail("receive", "--secret", f"other:{PASSWORD}")
     assert "as other\n" in output
-    assert PROBLEMS["credential-refused"] in output
+    assert PROBLEMS["secret-refused"] in output
     assert not WebhookEvent.objects.exists()
 
 

@@ -90,7 +90,7 @@ def test_app_reports_a_partly_invalid_body(live_server: Any) -> None:
 def test_app_refuses_another_password(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
     [finding] = diagnose(post_as_cellcast(url, b"{}", "cellcast:wrong", timeout=5))
-    assert finding.id == "credential-refused"
+    assert finding.id == "secret-refused"
     assert "CELLCAST_WEBHOOK_SECRETS" in finding.remedy
     assert "Authorization" in finding.remedy
 

@@ -119,7 +119,7 @@ RESPONSES: dict[tuple[str, str], Finding] = {
         _("Cellcast has none: exempt the webhook URLs from that."),
     ),
     ("401", r'realm="Cellcast webhook"'): Finding(
-        "credential-refused",
+        "secret-refused",
         _("The app refused the username and password."),
         _(
             "Compare them with CELLCAST_WEBHOOK_SECRETS on that server, and restart it after a "
