@@ -18,6 +18,8 @@ from urllib.parse import parse_qsl
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
 
+MAX_EVENTS = 1_000
+MAX_DEPTH = 100
 MAX_ID_LENGTH = 128
 MAX_NUMBER_LENGTH = 64
 MAX_STATUS_LENGTH = 64
@@ -31,7 +33,7 @@ MAX_MEDIA_LENGTH = 2_000
 class Listed:
     """The place of a reply in the list of Cellcast's API, which has a time instead of an id.
 
-    ``media`` are those of a reply without a text, which tell it from others.
+    ``media`` are those of a reply without a text, the only thing that distinguishes it.
     """
 
     received_at: datetime
@@ -40,7 +42,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A customer's answer: ``sender`` is the customer, ``original_body`` the text they answered.
+    """A customer's reply: ``sender`` is the customer, ``original_body`` the text they replied to.
 
     ``media`` are the URLs of an MMS's pictures; its ``body`` is empty if it is a picture alone. One
     that the API has ``listed`` has no id; ``alike`` are the places of all listed ones of the same
@@ -78,7 +80,7 @@ class StatusReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptOut:
-    """A customer who no longer wants messages. It has no id."""
+    """An opt-out; Cellcast gives it no id."""
 
     raw: str = field(repr=False)
     number: str = field(repr=False)
@@ -97,10 +99,6 @@ Payload = Reply | StatusReport | OptOut | Invalid
 
 class PayloadError(ValueError):
     """An element that cannot be understood; the text is the reason, for a person to read."""
-
-
-MAX_EVENTS = 1_000
-MAX_DEPTH = 100
 
 
 def decode(body: bytes) -> str:
@@ -148,7 +146,7 @@ def elements(body: bytes, raw: str, content_type: str) -> list[tuple[Any, str]]:
 
 
 # Numbers stay as written: ids of any length, and no 1e999 that becomes infinity. A raw newline in
-# a string is no reason to lose a customer's answer, hence not strict.
+# a string is no reason to lose a customer's reply, hence not strict.
 _decoder = JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False)
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -237,10 +235,10 @@ Reader = Callable[[dict[str, Any], str], Payload]
 
 
 def _read_reply(element: dict[str, Any], raw: str) -> Reply:
-    """Read a customer's answer.
+    """Read a customer's reply.
 
     Seen on live accounts: the customer's text comes in ``reply``, and ``message`` is then your own
-    text that they answered. v3 calls the text ``body``.
+    text that they replied to. v3 calls the text ``body``.
     """
     text = _text(element, "reply")
     original_body = _text(element, "original_body")
@@ -450,7 +448,7 @@ _BY_TYPE = {type_: endpoint for endpoint in Endpoint for type_ in endpoint.types
 def _proper_endpoint(element: dict[str, Any], endpoint: Endpoint) -> Endpoint:
     """Return the URL that the element belongs to: by its type if known, else by where it came.
 
-    A reply is a reply whatever it lacks: a picture and an empty text are answers too. But what came
+    A reply is a reply whatever it lacks: a picture and an empty text count too. But what came
     to the Status URL, or without a known type, needs a text or a picture to count as one.
     """
     type_ = _keyword(element.get("type"))

@@ -1,4 +1,4 @@
-"""What answers at the URLs that Cellcast calls."""
+"""The view behind the URLs that Cellcast calls."""
 
 import logging
 from collections import Counter
@@ -24,6 +24,12 @@ from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import Endpoint, Invalid, Payload
 
+logger = logging.getLogger("cellcast_django")
+
+RETRY_AFTER_SECONDS = 30
+TEST_SEND_HEADER = "Cellcast-Test-Send"
+"""``1`` marks our own Test Send, as opposed to a webhook from Cellcast."""
+TEST_SEND_KEY = "HTTP_CELLCAST_TEST_SEND"
 MAX_LENGTH_DIGITS = 18
 """Reads no more digits of ``Content-Length``: ``int()`` refuses thousands of them."""
 
@@ -45,7 +51,7 @@ class LengthRequiredError(APIException):
     )
 
 
-class BodyUnreadableError(APIException):
+class BodyIncompleteError(APIException):
     """The connection broke before the whole body came; the sender will not see this response."""
 
     status_code = status.HTTP_400_BAD_REQUEST
@@ -65,7 +71,7 @@ class Body:
 def read_body(request: HttpRequest, *, limit: int) -> Body:
     """Read the body, but not one byte of it if its ``Content-Length`` is over ``limit``.
 
-    Raises ``BodyTooLargeError``, ``LengthRequiredError`` and ``BodyUnreadableError``. A chunked
+    Raises ``BodyTooLargeError``, ``LengthRequiredError`` and ``BodyIncompleteError``. A chunked
     request has no length, and Django reads nothing then, so the server's own stream is read if it
     ends by itself.
     """
@@ -76,7 +82,7 @@ def read_body(request: HttpRequest, *, limit: int) -> Body:
     try:
         content: bytes = source.read(limit + 1)
     except Exception:  # a lost connection, or chunks the server cannot read
-        raise BodyUnreadableError from None
+        raise BodyIncompleteError from None
     if len(content) > limit:
         raise BodyTooLargeError
     if length is not None and length > len(content):
@@ -100,14 +106,6 @@ def _source_without_length(request: HttpRequest) -> Any:
     if "wsgi.input" in request.META and request.META.get("HTTP_TRANSFER_ENCODING"):
         raise LengthRequiredError
     return request  # there is no body, or an ASGI server has passed on all of it
-
-
-logger = logging.getLogger("cellcast_django")
-
-RETRY_AFTER_SECONDS = 30
-TEST_SEND_HEADER = "Cellcast-Test-Send"
-"""``1`` marks our own Test Send, as opposed to a webhook from Cellcast."""
-TEST_SEND_KEY = "HTTP_CELLCAST_TEST_SEND"
 
 
 class StorageUnavailableError(APIException):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-CREDENTIAL = "cellcast:a-long-enough-password"
+SECRET = "cellcast:a-long-enough-password"  # noqa: S105
 STORED = b'{"events": [{"id": 1, "outcome": "stored"}]}'
 
 

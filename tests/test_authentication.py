@@ -31,8 +31,8 @@ CHALLENGE = 'Basic realm="Cellcast webhook", charset="UTF-8"'
 RIGHT = "cellcast:a-long-enough-password"
 
 
-def encoded(credential: str, encoding: str = "utf-8") -> str:
-    return base64.b64encode(credential.encode(encoding)).decode()
+def encoded(secret: str, encoding: str = "utf-8") -> str:
+    return base64.b64encode(secret.encode(encoding)).decode()
 
 
 def username(header: str | None) -> str | None:
@@ -62,7 +62,7 @@ BAD_HEADERS = {
     "non-ASCII": "Basic é",
     "two values": f"Basic {encoded(RIGHT)}, Basic {encoded(RIGHT)}",
     "no colon": f"Basic {encoded('cellcast')}",
-    "empty credential": f"Basic {encoded('')}",
+    "empty secret": f"Basic {encoded('')}",
     "colon alone": f"Basic {encoded(':')}",
     "username alone": f"Basic {encoded('cellcast:')}",
     "password alone": f"Basic {encoded(':a-long-enough-password')}",
@@ -84,7 +84,7 @@ bad_headers = pytest.mark.parametrize("header", BAD_HEADERS.values(), ids=BAD_HE
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "bAsIc"])
 @pytest.mark.parametrize("space", [" ", "   "])
-def test_right_credential_is_accepted(scheme: str, space: str) -> None:
+def test_right_secret_is_accepted(scheme: str, space: str) -> None:
     assert username(f"{scheme}{space}{encoded(RIGHT)}") == "cellcast"
 
 
@@ -94,7 +94,7 @@ def test_any_other_header_is_refused(header: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("credential", "expected"),
+    ("secret", "expected"),
     [
         ("new:password-of-today", "new"),
         ("old:password-of-yesterday", "old"),
@@ -104,18 +104,18 @@ def test_any_other_header_is_refused(header: str | None) -> None:
         ("gone:password-of-last-year", None),
     ],
 )
-def test_each_configured_credential_is_accepted(credential: str, expected: str | None) -> None:
+def test_each_configured_secret_is_accepted(secret: str, expected: str | None) -> None:
     both = ["new:password-of-today", "old:password-of-yesterday", "same:one", "same:two"]
     with override_settings(CELLCAST_WEBHOOK_SECRETS=both):
-        assert username(f"Basic {encoded(credential)}") == expected
+        assert username(f"Basic {encoded(secret)}") == expected
 
 
 @pytest.mark.parametrize(
-    "credential", ["cellcast:pass:with:colons", "cellcast: spaces ", "käse:пароль-🔑-é"]
+    "secret", ["cellcast:pass:with:colons", "cellcast: spaces ", "käse:пароль-🔑-é"]
 )
-def test_password_may_have_colons_spaces_and_any_letter(credential: str) -> None:
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential]):
-        assert username(f"Basic {encoded(credential)}") == credential.partition(":")[0]
+def test_password_may_have_colons_spaces_and_any_letter(secret: str) -> None:
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[secret]):
+        assert username(f"Basic {encoded(secret)}") == secret.partition(":")[0]
 
 
 def test_password_is_compared_as_utf8() -> None:
@@ -127,14 +127,14 @@ def test_password_is_compared_as_utf8() -> None:
     "configured",
     [[], (), None, "cellcast:a-long-enough-password", [""], [":"], ["cellcast"], [None]],
 )
-def test_missing_credentials_setting_refuses_everybody(configured: Any) -> None:
+def test_missing_secrets_setting_refuses_everybody(configured: Any) -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=configured):
         for given in ("", ":", "cellcast", "cellcast:", RIGHT):
             assert username(f"Basic {encoded(given)}") is None
         assert username(None) is None
 
 
-def test_credential_outside_unicode_is_ignored() -> None:
+def test_secret_outside_unicode_is_ignored() -> None:
     broken = "cellcast:\udce9"  # what os.environ makes of a Latin-1 byte
     with override_settings(CELLCAST_WEBHOOK_SECRETS=[broken, RIGHT]):
         assert username(f"Basic {encoded('cellcast:?')}") is None
@@ -187,7 +187,7 @@ def test_refusal_is_the_same_for_every_cause() -> None:
     assert len(responses) == 1
 
 
-def test_oversized_body_is_refused_without_credentials_like_any_other() -> None:
+def test_oversized_body_is_refused_without_secrets_like_any_other() -> None:
     with override_settings(CELLCAST_MAX_BODY_BYTES=1):
         assert post_unread(URLS[0], "Basic rubbish").status_code == 401
 
@@ -236,18 +236,18 @@ def test_neither_header_nor_password_is_logged(
     assert not header or len(header) < 10 or header not in caplog.text
 
 
-# Which credential it was
+# Which secret it was
 
 
 @pytest.mark.django_db
 def test_event_records_the_username() -> None:
     with override_settings(CELLCAST_WEBHOOK_SECRETS=["new:today-today", "old:yesterday"]):
-        for credential in ["old:yesterday", "new:today-today"]:
+        for secret in ["old:yesterday", "new:today-today"]:
             Client().post(
                 URLS[1],
                 b"{}",
                 "application/json",
-                headers={"Authorization": f"Basic {encoded(credential)}"},
+                headers={"Authorization": f"Basic {encoded(secret)}"},
             )
     assert list(WebhookEvent.objects.order_by("pk").values_list("username", flat=True)) == [
         *("old", "new")
@@ -256,8 +256,8 @@ def test_event_records_the_username() -> None:
 
 @pytest.mark.django_db
 def test_very_long_username_is_truncated() -> None:
-    credential = "u" * 1_000 + ":a-long-enough-password"
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential]):
+    secret = "u" * 1_000 + ":a-long-enough-password"
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[secret]):
         WebhookClient().status()
     assert WebhookEvent.objects.get().username == "u" * 255
 

@@ -19,7 +19,7 @@ from tests.handlers import Connect
 
 pytestmark = pytest.mark.django_db
 
-CREDENTIAL = re.compile(r"cellcast-[0-9a-f]{6}:[A-Za-z0-9]{32}")
+SECRET = re.compile(r"cellcast-[0-9a-f]{6}:[A-Za-z0-9]{32}")
 OF_THE_TEST_DATABASE = [f"cellcast_django.W0{number}" for number in (13, 14, 16)]
 DASHBOARD = "Paste into Cellcast's dashboard"
 ENVIRONMENT = "Put into your site's environment, or its .env file"
@@ -76,20 +76,20 @@ def test_command_prints_what_to_paste_into_the_dashboard(new_site: Any) -> None:
     ]
 
 
-def test_prints_same_fresh_credential_for_dashboard_and_settings(new_site: Any) -> None:
+def test_prints_same_fresh_secret_for_dashboard_and_settings(new_site: Any) -> None:
     output = setup()
     dashboard = part(output, DASHBOARD)
     username, password = re.findall(r"(?:Username|Password) +(\S+)", dashboard)
     text = part(output, ENVIRONMENT)
     assert f'CELLCAST_WEBHOOK_SECRETS = ["{username}:{password}"]' in text
     assert f"CELLCAST_WEBHOOK_SECRETS={username}:{password}" in text
-    assert CREDENTIAL.fullmatch(f"{username}:{password}")
+    assert SECRET.fullmatch(f"{username}:{password}")
 
 
-def test_each_fresh_credential_differs_and_passes_checks(new_site: Any) -> None:
-    credentials = {":".join(cellcast_setup.new_secret()) for _ in range(50)}
-    assert len(credentials) == 50
-    new_site.CELLCAST_WEBHOOK_SECRETS = list(credentials)
+def test_each_fresh_secret_differs_and_passes_checks(new_site: Any) -> None:
+    secrets = {":".join(cellcast_setup.new_secret()) for _ in range(50)}
+    assert len(secrets) == 50
+    new_site.CELLCAST_WEBHOOK_SECRETS = list(secrets)
     assert list(check_secrets()) == []
 
 
@@ -113,41 +113,41 @@ def test_refuses_public_url_option_with_a_path(url: str) -> None:
         setup("--public-url", url)
 
 
-# With credentials
+# With secrets
 
 
 @pytest.mark.parametrize(
-    ("credentials", "words"),
+    ("secrets", "words"),
     [
         ([EXISTING], "1 secret "),
         ([EXISTING, "second:second-long-enough-password"], "2 secrets "),
     ],
 )
 def test_prints_how_to_change_the_password_without_a_gap(
-    ready_site: Any, credentials: list[str], words: str
+    ready_site: Any, secrets: list[str], words: str
 ) -> None:
-    ready_site.CELLCAST_WEBHOOK_SECRETS = credentials
+    ready_site.CELLCAST_WEBHOOK_SECRETS = secrets
     text = part(setup(), "To change the password without a gap")
     assert words in text
-    [credential] = set(CREDENTIAL.findall(text))
-    assert f'CELLCAST_WEBHOOK_SECRETS = [THE_OLD_ONE, "{credential}"]' in text
-    assert f'CELLCAST_WEBHOOK_SECRETS="THE_OLD_ONE {credential}"' in text
+    [secret] = set(SECRET.findall(text))
+    assert f'CELLCAST_WEBHOOK_SECRETS = [THE_OLD_ONE, "{secret}"]' in text
+    assert f'CELLCAST_WEBHOOK_SECRETS="THE_OLD_ONE {secret}"' in text
     username, password = re.findall(r"(?:Username|Password) +(\S+)$", text, re.MULTILINE)
-    assert f"{username}:{password}" == credential
+    assert f"{username}:{password}" == secret
 
 
-def test_never_prints_configured_credential(ready_site: Any) -> None:
+def test_never_prints_configured_secret(ready_site: Any) -> None:
     output = setup()
-    assert not CREDENTIAL.search(part(output, DASHBOARD))
+    assert not SECRET.search(part(output, DASHBOARD))
     assert "first-username" not in output
     assert "first-long-enough-password" not in output
 
 
-def test_never_prints_malformed_credential(ready_site: Any) -> None:
+def test_never_prints_malformed_secret(ready_site: Any) -> None:
     ready_site.CELLCAST_WEBHOOK_SECRETS = ["first-long-enough-password"]
     output = setup()
-    assert "credential is configured" not in output
-    assert CREDENTIAL.search(part(output, ENVIRONMENT))
+    assert "secret is configured" not in output
+    assert SECRET.search(part(output, ENVIRONMENT))
     assert "cellcast_django.E002" in part(output, "Still missing")
     assert "first-long-enough-password" not in output
 
@@ -165,10 +165,10 @@ def test_ready_site_has_nothing_missing(ready_site: Any) -> None:
     assert "cellcast_django." not in nothing
 
 
-def test_new_site_misses_credential_and_public_url(new_site: Any) -> None:
-    url, credential = missing()
+def test_new_site_misses_secret_and_public_url(new_site: Any) -> None:
+    url, secret = missing()
     assert "public URL" in url
-    assert "cellcast_django.W001" in credential
+    assert "cellcast_django.W001" in secret
 
 
 def test_reports_missing_urls(ready_site: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cellcast_django.deadline import Deadline
 from cellcast_django.diagnostics.test_send import Response, post_as_cellcast
-from tests.scripted_server import CREDENTIAL, STORED, ScriptedServer
+from tests.scripted_server import SECRET, STORED, ScriptedServer
 
 SEND_SECONDS = 0.1
 
@@ -19,7 +19,7 @@ SEND_SECONDS = 0.1
 def send_in_time(url: str) -> Response:
     """Send, and be back when the time is up."""
     started = monotonic()
-    response = post_as_cellcast(url, b"{}", CREDENTIAL, timeout=SEND_SECONDS)
+    response = post_as_cellcast(url, b"{}", SECRET, timeout=SEND_SECONDS)
     assert monotonic() - started < SEND_SECONDS + 5
     return response
 
@@ -66,7 +66,7 @@ def test_silent_addresses_share_the_deadline(monkeypatch: pytest.MonkeyPatch) ->
 
     resolve_to(monkeypatch, "192.0.2.1", "192.0.2.2", "192.0.2.3")
     monkeypatch.setattr(socket, "create_connection", time_out)
-    response = post_as_cellcast("http://sms.example.com/", b"{}", CREDENTIAL, timeout=15)
+    response = post_as_cellcast("http://sms.example.com/", b"{}", SECRET, timeout=15)
     assert isinstance(response.error, TimeoutError)
     assert timeouts[0] == pytest.approx(5, abs=0.5)
     assert len(timeouts) == 3
@@ -86,7 +86,7 @@ def test_second_address_is_tried_after_the_first(
     url = scripted_server.url.replace("127.0.0.1", "sms.example.com")
     resolve_to(monkeypatch, "192.0.2.1", "127.0.0.1")
     monkeypatch.setattr(socket, "create_connection", refuse_the_first)
-    assert post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5).is_accepted
+    assert post_as_cellcast(url, b"{}", SECRET, timeout=5).is_accepted
 
 
 def test_https_is_checked_for_the_host_of_the_url(
@@ -106,7 +106,7 @@ def test_https_is_checked_for_the_host_of_the_url(
     monkeypatch.setattr(ssl, "create_default_context", Context)
     scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
     url = scripted_server.url.replace("http:", "https:")
-    assert post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5).is_accepted
+    assert post_as_cellcast(url, b"{}", SECRET, timeout=5).is_accepted
     [request] = scripted_server.requests
     assert request.headers["Host"] == scripted_server.url.removeprefix("http://")
 

@@ -17,7 +17,7 @@ from cellcast_django.diagnostics.test_send import Response, post_as_cellcast
 from cellcast_django.management.commands.cellcast_test_send import describe_response
 from cellcast_django.models import WebhookEvent
 from cellcast_django.webhooks import WEBHOOKS, Webhook
-from tests.scripted_server import CREDENTIAL, ScriptedServer
+from tests.scripted_server import SECRET, ScriptedServer
 
 Ask = Callable[..., list[Finding]]
 
@@ -29,9 +29,7 @@ def ask(scripted_server: ScriptedServer) -> Ask:
     def ask(status: str, *headers: str, body: str = "", path: str = "/sms/") -> list[Finding]:
         head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "Connection: close"])
         scripted_server.response = f"{head}\r\n\r\n{body}".encode()
-        return diagnose(
-            post_as_cellcast(f"{scripted_server.url}{path}", b"{}", CREDENTIAL, timeout=5)
-        )
+        return diagnose(post_as_cellcast(f"{scripted_server.url}{path}", b"{}", SECRET, timeout=5))
 
     return ask
 
@@ -53,7 +51,7 @@ REPORT = STATUS.examples[0].body
 @pytest.mark.parametrize("position", [0, -1])
 def test_app_stores_each_example(live_server: Any, webhook: Webhook, position: int) -> None:
     example = webhook.examples[position].body
-    response = post_as_cellcast(webhook.url(live_server.url), example, CREDENTIAL, timeout=5)
+    response = post_as_cellcast(webhook.url(live_server.url), example, SECRET, timeout=5)
     assert response.is_accepted
     assert diagnose(response) == []
     event = WebhookEvent.objects.get()
@@ -65,22 +63,22 @@ def test_app_stores_each_example(live_server: Any, webhook: Webhook, position: i
 
 def test_app_reports_a_duplicate(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
-    post_as_cellcast(url, REPORT, CREDENTIAL, timeout=5)
-    response = post_as_cellcast(url, REPORT, CREDENTIAL, timeout=5)
+    post_as_cellcast(url, REPORT, SECRET, timeout=5)
+    response = post_as_cellcast(url, REPORT, SECRET, timeout=5)
     assert [event["outcome"] for event in response.events] == ["duplicate"]
     assert diagnose(response) == []
 
 
 def test_app_reports_why_the_body_is_invalid(live_server: Any) -> None:
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{", SECRET, timeout=5))
     assert finding.id == "invalid"
     assert WebhookEvent.objects.get().error in finding.problem
 
 
 def test_app_reports_a_partly_invalid_body(live_server: Any) -> None:
     body = b"[%b, {}]" % REPORT
-    response = post_as_cellcast(STATUS.url(live_server.url), body, CREDENTIAL, timeout=5)
+    response = post_as_cellcast(STATUS.url(live_server.url), body, SECRET, timeout=5)
     assert not response.is_accepted
     [finding] = diagnose(response)
     assert finding.id == "partly-invalid"
@@ -98,7 +96,7 @@ def test_app_refuses_another_password(live_server: Any) -> None:
 def test_app_refuses_a_large_body(live_server: Any, settings: Any) -> None:
     settings.CELLCAST_MAX_BODY_BYTES = 10
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, REPORT, CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, REPORT, SECRET, timeout=5))
     assert finding.id == "body-too-large"
 
 
@@ -115,7 +113,7 @@ def _without_table(live_server: Any) -> Iterator[None]:
 def test_app_reports_a_refusing_database(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "BUDGET_SECONDS", transactions.LOCK_SECONDS)  # no new try
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{}", SECRET, timeout=5))
     assert finding.id == "database-failed"
     assert "migrate" in finding.remedy
 
@@ -125,7 +123,7 @@ def test_django_refuses_an_unknown_host(live_server: Any, settings: Any, debug: 
     settings.ALLOWED_HOSTS = ["sms.example.com"]
     settings.DEBUG = debug
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{}", SECRET, timeout=5))
     assert finding.id == "host-refused"
     assert "ALLOWED_HOSTS" in finding.remedy
 
@@ -133,7 +131,7 @@ def test_django_refuses_an_unknown_host(live_server: Any, settings: Any, debug: 
 def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
     settings.PREPEND_WWW = True
     url = STATUS.url(live_server.url)
-    [finding] = diagnose(post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(url, b"{}", SECRET, timeout=5))
     assert finding.id == "redirect-to-www"
     assert "http://www.localhost:" in finding.problem
 
@@ -147,7 +145,7 @@ def test_django_redirects_to_www(live_server: Any, settings: Any) -> None:
     ],
 )
 def test_wrong_path_of_the_project_is_diagnosed(live_server: Any, path: str, identity: str) -> None:
-    [finding] = diagnose(post_as_cellcast(f"{live_server.url}{path}", b"{}", CREDENTIAL, timeout=5))
+    [finding] = diagnose(post_as_cellcast(f"{live_server.url}{path}", b"{}", SECRET, timeout=5))
     assert finding.id == identity
 
 
@@ -290,16 +288,14 @@ def test_missing_response_is_diagnosed(
     scripted_server: ScriptedServer, response: bytes, identity: str
 ) -> None:
     scripted_server.response = response
-    [finding] = diagnose(post_as_cellcast(scripted_server.url, b"{}", CREDENTIAL, timeout=0.2))
+    [finding] = diagnose(post_as_cellcast(scripted_server.url, b"{}", SECRET, timeout=0.2))
     assert finding.id == identity
 
 
 def test_closed_port_is_diagnosed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    [finding] = diagnose(
-        post_as_cellcast(f"http://127.0.0.1:{port}/sms", b"{}", CREDENTIAL, timeout=5)
-    )
+    [finding] = diagnose(post_as_cellcast(f"http://127.0.0.1:{port}/sms", b"{}", SECRET, timeout=5))
     assert finding.id == "nothing-listens"
 
 
@@ -314,7 +310,7 @@ def test_missing_tls_is_diagnosed() -> None:
         thread = Thread(target=answer_in_clear, args=[server])
         thread.start()
         url = f"https://127.0.0.1:{server.getsockname()[1]}/sms"
-        [finding] = diagnose(post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5))
+        [finding] = diagnose(post_as_cellcast(url, b"{}", SECRET, timeout=5))
         thread.join()
     assert finding.id == "tls-failed"
 
@@ -335,7 +331,7 @@ def test_failed_connection_is_diagnosed(
         raise error
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    response = post_as_cellcast("https://sms.example.com/sms", b"{}", CREDENTIAL, timeout=5)
+    response = post_as_cellcast("https://sms.example.com/sms", b"{}", SECRET, timeout=5)
     assert response.error is error
     [finding] = diagnose(response)
     assert finding.id == identity
@@ -357,7 +353,7 @@ def test_failed_connection_is_diagnosed(
     ],
 )
 def test_unusable_url_is_diagnosed(url: str) -> None:
-    response = post_as_cellcast(url, b"{}", CREDENTIAL, timeout=5)
+    response = post_as_cellcast(url, b"{}", SECRET, timeout=5)
     assert response.status == 0
     [finding] = diagnose(response)
     assert finding.id == "url-invalid"

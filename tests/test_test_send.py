@@ -6,7 +6,7 @@ import pytest
 
 from cellcast_django.diagnostics import test_send
 from cellcast_django.diagnostics.test_send import post_as_cellcast
-from tests.scripted_server import CREDENTIAL, STORED, ScriptedServer
+from tests.scripted_server import SECRET, STORED, ScriptedServer
 
 
 def test_send_posts_the_body_unchanged(scripted_server: ScriptedServer) -> None:
@@ -38,7 +38,7 @@ def test_send_posts_the_body_unchanged(scripted_server: ScriptedServer) -> None:
 
 def test_send_accepts_a_url_without_a_path(scripted_server: ScriptedServer) -> None:
     scripted_server.response = b"HTTP/1.1 204 No Content\r\n\r\n"
-    assert post_as_cellcast(scripted_server.url, b"", CREDENTIAL, timeout=5).status == 204
+    assert post_as_cellcast(scripted_server.url, b"", SECRET, timeout=5).status == 204
     assert scripted_server.requests[0].path == "/"
 
 
@@ -46,7 +46,7 @@ def test_send_reads_only_the_start_of_a_long_response(
     scripted_server: ScriptedServer,
 ) -> None:
     scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 100_000
-    response = post_as_cellcast(scripted_server.url, b"", CREDENTIAL, timeout=5)
+    response = post_as_cellcast(scripted_server.url, b"", SECRET, timeout=5)
     assert response.body == b"x" * test_send.MAX_RESPONSE_BYTES
 
 
@@ -54,9 +54,7 @@ def test_send_does_not_follow_a_redirect(scripted_server: ScriptedServer) -> Non
     scripted_server.response = (
         f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {scripted_server.url}/other\r\n\r\n".encode()
     )
-    assert (
-        post_as_cellcast(f"{scripted_server.url}/sms", b"{}", CREDENTIAL, timeout=5).status == 307
-    )
+    assert post_as_cellcast(f"{scripted_server.url}/sms", b"{}", SECRET, timeout=5).status == 307
     assert [request.path for request in scripted_server.requests] == ["/sms"]
 
 
@@ -65,4 +63,4 @@ def test_send_uses_no_proxy(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     scripted_server.response = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + STORED
-    assert post_as_cellcast(scripted_server.url, b"", CREDENTIAL, timeout=5).is_accepted
+    assert post_as_cellcast(scripted_server.url, b"", SECRET, timeout=5).is_accepted

@@ -157,11 +157,11 @@ def test_client_sends_an_array(client: WebhookClient) -> None:
 # The header
 
 
-@pytest.mark.parametrize("credential", ["cellcast:secret", "käse:пароль:🔑"])
-def test_authorization_uses_the_first_credential(credential: str) -> None:
-    with override_settings(CELLCAST_WEBHOOK_SECRETS=[credential, "old:password"]):
+@pytest.mark.parametrize("secret", ["cellcast:secret", "käse:пароль:🔑"])
+def test_authorization_uses_the_first_secret(secret: str) -> None:
+    with override_settings(CELLCAST_WEBHOOK_SECRETS=[secret, "old:password"]):
         scheme, encoded = authorization()["Authorization"].split(" ")
-    assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", credential)
+    assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", secret)
 
 
 @pytest.mark.django_db
@@ -173,9 +173,9 @@ def test_client_supplies_a_secret_if_none_is_configured(client: WebhookClient) -
 
 
 @pytest.mark.django_db
-def test_client_follows_rotated_credentials(client: WebhookClient) -> None:
-    for credentials in [["old:password"], ["new:password", "old:password"], ["new:password"]]:
-        with override_settings(CELLCAST_WEBHOOK_SECRETS=credentials):
+def test_client_follows_rotated_secrets(client: WebhookClient) -> None:
+    for secrets in [["old:password"], ["new:password", "old:password"], ["new:password"]]:
+        with override_settings(CELLCAST_WEBHOOK_SECRETS=secrets):
             client.status()
     used = WebhookEvent.objects.order_by("pk").values_list("username", flat=True)
     assert list(used) == ["old", "new", "new"]
