@@ -206,18 +206,18 @@ def test_client_takes_every_key_that_cellcast_documents(key: str, client: Webhoo
 def test_client_takes_a_key_as_soon_as_it_is_read(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(TypeError, match='"cost"'):
-        client.status(cost="3")
+    with pytest.raises(TypeError, match='"weather"'):
+        client.status(weather="fine")
     read = payloads.Endpoint.STATUS.reader
     assert read is not None
     monkeypatch.setattr(
         payloads.Endpoint.STATUS,
         "reader",
-        lambda element, raw: replace(read(element, raw), reason=element.get("cost", "")),
+        lambda element, raw: replace(read(element, raw), reason=element.get("weather", "")),
     )
     webhooks.known_keys.cache_clear()
     try:
-        assert client.status(cost="3").status_code == 200
+        assert client.status(weather="fine").status_code == 200
     finally:
         webhooks.known_keys.cache_clear()
 
