@@ -3,13 +3,16 @@ PYTHON ?= python3
 
 # What a shell of yours may export for another project. Without bytecode each process of the tests would compile all it imports.
 unexport DATABASE_URL DJANGO_SETTINGS_MODULE PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH TEST_DATABASE_URL
+# Of pip's settings only those of the way to an index are kept: others install elsewhere, or something else.
+INDEX = CACHE_DIR CERT CLIENT_CERT CONFIG_FILE DEFAULT_TIMEOUT EXTRA_INDEX_URL FIND_LINKS INDEX_URL KEYRING_PROVIDER NO_INDEX PROXY RETRIES TIMEOUT TRUSTED_HOST USE_FEATURE
+unexport $(filter-out $(INDEX:%=PIP_%),$(filter PIP_%,$(.VARIABLES)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs stress bench screenshots clean
+.PHONY: help demo test histories lint docs stress bench screenshots clean
 
 help: ## List the targets
-	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [BENCH=...] [BENCH_ARGS=...]'
+	@echo 'make TARGET [PYTHON=python3.13] [DEMO_ARGS=...] [PYTEST_ARGS=...] [SEED=...] [BENCH=...] [BENCH_ARGS=...]'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/demo ## Start a small site with traffic and an admin to look at (DEMO_ARGS=--check: only check that it works)
@@ -19,11 +22,16 @@ test: .venv/test ## Run the tests on SQLite (PYTEST_ARGS=--cov: every line and b
 	@.venv/bin/python -W error manage.py test example_project & \
 	    .venv/bin/pytest --numprocesses=auto --dist=worksteal $(PYTEST_ARGS) && wait $$!
 
-lint: .venv/dev ## Check style, spelling, workflows, import layers and types
+histories: SEED := $(or $(SEED),$(shell date +%s))
+histories: .venv/test ## Run generated histories of calls against a model (SEED=...: the same ones again)
+	@echo 'make histories SEED=$(SEED)'
+	@.venv/bin/pytest tests/test_histories.py --hypothesis-profile=thorough --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
+
+lint: .venv/lint ## Check style, spelling, workflows, import layers and types
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .ci/lint
 	@.venv/bin/mypy
 
-docs: .venv/docs .venv/demo ## Build the documentation site into docs/_build/html
+docs: .venv/docs ## Build the documentation site into docs/_build/html
 	@.venv/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo 'Open docs/_build/html/index.html'
 
@@ -37,7 +45,7 @@ screenshots: .venv/browser ## Take the pictures of docs/screenshots again, from 
 	@.venv/bin/python -m tests.browser.screenshots
 
 clean: ## Remove everything that was installed or built
-	rm -rf .venv .tox .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist docs/_build *.sqlite3*
+	rm -rf .venv .tox .coverage* .hypothesis htmlcov .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist docs/_build *.sqlite3*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment for all targets. .venv/GROUP says that the dependency group of that name is in it.

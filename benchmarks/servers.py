@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib.request import urlopen
 
 from benchmarks.load import Target
+from tests.recommended import RECOMMENDED, SERVER
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2
@@ -85,49 +86,21 @@ class Database:
             mariadb.close()
 
 
-SQLITE_OPTIONS = {
-    "transaction_mode": "IMMEDIATE",
-    "timeout": 5,
-    "init_command": (
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=8000;"
-    ),
-}
-KEPT_ON_SERVER = {
-    "CONN_MAX_AGE": 60,
-    "CONN_HEALTH_CHECKS": True,
-    "OPTIONS": {"connect_timeout": 2},
-}
-
-LIMITED = {
-    "postgresql": KEPT_ON_SERVER
-    | {"OPTIONS": {"connect_timeout": 2, "options": "-c lock_timeout=2s"}},
-    "mariadb": KEPT_ON_SERVER
-    | {
-        "OPTIONS": {
-            "connect_timeout": 2,
-            "init_command": "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2",
-        }
-    },
-}
+UNLIMITED = SERVER | {"OPTIONS": {"connect_timeout": 2}}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "recommended": {
-        "sqlite": {"CONN_MAX_AGE": 60, "OPTIONS": SQLITE_OPTIONS},
-        **LIMITED,
-    },
+    "recommended": RECOMMENDED,
     "defaults": {"sqlite": {}, "postgresql": {}, "mariadb": {}},
     "kept": {
-        "sqlite": {"CONN_MAX_AGE": None, "OPTIONS": SQLITE_OPTIONS},
+        "sqlite": {"CONN_MAX_AGE": None, "OPTIONS": RECOMMENDED["sqlite"]["OPTIONS"]},
         "postgresql": {"CONN_MAX_AGE": None},
         "mariadb": {"CONN_MAX_AGE": None},
     },
-    "unlimited": {"postgresql": KEPT_ON_SERVER, "mariadb": KEPT_ON_SERVER},
+    "unlimited": {"postgresql": UNLIMITED, "mariadb": UNLIMITED},
     "pool": {"postgresql": {"OPTIONS": {"pool": {"timeout": 2}}}},
-    "wrapped": {
-        "postgresql": KEPT_ON_SERVER | {"ENGINE": "django_prometheus.db.backends.postgresql"}
-    },
+    "wrapped": {"postgresql": UNLIMITED | {"ENGINE": "django_prometheus.db.backends.postgresql"}},
     "pgbouncer": {
-        "postgresql": KEPT_ON_SERVER | {"DISABLE_SERVER_SIDE_CURSORS": True},
+        "postgresql": UNLIMITED | {"DISABLE_SERVER_SIDE_CURSORS": True},
     },
 }
 """What a project sets: as the README says, nothing, or connections kept and never checked; and what
@@ -151,7 +124,7 @@ def database(vendor: str, folder: str) -> Iterator[Database]:
     else:
         # The script's server stops when its command ends, and that ends with our end of the pipe.
         say_where = 'echo "$TEST_DATABASE_URL"; cat'
-        command = [str(ROOT / ".ci" / f"with-{vendor}"), "sh", "-c", say_where]
+        command = [str(ROOT / ".ci" / "with"), vendor, "sh", "-c", say_where]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as script:
             yield _server(vendor, urlsplit(_find_url(script)))

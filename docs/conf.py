@@ -19,11 +19,14 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
 django.setup()
 
 import generated  # noqa: E402  # it needs the models
+from llms import llms_text  # noqa: E402
+
+import cellcast_django  # noqa: E402
 
 project = PYPROJECT["name"]
 author = "The cellcast-django contributors"
 project_copyright = author
-version = release = PYPROJECT["version"]
+version = release = cellcast_django.__version__
 
 extensions = [
     "myst_parser",
@@ -51,6 +54,7 @@ if os.environ.get("READTHEDOCS"):
     }
 
 html_theme = "furo"
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", PYPROJECT["urls"]["Documentation"])
 pygments_dark_style = "github-dark"
 html_title = f"{project} {version}"
 html_static_path = ["_static"]
@@ -101,7 +105,16 @@ def follow_the_theme(text: str) -> str:
     return PICTURE.sub(r"![\2](\3){.only-light}\n\n![\2](\1){.only-dark}", text)
 
 
+def write_llms(app: Sphinx, error: Exception | None) -> None:
+    """Put llms.txt beside the pages."""
+    if error is None and app.builder.format == "html":
+        index = (Path(app.srcdir) / "index.md").read_text(encoding="utf-8")
+        text = llms_text(index, lambda page: html_baseurl + app.builder.get_target_uri(page))
+        (Path(app.outdir) / "llms.txt").write_text(text, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Register what this page of settings cannot say."""
+    app.connect("build-finished", write_llms)
     app.connect("source-read", read_page)
     app.connect("include-read", read_included)

@@ -36,7 +36,10 @@ pytest_plugins = [
 ]
 
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=20)
-settings.register_profile("thorough", settings.get_profile("tests"), max_examples=100)
+# Other examples for each --hypothesis-seed.
+settings.register_profile(
+    "thorough", settings.get_profile("tests"), derandomize=False, max_examples=100
+)
 settings.load_profile("tests")
 
 

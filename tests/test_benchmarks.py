@@ -1,4 +1,4 @@
-"""The rows that the benchmarks fill PostgreSQL with: what the app itself might have written."""
+"""The benchmarks, which the source distribution leaves out: their rows, and figures of theirs."""
 
 import pytest
 from django.apps import apps
@@ -7,15 +7,9 @@ from django.db.models import Count, F
 
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.statuses import Status
+from tests.pages import ROOT, table
 
-filling = pytest.importorskip("benchmarks.filling", exc_type=ModuleNotFoundError)
-sizes = pytest.importorskip("benchmarks.sizes", exc_type=ModuleNotFoundError)
-
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connection.vendor != "postgresql", reason="they are filled by its SQL"),
-]
-
+pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="they are left out")
 MESSAGES = 5_000
 
 
@@ -29,7 +23,11 @@ def constraints() -> dict[str, set[str]]:
         }
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="they are filled by its SQL")
 def test_benchmark_rows_equal_the_apps_own() -> None:
+    from benchmarks import filling, sizes  # they need psycopg
+
     before = constraints()
     filling.fill(sizes.address(connection.settings_dict), MESSAGES)
     assert constraints() == before
@@ -43,3 +41,15 @@ def test_benchmark_rows_equal_the_apps_own() -> None:
             each.clean_fields()
     stops = set(Message.objects.filter(body="STOP").values_list("contact", flat=True))
     assert set(OptOut.objects.active().values_list("contact", flat=True)) == stops != set()
+
+
+def test_documented_rates_equal_measured_ones() -> None:
+    measured = {
+        tuple(row[:2]): row[2] for row in table("benchmarks/README.md", "database", "variant")
+    }
+    steps = table("docs/scaling.md", "step")
+    assert [row[2].split()[0] for row in steps[:3]] == [
+        measured["SQLite", "app, one handler"],
+        measured["PostgreSQL", "app, one handler"],
+        measured["PostgreSQL", "app, task mode"],
+    ]

@@ -18,7 +18,6 @@ from django.http import HttpResponse
 from django.test.utils import override_script_prefix
 from django.urls import include, path, re_path
 
-from benchmarks.servers import SETTINGS
 from cellcast_django import checks
 from cellcast_django.checks import (
     CHECKS,
@@ -50,6 +49,7 @@ from cellcast_django.payloads import Endpoint
 from cellcast_django.receiving import tasks_package
 from cellcast_django.views import WebhookView
 from cellcast_django.webhooks import WEBHOOKS, Webhook
+from tests.recommended import RECOMMENDED
 
 STRONG = "kT4pXw9ZbQ2mVd7R"
 
@@ -636,7 +636,7 @@ LIMITED = ANSWERS | {"options": "-c lock_timeout=2s"}
     [
         ("sqlite", {}, {}, ["W013", "W014"]),
         ("sqlite", KEPT, {"transaction_mode": "IMMEDIATE"}, ["W014"]),
-        ("sqlite", KEPT, SETTINGS["recommended"]["sqlite"]["OPTIONS"], []),
+        ("sqlite", KEPT, RECOMMENDED["sqlite"]["OPTIONS"], []),
         (
             "sqlite",
             KEPT,
@@ -660,7 +660,7 @@ LIMITED = ANSWERS | {"options": "-c lock_timeout=2s"}
         ),
         ("mysql", KEPT, {}, ["W016", "W020"]),
         ("mysql", KEPT, ANSWERS | {"init_command": "SET innodb_lock_wait_timeout=2"}, ["W020"]),
-        ("mysql", KEPT, SETTINGS["recommended"]["mariadb"]["OPTIONS"], []),
+        ("mysql", KEPT, RECOMMENDED["mariadb"]["OPTIONS"], []),
     ],
 )
 def test_risky_database_options_warn(
@@ -729,7 +729,7 @@ def registered_ids(*, deploy: bool) -> list[str]:
 @pytest.fixture
 def _recommended_database(monkeypatch: pytest.MonkeyPatch) -> None:
     vendor = {"mysql": "mariadb"}.get(connection.vendor, connection.vendor)
-    for name, value in SETTINGS["recommended"][vendor].items():
+    for name, value in RECOMMENDED[vendor].items():
         monkeypatch.setitem(connection.settings_dict, name, value)
 
 

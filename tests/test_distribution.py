@@ -5,6 +5,8 @@ from importlib import import_module, metadata
 
 import pytest
 
+import cellcast_django
+
 pytestmark = pytest.mark.packaging
 
 
@@ -20,3 +22,7 @@ def test_readme_renders_with_absolute_links(description: str) -> None:
     assert len(links) > 10
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
     assert {"<h2", "<img", "<pre"} <= set(re.findall(r"<\w+", page))
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert cellcast_django.__version__ == metadata.version("cellcast-django")

@@ -39,7 +39,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import cellcast_django
-from benchmarks.servers import SETTINGS
 from cellcast_django import (
     checks,
     pytest_plugin,
@@ -54,6 +53,7 @@ from cellcast_django.signals import FactSignal
 from cellcast_django.testing import WebhookClient
 from tests.browser.conftest import POLICY
 from tests.pages import FENCE, PAGES, ROOT, Block, all_blocks, blocks, code_words, table, text_of
+from tests.recommended import RECOMMENDED
 
 PACKAGE = Path(cellcast_django.__file__).parent
 SIGNALS = {name: value for name, value in vars(signals).items() if isinstance(value, FactSignal)}
@@ -89,7 +89,9 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-OTHER_PAGES = [*(page_ids(path) for path in ROOT.glob(".github/*.md")), "benchmarks/README.md"]
+OTHER_PAGES = [
+    page_ids(path) for path in [*ROOT.glob(".github/*.md"), *ROOT.glob("benchmarks/*.md")]
+]
 LINK = re.compile(r"""(?:\]\(|\bsrc(?:set)?=")([^)\s"]+)""")
 
 
@@ -287,7 +289,7 @@ def test_documented_database_settings_equal_measured_ones(engine: str, vendor: s
             block.run(namespace)
             break
     documented = namespace["DATABASES"]["default"]
-    measured = SETTINGS["recommended"][vendor]
+    measured = RECOMMENDED[vendor]
     assert {name: documented.get(name) for name in measured} == measured
     connections = {"CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "OPTIONS"} & documented.keys()
     assert connections == measured.keys()
@@ -297,20 +299,8 @@ def test_example_projects_database_settings_equal_measured_ones() -> None:
     example = runpy.run_path("example_project/settings.py")["DATABASES"]["default"]
     vendor = {"sqlite3": "sqlite", "mysql": "mariadb"}
     engine = example["ENGINE"].rpartition(".")[2]
-    measured = SETTINGS["recommended"][vendor.get(engine, engine)]
+    measured = RECOMMENDED[vendor.get(engine, engine)]
     assert {name: example.get(name) for name in measured} == measured
-
-
-def test_documented_rates_equal_measured_ones() -> None:
-    measured = {
-        tuple(row[:2]): row[2] for row in table("benchmarks/README.md", "database", "variant")
-    }
-    steps = table("docs/scaling.md", "step")
-    assert [row[2].split()[0] for row in steps[:3]] == [
-        measured["SQLite", "app, one handler"],
-        measured["PostgreSQL", "app, one handler"],
-        measured["PostgreSQL", "app, task mode"],
-    ]
 
 
 # Architecture, and names for tests

@@ -1,17 +1,24 @@
 """The files around the package agree with each other."""
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 
-from tests.pages import text_of
+import pytest
+
+from tests.pages import ROOT, text_of
 
 PYPROJECT = tomllib.loads(text_of("pyproject.toml"))
+WORKFLOW = text_of(".github/workflows/tests.yml")
 
 
-def test_hooks_pin_packages_with_floor_and_ceiling() -> None:
-    named = re.findall(r"^          - (.+)", text_of(".pre-commit-config.yaml"), re.MULTILINE)
-    assert named
-    assert all(re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", each) for each in named)
+def test_linters_have_a_floor_and_a_ceiling() -> None:
+    group = [each for each in PYPROJECT["dependency-groups"]["lint"] if isinstance(each, str)]
+    linters = [each for each in group if not re.search(r"stubs|pyright", each)]
+    assert linters
+    assert all(re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", each) for each in linters)
 
 
 def test_actions_are_pinned_by_commit() -> None:
@@ -22,13 +29,44 @@ def test_actions_are_pinned_by_commit() -> None:
 
 
 def test_workflow_runs_only_existing_tox_environments() -> None:
-    lists = re.findall(r"environment: ([\w-]+|\[.*\])", text_of(".github/workflows/tests.yml"))
-    named = set(re.findall(r"[\w-]+", " ".join(lists)))
+    named = set(re.findall(r"tox run -e ([\w-]+)", WORKFLOW))
+    [of_the_browser] = re.findall(r"environment: \[(.*)\]", WORKFLOW)
+    named |= set(of_the_browser.split(", "))
     sections = set(re.findall(r"^\[testenv:([\w-]+)\]", text_of("tox.ini"), re.MULTILINE))
     generated = re.compile(
-        r"(py31\d|browser|workers)(-django(52|60|61|main))?(-postgresql|-mariadb|-lite)?|floors"
+        r"(py31\dt?|browser|workers)(-django(52|60|61|main))?(-postgresql|-mariadb|-lite)?"
     )
+    assert len(named) > 10
     assert {name for name in named if not generated.fullmatch(name)} <= sections
+
+
+def test_classifiers_name_exactly_what_the_workflow_proves() -> None:
+    classifiers = "\n".join(PYPROJECT["project"]["classifiers"])
+    rows = [row for row in re.findall(r"- (\{ python: .+\})", WORKFLOW) if "may-fail" not in row]
+    proven = "\n".join(rows)
+    pythons = set(re.findall(r'python: "(3\.\d+)"', proven))
+    djangos = {".".join(digits) for digits in re.findall(r"django(\d)(\d)", proven)}
+    assert set(re.findall(r"Python :: (3\.\d+)$", classifiers, re.MULTILINE)) == pythons
+    assert set(re.findall(r"Django :: (\d\.\d)$", classifiers, re.MULTILINE)) == djangos
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_takes_no_variable_that_changes_what_pip_installs_or_where() -> None:
+    harmful = "USER TARGET PREFIX ROOT DRY_RUN PYTHON REQUIRE_HASHES NO_DEPS REQUIRE_VIRTUALENV"
+    needed = {"PIP_INDEX_URL": "https://index.example", "PIP_CERT": "/ca.pem"}
+    environment = os.environ | {f"PIP_{each}": "1" for each in harmful.split()} | needed
+    made = subprocess.run(
+        ["make", "--file=-", "probe"],
+        input="include Makefile\nprobe:\n\t@env\n",
+        env=environment,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    kept = dict(line.split("=", 1) for line in made.stdout.splitlines() if line[:4] == "PIP_")
+    assert {name: kept.get(name) for name in needed} == needed
+    assert not kept.keys() & {f"PIP_{each}" for each in harmful.split()}
 
 
 def test_project_urls_match_documented_links() -> None:

@@ -159,12 +159,12 @@ class Servers:
 
 
 def start_service(name: str, variable: str) -> tuple[subprocess.Popen[str], str]:
-    """Start a service by CI's script of that name; return what ``variable`` then says, too.
+    """Start a service; return what ``variable`` then says, too.
 
     The service lives until its input ends: also when this process is killed.
     """
     process = subprocess.Popen(
-        [CI / f"with-{name}", "sh", "-c", f'echo "READY ${variable}"; exec cat'],
+        [CI / "with", name, "sh", "-c", f'echo "READY ${variable}"; exec cat'],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
