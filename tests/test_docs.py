@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
+from inspect import signature
 from io import StringIO
 from pathlib import Path
 from threading import Thread
@@ -34,6 +35,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -308,6 +310,23 @@ def test_settings_blocks_pass_the_checks() -> None:
         with override_settings(**found):
             messages = run_checks(tags=[checks.TAG])
         assert not [message for message in messages if isinstance(message, Error)], name
+
+
+def test_documented_schedules_name_tasks_and_their_arguments() -> None:
+    schedules = []
+    for name in PAGE_NAMES:
+        for block in blocks(name, "python"):
+            if "SCHEDULE" in block.code:
+                namespace: dict[str, Any] = {}
+                block.run(namespace)
+                options = namespace.get("TASKS", {}).get("default", {}).get("OPTIONS", {})
+                schedules += options.get("SCHEDULES", {}).values()
+                schedules += namespace.get("CELERY_BEAT_SCHEDULE", {}).values()
+    assert len(schedules) > 4
+    for schedule in schedules:
+        if schedule["task"].startswith("cellcast_django."):
+            task = import_string(schedule["task"])
+            signature(task.func).bind(**schedule.get("kwargs", {}))
 
 
 def test_documented_installed_apps_are_complete() -> None:
