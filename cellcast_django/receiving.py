@@ -116,11 +116,16 @@ def _run_handlers() -> Any:
 
 
 def is_in_same_database() -> bool:
-    """Whether the queue is django-tasks-db in the database that holds our messages."""
+    """Whether the queue's tasks are rows of the database that holds our messages.
+
+    Django Tasks cannot be asked. A backend that finds results again and comes with an app that has
+    models keeps its tasks in them; one that sends them away, from an app of the host's, does not.
+    """
     try:
-        backend = type(_run_handlers().get_backend())
-        model = apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
-    except Exception:  # a wrong TASKS, or none; no such app
+        backend = _run_handlers().get_backend()
+        app = apps.get_containing_app_config(backend.enqueue.__module__)
+    except Exception:  # a wrong TASKS, or none
         return False
-    is_its_backend = any(base.__module__.startswith("django_tasks_db.") for base in backend.__mro__)
-    return is_its_backend and router.db_for_write(model) == database_alias()
+    if app is None or not backend.supports_get_result:
+        return False
+    return {router.db_for_write(model) for model in app.get_models()} == {database_alias()}

@@ -15,11 +15,13 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand, CommandParser
+from django.db.models import Model
 from django.test import override_settings
 
 import cellcast_django
-from cellcast_django import checks, tasks, testing
+from cellcast_django import checks, retention, tasks, testing
 from cellcast_django.conf import Settings
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.statuses import UNKNOWN_PRECEDENCE, Status
 from cellcast_django.webhooks import WEBHOOKS
 
@@ -236,6 +238,39 @@ def permissions_table() -> str:
     return table("permission|lets a person", sorted(rows))
 
 
+PERSONAL: dict[type[Model], list[str]] = {
+    Message: [*retention.EMPTY_MESSAGE],
+    WebhookEvent: [*retention.EMPTY_EVENT, "handler_results"],
+    StatusChange: ["reason"],
+    OptOut: ["contact", "note"],
+    OptOutChange: ["text", "note"],
+}
+"""The columns that may say who a customer is: those that redaction empties, and the opt-outs'."""
+
+
+def personal_columns_table() -> str:
+    rows = [(code(model.__name__), ", ".join(map(code, PERSONAL[model]))) for model in PERSONAL]
+    return table("model|personal information in", rows)
+
+
+def publication_text() -> str:
+    return f"```sql\n{publication_sql()}\n```"
+
+
+def publication_sql() -> str:
+    """Return the statement that publishes what says nothing of a customer."""
+    tables = [
+        f"    {model._meta.db_table} ({', '.join(_impersonal_columns(model))})"
+        for model in PERSONAL
+    ]
+    return "CREATE PUBLICATION warehouse FOR TABLE\n" + ",\n".join(tables) + ";"
+
+
+def _impersonal_columns(model: type[Model]) -> list[str]:
+    left_out = {*PERSONAL[model], "key"}
+    return [field.column for field in model._meta.fields if field.name not in left_out]
+
+
 def layers_text() -> str:
     pyproject = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     layers = re.findall(r'^    "(\w+(?: \| \w+)*)",$', pyproject.partition("layers = [")[2], re.M)
@@ -252,6 +287,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "testing": testing_table,
     "log lines": log_lines_table,
     "permissions": permissions_table,
+    "personal columns": personal_columns_table,
+    "publication": publication_text,
     "layers": layers_text,
 }
 TABLES |= {

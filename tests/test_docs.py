@@ -10,10 +10,13 @@ import re
 import runpy
 import shlex
 import sys
+import tomllib
 import unittest
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import import_module
+from inspect import signature
 from io import StringIO
 from pathlib import Path
 from threading import Thread
@@ -28,15 +31,18 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.core.checks import Error, run_checks
 from django.core.management import call_command, get_commands, load_command_class
+from django.core.management.base import BaseCommand, CommandParser
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from packaging.requirements import Requirement
 
 import cellcast_django
 from cellcast_django import (
@@ -140,6 +146,16 @@ def test_python_compiles_and_json_parses() -> None:
             json.loads(block.code)
 
 
+def test_python_imports_names_that_exist() -> None:
+    for name in PAGE_NAMES:
+        for block in blocks(name, "python"):
+            for node in ast.walk(ast.parse(block.code)):
+                if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith(PACKAGE.name):
+                    module = import_module(f"{node.module}")
+                    for alias in node.names:
+                        assert hasattr(module, alias.name), (name, node.module, alias.name)
+
+
 def test_architecture_picture_is_well_formed_in_both_colour_schemes() -> None:
     picture = text_of("docs/architecture.svg")
     root = ET.fromstring(picture)  # noqa: S314  # our own file
@@ -193,6 +209,58 @@ def test_documented_make_targets_exist() -> None:
             assert set(re.findall(r"^make (\w+)", block.code, re.MULTILINE)) <= set(targets)
 
 
+def parser_of(command: str) -> CommandParser:
+    app = get_commands()[command]
+    found = app if isinstance(app, BaseCommand) else load_command_class(app, command)
+    return found.create_parser("manage.py", command)
+
+
+def test_command_lines_of_cron_are_parsed() -> None:
+    lines = [
+        line
+        for name in PAGE_NAMES
+        for block in blocks(name, "text")
+        for line in block.code.splitlines()
+        if "manage.py" in line
+    ]
+    assert lines
+    for line in lines:
+        [words] = re.findall(r"cellcast_\w+[^>]*", line.partition("manage.py ")[2])
+        command, *arguments = shlex.split(words)
+        parser_of(command).parse_args(arguments)
+
+
+def test_commands_within_sentences_have_the_options_that_they_name() -> None:
+    """``cellcast_prune --contact``: what is left out is not looked for, what is there is."""
+    found = {
+        (name, code)
+        for name in PAGE_NAMES
+        for code in re.findall(r"`([^`]*)`", FENCE.sub("", text_of(name)).replace("\n", " "))
+        if re.match(r"(?:python )?(?:manage\.py )?cellcast_\w+ -", code)
+    }
+    assert found
+    for name, code in found:
+        command, *words = code.replace("python ", "").replace("manage.py ", "").split()
+        options = {
+            string for action in parser_of(command)._actions for string in action.option_strings
+        }
+        named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert named <= options, (name, code)
+
+
+def test_pip_installs_requirements_and_extras_that_exist() -> None:
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    for name in PAGE_NAMES:
+        for block in blocks(name, "sh"):
+            for line in re.findall(r"^pip install (.+)$", block.code, re.MULTILINE):
+                for word in shlex.split(line, comments=True):
+                    if word.startswith(("-", "/", ".")):
+                        continue
+                    requirement = Requirement(word)
+                    if requirement.name == project["name"]:
+                        assert requirement.extras <= set(project["optional-dependencies"]), name
+
+
 @pytest.mark.parametrize(
     ("page", "schedule"), [("docs/deployment.md", "minutely"), ("docs/recovery.md", "*:0/10")]
 )
@@ -206,8 +274,7 @@ def test_systemd_units_parse_and_run_a_command(page: str, schedule: str) -> None
         if name.endswith(".service"):
             _, manage, command, *options = unit["Service"]["ExecStart"].split()
             assert manage == "manage.py"
-            assert command in get_commands()
-            load_command_class("cellcast_django", command).create_parser("", "").parse_args(options)
+            parser_of(command).parse_args(options)
     [timer] = [unit for name, unit in units.items() if name.endswith(".timer")]
     assert timer["Timer"]["OnCalendar"] == schedule
 
@@ -217,7 +284,7 @@ def test_container_runs_a_command() -> None:
     [line] = re.findall(r"command: (\[.*\])", block.code)
     python, manage, command, *options = json.loads(line)
     assert (python, manage) == ("python", "manage.py")
-    load_command_class("cellcast_django", command).create_parser("", "").parse_args(options)
+    parser_of(command).parse_args(options)
 
 
 # Settings
@@ -245,6 +312,23 @@ def test_settings_blocks_pass_the_checks() -> None:
         with override_settings(**found):
             messages = run_checks(tags=[checks.TAG])
         assert not [message for message in messages if isinstance(message, Error)], name
+
+
+def test_documented_schedules_name_tasks_and_their_arguments() -> None:
+    schedules = []
+    for name in PAGE_NAMES:
+        for block in blocks(name, "python"):
+            if "SCHEDULE" in block.code:
+                namespace: dict[str, Any] = {}
+                block.run(namespace)
+                options = namespace.get("TASKS", {}).get("default", {}).get("OPTIONS", {})
+                schedules += options.get("SCHEDULES", {}).values()
+                schedules += namespace.get("CELERY_BEAT_SCHEDULE", {}).values()
+    assert len(schedules) > 4
+    for schedule in schedules:
+        if schedule["task"].startswith("cellcast_django."):
+            task = import_string(schedule["task"])
+            signature(task.func).bind(**schedule.get("kwargs", {}))
 
 
 def test_documented_installed_apps_are_complete() -> None:
@@ -320,29 +404,31 @@ def test_documented_states_are_queryset_methods() -> None:
         assert queryset.model is WebhookEvent
 
 
-def test_documented_personal_fields_exist() -> None:
-    for model, fields in table("docs/operations.md", "model"):
-        known = {
-            field.name for field in apps.get_model("cellcast_django", model.strip("`"))._meta.fields
-        }
-        assert set(code_words(fields)) <= known
-
-
 # What the pages of the second day do
 
 
+def run_file(page: str, file: str, **namespace: Any) -> dict[str, Any]:
+    """Run the one block of a page that is this file, and return its names."""
+    [block] = [each for each in blocks(page, "python") if each.first_line == f"# {file}"]
+    block.run(namespace)
+    return namespace
+
+
 @pytest.mark.django_db
-def test_operations_page_code_finds_newest_username_and_metrics(
-    client: WebhookClient, rf: Any
-) -> None:
+def test_operations_page_code_finds_newest_username_and_skips(client: WebhookClient) -> None:
     namespace: dict[str, Any] = {}
     client.reply()
-    client.send("webhook-receiver", b"{")
     for block in blocks("docs/operations.md", "python"):
-        if "opentelemetry" not in block.code:
-            block.run(namespace)
+        block.run(namespace)
     assert namespace["newest"] == "cellcast"
-    lines = namespace["metrics"](rf.get("/metrics")).content.decode().splitlines()
+
+
+@pytest.mark.django_db
+def test_prometheus_gets_figures(client: WebhookClient, rf: Any) -> None:
+    client.reply()
+    client.send("webhook-receiver", b"{")
+    metrics = run_file("docs/telemetry.md", "shop/metrics.py")["metrics"]
+    lines = metrics(rf.get("/metrics")).content.decode().splitlines()
     assert all(re.fullmatch(r"[a-z_]+(\{[a-z]+=\"[a-z_]+\"\})? [0-9.]+", line) for line in lines)
     assert "cellcast_handlers_pending 0" in lines
     assert 'cellcast_events_last_day{outcome="invalid"} 1' in lines
@@ -353,13 +439,7 @@ def test_operations_page_code_finds_newest_username_and_metrics(
 def test_front_desk_gets_one_mail_until_somebody_answers(
     mailoutbox: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [block] = [
-        each
-        for each in blocks("docs/operations.md", "python")
-        if each.first_line == "# shop/front_desk.py"
-    ]
-    namespace: dict[str, Any] = {}
-    block.run(namespace)
+    namespace = run_file("docs/telemetry.md", "shop/front_desk.py")
     now = timezone.now()
 
     def mails_after(minutes: int) -> int:
@@ -390,13 +470,7 @@ def test_telemetry_counts_events_and_traces_handlers(
     tracers.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr(metrics, "get_meter", meters.get_meter)
     monkeypatch.setattr(trace, "get_tracer", tracers.get_tracer)
-    [block] = [
-        each
-        for each in blocks("docs/operations.md", "python")
-        if each.first_line == "# shop/telemetry.py"
-    ]
-    namespace: dict[str, Any] = {"__name__": "shop.telemetry"}
-    block.run(namespace)
+    namespace = run_file("docs/telemetry.md", "shop/telemetry.py", __name__="shop.telemetry")
 
     def take_reply(message: Message, **kwargs: Any) -> None:
         raise ConnectionError

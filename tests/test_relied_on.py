@@ -249,10 +249,12 @@ def test_rest_framework_request_wraps_djangos() -> None:
 # A queue
 
 
-def test_database_task_backend_has_its_documented_module() -> None:
-    """``queue`` writes the task in the webhook's transaction for this one."""
-    assert DatabaseBackend.__module__.startswith("django_tasks_db.")
-    assert apps.get_app_config("django_tasks_database").get_model("DBTaskResult")
+def test_database_task_backend_stands_in_the_app_of_its_model() -> None:
+    """``receiving.is_in_same_database`` writes the task in the webhook's transaction then."""
+    app = apps.get_containing_app_config(DatabaseBackend.enqueue.__module__)
+    assert app is not None
+    assert list(app.get_models())
+    assert DatabaseBackend.supports_get_result
 
 
 def test_urllib3_connects_through_methods_the_deadline_overrides() -> None:

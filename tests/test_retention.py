@@ -18,8 +18,6 @@ from cellcast_django.handlers import run_again
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in
 from cellcast_django.retention import (
-    EMPTY_EVENT,
-    EMPTY_MESSAGE,
     Kept,
     Removed,
     Selection,
@@ -31,7 +29,6 @@ from cellcast_django.testing import WebhookClient, reply_payload
 from tests.database_faults import just_before
 from tests.handlers import Calls, Connect, Listen
 from tests.many import add_copies
-from tests.pages import code_words, table
 from tests.test_races import at_once
 
 pytestmark = pytest.mark.django_db
@@ -288,12 +285,6 @@ def test_repeated_reply_is_new_after_redaction(client: WebhookClient, listen: Li
     client.reply(message="YES")
     assert Message.objects.count() == 2
     assert len(heard) == 1
-
-
-def test_documentation_names_emptied_fields() -> None:
-    rows = dict(table("docs/operations.md", "model", "personal information in"))
-    assert set(code_words(rows["`Message`"])) == set(EMPTY_MESSAGE)
-    assert set(EMPTY_EVENT) <= set(code_words(rows["`WebhookEvent`"]))
 
 
 # One contact

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from importlib import import_module
 from runpy import run_path
 from typing import Any
 from unittest.mock import patch
@@ -312,6 +313,29 @@ def test_task_is_written_in_the_transaction_only_on_the_same_database(
 ) -> None:
     for name, value in changes.items():
         setattr(outbox, name, value)
+    assert receiving.is_in_same_database() is is_outbox
+
+
+class OwnBackend(import_module(f"{BACKENDS}.base").BaseTaskBackend):  # type: ignore[misc]
+    """A backend that stands in an app which has models in our database."""
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    enqueue.__module__ = "django.contrib.auth.tasks"
+
+
+class BackendWithResults(OwnBackend):
+    supports_get_result = True
+
+
+@pytest.mark.parametrize(
+    ("backend", "is_outbox"), [(OwnBackend, False), (BackendWithResults, True)]
+)
+def test_backend_that_keeps_no_results_is_not_taken_for_one_in_the_database(
+    backend: type, is_outbox: bool, outbox: Any
+) -> None:
+    outbox.TASKS = {"default": {"BACKEND": f"{__name__}.{backend.__name__}"}}
     assert receiving.is_in_same_database() is is_outbox
 
 

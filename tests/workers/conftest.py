@@ -14,6 +14,7 @@ from tests.workers.shop import (
     CELERY,
     CELERY_WITHOUT_A_PACKAGE,
     DATABASE_QUEUE,
+    SCHEDULING_QUEUE,
     Shop,
     forget_everything,
 )
@@ -23,7 +24,8 @@ __all__ = ["pytest_terminal_summary", "servers"]
 LEASE = 5
 # Brokers look the same to the page's own ten lines, which only Django 5.2 needs: one is enough.
 BROKERS = ("redis", "rabbitmq") if django.VERSION >= (6, 0) else ("redis",)
-QUEUES = ("django-tasks-db", *BROKERS)
+IN_THE_DATABASE = {"django-tasks-db": DATABASE_QUEUE, "django-ox": SCHEDULING_QUEUE}
+QUEUES = (*IN_THE_DATABASE, *BROKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,9 +65,9 @@ def new_shop(
     shops = []
 
     def make(queue: str) -> Shop:
-        backends: tuple[str, ...] = DATABASE_QUEUE
+        backends = IN_THE_DATABASE.get(queue, ())
         url = ""
-        if queue != "django-tasks-db":
+        if not backends:
             backends = CELERY if django.VERSION >= (6, 0) else CELERY_WITHOUT_A_PACKAGE
             process, url = start_service(queue, "BROKER_URL")
             stop_broker.append(lambda: process.communicate(timeout=60))

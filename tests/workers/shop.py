@@ -13,10 +13,12 @@ from tests.stress.databases import Database
 from tests.stress.hosts import ROOT, Host, wait_for
 
 PAGE = "docs/queues.md"
-DATABASE_QUEUE = ("django_tasks_db.DatabaseBackend",)
-CELERY = ("django_tasks_celery.CeleryBackend",)
+DATABASE_QUEUE: tuple[str, ...] = ("django_tasks_db.DatabaseBackend",)
+SCHEDULING_QUEUE: tuple[str, ...] = ("django_ox.backend.OxBackend",)
+CELERY: tuple[str, ...] = ("django_tasks_celery.CeleryBackend",)
 CELERY_WITHOUT_A_PACKAGE = (*CELERY, "shop.tasks.CeleryBackend")
 """What finds the blocks of settings, the later one changing what the first has set."""
+SCHEDULES = 'TASKS["default"]["OPTIONS"]["SCHEDULES"]'
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Shop(Host):
     @property
     def is_celery(self) -> bool:
         """Whether the workers are Celery's."""
-        return self.queue != DATABASE_QUEUE
+        return self.queue not in (DATABASE_QUEUE, SCHEDULING_QUEUE)
 
     def write(self) -> None:
         """Write the modules that the page shows, and the settings."""
@@ -46,7 +48,7 @@ class Shop(Host):
         package.mkdir()
         parts = [
             "from tests.stress.host.settings import *",
-            'INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db"]',
+            'INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db", "django_ox"]',
             *(settings_that_name(backend) for backend in self.queue),
         ]
         if self.is_celery:
@@ -61,6 +63,9 @@ class Shop(Host):
                     names.remove(name)
             assert not names
             parts.append('CELERY_BEAT_SCHEDULE["run-handlers"]["schedule"] = 2')
+        if self.queue == SCHEDULING_QUEUE:
+            parts.append(f"{SCHEDULES} = {{'run-handlers': {SCHEDULES}['run-handlers']}}")
+            parts.append(f'{SCHEDULES}["run-handlers"]["every"] = 2')
         (package / "settings.py").write_text("\n\n".join(parts) + "\n")
 
     def start_workers(self, count: int) -> list[subprocess.Popen[bytes]]:
@@ -71,10 +76,14 @@ class Shop(Host):
                 options = (f"--hostname=worker{number}@localhost", "--loglevel=INFO")
                 quiet = ("--pool=solo", "--without-gossip", "--without-mingle")
                 command = ("celery", "-A", "shop", "worker", *options, *quiet)
+            elif self.queue == SCHEDULING_QUEUE:
+                command = ("django", "ox_worker", "--interval=0.2", "--verbosity=0")
             else:
                 command = ("django", "db_worker", "--interval=0.2", "--no-startup-delay")
             self.started.append(self.start(*command))
-        ready = "@localhost ready." if self.is_celery else "Starting worker"
+        ready = {DATABASE_QUEUE: "Starting worker", SCHEDULING_QUEUE: "starting: queues"}.get(
+            self.queue, "@localhost ready."
+        )
         wait_for(lambda: self.log.count(ready) == count, seconds=60)
         return self.started
 
@@ -91,7 +100,10 @@ class Shop(Host):
 
     @contextmanager
     def schedule(self) -> Iterator[None]:
-        """Run every two seconds what is due: by Celery's beat, or by the command."""
+        """Run every two seconds what is due: by Celery's beat, the workers, or the command."""
+        if self.queue == SCHEDULING_QUEUE:
+            yield
+            return
         if self.is_celery:
             file = f"--schedule={self.folder / 'beat'}"
             command = [sys.executable, "-m", "celery", "-A", "shop", "beat", file]
@@ -122,4 +134,5 @@ def settings_that_name(backend: str) -> str:
 def forget_everything(database: Database) -> None:
     """Delete the rows of the app and those of the queue."""
     database.forget_everything()
-    database.execute("DELETE FROM django_tasks_database_dbtaskresult")
+    for table in ("django_tasks_database_dbtaskresult", "django_ox_oxtask"):
+        database.execute(f"DELETE FROM {table}")  # noqa: S608
