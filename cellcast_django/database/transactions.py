@@ -8,7 +8,7 @@ import random
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
@@ -126,7 +126,7 @@ def discard(connection: BaseDatabaseWrapper) -> None:
     connection.atomic_blocks, connection.savepoint_ids = [], []
     if (session := connection.connection) is not None:
         with suppress(Error), connection.wrap_database_errors:
-            end = session.rollback if vendor_of(connection).is_in_memory else session.close
+            end = session.rollback if vendor_of(connection).is_embedded else session.close
             end()
     with suppress(Error):
         connection.close()
@@ -297,9 +297,17 @@ def _limited(
 M = TypeVar("M", bound=models.Model)
 
 
-def insert_and_lock(rows: models.QuerySet[M], objects: Sequence[M], *, unique: str) -> None:
-    """Insert the objects whose ``unique`` field is new; lock the rows of the others as they are."""
-    upsert(rows, objects, unique=unique, overwrite=[unique])
+def insert_and_lock(rows: models.QuerySet[M], objects: Iterable[M], *, unique: str) -> dict[str, M]:
+    """Lock the objects' rows, and return them by their ``unique`` field.
+
+    An object without a row is inserted; the others' rows stay as they are. They are locked in the
+    order of that field, so that no two transactions wait for each other.
+    """
+    by_key = {getattr(each, unique): each for each in objects}
+    upsert(rows, [by_key[key] for key in sorted(by_key)], unique=unique, overwrite=[unique])
+    # Under REPEATABLE READ a plain SELECT would not see what the upsert has just waited for.
+    locked = rows.filter(**{f"{unique}__in": by_key}).select_for_update()
+    return {getattr(each, unique): each for each in locked}
 
 
 def upsert(

@@ -13,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, draft
 from cellcast_django.inbox.portable import BeforeCommit
@@ -30,10 +31,11 @@ FastWay = Callable[[BaseDatabaseWrapper, Draft, BeforeCommit | None], WebhookEve
 
 ``None`` if it turns out not to be the common case; nothing is written then."""
 
-FAST_WAYS: dict[str, FastWay] = {}
-"""By the database's vendor. The portable way needs none of them: ``fast`` registers itself."""
+write_fast: FastWay | None = None
+"""``fast`` registers itself. The portable way does not need it."""
 
 
+@hides_variables
 def store(
     payloads: Sequence[Payload],
     *,
@@ -74,10 +76,7 @@ def store(
         connection = connections[using]
         if connection.in_atomic_block:  # otherwise with_retries has done so
             ensure_autocommit(connection)
-        write_fast = FAST_WAYS.get(connection.vendor)
-        # SQLite has RETURNING from 3.35, MySQL has none.
-        has_returning = connection.features.can_return_columns_from_insert
-        if is_common and write_fast is not None and has_returning:
+        if is_common and write_fast is not None:
             event = write_fast(connection, drafts[0], before_commit)
             if event is not None:
                 return [event]
@@ -93,6 +92,7 @@ def _is_common(draft: Draft) -> bool:
     return isinstance(draft.payload, OptOut)
 
 
+@hides_variables
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     """Read an invalid event again, and return the events it has become.
 

@@ -83,6 +83,7 @@ class Migration(migrations.Migration):
                 ('handled_by', cellcast_django.database.fields.ExactCharField(blank=True, help_text='For a reply: the username of whoever dealt with it; empty if code did.', max_length=255, verbose_name='handled by')),
                 ('sent_by', cellcast_django.database.fields.ExactCharField(blank=True, help_text='For a message you sent: the username of whoever sent it; empty if code did.', max_length=255, verbose_name='sent by')),
                 ('opted_out_at', models.DateTimeField(blank=True, help_text='For a message you sent to somebody who had opted out by then: since when they had.', null=True, verbose_name='opted out at')),
+                ('recorded_at', models.DateTimeField(blank=True, help_text='For a message you sent: when your code recorded it; empty while only reports have spoken of it.', null=True, verbose_name='recorded at')),
             ],
             options={
                 'verbose_name': 'message',
@@ -149,6 +150,7 @@ class Migration(migrations.Migration):
                 ('text', cellcast_django.database.fields.UnicodeTextField(blank=True, help_text='What was received, at most 1,000 characters; empty from a person.', verbose_name='text')),
                 ('note', cellcast_django.database.fields.UnicodeTextField(blank=True, help_text='Why, in the words of a member of staff.', verbose_name='note')),
                 ('username', cellcast_django.database.fields.ExactCharField(blank=True, help_text='The member of staff who did it.', max_length=255, verbose_name='username')),
+                ('received_as', cellcast_django.database.fields.ExactCharField(blank=True, help_text='The username of the secret that its webhook came with.', max_length=255, verbose_name='received as')),
                 ('opt_out', models.ForeignKey(help_text='The opt-out whose history this is.', on_delete=django.db.models.deletion.CASCADE, related_name='history', to='cellcast_django.optout', verbose_name='opt-out')),
                 ('event', models.OneToOneField(blank=True, help_text='The event that reported it; empty if a person made it or it has been pruned.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='opt_out_change', to='cellcast_django.webhookevent', verbose_name='event')),
             ],

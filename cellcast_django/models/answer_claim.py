@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.models.base import FreshQuerySet
 from cellcast_django.models.message import database_alias
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
@@ -31,6 +32,8 @@ class AnswerClaim(models.Model):
         _("key"), max_length=64, unique=True, help_text=_("A digest of what is claimed.")
     )
     until = models.DateTimeField(_("until"), help_text=_("When the claim ends by itself."))
+
+    objects = FreshQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("claim on an answer")

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.models.message import MAX_USERNAME_LENGTH, Message, database_alias
+from cellcast_django.models.base import MAX_USERNAME_LENGTH, FreshQuerySet
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint, read_fields
 
 MAX_CONTENT_TYPE_LENGTH = 255
@@ -28,13 +28,15 @@ class HandlerResult(TypedDict):
     """How many calls there have been."""
     retry_at: NotRequired[str]
     """When it is called again; not there if its attempts are used up."""
+    seconds: NotRequired[float]
+    """How long the last call took; not there if there was none."""
     gave_up: NotRequired[bool]
     skipped: NotRequired[bool]
     by: NotRequired[str]
     """The username of the person who skipped it."""
 
 
-class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
+class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
     """Events by the state of their handlers."""
 
     def pending(self) -> Self:
@@ -99,6 +101,12 @@ class WebhookEvent(models.Model):
         DONE = "done", _("done")
         FAILED = "failed", _("failed")
 
+    RUN = ("done_at", "next_run_at", "attempts", "handler_results", "waiting_for")
+    """What running handlers goes by: nothing that saves the event changes it."""
+
+    PERSONAL = ("contact", "body", "error")
+    """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
+
     endpoint = models.CharField(
         _("endpoint"),
         max_length=8,
@@ -142,7 +150,7 @@ class WebhookEvent(models.Model):
         help_text=_("The customer’s number, in international format if it is a phone number."),
     )
     message = models.ForeignKey(
-        Message,
+        "Message",
         verbose_name=_("message"),
         null=True,
         blank=True,
@@ -227,12 +235,6 @@ class WebhookEvent(models.Model):
             ),
         ]
 
-    RUN = ("done_at", "next_run_at", "attempts", "handler_results", "waiting_for")
-    """What running handlers goes by: nothing that saves the event changes it."""
-
-    PERSONAL = ("contact", "body", "error")
-    """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
-
     def __str__(self) -> str:
         return f"{self.kind} {self.cellcast_id}".strip()  # no number: it may be logged
 
@@ -292,7 +294,7 @@ class WebhookEvent(models.Model):
 
 def fresh_events() -> WebhookEventQuerySet:
     """Return all events, from the database that is written to: a replica may lag."""
-    return WebhookEvent.objects.using(database_alias())
+    return WebhookEvent.objects.fresh()
 
 
 def errors_of(results: dict[str, Any]) -> dict[str, str]:
@@ -301,9 +303,8 @@ def errors_of(results: dict[str, Any]) -> dict[str, str]:
 
 
 def time_of(text: str) -> datetime:
-    """Return a time of a result as the models have it: ``USE_TZ`` may have changed since."""
-    seconds = datetime.fromisoformat(text).timestamp()
-    return datetime.fromtimestamp(seconds, tz=timezone.now().tzinfo)
+    """Return a time of a result as the models have it."""
+    return datetime.fromisoformat(text)
 
 
 def error_type(error: str) -> str:
