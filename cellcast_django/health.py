@@ -216,8 +216,8 @@ def measure_webhooks(start: datetime) -> Webhooks:
         if endpoint == Endpoint.STATUS and is_unreported:
             light = Light.UNREPORTED
             reason = gettext(
-                "At least %(count)d messages were sent more than an hour ago, and since the last "
-                "report none of them has one."
+                "At least %(count)d messages were sent over an hour ago, and no report has come "
+                "since."
             ) % {"count": MIN_UNREPORTED}
         urls[endpoint] = WebhookHealth(
             endpoint=endpoint,
@@ -261,8 +261,8 @@ def _light(
     values = {"hours": hours or HOURS[-1], "count": MIN_EVENTS}
     if hours is None:
         reason = gettext(
-            "Silence is usual: in the same %(hours)d hours of the last weeks, fewer than %(count)d "
-            "events came at least once."
+            "Silence is usual: in the same %(hours)d hours, in at least one of the last weeks, "
+            "fewer than %(count)d events came."
         )
         return Light.QUIET, reason % values
     reason = ngettext(

@@ -104,7 +104,8 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
     """Make sure that the next write commits by itself, whatever was left open.
 
     A transaction that the host project did not end is rolled back, and its session discarded.
-    Raises ``django.db.Error`` if no session is available, ``SessionChangedError`` as ``renew``.
+    Raises ``django.db.Error`` if no session is available, and ``SessionChangedError`` as ``renew``
+    does.
     """
     if not is_idle(connection):
         if is_in_test(connection):
@@ -218,8 +219,8 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
         retried_errors = RETRIED_ERRORS
 
 
-def is_refused_for_another(error: OperationalError) -> bool:
-    """Whether the database gave up this transaction because of another: it may succeed next time.
+def is_serialization_failure(error: OperationalError) -> bool:
+    """Whether the database gave up this transaction for another one: it may succeed next time.
 
     PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records.
     """
@@ -241,7 +242,7 @@ def again_if_refused(write: Callable[[], T], *, using: str) -> T:
         try:
             return write()
         except OperationalError as error:
-            if not is_refused_for_another(error) or connections[using].in_atomic_block:
+            if not is_serialization_failure(error) or connections[using].in_atomic_block:
                 raise
         time.sleep(pause)
     return write()
@@ -269,7 +270,7 @@ def own_transaction(using: str, *, is_one_statement: bool = False) -> AbstractCo
     limits = Limits()  # in a test's transaction
     if not connection.in_atomic_block:
         limits = vendor_of(connection).limit(connection, LOCK_SECONDS, BUDGET_SECONDS)
-    is_alone = is_one_statement and limits.hold_alone
+    is_alone = is_one_statement and not limits.needs_transaction
     block = nullcontext() if is_alone else transaction.atomic(using=using, durable=True)
     return block if limits == Limits() else _limited(connection, limits, block)
 

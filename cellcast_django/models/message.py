@@ -54,7 +54,7 @@ class Direction(models.TextChoices):
 
 def database_alias() -> str:
     """Return the alias of the database that the app writes to."""
-    return Message.objects.fresh().db
+    return router.db_for_write(Message)
 
 
 def message_key(direction: Direction, *identity: str) -> str:

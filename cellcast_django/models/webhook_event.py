@@ -102,7 +102,7 @@ class WebhookEvent(models.Model):
         FAILED = "failed", _("failed")
 
     RUN = ("done_at", "next_run_at", "attempts", "handler_results", "waiting_for")
-    """What running handlers goes by: nothing that saves the event changes it."""
+    """Columns that only a run may write; ``save()`` leaves them alone."""
 
     PERSONAL = ("contact", "body", "error")
     """What says who the customer is; redaction empties it, and the texts of handlers' errors."""

@@ -47,7 +47,9 @@ LEFT_EMPTY: dict[type[models.Model], set[str]] = {
     Message: {"previous_status", "handled_by", "sent_by", "opted_out_at", "recorded_at"},
     WebhookEvent: {"error", "handler_results", "waiting_for", "dismissed_at"},
 }
-"""The columns that no webhook fills. Their defaults stand in the statements: XXX"""
+"""The columns that no webhook fills. Their defaults stand in the statements: as values they would
+cost 2 % of the app's CPU time, and PostgreSQL's statement 3,653 characters instead of 3,529. Then a
+fourth more column that reports fill in would not fit into the 4,096 that psycopg remembers."""
 
 
 class Found(NamedTuple):
