@@ -59,7 +59,7 @@ opt_outs = st.builds(
 by_staff = st.builds(partial, st.sampled_from([opt_in, opt_out]), st.sampled_from(NUMBERS))
 
 
-def record(cellcast_id: str, **values: str) -> None:
+def record(cellcast_id: str, **values: Any) -> None:
     """Record a message that was sent at the time of its step."""
     message = Message.objects.record_sent(cellcast_id, **values)
     Message.objects.filter(pk=message.pk).update(created_at=timezone.now())

@@ -450,9 +450,8 @@ def test_record_sent_names_the_argument_that_is_of_a_wrong_type(name: str, value
 
 @pytest.mark.django_db
 def test_record_sent_takes_lazy_translations() -> None:
-    message = Message.objects.record_sent(
-        ID, receiver=CUSTOMER, body=gettext_lazy("Yes"), reference=gettext_lazy("No")
-    )
+    texts: dict[str, Any] = {"body": gettext_lazy("Yes"), "reference": gettext_lazy("No")}
+    message = Message.objects.record_sent(ID, receiver=CUSTOMER, **texts)
     message.refresh_from_db()
     assert (message.body, message.reference) == ("Yes", "No")
 

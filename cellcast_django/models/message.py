@@ -344,7 +344,7 @@ class Message(models.Model):
         help_text=_("When Cellcast accepted an outbound message: the time encoded in its id."),
     )
     created_at = models.DateTimeField(
-        _("first seen"), default=timezone.now, help_text=_("When this site first recorded it.")
+        _("created at"), default=timezone.now, help_text=_("When this site first recorded it.")
     )
     status_changed_at = models.DateTimeField(
         _("status changed at"), null=True, blank=True, help_text=_("When the status last changed.")

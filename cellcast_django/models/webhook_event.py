@@ -114,7 +114,7 @@ class WebhookEvent(models.Model):
         help_text=_("The URL that received it, or Cellcast’s API."),
     )
     kind = models.CharField(
-        _("type"), max_length=8, choices=Kind, help_text=_("What the event reports.")
+        _("kind"), max_length=8, choices=Kind, help_text=_("What the event reports.")
     )
     outcome = models.CharField(
         _("outcome"),
@@ -162,7 +162,7 @@ class WebhookEvent(models.Model):
         _("username"),
         max_length=MAX_USERNAME_LENGTH,
         blank=True,
-        help_text=_("The username of the credential that was used."),
+        help_text=_("The username of the secret that it came with."),
     )
     is_test = models.BooleanField(
         _("test"),
@@ -173,10 +173,10 @@ class WebhookEvent(models.Model):
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
     done_at = models.DateTimeField(
-        _("finished at"), null=True, blank=True, help_text=_("When the last handler finished.")
+        _("done at"), null=True, blank=True, help_text=_("When the last handler finished.")
     )
     next_run_at = models.DateTimeField(
-        _("next retry"),
+        _("next run at"),
         null=True,
         blank=True,
         help_text=_("When unfinished handlers run next; empty if there is nothing left to run."),
