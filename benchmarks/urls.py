@@ -31,7 +31,7 @@ if settings.VARIANT in {"handler", "in-order", "task"}:
 
 
 if settings.VARIANT == "portable":  # as on a database for which there is no statement
-    inbox.write_fast = None
+    inbox.FAST_WAYS.clear()
 
 
 def counts(_request: HttpRequest) -> JsonResponse:

@@ -11,6 +11,7 @@ import pytest
 from django.apps import apps
 
 from cellcast_django import apps as cellcast_apps, inbox
+from cellcast_django.database.vendors import DIALECTS
 from cellcast_django.inbox import fast
 from cellcast_django.inbox.fast import one_statement
 from cellcast_django.inbox.fast.plain_statements import columns_of, status_values
@@ -68,7 +69,7 @@ responses = [
     client.send("webhook-status", [status_payload(_id=str(number)) for number in range(3)]),
 ]
 print(json.dumps({
-    "is fast": inbox.write_fast is not None,
+    "fast ways": sorted(inbox.FAST_WAYS),
     "responses": [response.json() for response in responses],
     "messages": sorted(Message.objects.values_list("direction", "status", "contact", "body")),
     "done": WebhookEvent.objects.done().count(),
@@ -95,10 +96,10 @@ def test_app_works_without_the_accelerators_folder(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
     (tmp_path / "urls.py").write_text(URLS)
     with_folder = run(tmp_path)
-    assert with_folder.pop("is fast") is True
+    assert with_folder.pop("fast ways") == sorted(DIALECTS)
     shutil.rmtree(tmp_path / PACKAGE.name / "inbox" / "fast")
     without = run(tmp_path)
-    assert without.pop("is fast") is False
+    assert without.pop("fast ways") == []
     assert without == with_folder
 
 
@@ -144,7 +145,7 @@ signals.status_changed.connect(handler)
 
 client = WebhookClient()
 responses = [client.status()]
-with patch.object(inbox, "write_fast", None):
+with patch.object(inbox, "FAST_WAYS", {}):
     responses.append(client.status(_id="2"))
 print(json.dumps({
     "codes": [response.status_code for response in responses],
@@ -172,7 +173,7 @@ def test_new_column_may_have_its_default_in_the_database_alone(tmp_path: Path) -
 def test_accelerator_registers_itself_if_present(
     monkeypatch: pytest.MonkeyPatch, *, is_there: bool
 ) -> None:
-    monkeypatch.setattr(inbox, "write_fast", None)
+    monkeypatch.setattr(inbox, "FAST_WAYS", {})
     monkeypatch.setattr(inbox, "fast", fast)  # the import below replaces it
     monkeypatch.delitem(sys.modules, fast.__name__)
     if not is_there:
@@ -180,7 +181,7 @@ def test_accelerator_registers_itself_if_present(
 
     apps.get_app_config("cellcast_django").ready()
 
-    assert (inbox.write_fast is not None) == is_there
+    assert bool(inbox.FAST_WAYS) == is_there
 
 
 def test_psycopg_caches_the_parsed_statement() -> None:

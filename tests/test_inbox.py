@@ -357,7 +357,7 @@ def assert_highest_status_stands(message: Message, told: list[str]) -> None:
 
 def store_all(payloads: Iterable[Payload]) -> None:
     """Store them one by one, or in an array, which is always portable."""
-    if inbox.write_fast is None:
+    if not inbox.FAST_WAYS:
         store(*payloads)
         return
     for payload in payloads:

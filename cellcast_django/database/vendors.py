@@ -143,6 +143,8 @@ VENDORS = {
 
 ANY_OTHER = Vendor()
 
+DIALECTS = {name: each.dialect for name, each in VENDORS.items() if each.dialect is not None}
+
 
 def vendor_of(connection: BaseDatabaseWrapper) -> Vendor:
     """Return what is known of the connection's database."""

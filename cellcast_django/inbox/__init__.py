@@ -19,9 +19,9 @@ from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, draft
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
+    MAX_USERNAME_LENGTH,
     WebhookEvent,
     database_alias,
-    username_of,
 )
 from cellcast_django.payloads import Endpoint, OptOut, Payload, clean, read
 from cellcast_django.statuses import PRECEDENCE
@@ -31,8 +31,8 @@ FastWay = Callable[[BaseDatabaseWrapper, Draft, BeforeCommit | None], WebhookEve
 
 ``None`` if it turns out not to be the common case; nothing is written then."""
 
-write_fast: FastWay | None = None
-"""``fast`` registers itself. The portable way does not need it."""
+FAST_WAYS: dict[str, FastWay] = {}
+"""By the database's vendor. The portable way needs none of them: ``fast`` registers itself."""
 
 
 @hides_variables
@@ -63,7 +63,7 @@ def store(
     arrival = Arrival(
         endpoint=endpoint.value,
         content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-        username=username_of(username),
+        username=clean(username)[:MAX_USERNAME_LENGTH],
         is_test=is_test,
         received_at=now,
         now=now,
@@ -76,7 +76,10 @@ def store(
         connection = connections[using]
         if connection.in_atomic_block:  # otherwise with_retries has done so
             ensure_autocommit(connection)
-        if is_common and write_fast is not None:
+        write_fast = FAST_WAYS.get(connection.vendor)
+        # SQLite has RETURNING from 3.35.
+        has_returning = connection.features.can_return_columns_from_insert
+        if is_common and write_fast is not None and has_returning:
             event = write_fast(connection, drafts[0], before_commit)
             if event is not None:
                 return [event]

@@ -19,7 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models.expressions import DatabaseDefault
 
 from cellcast_django.database.transactions import own_transaction
-from cellcast_django.database.vendors import Dialect, vendor_of
+from cellcast_django.database.vendors import DIALECTS, Dialect
 from cellcast_django.inbox.drafts import (
     Draft,
     RunPlan,
@@ -99,11 +99,11 @@ def write_by_row(
 
 def _write_message(cursor: CursorWrapper, message: Values) -> Found:
     """Insert or move the message, which locks it, and look for the status in its history."""
-    cursor.execute(_upsert_statement(_dialect_of(cursor)), message)
+    cursor.execute(_upsert_statement(cursor.db.vendor), message)
     [(pk, status, previous_status, recorded_at)] = cursor
     is_news = not previous_status
     if not is_news:
-        history = _dialect_of(cursor).quote.format(StatusChange._meta.db_table)
+        history = DIALECTS[cursor.db.vendor].quote.format(StatusChange._meta.db_table)
         statement = f"SELECT 1 FROM {history} WHERE message_id = %s AND status = %s"
         cursor.execute(statement, [pk, message["m_status"]])
         is_news = cursor.fetchone() is None
@@ -117,22 +117,16 @@ def plan_of(draft: Draft, found: Found, begun: OptOutChange | None) -> RunPlan:
 
 
 def _is_stored_without_id(cursor: CursorWrapper, message: Values) -> bool:
-    statement = stored_without_id(_dialect_of(cursor))
+    statement = stored_without_id(DIALECTS[cursor.db.vendor])
     cursor.execute(statement, {"m_contact": message["m_contact"]})
     return cursor.fetchone() is not None
 
 
 def _insert(cursor: CursorWrapper, model: type[models.Model], values: Values) -> int:
     """Insert a row of these values, and return its id."""
-    cursor.execute(_insert_statement(_dialect_of(cursor), model), values)
+    cursor.execute(_insert_statement(cursor.db.vendor, model), values)
     [[pk]] = cursor
     return int(pk)
-
-
-def _dialect_of(cursor: CursorWrapper) -> Dialect:
-    dialect = vendor_of(cursor.db).dialect
-    assert dialect is not None  # noqa: S101 - otherwise nothing is written here
-    return dialect
 
 
 # Opt-outs, on PostgreSQL too
@@ -146,7 +140,7 @@ def lock_and_begin(cursor: CursorWrapper, draft: Draft) -> OptOutChange | None:
     if not draft.contact_to_opt_out:
         return None
     new = adapter(cursor.db)({OptOut: OptOut(contact=draft.contact_to_opt_out).__dict__})
-    cursor.execute(_lock_statement(_dialect_of(cursor)), new)
+    cursor.execute(_lock_statement(cursor.db.vendor), new)
     columns = OptOut._meta.concrete_fields
     row = list(cursor.fetchone())
     for place, field in enumerate(columns):
@@ -163,21 +157,23 @@ def save_begun(cursor: CursorWrapper, begun: OptOutChange, event_id: int) -> Non
     begun.pk = _insert(cursor, OptOutChange, adapt({OptOutChange: begun.__dict__}))
     begun._state.adding, begun._state.db = False, cursor.db.alias
     values = adapt({OptOut: opt_out.__dict__}) | {"id": opt_out.pk}
-    cursor.execute(_opt_out_statement(_dialect_of(cursor)), values)
+    cursor.execute(_opt_out_statement(cursor.db.vendor), values)
 
 
 # Statements
 
 
 @cache
-def _upsert_statement(dialect: Dialect) -> str:
+def _upsert_statement(vendor: str) -> str:
+    dialect = DIALECTS[vendor]
     stored = dialect.quote.format(Message._meta.db_table)
     statement = moving_upsert(dialect, _insert_values(dialect, Message), stored=stored)
     return f"{statement} RETURNING id, status, previous_status, recorded_at"
 
 
 @cache
-def _lock_statement(dialect: Dialect) -> str:
+def _lock_statement(vendor: str) -> str:
+    dialect = DIALECTS[vendor]
     columns = ", ".join(dialect.quote.format(each.column) for each in OptOut._meta.concrete_fields)
     return (
         f"{_insert_values(dialect, OptOut)} {dialect.on_conflict.format('contact')} "
@@ -186,16 +182,16 @@ def _lock_statement(dialect: Dialect) -> str:
 
 
 @cache
-def _opt_out_statement(dialect: Dialect) -> str:
-    quote = dialect.quote.format
+def _opt_out_statement(vendor: str) -> str:
+    quote = DIALECTS[vendor].quote.format
     columns = [field.column for field in columns_of(OptOut) if field.name in FOLLOWING_FIELDS]
     changes = ", ".join(f"{quote(each)} = {placeholder(OptOut, each)}" for each in columns)
     return f"UPDATE {quote(OptOut._meta.db_table)} SET {changes} WHERE id = %(id)s"
 
 
 @cache
-def _insert_statement(dialect: Dialect, model: type[models.Model]) -> str:
-    return f"{_insert_values(dialect, model)} RETURNING id"
+def _insert_statement(vendor: str, model: type[models.Model]) -> str:
+    return f"{_insert_values(DIALECTS[vendor], model)} RETURNING id"
 
 
 def _insert_values(dialect: Dialect, model: type[models.Model]) -> str:
