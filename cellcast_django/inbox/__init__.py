@@ -63,7 +63,8 @@ def store(
     arrival = Arrival(
         endpoint=endpoint.value,
         content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-        username=clean(username)[:MAX_USERNAME_LENGTH],
+        # Some user models have numbers for usernames.
+        username=clean(str(username or ""))[:MAX_USERNAME_LENGTH],
         is_test=is_test,
         received_at=now,
         now=now,
