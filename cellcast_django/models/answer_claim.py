@@ -3,6 +3,7 @@
 import re
 import secrets
 from datetime import timedelta
+from typing import ClassVar
 
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
@@ -33,7 +34,7 @@ class AnswerClaim(models.Model):
     )
     until = models.DateTimeField(_("until"), help_text=_("When the claim ends by itself."))
 
-    objects = FreshQuerySet.as_manager()
+    objects: ClassVar[FreshQuerySet["AnswerClaim"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("claim on an answer")
