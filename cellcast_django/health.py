@@ -40,6 +40,20 @@ MAX_UNFINISHED = 10_000
 
 MAX_WAITING = 1_000  # waiting replies that are counted
 
+HOURS = (1, 3, 6, 12, 24)
+"""What may be compared: the shortest of these in which enough events came in each week."""
+
+MIN_EVENTS = 5  # fewer in the same hours of a past week say nothing about silence now
+
+MAX_WEEKS = 2  # past weeks that are compared
+
+MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
+
+NEWEST_OF_A_KIND = 100  # events of each kind that are read for the hours of a past week
+
+_IS_WEBHOOK = f"NOT is_test AND endpoint <> '{Endpoint.API.value}'"
+"""Neither our own tests nor what was fetched from Cellcast's API prove that webhooks arrive."""
+
 
 class Light(models.TextChoices):
     """Whether webhooks arrive on a URL as they usually do."""
@@ -231,16 +245,6 @@ def measure_webhooks(start: datetime) -> Webhooks:
     return Webhooks(urls=urls, last_use_of=last_use_of)
 
 
-HOURS = (1, 3, 6, 12, 24)
-"""What may be compared: the shortest of these in which enough events came in each week."""
-
-MIN_EVENTS = 5  # fewer in the same hours of a past week say nothing about silence now
-
-MAX_WEEKS = 2  # past weeks that are compared
-
-MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
-
-
 def _light(
     last_at: datetime | None, now: datetime, weeks: Sequence[int | None]
 ) -> tuple[Light, str]:
@@ -324,9 +328,6 @@ def _is_unreported(now: datetime, last_report_at: datetime | None) -> bool:
     return unreported.values("pk")[:MIN_UNREPORTED].count() == MIN_UNREPORTED
 
 
-NEWEST_OF_A_KIND = 100  # events of each kind that are read for the hours of a past week
-
-
 def _newest_between(begin: datetime, end: datetime) -> list[Any]:
     """Return the newest events of each kind in a past time."""
     adapt = connections[database_alias()].ops.adapt_datetimefield_value
@@ -334,10 +335,6 @@ def _newest_between(begin: datetime, end: datetime) -> list[Any]:
     sql = f"SELECT id, endpoint, received_at FROM ({newest}) AS newest WHERE {_IS_WEBHOOK}"  # noqa: S608
     values = {"limit": NEWEST_OF_A_KIND, "begin": adapt(begin), "end": adapt(end)}
     return list(WebhookEvent.objects.fresh().raw(sql, values))
-
-
-_IS_WEBHOOK = f"NOT is_test AND endpoint <> '{Endpoint.API.value}'"
-"""Neither our own tests nor what was fetched from Cellcast's API prove that webhooks arrive."""
 
 
 def _last_uses(start: datetime) -> list[Any]:

@@ -1277,7 +1277,7 @@ def test_querysets_find_events_by_their_state(values: dict[str, Any], states: se
         "due": events.due(NOW),
         "invalid": events.invalid(),
         "dismissed": events.dismissed(),
-        "unreadable": events.unreadable(),
+        "unreadable": events.invalid_or_dismissed(),
     }
     assert {name for name, queryset in found.items() if queryset.exists()} == states
 

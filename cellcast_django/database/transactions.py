@@ -35,11 +35,38 @@ PSYCOPG_IDLE = 0
 PSYCOPG_ACTIVE = 1
 PSYCOPG_CLOSED = 4
 
+BUDGET_SECONDS = 5
+"""All tries to store one webhook end within this time, before a web server kills its worker."""
+
+LOCK_SECONDS = 2
+"""One try waits this long for a lock; the last try begins that long before the budget ends."""
+
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds before each retry, and then the last of them again; each at random up to half longer, so
+that those who collided do not collide again."""
+
+RETRIED_ERRORS = (
+    OperationalError,  # a deadlock, a lock timeout, a server that is down
+    InterfaceError,  # a closed connection
+    # A session that cannot be used: read-only after a failover (PostgreSQL's 25006), aborted by
+    # somebody else (25P02), or ended (25P03).
+    InternalError,
+    # A statement prepared before a migration (0A000).
+    NotSupportedError,
+)
+
+PAUSES_OF_REFUSED = (0.05, 0.2)
+"""Seconds before each retry of a transaction that was refused for another."""
+
+T = TypeVar("T")
+V = TypeVar("V", bound=Any)
+M = TypeVar("M", bound=models.Model)
+
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
     """Whether no transaction is open, according to Django and to the session itself.
 
-    A closed connection is idle. MariaDB and MySQL are not asked: our own ``BEGIN`` commits whatever
+    A closed connection is idle. MariaDB is not asked: our own ``BEGIN`` commits whatever
     was left open there.
     """
     if connection.in_atomic_block:
@@ -158,29 +185,6 @@ def renew(connection: BaseDatabaseWrapper) -> None:
         )
 
 
-BUDGET_SECONDS = 5
-"""All tries to store one webhook end within this time, before a web server kills its worker."""
-
-LOCK_SECONDS = 2
-"""One try waits this long for a lock; the last try begins that long before the budget ends."""
-
-PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds before each retry, and then the last of them again; each at random up to half longer, so
-that those who collided do not collide again."""
-
-RETRIED_ERRORS = (
-    OperationalError,  # a deadlock, a lock timeout, a server that is down
-    InterfaceError,  # a closed connection
-    # A session that cannot be used: read-only after a failover (PostgreSQL's 25006), aborted by
-    # somebody else (25P02), or ended (25P03).
-    InternalError,
-    # A statement prepared before a migration (0A000).
-    NotSupportedError,
-)
-
-T = TypeVar("T")
-
-
 def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
     """Call ``write`` with the alias of the database, and again when the database aborts it.
 
@@ -229,10 +233,6 @@ def is_serialization_failure(error: OperationalError) -> bool:
     return not codes.isdisjoint({"40001", "40P01", 1213, 1020})
 
 
-PAUSES_OF_REFUSED = (0.05, 0.2)
-"""Seconds before each retry of a transaction that was refused for another."""
-
-
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
     """Call ``write``, a transaction, and again if the database refuses it for another one.
 
@@ -246,9 +246,6 @@ def again_if_refused(write: Callable[[], T], *, using: str) -> T:
                 raise
         time.sleep(pause)
     return write()
-
-
-V = TypeVar("V", bound=Any)
 
 
 def outside_atomic_requests(view: V) -> V:
@@ -294,8 +291,6 @@ def _limited(
 
 
 # How they begin
-
-M = TypeVar("M", bound=models.Model)
 
 
 def insert_and_lock(rows: models.QuerySet[M], objects: Iterable[M], *, unique: str) -> dict[str, M]:

@@ -169,7 +169,7 @@ def _insert_events(
             first.dismissed_at = replaced.dismissed_at
         columns = [each.name for each in first._meta.concrete_fields if not each.primary_key]
         values = {name: getattr(first, name) for name in columns}
-        if not objects.unreadable().filter(pk=replaced.pk).update(**values):
+        if not objects.invalid_or_dismissed().filter(pk=replaced.pk).update(**values):
             raise NoLongerInvalidError
         first.pk = replaced.pk
         first._state.adding = False

@@ -24,6 +24,9 @@ LATEST = timedelta(hours=24)
 LATE_WEBHOOK = timedelta(hours=48)
 """How long after ``received_at`` a webhook may still belong to a recovered reply."""
 
+TOLERANCES = (*(timedelta(seconds=4**exponent) for exponent in range(9)), LATEST)
+"""Within how long of each other a reply and a message are paired, the nearest first."""
+
 
 def text_key(body: str) -> str:
     """Return the text with its white space collapsed, for comparing a webhook with the API."""
@@ -116,9 +119,6 @@ def _by_media(replies: Iterable[T]) -> dict[tuple[str, ...], list[T]]:
     for each in replies:
         found[each.media].append(each)
     return found
-
-
-TOLERANCES = (*(timedelta(seconds=4**exponent) for exponent in range(9)), LATEST)
 
 
 def _nearest(items: Sequence[Listed], messages: Sequence[Stored]) -> Pairs:

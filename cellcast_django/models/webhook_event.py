@@ -57,13 +57,13 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
 
     def invalid(self) -> Self:
         """Events that could not be understood, and that nobody has dismissed."""
-        return self.unreadable().filter(dismissed_at__isnull=True)
+        return self.invalid_or_dismissed().filter(dismissed_at__isnull=True)
 
     def dismissed(self) -> Self:
         """Events that could not be understood, and that a person has set aside."""
-        return self.unreadable().filter(dismissed_at__isnull=False)
+        return self.invalid_or_dismissed().filter(dismissed_at__isnull=False)
 
-    def unreadable(self) -> Self:
+    def invalid_or_dismissed(self) -> Self:
         """Events that could not be understood, dismissed or not: all can be read again."""
         return self._unfinished().filter(outcome=WebhookEvent.Outcome.INVALID)
 
