@@ -466,13 +466,13 @@ DATABASE = _("Database"), _("No option loses webhooks or slows them down.")
 def check_connections(**_: Any) -> Messages:
     """The options of the app's database must not slow webhooks down or lose them."""
     connection = connections[database_alias()]
-    vendor, options = connection.vendor, connection.settings_dict
+    vendor, options = vendor_of(connection), connection.settings_dict
     driver: dict[str, Any] = options["OPTIONS"]
     pool: Any = driver.get("pool")
     text = str(driver).lower().replace(" ", "")
     if not options["CONN_MAX_AGE"] and options["CONN_MAX_AGE"] is not None and not pool:
         keep = '"CONN_MAX_AGE": 60'
-        if vendor != "sqlite":
+        if not vendor.is_embedded:
             keep += ', "CONN_HEALTH_CHECKS": True'
         yield Notice(
             gettext(
@@ -481,7 +481,7 @@ def check_connections(**_: Any) -> Messages:
             hint=_in_databases(keep),
             id="cellcast_django.W013",
         )
-    if vendor == "sqlite" and ("journal_mode=wal" not in text or "immediate" not in text):
+    if vendor.is_embedded and ("journal_mode=wal" not in text or "immediate" not in text):
         yield Notice(
             gettext(
                 'With these options, handlers get "database is locked" from SQLite under load.'
@@ -495,13 +495,13 @@ def check_connections(**_: Any) -> Messages:
             hint=_in_databases('"OPTIONS": {"pool": {"timeout": 2}}'),
             id="cellcast_django.W015",
         )
-    if vendor in {"postgresql", "mysql"} and "connect_timeout" not in driver:
+    limit = vendor.lock_limit
+    if limit and "connect_timeout" not in driver:
         yield Notice(
             gettext("When the database's host does not respond, a webhook waits for minutes."),
             hint=_in_databases('"OPTIONS": {"connect_timeout": 2}'),
             id="cellcast_django.W016",
         )
-    limit = vendor_of(connection).lock_limit
     if limit and not re.search("(?<!innodb_)lock_(wait_)?timeout", text):
         yield Notice(
             gettext(

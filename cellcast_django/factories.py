@@ -46,7 +46,9 @@ def _new_number() -> str:
 
 
 class MessageFactory(DjangoModelFactory[Message]):
-    """Outbound messages without a report; replies with ``inbound=True``.
+    """Outbound messages as ``record_sent`` stores them; replies with ``inbound=True``.
+
+    ``recorded_at=None`` makes one of which only reports have spoken.
 
     ``delivered=True`` and ``undelivered=True`` set a final status, ``status=…`` any other. The
     history has a row for the status, at ``status_changed_at``; ``history__reason=…`` gives it a
@@ -93,6 +95,9 @@ class MessageFactory(DjangoModelFactory[Message]):
     contact = factory.SelfAttribute("derived.contact")
     submitted_at = factory.SelfAttribute("derived.submitted_at")
     created_at = factory.LazyFunction(_now)
+    recorded_at = factory.LazyAttribute(
+        lambda message: message.created_at if message.direction == Direction.OUTBOUND else None
+    )
     status_changed_at = factory.LazyAttribute(
         lambda message: timezone.now() if message.status else None
     )

@@ -12,6 +12,7 @@ from django.db.models import Count, Min
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
+from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import (
     CommandRun,
     Message,
@@ -21,7 +22,6 @@ from cellcast_django.models import (
     database_alias,
     error_type,
     errors_of,
-    fresh_events,
     time_of,
 )
 from cellcast_django.payloads import Endpoint
@@ -39,6 +39,20 @@ MAX_UNFINISHED = 10_000
 """How many pending and how many failed events are scanned for their handlers."""
 
 MAX_WAITING = 1_000  # waiting replies that are counted
+
+HOURS = (1, 3, 6, 12, 24)
+"""What may be compared: the shortest of these in which enough events came in each week."""
+
+MIN_EVENTS = 5  # fewer in the same hours of a past week say nothing about silence now
+
+MAX_WEEKS = 2  # past weeks that are compared
+
+MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
+
+NEWEST_OF_A_KIND = 100  # events of each kind that are read for the hours of a past week
+
+_IS_WEBHOOK = f"NOT is_test AND endpoint <> '{Endpoint.API.value}'"
+"""Neither our own tests nor what was fetched from Cellcast's API prove that webhooks arrive."""
 
 
 class Light(models.TextChoices):
@@ -182,7 +196,9 @@ def age(moment: datetime) -> timedelta:
 
 def _real_events() -> WebhookEventQuerySet:
     """Return all events but our own tests. Needs no rows: the indexes have the keys."""
-    return fresh_events().exclude(pk__in=fresh_events().filter(is_test=True).values("pk"))
+    return WebhookEvent.objects.fresh().exclude(
+        pk__in=WebhookEvent.objects.fresh().filter(is_test=True).values("pk")
+    )
 
 
 def count_invalid() -> int:
@@ -214,8 +230,8 @@ def measure_webhooks(start: datetime) -> Webhooks:
         if endpoint == Endpoint.STATUS and is_unreported:
             light = Light.UNREPORTED
             reason = gettext(
-                "At least %(count)d messages were sent more than an hour ago, and since the last "
-                "report none of them has one."
+                "At least %(count)d messages were sent over an hour ago, and no report has come "
+                "since."
             ) % {"count": MIN_UNREPORTED}
         urls[endpoint] = WebhookHealth(
             endpoint=endpoint,
@@ -227,16 +243,6 @@ def measure_webhooks(start: datetime) -> Webhooks:
         )
     last_use_of = {use.username: use.received_at for use in uses}
     return Webhooks(urls=urls, last_use_of=last_use_of)
-
-
-HOURS = (1, 3, 6, 12, 24)
-"""What may be compared: the shortest of these in which enough events came in each week."""
-
-MIN_EVENTS = 5  # fewer in the same hours of a past week say nothing about silence now
-
-MAX_WEEKS = 2  # past weeks that are compared
-
-MIN_UNREPORTED = 20  # sent messages without a report that are no coincidence
 
 
 def _light(
@@ -259,8 +265,8 @@ def _light(
     values = {"hours": hours or HOURS[-1], "count": MIN_EVENTS}
     if hours is None:
         reason = gettext(
-            "Silence is usual: in the same %(hours)d hours of the last weeks, fewer than %(count)d "
-            "events came at least once."
+            "Silence is usual: in the same %(hours)d hours, in at least one of the last weeks, "
+            "fewer than %(count)d events came."
         )
         return Light.QUIET, reason % values
     reason = ngettext(
@@ -283,7 +289,7 @@ def _usual_hours(now: datetime) -> list[dict[Endpoint, int]]:
     for week in range(1, MAX_WEEKS + 1):
         end = _weeks_before(now, week)
         begin = end - timedelta(hours=HOURS[-1])
-        before = fresh_events().filter(
+        before = WebhookEvent.objects.fresh().filter(
             received_at__lt=begin, received_at__gte=begin - timedelta(days=7)
         )
         if not before.exclude(endpoint=Endpoint.API).filter(is_test=False).exists():
@@ -303,9 +309,8 @@ def _usual_hours(now: datetime) -> list[dict[Endpoint, int]]:
 
 def _weeks_before(now: datetime, weeks: int) -> datetime:
     """Return the same time of day some weeks before, also when the clocks have changed since."""
-    is_aware = timezone.is_aware(now)
-    then = (timezone.localtime(now) if is_aware else now) - timedelta(weeks=weeks)
-    return then.astimezone(UTC) if is_aware else then  # from there on, a day has 24 hours
+    then = timezone.localtime(now) - timedelta(weeks=weeks)
+    return then.astimezone(UTC)  # from there on, a day has 24 hours
 
 
 def _hours_within(time: timedelta) -> int:
@@ -313,20 +318,14 @@ def _hours_within(time: timedelta) -> int:
 
 
 def _is_unreported(now: datetime, last_report_at: datetime | None) -> bool:
-    """Whether many messages were sent a while ago, and since the last report none has one.
-
-    Only messages that ``record_sent`` made have no status: a report makes a row with one.
-    """
+    """Whether many messages were recorded a while ago, and no report has come since."""
     start = now - PERIOD
     if last_report_at is not None:
         start = max(start, last_report_at)
-    sent = Message.objects.using(database_alias()).outbound().filter(status="")
+    sent = Message.objects.fresh().outbound().filter(status="", recorded_at__isnull=False)
     end = now - timedelta(hours=1)
     unreported = sent.filter(created_at__gt=start, created_at__lt=end).order_by()
     return unreported.values("pk")[:MIN_UNREPORTED].count() == MIN_UNREPORTED
-
-
-NEWEST_OF_A_KIND = 100  # events of each kind that are read for the hours of a past week
 
 
 def _newest_between(begin: datetime, end: datetime) -> list[Any]:
@@ -335,11 +334,7 @@ def _newest_between(begin: datetime, end: datetime) -> list[Any]:
     newest = _newest_of_each_kind("AND received_at >= %(begin)s AND received_at < %(end)s")
     sql = f"SELECT id, endpoint, received_at FROM ({newest}) AS newest WHERE {_IS_WEBHOOK}"  # noqa: S608
     values = {"limit": NEWEST_OF_A_KIND, "begin": adapt(begin), "end": adapt(end)}
-    return list(fresh_events().raw(sql, values))
-
-
-_IS_WEBHOOK = f"NOT is_test AND endpoint <> '{Endpoint.API.value}'"
-"""Neither our own tests nor what was fetched from Cellcast's API prove that webhooks arrive."""
+    return list(WebhookEvent.objects.fresh().raw(sql, values))
 
 
 def _last_uses(start: datetime) -> list[Any]:
@@ -354,7 +349,9 @@ def _last_uses(start: datetime) -> list[Any]:
         " GROUP BY kind, endpoint, username ORDER BY 5"
     )
     adapt = connections[database_alias()].ops.adapt_datetimefield_value
-    return list(fresh_events().raw(sql, {"limit": MAX_EVENTS_PER_KIND, "start": adapt(start)}))
+    return list(
+        WebhookEvent.objects.fresh().raw(sql, {"limit": MAX_EVENTS_PER_KIND, "start": adapt(start)})
+    )
 
 
 def _newest_of_each_kind(condition: str = "") -> str:
@@ -388,7 +385,7 @@ def measure_handlers() -> Handlers:
     )
 
 
-@dataclass
+@dataclass(repr=False)
 class FailingHandler:
     """The unfinished events that one handler has raised for."""
 
@@ -446,7 +443,7 @@ def newest_unfinished(
 
 def measure_replies() -> Replies:
     """Count the replies that wait for an answer, and how long. May raise ``django.db.Error``."""
-    waiting = Message.objects.using(database_alias()).unhandled()
+    waiting = Message.objects.fresh().unhandled()
     # handled_at is null in all of them, but PostgreSQL reads its index in order only if told.
     oldest_first = waiting.order_by("handled_at", "created_at")
     times = list(oldest_first.values_list("created_at", flat=True)[:MAX_WAITING])
@@ -463,7 +460,7 @@ def count_silent(older_than: timedelta) -> int:
 
     Older ones are left out, or a monitoring alert would stay on for ever and hide the next one.
     """
-    return silent_lately(Message.objects.using(database_alias()), older_than).count()
+    return silent_lately(Message.objects.fresh(), older_than).count()
 
 
 def silent_lately(messages: MessageQuerySet, older_than: timedelta) -> MessageQuerySet:
@@ -474,7 +471,7 @@ def silent_lately(messages: MessageQuerySet, older_than: timedelta) -> MessageQu
 
 def _events_since(start: datetime) -> tuple[dict[WebhookEvent.Outcome, int], int]:
     """Return the events by outcome, and how many more came from Test Sends."""
-    events = fresh_events().filter(received_at__gte=start).order_by()
+    events = WebhookEvent.objects.fresh().filter(received_at__gte=start).order_by()
     tests = Counter(events.filter(is_test=True).values_list("outcome", flat=True))
     counts = dict(events.values_list("outcome").annotate(Count("pk")))
     real = {each: counts.get(each.value, 0) - tests[each.value] for each in WebhookEvent.Outcome}
@@ -482,8 +479,8 @@ def _events_since(start: datetime) -> tuple[dict[WebhookEvent.Outcome, int], int
 
 
 def _deliveries_since(start: datetime) -> Deliveries:
-    sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=start)
-    tests = Counter(sent.from_tests().values_list("status", flat=True))
+    sent = Message.objects.fresh().outbound().filter(created_at__gte=start)
+    tests = Counter(of_tests(sent).values_list("status", flat=True))
     return Deliveries(
         sent=sent.count() - tests.total(),
         delivered=sent.delivered().count() - tests[Status.DELIVERED],

@@ -143,15 +143,6 @@ def test_retry_reports_failures_with_their_errors(
     assert events[0].state == "pending"
 
 
-def test_retry_succeeds_after_project_turned_time_zones_off(
-    operator: Client, first: Calls, second: Calls, settings: Any
-) -> None:
-    second.error = ValueError("not yet")
-    event = reply()
-    settings.USE_TZ, second.error = False, None
-    assert levels(run(operator, "run_again", event.pk)) == ["success"]
-
-
 def test_retry_runs_oldest_event_first(operator: Client, first: Calls) -> None:
     first.error = ValueError()
     for body in ("one", "two", "three"):

@@ -419,17 +419,6 @@ def test_chart_works_in_languages_with_decimal_commas(reader: Client, noon: date
     assert not [number for number in drawing if "," in number]
 
 
-def test_page_works_without_time_zones(
-    reader: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.USE_TZ = False
-    noon = datetime(2026, 8, 12, 12)  # naive, as such a project's are
-    monkeypatch.setattr(timezone, "now", lambda: noon)
-    WebhookClient().status(status="delivered")
-    assert table_of(html_of(reader))["delivered"] == ["1", "0"]
-    assert table_of(html_of(reader, period="1"))["delivered"] == ["1"]
-
-
 # What it costs
 
 

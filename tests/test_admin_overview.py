@@ -307,22 +307,6 @@ def test_overview_without_credentials_says_so(reader: Client, settings: Any) -> 
     assert every(section(html_of(reader), "credentials"), "p[@class='cellcast-empty']")
 
 
-def test_page_works_without_time_zones(reader: Client, settings: Any) -> None:
-    settings.USE_TZ = False
-    WebhookClient().status()
-    assert lights_of(html_of(reader))["status"] == "receiving"
-
-
-def test_page_works_after_project_turned_time_zones_off(
-    reader: Client, first: Calls, settings: Any
-) -> None:
-    first.error = ValueError("no")
-    reply()
-    settings.USE_TZ = False
-    reply(message="later")
-    assert "ValueError" in html_of(reader)
-
-
 # What it costs, and what it is made of
 
 

@@ -1,6 +1,5 @@
 """The messages of a period, as the database counts them."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -138,29 +137,6 @@ def test_todays_messages_are_counted_by_hour(noon: datetime) -> None:
 def test_delivery_rate_is_unknown_without_a_final_status(noon: datetime) -> None:
     sent("queued", noon)
     assert count_messages(Period.of_last_days(7)).delivery_rate is None
-
-
-@pytest.fixture
-def naive_time(settings: Any) -> Iterator[None]:
-    """A project that has switched time zones off: the connection has to hear of it."""
-    settings.USE_TZ = False
-    yield
-    settings.USE_TZ = True
-
-
-@pytest.mark.django_db
-def test_traffic_is_counted_without_time_zones(
-    naive_time: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noon = set_clock(monkeypatch, datetime(2026, 8, 14, 12, tzinfo=SYDNEY).replace(tzinfo=None))
-    delivered_at = noon + timedelta(seconds=9)
-    sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
-    sent("delivered", noon - timedelta(hours=13))
-    midnight = noon.replace(hour=0)
-    assert Period.of_last_days(2).starts == (midnight - timedelta(days=1), midnight)
-    assert count_messages(Period.of_last_days(2)).sent["delivered"] == [1, 1]
-    assert count_messages(Period.of_last_days(1)).sent["delivered"][12] == 1
-    assert times_of_last_days(1).counts == {9: 1}
 
 
 # Delivery times

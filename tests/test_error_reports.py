@@ -1,10 +1,16 @@
 """What Django's error mails, its debug page and an error tracker show: no password, no customer."""
 
 import hmac
+import importlib
 import json
+import pkgutil
+import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
 from contextlib import AbstractContextManager
+from dataclasses import fields, is_dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 from unittest.mock import patch
@@ -17,12 +23,14 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from cellcast_django import payloads, receiving
+import cellcast_django
+from cellcast_django import inbox, payloads, receiving
 from cellcast_django.diagnostics import test_send
 from cellcast_django.error_reports import hides_variables
+from cellcast_django.payloads import Endpoint
 from cellcast_django.retention import Selection
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
-from tests.admin_pages import staff
+from tests.admin_pages import make_invalid, staff
 
 PASSWORD = "S3cretPassw0rdXYZ"  # noqa: S105
 OPERATOR = "operator@example.com"
@@ -219,6 +227,48 @@ def test_payloads_hide_number_and_text() -> None:
         for endpoint in payloads.Endpoint:
             read = payloads.read(body, content_type, endpoint)
             assert_hides_everything(serialised(read))
+
+
+@pytest.mark.django_db
+def test_failing_inbox_reports_no_number_or_text() -> None:
+    reply = json.dumps(reply_payload(sender=CUSTOMER, message=TEXT))
+    read = payloads.read(reply.encode(), "application/json", Endpoint.RECEIVE)
+    event = make_invalid(reply)
+    for act in (
+        partial(inbox.store, read, endpoint=Endpoint.RECEIVE),
+        partial(inbox.reprocess, event),
+    ):
+        with in_storing(RuntimeError("a mistake")), pytest.raises(RuntimeError) as caught:
+            act()
+        assert_hides_everything(reported(caught.value))
+
+
+PERSONAL = re.compile(
+    "number|contact|customer|sender|receiver|body|text|words|raw|media|reference|values|note"
+    "|password|secret"
+)
+
+
+def dataclasses_of_the_package() -> list[type[Any]]:
+    for module in pkgutil.walk_packages(cellcast_django.__path__, "cellcast_django."):
+        importlib.import_module(module.name)
+    return [
+        each
+        for name, module in sorted(sys.modules.items())
+        if name.startswith("cellcast_django")
+        for each in vars(module).values()
+        if isinstance(each, type) and is_dataclass(each) and each.__module__ == name
+    ]
+
+
+@pytest.mark.parametrize("found", dataclasses_of_the_package(), ids=lambda each: each.__qualname__)
+def test_dataclasses_print_nothing_personal(found: type[Any]) -> None:
+    """Error trackers report the ``repr`` of every variable."""
+    instance = object.__new__(found)
+    for field in fields(found):
+        holds_text = re.search("str|bytes|Any", str(field.type)) and PERSONAL.search(field.name)
+        object.__setattr__(instance, field.name, TEXT if holds_text else None)
+    assert TEXT not in repr(instance)
 
 
 def test_selection_repr_hides_the_number() -> None:

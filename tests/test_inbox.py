@@ -11,6 +11,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from cellcast_django import inbox, receiving
+from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.handlers.calls import facts_of
 from cellcast_django.models import (
     Direction,
@@ -452,7 +453,7 @@ def test_real_reply_is_not_a_duplicate_of_its_test(body: str) -> None:
     assert [call["message"] for call in heard.arguments] == [test, real]
     assert (test.body, test.contact) == (real.body, real.contact)
     assert real.handled_at is None
-    assert list(Message.objects.from_tests()) == [test]
+    assert list(of_tests(Message.objects.all())) == [test]
 
 
 def test_report_on_a_message_without_history_moves_its_status() -> None:

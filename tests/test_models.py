@@ -12,6 +12,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 from cellcast_django.database.fields import ExactCharField
 from cellcast_django.factories import MessageFactory
@@ -88,19 +89,13 @@ def test_models_have_translatable_names(model: type[models.Model]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "is_mariadb", "collation"),
-    [
-        ("postgresql", False, None),
-        ("sqlite", False, None),
-        ("mysql", True, "utf8mb4_nopad_bin"),
-        ("mysql", False, "utf8mb4_0900_bin"),
-    ],
+    ("vendor", "collation"),
+    [("postgresql", None), ("sqlite", None), ("mysql", "utf8mb4_nopad_bin")],
 )
 def test_exact_text_column_has_a_binary_collation_if_needed(
-    vendor: str, is_mariadb: bool, collation: str | None, monkeypatch: pytest.MonkeyPatch
+    vendor: str, collation: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "vendor", vendor)
-    monkeypatch.setattr(connection, "mysql_is_mariadb", is_mariadb, raising=False)
     field = ExactCharField(max_length=64)
     parameters = field.db_parameters(connection)
     assert parameters.get("collation") == collation
@@ -113,7 +108,6 @@ def test_free_text_columns_hold_every_character_on_mariadb(
 ) -> None:
     """With latin1 as the database's character set, "Yes 👍 please" became "Yes ? please"."""
     monkeypatch.setattr(connection, "vendor", "mysql")
-    monkeypatch.setattr(connection, "mysql_is_mariadb", True, raising=False)
     ours = (AnswerClaim, CommandRun)  # which hold only digests and words of our own
     models_with_texts = [model for model in MODELS if model not in ours]
     fields = [field for model in models_with_texts for field in model._meta.concrete_fields]
@@ -280,16 +274,6 @@ def test_submission_time_is_read_from_the_id(cellcast_id: str, expected: datetim
     assert submission_time(cellcast_id) == expected
 
 
-def test_submission_time_is_naive_local_time_without_time_zone_support() -> None:
-    with override_settings(USE_TZ=False, TIME_ZONE="Australia/Sydney"):
-        assert submission_time(ID) == datetime(2024, 8, 9, 16, 37, 47)
-    with override_settings(USE_TZ=True, TIME_ZONE="Australia/Sydney"):
-        assert submission_time(ID) == SUBMITTED
-
-
-# record_sent
-
-
 @pytest.mark.django_db
 def test_record_sent_stores_an_outbound_message() -> None:
     message = Message.objects.record_sent(
@@ -446,6 +430,33 @@ def test_record_sent_refuses_empty_or_too_long_values(changes: dict[str, Any], n
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("body", None),
+        ("body", 42),
+        ("body", b"Coming?"),
+        ("reference", 7),
+        ("reference", None),
+        ("answers", "x"),
+        ("answers", 1),
+    ],
+)
+def test_record_sent_names_the_argument_that_is_of_a_wrong_type(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be "):
+        Message.objects.record_sent(ID, receiver=CUSTOMER, **{name: value})
+    assert not Message.objects.exists()
+
+
+@pytest.mark.django_db
+def test_record_sent_takes_lazy_translations() -> None:
+    texts: dict[str, Any] = {"body": gettext_lazy("Yes"), "reference": gettext_lazy("No")}
+    message = Message.objects.record_sent(ID, receiver=CUSTOMER, **texts)
+    message.refresh_from_db()
+    assert (message.body, message.reference) == ("Yes", "No")
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("id_", [None, {"MessageId": ID}, [ID], b"1", 1.0, True])
 def test_record_sent_refuses_an_id_that_is_neither_text_nor_integer(id_: Any) -> None:
     with pytest.raises(TypeError, match="cellcast_id"):
@@ -486,6 +497,78 @@ def test_record_sent_stores_own_number_reference_and_person(client: WebhookClien
     client.status(_id=ID, status="failed", custom_string="other")
     message.refresh_from_db()
     assert message.reference == "booking-7"
+
+
+@pytest.mark.django_db
+def test_only_record_sent_records(client: WebhookClient) -> None:
+    client.status(_id=ID)
+    client.reply(_id="2")
+    assert not Message.objects.filter(recorded_at__isnull=False).exists()
+    before = timezone.now()
+    message = Message.objects.record_sent(ID, receiver=CUSTOMER)
+    assert message.recorded_at is not None
+    assert before <= message.recorded_at <= timezone.now()
+    assert Message.objects.record_sent(ID, receiver=CUSTOMER).recorded_at == message.recorded_at
+    assert Message.objects.get(recorded_at__isnull=False).recorded_at == message.recorded_at
+
+
+@pytest.mark.django_db
+def test_first_reported_reference_stands_until_the_message_is_recorded(
+    client: WebhookClient, way: str
+) -> None:
+    def stored() -> str:
+        return Message.objects.get().reference
+
+    client.status(_id=ID, status="sent", custom_string="")
+    client.status(_id=ID, status="queued", custom_string="first")
+    client.status(_id=ID, status="delivered", custom_string="second")
+    assert stored() == "first"
+    assert not Message.objects.with_reference("first").exists()
+
+    Message.objects.record_sent(ID, receiver=CUSTOMER)
+    assert stored() == ""
+    client.status(_id=ID, status="failed", custom_string="third")
+    assert stored() == ""
+
+    Message.objects.record_sent(ID, receiver=CUSTOMER, reference="booking-7")
+    Message.objects.record_sent(ID, receiver=CUSTOMER)
+    assert stored() == "booking-7"
+    assert Message.objects.with_reference("booking-7").exists()
+
+
+@pytest.mark.django_db
+def test_report_does_not_name_the_reference_of_a_recorded_message(
+    client: WebhookClient, way: str
+) -> None:
+    Message.objects.record_sent(ID, receiver=CUSTOMER)
+    client.status(_id=ID, status="delivered", custom_string="invoice-77")
+    message = Message.objects.get()
+    assert (message.status, message.reference) == ("delivered", "")
+
+
+@pytest.mark.django_db
+def test_messages_with_a_reference_come_newest_first() -> None:
+    recorded = [
+        Message.objects.record_sent(name, receiver=CUSTOMER, reference="booking-7")
+        for name in ("1", "2", "3")
+    ]
+    assert list(Message.objects.with_reference("booking-7")) == recorded[::-1]
+    assert not Message.objects.with_reference("").exists()
+
+
+@pytest.mark.django_db
+def test_recording_an_id_for_another_receiver_warns_without_a_number(
+    client: WebhookClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.status(_id=ID, receiver="+61400000009")
+    first = Message.objects.record_sent(ID, receiver=CUSTOMER)
+    Message.objects.record_sent(ID, receiver="0400 000 001")
+    assert caplog.records == []
+    Message.objects.record_sent(ID, receiver="+61400000002")
+    [record] = caplog.records
+    assert (record.levelname, record.args) == ("WARNING", (first.pk,))
+    assert "4000" not in caplog.text
+    assert Message.objects.get().contact == "+61400000002"
 
 
 @pytest.mark.django_db
@@ -584,6 +667,28 @@ def test_silent_messages_were_sent_long_ago_and_never_reported() -> None:
 
 
 @pytest.mark.django_db
+def test_only_recorded_messages_are_silent() -> None:
+    saved(outbound(), status="", created_at=timezone.now() - timedelta(hours=7))
+    assert not Message.objects.silent(timedelta(hours=6)).exists()
+
+
+def test_silent_says_what_it_takes() -> None:
+    with pytest.raises(TypeError, match="older_than must be a timedelta, not int"):
+        Message.objects.silent(6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_fresh_rows_come_from_the_writing_database(
+    model: type[models.Model], settings: Any
+) -> None:
+    settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsFromReplica"]
+    rows = model._default_manager
+    assert rows.all().db == "replica"
+    assert rows.fresh().db == "default"  # type: ignore[attr-defined]
+    assert rows.fresh().filter(pk=1).db == "default"  # type: ignore[attr-defined]
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "number",
     [
@@ -629,8 +734,7 @@ def test_querysets_can_be_chained() -> None:
 def test_lock_inserts_missing_rows_and_leaves_existing_ones_unchanged() -> None:
     present = saved(outbound("a", body="Coming?"), status="delivered")
     with transaction.atomic():
-        rows = Message.objects.insert_and_lock([outbound("b"), outbound("a"), outbound("b")])
-    locked = {message.key: message for message in rows}
+        locked = Message.objects.insert_and_lock([outbound("b"), outbound("a"), outbound("b")])
     assert set(locked) == {outbound("a").key, outbound("b").key}
     assert locked[present.key] == present
     assert (locked[present.key].body, locked[present.key].status) == ("Coming?", "delivered")
@@ -863,12 +967,21 @@ def answer(**values: Any) -> Message:
 
 
 @pytest.mark.django_db
-def test_reply_matches_message_with_its_id_first() -> None:
-    # Whatever else is closer: to somebody else, from another number, and after the reply.
-    asked = sent("same", -HOUR, receiver="+61400000002", sender=OTHERS)
+@pytest.mark.parametrize("receiver", [CUSTOMER, ""])
+def test_reply_matches_message_with_its_id_first(receiver: str) -> None:
+    # Whatever else is closer: from another number, and after the reply.
+    asked = sent("same", -HOUR, receiver=receiver, sender=OTHERS)
     sent("newest", HOUR)
     sent("quoted", DAY)
     assert answer(cellcast_id="same", original_body="quoted").in_reply_to == asked
+
+
+@pytest.mark.django_db
+def test_reply_does_not_match_another_contacts_message_by_id() -> None:
+    sent("same", HOUR, receiver="+61400000002")
+    asked = sent("quoted", DAY)
+    assert answer(cellcast_id="same", original_body="quoted").in_reply_to == asked
+    assert answer(cellcast_id="same", sender="+61400000003").in_reply_to is None
 
 
 @pytest.mark.django_db
@@ -1164,7 +1277,7 @@ def test_querysets_find_events_by_their_state(values: dict[str, Any], states: se
         "due": events.due(NOW),
         "invalid": events.invalid(),
         "dismissed": events.dismissed(),
-        "unreadable": events.unreadable(),
+        "unreadable": events.invalid_or_dismissed(),
     }
     assert {name for name, queryset in found.items() if queryset.exists()} == states
 

@@ -14,7 +14,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from hypothesis import given, strategies as st
 from phonenumbers import FrozenPhoneNumber
 
-from cellcast_django import inbox, opt_outs, payloads
+from cellcast_django import inbox, opt_outs, payloads, receiving
 from cellcast_django.conf import DEFAULT_STOP_WORDS
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
@@ -359,6 +359,36 @@ def test_stop_counts_only_in_the_text_of_a_known_sender(
     assert not OptOut.objects.exists()
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("in_array", [False, True])
+def test_test_send_opts_nobody_out(listen: Listen, *, in_array: bool) -> None:
+    told, replies = listen(opt_out_received), listen(message_received)
+    body = json.dumps(reply_payload(sender=CUSTOMER, message="STOP"))
+    reads = [
+        *payloads.read(body.encode(), "application/json", payloads.Endpoint.RECEIVE),
+        payloads.OptOut(raw="{}", number=CUSTOMER),
+    ]
+    for batch in [reads] if in_array else [[each] for each in reads]:
+        receiving.receive(batch, endpoint=payloads.Endpoint.RECEIVE, is_test=True)
+    assert not OptOut.objects.exists()
+    assert [each["message"].body for each in replies] == ["STOP"]
+    assert told == []
+    events = WebhookEvent.objects.order_by("pk")
+    assert [(each.kind, each.outcome, each.state) for each in events] == [
+        ("reply", "stored", "done"),
+        ("opt_out", "stored", "done"),
+    ]
+
+
+@pytest.mark.usefixtures("way")
+def test_test_send_tells_no_opt_out_that_stands(client: WebhookClient) -> None:
+    webhook(client)
+    test = payloads.OptOut(raw="{}", number=CUSTOMER)
+    [event] = inbox.store([test], endpoint=payloads.Endpoint.OPT_OUT, is_test=True)
+    assert event.is_stored
+    assert len(history()) == 1
+
+
 def test_blocked_status_opts_nobody_out(client: WebhookClient) -> None:
     client.status(status="blocked", receiver=CUSTOMER)
     assert not OptOut.objects.exists()
@@ -616,6 +646,16 @@ def test_history_keeps_each_beginning_and_end_with_text_and_note(client: Webhook
     ]
 
 
+@pytest.mark.usefixtures("way")
+def test_history_keeps_the_secret_of_the_webhook(client: WebhookClient, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = ["leaked:a-long-enough-password"]
+    stop(client)
+    opt_in(CUSTOMER, username="kim")
+    webhook(client)
+    rows = OptOutChange.objects.order_by("pk").values_list("received_as", "username")
+    assert list(rows) == [("leaked", ""), ("", "kim"), ("leaked", "")]
+
+
 def test_history_keeps_the_item_of_cellcasts_list() -> None:
     from_list()
     [change] = OptOutChange.objects.all()
@@ -704,46 +744,6 @@ def test_opt_out_counts_after_the_clock_steps_back(
     assert opt_in(CUSTOMER)
     assert not is_opted_out(CUSTOMER)
     assert [kind for kind, _ in history()] == ["begun", "ended"] * 2
-
-
-def on_the_night(hour: int, minute: int) -> datetime:
-    """Return a time of the night in which summer time ends, at 3:00, in Sydney."""
-    return datetime(2026, 4, 5, hour, minute)
-
-
-@pytest.fixture
-def sydney(settings: Any) -> None:
-    """A project without time zones."""
-    settings.USE_TZ = False
-    settings.TIME_ZONE = "Australia/Sydney"
-
-
-@pytest.mark.usefixtures("sydney")
-def test_stop_counts_in_the_repeated_hour(client: WebhookClient, wall: Steps) -> None:
-    wall.now = on_the_night(2, 50)
-    stop(client)
-    wall.now = on_the_night(2, 55)
-    opt_in(CUSTOMER)
-    wall.now = on_the_night(2, 5)  # ten minutes later
-    assert stop(client, _id="2") == ["stored"]
-    assert is_opted_out(CUSTOMER)
-
-
-@pytest.mark.usefixtures("sydney")
-@pytest.mark.parametrize(
-    ("ended_at", "is_opted_out_again"),
-    [((2, 55), True), ((1, 55), True), ((3, 0), False), ((2, 0), True)],
-)
-def test_late_stop_from_the_repeated_hour_counts_if_in_doubt(
-    client: WebhookClient, wall: Steps, ended_at: tuple[int, int], *, is_opted_out_again: bool
-) -> None:
-    wall.now = on_the_night(1, 0)
-    stop(client)
-    wall.now = on_the_night(*ended_at)
-    opt_in(CUSTOMER)
-    late = json.dumps(reply_payload(_id="2", sender=CUSTOMER, message="STOP"))
-    inbox.reprocess(make_invalid(late, received_at=on_the_night(2, 5)))
-    assert is_opted_out(CUSTOMER) == is_opted_out_again
 
 
 class Ledger:

@@ -39,6 +39,18 @@ def database(transactional_db: None) -> Iterator[BaseDatabaseWrapper]:
     database.close()
 
 
+# Django's QuerySets
+
+
+def test_queryset_for_writing_reads_the_writing_database(settings: Any) -> None:
+    """``fresh`` marks what it returns so, which tells caches of reads to leave it alone."""
+    settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsFromReplica"]
+    rows = WebhookEvent.objects.all()
+    assert rows._for_write is False  # type: ignore[attr-defined]
+    rows._for_write = True  # type: ignore[attr-defined]
+    assert rows.filter(pk=1).db == "default"
+
+
 # Django's connections
 
 

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cellcast_django import receiving
-from cellcast_django.inbox.same_message import Stored, match, telling_media
+from cellcast_django.inbox.same_message import Stored, distinguishing_media, match
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.payloads import Endpoint, Listed, Reply
 from cellcast_django.signals import message_received, status_changed
@@ -56,7 +56,7 @@ def recovery(
         body=body,
         original_body="",
         media=media,
-        listed=Listed(received_at, telling_media(body, media)),
+        listed=Listed(received_at, distinguishing_media(body, media)),
         alike=alike,
     )
     [event] = receiving.receive([reply], endpoint=Endpoint.API)

@@ -109,7 +109,7 @@ class Budget(NamedTuple):
 WITHOUT_HANDLER = [
     Budget("new report", [], report(), "BISSIIC", "BIIIC"),
     Budget("new reply", [], reply(), "BISSSIIC", "BISIIC"),
-    Budget("report on a recorded message", [record_sent], report(), "BISSIIUC", "BISIIC"),
+    Budget("report on a recorded message", [record_sent], report(), "BISSIIUC", "BIIIC"),
     Budget("later status", [report("failed")], report(), "BISSIIUC", "BISIIC"),
     Budget("late status", [report()], report("failed"), "BISSIIC", "BISIIC"),
     Budget("duplicate report", [report()], report(), "BISSIC", "BISIC"),
@@ -134,7 +134,7 @@ WITHOUT_HANDLER = [
 WITH_ONE_HANDLER = [
     Budget("new report", [], report(), "BISSIIC", "BIIIC", "U"),
     Budget("new reply", [], reply(), "BISSSIIC", "BISIIC", "U"),
-    Budget("report on a recorded message", [record_sent], report(), "BISSIIUC", "BISIIC", "U"),
+    Budget("report on a recorded message", [record_sent], report(), "BISSIIUC", "BIIIC", "U"),
     Budget("later status", [report("failed")], report(), "BISSIIUC", "BISIIC", "U"),
     Budget("late status", [report()], report("failed"), "BISSIIC", "BISIIC", "U"),
     Budget("duplicate report", [report()], report(), "BISSIC", "BISIC"),

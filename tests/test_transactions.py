@@ -344,7 +344,7 @@ def test_session_that_keeps_its_state_is_renewed(monkeypatch: pytest.MonkeyPatch
 def test_statement_without_its_own_limit_gets_a_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    limits = Limits(first="SELECT 'limited'", hold_alone=False)
+    limits = Limits(first="SELECT 'limited'", needs_transaction=True)
     monkeypatch.setitem(VENDORS, connection.vendor, Vendor(limit=lambda *_: limits))
     queries = CaptureQueriesContext(connection)
     with queries, transactions.own_statement("default"):

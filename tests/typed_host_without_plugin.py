@@ -65,6 +65,7 @@ def find() -> Message | None:
     assert_type(Message.objects.inbound().filter(body="YES"), MessageQuerySet)
     assert_type(Message.objects.with_reference("booking-7"), MessageQuerySet)
     assert_type(Message.objects.pending().get(), Message)
+    assert_type(Message.objects.fresh().pending(), MessageQuerySet)
     return messages.pending().first()
 
 

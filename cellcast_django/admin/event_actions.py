@@ -259,7 +259,7 @@ class Reprocess(EventAction):
         return event.outcome == WebhookEvent.Outcome.INVALID
 
     def run(self, pk: int, username: str) -> list[WebhookEvent]:
-        event = fresh_events().unreadable().filter(pk=pk).first()
+        event = fresh_events().invalid_or_dismissed().filter(pk=pk).first()
         return receiving.read_again(event) if event else []
 
     def plan(self, events: Iterable[WebhookEvent]) -> Plan:

@@ -6,6 +6,8 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import Combinable
 
+from cellcast_django.database.vendors import vendor_of
+
 if TYPE_CHECKING:
     CharField = models.CharField[str | int | Combinable, str]
     TextField = models.TextField[str | Combinable, str]
@@ -15,39 +17,36 @@ else:  # which cannot be subscripted
 
 
 class ExactCharField(CharField):
-    """Compares exactly, by case, accent and trailing space, on MariaDB and MySQL too.
+    """Compares exactly, by case, accent and trailing space, on MariaDB too.
 
-    Their default collations find ``ABC`` for ``abc``, and refuse the second of two statuses that
+    Its default collations find ``ABC`` for ``abc``, and refuse the second of two statuses that
     differ only in an accent.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         """Return the column's type, with a binary collation where the default is not exact."""
-        parameters = super().db_parameters(connection)
-        if connection.vendor == "mysql":
-            is_mariadb = connection.mysql_is_mariadb  # type: ignore[attr-defined]
-            parameters["collation"] = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
-        return parameters
+        return _collated(super().db_parameters(connection), vendor_of(connection).exact_collation)
 
 
 class UnicodeTextField(TextField):
-    """Stores every character on MariaDB and MySQL too, whatever the database's character set.
+    """Stores every character on MariaDB too, whatever the database's character set.
 
     With ``latin1`` or ``utf8mb3``, an emoji would become a question mark or an error.
     """
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         """Return the column's type, with a collation where the default may lack characters."""
-        parameters = super().db_parameters(connection)
-        if connection.vendor == "mysql":
-            parameters["collation"] = "utf8mb4_unicode_ci"
-        return parameters
+        return _collated(super().db_parameters(connection), vendor_of(connection).unicode_collation)
+
+
+def _collated(parameters: Any, collation: str | None) -> Any:
+    return parameters | {"collation": collation} if collation else parameters
 
 
 class PartialIndex(models.Index):
-    """An index of the rows that match ``where``; of all rows on MariaDB and MySQL.
+    """An index of the rows that match ``where``; of all rows on MariaDB.
 
-    Django's own index with a ``condition`` does the same, but warns every project on those two
+    Django's own index with a ``condition`` does the same, but warns every project on MariaDB
     (``models.W037``) about something it cannot change.
     """
 

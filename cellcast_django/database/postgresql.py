@@ -27,13 +27,13 @@ def limit(connection: BaseDatabaseWrapper, lock_seconds: float, _budget_seconds:
         )
     is_limited = 0 < longest_wait <= lock_seconds  # 0 is for ever
     first = "" if is_limited else f"SET LOCAL lock_timeout = '{lock_seconds}s'"
-    hold_alone = is_limited and is_read_committed and connection.autocommit
+    needs_transaction = not (is_limited and is_read_committed and connection.autocommit)
     level = session.isolation_level
     if level is None and is_read_committed:
-        return Limits(first=first, hold_alone=hold_alone)
+        return Limits(first=first, needs_transaction=needs_transaction)
     levels = import_module("django.db.backends.postgresql.psycopg_any").IsolationLevel
     session.isolation_level = levels.READ_COMMITTED
-    return Limits(partial(setattr, session, "isolation_level", level), first, hold_alone)
+    return Limits(partial(setattr, session, "isolation_level", level), first, needs_transaction)
 
 
 def state_of(connection: BaseDatabaseWrapper) -> tuple[Any, ...] | None:

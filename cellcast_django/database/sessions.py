@@ -28,5 +28,5 @@ class Limits(NamedTuple):
     """Gives the session its own limits and level again, if they were changed."""
     first: str = ""
     """The statement that a transaction begins with, if any."""
-    hold_alone: bool = True
-    """Whether a statement keeps to the limits without a transaction."""
+    needs_transaction: bool = False
+    """Whether a single statement keeps to the limits only inside a transaction."""

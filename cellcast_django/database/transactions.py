@@ -8,7 +8,7 @@ import random
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
@@ -35,11 +35,38 @@ PSYCOPG_IDLE = 0
 PSYCOPG_ACTIVE = 1
 PSYCOPG_CLOSED = 4
 
+BUDGET_SECONDS = 5
+"""All tries to store one webhook end within this time, before a web server kills its worker."""
+
+LOCK_SECONDS = 2
+"""One try waits this long for a lock; the last try begins that long before the budget ends."""
+
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds before each retry, and then the last of them again; each at random up to half longer, so
+that those who collided do not collide again."""
+
+RETRIED_ERRORS = (
+    OperationalError,  # a deadlock, a lock timeout, a server that is down
+    InterfaceError,  # a closed connection
+    # A session that cannot be used: read-only after a failover (PostgreSQL's 25006), aborted by
+    # somebody else (25P02), or ended (25P03).
+    InternalError,
+    # A statement prepared before a migration (0A000).
+    NotSupportedError,
+)
+
+PAUSES_OF_REFUSED = (0.05, 0.2)
+"""Seconds before each retry of a transaction that was refused for another."""
+
+T = TypeVar("T")
+V = TypeVar("V", bound=Any)
+M = TypeVar("M", bound=models.Model)
+
 
 def is_idle(connection: BaseDatabaseWrapper) -> bool:
     """Whether no transaction is open, according to Django and to the session itself.
 
-    A closed connection is idle. MariaDB and MySQL are not asked: our own ``BEGIN`` commits whatever
+    A closed connection is idle. MariaDB is not asked: our own ``BEGIN`` commits whatever
     was left open there.
     """
     if connection.in_atomic_block:
@@ -104,7 +131,8 @@ def ensure_autocommit(connection: BaseDatabaseWrapper) -> None:
     """Make sure that the next write commits by itself, whatever was left open.
 
     A transaction that the host project did not end is rolled back, and its session discarded.
-    Raises ``django.db.Error`` if no session is available, ``SessionChangedError`` as ``renew``.
+    Raises ``django.db.Error`` if no session is available, and ``SessionChangedError`` as ``renew``
+    does.
     """
     if not is_idle(connection):
         if is_in_test(connection):
@@ -126,7 +154,7 @@ def discard(connection: BaseDatabaseWrapper) -> None:
     connection.atomic_blocks, connection.savepoint_ids = [], []
     if (session := connection.connection) is not None:
         with suppress(Error), connection.wrap_database_errors:
-            end = session.rollback if vendor_of(connection).is_in_memory else session.close
+            end = session.rollback if vendor_of(connection).is_embedded else session.close
             end()
     with suppress(Error):
         connection.close()
@@ -155,29 +183,6 @@ def renew(connection: BaseDatabaseWrapper) -> None:
             "A plain SET had given the session another role or search_path. Set them where Django "
             "connects: in OPTIONS, or in a receiver of connection_created."
         )
-
-
-BUDGET_SECONDS = 5
-"""All tries to store one webhook end within this time, before a web server kills its worker."""
-
-LOCK_SECONDS = 2
-"""One try waits this long for a lock; the last try begins that long before the budget ends."""
-
-PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds before each retry, and then the last of them again; each at random up to half longer, so
-that those who collided do not collide again."""
-
-RETRIED_ERRORS = (
-    OperationalError,  # a deadlock, a lock timeout, a server that is down
-    InterfaceError,  # a closed connection
-    # A session that cannot be used: read-only after a failover (PostgreSQL's 25006), aborted by
-    # somebody else (25P02), or ended (25P03).
-    InternalError,
-    # A statement prepared before a migration (0A000).
-    NotSupportedError,
-)
-
-T = TypeVar("T")
 
 
 def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | None = None) -> T:
@@ -218,18 +223,14 @@ def with_retries(write: Callable[[str], T], *, using: str, for_seconds: float | 
         retried_errors = RETRIED_ERRORS
 
 
-def is_refused_for_another(error: OperationalError) -> bool:
-    """Whether the database gave up this transaction because of another: it may succeed next time.
+def is_serialization_failure(error: OperationalError) -> bool:
+    """Whether the database gave up this transaction for another one: it may succeed next time.
 
     PostgreSQL's serialization failures and deadlocks, MariaDB's deadlocks and changed records.
     """
     cause = error.__cause__
     codes = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
     return not codes.isdisjoint({"40001", "40P01", 1213, 1020})
-
-
-PAUSES_OF_REFUSED = (0.05, 0.2)
-"""Seconds before each retry of a transaction that was refused for another."""
 
 
 def again_if_refused(write: Callable[[], T], *, using: str) -> T:
@@ -241,13 +242,10 @@ def again_if_refused(write: Callable[[], T], *, using: str) -> T:
         try:
             return write()
         except OperationalError as error:
-            if not is_refused_for_another(error) or connections[using].in_atomic_block:
+            if not is_serialization_failure(error) or connections[using].in_atomic_block:
                 raise
         time.sleep(pause)
     return write()
-
-
-V = TypeVar("V", bound=Any)
 
 
 def outside_atomic_requests(view: V) -> V:
@@ -269,7 +267,7 @@ def own_transaction(using: str, *, is_one_statement: bool = False) -> AbstractCo
     limits = Limits()  # in a test's transaction
     if not connection.in_atomic_block:
         limits = vendor_of(connection).limit(connection, LOCK_SECONDS, BUDGET_SECONDS)
-    is_alone = is_one_statement and limits.hold_alone
+    is_alone = is_one_statement and not limits.needs_transaction
     block = nullcontext() if is_alone else transaction.atomic(using=using, durable=True)
     return block if limits == Limits() else _limited(connection, limits, block)
 
@@ -294,12 +292,18 @@ def _limited(
 
 # How they begin
 
-M = TypeVar("M", bound=models.Model)
 
+def insert_and_lock(rows: models.QuerySet[M], objects: Iterable[M], *, unique: str) -> dict[str, M]:
+    """Lock the objects' rows, and return them by their ``unique`` field.
 
-def insert_and_lock(rows: models.QuerySet[M], objects: Sequence[M], *, unique: str) -> None:
-    """Insert the objects whose ``unique`` field is new; lock the rows of the others as they are."""
-    upsert(rows, objects, unique=unique, overwrite=[unique])
+    An object without a row is inserted; the others' rows stay as they are. They are locked in the
+    order of that field, so that no two transactions wait for each other.
+    """
+    by_key = {getattr(each, unique): each for each in objects}
+    upsert(rows, [by_key[key] for key in sorted(by_key)], unique=unique, overwrite=[unique])
+    # Under REPEATABLE READ a plain SELECT would not see what the upsert has just waited for.
+    locked = rows.filter(**{f"{unique}__in": by_key}).select_for_update()
+    return {getattr(each, unique): each for each in locked}
 
 
 def upsert(

@@ -1,12 +1,12 @@
-"""What differs between databases, and what is done on one that is not named here.
+"""What differs between databases: one row for each, by Django's ``vendor``.
 
-By Django's ``vendor``, for which MariaDB and MySQL are one.
+A fourth database is one more row. The host project may have others beside the app's own.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
@@ -38,9 +38,32 @@ def _execute(
     return cursor
 
 
+class Dialect(NamedTuple):
+    """How the inbox's own statements are written."""
+
+    quote: str
+    on_conflict: str
+    """What an insert does if the unique column ``{}`` has its value already."""
+    offered: str
+    """The value of a row that could not be inserted."""
+    fill_in: str
+    """The value ``{old}``, or ``{new}`` if the old one is ``{empty}``."""
+    is_listed: str
+    """Whether ``{}`` is one of the statuses in ``%(listed)s``, which are parted by an ``X``."""
+    combines_writes: bool = False
+    """One statement can insert into several tables."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
     """A database, by default one of which nothing is known: all works, but slower."""
+
+    dialect: Dialect | None = None
+    """``None`` leaves all writing to the ORM."""
+    exact_collation: str | None = None
+    """Compares by case, accent and trailing space, where the default does not."""
+    unicode_collation: str | None = None
+    """Has every character, where the default may not."""
 
     limit: Callable[[BaseDatabaseWrapper, float, float], Limits] = lambda *_: Limits()
     """Limits lock waits, by so many seconds for a lock and in all, and lets transactions read what
@@ -51,8 +74,8 @@ class Vendor:
     """The state that decides where a session writes; ``None`` if there is none, or it is lost."""
     lock_for_insert: tuple[str, ...] = ()
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
-    is_in_memory: bool = False
-    """A database may end with its session, which is rolled back rather than closed."""
+    is_embedded: bool = False
+    """There is no server. An in-memory database would end with its session."""
     knows_begin: bool = True
     """The session can tell that a plain ``BEGIN`` was executed."""
     unix_seconds: str = ""
@@ -63,8 +86,18 @@ class Vendor:
     """The query for a database's encoding, and the one that holds every character."""
 
 
+POSTGRESQL = Dialect(
+    quote='"{}"',
+    on_conflict="ON CONFLICT ({}) DO UPDATE SET",
+    offered="excluded.{}",
+    fill_in="COALESCE(NULLIF({old}, {empty}), {new})",
+    is_listed="strpos(%(listed)s::text, 'X' || {} || 'X') > 0",
+    combines_writes=True,
+)
+
 VENDORS = {
     "postgresql": Vendor(
+        dialect=POSTGRESQL,
         limit=postgresql.limit,
         execute=prepared_statements.execute,
         state_of=postgresql.state_of,
@@ -74,7 +107,17 @@ VENDORS = {
         lock_limit=("options", "-c lock_timeout=2s"),
         encoding=("SHOW server_encoding", "UTF8"),
     ),
-    "mysql": Vendor(
+    "mysql": Vendor(  # MariaDB, that is: MySQL lacks its collations
+        dialect=Dialect(
+            quote="`{}`",
+            on_conflict="ON DUPLICATE KEY UPDATE",
+            offered="VALUES({})",
+            # By their lengths: it finds a blank equal to an empty text.
+            fill_in="IF(LENGTH({old}) > LENGTH({empty}), {old}, {new})",
+            is_listed="instr(%(listed)s, concat('X', {}, 'X')) > 0",
+        ),
+        exact_collation="utf8mb4_nopad_bin",
+        unicode_collation="utf8mb4_unicode_ci",
         limit=mariadb.limit,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
@@ -87,17 +130,22 @@ VENDORS = {
         encoding=("SELECT @@character_set_client", "utf8mb4"),
     ),
     "sqlite": Vendor(
+        dialect=POSTGRESQL._replace(
+            is_listed="instr(%(listed)s, 'X' || {} || 'X') > 0", combines_writes=False
+        ),
         limit=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
-        is_in_memory=True,
+        is_embedded=True,
         unix_seconds="CAST(STRFTIME('%%s', {}) AS INTEGER)",
     ),
 }
 
-UNKNOWN = Vendor()
+ANY_OTHER = Vendor()
+
+DIALECTS = {name: each.dialect for name, each in VENDORS.items() if each.dialect is not None}
 
 
 def vendor_of(connection: BaseDatabaseWrapper) -> Vendor:
     """Return what is known of the connection's database."""
-    return VENDORS.get(connection.vendor, UNKNOWN)
+    return VENDORS.get(connection.vendor, ANY_OTHER)

@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils.encoding import iri_to_uri
 
 from cellcast_django.deadline import Deadline, connect
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.models import Message, WebhookEvent, database_alias
+from cellcast_django.models import Message, MessageQuerySet, WebhookEvent
 from cellcast_django.payloads import read_object
 from cellcast_django.retention import Removed, delete
 from cellcast_django.views import TEST_SEND_HEADER
@@ -39,7 +40,7 @@ class Response:
     status: int = 0
     reason: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     seconds: float = 0.0
     error: Exception | None = None
 
@@ -133,14 +134,30 @@ def delete_tests() -> Removed:
 
     Opt-outs are kept, as always.
     """
-    using = database_alias()
-    with transaction.atomic(using=using):
-        tests = WebhookEvent.objects.using(using).filter(is_test=True)
-        messages = list(Message.objects.using(using).from_tests().values_list("pk", flat=True))
+    messages = Message.objects.fresh()
+    with transaction.atomic(using=messages.db):
+        keys = list(of_tests(messages).values_list("pk", flat=True))
         return Removed(
-            events=delete(tests),
-            messages=delete(Message.objects.using(using).filter(pk__in=messages)),
+            events=delete(WebhookEvent.objects.fresh().filter(is_test=True)),
+            messages=delete(messages.filter(pk__in=keys)),
         )
+
+
+def of_tests(messages: MessageQuerySet) -> MessageQuerySet:
+    """Narrow to those that exist only because of our own Test Sends, and that nobody recorded.
+
+    One that is older than its first test was there before anybody tested with its id.
+    """
+    events = WebhookEvent.objects.using(messages.db)
+    tested = events.filter(is_test=True).exclude(message=None)
+    # Not DISTINCT: without statistics, SQLite would read the messages of all events for it.
+    keys = set(tested.values_list("message_id", flat=True))
+    if not keys:
+        return messages.none()
+    events = events.filter(message=OuterRef("pk"))
+    at_first = events.filter(is_test=True, received_at__lte=OuterRef("created_at"))
+    real = events.filter(is_test=False)
+    return messages.filter(Exists(at_first), ~Exists(real), pk__in=keys, recorded_at=None)
 
 
 def describe_handlers(webhook: Webhook) -> str:

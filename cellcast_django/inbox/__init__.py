@@ -13,14 +13,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from cellcast_django.database.transactions import ensure_autocommit, with_retries
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox import portable
 from cellcast_django.inbox.drafts import Arrival, Draft, StatusDraft, draft
 from cellcast_django.inbox.portable import BeforeCommit
 from cellcast_django.models import (
     MAX_CONTENT_TYPE_LENGTH,
+    MAX_USERNAME_LENGTH,
     WebhookEvent,
     database_alias,
-    username_of,
 )
 from cellcast_django.payloads import Endpoint, OptOut, Payload, clean, read
 from cellcast_django.statuses import PRECEDENCE
@@ -34,6 +35,7 @@ FAST_WAYS: dict[str, FastWay] = {}
 """By the database's vendor. The portable way needs none of them: ``fast`` registers itself."""
 
 
+@hides_variables
 def store(
     payloads: Sequence[Payload],
     *,
@@ -61,7 +63,8 @@ def store(
     arrival = Arrival(
         endpoint=endpoint.value,
         content_type=clean(content_type)[:MAX_CONTENT_TYPE_LENGTH],
-        username=username_of(username),
+        # Some user models have numbers for usernames.
+        username=clean(str(username or ""))[:MAX_USERNAME_LENGTH],
         is_test=is_test,
         received_at=now,
         now=now,
@@ -75,7 +78,7 @@ def store(
         if connection.in_atomic_block:  # otherwise with_retries has done so
             ensure_autocommit(connection)
         write_fast = FAST_WAYS.get(connection.vendor)
-        # SQLite has RETURNING from 3.35, MySQL has none.
+        # SQLite has RETURNING from 3.35.
         has_returning = connection.features.can_return_columns_from_insert
         if is_common and write_fast is not None and has_returning:
             event = write_fast(connection, drafts[0], before_commit)
@@ -93,6 +96,7 @@ def _is_common(draft: Draft) -> bool:
     return isinstance(draft.payload, OptOut)
 
 
+@hides_variables
 def reprocess(event: WebhookEvent) -> list[WebhookEvent]:
     """Read an invalid event again, and return the events it has become.
 

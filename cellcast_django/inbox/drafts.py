@@ -3,12 +3,15 @@
 A field that a payload has in common with ``Message`` or ``StatusChange`` is stored there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from django.db import models
+from django.db.models.expressions import DatabaseDefault
 
 from cellcast_django.conf import conf
 from cellcast_django.models import (
@@ -22,16 +25,23 @@ from cellcast_django.models import (
     message_key,
 )
 from cellcast_django.opt_outs import is_stop_word
-from cellcast_django.payloads import Endpoint, Invalid, Payload, Reply, StatusReport
+from cellcast_django.payloads import (
+    Endpoint,
+    Invalid,
+    OptOut as OptOutPayload,
+    Payload,
+    Reply,
+    StatusReport,
+)
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 
 M = TypeVar("M", bound=models.Model)
 
 Values = dict[str, Any]
-"""One value for each column of a model, in the order of the columns."""
+"""The values of a row, by column."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Arrival:
     """How the events of one webhook arrived: all but the last two fields are columns of them."""
 
@@ -45,18 +55,18 @@ class Arrival:
     """What comes from elsewhere has a time of its own, which says what it is older than."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Draft:
     """What a payload says of its event; the rest of it is in a ``RunPlan``."""
 
     payload: Payload
     arrival: Arrival
-    event: Values
-    opted_out: str
-    """The contact that it opts out if that is news; ``""`` if it opts out nobody."""
+    event_values: Values
+    contact_to_opt_out: str
+    """The contact to opt out, or ``""``."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class StatusDraft(Draft):
     """Also the message and the history row, as they are if nothing has reported them yet.
 
@@ -64,10 +74,10 @@ class StatusDraft(Draft):
     """
 
     payload: Reply | StatusReport
-    message: Values
-    change: Values
+    message_values: Values
+    change_values: Values
     may_be_stored: bool
-    """Whether the message may be stored already, without an id: it is a real reply of somebody."""
+    """Whether the message may be stored without an id: it has a contact and is no test."""
 
 
 def draft(payload: Payload, arrival: Arrival) -> Draft:
@@ -79,7 +89,12 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
     else:
         kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", contact_of(payload.number)
     event = _event(arrival, kind=kind.value, error=error, contact=contact, body=payload.raw)
-    return Draft(payload, arrival, event, opted_out=contact)
+    return Draft(payload, arrival, event, _real(contact, arrival))
+
+
+def _real(contact: str, arrival: Arrival) -> str:
+    """Return the contact to opt out: our own tests opt nobody out."""
+    return "" if arrival.is_test else contact
 
 
 def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraft:
@@ -104,14 +119,14 @@ def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraf
         contact=contact,
     )
     change = {"applied": True, "recorded_at": time, **_common_values(payload, StatusChange)}
-    opted_out = ""
+    contact_to_opt_out = ""
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
-        opted_out = contact
+        contact_to_opt_out = _real(contact, arrival)
     return StatusDraft(
         payload,
         arrival,
         event,
-        opted_out,
+        contact_to_opt_out,
         _defaults(Message) | message,
         _defaults(StatusChange) | change,
         may_be_stored=is_reply and contact != "" and not arrival.is_test,
@@ -144,13 +159,19 @@ def begin_opt_out(draft: Draft, opt_out: OptOut) -> OptOutChange | None:
             at = min(at, payload.listed.received_at)
     elif arrival.endpoint == Endpoint.API:
         source = OptOut.Source.LIST
-    return opt_out.begin(source, at=at, has_just_arrived=arrival.has_just_arrived, text=text)
+    return opt_out.begin(
+        source,
+        at=at,
+        has_just_arrived=arrival.has_just_arrived,
+        text=text,
+        received_as=arrival.username,
+    )
 
 
 def attach_facts(
     event: WebhookEvent, message: Any, change: StatusChange | None, begun: OptOutChange | None
 ) -> None:
-    """Give the event what it has to tell; what is known not to exist is not looked for either."""
+    """Cache the event's facts on it, missing ones too, so that handlers cause no query."""
     event.message = message
     if change is not None:
         change.message, change.event = message, event
@@ -172,23 +193,27 @@ DUPLICATE = RunPlan(WebhookEvent.Outcome.DUPLICATE.value)
 INVALID = RunPlan(WebhookEvent.Outcome.INVALID.value)
 
 
-def plan(draft: Draft, previous_status: str | None, begun: OptOutChange | None = None) -> RunPlan:
+def plan(
+    draft: Draft, *, is_news: bool, previous_status: str = "", begun: OptOutChange | None = None
+) -> RunPlan:
     """Return what becomes of the event, by the handlers that are connected for its facts.
 
-    ``previous_status`` is the message's before this news, ``""`` if it had none, and ``None`` if
-    its history gains nothing. Without a fact the event is a duplicate, or invalid.
+    The status ``is_news`` if it is new in the message's history; ``previous_status`` is the one
+    that the message had before, if any. Without a fact the event is a duplicate, or invalid; but
+    nobody looks whether the opt-out of a test would have been one.
 
     Inline, handlers run right after the commit in this process, so the run is already counted and
     leased here: that saves a write, and after a crash the event is due when the lease ends.
     """
     are_heard = []
-    if previous_status is not None:
+    if is_news:
         is_new_reply = isinstance(draft.payload, Reply) and not previous_status
         signal = message_received if is_new_reply else status_changed
         are_heard.append(signal.has_listeners(Message))
     if begun is not None:
         are_heard.append(opt_out_received.has_listeners(WebhookEvent))
-    if not are_heard:
+    is_test_of_opt_out = draft.arrival.is_test and isinstance(draft.payload, OptOutPayload)
+    if not are_heard and not is_test_of_opt_out:
         return INVALID if isinstance(draft.payload, Invalid) else DUPLICATE
     outcome, now = WebhookEvent.Outcome.STORED.value, draft.arrival.now
     if True not in are_heard:
@@ -207,18 +232,30 @@ def _event(arrival: Arrival, **values: Any) -> Values:
 
 def row_of(model: type[M], values: Values) -> M:
     """Return an unsaved row, in a third of the time that the columns' names would take."""
-    return model(*values.values())
+    return model(*_in_order(model)(values))
+
+
+@cache
+def _in_order(model: type[models.Model]) -> Callable[[Values], tuple[Any, ...]]:
+    """Return what picks a row's values in the order in which the model takes them."""
+    return itemgetter(*(field.attname for field in model._meta.concrete_fields))
 
 
 @cache
 def _defaults(model: type[models.Model]) -> Values:
     """Return the columns' defaults; what a callable makes has to be given."""
-    return {
-        field.attname: None
-        if field.has_default() and callable(field.default)
-        else field.get_default()
-        for field in model._meta.concrete_fields
-    }
+    return {field.attname: default_of(field) for field in model._meta.concrete_fields}
+
+
+def default_of(field: Any) -> Any:
+    """Return a column's default; of one that the database computes, the ORM's sign for it."""
+    if field.has_default():
+        return None if callable(field.default) else field.default
+    default = field.get_default()
+    is_plain = isinstance(default, DatabaseDefault) and not hasattr(
+        field.db_default, "resolve_expression"
+    )
+    return field.db_default if is_plain else default
 
 
 def _common_values(source: Any, model: type[models.Model]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class NoLongerInvalidError(Exception):
     """Another process has processed the event in the meantime."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Row:
     """A locked message, and the statuses in its history."""
 
@@ -65,7 +65,7 @@ def write(
         same_message.lock_out_others(using, reports)
         rows = _insert_and_lock_messages(using, reports)
         _use_messages_stored_before(using, reports, rows)
-        contacts = {each.opted_out for each in drafts} - {""}
+        contacts = {each.contact_to_opt_out for each in drafts} - {""}
         opt_outs = OptOut.objects.using(using).insert_and_lock(contacts)
 
         decided = [_decide(each, rows, opt_outs) for each in drafts]
@@ -88,19 +88,22 @@ def write(
 
 def _insert_and_lock_messages(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Row]:
     """Return the messages by key; what the first draft of a message says is inserted."""
-    first = {each.message["key"]: row_of(Message, each.message) for each in reversed(drafts)}
+    first = {
+        each.message_values["key"]: row_of(Message, each.message_values)
+        for each in reversed(drafts)
+    }
     if not first:
         return {}
-    messages = list(Message.objects.using(using).insert_and_lock(first.values()))
+    messages = Message.objects.using(using).insert_and_lock(first.values())
     reported = defaultdict(set)
-    history = StatusChange.objects.using(using).filter(message__in=messages)
+    history = StatusChange.objects.using(using).filter(message__in=messages.values())
     for message_id, status in history.values_list("message_id", "status"):
         reported[message_id].add(status)
     rows = {}
-    for message in messages:
+    for key, message in messages.items():
         statuses = reported[message.pk]
-        is_new = not statuses and message.status == first[message.key].status
-        rows[message.key] = Row(message, statuses, is_new)
+        is_new = not statuses and message.status == first[key].status
+        rows[key] = Row(message, statuses, is_new)
     return rows
 
 
@@ -109,9 +112,9 @@ def _use_messages_stored_before(
 ) -> None:
     """Replace the rows of replies that look new, but were stored as another message before."""
     new = {
-        each.message["key"]: each
+        each.message_values["key"]: each
         for each in reversed(drafts)
-        if each.may_be_stored and rows[each.message["key"]].is_new
+        if each.may_be_stored and rows[each.message_values["key"]].is_new
     }
     inserted = {key: rows[key].message for key in new}
     for key, other in same_message.unite(using, new.values(), inserted).items():
@@ -127,20 +130,21 @@ def _decide(
     """Return the event, the row that a history gains, and the opt-out that begins: all unsaved."""
     message = change = begun = None
     if isinstance(draft, StatusDraft):
-        row = rows[draft.message["key"]]
+        row = rows[draft.message_values["key"]]
         message, change = row.message, _apply_to_message(draft, row)
-    if draft.opted_out:
-        begun = begin_opt_out(draft, opt_outs[draft.opted_out])
-    planned = plan(draft, None if change is None else change.previous_status, begun)
-    event = row_of(WebhookEvent, draft.event | planned._asdict())
+    if draft.contact_to_opt_out:
+        begun = begin_opt_out(draft, opt_outs[draft.contact_to_opt_out])
+    previous_status = "" if change is None else change.previous_status
+    planned = plan(draft, is_news=change is not None, previous_status=previous_status, begun=begun)
+    event = row_of(WebhookEvent, draft.event_values | planned._asdict())
     attach_facts(event, message, change, begun)
     return event, change, begun
 
 
 def _apply_to_message(draft: StatusDraft, row: Row) -> StatusChange | None:
     """Move the message and fill it in; return the row that its history gains, if any."""
-    message, change = row.message, row_of(StatusChange, draft.change)
-    row.changed.update(message.fill_in_from(row_of(Message, draft.message)))
+    message, change = row.message, row_of(StatusChange, draft.change_values)
+    row.changed.update(message.fill_in_from(row_of(Message, draft.message_values)))
     if change.status in row.reported:
         return None
     change.previous_status = row.status
@@ -165,14 +169,14 @@ def _insert_events(
             first.dismissed_at = replaced.dismissed_at
         columns = [each.name for each in first._meta.concrete_fields if not each.primary_key]
         values = {name: getattr(first, name) for name in columns}
-        if not objects.unreadable().filter(pk=replaced.pk).update(**values):
+        if not objects.invalid_or_dismissed().filter(pk=replaced.pk).update(**values):
             raise NoLongerInvalidError
         first.pk = replaced.pk
         first._state.adding = False
         first._state.db = using
     if connections[using].features.can_return_rows_from_bulk_insert:
         objects.bulk_create(events)
-    else:  # MySQL does not return the ids of several rows
+    else:  # SQLite before 3.35 returns no ids of several rows
         for event in events:
             event.save(using=using, force_insert=True)
 

@@ -24,14 +24,17 @@ LATEST = timedelta(hours=24)
 LATE_WEBHOOK = timedelta(hours=48)
 """How long after ``received_at`` a webhook may still belong to a recovered reply."""
 
+TOLERANCES = (*(timedelta(seconds=4**exponent) for exponent in range(9)), LATEST)
+"""Within how long of each other a reply and a message are paired, the nearest first."""
+
 
 def text_key(body: str) -> str:
     """Return the text with its white space collapsed, for comparing a webhook with the API."""
     return " ".join(body.split())
 
 
-def telling_media(body: str, media: Iterable[str]) -> tuple[str, ...]:
-    """Return the media of a reply without a text, which tell it from others; else none."""
+def distinguishing_media(body: str, media: Iterable[str]) -> tuple[str, ...]:
+    """Return the media of a reply without a text, which distinguish it; else none."""
     return () if text_key(body) else tuple(media)
 
 
@@ -63,7 +66,7 @@ def stored_replies(messages: MessageQuerySet) -> dict[Alike, list[Stored]]:
     names = "contact", "body", "created_at", "pk", "media", "cellcast_id"
     rows = messages.order_by("created_at", "pk").values_list(*names)
     for contact, body, created_at, pk, media, cellcast_id in rows.iterator():
-        reply = Stored(created_at, pk, telling_media(body, media), not cellcast_id)
+        reply = Stored(created_at, pk, distinguishing_media(body, media), not cellcast_id)
         found[alike(contact, body)].append(reply)
     return found
 
@@ -118,9 +121,6 @@ def _by_media(replies: Iterable[T]) -> dict[tuple[str, ...], list[T]]:
     return found
 
 
-TOLERANCES = (*(timedelta(seconds=4**exponent) for exponent in range(9)), LATEST)
-
-
 def _nearest(items: Sequence[Listed], messages: Sequence[Stored]) -> Pairs:
     """Pair as many as possible, and the nearest first where that makes no fewer."""
     most = pair_in_order(items, messages, EARLIEST, LATEST)
@@ -159,7 +159,7 @@ def lock_out_others(using: str, drafts: Iterable[StatusDraft]) -> None:
     """
     listed = [each for each in drafts if _listed_with(each)]
     if listed:
-        contacts = {each.message["contact"] for each in listed}
+        contacts = {each.message_values["contact"] for each in listed}
         first = min(item for each in listed for item in _listed_with(each))
         lock_for_insert(_stored_since(using, contacts, first.received_at))
 
@@ -204,7 +204,7 @@ def _brought_by_webhooks(
         return {}
     times = [item.received_at for some in items.values() for item in some]
     replies = _stored_since(using, {contact for contact, _ in items}, min(times))
-    inserted = [rows[each.message["key"]].pk for each in drafts]
+    inserted = [rows[each.message_values["key"]].pk for each in drafts]
     stored = stored_replies(
         replies.filter(created_at__lte=max(times) + LATEST).exclude(pk__in=inserted)
     )
@@ -213,7 +213,7 @@ def _brought_by_webhooks(
     for each in drafts:
         message = matched[_alike(each)].get(_listed_with(each)[0])
         if message is not None:
-            found[each.message["key"]] = message.pk
+            found[each.message_values["key"]] = message.pk
     messages = Message.objects.using(using).in_bulk(set(found.values()))
     return {key: messages[pk] for key, pk in found.items()}
 
@@ -229,7 +229,7 @@ def _recovered_before(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Me
     if not drafts:
         return {}
     now = drafts[0].arrival.now
-    contacts = {each.message["contact"] for each in drafts}
+    contacts = {each.message_values["contact"] for each in drafts}
     replies = Message.objects.using(using).inbound().filter(contact__in=contacts, cellcast_id="")
     replies = replies.filter(created_at__gte=now - LATE_WEBHOOK).order_by("created_at", "pk")
     waiting: dict[Alike, list[Message]] = defaultdict(list)
@@ -241,18 +241,18 @@ def _recovered_before(using: str, drafts: Sequence[StatusDraft]) -> dict[str, Me
         same = next((reply for reply in candidates if _has_same_media(reply, each)), None)
         if same is not None:
             candidates.remove(same)
-            found[each.message["key"]] = same
+            found[each.message_values["key"]] = same
     return found
 
 
 def _alike(draft: StatusDraft) -> Alike:
-    return alike(draft.message["contact"], draft.message["body"])
+    return alike(draft.message_values["contact"], draft.message_values["body"])
 
 
 def _has_same_media(recovered: Message, draft: StatusDraft) -> bool:
     """Whether replies of the same text may be the same, though one may not tell its media."""
-    media = telling_media(recovered.body, recovered.media)
-    others = telling_media(draft.message["body"], draft.message["media"])
+    media = distinguishing_media(recovered.body, recovered.media)
+    others = distinguishing_media(draft.message_values["body"], draft.message_values["media"])
     return media == others or not media or not others
 
 

@@ -5,21 +5,19 @@ per model; start with ``message``.
 """
 
 from cellcast_django.models.answer_claim import AnswerClaim
+from cellcast_django.models.base import MAX_USERNAME_LENGTH, contact_of, username_of
 from cellcast_django.models.command_run import CommandRun
 from cellcast_django.models.message import (
-    MAX_USERNAME_LENGTH,
     Direction,
     Message,
     MessageQuerySet,
-    contact_of,
+    StatusChange,
     database_alias,
     message_key,
     outgoing_parts,
     submission_time,
-    username_of,
 )
 from cellcast_django.models.opt_out import FOLLOWING_FIELDS, OptOut, OptOutChange, OptOutQuerySet
-from cellcast_django.models.status_change import StatusChange
 from cellcast_django.models.webhook_event import (
     MAX_CONTENT_TYPE_LENGTH,
     HandlerResult,

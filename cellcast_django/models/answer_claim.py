@@ -3,12 +3,14 @@
 import re
 import secrets
 from datetime import timedelta
+from typing import ClassVar
 
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.models.base import FreshQuerySet
 from cellcast_django.models.message import database_alias
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
@@ -31,6 +33,8 @@ class AnswerClaim(models.Model):
         _("key"), max_length=64, unique=True, help_text=_("A digest of what is claimed.")
     )
     until = models.DateTimeField(_("until"), help_text=_("When the claim ends by itself."))
+
+    objects: ClassVar[FreshQuerySet["AnswerClaim"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("claim on an answer")

@@ -1,14 +1,14 @@
 """When each scheduled command last ran, and what it found."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.transactions import upsert, with_retries
-from cellcast_django.models.message import database_alias
+from cellcast_django.models.base import FreshQuerySet
 
 
 class CommandRun(models.Model):
@@ -38,6 +38,8 @@ class CommandRun(models.Model):
         help_text=_("What it found: counts only, no phone numbers."),
     )
 
+    objects: ClassVar[FreshQuerySet["CommandRun"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
+
     class Meta:
         verbose_name = _("command run")
         verbose_name_plural = _("command runs")
@@ -51,7 +53,7 @@ class CommandRun(models.Model):
     @classmethod
     def last(cls, command: Command) -> datetime | None:
         """Return when the command last ran to completion; ``None`` if it never has."""
-        runs = cls.objects.using(database_alias()).filter(command=command)
+        runs = cls.objects.fresh().filter(command=command)
         return runs.values_list("ran_at", flat=True).first()
 
     @classmethod
@@ -63,4 +65,4 @@ class CommandRun(models.Model):
             runs = cls.objects.using(using)
             upsert(runs, [run], unique="command", overwrite=["ran_at", "summary"])
 
-        with_retries(write, using=database_alias())
+        with_retries(write, using=cls.objects.fresh().db)

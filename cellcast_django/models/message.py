@@ -1,5 +1,6 @@
-"""One SMS or MMS, received or sent."""
+"""One SMS or MMS, received or sent, and the history of its statuses."""
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,11 +8,10 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from django.apps import apps
-from django.conf import settings
 from django.db import models, router, transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
@@ -19,6 +19,14 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise, text_of
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.database.transactions import again_if_refused, insert_and_lock
+from cellcast_django.models.base import (
+    MAX_USERNAME_LENGTH,
+    FreshQuerySet,
+    contact_of,
+    username_of,
+)
+from cellcast_django.models.opt_out import OptOut
+from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import (
     MAX_ID_LENGTH,
     MAX_NUMBER_LENGTH,
@@ -28,14 +36,13 @@ from cellcast_django.payloads import (
 )
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status, is_final
 
-MAX_USERNAME_LENGTH = 255
-
-
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
-    from cellcast_django.models.status_change import StatusChange
-    from cellcast_django.models.webhook_event import WebhookEvent
+ANSWERED_WITHIN = timedelta(days=30)
+"""How long after a message a reply that does not quote it may still be an answer to it."""
+
+logger = logging.getLogger("cellcast_django")
 
 
 class Direction(models.TextChoices):
@@ -45,23 +52,9 @@ class Direction(models.TextChoices):
     OUTBOUND = "outbound", _("outbound")
 
 
-def contact_of(number: str | PhoneNumber) -> str:
-    """Return the number as the ``contact`` and ``own_number`` columns hold it.
-
-    In E.164 if it is a phone number, else as written. Raises ``TypeError`` for what is neither
-    text nor a phone number object of ``phonenumbers``.
-    """
-    return normalise(clean(text_of(number)), conf.default_region)
-
-
-def username_of(username: object) -> str:
-    """Return a username as our columns hold it: some user models have numbers for usernames."""
-    return clean("" if username is None else str(username))[:MAX_USERNAME_LENGTH]
-
-
-def _may_be_of(own_number: str) -> models.Q:
-    """Messages of this own number, and those of a name, which may stand for any number."""
-    return models.Q(own_number=own_number) | ~models.Q(own_number__startswith="+")
+def database_alias() -> str:
+    """Return the alias of the database that the app writes to."""
+    return router.db_for_write(Message)
 
 
 def message_key(direction: Direction, *identity: str) -> str:
@@ -75,15 +68,12 @@ _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 def submission_time(cellcast_id: str) -> datetime | None:
     """Return the creation time inside a MongoDB ObjectId, to the second; ``None`` for other ids.
 
-    Its first four bytes are Unix seconds. With ``USE_TZ = False`` the result is naive, in the
-    default time zone. Source: mongodb.com/docs/manual/reference/bson-types/#objectid
+    Its first four bytes are Unix seconds.
+    Source: mongodb.com/docs/manual/reference/bson-types/#objectid
     """
     if not _OBJECT_ID.fullmatch(cellcast_id):
         return None
-    time = datetime.fromtimestamp(int(cellcast_id[:8], 16), tz=UTC)
-    if settings.USE_TZ:
-        return time
-    return timezone.make_naive(time, timezone.get_default_timezone())
+    return datetime.fromtimestamp(int(cellcast_id[:8], 16), tz=UTC)
 
 
 class _Literal(models.Func):
@@ -95,15 +85,15 @@ class _Literal(models.Func):
 
 HAS_REFERENCE = ~models.Q(reference=_Literal(""))
 
-ANSWERED_WITHIN = timedelta(days=30)
-"""How long after a message a reply that does not quote it may still be an answer to it."""
-
-_NEVER = models.Q(pk__in=[])
-
 IS_UNHANDLED = models.Q(direction=_Literal(Direction.INBOUND.value), handled_at__isnull=True)
 
 
-class MessageQuerySet(models.QuerySet["Message", "Message"]):
+def _may_be_of(own_number: str) -> models.Q:
+    """Messages of this own number, and those of a name, which may stand for any number."""
+    return models.Q(own_number=own_number) | ~models.Q(own_number__startswith="+")
+
+
+class MessageQuerySet(FreshQuerySet["Message"]):
     """Messages by direction, by outcome and by contact."""
 
     def inbound(self) -> Self:
@@ -128,37 +118,16 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
 
     def unhandled(self) -> Self:
         """Replies nobody has handled yet, except those of contacts who have opted out."""
-        opt_out: Any = apps.get_model("cellcast_django", "OptOut")  # opt_out.py imports this module
-        active = opt_out.objects.active().filter(contact=models.OuterRef("contact"))
+        active = OptOut.objects.active().filter(contact=models.OuterRef("contact"))
         return self.filter(IS_UNHANDLED).exclude(models.Exists(active))
 
     def silent(self, older_than: timedelta) -> Self:
-        """Messages you sent longer ago than this, with no report so far.
-
-        Only rows made by ``record_sent`` can be silent: all others were made by a report.
-        """
-        return self.outbound().filter(status="", created_at__lte=timezone.now() - older_than)
-
-    def from_tests(self) -> Self:
-        """Messages that exist only because of our own Test Sends, and that you did not record.
-
-        One that is older than its first test was recorded before anybody tested with its id.
-        """
-        event: Any = apps.get_model("cellcast_django", "WebhookEvent")  # it imports this module
-        events = event.objects.using(self.db)
-        tested = events.filter(is_test=True).exclude(message=None)
-        # Not DISTINCT: without statistics, SQLite would read the messages of all events for it.
-        keys = set(tested.values_list("message_id", flat=True))
-        if not keys:
-            return self.none()
-        real = events.filter(message=models.OuterRef("pk"), is_test=False)
-        is_made_here = models.Q(direction=Direction.INBOUND) | models.Q(body="")
-        at_first = events.filter(
-            message=models.OuterRef("pk"),
-            is_test=True,
-            received_at__lte=models.OuterRef("created_at"),
-        )
-        return self.filter(is_made_here, models.Exists(at_first), ~models.Exists(real), pk__in=keys)
+        """Messages you recorded longer ago than this, with no report so far."""
+        if not isinstance(older_than, timedelta):
+            kind = type(older_than).__name__
+            raise TypeError(f"older_than must be a timedelta, not {kind}.")
+        unreported = self.outbound().filter(status="", recorded_at__isnull=False)
+        return unreported.filter(created_at__lte=timezone.now() - older_than)
 
     def with_contact(self, number: str | PhoneNumber) -> Self:
         """Messages from and to one customer, in any spelling of the number."""
@@ -166,11 +135,13 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         return self.filter(contact=contact) if contact else self.none()
 
     def with_reference(self, reference: str) -> Self:
-        """Messages that you recorded with this reference, exactly as it was written.
+        """Messages that you recorded with this reference, exactly as written, the newest first.
 
-        Unlike a plain filter, this uses the index on SQLite too.
+        Not those of which only a report says so: anybody with a secret can claim that. Unlike a
+        plain filter, this uses the index on SQLite too.
         """
-        return self.filter(HAS_REFERENCE, reference=reference)
+        recorded = self.filter(HAS_REFERENCE, reference=reference, recorded_at__isnull=False)
+        return recorded.order_by("-recorded_at", "-pk")
 
     def record_sent(
         self,
@@ -188,13 +159,15 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         Idempotent. If a delivery report came first and made the row, that row is adopted, and your
         values overwrite the report's, so that no report can file your text under another number.
         ``reference`` is your own text, for finding your own object again when a report or a reply
-        comes. ``answers`` is the reply that this message answers; it is marked as handled.
-        ``username`` is the person who sent it. If the contact has opted out, ``opted_out_at`` says
-        since when. After a deadlock it is tried again, unless inside a transaction of yours.
+        comes; what a report claimed goes even if you give none. ``answers`` is the reply that this
+        message answers; it is marked as handled. ``username`` is the person who sent it. If the
+        contact has opted out, ``opted_out_at`` says since when. After a deadlock it is tried again,
+        unless inside a transaction of yours.
 
         Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
-        response of the API; ``ValueError`` for an empty id or receiver, for anything too long, and
-        if ``answers`` is not a reply.
+        response of the API, for a text that is none, and if ``answers`` is no message;
+        ``ValueError`` for an empty id or receiver, for anything too long, and if ``answers`` is not
+        a reply.
         """
         parts = outgoing_parts(
             receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
@@ -206,25 +179,21 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
             sent = self.model.from_parts(Direction.OUTBOUND, **parts)
             sent.sent_by = username_of(username)
             with transaction.atomic(using=using):
-                message = self.model.objects.using(using).insert_and_lock([sent]).get()
-                sent.opted_out_at = message.opted_out_at or _opted_out_at(message, sent)
-                if overwritten := message.overwrite_from(sent):
-                    message.save(using=using, update_fields=overwritten)
+                [message] = self.model.objects.using(using).insert_and_lock([sent]).values()
+                changed = message.record(sent)
+                message.save(using=using, update_fields=changed)
                 if answers is not None:
                     answers.mark_handled(username=username)
             return message
 
         return again_if_refused(record, using=using)  # the SMS has gone
 
-    def insert_and_lock(self, messages: Iterable["Message"]) -> Self:
-        """Insert the messages that have no row yet, lock all their rows, and return them.
+    def insert_and_lock(self, messages: Iterable["Message"]) -> dict[str, "Message"]:
+        """Lock the messages, and return them by key; those that have no row yet are inserted.
 
-        Must be the first statement of a transaction, which makes it safe on SQLite. The rows are
-        locked in the order of their keys, so that no two transactions wait for each other.
+        Must be the first statement of a transaction, which makes it safe on SQLite.
         """
-        by_key = {message.key: message for message in messages}
-        insert_and_lock(self, [by_key[key] for key in sorted(by_key)], unique="key")
-        return self.filter(key__in=by_key)
+        return insert_and_lock(self, messages, unique="key")
 
 
 def outgoing_parts(
@@ -239,14 +208,24 @@ def outgoing_parts(
 
     Raises what it raises for them, so that ``send`` can refuse before anything is sent.
     """
-    if answers is not None and answers.direction != Direction.INBOUND:
-        raise ValueError("Only a reply can be answered, and this is a message you sent.")
+    if answers is not None:
+        if not isinstance(answers, Message):
+            raise TypeError(f"answers must be a Message or None, not {type(answers).__name__}.")
+        if answers.direction != Direction.INBOUND:
+            raise ValueError("Only a reply can be answered, and this is a message you sent.")
     return {
         "receiver": _checked("receiver", text_of(receiver), MAX_NUMBER_LENGTH, required=True),
         "sender": _checked("sender", text_of(sender or ""), MAX_NUMBER_LENGTH),
-        "body": clean(str(body or "")),
-        "reference": _checked("reference", str(reference or ""), MAX_REFERENCE_LENGTH),
+        "body": clean(_text("body", body)),
+        "reference": _checked("reference", _text("reference", reference), MAX_REFERENCE_LENGTH),
     }
+
+
+def _text(name: str, value: object) -> str:
+    """Return a string, or a lazy translation in the present language."""
+    if not isinstance(value, str | Promise):
+        raise TypeError(f"{name} must be text, not {type(value).__name__}.")
+    return str(value)
 
 
 def _checked_id(cellcast_id: str | int) -> str:
@@ -265,26 +244,24 @@ def _checked(name: str, value: str, limit: int, *, required: bool = False) -> st
     return text
 
 
-def _opted_out_at(message: "Message", sent: "Message") -> datetime | None:
-    """Return since when the contact had opted out when the message was sent, if at all.
-
-    An opt-out that began after a message had been stored says nothing about it, should the same
-    message be recorded twice.
-    """
-    opt_out: Any = apps.get_model("cellcast_django", "OptOut")  # opt_out.py imports this module
-    active = opt_out.objects.using(message._state.db).active().filter(contact=sent.contact)
-    if message.created_at != sent.created_at:  # the row was there before
-        active = active.filter(since__lte=message.created_at)
-    since: datetime | None = active.values_list("since", flat=True).first()
-    return since
-
-
 class Message(models.Model):
     """One SMS or MMS: a reply you received, or a message you sent."""
 
     if TYPE_CHECKING:
         status_history: RelatedManager["StatusChange"]
-        events: RelatedManager["WebhookEvent"]
+        events: RelatedManager[WebhookEvent]
+
+    # fmt: off
+    REPORTED = (
+        "sender", "receiver", "own_number", "contact",
+        "body", "original_body", "media", "reference",
+    )
+    # fmt: on
+    """What an event says of a message, beside its identity and status.
+
+    A later event fills in what is empty, the code that sends overwrites what a report has claimed,
+    and a recovered reply takes over what its webhook knows.
+    """
 
     key = ExactCharField(
         _("key"),
@@ -367,7 +344,7 @@ class Message(models.Model):
         help_text=_("When Cellcast accepted an outbound message: the time encoded in its id."),
     )
     created_at = models.DateTimeField(
-        _("first seen"), default=timezone.now, help_text=_("When this site first recorded it.")
+        _("created at"), default=timezone.now, help_text=_("When this site first recorded it.")
     )
     status_changed_at = models.DateTimeField(
         _("status changed at"), null=True, blank=True, help_text=_("When the status last changed.")
@@ -396,6 +373,15 @@ class Message(models.Model):
         blank=True,
         help_text=_(
             "For a message you sent to somebody who had opted out by then: since when they had."
+        ),
+    )
+    recorded_at = models.DateTimeField(
+        _("recorded at"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "For a message you sent: when your code recorded it; empty while only reports have "
+            "spoken of it."
         ),
     )
 
@@ -519,7 +505,7 @@ class Message(models.Model):
         if self.contact:
             this_and_earlier |= models.Q(contact=self.contact, created_at__lte=self.created_at)
         changes = {"handled_at": timezone.now(), "handled_by": username_of(username)}
-        replies = Message.objects.using(database_alias()).filter(IS_UNHANDLED, this_and_earlier)
+        replies = Message.objects.fresh().filter(IS_UNHANDLED, this_and_earlier)
         again_if_refused(lambda: replies.update(**changes), using=replies.db)
         if self.handled_at is None:
             for name, value in changes.items():
@@ -541,11 +527,12 @@ class Message(models.Model):
     def in_reply_to(self) -> "Message | None":
         """For a reply, the message that it most probably answers, if there is one.
 
-        The one you sent with the same id: Cellcast may give a reply the id of what it answers.
-        Otherwise, of what you had sent to the contact before the reply: the newest whose text the
-        reply quotes (``original_body``), else the newest of the last 30 days. If the reply came to
-        one of your numbers, what you sent from another of them does not count. Two queries at most;
-        the result is kept on the instance.
+        The one you sent with the same id: Cellcast may give a reply the id of what it answers. Not
+        if both name a contact and the contacts differ: then the id means something else, or is made
+        up. Otherwise, of what you had sent to the contact before the reply: the newest whose text
+        the reply quotes (``original_body``), else the newest of the last 30 days. If the reply came
+        to one of your numbers, what you sent from another of them does not count. Two queries at
+        most; the result is kept on the instance.
         """
         if self.direction != Direction.INBOUND:
             return None
@@ -553,7 +540,9 @@ class Message(models.Model):
         sent = Message.objects.using(self._state.db).exclude(direction=Direction.INBOUND)
         if self.cellcast_id:
             same_id = sent.filter(cellcast_id=self.cellcast_id).order_by("-pk").first()
-            if same_id is not None:
+            if same_id is not None and not (
+                self.contact and same_id.contact and self.contact != same_id.contact
+            ):
                 return same_id
         return self._newest_before(sent) if self.contact else None
 
@@ -562,7 +551,8 @@ class Message(models.Model):
         at = self.created_at
         is_before = models.Q(sent_at__lt=at) | models.Q(sent_at=at, pk__lt=self.pk)
         is_recent = models.Q(sent_at__gte=at - ANSWERED_WITHIN)
-        is_quoted = models.Q(body=self.original_body) if self.original_body else _NEVER
+        quotes_nothing = models.Q(pk__in=[])
+        is_quoted = models.Q(body=self.original_body) if self.original_body else quotes_nothing
         if self.own_number.startswith("+"):
             sent = sent.filter(_may_be_of(self.own_number))
         candidates = sent.filter(contact=self.contact).annotate(
@@ -572,26 +562,48 @@ class Message(models.Model):
         candidates = candidates.filter(is_before, is_recent | is_quoted)
         return candidates.order_by("-is_quoted", "-sent_at", "-pk").first()
 
-    REPORTED = (
-        *("sender", "receiver", "own_number", "contact"),
-        *("body", "original_body", "media", "reference"),
-    )
-    """What an event says of a message, beside its identity and status.
-
-    A later event fills in what is empty, the code that sends overwrites what a report has claimed,
-    and a recovered reply takes over what its webhook knows.
-    """
-
-    KNOWN_WHEN_SENDING = ("sent_by", "opted_out_at")
-    """What no event says."""
-
     def fill_in_from(self, other: "Message") -> list[str]:
-        """Copy from ``other`` what is empty here, and return the names of the fields copied."""
-        return self._take(other, [name for name in self.REPORTED if not getattr(self, name)])
+        """Copy from ``other`` what is empty here, and return the names of the fields copied.
 
-    def overwrite_from(self, sent: "Message") -> list[str]:
-        """Copy all that the sending side knows; return the names of the fields that changed."""
-        return self._take(sent, [*self.REPORTED, *self.KNOWN_WHEN_SENDING])
+        The reference of a recorded message is what ``record_sent`` said, also if that was nothing.
+        """
+        return self._take(
+            other,
+            [
+                name
+                for name in self.REPORTED
+                if not getattr(self, name) and (name != "reference" or self.recorded_at is None)
+            ],
+        )
+
+    def record(self, sent: "Message") -> list[str]:
+        """Take over what the sending side knows, without saving it; return the fields to save.
+
+        This message is locked, and may be what ``sent`` has just become.
+        """
+        changed = ["opted_out_at"]
+        self.opted_out_at = self.opted_out_at or self._opted_out_at(sent)
+        if self.recorded_at is None:
+            self.recorded_at, self.reference = timezone.now(), sent.reference
+            changed += ["recorded_at", "reference"]
+        elif self.contact and self.contact != sent.contact:
+            logger.warning(
+                "Message %s was recorded again, for another receiver: it is filed under that one "
+                "now. Does each receiver have an id of its own?",
+                self.pk,
+            )
+        return changed + self._take(sent, [*self.REPORTED, "sent_by"])
+
+    def _opted_out_at(self, sent: "Message") -> datetime | None:
+        """Return since when the contact had opted out when the message was sent, if at all.
+
+        An opt-out that began after a message had been stored says nothing about it, should the same
+        message be recorded twice.
+        """
+        active = OptOut.objects.using(self._state.db).active().filter(contact=sent.contact)
+        if self.status or self.recorded_at is not None:  # it was stored before
+            active = active.filter(since__lte=self.created_at)
+        return active.values_list("since", flat=True).first()
 
     def _take(self, other: "Message", names: Iterable[str]) -> list[str]:
         values = {name: getattr(other, name) for name in names}
@@ -601,9 +613,65 @@ class Message(models.Model):
         return changed
 
 
-def database_alias() -> str:
-    """Return the alias of the database that messages are written to.
+class StatusChangeQuerySet(FreshQuerySet["StatusChange"]):
+    """Rows of a history: type checkers know no manager of a generic QuerySet."""
 
-    Whatever must be fresh is read from it too, never from a replica.
-    """
-    return router.db_for_write(Message)
+
+class StatusChange(models.Model):
+    """A reported status: one row of a message's history, whether or not it arrived late."""
+
+    message = models.ForeignKey(
+        Message,
+        verbose_name=_("message"),
+        on_delete=models.CASCADE,
+        related_name="status_history",
+        db_index=False,  # the unique constraint begins with it
+        help_text=_("The message whose history this is."),
+    )
+    status = ExactCharField(
+        _("status"), max_length=MAX_STATUS_LENGTH, help_text=_("The reported status.")
+    )
+    previous_status = ExactCharField(
+        _("previous status"),
+        max_length=MAX_STATUS_LENGTH,
+        blank=True,
+        help_text=_("The message’s status before this report."),
+    )
+    applied = models.BooleanField(
+        _("applied"),
+        help_text=_(
+            "Whether this changed the message’s status; no if a higher one had already arrived."
+        ),
+    )
+    reason = UnicodeTextField(
+        _("reason"),
+        blank=True,
+        help_text=_("Cellcast’s explanation, from the first report of this status."),
+    )
+    recorded_at = models.DateTimeField(
+        _("recorded at"), default=timezone.now, help_text=_("When this site recorded it.")
+    )
+    event = models.OneToOneField(
+        WebhookEvent,
+        verbose_name=_("event"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="status_change",
+        help_text=_("The event that reported it; empty once that event has been pruned."),
+    )
+
+    objects: ClassVar[StatusChangeQuerySet] = StatusChangeQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = _("status change")
+        verbose_name_plural = _("status history")
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["message", "status"], name="cellcast_one_row_a_status")
+        ]
+
+    def __str__(self) -> str:
+        if not self.applied:
+            return f"{self.status} (late)"
+        return f"{self.previous_status or '–'} → {self.status}"

@@ -1,7 +1,7 @@
 """Opt-outs: the contacts who must not be texted, and each time that one began or ended."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
@@ -11,18 +11,26 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
 from cellcast_django.database.transactions import insert_and_lock
-from cellcast_django.models.message import MAX_USERNAME_LENGTH, contact_of, username_of
+from cellcast_django.models.base import (
+    MAX_USERNAME_LENGTH,
+    FreshQuerySet,
+    contact_of,
+    username_of,
+)
 from cellcast_django.models.webhook_event import WebhookEvent
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
+FOLLOWING_FIELDS = ("since", "source", "event", "note", "ended_at")
+"""The fields of an opt-out that follow from its history."""
+
 MAX_OPT_OUT_TEXT_LENGTH = 1_000
 """Characters of what was received that the history keeps."""
 
 
-class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
+class OptOutQuerySet(FreshQuerySet["OptOut"]):
     """Opt-outs by state and by contact."""
 
     def active(self) -> Self:
@@ -38,13 +46,10 @@ class OptOutQuerySet(models.QuerySet["OptOut", "OptOut"]):
         """Lock the opt-outs of these contacts, and return them by contact.
 
         A contact without one gets a row that has not begun. Lock the messages' rows first, if there
-        are any; these follow in the order of the contacts.
+        are any.
         """
-        ordered = sorted(set(contacts))
-        insert_and_lock(self, [OptOut(contact=contact) for contact in ordered], unique="contact")
-        # Under REPEATABLE READ a plain SELECT would not see what the upsert has just waited for.
-        locked = self.filter(contact__in=ordered).select_for_update()
-        return {opt_out.contact: opt_out for opt_out in locked}
+        opt_outs = [OptOut(contact=contact) for contact in set(contacts)]
+        return insert_and_lock(self, opt_outs, unique="contact")
 
     def save_changes(self, changes: Sequence["OptOutChange"]) -> None:
         """Write what ``begin`` or ``end`` returned, and the opt-outs that follow from it.
@@ -142,10 +147,11 @@ class OptOut(models.Model):
         text: str = "",
         note: str = "",
         username: str = "",
+        received_as: str = "",
     ) -> "OptOutChange | None":
-        """Make it stand, without saving it; return the change to save, ``None`` if it stood.
+        """Begin it, without saving it; return the change to save, ``None`` if it was active.
 
-        Its event, if one reports it, is for the caller to set, on both.
+        The caller sets its event, if one reports it, on both.
 
         What has just arrived counts, whatever the clocks say. Only what comes from elsewhere, with
         a time of its own, is compared with the time of the last end, and an older one does not undo
@@ -164,13 +170,14 @@ class OptOut(models.Model):
             text=text[:MAX_OPT_OUT_TEXT_LENGTH],
             note=self.note,
             username=username_of(username),
+            received_as=received_as,
         )
 
     def _ended_before(self, source: Source, at: datetime) -> bool:
         """Whether its last end, if any, precedes what comes from elsewhere; in doubt, it does."""
         if self.ended_at is None:
             return True
-        return source != self.Source.LIST and not is_certainly_before(at, self.ended_at)
+        return source != self.Source.LIST and at >= self.ended_at
 
     def end(self, *, at: datetime, note: str = "", username: str = "") -> "OptOutChange":
         """End it while it stands, without saving it; return the change to save."""
@@ -185,23 +192,8 @@ class OptOut(models.Model):
         )
 
 
-FOLLOWING_FIELDS = ("since", "source", "event", "note", "ended_at")
-"""The fields of an opt-out that follow from its history."""
-
-
-def is_certainly_before(earlier: datetime, later: datetime) -> bool:
-    """Whether one time precedes another, however a local time that happens twice is read.
-
-    With ``USE_TZ = False``, the hour before summer time ends is written like the one after it.
-    """
-    return max(_readings(earlier)) < min(_readings(later))
-
-
-def _readings(time: datetime) -> list[datetime]:
-    if timezone.is_aware(time):
-        return [time]
-    zone = timezone.get_default_timezone()
-    return [time.replace(fold=fold, tzinfo=zone).astimezone(UTC) for fold in (0, 1)]
+class OptOutChangeQuerySet(FreshQuerySet["OptOutChange"]):
+    """Rows of a history: type checkers know no manager of a generic QuerySet."""
 
 
 class OptOutChange(models.Model):
@@ -258,6 +250,14 @@ class OptOutChange(models.Model):
         blank=True,
         help_text=_("The member of staff who did it."),
     )
+    received_as = ExactCharField(
+        _("received as"),
+        max_length=MAX_USERNAME_LENGTH,
+        blank=True,
+        help_text=_("The username of the secret that its webhook came with."),
+    )
+
+    objects: ClassVar[OptOutChangeQuerySet] = OptOutChangeQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("opt-out change")

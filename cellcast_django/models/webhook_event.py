@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
-from cellcast_django.models.message import MAX_USERNAME_LENGTH, Message, database_alias
+from cellcast_django.models.base import MAX_USERNAME_LENGTH, FreshQuerySet
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint, read_fields
 
 MAX_CONTENT_TYPE_LENGTH = 255
@@ -28,13 +28,15 @@ class HandlerResult(TypedDict):
     """How many calls there have been."""
     retry_at: NotRequired[str]
     """When it is called again; not there if its attempts are used up."""
+    seconds: NotRequired[float]
+    """How long the last call took; not there if there was none."""
     gave_up: NotRequired[bool]
     skipped: NotRequired[bool]
     by: NotRequired[str]
     """The username of the person who skipped it."""
 
 
-class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
+class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
     """Events by the state of their handlers."""
 
     def pending(self) -> Self:
@@ -55,13 +57,13 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent", "WebhookEvent"]):
 
     def invalid(self) -> Self:
         """Events that could not be understood, and that nobody has dismissed."""
-        return self.unreadable().filter(dismissed_at__isnull=True)
+        return self.invalid_or_dismissed().filter(dismissed_at__isnull=True)
 
     def dismissed(self) -> Self:
         """Events that could not be understood, and that a person has set aside."""
-        return self.unreadable().filter(dismissed_at__isnull=False)
+        return self.invalid_or_dismissed().filter(dismissed_at__isnull=False)
 
-    def unreadable(self) -> Self:
+    def invalid_or_dismissed(self) -> Self:
         """Events that could not be understood, dismissed or not: all can be read again."""
         return self._unfinished().filter(outcome=WebhookEvent.Outcome.INVALID)
 
@@ -99,6 +101,12 @@ class WebhookEvent(models.Model):
         DONE = "done", _("done")
         FAILED = "failed", _("failed")
 
+    RUN = ("done_at", "next_run_at", "attempts", "handler_results", "waiting_for")
+    """Columns that only a run may write; ``save()`` leaves them alone."""
+
+    PERSONAL = ("contact", "body", "error")
+    """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
+
     endpoint = models.CharField(
         _("endpoint"),
         max_length=8,
@@ -106,7 +114,7 @@ class WebhookEvent(models.Model):
         help_text=_("The URL that received it, or Cellcast’s API."),
     )
     kind = models.CharField(
-        _("type"), max_length=8, choices=Kind, help_text=_("What the event reports.")
+        _("kind"), max_length=8, choices=Kind, help_text=_("What the event reports.")
     )
     outcome = models.CharField(
         _("outcome"),
@@ -142,7 +150,7 @@ class WebhookEvent(models.Model):
         help_text=_("The customer’s number, in international format if it is a phone number."),
     )
     message = models.ForeignKey(
-        Message,
+        "Message",
         verbose_name=_("message"),
         null=True,
         blank=True,
@@ -154,7 +162,7 @@ class WebhookEvent(models.Model):
         _("username"),
         max_length=MAX_USERNAME_LENGTH,
         blank=True,
-        help_text=_("The username of the credential that was used."),
+        help_text=_("The username of the secret that it came with."),
     )
     is_test = models.BooleanField(
         _("test"),
@@ -165,10 +173,10 @@ class WebhookEvent(models.Model):
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
     done_at = models.DateTimeField(
-        _("finished at"), null=True, blank=True, help_text=_("When the last handler finished.")
+        _("done at"), null=True, blank=True, help_text=_("When the last handler finished.")
     )
     next_run_at = models.DateTimeField(
-        _("next retry"),
+        _("next run at"),
         null=True,
         blank=True,
         help_text=_("When unfinished handlers run next; empty if there is nothing left to run."),
@@ -226,12 +234,6 @@ class WebhookEvent(models.Model):
                 where=models.Q(is_test=True),
             ),
         ]
-
-    RUN = ("done_at", "next_run_at", "attempts", "handler_results", "waiting_for")
-    """What running handlers goes by: nothing that saves the event changes it."""
-
-    PERSONAL = ("contact", "body", "error")
-    """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.cellcast_id}".strip()  # no number: it may be logged
@@ -292,7 +294,7 @@ class WebhookEvent(models.Model):
 
 def fresh_events() -> WebhookEventQuerySet:
     """Return all events, from the database that is written to: a replica may lag."""
-    return WebhookEvent.objects.using(database_alias())
+    return WebhookEvent.objects.fresh()
 
 
 def errors_of(results: dict[str, Any]) -> dict[str, str]:
@@ -301,9 +303,8 @@ def errors_of(results: dict[str, Any]) -> dict[str, str]:
 
 
 def time_of(text: str) -> datetime:
-    """Return a time of a result as the models have it: ``USE_TZ`` may have changed since."""
-    seconds = datetime.fromisoformat(text).timestamp()
-    return datetime.fromtimestamp(seconds, tz=timezone.now().tzinfo)
+    """Return a time of a result as the models have it."""
+    return datetime.fromisoformat(text)
 
 
 def error_type(error: str) -> str:

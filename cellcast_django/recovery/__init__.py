@@ -6,6 +6,7 @@ takes the way of a webhook. Start with ``recover``.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 from django.utils import timezone
 
@@ -21,7 +22,12 @@ from cellcast_django.recovery.client import (
     Span,
     WrongKeyError,
 )
-from cellcast_django.recovery.lists import missing_opt_outs, missing_replies, missing_statuses
+from cellcast_django.recovery.lists import (
+    Progress,
+    missing_opt_outs,
+    missing_replies,
+    missing_statuses,
+)
 
 __all__ = ["DEFAULT_AGE", "Findings", "Kind", "RecoveryError", "problems_of", "recover"]
 
@@ -29,7 +35,7 @@ DEFAULT_AGE = timedelta(days=2)
 
 ITEMS_PER_TRANSACTION = 20
 
-MISSING: dict[Kind, Callable[[Client, Span, Findings], Iterator[Sequence[Payload]]]] = {
+MISSING: dict[Kind, Callable[[Client, Span, Findings, Progress], Iterator[Sequence[Payload]]]] = {
     Kind.REPLIES: missing_replies,
     Kind.STATUSES: missing_statuses,
     Kind.OPT_OUTS: missing_opt_outs,
@@ -78,8 +84,8 @@ def _recover(
     dry_run: bool,
 ) -> None:
     """Read one list and store what is missing, as if webhooks had brought it."""
-    for missing in MISSING[findings.kind](client, span, findings):
-        progress(findings)
+    has_read_page = partial(progress, findings)
+    for missing in MISSING[findings.kind](client, span, findings, has_read_page):
         for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
             payloads = missing[start : start + ITEMS_PER_TRANSACTION]
             findings.missing += len(payloads)

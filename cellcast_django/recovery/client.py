@@ -16,9 +16,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from django.conf import settings
 from django.db.models import TextChoices
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from cellcast_django.conf import conf, is_api_url
@@ -359,6 +357,4 @@ def read_time(item: Item, name: str) -> datetime:
         raise ItemError from None
     if not EARLIEST_TIME <= time < LATEST_TIME:
         raise ItemError
-    if settings.USE_TZ:
-        return time
-    return timezone.make_naive(time, timezone.get_default_timezone())
+    return time

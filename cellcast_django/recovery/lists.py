@@ -8,7 +8,7 @@ into, and left alone: only people end one.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from operator import itemgetter
@@ -20,10 +20,10 @@ from cellcast_django.inbox.same_message import (
     LATEST,
     Alike,
     Stored,
+    distinguishing_media,
     match,
     pair_in_order,
     stored_replies,
-    telling_media,
     text_key,
 )
 from cellcast_django.models import (
@@ -31,7 +31,6 @@ from cellcast_django.models import (
     OptOut as StoredOptOut,
     StatusChange,
     contact_of,
-    database_alias,
 )
 from cellcast_django.payloads import (
     MAX_NUMBER_LENGTH,
@@ -61,6 +60,9 @@ GRACE = timedelta(minutes=10)  # the webhook of a more recent reply may still be
 
 CONTACTS_PER_QUERY = 500
 
+Progress = Callable[[], None]
+"""Called for each page that has been read, when ``findings`` has its counts."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -79,7 +81,10 @@ def _understood(
 
 
 def _new_items(
-    pages: Iterable[Iterable[Any]], read_item: Callable[[Item], tuple[K, V]], findings: Findings
+    pages: Iterable[Iterable[Any]],
+    read_item: Callable[[Item], tuple[K, V]],
+    findings: Findings,
+    progress: Progress,
 ) -> Iterator[dict[K, V]]:
     """Yield for each page what no page before it has listed, by the key that it is read with."""
     seen: set[K] = set()
@@ -88,6 +93,7 @@ def _new_items(
         new = {key: item for key, item in items.items() if key not in seen}
         seen |= new.keys()
         findings.seen = len(seen)
+        progress()
         yield new
 
 
@@ -98,7 +104,7 @@ Identity = tuple[str, str]
 
 
 def missing_statuses(
-    client: Client, span: Span, findings: Findings
+    client: Client, span: Span, findings: Findings, progress: Progress
 ) -> Iterator[Sequence[StatusReport]]:
     """Yield, page by page, the listed statuses that are in no history.
 
@@ -112,9 +118,9 @@ def missing_statuses(
         limit=100,
         requestFrom="API",
     )
-    for reports in _new_items(pages, _report_of, findings):
+    for reports in _new_items(pages, _report_of, findings, progress):
         keys = {key for key, _status in reports}
-        history = StatusChange.objects.using(database_alias()).filter(message__key__in=keys)
+        history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
         yield [report for identity, report in reports.items() if identity not in known]
 
@@ -136,15 +142,17 @@ def _report_of(item: Item) -> tuple[Identity, StatusReport]:
 # Opt-outs
 
 
-def missing_opt_outs(client: Client, _span: Span, findings: Findings) -> Iterator[Sequence[OptOut]]:
+def missing_opt_outs(
+    client: Client, _span: Span, findings: Findings, progress: Progress
+) -> Iterator[Sequence[OptOut]]:
     """Yield, page by page, the listed opt-outs of contacts who have none here.
 
     The list has no times, so it does not say how long a phone number has been on it.
     """
-    stored = StoredOptOut.objects.using(database_alias())
+    stored = StoredOptOut.objects.fresh()
     listed: set[str] = set()
     pages = client.pages("/api/v1/apiClient/getOptout", size=1_000)
-    for opt_outs in _new_items(pages, _opt_out_of, findings):
+    for opt_outs in _new_items(pages, _opt_out_of, findings, progress):
         listed |= opt_outs.keys()
         begun = stored.exclude(source="").filter(contact__in=opt_outs)
         ended_at = dict(begun.values_list("contact", "ended_at"))
@@ -171,7 +179,7 @@ def _contact_of(item: Item, name: str) -> tuple[str, str]:
 # Replies
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, repr=False)
 class ListedReply:
     """A reply as the API lists it. If two pages list the same one, it counts once.
 
@@ -179,16 +187,18 @@ class ListedReply:
     """
 
     received_at: datetime
-    contact: str = field(repr=False)
-    sender: str = field(repr=False)
-    text: str = field(repr=False)
-    body: str = field(repr=False)
-    media: tuple[str, ...] = field(repr=False)
-    raw: str = field(repr=False)
+    contact: str
+    sender: str
+    text: str
+    body: str
+    media: tuple[str, ...]
+    raw: str
 
 
-def missing_replies(client: Client, span: Span, findings: Findings) -> Iterator[Sequence[Reply]]:
-    """Yield nothing for each page that is read, then all missing replies, the oldest first.
+def missing_replies(
+    client: Client, span: Span, findings: Findings, progress: Progress
+) -> Iterator[Sequence[Reply]]:
+    """Yield all missing replies at once, the oldest first.
 
     The API gives them no id, so an item is matched with a stored message by contact, text and time:
     all items of the span with all its messages in one go. The inbox matches those that it is given
@@ -203,7 +213,7 @@ def missing_replies(client: Client, span: Span, findings: Findings) -> Iterator[
         new = {reply for reply in replies if reply.received_at >= horizon} - listed
         listed |= new
         findings.seen += sum(reply.received_at >= span.since for reply in new)
-        yield ()
+        progress()
         if replies and all(reply.received_at < horizon for reply in replies):
             break
     missing = []
@@ -264,7 +274,7 @@ def _find_missing(
 
 def _as_payload(each: ListedReply, *, is_text: bool) -> tuple[Listed, Reply]:
     body, media = (each.text, ()) if is_text else (each.body, each.media)
-    place = Listed(each.received_at, telling_media(body, media))
+    place = Listed(each.received_at, distinguishing_media(body, media))
     return place, Reply(
         raw=each.raw,
         cellcast_id="",
@@ -280,7 +290,7 @@ def _as_payload(each: ListedReply, *, is_text: bool) -> tuple[Listed, Reply]:
 
 def _read_stored(contacts: Collection[str], horizon: datetime) -> dict[Alike, list[Stored]]:
     """Return the messages that may match replies of these contacts."""
-    messages = Message.objects.using(database_alias()).inbound()
+    messages = Message.objects.fresh().inbound()
     messages = messages.filter(created_at__gte=horizon + EARLIEST)
     in_order = sorted(contacts)
     stored: dict[Alike, list[Stored]] = {}
@@ -297,7 +307,7 @@ Shifted = tuple[timedelta, Alike, Listed]
 
 
 def _shifted(alike: Alike, items: Sequence[Listed], left: Sequence[Stored]) -> Iterator[Shifted]:
-    """Yield the replies that may be a message which was stored too early to be matched."""
+    """Yield the replies that match a message stored by a host whose clock was behind."""
     arrived = [each for each in left if not each.is_recovered]
     for place, message in pair_in_order(items, arrived, -LATEST, EARLIEST).items():
         if place.media == message.media:

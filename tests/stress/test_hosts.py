@@ -36,7 +36,6 @@ PROJECTS = [
     Project("another_rest_framework"),
     Project("login_required"),
     Project("body_read_first"),
-    Project("naive_time"),
     Project(
         "second_database",
         own_tables=True,

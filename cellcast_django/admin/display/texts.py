@@ -229,7 +229,7 @@ MAX_INDENT = 30  # levels: in a deeply nested body, most of the output would be 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FormattedBody:
     """``text`` of JSON, ``rows`` of a form, or the ``reason`` why there is neither."""
 

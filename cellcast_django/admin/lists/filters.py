@@ -21,6 +21,7 @@ from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import narrow_to_any
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
+from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent, errors_of
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
@@ -247,7 +248,7 @@ MAX_TESTS = 1_000  # messages of Test Sends that are left out
 
 def keys_of_tests(messages: Any) -> list[int]:
     """Return the keys of the messages that exist only because of our own Test Sends."""
-    return list(messages.from_tests().values_list("pk", flat=True)[:MAX_TESTS])
+    return list(of_tests(messages).values_list("pk", flat=True)[:MAX_TESTS])
 
 
 def _is_written_to(messages: QuerySet[Any], number: str) -> bool:
@@ -415,8 +416,8 @@ class MessageTestFilter(TestFilter):
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
         if choice == self.ONLY:
-            return rows.from_tests()
-        tests = list(rows.from_tests().order_by().values_list("pk", flat=True))
+            return of_tests(rows)
+        tests = list(of_tests(rows).order_by().values_list("pk", flat=True))
         return rows.exclude(pk__in=tests) if tests else rows
 
 

@@ -56,7 +56,7 @@ UNDO = "cellcast_django.undo"
 """The session's key for what the last click has handled, until a page has offered to undo it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Choice:
     """Which customers the list shows, and in which order, as its address says."""
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 from cellcast_django.admin.display.texts import DAY, localised, today
 from cellcast_django.admin.lists.filters import keys_of_tests, midnight, under_way_since
 from cellcast_django.database.vendors import vendor_of
+from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import Direction, Message, StatusChange, database_alias
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
@@ -146,7 +147,7 @@ def _leave_out_tests(
 ) -> None:
     """Subtract the messages of Test Sends, which are few."""
     messages = Message.objects.using(database_alias())
-    tests = messages.from_tests().filter(created_at__gte=period.start, created_at__lt=period.end)
+    tests = of_tests(messages).filter(created_at__gte=period.start, created_at__lt=period.end)
     for created_at, direction, status in tests.values_list("created_at", "direction", "status"):
         slot = bisect_right(period.starts, created_at) - 1
         if direction == Direction.INBOUND:

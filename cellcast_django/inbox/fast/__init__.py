@@ -5,10 +5,12 @@ test still passes.
 """
 
 from cellcast_django import inbox
+from cellcast_django.database.vendors import DIALECTS
 from cellcast_django.inbox.fast import one_statement, plain_statements
 
 inbox.FAST_WAYS |= {
-    "postgresql": one_statement.write_at_once,
-    "sqlite": plain_statements.write_by_row,
-    "mysql": plain_statements.write_by_row,
+    vendor: one_statement.write_at_once
+    if dialect.combines_writes
+    else plain_statements.write_by_row
+    for vendor, dialect in DIALECTS.items()
 }

@@ -9,11 +9,10 @@ from django.db.backends.utils import CursorWrapper
 
 from cellcast_django.database import prepared_statements
 from cellcast_django.database.transactions import own_statement, own_transaction
+from cellcast_django.database.vendors import POSTGRESQL
 from cellcast_django.inbox.drafts import DUPLICATE, Draft, StatusDraft, Values, plan
 from cellcast_django.inbox.fast import plain_statements
 from cellcast_django.inbox.fast.plain_statements import (
-    DIALECTS,
-    NEW,
     Found,
     adapter,
     columns_of,
@@ -21,6 +20,7 @@ from cellcast_django.inbox.fast.plain_statements import (
     lock_and_begin,
     moving_upsert,
     placeholder,
+    plan_of,
     save_begun,
     status_values,
     stored_without_id,
@@ -34,8 +34,6 @@ IF_REPORTED_BEFORE = {
 }
 """The columns of an event, in SQL."""
 
-DIALECT = DIALECTS["postgresql"]
-
 
 def write_at_once(
     connection: BaseDatabaseWrapper, draft: Draft, before_commit: BeforeCommit | None
@@ -48,14 +46,19 @@ def write_at_once(
     """
     if not isinstance(draft, StatusDraft):
         return plain_statements.write_by_row(connection, draft, before_commit)
-    planned = plan(draft, previous_status="")
+    planned = plan(draft, is_news=True)
     # Only a reply may turn out to be one of several facts.
     is_certain = not isinstance(draft.payload, Reply) or (
-        not draft.opted_out and planned == plan(draft, previous_status=draft.payload.status)
+        not draft.contact_to_opt_out
+        and planned == plan(draft, is_news=True, previous_status=draft.payload.status)
     )
     is_all = is_certain and (before_commit is None or planned.next_run_at is None)
-    event = draft.event | planned._asdict()
-    rows = {Message: draft.message, WebhookEvent: event, StatusChange: draft.change}
+    event = draft.event_values | planned._asdict()
+    rows = {
+        Message: draft.message_values,
+        WebhookEvent: event,
+        StatusChange: draft.change_values,
+    }
     values = adapter(connection)(rows)
     values.update(status_values(draft.payload.status))
     statement = _statement(may_be_stored=draft.may_be_stored)
@@ -69,9 +72,9 @@ def write_at_once(
         written = cursor.fetchone()
         if written is None:
             return None
-        message_id, status, old_status, change_id, event_id = written
-        previous_status = None if change_id is None else old_status.removeprefix(NEW)
-        found = Found(message_id, status, previous_status, old_status == NEW)
+        message_id, status, previous_status, recorded_at, change_id, event_id = written
+        is_new = not previous_status and recorded_at is None
+        found = Found(message_id, status, previous_status, is_new, is_news=change_id is not None)
         event.update(id=event_id, message_id=message_id)
         if change_id is None:
             event |= DUPLICATE._asdict()
@@ -88,7 +91,7 @@ def _write_opt_out(
     begun = lock_and_begin(cursor, draft)
     if begun is not None:
         save_begun(cursor, begun, event["id"])
-    planned = plan(draft, found.previous_status, begun)._asdict()
+    planned = plan_of(draft, found, begun)._asdict()
     if event | planned != event:
         event |= planned
         events = WebhookEvent.objects.using(cursor.db.alias).filter(pk=event["id"])
@@ -110,19 +113,18 @@ def _statement(*, may_be_stored: bool) -> str:
     insert = _insert_select(
         Message,
         alias=" AS stored",
-        previous_status=repr(NEW),
         created_at=now,
         status_changed_at=now,
     )
     if may_be_stored:
-        insert += f" WHERE NOT EXISTS ({stored_without_id(DIALECT)})"
-    message = moving_upsert(DIALECT, insert, stored="stored")
+        insert += f" WHERE NOT EXISTS ({stored_without_id(POSTGRESQL)})"
+    message = moving_upsert(POSTGRESQL, insert, stored="stored")
     change = _insert_select(
         StatusChange,
         message_id="message.id",
         status=_given(Message, "status"),
         recorded_at=now,
-        previous_status=f"replace(previous_status, '{NEW}', '')",
+        previous_status="previous_status",
         applied="status <> previous_status",
         event_id="event_id.id",
     )
@@ -138,7 +140,7 @@ def _statement(*, may_be_stored: bool) -> str:
         },
     )
     return f"""
-WITH message AS ({message} RETURNING id, status, previous_status),
+WITH message AS ({message} RETURNING id, status, previous_status, recorded_at),
 event_id AS (
     SELECT nextval(pg_get_serial_sequence('{WebhookEvent._meta.db_table}', 'id')) AS id
 ),
@@ -155,8 +157,8 @@ def _insert_select(model: type[models.Model], *, alias: str = "", **known: str) 
     """Return an insert of a row's values, except for those that the statement itself knows."""
     names = [field.column for field in columns_of(model)]
     values = {name: known.get(name) or _given(model, name) for name in names} | known
-    columns = ", ".join(map(DIALECT.quote.format, values))
-    table = DIALECT.quote.format(model._meta.db_table)
+    columns = ", ".join(map(POSTGRESQL.quote.format, values))
+    table = POSTGRESQL.quote.format(model._meta.db_table)
     return f"INSERT INTO {table}{alias} ({columns}) SELECT {', '.join(values.values())}"
 
 

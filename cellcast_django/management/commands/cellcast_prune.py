@@ -139,7 +139,7 @@ def scope(selection: Selection) -> str:
 
 def day(moment: datetime) -> str:
     """Return a time to the minute, in the project's time zone."""
-    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    local = timezone.localtime(moment)
     return f"{local:%Y-%m-%d %H:%M}"
 
 

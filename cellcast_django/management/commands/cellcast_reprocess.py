@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from cellcast_django import receiving
 from cellcast_django.management.terminal import add_event_option, require_events
-from cellcast_django.models import WebhookEvent, fresh_events
+from cellcast_django.models import WebhookEvent
 
 
 class Command(BaseCommand):
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{understood} understood, {invalid} still invalid.")
 
     def _events(self, pks: list[int]) -> Iterator[WebhookEvent]:
-        events = fresh_events().unreadable()
+        events = WebhookEvent.objects.fresh().invalid_or_dismissed()
         require_events(pks, events, "invalid event")
         for pk in dict.fromkeys(pks or list(events.order_by("pk").values_list("pk", flat=True))):
             yield from events.filter(pk=pk)

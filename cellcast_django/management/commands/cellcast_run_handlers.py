@@ -13,7 +13,7 @@ from django.db import Error, connections
 from cellcast_django.handlers import Tally, run_again, run_due, summary
 from cellcast_django.handlers.schedule import due_ids
 from cellcast_django.management.terminal import add_event_option, printable, require_events
-from cellcast_django.models import CommandRun, WebhookEvent, error_type, fresh_events
+from cellcast_django.models import CommandRun, WebhookEvent, error_type
 
 logger = logging.getLogger("cellcast_django")
 
@@ -63,8 +63,8 @@ class Command(BaseCommand):
 
     def _chosen(self, pks: list[int], *, failed: bool) -> list[int]:
         """Return the keys, in the order in which the events were stored."""
-        require_events(pks, fresh_events(), "event")
-        also = fresh_events().failed().values_list("pk", flat=True) if failed else ()
+        require_events(pks, WebhookEvent.objects.fresh(), "event")
+        also = WebhookEvent.objects.fresh().failed().values_list("pk", flat=True) if failed else ()
         return sorted({*pks, *also})
 
     def _report(self, event: WebhookEvent) -> None:

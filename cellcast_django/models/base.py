@@ -1,0 +1,42 @@
+"""What all models share: a QuerySet with ``fresh()``, and how columns hold numbers and names."""
+
+from typing import Self, TypeVar
+
+from django.db import models, router
+from phonenumbers import PhoneNumber
+
+from cellcast_django.conf import conf
+from cellcast_django.contacts import normalise, text_of
+from cellcast_django.payloads import clean
+
+MAX_USERNAME_LENGTH = 255
+
+M = TypeVar("M", bound=models.Model)
+
+
+class FreshQuerySet(models.QuerySet[M, M]):
+    """Rows that can be read where they are written."""
+
+    def fresh(self) -> Self:
+        """The same rows as they are now: from the database that is written to, past any cache.
+
+        A replica may lag, and a cache of the ORM's reads does not see what SQL has written.
+        """
+        rows = self.using(router.db_for_write(self.model))
+        # Such caches leave alone what is read in order to write.
+        rows._for_write = True  # type: ignore[attr-defined]
+        return rows
+
+
+def contact_of(number: str | PhoneNumber) -> str:
+    """Return the number as the ``contact`` and ``own_number`` columns hold it.
+
+    In E.164 if it is a phone number, else as written. Raises ``TypeError`` for what is neither
+    text nor a phone number object of ``phonenumbers``.
+    """
+    return normalise(clean(text_of(number)), conf.default_region)
+
+
+def username_of(username: object) -> str:
+    """Return a username as our columns hold it: some user models have numbers for usernames."""
+    return clean("" if username is None else str(username))[:MAX_USERNAME_LENGTH]
