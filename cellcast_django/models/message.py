@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import models, router, transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
@@ -193,8 +194,8 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         since when. After a deadlock it is tried again, unless inside a transaction of yours.
 
         Raises ``TypeError`` for an id that is neither a string nor an integer, such as the whole
-        response of the API; ``ValueError`` for an empty id or receiver, for anything too long, and
-        if ``answers`` is not a reply.
+        response of the API, and for a body or reference that is no text; ``ValueError`` for an
+        empty id or receiver, for anything too long, and if ``answers`` is not a reply.
         """
         parts = outgoing_parts(
             receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
@@ -244,9 +245,16 @@ def outgoing_parts(
     return {
         "receiver": _checked("receiver", text_of(receiver), MAX_NUMBER_LENGTH, required=True),
         "sender": _checked("sender", text_of(sender or ""), MAX_NUMBER_LENGTH),
-        "body": clean(str(body or "")),
-        "reference": _checked("reference", str(reference or ""), MAX_REFERENCE_LENGTH),
+        "body": clean(_text("body", body)),
+        "reference": _checked("reference", _text("reference", reference), MAX_REFERENCE_LENGTH),
     }
+
+
+def _text(name: str, value: str) -> str:
+    """Return a string or a lazy translation as text: ``str(order)`` would find no order again."""
+    if not isinstance(value, str | Promise):
+        raise TypeError(f"{name} must be text, not {type(value).__name__}.")
+    return str(value)
 
 
 def _checked_id(cellcast_id: str | int) -> str:
