@@ -22,6 +22,7 @@ from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext, gettext_lazy as _
 
+from cellcast_django.api import why_not
 from cellcast_django.conf import (
     DEFAULT_API_URL,
     DEFAULT_STOP_WORDS,
@@ -636,4 +637,23 @@ def check_api_url(**_: Any) -> Messages:
             )
             % {"url": DEFAULT_API_URL},
             id="cellcast_django.E016",
+        )
+
+
+@check(*API)
+def check_send_sms(**_: Any) -> Messages:
+    """The app's own function to send with needs the key and urllib3."""
+    if conf.send_with != "cellcast_django.api.send_sms" or any(
+        (*check_api_key(), *check_api_url())
+    ):
+        return
+    if reason := why_not():
+        yield Error(
+            gettext("CELLCAST_SEND_WITH names send_sms, which sends nothing: %(reason)s")
+            % {"reason": reason},
+            hint=gettext(
+                "Set CELLCAST_API_KEY, and install the extra. To send nothing on purpose, name "
+                '"cellcast_django.testing.pretend_to_send" instead.'
+            ),
+            id="cellcast_django.E025",
         )

@@ -14,6 +14,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from cellcast_django.api import Item
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.inbox.same_message import (
     EARLIEST,
@@ -46,7 +47,6 @@ from cellcast_django.payloads import (
 from cellcast_django.recovery.client import (
     Client,
     Findings,
-    Item,
     ItemError,
     Span,
     as_body,
