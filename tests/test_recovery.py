@@ -17,7 +17,7 @@ from cellcast_django.recovery import Findings, Kind, RecoveryError, lists, recov
 from cellcast_django.signals import message_received, opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
-from tests.fake_cellcast import KEY, REPLIES, REPORTS, FakeCellcast, Fault, timestamp
+from tests.fake_cellcast import ACCOUNT, KEY, REPLIES, REPORTS, FakeCellcast, Fault, timestamp
 from tests.many import add_copies
 from tests.test_error_reports import reported
 
@@ -283,7 +283,8 @@ def test_recovery_stops_at_the_first_page_of_only_older_replies(
     for hours in (1, 47, 49, 73, 74, 75, 76):
         fake_cellcast.add_reply(ago(hours * HOUR))
     assert counts(recovered(Kind.REPLIES)) == (2, 2, 2)
-    pages = [parameters["page"] for path, parameters, _headers in fake_cellcast.requests]
+    lists = [parameters for path, parameters, _ in fake_cellcast.requests if path == REPLIES]
+    pages = [parameters["page"] for parameters in lists]
     assert pages == ["1", "2", "3"]
 
 
@@ -556,7 +557,7 @@ def test_message_list_is_requested_with_a_days_margin(
     now = timezone.now()
     monkeypatch.setattr(timezone, "now", lambda: now)
     recovered(Kind.STATUSES)
-    [(path, parameters, _headers)] = fake_cellcast.requests
+    [(path, parameters, _headers), _credit] = fake_cellcast.requests
     assert (path, parameters) == (
         REPORTS,
         {
@@ -698,14 +699,40 @@ def test_dry_run_changes_nothing(fake_cellcast: FakeCellcast) -> None:
 def test_last_run_is_recorded_with_its_counts(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(HOUR))
     recover([Kind.REPLIES, Kind.STATUSES])
-    assert set(CommandRun.objects.get().summary) == {"replies", "statuses"}
+    assert set(CommandRun.objects.get().summary) == {"replies", "statuses", "credit"}
     fake_cellcast.faults.append(Fault(status=404, body=b'{"message": "No 0412 345 678"}'))
     [findings] = recover([Kind.REPLIES])
     run = CommandRun.objects.get()
     assert run.command == CommandRun.Command.RECOVER
     assert (timezone.now() - run.ran_at) < MINUTE
     expected = asdict(findings) | {"error": True, "is_read": False}
+    assert run.summary.pop("credit")
     assert run.summary == {"replies": expected}
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=401), Fault(status=500), Fault(breaks_off=True), Fault(body=b"{}")]
+)
+def test_credit_that_cannot_be_read_keeps_the_last_reading(
+    fake_cellcast: FakeCellcast, fault: Fault
+) -> None:
+    recover([Kind.REPLIES])
+    first = CommandRun.objects.get().summary["credit"]
+    fake_cellcast.faults.extend([None, fault])
+
+    [findings] = recover([Kind.REPLIES])
+
+    assert findings.error == ""
+    assert [path for path, *_ in fake_cellcast.requests] == [REPLIES, ACCOUNT] * 2, "tried once"
+    assert CommandRun.objects.get().summary["credit"] == first
+    recover([Kind.REPLIES])
+    assert CommandRun.objects.get().summary["credit"]["read_at"] > first["read_at"]
+
+
+def test_credit_that_was_never_read_is_null(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    settings.CELLCAST_API_KEY = "another-key"
+    recover()
+    assert CommandRun.objects.get().summary["credit"] is None
 
 
 def test_wrong_key_is_tried_once(fake_cellcast: FakeCellcast, settings: Any) -> None:

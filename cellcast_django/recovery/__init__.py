@@ -6,6 +6,7 @@ takes the way of a webhook. Start with ``recover``.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 from django.utils import timezone
 
@@ -47,11 +48,13 @@ def recover(
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
     findings, and does not stop the others; a wrong key does. ``progress`` is called repeatedly with
-    the findings so far. Safe to interrupt, to run again, and to run several times at once. Raises
-    ``RecoveryError`` if the API cannot be asked at all, and ``django.db.Error``.
+    the findings so far. The account's credit is read too, and kept with the run. Safe to interrupt,
+    to run again, and to run several times at once. Raises ``RecoveryError`` if the API cannot be
+    asked at all, and ``django.db.Error``.
     """
     now = timezone.now()
     found = []
+    credit = None
     with Client() as client:
         for kind in kinds:
             findings = Findings(kind)
@@ -62,9 +65,14 @@ def recover(
                 findings.error = str(error)
                 if isinstance(error, WrongKeyError):
                     break
+        else:
+            credit = client.credit()
     if not dry_run:
-        summary = {each.kind.value: each.summary() for each in found}
-        CommandRun.record(CommandRun.Command.RECOVER, summary)
+        command = CommandRun.Command.RECOVER
+        summary: dict[str, Any] = {each.kind.value: each.summary() for each in found}
+        # A run that cannot read the credit keeps the last reading, which says how old it is.
+        summary["credit"] = credit or CommandRun.last_summary(command).get("credit")
+        CommandRun.record(command, summary)
     return found
 
 
