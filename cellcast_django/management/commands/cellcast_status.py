@@ -177,7 +177,7 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     if (least := limits["min_credit"]) is not None:
         credit = health.credit
         if credit is None or not credit.is_recent:
-            yield f"The credit was last read: {since(credit and credit.read_at)}."
+            yield f"The credit was last read: {since(credit.read_at if credit else None)}."
         elif credit.sms < least:
             yield f"SMS credits: {credit.sms:,} (limit: {least:,})."
 
