@@ -83,6 +83,7 @@ class Migration(migrations.Migration):
                 ('handled_by', cellcast_django.database.fields.ExactCharField(blank=True, help_text='For a reply: the username of whoever dealt with it; empty if code did.', max_length=255, verbose_name='handled by')),
                 ('sent_by', cellcast_django.database.fields.ExactCharField(blank=True, help_text='For a message you sent: the username of whoever sent it; empty if code did.', max_length=255, verbose_name='sent by')),
                 ('opted_out_at', models.DateTimeField(blank=True, help_text='For a message you sent to somebody who had opted out by then: since when they had.', null=True, verbose_name='opted out at')),
+                ('recorded_at', models.DateTimeField(blank=True, help_text='For a message you sent: when your code recorded it; empty while only reports have spoken of it.', null=True, verbose_name='recorded at')),
             ],
             options={
                 'verbose_name': 'message',

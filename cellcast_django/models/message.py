@@ -209,6 +209,7 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
             with transaction.atomic(using=using):
                 message = self.model.objects.using(using).insert_and_lock([sent]).get()
                 sent.opted_out_at = message.opted_out_at or _opted_out_at(message, sent)
+                sent.recorded_at = message.recorded_at or timezone.now()
                 if overwritten := message.overwrite_from(sent):
                     message.save(using=using, update_fields=overwritten)
                 if answers is not None:
@@ -406,6 +407,15 @@ class Message(models.Model):
             "For a message you sent to somebody who had opted out by then: since when they had."
         ),
     )
+    recorded_at = models.DateTimeField(
+        _("recorded at"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "For a message you sent: when your code recorded it; empty while only reports have "
+            "spoken of it."
+        ),
+    )
 
     # A manager, to be exact; without a plugin, type checkers would know none of its own methods.
     objects: ClassVar[MessageQuerySet] = MessageQuerySet.as_manager()  # type: ignore[assignment]
@@ -590,12 +600,18 @@ class Message(models.Model):
     and a recovered reply takes over what its webhook knows.
     """
 
-    KNOWN_WHEN_SENDING = ("sent_by", "opted_out_at")
+    KNOWN_WHEN_SENDING = ("sent_by", "opted_out_at", "recorded_at")
     """What no event says."""
 
     def fill_in_from(self, other: "Message") -> list[str]:
-        """Copy from ``other`` what is empty here, and return the names of the fields copied."""
-        return self._take(other, [name for name in self.REPORTED if not getattr(self, name)])
+        """Copy from ``other`` what is empty here, and return the names of the fields copied.
+
+        No text comes back to a message that was redacted, which has no contact, nor to one that
+        was recorded without a text.
+        """
+        takes_text = self.contact != "" and self.recorded_at is None
+        empty = [name for name in self.REPORTED if not getattr(self, name)]
+        return self._take(other, [name for name in empty if name != "body" or takes_text])
 
     def overwrite_from(self, sent: "Message") -> list[str]:
         """Copy all that the sending side knows; return the names of the fields that changed."""

@@ -22,7 +22,12 @@ from cellcast_django.recovery.client import (
     Span,
     WrongKeyError,
 )
-from cellcast_django.recovery.lists import missing_opt_outs, missing_replies, missing_statuses
+from cellcast_django.recovery.lists import (
+    is_known,
+    missing_opt_outs,
+    missing_replies,
+    missing_statuses,
+)
 
 __all__ = ["DEFAULT_AGE", "Findings", "Kind", "RecoveryError", "problems_of", "recover"]
 
@@ -90,7 +95,7 @@ def _recover(
         progress(findings)
         for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
             payloads = missing[start : start + ITEMS_PER_TRANSACTION]
-            findings.missing += len(payloads)
+            findings.missing += sum(not is_known(each) for each in payloads)
             if not dry_run:
                 events = receive(payloads, endpoint=Endpoint.API, content_type="application/json")
                 findings.stored += sum(event.is_stored for event in events)

@@ -72,6 +72,8 @@ class Findings:
     """Active opt-outs here that Cellcast does not list."""
     ended: int = 0
     """Opt-outs that were ended here but that Cellcast lists."""
+    texts: int = 0
+    """Messages whose text only the list has said."""
     error: str = ""
     """Why the list could not be read to its end."""
 

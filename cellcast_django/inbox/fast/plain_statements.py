@@ -53,7 +53,7 @@ NEW = "NEW"
 
 
 LEFT_EMPTY: dict[type[models.Model], set[str]] = {
-    Message: {"handled_by", "sent_by", "opted_out_at"},
+    Message: {"handled_by", "sent_by", "opted_out_at", "recorded_at"},
     WebhookEvent: {"error", "handler_results", "waiting_for", "dismissed_at"},
 }
 """The columns that no webhook fills. Their defaults stand in the statements: each value that is
