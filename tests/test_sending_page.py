@@ -41,7 +41,11 @@ def shop(
     booking = MagicMock()
     names: dict[str, Any] = {"Booking": booking}
     # The task is a plain function here: which package has the decorator depends on Django.
-    modules = {"shop": {}, "shop.models": {"Booking": booking}, "django.tasks": {"task": identity}}
+    modules: dict[str, dict[str, Any]] = {
+        "shop": {},
+        "shop.models": {"Booking": booking},
+        "django.tasks": {"task": identity},
+    }
     for name, values in modules.items():
         module = ModuleType(name)
         vars(module).update(values)
