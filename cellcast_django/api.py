@@ -65,7 +65,7 @@ class OptedOutError(Exception):
         self.reason = reason
 
     def __str__(self) -> str:
-        return self.reason or "The contact has opted out, so nothing was sent."
+        return str(self.reason or "The contact has opted out, so nothing was sent.")
 
 
 class ApiError(Exception):

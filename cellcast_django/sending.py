@@ -67,7 +67,7 @@ def send(
     try:
         cellcast_id = send_with(contact, parts["body"], parts["sender"], **also)
     except OptedOutError as error:
-        _learn(contact, error.reason)
+        _learn(contact, str(error.reason or ""))
         raise
     try:
         return Message.objects.record_sent(cellcast_id, **parts, answers=answers, username=username)

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import urllib3
 from django.utils import timezone
 
 from cellcast_django import api
@@ -321,6 +322,24 @@ def test_anything_else_is_uncertain_and_never_retried(
     assert not Message.objects.exists()
     assert not is_opted_out(CUSTOMER)
     assert not any(each in str(raised.value) for each in (*SPELLINGS, KEY, TEXT))
+
+
+@pytest.mark.usefixtures("_hurry")
+def test_silence_over_https_is_uncertain(
+    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encrypt_nothing(sock: Any, **options: Any) -> socket.socket:
+        return socket.socket(fileno=sock.detach())
+
+    # No authority issues a certificate for a test.
+    monkeypatch.setattr(urllib3.connection, "ssl_wrap_socket", encrypt_nothing)
+    settings.CELLCAST_API_URL = fake_cellcast.url.replace("http:", "https:")
+    send(CUSTOMER, TEXT)
+    fake_cellcast.faults.append(Fault(hangs=True, is_sent=True))
+    with pytest.raises(ApiError) as raised:
+        send(CUSTOMER, TEXT)
+    assert not isinstance(raised.value, NotSentError)
+    assert len(fake_cellcast.sent) == 2
 
 
 def test_tls_that_breaks_after_the_request_is_uncertain(

@@ -268,6 +268,14 @@ def test_learned_opt_out_begins_again_after_a_person_has_ended_it(api: Api) -> N
     assert [each.kind for each in OptOut.objects.get().history.all()] == ["begun", "ended", "begun"]
 
 
+@pytest.mark.parametrize("reason", [None, 7, "half \ud83d", "x" * 5_000])
+def test_any_reason_is_stored_as_text(api: Api, reason: Any) -> None:
+    refuse(api, reason)
+    with pytest.raises(OptedOutError):
+        send(CUSTOMER, "Hello")
+    assert len(OptOut.objects.get().history.get().text) <= 1_000
+
+
 def test_opt_out_that_began_meanwhile_keeps_its_source(api: Api) -> None:
     def fail() -> None:
         opt_out(CUSTOMER)
