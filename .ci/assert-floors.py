@@ -8,7 +8,7 @@ from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-requirements = project["dependencies"] + extras["recovery"] + extras["tasks"]
+requirements = project["dependencies"] + extras["api"] + extras["tasks"]
 
 for requirement in requirements:
     name, floor = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement).groups()

@@ -27,6 +27,7 @@ from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext, gettext_lazy as _
 
+from cellcast_django.api import why_not
 from cellcast_django.conf import (
     DEFAULT_API_URL,
     Settings,
@@ -776,3 +777,22 @@ def _caches_reads_of(model: type[Any]) -> bool:
             profile = profiles[name]
             return profile is not None and bool({**defaults, **profile}.get("ops"))
     return False
+
+
+@check(*API)
+def check_send_sms(**_: Any) -> Messages:
+    """The app's own function to send with needs the key and urllib3."""
+    if conf.send_with != "cellcast_django.api.send_sms" or any(
+        (*check_api_key(), *check_api_url())
+    ):
+        return
+    if reason := why_not():
+        yield Error(
+            gettext("CELLCAST_SEND_WITH names send_sms, which sends nothing: %(reason)s")
+            % {"reason": reason},
+            hint=gettext(
+                "Set CELLCAST_API_KEY, and install the extra. To send nothing on purpose, name "
+                '"cellcast_django.testing.pretend_to_send" instead.'
+            ),
+            id="cellcast_django.E025",
+        )

@@ -183,12 +183,13 @@ class Settings:
         """The dotted path of ``(receiver: str, body: str, sender: str) -> str``: lets staff answer.
 
         It sends, and returns Cellcast's id. ``sender`` is the own number the customer wrote to.
+        ``"cellcast_django.api.send_sms"`` is one.
         """
         return getattr(settings, "CELLCAST_SEND_WITH", "")
 
     @cached_property
     def api_key(self) -> str:
-        """The API key, for ``cellcast_recover``; never shown or logged.
+        """The API key, for ``cellcast_recover`` and ``send_sms``; never shown or logged.
 
         ``""`` if it is unset or cannot be a bearer token.
         """

@@ -152,6 +152,21 @@ class Replies:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Credit:
+    """The credit of the account, as ``cellcast_recover`` has read it last."""
+
+    sms: float
+    mms: float | None
+    """``None`` if Cellcast did not say."""
+    read_at: datetime
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it was read in the last day."""
+        return age(self.read_at) <= PERIOD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """Webhook health at one moment. Test Sends are in no count."""
 
@@ -166,6 +181,8 @@ class Health:
     """The events of the last day that came from Test Sends, and are in no other count."""
     invalid: int
     """Events of any age that could not be understood and that nobody has dismissed."""
+    credit: Credit | None
+    """``None`` if no run of ``cellcast_recover`` could read it."""
 
 
 def measure_health() -> Health:
@@ -186,12 +203,21 @@ def measure_health() -> Health:
         events=events,
         tests=tests,
         invalid=count_invalid(),
+        credit=last_credit(),
     )
 
 
 def age(moment: datetime) -> timedelta:
     """Return how long ago a moment was; never negative, as the clocks of two hosts may differ."""
     return max(timezone.now() - moment, timedelta())
+
+
+def last_credit() -> Credit | None:
+    """Return the last reading of the credit. May raise ``django.db.Error``."""
+    read = CommandRun.last_summary(CommandRun.Command.RECOVER).get("credit")
+    if read is None:
+        return None
+    return Credit(sms=read["sms"], mms=read["mms"], read_at=time_of(read["read_at"]))
 
 
 def _real_events() -> WebhookEventQuerySet:

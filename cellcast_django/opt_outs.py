@@ -98,6 +98,25 @@ def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") ->
     return again_if_refused(begin, using=using)
 
 
+def opt_out_as_listed(contact: str, text: str) -> None:
+    """Opt out a contact whom Cellcast has just refused to text, saying this. Sends no signal.
+
+    It also begins again what a person has ended here, because Cellcast goes on refusing.
+    """
+    using = database_alias()
+
+    @transaction.atomic(using=using)
+    def begin() -> None:
+        locked = _opt_outs().insert_and_lock([contact])[contact]
+        change = locked.begin(
+            OptOut.Source.LIST, at=timezone.now(), has_just_arrived=True, text=clean(text)
+        )
+        if change is not None:
+            _opt_outs().save_changes([change])
+
+    again_if_refused(begin, using=using)
+
+
 def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> bool:
     """End the opt-out of a contact who agreed to be texted again; return whether there was one.
 

@@ -1,20 +1,24 @@
-"""Send an SMS through the host project's own function, and record it.
+"""Send an SMS through the function that ``CELLCAST_SEND_WITH`` names, and record it."""
 
-The function is ``CELLCAST_SEND_WITH``: this app makes no request to Cellcast's send API itself.
-"""
+import logging
+from collections.abc import Callable
+from functools import partial
+from inspect import Parameter, signature
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 from django.utils.module_loading import import_string
 from phonenumbers import PhoneNumber
 
+from cellcast_django.api import NotSentError, OptedOutError
 from cellcast_django.conf import conf
-from cellcast_django.models import Message, outgoing_parts
-from cellcast_django.opt_outs import is_opted_out
+from cellcast_django.models import Message, contact_of, outgoing_parts
+from cellcast_django.opt_outs import is_opted_out, opt_out_as_listed
 
+__all__ = ["NotRecordedError", "NotSentError", "OptedOutError", "send"]
 
-class OptedOutError(Exception):
-    """The contact has opted out, so nothing was sent."""
+logger = logging.getLogger("cellcast_django")
 
 
 class NotRecordedError(Exception):
@@ -35,13 +39,18 @@ def send(
 ) -> Message:
     """Send an SMS with ``CELLCAST_SEND_WITH``, record it, and return the message.
 
-    The arguments are those of ``Message.objects.record_sent``. Never retries, and is not
+    The arguments are those of ``Message.objects.record_sent``. Your function gets a phone number
+    in E.164, and the ``reference`` if it has a parameter of that name. Never retries, and is not
     idempotent: each call that returns has sent.
 
-    Raises ``OptedOutError`` if the contact has opted out, and ``TypeError`` or ``ValueError`` for
-    what could not be recorded; nothing has been sent then. Exceptions of your function come through
-    as they are. Raises ``NotRecordedError`` if it returned neither a non-empty string nor an
-    integer, or if the database refused. Raises ``ImproperlyConfigured`` without the setting.
+    Nothing has been sent if it raises ``OptedOutError``, ``NotSentError``, ``TypeError`` or
+    ``ValueError`` (for a blank text, or what could not be recorded), or, without the setting,
+    ``ImproperlyConfigured``. After anything else the SMS may have gone: other exceptions of your
+    function come through as they are, and ``NotRecordedError`` says that it returned neither a
+    non-empty string nor an integer, or that the database refused.
+
+    If your function raises ``OptedOutError``, the contact's opt-out begins: Cellcast knows better.
+    No signal is sent, and it is rolled back with a transaction of yours.
     """
     if not conf.send_with:
         raise ImproperlyConfigured("CELLCAST_SEND_WITH names no function to send with.")
@@ -49,9 +58,17 @@ def send(
     parts = outgoing_parts(
         receiver=receiver, sender=sender, body=body, reference=reference, answers=answers
     )
-    if is_opted_out(parts["receiver"]):
-        raise OptedOutError("The contact has opted out, so nothing was sent.")
-    cellcast_id = send_with(parts["receiver"], parts["body"], parts["sender"])
+    if not parts["body"].strip():
+        raise ValueError("body is empty.")
+    contact = contact_of(parts["receiver"])
+    if is_opted_out(contact):
+        raise OptedOutError
+    also = {"reference": parts["reference"]} if _takes_reference(send_with) else {}
+    try:
+        cellcast_id = send_with(contact, parts["body"], parts["sender"], **also)
+    except OptedOutError as error:
+        _learn(contact, str(error.reason or ""))
+        raise
     try:
         return Message.objects.record_sent(cellcast_id, **parts, answers=answers, username=username)
     except (TypeError, ValueError) as error:
@@ -60,3 +77,27 @@ def send(
         problem = type(error).__qualname__
     # Outside the except block, so that it does not carry the database's error along.
     raise NotRecordedError(f"The SMS may have gone, but it could not be recorded: {problem}")
+
+
+def _takes_reference(send_with: Callable[..., Any]) -> bool:
+    """Whether it can be called with ``reference=`` beside the number, the text and the sender."""
+    try:
+        found = signature(send_with)
+        found.bind("", "", "", reference="")
+    except (TypeError, ValueError):
+        return False
+    parameter = found.parameters.get("reference")
+    if parameter is None or parameter.kind == Parameter.VAR_KEYWORD:
+        return False
+    # What a partial has bound by keyword is in its signature all the same.
+    return not (isinstance(send_with, partial) and "reference" in send_with.keywords)
+
+
+def _learn(contact: str, reason: str) -> None:
+    """Store an opt-out that Cellcast knows; if that fails, Cellcast refuses the next SMS too."""
+    try:
+        opt_out_as_listed(contact, reason)
+    except Error as error:
+        logger.error(
+            "An opt-out that Cellcast knows could not be stored: %s.", type(error).__qualname__
+        )

@@ -1,10 +1,13 @@
-"""For host projects' tests: payloads as Cellcast sends them, and a client to send them."""
+"""For host projects' tests: webhooks as Cellcast sends them, and an outbox for what you send."""
 
 import base64
 import json
+import secrets
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.test import Client, override_settings
 from django.urls import reverse
@@ -26,12 +29,17 @@ if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
 
 __all__ = [
+    "Sent",
     "WebhookClient",
     "authorization",
+    "fail_next",
     "mms_payload",
     "opt_out_payload",
+    "pretend_to_send",
     "reply_payload",
+    "reset",
     "run_handlers",
+    "sent",
     "status_payload",
 ]
 
@@ -39,6 +47,52 @@ URL_NAMES = {webhook.endpoint: webhook.url_name for webhook in WEBHOOKS}
 
 SECRET = "cellcast:a-password-for-tests-alone"  # noqa: S105
 """What a client sends, and is accepted for its request, where none is configured."""
+
+
+# The outbox
+
+MAX_SENT = 1_000
+
+
+class Sent(NamedTuple):
+    """What ``pretend_to_send`` was called with: one item of ``sent``."""
+
+    receiver: str
+    body: str
+    sender: str
+    reference: str
+
+
+sent: list[Sent] = []
+_failures: deque[BaseException] = deque()
+
+
+def pretend_to_send(receiver: str, body: str, sender: str = "", *, reference: str = "") -> str:
+    """Print an SMS, add it to ``sent``, and return a fresh id: for ``CELLCAST_SEND_WITH``.
+
+    Sends nothing. The list ``sent`` has the newest 1,000, without those that ``fail_next`` refused.
+    """
+    if _failures:
+        raise _failures.popleft()
+    cellcast_id = f"{int(time.time()):08x}{secrets.token_hex(8)}"  # as Cellcast's: the time first
+    print(f"{cellcast_id} to {receiver}: {body}")
+    sent.append(Sent(receiver, body, sender, reference))
+    del sent[:-MAX_SENT]
+    return cellcast_id
+
+
+def fail_next(exception: BaseException) -> None:
+    """Make one call of ``pretend_to_send`` raise this; several are raised one each, in order."""
+    _failures.append(exception)
+
+
+def reset() -> None:
+    """Empty ``sent``, and forget what should fail."""
+    sent.clear()
+    _failures.clear()
+
+
+# Webhooks
 
 
 class WebhookClient(Client):
@@ -52,6 +106,8 @@ class WebhookClient(Client):
     """
 
     raise_handler_errors = True
+    sent = sent
+    """What ``pretend_to_send`` was called with."""
 
     def __init__(
         self, *arguments: Any, raise_handler_errors: bool | None = None, **options: Any

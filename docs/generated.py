@@ -202,7 +202,8 @@ def _docstring(task: Any) -> str | None:
 
 
 def testing_table() -> str:
-    rows = [(code(name), words(getdoc(getattr(testing, name)))) for name in testing.__all__]
+    functions = [name for name in testing.__all__ if callable(getattr(testing, name))]
+    rows = [(code(name), words(getdoc(getattr(testing, name)))) for name in functions]
     return index("for tests", testing.__all__) + table("name in `cellcast_django.testing`|is", rows)
 
 

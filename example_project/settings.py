@@ -27,12 +27,15 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # the password. `manage.py cellcast_setup` generates one, and says where to paste it.
 CELLCAST_WEBHOOK_SECRETS = env.str("CELLCAST_WEBHOOK_SECRETS", default="").split()
 CELLCAST_PUBLIC_URL = env.str("CELLCAST_PUBLIC_URL", default="")
-# With a key, `manage.py cellcast_recover` fetches what no webhook delivered.
+# With a key, `manage.py cellcast_recover` fetches what no webhook delivered; and with
+# CELLCAST_SEND_WITH=cellcast_django.api.send_sms, reminders and the answers of staff are sent.
 CELLCAST_API_KEY = env.str("CELLCAST_API_KEY", default="")
-# The admin shows and finds the names of phone numbers, and staff can answer in a conversation.
+CELLCAST_SEND_WITH = env.str(
+    "CELLCAST_SEND_WITH", default="cellcast_django.testing.pretend_to_send"
+)
+# The admin shows the names of phone numbers, and finds them by these.
 CELLCAST_CONTACT_NAMES = "example_project.appointments.names.names_of"
 CELLCAST_CONTACT_SEARCH = "example_project.appointments.names.numbers_of"
-CELLCAST_SEND_WITH = "example_project.appointments.reminders.send_sms"
 
 INSTALLED_APPS = [
     "django.contrib.admin",

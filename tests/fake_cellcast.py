@@ -8,7 +8,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +22,7 @@ REPLIES = "/api/v1/apiClient/getResponses"
 REPORTS = "/api/v2/report/message"
 OPT_OUTS = "/api/v1/apiClient/getOptout"
 GATEWAY = "/api/v1/gateway"
+ACCOUNT = "/api/v1/apiClient/account"
 
 Item = dict[str, Any]
 
@@ -37,10 +38,14 @@ class Fault:
     """Close the connection after this much of a longer body."""
     hangs: bool = False
     """Say nothing until the test is over."""
+    drips: bool = False
+    """Send a byte of an endless body after the other."""
+    is_sent: bool = False
+    """Send the SMS all the same, as Cellcast has been seen to do."""
 
 
 class FakeCellcast(ThreadingHTTPServer):
-    """Cellcast's API: three lists, a gateway that sends, and what may go wrong with them."""
+    """Cellcast's API: three lists, a gateway that sends, the account, and what may go wrong."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)
@@ -49,6 +54,7 @@ class FakeCellcast(ThreadingHTTPServer):
         self.opt_outs: list[Item] = []
         self.sent: list[Item] = []
         """The body of each request to the gateway, with the id of its message."""
+        self.account: Item = {"sms_balance": 1_500, "mms_balance": 20}
         self.odd_items: list[Any] = []
         """What each page of each list begins with."""
         self.page_size = 50
@@ -106,6 +112,8 @@ class FakeCellcast(ThreadingHTTPServer):
         """Return the status and the document that answer a request."""
         if key != f"Bearer {KEY}":
             return 401, wrong_key(path)
+        if path == ACCOUNT:
+            return 200, success("Your account") | {"data": self.account}
         page = int(parameters["page"])
         self.before_page(path, page)
         if path == REPLIES:
@@ -138,7 +146,8 @@ class FakeCellcast(ThreadingHTTPServer):
         unsubscribed = {item["number"] for item in self.opt_outs}
         data: Item = {"queueResponse": [], "invalidContacts": [], "unsubscribeContacts": []}
         if len(contact) < 9:
-            data["invalidContacts"].append({"Contact": contact, "ErrorType": "less_nine_digit"})
+            error = {"Error": f"{contact} is less than nine digits", "ErrorType": "less_nine_digit"}
+            data["invalidContacts"].append({"Contact": contact} | error)
         elif contact in unsubscribed:
             data["unsubscribeContacts"].append(contact)
         else:
@@ -187,6 +196,9 @@ class Request(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fault = self.server.faults[0] if self.server.faults else None
+        if fault is not None and fault.is_sent:
+            self.server.send(body, self._key)
         if not self._meets_fault(self.path, {}):
             self._respond(*self.server.send(body, self._key))
 
@@ -212,6 +224,12 @@ class Request(BaseHTTPRequestHandler):
     def _fail(self, fault: Fault) -> None:
         if fault.hangs:
             self.server.stop.wait(10)
+            self.close_connection = True
+        elif fault.drips:
+            self._send(fault.status, b"", {"Content-Length": "900000"})
+            with suppress(OSError):  # the client hangs up
+                while not self.server.stop.wait(0.01):
+                    self.wfile.write(b" ")
             self.close_connection = True
         elif fault.breaks_off:
             self._send(fault.status, fault.body, {"Content-Length": str(len(fault.body) + 1)})

@@ -14,7 +14,7 @@ from cellcast_django.management.commands.cellcast_recover import describe_findin
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import Findings, Kind, RecoveryError
 from tests.database_faults import refusing
-from tests.fake_cellcast import KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
+from tests.fake_cellcast import ACCOUNT, KEY, OPT_OUTS, REPLIES, REPORTS, FakeCellcast, Fault
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
@@ -84,7 +84,7 @@ def test_options_select_lists(
     fake_cellcast: FakeCellcast, options: list[str], paths: set[str]
 ) -> None:
     run(*options)
-    assert {path for path, *_ in fake_cellcast.requests} == paths
+    assert {path for path, *_ in fake_cellcast.requests} == paths | {ACCOUNT}
 
 
 def test_since_option_limits_how_far_back_to_read(outage: FakeCellcast) -> None:

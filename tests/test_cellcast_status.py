@@ -140,6 +140,7 @@ def test_json_has_every_figure(traffic: None) -> None:
             "although_opted_out": 0,
             "delivery_rate": 2 / 3,
         },
+        "credit": None,
         "problems": [],
     }
 
@@ -151,6 +152,41 @@ def test_command_reports_when_handlers_were_last_run() -> None:
     document = json.loads(run("--json"))
     found = datetime.fromisoformat(document["handlers"]["last_run_at"])
     assert abs(found - ran_at) < timedelta(milliseconds=1)
+
+
+def credit_read(at: datetime, sms: float = 500, mms: float | None = 20) -> None:
+    credit = {"sms": sms, "mms": mms, "read_at": at.isoformat()}
+    CommandRun.record(CommandRun.Command.RECOVER, {"credit": credit})
+
+
+def test_command_shows_the_last_reading_of_the_credit() -> None:
+    credit_read(read_at := ago(hours=3), sms=1234.5)
+    assert {"SMS": "1,234.5", "MMS": "20"}.items() <= rows().items()
+    credit = json.loads(run("--json"))["credit"]
+    assert abs(datetime.fromisoformat(credit.pop("read_at")) - read_at) < timedelta(seconds=1)
+    assert credit == {"sms": 1234.5, "mms": 20}
+    credit_read(ago(hours=3), mms=None)
+    assert "MMS" not in rows()
+
+
+@pytest.mark.parametrize("least", ["0", "499", "500"])
+def test_credit_that_suffices_passes(least: str) -> None:
+    credit_read(ago(hours=23), mms=0)
+    assert rows("--min-credit", least)
+
+
+def test_low_credit_is_a_problem() -> None:
+    credit_read(ago(hours=1), sms=499.5, mms=5_000)
+    assert re.search(r"SMS credits: 499\.5 \(limit: 500\)", complaint("--min-credit", "500"))
+    assert rows()
+
+
+def test_credit_that_was_not_read_lately_is_a_problem() -> None:
+    assert "never" in complaint("--min-credit", "0")
+    CommandRun.record(CommandRun.Command.RECOVER, {"credit": None})
+    assert "never" in complaint("--min-credit", "0")
+    credit_read(ago(hours=25))
+    assert "1 day" in complaint("--min-credit", "0")
 
 
 # Limits

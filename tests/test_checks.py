@@ -18,7 +18,7 @@ from django.http import HttpResponse
 from django.test.utils import override_script_prefix
 from django.urls import include, path, re_path
 
-from cellcast_django import checks
+from cellcast_django import api, checks
 from cellcast_django.checks import (
     CHECKS,
     check_api_key,
@@ -38,6 +38,7 @@ from cellcast_django.checks import (
     check_run_handlers,
     check_secrets,
     check_secrets_for_deployment,
+    check_send_sms,
     check_stop_words,
     check_task_backend,
     check_task_worker,
@@ -395,7 +396,27 @@ def test_unsafe_api_url_is_an_error(settings: Any, url: object) -> None:
 
 def test_missing_api_settings_pass(settings: Any) -> None:
     assert not hasattr(settings, "CELLCAST_API_KEY")
-    assert ids(check_api_key) == ids(check_api_url) == []
+    assert ids(check_api_key) == ids(check_api_url) == ids(check_send_sms) == []
+
+
+def test_own_function_to_send_with_needs_a_key(settings: Any) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.api.send_sms"
+    assert ids(check_send_sms) == ["E025"]
+    settings.CELLCAST_API_KEY = "two words"  # for which there is another error
+    assert ids(check_send_sms) == []
+    settings.CELLCAST_API_KEY = "4f1c9a52"
+    assert ids(check_send_sms) == []
+
+
+def test_own_function_to_send_with_needs_urllib3(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_API_KEY = "4f1c9a52"
+    settings.CELLCAST_SEND_WITH = "cellcast_django.api.send_sms"
+    monkeypatch.setattr(api, "urllib3", None)
+    assert ids(check_send_sms) == ["E025"]
+    settings.CELLCAST_SEND_WITH = "tests.test_checks.ids"
+    assert ids(check_send_sms) == []
 
 
 # Tasks

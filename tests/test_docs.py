@@ -47,7 +47,6 @@ from packaging.requirements import Requirement
 import cellcast_django
 from cellcast_django import (
     checks,
-    pytest_plugin,
     signals,
     testing,
 )
@@ -857,7 +856,7 @@ def test_front_page_code_asks_takes_answer_and_respects_stop(
 
 
 @pytest.mark.django_db
-def test_readme_handler_confirms_the_order(
+def test_readme_handler_confirms_the_order_that_was_asked_about(
     client: WebhookClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = MagicMock()
@@ -866,12 +865,14 @@ def test_readme_handler_confirms_the_order(
     before = list(signals.message_received.receivers)
     namespace: dict[str, Any] = {"__name__": "shop.handlers"}
     blocks("README.md", "python")[-1].run(namespace)
+    client.reply(message="Yes", sender="+61400000009")  # who was not asked
+    Message.objects.record_sent("1", receiver="0400 000 000", reference="order 7")
     client.reply(message="No")
     order.objects.filter.assert_not_called()
     client.reply(message="yes ")
     signals.message_received.receivers = before
     signals.message_received.sender_receivers_cache.clear()
-    assert order.objects.filter.call_args == call(phone="+61400000000")
+    assert order.objects.filter.mock_calls[:1] == [call(code="order 7")]
 
 
 def names_of_testing_page(*, with_factories: bool) -> dict[str, Any]:
@@ -894,26 +895,24 @@ def test_documented_test_cases_pass() -> None:
     result = unittest.TestResult()
     suite.run(result)
     assert result.failures + result.errors == []
-    assert (len(cases), result.testsRun) == (2, 4)
+    assert (len(cases), result.testsRun) == (2, 5)
 
 
 @pytest.mark.django_db
-def test_documented_pytest_test_passes(client: WebhookClient) -> None:
-    assert callable(pytest_plugin.cellcast)
+def test_documented_pytest_test_passes(cellcast: WebhookClient) -> None:
     names_of_testing_page(with_factories=False)["test_late_report_does_not_change_the_status"](
-        client
+        cellcast
     )
 
 
 @pytest.mark.django_db
 def test_reply_answers_what_only_pretends_to_be_sent(
-    client: WebhookClient, monkeypatch: pytest.MonkeyPatch, settings: Any
+    client: WebhookClient, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sms = ModuleType("shop.sms")
-    for name, module in {"shop": ModuleType("shop"), "shop.sms": sms}.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    settings.CELLCAST_SEND_WITH = "shop.sms.pretend_to_send"
-    blocks("docs/local-development.md", "python")[-1].run(vars(sms))
+    monkeypatch.delenv("CELLCAST_SEND_WITH", raising=False)
+    namespace: dict[str, Any] = {"__name__": "settings"}
+    blocks("docs/local-development.md", "python")[-1].run(namespace)
+    settings.CELLCAST_SEND_WITH = namespace["CELLCAST_SEND_WITH"]
     sent = send("0400000000", "See you at nine?")
     client.reply(sender="0400000000", message="YES")
     assert Message.objects.inbound().get().in_reply_to == sent

@@ -9,7 +9,8 @@ import cellcast_django
 from cellcast_django import pytest_plugin
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
-from cellcast_django.testing import WebhookClient
+from cellcast_django.sending import send
+from cellcast_django.testing import WebhookClient, fail_next, pretend_to_send
 
 # As a host project's test has it
 
@@ -23,6 +24,23 @@ def test_delivery_report_finds_the_sent_message(cellcast: WebhookClient) -> None
     assert response.status_code == 200
     sent.refresh_from_db()
     assert sent.status == "delivered"
+
+
+# The outbox
+
+
+@pytest.fixture
+def sent_before() -> None:
+    """What a test without the fixture has left behind."""
+    pretend_to_send("+61400000001", "left over")
+    fail_next(TimeoutError())
+
+
+@pytest.mark.django_db
+def test_fixture_sets_up_an_empty_outbox(sent_before: None, cellcast: WebhookClient) -> None:
+    assert cellcast.sent == []
+    send("0400 000 001", "Hello")
+    assert [each.receiver for each in cellcast.sent] == ["+61400000001"]
 
 
 # The secret
@@ -68,7 +86,9 @@ def test_host_project_uses_the_fixture_with_its_own_settings(pytester: pytest.Py
         import pytest
         from cellcast_django.conf import conf
         from cellcast_django.models import Message
+        from cellcast_django.sending import send
         from cellcast_django.signals import message_received
+        from cellcast_django.testing import fail_next, pretend_to_send, sent
 
         pytestmark = pytest.mark.django_db
 
@@ -91,13 +111,21 @@ def test_host_project_uses_the_fixture_with_its_own_settings(pytester: pytest.Py
                 cellcast.reply(message="YES")
             assert Message.objects.exists()
 
+        def test_outbox(cellcast):
+            send("0400000001", "Hello")
+            assert [each.body for each in cellcast.sent] == ["Hello"]
+            fail_next(TimeoutError())
+
         def test_nothing_is_left():
             assert not conf.webhook_secrets
+            assert not conf.send_with
+            assert sent == []
+            assert pretend_to_send("0400000001", "Hello")
             assert not Message.objects.exists()
         """,
     )
     result = run(pytester, "-p", "pytest_django.plugin", "--ds=host")
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

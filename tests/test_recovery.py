@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from time import process_time
 from typing import Any
 
@@ -14,10 +14,11 @@ from cellcast_django import recovery
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.recovery import Findings, Kind, RecoveryError, lists, recover
+from cellcast_django.sending import send
 from cellcast_django.signals import message_received, opt_out_received, status_changed
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, fail_next, reset
 from tests.database_faults import refusing
-from tests.fake_cellcast import KEY, REPLIES, REPORTS, FakeCellcast, Fault, timestamp
+from tests.fake_cellcast import ACCOUNT, KEY, REPLIES, REPORTS, FakeCellcast, Fault, timestamp
 from tests.many import add_copies
 from tests.test_error_reports import reported
 
@@ -283,7 +284,8 @@ def test_recovery_stops_at_the_first_page_of_only_older_replies(
     for hours in (1, 47, 49, 73, 74, 75, 76):
         fake_cellcast.add_reply(ago(hours * HOUR))
     assert counts(recovered(Kind.REPLIES)) == (2, 2, 2)
-    pages = [parameters["page"] for path, parameters, _headers in fake_cellcast.requests]
+    lists = [parameters for path, parameters, _ in fake_cellcast.requests if path == REPLIES]
+    pages = [parameters["page"] for parameters in lists]
     assert pages == ["1", "2", "3"]
 
 
@@ -528,6 +530,103 @@ def test_recovered_status_has_the_senders_reference(fake_cellcast: FakeCellcast)
     assert list(references) == ["booking 7", ""]
 
 
+# Statuses: the text of a message whose sending timed out
+
+
+def test_text_that_timed_out_stands_in_its_conversation(
+    fake_cellcast: FakeCellcast, client: WebhookClient, settings: Any
+) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    reset()
+    fail_next(TimeoutError())
+    with pytest.raises(TimeoutError):
+        send("0400 000 002", "Coming at nine?", reference="order-7")
+    fake_cellcast.add_report("1", ago(HOUR), message="Coming at nine?", customString="order-7")
+
+    recovered(Kind.STATUSES)
+
+    message = Message.objects.with_contact("0400 000 002").get()
+    assert (message.body, message.reference, message.recorded_at) == (
+        "Coming at nine?",
+        "order-7",
+        None,
+    )
+    client.reply(sender="+61400000002", message="YES")
+    assert Message.objects.inbound().get().in_reply_to == message
+
+
+def test_text_fills_in_what_a_webhook_has_reported(
+    fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
+) -> None:
+    calls = listen(status_changed)
+    client.status(_id="1", status="delivered", receiver="+61400000002", message="claimed")
+    assert Message.objects.get().body == "", "a webhook's word is not taken for it"
+    fake_cellcast.add_report("1", ago(HOUR), customString="order-7")
+
+    findings = recovered(Kind.STATUSES)
+
+    assert (*counts(findings), findings.texts) == (1, 0, 0, 1)
+    message = Message.objects.get()
+    assert (message.body, message.reference) == ("Hallo", "order-7")
+    event = WebhookEvent.objects.latest("pk")
+    assert (event.endpoint, event.outcome, event.message) == ("api", "duplicate", message)
+    findings = recovered(Kind.STATUSES)
+    assert (*counts(findings), findings.texts) == (1, 0, 0, 0)
+    assert WebhookEvent.objects.count() == 2
+    assert len(calls) == 1 == message.status_history.count()
+
+
+@pytest.mark.parametrize("status", ["delivered", "expired"])
+@pytest.mark.parametrize(
+    ("receiver", "before"),
+    [
+        ("", {"body": ""}),
+        ("+61400000002", {"body": "Something else"}),
+        ("+61400000002", {"body": "", "recorded_at": datetime(2026, 3, 1, tzinfo=UTC)}),
+    ],
+    ids=["redacted", "has a text", "recorded without a text"],
+)
+def test_text_fills_in_nothing_else(
+    fake_cellcast: FakeCellcast,
+    client: WebhookClient,
+    receiver: str,
+    before: dict[str, Any],
+    status: str,
+) -> None:
+    client.status(_id="1", status="delivered", receiver=receiver)
+    Message.objects.update(**before)
+    fake_cellcast.add_report("1", ago(HOUR), status=status)
+    findings = recovered(Kind.STATUSES)
+    assert Message.objects.get().body == before["body"]
+    assert findings.texts == 0
+    assert WebhookEvent.objects.count() == (1 if status == "delivered" else 2)
+
+
+def test_record_sent_without_a_text_takes_none_from_the_list(fake_cellcast: FakeCellcast) -> None:
+    Message.objects.record_sent("1", receiver="0400 000 002")
+    fake_cellcast.add_report("1", ago(HOUR))
+    recovered(Kind.STATUSES)
+    assert Message.objects.get().body == ""
+
+
+@pytest.mark.parametrize("text", [None, "", 7, ["Hallo"], "half \ud83d", "nul \0"])
+def test_odd_text_costs_no_status(fake_cellcast: FakeCellcast, text: object) -> None:
+    fake_cellcast.add_report("1", ago(HOUR), message=text)
+    recovered(Kind.STATUSES)
+    assert Message.objects.get().status == "delivered"
+
+
+def test_dry_run_counts_texts_and_stores_none(
+    fake_cellcast: FakeCellcast, client: WebhookClient
+) -> None:
+    client.status(_id="1", status="delivered", receiver="+61400000002")
+    fake_cellcast.add_report("1", ago(HOUR))
+    [findings] = recover([Kind.STATUSES], dry_run=True)
+    assert (*counts(findings), findings.texts) == (1, 0, 0, 1)
+    assert Message.objects.get().body == ""
+    assert WebhookEvent.objects.count() == 1
+
+
 def test_late_report_of_a_recovered_status_is_a_duplicate(
     fake_cellcast: FakeCellcast, client: WebhookClient, listen: Any
 ) -> None:
@@ -545,7 +644,7 @@ def test_message_list_is_requested_with_a_days_margin(
     now = timezone.now()
     monkeypatch.setattr(timezone, "now", lambda: now)
     recovered(Kind.STATUSES)
-    [(path, parameters, _headers)] = fake_cellcast.requests
+    [(path, parameters, _headers), _credit] = fake_cellcast.requests
     assert (path, parameters) == (
         REPORTS,
         {
@@ -687,14 +786,40 @@ def test_dry_run_changes_nothing(fake_cellcast: FakeCellcast) -> None:
 def test_last_run_is_recorded_with_its_counts(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_reply(ago(HOUR))
     recover([Kind.REPLIES, Kind.STATUSES])
-    assert set(CommandRun.objects.get().summary) == {"replies", "statuses"}
+    assert set(CommandRun.objects.get().summary) == {"replies", "statuses", "credit"}
     fake_cellcast.faults.append(Fault(status=404, body=b'{"message": "No 0412 345 678"}'))
     [findings] = recover([Kind.REPLIES])
     run = CommandRun.objects.get()
     assert run.command == CommandRun.Command.RECOVER
     assert (timezone.now() - run.ran_at) < MINUTE
     expected = asdict(findings) | {"error": True, "is_read": False}
+    assert run.summary.pop("credit")
     assert run.summary == {"replies": expected}
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=401), Fault(status=500), Fault(breaks_off=True), Fault(body=b"{}")]
+)
+def test_credit_that_cannot_be_read_keeps_the_last_reading(
+    fake_cellcast: FakeCellcast, fault: Fault
+) -> None:
+    recover([Kind.REPLIES])
+    first = CommandRun.objects.get().summary["credit"]
+    fake_cellcast.faults.extend([None, fault])
+
+    [findings] = recover([Kind.REPLIES])
+
+    assert findings.error == ""
+    assert [path for path, *_ in fake_cellcast.requests] == [REPLIES, ACCOUNT] * 2, "tried once"
+    assert CommandRun.objects.get().summary["credit"] == first
+    recover([Kind.REPLIES])
+    assert CommandRun.objects.get().summary["credit"]["read_at"] > first["read_at"]
+
+
+def test_credit_that_was_never_read_is_null(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    settings.CELLCAST_API_KEY = "another-key"
+    recover()
+    assert CommandRun.objects.get().summary["credit"] is None
 
 
 def test_wrong_key_is_tried_once(fake_cellcast: FakeCellcast, settings: Any) -> None:

@@ -3,9 +3,7 @@
 import gzip
 import json
 import logging
-import runpy
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +18,7 @@ import urllib3
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
+from cellcast_django import api as api_module
 from cellcast_django.recovery import client as module
 from cellcast_django.recovery.client import Client, ItemError, RecoveryError, read_time
 from tests.clock import Clock
@@ -182,7 +181,7 @@ def test_error_repeats_no_control_character_number_or_key(
 def test_response_over_the_limit_is_an_error(
     api: Client, fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_RESPONSE_BYTES", 1_000)
+    monkeypatch.setattr(api_module, "MAX_RESPONSE_BYTES", 1_000)
     body = b'{"data": {"items": []}}'
     fake_cellcast.faults.extend([Fault(body=body.ljust(1_000)), Fault(body=body.ljust(1_001))])
     assert read(api) == []
@@ -288,7 +287,7 @@ def dripping_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def assert_gives_up_in_time(client: Client) -> None:
     started = time.monotonic()
-    with pytest.raises(RecoveryError, match="not be reached"):
+    with pytest.raises(RecoveryError, match="Gave up"):
         read(client)
     assert time.monotonic() - started < 2
 
@@ -521,10 +520,9 @@ def test_time_before_2000_is_none(text: str) -> None:
 def test_missing_urllib3_error_says_how_to_install_it(
     fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "urllib3", None)
-    names = runpy.run_path(module.__file__)
-    with pytest.raises(names["RecoveryError"], match=r'pip install "cellcast-django\[recovery\]"'):
-        names["Client"]()
+    monkeypatch.setattr(api_module, "urllib3", None)
+    with pytest.raises(RecoveryError, match=r'pip install "cellcast-django\[api\]"'):
+        Client()
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\n", "schlüssel", None, b"key"])

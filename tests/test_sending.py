@@ -1,17 +1,21 @@
 """Sending through the host project's function: refused in time, recorded, never sent twice."""
 
+import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import phonenumbers
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
+from django.utils.translation import gettext_lazy
 
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message
-from cellcast_django.opt_outs import opt_out
-from cellcast_django.sending import NotRecordedError, OptedOutError, send
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
+from cellcast_django.sending import NotRecordedError, NotSentError, OptedOutError, send
+from cellcast_django.signals import opt_out_received
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
 
@@ -56,8 +60,9 @@ def test_send_calls_the_function_and_records_what_was_sent(api: Api) -> None:
         username="kim",
     )
 
-    assert api.calls == [("0400 000 001", "Yes, until five", "+61400000009")]
+    assert api.calls == [(CUSTOMER, "Yes, until five", "+61400000009")]
     assert message == Message.objects.outbound().get()
+    assert message.receiver == "0400 000 001"
     assert (message.cellcast_id, message.contact, message.body) == (ID, CUSTOMER, api.calls[0][1])
     assert (message.own_number, message.reference) == ("+61400000009", "order-7")
     question.refresh_from_db()
@@ -73,6 +78,30 @@ def test_send_requires_only_a_receiver_and_a_text(api: Api) -> None:
 def test_receiver_may_be_a_phonenumbers_object(api: Api) -> None:
     send(phonenumbers.parse(CUSTOMER), "Hello")
     assert api.calls == [(CUSTOMER, "Hello", "")]
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ("(04) 0000-0001", CUSTOMER),
+        ("400000001", CUSTOMER),
+        ("61400000001", CUSTOMER),
+        ("+1 212 555 0100", "+12125550100"),
+        ("12", "12"),
+        ("BrightTeeth", "BrightTeeth"),
+    ],
+)
+def test_function_gets_phone_numbers_in_e164(api: Api, given: str, passed: str) -> None:
+    message = send(given, "Hello")
+    assert api.calls == [(passed, "Hello", "")]
+    assert message.receiver == given
+
+
+def test_text_and_reference_may_be_lazy_translations(api: Api) -> None:
+    yes: Any = gettext_lazy("Yes")
+    message = send(CUSTOMER, yes, reference=yes)
+    assert api.calls == [(CUSTOMER, "Yes", "")]
+    assert (message.body, message.reference) == ("Yes", "Yes")
 
 
 def test_sent_text_equals_recorded_text(api: Api) -> None:
@@ -99,7 +128,17 @@ def test_opted_out_contact_is_not_texted(api: Api) -> None:
         ({"receiver": "1" * 65}, ValueError),
         ({"sender": "1" * 65}, ValueError),
         ({"sender": 61400000009}, TypeError),
+        ({"body": ""}, ValueError),
+        ({"body": " \n"}, ValueError),
+        ({"body": "\0"}, ValueError),
+        ({"body": gettext_lazy("")}, ValueError),
+        ({"body": None}, TypeError),
+        ({"body": b"Hello"}, TypeError),
+        ({"body": 7}, TypeError),
         ({"reference": "x" * 129}, ValueError),
+        ({"reference": None}, TypeError),
+        ({"reference": 7}, TypeError),
+        ({"reference": object()}, TypeError),
         ({"answers": Message(direction="outbound")}, ValueError),
     ],
 )
@@ -119,14 +158,16 @@ def test_nothing_is_sent_without_a_function(api: Api, settings: Any, path: str) 
     assert api.calls == []
 
 
-def test_exception_from_the_function_propagates_unchanged(api: Api) -> None:
-    raised = ConnectionError("the line is down")
+@pytest.mark.parametrize(
+    "raised", [ConnectionError("the line is down"), NotSentError("Your balance is too low.")]
+)
+def test_exception_from_the_function_propagates_unchanged(api: Api, raised: Exception) -> None:
 
     def fail() -> None:
         raise raised
 
     api.respond = fail
-    with pytest.raises(ConnectionError) as caught:
+    with pytest.raises(type(raised)) as caught:
         send(CUSTOMER, "Hello")
 
     assert caught.value is raised
@@ -174,3 +215,178 @@ def test_report_before_the_response_finds_the_same_message(api: Api, client: Web
     api.respond = report_first
     message = send(CUSTOMER, "Hello")
     assert (message.status, message.body) == ("delivered", "Hello")
+
+
+# A contact whom Cellcast knows as opted out
+
+
+def refuse(api: Api, reason: str = "") -> None:
+    def fail() -> None:
+        raise OptedOutError(reason)
+
+    api.respond = fail
+
+
+def test_opt_out_that_cellcast_knows_is_learned(api: Api) -> None:
+    signals: list[Any] = []
+
+    def note(**arguments: Any) -> None:
+        signals.append(arguments)
+
+    opt_out_received.connect(note)
+    refuse(api, "Listed as unsubscribed.")
+
+    with pytest.raises(OptedOutError) as raised:
+        send("0400 000 001", "Hello")
+
+    opt_out_received.disconnect(note)
+    assert raised.value.reason == str(raised.value) == "Listed as unsubscribed."
+    assert is_opted_out(CUSTOMER)
+    stored = OptOut.objects.get()
+    assert (stored.contact, stored.source) == (CUSTOMER, OptOut.Source.LIST)
+    [change] = stored.history.all()
+    assert (change.kind, change.source, change.text, change.username) == (
+        "begun",
+        "list",
+        "Listed as unsubscribed.",
+        "",
+    )
+    assert stored.event is change.event is None
+    assert signals == []
+    assert not WebhookEvent.objects.exists() and not Message.objects.exists()
+
+
+def test_learned_opt_out_begins_again_after_a_person_has_ended_it(api: Api) -> None:
+    opt_out(CUSTOMER)
+    opt_in(CUSTOMER)
+    refuse(api)
+
+    with pytest.raises(OptedOutError):
+        send(CUSTOMER, "Hello")
+
+    assert is_opted_out(CUSTOMER)
+    assert [each.kind for each in OptOut.objects.get().history.all()] == ["begun", "ended", "begun"]
+
+
+@pytest.mark.parametrize("reason", [None, 7, "half \ud83d", "x" * 5_000])
+def test_any_reason_is_stored_as_text(api: Api, reason: Any) -> None:
+    refuse(api, reason)
+    with pytest.raises(OptedOutError):
+        send(CUSTOMER, "Hello")
+    assert len(OptOut.objects.get().history.get().text) <= 1_000
+
+
+def test_opt_out_that_began_meanwhile_keeps_its_source(api: Api) -> None:
+    def fail() -> None:
+        opt_out(CUSTOMER)
+        raise OptedOutError("Listed as unsubscribed.")
+
+    api.respond = fail
+    with pytest.raises(OptedOutError):
+        send(CUSTOMER, "Hello")
+    assert OptOut.objects.get().source == OptOut.Source.PERSON
+    assert OptOut.objects.get().history.count() == 1
+
+
+def test_learned_opt_out_is_rolled_back_with_the_hosts_transaction(api: Api) -> None:
+    refuse(api)
+    with pytest.raises(OptedOutError), transaction.atomic():
+        send(CUSTOMER, "Hello")
+    assert not is_opted_out(CUSTOMER)
+
+
+def test_opt_out_refused_by_the_database_is_still_not_sent(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse(api)
+    error = DatabaseError(f"failing row contains {CUSTOMER}")
+    with refusing("INSERT", error=error), pytest.raises(OptedOutError):
+        send(CUSTOMER, "Hello")
+    assert "DatabaseError" in caplog.text
+    assert CUSTOMER not in caplog.text
+
+
+@pytest.mark.parametrize("error", [OptedOutError(), OptedOutError("a"), NotSentError("b")])
+def test_exceptions_survive_pickling(error: OptedOutError | NotSentError) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(copy), str(copy), copy.reason) == (type(error), str(error), error.reason)
+    assert str(copy)
+
+
+# The reference
+
+
+def _plain(receiver: str, body: str, sender: str = "", reference: str = "none") -> str:
+    return f"{ID[:-9]}{reference}"
+
+
+def _keyword_only(receiver: str, body: str, sender: str, *, reference: str) -> str:
+    return _plain(receiver, body, sender, reference)
+
+
+def _without(receiver: str, body: str, sender: str) -> str:
+    return _plain(receiver, body, sender)
+
+
+def _any_keyword(receiver: str, body: str, sender: str, **others: str) -> str:
+    return _plain(receiver, body, sender, **others)
+
+
+def _called_reference(receiver: str, body: str, sender: str, **reference: str) -> str:
+    return _plain(receiver, body, sender, **reference)
+
+
+def _positional_only(receiver: str, body: str, sender: str, reference: str = "none", /) -> str:
+    return _plain(receiver, body, sender, reference)
+
+
+def _first(reference: str, body: str, sender: str) -> str:
+    return _plain("", body, sender)
+
+
+class Gateway:
+    def __call__(self, receiver: str, body: str, sender: str, *, reference: str) -> str:
+        return _plain(receiver, body, sender, reference)
+
+
+class Unreadable:
+    """What ``inspect.signature`` raises for."""
+
+    __signature__ = "none"
+
+    def __call__(self, receiver: str, body: str, sender: str) -> str:
+        return _plain(receiver, body, sender)
+
+
+with_prefix = partial(_keyword_only)
+bound = partial(_keyword_only, reference="none")
+bound_twice = partial(partial(_plain), reference="none")
+gateway = Gateway()
+unreadable = Unreadable()
+
+
+@pytest.mark.parametrize("name", ["_plain", "_keyword_only", "with_prefix", "gateway"])
+def test_reference_is_passed_to_a_function_that_takes_it(settings: Any, name: str) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.{name}"
+    message = send(CUSTOMER, "Hello", reference="order-7")
+    assert message.cellcast_id.endswith("order-7")
+    assert send(CUSTOMER, "Hello").cellcast_id == ID[:-9]  # an empty one too
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_without",
+        "_any_keyword",
+        "_called_reference",
+        "_positional_only",
+        "_first",
+        "bound",
+        "bound_twice",
+        "unreadable",
+    ],
+)
+def test_reference_is_not_passed_to_other_functions(settings: Any, name: str) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.{name}"
+    message = send(CUSTOMER, "Hello", reference="order-7")
+    assert (message.cellcast_id, message.reference) == (f"{ID[:-9]}none", "order-7")

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,15 +15,22 @@ from cellcast_django import payloads, webhooks
 from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import TransactionLeftOpenError
 from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.receiving import tasks_package
+from cellcast_django.sending import NotSentError, OptedOutError, send
 from cellcast_django.signals import GiveUp, RetryLater, message_received
 from cellcast_django.testing import (
+    Sent,
     WebhookClient,
     authorization,
+    fail_next,
     mms_payload,
     opt_out_payload,
+    pretend_to_send,
     reply_payload,
+    reset,
     run_handlers,
+    sent,
     status_payload,
 )
 from tests.handlers import Calls, make_due, reply
@@ -198,8 +205,8 @@ def test_misspelt_key_is_an_error(method: str, client: WebhookClient) -> None:
     ],
 )
 def test_client_takes_every_key_that_cellcast_documents(key: str, client: WebhookClient) -> None:
-    for send in (client.reply, client.status, client.opt_out):
-        assert send(**{key: "1"}).status_code == 200
+    for method in (client.reply, client.status, client.opt_out):
+        assert method(**{key: "1"}).status_code == 200
 
 
 @pytest.mark.django_db
@@ -284,6 +291,78 @@ def test_run_handlers_raises_a_handlers_error(first: Calls) -> None:
         run_handlers()
     make_due(WebhookEvent.objects.get())
     assert run_handlers(raise_handler_errors=False) == 1
+
+
+# The outbox
+
+
+@pytest.fixture
+def _pretend(settings: Any) -> Iterator[None]:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    reset()
+    yield
+    reset()
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_pretend")
+def test_outbox_has_what_would_be_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    first = send("0400 000 001", "Hello", sender="Shop", reference="order-7")
+    second = send("+61400000002", "Bye")
+
+    assert (
+        sent
+        == WebhookClient.sent
+        == [
+            Sent("+61400000001", "Hello", "Shop", "order-7"),
+            Sent(receiver="+61400000002", body="Bye", sender="", reference=""),
+        ]
+    )
+    assert first.submitted_at is not None, "an ObjectId"
+    assert first.cellcast_id != second.cellcast_id
+    assert capsys.readouterr().out.splitlines() == [
+        f"{first.cellcast_id} to +61400000001: Hello",
+        f"{second.cellcast_id} to +61400000002: Bye",
+    ]
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_pretend")
+def test_failures_are_raised_once_each_in_order(client: WebhookClient) -> None:
+    fail_next(NotSentError("No credit."))
+    fail_next(TimeoutError())
+    for error in (NotSentError, TimeoutError):
+        with pytest.raises(error):
+            send("+61400000001", "Hello")
+    assert sent == [] == list(Message.objects.all())
+    send("+61400000001", "Hello")
+    assert len(sent) == 1
+
+    fail_next(OptedOutError())
+    with pytest.raises(OptedOutError):
+        send("+61400000001", "Hello")
+    assert is_opted_out("+61400000001")
+    with pytest.raises(OptedOutError):
+        send("+61400000001", "Hello")
+    assert len(sent) == 1, "what was refused is not in it"
+
+
+@pytest.mark.usefixtures("_pretend")
+def test_outbox_keeps_the_newest_thousand() -> None:
+    for number in range(1_001):
+        pretend_to_send("+61400000001", str(number))
+    assert [each.body for each in sent] == [str(number) for number in range(1, 1_001)]
+
+
+@pytest.mark.usefixtures("_pretend")
+def test_reset_empties_the_outbox() -> None:
+    pretend_to_send("+61400000001", "Hello")
+    fail_next(TimeoutError())
+    same = sent
+    reset()
+    assert same == []
+    pretend_to_send("+61400000001", "Hello")
+    assert len(same) == 1
 
 
 # In the test case of a host project

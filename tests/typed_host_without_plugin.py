@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 from django.dispatch import receiver
+from django.test import TestCase, override_settings
 from phonenumbers import PhoneNumber
 
+from cellcast_django.api import send_sms
 from cellcast_django.models import (
     Message,
     MessageQuerySet,
@@ -22,17 +24,29 @@ from cellcast_django.models import (
     WebhookEventQuerySet,
 )
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out, opted_out
-from cellcast_django.sending import NotRecordedError, OptedOutError, send
+from cellcast_django.sending import NotRecordedError, NotSentError, OptedOutError, send
 from cellcast_django.signals import exactly_once, in_order, message_received
-from cellcast_django.testing import WebhookClient, run_handlers
+from cellcast_django.testing import (
+    Sent,
+    WebhookClient,
+    fail_next,
+    pretend_to_send,
+    reset,
+    run_handlers,
+    sent,
+)
 
 
 def remind(number: str, reply: Message) -> Message | None:
     """Send, and record what was sent in another way."""
     try:
         message = send(number, "See you at nine?", reference="booking-7", answers=reply)
-    except (OptedOutError, NotRecordedError):
+    except (NotSentError, OptedOutError) as error:
+        assert_type(error.reason, str)
         return None
+    except NotRecordedError:
+        return None
+    assert_type(send_sms(number, "Hi", "shop", reference="booking-7"), str)
     assert_type(message, Message)
     assert_type(Message.objects.record_sent(1, receiver=number, username="kim"), Message)
     return Message.objects.record_sent("1", receiver=number, sender="shop", body="Hi")
@@ -102,6 +116,23 @@ def opt_outs(number: str, parsed: PhoneNumber) -> None:
 def take_answer(message: Message, event: WebhookEvent, **kwargs: Any) -> bool:
     """See that a marked handler is the function that it was."""
     return message.in_reply_to is not None
+
+
+@override_settings(CELLCAST_SEND_WITH="cellcast_django.testing.pretend_to_send")
+class WebhookTests(TestCase):
+    """A test case as docs/testing.md has it."""
+
+    def setUp(self) -> None:
+        self.cellcast = WebhookClient()
+        reset()
+
+    def test_refusal(self) -> None:
+        fail_next(NotSentError("Your balance is too low."))
+        assert_type(send("0400 000 000", "See you at nine?"), Message)
+        assert_type(self.cellcast.status(status="expired").status_code, int)
+        assert_type(self.cellcast.sent, list[Sent])
+        assert_type(sent[0].receiver, str)
+        assert_type(pretend_to_send("0400 000 000", "Hi"), str)
 
 
 def test_kit(client: WebhookClient, message: Message, event: WebhookEvent) -> None:

@@ -57,6 +57,12 @@ class CommandRun(models.Model):
         return runs.values_list("ran_at", flat=True).first()
 
     @classmethod
+    def last_summary(cls, command: Command) -> dict[str, Any]:
+        """Return what its last run found; ``{}`` if it never has run."""
+        runs = cls.objects.fresh().filter(command=command)
+        return runs.values_list("summary", flat=True).first() or {}
+
+    @classmethod
     def record(cls, command: Command, summary: dict[str, Any]) -> None:
         """Record that the command has just run, and what it found."""
         run = cls(command=command, ran_at=timezone.now(), summary=summary)

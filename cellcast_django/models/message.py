@@ -565,15 +565,16 @@ class Message(models.Model):
     def fill_in_from(self, other: "Message") -> list[str]:
         """Copy from ``other`` what is empty here, and return the names of the fields copied.
 
-        The reference of a recorded message is what ``record_sent`` said, also if that was nothing.
+        The reference of a recorded message is what ``record_sent`` said, also if that was nothing,
+        and so is its text. No text comes back to one that was redacted, which has no contact.
         """
+        taken = set(self.REPORTED)
+        if self.recorded_at is not None:
+            taken -= {"body", "reference"}
+        elif not self.contact:
+            taken.discard("body")
         return self._take(
-            other,
-            [
-                name
-                for name in self.REPORTED
-                if not getattr(self, name) and (name != "reference" or self.recorded_at is None)
-            ],
+            other, [name for name in self.REPORTED if name in taken and not getattr(self, name)]
         )
 
     def record(self, sent: "Message") -> list[str]:

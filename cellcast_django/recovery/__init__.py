@@ -7,6 +7,7 @@ takes the way of a webhook. Start with ``recover``.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from django.utils import timezone
 
@@ -24,6 +25,7 @@ from cellcast_django.recovery.client import (
 )
 from cellcast_django.recovery.lists import (
     Progress,
+    is_known,
     missing_opt_outs,
     missing_replies,
     missing_statuses,
@@ -53,11 +55,13 @@ def recover(
 
     ``age`` is how far back to look. A list that cannot be read to its end has an ``error`` in its
     findings, and does not stop the others; a wrong key does. ``progress`` is called repeatedly with
-    the findings so far. Safe to interrupt, to run again, and to run several times at once. Raises
-    ``RecoveryError`` if the API cannot be asked at all, and ``django.db.Error``.
+    the findings so far. The account's credit is read too, and kept with the run. Safe to interrupt,
+    to run again, and to run several times at once. Raises ``RecoveryError`` if the API cannot be
+    asked at all, and ``django.db.Error``.
     """
     now = timezone.now()
     found = []
+    credit = None
     with Client() as client:
         for kind in kinds:
             findings = Findings(kind)
@@ -68,9 +72,14 @@ def recover(
                 findings.error = str(error)
                 if isinstance(error, WrongKeyError):
                     break
+        else:
+            credit = client.credit()
     if not dry_run:
-        summary = {each.kind.value: each.summary() for each in found}
-        CommandRun.record(CommandRun.Command.RECOVER, summary)
+        command = CommandRun.Command.RECOVER
+        summary: dict[str, Any] = {each.kind.value: each.summary() for each in found}
+        # A run that cannot read the credit keeps the last reading, which says how old it is.
+        summary["credit"] = credit or CommandRun.last_summary(command).get("credit")
+        CommandRun.record(command, summary)
     return found
 
 
@@ -88,7 +97,7 @@ def _recover(
     for missing in MISSING[findings.kind](client, span, findings, has_read_page):
         for start in range(0, len(missing), ITEMS_PER_TRANSACTION):
             payloads = missing[start : start + ITEMS_PER_TRANSACTION]
-            findings.missing += len(payloads)
+            findings.missing += sum(not is_known(each) for each in payloads)
             if not dry_run:
                 events = receive(payloads, endpoint=Endpoint.API, content_type="application/json")
                 findings.stored += sum(event.is_stored for event in events)

@@ -1,48 +1,39 @@
-"""A small client for the lists of Cellcast's API, which come in pages.
+"""Reads the lists of Cellcast's API, which come in pages: paths go in, pages of items come out.
 
-It knows no database and no webhook: paths go in, pages of items come out. The API key goes into the
-``Authorization`` header and nowhere else. No error carries the key, nor a frame that held it,
-because error trackers report the variables of every frame.
+It knows no database and no webhook. What may help is asked again.
 """
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple, Self
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.conf import conf, is_api_url
-from cellcast_django.deadline import Deadline, TimedSocket
+from cellcast_django.api import (
+    ApiClient,
+    ApiError,
+    ApiResponse,
+    Item,
+    ResponseTooLargeError,
+    printable,
+    read_credit,
+    why_not,
+)
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.payloads import clean, read_object
-
-try:
-    import urllib3
-except ImportError:  # without the extra, everything except recovery works
-    urllib3 = None  # type: ignore[assignment]
+from cellcast_django.payloads import clean
 
 MIN_INTERVAL_SECONDS = 0.1  # between the starts of two requests: ten a second
 
 RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before a request is sent again, unless ``Retry-After`` asks for more."""
 
-MAX_RETRY_AFTER_SECONDS = 60.0
-CONNECT_TIMEOUT_SECONDS = 5.0
 MAX_RESPONSE_SECONDS = 60.0  # from the request to the last byte, however slowly they come
-MAX_RESPONSE_BYTES = 16 * 1024 * 1024
-CHUNK_BYTES = 65_536
 MAX_PAGES = 20_000
-MAX_DETAIL_LENGTH = 200
-
-Item = dict[str, Any]
 
 
 class Kind(TextChoices):
@@ -79,6 +70,8 @@ class Findings:
     """Active opt-outs here that Cellcast does not list."""
     ended: int = 0
     """Opt-outs that were ended here but that Cellcast lists."""
+    texts: int = 0
+    """Messages whose text only the list has said."""
     error: str = ""
     """Why the list could not be read to its end."""
 
@@ -107,31 +100,22 @@ class TemporaryError(Exception):
 
 
 class Client:
-    """A client for the API at ``CELLCAST_API_URL``, to be used as a context manager.
+    """A client for the lists, to be used as a context manager.
 
     Raises ``RecoveryError`` if ``CELLCAST_API_KEY`` or urllib3 is missing, or the URL is invalid.
     """
 
     def __init__(self) -> None:
-        if urllib3 is None:
-            raise RecoveryError(
-                'urllib3 is not installed: run pip install "cellcast-django[recovery]".'
-            )
-        if not conf.api_key:
-            raise RecoveryError("CELLCAST_API_KEY is not set, or is not a valid key.")
-        if not is_api_url(conf.api_url):
-            raise RecoveryError(
-                "CELLCAST_API_URL is not an https:// URL, so the key is not sent there."
-            )
+        if reason := why_not():
+            raise RecoveryError(reason)
         self._next_request_at = time.monotonic()
-        self._deadline = Deadline(MAX_RESPONSE_SECONDS)
-        self._pool = _connections_to(conf.api_url, self._deadline)
+        self._api = ApiClient(MAX_RESPONSE_SECONDS)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        self._pool.clear()
+    def __exit__(self, *error: object) -> None:
+        self._api.__exit__(*error)
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
         """Yield the items of each page, up to the last page or an empty one.
@@ -156,114 +140,47 @@ class Client:
             previous = items
         raise RecoveryError(f"Stopped after {MAX_PAGES:,} pages of {path}, which does not end.")
 
+    def credit(self) -> Item | None:
+        """Return the account's credit; ``None`` if it cannot be read. Asks once."""
+        self._wait()
+        return read_credit(self._api)
+
     @hides_variables
     def _get(self, path: str, parameters: dict[str, str | int]) -> Item:
         """Return ``data`` of the response, after retries if they may help."""
         problem = ""
         for pause in (*RETRY_PAUSES, None):
+            self._wait()
             try:
-                return self._request(path, parameters)
+                return read_data(self._api.request("GET", path, parameters))
             except TemporaryError as error:
                 problem, seconds = error.args
+            except ResponseTooLargeError as error:
+                raise RecoveryError(str(error)) from None
+            except ApiError as error:
+                problem, seconds = str(error), 0.0
             if pause is not None:
                 time.sleep(max(pause, seconds))
         raise RecoveryError(f"{problem} Gave up after {len(RETRY_PAUSES) + 1} attempts.")
 
-    def _request(self, path: str, parameters: dict[str, str | int]) -> Item:
+    def _wait(self) -> None:
+        """Wait until the next request may start."""
         now = time.monotonic()
         if now < self._next_request_at:
             time.sleep(self._next_request_at - now)
         self._next_request_at = max(now, self._next_request_at) + MIN_INTERVAL_SECONDS
-        self._deadline.restart(MAX_RESPONSE_SECONDS)
-        try:
-            response = self._pool.request(
-                "GET",
-                conf.api_url + path,
-                fields={name: str(value) for name, value in parameters.items()},
-                headers={
-                    "Accept": "application/json",
-                    "Authorization": f"Bearer {conf.api_key}",
-                    "User-Agent": "cellcast-django",
-                },
-                preload_content=False,
-                redirect=False,  # the key goes only to the address in the settings
-            )
-            body = _read(response)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TemporaryError(
-                f"Cellcast's API could not be reached ({type(error).__name__}).", 0.0
-            ) from None
-        return read_data(response.status, body, response.headers.get("Retry-After", ""))
 
 
-def _read(response: "urllib3.BaseHTTPResponse") -> bytes:
-    """Return the body as it came: a few compressed bytes could become gigabytes.
-
-    Raises ``RecoveryError`` if it is too large.
-    """
-    body = bytearray()
-    while chunk := response.read1(CHUNK_BYTES, decode_content=False):
-        body += chunk
-        if len(body) > MAX_RESPONSE_BYTES:
-            response.close()
-            raise RecoveryError(
-                f"Cellcast's API responded with more than {MAX_RESPONSE_BYTES:,} bytes."
-            )
-    response.release_conn()
-    return bytes(body)
-
-
-def _connections_to(url: str, deadline: Deadline) -> "urllib3.PoolManager":
-    """Return a pool of connections, through the proxy that ``HTTPS_PROXY`` names, if any.
-
-    The proxy sees only the host's name. Plain HTTP, allowed to localhost only, needs no proxy.
-    """
-    parts = urlsplit(url)
-    proxy = getproxies().get("https") if parts.scheme == "https" else None
-    timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=MAX_RESPONSE_SECONDS)
-    pool = urllib3.PoolManager(timeout=timeout, retries=False)
-    if proxy and not proxy_bypass(parts.netloc):
-        pool = urllib3.ProxyManager(proxy, timeout=timeout, retries=False)
-    pool.pool_classes_by_scheme = {
-        scheme: _timed(pool_class, deadline)
-        for scheme, pool_class in pool.pool_classes_by_scheme.items()
-    }
-    return pool
-
-
-def _timed(pool_class: Any, deadline: Deadline) -> Any:
-    """Return a class of pools whose connections, and their TLS, all end by the deadline."""
-
-    class Connection(pool_class.ConnectionCls):  # type: ignore[misc]
-        sock: Any
-
-        def _new_conn(self) -> Any:
-            return TimedSocket(super()._new_conn(), deadline)
-
-        def connect(self) -> None:
-            super().connect()
-            if not isinstance(self.sock, TimedSocket):  # TLS makes a socket of its own
-                self.sock = TimedSocket(self.sock, deadline)
-
-    return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
-
-
-# Reading a response
-
-
-def read_data(status: int, body: bytes, retry_after: str = "") -> Item:
+def read_data(response: ApiResponse) -> Item:
     """Return ``data`` of the response. Raises ``RecoveryError`` or ``TemporaryError``.
 
     A refusal may come as an HTTP status, as a code in the document, or as ``"status": false``.
     """
-    document = read_object(body)
-    code = status
-    if code == HTTPStatus.OK:
-        code = _code(document) or code
-    detail = _detail(document)
+    document, code = response.document, response.code
+    sentence = printable(response.sentence).rstrip(".")
+    detail = f": {sentence}" if sentence else ""
     if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        seconds = retry_after_seconds(retry_after)
-        raise TemporaryError(f"Cellcast's API responded with {code}{detail}.", seconds)
+        raise TemporaryError(f"Cellcast's API responded with {code}{detail}.", response.retry_after)
     if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         error = WrongKeyError if code == HTTPStatus.UNAUTHORIZED else RecoveryError
         raise error(
@@ -272,7 +189,7 @@ def read_data(status: int, body: bytes, retry_after: str = "") -> Item:
         )
     if code // 100 != HTTPStatus.OK // 100:
         raise RecoveryError(f"Cellcast's API responded with {code}{detail}.")
-    if document.get("status") is False:
+    if not response.is_success:
         raise RecoveryError(f"Cellcast's API refused the request{detail}.")
     if not document:
         raise RecoveryError("Cellcast's API responded with something that is not a JSON object.")
@@ -282,40 +199,9 @@ def read_data(status: int, body: bytes, retry_after: str = "") -> Item:
     return data
 
 
-def _code(document: Item) -> int | None:
-    """Return the HTTP status that the document gives itself, even when it came with 200."""
-    meta = document.get("meta")
-    code = meta.get("code") if isinstance(meta, dict) else document.get("code")
-    return code if isinstance(code, int) else None
-
-
-def _detail(document: Item) -> str:
-    message = document.get("message")
-    text = _printable(message) if isinstance(message, str) else ""
-    return f": {text.rstrip('.')}" if text else ""
-
-
 def _keys_of(document: Item) -> str:
     """Return the keys of an unexpected document, for a bug report."""
-    return f"; it has {_printable(', '.join(sorted(document))) or 'nothing'}"
-
-
-_LONG_NUMBER = re.compile(r"\+?\d[\d\W_]{4,}\d")  # whatever separates its digits
-
-
-def _printable(text: str) -> str:
-    """Return the beginning of the text on one line, without the key and without phone numbers."""
-    text = text.replace(conf.api_key, "…")
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return _LONG_NUMBER.sub("…", " ".join(text.split()))[:MAX_DETAIL_LENGTH]
-
-
-def retry_after_seconds(header: str) -> float:
-    """Return the seconds that ``Retry-After``, a count or a date, asks for: at most a minute."""
-    try:
-        return min(urllib3.Retry().parse_retry_after(header), MAX_RETRY_AFTER_SECONDS)
-    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
-        return 0.0
+    return f"; it has {printable(', '.join(sorted(document))) or 'nothing'}"
 
 
 # Reading an item

@@ -8,12 +8,13 @@ into, and left alone: only people end one.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from cellcast_django.api import Item
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.inbox.same_message import (
     EARLIEST,
@@ -37,6 +38,7 @@ from cellcast_django.payloads import (
     Endpoint,
     Listed,
     OptOut,
+    Payload,
     Reply,
     StatusReport,
     read,
@@ -45,7 +47,6 @@ from cellcast_django.payloads import (
 from cellcast_django.recovery.client import (
     Client,
     Findings,
-    Item,
     ItemError,
     Span,
     as_body,
@@ -103,11 +104,26 @@ Identity = tuple[str, str]
 """The key of a message, and a status of it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedReport(StatusReport):
+    """A status report as the API lists it: with the text, which no webhook says."""
+
+    body: str = field(repr=False)
+    is_known: bool = False
+    """Its status is in the history already; only its text is missing."""
+
+
+def is_known(payload: Payload) -> bool:
+    """Whether all that a payload brings is the text of a message."""
+    return isinstance(payload, ListedReport) and payload.is_known
+
+
 def missing_statuses(
     client: Client, span: Span, findings: Findings, progress: Progress
 ) -> Iterator[Sequence[StatusReport]]:
-    """Yield, page by page, the listed statuses that are in no history.
+    """Yield, page by page, the listed statuses that are in no history, and missing texts.
 
+    A text is missing of a message whose sending timed out: the code that sent it never recorded it.
     The list is by whole days in an undocumented time zone, so the request has one more day at each
     end.
     """
@@ -122,10 +138,26 @@ def missing_statuses(
         keys = {key for key, _status in reports}
         history = StatusChange.objects.fresh().filter(message__key__in=keys)
         known = set(history.values_list("message__key", "status"))
-        yield [report for identity, report in reports.items() if identity not in known]
+        textless = _without_a_text(keys)
+        missing = []
+        for (key, status), report in reports.items():
+            brings_text = report.body != "" and key in textless
+            findings.texts += brings_text
+            if (key, status) not in known:
+                missing.append(report)
+            elif brings_text:
+                missing.append(replace(report, is_known=True))
+        yield missing
 
 
-def _report_of(item: Item) -> tuple[Identity, StatusReport]:
+def _without_a_text(keys: Collection[str]) -> set[str]:
+    """Return which messages have no text, and take one from the list: see ``fill_in_from``."""
+    messages = Message.objects.fresh().filter(key__in=keys, recorded_at=None)
+    without = messages.filter(body="").exclude(contact="")
+    return set(without.values_list("key", flat=True))
+
+
+def _report_of(item: Item) -> tuple[Identity, ListedReport]:
     """Return the report of an item, which has the keys of a webhook. Raises ``ItemError``.
 
     Its time is known only for a delivery: the last update of the item.
@@ -133,10 +165,14 @@ def _report_of(item: Item) -> tuple[Identity, StatusReport]:
     [report] = read(as_body(item).encode(), "application/json", Endpoint.STATUS)
     if not isinstance(report, StatusReport):
         raise ItemError
-    if report.status == Status.DELIVERED:
+    said = {each.name: getattr(report, each.name) for each in fields(StatusReport)}
+    listed = ListedReport(**said, body="")
+    with suppress(ItemError):
+        listed = replace(listed, body=read_text(item, "message"))
+    if listed.status == Status.DELIVERED:
         with suppress(ItemError):
-            report = replace(report, happened_at=read_time(item, "updatedAt"))
-    return (message_values(report)["key"], report.status), report
+            listed = replace(listed, happened_at=read_time(item, "updatedAt"))
+    return (message_values(listed)["key"], listed.status), listed
 
 
 # Opt-outs

@@ -1,8 +1,5 @@
 """Sends reminders, and marks them when Cellcast reports what became of them."""
 
-import secrets
-import time
-
 from django.utils import timezone
 
 from cellcast_django.models import Message
@@ -13,16 +10,8 @@ from example_project.appointments.models import Appointment
 SENDER = "BrightTeeth"
 
 
-def send_sms(receiver: str, body: str, sender: str) -> str:
-    """Stand in for Cellcast's send API: sends nothing, and returns a made-up id.
-
-    docs/sending.md has the real one.
-    """
-    return f"{int(time.time()):08x}{secrets.token_hex(8)}"
-
-
 def remind(appointment: Appointment) -> Message:
-    """Send the reminder of an appointment. Raises ``OptedOutError``, and what ``send`` raises."""
+    """Send the reminder of an appointment. Raises what ``send`` raises."""
     starts_at = timezone.localtime(appointment.starts_at)
     text = (
         f"Hi {appointment.customer_name}, see you on {starts_at:%A %d %B at %H:%M}? "

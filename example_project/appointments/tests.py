@@ -1,7 +1,7 @@
 """How a host project tests its handlers: plain ``TestCase``, and a client that sends webhooks.
 
-Nothing has to be mocked. A webhook is stored and its handlers are called before the client's method
-returns, inside the test's own transaction.
+A webhook is stored and its handlers are called before the client's method returns, inside the
+test's own transaction. What would be sent to Cellcast is in ``self.client.sent``.
 """
 
 from datetime import datetime, timedelta
@@ -10,7 +10,6 @@ from io import StringIO
 from typing import Any
 from unittest.mock import patch
 
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.test import SimpleTestCase, TestCase, override_settings
@@ -18,9 +17,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.opt_outs import opt_in
-from cellcast_django.sending import OptedOutError
-from cellcast_django.testing import WebhookClient, mms_payload
+from cellcast_django.opt_outs import is_opted_out, opt_in
+from cellcast_django.sending import NotSentError, OptedOutError
+from cellcast_django.testing import WebhookClient, fail_next, mms_payload, reset
 from example_project.appointments.answers import read_answer
 from example_project.appointments.models import Answer, Appointment
 from example_project.appointments.names import names_of, numbers_of
@@ -33,12 +32,24 @@ State = Appointment.State
 Reminder = Appointment.Reminder
 
 
-@override_settings(CELLCAST_WEBHOOK_SECRETS=["cellcast:a-password-for-tests"])
+def report_before_responding(receiver: str, body: str, sender: str) -> str:
+    """Stand in for a send API that is slower than its webhooks."""
+    WebhookClient().status(_id="66b5b93b1e2c012dfe964000", receiver=receiver)
+    return "66b5b93b1e2c012dfe964000"
+
+
+@override_settings(
+    CELLCAST_WEBHOOK_SECRETS=["cellcast:a-password-for-tests"],
+    CELLCAST_SEND_WITH="cellcast_django.testing.pretend_to_send",
+)
 class WebhookTestCase(TestCase):
     """A test whose ``self.client`` sends what Cellcast would send."""
 
     client: WebhookClient
     client_class = WebhookClient
+
+    def setUp(self) -> None:
+        reset()
 
     def assert_taken(self, response: Any, outcome: str = "stored") -> None:
         """Check that the response is 200, and the outcome of its one event."""
@@ -110,6 +121,7 @@ class ReplyTests(WebhookTestCase):
     """A customer's reply confirms or cancels the appointment."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.appointment = make_appointment()
         remind(self.appointment)
 
@@ -220,6 +232,7 @@ class ReminderTests(WebhookTestCase):
     """A delivery report marks the reminder."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.appointment = make_appointment()
 
     def report(self, status: str, **changes: Any) -> None:
@@ -231,9 +244,33 @@ class ReminderTests(WebhookTestCase):
     def test_sent_reminder_is_recorded(self) -> None:
         remind(self.appointment)
 
-        self.assertIn("Hi Kim, see you on", reminder_of(self.appointment).body)
+        [sent] = self.client.sent
+        self.assertEqual(sent.receiver, CUSTOMER)
+        self.assertIn("Hi Kim, see you on", sent.body)
+        self.assertEqual(sent.reference, self.appointment.reference)
+        self.assertEqual(reminder_of(self.appointment).body, sent.body)
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.reminder, Reminder.SENT)
+
+    def test_refused_reminder_can_be_sent_again(self) -> None:
+        fail_next(NotSentError("Your balance is too low."))
+
+        with self.assertRaises(NotSentError):
+            remind(self.appointment)
+
+        self.assertFalse(Message.objects.exists())
+        remind(self.appointment)
+        self.assertEqual(len(self.client.sent), 1)
+
+    def test_reminder_that_timed_out_is_found_by_its_report(self) -> None:
+        fail_next(TimeoutError("no response"))
+
+        with self.assertRaises(TimeoutError):
+            remind(self.appointment)
+        self.client.status(custom_string=self.appointment.reference, receiver=CUSTOMER)
+
+        self.appointment.refresh_from_db()
+        self.assertEqual(self.appointment.reminder, Reminder.DELIVERED)
 
     def test_delivered_report_marks_the_reminder(self) -> None:
         remind(self.appointment)
@@ -274,13 +311,9 @@ class ReminderTests(WebhookTestCase):
 
         self.assertEqual(self.appointment.reminder, Reminder.DELIVERED)
 
+    @override_settings(CELLCAST_SEND_WITH=f"{__name__}.report_before_responding")
     def test_report_before_the_send_apis_response_counts(self) -> None:
-        def send_slowly(receiver: str, body: str, sender: str) -> str:
-            self.client.status(_id="66b5b93b1e2c012dfe964000", receiver=receiver)
-            return "66b5b93b1e2c012dfe964000"
-
-        with patch(settings.CELLCAST_SEND_WITH, send_slowly):
-            remind(self.appointment)
+        remind(self.appointment)
 
         self.appointment.refresh_from_db()
         self.assertEqual(self.appointment.reminder, Reminder.DELIVERED)
@@ -313,7 +346,7 @@ class OptOutTests(WebhookTestCase):
         with self.assertRaises(OptedOutError):
             remind(make_appointment())
 
-        self.assertFalse(Message.objects.outbound().exists())
+        self.assertEqual(self.client.sent, [])
 
     def test_opt_out_webhook_ends_reminders(self) -> None:
         self.assert_taken(self.client.opt_out(contact="491570006"))
@@ -325,6 +358,14 @@ class OptOutTests(WebhookTestCase):
         self.assert_taken(self.client.reply(sender=CUSTOMER, message="Stop."))
 
         self.assert_gets_no_reminder()
+
+    def test_opt_out_that_only_cellcast_knows_ends_reminders(self) -> None:
+        fail_next(OptedOutError("unsubscribed"))
+
+        self.assert_gets_no_reminder()
+        self.assert_gets_no_reminder()
+
+        self.assertTrue(is_opted_out(CUSTOMER))
 
     def test_customer_who_opts_in_again_is_reminded(self) -> None:
         self.client.opt_out(contact="491570006")

@@ -59,6 +59,7 @@ def _list_what_arrived(cellcast: FakeCellcast) -> None:
             cellcast.add_report(
                 message.cellcast_id,
                 message.created_at,
+                message=message.body,
                 receiver=message.receiver,
                 status=message.status,
             )

@@ -1,6 +1,7 @@
 """Following a page: what it says to install, and the files that it says to write."""
 
 import re
+import shlex
 
 from tests.fresh_project import FreshProject
 from tests.pages import ROOT, blocks
@@ -11,10 +12,9 @@ CLONE = "/path/to/cellcast-django"
 def follow(page: str, project: FreshProject) -> None:
     """Install what the page says, and write its files."""
     for block in blocks(page, "sh"):
-        command = block.code.split("  #")[0].split()
+        command = shlex.split(block.code, comments=True)
         if command[:2] == ["pip", "install"]:
-            clone = str(ROOT)
-            project.install(*(clone if each == CLONE else each for each in command[2:]))
+            project.install(*(each.replace(CLONE, str(ROOT)) for each in command[2:]))
     for block in blocks(page, "python"):
         file, _, where = block.first_line.removeprefix("# ").partition(", ")
         if file == "settings.py" or where == "at the end":

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_cellcast import GATEWAY, KEY, FakeCellcast, serving
+from tests.fake_cellcast import KEY, FakeCellcast, serving
 from tests.fresh_project import FreshProject
 from tests.newcomers.following import follow, set_up
+from tests.pages import ROOT
 
 pytestmark = pytest.mark.newcomers
 
@@ -19,6 +20,16 @@ BOOKINGS = (
     "from shop.models import Booking; "
     "print(*Booking.objects.order_by('pk').values_list('is_confirmed', 'needs_a_call'))"
 )
+
+SEND_WITH_THE_APP = """
+CELLCAST_API_KEY = os.environ.get("CELLCAST_API_KEY", "")
+CELLCAST_SEND_WITH = "cellcast_django.api.send_sms"
+"""
+ANSWER = (
+    "from cellcast_django.models import *; from cellcast_django.sending import *; "
+    "reply = Message.objects.get(); send(reply.contact, 'Until five', answers=reply)"
+)
+WAITING = "print(Message.objects.unhandled().count())"
 
 
 @pytest.fixture
@@ -58,6 +69,24 @@ def test_newcomers_booking_is_cancelled_and_stop_respected(
         assert shell(project, BOOKINGS) == "(False, False) (None, True)"
 
 
+def test_newcomer_answers_a_reply_without_code(cellcast: FakeCellcast, tmp_path: Path) -> None:
+    project = FreshProject(tmp_path, "django>=6.1,<6.2")
+    follow("README.md", project)
+    project.write("shop/handlers.py", "")  # which nothing imports
+    project.install(f"{ROOT}[api]")
+    project.append("shop/settings.py", SEND_WITH_THE_APP)
+    send_to(cellcast, project)
+    set_up(project)
+
+    with project.server() as url:
+        reply(project, url, "Are you open?")
+    shell(project, ANSWER)
+
+    [sent] = cellcast.sent
+    assert (sent["contacts"], sent["message"]) == ([CUSTOMER], "Until five")
+    assert shell(project, "from cellcast_django.models import *; " + WAITING) == "0"
+
+
 def import_in_ready(project: FreshProject, module: str) -> None:
     """Import a module beside the handlers, as the page on sending says."""
     path = project.folder / "shop" / "apps.py"
@@ -67,12 +96,8 @@ def import_in_ready(project: FreshProject, module: str) -> None:
 
 
 def send_to(cellcast: FakeCellcast, project: FreshProject) -> None:
-    """Let the project's function send to the fake."""
-    path = project.folder / "shop" / "sms.py"
-    code = path.read_text()
-    real = f"https://api.cellcast.com{GATEWAY}"
-    assert real in code
-    path.write_text(code.replace(real, f"{cellcast.url}{GATEWAY}"))
+    """Let the fake be the API."""
+    project.append("shop/settings.py", f'CELLCAST_API_URL = "{cellcast.url}"\n')
     project.environment["CELLCAST_API_KEY"] = KEY
 
 

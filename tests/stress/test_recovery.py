@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from tests.fake_cellcast import KEY, REPLIES, serving
+from tests.fake_cellcast import ACCOUNT, KEY, REPLIES, serving
 from tests.stress import figures
 from tests.stress.clients import RECEIVE, Webhook, send
 from tests.stress.databases import VENDORS
@@ -66,7 +66,7 @@ def test_concurrent_recoveries_and_late_webhooks_store_each_reply_once(
             sender.join()
         missing = cron.manage("cellcast_recover", "--replies")
     assert len(recoveries) == PROCESSES
-    assert {path for path, *_ in api.requests} == {REPLIES}
+    assert {path for path, *_ in api.requests} == {REPLIES, ACCOUNT}
     assert "none missing" in missing
     statuses = Counter(response.status for response in responses)
     assert set(statuses) <= {200, 503}

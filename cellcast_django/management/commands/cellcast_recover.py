@@ -78,6 +78,7 @@ def describe_findings(findings: Findings, *, dry_run: bool) -> str:
         return f"{findings.kind}: not read"
     parts = [f"{findings.seen:,} seen", missing_in_words(findings, dry_run=dry_run)]
     notes = [
+        (findings.texts, "with a text that was missing"),
         (findings.waiting, "too recent to tell"),
         (findings.unreadable, "could not be understood"),
         (findings.not_listed, "stored here but not listed by Cellcast"),

@@ -77,6 +77,13 @@ class Command(BaseCommand):
             metavar="AGE",
             help="exit 1 if a reply has been waiting for an answer for longer, such as 2h",
         )
+        parser.add_argument(
+            "--min-credit",
+            type=max_count,
+            metavar="N",
+            help="exit 1 if fewer SMS credits than this are left, or cellcast_recover has not read "
+            "how many in the last day",
+        )
 
     def handle(self, **options: Any) -> None:
         """Print the health. Raises ``CommandError`` if a limit is exceeded."""
@@ -124,6 +131,11 @@ class Command(BaseCommand):
         self._row("in transit", f"{unfinished:,}")
         if deliveries.although_opted_out:
             self._row("opted out", f"{deliveries.although_opted_out:,}, and sent all the same")
+        if credit := health.credit:
+            self._heading(f"Credit, read {since(credit.read_at)}")
+            self._row("SMS", f"{credit.sms:,}")
+            if credit.mms is not None:
+                self._row("MMS", f"{credit.mms:,}")
 
     def _heading(self, text: str) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING(text))
@@ -164,6 +176,12 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     replies, longest = health.replies, limits["max_unanswered"]
     if longest is not None and replies.longest_wait > longest:
         yield f"Replies waiting: {replies.waiting:,}, the oldest came {since(replies.oldest_at)}."
+    if (least := limits["min_credit"]) is not None:
+        credit = health.credit
+        if credit is None or not credit.is_recent:
+            yield f"The credit was last read: {since(credit.read_at if credit else None)}."
+        elif credit.sms < least:
+            yield f"SMS credits: {credit.sms:,} (limit: {least:,})."
 
 
 def as_dict(health: Health) -> dict[str, Any]:
@@ -197,4 +215,5 @@ def as_dict(health: Health) -> dict[str, Any]:
             "longest_wait_seconds": replies.longest_wait.total_seconds(),
         },
         "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
+        "credit": asdict(health.credit) if health.credit else None,
     }

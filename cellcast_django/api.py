@@ -1,0 +1,359 @@
+"""Cellcast's HTTP API: the one client for it, and ``send_sms``, which sends an SMS with it.
+
+It knows no database and no webhook. The API key goes into the ``Authorization`` header and nowhere
+else. No error carries the key, nor a frame that held it, because error trackers report the
+variables of every frame.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import isfinite
+from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from django.utils import timezone
+
+from cellcast_django.conf import conf, is_api_url
+from cellcast_django.deadline import Deadline, TimedSocket
+from cellcast_django.error_reports import hides_variables
+from cellcast_django.payloads import MAX_ID_LENGTH, read_object
+
+try:
+    import urllib3
+except ImportError:  # without the extra, everything except recovery and send_sms works
+    urllib3 = None  # type: ignore[assignment]
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+SEND_SECONDS = 20.0  # from the request to the last byte: a person may be waiting for it
+MAX_RETRY_AFTER_SECONDS = 60.0
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+CHUNK_BYTES = 65_536
+MAX_SENTENCE_LENGTH = 200
+SHARED_NUMBER = "#SharedNum#"  # one of Cellcast's, which customers can answer
+
+Item = dict[str, Any]
+
+
+class NotSentError(Exception):
+    """The SMS was certainly not sent; ``reason`` says why, for a person to read.
+
+    The function that ``CELLCAST_SEND_WITH`` names raises it. It may be sent again.
+    """
+
+    reason = ""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class OptedOutError(Exception):
+    """The contact has opted out, so nothing was sent.
+
+    The function that ``CELLCAST_SEND_WITH`` names raises it for a contact whom Cellcast knows as
+    opted out, with what Cellcast said as the ``reason``.
+    """
+
+    reason = ""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.reason or "The contact has opted out, so nothing was sent.")
+
+
+class ApiError(Exception):
+    """The API gave no response that can be used, so what was asked may have been done.
+
+    The text contains neither the key nor a phone number.
+    """
+
+
+class NoConnectionError(ApiError):
+    """There was no connection to the API, so it was not asked."""
+
+
+class ResponseTooLargeError(ApiError):
+    """Nothing that is worth another try."""
+
+
+@hides_variables
+def send_sms(receiver: str, body: str, sender: str = "", *, reference: str = "") -> str:
+    """Send an SMS, and return Cellcast's id. For ``CELLCAST_SEND_WITH``; never retries.
+
+    ``sender`` is a number or name of yours; ``""`` is the shared number. A ``reference`` of ASCII
+    letters, digits and dashes becomes Cellcast's ``customString``.
+
+    Raises ``NotSentError`` if Cellcast has refused, was not reached, or could not be asked, and
+    ``OptedOutError`` if it calls the number unsubscribed. After any other error the SMS may have
+    gone: Cellcast has been seen to deliver what it answered with a 500.
+    """
+    if reason := why_not():
+        raise NotSentError(reason)
+    sms: Item = {"message": body, "contacts": [receiver], "sender": sender or SHARED_NUMBER}
+    if re.fullmatch(r"[A-Za-z0-9-]+", reference):
+        sms["customString"] = reference
+    with ApiClient(SEND_SECONDS) as client:
+        try:
+            response = client.request("POST", "/api/v1/gateway", document=sms)
+        except NoConnectionError as error:
+            raise NotSentError(str(error)) from None
+    return _sent_id(response, receiver)
+
+
+def _sent_id(response: "ApiResponse", receiver: str) -> str:
+    """Return the id of what was sent to one contact. Raises as ``send_sms`` does."""
+    if response.is_success:
+        for queued in response.contacts("queueResponse"):
+            message_id = queued.get("MessageId") if isinstance(queued, dict) else None
+            if cellcast_id := _as_id(message_id):
+                return cellcast_id
+    is_certain = response.is_success or response.is_refusal
+    if is_certain and response.contacts("unsubscribeContacts"):
+        raise OptedOutError("Cellcast lists the number among its unsubscribeContacts.")
+    if response.is_refusal:
+        sentence = printable(response.sentence, receiver)
+        raise NotSentError(sentence or f"Cellcast's API refused it with {response.code}.")
+    if response.is_success and (invalid := response.contacts("invalidContacts")):
+        problem = invalid[0].get("Error") if isinstance(invalid[0], dict) else None
+        sentence = printable(problem, receiver) if isinstance(problem, str) else ""
+        raise NotSentError(sentence or "Cellcast calls the number invalid.")
+    raise ApiError(f"Cellcast's API responded with {response.code} and no id of a message.")
+
+
+def _as_id(value: object) -> str:
+    is_id = isinstance(value, str | int) and not isinstance(value, bool)
+    text = str(value).strip() if is_id else ""
+    return text if len(text) <= MAX_ID_LENGTH else ""
+
+
+def read_credit(client: "ApiClient") -> Item | None:
+    """Return the account's ``sms`` and ``mms`` credits and ``read_at``; ``None`` if unreadable."""
+    try:
+        response = client.request("GET", "/api/v1/apiClient/account")
+    except ApiError:
+        return None
+    data = response.data if response.is_success else {}
+    sms, mms = _credits(data.get("sms_balance")), _credits(data.get("mms_balance"))
+    if sms is None:
+        return None
+    return {"sms": sms, "mms": mms, "read_at": timezone.now().isoformat()}
+
+
+def _credits(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not isfinite(number):
+        return None
+    return int(number) if number.is_integer() else number
+
+
+# The client
+
+
+def why_not() -> str:
+    """Return why the API cannot be asked at all, and what to do; ``""`` if it can."""
+    if urllib3 is None:
+        return 'urllib3 is not installed: run pip install "cellcast-django[api]".'
+    if not conf.api_key:
+        return "CELLCAST_API_KEY is not set, or is not a valid key."
+    if not is_api_url(conf.api_url):
+        return "CELLCAST_API_URL is not an https:// URL, so the key is not sent there."
+    return ""
+
+
+class ApiClient:
+    """A client for the API at ``CELLCAST_API_URL``, to be used as a context manager.
+
+    Each request takes at most so many ``seconds``, however slowly the bytes come. ``why_not`` must
+    have been asked.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline = Deadline(seconds)
+        self._has_connected = False
+        self._pool = _connections_to(conf.api_url, seconds, self._deadline, self._connected)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._pool.clear()
+
+    def _connected(self) -> None:
+        self._has_connected = True
+
+    @hides_variables
+    def request(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, str | int] | None = None,
+        document: Item | None = None,
+    ) -> "ApiResponse":
+        """Send one request, with the parameters in the URL or the document as its body.
+
+        Raises ``ApiError``, and ``NoConnectionError`` only if nothing has been sent.
+        """
+        self._deadline.restart(self._seconds)
+        headers = {
+            "Accept": "application/json",
+            "Authorization": f"Bearer {conf.api_key}",
+            "User-Agent": "cellcast-django",
+        }
+        body: Item = {"fields": {name: str(value) for name, value in (parameters or {}).items()}}
+        if document is not None:
+            headers["Content-Type"] = "application/json"
+            body = {"body": json.dumps(document)}
+        try:
+            response = self._pool.request(
+                method,
+                conf.api_url + path,
+                headers=headers,
+                preload_content=False,
+                redirect=False,  # the key goes only to the address in the settings
+                **body,
+            )
+            content = _read(response)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            kind = type(error).__name__
+            if self._has_connected:
+                raise ApiError(f"Cellcast's API gave no complete response ({kind}).") from None
+            raise NoConnectionError(f"Cellcast's API could not be reached ({kind}).") from None
+        if content is None:
+            raise ResponseTooLargeError(
+                f"Cellcast's API responded with more than {MAX_RESPONSE_BYTES:,} bytes."
+            )
+        seconds = _seconds_to_wait(response.headers.get("Retry-After", ""))
+        return ApiResponse(response.status, read_object(content), seconds)
+
+
+def _read(response: "urllib3.BaseHTTPResponse") -> bytes | None:
+    """Return the body as it came, ``None`` if it is too large.
+
+    It is not decompressed: a few bytes could become gigabytes.
+    """
+    body = bytearray()
+    while chunk := response.read1(CHUNK_BYTES, decode_content=False):
+        body += chunk
+        if len(body) > MAX_RESPONSE_BYTES:
+            response.close()
+            return None
+    response.release_conn()
+    return bytes(body)
+
+
+def _connections_to(
+    url: str, seconds: float, deadline: Deadline, connected: Callable[[], None]
+) -> "urllib3.PoolManager":
+    """Return a pool of connections, through the proxy that ``HTTPS_PROXY`` names, if any.
+
+    The proxy sees only the host's name. Plain HTTP, allowed to localhost only, needs no proxy.
+    """
+    parts = urlsplit(url)
+    proxy = getproxies().get("https") if parts.scheme == "https" else None
+    timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=seconds)
+    pool = urllib3.PoolManager(timeout=timeout, retries=False)
+    if proxy and not proxy_bypass(parts.netloc):
+        pool = urllib3.ProxyManager(proxy, timeout=timeout, retries=False)
+    pool.pool_classes_by_scheme = {
+        scheme: _timed(pool_class, deadline, connected)
+        for scheme, pool_class in pool.pool_classes_by_scheme.items()
+    }
+    return pool
+
+
+def _timed(pool_class: Any, deadline: Deadline, connected: Callable[[], None]) -> Any:
+    """Return a class of pools whose connections, and their TLS, all end by the deadline."""
+
+    class Connection(pool_class.ConnectionCls):  # type: ignore[misc]
+        sock: Any
+
+        def _new_conn(self) -> Any:
+            return TimedSocket(super()._new_conn(), deadline)
+
+        def connect(self) -> None:
+            super().connect()
+            if not isinstance(self.sock, TimedSocket):  # TLS makes a socket of its own
+                self.sock = TimedSocket(self.sock, deadline)
+            connected()
+
+    return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Connection})
+
+
+# Its responses
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ApiResponse:
+    """A response; the document is ``{}`` if the body is no JSON object."""
+
+    status: int
+    document: Item
+    retry_after: float
+    """The seconds that ``Retry-After`` asks for, at most a minute."""
+
+    @property
+    def code(self) -> int:
+        """The HTTP status, or the one that the document gives itself although it came with 200."""
+        if self.status != HTTPStatus.OK:
+            return self.status
+        meta = self.document.get("meta")
+        code = meta.get("code") if isinstance(meta, dict) else self.document.get("code")
+        return code if isinstance(code, int) else self.status
+
+    @property
+    def is_success(self) -> bool:
+        return self.code // 100 == 2 and self.document.get("status") is not False
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the API has certainly done nothing; a 5xx does not say so."""
+        return self.code // 100 == 4 or (self.code // 100 == 2 and not self.is_success)
+
+    @property
+    def data(self) -> Item:
+        data = self.document.get("data")
+        return data if isinstance(data, dict) else {}
+
+    def contacts(self, name: str) -> list[Any]:
+        found = self.data.get(name)
+        return found if isinstance(found, list) else []
+
+    @property
+    def sentence(self) -> str:
+        """What Cellcast says about a refusal, as it came: see ``printable``."""
+        error = self.document.get("error")
+        said = error.get("errorMessage") if isinstance(error, dict) else None
+        said = said or self.document.get("message")
+        return said if isinstance(said, str) else ""
+
+
+def _seconds_to_wait(header: str) -> float:
+    """Return the seconds that ``Retry-After``, a count or a date, asks for."""
+    try:
+        return min(urllib3.Retry().parse_retry_after(header), MAX_RETRY_AFTER_SECONDS)
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return 0.0
+
+
+_LONG_NUMBER = re.compile(r"\+?\d[\d\W_]{4,}\d")  # whatever separates its digits
+
+
+def printable(text: str, number: str = "") -> str:
+    """Return the beginning of the text on one line, without the key and without phone numbers."""
+    for secret in filter(None, (conf.api_key, number)):
+        text = text.replace(secret, "…")
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return _LONG_NUMBER.sub("…", " ".join(text.split()))[:MAX_SENTENCE_LENGTH]

@@ -1,0 +1,468 @@
+"""``send_sms`` against a fake of Cellcast's API: what is certain, what is not, what is stored."""
+
+import json
+import runpy
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import urllib3
+from django.utils import timezone
+
+from cellcast_django import api
+from cellcast_django.api import ApiClient, ApiError, NotSentError, read_credit, send_sms
+from cellcast_django.models import Message
+from cellcast_django.opt_outs import is_opted_out
+from cellcast_django.sending import OptedOutError, send
+from tests.fake_cellcast import ACCOUNT, GATEWAY, KEY, FakeCellcast, Fault
+from tests.test_error_reports import failing, reported
+
+pytestmark = pytest.mark.django_db
+
+CUSTOMER = "+61400000001"
+TEXT = "See you at nine?"
+SPELLINGS = (CUSTOMER, CUSTOMER[1:], CUSTOMER[3:])
+
+
+@pytest.fixture(autouse=True)
+def _send_with_the_api(settings: Any) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.api.send_sms"
+
+
+def refusal(status: int, document: Any) -> Fault:
+    return Fault(status=status, body=json.dumps(document).encode())
+
+
+def queued(*items: Any, **changes: Any) -> Fault:
+    data = {"queueResponse": list(items), "invalidContacts": [], "unsubscribeContacts": []}
+    return refusal(200, {"status": True, "data": data | changes})
+
+
+# What is sent
+
+
+def test_message_is_sent_and_recorded_under_its_id(fake_cellcast: FakeCellcast) -> None:
+    message = send("0400 000 001", TEXT, sender="+61400000009", reference="order-7")
+
+    assert fake_cellcast.sent == [
+        {
+            "message": TEXT,
+            "contacts": [CUSTOMER],
+            "sender": "+61400000009",
+            "customString": "order-7",
+            "MessageId": message.cellcast_id,
+        }
+    ]
+    [(path, parameters, headers)] = fake_cellcast.requests
+    assert (path, parameters) == (GATEWAY, {})
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["Content-Type"] == headers["Accept"] == "application/json"
+
+
+def test_message_without_a_sender_uses_a_shared_number(fake_cellcast: FakeCellcast) -> None:
+    send(CUSTOMER, TEXT)
+    assert fake_cellcast.sent[0]["sender"] == "#SharedNum#"
+
+
+@pytest.mark.parametrize("reference", ["", "order 7", "order_7", "été", "7\n", "\u0667"])
+def test_reference_that_cellcast_may_not_take_stays_here(
+    fake_cellcast: FakeCellcast, reference: str
+) -> None:
+    message = send(CUSTOMER, TEXT, reference=reference)
+    assert "customString" not in fake_cellcast.sent[0]
+    assert message.reference == reference
+
+
+@pytest.mark.parametrize("text", ["Süß, 你好 👋", "half \ud83d"])
+def test_any_text_can_be_sent(fake_cellcast: FakeCellcast, text: str) -> None:
+    send_sms(CUSTOMER, text)
+    assert fake_cellcast.sent[0]["message"] == text
+
+
+@pytest.mark.parametrize("message_id", ["66b5b93b1e2c012dfe964000", 10423817])
+def test_id_may_be_text_or_a_number(fake_cellcast: FakeCellcast, message_id: object) -> None:
+    fake_cellcast.faults.append(queued("odd", {"Contact": CUSTOMER}, {"MessageId": message_id}))
+    assert send(CUSTOMER, TEXT).cellcast_id == str(message_id)
+
+
+# What is refused: certainly not sent
+
+NOT_REGISTERED = "Your sender id is not registered."
+NO_BALANCE = "Your balance is too low for this request, please recharge."
+
+REFUSALS = {
+    "400": (
+        refusal(400, {"code": 400, "message": NOT_REGISTERED, "stack": "Error"}),
+        NOT_REGISTERED,
+    ),
+    "401": (refusal(401, {"code": 401, "message": "Please authenticate"}), "Please authenticate"),
+    "422": (
+        refusal(422, {"status": False, "error": {"errorMessage": NO_BALANCE}}),
+        NO_BALANCE,
+    ),
+    "422 with both": (
+        refusal(422, {"message": "Failed", "error": {"errorMessage": NO_BALANCE}}),
+        NO_BALANCE,
+    ),
+    "429": (refusal(429, {"message": "Too many requests"}), "Too many requests"),
+    "429 without a body": (Fault(status=429), "Cellcast's API refused it with 429."),
+    "404 page": (Fault(status=404, body=b"<html>"), "Cellcast's API refused it with 404."),
+    "odd sentence": (refusal(400, {"message": ["no"]}), "Cellcast's API refused it with 400."),
+    "200 false": (refusal(200, {"status": False, "message": NOT_REGISTERED}), NOT_REGISTERED),
+    "200 false without a word": (
+        refusal(200, {"status": False}),
+        "Cellcast's API refused it with 200.",
+    ),
+    "200 that says 401": (
+        refusal(200, {"meta": {"code": 401}, "message": "Please authenticate"}),
+        "Please authenticate",
+    ),
+    "invalid": (
+        queued(invalidContacts=[{"Contact": CUSTOMER, "Error": f"{CUSTOMER} is too short"}]),
+        "… is too short",
+    ),
+    "invalid without a word": (
+        queued(invalidContacts=[{"Contact": CUSTOMER}]),
+        "Cellcast calls the number invalid.",
+    ),
+    "invalid, oddly": (queued(invalidContacts=[CUSTOMER]), "Cellcast calls the number invalid."),
+}
+
+
+@pytest.mark.parametrize(("fault", "reason"), REFUSALS.values(), ids=REFUSALS)
+def test_refusal_is_certain_and_says_why(
+    fake_cellcast: FakeCellcast, fault: Fault, reason: str
+) -> None:
+    fake_cellcast.faults.append(fault)
+
+    with pytest.raises(NotSentError) as raised:
+        send(CUSTOMER, TEXT)
+
+    assert raised.value.reason == str(raised.value) == reason
+    assert len(fake_cellcast.requests) == 1, "never retried"
+    assert fake_cellcast.sent == [] == list(Message.objects.all())
+    assert not is_opted_out(CUSTOMER)
+    send(CUSTOMER, TEXT)  # another try texts once
+    assert len(fake_cellcast.sent) == 1 == Message.objects.count()
+
+
+def test_fake_refuses_as_documented(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    with pytest.raises(NotSentError, match="less than nine digits") as raised:
+        send("1234567", TEXT)
+    assert "1234567" not in str(raised.value)
+    settings.CELLCAST_API_KEY = "another"
+    with pytest.raises(NotSentError, match="authenticate"):
+        send(CUSTOMER, TEXT)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        queued(unsubscribeContacts=[CUSTOMER]),
+        queued(unsubscribeContacts=[CUSTOMER], invalidContacts=[{"Contact": CUSTOMER}]),
+        refusal(200, {"status": False, "data": {"unsubscribeContacts": [CUSTOMER[3:]]}}),
+        refusal(422, {"status": False, "data": {"unsubscribeContacts": [CUSTOMER[3:]]}}),
+    ],
+)
+def test_unsubscribed_contact_is_opted_out(fake_cellcast: FakeCellcast, fault: Fault) -> None:
+    fake_cellcast.faults.append(fault)
+
+    with pytest.raises(OptedOutError) as raised:
+        send(CUSTOMER, TEXT)
+
+    assert is_opted_out(CUSTOMER)
+    assert raised.value.reason
+    assert not any(each in str(raised.value) for each in SPELLINGS)
+    with pytest.raises(OptedOutError):
+        send(CUSTOMER, TEXT)
+    assert len(fake_cellcast.requests) == 1, "the second time nobody is asked"
+    assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        f"No credit for {KEY}",
+        f"{CUSTOMER} cannot be reached",
+        "Not to 400 000 001, nor (04) 0000-0001",
+        "Not to short 12345",
+        "\x1b[2J\n" + "x" * 10_000,
+    ],
+)
+def test_reason_has_no_key_number_or_control_character(
+    fake_cellcast: FakeCellcast, sentence: str
+) -> None:
+    fake_cellcast.faults.append(refusal(400, {"message": sentence}))
+    with pytest.raises(NotSentError) as raised:
+        send_sms("12345" if "12345" in sentence else CUSTOMER, TEXT)
+    reason = raised.value.reason
+    assert reason.isprintable() and 0 < len(reason) <= 200
+    assert KEY not in reason and "0000" not in reason and "000 001" not in reason
+    assert "12345" not in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("CELLCAST_API_KEY", "", "CELLCAST_API_KEY"),
+        ("CELLCAST_API_KEY", "two words", "CELLCAST_API_KEY"),
+        ("CELLCAST_API_URL", "http://api.cellcast.com", "CELLCAST_API_URL"),
+    ],
+)
+def test_missing_setting_is_named(
+    fake_cellcast: FakeCellcast, settings: Any, name: str, value: str, named: str
+) -> None:
+    setattr(settings, name, value)
+    with pytest.raises(NotSentError, match=named):
+        send(CUSTOMER, TEXT)
+    assert fake_cellcast.requests == []
+
+
+def test_missing_urllib3_is_named_with_its_extra(
+    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    monkeypatch.setattr(api, "urllib3", runpy.run_path(api.__file__)["urllib3"])
+    with pytest.raises(NotSentError, match=r'"cellcast-django\[api\]"'):
+        send(CUSTOMER, TEXT)
+
+
+# No connection: certainly not sent
+
+
+def assert_is_certain() -> NotSentError:
+    with pytest.raises(NotSentError) as raised:
+        send(CUSTOMER, TEXT)
+    assert not Message.objects.exists()
+    return raised.value
+
+
+def test_refused_connection_is_certain(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    settings.CELLCAST_API_URL = "http://127.0.0.1:1"
+    assert "(NewConnectionError)" in assert_is_certain().reason
+
+
+def test_unknown_host_is_certain(
+    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", failing(socket.gaierror(-2, "unknown")))
+    settings.CELLCAST_API_URL = "https://api.example.com"
+    assert_is_certain()
+
+
+def test_failed_tls_is_certain(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    settings.CELLCAST_API_URL = fake_cellcast.url.replace("http:", "https:")
+    assert_is_certain()
+    assert fake_cellcast.requests == []
+
+
+def test_proxy_that_refuses_is_certain(
+    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_API_URL = "https://api.example.com"
+    monkeypatch.setenv("https_proxy", fake_cellcast.url)
+    assert_is_certain()
+
+
+# What may have been sent
+
+
+@pytest.fixture
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "SEND_SECONDS", 0.2)
+
+
+UNCERTAIN = {
+    "500 although delivered": Fault(status=500, is_sent=True),
+    "500 that says 400": Fault(status=500, body=b'{"code": 400, "message": "no"}', is_sent=True),
+    "502": Fault(status=502, body=b"<html>"),
+    "503 with false": Fault(status=503, body=b'{"status": false}'),
+    "200 that says 500": refusal(200, {"meta": {"code": 500}, "message": "Internal"}),
+    "silent": Fault(hangs=True, is_sent=True),
+    "dripping": Fault(drips=True, is_sent=True),
+    "breaks off": Fault(body=b'{"status": true', breaks_off=True, is_sent=True),
+    "redirect": Fault(status=307, headers={"Location": "/elsewhere"}),
+    "redirect to a page": Fault(status=302, headers={"Location": "/login"}),
+    "huge": Fault(body=b" " * 3_000, is_sent=True),
+    "empty queue": queued(),
+    "queue of nothing": queued({}, None, {"MessageId": None}, {"MessageId": " "}),
+    "queue of nonsense": queued(
+        {"MessageId": True}, {"MessageId": ["1"]}, {"MessageId": "x" * 129}
+    ),
+    "queue that is none": queued(queueResponse={"MessageId": "1"}),
+    "no data": refusal(200, {"status": True}),
+    "odd data": refusal(200, {"status": True, "data": "ok"}),
+    "page": Fault(body=b"<html>maintenance</html>"),
+    "nothing": Fault(),
+    "nonsense": Fault(body=b"\xff[[[", is_sent=True),
+    "compressed": Fault(body=b"{}", headers={"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.usefixtures("_hurry")
+@pytest.mark.parametrize("fault", UNCERTAIN.values(), ids=UNCERTAIN)
+def test_anything_else_is_uncertain_and_never_retried(
+    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr(api, "MAX_RESPONSE_BYTES", 2_000)
+    fake_cellcast.faults.append(fault)
+
+    with pytest.raises(ApiError) as raised:
+        send(CUSTOMER, TEXT)
+
+    assert len(fake_cellcast.requests) == 1
+    # Another try may be the second SMS, so the error must not be one that says "not sent".
+    assert len(fake_cellcast.sent) == fault.is_sent
+    assert not isinstance(raised.value, NotSentError | OptedOutError)
+    assert not Message.objects.exists()
+    assert not is_opted_out(CUSTOMER)
+    assert not any(each in str(raised.value) for each in (*SPELLINGS, KEY, TEXT))
+
+
+@pytest.mark.usefixtures("_hurry")
+def test_silence_over_https_is_uncertain(
+    fake_cellcast: FakeCellcast, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encrypt_nothing(sock: Any, **options: Any) -> socket.socket:
+        return socket.socket(fileno=sock.detach())
+
+    # No authority issues a certificate for a test.
+    monkeypatch.setattr(urllib3.connection, "ssl_wrap_socket", encrypt_nothing)
+    settings.CELLCAST_API_URL = fake_cellcast.url.replace("http:", "https:")
+    send(CUSTOMER, TEXT)
+    fake_cellcast.faults.append(Fault(hangs=True, is_sent=True))
+    with pytest.raises(ApiError) as raised:
+        send(CUSTOMER, TEXT)
+    assert not isinstance(raised.value, NotSentError)
+    assert len(fake_cellcast.sent) == 2
+
+
+def test_tls_that_breaks_after_the_request_is_uncertain(
+    fake_cellcast: FakeCellcast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("http.client.HTTPConnection.getresponse", failing(ssl.SSLError("bad mac")))
+    with pytest.raises(ApiError) as raised:
+        send(CUSTOMER, TEXT)
+    assert not isinstance(raised.value, NotSentError)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, MemoryError, OSError])
+@pytest.mark.parametrize("method", ["putheader", "endheaders", "getresponse"])
+def test_error_tracker_gets_no_key_number_or_text(
+    fake_cellcast: FakeCellcast,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[BaseException],
+    method: str,
+) -> None:
+    monkeypatch.setattr(f"http.client.HTTPConnection.{method}", failing(kind()))
+    with pytest.raises((kind, ApiError, NotSentError)) as raised:
+        send_sms(CUSTOMER, TEXT)
+    report = reported(raised.value)
+    assert not any(each in report for each in (*SPELLINGS, KEY, TEXT))
+
+
+# A function of the host's own
+
+
+def sms_of_earlier_pages(receiver: str, body: str, sender: str = "") -> Any:
+    """The function that docs/sending.md printed before the app had one."""
+    response = httpx.post(
+        GATEWAY_OF_EARLIER_PAGES[0],
+        headers={"Authorization": f"Bearer {KEY}"},
+        json={"message": body, "contacts": [receiver], "sender": sender or "#SharedNum#"},
+        timeout=30,
+    )
+    response.raise_for_status()
+    document = response.json()
+    if not document["status"]:
+        raise RefusedError(document["message"])
+    found = document["data"]["queueResponse"]
+    if not found:
+        raise RefusedError("Cellcast calls the number invalid or unsubscribed.")
+    return found[0]["MessageId"]
+
+
+class RefusedError(Exception):
+    """Cellcast did not take the message, so it was not sent."""
+
+
+GATEWAY_OF_EARLIER_PAGES: list[str] = []
+
+
+def test_function_of_earlier_pages_still_works(fake_cellcast: FakeCellcast, settings: Any) -> None:
+    GATEWAY_OF_EARLIER_PAGES[:] = [f"{fake_cellcast.url}{GATEWAY}"]
+    settings.CELLCAST_SEND_WITH = f"{__name__}.sms_of_earlier_pages"
+
+    message = send("0400 000 001", TEXT, reference="order-7")
+
+    assert fake_cellcast.sent[0]["contacts"] == [CUSTOMER]
+    assert fake_cellcast.sent[0]["MessageId"] == message.cellcast_id
+    assert message.reference == "order-7"
+    fake_cellcast.faults.append(refusal(200, {"status": False, "message": NO_BALANCE}))
+    with pytest.raises(RefusedError, match="balance"):
+        send(CUSTOMER, TEXT)
+    fake_cellcast.faults.append(Fault(status=500))
+    with pytest.raises(httpx.HTTPStatusError):
+        send(CUSTOMER, TEXT)
+    assert Message.objects.count() == 1
+
+
+# Credit
+
+
+@pytest.fixture
+def client(fake_cellcast: FakeCellcast) -> Iterator[ApiClient]:
+    with ApiClient(1) as client:
+        yield client
+
+
+def test_credit_is_read_from_the_account(client: ApiClient, fake_cellcast: FakeCellcast) -> None:
+    credit = read_credit(client)
+    assert credit is not None
+    assert (credit["sms"], credit["mms"]) == (1_500, 20)
+    assert timezone.now() - datetime.fromisoformat(credit["read_at"]) < timedelta(minutes=1)
+    assert [path for path, *_ in fake_cellcast.requests] == [ACCOUNT]
+
+
+@pytest.mark.parametrize(
+    ("balance", "sms"), [(0, 0), ("12", 12), (12.0, 12), ("12.5", 12.5), (-3, -3), (1e9, 10**9)]
+)
+def test_credit_may_be_written_as_any_number(
+    client: ApiClient, fake_cellcast: FakeCellcast, balance: object, sms: float
+) -> None:
+    fake_cellcast.account = {"sms_balance": balance}
+    credit = read_credit(client)
+    assert credit is not None
+    assert (credit["sms"], credit["mms"]) == (sms, None)
+
+
+@pytest.mark.parametrize("balance", [None, True, "", "much", "nan", "inf", [1], {}, 10**400])
+def test_credit_that_is_no_number_is_not_read(
+    client: ApiClient, fake_cellcast: FakeCellcast, balance: object
+) -> None:
+    fake_cellcast.account = {"sms_balance": balance}
+    assert read_credit(client) is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=401),
+        Fault(status=500),
+        refusal(200, {"status": False, "data": {"sms_balance": 1}}),
+        refusal(200, {"data": []}),
+        Fault(body=b"<html>"),
+        Fault(breaks_off=True),
+    ],
+)
+def test_failed_request_reads_no_credit(
+    client: ApiClient, fake_cellcast: FakeCellcast, fault: Fault
+) -> None:
+    fake_cellcast.faults.append(fault)
+    assert read_credit(client) is None
+    assert len(fake_cellcast.requests) == 1
