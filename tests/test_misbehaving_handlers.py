@@ -11,7 +11,7 @@ from cellcast_django.handlers import run_again, run_due
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
 from cellcast_django.testing import WebhookClient
-from tests.handlers import Calls, as_if_killed, connected, make_due, ran, reply
+from tests.handlers import Calls, connected, make_due, ran, reply
 
 
 class PoolTimeout(BaseException):
@@ -256,13 +256,3 @@ def test_handler_may_send_a_webhook_to_its_own_site(first: Calls, second: Calls)
         reply()
     assert len(statuses) == len(second) == 1
     assert [event.state for event in WebhookEvent.objects.all()] == ["done"] * 2
-
-
-@pytest.mark.django_db
-def test_handler_is_named_when_every_attempt_was_killed(first: Calls, settings: Any) -> None:
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    event = reply()
-    as_if_killed(event)
-    ran(run_due)
-    event.refresh_from_db()
-    assert list(event.handler_errors()) == ["first"]

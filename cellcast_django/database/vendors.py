@@ -53,8 +53,6 @@ class Vendor:
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_in_memory: bool = False
     """A database may end with its session, which is rolled back rather than closed."""
-    knows_begin: bool = True
-    """The session can tell that a plain ``BEGIN`` was executed."""
     unix_seconds: str = ""
     """The whole seconds from 1970 to the time ``{}``, in SQL; empty if Python has to count them."""
     lock_limit: tuple[str, str] | None = None
@@ -78,7 +76,6 @@ VENDORS = {
         limit=mariadb.limit,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
-        knows_begin=False,
         unix_seconds="TIMESTAMPDIFF(SECOND, '1970-01-01', {})",
         lock_limit=(
             "init_command",

@@ -54,7 +54,14 @@ NEW = "NEW"
 
 LEFT_EMPTY: dict[type[models.Model], set[str]] = {
     Message: {"handled_by", "sent_by", "opted_out_at"},
-    WebhookEvent: {"error", "handler_results", "waiting_for", "dismissed_at"},
+    WebhookEvent: {
+        "error",
+        "handler_results",
+        "waiting_for",
+        "interventions",
+        "calls_are_noted",
+        "dismissed_at",
+    },
 }
 """The columns that no webhook fills. Their defaults stand in the statements: each value that is
 sent beside them costs time on both sides."""
@@ -265,7 +272,9 @@ def placeholder(model: type[models.Model], column: str) -> str:
     if column in LEFT_EMPTY.get(model, ()):
         field: Any = model._meta.get_field(column)
         default = field.get_default()
-        return "NULL" if default is None else f"'{default}'"
+        if default is None or default is False:
+            return "false" if default is False else "NULL"
+        return f"'{default}'"
     return f"%({LETTERS[model]}_{column})s"
 
 
