@@ -531,6 +531,16 @@ def test_one_run_runs_each_event_once(booking: InOrder) -> None:
     assert ran(run_due) == pks[:2], "then CANCEL holds the rest"
 
 
+def test_one_run_calls_a_handler_beside_one_that_waits_once(booking: InOrder, first: Calls) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=3))
+    text("YES")
+    first.error = RetryLater(timedelta())
+    cancel = text("CANCEL")
+    assert of(cancel).waiting_for is not None
+    assert ran(run_due) == [cancel.pk]
+    assert len(first) == 3
+
+
 def test_one_run_runs_what_becomes_due_meanwhile(booking: InOrder) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=3))
     yes, cancel = text("YES"), text("CANCEL", sender="+61491570157")

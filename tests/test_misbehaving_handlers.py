@@ -116,7 +116,7 @@ LEFT_OPEN = (
         (enter_atomic, LEFT_OPEN),
         (turn_autocommit_off, LEFT_OPEN),
         (enter_atomic_and_raise, "ValueError: no"),
-        (begin, LEFT_OPEN),
+        *([(begin, LEFT_OPEN)] if connection.vendor != "mysql" else []),
     ],
 )
 def test_open_transaction_is_rolled_back_and_reported(
@@ -143,6 +143,18 @@ def test_open_transaction_is_rolled_back_and_reported(
     ran(run_due)
     event.refresh_from_db()
     assert event.state == "done"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_webhook_after_a_plain_begin_is_stored(first: Calls) -> None:
+    """A session of MariaDB does not tell that a transaction is open."""
+    first.during = begin
+    reply()
+    first.during = lambda **kwargs: None
+    reply(message="the next one")
+    connection.close()  # as at the end of a request, and what is not committed is gone
+    assert WebhookEvent.objects.get(message__body="the next one").state == "done"
+    assert WebhookEvent.objects.count() == 2
 
 
 @pytest.mark.django_db

@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from django.utils import timezone
 
@@ -74,11 +74,11 @@ def run_due(
     if pks is not None:
         batch.run_due(pks)
         return batch.tally
-    release_orphans()
     since = None
     while True:
         until = timezone.now()
-        has_run = batch.run_due(takewhile(lambda _: not is_over(), due_ids(since, until)))
+        due = chain(release_orphans(), due_ids(since, until))
+        has_run = batch.run_due(takewhile(lambda _: not is_over(), due))
         if is_over() or not (batch.run_waiting() or has_run):
             return batch.tally
         since = until
@@ -171,21 +171,19 @@ class Batch:
         """``behind``: events that have just been stored, and whose runs have not begun."""
         self.tally: Tally = Counter()
         self.behind = [] if behind is None else behind
-        self._leased_at = timezone.now()
+        self._renewed_at = timezone.now()
         self._progress = progress
         self._lost: dict[str, list[float]] = defaultdict(list)
-        self._run: set[int] = set()
+        self._has_waited: dict[int, bool] = {}
+        """The events that were run and are pending: those that have waited may be run again."""
         self._waiting: dict[str, int] = {}
         """After which event to go on, for the contacts of which more is due."""
 
     def run_due(self, pks: Iterable[int]) -> bool:
-        """Run those of the events that are due; return whether there was any.
-
-        An event is run once, and again only for a handler that has had to wait.
-        """
+        """Run those of the events that are due, each once; return whether there was any."""
         has_run = False
         for pk in pks:
-            event = None if pk in self._run else load(pk)
+            event = None if pk in self._has_waited else load(pk)
             if event is not None and event.is_due(timezone.now()):
                 self.run(Schedule(event, calls_of(event), Trigger.DUE))
                 has_run = True
@@ -216,7 +214,7 @@ class Batch:
             if event is None:
                 return
             after = event.pk
-            if after not in self._run:
+            if self._has_waited.get(after, True):
                 self._run_one(Schedule(event, calls_of(event), Trigger.DUE))
             if time.monotonic() > end:
                 break
@@ -225,8 +223,8 @@ class Batch:
     def _run_one(self, schedule: Schedule) -> None:
         """Run the event's handlers; report it if that was saved: no other process was quicker."""
         saved = self._call_handlers(schedule)
-        if saved is not None and not schedule.is_waiting:
-            self._run.add(schedule.pk)
+        if saved is None or schedule.event.state == WebhookEvent.State.PENDING:
+            self._has_waited[schedule.pk] = schedule.is_waiting
         if saved is not None:
             if saved.has_failed:
                 _report_failed(schedule.event)
@@ -309,9 +307,9 @@ class Batch:
     def _renew_leases(self) -> None:
         """Keep the events behind to this process while a call takes nearly as long as a lease."""
         now = timezone.now()
-        if now > self._leased_at + lease() / 10:
+        if now > self._renewed_at + lease() / 10:
             renew_leases(self.behind)
-            self._leased_at = now
+            self._renewed_at = now
 
     def _note(self, call: Call, failure: Failure | None, seconds: float) -> None:
         if failure is None:

@@ -95,12 +95,12 @@ def postpone(contact: str, pk: int, until: datetime) -> None:
     _waiting(contact).filter(waiting_for__gte=pk).only_waiting().update(next_run_at=until)
 
 
-def release_orphans() -> None:
-    """Make due what waits for events that were deleted: nobody has ended those."""
-    now = timezone.now()
-    orphaned = fresh_events().orphaned().filter(next_run_at__gt=now)
-    for event in orphaned.only("contact", "waiting_for"):
+def release_orphans() -> list[int]:
+    """Make due what waits for events that were deleted, which nobody has ended; return its keys."""
+    orphans = list(fresh_events().orphaned().only("contact", "waiting_for"))
+    for event in orphans:
         release(event.contact, event.waiting_for or 0)
+    return [event.pk for event in orphans]
 
 
 def next_due(contact: str, after: int) -> WebhookEvent | None:

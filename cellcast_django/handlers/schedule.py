@@ -240,7 +240,7 @@ class Schedule:
             if is_last:
                 saved = self._save_end(**self._when_ended())
             else:
-                release = self._release if has_ended and self.contact else None
+                release = self._release if has_ended else None
                 saved = self._save(release, next_run_at=timezone.now() + lease())
             if saved is not None:
                 return saved
@@ -322,9 +322,9 @@ class Schedule:
     def _save_end(self, **values: Any) -> Saved | None:
         """Save the end of a run; in the same transaction, tell the events that wait for this one.
 
-        There are none if no handler is or may be in order, and nobody has said so meanwhile.
+        There are none if nobody has intervened.
         """
-        if self.contact and (self._interventions or True in self._known().values()):
+        if self._interventions:
             return self._save(partial(self._release_or_postpone, values["next_run_at"]), **values)
         return self._save(**values)
 
@@ -488,8 +488,8 @@ class Schedule:
         elif self.event.next_run_at is not None:
             # The others keep their pauses. Not sooner: one may be running at this moment.
             values["next_run_at"] = max(min(times.values()), self.event.next_run_at)
-        may_be_awaited = self.contact and (not times or self._known()[name])
-        return self._save(self._release if may_be_awaited else None, **values)
+        is_released = self._interventions > 0 and (not times or self._known()[name])
+        return self._save(self._release if is_released else None, **values)
 
 
 # Reading events
