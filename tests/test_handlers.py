@@ -1,6 +1,7 @@
 """Handlers: every handler is called once per fact, and its error is kept until it finishes."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -13,12 +14,14 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from cellcast_django import inbox
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.handlers import run_again, run_due, schedule, skip
 from cellcast_django.handlers.attempts import DELETED
 from cellcast_django.handlers.calls import MAX_ERROR_LENGTH, OPT_OUT_SUFFIX, Fact
 from cellcast_django.handlers.schedule import due_ids, pause_after
 from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.payloads import Endpoint, read
 from cellcast_django.signals import (
     RetryLater,
     exactly_once,
@@ -27,7 +30,7 @@ from cellcast_django.signals import (
     opt_out_received,
     status_changed,
 )
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, reply_payload
 from tests.database_faults import just_before, refusing
 from tests.handlers import (
     UPDATE_OF_EVENT,
@@ -365,28 +368,38 @@ def test_handler_that_kills_its_process_is_called_as_often_as_the_limit_says(
     assert event.handler_results["killing"]["attempts"] == limit
 
 
-def test_handler_that_was_never_called_is_never_ended(
-    first: Calls, second: Calls, settings: Any
+@pytest.mark.parametrize("limit", [1, 2])
+def test_handler_that_had_to_wait_is_not_blamed_for_a_killed_process(
+    first: Calls, second: Calls, limit: int, settings: Any
 ) -> None:
-    """The process died before its first call, or in that of a handler after one that waits."""
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-    booking = in_order(Calls(error=RetryLater(timedelta(hours=1))))
-    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
-    with connected(message_received, booking=booking):
-        waited_for = reply(message="YES")
-        booking.error = None
-        settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
-        message_received.disconnect(dispatch_uid="second")
-        message_received.connect(second, dispatch_uid="second")
-        with dying(second):
-            reply(message="CANCEL")
-        event = WebhookEvent.objects.latest("pk")
+    booking = in_order(first)
+    first.error = RetryLater(timedelta(hours=1))
+    waited_for = reply(message="YES")
+    first.error = None
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = limit
+    with dying(second):
+        reply(message="CANCEL")
+    event = WebhookEvent.objects.latest("pk")
+    for _ in range(limit):
         end_lease(event)
-        run_due()
-        assert skip(waited_for.pk, "booking")
+        with dying(second):
+            run_due()
+    assert booking is first
+    assert skip(waited_for.pk, "first")
     event.refresh_from_db()
     assert event.handler_errors() == {"second": schedule.NOT_RETURNED}
-    assert event.has_finished("booking")
+    assert event.has_finished("first")
+    assert event.handler_results["first"]["attempts"] == 1
+
+
+def test_handler_that_was_never_called_is_never_ended(first: Calls, settings: Any) -> None:
+    """The process dies between the commit and the first call."""
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    payloads = read(json.dumps(reply_payload()).encode(), "", Endpoint.RECEIVE)
+    [event] = inbox.store(payloads, endpoint=Endpoint.RECEIVE)
+    end_lease(event)
+    assert ran(run_due) == [event.pk]
+    assert len(first) == 1
 
 
 def test_handler_that_kills_its_process_is_called_after_the_others(

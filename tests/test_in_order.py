@@ -163,6 +163,18 @@ def test_retry_of_another_handler_does_not_wait(booking: InOrder, first: Calls) 
     assert cancel.next_run_at == yes.next_run_at
 
 
+def test_handler_is_retried_in_the_run_that_retries_the_earlier_event(
+    booking: InOrder, first: Calls
+) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=2))
+    first.error = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    make_due(yes)
+    make_due(cancel)
+    run_due()
+    assert [of(each).handler_results["first"]["attempts"] for each in (yes, cancel)] == [2, 2]
+
+
 def test_handler_is_retried_while_another_one_waits(booking: InOrder, first: Calls) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=2))
     first.error = ConnectionError("no")
@@ -500,12 +512,59 @@ def test_all_that_wait_follow_when_the_first_comes_sooner(booking: InOrder) -> N
     assert pause_before(events[2]) <= timedelta(minutes=2)
 
 
-def test_all_that_wait_follow_when_the_one_before_is_released(booking: InOrder) -> None:
+@pytest.mark.parametrize("first", [timedelta(hours=3), timedelta(hours=-3)], ids=str)
+def test_all_that_wait_follow_when_the_one_before_is_released(
+    booking: InOrder, first: timedelta
+) -> None:
     booking.errors["YES"] = RetryLater(timedelta(hours=3))
-    pks = crowd(14, first=timedelta(hours=3))
+    pks = crowd(14, first=first)
     booking.errors.clear()
     assert ran(run_again, [pks[0]]) == pks[:11]
-    assert WebhookEvent.objects.pending().filter(next_run_at__lte=timezone.now()).count() == 4
+    now = timezone.now()
+    assert WebhookEvent.objects.pending().filter(next_run_at__lte=now).count() == 4
+    assert WebhookEvent.objects.due(now).get().pk == pks[11], "the others still wait for it"
+
+
+def test_released_event_brings_no_other_handlers_call_forward(
+    booking: InOrder, first: Calls
+) -> None:
+    booking.errors = {"YES": RetryLater(timedelta(hours=3))}
+    yes, cancel = text("YES"), text("CANCEL")
+    first.error = RetryLater(timedelta(hours=2))
+    hello = text("HELLO")
+    booking.errors = {"CANCEL": RetryLater(timedelta(hours=1))}
+    assert ran(run_again, [yes.pk]) == [yes.pk, cancel.pk]
+    assert pause_before(of(hello)) > timedelta(hours=1.9)
+
+
+def test_all_that_wait_follow_the_lease_of_a_call_in_progress(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, *waiting = crowd(6)
+    during: list[Any] = []
+
+    def look(**kwargs: Any) -> None:
+        assert ran(run_due) == []
+        during.append(set(WebhookEvent.objects.values_list("next_run_at", flat=True)))
+
+    booking.during = look
+    run_due([yes])
+    assert len(during[0]) == 1
+    assert len(waiting) == 6
+
+
+def test_many_pending_events_that_need_no_waiting_are_read_together(
+    booking: InOrder, first: Calls
+) -> None:
+    first.error = RetryLater(timedelta(hours=3))
+    for number in range(25):
+        text(str(number))
+    looked = [
+        sql
+        for sql in queries_of(partial(text, "ONE MORE"))
+        if sql.startswith("SELECT") and "select" not in sql[6:].lower() and "contact" in sql
+    ]
+    assert len([sql for sql in looked if "ORDER BY" in sql]) <= 4
+    assert len(booking) == 26
 
 
 def test_one_run_runs_all_that_wait_and_others_in_between(booking: InOrder) -> None:
