@@ -558,12 +558,9 @@ def test_many_pending_events_that_need_no_waiting_are_read_together(
     first.error = RetryLater(timedelta(hours=3))
     for number in range(25):
         text(str(number))
-    looked = [
-        sql
-        for sql in queries_of(partial(text, "ONE MORE"))
-        if sql.startswith("SELECT") and "select" not in sql[6:].lower() and "contact" in sql
-    ]
-    assert len([sql for sql in looked if "ORDER BY" in sql]) <= 4
+    one_more = partial(WebhookClient().reply, message="ONE MORE", sender=CUSTOMER)
+    looked = [sql for sql in queries_of(one_more) if "DESC" in sql and "webhookevent" in sql]
+    assert len(looked) == 4, "1, 10, 14, and none"
     assert len(booking) == 26
 
 
@@ -598,6 +595,31 @@ def test_one_run_calls_a_handler_beside_one_that_waits_once(booking: InOrder, fi
     assert of(cancel).waiting_for is not None
     assert ran(run_due) == [cancel.pk]
     assert len(first) == 3
+
+
+def test_one_run_runs_an_event_beside_those_that_waited_once(booking: InOrder) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=3))
+    statuses = Calls(error=RetryLater(timedelta()))
+    with connected(status_changed, statuses=statuses):
+        yes = text("YES")
+        WebhookClient().status(receiver=CUSTOMER)
+        status, cancel = WebhookEvent.objects.latest("pk"), text("CANCEL")
+        booking.errors.clear()
+        make_due(status)
+        make_due(yes)
+        assert ran(run_due) == [status.pk, yes.pk, cancel.pk]
+    assert len(statuses) == 2
+
+
+def test_event_that_somebody_begins_to_wait_for_is_run_all_the_same(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes = text("YES")
+    booking.errors.clear()
+    make_due(yes)
+    waited_for = WebhookEvent.objects.filter(pk=yes.pk)
+    with just_before("UPDATE", lambda: waited_for.update(interventions=F("interventions") + 1)):
+        assert ran(run_due) == [yes.pk]
+    assert booking.finished == ["YES"]
 
 
 def test_one_run_runs_what_becomes_due_meanwhile(booking: InOrder) -> None:

@@ -6,7 +6,6 @@ so whoever ends a run of that one knows that somebody waits, and tells them in t
 
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from itertools import chain, repeat
 from typing import NamedTuple
 
 from django.db.models import F
@@ -52,15 +51,14 @@ def before(pk: int, contact: str, handler: str) -> Iterator[tuple[Earlier, Handl
     pending = pending_of(contact).order_by("-pk")
     if not contact or not pending.filter(pk__lt=pk).exists():  # a third of the cost of reading none
         return
-    for size in chain([1, 10], repeat(100)):
-        events = list(with_facts(pending.filter(pk__lt=pk))[:size])
+    size = 1
+    while events := with_facts(pending.filter(pk__lt=pk))[:size]:
         for event in events:
             for call in calls_of(event):
                 if call.handler == handler:
                     yield Earlier(event.pk, call.name), event.handler_results.get(call.name)
-        if len(events) < size:
-            return
-        pk = events[-1].pk
+            pk = event.pk
+        size = min(10 * size, 100)
 
 
 def lock(pks: Collection[int]) -> dict[int, Pending]:

@@ -381,10 +381,8 @@ class Schedule:
             with _transaction(using):  # so that a snapshot of exactly_once does not hide it
                 return fresh_events().select_for_update().filter(pk=self.pk).first()
 
-        event = with_retries(read, using=database_alias())
-        if event is None or event.attempts != self._runs:
-            return None
-        if event.interventions == self._interventions:
+        event, known = with_retries(read, using=database_alias()), self._interventions
+        if event is None or event.attempts != self._runs or event.interventions == known:
             return None
         skipped = {
             name: result

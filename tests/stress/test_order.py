@@ -231,5 +231,6 @@ def killing(hosts: tuple[Server, Server], processes: list[Worker]) -> Iterator[l
 
 def unfinished(host: Host) -> int:
     """Return how many events have a handler that has not finished."""
-    sql = "SELECT COUNT(*) FROM cellcast_django_webhookevent WHERE done_at IS NULL"
+    sql = "SELECT COUNT(*) FROM cellcast_django_webhookevent "
+    sql += "WHERE outcome = 'stored' AND done_at IS NULL"  # a webhook sent again is a duplicate
     return int(host.database.value(sql))
