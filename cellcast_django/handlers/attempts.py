@@ -223,7 +223,7 @@ class Batch:
     def _run_one(self, schedule: Schedule) -> None:
         """Run the event's handlers; report it if that was saved: no other process was quicker."""
         saved = self._call_handlers(schedule)
-        if saved is None or schedule.event.state == WebhookEvent.State.PENDING:
+        if saved is None or schedule.event.next_run_at is not None:
             self._has_waited[schedule.pk] = schedule.is_waiting
         if saved is not None:
             if saved.has_failed:

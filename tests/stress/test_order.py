@@ -176,8 +176,8 @@ class Worker:
     """A process that is started again whenever it was killed."""
 
     def __init__(self, host: Host, *command: str) -> None:
-        self.start = lambda: host.start("django", *command)
-        self.process: Popen[bytes] = self.start()
+        self.start: Callable[[], Popen[bytes]] = lambda: host.start("django", *command)
+        self.process = self.start()
 
     def kill(self) -> int:
         """Kill the process, start another, and return the killed one's id."""
