@@ -85,7 +85,7 @@ def _mark(handler: H, mark: str) -> H:
 
 
 class FactSignal(Signal):
-    """A signal that tells something to handlers, each known by its name."""
+    """A signal whose handlers are known by name."""
 
 
 message_received = FactSignal()

@@ -1,6 +1,8 @@
 """Handlers: every handler is called once per fact, and its error is kept until it finishes."""
 
 import asyncio
+import json
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -12,14 +14,23 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from cellcast_django import inbox
 from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.handlers import run_again, run_due, schedule
+from cellcast_django.handlers import run_again, run_due, schedule, skip
 from cellcast_django.handlers.attempts import DELETED
 from cellcast_django.handlers.calls import MAX_ERROR_LENGTH, OPT_OUT_SUFFIX, Fact
 from cellcast_django.handlers.schedule import due_ids, pause_after
 from cellcast_django.models import Message, WebhookEvent
-from cellcast_django.signals import message_received, opt_out_received, status_changed
-from cellcast_django.testing import WebhookClient
+from cellcast_django.payloads import Endpoint, read
+from cellcast_django.signals import (
+    RetryLater,
+    exactly_once,
+    in_order,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
+from cellcast_django.testing import WebhookClient, reply_payload
 from tests.database_faults import just_before, refusing
 from tests.handlers import (
     UPDATE_OF_EVENT,
@@ -335,6 +346,62 @@ def test_handler_that_kills_its_process_uses_up_its_attempts_beside_others(
     assert failed.handler_errors() == {"first": schedule.NOT_RETURNED}
 
 
+@pytest.mark.parametrize("mark", [lambda handler: handler, in_order, exactly_once])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_handler_that_kills_its_process_is_called_as_often_as_the_limit_says(
+    mark: Callable[[Calls], Calls], limit: int, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = limit
+    killing, other = mark(Calls()), Calls()
+    with connected(message_received, killing=killing, other=other):
+        with dying(killing):
+            reply()
+        event = WebhookEvent.objects.get()
+        for _ in range(limit + 2):
+            end_lease(event)
+            with dying(killing):
+                run_due()
+    event.refresh_from_db()
+    assert event.state == "failed"
+    assert (len(killing), len(other)) == (limit, 1)
+    assert event.handler_errors() == {"killing": schedule.NOT_RETURNED}
+    assert event.handler_results["killing"]["attempts"] == limit
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_handler_that_had_to_wait_is_not_blamed_for_a_killed_process(
+    first: Calls, second: Calls, limit: int, settings: Any
+) -> None:
+    booking = in_order(first)
+    first.error = RetryLater(timedelta(hours=1))
+    waited_for = reply(message="YES")
+    first.error = None
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = limit
+    with dying(second):
+        reply(message="CANCEL")
+    event = WebhookEvent.objects.latest("pk")
+    for _ in range(limit):
+        end_lease(event)
+        with dying(second):
+            run_due()
+    assert booking is first
+    assert skip(waited_for.pk, "first")
+    event.refresh_from_db()
+    assert event.handler_errors() == {"second": schedule.NOT_RETURNED}
+    assert event.has_finished("first")
+    assert event.handler_results["first"]["attempts"] == 1
+
+
+def test_handler_that_was_never_called_is_never_ended(first: Calls, settings: Any) -> None:
+    """The process dies between the commit and the first call."""
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    payloads = read(json.dumps(reply_payload()).encode(), "", Endpoint.RECEIVE)
+    [event] = inbox.store(payloads, endpoint=Endpoint.RECEIVE)
+    end_lease(event)
+    assert ran(run_due) == [event.pk]
+    assert len(first) == 1
+
+
 def test_handler_that_kills_its_process_is_called_after_the_others(
     first: Calls, second: Calls
 ) -> None:
@@ -389,7 +456,7 @@ def test_due_events_query_uses_its_index() -> None:
     """The command asks each minute, and nearly every event of the table is done."""
     with CaptureQueriesContext(connection) as queries:
         assert ran(run_due) == []
-    [query] = queries
+    _orphans, query = queries
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
         plan = [row[-1] for row in cursor.fetchall()]
@@ -472,14 +539,13 @@ def test_event_waits_for_an_unconnected_failed_handler(
     assert event.state == "done"
 
 
-@pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])
-def test_process_without_the_handlers_does_not_finish_an_event(
-    first: Calls, settings: Any, called: list[str]
+def test_process_without_a_failed_handler_does_not_finish_its_event(
+    first: Calls, settings: Any
 ) -> None:
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 3
     first.error = ValueError("no")
     event = reply()
-    as_if_killed(event, *called)
+    make_due(event)
     message_received.disconnect(dispatch_uid="first")
 
     assert ran(run_due, [event.pk]) == [event.pk]
@@ -491,6 +557,34 @@ def test_process_without_the_handlers_does_not_finish_an_event(
     ran(run_due, [event.pk])
     event.refresh_from_db()
     assert event.state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("age", "pause"),
+    [
+        (timedelta(), timedelta(minutes=1)),
+        (timedelta(minutes=5), timedelta(minutes=5)),
+        (timedelta(hours=8), timedelta(hours=6)),
+        (timedelta(days=1), None),
+    ],
+    ids=str,
+)
+def test_process_without_any_handler_looks_again_until_a_days_end(
+    first: Calls, age: timedelta, pause: timedelta | None
+) -> None:
+    event = reply()
+    as_if_killed(event)
+    WebhookEvent.objects.update(received_at=timezone.now() - age)
+    message_received.disconnect(dispatch_uid="first")
+
+    assert ran(run_due, [event.pk]) == [event.pk]
+    event.refresh_from_db()
+    assert event.attempts == 1
+    if pause is None:
+        assert event.state == "failed"
+    else:
+        assert event.state == "pending"
+        assert abs(pause_before(event) - pause) < timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("called", [[], ["first"]], ids=["before any call", "after a failed one"])

@@ -103,6 +103,33 @@ def test_skipping_fails_the_event_if_another_handler_gave_up(
     assert event.state == "done"
 
 
+def test_skipping_one_of_two_that_failed_does_not_tell_it_again(
+    first: Calls, second: Calls
+) -> None:
+    first.error = second.error = GiveUp("never")
+    told = Calls()
+    with connected(handlers_failed, told=told):
+        event = reply()
+        assert skip(event.pk, "first")
+    event.refresh_from_db()
+    assert event.state == "failed"
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("wrong", [None, "7", 7.0, True])
+def test_skip_names_the_wrong_event(event: WebhookEvent, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="event_id"):
+        skip(wrong, "first")
+    with pytest.raises(TypeError, match="event_id"):
+        skip(event, "first")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [None, 7, b"first"])
+def test_skip_names_the_wrong_handler(event: WebhookEvent, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="handler_name"):
+        skip(event.pk, wrong)
+
+
 def test_unconnected_handler_can_be_skipped(event: WebhookEvent) -> None:
     message_received.disconnect(dispatch_uid="first")
     assert skip(event.pk, "first")
@@ -131,13 +158,15 @@ def test_skipping_before_the_first_run_uses_no_attempt_of_the_others(
     assert (event.state, len(first), len(second)) == ("done", 1, 2)
 
 
-def test_event_without_known_handlers_can_be_skipped(event: WebhookEvent) -> None:
+@pytest.mark.parametrize("name", ["", "nobody"])
+def test_only_known_handlers_can_be_skipped(event: WebhookEvent, name: str) -> None:
+    assert not skip(event.pk, name)
     as_if_killed(event)
-    for name in ("first", "second"):
-        message_received.disconnect(dispatch_uid=name)
-    assert skip(event.pk, "")
+    for each in ("first", "second"):
+        message_received.disconnect(dispatch_uid=each)
+    assert not skip(event.pk, name)
     event.refresh_from_db()
-    assert event.state == "done"
+    assert event.state == "pending"
 
 
 def test_event_without_its_message_can_be_skipped(event: WebhookEvent) -> None:

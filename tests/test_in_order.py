@@ -1,16 +1,21 @@
 """``@in_order``: a handler gets the events of one contact in the order they were stored in."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import F
+from django.db.models.signals import post_init
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from cellcast_django.factories import WebhookEventFactory
-from cellcast_django.handlers import attempts, run_again, run_due, schedule, skip
+from cellcast_django.handlers import attempts, run_again, run_due, skip
+from cellcast_django.handlers.in_order import pending_of
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.signals import (
     GiveUp,
@@ -65,6 +70,24 @@ def booking(request: pytest.FixtureRequest) -> Iterator[InOrder]:
     handler = request.param(InOrder())
     with connected(message_received, booking=handler):
         yield handler
+
+
+@contextmanager
+def disconnected(booking: InOrder) -> Iterator[None]:
+    """A process of code that does not have the handler."""
+    message_received.disconnect(dispatch_uid="booking")
+    yield
+    message_received.connect(booking, dispatch_uid="booking")
+
+
+@pytest.fixture
+def plain() -> Callable[..., None]:
+    """What became of the handler when its marks were taken away."""
+
+    def handler(**arguments: Any) -> None:
+        pass
+
+    return handler
 
 
 def text(body: str, **changes: Any) -> WebhookEvent:
@@ -138,6 +161,18 @@ def test_retry_of_another_handler_does_not_wait(booking: InOrder, first: Calls) 
     assert of(cancel).handler_errors() == {}
     assert (cancel.state, cancel.waiting_for) == ("pending", yes.pk)
     assert cancel.next_run_at == yes.next_run_at
+
+
+def test_handler_is_retried_in_the_run_that_retries_the_earlier_event(
+    booking: InOrder, first: Calls
+) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=2))
+    first.error = ConnectionError("no")
+    yes, cancel = text("YES"), text("CANCEL")
+    make_due(yes)
+    make_due(cancel)
+    run_due()
+    assert [of(each).handler_results["first"]["attempts"] for each in (yes, cancel)] == [2, 2]
 
 
 def test_handler_is_retried_while_another_one_waits(booking: InOrder, first: Calls) -> None:
@@ -343,6 +378,259 @@ def test_no_waiting_event_starts_after_five_seconds(booking: InOrder, clock: Clo
     assert len(ran(run_due, [events[0].pk])) == 3
 
 
+@pytest.mark.parametrize("called", [[], ["booking"]], ids=["never called", "has failed"])
+def test_end_in_a_process_without_the_handler_releases(
+    booking: InOrder, first: Calls, settings: Any, called: list[str]
+) -> None:
+    """In a process of the old code while a new one is deployed, say."""
+    booking.errors["YES"] = RetryLater(timedelta(hours=6))
+    yes, cancel = text("YES"), text("CANCEL")
+    as_if_killed(yes, *called)
+    booking.errors.clear()
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 2
+    make_due(yes)
+    with disconnected(booking):
+        run_due([yes.pk])
+    assert of(yes).state == ("failed" if called else "done")
+    assert of(cancel).state == "done"
+
+
+def test_end_after_the_mark_was_taken_away_releases(
+    booking: InOrder, first: Calls, plain: Callable[..., None]
+) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=6))
+    yes, cancel = text("YES"), text("CANCEL")
+    with disconnected(booking), connected(message_received, booking=plain):
+        run_again([yes.pk])
+        assert [of(each).state for each in (yes, cancel)] == ["done", "done"]
+
+
+def test_handler_without_its_mark_is_not_held_by_another_ones_retries(
+    booking: InOrder, first: Calls, plain: Callable[..., None]
+) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=6))
+    yes, cancel = text("YES"), text("CANCEL")
+    with disconnected(booking), connected(message_received, booking=plain):
+        WebhookEvent.objects.filter(pk=yes.pk).update(handler_results={})
+        first.error = ConnectionError("no")
+        make_due(yes)
+        run_due([yes.pk])
+        assert [of(each).state for each in (yes, cancel)] == ["pending", "done"]
+
+
+def test_deleted_event_holds_nobody_from_the_next_run(booking: InOrder) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=6))
+    yes, cancel, hello = text("YES"), text("CANCEL"), text("HELLO")
+    other = text("OTHER", sender="+61491570157")
+    WebhookEvent.objects.filter(pk=yes.pk).delete()
+    booking.errors.clear()
+    assert ran(run_due) == [cancel.pk, hello.pk]
+    assert booking.finished == ["OTHER", "CANCEL", "HELLO"]
+    assert of(other).state == "done"
+
+
+# Many that wait
+
+
+def crowd(count: int, *, first: timedelta = timedelta()) -> list[int]:
+    """Let so many replies wait, each for the one before it; return all keys, YES's first.
+
+    YES is tried again after ``first``.
+    """
+    yes, cancel = text("YES"), text("CANCEL")
+    until = timezone.now() + first
+    assert cancel.message is not None
+    messages = add_copies(cancel.message, count - 1)
+    events = add_copies(cancel, count - 1, lambda number: {"message_id": messages[number]})
+    add_copies(
+        cancel.status_change,
+        count - 1,
+        lambda number: {"message_id": messages[number], "event_id": events[number]},
+    )
+    waiting = WebhookEvent.objects.filter(pk__gte=cancel.pk)
+    waiting.update(waiting_for=F("pk") - 1, next_run_at=until)
+    make_due(yes)
+    WebhookEvent.objects.filter(pk=yes.pk).update(next_run_at=until)
+    WebhookEvent.objects.exclude(pk=max(events)).update(interventions=1)
+    return [yes.pk, cancel.pk, *events]
+
+
+@contextmanager
+def measured() -> Iterator[dict[str, int]]:
+    """Count the statements, and the events that are read."""
+    counts: dict[str, int] = {"statements": 0, "events": 0}
+
+    def count(**kwargs: Any) -> None:
+        counts["events"] += 1
+
+    post_init.connect(count, sender=WebhookEvent)
+    try:
+        with CaptureQueriesContext(connection) as queries:
+            yield counts
+    finally:
+        post_init.disconnect(count, sender=WebhookEvent)
+    counts["statements"] = len(queries)
+
+
+def cost_of(act: Callable[[], object], *, among: int) -> dict[str, int]:
+    WebhookEvent.objects.all().delete()
+    Message.objects.all().delete()
+    crowd(among)
+    with measured() as counts:
+        act()
+    assert WebhookEvent.objects.done().count() == 0
+    return counts
+
+
+FEW, MANY = 5, 5_000
+
+
+def test_one_more_webhook_costs_the_same_among_many(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    one_more = partial(WebhookClient().reply, message="ONE MORE", sender=CUSTOMER)
+    cost = cost_of(one_more, among=MANY)
+    assert cost == cost_of(one_more, among=FEW)
+    assert cost["events"] < 5
+
+
+def test_retry_moves_all_that_wait_by_one_statement(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    cost = cost_of(run_due, among=MANY)
+    yes = WebhookEvent.objects.earliest("pk")
+    assert pause_before(yes) > timedelta(minutes=1)
+    assert not WebhookEvent.objects.exclude(next_run_at=yes.next_run_at).exists()
+    assert cost == cost_of(run_due, among=FEW)
+    assert len(booking) == 4
+
+
+def test_all_that_wait_follow_when_the_first_comes_sooner(booking: InOrder) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=3))
+    events = [text(each) for each in ("YES", "CANCEL", "HELLO")]
+    booking.errors["YES"] = RetryLater(timedelta(minutes=2))
+    run_again([events[0].pk])
+    assert len({of(each).next_run_at for each in events}) == 1
+    assert pause_before(events[2]) <= timedelta(minutes=2)
+
+
+@pytest.mark.parametrize("first", [timedelta(hours=3), timedelta(hours=-3)], ids=str)
+def test_all_that_wait_follow_when_the_one_before_is_released(
+    booking: InOrder, first: timedelta
+) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=3))
+    pks = crowd(14, first=first)
+    booking.errors.clear()
+    assert ran(run_again, [pks[0]]) == pks[:11]
+    now = timezone.now()
+    assert WebhookEvent.objects.pending().filter(next_run_at__lte=now).count() == 4
+    assert WebhookEvent.objects.due(now).get().pk == pks[11], "the others still wait for it"
+
+
+def test_released_event_brings_no_other_handlers_call_forward(
+    booking: InOrder, first: Calls
+) -> None:
+    booking.errors = {"YES": RetryLater(timedelta(hours=3))}
+    yes, cancel = text("YES"), text("CANCEL")
+    first.error = RetryLater(timedelta(hours=2))
+    hello = text("HELLO")
+    booking.errors = {"CANCEL": RetryLater(timedelta(hours=1))}
+    assert ran(run_again, [yes.pk]) == [yes.pk, cancel.pk]
+    assert pause_before(of(hello)) > timedelta(hours=1.9)
+
+
+def test_all_that_wait_follow_the_lease_of_a_call_in_progress(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes, *waiting = crowd(6)
+    during: list[Any] = []
+
+    def look(**kwargs: Any) -> None:
+        assert ran(run_due) == []
+        during.append(set(WebhookEvent.objects.values_list("next_run_at", flat=True)))
+
+    booking.during = look
+    run_due([yes])
+    assert len(during[0]) == 1
+    assert len(waiting) == 6
+
+
+def test_many_pending_events_that_need_no_waiting_are_read_together(
+    booking: InOrder, first: Calls
+) -> None:
+    first.error = RetryLater(timedelta(hours=3))
+    for number in range(25):
+        text(str(number))
+    one_more = partial(WebhookClient().reply, message="ONE MORE", sender=CUSTOMER)
+    looked = [sql for sql in queries_of(one_more) if "DESC" in sql and "webhookevent" in sql]
+    assert len(looked) == 4, "1, 10, 14, and none"
+    assert len(booking) == 26
+
+
+def test_one_run_runs_all_that_wait_and_others_in_between(booking: InOrder) -> None:
+    booking.errors["YES"] = booking.errors["OTHER"] = ConnectionError("no")
+    pks = crowd(45)
+    others = [text("OTHER", sender=f"+6149157000{number}") for number in range(3)]
+    booking.errors.clear()
+    for event in others:
+        make_due(event)
+    attempted = ran(run_due)
+    assert sorted(attempted) == [*pks, *(event.pk for event in others)]
+    assert [each for each in attempted if each in pks] == pks
+    assert max(attempted.index(event.pk) for event in others) < 20, "after a batch, not after all"
+    assert not WebhookEvent.objects.pending().exists()
+
+
+def test_one_run_runs_each_event_once(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    pks = crowd(30)
+    booking.errors = {"YES": RetryLater(timedelta()), "CANCEL": RetryLater(timedelta())}
+    assert ran(run_due) == pks[:1]
+    booking.errors.pop("YES")
+    assert ran(run_due) == pks[:2], "then CANCEL holds the rest"
+
+
+def test_one_run_calls_a_handler_beside_one_that_waits_once(booking: InOrder, first: Calls) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=3))
+    text("YES")
+    first.error = RetryLater(timedelta())
+    cancel = text("CANCEL")
+    assert of(cancel).waiting_for is not None
+    assert ran(run_due) == [cancel.pk]
+    assert len(first) == 3
+
+
+def test_one_run_runs_an_event_beside_those_that_waited_once(booking: InOrder) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=3))
+    statuses = Calls(error=RetryLater(timedelta()))
+    with connected(status_changed, statuses=statuses):
+        yes = text("YES")
+        WebhookClient().status(receiver=CUSTOMER)
+        status, cancel = WebhookEvent.objects.latest("pk"), text("CANCEL")
+        booking.errors.clear()
+        make_due(status)
+        make_due(yes)
+        assert ran(run_due) == [status.pk, yes.pk, cancel.pk]
+    assert len(statuses) == 2
+
+
+def test_event_that_somebody_begins_to_wait_for_is_run_all_the_same(booking: InOrder) -> None:
+    booking.errors["YES"] = ConnectionError("no")
+    yes = text("YES")
+    booking.errors.clear()
+    make_due(yes)
+    waited_for = WebhookEvent.objects.filter(pk=yes.pk)
+    with just_before("UPDATE", lambda: waited_for.update(interventions=F("interventions") + 1)):
+        assert ran(run_due) == [yes.pk]
+    assert booking.finished == ["YES"]
+
+
+def test_one_run_runs_what_becomes_due_meanwhile(booking: InOrder) -> None:
+    booking.errors["YES"] = RetryLater(timedelta(hours=3))
+    yes, cancel = text("YES"), text("CANCEL", sender="+61491570157")
+    booking.errors.clear()
+    as_if_killed(cancel)
+    booking.during = lambda **kwargs: make_due(yes)
+    assert ran(run_due) == [cancel.pk, yes.pk]
+
+
 # Crashes and races
 
 
@@ -388,7 +676,7 @@ def test_event_does_not_wait_for_one_that_finishes_meanwhile(booking: InOrder) -
     def end_it_elsewhere() -> None:
         WebhookEvent.objects.filter(pk=yes.pk).update(next_run_at=None)
 
-    with just_before("UPDATE .* SET .?next_run_at.? = .*next_run_at", end_it_elsewhere):
+    with just_before("UPDATE .* SET .?interventions.? = .*interventions", end_it_elsewhere):
         cancel = text("CANCEL")
     assert booking.finished == ["CANCEL"]
     assert cancel.state == "done"
@@ -402,7 +690,7 @@ def test_event_taken_over_while_waiting_is_not_rescheduled(booking: InOrder) -> 
     def take_over() -> None:
         WebhookEvent.objects.filter(message__body="CANCEL").update(attempts=5)
 
-    with just_before("UPDATE .* SET .?next_run_at.? = .*next_run_at", take_over):
+    with just_before("UPDATE .* SET .?interventions.? = .*interventions", take_over):
         cancel = text("CANCEL")
     assert (cancel.attempts, cancel.waiting_for) == (5, None)
 
@@ -434,6 +722,6 @@ def test_query_for_earlier_events_uses_the_contact_index() -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("ANALYZE cellcast_django_webhookevent")
-        query = schedule.pending_of(CUSTOMER).filter(pk__lt=event.pk + 10_000).order_by("-pk")
+        query = pending_of(CUSTOMER).filter(pk__lt=event.pk + 10_000).order_by("-pk")
         plan = query.explain()
     assert "cellcast_event_contact" in plan

@@ -120,38 +120,3 @@ def test_open_transaction_is_not_mistaken_for_a_test_cases() -> None:
 @pytest.mark.django_db(transaction=False)
 def test_test_cases_transaction_is_recognised() -> None:
     assert sessions.is_in_test(connection)
-
-
-@pytest.mark.parametrize(
-    ("statements", "has_begun"),
-    [
-        (["BEGIN"], True),
-        (["  begin", "SELECT 1"], True),
-        (["BEGIN", "ROLLBACK"], False),
-        (["BEGIN", "COMMIT"], False),
-        (["BEGIN", "SAVEPOINT a", "ROLLBACK TO a"], True),
-        (["SELECT 1"], False),
-    ],
-)
-def test_watch_sees_a_plain_begin(statements: list[str], has_begun: bool) -> None:
-    watch = sessions.Watch(connection)
-    with watch, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-    assert watch.has_begun is has_begun
-
-
-def test_watch_ignores_a_begin_after_its_end() -> None:
-    watch = sessions.Watch(connection)
-    with watch:
-        pass
-    begin()
-    assert not watch.has_begun
-
-
-@pytest.mark.skipif(connection.vendor != "mysql", reason="refused or ignored elsewhere")
-def test_begin_inside_an_atomic_block_ends_with_the_block() -> None:
-    watch = sessions.Watch(connection)
-    with watch, transaction.atomic():
-        begin()
-    assert not watch.has_begun

@@ -5,14 +5,13 @@ and in deadlocks elsewhere.
 """
 
 import random
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from django.db import (
     DatabaseError,
@@ -85,30 +84,6 @@ def has_transaction(connection: BaseDatabaseWrapper) -> bool:
         return connection.in_atomic_block
     status = _transaction_status(connection.connection)
     return not connection.autocommit or status not in {PSYCOPG_IDLE, PSYCOPG_CLOSED}
-
-
-class Watch:
-    """Watches for a plain ``BEGIN`` on connections whose session cannot tell: MySQL's."""
-
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        self.connection = connection
-        self.has_begun = False
-
-    def __enter__(self) -> Self:
-        self._wrapping = self.connection.execute_wrapper(self._listen)
-        self._wrapping.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._wrapping.__exit__(None, None, None)
-
-    def _listen(self, execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        if not self.connection.in_atomic_block and (found := _TRANSACTION.match(sql)):
-            self.has_begun = found[1].lower() in {"begin", "start"}
-        return execute(sql, *rest)
-
-
-_TRANSACTION = re.compile(r"\s*(begin|start|commit|rollback)\b(?!\s+to\b)", re.IGNORECASE)
 
 
 def _transaction_status(session: Any) -> int:

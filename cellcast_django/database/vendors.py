@@ -76,8 +76,6 @@ class Vendor:
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False
     """There is no server. An in-memory database would end with its session."""
-    knows_begin: bool = True
-    """The session can tell that a plain ``BEGIN`` was executed."""
     unix_seconds: str = ""
     """The whole seconds from 1970 to the time ``{}``, in SQL; empty if Python has to count them."""
     lock_limit: tuple[str, str] | None = None
@@ -121,7 +119,6 @@ VENDORS = {
         limit=mariadb.limit,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
-        knows_begin=False,
         unix_seconds="TIMESTAMPDIFF(SECOND, '1970-01-01', {})",
         lock_limit=(
             "init_command",

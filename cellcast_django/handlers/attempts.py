@@ -3,7 +3,8 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, takewhile
 
 from django.utils import timezone
 
@@ -17,7 +18,16 @@ from cellcast_django.handlers.calls import (
     facts_of,
     repeatable_calls,
 )
-from cellcast_django.handlers.schedule import Run, Saved, Schedule, due_ids, load, next_due
+from cellcast_django.handlers.in_order import next_due, release_orphans
+from cellcast_django.handlers.schedule import (
+    Saved,
+    Schedule,
+    Trigger,
+    due_ids,
+    lease,
+    load,
+    renew_leases,
+)
 from cellcast_django.models import WebhookEvent
 from cellcast_django.signals import handlers_failed
 
@@ -31,33 +41,47 @@ Tally = Counter[WebhookEvent.State | None]
 """How many events are in each state after their run."""
 
 
-def run(events: Iterable[WebhookEvent]) -> None:
+def run(events: Sequence[WebhookEvent]) -> None:
     """Make the run that began when these events were stored, each with something to run.
 
     Never raises: errors are logged, and the event is due again when its lease ends.
     """
-    batch = Batch()
+    batch = Batch(behind=[event.pk for event in events])
     for event in events:
+        batch.behind.remove(event.pk)
+        is_fresh = event is events[0]
         try:
-            batch.run(Schedule(event, calls_of(event), Run.FIRST))
+            batch.run(Schedule(event, calls_of(event), Trigger.STORED, is_fresh=is_fresh))
         except Exception as error:  # the event is stored: the response stays 200
             summary = Failure.of(error).summary
             logger.error("Running the handlers of event %s was broken off: %s.", event.pk, summary)
 
 
-def run_due(pks: Iterable[int] | None = None, *, progress: Progress = lambda event: None) -> Tally:
+def run_due(
+    pks: Iterable[int] | None = None,
+    *,
+    progress: Progress = lambda event: None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Tally:
     """Run what is due, longest waiting first, and return how the events ended.
 
-    With ``pks``, runs only those of them that are due. Safe in several processes at once: the one
-    that claims an event runs it. Events for a handler that has spent half a minute on nothing but
+    With ``pks``, runs only those of them that are due; without, goes on until nothing new is due,
+    or until ``is_over``. Runs each event once. Safe in several processes at once: the one that
+    claims an event runs it. Events for a handler that has spent half a minute on nothing but
     failures are left to the next run. Raises ``django.db.Error`` when the database refuses.
     """
     batch = Batch(progress)
-    for pk in due_ids() if pks is None else pks:
-        event = load(pk)
-        if event is not None and event.is_due(timezone.now()):
-            batch.run(Schedule(event, calls_of(event), Run.DUE))
-    return batch.tally
+    if pks is not None:
+        batch.run_due(pks)
+        return batch.tally
+    since = None
+    while True:
+        until = timezone.now()
+        due = chain(release_orphans(), due_ids(since, until))
+        has_run = batch.run_due(takewhile(lambda _: not is_over(), due))
+        if is_over() or not (batch.run_waiting() or has_run):
+            return batch.tally
+        since = until
 
 
 def run_again(
@@ -82,7 +106,7 @@ def run_again(
         calls = repeatable_calls(event) if everyone else calls_of(event)
         wanted = [call for call in calls if everyone or not event.has_finished(call.name)]
         if wanted:
-            schedule = Schedule(event, calls, Run.BY_PERSON)
+            schedule = Schedule(event, calls, Trigger.PERSON)
             schedule.call_again(wanted, everyone=everyone)
             batch.run(schedule)
         elif not everyone:
@@ -96,25 +120,29 @@ def skip(event_id: int, handler_name: str, *, username: str = "") -> bool:
     ``username`` says whose, and stays with the handler's result.
 
     If no other handler is unfinished, the event is done. Returns false if there is nothing to
-    decide: the event is not stored or is done, or the handler has finished or is unknown. A
-    process that is running it right now stops after its current handler.
+    decide: the event is not stored or is done, or the handler has finished or is not known, by its
+    connection or by a result. A process that is running it right now stops after its current
+    handler. Raises ``TypeError`` for an event or a function in place of its id or name.
     """
+    if type(event_id) is not int:  # nor a bool
+        raise TypeError(f"event_id is an event's id, not {type(event_id).__name__}.")
+    if not isinstance(handler_name, str):
+        raise TypeError(f"handler_name is a handler's name, not {type(handler_name).__name__}.")
     event = load(event_id)
     if event is None or not event.is_unfinished or event.has_finished(handler_name):
         return False
     calls = calls_of(event)
-    known = {*(call.name for call in calls), *event.handler_results}
-    if known and handler_name not in known:
+    if handler_name not in {*(call.name for call in calls), *event.handler_results}:
         return False
     was_pending = event.state == WebhookEvent.State.PENDING
-    schedule = Schedule(event, calls, Run.BY_PERSON)
+    schedule = Schedule(event, calls, Trigger.PERSON)
     saved = schedule.skip(handler_name, username=username)
     if saved is None:
         return False
     if was_pending and saved.has_failed:
         _report_failed(event)
     if schedule.has_released:
-        Batch().run_next(schedule)
+        Batch().run_next(schedule.contact, after=schedule.pk)
     return True
 
 
@@ -137,10 +165,29 @@ class Batch:
     A handler has lost what it has spent failing since it last finished with an event.
     """
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(
+        self, progress: Progress | None = None, *, behind: list[int] | None = None
+    ) -> None:
+        """``behind``: events that have just been stored, and whose runs have not begun."""
         self.tally: Tally = Counter()
+        self.behind = [] if behind is None else behind
+        self._renewed_at = timezone.now()
         self._progress = progress
         self._lost: dict[str, list[float]] = defaultdict(list)
+        self._has_waited: dict[int, bool] = {}
+        """The events that were run and are pending: those that have waited may be run again."""
+        self._waiting: dict[str, int] = {}
+        """After which event to go on, for the contacts of which more is due."""
+
+    def run_due(self, pks: Iterable[int]) -> bool:
+        """Run those of the events that are due, each once; return whether there was any."""
+        has_run = False
+        for pk in pks:
+            event = None if pk in self._has_waited else load(pk)
+            if event is not None and event.is_due(timezone.now()):
+                self.run(Schedule(event, calls_of(event), Trigger.DUE))
+                has_run = True
+        return has_run
 
     def run(self, schedule: Schedule) -> None:
         """Run the event's handlers, and then those of the contact's events that waited for it.
@@ -150,24 +197,34 @@ class Batch:
         """
         self._run_one(schedule)
         if schedule.has_released:
-            self.run_next(schedule)
+            self.run_next(schedule.contact, after=schedule.pk)
 
-    def run_next(self, schedule: Schedule) -> None:
-        """Run the due events of the contact that come after this one, in their order."""
+    def run_waiting(self) -> bool:
+        """Go on with the contacts of which more is due, a batch each; false if there is none."""
+        waiting, self._waiting = self._waiting, {}
+        for contact, pk in waiting.items():
+            self.run_next(contact, after=pk)
+        return bool(waiting)
+
+    def run_next(self, contact: str, *, after: int) -> None:
+        """Run the due events of the contact that come after this one, in their order: a batch."""
         end = time.monotonic() + NEXT_SECONDS
-        pk = schedule.pk
         for _ in range(MAX_NEXT):
-            event = next_due(schedule.contact, after=pk)
+            event = next_due(contact, after=after)
             if event is None:
                 return
-            pk = event.pk
-            self._run_one(Schedule(event, calls_of(event), Run.DUE))
+            after = event.pk
+            if self._has_waited.get(after, True):
+                self._run_one(Schedule(event, calls_of(event), Trigger.DUE))
             if time.monotonic() > end:
-                return
+                break
+        self._waiting[contact] = after
 
     def _run_one(self, schedule: Schedule) -> None:
         """Run the event's handlers; report it if that was saved: no other process was quicker."""
         saved = self._call_handlers(schedule)
+        if saved is None or schedule.event.next_run_at is not None:
+            self._has_waited[schedule.pk] = schedule.is_waiting
         if saved is not None:
             if saved.has_failed:
                 _report_failed(schedule.event)
@@ -185,20 +242,25 @@ class Batch:
             return schedule.end_without_facts(DELETED)
         calls = schedule.due_calls()
         if not calls:
-            return schedule.end_without_calls()
-        if schedule.run is Run.DUE:
-            calls = [call for call in calls if not self._has_lost_too_much(call)]
+            return schedule.end()
+        left_out = []
+        if schedule.trigger is Trigger.DUE:
+            left_out = [call for call in calls if self._has_lost_too_much(call)]
+            calls = [call for call in calls if call not in left_out]
         saved = None
         while calls:
             earlier = {}
             for call in calls:
                 if (other := schedule.earlier(call)) is not None:
                     earlier[call] = other
+                    schedule.note_calls()
                     continue
                 is_last = call is calls[-1] and not earlier
                 saved = self._attempt(schedule, call, is_last=is_last)
                 if saved is None or saved.is_over:
                     return saved
+            if earlier and left_out:
+                return schedule.end()
             calls = schedule.wait(earlier) if earlier else []
         return saved
 
@@ -208,6 +270,8 @@ class Batch:
 
     def _attempt(self, schedule: Schedule, call: Call, *, is_last: bool) -> Saved | None:
         """Call a handler, and save how that ended; ``None`` if another process was quicker."""
+        if self.behind:
+            self._renew_leases()
         attempts = schedule.begin(call)
         if attempts is None:
             return None
@@ -239,6 +303,13 @@ class Batch:
         if failure is not None and failure.kind is KeyboardInterrupt:
             raise KeyboardInterrupt
         return saved
+
+    def _renew_leases(self) -> None:
+        """Keep the events behind to this process while a call takes nearly as long as a lease."""
+        now = timezone.now()
+        if now > self._renewed_at + lease() / 10:
+            renew_leases(self.behind)
+            self._renewed_at = now
 
     def _note(self, call: Call, failure: Failure | None, seconds: float) -> None:
         if failure is None:

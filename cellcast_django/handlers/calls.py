@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,15 +16,19 @@ from django.db import DatabaseError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from cellcast_django.database.transactions import (
-    Watch,
     again_if_refused,
     has_transaction,
     is_idle,
     is_in_test,
     renew,
 )
-from cellcast_django.database.vendors import vendor_of
-from cellcast_django.models import Direction, Message, WebhookEvent, database_alias
+from cellcast_django.models import (
+    Direction,
+    Message,
+    WebhookEvent,
+    WebhookEventQuerySet,
+    database_alias,
+)
 from cellcast_django.payloads import clean
 from cellcast_django.signals import (
     EXACTLY_ONCE,
@@ -123,6 +127,11 @@ def _unwrapped(function: Callable[..., Any]) -> list[Any]:
 # Which calls an event asks for
 
 
+def with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
+    """Read the rows that the facts of the events consist of in the same query."""
+    return events.select_related("message", "status_change", "opt_out_change__opt_out")
+
+
 def facts_of(event: WebhookEvent) -> list[Fact]:
     """Return the facts of an event, in the order in which their handlers are called.
 
@@ -172,7 +181,7 @@ MAX_ERROR_LENGTH = 1_000
 
 
 handler_errors: ContextVar[list[BaseException] | None] = ContextVar("handler_errors", default=None)
-"""For tests: a list that is given what handlers raise, which otherwise only its text is kept of."""
+"""For tests: a list that collects what handlers raise; otherwise only its text is kept."""
 
 
 class TransactionLeftOpenError(Exception):
@@ -219,30 +228,33 @@ def call_safely(call: Call, save: Callable[[], bool] | None = None) -> Failure |
     the handler left a transaction open is closed.
     """
     failure = None
-    before = connections.all(initialized_only=True)
-    open_before = {each.alias for each in before if not is_idle(each)}
-    watches = [Watch(each) for each in before if not vendor_of(each).knows_begin]
-    # Inside a test's transaction, a handler's database error must not abort the test.
-    blocks: list[AbstractContextManager[Any]] = [*watches]
-    blocks += [_savepoint(each) for each in before if each.in_atomic_block]
+    connected = connections.all(initialized_only=True)
+    open_before = [each for each in connected if not is_idle(each)]
     try:
         with ExitStack() as stack:
-            for block in blocks:
+            # Inside a test's transaction, a handler's database error must not abort the test.
+            for block in [_savepoint(each) for each in open_before if each.in_atomic_block]:
                 stack.enter_context(block)
-            if save is None:
-                call.make()
-            else:
-                in_transaction(call, save)
+            call.make() if save is None else in_transaction(call, save)
     except BaseException as error:  # one handler must not stop another
         failure = _failure(error)
-    begun_by_statement = {watch.connection.alias for watch in watches if watch.has_begun}
-    for connection in connections.all(initialized_only=True):  # the handler may have opened one
-        is_left_open = not is_idle(connection) or connection.alias in begun_by_statement
-        if is_left_open and connection.alias not in open_before:
-            if has_transaction(connection) or connection.alias in begun_by_statement:
-                failure = failure or _failure(_left_open(connection))
-            renew(connection)
+    error_left_open = _close_left_open(open_before)
+    if failure is None and error_left_open is not None:
+        failure = _failure(error_left_open)
     return failure
+
+
+def _close_left_open(
+    open_before: list[BaseDatabaseWrapper],
+) -> "TransactionLeftOpenError | None":
+    """Close the connections that are no longer idle; return the error that this is."""
+    error = None
+    for connection in connections.all(initialized_only=True):  # the handler may have opened one
+        if connection not in open_before and not is_idle(connection):
+            if has_transaction(connection):
+                error = _left_open(connection)
+            renew(connection)
+    return error
 
 
 def _failure(error: BaseException) -> Failure:

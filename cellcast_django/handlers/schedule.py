@@ -1,6 +1,6 @@
-"""When an event's handlers are called: each change of its state by a run, once.
+"""The states of one event: when its handlers are called, and how each run leaves it.
 
-A run changes rows only here, and only if it is the latest one.
+A run changes the event only here, and only while it is the event's latest run.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,17 +12,18 @@ from functools import cache, partial
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import own_statement, own_transaction, with_retries
 from cellcast_django.database.vendors import vendor_of
-from cellcast_django.handlers.calls import Call, Failure, calls_of
+from cellcast_django.handlers import in_order
+from cellcast_django.handlers.calls import Call, Failure, with_facts
+from cellcast_django.handlers.in_order import Earlier
 from cellcast_django.models import (
     HandlerResult,
     WebhookEvent,
-    WebhookEventQuerySet,
     database_alias,
     error_type,
     fresh_events,
@@ -35,7 +36,6 @@ FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=6)
 SPREAD = 0.08  # the fraction of a pause by which it may be shortened
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-LONG_AGO = 86_400.0
 BATCH_SIZE = 1_000  # how many ids of due events are read at a time
 
 NOT_RETURNED = "NotReturned: it was called and has not returned; perhaps its process has ended."
@@ -63,18 +63,12 @@ def usual_time() -> timedelta:
 
 
 def is_open(result: HandlerResult | None) -> bool:
-    """Whether a handler with this result will be called without anybody asking for it."""
+    """Whether a handler with this result is called again automatically."""
     if result is None:
         return True
     if not result["error"] or result.get("gave_up"):
         return False
     return "retry_at" in result or result.get("attempts", 0) < conf.handler_max_attempts
-
-
-def due_time(result: HandlerResult | None) -> datetime:
-    """Return from when on a handler with this result may be called; long ago if it never was."""
-    text = result.get("retry_at") if result else None
-    return time_of(text) if text else datetime.fromtimestamp(LONG_AGO, tz=timezone.now().tzinfo)
 
 
 def lease() -> timedelta:
@@ -98,19 +92,20 @@ def _counted(result: HandlerResult, attempts: int, retry_at: datetime | None) ->
     return counted
 
 
-class Run(Enum):
+class Trigger(Enum):
     """Why an event's handlers are run."""
 
-    FIRST = auto()
+    STORED = auto()
     """It has just been stored, which has counted and leased the run."""
     DUE = auto()
     """Its time has come."""
-    BY_PERSON = auto()
+    PERSON = auto()
+    """A person has asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a change that has been saved means."""
+    """What saving told us."""
 
     is_over: bool
     """The run has ended, perhaps before its last call: a person has skipped another handler."""
@@ -126,19 +121,36 @@ class Schedule:
     database refuses.
     """
 
-    def __init__(self, event: WebhookEvent, calls: list[Call], run: Run) -> None:
+    def __init__(
+        self, event: WebhookEvent, calls: list[Call], trigger: Trigger, *, is_fresh: bool = True
+    ) -> None:
+        """Begin a run; one that is not ``is_fresh`` comes after the runs of other events."""
         self.event = event
         self.calls = calls
-        self.run = run
+        self.trigger = trigger
         # Handlers are given the event and may change it, so this is what the run goes by.
         self.pk, self.contact = event.pk, event.contact
         self._is_redacted = not event.body
-        self._runs = event.attempts
-        self._runs_before = event.attempts - (run is Run.FIRST)
+        self._runs, self._interventions = event.attempts, event.interventions
+        self._runs_before = event.attempts - (trigger is Trigger.STORED)
+        self._leased_until = event.next_run_at if trigger is Trigger.STORED and is_fresh else None
         self._results: dict[str, HandlerResult] = dict(event.handler_results)
         self._in_order = {call.name: call.in_order for call in calls}
+        self._has_ended_in_order = False
         self.has_released = False
         """Whether other events of the contact waited for this one, and are due now."""
+        self.is_waiting = False
+        """Whether the event waits for an earlier one."""
+        is_repeated = trigger is Trigger.DUE and self._runs_before > 0
+        self._notes_calls = is_repeated or conf.handler_max_attempts == 1
+        if is_repeated and not event.calls_are_noted and conf.handler_max_attempts > 1:
+            self._count_interrupted_call()
+
+    def _count_interrupted_call(self) -> None:
+        """Count the call in which the process of the run before has died: it was not noted."""
+        uncalled = (call.name for call in self.calls if call.name not in self._results)
+        if (name := next(uncalled, None)) is not None:
+            self._results[name] = self._not_returned(1, self.event.received_at)
 
     # What to call
 
@@ -149,34 +161,29 @@ class Schedule:
         the event's time.
         """
         now = timezone.now()
-        if self.run is Run.DUE and self._runs_before == 1 and (suspect := self._uncalled()):
-            # Probably called when the first run's process died: that saves nothing before a call,
-            # so that it costs no more than it must. Due before those that have a pause.
-            self._results[suspect.name] = self._not_returned(1, self.event.received_at)
-        times = self._due_times()
+        times = self._due_times(now)
         horizon = max(now, min(times.values(), default=now))
         due = {name for name, time in times.items() if time <= horizon}
-        missing = due - self._in_order.keys() if self.run is Run.DUE else ()
+        missing = due - self._in_order.keys() if self.trigger is Trigger.DUE else ()
         for name in missing:  # perhaps for good, and their events must not be pending for ever
             attempts = self._attempts_of(name) + 1
             retry_at = self._retry_time(attempts)
             self._results[name] = _counted(self._results[name], attempts, retry_at)
         calls = [call for call in self.calls if call.name in due]
-        return sorted(calls, key=lambda call: times[call.name])
+        return sorted(calls, key=lambda call: (call.name in self._results, times[call.name]))
+
+    def _due_times(self, now: datetime) -> dict[str, datetime]:
+        """Return from when on each handler that has not finished may be called."""
+        results = {name: self._results.get(name) for name in self._known()}
+        return {
+            name: time_of(result["retry_at"]) if result and "retry_at" in result else now
+            for name, result in results.items()
+            if is_open(result)
+        }
 
     def _known(self) -> dict[str, bool]:
         """Return the handlers, connected or called before: whether they are or may be in order."""
         return dict.fromkeys(self._results, True) | self._in_order
-
-    def _due_times(self) -> dict[str, datetime]:
-        """Return from when on each handler that has not finished may be called."""
-        result = self._results.get
-        return {name: due_time(result(name)) for name in self._known() if is_open(result(name))}
-
-    def _uncalled(self) -> Call | None:
-        """Return the first handler without a result; one ``in_order`` may have waited instead."""
-        uncalled = (call for call in self.calls if call.name not in self._results)
-        return next((call for call in uncalled if not call.in_order), None)
 
     def _attempts_of(self, name: str) -> int:
         result = self._results.get(name)
@@ -185,24 +192,33 @@ class Schedule:
     # Before and after a call
 
     def begin(self, call: Call) -> int | None:
-        """Count and lease the run, note a repeated call, and return which attempt it is.
+        """Count and lease the run, note the call, and return which attempt it is.
 
-        ``None`` if another process has begun a run.
+        ``None`` if another process has begun a run. For an event that has just been stored nobody
+        is asked, and nothing is written.
         """
-        attempts = self._attempts_of(call.name) + 1
+        now, attempts = timezone.now(), self._attempts_of(call.name) + 1
         is_counted = self._runs > self._runs_before
-        is_noted = self.run is Run.DUE and self._runs_before > 0
-        if is_counted and not is_noted:
+        is_ours = self._leased_until is not None and now < self._leased_until
+        if is_counted and is_ours and not self._notes_calls:
             return attempts
-        values: dict[str, Any] = {"next_run_at": timezone.now() + lease()}
+        values: dict[str, Any] = {
+            "next_run_at": now + lease(),
+            "calls_are_noted": self._notes_calls,
+        }
         if not is_counted:
             values |= {"attempts": self._runs + 1, "done_at": None, "waiting_for": None}
-        if is_noted:  # if it kills its process, it must not do so for ever
-            self._results[call.name] = self._not_returned(attempts, values["next_run_at"])
-        if self._save(**values) is None:
-            return None
-        self._runs = values.get("attempts", self._runs)
+        if self._notes_calls:  # if it kills its process, it must not do so for ever
+            self._results[call.name] = self._not_returned(attempts, now + lease())
+        while self._save(**values) is None:
+            skipped = self._take_in_interventions()
+            if skipped is None or skipped:
+                return None
         return attempts
+
+    def note_calls(self) -> None:
+        """Note each call from now on, since a handler before it has not been called."""
+        self._notes_calls = True
 
     def _not_returned(self, attempts: int, retry_at: datetime) -> HandlerResult:
         result: HandlerResult = {"at": timezone.now().isoformat(), "error": NOT_RETURNED}
@@ -212,41 +228,39 @@ class Schedule:
     def save_result(
         self, call: Call, attempts: int, failure: Failure | None, *, is_last: bool
     ) -> Saved | None:
-        """Save how a call ended, and with the last one in which state that leaves the event."""
-        now = timezone.now()
-        result: HandlerResult = {"at": now.isoformat(), "error": ""}
-        retry_at = None
-        if failure is not None:
-            # The text may quote what redaction has emptied; nothing redacts the event again.
-            result["error"] = error_type(failure.text) if self._is_redacted else failure.text
-            if failure.location:
-                result["location"] = failure.location
-            if issubclass(failure.kind, GiveUp):
-                result["gave_up"] = True
-            else:
-                retry_at = self._retry_time(attempts, failure.retry_after)
-        self._results[call.name] = _counted(result, attempts, retry_at)
-        values = self._when_ended() if is_last else {"next_run_at": now + lease()}
-        then = self._then(values, call) if is_last or call.in_order else None
-        return self._save(then, **values) or self._save_beside_skip(call.name)
+        """Save how a call ended, and with the last one in which state that leaves the event.
 
-    def _save_beside_skip(self, name: str) -> Saved | None:
-        """Save this handler's result all the same if people have only skipped others meanwhile.
-
-        The handler must not be called again for that. What is left is up to the next run.
+        If people have skipped other handlers meanwhile, the run ends: what is left is up to the
+        next one.
         """
-        event = fresh_events().filter(pk=self.pk).first()
-        skipped = {
-            each: result
-            for each, result in (event.handler_results if event else {}).items()
-            if result.get("skipped") and result != self._results.get(each)
-        }
-        runs = self._runs + len(skipped)
-        if not skipped or name in skipped or event is None or event.attempts != runs:
-            return None
-        self._results |= skipped
-        self._runs = runs
-        return self._save(self._release, **self._when_ended())
+        result = self._results[call.name] = self._result_of(attempts, failure)
+        has_ended = call.in_order and not is_open(result)
+        self._has_ended_in_order |= has_ended
+        while True:
+            if is_last:
+                saved = self._save_end(**self._when_ended())
+            else:
+                release = self._release if has_ended else None
+                saved = self._save(release, next_run_at=timezone.now() + lease())
+            if saved is not None:
+                return saved
+            skipped = self._take_in_interventions()
+            if skipped is None or call.name in skipped:
+                return None
+            is_last = is_last or bool(skipped)
+
+    def _result_of(self, attempts: int, failure: Failure | None) -> HandlerResult:
+        result: HandlerResult = {"at": timezone.now().isoformat(), "error": ""}
+        if failure is None:
+            return _counted(result, attempts, None)
+        # The text may quote what redaction has emptied; nothing redacts the event again.
+        result["error"] = error_type(failure.text) if self._is_redacted else failure.text
+        if failure.location:
+            result["location"] = failure.location
+        if issubclass(failure.kind, GiveUp):
+            result["gave_up"] = True
+            return _counted(result, attempts, None)
+        return _counted(result, attempts, self._retry_time(attempts, failure.retry_after))
 
     def _retry_time(self, attempts: int, after: timedelta | None = None) -> datetime | None:
         """Return when to call a handler again that has failed this often; ``None`` for never.
@@ -270,34 +284,49 @@ class Schedule:
 
     # How a run ends
 
-    def end_without_calls(self) -> Saved | None:
+    def end(self) -> Saved | None:
+        """End the run without another call."""
         values = self._when_ended()
         if not self.calls and values["done_at"] is not None:
             # The handler it was stored for is connected in another process.
-            runs = self._runs_before + 1
-            values = {"attempts": runs, "done_at": None, "next_run_at": self._retry_time(runs)}
-        return self._save(self._then(values), **values)
+            values = {"done_at": None, "next_run_at": self._time_to_look_again()}
+        return self._save_end(**values)
 
     def end_without_facts(self, error: str) -> Saved | None:
         """End as failed: what the event told of is not stored any more."""
-        return self._save(self._release, error=error, done_at=None, next_run_at=None)
+        return self._save_end(error=error, done_at=None, next_run_at=None)
 
-    def _when_ended(self, earlier: Mapping[Call, WebhookEvent] | None = None) -> dict[str, Any]:
+    def _time_to_look_again(self) -> datetime | None:
+        """Return when another process may have the handlers; ``None`` if that took too long.
+
+        The pauses double, as those of a handler do: each is as long as all before it.
+        """
+        now = timezone.now()
+        age = now - self.event.received_at
+        return now + min(max(age, FIRST_PAUSE), LONGEST_PAUSE) if age < usual_time() else None
+
+    def _when_ended(self) -> dict[str, Any]:
         """Return the event's fields after a run: done, failed, or due again.
 
-        A handler that failed counts even if it is not connected in this process. ``earlier``: what
-        calls wait for.
+        A handler that failed counts even if it is not connected in this process.
         """
-        times: dict[str, Any] = {**self._due_times()}
-        times |= {call.name: event.next_run_at for call, event in (earlier or {}).items()}
-        if not times:
-            has_failed = any(result["error"] for result in self._results.values())
-            return {"done_at": None if has_failed else timezone.now(), "next_run_at": None}
-        # Not long ago, where no other event would see it: see ``pending_of``.
-        values = {"done_at": None, "next_run_at": max(min(times.values()), timezone.now())}
-        if self._runs == 1 and self._uncalled():
-            values["attempts"] = 2  # the first run's process has not died: see ``due_calls``
-        return values
+        now = timezone.now()
+        times = self._due_times(now)
+        if times:
+            return {"done_at": None, "next_run_at": min(times.values()), "calls_are_noted": True}
+        has_failed = any(result["error"] for result in self._results.values())
+        return {"done_at": None if has_failed else now, "next_run_at": None}
+
+    # Saving
+
+    def _save_end(self, **values: Any) -> Saved | None:
+        """Save the end of a run; in the same transaction, tell the events that wait for this one.
+
+        There are none if nobody has intervened.
+        """
+        if self._interventions:
+            return self._save(partial(self._release_or_postpone, values["next_run_at"]), **values)
+        return self._save(**values)
 
     def _save(self, then: Callable[[], None] | None = None, **values: Any) -> Saved | None:
         """Save these fields and the results if the run is still the latest; the event has them too.
@@ -316,7 +345,10 @@ class Schedule:
 
         if not with_retries(save, using=database_alias()):
             return None
-        self.event.attempts = self._runs
+        self._runs = values.get("attempts", self._runs)
+        self._interventions = values.get("interventions", self._interventions)
+        self._leased_until = values.get("next_run_at")
+        self.event.attempts, self.event.interventions = self._runs, self._interventions
         for name, value in values.items():
             setattr(self.event, name, value)
         self.event.handler_results = {name: {**each} for name, each in self._results.items()}
@@ -325,7 +357,7 @@ class Schedule:
         return Saved(is_over, has_failed)
 
     def _update(self, using: str, values: dict[str, Any]) -> bool:
-        """Save these fields, unless another process has begun a run of the event since this one.
+        """Save these fields, unless somebody else has changed the event since this run knows it.
 
         One statement, at a third of the cost of ``update()``. Raises ``django.db.Error``.
         """
@@ -334,79 +366,96 @@ class Schedule:
         params = {
             name: field(name).get_db_prep_save(value, connection) for name, value in values.items()
         }
-        params |= {"id": self.pk, "runs": self._runs}
+        params |= {"id": self.pk, "runs": self._runs, "known": self._interventions}
         sql = _update_statement(tuple(values))
         with own_statement(using), vendor_of(connection).execute(connection, sql, params) as cursor:
             return bool(cursor.rowcount == 1)
 
+    def _take_in_interventions(self) -> set[str] | None:
+        """Take in what was not saved by a run, and return the handlers that people have skipped.
+
+        ``None`` if another run has begun, or the event was deleted.
+        """
+
+        def read(using: str) -> WebhookEvent | None:
+            with _transaction(using):  # so that a snapshot of exactly_once does not hide it
+                return fresh_events().select_for_update().filter(pk=self.pk).first()
+
+        event, known = with_retries(read, using=database_alias()), self._interventions
+        if event is None or event.attempts != self._runs or event.interventions == known:
+            return None
+        skipped = {
+            name: result
+            for name, result in event.handler_results.items()
+            if result.get("skipped") and result != self._results.get(name)
+        }
+        self._results |= skipped
+        self._interventions = event.interventions
+        return set(skipped)
+
     # A contact's events, in order
 
-    def earlier(self, call: Call) -> WebhookEvent | None:
+    def earlier(self, call: Call) -> Earlier | None:
         """Return the event that a handler ``in_order`` has to finish before this one.
 
         None if a person has asked for this one.
         """
-        if not call.in_order or self.run is Run.BY_PERSON:
+        if not call.in_order or self.trigger is Trigger.PERSON:
             return None
-        for event in _pending_before(self.pk, self.contact):
-            for other in calls_of(event):
-                result = event.handler_results.get(other.name)
-                if other.handler == call.handler and _is_awaited(result):
-                    return event
-        return None
+        results = in_order.before(self.pk, self.contact, call.handler)
+        return next((earlier for earlier, result in results if _is_awaited(result)), None)
 
-    def wait(self, earlier: Mapping[Call, WebhookEvent]) -> list[Call]:
+    def wait(self, earlier: Mapping[Call, Earlier]) -> list[Call]:
         """Save what the event waits for, by call; if that has changed, return the calls instead.
 
         Whoever ends an earlier event locks its row, and then tells those that wait for it. So the
         row is locked here too before it is looked at for the last time.
         """
-        pks = {event.pk for event in earlier.values()}
 
-        def write(using: str) -> list[Call]:
+        def write(using: str) -> list[Call] | None:
             with _transaction(using):
-                # Writes nothing, but locks on every database.
-                fresh_events().filter(pk__in=pks).update(next_run_at=F("next_run_at"))
-                now = {call: event for call in earlier if (event := self.earlier(call))}
-                if now != earlier:  # events are the same if their keys are
-                    return list(earlier)
-                values = {"waiting_for": min(pks), "handler_results": self._results}
-                self._update(using, values | self._when_ended(now))
-                return []
+                values = self._when_waiting(earlier)
+                if values and self._update(using, values):
+                    self.is_waiting = True
+                    if self._interventions:
+                        in_order.postpone(self.contact, self.pk, values["next_run_at"])
+                    return []
+            return None if values else list(earlier)
 
-        return with_retries(write, using=database_alias())
+        calls = with_retries(write, using=database_alias())
+        if calls is not None:
+            return calls
+        skipped = self._take_in_interventions()
+        return [] if skipped is None else [call for call in earlier if call.name not in skipped]
 
-    def _then(self, values: dict[str, Any], call: Call | None = None) -> Callable[[], None] | None:
-        """Return what to do, as these fields are saved, about the events that wait for this one.
+    def _when_waiting(self, earlier: Mapping[Call, Earlier]) -> dict[str, Any]:
+        """Lock what the event waits for, and return its fields; empty if not all need waiting."""
+        pending = in_order.lock({each.pk for each in earlier.values()})
+        for pk, name in earlier.values():
+            if pk not in pending or not _is_awaited(pending[pk].handler_results.get(name)):
+                return {}
+        waiting = {call.name for call in earlier}
+        times = self._due_times(timezone.now())
+        own = [time for name, time in times.items() if name not in waiting]
+        return {
+            "done_at": None,
+            "next_run_at": min(own or [each.next_run_at for each in pending.values()]),
+            "waiting_for": min(pending),
+            "calls_are_noted": True,
+            "handler_results": self._results,
+        }
 
-        Nothing unless a handler is ``in_order``, or may be so where it is connected.
-        """
-        known = self._known()
-        if not self.contact or (known and not any(known.values())):
-            return None
-        has_ended = call and call.in_order and not is_open(self._results[call.name])
-        if has_ended or values["next_run_at"] is None:
-            return self._release
-        return partial(self._postpone, values["next_run_at"])
+    def _release_or_postpone(self, next_run_at: datetime | None) -> None:
+        """Release the events that wait for this one, or let them wait for its next run."""
+        is_open = [self._known()[name] for name in self._due_times(timezone.now())]
+        is_awaited = any(is_open) or not is_open
+        if next_run_at is not None and is_awaited and not self._has_ended_in_order:
+            in_order.postpone(self.contact, self.pk, next_run_at)
+        else:
+            self._release()
 
     def _release(self) -> None:
-        """Make the events due that wait for this one, or for one before it."""
-        waiting = pending_of(self.contact).filter(waiting_for__lte=self.pk)
-        self.has_released |= waiting.update(next_run_at=timezone.now(), waiting_for=None) > 0
-
-    def _postpone(self, until: datetime) -> None:
-        """Let the events that wait for this one wait until it is run again.
-
-        Those for which another handler is to be called before that keep their time.
-        """
-        waiting = pending_of(self.contact).filter(waiting_for=self.pk)
-        sooner = [
-            event.pk
-            for event in waiting.only("handler_results")
-            for result in event.handler_results.values()
-            if "retry_at" in result and due_time(result) < until
-        ]
-        waiting.exclude(pk__in=sooner).update(next_run_at=until)
+        self.has_released |= in_order.release(self.contact, self.pk)
 
     # What a person asks for
 
@@ -430,25 +479,27 @@ class Schedule:
             "skipped": True,
             "by": username_of(username),
         }
-        values: dict[str, Any] = {}
-        times = self._due_times()
+        values: dict[str, Any] = {"interventions": self._interventions + 1}
+        times = self._due_times(timezone.now())
         if not times:
-            values = self._when_ended()
+            values |= self._when_ended()
         elif self.event.next_run_at is not None:
             # The others keep their pauses. Not sooner: one may be running at this moment.
             values["next_run_at"] = max(min(times.values()), self.event.next_run_at)
-        # Counted as a run, so that whoever loaded the event before sees that it has changed; never
-        # as the first, whose process would seem to have died.
-        return self._save(self._release, attempts=max(self._runs, 1) + 1, **values)
+        is_released = self._interventions > 0 and (not times or self._known()[name])
+        return self._save(self._release if is_released else None, **values)
 
 
 # Reading events
 
 
-def due_ids() -> Iterator[int]:
-    """Yield the ids of due events, longest waiting first; after an outage there are many."""
-    due = fresh_events().due(timezone.now()).order_by("next_run_at", "pk")
-    rest = due
+def due_ids(since: datetime | None = None, until: datetime | None = None) -> Iterator[int]:
+    """Yield the ids of due events, longest waiting first; after an outage there are many.
+
+    With ``since`` and ``until``, of those that became due after the one and by the other.
+    """
+    due = fresh_events().due(until or timezone.now()).order_by("next_run_at", "pk")
+    rest = due if since is None else due.filter(next_run_at__gt=since)
     while True:
         batch = list(rest.values_list("next_run_at", "pk")[:BATCH_SIZE])
         yield from (pk for _, pk in batch)
@@ -461,34 +512,16 @@ def due_ids() -> Iterator[int]:
 
 def load(pk: int) -> WebhookEvent | None:
     """Return the event with its message, its history row and its opt-out."""
-    return _with_facts(fresh_events()).filter(pk=pk).first()
-
-
-def _with_facts(events: WebhookEventQuerySet) -> WebhookEventQuerySet:
-    """Read the rows that the facts of the events consist of in the same query."""
-    return events.select_related("message", "status_change", "opt_out_change__opt_out")
-
-
-def pending_of(contact: str) -> WebhookEventQuerySet:
-    """Return the contact's pending events, by the index that begins with these two columns."""
-    return fresh_events().filter(contact=contact, next_run_at__gt=due_time(None))
-
-
-def _pending_before(pk: int, contact: str) -> Iterable[WebhookEvent]:
-    """Return the contact's pending events before this one, the last one first."""
-    earlier = pending_of(contact).filter(pk__lt=pk).order_by("-pk")
-    if not contact or not earlier.exists():  # a third of the cost of reading no rows with facts
-        return ()
-    return _with_facts(earlier)
-
-
-def next_due(contact: str, after: int) -> WebhookEvent | None:
-    """Return the contact's first due event after the one with this key."""
-    due = pending_of(contact).filter(pk__gt=after, next_run_at__lte=timezone.now())
-    return _with_facts(due).order_by("pk").first()
+    return with_facts(fresh_events()).filter(pk=pk).first()
 
 
 # Writing them
+
+
+def renew_leases(pks: Iterable[int]) -> None:
+    """Keep other processes from the first runs of these events, where none has begun one."""
+    events = fresh_events().pending().filter(pk__in=pks, attempts=1, waiting_for__isnull=True)
+    events.update(next_run_at=timezone.now() + lease())
 
 
 def _transaction(using: str) -> AbstractContextManager[None]:
@@ -501,5 +534,5 @@ def _update_statement(names: tuple[str, ...]) -> str:
     assignments = ", ".join(f"{name} = %({name})s" for name in names)
     return (
         f"UPDATE {WebhookEvent._meta.db_table} SET {assignments} "
-        "WHERE id = %(id)s AND attempts = %(runs)s"
+        "WHERE id = %(id)s AND attempts = %(runs)s AND interventions = %(known)s"
     )

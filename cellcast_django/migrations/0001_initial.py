@@ -113,6 +113,8 @@ class Migration(migrations.Migration):
                 ('attempts', models.PositiveIntegerField(default=0, help_text='In how many runs a handler was called.', verbose_name='attempts')),
                 ('handler_results', models.JSONField(blank=True, default=dict, help_text='For each handler: when it last ran, and its error if it failed.', verbose_name='handlers')),
                 ('waiting_for', models.PositiveBigIntegerField(blank=True, help_text='The earlier event of the same contact that a handler must finish first.', null=True, verbose_name='waiting for event')),
+                ('interventions', models.PositiveIntegerField(default=0, editable=False, help_text='How often a person skipped one of its handlers, or a later event began to wait for it.', verbose_name='interventions')),
+                ('calls_are_noted', models.BooleanField(default=False, editable=False, help_text='Whether each call is noted before it is made, so that a handler without a result has certainly not been called. A first run saves that time.', verbose_name='calls are noted')),
                 ('dismissed_at', models.DateTimeField(blank=True, help_text='When a person set an event aside that could not be understood.', null=True, verbose_name='dismissed at')),
                 ('message', models.ForeignKey(blank=True, help_text='The message the event is about.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='events', to='cellcast_django.message', verbose_name='message')),
             ],
@@ -180,7 +182,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhookevent',
-            index=models.Index(fields=['contact', 'next_run_at'], name='cellcast_event_contact'),
+            index=models.Index(fields=['contact'], name='cellcast_event_contact'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookevent',
+            index=cellcast_django.database.fields.PartialIndex(fields=['contact', 'next_run_at'], name='cellcast_event_pending', where=models.Q(('next_run_at__isnull', False))),
         ),
         migrations.AddIndex(
             model_name='webhookevent',

@@ -5,6 +5,9 @@ from datetime import datetime
 from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
 from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Cast
+from django.db.models.lookups import Contains
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -52,8 +55,24 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
         return self._unfinished().filter(outcome=WebhookEvent.Outcome.STORED)
 
     def due(self, now: datetime) -> Self:
-        """Events whose next attempt should begin, or whose last one was interrupted."""
-        return self.filter(done_at__isnull=True, next_run_at__lte=now)
+        """Events whose next attempt should begin, or whose last one was interrupted.
+
+        One that waits for an earlier event is not, if that one's attempt comes first.
+        """
+        first = _awaited().filter(next_run_at__lte=OuterRef("next_run_at"))
+        return self.filter(
+            Q(waiting_for__isnull=True) | _is_retried() | ~Exists(first),
+            done_at__isnull=True,
+            next_run_at__lte=now,
+        )
+
+    def only_waiting(self) -> Self:
+        """Events that wait for an earlier one, and have no handler that is called before that."""
+        return self.filter(~_is_retried(), waiting_for__isnull=False)
+
+    def orphaned(self) -> Self:
+        """Pending events that wait for one that is not pending, or is gone."""
+        return self.pending().filter(~Exists(_awaited()), waiting_for__isnull=False)
 
     def invalid(self) -> Self:
         """Events that could not be understood, and that nobody has dismissed."""
@@ -74,6 +93,16 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
     def _unfinished(self) -> Self:
         """Neither done nor due: the index on the state begins with these two columns."""
         return self.filter(done_at__isnull=True, next_run_at__isnull=True)
+
+
+def _awaited() -> WebhookEventQuerySet:
+    """Return the pending event that the event of an outer query waits for."""
+    return WebhookEvent.objects.pending().filter(pk=OuterRef("waiting_for"))
+
+
+def _is_retried() -> Contains:
+    """Return the condition that one of an event's handlers has failed and is called again."""
+    return Contains(Cast("handler_results", models.TextField()), '"retry_at"')
 
 
 class WebhookEvent(models.Model):
@@ -101,7 +130,15 @@ class WebhookEvent(models.Model):
         DONE = "done", _("done")
         FAILED = "failed", _("failed")
 
-    RUN = ("done_at", "next_run_at", "attempts", "handler_results", "waiting_for")
+    RUN = (
+        "done_at",
+        "next_run_at",
+        "attempts",
+        "handler_results",
+        "waiting_for",
+        "interventions",
+        "calls_are_noted",
+    )
     """Columns that only a run may write; ``save()`` leaves them alone."""
 
     PERSONAL = ("contact", "body", "error")
@@ -198,6 +235,23 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text=_("The earlier event of the same contact that a handler must finish first."),
     )
+    interventions = models.PositiveIntegerField(
+        _("interventions"),
+        default=0,
+        editable=False,
+        help_text=_(
+            "How often a person skipped one of its handlers, or a later event began to wait for it."
+        ),
+    )
+    calls_are_noted = models.BooleanField(
+        _("calls are noted"),
+        default=False,
+        editable=False,
+        help_text=_(
+            "Whether each call is noted before it is made, so that a handler without a result has "
+            "certainly not been called. A first run saves that time."
+        ),
+    )
     dismissed_at = models.DateTimeField(
         _("dismissed at"),
         null=True,
@@ -225,8 +279,13 @@ class WebhookEvent(models.Model):
             ),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
-            # The time is for handlers ``in_order``: only what is pending has one.
-            models.Index(fields=["contact", "next_run_at"], name="cellcast_event_contact"),
+            models.Index(fields=["contact"], name="cellcast_event_contact"),
+            # For handlers ``in_order``: only what is pending has a time.
+            PartialIndex(
+                fields=["contact", "next_run_at"],
+                name="cellcast_event_pending",
+                where=models.Q(next_run_at__isnull=False),
+            ),
             # Where there are no partial indexes, the first column finds the tests.
             PartialIndex(
                 fields=["is_test", "received_at"],

@@ -45,7 +45,14 @@ M = TypeVar("M", bound=models.Model)
 
 LEFT_EMPTY: dict[type[models.Model], set[str]] = {
     Message: {"previous_status", "handled_by", "sent_by", "opted_out_at", "recorded_at"},
-    WebhookEvent: {"error", "handler_results", "waiting_for", "dismissed_at"},
+    WebhookEvent: {
+        "error",
+        "handler_results",
+        "waiting_for",
+        "interventions",
+        "calls_are_noted",
+        "dismissed_at",
+    },
 }
 """The columns that no webhook fills. Their defaults stand in the statements: as values they would
 cost 2 % of the app's CPU time, and PostgreSQL's statement 3,653 characters instead of 3,529. Then a
@@ -237,7 +244,9 @@ def placeholder(model: type[models.Model], column: str) -> str:
     if column in LEFT_EMPTY.get(model, ()):
         field: Any = model._meta.get_field(column)
         default = field.get_default()
-        return "NULL" if default is None else f"'{default}'"
+        if default is None or default is False:
+            return "false" if default is False else "NULL"
+        return f"'{default}'"
     return f"%({_name(model, column)})s"
 
 

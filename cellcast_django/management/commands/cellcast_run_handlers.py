@@ -4,14 +4,12 @@ import logging
 import signal
 import time
 from collections import Counter
-from itertools import takewhile
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 
 from cellcast_django.handlers import Tally, run_again, run_due, summary
-from cellcast_django.handlers.schedule import due_ids
 from cellcast_django.management.terminal import add_event_option, printable, require_events
 from cellcast_django.models import CommandRun, WebhookEvent, error_type
 
@@ -110,8 +108,7 @@ class Command(BaseCommand):
                 if not connection.in_atomic_block:  # as it is in a test
                     connection.close_if_unusable_or_obsolete()
             try:
-                pks = takewhile(lambda _: not self._is_over, due_ids())
-                tally = run_due(pks, progress=report)
+                tally = run_due(progress=report, is_over=lambda: self._is_over)
                 self._beat(total)
             except Error as error:
                 if has_database:
