@@ -88,7 +88,7 @@ def has_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 class Watch:
-    """Watches for a plain ``BEGIN`` on connections whose session cannot tell: MySQL's."""
+    """Watches for a plain ``BEGIN`` on connections whose session cannot tell: MariaDB's."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection

@@ -15,7 +15,7 @@ from cellcast_django.models.base import FreshQuerySet
 from cellcast_django.models.message import database_alias
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
-"""What makes a form valid once: ``take`` a claim on ``form <ticket>``, for ``TICKET_LASTS``."""
+"""A form is sent once: ``take`` a claim on ``form <ticket>``, for ``TICKET_LASTS``."""
 TICKET_LASTS = timedelta(days=1)
 
 
