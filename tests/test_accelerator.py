@@ -224,7 +224,7 @@ def test_statement_moves_messages_only_from_lower_statuses(status: str) -> None:
     moved_from = {
         each
         for each in PRECEDENCE
-        if (f"X{each}X" in values["listed"]) == values["is_moved_by_listed"]
+        if (f"X{each}X" in values["named"]) == values["is_moved_by_named"]
     }
     assert moved_from == {each for each in PRECEDENCE if PRECEDENCE[each] < PRECEDENCE[status]}
 

@@ -85,7 +85,7 @@ def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
         "waiting": ["1", "0"],  # seconds ago
         "delivered": ["3", "75.0%"],
         "undelivered": ["1"],
-        "in transit": ["2"],
+        "on the way": ["2"],
     }
 
 

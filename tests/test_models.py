@@ -1,7 +1,9 @@
 """Models: what is stored, what identifies a message, and the QuerySets people use."""
 
+import ast
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +88,21 @@ def test_models_have_translatable_names(model: type[models.Model]) -> None:
     assert isinstance(model._meta.verbose_name, Promise)
     assert isinstance(model._meta.verbose_name_plural, Promise)
     assert model._meta.app_label == "cellcast_django"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_typed_host_reads_every_field(model: type[models.Model]) -> None:
+    host = ast.parse((Path(__file__).parent / "typed_host_without_plugin.py").read_text())
+    functions = [each for each in host.body if isinstance(each, ast.FunctionDef)]
+    [reads] = [
+        each
+        for each in functions
+        if each.name.startswith("fields_of_")
+        and ast.unparse(each.args).endswith(f": {model.__name__}")
+    ]
+    names = {each.attr for each in ast.walk(reads) if isinstance(each, ast.Attribute)}
+    fields = model._meta.concrete_fields
+    assert names == {name for each in fields for name in (each.name, each.attname)}
 
 
 @pytest.mark.parametrize(

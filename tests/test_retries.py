@@ -13,6 +13,7 @@ from django.db import (
     OperationalError,
     ProgrammingError,
     connection,
+    transaction,
 )
 
 from cellcast_django.database import (
@@ -21,6 +22,7 @@ from cellcast_django.database import (
     transactions as sessions,
 )
 from tests.clock import Clock
+from tests.database_faults import refused_for_another
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -178,3 +180,15 @@ def test_test_case_retries_nothing() -> None:
     with pytest.raises(OperationalError):
         with_retries(write)
     assert len(write.sessions) == 1
+
+
+def test_refused_write_is_repeated_only_outside_a_transaction(clock: Clock) -> None:
+    def write() -> str:
+        return failing("default")
+
+    failing = Failing(refused_for_another())
+    assert retries.again_if_refused(write, using="default") == "written to default"
+    failing = Failing(refused_for_another())
+    with pytest.raises(OperationalError, match="serialize"), transaction.atomic():
+        retries.again_if_refused(write, using="default")
+    assert len(failing.sessions) == 1

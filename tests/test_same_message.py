@@ -138,6 +138,22 @@ def test_each_late_webhook_matches_one_recovered_reply() -> None:
     assert list(ids) == ["0", "1", "2"]
 
 
+def test_late_webhooks_in_one_array_match_a_recovered_reply_each() -> None:
+    recovery(hours_ago=3)
+    recovery(hours_ago=2)
+    values: dict[str, Any] = {
+        "raw": "{}",
+        "sender": CUSTOMER,
+        "receiver": OURS,
+        "status": "received",
+    }
+    values |= {"body": "Yes please", "original_body": ""}
+    replies = [Reply(**values, cellcast_id=str(number)) for number in range(2)]
+    events = receiving.receive(replies, endpoint=Endpoint.RECEIVE)
+    assert [event.outcome for event in events] == ["duplicate", "duplicate"]
+    assert sorted(Message.objects.values_list("cellcast_id", flat=True)) == ["0", "1"]
+
+
 @pytest.mark.parametrize(
     "changes", [{"body": "No"}, {"body": "yes please"}, {"sender": "+61400000002"}]
 )

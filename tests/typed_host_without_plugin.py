@@ -1,7 +1,6 @@
 """A host project whose type checker knows Django by its stubs alone, as most editors do.
 
-``pyright`` in strict mode and ``mypy --strict`` without plugins read it; nothing runs it. What the
-plugin adds, such as the type of every field, is in ``typed_host``.
+``pyright`` in strict mode and ``mypy --strict`` without plugins read it; nothing runs it.
 """
 
 from collections.abc import Iterator
@@ -14,6 +13,9 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.api import send_sms
 from cellcast_django.models import (
+    AnswerClaim,
+    CommandRun,
+    HandlerResult,
     Message,
     MessageQuerySet,
     OptOut,
@@ -66,6 +68,115 @@ def look_at(message: Message) -> None:
         assert_type(change, StatusChange)
     for event in message.events.filter(outcome=WebhookEvent.Outcome.STORED):
         assert_type(event, WebhookEvent)
+
+
+def fields_of_webhook_event(webhook_event: WebhookEvent) -> None:
+    """Read every column."""
+    assert_type(webhook_event.id, int)
+    assert_type(webhook_event.endpoint, str)
+    assert_type(webhook_event.kind, str)
+    assert_type(webhook_event.outcome, str)
+    assert_type(webhook_event.error, str)
+    assert_type(webhook_event.body, str)
+    assert_type(webhook_event.content_type, str)
+    assert_type(webhook_event.cellcast_id, str)
+    assert_type(webhook_event.contact, str)
+    assert_type(webhook_event.message, Message | None)
+    assert_type(webhook_event.message_id, int | None)
+    assert_type(webhook_event.username, str)
+    assert_type(webhook_event.is_test, bool)
+    assert_type(webhook_event.received_at, datetime)
+    assert_type(webhook_event.done_at, datetime | None)
+    assert_type(webhook_event.next_run_at, datetime | None)
+    assert_type(webhook_event.attempts, int)
+    assert_type(webhook_event.handler_results, dict[str, HandlerResult])
+    assert_type(webhook_event.waiting_for, int | None)
+    assert_type(webhook_event.interventions, int)
+    assert_type(webhook_event.calls_are_noted, bool)
+    assert_type(webhook_event.dismissed_at, datetime | None)
+
+
+def fields_of_opt_out(opt_out: OptOut) -> None:
+    """Read every column."""
+    assert_type(opt_out.id, int)
+    assert_type(opt_out.contact, str)
+    assert_type(opt_out.since, datetime)
+    assert_type(opt_out.source, str)
+    assert_type(opt_out.event, WebhookEvent | None)
+    assert_type(opt_out.event_id, int | None)
+    assert_type(opt_out.note, str)
+    assert_type(opt_out.ended_at, datetime | None)
+
+
+def fields_of_opt_out_change(opt_out_change: OptOutChange) -> None:
+    """Read every column."""
+    assert_type(opt_out_change.id, int)
+    assert_type(opt_out_change.opt_out, OptOut)
+    assert_type(opt_out_change.opt_out_id, int)
+    assert_type(opt_out_change.kind, str)
+    assert_type(opt_out_change.at, datetime)
+    assert_type(opt_out_change.source, str)
+    assert_type(opt_out_change.event, WebhookEvent | None)
+    assert_type(opt_out_change.event_id, int | None)
+    assert_type(opt_out_change.text, str)
+    assert_type(opt_out_change.note, str)
+    assert_type(opt_out_change.username, str)
+    assert_type(opt_out_change.received_as, str)
+
+
+def fields_of_message(message: Message) -> None:
+    """Read every column."""
+    assert_type(message.id, int)
+    assert_type(message.key, str)
+    assert_type(message.direction, str)
+    assert_type(message.cellcast_id, str)
+    assert_type(message.sender, str)
+    assert_type(message.receiver, str)
+    assert_type(message.own_number, str)
+    assert_type(message.contact, str)
+    assert_type(message.body, str)
+    assert_type(message.original_body, str)
+    assert_type(message.media, list[str])
+    assert_type(message.reference, str)
+    assert_type(message.status, str)
+    assert_type(message.previous_status, str)
+    assert_type(message.submitted_at, datetime | None)
+    assert_type(message.created_at, datetime)
+    assert_type(message.status_changed_at, datetime | None)
+    assert_type(message.handled_at, datetime | None)
+    assert_type(message.handled_by, str)
+    assert_type(message.sent_by, str)
+    assert_type(message.opted_out_at, datetime | None)
+    assert_type(message.recorded_at, datetime | None)
+
+
+def fields_of_status_change(status_change: StatusChange) -> None:
+    """Read every column."""
+    assert_type(status_change.id, int)
+    assert_type(status_change.message, Message)
+    assert_type(status_change.message_id, int)
+    assert_type(status_change.status, str)
+    assert_type(status_change.previous_status, str)
+    assert_type(status_change.applied, bool)
+    assert_type(status_change.reason, str)
+    assert_type(status_change.recorded_at, datetime)
+    assert_type(status_change.event, WebhookEvent | None)
+    assert_type(status_change.event_id, int | None)
+
+
+def fields_of_answer_claim(answer_claim: AnswerClaim) -> None:
+    """Read every column."""
+    assert_type(answer_claim.id, int)
+    assert_type(answer_claim.key, str)
+    assert_type(answer_claim.until, datetime)
+
+
+def fields_of_command_run(command_run: CommandRun) -> None:
+    """Read every column."""
+    assert_type(command_run.id, int)
+    assert_type(command_run.command, str)
+    assert_type(command_run.ran_at, datetime)
+    assert_type(command_run.summary, dict[str, Any])
 
 
 def find() -> Message | None:

@@ -1,5 +1,6 @@
 """Columns and indexes that mean the same on every database."""
 
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -9,10 +10,23 @@ from django.db.models.expressions import Combinable
 from cellcast_django.database.vendors import vendor_of
 
 if TYPE_CHECKING:
+    # Django's own, with what they hold: pyright knows django-stubs without their plugin.
+    Time = str | datetime | date | Combinable
+    BooleanField = models.BooleanField[bool | Combinable, bool]
     CharField = models.CharField[str | int | Combinable, str]
+    DateTimeField = models.DateTimeField[Time, datetime]
+    NullableDateTimeField = models.DateTimeField[Time | None, datetime | None]
+    PositiveIntegerField = models.PositiveIntegerField[int | Combinable, int]
+    NullablePositiveBigIntegerField = models.PositiveBigIntegerField[
+        int | Combinable | None, int | None
+    ]
     TextField = models.TextField[str | Combinable, str]
 else:  # which cannot be subscripted
+    BooleanField = models.BooleanField
     CharField = models.CharField
+    DateTimeField = NullableDateTimeField = models.DateTimeField
+    PositiveIntegerField = models.PositiveIntegerField
+    NullablePositiveBigIntegerField = models.PositiveBigIntegerField
     TextField = models.TextField
 
 

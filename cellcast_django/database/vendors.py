@@ -48,8 +48,8 @@ class Dialect(NamedTuple):
     """The value of a row that could not be inserted."""
     fill_in: str
     """The value ``{old}``, or ``{new}`` if the old one is ``{empty}``."""
-    is_listed: str
-    """Whether ``{}`` is one of the statuses in ``%(listed)s``, which are parted by an ``X``."""
+    is_one_of: str
+    """Whether ``{}`` is one of the statuses in ``%(named)s``, which are parted by an ``X``."""
     combines_writes: bool = False
     """One statement can insert into several tables."""
 
@@ -89,7 +89,7 @@ POSTGRESQL = Dialect(
     on_conflict="ON CONFLICT ({}) DO UPDATE SET",
     offered="excluded.{}",
     fill_in="COALESCE(NULLIF({old}, {empty}), {new})",
-    is_listed="strpos(%(listed)s::text, 'X' || {} || 'X') > 0",
+    is_one_of="strpos(%(named)s::text, 'X' || {} || 'X') > 0",
     combines_writes=True,
 )
 
@@ -112,7 +112,7 @@ VENDORS = {
             offered="VALUES({})",
             # By their lengths: it finds a blank equal to an empty text.
             fill_in="IF(LENGTH({old}) > LENGTH({empty}), {old}, {new})",
-            is_listed="instr(%(listed)s, concat('X', {}, 'X')) > 0",
+            is_one_of="instr(%(named)s, concat('X', {}, 'X')) > 0",
         ),
         exact_collation="utf8mb4_nopad_bin",
         unicode_collation="utf8mb4_unicode_ci",
@@ -128,7 +128,7 @@ VENDORS = {
     ),
     "sqlite": Vendor(
         dialect=POSTGRESQL._replace(
-            is_listed="instr(%(listed)s, 'X' || {} || 'X') > 0", combines_writes=False
+            is_one_of="instr(%(named)s, 'X' || {} || 'X') > 0", combines_writes=False
         ),
         limit=_limit_sqlite,
         # Any write takes the one lock, even if it changes nothing.

@@ -89,11 +89,11 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
     else:
         kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", contact_of(payload.number)
     event = _event(arrival, kind=kind.value, error=error, contact=contact, body=payload.raw)
-    return Draft(payload, arrival, event, _real(contact, arrival))
+    return Draft(payload, arrival, event, _to_opt_out(contact, arrival))
 
 
-def _real(contact: str, arrival: Arrival) -> str:
-    """Return the contact to opt out: our own tests opt nobody out."""
+def _to_opt_out(contact: str, arrival: Arrival) -> str:
+    """Return the contact; ``""`` for our own test, which opts nobody out."""
     return "" if arrival.is_test else contact
 
 
@@ -121,7 +121,7 @@ def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraf
     change = {"applied": True, "recorded_at": time, **_common_values(payload, StatusChange)}
     contact_to_opt_out = ""
     if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
-        contact_to_opt_out = _real(contact, arrival)
+        contact_to_opt_out = _to_opt_out(contact, arrival)
     return StatusDraft(
         payload,
         arrival,

@@ -3,18 +3,19 @@
 import re
 import secrets
 from datetime import timedelta
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.database.fields import CharField, DateTimeField
 from cellcast_django.models.base import FreshQuerySet
 from cellcast_django.models.message import database_alias
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
-"""What makes a form valid once: ``take`` a claim on ``form <ticket>``, for ``TICKET_LASTS``."""
+"""A form is sent once: ``take`` a claim on ``form <ticket>``, for ``TICKET_LASTS``."""
 TICKET_LASTS = timedelta(days=1)
 
 
@@ -29,10 +30,13 @@ class AnswerClaim(models.Model):
     No lock is held meanwhile, and a process that dies leaves a row that ends by itself.
     """
 
-    key = models.CharField(
+    if TYPE_CHECKING:
+        id: int
+
+    key = CharField(
         _("key"), max_length=64, unique=True, help_text=_("A digest of what is claimed.")
     )
-    until = models.DateTimeField(_("until"), help_text=_("When the claim ends by itself."))
+    until = DateTimeField(_("until"), help_text=_("When the claim ends by itself."))
 
     objects: ClassVar[FreshQuerySet["AnswerClaim"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
 

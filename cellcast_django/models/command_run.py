@@ -1,12 +1,13 @@
 """When each scheduled command last ran, and what it found."""
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.database.fields import CharField, DateTimeField
 from cellcast_django.database.transactions import upsert, with_retries
 from cellcast_django.models.base import FreshQuerySet
 
@@ -21,17 +22,20 @@ class CommandRun(models.Model):
         RECOVER = "recover", "cellcast_recover"
         PRUNE = "prune", "cellcast_prune"
 
-    command = models.CharField(
+    if TYPE_CHECKING:
+        id: int
+
+    command = CharField(
         _("command"),
         max_length=16,
         choices=Command,
         unique=True,
         help_text=_("The command that ran."),
     )
-    ran_at = models.DateTimeField(
+    ran_at = DateTimeField(
         _("ran at"), default=timezone.now, help_text=_("When it last ran to completion.")
     )
-    summary = models.JSONField(
+    summary: "models.JSONField[dict[str, Any], dict[str, Any]]" = models.JSONField(
         _("summary"),
         default=dict,
         blank=True,

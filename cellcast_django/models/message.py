@@ -17,7 +17,15 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import normalise, text_of
-from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
+from cellcast_django.database.fields import (
+    BooleanField,
+    CharField,
+    DateTimeField,
+    ExactCharField,
+    NullableDateTimeField,
+    PartialIndex,
+    UnicodeTextField,
+)
 from cellcast_django.database.transactions import again_if_refused, insert_and_lock
 from cellcast_django.models.base import (
     MAX_USERNAME_LENGTH,
@@ -248,6 +256,7 @@ class Message(models.Model):
     """One SMS or MMS: a reply you received, or a message you sent."""
 
     if TYPE_CHECKING:
+        id: int
         status_history: RelatedManager["StatusChange"]
         events: RelatedManager[WebhookEvent]
 
@@ -269,7 +278,7 @@ class Message(models.Model):
         editable=False,
         help_text=_("Identifies the message: events with the same key are about the same message."),
     )
-    direction = models.CharField(
+    direction = CharField(
         _("direction"),
         max_length=8,
         choices=Direction,
@@ -337,19 +346,19 @@ class Message(models.Model):
         editable=False,
         help_text=_("Used by the app while it stores a report."),
     )
-    submitted_at = models.DateTimeField(
+    submitted_at = NullableDateTimeField(
         _("submitted at"),
         null=True,
         blank=True,
         help_text=_("When Cellcast accepted an outbound message: the time encoded in its id."),
     )
-    created_at = models.DateTimeField(
+    created_at = DateTimeField(
         _("created at"), default=timezone.now, help_text=_("When this site first recorded it.")
     )
-    status_changed_at = models.DateTimeField(
+    status_changed_at = NullableDateTimeField(
         _("status changed at"), null=True, blank=True, help_text=_("When the status last changed.")
     )
-    handled_at = models.DateTimeField(
+    handled_at = NullableDateTimeField(
         _("handled at"),
         null=True,
         blank=True,
@@ -367,7 +376,7 @@ class Message(models.Model):
         blank=True,
         help_text=_("For a message you sent: the username of whoever sent it; empty if code did."),
     )
-    opted_out_at = models.DateTimeField(
+    opted_out_at = NullableDateTimeField(
         _("opted out at"),
         null=True,
         blank=True,
@@ -375,7 +384,7 @@ class Message(models.Model):
             "For a message you sent to somebody who had opted out by then: since when they had."
         ),
     )
-    recorded_at = models.DateTimeField(
+    recorded_at = NullableDateTimeField(
         _("recorded at"),
         null=True,
         blank=True,
@@ -621,7 +630,12 @@ class StatusChangeQuerySet(FreshQuerySet["StatusChange"]):
 class StatusChange(models.Model):
     """A reported status: one row of a message's history, whether or not it arrived late."""
 
-    message = models.ForeignKey(
+    if TYPE_CHECKING:
+        id: int
+        message_id: int
+        event_id: int | None
+
+    message: "models.ForeignKey[Message, Message]" = models.ForeignKey(
         Message,
         verbose_name=_("message"),
         on_delete=models.CASCADE,
@@ -638,7 +652,7 @@ class StatusChange(models.Model):
         blank=True,
         help_text=_("The message’s status before this report."),
     )
-    applied = models.BooleanField(
+    applied = BooleanField(
         _("applied"),
         help_text=_(
             "Whether this changed the message’s status; no if a higher one had already arrived."
@@ -649,10 +663,10 @@ class StatusChange(models.Model):
         blank=True,
         help_text=_("Cellcast’s explanation, from the first report of this status."),
     )
-    recorded_at = models.DateTimeField(
+    recorded_at = DateTimeField(
         _("recorded at"), default=timezone.now, help_text=_("When this site recorded it.")
     )
-    event = models.OneToOneField(
+    event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
         WebhookEvent,
         verbose_name=_("event"),
         null=True,

@@ -9,7 +9,14 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from phonenumbers import PhoneNumber
 
-from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
+from cellcast_django.database.fields import (
+    CharField,
+    DateTimeField,
+    ExactCharField,
+    NullableDateTimeField,
+    PartialIndex,
+    UnicodeTextField,
+)
 from cellcast_django.database.transactions import insert_and_lock
 from cellcast_django.models.base import (
     MAX_USERNAME_LENGTH,
@@ -68,6 +75,8 @@ class OptOut(models.Model):
     """
 
     if TYPE_CHECKING:
+        id: int
+        event_id: int | None
         history: RelatedManager["OptOutChange"]
 
     class Source(models.TextChoices):
@@ -83,13 +92,13 @@ class OptOut(models.Model):
         max_length=MAX_NUMBER_LENGTH,
         help_text=_("The customer’s number, in international format if it is a phone number."),
     )
-    since = models.DateTimeField(
+    since = DateTimeField(
         _("since"), default=timezone.now, help_text=_("When the contact opted out.")
     )
-    source = models.CharField(
+    source: CharField = CharField(
         _("source"), max_length=7, choices=Source, help_text=_("How the contact opted out.")
     )
-    event = models.OneToOneField(
+    event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
         WebhookEvent,
         verbose_name=_("event"),
         null=True,
@@ -101,7 +110,7 @@ class OptOut(models.Model):
     note = UnicodeTextField(
         _("note"), blank=True, help_text=_("Why, in the words of a member of staff.")
     )
-    ended_at = models.DateTimeField(
+    ended_at = NullableDateTimeField(
         _("ended at"),
         null=True,
         blank=True,
@@ -208,26 +217,31 @@ class OptOutChange(models.Model):
         BEGUN = "begun", _("opted out")
         ENDED = "ended", _("opted back in")
 
-    opt_out = models.ForeignKey(
+    if TYPE_CHECKING:
+        id: int
+        opt_out_id: int
+        event_id: int | None
+
+    opt_out: "models.ForeignKey[OptOut, OptOut]" = models.ForeignKey(
         OptOut,
         verbose_name=_("opt-out"),
         on_delete=models.CASCADE,
         related_name="history",
         help_text=_("The opt-out whose history this is."),
     )
-    kind = models.CharField(
+    kind = CharField(
         _("kind"), max_length=5, choices=Kind, help_text=_("Whether it began or ended.")
     )
-    at = models.DateTimeField(
+    at = DateTimeField(
         _("at"), help_text=_("When, according to the clock of this site or to Cellcast.")
     )
-    source = models.CharField(
+    source = CharField(
         _("source"),
         max_length=7,
         choices=OptOut.Source,
         help_text=_("How it began or ended; only a person ends one."),
     )
-    event = models.OneToOneField(
+    event: "models.OneToOneField[WebhookEvent | None, WebhookEvent | None]" = models.OneToOneField(
         WebhookEvent,
         verbose_name=_("event"),
         null=True,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, ClassVar, NotRequired, Self, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, Self, TypedDict
 
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
@@ -11,9 +11,22 @@ from django.db.models.lookups import Contains
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from cellcast_django.database.fields import ExactCharField, PartialIndex, UnicodeTextField
+from cellcast_django.database.fields import (
+    BooleanField,
+    CharField,
+    DateTimeField,
+    ExactCharField,
+    NullableDateTimeField,
+    NullablePositiveBigIntegerField,
+    PartialIndex,
+    PositiveIntegerField,
+    UnicodeTextField,
+)
 from cellcast_django.models.base import MAX_USERNAME_LENGTH, FreshQuerySet
 from cellcast_django.payloads import MAX_ID_LENGTH, MAX_NUMBER_LENGTH, Endpoint, read_fields
+
+if TYPE_CHECKING:
+    from cellcast_django.models.message import Message
 
 MAX_CONTENT_TYPE_LENGTH = 255
 
@@ -130,6 +143,10 @@ class WebhookEvent(models.Model):
         DONE = "done", _("done")
         FAILED = "failed", _("failed")
 
+    if TYPE_CHECKING:
+        id: int
+        message_id: int | None
+
     RUN = (
         "done_at",
         "next_run_at",
@@ -144,16 +161,14 @@ class WebhookEvent(models.Model):
     PERSONAL = ("contact", "body", "error")
     """What says who the customer is; redaction empties it, and the texts of handlers' errors."""
 
-    endpoint = models.CharField(
+    endpoint = CharField(
         _("endpoint"),
         max_length=8,
         choices=Endpoint,
         help_text=_("The URL that received it, or Cellcast’s API."),
     )
-    kind = models.CharField(
-        _("kind"), max_length=8, choices=Kind, help_text=_("What the event reports.")
-    )
-    outcome = models.CharField(
+    kind = CharField(_("kind"), max_length=8, choices=Kind, help_text=_("What the event reports."))
+    outcome = CharField(
         _("outcome"),
         max_length=9,
         choices=Outcome,
@@ -186,7 +201,7 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text=_("The customer’s number, in international format if it is a phone number."),
     )
-    message = models.ForeignKey(
+    message: "models.ForeignKey[Message | None, Message | None]" = models.ForeignKey(
         "Message",
         verbose_name=_("message"),
         null=True,
@@ -201,24 +216,24 @@ class WebhookEvent(models.Model):
         blank=True,
         help_text=_("The username of the secret that it came with."),
     )
-    is_test = models.BooleanField(
+    is_test = BooleanField(
         _("test"),
         default=False,
         help_text=_("Whether it came from this app’s own Test Send rather than from Cellcast."),
     )
-    received_at = models.DateTimeField(
+    received_at = DateTimeField(
         _("received at"), default=timezone.now, help_text=_("When the webhook arrived.")
     )
-    done_at = models.DateTimeField(
+    done_at = NullableDateTimeField(
         _("done at"), null=True, blank=True, help_text=_("When the last handler finished.")
     )
-    next_run_at = models.DateTimeField(
+    next_run_at = NullableDateTimeField(
         _("next run at"),
         null=True,
         blank=True,
         help_text=_("When unfinished handlers run next; empty if there is nothing left to run."),
     )
-    attempts = models.PositiveIntegerField(
+    attempts = PositiveIntegerField(
         _("attempts"), default=0, help_text=_("In how many runs a handler was called.")
     )
     handler_results: "models.JSONField[dict[str, HandlerResult], dict[str, HandlerResult]]" = (
@@ -229,13 +244,13 @@ class WebhookEvent(models.Model):
             help_text=_("For each handler: when it last ran, and its error if it failed."),
         )
     )
-    waiting_for = models.PositiveBigIntegerField(
+    waiting_for = NullablePositiveBigIntegerField(
         _("waiting for event"),
         null=True,
         blank=True,
         help_text=_("The earlier event of the same contact that a handler must finish first."),
     )
-    interventions = models.PositiveIntegerField(
+    interventions = PositiveIntegerField(
         _("interventions"),
         default=0,
         editable=False,
@@ -243,7 +258,7 @@ class WebhookEvent(models.Model):
             "How often a person skipped one of its handlers, or a later event began to wait for it."
         ),
     )
-    calls_are_noted = models.BooleanField(
+    calls_are_noted = BooleanField(
         _("calls are noted"),
         default=False,
         editable=False,
@@ -252,7 +267,7 @@ class WebhookEvent(models.Model):
             "certainly not been called. A first run saves that time."
         ),
     )
-    dismissed_at = models.DateTimeField(
+    dismissed_at = NullableDateTimeField(
         _("dismissed at"),
         null=True,
         blank=True,

@@ -215,7 +215,7 @@ def moving_upsert(dialect: Dialect, insert: str, *, stored: str) -> str:
     moves last.
     """
     old, new = f"{stored}.{{}}".format, dialect.offered.format
-    moves = f"({dialect.is_listed.format(old('status'))}) = %(is_moved_by_listed)s"
+    moves = f"({dialect.is_one_of.format(old('status'))}) = %(is_moved_by_named)s"
     changes = {"previous_status": old("status")}
     for name in ("status_changed_at", "status"):
         changes[name] = f"CASE WHEN {moves} THEN {new(name)} ELSE {old(name)} END"
@@ -273,12 +273,12 @@ def _is_computed(field: Any) -> bool:
 def status_values(status: str) -> dict[str, Any]:
     """Return the values by which the upsert tells whether this known status moves a message.
 
-    Low ones move it from those listed; high ones from all but those listed, as it may have one that
+    Low ones move it from those named; high ones from all but those named, as it may have one that
     we do not know.
     """
-    is_moved_by_listed = not supersedes(status, "unknown to us")
-    listed = [each for each in PRECEDENCE if supersedes(status, each) == is_moved_by_listed]
-    return {"is_moved_by_listed": is_moved_by_listed, "listed": "X".join(["", *listed, ""])}
+    is_moved_by_named = not supersedes(status, "unknown to us")
+    named = [each for each in PRECEDENCE if supersedes(status, each) == is_moved_by_named]
+    return {"is_moved_by_named": is_moved_by_named, "named": "X".join(["", *named, ""])}
 
 
 Adapt = Callable[[dict[type[models.Model], Values]], Values]

@@ -128,7 +128,7 @@ class Command(BaseCommand):
         self._row("delivered", f"{deliveries.delivered:,}{note}")
         self._row("undelivered", f"{deliveries.undelivered:,}")
         unfinished = deliveries.sent - deliveries.delivered - deliveries.undelivered
-        self._row("in transit", f"{unfinished:,}")
+        self._row("on the way", f"{unfinished:,}")
         if deliveries.although_opted_out:
             self._row("opted out", f"{deliveries.although_opted_out:,}, and sent all the same")
         if credit := health.credit:
