@@ -23,7 +23,7 @@ from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.admin.pages.conversation import SENDING_LASTS, segments
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import AnswerClaim, Message
+from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
 from tests.admin_pages import CUSTOMER, ID, page_of, staff, url_of
 from tests.html import every, hidden_fields, only, words
@@ -184,7 +184,7 @@ def test_answer_is_sent_and_recorded_and_handles_the_reply(
     assert question.handled_by == username
     entry = LogEntry.objects.get()
     assert entry.object_id == str(message.pk)
-    assert not AnswerClaim.objects.filter(until__lt=timezone.now() + timedelta(hours=1)).exists()
+    assert not Claim.objects.filter(until__lt=timezone.now() + timedelta(hours=1)).exists()
 
 
 def test_answer_is_sent_from_the_number_the_customer_wrote_to(
@@ -378,7 +378,7 @@ def test_form_can_be_resubmitted_if_nothing_was_sent(
     receptionist: Client, question: Message
 ) -> None:
     form = form_of(receptionist, question)
-    claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+    claim = Claim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert claim
     answer(receptionist, question, "Yes", **form)
     claim.release()
@@ -391,7 +391,7 @@ def test_form_can_be_resubmitted_if_nothing_was_sent(
 def test_answer_is_refused_while_another_is_being_sent(
     receptionist: Client, question: Message
 ) -> None:
-    claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+    claim = Claim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert claim
 
     response = answer(receptionist, question, "Yes")
@@ -403,9 +403,9 @@ def test_answer_is_refused_while_another_is_being_sent(
 
 
 def test_claim_of_a_dead_process_expires(receptionist: Client, question: Message) -> None:
-    assert AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
-    assert AnswerClaim.objects.get().until <= timezone.now() + timedelta(minutes=2)
-    AnswerClaim.objects.update(until=timezone.now())
+    assert Claim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+    assert Claim.objects.get().until <= timezone.now() + timedelta(minutes=2)
+    Claim.objects.update(until=timezone.now())
 
     answer(receptionist, question, "Yes")
 
@@ -413,7 +413,7 @@ def test_claim_of_a_dead_process_expires(receptionist: Client, question: Message
 
 
 def test_claim_does_not_contain_the_number(question: Message) -> None:
-    claim = AnswerClaim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+    claim = Claim.take(f"customer {CUSTOMER}", SENDING_LASTS)
     assert claim
     assert CUSTOMER not in f"{claim} {claim.key}"
 
@@ -453,7 +453,7 @@ def test_sending_an_answer_locks_nothing(sms_folder: Path) -> None:
         wait_until_sent(sms_folder, 0)
         MessageFactory.create(inbound=True, sender=CUSTOMER)
         question.mark_handled()
-        assert AnswerClaim.take("somebody else", SENDING_LASTS)
+        assert Claim.take("somebody else", SENDING_LASTS)
         assert not answered.done()
     assert answered.result() == 302
 

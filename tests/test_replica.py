@@ -14,7 +14,7 @@ from cellcast_django import opt_outs
 from cellcast_django.admin.pages.traffic import Period, count_delivery_times, count_messages
 from cellcast_django.factories import MessageFactory
 from cellcast_django.health import failing_handlers, measure_health
-from cellcast_django.models import AnswerClaim, Message, WebhookEvent
+from cellcast_django.models import Claim, Message, WebhookEvent
 from cellcast_django.signals import status_changed
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff, url_of
@@ -105,18 +105,18 @@ def test_answering_sees_what_a_colleague_just_sent(
     client = staff("view_message", "answer_message")
     url = url_of("message", "conversation", question.pk)
     form = hidden_fields(only(client.get(url).text, "form[@class='cellcast-reply']"))
-    take, release = AnswerClaim.take, AnswerClaim.release
+    take, release = Claim.take, Claim.release
 
-    def take_and_lag(name: str, lasts: timedelta) -> AnswerClaim | None:
+    def take_and_lag(name: str, lasts: timedelta) -> Claim | None:
         settings.DATABASE_ROUTERS = ["tests.test_replica.ReadsMessagesFromReplica"]
         return take(name, lasts)
 
-    def release_and_catch_up(claim: AnswerClaim) -> None:
+    def release_and_catch_up(claim: Claim) -> None:
         release(claim)
         settings.DATABASE_ROUTERS = []
 
-    monkeypatch.setattr(AnswerClaim, "take", take_and_lag)
-    monkeypatch.setattr(AnswerClaim, "release", release_and_catch_up)
+    monkeypatch.setattr(Claim, "take", take_and_lag)
+    monkeypatch.setattr(Claim, "release", release_and_catch_up)
 
     client.post(url, form | {"text": "Yes"})
 

@@ -28,8 +28,8 @@ from cellcast_django.admin.lists.paging import chunks, is_key
 from cellcast_django.admin.lists.read_only import MAX_SECONDS, ReadOnlyAdmin
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.handlers.calls import calls_of
-from cellcast_django.models import AnswerClaim, WebhookEvent
-from cellcast_django.models.answer_claim import TICKET, TICKET_LASTS, new_ticket
+from cellcast_django.models import Claim, WebhookEvent
+from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
 
 MAX_SELECTED = 1_000  # events for one action
 CHUNK_SIZE = 100
@@ -221,7 +221,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
         Once for each form: a double click must not call a handler twice.
         """
         ticket = request.POST.get("ticket", "")
-        if TICKET.fullmatch(ticket) and not AnswerClaim.take(f"form {ticket}", TICKET_LASTS):
+        if TICKET.fullmatch(ticket) and not Claim.take(f"form {ticket}", TICKET_LASTS):
             again = gettext("Not done again: this had been confirmed before.")
             self.message_user(request, again, messages.INFO)
             return

@@ -40,14 +40,14 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import (
-    AnswerClaim,
+    Claim,
     Direction,
     Message,
     OptOut,
     OptOutChange,
     database_alias,
 )
-from cellcast_django.models.answer_claim import TICKET, TICKET_LASTS, new_ticket
+from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
 from cellcast_django.payloads import clean
 from cellcast_django.sending import OptedOutError, send
 
@@ -128,12 +128,12 @@ class AnswerForm:
             return AnswerNotice(
                 notices.ERROR, _("Not sent: the function that sends cannot be imported.")
             )
-        form = AnswerClaim.take(f"form {ticket}", TICKET_LASTS)
+        form = Claim.take(f"form {ticket}", TICKET_LASTS)
         if form is None:
             return AnswerNotice(
                 notices.WARNING, _("Already sent, so it was not sent again."), is_sent=True
             )
-        claim = AnswerClaim.take(f"customer {self.customer.contact}", SENDING_LASTS)
+        claim = Claim.take(f"customer {self.customer.contact}", SENDING_LASTS)
         if claim is None:
             form.release()
             return AnswerNotice(

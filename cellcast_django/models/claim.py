@@ -1,4 +1,4 @@
-"""Who is answering a customer at this moment, and which forms have been sent."""
+"""Who is doing something at this moment, and which forms have been sent."""
 
 import re
 import secrets
@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.models.message import database_alias
 
 TICKET = re.compile(r"[\w-]{22}", re.ASCII)
-"""What makes a form valid once: ``take`` a claim on ``form <ticket>``, for ``TICKET_LASTS``."""
+"""A form is sent once: ``take(f"form {ticket}", TICKET_LASTS)``."""
 TICKET_LASTS = timedelta(days=1)
 
 
@@ -21,7 +21,7 @@ def new_ticket() -> str:
     return secrets.token_urlsafe(16)
 
 
-class AnswerClaim(models.Model):
+class Claim(models.Model):
     """Something that only one process may do, for a while: a row that others cannot add.
 
     No lock is held meanwhile, and a process that dies leaves a row that ends by itself.
@@ -33,15 +33,15 @@ class AnswerClaim(models.Model):
     until = models.DateTimeField(_("until"), help_text=_("When the claim ends by itself."))
 
     class Meta:
-        verbose_name = _("claim on an answer")
-        verbose_name_plural = _("claims on answers")
+        verbose_name = _("claim")
+        verbose_name_plural = _("claims")
         default_permissions = ()
 
     def __str__(self) -> str:
         return f"claim {self.pk}"
 
     @classmethod
-    def take(cls, name: str, lasts: timedelta) -> "AnswerClaim | None":
+    def take(cls, name: str, lasts: timedelta) -> "Claim | None":
         """Claim something; ``None`` if somebody else has. Commits by itself.
 
         The row holds no number: its key is a digest that needs ``SECRET_KEY``. Claims that have
@@ -50,7 +50,7 @@ class AnswerClaim(models.Model):
         claims, now = cls.objects.using(database_alias()), timezone.now()
         if ended := list(claims.filter(until__lte=now).values_list("pk", flat=True)):
             claims.filter(pk__in=ended).delete()
-        key = salted_hmac("cellcast_django.answer", name, algorithm="sha256").hexdigest()
+        key = salted_hmac("cellcast_django.claim", name, algorithm="sha256").hexdigest()
         try:
             with transaction.atomic(using=database_alias()):
                 return claims.create(key=key, until=now + lasts)
@@ -59,4 +59,4 @@ class AnswerClaim(models.Model):
 
     def release(self) -> None:
         """End the claim, unless it has ended by itself: somebody else's has another row."""
-        AnswerClaim.objects.using(database_alias()).filter(pk=self.pk).delete()
+        Claim.objects.using(database_alias()).filter(pk=self.pk).delete()
