@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.utils.connection import ConnectionDoesNotExist
 
 from cellcast_django import opt_outs
-from cellcast_django.admin.pages.traffic import Period, count_delivery_times, count_messages
+from cellcast_django.desk.traffic import Period, count_delivery_times, count_messages
 from cellcast_django.factories import MessageFactory
 from cellcast_django.health import failing_handlers, measure_health
 from cellcast_django.models import Claim, Message, WebhookEvent

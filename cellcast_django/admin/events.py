@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
+from cellcast_django.admin.confirmation import EventActionsAdmin
 from cellcast_django.admin.contacts import attach_customers, customer_of
 from cellcast_django.admin.display.badges import (
     opt_out_badge,
@@ -35,8 +36,7 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import spellings
-from cellcast_django.admin.pages.confirmation import EventActionsAdmin
-from cellcast_django.admin.pages.registry import PagesAdmin
+from cellcast_django.desk.admin import PagesAdmin
 from cellcast_django.models import Message, WebhookEvent
 
 MAX_TEXT_LENGTH = 60  # characters of a reply's text in the list

@@ -50,8 +50,8 @@ from cellcast_django.admin.lists.filters import (
     newest,
 )
 from cellcast_django.admin.lists.read_only import MAX_WORDS, QUOTES, narrow_to_any
-from cellcast_django.admin.pages.conversation import Conversation, ConversationAdmin
-from cellcast_django.admin.pages.registry import PagesAdmin
+from cellcast_django.desk.admin import PagesAdmin
+from cellcast_django.desk.conversation import Conversation, ConversationAdmin
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.models.message import HAS_REFERENCE
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read

@@ -26,10 +26,10 @@ from cellcast_django.admin.display.texts import (
 from cellcast_django.admin.lists.export import ExportAdmin, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
 from cellcast_django.admin.lists.read_only import spellings
-from cellcast_django.admin.pages.customer import asked_in, back_url
-from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
+from cellcast_django.desk.customer import asked_in, back_url
+from cellcast_django.desk.to_answer import ToAnswerAdmin
 from cellcast_django.models import (
     Direction,
     Message,
@@ -227,7 +227,7 @@ class OptOutAdmin(ExportAdmin):
             return HttpResponseRedirect(url)
         return self.render_page(
             request,
-            "optout/end.html",
+            "cellcast_django/optout/end.html",
             title=gettext("Opt back in"),
             form=form,
             customer=customer_of(found),

@@ -268,7 +268,7 @@ class ReadOnlyAdmin(ModelAdmin):
         """Render a template of this app with what every page of the admin needs."""
         request.current_app = self.admin_site.name
         shared = self.admin_site.each_context(request) | {"opts": self.opts, "media": self.media}
-        return TemplateResponse(request, f"admin/cellcast_django/{template}", shared | context)
+        return TemplateResponse(request, f"admin/{template}", shared | context)
 
     def may(self, request: HttpRequest, action: str) -> bool:
         codename = get_permission_codename(action, self.opts)

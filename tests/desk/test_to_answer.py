@@ -20,8 +20,8 @@ from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
 from cellcast_django.admin.lists.read_only import MAX_SECONDS
-from cellcast_django.admin.pages import to_answer
-from cellcast_django.admin.pages.to_answer import Choice
+from cellcast_django.desk import to_answer
+from cellcast_django.desk.to_answer import Choice
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out

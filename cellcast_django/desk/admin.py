@@ -8,13 +8,13 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.pages import Page
-from cellcast_django.admin.pages.activity import ActivityLog
-from cellcast_django.admin.pages.figures import Figures
-from cellcast_django.admin.pages.overview import MODELS, Overview
-from cellcast_django.admin.pages.setup import Setup
-from cellcast_django.admin.pages.to_answer import Choice, messages_to_answer
+from cellcast_django.admin.page import Page
 from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.desk.activity import ActivityLog
+from cellcast_django.desk.figures import Figures
+from cellcast_django.desk.overview import MODELS, Overview
+from cellcast_django.desk.setup import Setup
+from cellcast_django.desk.to_answer import Choice, messages_to_answer
 from cellcast_django.models import Message
 
 MAX_WAITING = 5  # customers on the app's index who wait for an answer
@@ -47,7 +47,7 @@ class PagesAdmin(ReadOnlyAdmin):
             pages = self.page_urls(request)
             others = {name: url for name, url in pages.items() if name != page.name}
             context = {"title": page.title, "pages": pages, "other_pages": others, **details}
-            return self.render_page(request, f"{page.name}.html", **context)
+            return self.render_page(request, f"cellcast_desk/{page.name}.html", **context)
 
         wrapped = outside_atomic_requests(self.admin_site.admin_view(view))
         return path(f"{page.name}/", wrapped, name=f"{self.opts.app_label}_{page.name}")

@@ -31,6 +31,7 @@ from cellcast_django.handlers.calls import calls_of
 from cellcast_django.models import Claim, WebhookEvent
 from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
 
+CONFIRMATION = "cellcast_django/webhookevent/confirmation.html"
 MAX_SELECTED = 1_000  # events for one action
 CHUNK_SIZE = 100
 
@@ -201,7 +202,7 @@ class EventActionsAdmin(ReadOnlyAdmin):
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "back_url": back_url,
         }
-        return self.render_page(request, "webhookevent/confirmation.html", **context)
+        return self.render_page(request, CONFIRMATION, **context)
 
     def _load(self, request: HttpRequest, keys: list[int]) -> Iterator[WebhookEvent]:
         events = self.get_queryset(request).filter(pk__in=keys)

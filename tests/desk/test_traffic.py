@@ -11,8 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.admin.pages import traffic as delivery_times
-from cellcast_django.admin.pages.traffic import (
+from cellcast_django.database.vendors import VENDORS
+from cellcast_django.desk import traffic as delivery_times
+from cellcast_django.desk.traffic import (
     MAX_DELIVERY_SECONDS,
     NOT_FINAL,
     DeliveryTimes,
@@ -20,7 +21,6 @@ from cellcast_django.admin.pages.traffic import (
     count_delivery_times,
     count_messages,
 )
-from cellcast_django.database.vendors import VENDORS
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status

@@ -16,9 +16,9 @@ from django.utils.translation import gettext, gettext_lazy as _
 from cellcast_django.admin.display.texts import LinkedCount, duration, localised, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter
-from cellcast_django.admin.pages import Page
-from cellcast_django.admin.pages.charts import MAX_LABELS, Series, StackedBars, share
-from cellcast_django.admin.pages.traffic import (
+from cellcast_django.admin.page import Page
+from cellcast_django.desk.charts import MAX_LABELS, Series, StackedBars, share
+from cellcast_django.desk.traffic import (
     MAX_DELIVERY_SECONDS,
     NOT_FINAL,
     DeliveryTimes,

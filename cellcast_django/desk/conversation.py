@@ -35,10 +35,10 @@ from cellcast_django.admin.display.texts import (
 )
 from cellcast_django.admin.lists.filters import own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
-from cellcast_django.admin.pages.to_answer import Choice, ToAnswerAdmin, not_handled
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.desk.to_answer import Choice, ToAnswerAdmin, not_handled
 from cellcast_django.models import (
     Claim,
     Direction,
@@ -196,7 +196,7 @@ class AnswerForm:
         return AnswerNotice(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
 
 
-TEMPLATE = "message/conversation.html"
+TEMPLATE = "cellcast_desk/conversation.html"
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about
 MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers

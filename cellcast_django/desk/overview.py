@@ -14,6 +14,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext
 
+from cellcast_django.admin.confirmation import EventActionsAdmin
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.texts import LinkedCount, beginning, duration, grouped, today
 from cellcast_django.admin.event_actions import RunAgain, SkipHandler
@@ -23,10 +24,9 @@ from cellcast_django.admin.lists.filters import (
     connected_handlers,
     midnight,
 )
-from cellcast_django.admin.pages import Page
-from cellcast_django.admin.pages.confirmation import EventActionsAdmin
-from cellcast_django.admin.pages.to_answer import messages_to_answer
+from cellcast_django.admin.page import Page
 from cellcast_django.conf import conf
+from cellcast_django.desk.to_answer import messages_to_answer
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (
     MAX_UNFINISHED,

@@ -23,7 +23,7 @@ from cellcast_django.admin import (
 )
 from cellcast_django.admin.display.badges import Tone
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.admin.pages import overview
+from cellcast_django.desk import overview
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import opt_out_received

@@ -16,8 +16,8 @@ from django.test import Client
 from django.urls import include, path, reverse
 from django.utils import translation
 
-from cellcast_django.admin.pages import setup
 from cellcast_django.checks import CHECKS
+from cellcast_django.desk import setup
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.models import Message, WebhookEvent

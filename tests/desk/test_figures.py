@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone, translation
 
-from cellcast_django.admin.pages import figures, traffic
-from cellcast_django.admin.pages.figures import in_words
+from cellcast_django.desk import figures, traffic
+from cellcast_django.desk.figures import in_words
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.statuses import UNDELIVERED, Status

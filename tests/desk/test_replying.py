@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.display.texts import readable_number
-from cellcast_django.admin.pages.conversation import SENDING_LASTS, segments
+from cellcast_django.desk.conversation import SENDING_LASTS, segments
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out

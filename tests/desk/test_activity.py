@@ -23,7 +23,7 @@ from django.urls import reverse
 from phonenumbers import PhoneNumber
 
 from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
-from cellcast_django.admin.pages import activity, setup
+from cellcast_django.desk import activity, setup
 from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, WebhookEvent

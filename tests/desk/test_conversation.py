@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.lists import filters
-from cellcast_django.admin.pages import conversation
+from cellcast_django.desk import conversation
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out

@@ -3,7 +3,7 @@
 import pytest
 from django.utils import translation
 
-from cellcast_django.admin.pages.charts import Series, StackedBars, round_up, share
+from cellcast_django.desk.charts import Series, StackedBars, round_up, share
 
 
 def chart(*numbers: list[int]) -> StackedBars:

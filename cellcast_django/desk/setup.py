@@ -20,10 +20,10 @@ from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.display.badges import HandlerRow, Tone, badge, handler_rows
 from cellcast_django.admin.display.texts import counted
-from cellcast_django.admin.pages import Page
-from cellcast_django.admin.pages.overview import details_of_last_run
+from cellcast_django.admin.page import Page
 from cellcast_django.checks import CHECKS
 from cellcast_django.conf import conf, is_base_url
+from cellcast_django.desk.overview import details_of_last_run
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import Response, delete_tests, post_as_cellcast
 from cellcast_django.health import Webhooks, measure_webhooks

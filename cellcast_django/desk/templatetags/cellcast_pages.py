@@ -22,7 +22,7 @@ from cellcast_django.admin.display.texts import (
     media_links,
     readable_number,
 )
-from cellcast_django.admin.pages.registry import PagesAdmin, pages_of
+from cellcast_django.desk.admin import PagesAdmin, pages_of
 
 register = Library()
 FILTERS: list[Callable[..., str]] = [

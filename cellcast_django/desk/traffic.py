@@ -160,7 +160,7 @@ def _leave_out_tests(
 def _counts(slots: list[Slot]) -> list[list[int]]:
     """Return the result of ``_count`` for each slot, from the cache if it was stored today."""
     now = timezone.now()
-    key = f"cellcast_django.admin.pages.traffic.{now:%Y-%m-%d}"
+    key = f"cellcast_django.desk.traffic.{now:%Y-%m-%d}"
     cached: dict[str, list[int]] = {}
     with suppress(Exception):  # without the cache the page is slower, but works
         cached = cache.get(key, {})

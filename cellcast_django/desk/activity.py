@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.admin.display.texts import counted, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.paging import is_key
-from cellcast_django.admin.pages import Page
+from cellcast_django.admin.page import Page
 from cellcast_django.models import WebhookEvent
 
 MAX_ROWS = 10_000

@@ -38,8 +38,8 @@ from cellcast_django.admin.display.texts import (
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.lists.read_only import MAX_SECONDS, ReadOnlyAdmin
-from cellcast_django.admin.pages.customer import TO_ANSWER, CustomerAdmin
 from cellcast_django.database.transactions import again_if_refused, outside_atomic_requests
+from cellcast_django.desk.customer import TO_ANSWER, CustomerAdmin
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
 
@@ -223,7 +223,7 @@ class ToAnswerAdmin(CustomerAdmin):
         self.require(request)
         return self.render_page(
             request,
-            "message/to_answer.html",
+            "cellcast_desk/to_answer.html",
             title=_("To answer"),
             waiting=self.count_waiting(request),
             news_url=self.url_of(Message, "news"),
