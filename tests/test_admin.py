@@ -27,7 +27,7 @@ import cellcast_django
 from cellcast_django.admin import MessageAdmin, WebhookEventAdmin, contacts
 from cellcast_django.admin.display.badges import handled_badge, outcome_badge, status_badge
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
-from cellcast_django.admin.lists.read_only import MAX_KEYS
+from cellcast_django.admin.lists.search import MAX_KEYS
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed

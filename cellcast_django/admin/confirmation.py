@@ -6,32 +6,34 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.translation import gettext, ngettext
 
 from cellcast_django.admin.display.badges import HandlerRow, handler_rows
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, grouped
 from cellcast_django.admin.event_actions import (
     ACTIONS,
     Effect,
     EventAction,
+    Plan,
     RunAgain,
     SkipHandler,
     unfinished_handlers,
 )
 from cellcast_django.admin.lists.filters import TestFilter, failing
 from cellcast_django.admin.lists.paging import chunks, is_key
-from cellcast_django.admin.lists.read_only import MAX_SECONDS, ReadOnlyAdmin
-from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.handlers.calls import calls_of
 from cellcast_django.models import Claim, WebhookEvent
 from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
 
-CONFIRMATION = "cellcast_django/webhookevent/confirmation.html"
 MAX_SELECTED = 1_000  # events for one action
 CHUNK_SIZE = 100
 
@@ -41,190 +43,162 @@ def in_list(action: type[EventAction]) -> Any:
 
     @admin.action(permissions=[action.permission], description=action.title)
     def act(
-        model_admin: "EventActionsAdmin", request: HttpRequest, queryset: QuerySet[WebhookEvent]
+        model_admin: Any, request: HttpRequest, queryset: QuerySet[WebhookEvent]
     ) -> HttpResponse | None:
-        return model_admin.act_on_selected(request, queryset, action.name)
+        page = Act(Viewer(model_admin.admin_site, request))
+        return page.act_on_selected(queryset, action.name)
 
     act.__name__ = action.name
     return act
 
 
-class EventActionsAdmin(ReadOnlyAdmin):
-    """A list of events with actions, each with its own permission."""
+@shown
+class OfferedAction:
+    """A link to what a person can do with an event."""
 
-    actions = [in_list(action) for action in ACTIONS]
+    name: str
+    title: str | Promise
+    url: str
+    has_warning: bool
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the confirmation pages, and exempt all views from ``ATOMIC_REQUESTS``.
 
-        What an action stores must be committed before handlers run.
-        """
-        patterns = [
-            self.page_pattern("of-handler/<slug:name>/", self.of_handler_view, "of_handler"),
-            self.page_pattern("<int:pk>/act/<slug:name>/", self.act_view, "act"),
-            *super().get_urls(),
-        ]
-        for pattern in patterns:
-            outside_atomic_requests(pattern.callback)
-        return patterns
+def offered_actions(viewer: Viewer, event: WebhookEvent) -> Iterator[OfferedAction]:
+    """Yield the actions on one event that this person may take.
 
-    def has_rerun_permission(self, request: HttpRequest) -> bool:
-        return self.may(request, "rerun")
+    A handler is skipped by the link beside it, and nothing is offered that could not run.
+    """
+    for kind in ACTIONS:
+        action = kind()
+        may_take = kind is not SkipHandler and viewer.may(f"{action.permission}_webhookevent")
+        if may_take and action.plan([event]).keys:
+            url = Act.url(viewer, event.pk, action.name)
+            yield OfferedAction(action.name, action.title, url, bool(action.warning))
 
-    def has_reprocess_permission(self, request: HttpRequest) -> bool:
-        return self.may(request, "reprocess")
 
-    def has_dismiss_permission(self, request: HttpRequest) -> bool:
-        return self.may(request, "dismiss")
+def handlers_of(viewer: Viewer, event: WebhookEvent) -> list[HandlerRow]:
+    """Return the handlers of an event, with links that skip them for those who may."""
+    names = unfinished_handlers(event) if viewer.may("rerun_webhookevent") else []
+    url = Act.url(viewer, event.pk, SkipHandler.name)
+    skip_urls = {name: f"{url}?{urlencode({'handler': name})}" for name in names}
+    return handler_rows(event, [call.name for call in calls_of(event)], skip_urls=skip_urls)
 
-    def act_on_selected(
-        self, request: HttpRequest, queryset: QuerySet[WebhookEvent], name: str
-    ) -> HttpResponse | None:
-        """Ask about the events that were selected in the list; once confirmed, act on them."""
-        action = self._action(request, name)
-        if "confirmed" in request.POST:
-            self._run(request, action, self._confirmed_keys(request))
-            return None
-        selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
-        if len(selected) > MAX_SELECTED:
-            self.message_user(request, _too_many(action), messages.ERROR)
-            return None
-        return self._ask(request, action, selected, request.get_full_path())
 
-    def actions_of(self, request: HttpRequest, event: WebhookEvent) -> Iterator[dict[str, Any]]:
-        """Yield the actions on one event that this person may take, with their links.
+@shown
+class Confirmation:
+    """What an action would do, as the page asks for it."""
 
-        A handler is skipped by the link beside it, and nothing is offered that could not run.
-        """
-        for kind in ACTIONS:
-            action = kind()
-            if kind is SkipHandler or not self.may(request, action.permission):
-                continue
-            if action.plan([event]).keys:
-                yield {
-                    "name": action.name,
-                    "title": action.title,
-                    "url": self.url_of(WebhookEvent, "act", event.pk, action.name),
-                    "has_warning": bool(action.warning),
-                }
+    action: EventAction
+    plan: Plan
+    keys: str
+    """One field of the form: Django allows 1,000."""
+    has_more: bool
+    missing: list[tuple[str, int, str]]
+    """The handlers that are not connected, for how many events, and the link that skips them."""
+    back_url: str
+    ticket: str
 
-    def handlers_of(self, request: HttpRequest, event: WebhookEvent) -> list[HandlerRow]:
-        rows = handler_rows(event, [call.name for call in calls_of(event)])
-        names = unfinished_handlers(event) if self.may(request, "rerun") else []
-        url = self.url_of(WebhookEvent, "act", event.pk, SkipHandler.name)
-        for row in rows:
-            if row.name in names:
-                row.skip_url = f"{url}?{urlencode({'handler': row.name})}"
-        return rows
+    limit = grouped(MAX_SELECTED)
+    seconds = MAX_SECONDS
+    checkbox_name = ACTION_CHECKBOX_NAME
 
-    def act_view(self, request: HttpRequest, pk: int, name: str) -> HttpResponse:
-        """Ask for confirmation for one event, then act on it.
+    @property
+    def again(self) -> list[tuple[str, int]]:
+        return sorted(self.plan.again.items())
 
-        A plain link leads here: a button would depend on the form that each admin theme puts
-        around the page.
-        """
-        action = self._action(request, name)
-        if not self.get_queryset(request).filter(pk=pk).exists():
-            raise Http404
-        back = HttpResponseRedirect(self.url_of(WebhookEvent, "change", pk))
-        if request.method == "POST":
-            self._run(request, action, [pk])
-            return back
-        return self._ask(request, action, [pk], back.url) or back
+    @property
+    def first(self) -> list[tuple[str, int]]:
+        return sorted(self.plan.first.items())
 
-    def of_handler_url(self, request: HttpRequest, action: type[EventAction], handler: str) -> str:
-        """Return the URL that acts on all events of a handler; empty for those who may not."""
-        if not handler or not self.may(request, action.permission):
-            return ""
-        query = urlencode({"handler": handler})
-        return f"{self.url_of(WebhookEvent, 'of_handler', action.name)}?{query}"
+    @property
+    def choices(self) -> list[tuple[str, int]]:
+        return sorted(self.plan.choices.items())
 
-    def of_handler_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Ask about the events that one handler has failed for, and once confirmed, act on them."""
-        if name not in (RunAgain.name, SkipHandler.name):
-            raise Http404
-        action = self._action(request, name)
-        handler = request.GET.get("handler", "")
-        query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
-        back = HttpResponseRedirect(f"{self.url_of(WebhookEvent, 'changelist')}?{query}")
-        if "confirmed" in request.POST:
-            self._run(request, action, self._confirmed_keys(request))
-            return back
-        real = self.get_queryset(request).filter(is_test=False)  # as they are counted
-        events = failing(real, handler).order_by("pk")
-        keys = list(events.values_list("pk", flat=True)[: MAX_SELECTED + 1])
-        return self._ask(request, action, keys, back.url) or back
+    @property
+    def button(self) -> str:
+        return str(self.action.button % len(self.plan.keys))
 
-    def _action(self, request: HttpRequest, name: str) -> EventAction:
+    @property
+    def will_do(self) -> str:
+        return str(self.action.will_do % len(self.plan.keys))
+
+    @property
+    def unaffected(self) -> str:
+        return str(self.action.unaffected % self.plan.unaffected)
+
+    @property
+    def no_handler_left(self) -> str:
+        sentence = ngettext(
+            "%d event has no handler that could run here.",
+            "%d events have no handler that could run here.",
+            self.plan.without_handler,
+        )
+        return sentence % self.plan.without_handler
+
+
+class ActionPage(Page):
+    """Asks before an action on events, and then acts."""
+
+    model = WebhookEvent
+    template = "cellcast_django/webhookevent/confirmation.html"
+
+    @property
+    def events(self) -> Any:
+        return self.viewer.rows(WebhookEvent)
+
+    def action(self, name: str) -> EventAction:
         """Return the action of this name. Raises ``Http404``, and ``PermissionDenied``."""
         kind = next((each for each in ACTIONS if each.name == name), None)
         if kind is None:
             raise Http404
-        self.require(request, kind.permission)
+        if not self.viewer.may(f"{kind.permission}_webhookevent"):
+            raise PermissionDenied
         if kind is SkipHandler:
-            return SkipHandler(request.POST.get("handler") or request.GET.get("handler", ""))
+            query, form = self.request.GET, self.request.POST
+            return SkipHandler(form.get("handler") or query.get("handler", ""))
         return kind()
 
-    def _ask(
-        self, request: HttpRequest, action: EventAction, keys: list[int], back_url: str
-    ) -> HttpResponse | None:
+    def ask(self, action: EventAction, keys: list[int], back_url: str) -> HttpResponse | None:
         """Return the page that asks for confirmation; ``None`` if there is nothing to do."""
-        plan = action.plan(self._load(request, keys[:MAX_SELECTED]))
+        plan = action.plan(self._load(keys[:MAX_SELECTED]))
         if not plan.keys and not plan.missing:
             if plan.unaffected:
-                self.message_user(request, action.unaffected % plan.unaffected, messages.INFO)
+                self.viewer.tell(action.unaffected % plan.unaffected, messages.INFO)
             return None
-        no_handler_left = ngettext(
-            "%d event has no handler that could run here.",
-            "%d events have no handler that could run here.",
-            plan.without_handler,
-        )
-        context = {
-            "title": action.title,
-            "action": action,
-            "plan": plan,
-            "has_more": len(keys) > MAX_SELECTED,
-            "limit": grouped(MAX_SELECTED),
-            "again": sorted(plan.again.items()),
-            "first": sorted(plan.first.items()),
-            "missing": [
-                (each, count, self.of_handler_url(request, SkipHandler, each))
+        asked = Confirmation(
+            action=action,
+            plan=plan,
+            keys=",".join(map(str, plan.keys)),
+            has_more=len(keys) > MAX_SELECTED,
+            missing=[
+                (each, count, url_for_handler(self.viewer, SkipHandler, each))
                 for each, count in sorted(plan.missing.items())
             ],
-            "choices": sorted(plan.choices.items()),
-            "button": action.button % len(plan.keys),
-            "will_do": action.will_do % len(plan.keys),
-            "no_handler_left": no_handler_left % plan.without_handler,
-            "unaffected": action.unaffected % plan.unaffected,
-            "seconds": MAX_SECONDS,
-            "keys": ",".join(map(str, plan.keys)),  # one field: Django allows 1,000
-            "ticket": new_ticket(),
-            "checkbox_name": ACTION_CHECKBOX_NAME,
-            "back_url": back_url,
-        }
-        return self.render_page(request, CONFIRMATION, **context)
+            back_url=back_url,
+            ticket=new_ticket(),
+        )
+        return self.render(asked, title=action.title)
 
-    def _load(self, request: HttpRequest, keys: list[int]) -> Iterator[WebhookEvent]:
-        events = self.get_queryset(request).filter(pk__in=keys)
+    def _load(self, keys: list[int]) -> Iterator[WebhookEvent]:
+        events = self.events.filter(pk__in=keys)
         complete = events.select_related("message", "status_change")
         few_columns = complete.defer("message__body", "message__original_body")
         for chunk in chunks(few_columns, "-pk", CHUNK_SIZE):
             yield from chunk
 
-    def _confirmed_keys(self, request: HttpRequest) -> list[int]:
-        keys = [key for key in request.POST.get("keys", "").split(",") if is_key(key)]
-        events = self.get_queryset(request).filter(pk__in=keys[:MAX_SELECTED])
+    def confirmed_keys(self) -> list[int]:
+        keys = [key for key in self.request.POST.get("keys", "").split(",") if is_key(key)]
+        events = self.events.filter(pk__in=keys[:MAX_SELECTED])
         return sorted(events.order_by().values_list("pk", flat=True))
 
-    def _run(self, request: HttpRequest, action: EventAction, keys: list[int]) -> None:
+    def act(self, action: EventAction, keys: list[int]) -> None:
         """Act on the events until time is up, log what was changed, and say what was done.
 
         Once for each form: a double click must not call a handler twice.
         """
-        ticket = request.POST.get("ticket", "")
+        ticket = self.request.POST.get("ticket", "")
         if TICKET.fullmatch(ticket) and not Claim.take(f"form {ticket}", TICKET_LASTS):
             again = gettext("Not done again: this had been confirmed before.")
-            self.message_user(request, again, messages.INFO)
+            self.viewer.tell(again, messages.INFO)
             return
         end = time.monotonic() + MAX_SECONDS
         effect = Effect(started_at=timezone.now())
@@ -233,12 +207,12 @@ class EventActionsAdmin(ReadOnlyAdmin):
             if time.monotonic() >= end:
                 break
             left -= 1
-            effect.add(action.run(pk, self.username(request)))
-        self._log(request, action, keys, effect)
+            effect.add(action.run(pk, self.viewer.username))
+        self._log(action, keys, effect)
         for level, sentence in action.sentences(effect):
-            self.message_user(request, sentence, level)
+            self.viewer.tell(sentence, level)
         if effect.unaffected:
-            self.message_user(request, action.unaffected % effect.unaffected, messages.INFO)
+            self.viewer.tell(action.unaffected % effect.unaffected, messages.INFO)
         if left:
             words = ngettext(
                 "Stopped after %(seconds)d seconds with %(count)d event left. Run it again to "
@@ -248,19 +222,79 @@ class EventActionsAdmin(ReadOnlyAdmin):
                 left,
             )
             values = {"seconds": MAX_SECONDS, "count": left}
-            self.message_user(request, words % values, messages.WARNING)
+            self.viewer.tell(words % values, messages.WARNING)
 
-    def _log(
-        self, request: HttpRequest, action: EventAction, keys: list[int], effect: Effect
-    ) -> None:
+    def _log(self, action: EventAction, keys: list[int], effect: Effect) -> None:
         """Write one entry, about the event or with the count, if anything was changed."""
         # Not there if it was taken over, and had let another event of its contact run before.
         event = effect.events.get(keys[0]) if len(keys) == 1 else None
         if event is not None:
-            self.log_change(request, event, f"{action.log}.")
+            self.viewer.log(event, f"{action.log}.")
         elif effect.changed:
             events = counted(effect.changed, "event", "events")
-            self.log_list(request, WebhookEvent, f"{action.log}: {events}.")
+            self.viewer.log_list(WebhookEvent, f"{action.log}: {events}.")
+
+
+class Act(ActionPage):
+    """An action on one event, or on those that were selected in the list.
+
+    A plain link leads here: a button would depend on the form that each admin theme puts around
+    the page.
+    """
+
+    name = "act"
+    route = "<int:pk>/act/<slug:name>/"
+
+    def show(self, pk: int, name: str) -> HttpResponse:  # type: ignore[override]
+        action = self.action(name)
+        if not self.events.filter(pk=pk).exists():
+            raise Http404
+        back = HttpResponseRedirect(self.viewer.url(WebhookEvent, "change", pk))
+        if self.request.method == "POST":
+            self.act(action, [pk])
+            return back
+        return self.ask(action, [pk], back.url) or back
+
+    def act_on_selected(self, queryset: QuerySet[WebhookEvent], name: str) -> HttpResponse | None:
+        """Ask about the events that were selected in the list; once confirmed, act on them."""
+        action = self.action(name)
+        if "confirmed" in self.request.POST:
+            self.act(action, self.confirmed_keys())
+            return None
+        selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+        if len(selected) > MAX_SELECTED:
+            self.viewer.tell(_too_many(action), messages.ERROR)
+            return None
+        return self.ask(action, selected, self.request.get_full_path())
+
+
+class ActOnHandler(ActionPage):
+    """An action on all events that one handler has failed for."""
+
+    name = "of_handler"
+    route = "of-handler/<slug:name>/"
+
+    def show(self, name: str) -> HttpResponse:  # type: ignore[override]
+        if name not in (RunAgain.name, SkipHandler.name):
+            raise Http404
+        action = self.action(name)
+        handler = self.request.GET.get("handler", "")
+        query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
+        back = HttpResponseRedirect(f"{self.viewer.url(WebhookEvent, 'changelist')}?{query}")
+        if "confirmed" in self.request.POST:
+            self.act(action, self.confirmed_keys())
+            return back
+        real = self.events.filter(is_test=False)  # as they are counted
+        events = failing(real, handler).order_by("pk")
+        keys = list(events.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+        return self.ask(action, keys, back.url) or back
+
+
+def url_for_handler(viewer: Viewer, action: type[EventAction], handler: str) -> str:
+    """Return the URL that acts on all events of a handler; empty for those who may not."""
+    if not handler or not viewer.may(f"{action.permission}_webhookevent"):
+        return ""
+    return f"{ActOnHandler.url(viewer, action.name)}?{urlencode({'handler': handler})}"
 
 
 def _too_many(action: EventAction) -> str:

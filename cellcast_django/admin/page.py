@@ -1,34 +1,91 @@
-"""The pages beside the changelists: overview, figures, setup, *To answer*, conversations.
-
-``registry`` adds the app's own to the admin site and finds them again for links; ``confirmation``
-asks before an action on events.
-"""
+"""A page beside those that Django's admin has: an address, who may open it, and what it shows."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from django.http import HttpRequest, HttpResponse
+from django.contrib.admin import AdminSite
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
 
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.models import WebhookEvent
+
+MAX_SECONDS = 20  # an action starts nothing later: a person and a web worker are waiting
 
 
 class Page(ABC):
-    """One of the app's own pages, as one person sees it on one site."""
+    """One page, as one person sees it on one site."""
 
     name: ClassVar[str]
-    """Of its URL and of its template."""
-    title: ClassVar[Promise]
+    """Ends the name of its URL: ``admin:cellcast_django_overview``, ``…_message_to_answer``."""
+    route: ClassVar[str] = ""
+    """Where it is; by default, its name."""
+    model: ClassVar[type[Model] | None] = None
+    """Below whose list it is; ``None`` for a page of the app as a whole."""
+    permissions: ClassVar[tuple[str, ...]] = ()
+    """What it takes besides viewing the model's rows."""
+    title: ClassVar[str | Promise] = ""
+    template: ClassVar[str] = ""
+    only_takes_forms: ClassVar[bool] = False
 
-    def __init__(self, page_admin: ReadOnlyAdmin, request: HttpRequest) -> None:
-        self.admin = page_admin
-        self.request = request
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.request = viewer.request
 
     @property
-    @abstractmethod
     def is_allowed(self) -> bool:
         """Whether this person may open it."""
+        may_view = self.model is None or self.viewer.may_view(self.model)
+        return may_view and all(map(self.viewer.may, self.permissions))
 
     @abstractmethod
-    def details(self) -> dict[str, Any] | HttpResponse:
-        """Return what the template shows, or the file that was asked for."""
+    def show(self, **arguments: Any) -> HttpResponseBase:
+        """Return the response; the arguments are those of the route."""
+
+    def render(self, shown: object, *, title: object = None, **more: object) -> HttpResponse:
+        """Lay out what is shown, which the template knows as ``page``."""
+        site, model = self.viewer.site, self.model or WebhookEvent
+        self.request.current_app = site.name  # type: ignore[attr-defined]
+        context = {
+            **site.each_context(self.request),
+            "opts": model._meta,
+            "has_list": self.model is not None,
+            "title": self.title if title is None else title,
+            "page": shown,
+            **more,
+        }
+        return TemplateResponse(self.request, f"admin/{self.template}", context)
+
+    @classmethod
+    def url_name(cls) -> str:
+        return "_".join(
+            ["cellcast_django", *([cls.model._meta.model_name] if cls.model else []), cls.name]
+        )
+
+    @classmethod
+    def url(cls, viewer: Viewer, *arguments: Any) -> str:
+        return reverse(f"admin:{cls.url_name()}", args=arguments, current_app=viewer.site.name)
+
+    @classmethod
+    def pattern(cls, site: AdminSite) -> URLPattern:
+        """Return where the page is on a site, outside a host project's ``ATOMIC_REQUESTS``.
+
+        What an action stores must be committed before handlers run, and the setup page waits for
+        another request, which could wait for a lock held by this one.
+        """
+
+        def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
+            if cls.only_takes_forms and request.method != "POST":
+                return HttpResponseNotAllowed(["POST"])
+            page = cls(Viewer(site, request))
+            if not page.is_allowed:
+                raise PermissionDenied
+            return page.show(**arguments)
+
+        wrapped = outside_atomic_requests(site.admin_view(view))
+        return path(cls.route or f"{cls.name}/", wrapped, name=cls.url_name())

@@ -1,5 +1,6 @@
 """The activity: who did what in this app's part of the admin, from Django's own log."""
 
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -11,10 +12,11 @@ from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
 
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.paging import is_key
-from cellcast_django.admin.page import Page
+from cellcast_django.desk.page import DeskPage
 from cellcast_django.models import WebhookEvent
 
 MAX_ROWS = 10_000
@@ -23,17 +25,35 @@ MAX_ROWS = 10_000
 PER_PAGE = 100
 
 
-class ActivityLog(Page):
+@shown
+class Activity:
+    """One row of the log."""
+
+    entry: LogEntry
+    url: str
+    """Leads to what it is about, if this person may view that."""
+
+
+@shown
+class ActivityContent:
+    """A page of the log."""
+
+    activities: Sequence[Activity]
+    people: Sequence[tuple[Any, str]]
+    chosen_person: Any
+    older_url: str
+    csv_url: str
+
+
+class ActivityPage(DeskPage):
     """The newest rows of the log, of everybody or of one person, as a page or as a file."""
 
     name = "activity"
+    permissions = ("view_activity",)
     title = _("Activity")
+    template = "cellcast_desk/activity.html"
 
-    @property
-    def is_allowed(self) -> bool:
-        return self.request.user.has_perm("cellcast_django.view_activity")
-
-    def details(self) -> dict[str, Any] | HttpResponse:
+    def show(self) -> HttpResponse:
         entries = _entries()
         people = _people(entries)
         before, asked = (self.request.GET.get(name, "") for name in ("before", "person"))
@@ -47,21 +67,23 @@ class ActivityLog(Page):
         shown = rows[:PER_PAGE]
         urls = self._urls(shown)
         query = f"person={person}" if person else ""
-        return {
-            "activities": [
-                (entry, urls.get((entry.content_type_id, entry.object_id), "")) for entry in shown
+        content = ActivityContent(
+            activities=[
+                Activity(entry, urls.get((entry.content_type_id, entry.object_id), ""))
+                for entry in shown
             ],
-            "people": sorted(people.items(), key=itemgetter(1)),
-            "chosen_person": person,
-            "older_url": f"?{query}&before={shown[-1].pk}" if len(rows) > PER_PAGE else "",
-            "csv_url": f"?{query}&format=csv",
-        }
+            people=sorted(people.items(), key=itemgetter(1)),
+            chosen_person=person,
+            older_url=f"?{query}&before={shown[-1].pk}" if len(rows) > PER_PAGE else "",
+            csv_url=f"?{query}&format=csv",
+        )
+        return self.render(content)
 
     def as_csv(self, entries: QuerySet[LogEntry]) -> HttpResponse:
         """Return all that the page leads to as a file, and record that it was taken."""
         rows = list(entries)
         exported = counted(len(rows), "row", "rows")
-        self.admin.log_list(self.request, WebhookEvent, f"Exported the activity: {exported}.")
+        self.viewer.log_list(WebhookEvent, f"Exported the activity: {exported}.")
         heading = ("at", "person", "action", "object", "object_id")
         lines = (
             (
@@ -84,11 +106,11 @@ class ActivityLog(Page):
                 for entry in entries
                 if entry.content_type_id == content_type.pk and is_key(entry.object_id or "")
             }
-            if not keys or not self.admin.may_view(self.request, model):
+            if not keys or not self.viewer.may_view(model):
                 continue
-            rows = self.admin.rows_of(self.request, model).filter(pk__in=keys)
+            rows = self.viewer.rows(model).filter(pk__in=keys)
             for pk in rows.values_list("pk", flat=True):
-                urls[content_type.pk, str(pk)] = self.admin.url_of(model, "change", pk)
+                urls[content_type.pk, str(pk)] = self.viewer.url(model, "change", pk)
         return urls
 
 

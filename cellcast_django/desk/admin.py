@@ -1,87 +1,92 @@
-"""The app's own pages on an admin site, and who may open them."""
+"""Gives the desk to an admin site."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.contrib import admin
 from django.contrib.admin import AdminSite
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.db.models import Model
+from django.utils import timezone
+from django.utils.translation import gettext
 
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.extension import Extension, Link, Panel, extend
+from cellcast_django.admin.lists.read_only import home_of, is_ours
 from cellcast_django.admin.page import Page
-from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.desk.activity import ActivityLog
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.desk.activity import ActivityPage
+from cellcast_django.desk.conversation import AroundMessage, ConversationPage
+from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures
-from cellcast_django.desk.overview import MODELS, Overview
+from cellcast_django.desk.overview import Overview
+from cellcast_django.desk.page import url_of_page
 from cellcast_django.desk.setup import Setup
-from cellcast_django.desk.to_answer import Choice, messages_to_answer
-from cellcast_django.models import Message
+from cellcast_django.desk.to_answer import (
+    BACK,
+    TO_ANSWER,
+    Handle,
+    News,
+    Reopen,
+    Replies,
+    ToAnswer,
+    mark_done,
+)
+from cellcast_django.models import Direction, Message
 
-MAX_WAITING = 5  # customers on the app's index who wait for an answer
-
-
-PAGES: list[type[Page]] = [Overview, Figures, ActivityLog, Setup]
-
-
-class PagesAdmin(ReadOnlyAdmin):
-    """Adds the app's own pages to a site once, whichever of the models are registered."""
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the pages, unless another model of the site does."""
-        urls = super().get_urls()
-        return [*map(self._pattern, PAGES), *urls] if pages_of(self.admin_site) is self else urls
-
-    def _pattern(self, page: type[Page]) -> URLPattern:
-        """Return the URL pattern of a page, exempt from a host project's ``ATOMIC_REQUESTS``.
-
-        The setup page waits for another request, which could wait for a lock held by this one.
-        """
-
-        def view(request: HttpRequest) -> HttpResponse:
-            shown = page(self, request)
-            if not shown.is_allowed:
-                raise PermissionDenied
-            details = shown.details()
-            if isinstance(details, HttpResponse):
-                return details
-            pages = self.page_urls(request)
-            others = {name: url for name, url in pages.items() if name != page.name}
-            context = {"title": page.title, "pages": pages, "other_pages": others, **details}
-            return self.render_page(request, f"cellcast_desk/{page.name}.html", **context)
-
-        wrapped = outside_atomic_requests(self.admin_site.admin_view(view))
-        return path(f"{page.name}/", wrapped, name=f"{self.opts.app_label}_{page.name}")
-
-    def summary(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the app's index shows: who waits for an answer, and webhook health."""
-        messages = messages_to_answer(self, request)
-        waiting = {}
-        if messages:
-            waiting = {
-                "list": messages.waiting_rows(request, Choice(), MAX_WAITING),
-                "waiting": messages.count_waiting(request),
-                "undo": messages.pop_undo(request),
-            }
-        return waiting | {"events": Overview(self, request).events()}
-
-    def page_urls(self, request: HttpRequest) -> dict[str, str]:
-        """Return the URLs of the pages that this person may open, by name."""
-        site = self.admin_site.name
-        pages = {
-            page.name: reverse(f"admin:{self.opts.app_label}_{page.name}", current_app=site)
-            for page in PAGES
-            if page(self, request).is_allowed
-        }
-        if messages_to_answer(self, request) is not None:
-            pages["to_answer"] = self.url_of(Message, "to_answer")
-        return pages
+LINKED: Sequence[type[Page]] = [ToAnswer, Overview, Figures, ActivityPage, Setup]
+"""The pages that all lists lead to."""
 
 
-def pages_of(site: AdminSite) -> PagesAdmin | None:
-    """Return the admin that adds the pages to a site; ``None`` if the site has none."""
-    for model in MODELS:
-        if site.is_registered(model):
-            model_admin = site.get_model_admin(model)
-            if isinstance(model_admin, PagesAdmin):
-                return model_admin
-    return None
+class Desk(Extension):
+    """The desk's pages, and what it adds to those of the admin."""
+
+    pages = [*LINKED, News, Handle, Reopen, ConversationPage, CustomerData]
+    css = ["cellcast_desk/desk.css"]
+
+    def actions(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[..., Any]]:
+        return [mark_done] if model is Message and viewer.may("handle_message") else []
+
+    def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
+        around = AroundMessage.of(viewer, message)
+        return [
+            Panel("summary", "admin/cellcast_desk/done.html", around),
+            Panel("sections", "admin/cellcast_desk/around.html", around),
+            Panel("end", "admin/cellcast_desk/done_forms.html", around),
+        ]
+
+    def panels_of_empty_list(self, viewer: Viewer) -> Sequence[Panel]:
+        setup = Link(url_of_page(viewer, Setup.name), Setup.title)
+        return [Panel("empty", "admin/cellcast_desk/nothing_yet.html", setup)]
+
+    def links(self, viewer: Viewer) -> Sequence[Link]:
+        return [
+            Link(page.url(viewer), page.title, page.name)
+            for page in LINKED
+            if is_on(viewer.site, page) and page(viewer).is_allowed
+        ]
+
+    def contact_link(self, viewer: Viewer, message: int) -> Link:
+        if not is_on(viewer.site, ConversationPage):
+            return super().contact_link(viewer, message)
+        return Link(ConversationPage.url(viewer, message), gettext("Open conversation"))
+
+    def url_after_opt_out(self, viewer: Viewer, message: Message) -> str:
+        if viewer.request.GET.get(BACK) == TO_ANSWER and is_on(viewer.site, ToAnswer):
+            return ToAnswer.url(viewer)
+        return super().url_after_opt_out(viewer, message)
+
+    def has_opted_out(self, viewer: Viewer, reply: Message) -> None:
+        if reply.direction == Direction.INBOUND and viewer.may("handle_message"):
+            Replies(viewer).handle([reply], timezone.now())
+
+
+def is_on(site: AdminSite, page: type[Page]) -> bool:
+    """Whether a site has the page: a host project's own class for its model has other pages."""
+    return is_ours(site, page.model) if page.model else home_of(site) is not None
+
+
+def register(site: AdminSite) -> None:
+    """Show the desk on a site, whether or not its models have been registered yet."""
+    extend(site, Desk())
+
+
+register(admin.site)

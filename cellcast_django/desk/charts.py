@@ -138,8 +138,3 @@ def round_up(count: int) -> int:
     """Round up to one significant digit."""
     power = int(10 ** (len(str(count)) - 1))
     return max(1, -(-count // power)) * power
-
-
-def share(count: int, highest: int) -> str:
-    """Return the width of a bar if that of ``highest`` fills the drawing."""
-    return f"{WIDTH * count / highest:.1f}" if highest else "0"

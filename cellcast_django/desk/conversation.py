@@ -5,7 +5,7 @@ Its URL names a message, never a phone number: URLs end up in the logs of web se
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern
+from django.http import HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _, ngettext
+from django.utils.translation import gettext as _, gettext_lazy, ngettext
 
 from cellcast_django.admin.contacts import Customer, customer_of
 from cellcast_django.admin.display.badges import status_badge
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
@@ -35,10 +35,19 @@ from cellcast_django.admin.display.texts import (
 )
 from cellcast_django.admin.lists.filters import own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
+from cellcast_django.admin.page import Page
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
-from cellcast_django.database.transactions import outside_atomic_requests
-from cellcast_django.desk.to_answer import Choice, ToAnswerAdmin, not_handled
+from cellcast_django.desk.customer import CustomerTools
+from cellcast_django.desk.to_answer import (
+    Choice,
+    Replies,
+    ToAnswer,
+    Undo,
+    not_handled,
+    pop_undo,
+)
 from cellcast_django.models import (
     Claim,
     Direction,
@@ -73,137 +82,13 @@ def segments(text: str) -> int:
     return 1 if places <= alone else -(-places // joined)
 
 
-class AnswerNotice(NamedTuple):
-    """What to tell the person. If it was not sent, the text is still in the form."""
-
-    level: int
-    sentence: str
-    is_sent: bool = False
-    """Whether the answer has been sent, now or by an earlier click."""
-
-
-@dataclass(repr=False)
-class AnswerForm:
-    """The form on the page of a conversation. Not printed: trackers store what templates get."""
-
-    conversation: "Conversation"
-    customer: Customer
-    text: str = ""
-    ticket: str = field(default_factory=new_ticket)
-    """Valid for one message: a second click, or going back, does not send it twice."""
-
-    basic = BASIC
-    extended = EXTENDED
-
-    def is_available(self, request: HttpRequest) -> bool:
-        """Whether answers can be sent to this customer, and by this person."""
-        can_send = conf.send_with and is_phone_number(self.customer.contact, conf.default_region)
-        return bool(can_send) and self.conversation.admin.may(request, "answer")
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the customer has opted out: the Spam Act 2003 forbids texting them."""
-        return self.customer.opted_out_since is not None
-
-    @property
-    def sender_html(self) -> SafeString | str:
-        """The number that the answer goes out from, where there are several."""
-        return number_html(self.conversation.sender) if self.conversation.own_numbers else ""
-
-    def send(self, request: HttpRequest) -> AnswerNotice:
-        """Send and record the answer, unless somebody else has, or is about to.
-
-        The claims are rows that commit at once: no lock is held while the host's function runs.
-        """
-        self.text = clean(request.POST.get("text", "")).replace("\r\n", "\n").strip()
-        ticket, shown = request.POST.get("ticket", ""), request.POST.get("shown", "")
-        if not self.text:
-            return AnswerNotice(notices.ERROR, _("Not sent: write something first."))
-        if not TICKET.fullmatch(ticket) or not is_key(shown):
-            return AnswerNotice(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
-        try:
-            import_string(conf.send_with)
-        except Exception as error:  # the host's module may raise anything
-            logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
-            return AnswerNotice(
-                notices.ERROR, _("Not sent: the function that sends cannot be imported.")
-            )
-        form = Claim.take(f"form {ticket}", TICKET_LASTS)
-        if form is None:
-            return AnswerNotice(
-                notices.WARNING, _("Already sent, so it was not sent again."), is_sent=True
-            )
-        claim = Claim.take(f"customer {self.customer.contact}", SENDING_LASTS)
-        if claim is None:
-            form.release()
-            return AnswerNotice(
-                notices.WARNING,
-                _(
-                    "Not sent: somebody is sending this customer an answer at this moment. Read "
-                    "theirs first: yours is kept below."
-                ),
-            )
-        try:
-            if self.conversation.was_answered_after(int(shown)):
-                form.release()
-                return AnswerNotice(
-                    notices.WARNING,
-                    _(
-                        "Not sent: this customer has been sent a message that the page did not "
-                        "show you. Read it, and send yours below if it is still needed."
-                    ),
-                )
-            return self._send_now(request)
-        finally:
-            claim.release()
-
-    def _send_now(self, request: HttpRequest) -> AnswerNotice:
-        admin = self.conversation.admin
-        username = admin.username(request)
-        sender = self.conversation.sender
-        try:
-            sent = send(self.customer.contact, self.text, sender=sender, username=username)
-        except OptedOutError:
-            return AnswerNotice(notices.ERROR, _("Not sent: this customer has opted out."))
-        except Exception as error:  # the host's code may raise anything
-            logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
-            return self._may_be_sent(request, error)
-        admin.log_change(request, sent, "Sent it from the conversation.")
-        if answered := self.conversation.seen_reply(request.POST.get("answers", "")):
-            admin.handle(
-                request,
-                [answered],
-                timezone.now(),
-                own_number=self.conversation.own_number,
-                seen_until=int(request.POST["shown"]),
-            )
-        count = segments(self.text)
-        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
-        return AnswerNotice(notices.SUCCESS, sentence % {"count": count}, is_sent=True)
-
-    def _may_be_sent(self, request: HttpRequest, error: Exception) -> AnswerNotice:
-        """Say so to the person, and in the log what may have been sent: there is no message."""
-        kind = type(error).__qualname__
-        self.conversation.admin.log_change(
-            request,
-            self.conversation.message,
-            f"An answer of {len(self.text)} characters ({segments(self.text)} SMS) may have been "
-            f"sent, and was not recorded: {kind}.",
-        )
-        sentence = _(
-            "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
-        )
-        return AnswerNotice(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
-
-
-TEMPLATE = "cellcast_desk/conversation.html"
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about
 MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers
 MAX_DIVIDERS = 50  # newest changes of an opt-out in a thread
 
 
-@dataclass(frozen=True, repr=False)
+@shown
 class Bubble:
     """A message in the thread."""
 
@@ -247,7 +132,7 @@ class Bubble:
         return clock(at) if same_day else exact_time(at)
 
 
-@dataclass(frozen=True, repr=False)
+@shown
 class Thread:
     """Some messages of a conversation, and where to find the others."""
 
@@ -280,17 +165,15 @@ class Thread:
 class Conversation:
     """The messages with the contact of one message, as one person sees them on one site."""
 
-    def __init__(
-        self, admin: "ConversationAdmin", request: HttpRequest, message: Message, own: str = ""
-    ) -> None:
-        self.admin = admin
-        self.request = request
+    def __init__(self, viewer: Viewer, message: Message, own: str = "") -> None:
+        self.viewer = viewer
         self.message = message
-        self.own_numbers = own_numbers(admin.get_queryset(request))
+        self.customer = customer_of(message.contact)
+        self.own_numbers = own_numbers(viewer.rows(Message))
         self.own_number = own if own in self.own_numbers else ""
         same = {"contact": message.contact} if message.contact else {"pk": message.pk}
         # Never from a replica, which may not have a colleague's answer of a moment ago.
-        shown: Any = admin.get_queryset(request).using(database_alias())
+        shown: Any = viewer.rows(Message).using(database_alias())
         self.messages = shown.filter(**same)
         if self.own_number:
             # Those of a name may belong to any number.
@@ -299,9 +182,9 @@ class Conversation:
 
     @property
     def url(self) -> str:
-        return self.admin.url_of(Message, "conversation", self.message.pk)
+        return ConversationPage.url(self.viewer, self.message.pk)
 
-    def page(self, before: str, choice: Choice) -> Thread:
+    def thread(self, before: str, choice: Choice) -> Thread:
         messages = self.messages
         first = self.messages.filter(pk=int(before)).first() if is_key(before) else None
         if first is not None:
@@ -330,7 +213,7 @@ class Conversation:
 
     def waiting(self) -> list[Message]:
         """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
-        if customer_of(self.message).opted_out_since is not None:
+        if self.customer.opted_out_since is not None:
             return []
         waiting = not_handled(self.messages).defer("body", "original_body")
         newest = waiting.order_by("-created_at", "-pk").first()
@@ -358,7 +241,7 @@ class Conversation:
         return [
             Bubble(
                 message=message,
-                url=self.admin.url_of(Message, "change", message.pk),
+                url=self.viewer.url(Message, "change", message.pk),
                 is_current=message == self.message,
                 has_own_number=bool(self.own_numbers),
                 answered=_answered_among(messages[:place], message),
@@ -368,9 +251,9 @@ class Conversation:
 
     def _dividers(self, start: datetime | None, end: datetime | None) -> list[OptOutChange]:
         """Return where an opt-out of the contact began or ended, between two times."""
-        if not self.message.contact or not self.admin.may_view(self.request, OptOut):
+        if not self.message.contact or not self.viewer.may_view(OptOut):
             return []
-        opt_outs = self.admin.rows_of(self.request, OptOut).filter(contact=self.message.contact)
+        opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
         changes = OptOutChange.objects.filter(opt_out__in=opt_outs).order_by("-pk")
         if start is not None:
             changes = changes.filter(at__gte=start)
@@ -402,70 +285,249 @@ def _may_be_same(number: str, own_number: str) -> bool:
     return number == own_number or not (number.startswith("+") and own_number.startswith("+"))
 
 
-class ConversationPage:
-    """What the template shows. Not printed: trackers store what templates are given."""
+class AnswerNotice(NamedTuple):
+    """What to tell the person. If it was not sent, the text is still in the form."""
 
-    def __init__(
-        self, conversation: Conversation, choice: Choice, form: AnswerForm | None, before: str
-    ) -> None:
-        admin, request = conversation.admin, conversation.request
-        message, waiting = conversation.message, conversation.waiting()
+    level: int
+    sentence: str
+    is_sent: bool = False
+    """Whether the answer has been sent, now or by an earlier click."""
+
+
+@shown
+class AnswerForm:
+    """The form on the page of a conversation."""
+
+    customer: Customer
+    sender: str
+    """The number that the answer goes out from, if there are several."""
+    text: str
+    ticket: str = field(default_factory=new_ticket)
+    """Valid for one message: a second click, or going back, does not send it twice."""
+
+    basic = BASIC
+    extended = EXTENDED
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the customer has opted out: the Spam Act 2003 forbids texting them."""
+        return self.customer.opted_out_since is not None
+
+    @property
+    def sender_html(self) -> SafeString | str:
+        return number_html(self.sender)
+
+
+class Answering:
+    """Sends and records an answer, unless somebody else has, or is about to."""
+
+    def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-        self.customer = customer_of(message)
-        self.thread = conversation.page(before, choice)
-        self.choice = choice
-        self.form = form
-        # The newest reply that nobody has dealt with, if this person may say that it is done.
-        self.waiting = waiting[-1] if waiting and admin.may(request, "handle") else None
-        # The message with the next customer who waits.
-        self.next_key = admin.next_waiting(request, choice, message.contact, waiting)
-        self.next_url = ""
-        if self.next_key is not None:
-            self.next_url = admin.url_of(Message, "conversation", self.next_key) + choice.query()
-        # The place in the list that the person came from.
-        to_answer = admin.url_of(Message, "to_answer") + choice.query()
-        self.back_url = f"{to_answer}#cellcast-waiting-{message.pk}"
-        # The address, the number and whether it is chosen; the first is that of all numbers.
-        url, chosen = conversation.url, conversation.own_number
+        self.viewer = conversation.viewer
+        self.form = self.viewer.request.POST
+        self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
+
+    @property
+    def is_available(self) -> bool:
+        """Whether answers can be sent to this customer, and by this person."""
+        contact = self.conversation.customer.contact
+        can_send = conf.send_with and is_phone_number(contact, conf.default_region)
+        return bool(can_send) and self.viewer.may("answer_message")
+
+    def blank_form(self) -> AnswerForm:
+        """Return the form for the next try; it keeps the text."""
+        conversation = self.conversation
+        sender = conversation.sender if conversation.own_numbers else ""
+        return AnswerForm(conversation.customer, sender, self.text)
+
+    def send(self) -> AnswerNotice:
+        """Claim the form and the customer, and send.
+
+        The claims are rows that commit at once: no lock is held while the host's function runs.
+        """
+        ticket, shown = self.form.get("ticket", ""), self.form.get("shown", "")
+        if not self.text:
+            return AnswerNotice(notices.ERROR, _("Not sent: write something first."))
+        if not TICKET.fullmatch(ticket) or not is_key(shown):
+            return AnswerNotice(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
+        try:
+            import_string(conf.send_with)
+        except Exception as error:  # the host's module may raise anything
+            logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
+            return AnswerNotice(
+                notices.ERROR, _("Not sent: the function that sends cannot be imported.")
+            )
+        form = Claim.take(f"form {ticket}", TICKET_LASTS)
+        if form is None:
+            return AnswerNotice(
+                notices.WARNING, _("Already sent, so it was not sent again."), is_sent=True
+            )
+        claim = Claim.take(f"customer {self.conversation.customer.contact}", SENDING_LASTS)
+        if claim is None:
+            form.release()
+            return AnswerNotice(
+                notices.WARNING,
+                _(
+                    "Not sent: somebody is sending this customer an answer at this moment. Read "
+                    "theirs first: yours is kept below."
+                ),
+            )
+        try:
+            if self.conversation.was_answered_after(int(shown)):
+                form.release()
+                return AnswerNotice(
+                    notices.WARNING,
+                    _(
+                        "Not sent: this customer has been sent a message that the page did not "
+                        "show you. Read it, and send yours below if it is still needed."
+                    ),
+                )
+            return self._send_now()
+        finally:
+            claim.release()
+
+    def _send_now(self) -> AnswerNotice:
+        contact, sender = self.conversation.customer.contact, self.conversation.sender
+        try:
+            sent = send(contact, self.text, sender=sender, username=self.viewer.username)
+        except OptedOutError:
+            return AnswerNotice(notices.ERROR, _("Not sent: this customer has opted out."))
+        except Exception as error:  # the host's code may raise anything
+            logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
+            return self._may_be_sent(error)
+        self.viewer.log(sent, "Sent it from the conversation.")
+        if answered := self.conversation.seen_reply(self.form.get("answers", "")):
+            Replies(self.viewer).handle(
+                [answered],
+                timezone.now(),
+                own_number=self.conversation.own_number,
+                seen_until=int(self.form["shown"]),
+            )
+        count = segments(self.text)
+        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
+        return AnswerNotice(notices.SUCCESS, sentence % {"count": count}, is_sent=True)
+
+    def _may_be_sent(self, error: Exception) -> AnswerNotice:
+        """Say so to the person, and in the log what may have been sent: there is no message."""
+        kind = type(error).__qualname__
+        self.viewer.log(
+            self.conversation.message,
+            f"An answer of {len(self.text)} characters ({segments(self.text)} SMS) may have been "
+            f"sent, and was not recorded: {kind}.",
+        )
+        sentence = _(
+            "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
+        )
+        return AnswerNotice(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
+
+
+@shown
+class NumberLink:
+    """Leads to the messages of one of your numbers, or of all."""
+
+    url: str
+    number: SafeString | str
+    is_chosen: bool
+
+
+@shown
+class ConversationContent:
+    """What the page shows."""
+
+    customer: Customer
+    thread: Thread
+    choice: Choice
+    form: AnswerForm | None
+    waiting: Message | None
+    """The newest reply that nobody has dealt with, if this person may say that it is done."""
+    next_key: int | None
+    """The message with the next customer who waits."""
+    next_url: str
+    back_url: str
+    """The place in the list that the person came from."""
+    number_links: Sequence[NumberLink]
+    undo: Undo | None
+    tools: CustomerTools
+
+    @classmethod
+    def of(
+        cls, conversation: Conversation, choice: Choice, form: AnswerForm | None, before: str
+    ) -> "ConversationContent":
+        viewer, message = conversation.viewer, conversation.message
+        waiting = conversation.waiting()
+        next_key = Replies(viewer).next_waiting(choice, message.contact, waiting)
+        to_next = "" if next_key is None else ConversationPage.url(viewer, next_key)
         numbers = conversation.own_numbers and ["", *conversation.own_numbers]
-        self.own_number_links = [
-            (url + choice.query(own=each), number_html(each), each == chosen) for each in numbers
-        ]
-        self.undo = admin.pop_undo(request)
-        self.tools = admin.customer_tools(request, message, self.customer)
+        return cls(
+            customer=conversation.customer,
+            thread=conversation.thread(before, choice),
+            choice=choice,
+            form=form,
+            waiting=waiting[-1] if waiting and viewer.may("handle_message") else None,
+            next_key=next_key,
+            next_url=to_next and to_next + choice.query(),
+            back_url=f"{ToAnswer.url(viewer)}{choice.query()}#cellcast-waiting-{message.pk}",
+            number_links=[
+                NumberLink(
+                    conversation.url + choice.query(own=each),
+                    number_html(each),
+                    each == conversation.own_number,
+                )
+                for each in numbers
+            ],
+            undo=pop_undo(viewer.request),
+            tools=CustomerTools.of(viewer, message, conversation.customer),
+        )
 
 
-class ConversationAdmin(ToAnswerAdmin):
-    """Messages, each with a page of the conversation that it belongs to."""
+class ConversationPage(Page):
+    """The thread, or what precedes the message in ``?before=``; a POST sends an answer."""
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the page. Like all others it is outside of ``ATOMIC_REQUESTS``: answers are sent."""
-        view = self.conversation_view
-        pattern = self.page_pattern("<int:pk>/conversation/", view, "conversation")
-        outside_atomic_requests(pattern.callback)
-        return [pattern, *super().get_urls()]
+    name = "conversation"
+    route = "<int:pk>/conversation/"
+    model = Message
+    title = gettext_lazy("Conversation")
+    template = "cellcast_desk/conversation.html"
 
-    def conversation_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Show the thread, or what precedes the message in ``?before=``; a POST sends an answer."""
-        self.require(request)
-        message = self.get_queryset(request).filter(pk=pk).first()
+    def show(self, pk: int) -> HttpResponse:  # type: ignore[override]
+        message = self.viewer.rows(Message).filter(pk=pk).first()
         if message is None:
-            return self.render_page(request, TEMPLATE, title=_("Conversation"))
-        choice = Choice.of(request)
-        conversation = Conversation(self, request, message, choice.own_number)
-        customer = customer_of(message)
-        form = AnswerForm(conversation, customer)
-        can_answer = form.is_available(request)
-        if request.method == "POST":
-            if not can_answer:
+            return self.render(None)
+        choice = Choice.of(self.request)
+        conversation = Conversation(self.viewer, message, choice.own_number)
+        answering = Answering(conversation)
+        is_post = self.request.method == "POST"
+        if is_post:
+            if not answering.is_available:
                 raise PermissionDenied
-            result = form.send(request)
-            self.message_user(request, result.sentence, result.level)
+            result = answering.send()
+            self.viewer.tell(result.sentence, result.level)
             if result.is_sent:
                 return HttpResponseRedirect(conversation.url + choice.query())
         # The answer to a form shows what it did not: the newest messages.
-        before = "" if request.method == "POST" else request.GET.get("before", "")
-        page = ConversationPage(conversation, choice, form if can_answer else None, before)
-        words = customer.label or _("(no number)")
+        before = "" if is_post else self.request.GET.get("before", "")
+        form = answering.blank_form() if answering.is_available else None
+        content = ConversationContent.of(conversation, choice, form, before)
+        words = conversation.customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
-        return self.render_page(request, TEMPLATE, title=title, page=page)
+        return self.render(content, title=title)
+
+
+@shown
+class AroundMessage:
+    """The messages before and after one, on its page, and whether it can be marked as done."""
+
+    thread: Thread
+    message: Message
+    can_be_handled: bool
+    undo: Undo | None
+
+    @classmethod
+    def of(cls, viewer: Viewer, message: Message) -> "AroundMessage":
+        is_open = message.direction == Direction.INBOUND and not message.handled_at
+        return cls(
+            thread=Conversation(viewer, message).around(),
+            message=message,
+            can_be_handled=is_open and viewer.may("handle_message"),
+            undo=pop_undo(viewer.request),
+        )

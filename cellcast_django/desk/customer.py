@@ -1,38 +1,27 @@
-"""What staff do about a customer from their messages: opt out and back in, hand over their data.
-
-No address holds the customer's number: it names one of their messages instead.
-"""
+"""What staff do about a customer from their messages: opt out and back in, hand over their data."""
 
 import shlex
-from dataclasses import dataclass
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern
-from django.utils.decorators import method_decorator
-from django.views.decorators.http import require_POST
 
 from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import today
 from cellcast_django.admin.lists.export import streamed
-from cellcast_django.admin.lists.paging import is_key
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
-from cellcast_django.conf import conf
+from cellcast_django.admin.lists.read_only import is_ours
+from cellcast_django.admin.opt_outs import MESSAGE, EndPage, may_opt_out, opt_out_url
+from cellcast_django.admin.page import Page
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.contact_export import ContactData, every_row, lines
-from cellcast_django.contacts import is_phone_number
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.retention import AboutContact
 
-MESSAGE = "message"
-BACK = "back"
-TO_ANSWER = "to_answer"
 
-
-@dataclass(frozen=True, repr=False)
+@shown
 class CustomerTools:
-    """What a person may do about a customer. Nothing is printed: it names the customer."""
+    """What a person may do about a customer."""
 
     contact: str
     opt_out_url: str = ""
@@ -40,100 +29,54 @@ class CustomerTools:
     opt_out_page: str = ""
     data_url: str = ""
 
+    @classmethod
+    def of(cls, viewer: Viewer, message: Message, customer: Customer) -> "CustomerTools":
+        urls = {}
+        if customer.opted_out_since is None:
+            if may_opt_out(viewer):
+                urls["opt_out_url"] = opt_out_url(viewer, message)
+        elif viewer.may_view(OptOut):
+            opt_outs = viewer.rows(OptOut).filter(contact=customer.contact)
+            if (pk := opt_outs.values_list("pk", flat=True).first()) is not None:
+                urls["opt_out_page"] = viewer.url(OptOut, "change", pk)
+                if viewer.may("end_optout") and is_ours(viewer.site, OptOut):
+                    urls["opt_in_url"] = f"{EndPage.url(viewer, pk)}?{MESSAGE}={message.pk}"
+        if customer.contact and CustomerData(viewer).is_allowed:
+            urls["data_url"] = CustomerData.url(viewer, message.pk)
+        return cls(customer.contact, **urls)
+
     @property
     def erasure(self) -> str:
         return f"python manage.py cellcast_prune --contact {shlex.quote(self.contact)}"
 
 
-class CustomerAdmin(ReadOnlyAdmin):
-    """Messages, with what their pages offer to do about the customer."""
+class CustomerData(Page):
+    """Everything stored about a customer that this site shows to this person, as a file."""
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.customer_data_view
-        pattern = self.page_pattern("<int:pk>/customer-data/", view, "customer_data")
-        return [pattern, *super().get_urls()]
+    name = "customer_data"
+    route = "<int:pk>/customer-data/"
+    model = Message
+    only_takes_forms = True
 
-    def may_opt_out(self, request: HttpRequest) -> bool:
-        if not self.may_view(request, OptOut):
-            return False
-        return self.admin_site.get_model_admin(OptOut).has_add_permission(request)
-
-    def opt_out_url(self, message: Message, *, back: str = "") -> str:
-        """Return the link to the form that opts the customer out; ``""`` without a phone number.
-
-        ``back=TO_ANSWER`` leads back to *To answer*, otherwise to the conversation.
-        """
-        if not is_phone_number(message.contact, conf.default_region):
-            return ""
-        return self.url_of(OptOut, "add") + _query(message, back)
-
-    def customer_tools(
-        self, request: HttpRequest, message: Message, customer: Customer
-    ) -> CustomerTools:
-        """Return what the conversation offers this person to do about the customer."""
-        urls = {}
-        if customer.opted_out_since is None:
-            if self.may_opt_out(request):
-                urls["opt_out_url"] = self.opt_out_url(message)
-        elif self.may_view(request, OptOut):
-            opt_outs = self.rows_of(request, OptOut).filter(contact=customer.contact)
-            if (pk := opt_outs.values_list("pk", flat=True).first()) is not None:
-                urls["opt_out_page"] = self.url_of(OptOut, "change", pk)
-                may_end = request.user.has_perm("cellcast_django.end_optout")
-                if may_end and self.has_our_pages(OptOut):
-                    urls["opt_in_url"] = self.url_of(OptOut, "end", pk) + _query(message)
-        if customer.contact and self.may_export_customer(request):
-            urls["data_url"] = self.url_of(Message, "customer_data", message.pk)
-        return CustomerTools(customer.contact, **urls)
-
-    def may_export_customer(self, request: HttpRequest) -> bool:
+    @property
+    def is_allowed(self) -> bool:
         """Whether this person may export each of the lists that hold a customer's data."""
         return all(
-            self.may_view(request, model)
-            and request.user.has_perm(f"cellcast_django.export_{model._meta.model_name}")
+            self.viewer.may_view(model) and self.viewer.may(f"export_{model._meta.model_name}")
             for model in (Message, WebhookEvent, OptOut)
         )
 
-    @method_decorator(require_POST)
-    def customer_data_view(self, request: HttpRequest, pk: int) -> HttpResponseBase:
-        """Send everything stored about the customer that this site shows to this person."""
-        if not self.may_export_customer(request):
-            raise PermissionDenied
-        messages = self.get_queryset(request).exclude(contact="")
+    def show(self, pk: int) -> HttpResponseBase:  # type: ignore[override]
+        messages = self.viewer.rows(Message).exclude(contact="")
         message = get_object_or_404(messages.only("contact"), pk=pk)
-
-        def rows(model: Any) -> Any:
-            if self.admin_site.is_registered(model):
-                return self.rows_of(request, model)
-            return every_row(model)
-
+        has_log_entries = self.viewer.may("view_activity")
         data = ContactData(
-            AboutContact(message.contact),
-            rows,
-            has_log_entries=request.user.has_perm("cellcast_django.view_activity"),
+            AboutContact(message.contact), self._rows, has_log_entries=has_log_entries
         )
-        self.log_change(request, message, "Exported everything stored about the customer.")
+        self.viewer.log(message, "Exported everything stored about the customer.")
         name = f"customer-{today():%Y-%m-%d}.json"
-        return streamed(request, lines(data), name=name, content_type="application/json")
+        return streamed(self.request, lines(data), name=name, content_type="application/json")
 
-
-def asked_in(model_admin: ReadOnlyAdmin, request: HttpRequest) -> Message | None:
-    """Return the message from whose page a form was opened, if this person may see it."""
-    key = request.GET.get(MESSAGE, "")
-    if not is_key(key) or not model_admin.may_view(request, Message):
-        return None
-    if not model_admin.has_our_pages(Message):
-        return None
-    found: Message | None = model_admin.rows_of(request, Message).filter(pk=int(key)).first()
-    return found
-
-
-def back_url(model_admin: ReadOnlyAdmin, request: HttpRequest, message: Message) -> str:
-    """Return where the form leads back to."""
-    if request.GET.get(BACK) == TO_ANSWER:
-        return model_admin.url_of(Message, "to_answer")
-    return model_admin.url_of(Message, "conversation", message.pk)
-
-
-def _query(message: Message, back: str = "") -> str:
-    return f"?{MESSAGE}={message.pk}" + (f"&{BACK}={back}" if back else "")
+    def _rows(self, model: Any) -> Any:
+        is_registered = self.viewer.site.is_registered(model)
+        return self.viewer.rows(model) if is_registered else every_row(model)

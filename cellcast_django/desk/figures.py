@@ -1,23 +1,23 @@
 """The figures: how many messages were sent and received, what became of them, why, and how fast."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy as _
 
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import LinkedCount, duration, localised, today
 from cellcast_django.admin.lists.export import csv_of
 from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter
-from cellcast_django.admin.page import Page
-from cellcast_django.desk.charts import MAX_LABELS, Series, StackedBars, share
+from cellcast_django.desk.charts import MAX_LABELS, Series, StackedBars
+from cellcast_django.desk.page import DeskPage
 from cellcast_django.desk.traffic import (
     MAX_DELIVERY_SECONDS,
     NOT_FINAL,
@@ -135,11 +135,44 @@ def query_of(period: Period) -> str:
     return f"{days_of(period)}&test={MessageTestFilter.WITHOUT}"
 
 
-class Figures(Page):
-    """Figures, reasons, charts and delivery times of a period, as a page or as a file."""
+class PeriodLink(NamedTuple):
+    """Leads to a period's figures."""
+
+    key: str
+    url: str
+    label: str
+
+
+class FigureRow(NamedTuple):
+    """One figure of all periods that are shown."""
+
+    name: str
+    label: Promise
+    counts: Sequence[LinkedCount]
+
+
+@shown
+class FiguresContent:
+    """What the page shows."""
+
+    periods: Sequence[PeriodLink]
+    choice: ChosenPeriod
+    columns: Sequence[Column]
+    rows: Sequence[FigureRow]
+    standing_opt_outs: LinkedCount | None
+    reasons: Sequence[tuple[str | Promise, LinkedCount]]
+    csv_url: str
+    charts: Sequence[StackedBars]
+    table: StackedBars
+    times: "Times"
+
+
+class Figures(DeskPage):
+    """Figures, reasons, charts and the delivery time of a period, as a page or as a file."""
 
     name = "figures"
     title = _("Figures")
+    template = "cellcast_desk/figures.html"
 
     @cached_property
     def choice(self) -> ChosenPeriod:
@@ -147,40 +180,43 @@ class Figures(Page):
 
     @property
     def is_allowed(self) -> bool:
-        return self.admin.shows_all_of(self.request, Message)
+        return self.viewer.views_all_of(Message)
 
-    def details(self) -> dict[str, Any] | HttpResponse:
+    def show(self) -> HttpResponse:
         if self.request.GET.get("format") == "csv":
             return self.as_csv()
         column = self.column(self.choice)
         columns = [column]
         if self.choice.is_month:
             columns.append(self.column(self.choice.month_before))
-        months = ChosenPeriod.of_month(today().replace(day=1))
-        return {
-            "periods": [
-                (months.key, months.url, gettext("This month")),
-                (months.month_before.key, months.month_before.url, gettext("Last month")),
-                *((key, f"?{PARAMETER}={key}", label) for key, label in PERIODS.items()),
+        month = ChosenPeriod.of_month(today().replace(day=1))
+        last = month.month_before
+        content = FiguresContent(
+            periods=[
+                PeriodLink(month.key, month.url, gettext("This month")),
+                PeriodLink(last.key, last.url, gettext("Last month")),
+                *(PeriodLink(key, f"?{PARAMETER}={key}", str(PERIODS[key])) for key in PERIODS),
             ],
-            "choice": self.choice,
-            "columns": columns,
-            "rows": [
-                (name, label, [each.figures[name][1] for each in columns])
+            choice=self.choice,
+            columns=columns,
+            rows=[
+                FigureRow(name, label, [each.figures[name][1] for each in columns])
                 for name, (label, _count) in column.figures.items()
             ],
-            "standing_opt_outs": self.standing_opt_outs(),
-            "reasons": list(self.reasons(column)),
-            "csv_url": f"{self.choice.url}&format=csv",
-            **charts(column),
-            **times(count_delivery_times(column.traffic)),
-        }
+            standing_opt_outs=self.standing_opt_outs(),
+            reasons=list(self.reasons(column)),
+            csv_url=f"{self.choice.url}&format=csv",
+            charts=charts(column),
+            table=table(column),
+            times=Times.of(count_delivery_times(column.traffic)),
+        )
+        return self.render(content)
 
     def as_csv(self) -> HttpResponse:
         """Return the chosen period as a file, and record that it was taken."""
         column = self.column(self.choice)
         period = self.choice.period
-        self.admin.log_list(self.request, Message, f"Exported the figures of {self.choice.key}.")
+        self.viewer.log_list(Message, f"Exported the figures of {self.choice.key}.")
         days = (period.first_day.isoformat(), period.last_day.isoformat())
         figures = [(*days, name, "", each.count) for name, (_label, each) in column.figures.items()]
         reasons = [
@@ -190,7 +226,7 @@ class Figures(Page):
         return csv_of(f"figures-{self.choice.key}.csv", [heading, *figures, *reasons])
 
     def column(self, choice: ChosenPeriod) -> Column:
-        list_url = self.admin.url_of(Message, "changelist")
+        list_url = self.viewer.url(Message, "changelist")
         return Column(
             choice, count_messages(choice.period), list_url, self.new_opt_outs(choice.period)
         )
@@ -200,21 +236,21 @@ class Figures(Page):
 
         By the history: whoever opts out again later has opted out in this period all the same.
         """
-        if not self.admin.may_view(self.request, OptOut):
+        if not self.viewer.may_view(OptOut):
             return None
-        rows = self.admin.rows_of(self.request, OptOut)
+        rows = self.viewer.rows(OptOut)
         begun = OptOutChange.objects.using(rows.db).filter(
             kind=OptOutChange.Kind.BEGUN, at__gte=period.start, at__lt=period.end
         )
         count = rows.filter(pk__in=begun.values("opt_out")).count()
-        url = self.admin.url_of(OptOut, "changelist")
+        url = self.viewer.url(OptOut, "changelist")
         return LinkedCount.of(count, f"{url}?{days_of(period)}")
 
     def standing_opt_outs(self) -> LinkedCount | None:
-        if not self.admin.may_view(self.request, OptOut):
+        if not self.viewer.may_view(OptOut):
             return None
-        rows: Any = self.admin.rows_of(self.request, OptOut)
-        url = f"{self.admin.url_of(OptOut, 'changelist')}?state=active"
+        rows: Any = self.viewer.rows(OptOut)
+        url = f"{self.viewer.url(OptOut, 'changelist')}?state=active"
         return LinkedCount.of(rows.active().count(), url)
 
     def reasons(self, column: Column) -> Iterator[tuple[str | Promise, LinkedCount]]:
@@ -241,32 +277,39 @@ SERIES: dict[str, str | Promise] = {
 }
 
 
-def charts(column: Column) -> dict[str, Any]:
-    """Return the messages by slot: charts of sent ones and replies, and a table by status."""
-    traffic = column.traffic
-    labels = slot_labels(traffic.period)
-    total_url = f"{column.list_url}?{query_of(traffic.period)}"
-    urls: list[str] = []
-    if not traffic.period.is_hourly:  # a list cannot be narrowed to an hour
-        days = [localised(start).date().isoformat() for start in traffic.period.starts]
-        without = f"test={MessageTestFilter.WITHOUT}"
-        urls = [f"{column.list_url}?period={day}&{without}" for day in days]
-    replies = Series("replies", _("replies"), traffic.replies, "direction=inbound")
+def charts(column: Column) -> list[StackedBars]:
+    """Return charts of what was sent and of the replies, by slot; none without messages."""
+    pictures = [(_("Sent"), sent_series(column.traffic)), (_("Replies"), [replies_series(column)])]
+    return [
+        StackedBars(shown, slot_labels(column), slot_urls(column), title)
+        for title, series in pictures
+        if (shown := [each for each in series if each.total])
+    ]
+
+
+def table(column: Column) -> StackedBars:
+    """Return the messages by slot and status as a table."""
     by_status = [
-        Series("", label, traffic.sent[status], f"status={status or 'not_final'}")
+        Series("", label, column.traffic.sent[status], f"status={status or 'not_final'}")
         for status, label in SERIES.items()
     ]
-    pictures = [(_("Sent"), sent_series(traffic)), (_("Replies"), [replies])]
-    table = [each for each in [*by_status, replies] if each.total]
-    return {
-        "charts": [
-            StackedBars(shown, labels, urls, title)
-            for title, series in pictures
-            if (shown := [each for each in series if each.total])
-        ],
-        "table": StackedBars(table, labels, urls, total_url=total_url),
-        "is_hourly": traffic.period.is_hourly,
-    }
+    series = [each for each in [*by_status, replies_series(column)] if each.total]
+    total_url = f"{column.list_url}?{query_of(column.choice.period)}"
+    return StackedBars(series, slot_labels(column), slot_urls(column), total_url=total_url)
+
+
+def slot_urls(column: Column) -> list[str]:
+    """Return the links to each day's messages; a list cannot be narrowed to an hour."""
+    period = column.choice.period
+    if period.is_hourly:
+        return []
+    days = [localised(start).date().isoformat() for start in period.starts]
+    return [f"{column.list_url}?period={day}&test={MessageTestFilter.WITHOUT}" for day in days]
+
+
+def replies_series(column: Column) -> Series:
+    """Return the replies of each slot."""
+    return Series("replies", _("replies"), column.traffic.replies, "direction=inbound")
 
 
 def sent_series(traffic: Traffic) -> list[Series]:
@@ -283,36 +326,29 @@ def sent_series(traffic: Traffic) -> list[Series]:
     ]
 
 
-def slot_labels(period: Period) -> list[str]:
+def slot_labels(column: Column) -> list[str]:
     """Return the label of each slot: an hour, a day of the week or a day of the year."""
+    period = column.choice.period
     format_ = "D j" if len(period.starts) <= MAX_LABELS else "j M"
     if period.is_hourly:
         format_ = "H:i"
     return [date_format(localised(start), format_) for start in period.starts]
 
 
-BAR_ENDS_SECONDS = [5, 10, 30, 60, 5 * 60, 15 * 60, 60 * 60, 6 * 60 * 60, MAX_DELIVERY_SECONDS]
+class Times(NamedTuple):
+    """How fast messages were delivered, in words."""
 
+    counted: int
+    is_sample: bool
+    half: str
+    """Within this time half of them had arrived."""
+    nearly_all: str
+    """And 19 of 20 within this."""
 
-def times(delivery_times: DeliveryTimes) -> dict[str, Any]:
-    """Return the median, 95th percentile and histogram of the delivery time."""
-    counts = delivery_times.histogram(BAR_ENDS_SECONDS)
-    limits = [*map(in_words, BAR_ENDS_SECONDS[:-1]), gettext("a day")]
-    labels = [
-        gettext("under %(limit)s") % {"limit": limits[0]},
-        *(f"{low} – {high}" for low, high in pairwise(limits)),
-        in_words(MAX_DELIVERY_SECONDS),
-    ]
-    return {
-        "timed": delivery_times.total,
-        "timed_is_sample": delivery_times.is_sample,
-        "median": in_words(delivery_times.percentile(50)),
-        "percentile_95": in_words(delivery_times.percentile(95)),
-        "histogram": [
-            (label, count, share(count, max(counts)))
-            for label, count in zip(labels, counts, strict=True)
-        ],
-    }
+    @classmethod
+    def of(cls, times: DeliveryTimes) -> "Times":
+        half, nearly_all = (in_words(times.percentile(each)) for each in (50, 95))
+        return cls(times.total, times.is_sample, half, nearly_all)
 
 
 def in_words(seconds: int | None) -> str:

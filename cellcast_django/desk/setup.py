@@ -1,17 +1,16 @@
 """The setup page: webhook settings to paste, results of the system checks, and Test Send."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.contrib import messages
 from django.core.checks import ERROR, WARNING, CheckMessage
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -19,15 +18,17 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _, ngettext, override
 
 from cellcast_django.admin.display.badges import HandlerRow, Tone, badge, handler_rows
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import counted
-from cellcast_django.admin.page import Page
 from cellcast_django.checks import CHECKS
 from cellcast_django.conf import conf, is_base_url
-from cellcast_django.desk.overview import details_of_last_run
+from cellcast_django.desk.overview import LastRecovery
+from cellcast_django.desk.page import DeskPage, url_of_page
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
 from cellcast_django.diagnostics.test_send import Response, delete_tests, post_as_cellcast
 from cellcast_django.health import Webhooks, measure_webhooks
-from cellcast_django.models import WebhookEvent, database_alias
+from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent, database_alias
+from cellcast_django.payloads import Endpoint
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 
 
@@ -37,7 +38,7 @@ class CheckResult(NamedTuple):
     badge: SafeString
     about: Promise
     all_clear: Promise
-    messages: list[CheckMessage]
+    messages: Sequence[CheckMessage]
 
 
 def check_results() -> Iterator[CheckResult]:
@@ -108,91 +109,161 @@ def webhook_urls(base_url: str) -> dict[str, str]:
         return {}
 
 
-class Setup(Page):
+class SecretInUse(NamedTuple):
+    """The username of a secret, when it was last used, and how many passwords it has."""
+
+    username: str
+    last_at: datetime | None
+    passwords: int
+
+
+class Place(NamedTuple):
+    """One URL: where it goes in the dashboard, and the form that sends a test to it."""
+
+    endpoint: Endpoint
+    url: str | None
+    body: str
+    handlers: Sequence[str]
+    samples: Sequence[tuple[str, Any]]
+
+
+class TestedEvent(NamedTuple):
+    """What has become of an event that a test sent."""
+
+    id: Any
+    badge: SafeString
+    is_duplicate: bool
+    url: str
+    handlers: Sequence[HandlerRow]
+
+
+@shown
+class Tested:
+    """The response to a test, and what it means."""
+
+    endpoint: Endpoint
+    response: Response
+    findings: Sequence[Finding]
+    events: Sequence[TestedEvent]
+
+    @property
+    def milliseconds(self) -> int:
+        return round(self.response.seconds * 1000)
+
+    @property
+    def text(self) -> str:
+        return self.response.text[:MAX_TEXT]
+
+
+@shown
+class SetupContent:
+    """What the page shows."""
+
+    obstacle: Promise | None
+    username: str
+    usernames: Sequence[str]
+    secrets: Sequence[SecretInUse]
+    checks: Sequence[CheckResult]
+    progress: "Sequence[ChecklistItem]"
+    has_tests: bool
+    places: Sequence[Place]
+    recovery: LastRecovery
+    tested: Tested | None
+    overview_url: str
+
+
+class Setup(DeskPage):
     """Webhook settings, checks, and what Test Send was told."""
 
     name = "setup"
+    permissions = ("set_up_webhookevent",)
     title = _("Setup")
+    template = "cellcast_desk/setup.html"
 
-    @property
-    def is_allowed(self) -> bool:
-        return self.request.user.has_perm("cellcast_django.set_up_webhookevent")
-
-    def details(self) -> dict[str, Any]:
-        """Return what the page shows; a POST first sends its form as a test.
+    def show(self) -> HttpResponse:
+        """Show the page; a POST first sends its form as a test.
 
         Raises ``BadRequest`` for a form that is not from this page.
         """
         site = Site.of_request(self.request)
         bodies: dict[str, str] = {}
-        shown: dict[str, Any] = {}
+        tested = None
         if self.request.method == "POST" and "delete_tests" in self.request.POST:
             self.delete_test_data()
         elif self.request.method == "POST" and not site.obstacle:
             webhook = webhook_of(self.request)
             bodies[webhook.slug] = self.request.POST.get("body", "")
-            shown = self.send_test(site, webhook)
+            tested = self.send_test(site, webhook)
         checks = list(check_results())
         webhooks = measure_webhooks(timezone.now())
         usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
-        return {
-            "obstacle": site.obstacle,
-            "username": site.credential.partition(":")[0],
-            "usernames": list(dict.fromkeys(usernames)),
-            "checks": checks,
-            "progress": list(progress(checks, webhooks)),
-            "has_tests": WebhookEvent.objects.filter(is_test=True).exists(),
-            "places": [
-                {
-                    "endpoint": webhook.endpoint,
-                    "url": site.urls.get(webhook.slug),
-                    "body": bodies.get(webhook.slug, chosen_example(webhook, self.request)),
-                    "handlers": webhook.handlers(),
-                    "samples": samples(webhook),
-                }
+        content = SetupContent(
+            obstacle=site.obstacle,
+            username=site.credential.partition(":")[0],
+            usernames=list(dict.fromkeys(usernames)),
+            secrets=list(secrets_in_use(webhooks)),
+            checks=checks,
+            progress=list(progress(checks, webhooks)),
+            has_tests=WebhookEvent.objects.filter(is_test=True).exists(),
+            places=[
+                Place(
+                    endpoint=webhook.endpoint,
+                    url=site.urls.get(webhook.slug),
+                    body=bodies.get(webhook.slug, chosen_example(webhook, self.request)),
+                    handlers=webhook.handlers(),
+                    samples=samples(webhook),
+                )
                 for webhook in WEBHOOKS
             ],
-            **details_of_last_run(),
-            **shown,
-        }
+            recovery=LastRecovery.of_now(),
+            tested=tested,
+            overview_url=url_of_page(self.viewer, "overview"),
+        )
+        return self.render(content)
 
-    def send_test(self, site: Site, webhook: Webhook) -> dict[str, Any]:
+    def send_test(self, site: Site, webhook: Webhook) -> Tested:
         """Send the form's body as Cellcast would; return the response and what it means."""
         body = self.request.POST.get("body", "").encode()
-        self.admin.log_list(self.request, WebhookEvent, f"Sent a test to the {webhook.label}.")
+        self.viewer.log_list(WebhookEvent, f"Sent a test to the {webhook.label}.")
         response = post_as_cellcast(site.urls[webhook.slug], body, site.credential, TIMEOUT_SECONDS)
         events = response.events if response.is_accepted else []
         is_here = site.base_url == f"{self.request.scheme}://{self.request.get_host()}"
-        may_view = is_here and self.admin.may_view(self.request, WebhookEvent)
-        event_url = partial(self.admin.url_of, WebhookEvent, "change")
-        return {
-            "sent_to": webhook.endpoint,
-            "response": response,
-            "milliseconds": round(response.seconds * 1000),
-            "response_text": response.text[:MAX_TEXT],
-            "findings": findings(response),
-            "events": [
-                {
-                    "id": event.get("id"),
-                    "badge": badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
-                    "is_duplicate": event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
-                    "url": event_url(event.get("id")) if may_view else None,
-                    "handlers": handlers_that_ran(event.get("id")) if may_view else [],
-                }
+        may_view = is_here and self.viewer.may_view(WebhookEvent)
+        return Tested(
+            endpoint=webhook.endpoint,
+            response=response,
+            findings=findings(response),
+            events=[
+                TestedEvent(
+                    id=event.get("id"),
+                    badge=badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
+                    is_duplicate=event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
+                    url=self.viewer.url(WebhookEvent, "change", event.get("id"))
+                    if may_view
+                    else "",
+                    handlers=handlers_that_ran(event.get("id")) if may_view else [],
+                )
                 for event in events
             ],
-        }
+        )
 
     def delete_test_data(self) -> None:
         removed = delete_tests()
         events = counted(removed.events, "event", "events")
-        self.admin.log_list(self.request, WebhookEvent, f"Deleted the test data: {events}.")
+        self.viewer.log_list(WebhookEvent, f"Deleted the test data: {events}.")
         sentence = ngettext(
             "%(count)d test event deleted.", "%(count)d test events deleted.", removed.events
         )
-        self.admin.message_user(
-            self.request, sentence % {"count": removed.events}, messages.SUCCESS
-        )
+        self.viewer.tell(sentence % {"count": removed.events})
+
+
+def secrets_in_use(webhooks: Webhooks) -> Iterator[SecretInUse]:
+    """Yield the configured usernames, then those that were removed since."""
+    entries = Counter(entry.partition(":")[0] for entry in conf.webhook_secrets)
+    configured = {name[:MAX_USERNAME_LENGTH]: count for name, count in entries.items()}
+    used = webhooks.last_use_of
+    for username in [*configured, *(name for name in used if name not in configured)]:
+        yield SecretInUse(username, used.get(username), configured.get(username, 0))
 
 
 def webhook_of(request: HttpRequest) -> Webhook:

@@ -18,16 +18,15 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from django.utils.decorators import method_decorator
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
-from django.views.decorators.http import require_POST
 
-from cellcast_django.admin.contacts import Customer, attach_customers, customer_of
+from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     beginning,
     counted,
@@ -37,11 +36,16 @@ from cellcast_django.admin.display.texts import (
 )
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
-from cellcast_django.admin.lists.read_only import MAX_SECONDS, ReadOnlyAdmin
-from cellcast_django.database.transactions import again_if_refused, outside_atomic_requests
-from cellcast_django.desk.customer import TO_ANSWER, CustomerAdmin
+from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
+from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
+
+BACK = "back"
+TO_ANSWER = "to_answer"
+"""Of a form's address: that it leads back to this page."""
 
 PER_PAGE = 50  # customers
 MAX_TEXT_LENGTH = 200
@@ -113,9 +117,9 @@ class Waiting:
         return grouped(self.customers) if self.is_complete else f"{grouped(self.customers)}+"
 
 
-@dataclass(frozen=True, repr=False)
+@shown
 class CustomerRow:
-    """A customer who waits. Nothing of it is printed: trackers store what templates are given."""
+    """A customer who waits."""
 
     place: int
     """The key that the row has in its list."""
@@ -148,7 +152,7 @@ class CustomerRow:
         return own_number_html(self.reply)
 
 
-@dataclass(frozen=True, repr=False)
+@shown
 class WaitingPage:
     """A page of customers who wait, what narrows it, and where it goes on."""
 
@@ -193,59 +197,38 @@ class Undo:
     replies: Sequence[int]
 
 
-class ToAnswerAdmin(CustomerAdmin):
-    """Messages, with the page *To answer* and what marks replies as done."""
+class Replies:
+    """The replies that one person sees on one site: who waits for an answer, and what is done."""
 
-    actions = ["mark_done"]
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the page, what it asks for while it is open, and the targets of its buttons.
+    @property
+    def shown(self) -> Any:
+        return self.viewer.rows(Message)
 
-        Nothing here is inside ``ATOMIC_REQUESTS``: each batch of an action commits by itself.
-        """
-        patterns = [
-            self.page_pattern("to-answer/", self.to_answer_view, "to_answer"),
-            self.page_pattern("to-answer/news/", self.news_view, "news"),
-            self.page_pattern("handle/", self.handle_view, "handle"),
-            self.page_pattern("reopen/", self.reopen_view, "reopen"),
-            *super().get_urls(),
-        ]
-        for pattern in patterns:
-            outside_atomic_requests(pattern.callback)
-        return patterns
-
-    def has_handle_permission(self, request: HttpRequest) -> bool:
-        return self.may(request, "handle")
+    @property
+    def on_primary(self) -> QuerySet[Any]:
+        """The same rows: a replica may not have the last click's yet."""
+        return self.viewer.rows(Message).using(database_alias())
 
     # The list
 
-    def to_answer_view(self, request: HttpRequest) -> HttpResponse:
-        self.require(request)
-        return self.render_page(
-            request,
-            "cellcast_desk/to_answer.html",
-            title=_("To answer"),
-            waiting=self.count_waiting(request),
-            news_url=self.url_of(Message, "news"),
-            list=self.waiting_rows(request, Choice.of(request), PER_PAGE),
-            undo=self.pop_undo(request),
-        )
-
-    def waiting_rows(self, request: HttpRequest, choice: Choice, count: int) -> WaitingPage:
+    def page(self, choice: Choice, count: int) -> WaitingPage:
         """Return the first customers of the list, or those after a row of it."""
-        keys = list(self._in_order(request, choice).values_list("pk", flat=True)[: count + 1])
+        keys = list(self._in_order(choice).values_list("pk", flat=True)[: count + 1])
         return WaitingPage(
-            rows=self._rows(request, choice, keys[:count]),
+            rows=self._rows(choice, keys[:count]),
             choice=choice,
-            url=self.url_of(Message, "to_answer"),
+            url=ToAnswer.url(self.viewer),
             has_more=len(keys) > count,
-            own_numbers=own_numbers(self.get_queryset(request)),
-            may_handle=self.may(request, "handle"),
+            own_numbers=own_numbers(self.shown),
+            may_handle=self.viewer.may("handle_message"),
         )
 
-    def _in_order(self, request: HttpRequest, choice: Choice) -> Any:
+    def _in_order(self, choice: Choice) -> Any:
         """Return the reply of each customer that decides on the place in the list."""
-        shown = choice.narrow(self.get_queryset(request))
+        shown = choice.narrow(self.shown)
         replies, beside = shown.unhandled(), _of_same_customer(shown)
         place: Any = ("created_at", OuterRef("created_at"), OuterRef("pk"))
         if choice.longest_first:
@@ -255,39 +238,38 @@ class ToAnswerAdmin(CustomerAdmin):
         # handled_at is null in all of them, but the databases use its index only if told.
         in_order = [f"{sign}{name}" for name in ("handled_at", "created_at", "pk")]
         rows = replies.filter(~Exists(before)).order_by(*in_order)
-        after = self.get_queryset(request).filter(pk=choice.after).first() if choice.after else None
+        after = self.shown.filter(pk=choice.after).first() if choice.after else None
         return rows if after is None else following(rows, "created_at", after.created_at, after.pk)
 
-    def _rows(self, request: HttpRequest, choice: Choice, keys: list[int]) -> list[CustomerRow]:
-        shown = choice.narrow(self.get_queryset(request)).defer("body", "original_body")
+    def _rows(self, choice: Choice, keys: list[int]) -> list[CustomerRow]:
+        shown = choice.narrow(self.shown).defer("body", "original_body")
         sign = "-" if choice.longest_first else ""
         beside = _of_same_customer(shown).order_by(f"{sign}created_at", f"{sign}pk")
         other = Subquery(beside.values("pk")[:1])
         others = dict(shown.filter(pk__in=keys).order_by().values_list("pk", other))
         replies = shown.in_bulk({*keys, *filter(None, others.values())})
-        attach_customers(replies.values())
+        known = customers(reply.contact for reply in replies.values())
         found = [key for key in keys if key in replies]
-        may_opt_out = self.may_opt_out(request)
+        offers_opt_out = may_opt_out(self.viewer)
         rows = []
         for key, next_place in zip(found, _next(found), strict=True):
             ends = [replies[key], replies.get(others[key], replies[key])]
             oldest, newest = ends if choice.longest_first else reversed(ends)
+            opt_out = opt_out_url(self.viewer, newest) if offers_opt_out else ""
             rows.append(
                 CustomerRow(
                     place=key,
                     reply=newest,
                     oldest=oldest,
-                    known=customer_of(newest),
-                    url=self.url_of(Message, "conversation", newest.pk) + choice.query(),
-                    opt_out_url=self.opt_out_url(newest, back=TO_ANSWER) if may_opt_out else "",
+                    known=known.get(newest.contact) or Customer(newest.contact),
+                    url=self.viewer.url(Message, "conversation", newest.pk) + choice.query(),
+                    opt_out_url=opt_out and f"{opt_out}&{BACK}={TO_ANSWER}",
                     next_place=next_place,
                 )
             )
         return rows
 
-    def next_waiting(
-        self, request: HttpRequest, choice: Choice, contact: str, waiting: Sequence[Message]
-    ) -> int | None:
+    def next_waiting(self, choice: Choice, contact: str, waiting: Sequence[Message]) -> int | None:
         """Return the reply of the customer who follows, or of the first one after the last.
 
         ``waiting`` are this customer's oldest and newest waiting reply, if there are any.
@@ -297,17 +279,14 @@ class ToAnswerAdmin(CustomerAdmin):
             choice = replace(choice, after=str(place))
         for each in (choice, replace(choice, after="")):
             own = Q(contact=contact) if contact else Q(pk__in=[reply.pk for reply in waiting])
-            others = self._in_order(request, each).exclude(own)
+            others = self._in_order(each).exclude(own)
             if (key := others.values_list("pk", flat=True).first()) is not None:
                 return int(key)
         return None
 
-    # How many there are, and what is new
-
-    def count_waiting(self, request: HttpRequest, since: int | None = None) -> Waiting:
+    def count(self, since: int | None = None) -> Waiting:
         """Count the customers who wait, and those of them with a reply that came after a key."""
-        messages: Any = self.get_queryset(request)
-        newest = messages.unhandled().order_by("-handled_at", "-created_at", "-pk")
+        newest = self.shown.unhandled().order_by("-handled_at", "-created_at", "-pk")
         rows = list(newest.values_list("contact", "pk")[: MAX_COUNTED + 1])
         read = rows[:MAX_COUNTED]
         return Waiting(
@@ -317,56 +296,16 @@ class ToAnswerAdmin(CustomerAdmin):
             new=_count_contacts(row for row in read if since is not None and row[1] > since),
         )
 
-    def overview_card(self, request: HttpRequest) -> dict[str, Any]:
-        waiting = self.count_waiting(request)
-        messages: Any = self.get_queryset(request)
-        replies = messages.unhandled().order_by("handled_at", "created_at")
-        oldest = replies.values_list("created_at", flat=True).first()
-        return {
-            "count": waiting.customers,
-            "waiting": waiting,
-            "oldest": oldest,
-            "url": self.url_of(Message, "to_answer"),
-            "news_url": self.url_of(Message, "news"),
-        }
-
-    def news_view(self, request: HttpRequest) -> HttpResponse:
-        """Tell a page that is open how many customers wait, and how many have written since.
-
-        The session is not saved, so that an open page keeps nobody signed in.
-        """
-        self.require(request)
-        since = request.GET.get("since", "")
-        waiting = self.count_waiting(request, int(since) if is_key(since) else None)
-        # Django saves no session that is gone; SESSION_SAVE_EVERY_REQUEST would prolong this one.
-        del request.session
-        return JsonResponse({"waiting": str(waiting), "new": waiting.new})
+    def oldest(self) -> datetime | None:
+        """Return when the reply came that has waited longest."""
+        replies = self.shown.unhandled().order_by("handled_at", "created_at")
+        found: datetime | None = replies.values_list("created_at", flat=True).first()
+        return found
 
     # Done, and undone
 
-    @method_decorator(require_POST)
-    def handle_view(self, request: HttpRequest) -> HttpResponse:
-        """Mark one reply or those that are ticked, and the customers' earlier ones, as handled."""
-        self.require(request, "handle")
-        wanted = request.POST.getlist("one")[:1] or request.POST.getlist("reply")
-        keys = [int(key) for key in wanted if is_key(key)][:PER_PAGE]
-        replies = self._on_primary(request).filter(direction=Direction.INBOUND, pk__in=keys)
-        found = list(replies.defer("body", "original_body"))
-        if wanted and not found:
-            get_object_or_404(replies)
-        at, seen = timezone.now(), request.POST.get("seen", "")
-        own_number = Choice.of(request).own_number
-        seen_until = int(seen) if is_key(seen) else None
-        if self.handle(request, found, at, own_number=own_number, seen_until=seen_until):
-            self._log(request, found)
-            request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found]]
-        elif not found:
-            self.message_user(request, gettext("Nobody was ticked."), messages.WARNING)
-        return self._back(request, keys)
-
     def handle(
         self,
-        request: HttpRequest,
         replies: Sequence[Message],
         at: datetime,
         *,
@@ -388,104 +327,182 @@ class ToAnswerAdmin(CustomerAdmin):
             seen &= Q(pk__lte=max([seen_until, *keys]))
         for contact, until in _latest(replies).items():
             selected |= Q(seen, contact=contact, created_at__lte=until)
-        marked = self.get_queryset(request).filter(selected, direction=Direction.INBOUND)
-        unhandled = marked.filter(handled_at=None)
-        mark = partial(unhandled.update, handled_at=at, handled_by=self.username(request))
+        unhandled = self.shown.filter(selected, direction=Direction.INBOUND, handled_at=None)
+        mark = partial(unhandled.update, handled_at=at, handled_by=self.viewer.username)
         return int(again_if_refused(mark, using=database_alias()))
 
-    def _on_primary(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the rows that this site shows: a replica may not have the last click's yet."""
-        return self.get_queryset(request).using(database_alias())
-
-    def _log(self, request: HttpRequest, replies: Sequence[Message]) -> None:
-        if len(replies) == 1:
-            self.log_change(request, replies[0], "Marked it as handled.")
-        else:
-            self.log_list(request, Message, f"Marked {len(replies)} replies as handled.")
-
-    def pop_undo(self, request: HttpRequest) -> Undo | None:
-        """Return what the last click has handled, once."""
-        found = request.session.pop(UNDO, None)
-        return Undo(*found) if found else None
-
-    @method_decorator(require_POST)
-    def reopen_view(self, request: HttpRequest) -> HttpResponse:
-        """Undo *Done*: reopen what this person has handled at that time, if nobody answered it."""
-        self.require(request, "handle")
-        keys = [int(key) for key in request.POST.get("replies", "").split(",") if is_key(key)]
-        at = _time_of(request.POST.get("at", ""))
-        reopened = self._reopen(request, keys[:PER_PAGE], at) if at else 0
-        if reopened:
-            replies = counted(reopened, "handled reply", "handled replies")
-            self.log_list(request, Message, f"Reopened {replies}.")
-            words = ngettext(
-                "%(count)s reply is new again.", "%(count)s replies are new again.", reopened
-            )
-            self.message_user(request, words % {"count": grouped(reopened)}, messages.SUCCESS)
-        else:
-            nothing = gettext(
-                "Nothing left to undo: somebody has answered since, or it has been undone."
-            )
-            self.message_user(request, nothing, messages.WARNING)
-        return self._back(request, keys)
-
-    def _reopen(self, request: HttpRequest, keys: list[int], at: datetime) -> int:
-        shown = self._on_primary(request)
+    def reopen(self, keys: list[int], at: datetime) -> int:
+        """Undo what this person handled at that time, except of customers answered since."""
+        shown = self.on_primary
         found = shown.filter(pk__in=keys).exclude(contact="").values_list("contact", flat=True)
         sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=at)
         answered = Exists(sent.filter(contact=OuterRef("contact")).exclude(contact=""))
         replies = shown.filter(Q(contact__in=list(found)) | Q(pk__in=keys), ~answered)
-        mine = replies.filter(handled_at=at, handled_by=self.username(request))
+        mine = replies.filter(handled_at=at, handled_by=self.viewer.username)
         reopened = list(mine.values_list("pk", flat=True))  # MariaDB updates no table it reads
         return int(shown.filter(pk__in=reopened).update(handled_at=None, handled_by=""))
 
-    def _back(self, request: HttpRequest, keys: Sequence[int]) -> HttpResponseRedirect:
-        """Return to the page that the click was on, and there to the row where it was."""
-        query = Choice.of(request).query()
-        back, pk = request.POST.get("back", ""), keys[-1] if keys else 0
-        place = request.POST.get(f"next-{pk}", str(pk))
-        fragment = f"#cellcast-waiting-{place}" if is_key(place) else ""
-        match back:
-            case "change" | "conversation":
-                url = self.url_of(Message, back, pk) + (query if back == "conversation" else "")
-            case "next" if is_key(request.POST.get("next", "")):
-                url = self.url_of(Message, "conversation", int(request.POST["next"])) + query
-            case "section":
-                site = self.admin_site.name
-                url = reverse("admin:app_list", args=[self.opts.app_label], current_app=site)
-                url += fragment
-            case _:
-                url = self.url_of(Message, "to_answer") + query + fragment
-        return HttpResponseRedirect(url)
 
-    @admin.action(permissions=["handle"], description=_("Mark as done"))
-    def mark_done(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Mark the selected replies and the customers' earlier ones as handled.
+@shown
+class ToAnswerContent:
+    """Who waits, and what the last click did."""
 
-        Each batch commits by itself. After 20 seconds no batch begins, and the page says how many
-        of the selected replies are left.
-        """
-        waiting: Any = queryset.filter(direction=Direction.INBOUND, handled_at=None)
-        replies = waiting.using(database_alias())  # a replica may not know yet what a batch marked
-        newest_first = replies.defer("body", "original_body").order_by("-created_at", "-pk")
-        at, end, count = timezone.now(), monotonic() + MAX_SECONDS, 0
-        while (batch := list(newest_first[:BATCH_SIZE])) and monotonic() < end:
-            count += self.handle(request, batch, at)
-        left = replies.count() if batch else 0
-        if count:
-            marked = counted(count, "reply", "replies")
-            self.log_list(request, Message, f"Marked {marked} as handled.")
-        done = ngettext(
-            "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
+    list: WaitingPage
+    waiting: Waiting
+    news_url: str
+    undo: Undo | None
+
+
+class ToAnswer(Page):
+    """A row for each customer who waits."""
+
+    name = "to_answer"
+    route = "to-answer/"
+    model = Message
+    title = _("To answer")
+    template = "cellcast_desk/to_answer.html"
+
+    def show(self) -> HttpResponse:
+        replies = Replies(self.viewer)
+        content = ToAnswerContent(
+            list=replies.page(Choice.of(self.request), PER_PAGE),
+            waiting=replies.count(),
+            news_url=News.url(self.viewer),
+            undo=pop_undo(self.request),
         )
-        self.message_user(request, done % {"count": grouped(count)}, messages.SUCCESS)
-        if left:
+        return self.render(content)
+
+
+class News(Page):
+    """Tells a page that is open how many customers wait, and how many have written since.
+
+    The session is not saved, so that an open page keeps nobody signed in.
+    """
+
+    name = "news"
+    route = "to-answer/news/"
+    model = Message
+
+    def show(self) -> HttpResponse:
+        since = self.request.GET.get("since", "")
+        waiting = Replies(self.viewer).count(int(since) if is_key(since) else None)
+        # Django saves no session that is gone; SESSION_SAVE_EVERY_REQUEST would prolong this one.
+        del self.request.session
+        return JsonResponse({"waiting": str(waiting), "new": waiting.new})
+
+
+class Handle(Page):
+    """Marks one reply or those that are ticked, and the customers' earlier ones, as handled."""
+
+    name = "handle"
+    model = Message
+    permissions = ("handle_message",)
+    only_takes_forms = True
+
+    def show(self) -> HttpResponse:
+        viewer, form = self.viewer, self.request.POST
+        replies = Replies(viewer)
+        wanted = form.getlist("one")[:1] or form.getlist("reply")
+        keys = [int(key) for key in wanted if is_key(key)][:PER_PAGE]
+        chosen = replies.on_primary.filter(direction=Direction.INBOUND, pk__in=keys)
+        found = list(chosen.defer("body", "original_body"))
+        if wanted and not found:
+            get_object_or_404(chosen)
+        at, seen = timezone.now(), form.get("seen", "")
+        own_number = Choice.of(self.request).own_number
+        seen_until = int(seen) if is_key(seen) else None
+        if replies.handle(found, at, own_number=own_number, seen_until=seen_until):
+            if len(found) == 1:
+                viewer.log(found[0], "Marked it as handled.")
+            else:
+                viewer.log_list(Message, f"Marked {len(found)} replies as handled.")
+            self.request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found]]
+        elif not found:
+            viewer.tell(gettext("Nobody was ticked."), messages.WARNING)
+        return _back(viewer, keys)
+
+
+def pop_undo(request: HttpRequest) -> Undo | None:
+    """Return what the last click has handled, once."""
+    found = request.session.pop(UNDO, None)
+    return Undo(*found) if found else None
+
+
+class Reopen(Page):
+    """Undoes *Done*: what this person has handled at that time is new, if nobody answered it."""
+
+    name = "reopen"
+    model = Message
+    permissions = ("handle_message",)
+    only_takes_forms = True
+
+    def show(self) -> HttpResponse:
+        form = self.request.POST
+        keys = [int(key) for key in form.get("replies", "").split(",") if is_key(key)]
+        at = _time_of(form.get("at", ""))
+        reopened = Replies(self.viewer).reopen(keys[:PER_PAGE], at) if at else 0
+        if reopened:
+            replies = counted(reopened, "handled reply", "handled replies")
+            self.viewer.log_list(Message, f"Reopened {replies}.")
             words = ngettext(
-                "%(count)s of the selected replies is left. Run it again to continue.",
-                "%(count)s of the selected replies are left. Run it again to continue.",
-                left,
+                "%(count)s reply is new again.", "%(count)s replies are new again.", reopened
             )
-            self.message_user(request, words % {"count": grouped(left)}, messages.WARNING)
+            self.viewer.tell(words % {"count": grouped(reopened)})
+        else:
+            nothing = gettext(
+                "Nothing left to undo: somebody has answered since, or it has been undone."
+            )
+            self.viewer.tell(nothing, messages.WARNING)
+        return _back(self.viewer, keys)
+
+
+def _back(viewer: Viewer, keys: Sequence[int]) -> HttpResponseRedirect:
+    """Return to the page that the click was on, and there to the row where it was."""
+    query, form = Choice.of(viewer.request).query(), viewer.request.POST
+    back, pk = form.get(BACK, ""), keys[-1] if keys else 0
+    place = form.get(f"next-{pk}", str(pk))
+    fragment = f"#cellcast-waiting-{place}" if is_key(place) else ""
+    match back:
+        case "change" | "conversation":
+            url = viewer.url(Message, back, pk) + (query if back == "conversation" else "")
+        case "next" if is_key(form.get("next", "")):
+            url = viewer.url(Message, "conversation", int(form["next"])) + query
+        case "section":
+            app_label = Message._meta.app_label
+            url = reverse("admin:app_list", args=[app_label], current_app=viewer.site.name)
+            url += fragment
+        case _:
+            url = ToAnswer.url(viewer) + query + fragment
+    return HttpResponseRedirect(url)
+
+
+@admin.action(description=_("Mark as done"))
+def mark_done(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+    """Mark the selected replies and the customers' earlier ones as handled.
+
+    Each batch commits by itself. After 20 seconds no batch begins, and the page says how many of
+    the selected replies are left.
+    """
+    viewer = Viewer(model_admin.admin_site, request)
+    waiting: Any = queryset.filter(direction=Direction.INBOUND, handled_at=None)
+    replies = waiting.using(database_alias())  # a replica may not know yet what a batch marked
+    newest_first = replies.defer("body", "original_body").order_by("-created_at", "-pk")
+    at, end, count = timezone.now(), monotonic() + MAX_SECONDS, 0
+    while (batch := list(newest_first[:BATCH_SIZE])) and monotonic() < end:
+        count += Replies(viewer).handle(batch, at)
+    left = replies.count() if batch else 0
+    if count:
+        marked = counted(count, "reply", "replies")
+        viewer.log_list(Message, f"Marked {marked} as handled.")
+    done = ngettext("%(count)s reply marked as done.", "%(count)s replies marked as done.", count)
+    viewer.tell(done % {"count": grouped(count)})
+    if left:
+        words = ngettext(
+            "%(count)s of the selected replies is left. Run it again to continue.",
+            "%(count)s of the selected replies are left. Run it again to continue.",
+            left,
+        )
+        viewer.tell(words % {"count": grouped(left)}, messages.WARNING)
 
 
 def _time_of(text: str) -> datetime | None:
@@ -527,11 +544,3 @@ def _latest(replies: Iterable[Message]) -> dict[str, datetime]:
 def _count_contacts(rows: Iterable[tuple[str, int]]) -> int:
     """Count the customers of replies; each reply without a number is somebody of its own."""
     return len({contact or pk for contact, pk in rows})
-
-
-def messages_to_answer(model_admin: ReadOnlyAdmin, request: HttpRequest) -> ToAnswerAdmin | None:
-    """Return the site's admin with this page; ``None`` if this person may not view it."""
-    if not model_admin.may_view(request, Message):
-        return None
-    messages = model_admin.admin_site.get_model_admin(Message)
-    return messages if isinstance(messages, ToAnswerAdmin) else None

@@ -3,13 +3,14 @@
 from bisect import bisect_right
 from calendar import monthrange
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from itertools import accumulate, pairwise
 from math import ceil
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from django.conf import settings
 from django.core.cache import cache
@@ -24,6 +25,7 @@ from cellcast_django.database.vendors import vendor_of
 from cellcast_django.models import Direction, Message, StatusChange, database_alias
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
+T = TypeVar("T")
 Slot = tuple[datetime, datetime]  # its first moment, and the first moment after it
 
 
@@ -134,7 +136,9 @@ def count_messages(period: Period) -> Traffic:
     Counts of slots that ended more than three days ago come from Django's default cache and may be
     a day old: with ten million messages a year, three months take more than half a second.
     """
-    replies, sent, *ended = map(list, zip(*_counts(period.slots), strict=True))
+    replies, sent, *ended = map(
+        list, zip(*counted_today("messages", period.slots, _count), strict=True)
+    )
     _leave_out_tests(period, replies, sent, ended)
     not_final = [count - sum(others) for count, *others in zip(sent, *ended, strict=True)]
     by_status = dict(zip(_FINAL, ended, strict=True))
@@ -157,24 +161,26 @@ def _leave_out_tests(
             ended[_FINAL.index(status)][slot] -= 1
 
 
-def _counts(slots: list[Slot]) -> list[list[int]]:
-    """Return the result of ``_count`` for each slot, from the cache if it was stored today."""
+def counted_today(
+    name: str, wanted: Sequence[Slot], count: Callable[[list[Slot]], list[T]]
+) -> list[T]:
+    """Return the result of ``count`` for each slot; of settled ones what it was earlier today.
+
+    It is kept in Django's default cache. Without that the page is slower, but works.
+    """
     now = timezone.now()
-    key = f"cellcast_django.desk.traffic.{now:%Y-%m-%d}"
-    cached: dict[str, list[int]] = {}
-    with suppress(Exception):  # without the cache the page is slower, but works
-        cached = cache.get(key, {})
     database = connections[database_alias()].settings_dict["NAME"]  # tests use another one
-    names = {f"{database} {slot[0].isoformat()} {slot[1].isoformat()}": slot for slot in slots}
-    missing = {name: slot for name, slot in names.items() if name not in cached}
-    counted = dict(zip(missing, _count(list(missing.values())), strict=True))
-    settled = {
-        name: counted[name] for name, (_, end) in missing.items() if end < now - SETTLED_AFTER
-    }
+    key = f"{__name__}.{name}.{sha256(str(database).encode()).hexdigest()}.{now:%Y-%m-%d}"
+    cached: dict[Slot, T] = {}
+    with suppress(Exception):
+        cached = cache.get(key, {})
+    missing = [slot for slot in wanted if slot not in cached]
+    counted = dict(zip(missing, count(missing), strict=True))
+    settled = {slot: each for slot, each in counted.items() if slot[1] < now - SETTLED_AFTER}
     if settled:
         with suppress(Exception):
             cache.set(key, cached | settled, timeout=DAY)
-    return [(cached | counted)[name] for name in names]
+    return [(cached | counted)[slot] for slot in wanted]
 
 
 TABLE = Message._meta.db_table
@@ -239,33 +245,21 @@ def count_reasons(period: Period) -> Reasons:
     """Count what was not delivered by the reason of the status that stands, most frequent first.
 
     Reasons are compared exactly, by their digests, as MariaDB compares text without case and
-    accents. Messages without a reason are not among them. Those of slots that ended more than three
-    days ago come from the cache, as the messages do.
+    accents. Messages without a reason are not among them.
     """
     now = timezone.now()
     ended = [end for _, end in period.slots if end < now - SETTLED_AFTER]
     settled = max(ended, default=period.start)
-    old = _settled_reasons(period.start, settled, now) if ended else []
-    new = _reasons(settled, period.end) if settled < period.end else []
+    parts = [(period.start, settled), (settled, period.end)]
+    wanted = [(start, end) for start, end in parts if start < end]
     counts: Counter[tuple[str, str]] = Counter()
-    for digest, text, count in [*old, *new]:
-        counts[digest, text] += count
+    for found in counted_today(
+        "reasons", wanted, lambda slots: [_reasons(*each) for each in slots]
+    ):
+        for digest, text, count in found:
+            counts[digest, text] += count
     counted = [(digest, text, count) for (digest, text), count in counts.items()]
     return sorted(counted, key=lambda each: (-each[2], each[0]))
-
-
-def _settled_reasons(start: datetime, end: datetime, now: datetime) -> Reasons:
-    """Return the reasons between two times, from the cache if they were stored today."""
-    database = connections[database_alias()].settings_dict["NAME"]
-    parts = f"{database} {start.isoformat()} {end.isoformat()} {now:%Y-%m-%d}"
-    key = f"{__name__}.reasons.{sha256(parts.encode()).hexdigest()}"
-    with suppress(Exception):  # without the cache the page is slower, but works
-        if (cached := cache.get(key)) is not None:
-            return list(cached)
-    counted = _reasons(start, end)
-    with suppress(Exception):
-        cache.set(key, counted, timeout=DAY)
-    return counted
 
 
 def _reasons(start: datetime, end: datetime) -> Reasons:
@@ -315,13 +309,6 @@ class DeliveryTimes:
         return next(
             (each for each, count in zip(seconds, arrived, strict=True) if count >= wanted), None
         )
-
-    def histogram(self, limits: list[int]) -> list[int]:
-        """Count what took less than each of the ascending limits, then what took longer."""
-        bars: Counter[int] = Counter()
-        for seconds, count in self.counts.items():
-            bars[sum(limit <= seconds for limit in limits)] += count
-        return [bars[place] for place in range(len(limits) + 1)]
 
 
 def count_delivery_times(traffic: Traffic) -> DeliveryTimes:

@@ -19,7 +19,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
-from cellcast_django.admin.lists.read_only import MAX_SECONDS
+from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.desk import to_answer
 from cellcast_django.desk.to_answer import Choice
 from cellcast_django.factories import MessageFactory, WebhookEventFactory

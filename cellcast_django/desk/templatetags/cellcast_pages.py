@@ -1,50 +1,70 @@
-"""Template tags: links to the app's own admin pages, and filters that format what they show."""
+"""Template tags: where the desk's pages are on an admin site, and what the app's index shows."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 from django.contrib.admin.sites import all_sites
 from django.http import HttpRequest
 from django.template import Library, RequestContext
 from django.urls import reverse
-from django.utils.safestring import SafeString
-from django.utils.translation import get_language, gettext
 
-from cellcast_django.admin.display.badges import reason_html
-from cellcast_django.admin.display.texts import (
-    ago,
-    brief_ago,
-    day_words,
-    exact_seconds,
-    exact_time,
-    grouped,
-    machine_time,
-    media_links,
-    readable_number,
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.lists.read_only import home_of, is_ours
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.desk.admin import Desk
+from cellcast_django.desk.overview import EventsPart
+from cellcast_django.desk.page import url_of_page
+from cellcast_django.desk.to_answer import (
+    Choice,
+    Replies,
+    ToAnswer,
+    Undo,
+    Waiting,
+    WaitingPage,
+    pop_undo,
 )
-from cellcast_django.desk.admin import PagesAdmin, pages_of
+from cellcast_django.models import Message
+
+MAX_WAITING = 5  # customers on the app's index who wait for an answer
 
 register = Library()
-FILTERS: list[Callable[..., str]] = [
-    *(ago, brief_ago, day_words, exact_seconds, exact_time, machine_time),
-    *(grouped, media_links, readable_number, reason_html),
-]
-for each in FILTERS:
-    register.filter(each)
 
 
 @register.simple_tag(takes_context=True)
-def cellcast_pages(context: RequestContext) -> dict[str, str]:
-    """Return the URLs, by name, of this admin site's pages that the user may open."""
-    pages = _pages(context.request)
-    return pages.page_urls(context.request) if pages else {}
+def cellcast_pages(context: RequestContext) -> Sequence[Link]:
+    """Return links to this admin site's pages that the user may open: name, URL and title."""
+    viewer = _viewer(context.request)
+    return extension_of(viewer.site).links(viewer) if viewer else []
+
+
+@shown
+class Summary:
+    """What the app's index says of replies and webhooks."""
+
+    list: WaitingPage | None
+    waiting: Waiting | None
+    undo: Undo | None
+    events: EventsPart | None
+    setup_url: str
+    to_answer_url: str
 
 
 @register.simple_tag(takes_context=True)
-def cellcast_summary(context: RequestContext) -> dict[str, Any]:
-    """Return what the app's index says of replies and webhooks to this user."""
-    pages = _pages(context.request)
-    return pages.summary(context.request) if pages else {}
+def cellcast_summary(context: RequestContext) -> Summary | None:
+    """Return what the app's index says to this user."""
+    viewer = _viewer(context.request)
+    if viewer is None:
+        return None
+    waits = is_ours(viewer.site, Message) and ToAnswer(viewer).is_allowed
+    replies = Replies(viewer)
+    return Summary(
+        list=replies.page(Choice(), MAX_WAITING) if waits else None,
+        waiting=replies.count() if waits else None,
+        undo=pop_undo(viewer.request) if waits else None,
+        events=EventsPart.of(viewer),
+        setup_url=url_of_page(viewer, "setup"),
+        to_answer_url=ToAnswer.url(viewer) if waits else "",
+    )
 
 
 @register.simple_tag(takes_context=True)
@@ -54,19 +74,10 @@ def cellcast_url(context: RequestContext, page: str) -> str:
     return reverse(f"admin:cellcast_django_message_{page}", current_app=current_app)
 
 
-@register.simple_tag
-def cellcast_language() -> SafeString:
-    """Return the attributes of our texts where they are English on a page in another language.
-
-    Otherwise a page that is written from right to left would scramble them.
-    """
-    is_translated = gettext("To answer") != "To answer"
-    is_english = (get_language() or "en").partition("-")[0] == "en"
-    return SafeString("" if is_translated or is_english else ' lang="en" dir="ltr"')
-
-
-def _pages(request: HttpRequest) -> PagesAdmin | None:
+def _viewer(request: HttpRequest) -> Viewer | None:
     name = getattr(request, "current_app", None)
     # A project that replaces the default site has two of that name, and uses the second.
-    candidates = (pages_of(site) for site in all_sites if site.name == name)
-    return next((pages for pages in candidates if pages is not None), None)
+    for site in all_sites:
+        if site.name == name and home_of(site) and isinstance(extension_of(site), Desk):
+            return Viewer(site, request)
+    return None
