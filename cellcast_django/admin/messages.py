@@ -51,7 +51,6 @@ from cellcast_django.admin.lists.filters import (
     StopFilter,
     newest,
 )
-from cellcast_django.admin.lists.paging import CappedPaginator
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import QUOTES, Search, narrow_to_any
@@ -141,7 +140,7 @@ class MessageSearch(Search):
         has_words = Q()
         for word in term.strip(QUOTES).split()[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
-        texts = newest(within, CappedPaginator.MAX_COUNT).filter(has_words)
+        texts = newest(within, self.max_count).filter(has_words)
         return narrow_to_any(within, *map(self.rows.filter, self.named(term)), texts)
 
 

@@ -168,7 +168,6 @@ class Conversation:
     def __init__(self, viewer: Viewer, message: Message, own: str = "") -> None:
         self.viewer = viewer
         self.message = message
-        self.customer = customer_of(message.contact)
         self.own_numbers = own_numbers(viewer.rows(Message))
         self.own_number = own if own in self.own_numbers else ""
         same = {"contact": message.contact} if message.contact else {"pk": message.pk}
@@ -179,6 +178,10 @@ class Conversation:
             # Those of a name may belong to any number.
             is_named = ~Q(own_number__startswith="+")
             self.messages = self.messages.filter(Q(own_number=self.own_number) | is_named)
+
+    @cached_property
+    def customer(self) -> Customer:
+        return customer_of(self.message.contact)
 
     @property
     def url(self) -> str:

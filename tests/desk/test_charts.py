@@ -3,7 +3,7 @@
 import pytest
 from django.utils import translation
 
-from cellcast_django.desk.charts import Series, StackedBars, round_up, share
+from cellcast_django.desk.charts import Series, StackedBars, round_up
 
 
 def chart(*numbers: list[int]) -> StackedBars:
@@ -74,8 +74,3 @@ def test_axis_ends_at_a_round_number(number: int, top: int) -> None:
 def test_long_axis_labels_only_ends_and_middle() -> None:
     assert chart([0] * 7).axis == [f"day {day}" for day in range(7)]
     assert chart([0] * 30).axis == ["day 0", "day 15", "day 29"]
-
-
-def test_highest_share_fills_the_width() -> None:
-    assert [share(number, 8) for number in (0, 2, 8)] == ["0.0", "250.0", "1000.0"]
-    assert share(0, 0) == "0"

@@ -18,6 +18,7 @@ from django.utils import timezone
 from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.lists import filters
 from cellcast_django.desk import conversation
+from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
@@ -405,7 +406,7 @@ def test_message_list_and_to_answer_filter_by_own_number(reader: Client) -> None
 
     assert listed(reader, "message", own_number=NUMBERS[0]) == [first.pk]
     page = reader.get(url_of("message", "to_answer", own=NUMBERS[0]))
-    assert [row.reply for row in page.context["list"].rows] == [first]
+    assert [row.reply for row in page.context["page"].list.rows] == [first]
     assert len(every(page.text, "select[@id='cellcast-own']/option")) == 3
     [row] = every(page.text, "table[@class='cellcast-to-answer']/tbody/tr")
     [link] = [url for url in addresses(row) if "/conversation/" in url]
@@ -544,6 +545,7 @@ class Restricted(MessageAdmin):
 
 restricted_site = admin.AdminSite("restricted")
 restricted_site.register(Message, Restricted)
+give_desk_to(restricted_site)
 urlpatterns = [path("admin/", admin.site.urls), path("restricted/", restricted_site.urls)]
 
 

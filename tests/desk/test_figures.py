@@ -356,7 +356,7 @@ def test_chart_labels_name_the_length_of_a_slot(
     assert words(title).startswith(f"{label}: ")
 
 
-def test_page_shows_the_median_and_the_distribution_of_delivery_times(
+def test_page_says_how_long_half_and_nearly_all_deliveries_took(
     reader: Client, noon: datetime
 ) -> None:
     for seconds in (0, 4, 9, 75, 4000):
@@ -365,10 +365,6 @@ def test_page_shows_the_median_and_the_distribution_of_delivery_times(
     html = html_of(reader)
     times = section(html, "times")
     assert [words(each) for each in every(times, "strong")] == ["9 s", "1 h 6 min"]
-    counts = [words(every(row, "td")[0]) for row in every(times, "tbody/tr")]
-    assert counts == ["2", "1", "0", "0", "1", "0", "0", "1", "0", "0"]
-    assert html.count('width="1000.0"') == 1
-    assert html.count('width="500.0"') == 3
 
 
 def test_sampled_delivery_times_are_marked(reader: Client, noon: datetime) -> None:

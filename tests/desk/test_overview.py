@@ -24,16 +24,18 @@ from cellcast_django.admin import (
 from cellcast_django.admin.display.badges import Tone
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.desk import overview
+from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import opt_out
 from cellcast_django.signals import opt_out_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
-from tests.admin_pages import MODELS, changelist_at, staff, url_of
+from tests.admin_pages import CUSTOMER, MODELS, changelist_at, listed, staff, url_of
 from tests.handlers import Calls, connected, reply
-from tests.html import addresses, every, only, section, words
+from tests.html import addresses, every, only, section, times_of, words
 from tests.many import add_copies
-from tests.plans import HAS_STATISTICS, gather_statistics, scans
+from tests.plans import HAS_STATISTICS, gather_statistics, plan_of, scans
 
 pytestmark = pytest.mark.django_db
 
@@ -137,10 +139,6 @@ def test_empty_overview_links_to_setup(admin_client: Client, reader: Client) -> 
     assert addresses(only(html_of(reader), invitation)) == []
     WebhookEventFactory.create()
     assert not every(html_of(admin_client), invitation)
-
-
-def times_of(element: Any) -> list[datetime]:
-    return [datetime.fromisoformat(each.get("datetime", "")) for each in every(element, "time")]
 
 
 def lights_of(html: str) -> dict[str, str]:
@@ -287,26 +285,6 @@ def test_overview_warns_about_overdue_events(reader: Client, noon: datetime) -> 
     assert "2 d" in words(only(html_of(reader), "p[@id='cellcast-overdue']"))
 
 
-def test_usernames_are_ordered_by_last_use(reader: Client, noon: datetime, settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = ["old:a", "new:b", "new:c", "spare:d"]
-    for username, hours in (("old", 50), ("new", 2), ("gone", 1)):
-        received_at = noon - timedelta(hours=hours)
-        WebhookEventFactory.create(username=username, received_at=received_at)
-    rows = every(section(html_of(reader), "credentials"), "tbody/tr")
-    shown = [(words(only(row, "th")), row.get("data-passwords"), times_of(row)) for row in rows]
-    assert shown == [
-        ("old", "1", [noon - timedelta(hours=50)]),
-        ("new", "2", [noon - timedelta(hours=2)]),
-        ("spare", "1", []),
-        ("gone", "0", [noon - timedelta(hours=1)]),
-    ]
-
-
-def test_overview_without_credentials_says_so(reader: Client, settings: Any) -> None:
-    settings.CELLCAST_WEBHOOK_SECRETS = []
-    assert every(section(html_of(reader), "credentials"), "p[@class='cellcast-empty']")
-
-
 def test_page_works_without_time_zones(reader: Client, settings: Any) -> None:
     settings.USE_TZ = False
     WebhookClient().status()
@@ -321,6 +299,52 @@ def test_page_works_after_project_turned_time_zones_off(
     settings.USE_TZ = False
     reply(message="later")
     assert "ValueError" in html_of(reader)
+
+
+# What was sent to people who had opted out
+
+
+@pytest.fixture
+def sent_although() -> Message:
+    """A message that was recorded for somebody who had opted out, among others."""
+    opt_out(CUSTOMER)
+    found: Message = Message.objects.record_sent("1", receiver=CUSTOMER, body="Coming?")
+    Message.objects.record_sent("2", receiver="0400 000 002", body="Coming?")
+    return found
+
+
+def test_overview_counts_and_links_last_weeks_texts_to_opted_out(
+    reader: Client, sent_although: Message
+) -> None:
+    opt_out("0400 000 003")
+    old = Message.objects.record_sent("3", receiver="0400 000 003")
+    Message.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=8))
+    found = reader.get(reverse(OVERVIEW)).context["page"].although_opted_out
+    assert found.count == 1
+    rows = reader.get(found.url).context["cl"].result_list
+    assert [row.pk for row in rows] == [sent_although.pk]
+
+
+def test_overview_omits_texts_to_opted_out_if_there_are_none(reader: Client) -> None:
+    assert "cellcast-although-opted-out" not in html_of(reader)
+    response = staff("view_webhookevent").get(reverse(OVERVIEW))
+    assert response.context["page"].although_opted_out is None
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
+def test_texts_to_opted_out_contacts_use_their_index(
+    reader: Client, sent_although: Message
+) -> None:
+    add_copies(Message(direction="outbound", contact=CUSTOMER), 3_000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as queries:
+        reader.get(reverse(OVERVIEW))
+        assert listed(reader, "message", opted_out="sent") == [sent_although.pk]
+    selects = [q["sql"] for q in queries if '"opted_out_at" IS NOT NULL' in q["sql"]]
+    assert len(selects) >= 2
+    for sql in selects:
+        assert any("cellcast_message_opted_out" in step for step in plan_of(sql)), sql
 
 
 # What it costs, and what it is made of
@@ -378,6 +402,8 @@ history_alone.register(StatusChange, StatusChangeAdmin)
 plain = admin.AdminSite("plain")
 plain.register(WebhookEvent)
 plain.register(Message, MessageAdmin)
+for each_site in (everything, messages_alone, history_alone, plain):
+    give_desk_to(each_site)
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("everything/", everything.urls),
@@ -452,6 +478,7 @@ class OnePractice(admin.ModelAdmin):  # type: ignore[type-arg]  # Django 5.2 has
 
 
 practice = admin.AdminSite("practice")
+give_desk_to(practice)
 for model, model_admin in ((Message, MessageAdmin), (WebhookEvent, WebhookEventAdmin)):
     practice.register(model, type(model_admin.__name__, (OnePractice, model_admin), {}))
 urlpatterns.append(path("practice/", practice.urls))
@@ -478,6 +505,7 @@ OURS: dict[type[Model], type[ReadOnlyAdmin]] = {
 }
 for foreign in OURS:
     mixed = admin.AdminSite(f"foreign-{foreign._meta.model_name}")
+    give_desk_to(mixed)
     for each, ours in OURS.items():
         mixed.register(each, admin.ModelAdmin if each is foreign else ours)
     urlpatterns.append(path(f"{mixed.name}/", mixed.urls))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from html import unescape
 from operator import attrgetter
 from typing import Any
@@ -14,7 +15,7 @@ from django.contrib.admin.models import LogEntry
 from django.db import connections
 from django.test import Client
 from django.urls import include, path, reverse
-from django.utils import translation
+from django.utils import timezone, translation
 
 from cellcast_django.checks import CHECKS
 from cellcast_django.desk import setup
@@ -26,7 +27,7 @@ from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.admin_pages import CUSTOMER, staff, text_of
-from tests.html import addresses, every, only, section, words
+from tests.html import addresses, every, only, section, times_of, words
 
 pytestmark = pytest.mark.django_db
 
@@ -131,6 +132,27 @@ def test_no_password_is_shown(operator: Client, settings: Any) -> None:
     assert "cellcast, spare" in page
     assert PASSWORD not in page
     assert "another-password" not in page
+
+
+def test_page_says_when_each_secret_was_last_used(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = ["old:a", "new:b", "new:c", "spare:d"]
+    now = timezone.now().replace(microsecond=0)
+    for username, hours in (("old", 50), ("new", 2), ("gone", 1)):
+        received_at = now - timedelta(hours=hours)
+        WebhookEventFactory.create(username=username, received_at=received_at)
+    rows = every(section(page_of(operator), "secrets"), "tbody/tr")
+    shown = [(words(only(row, "th")), row.get("data-passwords"), times_of(row)) for row in rows]
+    assert shown == [
+        ("old", "1", [now - timedelta(hours=50)]),
+        ("new", "2", [now - timedelta(hours=2)]),
+        ("spare", "1", []),
+        ("gone", "0", [now - timedelta(hours=1)]),
+    ]
+
+
+def test_page_without_secrets_says_so(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = []
+    assert every(section(page_of(operator), "secrets"), "p[@class='cellcast-empty']")
 
 
 def test_page_without_credentials_explains_how_to_create_them(

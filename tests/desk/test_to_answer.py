@@ -15,13 +15,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
-from django.urls import path, reverse
+from django.urls import include, path, reverse
 from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
 from cellcast_django.admin.page import MAX_SECONDS
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk import to_answer
-from cellcast_django.desk.to_answer import Choice
+from cellcast_django.desk.admin import register as give_desk_to
+from cellcast_django.desk.to_answer import Choice, Replies
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
@@ -53,7 +55,7 @@ def rows(client: Client, **query: Any) -> list[str]:
     """Return the texts of the page, one for each customer."""
     response = client.get(url_of("message", "to_answer", **query))
     assert response.status_code == 200
-    return [row.text for row in response.context["list"].rows]
+    return [row.text for row in response.context["page"].list.rows]
 
 
 def done(client: Client, *replies: Message, **form: Any) -> Any:
@@ -84,7 +86,7 @@ def test_customer_has_one_row_with_their_newest_reply(reader: Client) -> None:
 
     page = reader.get(url_of("message", "to_answer"))
 
-    first, second = page.context["list"].rows
+    first, second = page.context["page"].list.rows
     assert (first.reply, first.oldest) == (newest, oldest)
     assert second.text == "Are you open?"
     assert first.has_several
@@ -119,7 +121,7 @@ def test_replies_without_a_number_have_their_own_rows(reader: Client) -> None:
 
     for order in ("", "longest"):
         page = reader.get(url_of("message", "to_answer", order=order))
-        assert {row.reply for row in page.context["list"].rows} == set(replies)
+        assert {row.reply for row in page.context["page"].list.rows} == set(replies)
     done_in_row(staff("view_message", "handle_message"), replies[0])
     assert list(Message.objects.unhandled()) == replies[1:]
 
@@ -145,7 +147,7 @@ def test_paging_shows_every_customer_once(
     shown: list[list[str]] = []
     url: str = url_of("message", "to_answer", order=order)
     while url:
-        listing = reader.get(url).context["list"]
+        listing = reader.get(url).context["page"].list
         shown.append([row.text for row in listing.rows])
         url = listing.next_url
 
@@ -161,11 +163,11 @@ def test_next_page_link_works_after_its_row_was_handled(
     monkeypatch.setattr(to_answer, "PER_PAGE", 1)
     first = ask(10, "first")
     ask(20, "second", OTHER)
-    following = reader.get(url_of("message", "to_answer")).context["list"].next_url
+    following = reader.get(url_of("message", "to_answer")).context["page"].list.next_url
 
     done_in_row(receptionist, first)
 
-    listing = reader.get(following).context["list"]
+    listing = reader.get(following).context["page"].list
     assert [row.text for row in listing.rows] == ["second"]
     assert listing.first_url == url_of("message", "to_answer")
 
@@ -314,7 +316,7 @@ def test_done_without_a_tick_warns(receptionist: Client) -> None:
 
     assert levels(response) == ["warning"]
     assert not LogEntry.objects.exists()
-    assert response.context["undo"] is None
+    assert response.context["page"].undo is None
 
 
 def test_done_returns_to_the_following_row(receptionist: Client) -> None:
@@ -694,7 +696,9 @@ class OnePractice(MessageAdmin):
 
 practice = admin.AdminSite("practice")
 practice.register(Message, OnePractice)
+give_desk_to(practice)
 whole = admin.AdminSite("whole")
+give_desk_to(whole)
 whole.register(Message, OnePractice)
 whole.register(StatusChange, StatusChangeAdmin)
 whole.register(WebhookEvent, WebhookEventAdmin)
@@ -702,6 +706,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("practice/", practice.urls),
     path("whole/", whole.urls),
+    path("sms/", include("cellcast_django.urls")),
 ]
 BASE = "/practice/cellcast_django/message/"
 
@@ -713,7 +718,7 @@ def test_restricted_site_shows_and_marks_only_its_own_replies(admin_client: Clie
     theirs = ask(5, "theirs", OTHER, receiver="+61480000002")
 
     assert rows_of(admin_client) == ["ours"]
-    assert admin_client.get(f"{BASE}overview/").context["to_answer"]["count"] == 1
+    assert admin_client.get(f"{BASE}overview/").context["page"].to_answer.waiting.customers == 1
     assert admin_client.get(f"{BASE}to-answer/news/").json()["waiting"] == "1"
     assert admin_client.post(f"{BASE}handle/", {"one": theirs.pk}).status_code == 404
 
@@ -725,7 +730,7 @@ def test_restricted_site_shows_and_marks_only_its_own_replies(admin_client: Clie
 
 
 def rows_of(client: Client) -> list[str]:
-    return [row.text for row in client.get(f"{BASE}to-answer/").context["list"].rows]
+    return [row.text for row in client.get(f"{BASE}to-answer/").context["page"].list.rows]
 
 
 class WithoutTests(MessageAdmin):
@@ -734,6 +739,13 @@ class WithoutTests(MessageAdmin):
         return super().get_queryset(request).filter(events__is_test=False).distinct()
 
 
+without_tests = admin.AdminSite("without-tests")
+without_tests.register(Message, WithoutTests)
+give_desk_to(without_tests)
+urlpatterns.append(path("without-tests/", without_tests.urls))
+
+
+@override_settings(ROOT_URLCONF=__name__)
 @pytest.mark.parametrize("longest_first", [False, True])
 def test_distinct_queryset_has_one_row_per_customer(
     rf: RequestFactory, admin_user: User, client: WebhookClient, longest_first: bool
@@ -743,7 +755,7 @@ def test_distinct_queryset_has_one_row_per_customer(
     request = rf.get("/")
     request.user = admin_user
     choice = Choice(longest_first=longest_first)
-    found = WithoutTests(Message, admin.site).waiting_rows(request, choice, 5)
+    found = Replies(Viewer(without_tests, request)).page(choice, 5)
     assert [row.has_several for row in found.rows] == [True, False]
 
 
@@ -774,3 +786,9 @@ def test_done_is_retried_after_a_serialisation_failure(
         assert done(receptionist, reply).status_code == 302
     assert refusals.count == 1
     assert not Message.objects.unhandled().exists()
+
+
+@pytest.mark.parametrize("name", ["own", "from"])
+def test_nul_in_the_url_breaks_nothing(admin_client: Client, name: str) -> None:
+    """PostgreSQL refuses it."""
+    assert admin_client.get(url_of("message", "to_answer", **{name: "\x00"})).status_code == 200

@@ -218,12 +218,6 @@ def test_percentiles_are_observed_times(
     assert (times.percentile(50), times.percentile(95)) == (median, percentile_95)
 
 
-def test_histogram_counts_up_to_each_limit_and_beyond() -> None:
-    times = DeliveryTimes({0: 1, 4: 1, 5: 2, 59: 4, 60: 8, MAX_DELIVERY_SECONDS: 16})
-    assert times.histogram([5, 60]) == [2, 6, 24]
-    assert times.total == 32
-
-
 @pytest.mark.django_db
 @pytest.mark.usefixtures("vendor")
 def test_delivery_times_sample_the_newest_of_each_slot(

@@ -119,7 +119,8 @@ class ReadOnlyAdmin(ModelAdmin):
         term = clean(search_term)
         if not term.strip():
             return queryset, False
-        return self.search_type(self.get_queryset(request)).find(queryset, term), False
+        search = self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
+        return search.find(queryset, term), False
 
     def nothing_here(self) -> str:
         """Return what an empty list says; ``""`` if the site has to be set up first."""

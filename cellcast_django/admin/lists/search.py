@@ -50,11 +50,13 @@ def spellings(number: str) -> set[str]:
 class Search:
     """Finds rows of one model exactly: an index serves each condition."""
 
-    def __init__(self, rows: QuerySet[Any]) -> None:
-        """Take all rows that may be found; a search is within those that a filter has left."""
+    def __init__(self, rows: QuerySet[Any], max_count: int) -> None:
+        """Take all rows that may be found, and how many of the newest a list pages through."""
         self.rows = rows
+        self.max_count = max_count
 
     def find(self, within: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """Narrow to what is found among the rows that a filter has left."""
         conditions = [*self.exact(term), *self.named(term)]
         return narrow_to_any(within, *map(self.rows.filter, conditions))
 
