@@ -213,16 +213,31 @@ def test_untranslated_text_is_marked_left_to_right(
         assert bool(every(page, "div[@lang='en'][@dir='ltr']")) is is_marked
 
 
-def test_every_css_class_used_has_a_rule() -> None:
-    folder = Path(cellcast_django.__file__).parent
-    rules = (folder / "static" / "cellcast_django" / "admin.css").read_text()
-    sources = [*(folder / "templates").rglob("*.html"), *(folder / "admin").glob("*.py")]
+CORE = Path(cellcast_django.__file__).parent
+DESK = CORE / "desk"
+CORE_CSS = CORE / "static" / "cellcast_django" / "admin.css"
+DESK_CSS = DESK / "static" / "cellcast_desk" / "desk.css"
+
+
+@pytest.mark.parametrize(
+    ("folders", "stylesheets"),
+    [
+        ([CORE / "templates", CORE / "admin"], [CORE_CSS]),
+        ([DESK], [CORE_CSS, DESK_CSS]),
+    ],
+)
+def test_every_css_class_used_has_a_rule(folders: list[Path], stylesheets: list[Path]) -> None:
+    rules = "".join(path.read_text() for path in stylesheets)
+    sources = [
+        path for each in folders for path in each.rglob("*") if path.suffix in {".html", ".py"}
+    ]
     used = {
         name
         for source in sources
         for classes in re.findall(r'class="([^"]*)"', source.read_text())
         for name in re.findall(r"cellcast-[\w-]+(?![\w{-])", classes)
     }
+    assert used
     assert {name for name in used if f".{name}" not in rules} == set()
 
 

@@ -245,7 +245,7 @@ class Act(ActionPage):
     name = "act"
     route = "<int:pk>/act/<slug:name>/"
 
-    def show(self, pk: int, name: str) -> HttpResponse:  # type: ignore[override]
+    def show(self, pk: int, name: str) -> HttpResponse:
         action = self.action(name)
         if not self.events.filter(pk=pk).exists():
             raise Http404
@@ -274,7 +274,7 @@ class ActOnHandler(ActionPage):
     name = "of_handler"
     route = "of-handler/<slug:name>/"
 
-    def show(self, name: str) -> HttpResponse:  # type: ignore[override]
+    def show(self, name: str) -> HttpResponse:
         if name not in (RunAgain.name, SkipHandler.name):
             raise Http404
         action = self.action(name)

@@ -238,7 +238,7 @@ class EndPage(Page):
     title = _("Opt back in")
     template = "cellcast_django/optout/end.html"
 
-    def show(self, pk: int) -> HttpResponse:  # type: ignore[override]
+    def show(self, pk: int) -> HttpResponse:
         viewer, request = self.viewer, self.request
         found: OptOut = get_object_or_404(viewer.rows(OptOut), pk=pk)
         url = url_to_go_back_to(viewer, asked_in(viewer), found)

@@ -1,6 +1,6 @@
 """A page beside those that Django's admin has: an address, who may open it, and what it shows."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib.admin import AdminSite
@@ -18,7 +18,7 @@ from cellcast_django.models import WebhookEvent
 MAX_SECONDS = 20  # an action starts nothing later: a person and a web worker are waiting
 
 
-class Page(ABC):
+class Page:
     """One page, as one person sees it on one site."""
 
     name: ClassVar[str]
@@ -32,6 +32,8 @@ class Page(ABC):
     title: ClassVar[str | Promise] = ""
     template: ClassVar[str] = ""
     only_takes_forms: ClassVar[bool] = False
+    show: Callable[..., HttpResponseBase]
+    """Returns the response; its parameters are those of the route."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
@@ -43,14 +45,10 @@ class Page(ABC):
         may_view = self.model is None or self.viewer.may_view(self.model)
         return may_view and all(map(self.viewer.may, self.permissions))
 
-    @abstractmethod
-    def show(self, **arguments: Any) -> HttpResponseBase:
-        """Return the response; the arguments are those of the route."""
-
     def render(self, shown: object, *, title: object = None, **more: object) -> HttpResponse:
         """Lay out what is shown, which the template knows as ``page``."""
         site, model = self.viewer.site, self.model or WebhookEvent
-        self.request.current_app = site.name  # type: ignore[attr-defined]
+        self.request.current_app = site.name
         context = {
             **site.each_context(self.request),
             "opts": model._meta,
@@ -63,9 +61,8 @@ class Page(ABC):
 
     @classmethod
     def url_name(cls) -> str:
-        return "_".join(
-            ["cellcast_django", *([cls.model._meta.model_name] if cls.model else []), cls.name]
-        )
+        below = f"{cls.model._meta.model_name}_" if cls.model else ""
+        return f"cellcast_django_{below}{cls.name}"
 
     @classmethod
     def url(cls, viewer: Viewer, *arguments: Any) -> str:

@@ -492,7 +492,7 @@ class ConversationPage(Page):
     title = gettext_lazy("Conversation")
     template = "cellcast_desk/conversation.html"
 
-    def show(self, pk: int) -> HttpResponse:  # type: ignore[override]
+    def show(self, pk: int) -> HttpResponse:
         message = self.viewer.rows(Message).filter(pk=pk).first()
         if message is None:
             return self.render(None)

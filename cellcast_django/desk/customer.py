@@ -66,7 +66,7 @@ class CustomerData(Page):
             for model in (Message, WebhookEvent, OptOut)
         )
 
-    def show(self, pk: int) -> HttpResponseBase:  # type: ignore[override]
+    def show(self, pk: int) -> HttpResponseBase:
         messages = self.viewer.rows(Message).exclude(contact="")
         message = get_object_or_404(messages.only("contact"), pk=pk)
         has_log_entries = self.viewer.may("view_activity")

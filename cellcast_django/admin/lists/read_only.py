@@ -45,6 +45,10 @@ class ReadOnlyAdmin(ModelAdmin):
     search_type: ClassVar[type[Search]] = Search
     pages: ClassVar[Sequence[type[Page]]] = ()
     """Those of the model beside Django's own."""
+    list_display: Any
+    """Columns: functions of ``rows_type``, or what Django allows."""
+    fields: ClassVar[Any]
+    """Fields of the model, or functions of ``rows_type``."""
     list_defer: ClassVar[Sequence[str]] = ()
     """Columns that the list does not load."""
     list_per_page = 50
