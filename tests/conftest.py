@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
@@ -49,7 +50,8 @@ def pytest_collection(session: pytest.Session) -> None:
     if worker is None or session.config.args != session.config.getini("testpaths"):
         return
     tests = Path(__file__).parent
-    paths = [*tests.glob("test_*.py"), *tests.glob("desk/test_*.py")]
+    has_desk = apps.is_installed("cellcast_django.desk")
+    paths = [*tests.glob("test_*.py"), *(tests.glob("desk/test_*.py") if has_desk else ())]
     modules = sorted(".".join(path.relative_to(tests).with_suffix("").parts) for path in paths)
     for module in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         with suppress(Exception, pytest.skip.Exception):  # collecting it will say so

@@ -285,10 +285,10 @@ def test_message_without_reports_has_empty_timeline(reader: Client) -> None:
     for part in ("timeline", "events"):
         assert only(section(page, part), "p[@class='cellcast-empty']") is not None
     assert "9 Aug 2024, 16:37:47 AEST" in text_of(page)  # submitted: the time inside the id
-    assert "cellcast-quote" not in page
+    assert "cellcast-words" not in page
 
 
-QUOTE = "div[@class='cellcast-text cellcast-quote']"
+QUOTE = "div[@class='cellcast-text cellcast-words']"
 
 
 def test_reply_shows_the_text_it_answers(reader: Client, client: WebhookClient) -> None:
