@@ -15,14 +15,12 @@ import pytest
 from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 from django.test import Client
-from django.urls import reverse
 
 from cellcast_django import payloads, receiving
 from cellcast_django.diagnostics import test_send
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.retention import Selection
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
-from tests.admin_pages import staff
 
 PASSWORD = "S3cretPassw0rdXYZ"  # noqa: S105
 OPERATOR = "operator@example.com"
@@ -250,5 +248,3 @@ class RouterWithAMistake:
         if model._meta.app_label == "cellcast_django":
             raise RuntimeError("a mistake")
         return "default"
-
-

@@ -199,10 +199,6 @@ class OptOutRows(Rows):
         events = WebhookEvent.objects.filter(pk__in=keys, is_test=True)
         return set(events.values_list("pk", flat=True))
 
-    def hides_message(self, row: OptOut) -> bool:
-        """Whether it is about a message: an opt-out is not."""
-        return False
-
 
 class OptOutSearch(Search):
     """Finds opt-outs, which have no id, by their contacts."""

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.http import HttpRequest
 from django.test import Client, override_settings
@@ -150,20 +152,26 @@ django.setup()
 
 
 @pytest.mark.parametrize(
-    ("apps", "starts"),
+    ("installed", "starts"),
     [
         (["cellcast_django.desk"], False),
         (["cellcast_django.desk", "cellcast_django"], True),
         (["cellcast_django", "cellcast_django.desk"], True),
     ],
 )
-def test_desk_starts_only_with_the_app_that_stores(apps: list[str], starts: bool) -> None:
-    apps = ["django.contrib.auth", "django.contrib.contenttypes", *apps]
-    command = [sys.executable, "-W", "error", "-c", ALONE.format(apps=apps)]
+def test_desk_starts_only_with_the_app_that_stores(installed: list[str], starts: bool) -> None:
+    both = ["django.contrib.auth", "django.contrib.contenttypes", *installed]
+    command = [sys.executable, "-W", "error", "-c", ALONE.format(apps=both)]
     root = Path(cellcast_django.__file__).parent.parent
     finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert (finished.returncode == 0) == starts
     assert ('ImproperlyConfigured: "cellcast_django.desk"' in finished.stderr) != starts
+
+
+def test_missing_app_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != "cellcast_django")
+    with pytest.raises(ImproperlyConfigured, match='"cellcast_django" stores'):
+        apps.get_app_config("cellcast_desk").import_models()
 
 
 def test_no_template_is_in_both_apps() -> None:

@@ -1,31 +1,15 @@
-"""What Django's error mails, its debug page and an error tracker show: no password, no customer."""
+"""What a failing page of the desk shows to an error tracker."""
 
-import hmac
-import json
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set as AbstractSet
-from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any
-from unittest.mock import patch
-from urllib.parse import urlencode
 
-import django
 import pytest
-from django.core.mail import EmailMultiAlternatives
-from django.db import connection
-from django.test import Client
 from django.urls import reverse
 
-from cellcast_django import payloads, receiving
-from cellcast_django.diagnostics import test_send
-from cellcast_django.error_reports import hides_variables
-from cellcast_django.retention import Selection
-from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
+from tests import test_error_reports as core
 from tests.admin_pages import staff
+from tests.test_error_reports import RouterWithAMistake, assert_hides_everything, reported
 
-
-pytestmark = pytest.mark.django_db
+site = core.site
 
 
 @pytest.mark.django_db

@@ -768,10 +768,11 @@ def test_lists_never_name_or_link_hidden_messages(admin_client: Client) -> None:
         contact=OTHER, body="of another practice", receiver="+61480000002"
     )
 
-    for model in ("statuschange", "webhookevent"):
-        page = admin_client.get(f"/whole/cellcast_django/{model}/").text
+    of_hidden = WebhookEvent.objects.get(message=hidden)
+    for path in ("statuschange/", "webhookevent/", f"webhookevent/{of_hidden.pk}/change/"):
+        page = admin_client.get(f"/whole/cellcast_django/{path}").text
         links = " ".join(addresses(page))
-        assert f"/message/{shown.pk}/" in links
+        assert (f"/message/{shown.pk}/" in links) == ("change" not in path)
         assert f"/message/{hidden.pk}/" not in links
         assert "0400 000 002" not in page
         assert "of another practice" not in page
