@@ -769,10 +769,10 @@ def test_lists_never_name_or_link_hidden_messages(admin_client: Client) -> None:
     )
 
     of_hidden = WebhookEvent.objects.get(message=hidden)
-    for path in ("statuschange/", "webhookevent/", f"webhookevent/{of_hidden.pk}/change/"):
-        page = admin_client.get(f"/whole/cellcast_django/{path}").text
+    for address in ("statuschange/", "webhookevent/", f"webhookevent/{of_hidden.pk}/change/"):
+        page = admin_client.get(f"/whole/cellcast_django/{address}").text
         links = " ".join(addresses(page))
-        assert (f"/message/{shown.pk}/" in links) == ("change" not in path)
+        assert (f"/message/{shown.pk}/" in links) == ("/change/" not in address)
         assert f"/message/{hidden.pk}/" not in links
         assert "0400 000 002" not in page
         assert "of another practice" not in page
