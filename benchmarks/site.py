@@ -24,7 +24,7 @@ INSTALLED_APPS = [
     "rest_framework",
 ]
 if HAS_APP := os.environ.get("BENCH_APP") != "0":
-    INSTALLED_APPS.append("cellcast_django")
+    INSTALLED_APPS += ["cellcast_django", "cellcast_django.desk"]
 ROOT_URLCONF = "benchmarks.site_urls" if HAS_APP else "benchmarks.site_urls_without"
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

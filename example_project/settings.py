@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "cellcast_django",
+    "cellcast_django.desk",
     "example_project.appointments",
 ]
 

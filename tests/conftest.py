@@ -2,14 +2,14 @@
 
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.admin import site
+from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.management import create_contenttypes
 from django.contrib.contenttypes.models import ContentType
@@ -18,9 +18,6 @@ from django.db.models.signals import post_migrate
 from django.test import Client
 from hypothesis import settings
 
-from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
-from cellcast_django.admin.lists.paging import CappedPaginator
-from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import staff
 from tests.fake_cellcast import KEY, FakeCellcast, serving
@@ -55,7 +52,10 @@ def pytest_collection(session: pytest.Session) -> None:
     worker = getattr(session.config, "workerinput", None)
     if worker is None or session.config.args != session.config.getini("testpaths"):
         return
-    modules = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+    tests = Path(__file__).parent
+    has_desk = apps.is_installed("cellcast_django.desk")
+    paths = [*tests.glob("test_*.py"), *(tests.glob("desk/test_*.py") if has_desk else ())]
+    modules = sorted(".".join(path.relative_to(tests).with_suffix("").parts) for path in paths)
     for module in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         with suppress(Exception, pytest.skip.Exception):  # collecting it will say so
             import_module(f"tests.{module}")
@@ -120,21 +120,6 @@ def operator() -> Client:
     """A member of staff who may also run the actions."""
     actions = ("rerun_webhookevent", "reprocess_webhookevent", "dismiss_webhookevent")
     return staff("view_webhookevent", *actions)
-
-
-@pytest.fixture
-def cap_lists(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Gives the lists of the admin a paginator that counts less far, as a host project may."""
-
-    def cap(count: int, *, per_page: int = 50) -> None:
-        paginator = type("Paginator", (CappedPaginator,), {"MAX_COUNT": count})
-        monkeypatch.setattr(OwnNumberOfMessageFilter, "MAX_MESSAGES", count)
-        for model in (Message, StatusChange, WebhookEvent):
-            model_admin = site.get_model_admin(model)
-            monkeypatch.setattr(model_admin, "paginator", paginator)
-            monkeypatch.setattr(model_admin, "list_per_page", per_page)
-
-    return cap
 
 
 @pytest.fixture

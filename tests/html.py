@@ -1,5 +1,6 @@
 """HTML as a tree, so that tests look for ids and attributes, and not for markup."""
 
+from datetime import datetime
 from functools import lru_cache
 from html.parser import HTMLParser
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -91,3 +92,7 @@ def hidden_fields(form: Element) -> dict[str, str]:
     """Return what a form sends that nobody types in."""
     fields = every(form, "input[@type='hidden']")
     return {field.get("name", ""): field.get("value", "") for field in fields}
+
+
+def times_of(element: Element) -> list[datetime]:
+    return [datetime.fromisoformat(each.get("datetime", "")) for each in every(element, "time")]

@@ -1,7 +1,7 @@
 """What the database reads for a statement, in the words of whichever database it is."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -66,3 +66,21 @@ def _is_scan_on_mariadb(row: dict[str, Any], statement: str) -> bool:
     is_ours = re.match(r"cellcast|[UV]\d", str(row["table"]))
     is_limited = "LIMIT" in statement and "filesort" not in (row["Extra"] or "")
     return bool(is_ours) and (row["type"] == "ALL" or (row["type"] == "index" and not is_limited))
+
+
+def plan_of(statement: str) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
+        return [row[-1] for row in cursor.fetchall()]
+
+
+def queries_of(work: Callable[[], Any]) -> int:
+    counter = [0]
+
+    def count(execute: Callable[..., Any], *call: Any) -> Any:
+        counter[0] += 1
+        return execute(*call)
+
+    with connection.execute_wrapper(count):
+        work()
+    return counter[0]

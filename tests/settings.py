@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_tasks_db",
     "cellcast_django",
+    "cellcast_django.desk",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -1,6 +1,5 @@
 """The admin: what people see, what they may do, and what each page costs."""
 
-import html
 import re
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import cellcast_django
 from cellcast_django.admin import MessageAdmin, WebhookEventAdmin, contacts
 from cellcast_django.admin.display.badges import handled_badge, outcome_badge, status_badge
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
-from cellcast_django.admin.lists.read_only import MAX_KEYS
+from cellcast_django.admin.lists.search import MAX_KEYS
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.signals import message_received, status_changed
@@ -47,11 +46,12 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.handlers import Calls, Connect
-from tests.html import addresses, every, only, section, tones, words
+from tests.html import every, only, section, tones, words
 from tests.logs import logged
 from tests.many import add_copies
-from tests.plans import gather_statistics, scans
+from tests.plans import gather_statistics, plan_of, queries_of, scans
 
+pytest_plugins = ["tests.admin_lists"]
 pytestmark = pytest.mark.django_db
 only_on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
 
@@ -208,24 +208,36 @@ def test_untranslated_text_is_marked_left_to_right(
     client.opt_out()
     rows: list[Any] = [each.objects.latest("pk") for each in (Message, OptOut, WebhookEvent)]
 
-    for address in [
-        url_of("message", "to_answer"),
-        *(url_of(row._meta.model_name, "change", row.pk) for row in rows),
-    ]:
-        page = admin_client.get(address).text
+    for row in rows:
+        page = page_of(admin_client, row._meta.model_name, "change", row.pk)
         assert bool(every(page, "div[@lang='en'][@dir='ltr']")) is is_marked
 
 
-def test_every_css_class_used_has_a_rule() -> None:
-    folder = Path(cellcast_django.__file__).parent
-    rules = (folder / "static" / "cellcast_django" / "admin.css").read_text()
-    sources = [*(folder / "templates").rglob("*.html"), *(folder / "admin").glob("*.py")]
+CORE = Path(cellcast_django.__file__).parent
+DESK = CORE / "desk"
+CORE_CSS = CORE / "static" / "cellcast_django" / "admin.css"
+DESK_CSS = DESK / "static" / "cellcast_desk" / "desk.css"
+
+
+@pytest.mark.parametrize(
+    ("folders", "stylesheets"),
+    [
+        ([CORE / "templates", CORE / "admin"], [CORE_CSS]),
+        ([DESK], [CORE_CSS, DESK_CSS]),
+    ],
+)
+def test_every_css_class_used_has_a_rule(folders: list[Path], stylesheets: list[Path]) -> None:
+    rules = "".join(path.read_text() for path in stylesheets)
+    sources = [
+        path for each in folders for path in each.rglob("*") if path.suffix in {".html", ".py"}
+    ]
     used = {
         name
         for source in sources
         for classes in re.findall(r'class="([^"]*)"', source.read_text())
         for name in re.findall(r"cellcast-[\w-]+(?![\w{-])", classes)
     }
+    assert used
     assert {name for name in used if f".{name}" not in rules} == set()
 
 
@@ -273,10 +285,10 @@ def test_message_without_reports_has_empty_timeline(reader: Client) -> None:
     for part in ("timeline", "events"):
         assert only(section(page, part), "p[@class='cellcast-empty']") is not None
     assert "9 Aug 2024, 16:37:47 AEST" in text_of(page)  # submitted: the time inside the id
-    assert "cellcast-quote" not in page
+    assert "cellcast-words" not in page
 
 
-QUOTE = "div[@class='cellcast-text cellcast-quote']"
+QUOTE = "div[@class='cellcast-text cellcast-words']"
 
 
 def test_reply_shows_the_text_it_answers(reader: Client, client: WebhookClient) -> None:
@@ -315,8 +327,7 @@ def test_reference_is_shown_and_searchable(reader: Client) -> None:
     MessageFactory.create(receiver=CUSTOMER, body="Booking-77")
 
     assert listed(reader, "message", q=" Booking-7 ") == [message.pk]
-    for page in ("change", "conversation"):
-        assert "Booking-7" in page_of(reader, "message", page, message.pk)
+    assert "Booking-7" in page_of(reader, "message", "change", message.pk)
 
 
 def test_waiting_event_links_to_the_event_it_waits_for(reader: Client) -> None:
@@ -382,8 +393,8 @@ def test_failure_reason_is_shown_on_lists_and_message_page(
     assert "no such <number>" in text_of(page_of(reader, "message"))
     assert "no such <number>" in text_of(page_of(reader, "statuschange"))
     page = page_of(reader, "message", "change", message.pk)
-    for part in ("conversation", "timeline"):
-        assert "no such <number>" in words(only(section(page, part), "p[@class='cellcast-reason']"))
+    timeline = section(page, "timeline")
+    assert "no such <number>" in words(only(timeline, "p[@class='cellcast-reason']"))
     assert "no such <number>" in words(only(page, "section[@class='module cellcast-summary']"))
     assert "no such <number>" in text_of(page_of(reader, "statuschange", "change", change.pk))
 
@@ -454,7 +465,7 @@ def test_history_marks_reports_that_came_late(reader: Client, client: WebhookCli
 def previous_statuses(page: str) -> list[str | None]:
     """Return the statuses in the field that shows the previous one, if there was one."""
     boxes = every(page, "div[@class]")
-    *_, field = [box for box in boxes if "field-shown_previous" in box.get("class", "").split()]
+    *_, field = [box for box in boxes if "field-previous_status" in box.get("class", "").split()]
     return [badge.get("title") for badge in every(field, "span[@title]")]
 
 
@@ -706,18 +717,6 @@ def test_search_finds_an_id_with_white_space(
     assert len(listed(reader, model, q=kept)) == 1
 
 
-@pytest.mark.parametrize("kept", [" cellcast", "12345 ", "cellcast\xa0", "\tcellcast"])
-def test_conversation_link_works_for_a_contact_with_white_space(
-    reader: Client, client: WebhookClient, kept: str
-) -> None:
-    client.reply(sender=kept, message="Here I am")
-
-    page = page_of(reader, "message", "change", Message.objects.get().pk)
-
-    [link] = [address for address in addresses(page) if "conversation/" in address]
-    assert "Here I am" in reader.get(html.unescape(link)).content.decode()
-
-
 def test_search_uses_only_the_first_twenty_words(reader: Client, client: WebhookClient) -> None:
     client.reply(message=" ".join(f"word{n}" for n in range(20)))
 
@@ -815,7 +814,6 @@ def test_messages_can_be_filtered_by_direction_and_status(
     assert found(direction="outbound", status="delivered") == {"delivered"}
     assert found(direction="inbound", status="failed") == {ID}  # replies are not told apart
     assert found(status="queued") == {"odd"}
-    assert found(status="-") == {"new"}
     assert found(status="failed") == set()
     assert found(status="no such status") == set(names.values())
 
@@ -831,12 +829,12 @@ def test_status_filter_offers_the_statuses_in_use(reader: Client, client: Webhoo
         own = {"not_final", "under_way", "unreported"}
         return [word for word in words if word not in own]
 
-    assert choices() == ["undelivered", "delivered", "paused", "zombie", "-", "silent"]
+    assert choices() == ["undelivered", "delivered", "paused", "zombie", "silent"]
     others = [f"other {number:02}" for number in range(StatusFilter.MAX_STATUSES)]
     for status in others:
         client.status(_id=status, status=status)
     # "delivered" is one of the words too, and so is none.
-    assert choices() == ["undelivered", "delivered", *others[:-2], "-", "silent"]
+    assert choices() == ["undelivered", "delivered", *others[:-2], "silent"]
 
 
 def test_events_can_be_filtered_by_outcome_and_kind(
@@ -910,28 +908,6 @@ def test_other_filters_keep_a_range_of_days_and_a_period_ends_it(
     assert [field.get("name") for field in fields] == ["direction", "from", "to"]
     assert "?direction=inbound&to=2026-11-22" in links
     assert "?direction=outbound&period=7" in links
-
-
-@pytest.mark.parametrize(
-    ("model", "choice"),
-    [
-        ("message", {"direction": "outbound"}),
-        ("webhookevent", {"outcome": "failed"}),
-    ],
-)
-def test_empty_list_links_to_the_setup_page(
-    admin_client: Client, reader: Client, client: WebhookClient, model: str, choice: dict[str, str]
-) -> None:
-    def said(client: Client, **query: str) -> list[list[str]]:
-        found = every(page_of(client, model, **query), "p[@class='cellcast-nothing']")
-        return [addresses(each) for each in found]
-
-    assert said(admin_client) == [[reverse("admin:cellcast_django_setup")]]
-    assert said(admin_client, q="nobody") == []
-    assert said(admin_client, **choice) == []
-    assert said(reader) == [[]]
-    client.status()
-    assert said(admin_client) == []
 
 
 def fill_for(contact: str, count: int) -> None:
@@ -1065,9 +1041,6 @@ def test_query_count_does_not_grow_with_rows(
     addresses = {
         *(url_of(model, **query) for model in MODELS for query in ({}, {"q": contact})),
         *(url_of(model, "change", row.pk) for model, row in rows.items()),
-        url_of("message", "conversation", rows["message"].pk),
-        url_of("message", "to_answer"),
-        *(f"{reverse('admin:cellcast_django_overview')}?period={days}" for days in (1, 7, 30, 90)),
     }
     # On SQLite the test of their work counts those of the lists too.
     lists = [] if connection.vendor == "sqlite" else WALKS + FINDS + FILTERED_FINDS
@@ -1090,7 +1063,7 @@ def test_query_count_does_not_grow_with_rows(
         model.objects.filter(pk__gt=200).update(contact=contact)
 
     many = queries()
-    # An empty list asks for no customers and no tests; nobody waits in the first conversation.
+    # An empty list asks for no customers and no tests.
     assert {name: (few[name], many[name]) for name in works if many[name] > few[name] + 3} == {}
     assert max(few.values()) < 30
 
@@ -1099,18 +1072,6 @@ def opened(client: Client, address: str) -> str:
     response = client.get(address)
     assert response.status_code == 200
     return response.content.decode()
-
-
-def queries_of(work: Callable[[], Any]) -> int:
-    counter = [0]
-
-    def count(execute: Callable[..., Any], *call: Any) -> Any:
-        counter[0] += 1
-        return execute(*call)
-
-    with connection.execute_wrapper(count):
-        work()
-    return counter[0]
 
 
 def test_detail_page_shows_the_newest_events_of_many(reader: Client, client: WebhookClient) -> None:
@@ -1145,7 +1106,6 @@ WALKS: list[tuple[str, Query]] = [  # in the order of an index, until the page i
     ("message", {"direction": "outbound"}),
     ("message", {"status": "delivered"}),
     ("message", {"status": "queued"}),
-    ("message", {"status": "-"}),
     ("message", {"status": "silent"}),
     ("message", {"status": "rejected"}),
     ("message", {"direction": "outbound", "status": "failed"}),
@@ -1239,47 +1199,6 @@ def test_no_list_filter_or_search_scans_a_table_elsewhere(
     assert found == {}
 
 
-@only_on_sqlite
-@pytest.mark.parametrize("order", ["", "longest"])
-def test_to_answer_uses_its_own_index(reader: Client, order: str) -> None:
-    fill(300)
-
-    with CaptureQueriesContext(connection) as captured:
-        assert reader.get(url_of("message", "to_answer", order=order)).status_code == 200
-
-    statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
-    plans = [" ".join(plan_of(statement)) for statement in statements]
-    walks = [plan for plan in plans if "cellcast_message_unhandled" in plan]
-    assert len(walks) == 2  # the rows, and how many there are
-    for plan in walks:
-        assert "cellcast_message_unhandled (direction=? AND handled_at=?)" in plan
-        assert "B-TREE" not in plan
-    [rows] = [
-        plan for plan in walks if "cellcast_message_contact (contact=? AND created_at" in plan
-    ]
-    assert rows.count("cellcast_message_unhandled") == 1  # that of the customer's other replies
-    assert not [plan for plan in plans if "SCAN cellcast" in plan]
-
-
-@only_on_sqlite
-def test_conversation_queries_only_the_next_waiting_customer(reader: Client) -> None:
-    fill(300)
-    reply = Message.objects.unhandled().latest("created_at")
-
-    with CaptureQueriesContext(connection) as captured:
-        assert reader.get(url_of("message", "conversation", reply.pk)).status_code == 200
-
-    statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
-    plans = [" ".join(plan_of(statement)) for statement in statements]
-    assert len([plan for plan in plans if "cellcast_message_unhandled" in plan]) == 1
-
-
-def plan_of(statement: str) -> list[str]:
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
-        return [row[-1] for row in cursor.fetchall()]
-
-
 @pytest.mark.no_cover
 @only_on_sqlite
 @pytest.mark.parametrize(
@@ -1366,7 +1285,7 @@ def test_second_sites_pages_link_within_that_site(
     events_page = admin_client.get("/other/cellcast_django/webhookevent/").content.decode()
     page = admin_client.get(f"/other/cellcast_django/message/{message.pk}/change/").content.decode()
 
-    assert f'href="/other/cellcast_django/message/{message.pk}/conversation/"' in events_page
+    assert f'href="/other/cellcast_django/message/{message.pk}/change/"' in events_page
     assert f'href="/other/cellcast_django/webhookevent/{event.pk}/change/"' in page
     assert f"/other/cellcast_django/webhookevent/?message__id__exact={message.pk}" in page
     assert 'href="/admin/' not in events_page + page

@@ -9,6 +9,7 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 
+from cellcast_django.admin import confirmation
 from cellcast_django.admin.display.badges import Tone, sentence_of
 from cellcast_django.admin.event_actions import (
     ACTIONS,
@@ -17,7 +18,6 @@ from cellcast_django.admin.event_actions import (
     RunAllAgain,
     SkipHandler,
 )
-from cellcast_django.admin.pages import confirmation
 from cellcast_django.factories import WebhookEventFactory
 from cellcast_django.health import failing_handlers
 from cellcast_django.models import Message, WebhookEvent

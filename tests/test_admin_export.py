@@ -23,6 +23,7 @@ from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, ID, fill, listed, page_of, staff, url_of
 from tests.many import add_copies
 
+pytest_plugins = ["tests.admin_lists"]
 pytestmark = pytest.mark.django_db
 
 

@@ -19,6 +19,7 @@ from tests.admin_pages import CUSTOMER, listed, url_of
 from tests.handlers import Calls, Connect
 from tests.many import add_copies
 
+pytest_plugins = ["tests.admin_lists"]
 pytestmark = pytest.mark.django_db
 
 NOW = timezone.now()
@@ -175,9 +176,9 @@ def test_history_search_covers_a_busy_contacts_newest_messages(
     ]
 
 
-@pytest.mark.parametrize("page", [("changelist",), ("export",), ("to_answer",)])
-def test_nul_in_the_url_breaks_no_page(admin_client: Client, page: tuple[str]) -> None:
+@pytest.mark.parametrize("page", ["changelist", "export"])
+def test_nul_in_the_url_breaks_no_page(admin_client: Client, page: str) -> None:
     """PostgreSQL refuses it."""
-    for name in ("own", "period") if page == ("to_answer",) else ("reason", "period"):
-        response: Any = admin_client.get(url_of("message", *page, **{name: "\x00"}))
+    for name in ("reason", "period"):
+        response: Any = admin_client.get(url_of("message", page, **{name: "\x00"}))
         assert response.status_code == 200

@@ -12,19 +12,17 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 from django.utils import timezone
 
 from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
-from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
 from tests.database_faults import just_before
-from tests.html import addresses, every, words
-from tests.many import add_copies
+from tests.html import addresses, every, only, words
 
 pytestmark = pytest.mark.django_db
 
@@ -184,19 +182,6 @@ def test_page_has_the_webhooks_payload_collapsed(viewer: Client, client: Webhook
     assert '<pre class="cellcast-raw"' in html
 
 
-@pytest.mark.parametrize("may_view_messages", [True, False])
-def test_page_links_to_conversation_for_permitted_users(
-    may_view_messages: bool,
-) -> None:
-    reader = staff("view_optout", *["view_message"] * may_view_messages)
-    made = OptOutFactory.create(contact=CUSTOMER)
-    assert "cellcast-conversation" not in page_of(reader, "optout", "change", made.pk)
-    MessageFactory.create(receiver=CUSTOMER, created_at=timezone.now() - timedelta(days=1))
-    newest = MessageFactory.create(receiver=CUSTOMER)
-    html = page_of(reader, "optout", "change", made.pk)
-    assert (url_of("message", "conversation", newest.pk) in html) == may_view_messages
-
-
 @pytest.mark.parametrize("may_view_events", [True, False])
 def test_list_and_page_link_to_event_for_permitted_users(may_view_events: bool) -> None:
     reader = staff("view_optout", *["view_webhookevent"] * may_view_events)
@@ -219,11 +204,10 @@ def test_page_does_not_link_to_an_event_hidden_by_the_site(
 
 
 def test_empty_list_says_nobody_has_opted_out(viewer: Client) -> None:
-    assert "cellcast-nothing-here" not in page_of(viewer, "optout")
-    assert 'class="cellcast-nothing"' in page_of(viewer, "optout")
+    new = only(page_of(viewer, "optout"), "p[@id='cellcast-nothing-here']")
     MessageFactory.create()
-    assert 'id="cellcast-nothing-here"' in page_of(viewer, "optout")
-    assert 'class="cellcast-nothing"' not in page_of(viewer, "optout")
+    running = only(page_of(viewer, "optout"), "p[@id='cellcast-nothing-here']")
+    assert words(new) != words(running)
 
 
 def test_locked_row_without_a_beginning_is_not_listed(viewer: Client) -> None:
@@ -314,34 +298,6 @@ def receptionist() -> Client:
     )
 
 
-def test_form_opened_from_a_reply_is_prefilled_and_marks_it_done(receptionist: Client) -> None:
-    earlier = MessageFactory.create(inbound=True, sender=CUSTOMER, body="Hello?")
-    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
-    url = url_of("optout", "add", message=reply.pk)
-    form = receptionist.get(url).context["adminform"].form
-    assert form["number"].value() == "0400 000 001"
-    assert "No more texts" in form["reason"].value()
-    data = {name: form[name].value() for name in ("number", "reason")}
-    response = receptionist.post(url, data)
-    assert response["Location"] == url_of("message", "conversation", reply.pk)
-    assert is_opted_out(CUSTOMER)
-    assert OptOutChange.objects.get().username == "staff-0"
-    for message in (earlier, reply):
-        message.refresh_from_db()
-        assert (message.handled_at is not None, message.handled_by) == (True, "staff-0")
-    entry = LogEntry.objects.get()
-    assert "No more" not in f"{entry.object_repr} {entry.change_message}"
-    assert "400000001" not in f"{entry.object_repr} {entry.change_message}"
-
-
-def test_form_opened_from_to_answer_redirects_back(receptionist: Client) -> None:
-    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
-    url = url_of("optout", "add", message=reply.pk, back="to_answer")
-    assert url.replace("&", "&amp;") in page_of(receptionist, "message", "to_answer")
-    response = receptionist.post(url, {"number": CUSTOMER, "reason": "asked"})
-    assert response["Location"] == url_of("message", "to_answer")
-
-
 def test_form_opened_from_a_sent_message_suggests_no_reason(receptionist: Client) -> None:
     sent = MessageFactory.create(receiver=CUSTOMER, body="Coming?")
     form = receptionist.get(url_of("optout", "add", message=sent.pk)).context["adminform"].form
@@ -368,19 +324,6 @@ def test_opting_another_contact_out_leaves_the_reply_unhandled(receptionist: Cli
     assert response["Location"] == url_of("optout", "change", made.pk)
     reply.refresh_from_db()
     assert reply.handled_at is None
-
-
-def test_adding_locks_messages_before_the_opt_out(receptionist: Client) -> None:
-    """As the inbox does, which would otherwise wait for this transaction while it waits for it."""
-    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
-    with CaptureQueriesContext(connection) as queries:
-        receptionist.post(
-            url_of("optout", "add", message=reply.pk), {"number": CUSTOMER, "reason": "asked"}
-        )
-    writes = [q["sql"] for q in queries if re.match("INSERT|UPDATE|SELECT .* FOR UPDATE", q["sql"])]
-    written = [sql for sql in writes if re.match(r"\S+ (INTO )?\S*_(message|optout)\b", sql)]
-    assert "_message" in written[0]
-    assert any("_optout" in sql for sql in written)
 
 
 def test_opting_out_handles_the_reply_only_for_permitted_users() -> None:
@@ -448,18 +391,6 @@ def test_concurrent_ends_are_logged_once(
         response = clerk.post(url_of("optout", "end", made.pk), {"reason": "x"})
     assert response.status_code == 302
     assert not LogEntry.objects.exists()
-
-
-def test_ending_from_a_conversation_returns_there(receptionist: Client) -> None:
-    message = MessageFactory.create(receiver=CUSTOMER)
-    made = OptOutFactory.create(contact=CUSTOMER)
-    url = url_of("optout", "end", made.pk, message=message.pk)
-    back = url_of("message", "conversation", message.pk)
-    assert f'href="{back}"' in receptionist.get(url).content.decode()
-    response = receptionist.post(url, {"reason": "signed up again"})
-    assert response["Location"] == back
-    change = OptOutChange.objects.latest("pk")
-    assert (change.kind, change.note, change.username) == ("ended", "signed up again", "staff-0")
 
 
 def test_ending_requires_its_permission(viewer: Client) -> None:
@@ -534,39 +465,3 @@ def test_message_filter_finds_texts_to_opted_out_contacts(reader: Client, sent: 
     opt_in(CUSTOMER)
     assert listed(reader, "message", opted_out="sent") == [sent.pk]
     assert "opted_out=sent" not in page_of(reader, "message", direction="inbound")
-
-
-def test_overview_counts_and_links_last_weeks_texts_to_opted_out(
-    reader: Client, sent: Message
-) -> None:
-    opt_out("0400 000 003")
-    old = Message.objects.record_sent("3", receiver="0400 000 003")
-    Message.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=8))
-    found = reader.get(reverse("admin:cellcast_django_overview")).context["although_opted_out"]
-    assert found.count == 1
-    rows = reader.get(found.url).context["cl"].result_list
-    assert [row.pk for row in rows] == [sent.pk]
-
-
-def test_overview_omits_texts_to_opted_out_if_there_are_none(reader: Client) -> None:
-    html = reader.get(reverse("admin:cellcast_django_overview")).content.decode()
-    assert "cellcast-although-opted-out" not in html
-    response = staff("view_webhookevent").get(reverse("admin:cellcast_django_overview"))
-    assert response.context["although_opted_out"] is None
-
-
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
-def test_texts_to_opted_out_contacts_use_their_index(reader: Client, sent: Message) -> None:
-    add_copies(Message(direction="outbound", contact=CUSTOMER), 3_000)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-    with CaptureQueriesContext(connection) as queries:
-        assert listed(reader, "message", opted_out="sent") == [sent.pk]
-        reader.get(reverse("admin:cellcast_django_overview"))
-    selects = [q["sql"] for q in queries if '"opted_out_at" IS NOT NULL' in q["sql"]]
-    assert len(selects) >= 2
-    with connection.cursor() as cursor:
-        for sql in selects:
-            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
-            plan = str(cursor.fetchall())
-            assert "cellcast_message_opted_out" in plan, (sql, plan)

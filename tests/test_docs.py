@@ -28,7 +28,6 @@ from xml.etree import ElementTree as ET
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.auth.models import Group
 from django.core.checks import Error, run_checks
 from django.core.management import call_command, get_commands, load_command_class
 from django.core.management.base import BaseCommand, CommandParser
@@ -520,22 +519,6 @@ def test_contact_is_erased_in_any_spelling(client: WebhookClient) -> None:
     assert WebhookEvent.objects.get().kind == "status"
 
 
-@pytest.mark.django_db
-def test_admin_page_code_grants_the_permissions_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    unfold = SimpleNamespace(ModelAdmin=admin.ModelAdmin)  # stands in for django-unfold
-    monkeypatch.setitem(sys.modules, "unfold", SimpleNamespace(admin=unfold))
-    monkeypatch.setitem(sys.modules, "unfold.admin", unfold)
-    for name in ("shop", "shop.models"):
-        monkeypatch.setitem(sys.modules, name, MagicMock())
-    namespace: dict[str, Any] = {}
-    for block in blocks("docs/admin.md", "python"):
-        block.run(namespace)
-    namespace["let_support_read_and_repair"]()
-    assert Group.objects.get(name="Support").permissions.count() == 5
-    models = set(apps.get_app_config("cellcast_django").get_models())
-    assert set(namespace["site"]._registry) == models & set(admin.site._registry)
-
-
 def test_admin_page_names_every_page_and_action() -> None:
     models = apps.get_app_config("cellcast_django").get_models()
     titles = {
@@ -555,23 +538,6 @@ def test_admin_page_names_every_page_and_action() -> None:
 def test_documented_content_security_policy_equals_tested_one() -> None:
     [block] = blocks("docs/admin.md", "text")
     assert " ".join(block.code.split()) == f"Content-Security-Policy: {POLICY}"
-
-
-def test_documented_overview_parts_equal_template_headings() -> None:
-    folder = PACKAGE / "templates" / "admin" / "cellcast_django"
-    headings = [
-        heading
-        for name in (
-            "overview_events.html",
-            "credentials.html",
-            "overview_recovery.html",
-            "figures.html",
-        )
-        for heading in re.findall(
-            r'<h2[^>]*>{% translate "(.*?)" %}</h2>', (folder / name).read_text()
-        )
-    ]
-    assert [row[0] for row in table("docs/admin.md", "part")] == headings
 
 
 # The handlers' page

@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 
 import django
 import pytest
+from django.apps import apps
 from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 from django.test import Client
-from django.urls import reverse
 
 import cellcast_django
 from cellcast_django import inbox, payloads, receiving
@@ -30,7 +30,7 @@ from cellcast_django.error_reports import hides_variables
 from cellcast_django.payloads import Endpoint
 from cellcast_django.retention import Selection
 from cellcast_django.testing import authorization, opt_out_payload, reply_payload, status_payload
-from tests.admin_pages import make_invalid, staff
+from tests.admin_pages import make_invalid
 
 PASSWORD = "S3cretPassw0rdXYZ"  # noqa: S105
 OPERATOR = "operator@example.com"
@@ -249,9 +249,13 @@ PERSONAL = re.compile(
 )
 
 
+DESK = "cellcast_django.desk"
+
+
 def dataclasses_of_the_package() -> list[type[Any]]:
     for module in pkgutil.walk_packages(cellcast_django.__path__, "cellcast_django."):
-        importlib.import_module(module.name)
+        if apps.is_installed(DESK) or not module.name.startswith(DESK):  # which enters the site
+            importlib.import_module(module.name)
     return [
         each
         for name, module in sorted(sys.modules.items())
@@ -300,18 +304,3 @@ class RouterWithAMistake:
         if model._meta.app_label == "cellcast_django":
             raise RuntimeError("a mistake")
         return "default"
-
-
-@pytest.mark.django_db
-def test_failing_setup_page_hides_the_password(site: Any) -> None:
-    site.CELLCAST_PUBLIC_URL = "https://sms.example.com"
-    client = staff("set_up_webhookevent")
-    site.DATABASE_ROUTERS = [RouterWithAMistake()]
-    with pytest.raises(RuntimeError) as caught:
-        client.get(reverse("admin:cellcast_django_setup"))
-    site.DATABASE_ROUTERS = []  # a report may ask the database again
-    assert_hides_everything(reported(caught.value))
-    site.DEBUG = True
-    response = client.post(reverse("admin:cellcast_django_setup"), {"endpoint": "nope"})
-    assert response.status_code == 400
-    assert_hides_everything(response.text)

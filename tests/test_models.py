@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from cellcast_django.database.fields import ExactCharField
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import (
-    AnswerClaim,
+    Claim,
     CommandRun,
     Direction,
     Message,
@@ -125,7 +125,7 @@ def test_free_text_columns_hold_every_character_on_mariadb(
 ) -> None:
     """With latin1 as the database's character set, "Yes 👍 please" became "Yes ? please"."""
     monkeypatch.setattr(connection, "vendor", "mysql")
-    ours = (AnswerClaim, CommandRun)  # which hold only digests and words of our own
+    ours = (Claim, CommandRun)  # which hold only digests and words of our own
     models_with_texts = [model for model in MODELS if model not in ours]
     fields = [field for model in models_with_texts for field in model._meta.concrete_fields]
     texts = [

@@ -1,8 +1,6 @@
 """A database that nobody has named: everything works there, but slower."""
 
 import pytest
-from django.test import Client
-from django.urls import reverse
 
 from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.testing import WebhookClient, status_payload
@@ -11,9 +9,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.usefixtures("unnamed_database")
-def test_unknown_database_vendor_stores_webhooks_and_opens_the_overview(
-    admin_client: Client,
-) -> None:
+def test_unknown_database_vendor_stores_webhooks() -> None:
     client = WebhookClient()
     client.status()
     client.status()
@@ -24,4 +20,3 @@ def test_unknown_database_vendor_stores_webhooks_and_opens_the_overview(
     assert OptOut.objects.active().count() == 2
     outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
     assert list(outcomes) == ["stored", "duplicate", *["stored"] * 5]
-    assert admin_client.get(reverse("admin:cellcast_django_overview")).status_code == 200

@@ -13,7 +13,7 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.api import send_sms
 from cellcast_django.models import (
-    AnswerClaim,
+    Claim,
     CommandRun,
     HandlerResult,
     Message,
@@ -164,11 +164,11 @@ def fields_of_status_change(status_change: StatusChange) -> None:
     assert_type(status_change.event_id, int | None)
 
 
-def fields_of_answer_claim(answer_claim: AnswerClaim) -> None:
+def fields_of_claim(claim: Claim) -> None:
     """Read every column."""
-    assert_type(answer_claim.id, int)
-    assert_type(answer_claim.key, str)
-    assert_type(answer_claim.until, datetime)
+    assert_type(claim.id, int)
+    assert_type(claim.key, str)
+    assert_type(claim.until, datetime)
 
 
 def fields_of_command_run(command_run: CommandRun) -> None:

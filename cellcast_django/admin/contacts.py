@@ -4,10 +4,8 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, product
-from typing import Any
 
 from django.db import connections, transaction
 from django.utils.html import format_html
@@ -15,6 +13,7 @@ from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
 
 from cellcast_django.admin.display.badges import opt_out_badge
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import isolated, number_html, readable_number
 from cellcast_django.conf import conf
 from cellcast_django.models import OptOut, contact_of, database_alias
@@ -23,9 +22,9 @@ from cellcast_django.payloads import clean
 logger = logging.getLogger("cellcast_django")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@shown
 class Customer:
-    """A contact as the pages show them. Not printed: trackers store what templates are given."""
+    """A contact as the pages show them."""
 
     contact: str
     name: str = ""
@@ -64,20 +63,9 @@ def customers(contacts: Iterable[str]) -> dict[str, Customer]:
     return {each: Customer(each, names.get(each, ""), since.get(each)) for each in wanted}
 
 
-def attach_customers(rows: Iterable[Any]) -> None:
-    """Look up the customers of all rows at once, for ``customer_of``."""
-    rows = list(rows)
-    known = customers(row.contact for row in rows)
-    for row in rows:
-        row.customer = known.get(row.contact, Customer(row.contact))
-
-
-def customer_of(row: Any) -> Customer:
-    """Return the customer of a message or an event."""
-    if not hasattr(row, "customer"):
-        attach_customers([row])
-    customer: Customer = row.customer
-    return customer
+def customer_of(contact: str) -> Customer:
+    """Return one customer; for several, ask for all at once."""
+    return customers([contact]).get(contact) or Customer(contact)
 
 
 def names_of(contacts: list[str]) -> dict[str, str]:

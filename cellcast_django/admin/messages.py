@@ -1,8 +1,9 @@
 """The pages of messages."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any
@@ -16,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, attach_customers, customer_of
+from cellcast_django.admin.contacts import Customer
 from cellcast_django.admin.display.badges import (
     HandlerRow,
     Tone,
@@ -28,15 +29,16 @@ from cellcast_django.admin.display.badges import (
     status_badge,
     test_badge,
 )
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     brief_ago,
     duration,
     media_links,
-    own_number_html,
 )
-from cellcast_django.admin.lists.export import ExportAdmin, columns
+from cellcast_django.admin.extension import extension_of
+from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import (
     CreatedFilter,
     DirectionFilter,
@@ -49,9 +51,11 @@ from cellcast_django.admin.lists.filters import (
     StopFilter,
     newest,
 )
-from cellcast_django.admin.lists.read_only import MAX_WORDS, QUOTES, narrow_to_any
-from cellcast_django.admin.pages.conversation import Conversation, ConversationAdmin
-from cellcast_django.admin.pages.registry import PagesAdmin
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.lists.rows import Rows
+from cellcast_django.admin.lists.search import QUOTES, Search, narrow_to_any
+from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
 from cellcast_django.models.message import HAS_REFERENCE
 from cellcast_django.payloads import Endpoint, Reply, StatusReport, read
@@ -63,16 +67,104 @@ MAX_PICTURES = 3  # links to pictures per message in the list
 MAX_REASON_SHOWN = 40  # characters of a failure's reason in the list
 MAX_CHANGES = 100  # rows of the history on a message's page, one per status
 MAX_EVENTS = 20  # newest events on a message's page; a link leads to the others
+MAX_WORDS = 20  # more words are ignored: each adds a condition, and databases limit those
 
 _change = StatusChange.objects.filter(message=OuterRef("pk"), status=OuterRef("status"))
 REASON = Subquery(_change.values("reason")[:1])
 
 
-class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
+class MessageRows(Rows):
+    """Messages in their list."""
+
+    @admin.display(description=_("when"))
+    def when(self, message: Message) -> SafeString:
+        return brief_ago(message.created_at)
+
+    @admin.display(description=_("contact"))
+    def contact(self, message: Message) -> SafeString:
+        customer = self.customer(message)
+        is_reply = message.direction == Direction.INBOUND
+        return format_html(
+            '<span class="cellcast-direction" aria-hidden="true">{}</span>'
+            '<span class="cellcast-hidden">{}</span> {} {} {}',
+            "↙" if is_reply else "↗",
+            gettext("received from") if is_reply else gettext("sent to"),
+            self.link_to_contact(message.pk, customer.html or gettext("(no number)")),
+            self.own_number(message),
+            opt_out_badge(customer.opted_out_since, is_brief=True),
+        )
+
+    @admin.display(description=_("text"))
+    def text(self, message: Any) -> SafeString:
+        if words := beginning(message.beginning, MAX_TEXT_LENGTH):
+            text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
+        else:
+            text = format_html('<span class="quiet">{}</span>', why_empty(message))
+        return format_html("{} {}", text, media_links(message.media, MAX_PICTURES))
+
+    @admin.display(description=_("status"))
+    def state(self, message: Any) -> SafeString:
+        shown = message_state(message, self.customer(message))
+        if message.direction == Direction.OUTBOUND and message.reason:
+            words = beginning(message.reason, MAX_REASON_SHOWN)
+            shown = format_html('{} <bdi class="cellcast-reason quiet">{}</bdi>', shown, words)
+        return format_html("{} {}", shown, test_badge(message.pk in self._tested))
+
+    @cached_property
+    def _tested(self) -> set[int | None]:
+        """The messages that our own Test Sends have made or touched."""
+        keys = [message.pk for message in self.rows]
+        events = WebhookEvent.objects.filter(is_test=True, message__in=keys)
+        return set(events.values_list("message_id", flat=True))
+
+    @admin.display(description="", empty_value="")
+    def opt_out(self, message: Message) -> str:
+        url = opt_out_url(self.viewer, message)
+        if not url or self.customer(message).opted_out_since is not None:
+            return ""
+        return format_html(
+            '<a href="{}" data-opt-out="{}">{}…</a>', url, message.pk, gettext("Opt out")
+        )
+
+
+class MessageSearch(Search):
+    """Finds messages by number, id or reference, or else by name and by words of new texts."""
+
+    def meanings(self, term: str) -> list[Q]:
+        return [*super().meanings(term), HAS_REFERENCE & Q(reference=term)]
+
+    def find(self, within: QuerySet[Any], term: str) -> QuerySet[Any]:
+        found = narrow_to_any(within, *map(self.rows.filter, self.exact(term)))
+        if found.exists():
+            return found
+        has_words = Q()
+        for word in term.strip(QUOTES).split()[:MAX_WORDS]:
+            has_words &= Q(body__icontains=word)
+        texts = newest(within, self.max_count).filter(has_words)
+        return narrow_to_any(within, *map(self.rows.filter, self.named(term)), texts)
+
+
+class MessageExport(Export):
+    """Messages as a file."""
+
+    model = Message
+    permissions = ("export_message",)
+    columns = (
+        columns("id", "created_at", "direction", "contact", "own_number", "status", "reason")
+        | columns("status_changed_at", "submitted_at", "handled_at", "handled_by", "sent_by")
+        | columns("opted_out_at", "reference", "body")
+        | {"media": lambda message: "\n".join(message.media)}
+        | columns("original_body", "cellcast_id", "sender", "receiver")
+    )
+
+
+class MessageAdmin(ReadOnlyAdmin):
     """Received and sent SMS."""
 
-    list_display = ["when", "contact_link", "text_start", "state"]
-    list_display_links = ["when"]
+    rows_type = MessageRows
+    search_type = MessageSearch
+    pages = [MessageExport]
+    list_display = [MessageRows.when, MessageRows.contact, MessageRows.text, MessageRows.state]
     list_defer = ["body", "original_body"]
     list_filter = [
         DirectionFilter,
@@ -91,20 +183,10 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         "Phone number (any format), Cellcast id, reference, or words. Words search the latest "
         "10,000 messages."
     )
-    export_columns = (
-        columns("id", "created_at", "direction", "contact", "own_number", "status", "reason")
-        | columns("status_changed_at", "submitted_at", "handled_at", "handled_by", "sent_by")
-        | columns("opted_out_at", "reference", "body")
-        | {"media": lambda message: "\n".join(message.media)}
-        | columns("original_body", "cellcast_id", "sender", "receiver")
-    )
     fields = [
         ("submitted_at", "created_at", "status_changed_at", "handled_at", "opted_out_at"),
         ("cellcast_id", "reference", "sender", "receiver", "own_number"),
     ]
-
-    def meanings(self, term: str) -> list[Q]:
-        return [*super().meanings(term), HAS_REFERENCE & Q(reference=term)]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Add the start of the text, which is all that the list shows, and the failure's reason."""
@@ -115,98 +197,21 @@ class MessageAdmin(ConversationAdmin, PagesAdmin, ExportAdmin):
         )
         return messages
 
-    def find(self, request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """Find by number or id, or else by name and by words in the newest texts."""
-        rows = self.get_queryset(request)
-        found = narrow_to_any(queryset, *map(rows.filter, self.exact(term)))
-        if found.exists():
-            return found
-        has_words = Q()
-        for word in term.strip(QUOTES).split()[:MAX_WORDS]:
-            has_words &= Q(body__icontains=word)
-        texts = newest(queryset, self.paginator.MAX_COUNT).filter(has_words)
-        return narrow_to_any(queryset, *map(rows.filter, self.named(term)), texts)
-
-    def prefetch(self, rows: Any) -> None:
-        attach_customers(rows)
-        # Our own Test Sends have made or touched them.
-        events = WebhookEvent.objects.filter(is_test=True, message__in=[row.pk for row in rows])
-        tested = set(events.values_list("message_id", flat=True))
-        for row in rows:
-            row.is_test = row.pk in tested
-
     def get_list_display(self, request: HttpRequest) -> Any:
         """Add *Opt out…* to replies that may ask for it, for those who may do it."""
         shown = super().get_list_display(request)
-        if request.GET.get(StopFilter.parameter_name) and self.may_opt_out(request):
-            return [*shown, "opt_out_link"]
+        asked = request.GET.get(StopFilter.parameter_name)
+        if asked and may_opt_out(Viewer(self.admin_site, request)):
+            return [*shown, MessageRows.opt_out]
         return shown
 
-    @admin.display(description="", empty_value="")
-    def opt_out_link(self, message: Message) -> str:
-        url = self.opt_out_url(message)
-        if not url or customer_of(message).opted_out_since is not None:
-            return ""
-        return format_html(
-            '<a href="{}" data-opt-out="{}">{}…</a>', url, message.pk, gettext("Opt out")
-        )
-
-    @admin.display(description=_("contact"))
-    def contact_link(self, message: Message) -> SafeString:
-        customer = customer_of(message)
-        is_reply = message.direction == Direction.INBOUND
-        return format_html(
-            '<span class="cellcast-direction" aria-hidden="true">{}</span>'
-            '<span class="cellcast-hidden">{}</span> <a href="{}">{}</a> {} {}',
-            "↙" if is_reply else "↗",
-            gettext("received from") if is_reply else gettext("sent to"),
-            self.url_of(Message, "conversation", message.pk),
-            customer.html or gettext("(no number)"),
-            own_number_html(message) if getattr(message, "has_several", False) else "",
-            opt_out_badge(customer.opted_out_since, is_brief=True),
-        )
-
-    @admin.display(description=_("text"))
-    def text_start(self, message: Any) -> SafeString:
-        if words := beginning(message.beginning, MAX_TEXT_LENGTH):
-            text = format_html('<bdi class="cellcast-line">{}</bdi>', words)
-        else:
-            text = format_html('<span class="quiet">{}</span>', why_empty(message))
-        return format_html("{} {}", text, media_links(message.media, MAX_PICTURES))
-
-    @admin.display(description=_("status"))
-    def state(self, message: Any) -> SafeString:
-        shown = message_state(message, customer_of(message))
-        if message.direction == Direction.OUTBOUND and message.reason:
-            words = beginning(message.reason, MAX_REASON_SHOWN)
-            shown = format_html('{} <bdi class="cellcast-reason quiet">{}</bdi>', shown, words)
-        return format_html("{} {}", shown, test_badge(getattr(message, "is_test", False)))
-
-    @admin.display(description=_("when"))
-    def when(self, message: Message) -> SafeString:
-        return brief_ago(message.created_at)
-
-    def link_to_answered(self, request: HttpRequest, reply: Message) -> SafeString | str:
-        """Return the text that a reply most probably answers, as a link to its message."""
-        found = reply.in_reply_to
-        if found is None or not self.get_queryset(request).filter(pk=found.pk).exists():
-            return ""
-        is_guess = found.cellcast_id != reply.cellcast_id
-        if is_guess and reply.original_body and reply.original_body != found.body:
-            return ""  # it quotes a text that was not recorded
-        text = found.body or reply.original_body
-        words = beginning(text, MAX_TEXT_LENGTH) or gettext("(text not recorded)")
-        url = self.url_of(Message, "change", found.pk)
-        return format_html(
-            '<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words
-        )
-
-    def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        page = MessagePage(self, request, obj)
-        return {"title": page.title, "subtitle": None, "page": page}
+    def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
+        page = MessagePage.of(viewer, obj)
+        panels = extension_of(viewer.site).panels_of_message(viewer, obj)
+        return {"title": page.title, "subtitle": None, "page": page, "panels": panels}
 
 
-@dataclass(frozen=True, repr=False)
+@shown
 class EventOfMessage:
     """One event on the page of its message."""
 
@@ -224,7 +229,7 @@ class EventOfMessage:
         return [row for row in rows if row.at is not None]
 
 
-@dataclass
+@shown
 class Step:
     """One thing that happened; ``wait`` is the time since the previous step."""
 
@@ -239,51 +244,98 @@ class Step:
     wait: str = ""
 
 
+@shown
 class MessagePage:
-    """What the page of a message shows, in the order of the reader's questions.
+    """What the page of a message shows, in the order of the reader's questions."""
 
-    Not printed: trackers store what templates are given.
-    """
+    message: Message
+    customer: Customer
+    answered: SafeString | str
+    """The text that a reply answers, as a link to its message."""
+    events: list[EventOfMessage] | None
+    """The newest ones; ``None`` for those who may not view events."""
+    has_more_events: bool
+    all_events_url: str
+    timeline: list[Step] | None
+    """``None`` for those who may not view the history."""
+    history_url: str
 
     max_events = MAX_EVENTS
 
-    def __init__(self, admin: MessageAdmin, request: HttpRequest, message: Any) -> None:
-        self.customer = customer_of(message)
-        is_reply = message.direction == Direction.INBOUND
-        words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
-        self.title = Unprinted(words % {"customer": self.customer.label or gettext("(no number)")})
-        self.state = message_state(message, self.customer)
-        self.sentence = "" if is_reply else str(description_of(message.status))
-        self.why_empty = why_empty(message)
-        self.answered = admin.link_to_answered(request, message)
-        may_handle = admin.may(request, "handle")
-        self.can_be_handled = may_handle and is_reply and not message.handled_at
-        self.undo = admin.pop_undo(request)
-        self.around = Conversation(admin, request, message).around()
-        # Those who may not view events, or the history, see no part about them.
-        self.events: list[EventOfMessage] | None = None
-        self.timeline: list[Step] | None = None
-        if admin.may_view(request, WebhookEvent):
-            rows = admin.rows_of(request, WebhookEvent).filter(message=message)
-            newest_first = list(rows.order_by("-pk")[: MAX_EVENTS + 1])
-            self.has_more_events = len(newest_first) > MAX_EVENTS
-            self.events = [
-                EventOfMessage(
-                    event,
-                    admin.link_to(message, event, f"#{event.pk}"),
-                    admin.event_state(message, event),
-                )
-                for event in newest_first[:MAX_EVENTS]
+    @classmethod
+    def of(cls, viewer: Viewer, message: Any) -> "MessagePage":
+        rows = MessageRows(viewer, [message])
+        events = timeline = None
+        has_more_events, all_events_url, history_url = False, "", ""
+        of_message = f"?message__id__exact={message.pk}"
+        if viewer.may_view(WebhookEvent):
+            newest_first = viewer.rows(WebhookEvent).filter(message=message).order_by("-pk")
+            found = list(newest_first[: MAX_EVENTS + 1])
+            has_more_events = len(found) > MAX_EVENTS
+            events = [
+                EventOfMessage(each, viewer.link(each, f"#{each.pk}"), rows.event_state(each))
+                for each in found[:MAX_EVENTS]
             ]
-            url = admin.url_of(WebhookEvent, "changelist")
-            self.all_events_url = f"{url}?message__id__exact={message.pk}"
-        if admin.may_view(request, StatusChange):
-            rows = admin.rows_of(request, StatusChange).filter(message=message)
-            events = [each.event for each in self.events or ()]
-            self.timeline = steps(message, rows.order_by("pk")[:MAX_CHANGES], events)
-        handlers = [row for each in self.events or () for row in each.handlers]
-        self.failed = [row for row in handlers if row.error]
-        self.finished = [row for row in handlers if not row.error]
+            all_events_url = viewer.url(WebhookEvent, "changelist") + of_message
+        if viewer.may_view(StatusChange):
+            changes = viewer.rows(StatusChange).filter(message=message).order_by("pk")
+            timeline = steps(message, changes[:MAX_CHANGES], [each.event for each in events or ()])
+            history_url = viewer.url(StatusChange, "changelist") + of_message
+        return cls(
+            message=message,
+            customer=rows.customer(message),
+            answered=link_to_answered(viewer, message),
+            events=events,
+            has_more_events=has_more_events,
+            all_events_url=all_events_url,
+            timeline=timeline,
+            history_url=history_url,
+        )
+
+    @property
+    def title(self) -> Unprinted:
+        is_reply = self.message.direction == Direction.INBOUND
+        words = gettext("From %(customer)s") if is_reply else gettext("To %(customer)s")
+        return Unprinted(words % {"customer": self.customer.label or gettext("(no number)")})
+
+    @property
+    def state(self) -> SafeString | str:
+        return message_state(self.message, self.customer)
+
+    @property
+    def sentence(self) -> str:
+        is_reply = self.message.direction == Direction.INBOUND
+        return "" if is_reply else str(description_of(self.message.status))
+
+    @property
+    def why_empty(self) -> str:
+        return why_empty(self.message)
+
+    @property
+    def failed(self) -> list[HandlerRow]:
+        return [row for row in self._handlers if row.error]
+
+    @property
+    def finished(self) -> list[HandlerRow]:
+        return [row for row in self._handlers if not row.error]
+
+    @property
+    def _handlers(self) -> list[HandlerRow]:
+        return [row for each in self.events or () for row in each.handlers]
+
+
+def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:
+    """Return the text that a reply most probably answers, as a link to its message."""
+    found = reply.in_reply_to
+    if found is None or not viewer.rows(Message).filter(pk=found.pk).exists():
+        return ""
+    is_guess = found.cellcast_id != reply.cellcast_id
+    if is_guess and reply.original_body and reply.original_body != found.body:
+        return ""  # it quotes a text that was not recorded
+    text = found.body or reply.original_body
+    words = beginning(text, MAX_TEXT_LENGTH) or gettext("(text not recorded)")
+    url = viewer.url(Message, "change", found.pk)
+    return format_html('<a href="{}" data-answered="{}"><bdi>{}</bdi></a>', url, found.pk, words)
 
 
 def steps(
@@ -312,9 +364,8 @@ def steps(
         sentence = _("Accepted by Cellcast (time from the message id)")
         reported.append(Step(message.submitted_at, badge(Tone.QUIET, _("submitted")), sentence))
     ordered = sorted(reported, key=attrgetter("at"))  # stable: changes precede their duplicates
-    for previous, step in pairwise(ordered):
-        step.wait = f"+{duration(step.at - previous.at)}"
-    return ordered
+    waits = [f"+{duration(step.at - previous.at)}" for previous, step in pairwise(ordered)]
+    return [replace(step, wait=wait) for step, wait in zip(ordered, ["", *waits], strict=True)]
 
 
 def _step_of_duplicate(event: WebhookEvent) -> Step:

@@ -1,6 +1,7 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from django import forms
@@ -8,14 +9,13 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import URLPattern
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import attach_customers, customer_of
+from cellcast_django.admin.contacts import Customer, customer_of
 from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge, test_badge
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
@@ -23,11 +23,15 @@ from cellcast_django.admin.display.texts import (
     exact_time,
     readable_number,
 )
-from cellcast_django.admin.lists.export import ExportAdmin, columns
+from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.lists.export import Export, columns
 from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
-from cellcast_django.admin.lists.read_only import spellings
-from cellcast_django.admin.pages.customer import asked_in, back_url
-from cellcast_django.admin.pages.to_answer import ToAnswerAdmin
+from cellcast_django.admin.lists.paging import is_key
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.lists.rows import Rows
+from cellcast_django.admin.lists.search import Search, spellings
+from cellcast_django.admin.page import Page
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.models import (
@@ -41,6 +45,8 @@ from cellcast_django.models import (
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.payloads import clean
 
+MESSAGE = "message"
+"""Names the message from whose page a form was opened."""
 MAX_NOTE_LENGTH = 1_000
 MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
 
@@ -119,55 +125,174 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         return written
 
 
-class OptOutAdmin(ExportAdmin):
+# Where it is asked for
+
+
+def may_opt_out(viewer: Viewer) -> bool:
+    """Whether this person may use the form that opts somebody out."""
+    if not viewer.may_view(OptOut):
+        return False
+    return viewer.site.get_model_admin(OptOut).has_add_permission(viewer.request)
+
+
+def opt_out_url(viewer: Viewer, message: Message) -> str:
+    """Return the link to the form that opts a customer out; ``""`` without a phone number.
+
+    No address holds the number: it names one of the customer's messages instead.
+    """
+    if not is_phone_number(message.contact, conf.default_region):
+        return ""
+    return f"{viewer.url(OptOut, 'add')}?{MESSAGE}={message.pk}"
+
+
+def asked_in(viewer: Viewer) -> Message | None:
+    """Return the message from whose page a form was opened, if this person may see it."""
+    key = viewer.request.GET.get(MESSAGE, "")
+    if not is_key(key) or not viewer.may_view(Message):
+        return None
+    found: Message | None = viewer.rows(Message).filter(pk=int(key)).first()
+    return found
+
+
+def asked_by(viewer: Viewer, contact: str) -> Message | None:
+    """Return the same message, if it is this contact's."""
+    message = asked_in(viewer)
+    return message if message is not None and message.contact == contact else None
+
+
+def url_to_go_back_to(viewer: Viewer, message: Message | None, opt_out: OptOut) -> str:
+    """Return where a form leads to that was opened from a message, or else from the list."""
+    if message is None:
+        return viewer.url(OptOut, "change", opt_out.pk)
+    return extension_of(viewer.site).url_after_opt_out(viewer, message)
+
+
+# The pages
+
+
+class OptOutRows(Rows):
+    """Opt-outs in their list."""
+
+    @admin.display(description=_("contact"))
+    def contact(self, opt_out: OptOut) -> str:
+        return self.customer(opt_out).html
+
+    @admin.display(description=_("since"))
+    def when(self, opt_out: OptOut) -> SafeString:
+        return brief_ago(opt_out.since)
+
+    @admin.display(description=_("event"))
+    def event(self, opt_out: OptOut) -> str:
+        if opt_out.event_id is None:
+            return self.nothing
+        return self.viewer.link(WebhookEvent(pk=opt_out.event_id), f"#{opt_out.event_id}")
+
+    @admin.display(description=_("state"))
+    def state(self, opt_out: OptOut) -> SafeString:
+        is_test = test_badge(opt_out.event_id in self._tests)
+        return format_html("{} {}", opt_out_state_badge(opt_out), is_test)
+
+    @cached_property
+    def _tests(self) -> set[int | None]:
+        """The events of our own Test Sends."""
+        keys = [row.event_id for row in self.rows if row.event_id]
+        events = WebhookEvent.objects.filter(pk__in=keys, is_test=True)
+        return set(events.values_list("pk", flat=True))
+
+
+class OptOutSearch(Search):
+    """Finds opt-outs, which have no id, by their contacts."""
+
+    def meanings(self, term: str) -> list[Q]:
+        return [Q(contact=each) for each in spellings(term)]
+
+
+class OptOutExport(Export):
+    """Opt-outs as a file."""
+
+    model = OptOut
+    permissions = ("export_optout",)
+    columns = columns("id", "contact", "since", "source", "event_id", "ended_at", "note")
+
+
+@shown
+class EndPageContent:
+    """Whom the form opts back in."""
+
+    form: ReasonForm
+    customer: Customer
+    back_url: str
+
+
+class EndPage(Page):
+    """Opts a contact back in, after asking why."""
+
+    name = "end"
+    route = "<int:pk>/end/"
+    model = OptOut
+    permissions = ("end_optout",)
+    title = _("Opt back in")
+    template = "cellcast_django/optout/end.html"
+
+    def show(self, pk: int) -> HttpResponse:
+        viewer, request = self.viewer, self.request
+        found: OptOut = get_object_or_404(viewer.rows(OptOut), pk=pk)
+        url = url_to_go_back_to(viewer, asked_in(viewer), found)
+        if not found.is_active:
+            viewer.tell(gettext("This opt-out has already ended."), messages.INFO)
+            return HttpResponseRedirect(url)
+        form = ReasonForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            reason = form.cleaned_data["reason"]
+            if opt_in(found.contact, note=reason, username=viewer.username):
+                viewer.log(found, "Ended the opt-out.")
+                viewer.tell(gettext("The opt-out has ended."))
+            return HttpResponseRedirect(url)
+        return self.render(EndPageContent(form, customer_of(found.contact), url))
+
+
+class OptOutAdmin(ReadOnlyAdmin):
     """Who must not be texted. Staff add and end opt-outs, but never edit or delete them."""
 
+    rows_type = OptOutRows
+    search_type = OptOutSearch
+    pages = [EndPage, OptOutExport]
     form = AddOptOutForm
-    list_display = ["customer", "when", "source", "event_link", "state"]
+    list_display = [
+        OptOutRows.contact,
+        OptOutRows.when,
+        "source",
+        OptOutRows.event,
+        OptOutRows.state,
+    ]
     list_filter = [StateFilter, SourceFilter, BegunFilter]
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
     fields = [("since", "source", "event"), ("ended_at", "note")]
     search_fields = ["contact"]
     search_help_text = _("Phone number (any format).")
-    export_columns = columns("id", "contact", "since", "source", "event_id", "ended_at", "note")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave out rows that were locked, but have not begun."""
         opt_outs: QuerySet[Any] = super().get_queryset(request).exclude(source="")
         return opt_outs
 
-    def get_urls(self) -> list[URLPattern]:
-        return [self.page_pattern("<int:pk>/end/", self.end_view, "end"), *super().get_urls()]
-
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return self.may(request, "add")
+        return Viewer(self.admin_site, request).may("add_optout")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
         return super().get_fieldsets(request, obj)
 
-    def meanings(self, term: str) -> list[Q]:
-        return [Q(contact=each) for each in spellings(term)]
-
-    def prefetch(self, rows: Any) -> None:
-        attach_customers(rows)
-        events = WebhookEvent.objects.filter(pk__in=[row.event_id for row in rows if row.event_id])
-        tests = set(events.filter(is_test=True).values_list("pk", flat=True))
-        for row in rows:
-            row.is_test = row.event_id in tests
-
-    def nothing_here(self, request: HttpRequest) -> str:
+    def nothing_here(self) -> str:
         """Say of a running site that nobody has opted out: it need not be set up."""
         is_running = WebhookEvent.objects.exists() or Message.objects.exists()
         return gettext("Nobody has opted out.") if is_running else ""
 
-    # Opting out
-
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Fill in the number, and the words of the reply that asks for it."""
-        message = asked_in(self, request)
+        message = asked_in(Viewer(self.admin_site, request))
         if message is None:
             return {}
         is_reply = message.direction == Direction.INBOUND and message.body
@@ -178,16 +303,15 @@ class OptOutAdmin(ExportAdmin):
         }
 
     def save_form(self, request: HttpRequest, form: Any, change: Any) -> OptOut:
-        """Opt the contact out, and mark the reply that asks for it as handled.
+        """Opt the contact out, and let the desk mark the reply that asks for it as handled.
 
         The reply first: the inbox too locks messages before opt-outs.
         """
+        viewer = Viewer(self.admin_site, request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
-        if message := _asked_by(self, request, contact_of(number)):
-            pages = self.admin_site.get_model_admin(Message)
-            if isinstance(pages, ToAnswerAdmin) and pages.has_handle_permission(request):
-                pages.handle(request, [message], timezone.now())
-        return opt_out(number, note=reason, username=self.username(request))
+        if message := asked_by(viewer, contact_of(number)):
+            extension_of(viewer.site).has_opted_out(viewer, message)
+        return opt_out(number, note=reason, username=viewer.username)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Save nothing: ``opt_out`` has saved it under its lock."""
@@ -199,111 +323,75 @@ class OptOutAdmin(ExportAdmin):
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
         """Say who has been opted out, and return to where it was asked for."""
-        words = gettext("Opted out: %(customer)s") % {"customer": customer_of(obj).label}
-        self.message_user(request, words, messages.SUCCESS)
-        message = _asked_by(self, request, obj.contact)
-        if message is None:
-            return HttpResponseRedirect(self.url_of(OptOut, "change", obj.pk))
-        return HttpResponseRedirect(back_url(self, request, message))
-
-    # Opting back in
-
-    def end_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        self.require(request, "end")
-        found = get_object_or_404(self.get_queryset(request), pk=pk)
-        message = asked_in(self, request)
-        url = self.url_of(OptOut, "change", pk)
-        if message is not None:
-            url = back_url(self, request, message)
-        if not found.is_active:
-            self.message_user(request, gettext("This opt-out has already ended."), messages.INFO)
-            return HttpResponseRedirect(url)
-        form = ReasonForm(request.POST or None)
-        if request.method == "POST" and form.is_valid():
-            username, reason = self.username(request), form.cleaned_data["reason"]
-            if opt_in(found.contact, note=reason, username=username):
-                self.log_change(request, found, "Ended the opt-out.")
-                self.message_user(request, gettext("The opt-out has ended."), messages.SUCCESS)
-            return HttpResponseRedirect(url)
-        return self.render_page(
-            request,
-            "optout/end.html",
-            title=gettext("Opt back in"),
-            form=form,
-            customer=customer_of(found),
-            back_url=url,
+        viewer = Viewer(self.admin_site, request)
+        viewer.tell(
+            gettext("Opted out: %(customer)s") % {"customer": customer_of(obj.contact).label}
         )
+        return HttpResponseRedirect(url_to_go_back_to(viewer, asked_by(viewer, obj.contact), obj))
 
-    # What the list and the page show
-
-    @admin.display(description=_("contact"))
-    def customer(self, opt_out: OptOut) -> str:
-        return customer_of(opt_out).html or self.get_empty_value_display()
-
-    @admin.display(description=_("since"))
-    def when(self, opt_out: OptOut) -> SafeString:
-        return brief_ago(opt_out.since)
-
-    @admin.display(description=_("event"))
-    def event_link(self, opt_out: OptOut) -> str:
-        if opt_out.event_id is None:
-            return self.get_empty_value_display()
-        return self.link_to(opt_out, WebhookEvent(pk=opt_out.event_id), f"#{opt_out.event_id}")
-
-    @admin.display(description=_("state"))
-    def state(self, opt_out: OptOut) -> SafeString:
-        is_test = getattr(opt_out, "is_test", False)
-        return format_html("{} {}", opt_out_state_badge(opt_out), test_badge(is_test))
-
-    def details(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+    def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
         if obj is None:
             is_one = {"show_save_and_add_another": False, "show_save_and_continue": False}
             return {"title": gettext("Opt out"), **is_one}
-        customer = customer_of(obj).label
         title = gettext("%(customer)s: opted back in")
         if obj.is_active:
             title = gettext("%(customer)s: opted out")
-        since = gettext("since %(when)s") % {"when": exact_time(obj.ended_at or obj.since)}
-        may_end = obj.is_active and self.may(request, "end")
-        return {
-            "title": Unprinted(title % {"customer": customer}),
-            "subtitle": None,
-            "state": self.state(obj),
-            "since": since,
-            "steps": list(self._steps(request, obj)),
-            "conversation_url": self._conversation_url(request, obj),
-            "end_url": self.url_of(OptOut, "end", obj.pk) if may_end else "",
-        }
-
-    def _conversation_url(self, request: HttpRequest, opt_out: OptOut) -> str:
-        """Return the link to the conversation; empty if this person sees no message of it."""
-        if not (self.may_view(request, Message) and self.has_our_pages(Message)):
-            return ""
-        rows = self.rows_of(request, Message).filter(contact=opt_out.contact)
-        newest = rows.order_by("-created_at").values_list("pk", flat=True).first()
-        return "" if newest is None else self.url_of(Message, "conversation", newest)
-
-    def _steps(self, request: HttpRequest, opt_out: OptOut) -> Iterator[dict[str, Any]]:
-        """Yield each change of the history as the page shows it."""
-        history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
-        events: set[int] = set()
-        if self.may_view(request, WebhookEvent):
-            keys = [change.event_id for change in history if change.event_id is not None]
-            events = set(self.rows_of(request, WebhookEvent).in_bulk(keys))
-        for change in history:
-            tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
-            key = change.event_id
-            link = self.link_to(opt_out, WebhookEvent(pk=key), f"#{key}") if key in events else ""
-            yield {
-                "change": change,
-                "badge": badge(tone, change.get_kind_display()),
-                "event_link": link,
-                # A payload's JSON rather than a customer's words.
-                "is_raw": change.source in (OptOut.Source.WEBHOOK, OptOut.Source.LIST),
-            }
+        may_end = obj.is_active and viewer.may("end_optout")
+        page = OptOutPage(
+            state=OptOutRows(viewer, [obj]).state(obj),
+            since=gettext("since %(when)s") % {"when": exact_time(obj.ended_at or obj.since)},
+            decisions=list(_decisions(viewer, obj)),
+            contact_link=_contact_link(viewer, obj),
+            end_url=EndPage.url(viewer, obj.pk) if may_end else "",
+        )
+        customer = customer_of(obj.contact).label
+        return {"title": Unprinted(title % {"customer": customer}), "subtitle": None, "page": page}
 
 
-def _asked_by(model_admin: OptOutAdmin, request: HttpRequest, contact: str) -> Message | None:
-    """Return the message from whose page the form was opened, if it is this contact's."""
-    message = asked_in(model_admin, request)
-    return message if message is not None and message.contact == contact else None
+@shown
+class Decision:
+    """A change of an opt-out's history."""
+
+    change: OptOutChange
+    badge: SafeString
+    event_link: str
+    is_raw: bool
+    """Whether its text is a payload's JSON rather than a customer's words."""
+
+
+@shown
+class OptOutPage:
+    """What the page of an opt-out shows."""
+
+    state: SafeString
+    since: str
+    decisions: list[Decision]
+    contact_link: Link | None
+    end_url: str
+
+
+def _contact_link(viewer: Viewer, opt_out: OptOut) -> Link | None:
+    """Return where the contact leads to, if this person sees a message of theirs."""
+    if not viewer.may_view(Message):
+        return None
+    rows = viewer.rows(Message).filter(contact=opt_out.contact).order_by("-created_at")
+    newest = rows.values_list("pk", flat=True).first()
+    return None if newest is None else extension_of(viewer.site).contact_link(viewer, newest)
+
+
+def _decisions(viewer: Viewer, opt_out: OptOut) -> Iterator[Decision]:
+    """Yield each change of the history."""
+    history = list(OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out))
+    events: set[int] = set()
+    if viewer.may_view(WebhookEvent):
+        keys = [change.event_id for change in history if change.event_id is not None]
+        events = set(viewer.rows(WebhookEvent).in_bulk(keys))
+    for change in history:
+        tone = Tone.BAD if change.kind == OptOutChange.Kind.BEGUN else Tone.QUIET
+        key = change.event_id
+        yield Decision(
+            change=change,
+            badge=badge(tone, change.get_kind_display()),
+            event_link=viewer.link(WebhookEvent(pk=key), f"#{key}") if key in events else "",
+            is_raw=change.source in (OptOut.Source.WEBHOOK, OptOut.Source.LIST),
+        )

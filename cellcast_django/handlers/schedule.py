@@ -92,6 +92,16 @@ def _counted(result: HandlerResult, attempts: int, retry_at: datetime | None) ->
     return counted
 
 
+def _attempts_of(result: HandlerResult | None) -> int:
+    return result.get("attempts", 0) if result else 0
+
+
+def _not_returned(attempts: int, retry_at: datetime) -> HandlerResult:
+    result: HandlerResult = {"at": timezone.now().isoformat(), "error": NOT_RETURNED}
+    is_last = attempts >= conf.handler_max_attempts
+    return _counted(result, attempts, None if is_last else retry_at)
+
+
 class Trigger(Enum):
     """Why an event's handlers are run."""
 
@@ -142,7 +152,8 @@ class Schedule:
         self.is_waiting = False
         """Whether the event waits for an earlier one."""
         is_repeated = trigger is Trigger.DUE and self._runs_before > 0
-        self._notes_calls = is_repeated or conf.handler_max_attempts == 1
+        self.notes_calls = is_repeated or conf.handler_max_attempts == 1
+        """Whether each call is noted before it is made."""
         if is_repeated and not event.calls_are_noted and conf.handler_max_attempts > 1:
             self._count_interrupted_call()
 
@@ -150,7 +161,7 @@ class Schedule:
         """Count the call in which the process of the run before has died: it was not noted."""
         uncalled = (call.name for call in self.calls if call.name not in self._results)
         if (name := next(uncalled, None)) is not None:
-            self._results[name] = self._not_returned(1, self.event.received_at)
+            self._results[name] = _not_returned(1, self.event.received_at)
 
     # What to call
 
@@ -166,7 +177,7 @@ class Schedule:
         due = {name for name, time in times.items() if time <= horizon}
         missing = due - self._in_order.keys() if self.trigger is Trigger.DUE else ()
         for name in missing:  # perhaps for good, and their events must not be pending for ever
-            attempts = self._attempts_of(name) + 1
+            attempts = _attempts_of(self._results.get(name)) + 1
             retry_at = self._retry_time(attempts)
             self._results[name] = _counted(self._results[name], attempts, retry_at)
         calls = [call for call in self.calls if call.name in due]
@@ -185,10 +196,6 @@ class Schedule:
         """Return the handlers, connected or called before: whether they are or may be in order."""
         return dict.fromkeys(self._results, True) | self._in_order
 
-    def _attempts_of(self, name: str) -> int:
-        result = self._results.get(name)
-        return result.get("attempts", 0) if result else 0
-
     # Before and after a call
 
     def begin(self, call: Call) -> int | None:
@@ -197,33 +204,24 @@ class Schedule:
         ``None`` if another process has begun a run. For an event that has just been stored nobody
         is asked, and nothing is written.
         """
-        now, attempts = timezone.now(), self._attempts_of(call.name) + 1
+        now, attempts = timezone.now(), _attempts_of(self._results.get(call.name)) + 1
         is_counted = self._runs > self._runs_before
         is_ours = self._leased_until is not None and now < self._leased_until
-        if is_counted and is_ours and not self._notes_calls:
+        if is_counted and is_ours and not self.notes_calls:
             return attempts
         values: dict[str, Any] = {
             "next_run_at": now + lease(),
-            "calls_are_noted": self._notes_calls,
+            "calls_are_noted": self.notes_calls,
         }
         if not is_counted:
             values |= {"attempts": self._runs + 1, "done_at": None, "waiting_for": None}
-        if self._notes_calls:  # if it kills its process, it must not do so for ever
-            self._results[call.name] = self._not_returned(attempts, now + lease())
+        if self.notes_calls:  # if it kills its process, it must not do so for ever
+            self._results[call.name] = _not_returned(attempts, now + lease())
         while self._save(**values) is None:
             skipped = self._take_in_interventions()
             if skipped is None or skipped:
                 return None
         return attempts
-
-    def note_calls(self) -> None:
-        """Note each call from now on, since a handler before it has not been called."""
-        self._notes_calls = True
-
-    def _not_returned(self, attempts: int, retry_at: datetime) -> HandlerResult:
-        result: HandlerResult = {"at": timezone.now().isoformat(), "error": NOT_RETURNED}
-        is_last = attempts >= conf.handler_max_attempts
-        return _counted(result, attempts, None if is_last else retry_at)
 
     def save_result(
         self, call: Call, attempts: int, failure: Failure | None, *, is_last: bool

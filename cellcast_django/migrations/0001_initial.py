@@ -15,15 +15,15 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='AnswerClaim',
+            name='Claim',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(help_text='A digest of what is claimed.', max_length=64, unique=True, verbose_name='key')),
                 ('until', models.DateTimeField(help_text='When the claim ends by itself.', verbose_name='until')),
             ],
             options={
-                'verbose_name': 'claim on an answer',
-                'verbose_name_plural': 'claims on answers',
+                'verbose_name': 'claim',
+                'verbose_name_plural': 'claims',
                 'default_permissions': (),
             },
         ),

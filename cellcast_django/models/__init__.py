@@ -4,8 +4,8 @@ The inbox writes these rows, running handlers updates events, and the admin read
 per model; start with ``message``.
 """
 
-from cellcast_django.models.answer_claim import AnswerClaim
 from cellcast_django.models.base import MAX_USERNAME_LENGTH, contact_of, username_of
+from cellcast_django.models.claim import Claim
 from cellcast_django.models.command_run import CommandRun
 from cellcast_django.models.message import (
     Direction,
@@ -33,7 +33,7 @@ __all__ = [
     "FOLLOWING_FIELDS",
     "MAX_CONTENT_TYPE_LENGTH",
     "MAX_USERNAME_LENGTH",
-    "AnswerClaim",
+    "Claim",
     "CommandRun",
     "Direction",
     "HandlerResult",

@@ -120,7 +120,8 @@ def test_keyboard_walks_the_setup_page_in_reading_order(
     browse(reverse("admin:cellcast_django_setup"))
     stops = ["To answer", "Overview", "Figures", "Activity"]
     stops += [f"Copy the {webhook.label}" for webhook in WEBHOOKS]
-    stops += ["Copy the username"]
+    secrets = "Username Last webhook Configured cellcast not used recently yes"
+    stops += ["Copy the username", secrets]
     for webhook in WEBHOOKS:
         examples = [str(each.label) for each in webhook.examples]
         stops += examples if len(examples) > 1 else []

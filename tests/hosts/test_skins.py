@@ -37,7 +37,7 @@ VISITS_OF_A_PAGE = 3
 SETTINGS = """\
 from shop.settings import *
 
-INSTALLED_APPS = [*{apps!r}, *INSTALLED_APPS, "cellcast_django", "shop"]
+INSTALLED_APPS = [*{apps!r}, *INSTALLED_APPS, "cellcast_django", "cellcast_django.desk", "shop"]
 DATABASES["default"]["NAME"] = BASE_DIR / "{skin}.sqlite3"
 ROOT_URLCONF = "shop.urls_{skin}"
 CELLCAST_WEBHOOK_SECRETS = ["cellcast:a-password-for-tests"]

@@ -22,7 +22,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
-from cellcast_django.models import AnswerClaim, Message
+from cellcast_django.models import Claim, Message
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
 
@@ -53,7 +53,7 @@ def receive_something_of_each_kind() -> None:
     client.opt_out()
     client.send("webhook-receiver", b'{"type": "receive"')
     client.send("webhook-status", [reply_payload(message="In an array"), {"_id": "1"}])
-    AnswerClaim.take("a form", timedelta(days=1))
+    Claim.take("a form", timedelta(days=1))
     call_command("cellcast_run_handlers", verbosity=0)
     message_received.disconnect(fail)
 

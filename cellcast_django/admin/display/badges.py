@@ -1,7 +1,6 @@
 """How a state looks: its badge, a sentence about it, and the handlers of an event."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import Enum
 
@@ -11,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import day, duration
 from cellcast_django.conf import conf
 from cellcast_django.handlers.schedule import is_open
@@ -155,7 +155,7 @@ def opt_out_badge(since: datetime | None, *, is_brief: bool = False) -> SafeStri
     return badge(Tone.BAD, gettext("opted out"), words) if is_brief else badge(Tone.BAD, words)
 
 
-@dataclass
+@shown
 class HandlerRow:
     """One handler of one event."""
 
@@ -173,7 +173,10 @@ class HandlerRow:
 
 
 def handler_rows(
-    event: WebhookEvent, connected: Collection[str], event_link: str = ""
+    event: WebhookEvent,
+    connected: Collection[str],
+    event_link: str = "",
+    skip_urls: Mapping[str, str] = {},
 ) -> list[HandlerRow]:
     """Return the handlers of an event: first the failed, then the waiting, then the done."""
     rows = [
@@ -185,12 +188,18 @@ def handler_rows(
             at=time_of(result["at"]),
             is_missing=bool(result["error"]) and name not in connected,
             event_link=event_link,
+            skip_url=skip_urls.get(name, ""),
         )
         for name, result in event.handler_results.items()
     ]
     if event.is_unfinished:
-        waiting = (name for name in connected if name not in event.handler_results)
-        rows += [HandlerRow(name, badge(Tone.OPEN, _("has not run yet"))) for name in waiting]
+        rows += [
+            HandlerRow(
+                name, badge(Tone.OPEN, _("has not run yet")), skip_url=skip_urls.get(name, "")
+            )
+            for name in connected
+            if name not in event.handler_results
+        ]
     return sorted(rows, key=lambda row: (not row.error, row.at is not None))
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from asgiref.sync import sync_to_async
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.handlers.asgi import ASGIRequest
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -19,12 +19,11 @@ from django.http import (
     HttpResponseRedirect,
     StreamingHttpResponse,
 )
-from django.urls import URLPattern
 
 from cellcast_django.admin.display.texts import counted, localised, today
 from cellcast_django.admin.lists.filters import ChoiceFilter, OwnNumberFilter
 from cellcast_django.admin.lists.paging import chunks
-from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.admin.page import Page
 from cellcast_django.payloads import clean
 
 CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
@@ -32,39 +31,33 @@ DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 BYTE_ORDER_MARK = "\ufeff"  # without it, Excel does not recognise UTF-8
 
 
-class ExportAdmin(ReadOnlyAdmin):
-    """A list that can be exported as a file, with a permission of its own."""
+class Export(Page):
+    """What a list shows for the same query string, all pages of it, as a file."""
 
-    export_columns: ClassVar[dict[str, Callable[[Any], Any]]]
+    name = "export"
+    model: ClassVar[type[Model]]
+    columns: ClassVar[dict[str, Callable[[Any], Any]]]
     """The heading of each column, and how to get its value."""
 
-    def get_urls(self) -> list[URLPattern]:
-        return [self.page_pattern("export/", self.export_view, "export"), *super().get_urls()]
-
-    def export_url(self, request: HttpRequest, query_string: str) -> str:
-        if not self.may(request, "export"):
-            return ""
-        return self.url_of(self.model, "export") + query_string
-
-    def export_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Send what the list shows for the same query string, all pages of it."""
-        self.require(request, "export")
+    def show(self) -> HttpResponseBase:
+        model_admin: Any = self.viewer.site.get_model_admin(self.model)
         try:
-            changelist = self.get_changelist_instance(request)
+            changelist = model_admin.get_changelist_instance(self.request)
         except IncorrectLookupParameters:
-            return HttpResponseRedirect(f"{self.url_of(self.model, 'changelist')}?e=1")
-        self.log_list(request, self.model, _export_summary(request, changelist))
-        name = f"{self.opts.model_name}s-{today():%Y-%m-%d}.csv"
-        lines = self._lines(request, changelist.queryset)
-        return streamed(request, lines, name=name, content_type="text/csv; charset=utf-8")
+            return HttpResponseRedirect(f"{self.viewer.url(self.model, 'changelist')}?e=1")
+        self.viewer.log_list(self.model, _export_summary(self.request, changelist))
+        name = f"{self.model._meta.model_name}s-{today():%Y-%m-%d}.csv"
+        order = str(model_admin.get_ordering(self.request)[0])
+        lines = _lines(changelist.queryset, order, self.columns)
+        return streamed(self.request, lines, name=name, content_type="text/csv; charset=utf-8")
 
-    def _lines(self, request: HttpRequest, queryset: QuerySet[Any]) -> Iterator[str]:
-        yield BYTE_ORDER_MARK + _line(self.export_columns)
-        complete = queryset.select_related(None).defer(None)
-        for rows in chunks(complete, str(self.get_ordering(request)[0]), CHUNK_SIZE):
-            yield "".join(
-                _line(cell(value(row)) for value in self.export_columns.values()) for row in rows
-            )
+
+def _lines(
+    queryset: QuerySet[Any], order: str, columns: dict[str, Callable[[Any], Any]]
+) -> Iterator[str]:
+    yield BYTE_ORDER_MARK + _line(columns)
+    for rows in chunks(queryset.select_related(None).defer(None), order, CHUNK_SIZE):
+        yield "".join(_line(cell(value(row)) for value in columns.values()) for row in rows)
 
 
 def streamed(

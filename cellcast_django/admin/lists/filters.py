@@ -18,7 +18,8 @@ from django.utils.translation import gettext_lazy as _
 from cellcast_django.admin.display.badges import EVENT_STATES
 from cellcast_django.admin.display.texts import isolated, readable_number, today
 from cellcast_django.admin.lists.paging import CappedPaginator
-from cellcast_django.admin.lists.read_only import narrow_to_any
+from cellcast_django.admin.lists.search import narrow_to_any
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
@@ -88,14 +89,14 @@ class StatusFilter(ChoiceFilter):
         "unreported": _("no final report (older)"),
         "not_final": _("no final report yet"),
     }
-    WITHOUT = {"-": _("no status yet"), "silent": _("no status for 6 hours (last week)")}
+    SILENT = ("silent", _("no status for 6 hours (last week)"))
 
     def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
         sent = model_admin.get_queryset(request).outbound()
         in_use = values_in_use(sent, "status", self.MAX_STATUSES - 1)
         known = [(each.value, each.label) for each in reversed(Status) if each.value in in_use]
         others = [(word, word) for word in in_use if word not in Status.values]
-        return [*self.BY_OUTCOME.items(), *known, *others, *self.WITHOUT.items()]
+        return [*self.BY_OUTCOME.items(), *known, *others, self.SILENT]
 
     def knows(self, choice: str | None) -> bool:
         return choice in Status.values or super().knows(choice)
@@ -104,8 +105,6 @@ class StatusFilter(ChoiceFilter):
         sent = rows.outbound()
         not_final = sent.exclude(status__in=FINAL)
         match choice:
-            case "-":
-                return sent.filter(status="")
             case "silent":
                 return silent_lately(rows, self.SILENT_AFTER)
             case "not_final":
@@ -202,9 +201,8 @@ class OwnNumberFilter(ChoiceFilter):
     parameter_name = "own_number"
 
     def offered(self, request: HttpRequest, model_admin: Any) -> Choices:
-        if not model_admin.may_view(request, Message):
-            return []
-        numbers = own_numbers(model_admin.rows_of(request, Message))
+        viewer = Viewer(model_admin.admin_site, request)
+        numbers = own_numbers(viewer.rows(Message)) if viewer.may_view(Message) else []
         return [(number, isolated(readable_number(number))) for number in numbers]
 
 

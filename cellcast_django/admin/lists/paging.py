@@ -9,9 +9,13 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
 
+from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import grouped
+from cellcast_django.admin.extension import Link, Panel, extension_of
+from cellcast_django.admin.lists.search import nothing_found
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 
 if TYPE_CHECKING:
@@ -48,47 +52,72 @@ class CappedPaginator(AnyPaginator):
         return int(rows.order_by().values("pk")[: self.MAX_COUNT + 1].count())
 
 
+@shown
+class AroundList:
+    """What a list shows besides its rows and filters."""
+
+    export_url: str
+    """Leads to all these rows as a file; empty if this person may not export."""
+    links: Sequence[Link]
+    """To the pages that another app has added."""
+    nothing_here: str
+    """What an empty list says, unless it was narrowed to nothing."""
+    nothing_found: str
+    panels: Sequence[Panel]
+
+
 class CappedChangeList(ChangeList):
     """A changelist that counts up to a cap and defers the long columns it does not show."""
+
+    model_admin: Any
 
     def get_queryset(
         self, request: HttpRequest, exclude_parameters: Any = None
     ) -> QuerySet[Any, Any]:
-        deferred: Sequence[str] = self.model_admin.list_defer  # type: ignore[attr-defined]
-        return super().get_queryset(request, exclude_parameters).defer(*deferred)
+        return super().get_queryset(request, exclude_parameters).defer(*self.model_admin.list_defer)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any, Any]) -> list[Any]:
         """Keep the order of the indexes, whatever the query string asks for."""
         return list(self.model_admin.get_ordering(request))
-
-    export_url = ""
-    """Link to all these rows as a file; empty if this person may not export."""
-
-    nothing_here = ""
-    """What an empty list says, unless the site has to be set up first."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Show a count beside the search box only after a search or a filter."""
         super().get_results(request)
         self.result_count = RowCount(self.result_count)
         self.result_count.is_capped = self.paginator.is_capped
-        query_string = self.get_query_string(remove=["p", "all"])
-        self.export_url = self.model_admin.export_url(request, query_string)  # type: ignore[attr-defined]
-        self.model_admin.attach_reader(request, self.result_list)  # type: ignore[attr-defined]
-        filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
-        for row in self.result_list:  # it says which of your numbers it is about, if you have more
-            row.has_several = "own_number" in filters
-        self.model_admin.prefetch(self.result_list)  # type: ignore[attr-defined]
-        if not self.result_count:
-            self.nothing_here = self.model_admin.nothing_here(request)  # type: ignore[attr-defined]
         self.show_admin_actions = self.result_count > 0
-        if conf.contact_search:
-            self.search_help_text = _("%(help)s Names are searched too.") % {
-                "help": self.search_help_text
-            }
         is_narrowed = bool(self.query) or self.has_active_filters
         if self.paginator.is_capped or not is_narrowed:
             self.full_result_count = self.result_count
+        if conf.contact_search:
+            self.search_help_text = gettext("%(help)s Names are searched too.") % {
+                "help": self.search_help_text
+            }
+        viewer = Viewer(self.model_admin.admin_site, request)
+        self._bind_columns(viewer)
+        self.around = self._around(viewer, is_empty=not self.result_count and not is_narrowed)
+
+    def _bind_columns(self, viewer: Viewer) -> None:
+        """Let the columns know what all rows of this page need."""
+        filters = {getattr(spec, "parameter_name", "") for spec in self.filter_specs}
+        has_several = "own_number" in filters
+        rows = self.model_admin.rows_type(viewer, self.result_list, has_several=has_several)
+        self.list_display = [rows.bound(each) for each in self.list_display]
+        self.list_display_links = [rows.bound(each) for each in self.list_display_links or ()]
+
+    def _around(self, viewer: Viewer, *, is_empty: bool) -> AroundList:
+        extension = extension_of(viewer.site)
+        exports = [page for page in self.model_admin.pages if page.name == "export"]
+        export_urls = [page.url(viewer) for page in exports if page(viewer).is_allowed]
+        nothing_here = self.model_admin.nothing_here() if is_empty else ""
+        return AroundList(
+            export_url="".join(export_urls)
+            and export_urls[0] + self.get_query_string(remove=["p", "all"]),
+            links=extension.links(viewer),
+            nothing_here=nothing_here or gettext("Nothing here yet."),
+            nothing_found=nothing_found() if self.query and not self.result_count else "",
+            panels=() if nothing_here else extension.panels_of_empty_list(viewer),
+        )
 
 
 def older_than(queryset: QuerySet[Any], field: str, time: datetime, pk: int) -> QuerySet[Any]:

@@ -1,0 +1,304 @@
+"""The pages that ask before an action on events, and the messages that say what it did."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.http import urlencode
+from django.utils.translation import gettext, ngettext
+
+from cellcast_django.admin.display.badges import HandlerRow, handler_rows
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.texts import counted, grouped
+from cellcast_django.admin.event_actions import (
+    ACTIONS,
+    Effect,
+    EventAction,
+    Plan,
+    RunAgain,
+    SkipHandler,
+    unfinished_handlers,
+)
+from cellcast_django.admin.lists.filters import TestFilter, failing
+from cellcast_django.admin.lists.paging import chunks, is_key
+from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.handlers.calls import calls_of
+from cellcast_django.models import Claim, WebhookEvent
+from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
+
+MAX_SELECTED = 1_000  # events for one action
+CHUNK_SIZE = 100
+
+
+def in_list(action: type[EventAction]) -> Any:
+    """Return the action as the list of events offers it."""
+
+    @admin.action(permissions=[action.permission], description=action.title)
+    def act(
+        model_admin: Any, request: HttpRequest, queryset: QuerySet[WebhookEvent]
+    ) -> HttpResponse | None:
+        page = Act(Viewer(model_admin.admin_site, request))
+        return page.act_on_selected(queryset, action.name)
+
+    act.__name__ = action.name
+    return act
+
+
+@shown
+class OfferedAction:
+    """A link to what a person can do with an event."""
+
+    name: str
+    title: str | Promise
+    url: str
+    has_warning: bool
+
+
+def offered_actions(viewer: Viewer, event: WebhookEvent) -> Iterator[OfferedAction]:
+    """Yield the actions on one event that this person may take.
+
+    A handler is skipped by the link beside it, and nothing is offered that could not run.
+    """
+    for kind in ACTIONS:
+        action = kind()
+        may_take = kind is not SkipHandler and viewer.may(f"{action.permission}_webhookevent")
+        if may_take and action.plan([event]).keys:
+            url = Act.url(viewer, event.pk, action.name)
+            yield OfferedAction(action.name, action.title, url, bool(action.warning))
+
+
+def handlers_of(viewer: Viewer, event: WebhookEvent) -> list[HandlerRow]:
+    """Return the handlers of an event, with links that skip them for those who may."""
+    names = unfinished_handlers(event) if viewer.may("rerun_webhookevent") else []
+    url = Act.url(viewer, event.pk, SkipHandler.name)
+    skip_urls = {name: f"{url}?{urlencode({'handler': name})}" for name in names}
+    return handler_rows(event, [call.name for call in calls_of(event)], skip_urls=skip_urls)
+
+
+@shown
+class Confirmation:
+    """What an action would do, as the page asks for it."""
+
+    action: EventAction
+    plan: Plan
+    keys: str
+    """One field of the form: Django allows 1,000."""
+    has_more: bool
+    missing: list[tuple[str, int, str]]
+    """The handlers that are not connected, for how many events, and the link that skips them."""
+    back_url: str
+    ticket: str
+
+    limit = grouped(MAX_SELECTED)
+    seconds = MAX_SECONDS
+    checkbox_name = ACTION_CHECKBOX_NAME
+
+    @property
+    def again(self) -> list[tuple[str, int]]:
+        return sorted(self.plan.again.items())
+
+    @property
+    def first(self) -> list[tuple[str, int]]:
+        return sorted(self.plan.first.items())
+
+    @property
+    def choices(self) -> list[tuple[str, int]]:
+        return sorted(self.plan.choices.items())
+
+    @property
+    def button(self) -> str:
+        return str(self.action.button % len(self.plan.keys))
+
+    @property
+    def will_do(self) -> str:
+        return str(self.action.will_do % len(self.plan.keys))
+
+    @property
+    def unaffected(self) -> str:
+        return str(self.action.unaffected % self.plan.unaffected)
+
+    @property
+    def no_handler_left(self) -> str:
+        sentence = ngettext(
+            "%d event has no handler that could run here.",
+            "%d events have no handler that could run here.",
+            self.plan.without_handler,
+        )
+        return sentence % self.plan.without_handler
+
+
+class ActionPage(Page):
+    """Asks before an action on events, and then acts."""
+
+    model = WebhookEvent
+    template = "cellcast_django/webhookevent/confirmation.html"
+
+    @property
+    def events(self) -> Any:
+        return self.viewer.rows(WebhookEvent)
+
+    def action(self, name: str) -> EventAction:
+        """Return the action of this name. Raises ``Http404``, and ``PermissionDenied``."""
+        kind = next((each for each in ACTIONS if each.name == name), None)
+        if kind is None:
+            raise Http404
+        if not self.viewer.may(f"{kind.permission}_webhookevent"):
+            raise PermissionDenied
+        if kind is SkipHandler:
+            query, form = self.request.GET, self.request.POST
+            return SkipHandler(form.get("handler") or query.get("handler", ""))
+        return kind()
+
+    def ask(self, action: EventAction, keys: list[int], back_url: str) -> HttpResponse | None:
+        """Return the page that asks for confirmation; ``None`` if there is nothing to do."""
+        plan = action.plan(self._load(keys[:MAX_SELECTED]))
+        if not plan.keys and not plan.missing:
+            if plan.unaffected:
+                self.viewer.tell(action.unaffected % plan.unaffected, messages.INFO)
+            return None
+        asked = Confirmation(
+            action=action,
+            plan=plan,
+            keys=",".join(map(str, plan.keys)),
+            has_more=len(keys) > MAX_SELECTED,
+            missing=[
+                (each, count, url_for_handler(self.viewer, SkipHandler, each))
+                for each, count in sorted(plan.missing.items())
+            ],
+            back_url=back_url,
+            ticket=new_ticket(),
+        )
+        return self.render(asked, title=action.title)
+
+    def _load(self, keys: list[int]) -> Iterator[WebhookEvent]:
+        events = self.events.filter(pk__in=keys)
+        complete = events.select_related("message", "status_change")
+        few_columns = complete.defer("message__body", "message__original_body")
+        for chunk in chunks(few_columns, "-pk", CHUNK_SIZE):
+            yield from chunk
+
+    def confirmed_keys(self) -> list[int]:
+        keys = [key for key in self.request.POST.get("keys", "").split(",") if is_key(key)]
+        events = self.events.filter(pk__in=keys[:MAX_SELECTED])
+        return sorted(events.order_by().values_list("pk", flat=True))
+
+    def act(self, action: EventAction, keys: list[int]) -> None:
+        """Act on the events until time is up, log what was changed, and say what was done.
+
+        Once for each form: a double click must not call a handler twice.
+        """
+        ticket = self.request.POST.get("ticket", "")
+        if TICKET.fullmatch(ticket) and not Claim.take(f"form {ticket}", TICKET_LASTS):
+            again = gettext("Not done again: this had been confirmed before.")
+            self.viewer.tell(again, messages.INFO)
+            return
+        end = time.monotonic() + MAX_SECONDS
+        effect = Effect(started_at=timezone.now())
+        left = len(keys)
+        for pk in keys:
+            if time.monotonic() >= end:
+                break
+            left -= 1
+            effect.add(action.run(pk, self.viewer.username))
+        self._log(action, keys, effect)
+        for level, sentence in action.sentences(effect):
+            self.viewer.tell(sentence, level)
+        if effect.unaffected:
+            self.viewer.tell(action.unaffected % effect.unaffected, messages.INFO)
+        if left:
+            words = ngettext(
+                "Stopped after %(seconds)d seconds with %(count)d event left. Run it again to "
+                "continue.",
+                "Stopped after %(seconds)d seconds with %(count)d events left. Run it again to "
+                "continue.",
+                left,
+            )
+            values = {"seconds": MAX_SECONDS, "count": left}
+            self.viewer.tell(words % values, messages.WARNING)
+
+    def _log(self, action: EventAction, keys: list[int], effect: Effect) -> None:
+        """Write one entry, about the event or with the count, if anything was changed."""
+        # Not there if it was taken over, and had let another event of its contact run before.
+        event = effect.events.get(keys[0]) if len(keys) == 1 else None
+        if event is not None:
+            self.viewer.log(event, f"{action.log}.")
+        elif effect.changed:
+            events = counted(effect.changed, "event", "events")
+            self.viewer.log_list(WebhookEvent, f"{action.log}: {events}.")
+
+
+class Act(ActionPage):
+    """An action on one event, or on those that were selected in the list.
+
+    A plain link leads here: a button would depend on the form that each admin theme puts around
+    the page.
+    """
+
+    name = "act"
+    route = "<int:pk>/act/<slug:name>/"
+
+    def show(self, pk: int, name: str) -> HttpResponse:
+        action = self.action(name)
+        if not self.events.filter(pk=pk).exists():
+            raise Http404
+        back = HttpResponseRedirect(self.viewer.url(WebhookEvent, "change", pk))
+        if self.request.method == "POST":
+            self.act(action, [pk])
+            return back
+        return self.ask(action, [pk], back.url) or back
+
+    def act_on_selected(self, queryset: QuerySet[WebhookEvent], name: str) -> HttpResponse | None:
+        """Ask about the events that were selected in the list; once confirmed, act on them."""
+        action = self.action(name)
+        if "confirmed" in self.request.POST:
+            self.act(action, self.confirmed_keys())
+            return None
+        selected = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+        if len(selected) > MAX_SELECTED:
+            self.viewer.tell(_too_many(action), messages.ERROR)
+            return None
+        return self.ask(action, selected, self.request.get_full_path())
+
+
+class ActOnHandler(ActionPage):
+    """An action on all events that one handler has failed for."""
+
+    name = "of_handler"
+    route = "of-handler/<slug:name>/"
+
+    def show(self, name: str) -> HttpResponse:
+        if name not in (RunAgain.name, SkipHandler.name):
+            raise Http404
+        action = self.action(name)
+        handler = self.request.GET.get("handler", "")
+        query = urlencode({"handler": handler, "test": TestFilter.WITHOUT})
+        back = HttpResponseRedirect(f"{self.viewer.url(WebhookEvent, 'changelist')}?{query}")
+        if "confirmed" in self.request.POST:
+            self.act(action, self.confirmed_keys())
+            return back
+        real = self.events.filter(is_test=False)  # as they are counted
+        events = failing(real, handler).order_by("pk")
+        keys = list(events.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+        return self.ask(action, keys, back.url) or back
+
+
+def url_for_handler(viewer: Viewer, action: type[EventAction], handler: str) -> str:
+    """Return the URL that acts on all events of a handler; empty for those who may not."""
+    if not handler or not viewer.may(f"{action.permission}_webhookevent"):
+        return ""
+    return f"{ActOnHandler.url(viewer, action.name)}?{urlencode({'handler': handler})}"
+
+
+def _too_many(action: EventAction) -> str:
+    refusal = gettext("Nothing was changed: you can select at most %(limit)s events.")
+    for_more = gettext("For more, run “manage.py %(command)s”.") if action.command else ""
+    values = {"limit": grouped(MAX_SELECTED), "command": action.command}
+    return f"{refusal} {for_more}".strip() % values

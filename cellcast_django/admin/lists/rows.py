@@ -1,0 +1,76 @@
+"""Rows as a list or a page shows them: what all of them need is looked up once."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from django.db.models import Model
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.display.badges import state_badge
+from cellcast_django.admin.display.texts import own_number_html
+from cellcast_django.admin.extension import extension_of
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.models import Message, WebhookEvent
+
+
+class Rows:
+    """Some rows of one model as one person sees them. Its methods are the columns of the list."""
+
+    def __init__(self, viewer: Viewer, rows: Sequence[Any], *, has_several: bool = False) -> None:
+        """With ``has_several`` numbers of yours, each row names the one that it is about."""
+        self.viewer = viewer
+        self.rows = rows
+        self.has_several = has_several
+
+    def bound(self, column: Any) -> Any:
+        """Return a column for these rows; one of a host project's own as it is."""
+        name = getattr(column, "__name__", "")
+        return getattr(self, name) if getattr(type(self), name, None) is column else column
+
+    @property
+    def nothing(self) -> str:
+        """What stands where there is no value."""
+        return self.viewer.site.empty_value_display
+
+    def customer(self, row: Any) -> Customer:
+        return self._customers.get(row.contact) or Customer(row.contact)
+
+    @cached_property
+    def _customers(self) -> dict[str, Customer]:
+        return customers(self.contacts())
+
+    def contacts(self) -> Iterable[str]:
+        """Return whom the rows are about."""
+        return (row.contact for row in self.rows)
+
+    @cached_property
+    def _hidden(self) -> set[int]:
+        return self.viewer.hidden_messages(row.message_id for row in self.rows)
+
+    def hides_message(self, row: Any) -> bool:
+        """Whether this person may not see the message that a row is about."""
+        return row.message_id in self._hidden
+
+    def link(self, row: Any, obj: Model, text: str) -> str:
+        """Return ``text`` as a link from a row to another, if this person may open its page."""
+        if isinstance(obj, Message) and self.hides_message(row):
+            return text
+        return self.viewer.link(obj, text)
+
+    def link_to_contact(self, message: int, text: str) -> str:
+        """Return ``text`` as a link to where the contact of the message with this key leads."""
+        link = extension_of(self.viewer.site).contact_link(self.viewer, message)
+        return format_html('<a href="{}">{}</a>', link.url, text)
+
+    def own_number(self, message: Message | None) -> SafeString | str:
+        return own_number_html(message) if self.has_several and message else ""
+
+    def event_state(self, event: WebhookEvent) -> SafeString | str | None:
+        """Return the badge of an event's state, as a link to the event that it waits for."""
+        shown = state_badge(event)
+        if shown is None or event.state != event.State.PENDING or event.waiting_for is None:
+            return shown
+        return self.viewer.link(WebhookEvent(pk=event.waiting_for), shown)

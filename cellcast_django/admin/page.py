@@ -1,0 +1,88 @@
+"""A page beside those that Django's admin has: an address, who may open it, and what it shows."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.contrib.admin import AdminSite
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import Promise
+
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.models import WebhookEvent
+
+MAX_SECONDS = 20  # an action starts nothing later: a person and a web worker are waiting
+
+
+class Page:
+    """One page, as one person sees it on one site."""
+
+    name: ClassVar[str]
+    """Ends the name of its URL: ``admin:cellcast_django_overview``, ``…_message_to_answer``."""
+    route: ClassVar[str] = ""
+    """Where it is; by default, its name."""
+    model: ClassVar[type[Model] | None] = None
+    """Below whose list it is; ``None`` for a page of the app as a whole."""
+    permissions: ClassVar[tuple[str, ...]] = ()
+    """What it takes besides viewing the model's rows."""
+    title: ClassVar[str | Promise] = ""
+    template: ClassVar[str] = ""
+    only_takes_forms: ClassVar[bool] = False
+    show: Callable[..., HttpResponseBase]
+    """Returns the response; its parameters are those of the route."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.request = viewer.request
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether this person may open it."""
+        may_view = self.model is None or self.viewer.may_view(self.model)
+        return may_view and all(map(self.viewer.may, self.permissions))
+
+    def render(self, shown: object, *, title: object = None, **more: object) -> HttpResponse:
+        """Lay out what is shown, which the template knows as ``page``."""
+        site, model = self.viewer.site, self.model or WebhookEvent
+        self.request.current_app = site.name
+        context = {
+            **site.each_context(self.request),
+            "opts": model._meta,
+            "has_list": self.model is not None,
+            "title": self.title if title is None else title,
+            "page": shown,
+            **more,
+        }
+        return TemplateResponse(self.request, f"admin/{self.template}", context)
+
+    @classmethod
+    def url_name(cls) -> str:
+        below = f"{cls.model._meta.model_name}_" if cls.model else ""
+        return f"cellcast_django_{below}{cls.name}"
+
+    @classmethod
+    def url(cls, viewer: Viewer, *arguments: Any) -> str:
+        return reverse(f"admin:{cls.url_name()}", args=arguments, current_app=viewer.site.name)
+
+    @classmethod
+    def pattern(cls, site: AdminSite) -> URLPattern:
+        """Return where the page is on a site, outside a host project's ``ATOMIC_REQUESTS``.
+
+        What an action stores must be committed before handlers run, and the setup page waits for
+        another request, which could wait for a lock held by this one.
+        """
+
+        def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
+            if cls.only_takes_forms and request.method != "POST":
+                return HttpResponseNotAllowed(["POST"])
+            page = cls(Viewer(site, request))
+            if not page.is_allowed:
+                raise PermissionDenied
+            return page.show(**arguments)
+
+        wrapped = outside_atomic_requests(site.admin_view(view))
+        return path(cls.route or f"{cls.name}/", wrapped, name=cls.url_name())

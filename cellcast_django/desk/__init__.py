@@ -1,0 +1,1 @@
+"""The desk: the pages by which people answer customers and watch that everything arrives."""

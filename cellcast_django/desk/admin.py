@@ -1,0 +1,92 @@
+"""Gives the desk to an admin site."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin import AdminSite
+from django.db.models import Model
+from django.utils import timezone
+from django.utils.translation import gettext
+
+from cellcast_django.admin.extension import Extension, Link, Panel, extend
+from cellcast_django.admin.lists.read_only import home_of, is_ours
+from cellcast_django.admin.page import Page
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.desk.activity import ActivityPage
+from cellcast_django.desk.conversation import AroundMessage, ConversationPage
+from cellcast_django.desk.customer import CustomerData
+from cellcast_django.desk.figures import Figures
+from cellcast_django.desk.overview import Overview
+from cellcast_django.desk.page import url_of_page
+from cellcast_django.desk.setup import Setup
+from cellcast_django.desk.to_answer import (
+    BACK,
+    TO_ANSWER,
+    Handle,
+    News,
+    Reopen,
+    Replies,
+    ToAnswer,
+    mark_done,
+)
+from cellcast_django.models import Direction, Message
+
+LINKED: Sequence[type[Page]] = [ToAnswer, Overview, Figures, ActivityPage, Setup]
+"""The pages that all lists lead to."""
+
+
+class Desk(Extension):
+    """The desk's pages, and what it adds to those of the admin."""
+
+    pages = [*LINKED, News, Handle, Reopen, ConversationPage, CustomerData]
+    css = ["cellcast_desk/desk.css"]
+
+    def actions(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[..., Any]]:
+        return [mark_done] if model is Message and viewer.may("handle_message") else []
+
+    def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
+        around = AroundMessage.of(viewer, message)
+        return [
+            Panel("summary", "admin/cellcast_desk/done.html", around),
+            Panel("sections", "admin/cellcast_desk/around.html", around),
+            Panel("end", "admin/cellcast_desk/done_forms.html", around),
+        ]
+
+    def panels_of_empty_list(self, viewer: Viewer) -> Sequence[Panel]:
+        setup = Link(url_of_page(viewer, Setup.name), Setup.title)
+        return [Panel("empty", "admin/cellcast_desk/nothing_yet.html", setup)]
+
+    def links(self, viewer: Viewer) -> Sequence[Link]:
+        return [
+            Link(page.url(viewer), page.title, page.name)
+            for page in LINKED
+            if is_on(viewer.site, page) and page(viewer).is_allowed
+        ]
+
+    def contact_link(self, viewer: Viewer, message: int) -> Link:
+        if not is_on(viewer.site, ConversationPage):
+            return super().contact_link(viewer, message)
+        return Link(ConversationPage.url(viewer, message), gettext("Open conversation"))
+
+    def url_after_opt_out(self, viewer: Viewer, message: Message) -> str:
+        if viewer.request.GET.get(BACK) == TO_ANSWER and is_on(viewer.site, ToAnswer):
+            return ToAnswer.url(viewer)
+        return super().url_after_opt_out(viewer, message)
+
+    def has_opted_out(self, viewer: Viewer, reply: Message) -> None:
+        if reply.direction == Direction.INBOUND and viewer.may("handle_message"):
+            Replies(viewer).handle([reply], timezone.now())
+
+
+def is_on(site: AdminSite, page: type[Page]) -> bool:
+    """Whether a site has the page: a host project's own class for its model has other pages."""
+    return is_ours(site, page.model) if page.model else home_of(site) is not None
+
+
+def register(site: AdminSite) -> None:
+    """Show the desk on a site, whether or not its models have been registered yet."""
+    extend(site, Desk())
+
+
+register(admin.site)

@@ -1,0 +1,536 @@
+"""The conversation with a contact as a thread, opened at the newest message, and the answer to it.
+
+Its URL names a message, never a phone number: URLs end up in the logs of web servers.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import field
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from django.contrib import messages as notices
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import HttpResponse, HttpResponseRedirect
+from django.utils import timezone
+from django.utils.module_loading import import_string
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _, gettext_lazy, ngettext
+
+from cellcast_django.admin.contacts import Customer, customer_of
+from cellcast_django.admin.display.badges import status_badge
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.texts import (
+    Unprinted,
+    beginning,
+    clock,
+    exact_time,
+    localised,
+    number_html,
+    own_number_html,
+)
+from cellcast_django.admin.lists.filters import own_numbers
+from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
+from cellcast_django.admin.page import Page
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.conf import conf
+from cellcast_django.contacts import is_phone_number
+from cellcast_django.desk.customer import CustomerTools
+from cellcast_django.desk.to_answer import (
+    Choice,
+    Replies,
+    ToAnswer,
+    Undo,
+    not_handled,
+    pop_undo,
+)
+from cellcast_django.models import (
+    Claim,
+    Direction,
+    Message,
+    OptOut,
+    OptOutChange,
+    database_alias,
+)
+from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
+from cellcast_django.payloads import clean
+from cellcast_django.sending import OptedOutError, send
+
+logger = logging.getLogger("cellcast_django")
+
+SENDING_LASTS = timedelta(minutes=2)
+"""After this long somebody else may answer the customer, whatever became of the first."""
+
+# The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
+BASIC = (
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+EXTENDED = "^{}\\[~]|€"  # characters that take up two places
+
+
+def segments(text: str) -> int:
+    """Return how many SMS a text takes: 160 places each, or 70 with any other character."""
+    if set(text) <= set(BASIC + EXTENDED):
+        places, alone, joined = len(text) + sum(each in EXTENDED for each in text), 160, 153
+    else:
+        places, alone, joined = len(text.encode("utf-16-le")) // 2, 70, 67
+    return 1 if places <= alone else -(-places // joined)
+
+
+PER_PAGE = 50
+AROUND = 3  # messages before and after the one that the page is about
+MAX_QUOTE_LENGTH = 80  # characters of the text that a reply answers
+MAX_DIVIDERS = 50  # newest changes of an opt-out in a thread
+
+
+@shown
+class Bubble:
+    """A message in the thread."""
+
+    message: Message
+    url: str
+    is_current: bool
+    has_own_number: bool
+    """Whether to say which of several numbers it went to, or came from."""
+    answered: Message | None = None
+    """Of what is shown, what it answers, unless that stands directly above."""
+
+    @property
+    def at(self) -> datetime:
+        return self.message.created_at
+
+    @property
+    def is_reply(self) -> bool:
+        return self.message.direction == Direction.INBOUND
+
+    @property
+    def badge(self) -> SafeString | None:
+        """The status of a sent message; that of a reply says only that it arrived."""
+        return None if self.is_reply else status_badge(self.message.status)
+
+    @property
+    def quote(self) -> str:
+        text = self.answered.body if self.answered else self.message.original_body
+        return beginning(text, MAX_QUOTE_LENGTH)
+
+    @property
+    def own_number(self) -> SafeString | str:
+        return own_number_html(self.message) if self.has_own_number else ""
+
+    @property
+    def handled(self) -> str:
+        """When somebody dealt with a reply: the time alone if it was on the same day."""
+        at = self.message.handled_at
+        if at is None:
+            return ""
+        same_day = localised(at).date() == localised(self.at).date()
+        return clock(at) if same_day else exact_time(at)
+
+
+@shown
+class Thread:
+    """Some messages of a conversation, and where to find the others."""
+
+    bubbles: Sequence[Bubble]
+    dividers: Sequence[OptOutChange]
+    """Where an opt-out began or ended."""
+    url: str
+    older_url: str = ""
+    newest_url: str = ""
+
+    @property
+    def days(self) -> list[tuple[date, list[Bubble | OptOutChange]]]:
+        """What happened, by the days of the reader's time zone."""
+        items: list[Bubble | OptOutChange] = [*self.bubbles, *self.dividers]
+        items.sort(key=attrgetter("at"))
+        by_day = groupby(items, key=lambda item: localised(item.at).date())
+        return [(day, list(each)) for day, each in by_day]
+
+    @property
+    def shown(self) -> int:
+        """The highest key of a message that is shown; 0 if none is."""
+        return max((int(bubble.message.pk) for bubble in self.bubbles), default=0)
+
+    @property
+    def newest_reply(self) -> int | None:
+        replies = (each.message.pk for each in reversed(self.bubbles) if each.is_reply)
+        return next(replies, None)
+
+
+class Conversation:
+    """The messages with the contact of one message, as one person sees them on one site."""
+
+    def __init__(self, viewer: Viewer, message: Message, own: str = "") -> None:
+        self.viewer = viewer
+        self.message = message
+        self.own_numbers = own_numbers(viewer.rows(Message))
+        self.own_number = own if own in self.own_numbers else ""
+        same = {"contact": message.contact} if message.contact else {"pk": message.pk}
+        # Never from a replica, which may not have a colleague's answer of a moment ago.
+        shown: Any = viewer.rows(Message).using(database_alias())
+        self.messages = shown.filter(**same)
+        if self.own_number:
+            # Those of a name may belong to any number.
+            is_named = ~Q(own_number__startswith="+")
+            self.messages = self.messages.filter(Q(own_number=self.own_number) | is_named)
+
+    @cached_property
+    def customer(self) -> Customer:
+        return customer_of(self.message.contact)
+
+    @property
+    def url(self) -> str:
+        return ConversationPage.url(self.viewer, self.message.pk)
+
+    def thread(self, before: str, choice: Choice) -> Thread:
+        messages = self.messages
+        first = self.messages.filter(pk=int(before)).first() if is_key(before) else None
+        if first is not None:
+            messages = older_than(messages, "created_at", first.created_at, first.pk)
+        found = list(messages.order_by("-created_at", "-pk")[: PER_PAGE + 1])
+        shown, url = found[:PER_PAGE], self.url + choice.query()
+        has_older = len(found) > PER_PAGE
+        return Thread(
+            bubbles=self._bubbles(shown[::-1]),
+            dividers=self._dividers(
+                shown[-1].created_at if has_older else None, first and first.created_at
+            ),
+            url=url,
+            older_url=self.url + choice.query(before=shown[-1].pk) if has_older else "",
+            newest_url="" if first is None else url,
+        )
+
+    def around(self) -> Thread:
+        place = ("created_at", self.message.created_at, self.message.pk)
+        before = older_than(self.messages, *place).order_by("-created_at", "-pk")[:AROUND]
+        after = list(newer_than(self.messages, *place).order_by("created_at", "pk")[: AROUND + 1])
+        thread = [*reversed(before), self.message, *after[:AROUND]]
+        end = next((each.created_at for each in after[AROUND:]), None)
+        dividers = self._dividers(thread[0].created_at, end)
+        return Thread(self._bubbles(thread), dividers, url=self.url)
+
+    def waiting(self) -> list[Message]:
+        """Return the oldest and the newest reply that nobody has dealt with; none if none waits."""
+        if self.customer.opted_out_since is not None:
+            return []
+        waiting = not_handled(self.messages).defer("body", "original_body")
+        newest = waiting.order_by("-created_at", "-pk").first()
+        oldest = newest and waiting.order_by("created_at", "pk").first()
+        return [oldest, newest] if oldest and newest else []
+
+    def was_answered_after(self, key: int) -> bool:
+        return bool(self.messages.outbound().filter(pk__gt=key).exists())
+
+    def seen_reply(self, key: str) -> Message | None:
+        """Return the newest reply that the person saw."""
+        replies = self.messages.inbound()
+        return replies.filter(pk=int(key)).first() if is_key(key) else None
+
+    @cached_property
+    def sender(self) -> str:
+        """The phone number that the customer wrote to last, or none."""
+        if self.own_number:
+            return self.own_number
+        replies = self.messages.inbound().order_by("-created_at", "-pk")
+        number: str = replies.values_list("own_number", flat=True).first() or ""
+        return number if is_phone_number(number, conf.default_region) else ""
+
+    def _bubbles(self, messages: Sequence[Any]) -> list[Bubble]:
+        return [
+            Bubble(
+                message=message,
+                url=self.viewer.url(Message, "change", message.pk),
+                is_current=message == self.message,
+                has_own_number=bool(self.own_numbers),
+                answered=_answered_among(messages[:place], message),
+            )
+            for place, message in enumerate(messages)
+        ]
+
+    def _dividers(self, start: datetime | None, end: datetime | None) -> list[OptOutChange]:
+        """Return where an opt-out of the contact began or ended, between two times."""
+        if not self.message.contact or not self.viewer.may_view(OptOut):
+            return []
+        opt_outs = self.viewer.rows(OptOut).filter(contact=self.message.contact)
+        changes = OptOutChange.objects.filter(opt_out__in=opt_outs).order_by("-pk")
+        if start is not None:
+            changes = changes.filter(at__gte=start)
+        if end is not None:
+            changes = changes.filter(at__lt=end)
+        return list(changes[:MAX_DIVIDERS])
+
+
+def _answered_among(earlier: Sequence[Message], reply: Message) -> Message | None:
+    """Return the message that has the reply's id or the text that it quotes, if it is not the last.
+
+    As ``Message.in_reply_to``, but without a query: of the messages that are shown.
+    """
+    if reply.direction != Direction.INBOUND:
+        return None
+    sent = [each for each in reversed(earlier) if each.direction == Direction.OUTBOUND]
+    same_id = [each for each in sent if each.cellcast_id and each.cellcast_id == reply.cellcast_id]
+    quoted = [each for each in sent if each.body and each.body == reply.original_body]
+    of_the_number = [each for each in quoted if _may_be_same(each.own_number, reply.own_number)]
+    found = next(iter([*same_id, *of_the_number]), None)
+    return None if found is None or found == earlier[-1] else found
+
+
+def _may_be_same(number: str, own_number: str) -> bool:
+    """Whether both may be the same number of yours: a name may stand for any of them.
+
+    As ``Message.in_reply_to`` asks the database.
+    """
+    return number == own_number or not (number.startswith("+") and own_number.startswith("+"))
+
+
+class AnswerNotice(NamedTuple):
+    """What to tell the person. If it was not sent, the text is still in the form."""
+
+    level: int
+    sentence: str
+    is_sent: bool = False
+    """Whether the answer has been sent, now or by an earlier click."""
+
+
+@shown
+class AnswerForm:
+    """The form on the page of a conversation."""
+
+    customer: Customer
+    sender: str
+    """The number that the answer goes out from, if there are several."""
+    text: str
+    ticket: str = field(default_factory=new_ticket)
+    """Valid for one message: a second click, or going back, does not send it twice."""
+
+    basic = BASIC
+    extended = EXTENDED
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the customer has opted out: the Spam Act 2003 forbids texting them."""
+        return self.customer.opted_out_since is not None
+
+    @property
+    def sender_html(self) -> SafeString | str:
+        return number_html(self.sender)
+
+
+class Answering:
+    """Sends and records an answer, unless somebody else has, or is about to."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.viewer = conversation.viewer
+        self.form = self.viewer.request.POST
+        self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
+
+    @property
+    def is_available(self) -> bool:
+        """Whether answers can be sent to this customer, and by this person."""
+        contact = self.conversation.customer.contact
+        can_send = conf.send_with and is_phone_number(contact, conf.default_region)
+        return bool(can_send) and self.viewer.may("answer_message")
+
+    def blank_form(self) -> AnswerForm:
+        """Return the form for the next try; it keeps the text."""
+        conversation = self.conversation
+        sender = conversation.sender if conversation.own_numbers else ""
+        return AnswerForm(conversation.customer, sender, self.text)
+
+    def send(self) -> AnswerNotice:
+        """Claim the form and the customer, and send.
+
+        The claims are rows that commit at once: no lock is held while the host's function runs.
+        """
+        ticket, shown = self.form.get("ticket", ""), self.form.get("shown", "")
+        if not self.text:
+            return AnswerNotice(notices.ERROR, _("Not sent: write something first."))
+        if not TICKET.fullmatch(ticket) or not is_key(shown):
+            return AnswerNotice(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
+        try:
+            import_string(conf.send_with)
+        except Exception as error:  # the host's module may raise anything
+            logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
+            return AnswerNotice(
+                notices.ERROR, _("Not sent: the function that sends cannot be imported.")
+            )
+        form = Claim.take(f"form {ticket}", TICKET_LASTS)
+        if form is None:
+            return AnswerNotice(
+                notices.WARNING, _("Already sent, so it was not sent again."), is_sent=True
+            )
+        claim = Claim.take(f"customer {self.conversation.customer.contact}", SENDING_LASTS)
+        if claim is None:
+            form.release()
+            return AnswerNotice(
+                notices.WARNING,
+                _(
+                    "Not sent: somebody is sending this customer an answer at this moment. Read "
+                    "theirs first: yours is kept below."
+                ),
+            )
+        try:
+            if self.conversation.was_answered_after(int(shown)):
+                form.release()
+                return AnswerNotice(
+                    notices.WARNING,
+                    _(
+                        "Not sent: this customer has been sent a message that the page did not "
+                        "show you. Read it, and send yours below if it is still needed."
+                    ),
+                )
+            return self._send_now()
+        finally:
+            claim.release()
+
+    def _send_now(self) -> AnswerNotice:
+        contact, sender = self.conversation.customer.contact, self.conversation.sender
+        try:
+            sent = send(contact, self.text, sender=sender, username=self.viewer.username)
+        except OptedOutError:
+            return AnswerNotice(notices.ERROR, _("Not sent: this customer has opted out."))
+        except Exception as error:  # the host's code may raise anything
+            logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
+            return self._may_be_sent(error)
+        self.viewer.log(sent, "Sent it from the conversation.")
+        if answered := self.conversation.seen_reply(self.form.get("answers", "")):
+            Replies(self.viewer).handle(
+                [answered],
+                timezone.now(),
+                own_number=self.conversation.own_number,
+                seen_until=int(self.form["shown"]),
+            )
+        count = segments(self.text)
+        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
+        return AnswerNotice(notices.SUCCESS, sentence % {"count": count}, is_sent=True)
+
+    def _may_be_sent(self, error: Exception) -> AnswerNotice:
+        """Say so to the person, and in the log what may have been sent: there is no message."""
+        kind = type(error).__qualname__
+        self.viewer.log(
+            self.conversation.message,
+            f"An answer of {len(self.text)} characters ({segments(self.text)} SMS) may have been "
+            f"sent, and was not recorded: {kind}.",
+        )
+        sentence = _(
+            "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
+        )
+        return AnswerNotice(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
+
+
+@shown
+class NumberLink:
+    """Leads to the messages of one of your numbers, or of all."""
+
+    url: str
+    number: SafeString | str
+    is_chosen: bool
+
+
+@shown
+class ConversationContent:
+    """What the page shows."""
+
+    customer: Customer
+    thread: Thread
+    choice: Choice
+    form: AnswerForm | None
+    waiting: Message | None
+    """The newest reply that nobody has dealt with, if this person may say that it is done."""
+    next_key: int | None
+    """The message with the next customer who waits."""
+    next_url: str
+    back_url: str
+    """The place in the list that the person came from."""
+    number_links: Sequence[NumberLink]
+    undo: Undo | None
+    tools: CustomerTools
+
+    @classmethod
+    def of(
+        cls, conversation: Conversation, choice: Choice, form: AnswerForm | None, before: str
+    ) -> "ConversationContent":
+        viewer, message = conversation.viewer, conversation.message
+        waiting = conversation.waiting()
+        next_key = Replies(viewer).next_waiting(choice, message.contact, waiting)
+        to_next = "" if next_key is None else ConversationPage.url(viewer, next_key)
+        numbers = conversation.own_numbers and ["", *conversation.own_numbers]
+        return cls(
+            customer=conversation.customer,
+            thread=conversation.thread(before, choice),
+            choice=choice,
+            form=form,
+            waiting=waiting[-1] if waiting and viewer.may("handle_message") else None,
+            next_key=next_key,
+            next_url=to_next and to_next + choice.query(),
+            back_url=f"{ToAnswer.url(viewer)}{choice.query()}#cellcast-waiting-{message.pk}",
+            number_links=[
+                NumberLink(
+                    conversation.url + choice.query(own=each),
+                    number_html(each),
+                    each == conversation.own_number,
+                )
+                for each in numbers
+            ],
+            undo=pop_undo(viewer.request),
+            tools=CustomerTools.of(viewer, message, conversation.customer),
+        )
+
+
+class ConversationPage(Page):
+    """The thread, or what precedes the message in ``?before=``; a POST sends an answer."""
+
+    name = "conversation"
+    route = "<int:pk>/conversation/"
+    model = Message
+    title = gettext_lazy("Conversation")
+    template = "cellcast_desk/conversation.html"
+
+    def show(self, pk: int) -> HttpResponse:
+        message = self.viewer.rows(Message).filter(pk=pk).first()
+        if message is None:
+            return self.render(None)
+        choice = Choice.of(self.request)
+        conversation = Conversation(self.viewer, message, choice.own_number)
+        answering = Answering(conversation)
+        is_post = self.request.method == "POST"
+        if is_post:
+            if not answering.is_available:
+                raise PermissionDenied
+            result = answering.send()
+            self.viewer.tell(result.sentence, result.level)
+            if result.is_sent:
+                return HttpResponseRedirect(conversation.url + choice.query())
+        # The answer to a form shows what it did not: the newest messages.
+        before = "" if is_post else self.request.GET.get("before", "")
+        form = answering.blank_form() if answering.is_available else None
+        content = ConversationContent.of(conversation, choice, form, before)
+        words = conversation.customer.label or _("(no number)")
+        title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})
+        return self.render(content, title=title)
+
+
+@shown
+class AroundMessage:
+    """The messages before and after one, on its page, and whether it can be marked as done."""
+
+    thread: Thread
+    message: Message
+    can_be_handled: bool
+    undo: Undo | None
+
+    @classmethod
+    def of(cls, viewer: Viewer, message: Message) -> "AroundMessage":
+        is_open = message.direction == Direction.INBOUND and not message.handled_at
+        return cls(
+            thread=Conversation(viewer, message).around(),
+            message=message,
+            can_be_handled=is_open and viewer.may("handle_message"),
+            undo=pop_undo(viewer.request),
+        )

@@ -1,0 +1,82 @@
+"""What staff do about a customer from their messages: opt out and back in, hand over their data."""
+
+import shlex
+from typing import Any
+
+from django.http import HttpResponseBase
+from django.shortcuts import get_object_or_404
+
+from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.texts import today
+from cellcast_django.admin.lists.export import streamed
+from cellcast_django.admin.lists.read_only import is_ours
+from cellcast_django.admin.opt_outs import MESSAGE, EndPage, may_opt_out, opt_out_url
+from cellcast_django.admin.page import Page
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.contact_export import ContactData, every_row, lines
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.retention import AboutContact
+
+
+@shown
+class CustomerTools:
+    """What a person may do about a customer."""
+
+    contact: str
+    opt_out_url: str = ""
+    opt_in_url: str = ""
+    opt_out_page: str = ""
+    data_url: str = ""
+
+    @classmethod
+    def of(cls, viewer: Viewer, message: Message, customer: Customer) -> "CustomerTools":
+        urls = {}
+        if customer.opted_out_since is None:
+            if may_opt_out(viewer):
+                urls["opt_out_url"] = opt_out_url(viewer, message)
+        elif viewer.may_view(OptOut):
+            opt_outs = viewer.rows(OptOut).filter(contact=customer.contact)
+            if (pk := opt_outs.values_list("pk", flat=True).first()) is not None:
+                urls["opt_out_page"] = viewer.url(OptOut, "change", pk)
+                if viewer.may("end_optout") and is_ours(viewer.site, OptOut):
+                    urls["opt_in_url"] = f"{EndPage.url(viewer, pk)}?{MESSAGE}={message.pk}"
+        if customer.contact and CustomerData(viewer).is_allowed:
+            urls["data_url"] = CustomerData.url(viewer, message.pk)
+        return cls(customer.contact, **urls)
+
+    @property
+    def erasure(self) -> str:
+        return f"python manage.py cellcast_prune --contact {shlex.quote(self.contact)}"
+
+
+class CustomerData(Page):
+    """Everything stored about a customer that this site shows to this person, as a file."""
+
+    name = "customer_data"
+    route = "<int:pk>/customer-data/"
+    model = Message
+    only_takes_forms = True
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether this person may export each of the lists that hold a customer's data."""
+        return all(
+            self.viewer.may_view(model) and self.viewer.may(f"export_{model._meta.model_name}")
+            for model in (Message, WebhookEvent, OptOut)
+        )
+
+    def show(self, pk: int) -> HttpResponseBase:
+        messages = self.viewer.rows(Message).exclude(contact="")
+        message = get_object_or_404(messages.only("contact"), pk=pk)
+        has_log_entries = self.viewer.may("view_activity")
+        data = ContactData(
+            AboutContact(message.contact), self._rows, has_log_entries=has_log_entries
+        )
+        self.viewer.log(message, "Exported everything stored about the customer.")
+        name = f"customer-{today():%Y-%m-%d}.json"
+        return streamed(self.request, lines(data), name=name, content_type="application/json")
+
+    def _rows(self, model: Any) -> Any:
+        is_registered = self.viewer.site.is_registered(model)
+        return self.viewer.rows(model) if is_registered else every_row(model)

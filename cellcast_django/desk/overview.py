@@ -1,0 +1,290 @@
+"""The overview: who waits, whether webhooks arrive, what needs attention, what recovery found.
+
+Each person sees the parts about the models that they may view.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.http import HttpResponse
+from django.utils.functional import Promise
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _, ngettext
+
+from cellcast_django.admin.confirmation import url_for_handler
+from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.texts import LinkedCount, beginning, duration, grouped, today
+from cellcast_django.admin.event_actions import EventAction, RunAgain, SkipHandler
+from cellcast_django.admin.lists.filters import (
+    StatusFilter,
+    TestFilter,
+    connected_handlers,
+    midnight,
+)
+from cellcast_django.admin.lists.read_only import HOMES, is_ours
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.conf import conf
+from cellcast_django.desk.page import DeskPage, url_of_page
+from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting
+from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
+from cellcast_django.health import (
+    MAX_UNFINISHED,
+    FailingHandler,
+    Light,
+    WebhookHealth,
+    count_invalid,
+    count_silent,
+    failing_handlers,
+    measure_handlers,
+    measure_webhooks,
+)
+from cellcast_django.models import CommandRun, Message, WebhookEvent
+from cellcast_django.recovery.client import Kind
+
+MAX_OVERDUE = timedelta(minutes=15)
+"""If an attempt is overdue by more, ``cellcast_run_handlers`` is not running."""
+
+OPTED_OUT_DAYS = 7
+"""How long the overview shows a message that was sent although its contact had opted out."""
+
+MAX_ERROR_LENGTH = 160  # characters of a handler's last error
+
+LIGHT_TONES = {
+    Light.NEVER: Tone.QUIET,
+    Light.RECEIVING: Tone.GOOD,
+    Light.QUIET: Tone.QUIET,
+    Light.TOO_EARLY: Tone.QUIET,
+    Light.SILENT: Tone.WARNING,
+    Light.UNREPORTED: Tone.BAD,
+}
+
+
+@shown
+class ShownHandler:
+    """A failing handler, and what can be done about it by this person."""
+
+    handler: FailingHandler
+    list_url: str
+    retry_url: str
+    skip_url: str
+    is_missing: bool
+    """Whether it is not connected in this process."""
+
+    @property
+    def error(self) -> str:
+        return beginning(self.handler.error, MAX_ERROR_LENGTH)
+
+    @property
+    def errors(self) -> list[tuple[str, int]]:
+        """The types of its errors with their counts, the most frequent first; none for one."""
+        types = self.handler.errors.most_common()
+        return types if len(types) > 1 else []
+
+
+class Attention(NamedTuple):
+    """How many events are in a state that needs attention."""
+
+    figure: LinkedCount
+    badge: SafeString
+
+
+class LightOfUrl(NamedTuple):
+    """Whether webhooks arrive at one URL."""
+
+    health: WebhookHealth
+    badge: SafeString
+
+
+@shown
+class EventsPart:
+    """What the overview and the app's index say of events."""
+
+    needs_attention: list[Attention]
+    lights: list[LightOfUrl] | None = None
+    """``None`` for those who may see some of the events only."""
+    is_new: bool = False
+    overdue: str | None = None
+    handlers_ran_at: datetime | None = None
+    failing_handlers: tuple[ShownHandler, ...] = ()
+    max_counted: str | None = None
+
+    @classmethod
+    def of(cls, viewer: Viewer) -> "EventsPart | None":
+        """Return the part about events; ``None`` for those who may not view them."""
+        if not viewer.may_view(WebhookEvent):
+            return None
+        if viewer.is_restricted(WebhookEvent):
+            events: Any = viewer.rows(WebhookEvent).filter(is_test=False)
+            counts = {
+                "invalid": events.invalid().count(),
+                "failed": events.failed().count(),
+                "pending": events.pending().count(),
+            }
+            return cls(needs_attention=list(_needs_attention(viewer, counts)))
+        webhooks = measure_webhooks(midnight(today()))
+        handlers = measure_handlers()
+        counts = {
+            "invalid": count_invalid(),
+            "failed": handlers.failed,
+            "pending": handlers.pending,
+        }
+        has_unfinished = handlers.pending or handlers.failed
+        is_capped = max(handlers.pending, handlers.failed) > MAX_UNFINISHED
+        return cls(
+            lights=[
+                LightOfUrl(each, badge(LIGHT_TONES[each.light], each.light.label))
+                for each in webhooks.urls.values()
+            ],
+            is_new=webhooks.last_at is None,
+            needs_attention=list(_needs_attention(viewer, counts)),
+            overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
+            handlers_ran_at=handlers.ran_at,
+            failing_handlers=tuple(_failing_handlers(viewer)) if has_unfinished else (),
+            max_counted=grouped(MAX_UNFINISHED) if is_capped else None,
+        )
+
+
+def _needs_attention(viewer: Viewer, counts: dict[str, int]) -> Iterator[Attention]:
+    list_url = viewer.url(WebhookEvent, "changelist")
+    for state, count in counts.items():
+        url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
+        tone, word = EVENT_STATES[state]
+        yield Attention(LinkedCount(count, url), badge(tone if count else Tone.QUIET, word))
+
+
+def _failing_handlers(viewer: Viewer) -> Iterator[ShownHandler]:
+    list_url = viewer.url(WebhookEvent, "changelist")
+    connected = set(connected_handlers())
+
+    def url_of(action: type[EventAction], name: str) -> str:
+        is_here = is_ours(viewer.site, WebhookEvent)
+        return url_for_handler(viewer, action, name) if is_here else ""
+
+    for handler in failing_handlers():
+        name = handler.name
+        is_missing = bool(name) and name.removesuffix(OPT_OUT_SUFFIX) not in connected
+        yield ShownHandler(
+            handler=handler,
+            list_url=f"{list_url}?{urlencode({'handler': name, 'test': TestFilter.WITHOUT})}",
+            retry_url="" if is_missing else url_of(RunAgain, name),
+            skip_url=url_of(SkipHandler, name),
+            is_missing=is_missing,
+        )
+
+
+@shown
+class ToAnswerPart:
+    """What the overview says of customers who wait."""
+
+    waiting: Waiting
+    oldest: datetime | None
+    url: str
+    news_url: str
+
+    @classmethod
+    def of(cls, viewer: Viewer) -> "ToAnswerPart | None":
+        if not is_ours(viewer.site, Message) or not ToAnswer(viewer).is_allowed:
+            return None
+        replies = Replies(viewer)
+        return cls(replies.count(), replies.oldest(), ToAnswer.url(viewer), News.url(viewer))
+
+
+class RecoveredList(NamedTuple):
+    """What was found in one of Cellcast's lists."""
+
+    name: str | Promise
+    found: str | Promise
+    is_incomplete: bool
+
+
+@shown
+class LastRecovery:
+    """When recovery last ran, what it found, and whether it has a key."""
+
+    has_key: bool
+    at: datetime | None
+    lists: list[RecoveredList]
+
+    @classmethod
+    def of_now(cls) -> "LastRecovery":
+        run = CommandRun.objects.filter(command=CommandRun.Command.RECOVER).first()
+        found = [] if run is None else list(lists(run.summary))
+        return cls(bool(conf.api_key), run.ran_at if run else None, found)
+
+
+@shown
+class RecoveryPart:
+    """How many messages are silent, and what recovery last found."""
+
+    silent: LinkedCount
+    badge: SafeString
+    last: LastRecovery
+
+    @classmethod
+    def of(cls, viewer: Viewer) -> "RecoveryPart | None":
+        if not viewer.views_all_of(Message):
+            return None
+        count = count_silent(StatusFilter.SILENT_AFTER)
+        url = f"{viewer.url(Message, 'changelist')}?status=silent"
+        tone = Tone.OPEN if count else Tone.QUIET
+        return cls(LinkedCount(count, url), badge(tone, _("no report")), LastRecovery.of_now())
+
+
+def lists(summary: dict[str, dict[str, Any]]) -> Iterator[RecoveredList]:
+    """Yield what was found in each list that was read."""
+    for kind in Kind:
+        if kind.value not in summary:
+            continue
+        read = summary[kind.value]
+        missing, seen, is_read = read["missing"], read["seen"], read["is_read"]
+        found = ngettext(
+            "%(missing)s of %(seen)s was missing", "%(missing)s of %(seen)s were missing", missing
+        ) % {"missing": grouped(missing), "seen": grouped(seen)}
+        is_incomplete = bool(read["error"] and is_read)
+        yield RecoveredList(kind.label, found if is_read else _("not read"), is_incomplete)
+
+
+@shown
+class OverviewContent:
+    """What the page shows; the parts that this person may not view are ``None``."""
+
+    to_answer: ToAnswerPart | None
+    although_opted_out: LinkedCount | None
+    events: EventsPart | None
+    recovery: RecoveryPart | None
+    setup_url: str
+
+
+class Overview(DeskPage):
+    """Who waits, whether webhooks arrive, what needs attention, and what recovery has found."""
+
+    name = "overview"
+    title = _("Overview")
+    template = "cellcast_desk/overview.html"
+
+    @property
+    def is_allowed(self) -> bool:
+        return any(map(self.viewer.may_view, HOMES))
+
+    def show(self) -> HttpResponse:
+        content = OverviewContent(
+            to_answer=ToAnswerPart.of(self.viewer),
+            although_opted_out=self.although_opted_out(),
+            events=EventsPart.of(self.viewer),
+            recovery=RecoveryPart.of(self.viewer),
+            setup_url=url_of_page(self.viewer, "setup"),
+        )
+        return self.render(content)
+
+    def although_opted_out(self) -> LinkedCount | None:
+        """Return the messages of the last week that went to somebody who had opted out."""
+        if not self.viewer.may_view(Message):
+            return None
+        first = today() - timedelta(days=OPTED_OUT_DAYS - 1)
+        rows = self.viewer.rows(Message)
+        count = rows.filter(opted_out_at__isnull=False, created_at__gte=midnight(first)).count()
+        list_url = self.viewer.url(Message, "changelist")
+        return LinkedCount(count, f"{list_url}?opted_out=sent&from={first.isoformat()}")

@@ -1,0 +1,331 @@
+"""The setup page: webhook settings to paste, results of the system checks, and Test Send."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.checks import ERROR, WARNING, CheckMessage
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _, ngettext, override
+
+from cellcast_django.admin.display.badges import HandlerRow, Tone, badge, handler_rows
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.display.texts import counted
+from cellcast_django.checks import CHECKS
+from cellcast_django.conf import conf, is_base_url
+from cellcast_django.desk.overview import LastRecovery
+from cellcast_django.desk.page import DeskPage, url_of_page
+from cellcast_django.diagnostics.diagnosis import Finding, diagnose
+from cellcast_django.diagnostics.test_send import Response, delete_tests, post_as_cellcast
+from cellcast_django.health import Webhooks, measure_webhooks
+from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent, database_alias
+from cellcast_django.payloads import Endpoint
+from cellcast_django.webhooks import WEBHOOKS, Webhook
+
+
+class CheckResult(NamedTuple):
+    """The result of the checks on one subject."""
+
+    badge: SafeString
+    about: Promise
+    all_clear: Promise
+    messages: Sequence[CheckMessage]
+
+
+def check_results() -> Iterator[CheckResult]:
+    """Yield the result of each subject, including the checks for deployed sites."""
+    checks = [each for each in CHECKS if not each.opens_database]
+    for subject in dict.fromkeys(each.subject for each in checks):
+        about = [each for each in checks if each.subject == subject]
+        messages = [
+            message for each in about for message in each.function() if not message.is_silenced()
+        ]
+        yield CheckResult(_badge(messages), subject, about[0].all_clear, messages)
+
+
+def _badge(messages: list[CheckMessage]) -> SafeString:
+    level = max((message.level for message in messages), default=0)
+    if level >= ERROR:
+        return badge(Tone.BAD, _("error"))
+    if level >= WARNING:
+        return badge(Tone.WARNING, _("warning"))
+    return badge(Tone.QUIET, _("info")) if messages else badge(Tone.GOOD, _("OK"))
+
+
+TIMEOUT_SECONDS = 10
+MAX_TEXT = 2_000  # characters of a response's body that are shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The site's own webhook URLs, and the credential to call them with."""
+
+    base_url: str
+    urls: dict[str, str]
+    """By slug; empty if the project's URLs do not include them."""
+    credential: str = field(repr=False)
+    """The first configured one; empty without any."""
+
+    @classmethod
+    def of_request(cls, request: HttpRequest) -> "Site":
+        """Return the site from ``CELLCAST_PUBLIC_URL``, otherwise from the request."""
+        base_url = conf.public_url or f"{request.scheme}://{request.get_host()}"
+        return cls(
+            base_url=base_url,
+            urls=webhook_urls(base_url) if is_base_url(base_url) else {},
+            credential=next(iter(conf.webhook_secrets), ""),
+        )
+
+    @property
+    def obstacle(self) -> Promise | None:
+        """Why no test can be sent."""
+        if not self.urls:
+            return _("The webhook URLs are not known yet: see Checks above.")
+        if not self.credential:
+            return _("There is no username and password yet: see Checks above.")
+        if not conf.public_url:  # the request's Host may name another port or machine
+            return _(
+                "Set CELLCAST_PUBLIC_URL to this site's own base URL: Test Send sends the password "
+                "to no other host."
+            )
+        return None
+
+
+def webhook_urls(base_url: str) -> dict[str, str]:
+    """Return the URLs to paste, in the site's language; empty if they are not routed."""
+    try:
+        with override(settings.LANGUAGE_CODE):
+            return {webhook.slug: webhook.url(base_url) for webhook in WEBHOOKS}
+    except NoReverseMatch:
+        return {}
+
+
+class SecretInUse(NamedTuple):
+    """The username of a secret, when it was last used, and how many passwords it has."""
+
+    username: str
+    last_at: datetime | None
+    passwords: int
+
+
+class Place(NamedTuple):
+    """One URL: where it goes in the dashboard, and the form that sends a test to it."""
+
+    endpoint: Endpoint
+    url: str | None
+    body: str
+    handlers: Sequence[str]
+    samples: Sequence[tuple[str, Any]]
+
+
+class TestedEvent(NamedTuple):
+    """What has become of an event that a test sent."""
+
+    id: Any
+    badge: SafeString
+    is_duplicate: bool
+    url: str
+    handlers: Sequence[HandlerRow]
+
+
+@shown
+class Tested:
+    """The response to a test, and what it means."""
+
+    endpoint: Endpoint
+    response: Response
+    findings: Sequence[Finding]
+    events: Sequence[TestedEvent]
+
+    @property
+    def milliseconds(self) -> int:
+        return round(self.response.seconds * 1000)
+
+    @property
+    def text(self) -> str:
+        return self.response.text[:MAX_TEXT]
+
+
+@shown
+class SetupContent:
+    """What the page shows."""
+
+    obstacle: Promise | None
+    username: str
+    usernames: Sequence[str]
+    secrets: Sequence[SecretInUse]
+    checks: Sequence[CheckResult]
+    progress: "Sequence[ChecklistItem]"
+    has_tests: bool
+    places: Sequence[Place]
+    recovery: LastRecovery
+    tested: Tested | None
+    overview_url: str
+
+
+class Setup(DeskPage):
+    """Webhook settings, checks, and what Test Send was told."""
+
+    name = "setup"
+    permissions = ("set_up_webhookevent",)
+    title = _("Setup")
+    template = "cellcast_desk/setup.html"
+
+    def show(self) -> HttpResponse:
+        """Show the page; a POST first sends its form as a test.
+
+        Raises ``BadRequest`` for a form that is not from this page.
+        """
+        site = Site.of_request(self.request)
+        bodies: dict[str, str] = {}
+        tested = None
+        if self.request.method == "POST" and "delete_tests" in self.request.POST:
+            self.delete_test_data()
+        elif self.request.method == "POST" and not site.obstacle:
+            webhook = webhook_of(self.request)
+            bodies[webhook.slug] = self.request.POST.get("body", "")
+            tested = self.send_test(site, webhook)
+        checks = list(check_results())
+        webhooks = measure_webhooks(timezone.now())
+        usernames = [entry.partition(":")[0] for entry in conf.webhook_secrets]
+        content = SetupContent(
+            obstacle=site.obstacle,
+            username=site.credential.partition(":")[0],
+            usernames=list(dict.fromkeys(usernames)),
+            secrets=list(secrets_in_use(webhooks)),
+            checks=checks,
+            progress=list(progress(checks, webhooks)),
+            has_tests=WebhookEvent.objects.filter(is_test=True).exists(),
+            places=[
+                Place(
+                    endpoint=webhook.endpoint,
+                    url=site.urls.get(webhook.slug),
+                    body=bodies.get(webhook.slug, chosen_example(webhook, self.request)),
+                    handlers=webhook.handlers(),
+                    samples=samples(webhook),
+                )
+                for webhook in WEBHOOKS
+            ],
+            recovery=LastRecovery.of_now(),
+            tested=tested,
+            overview_url=url_of_page(self.viewer, "overview"),
+        )
+        return self.render(content)
+
+    def send_test(self, site: Site, webhook: Webhook) -> Tested:
+        """Send the form's body as Cellcast would; return the response and what it means."""
+        body = self.request.POST.get("body", "").encode()
+        self.viewer.log_list(WebhookEvent, f"Sent a test to the {webhook.label}.")
+        response = post_as_cellcast(site.urls[webhook.slug], body, site.credential, TIMEOUT_SECONDS)
+        events = response.events if response.is_accepted else []
+        is_here = site.base_url == f"{self.request.scheme}://{self.request.get_host()}"
+        may_view = is_here and self.viewer.may_view(WebhookEvent)
+        return Tested(
+            endpoint=webhook.endpoint,
+            response=response,
+            findings=findings(response),
+            events=[
+                TestedEvent(
+                    id=event.get("id"),
+                    badge=badge(Tone.GOOD, WebhookEvent.Outcome(event["outcome"]).label),
+                    is_duplicate=event["outcome"] == WebhookEvent.Outcome.DUPLICATE,
+                    url=self.viewer.url(WebhookEvent, "change", event.get("id"))
+                    if may_view
+                    else "",
+                    handlers=handlers_that_ran(event.get("id")) if may_view else [],
+                )
+                for event in events
+            ],
+        )
+
+    def delete_test_data(self) -> None:
+        removed = delete_tests()
+        events = counted(removed.events, "event", "events")
+        self.viewer.log_list(WebhookEvent, f"Deleted the test data: {events}.")
+        sentence = ngettext(
+            "%(count)d test event deleted.", "%(count)d test events deleted.", removed.events
+        )
+        self.viewer.tell(sentence % {"count": removed.events})
+
+
+def secrets_in_use(webhooks: Webhooks) -> Iterator[SecretInUse]:
+    """Yield the configured usernames, then those that were removed since."""
+    entries = Counter(entry.partition(":")[0] for entry in conf.webhook_secrets)
+    configured = {name[:MAX_USERNAME_LENGTH]: count for name, count in entries.items()}
+    used = webhooks.last_use_of
+    for username in [*configured, *(name for name in used if name not in configured)]:
+        yield SecretInUse(username, used.get(username), configured.get(username, 0))
+
+
+def webhook_of(request: HttpRequest) -> Webhook:
+    """Return the webhook URL that the form is for. Raises ``BadRequest``."""
+    for webhook in WEBHOOKS:
+        if webhook.endpoint == request.POST.get("endpoint"):
+            return webhook
+    raise BadRequest("There is no such webhook URL.")
+
+
+def chosen_example(webhook: Webhook, request: HttpRequest) -> str:
+    """Return the example that the query string names, easy to read and edit."""
+    documented, *others = webhook.examples
+    name = request.GET.get("example")
+    example = next((each for each in others if each.name == name), documented)
+    return json.dumps(example.payload, indent=2)
+
+
+def samples(webhook: Webhook) -> list[tuple[str, Any]]:
+    """Return the links to the examples, if there are several to choose from."""
+    place = f"#cellcast-send-{webhook.endpoint}-heading"
+    links = [(f"?example={each.name}{place}", each.label) for each in webhook.examples]
+    return links if len(links) > 1 else []
+
+
+def handlers_that_ran(pk: Any) -> list[HandlerRow]:
+    """Return each handler that ran for a test, and its result."""
+    event = WebhookEvent.objects.using(database_alias()).filter(pk=pk, is_test=True).first()
+    return handler_rows(event, list(event.handler_results)) if event else []
+
+
+def findings(response: Response) -> list[Finding]:
+    """Return what is wrong, first of all whether the server was too busy to respond to itself."""
+    if isinstance(response.error, TimeoutError):
+        problem = _("This site did not respond to itself within %(seconds)d seconds.")
+        remedy = _(
+            "A server with a single worker and thread cannot respond while it is busy with this "
+            "page (it may store the webhook afterwards). Give it two, or run "
+            "“manage.py cellcast_test_send” in a shell."
+        )
+        own = Finding("too-busy", problem % {"seconds": TIMEOUT_SECONDS}, remedy)
+        return [own, *diagnose(response)]
+    return diagnose(response)
+
+
+class ChecklistItem(NamedTuple):
+    """One step of the setup."""
+
+    badge: SafeString
+    name: Promise
+    at: datetime | None = None
+
+
+def progress(checks: list[CheckResult], webhooks: Webhooks) -> Iterator[ChecklistItem]:
+    """Yield a step each for the settings, for Test Send, and for a webhook from Cellcast."""
+    is_valid = all(message.level < ERROR for check in checks for message in check.messages)
+    tests = WebhookEvent.objects.filter(is_test=True).order_by("-received_at")
+    tested_at = tests.values_list("received_at", flat=True).first()
+    for is_done, name, at in (
+        (is_valid, _("Settings are valid"), None),
+        (tested_at is not None, _("Test Send reached this site"), tested_at),
+        (webhooks.last_at is not None, _("Cellcast has sent a webhook"), webhooks.last_at),
+    ):
+        shown = badge(Tone.GOOD, _("yes")) if is_done else badge(Tone.QUIET, _("not yet"))
+        yield ChecklistItem(shown, name, at)

@@ -1,0 +1,83 @@
+"""Template tags: where the desk's pages are on an admin site, and what the app's index shows."""
+
+from collections.abc import Sequence
+
+from django.contrib.admin.sites import all_sites
+from django.http import HttpRequest
+from django.template import Library, RequestContext
+from django.urls import reverse
+
+from cellcast_django.admin.display.shown import shown
+from cellcast_django.admin.extension import Link, extension_of
+from cellcast_django.admin.lists.read_only import home_of, is_ours
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.desk.admin import Desk
+from cellcast_django.desk.overview import EventsPart
+from cellcast_django.desk.page import url_of_page
+from cellcast_django.desk.to_answer import (
+    Choice,
+    Replies,
+    ToAnswer,
+    Undo,
+    Waiting,
+    WaitingPage,
+    pop_undo,
+)
+from cellcast_django.models import Message
+
+MAX_WAITING = 5  # customers on the app's index who wait for an answer
+
+register = Library()
+
+
+@register.simple_tag(takes_context=True)
+def cellcast_pages(context: RequestContext) -> Sequence[Link]:
+    """Return links to this admin site's pages that the user may open: name, URL and title."""
+    viewer = _viewer(context.request)
+    return extension_of(viewer.site).links(viewer) if viewer else []
+
+
+@shown
+class Summary:
+    """What the app's index says of replies and webhooks."""
+
+    list: WaitingPage | None
+    waiting: Waiting | None
+    undo: Undo | None
+    events: EventsPart | None
+    setup_url: str
+    to_answer_url: str
+
+
+@register.simple_tag(takes_context=True)
+def cellcast_summary(context: RequestContext) -> Summary | None:
+    """Return what the app's index says to this user."""
+    viewer = _viewer(context.request)
+    if viewer is None:
+        return None
+    waits = is_ours(viewer.site, Message) and ToAnswer(viewer).is_allowed
+    replies = Replies(viewer)
+    return Summary(
+        list=replies.page(Choice(), MAX_WAITING) if waits else None,
+        waiting=replies.count() if waits else None,
+        undo=pop_undo(viewer.request) if waits else None,
+        events=EventsPart.of(viewer),
+        setup_url=url_of_page(viewer, "setup"),
+        to_answer_url=ToAnswer.url(viewer) if waits else "",
+    )
+
+
+@register.simple_tag(takes_context=True)
+def cellcast_url(context: RequestContext, page: str) -> str:
+    """Return the URL of one of the pages of messages, on this admin site."""
+    current_app = getattr(context.request, "current_app", None)
+    return reverse(f"admin:cellcast_django_message_{page}", current_app=current_app)
+
+
+def _viewer(request: HttpRequest) -> Viewer | None:
+    name = getattr(request, "current_app", None)
+    # A project that replaces the default site has two of that name, and uses the second.
+    for site in all_sites:
+        if site.name == name and home_of(site) and isinstance(extension_of(site), Desk):
+            return Viewer(site, request)
+    return None

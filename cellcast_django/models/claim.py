@@ -1,0 +1,70 @@
+"""Who is doing something at this moment, and which forms have been sent."""
+
+import re
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar
+
+from django.db import IntegrityError, models, transaction
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext_lazy as _
+
+from cellcast_django.database.fields import CharField, DateTimeField
+from cellcast_django.models.base import FreshQuerySet
+from cellcast_django.models.message import database_alias
+
+TICKET = re.compile(r"[\w-]{22}", re.ASCII)
+"""A form is sent once: ``take(f"form {ticket}", TICKET_LASTS)``."""
+TICKET_LASTS = timedelta(days=1)
+
+
+def new_ticket() -> str:
+    """Return the ticket of a form."""
+    return secrets.token_urlsafe(16)
+
+
+class Claim(models.Model):
+    """Something that only one process may do, for a while: a row that others cannot add.
+
+    No lock is held meanwhile, and a process that dies leaves a row that ends by itself.
+    """
+
+    if TYPE_CHECKING:
+        id: int
+
+    key = CharField(
+        _("key"), max_length=64, unique=True, help_text=_("A digest of what is claimed.")
+    )
+    until = DateTimeField(_("until"), help_text=_("When the claim ends by itself."))
+
+    objects: ClassVar[FreshQuerySet["Claim"]] = FreshQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        verbose_name = _("claim")
+        verbose_name_plural = _("claims")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"claim {self.pk}"
+
+    @classmethod
+    def take(cls, name: str, lasts: timedelta) -> "Claim | None":
+        """Claim something; ``None`` if somebody else has. Commits by itself.
+
+        The row holds no number: its key is a digest that needs ``SECRET_KEY``. Claims that have
+        ended are deleted on the way.
+        """
+        claims, now = cls.objects.using(database_alias()), timezone.now()
+        if ended := list(claims.filter(until__lte=now).values_list("pk", flat=True)):
+            claims.filter(pk__in=ended).delete()
+        key = salted_hmac("cellcast_django.claim", name, algorithm="sha256").hexdigest()
+        try:
+            with transaction.atomic(using=database_alias()):
+                return claims.create(key=key, until=now + lasts)
+        except IntegrityError:
+            return None
+
+    def release(self) -> None:
+        """End the claim, unless it has ended by itself: somebody else's has another row."""
+        Claim.objects.using(database_alias()).filter(pk=self.pk).delete()

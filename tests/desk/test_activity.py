@@ -1,0 +1,336 @@
+"""The page that says who did what."""
+
+import csv
+import logging
+from collections.abc import Iterator
+from io import StringIO
+from itertools import product
+from secrets import token_urlsafe
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.admin import ModelAdmin, site
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+from django.db.models import Model
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from phonenumbers import PhoneNumber
+
+from cellcast_django.admin.event_actions import ACTIONS, SkipHandler
+from cellcast_django.desk import activity, setup
+from cellcast_django.diagnostics.test_send import Response
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.models import MAX_USERNAME_LENGTH, Message, OptOut, WebhookEvent
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import staff, url_of
+from tests.handlers import Calls, Connect
+from tests.html import addresses, every, only, words
+from tests.many import add_copies
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def auditor() -> Client:
+    return staff("view_activity")
+
+
+def rows_of(client: Client, **query: Any) -> list[Any]:
+    response = client.get(reverse("admin:cellcast_django_activity"), query)
+    assert response.status_code == 200
+    return every(response.content.decode(), "tr[@data-activity]")
+
+
+def log(model: type[Model], obj: Model | None = None, message: str = "Did it.") -> LogEntry:
+    user, _ = User.objects.get_or_create(username="ann", is_staff=True)
+    return LogEntry.objects.create(
+        user=user,
+        content_type=ContentType.objects.get_for_model(model),
+        object_id=None if obj is None else str(obj.pk),
+        object_repr="many" if obj is None else str(obj),
+        action_flag=CHANGE,
+        change_message=message,
+    )
+
+
+def test_activity_names_person_action_and_object_newest_first(auditor: Client) -> None:
+    event = WebhookEventFactory.create()
+    log(WebhookEvent, event, "Skipped the handler gone.")
+    log(Message, None, "Exported 20 rows.")
+
+    exported, skipped = (list(map(words, row)) for row in rows_of(auditor))
+
+    assert skipped[1:] == ["ann", "Skipped the handler gone.", str(event)]
+    assert exported[1:] == ["ann", "Exported 20 rows.", "many"]
+
+
+def test_page_omits_other_apps_activity(auditor: Client) -> None:
+    log(User)
+    assert rows_of(auditor) == []
+
+
+def test_page_describes_djangos_own_entries(auditor: Client) -> None:
+    entry = log(OptOut, None, "")
+    LogEntry.objects.filter(pk=entry.pk).update(action_flag=ADDITION)
+    [row] = rows_of(auditor)
+    assert words(every(row, "td")[1]) == "Addition"
+
+
+def test_object_is_linked_for_permitted_users(auditor: Client) -> None:
+    event, gone = WebhookEventFactory.create(), WebhookEventFactory.create()
+    log(WebhookEvent, event)
+    log(WebhookEvent, gone)
+    gone.delete()
+
+    assert [addresses(row) for row in rows_of(auditor)] == [[], []]
+    viewer = staff("view_activity", "view_webhookevent")
+    assert [addresses(row) for row in rows_of(viewer)] == [
+        [],
+        [url_of("webhookevent", "change", event.pk)],
+    ]
+
+
+def test_page_requires_its_permission(reader: Client) -> None:
+    url = reverse("admin:cellcast_django_activity")
+    assert reader.get(url).status_code == 403
+    assert reader.get(url, {"format": "csv"}).status_code == 403
+    assert url not in reader.get(url_of("webhookevent")).content.decode()
+    viewer = staff("view_activity", "view_webhookevent")
+    assert url in addresses(viewer.get(url_of("webhookevent")).content.decode())
+
+
+def test_page_can_be_filtered_by_user(auditor: Client) -> None:
+    log(Message)
+    other = log(Message)
+    bob = User.objects.create(username="bob")
+    LogEntry.objects.filter(pk=other.pk).update(user=bob)
+
+    html = auditor.get(reverse("admin:cellcast_django_activity"), {"person": bob.pk})
+
+    assert words(only(html.content.decode(), "li/a[@aria-current='page']")) == "bob"
+    [row] = rows_of(auditor, person=bob.pk)
+    assert row.get("data-activity") == str(other.pk)
+    assert len(rows_of(auditor, person="x")) == 2
+
+
+def test_page_links_to_older_activity(auditor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "PER_PAGE", 2)
+    entries = [log(Message) for _ in range(3)]
+    url = reverse("admin:cellcast_django_activity")
+
+    first = auditor.get(url).content.decode()
+    link = only(first, "a[@id='cellcast-older']").get("href", "")
+    second = auditor.get(url + link).content.decode()
+
+    [row] = every(second, "tr[@data-activity]")
+    assert row.get("data-activity") == str(entries[0].pk)
+    assert not every(second, "a[@id='cellcast-older']")
+
+
+def test_page_reads_only_the_newest_log_entries(auditor: Client) -> None:
+    log(Message, None, "Long ago.")
+    add_copies(log(User), activity.MAX_ROWS)
+    log(Message, None, "Just now.")
+
+    with CaptureQueriesContext(connection) as queries:
+        [row] = rows_of(auditor)
+
+    assert "Just now." in words(row)
+    reads = [query["sql"] for query in queries if "FROM " in query["sql"]]
+    of_log = [sql for sql in reads if "django_admin_log" in sql and "MAX(" not in sql]
+    assert of_log
+    assert all("id" in sql and ">" in sql for sql in of_log)
+
+
+def test_downloading_the_activity_is_recorded(auditor: Client) -> None:
+    message = MessageFactory.create()
+    log(Message, message, "=Did it.")
+
+    response = auditor.get(reverse("admin:cellcast_django_activity"), {"format": "csv"})
+
+    assert response["Content-Type"].startswith("text/csv")
+    heading, row = csv.reader(StringIO(response.content.decode("utf-8-sig")))
+    assert heading == ["at", "person", "action", "object", "object_id"]
+    assert row[1:] == ["ann", "'=Did it.", str(message), str(message.pk)]
+    assert LogEntry.objects.count() == 2
+    assert words(every(rows_of(auditor)[0], "td")[1]).endswith(": 1 row.")
+
+
+def test_query_count_does_not_grow_with_rows() -> None:
+    viewer = staff("view_activity", "view_webhookevent", "view_message")
+
+    def count() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            rows_of(viewer)
+        return len(queries)
+
+    log(WebhookEvent, WebhookEventFactory.create())
+    log(Message, MessageFactory.create())
+    count()
+    before = count()
+    for _ in range(10):
+        log(WebhookEvent, WebhookEventFactory.create())
+        log(Message, MessageFactory.create())
+    assert count() == before
+
+
+# What no log may hold
+
+NUMBER, NAME, TEXT, ANSWER = "+61491570156", "Grace Zimmermann", "zebra crossing", "quokka"
+SECRETS = ("491570156", "0491 570 156", "Zimmermann", "zebra", "quokka")
+
+
+def send_to_nobody(receiver: str, body: str, sender: str) -> str:
+    if Message.objects.outbound().exists():
+        raise ValueError(f"{receiver}: {body}")
+    return "66b5b93b1e2c012dfe964009"
+
+
+def names_of(contacts: list[str]) -> dict[str, str]:
+    return dict.fromkeys(contacts, NAME)
+
+
+@pytest.fixture
+def site_in_trouble(connect: Connect, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A customer whose replies a handler fails for, another who opted out, and an odd webhook."""
+    settings.CELLCAST_CONTACT_NAMES = f"{__name__}.names_of"
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send_to_nobody"
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    monkeypatch.setattr(
+        setup, "post_as_cellcast", lambda *_args, **_values: Response(url="", status=200)
+    )
+    connect(message_received, Calls("moody", error=ValueError(f"{NUMBER} {TEXT}")))
+    client = WebhookClient(raise_handler_errors=False)
+    for number in range(2):
+        client.reply(sender=NUMBER, message=f"{TEXT} {number}")
+    client.opt_out(contact="+61491570157")
+    for _ in range(2):
+        client.send("webhook-receiver", f"{{{NUMBER} {TEXT}".encode())
+
+
+def pages() -> Iterator[tuple[ModelAdmin[Any], str, str]]:
+    """Yield each of the app's pages with its name and address, for each row and each action."""
+    for model in apps.get_app_config("cellcast_django").get_models():
+        if not site.is_registered(model):
+            continue
+        model_admin = site.get_model_admin(model)
+        rows = [row.pk for row in model._default_manager.all()]
+        for pattern in model_admin.get_urls():
+            wanted = set(pattern.pattern.converters)
+            actions = [action.name for action in ACTIONS] if "name" in wanted else [""]
+            for action, pk in product(actions, rows if wanted - {"name"} else [0]):
+                values = {"name": action, "pk": pk, "object_id": pk}
+                if pattern.name:
+                    address = {each: values[each] for each in wanted}
+                    yield (
+                        model_admin,
+                        pattern.name,
+                        reverse(f"admin:{pattern.name}", kwargs=address),
+                    )
+
+
+def forms(model_admin: ModelAdmin[Any], name: str, user: Any) -> Iterator[dict[str, Any]]:
+    """Yield what the page may be sent: a list's actions, or the fields of all forms there are."""
+    reply = Message.objects.inbound().latest("pk")
+    form = {
+        **dict.fromkeys(("one", "reply", "replies", "answers"), reply.pk),
+        "at": reply.handled_at.isoformat() if reply.handled_at else "",
+        **{"text": ANSWER, "ticket": token_urlsafe(16), "shown": Message.objects.latest("pk").pk},
+        **{"number": NUMBER, "reason": f"{NAME}: {TEXT}", "endpoint": "receive", "body": "{}"},
+        "keys": ",".join(str(event.pk) for event in WebhookEvent.objects.all()),
+        **{"handler": "moody", "confirmed": "yes"},
+    }
+    if not name.endswith("_changelist"):
+        yield form
+        yield form | {"delete_tests": "yes"}
+        return
+    request = RequestFactory().get("/")
+    request.user = user
+    selected = [row.pk for row in model_admin.model._default_manager.all()]
+    for action in model_admin.get_actions(request):
+        yield form | {"action": action, "index": 0, "_selected_action": selected}
+
+
+def test_no_page_or_action_writes_number_name_or_text_into_a_log(
+    site_in_trouble: None, admin_client: Client, admin_user: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for model_admin, name, address in sorted(pages(), key=lambda page: page[1].endswith("_add")):
+        admin_client.get(address)
+        for form in forms(model_admin, name, admin_user):
+            admin_client.post(address, form)
+
+    entries = [
+        " ".join(each) for each in LogEntry.objects.values_list("object_repr", "change_message")
+    ]
+    records = [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
+    did = [kind("moody").log if kind is SkipHandler else kind().log for kind in ACTIONS]
+    did += ["Sent it from", "may have been sent", "Marked", "Reopened", "Ended", "Exported", "[{"]
+    did += ["Sent a test", "Deleted"]
+    assert [each for each in did if not any(each in entry for entry in entries)] == []
+    assert [each for each in entries + records for secret in SECRETS if secret in each] == []
+
+
+def send_with(receiver: str, body: str, sender: str) -> str:
+    return "1"
+
+
+@pytest.mark.parametrize(
+    ("username", "stored"),
+    [
+        (4711, "4711"),
+        (PhoneNumber(61, 400000000), str(PhoneNumber(61, 400000000))),
+        ("n" * 300, "n" * MAX_USERNAME_LENGTH),
+    ],
+)
+def test_username_of_any_type_and_length_is_recorded(
+    settings: Any,
+    admin_client: Client,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    username: Any,
+    stored: str,
+) -> None:
+    """As custom user models have them, whose people sign in by phone or staff number."""
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send_with"
+    monkeypatch.setattr(User, "get_username", lambda user: username)
+
+    def handler(**kwargs: Any) -> None:
+        raise ValueError
+
+    connect(message_received, handler)
+    WebhookClient().reply()
+    reply, event = Message.objects.get(), WebhookEvent.objects.get()
+
+    def handled_by(model: str, page: str, form: dict[str, Any]) -> str:
+        assert admin_client.post(url_of(model, page), form).status_code == 302
+        reply.refresh_from_db()
+        return reply.handled_by
+
+    assert handled_by("message", "handle", {"one": reply.pk}) == stored
+    undo = {"replies": reply.pk, "at": reply.handled_at and reply.handled_at.isoformat()}
+    assert handled_by("message", "reopen", undo) == ""
+    action = {"action": "mark_done", ACTION_CHECKBOX_NAME: reply.pk}
+    assert handled_by("message", "changelist", action) == stored
+
+    url = url_of("webhookevent", "act", event.pk, SkipHandler.name)
+    admin_client.post(url, {"handler": "handler", "ticket": token_urlsafe(16)})
+    event.refresh_from_db()
+    assert event.handler_results["handler"]["by"] == stored
+
+    url = url_of("message", "conversation", reply.pk)
+    admin_client.post(url, {"text": "Yes", "ticket": token_urlsafe(16), "shown": reply.pk})
+    assert Message.objects.outbound().get().sent_by == stored
+
+    admin_client.post(url_of("optout", "add"), {"number": reply.contact, "reason": "x"})
+    opt_out = OptOut.objects.get()
+    admin_client.post(url_of("optout", "end", opt_out.pk), {"reason": "x"})
+    assert [change.username for change in opt_out.history.all()] == [stored, stored]

@@ -1,0 +1,378 @@
+"""What the desk adds to the admin: pages, links, panels, an action, and what opting out marks."""
+
+import html
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.http import HttpRequest
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import include, path, reverse
+from django.utils import timezone
+
+import cellcast_django
+from cellcast_django.admin import (
+    MessageAdmin,
+    WebhookEventAdmin,
+    register as register_models,
+)
+from cellcast_django.desk.admin import register
+from cellcast_django.factories import MessageFactory, OptOutFactory
+from cellcast_django.models import Message, OptOutChange, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import (
+    CUSTOMER,
+    ID,
+    fill,
+    page_of,
+    staff,
+    url_of,
+)
+from tests.html import addresses, every, only, section, words
+from tests.plans import plan_of, queries_of
+
+pytestmark = pytest.mark.django_db
+only_on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
+
+
+# On which sites it is
+
+late = admin.AdminSite("late")  # given to the desk after its models were registered
+late.register(Message, MessageAdmin)
+late.register(WebhookEvent, WebhookEventAdmin)
+register(late)
+early = admin.AdminSite("early")
+register(early)
+register_models(early)
+register_models(early)
+register(early)
+bare = admin.AdminSite("bare")  # not given to the desk
+register_models(bare)
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    *(path(f"{site.name}/", site.urls) for site in (late, early, bare)),
+    path("sms/", include("cellcast_django.urls")),
+]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+@pytest.mark.parametrize("site", ["late", "early"])
+def test_pages_of_another_site_link_within_that_site(
+    admin_client: Client, client: WebhookClient, site: str
+) -> None:
+    client.status()
+    message = Message.objects.get()
+
+    events_page = admin_client.get(f"/{site}/cellcast_django/webhookevent/").text
+    page = admin_client.get(f"/{site}/cellcast_django/message/{message.pk}/change/").text
+
+    conversation = f"/{site}/cellcast_django/message/{message.pk}/conversation/"
+    for shown in (events_page, page):
+        assert conversation in addresses(shown)
+        assert 'href="/admin/' not in shown
+    assert admin_client.get(conversation).status_code == 200
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_site_that_was_not_given_to_the_desk_has_none_of_it(
+    admin_client: Client, client: WebhookClient
+) -> None:
+    client.reply()
+    base, key = "/bare/cellcast_django", Message.objects.get().pk
+    addresses = (f"{base}/{page}" for page in ("message/", f"message/{key}/change/", ""))
+    pages = [admin_client.get(address) for address in addresses]
+    assert {response.status_code for response in pages} == {200}
+    everything = "".join(response.text for response in pages)
+    assert not re.search("conversation|to-answer|mark_done|cellcast-handle|overview", everything)
+    no_such_page = admin_client.get(f"{base}/message/{key}/conversation/")
+    assert no_such_page["Location"].startswith(f"{base}/message/{key}/conversation/change")
+
+
+def test_registered_models_are_left_alone() -> None:
+    site = admin.AdminSite()
+    own = type("Own", (MessageAdmin,), {})
+    site.register(Message, own)
+    register_models(site)
+    register(site)
+    assert type(site.get_model_admin(Message)) is own
+    assert site.is_registered(WebhookEvent)
+
+
+class WithOwnActions(MessageAdmin):
+    """A host project's own, which has actions and columns besides."""
+
+    actions = ["shout"]
+    list_display = [*MessageAdmin.list_display, "loud"]
+
+    @admin.display
+    def loud(self, message: Message) -> str:
+        return message.contact.upper()
+
+    def shout(self, request: HttpRequest, queryset: Any) -> None:
+        """Do nothing."""
+
+
+own_site = admin.AdminSite("own")
+own_site.register(Message, WithOwnActions)
+register(own_site)
+urlpatterns.append(path("own/", own_site.urls))
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_hosts_own_class_keeps_its_actions_and_columns(
+    admin_client: Client, client: WebhookClient
+) -> None:
+    client.reply()
+    page = admin_client.get("/own/cellcast_django/message/").text
+    offered = {each.get("value") for each in every(page, "option[@value]")}
+    assert {"mark_done", "shout"} <= offered
+    [cell] = every(page, "td[@class='field-loud']")
+    assert words(cell) == Message.objects.get().contact
+    assert "mark_done" not in admin_client.get("/own/cellcast_django/message/?_popup=1").text
+
+
+ALONE = """
+from django.conf import settings
+settings.configure(INSTALLED_APPS={apps!r}, DATABASES={{}}, USE_TZ=True)
+import django
+django.setup()
+"""
+
+
+@pytest.mark.parametrize(
+    ("installed", "starts"),
+    [
+        (["cellcast_django.desk"], False),
+        (["cellcast_django.desk", "cellcast_django"], True),
+        (["cellcast_django", "cellcast_django.desk"], True),
+    ],
+)
+def test_desk_starts_only_with_the_app_that_stores(installed: list[str], starts: bool) -> None:
+    both = ["django.contrib.auth", "django.contrib.contenttypes", *installed]
+    command = [sys.executable, "-W", "error", "-c", ALONE.format(apps=both)]
+    root = Path(cellcast_django.__file__).parent.parent
+    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (finished.returncode == 0) == starts
+    assert ('ImproperlyConfigured: "cellcast_django.desk"' in finished.stderr) != starts
+
+
+def test_missing_app_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != "cellcast_django")
+    with pytest.raises(ImproperlyConfigured, match='"cellcast_django" stores'):
+        apps.get_app_config("cellcast_desk").import_models()
+
+
+def test_no_template_is_in_both_apps() -> None:
+    package = Path(cellcast_django.__file__).parent
+    core, desk = (
+        {path.relative_to(folder) for path in folder.rglob("*.html")}
+        for folder in (package / "templates", package / "desk" / "templates")
+    )
+    assert core and desk and not core & desk
+
+
+# Links and panels
+
+
+@pytest.mark.parametrize("kept", [" cellcast", "12345 ", "cellcast\xa0", "\tcellcast"])
+def test_conversation_link_works_for_a_contact_with_white_space(
+    reader: Client, client: WebhookClient, kept: str
+) -> None:
+    client.reply(sender=kept, message="Here I am")
+
+    page = page_of(reader, "message", "change", Message.objects.get().pk)
+
+    [link] = [address for address in addresses(page) if "conversation/" in address]
+    assert "Here I am" in reader.get(html.unescape(link)).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("model", "choice"),
+    [
+        ("message", {"direction": "outbound"}),
+        ("webhookevent", {"outcome": "failed"}),
+    ],
+)
+def test_empty_list_links_to_the_setup_page(
+    admin_client: Client, reader: Client, client: WebhookClient, model: str, choice: dict[str, str]
+) -> None:
+    def said(client: Client, **query: str) -> list[list[str]]:
+        found = every(page_of(client, model, **query), "p[@class='cellcast-nothing']")
+        return [addresses(each) for each in found]
+
+    assert said(admin_client) == [[reverse("admin:cellcast_django_setup")]]
+    assert said(admin_client, q="nobody") == []
+    assert said(admin_client, **choice) == []
+    assert said(reader) == [[]]
+    client.status()
+    assert said(admin_client) == []
+
+
+@only_on_sqlite
+@pytest.mark.parametrize("order", ["", "longest"])
+def test_to_answer_uses_its_own_index(reader: Client, order: str) -> None:
+    fill(300)
+
+    with CaptureQueriesContext(connection) as captured:
+        assert reader.get(url_of("message", "to_answer", order=order)).status_code == 200
+
+    statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
+    plans = [" ".join(plan_of(statement)) for statement in statements]
+    walks = [plan for plan in plans if "cellcast_message_unhandled" in plan]
+    assert len(walks) == 2  # the rows, and how many there are
+    for plan in walks:
+        assert "cellcast_message_unhandled (direction=? AND handled_at=?)" in plan
+        assert "B-TREE" not in plan
+    [rows] = [
+        plan for plan in walks if "cellcast_message_contact (contact=? AND created_at" in plan
+    ]
+    assert rows.count("cellcast_message_unhandled") == 1  # that of the customer's other replies
+    assert not [plan for plan in plans if "SCAN cellcast" in plan]
+
+
+@only_on_sqlite
+def test_conversation_queries_only_the_next_waiting_customer(reader: Client) -> None:
+    fill(300)
+    reply = Message.objects.unhandled().latest("created_at")
+
+    with CaptureQueriesContext(connection) as captured:
+        assert reader.get(url_of("message", "conversation", reply.pk)).status_code == 200
+
+    statements = [q["sql"] for q in captured if 'FROM "cellcast_django_message"' in q["sql"]]
+    plans = [" ".join(plan_of(statement)) for statement in statements]
+    assert len([plan for plan in plans if "cellcast_message_unhandled" in plan]) == 1
+
+
+@pytest.mark.parametrize(("language", "is_marked"), [("ar", True), ("en-au", False)])
+def test_untranslated_text_is_marked_left_to_right(
+    admin_client: Client, settings: Any, language: str, is_marked: bool
+) -> None:
+    settings.LANGUAGE_CODE = language
+    page = admin_client.get(url_of("message", "to_answer")).text
+    assert bool(every(page, "div[@lang='en'][@dir='ltr']")) is is_marked
+
+
+def test_reference_and_reason_are_shown_in_the_conversation(
+    reader: Client, client: WebhookClient
+) -> None:
+    message = MessageFactory.create(cellcast_id=ID, receiver=CUSTOMER, reference="Booking-7")
+    client.status(status="failed", reason="no such <number>")
+    for page in ("change", "conversation"):
+        assert "Booking-7" in page_of(reader, "message", page, message.pk)
+    part = section(page_of(reader, "message", "change", message.pk), "conversation")
+    assert "no such <number>" in words(only(part, "p[@class='cellcast-reason']"))
+
+
+@pytest.mark.no_cover
+def test_query_count_does_not_grow_with_rows(admin_client: Client) -> None:
+    fill(70)
+    message = Message.objects.get(cellcast_id="id-7")
+    pages = [
+        url_of("message", "change", message.pk),
+        url_of("message", "conversation", message.pk),
+        url_of("message", "to_answer"),
+        *(f"{reverse('admin:cellcast_django_figures')}?period={days}" for days in (1, 7, 30, 90)),
+        reverse("admin:cellcast_django_overview"),
+    ]
+
+    def queries() -> dict[str, int]:
+        return {page: queries_of(partial(admin_client.get, page)) for page in pages}
+
+    queries()  # Django keeps the content types
+    few = queries()
+    fill(300)
+    for model in (Message, WebhookEvent):
+        model.objects.filter(pk__gt=200).update(contact=message.contact)
+    many = queries()
+    # Nobody waits in the first conversation.
+    assert {name: (few[name], many[name]) for name in few if many[name] > few[name] + 3} == {}
+    assert max(few.values()) < 30
+
+
+# Opting out from a reply
+
+
+@pytest.fixture
+def receptionist() -> Client:
+    """A member of staff who answers, marks as done, and opts customers out and in."""
+    return staff(
+        "view_message", "handle_message", "view_optout", "add_optout", "end_optout", "change_optout"
+    )
+
+
+@pytest.mark.parametrize("may_view_messages", [True, False])
+def test_page_links_to_conversation_for_permitted_users(
+    may_view_messages: bool,
+) -> None:
+    reader = staff("view_optout", *["view_message"] * may_view_messages)
+    made = OptOutFactory.create(contact=CUSTOMER)
+    assert "cellcast-conversation" not in page_of(reader, "optout", "change", made.pk)
+    MessageFactory.create(receiver=CUSTOMER, created_at=timezone.now() - timedelta(days=1))
+    newest = MessageFactory.create(receiver=CUSTOMER)
+    html = page_of(reader, "optout", "change", made.pk)
+    assert (url_of("message", "conversation", newest.pk) in html) == may_view_messages
+
+
+def test_form_opened_from_a_reply_is_prefilled_and_marks_it_done(receptionist: Client) -> None:
+    earlier = MessageFactory.create(inbound=True, sender=CUSTOMER, body="Hello?")
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
+    url = url_of("optout", "add", message=reply.pk)
+    form = receptionist.get(url).context["adminform"].form
+    assert form["number"].value() == "0400 000 001"
+    assert "No more texts" in form["reason"].value()
+    data = {name: form[name].value() for name in ("number", "reason")}
+    response = receptionist.post(url, data)
+    assert response["Location"] == url_of("message", "conversation", reply.pk)
+    assert is_opted_out(CUSTOMER)
+    assert OptOutChange.objects.get().username == "staff-0"
+    for message in (earlier, reply):
+        message.refresh_from_db()
+        assert (message.handled_at is not None, message.handled_by) == (True, "staff-0")
+    entry = LogEntry.objects.get()
+    assert "No more" not in f"{entry.object_repr} {entry.change_message}"
+    assert "400000001" not in f"{entry.object_repr} {entry.change_message}"
+
+
+def test_form_opened_from_to_answer_redirects_back(receptionist: Client) -> None:
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
+    url = url_of("optout", "add", message=reply.pk, back="to_answer")
+    assert url.replace("&", "&amp;") in page_of(receptionist, "message", "to_answer")
+    response = receptionist.post(url, {"number": CUSTOMER, "reason": "asked"})
+    assert response["Location"] == url_of("message", "to_answer")
+
+
+def test_adding_locks_messages_before_the_opt_out(receptionist: Client) -> None:
+    """As the inbox does, which would otherwise wait for this transaction while it waits for it."""
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER)
+    with CaptureQueriesContext(connection) as queries:
+        receptionist.post(
+            url_of("optout", "add", message=reply.pk), {"number": CUSTOMER, "reason": "asked"}
+        )
+    writes = [q["sql"] for q in queries if re.match("INSERT|UPDATE|SELECT .* FOR UPDATE", q["sql"])]
+    written = [sql for sql in writes if re.match(r"\S+ (INTO )?\S*_(message|optout)\b", sql)]
+    assert "_message" in written[0]
+    assert any("_optout" in sql for sql in written)
+
+
+def test_ending_from_a_conversation_returns_there(receptionist: Client) -> None:
+    message = MessageFactory.create(receiver=CUSTOMER)
+    made = OptOutFactory.create(contact=CUSTOMER)
+    url = url_of("optout", "end", made.pk, message=message.pk)
+    back = url_of("message", "conversation", message.pk)
+    assert f'href="{back}"' in receptionist.get(url).content.decode()
+    response = receptionist.post(url, {"reason": "signed up again"})
+    assert response["Location"] == back
+    change = OptOutChange.objects.latest("pk")
+    assert (change.kind, change.note, change.username) == ("ended", "signed up again", "staff-0")

@@ -1,0 +1,50 @@
+"""docs/admin.md: its code runs, and it names every part of the overview and of the figures."""
+
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group
+
+import cellcast_django
+from tests.pages import blocks, table
+
+PACKAGE = Path(cellcast_django.__file__).parent
+
+
+@pytest.mark.django_db
+def test_admin_page_code_grants_the_permissions_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    unfold = SimpleNamespace(ModelAdmin=admin.ModelAdmin)  # stands in for django-unfold
+    monkeypatch.setitem(sys.modules, "unfold", SimpleNamespace(admin=unfold))
+    monkeypatch.setitem(sys.modules, "unfold.admin", unfold)
+    for name in ("shop", "shop.models"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    namespace: dict[str, Any] = {}
+    for block in blocks("docs/admin.md", "python"):
+        block.run(namespace)
+    namespace["let_support_read_and_repair"]()
+    assert Group.objects.get(name="Support").permissions.count() == 5
+    models = set(apps.get_app_config("cellcast_django").get_models())
+    assert set(namespace["site"]._registry) == models & set(admin.site._registry)
+
+
+def test_documented_overview_parts_equal_template_headings() -> None:
+    folder = PACKAGE / "desk" / "templates" / "admin" / "cellcast_desk"
+    headings = [
+        heading
+        for name in (
+            "overview_events.html",
+            "overview_recovery.html",
+            "figures.html",
+        )
+        for heading in re.findall(
+            r'<h2[^>]*>{% translate "(.*?)" %}</h2>', (folder / name).read_text()
+        )
+    ]
+    assert [row[0] for row in table("docs/admin.md", "part")] == headings

@@ -1,0 +1,445 @@
+"""The figures: what is counted in a period, and where each figure leads."""
+
+import csv
+from datetime import datetime, timedelta
+from io import StringIO
+from math import floor
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone, translation
+
+from cellcast_django.desk import figures, traffic
+from cellcast_django.desk.figures import in_words
+from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.models import Message
+from cellcast_django.statuses import UNDELIVERED, Status
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import CUSTOMER, changelist_at, staff
+from tests.html import addresses, every, only, section, words
+from tests.many import add_copies
+from tests.plans import HAS_STATISTICS, gather_statistics, scans
+
+pytestmark = pytest.mark.django_db
+
+FIGURES = "admin:cellcast_django_figures"
+
+
+@pytest.fixture
+def noon(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Noon of a Wednesday, so that no test runs into midnight."""
+    noon = datetime(2026, 8, 12, 12, tzinfo=timezone.get_default_timezone())
+    monkeypatch.setattr(timezone, "now", lambda: noon)
+    return noon
+
+
+@pytest.fixture
+def reader(db: None) -> Client:
+    """A member of staff who may view messages, opt-outs and events."""
+    return staff("view_message", "view_optout", "view_webhookevent")
+
+
+def html_of(client: Client, **query: Any) -> str:
+    response = client.get(reverse(FIGURES), query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def table_of(html: str) -> dict[str, list[str]]:
+    """Return the cells of each row of the first table by the figure's name."""
+    rows = every(html, "tr[@data-figure]")
+    return {row.get("data-figure", ""): [words(each) for each in every(row, "td")] for row in rows}
+
+
+def reasons_of(html: str) -> list[tuple[str, str]]:
+    rows = every(html, "tr[@data-reason]")
+    return [(words(only(row, "th")), words(only(row, "td"))) for row in rows]
+
+
+def chosen(html: str) -> str:
+    return words(only(html, "li/a[@aria-current='page']"))
+
+
+def fail(at: datetime, reason: str = "", status: str = "failed") -> None:
+    MessageFactory.create(status=status, history__reason=reason, created_at=at)
+
+
+@pytest.fixture
+def two_months(noon: datetime) -> datetime:
+    """Messages of this month and the last one: of each status, with and without reasons."""
+    times = [noon - timedelta(days=days) for days in (0, 2, 3, 11, 12, 20, 40)]
+    for status in (*Status.values, "", "on-its-way"):
+        message = MessageFactory.create(status=status, created_at=times[0])
+        add_copies(message, len(times) - 1, lambda number: {"created_at": times[number + 1]})
+    for at in times:
+        MessageFactory.create(inbound=True, created_at=at)
+        fail(at, "Absent subscriber")
+        fail(at, "absent subscriber")
+        fail(at, "Call 0491 570 006")
+        OptOutFactory.create(since=at)
+    OptOutFactory.create(since=noon, ended=True)
+    tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
+    tester.status()
+    tester.reply()
+    return noon
+
+
+# Every figure leads to what it counts
+
+
+@pytest.mark.parametrize("page", ["overview", "figures"])
+def test_every_figure_links_to_exactly_the_rows_it_counts(
+    reader: Client, two_months: datetime, page: str
+) -> None:
+    results = {"gone": {"at": timezone.now().isoformat(), "error": "KeyError: 1"}}
+    WebhookEventFactory.create_batch(2, failed=True, handler_results=results)
+    WebhookEventFactory.create(pending=True, handler_results=results)
+    WebhookEventFactory.create(invalid=True)
+    WebhookEventFactory.create(invalid=True, is_test=True)
+    for days in (1, 5, 8):
+        sent_at = two_months - timedelta(days=days)
+        Message.objects.filter(
+            pk=Message.objects.record_sent(f"sent-{days}", receiver=CUSTOMER).pk
+        ).update(opted_out_at=sent_at, created_at=sent_at)
+    counts: dict[str, int] = {}
+
+    for period in ("", "2026-07", "7", "1"):
+        url = f"{reverse(f'admin:cellcast_django_{page}')}?period={period}"
+        found = every(reader.get(url).content.decode(), "a[@data-count]")
+        assert len(found) >= 5
+        for link in found:
+            url = link.get("href", "")
+            assert "0491" not in url
+            if url not in counts:
+                counts[url] = changelist_at(reader, url).result_count
+            assert counts[url] == int(link.get("data-count", "")), (period, url)
+
+
+def test_bars_link_to_their_messages(reader: Client, two_months: datetime) -> None:
+    html = html_of(reader)
+    for link in every(html, "svg/a"):
+        count = int(words(only(link, "title")).rpartition(", ")[2])
+        assert changelist_at(reader, link.get("href", "")).result_count == count
+    assert every(html, "svg/a")
+    assert not every(html_of(reader, period="1"), "svg/a")  # no list is of an hour
+
+
+# Months
+
+
+def test_page_compares_this_month_with_last_month(reader: Client, two_months: datetime) -> None:
+    html = html_of(reader)
+    assert words(only(html, "table[@class='cellcast-months']/thead")) == "August 2026 July 2026"
+    undelivered = len(UNDELIVERED) + 3
+    open_ = len(Status.values) - len(UNDELIVERED) - 1 + 2
+    sent = undelivered + open_ + 1
+    share = f"{floor(1_000 / (undelivered + 1)) / 10}%"
+    assert table_of(html) == {
+        "sent": [str(4 * sent), str(3 * sent)],
+        "delivered": ["4", "3"],
+        "not_delivered": [str(4 * undelivered), str(3 * undelivered)],
+        "under_way": [str(2 * open_), "0"],
+        "unreported": [str(2 * open_), str(3 * open_)],
+        "replies": ["4", "3"],
+        "opt_outs": ["5", "3"],
+        "share": [share, share],
+    }
+
+
+def test_sent_count_is_the_sum_of_its_parts(reader: Client, two_months: datetime) -> None:
+    for query in ({}, {"period": "90"}):
+        table = table_of(html_of(reader, **query))
+        for column, sent in enumerate(table["sent"]):
+            parts = ("delivered", "not_delivered", "under_way", "unreported")
+            assert int(sent) == sum(int(table[name][column]) for name in parts)
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ({}, "This month"),
+        ({"period": "2026-07"}, "Last month"),
+        ({"period": "2027-01"}, "This month"),
+        ({"period": "2026-13"}, "This month"),
+        ({"period": "'--"}, "This month"),
+        ({"period": "20٢٦-07"}, "This month"),  # digits, but no ASCII
+        ({"period": "1"}, "Today"),
+        ({"period": "90"}, "90 days"),
+    ],
+)
+def test_url_selects_the_period(
+    reader: Client, noon: datetime, query: dict[str, str], name: str
+) -> None:
+    assert chosen(html_of(reader, **query)) == name
+
+
+def test_each_month_links_to_its_neighbours(reader: Client, noon: datetime) -> None:
+    html = html_of(reader, period="2026-02")
+    assert only(html, "a[@rel='prev']").get("href") == "?period=2026-01"
+    assert only(html, "a[@rel='next']").get("href") == "?period=2026-03"
+    assert not every(html_of(reader), "a[@rel='next']")
+
+
+@pytest.mark.parametrize(("days", "count"), [("1", 1), ("7", 2), ("30", 3), ("90", 4)])
+def test_rolling_periods_end_today(reader: Client, noon: datetime, days: str, count: int) -> None:
+    for age in (0, 6, 29, 89, 90):
+        MessageFactory.create(delivered=True, created_at=noon - timedelta(days=age))
+    assert table_of(html_of(reader, period=days))["delivered"] == [str(count)]
+
+
+def test_months_follow_the_current_time_zone(reader: Client, noon: datetime) -> None:
+    first = noon.replace(day=1, hour=0)
+    MessageFactory.create(delivered=True, created_at=first)
+    MessageFactory.create(delivered=True, created_at=first - timedelta(seconds=1))
+    assert table_of(html_of(reader))["sent"] == ["1", "1"]
+
+
+# Reasons
+
+
+def test_reasons_are_counted_exactly(reader: Client, noon: datetime) -> None:
+    for reason in ("Absent", "Absent", "absent", "Absent ", "Äbsent", "", ""):
+        fail(noon, reason)
+    fail(noon - timedelta(days=40), "Absent")
+    MessageFactory.create(delivered=True, history__reason="Absent", created_at=noon)
+    assert sorted(reasons_of(html_of(reader))) == [
+        ("Absent", "1"),
+        ("Absent", "2"),
+        ("absent", "1"),
+        ("no reason given", "2"),
+        ("Äbsent", "1"),
+    ]
+
+
+def test_only_the_current_reason_counts(reader: Client, client: WebhookClient) -> None:
+    client.status(status="failed", reason="Absent subscriber")
+    client.status(status="rejected", reason="Content blocked")
+    assert reasons_of(html_of(reader)) == [("Content blocked", "1")]
+
+
+def test_rare_reasons_are_summed(
+    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "MAX_REASONS", 2)
+    for reason in ("a", "a", "a", "b", "b", "c", "d", ""):
+        fail(noon, reason)
+    html = html_of(reader)
+    counts = [int(count) for _reason, count in reasons_of(html)]
+    assert counts == [3, 2, 2, 1]
+    for link in every(section(html, "reasons"), "a[@data-count]"):
+        count = changelist_at(reader, link.get("href", "")).result_count
+        assert str(count) == link.get("data-count")
+
+
+def test_reasons_of_a_settled_month_are_counted_once_a_day(
+    reader: Client, noon: datetime, settings: Any
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    fail(noon - timedelta(days=40), "Absent subscriber")
+
+    def count() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert reasons_of(html_of(reader, period="2026-07")) == [("Absent subscriber", "1")]
+        return len([query for query in queries if "MD5" in query["sql"]])
+
+    assert count() == 1
+    assert count() == 0
+
+
+def test_reasons_of_the_settled_part_of_a_period_are_counted_once_a_day(
+    reader: Client, noon: datetime, settings: Any
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    for age in (0, 2, 6, 29, 30):
+        fail(noon - timedelta(days=age), "Absent subscriber")
+    assert reasons_of(html_of(reader, period="30")) == [("Absent subscriber", "4")]
+
+    fail(noon - timedelta(days=6), "Absent subscriber")
+    fail(noon, "Absent subscriber")
+
+    with CaptureQueriesContext(connection) as queries:
+        found = reasons_of(html_of(reader, period="30"))
+    assert ("Absent subscriber", "5") in found
+    assert len([query for query in queries if "MD5" in query["sql"]]) == 1
+
+
+def test_reasons_are_counted_when_the_cache_fails(
+    reader: Client, noon: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(type(cache._connections["default"]), "get", refuse)  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(cache._connections["default"]), "set", refuse)  # type: ignore[attr-defined]
+    fail(noon - timedelta(days=40), "Absent subscriber")
+    assert reasons_of(html_of(reader, period="2026-07")) == [("Absent subscriber", "1")]
+
+
+# Who may see what
+
+
+def test_page_requires_permission_to_view_messages() -> None:
+    assert staff("view_webhookevent").get(reverse(FIGURES)).status_code == 403
+
+
+def test_opt_outs_are_counted_only_for_permitted_users(noon: datetime) -> None:
+    OptOutFactory.create(since=noon)
+    assert "opt_outs" not in table_of(html_of(staff("view_message")))
+    html = html_of(staff("view_message", "view_optout"))
+    assert table_of(html)["opt_outs"] == ["1", "0"]
+    assert any(url.endswith("?state=active") for url in addresses(html))
+
+
+def test_month_keeps_its_opt_out_when_the_contact_opts_out_again(noon: datetime) -> None:
+    last_month = noon - timedelta(days=31)
+    found = OptOutFactory.create(since=last_month)
+    found.history.create(kind="ended", at=noon - timedelta(days=2), source="person")
+    found.history.create(kind="begun", at=noon, source="reply")
+    found.since, found.source = noon, "reply"
+    found.save()
+    visitor = staff("view_message", "view_optout")
+    html = html_of(visitor)
+    assert table_of(html)["opt_outs"] == ["1", "1"]
+    [this, last] = every(html, "tr[@data-figure='opt_outs']/td/a")
+    for link in (this, last):
+        assert changelist_at(visitor, link.get("href", "")).result_count == 1
+
+
+# As a file
+
+
+def test_file_has_the_pages_figures(reader: Client, two_months: datetime) -> None:
+    query = {"period": "2026-07", "format": "csv"}
+    response = reader.get(reverse(FIGURES), query)
+    assert response["Content-Type"].startswith("text/csv")
+    heading, *rows = csv.reader(StringIO(response.content.decode("utf-8-sig")))
+    assert heading == ["from", "to", "figure", "reason", "count"]
+    assert {tuple(row[:2]) for row in rows} == {("2026-07-01", "2026-07-31")}
+    html = html_of(reader, period="2026-07")
+    table = {name: cells[0] for name, cells in table_of(html).items() if name != "share"}
+    assert {row[2]: row[4] for row in rows if not row[3]} == table
+    assert [(row[3], row[4]) for row in rows if row[3]] == reasons_of(html)
+
+
+# Charts, and times
+
+
+def test_messages_are_charted_and_tabled_by_day_and_status(reader: Client, noon: datetime) -> None:
+    for status in ("delivered", "delivered", "expired", "queued"):
+        MessageFactory.create(status=status, created_at=noon)
+    MessageFactory.create(inbound=True, created_at=noon - timedelta(days=1))
+    html = html_of(reader, period="7")
+    rows = every(section(html, "chart"), "tbody/tr")
+    assert words(rows[-2]) == "Tue 11 0 0 0 1"
+    assert words(rows[-1]) == "Wed 12 1 1 2 0"
+    assert words(only(section(html, "chart"), "tfoot/tr")) == "Total 1 1 2 1"
+    bars = every(html, "rect[@class][@x]")
+    assert [(bar.get("class"), bar.get("y"), bar.get("height")) for bar in bars] == [
+        ("cellcast-series-undelivered", "150.0", "50.0"),
+        ("cellcast-series-under-way", "100.0", "50.0"),
+        ("cellcast-series-delivered", "0.0", "100.0"),
+        ("cellcast-series-replies", "0.0", "200.0"),
+    ]
+
+
+@pytest.mark.parametrize(("period", "label"), [("1", "12:00"), ("7", "Wed 12"), ("30", "12 Aug")])
+def test_chart_labels_name_the_length_of_a_slot(
+    reader: Client, noon: datetime, period: str, label: str
+) -> None:
+    MessageFactory.create(created_at=noon)
+    [title] = every(html_of(reader, period=period), "rect/title")
+    assert words(title).startswith(f"{label}: ")
+
+
+def test_page_says_how_long_half_and_nearly_all_deliveries_took(
+    reader: Client, noon: datetime
+) -> None:
+    for seconds in (0, 4, 9, 75, 4000):
+        values = {"submitted_at": noon, "status_changed_at": noon + timedelta(seconds=seconds)}
+        MessageFactory.create(delivered=True, created_at=noon, **values)
+    html = html_of(reader)
+    times = section(html, "times")
+    assert [words(each) for each in every(times, "strong")] == ["9 s", "1 h 6 min"]
+
+
+def test_sampled_delivery_times_are_marked(reader: Client, noon: datetime) -> None:
+    times = {"created_at": noon, "submitted_at": noon, "status_changed_at": noon}
+    message = MessageFactory.create(delivered=True, **times)
+    add_copies(message, traffic.SAMPLE_SIZE - 1)
+    assert not every(html_of(reader), "span[@id='cellcast-sample']")
+    cache.clear()
+    add_copies(message, 1)
+    assert "10,000" in words(only(html_of(reader), "span[@id='cellcast-sample']"))
+
+
+def test_empty_period_says_so(reader: Client) -> None:
+    html = html_of(reader)
+    assert len(every(html, "p[@class='cellcast-empty']")) == 3
+    assert table_of(html)["share"] == ["–", "–"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (None, ""),
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3_661, "1 h 1 min"),
+        (86_399, "23 h 59 min"),
+        (86_400, "a day or more"),
+    ],
+)
+def test_durations_are_shown_in_words(seconds: int | None, expected: str) -> None:
+    assert in_words(seconds) == expected
+
+
+def test_chart_works_in_languages_with_decimal_commas(reader: Client, noon: datetime) -> None:
+    MessageFactory.create_batch(2, delivered=True, created_at=noon)
+    MessageFactory.create(undelivered=True, created_at=noon)
+    with translation.override("de"):
+        page = reader.get(reverse(FIGURES), headers={"Accept-Language": "de"}).content.decode()
+    names = {"x", "y", "width", "height", "viewbox", "x1", "x2", "y1", "y2"}
+    drawing = [
+        number
+        for element in every(page, "svg//*")
+        for name, number in element.attrib.items()
+        if name in names
+    ]
+    assert drawing
+    assert not [number for number in drawing if "," in number]
+
+
+# What it costs
+
+
+@pytest.mark.parametrize("has_statistics", HAS_STATISTICS)
+def test_every_query_uses_an_index(reader: Client, has_statistics: bool) -> None:
+    message = MessageFactory.create(status="failed", history__reason="Absent")
+    event = WebhookEventFactory.create(message=message, duplicate=True)
+    days = [timezone.now() - timedelta(days=age) for age in range(300)]
+    statuses = ["delivered" if age % 10 else "failed" for age in range(300)]
+    messages = add_copies(
+        message, 300, lambda number: {"created_at": days[number], "status": statuses[number]}
+    )
+    add_copies(
+        message.status_history.get(),
+        300,
+        lambda number: {"message_id": messages[number], "status": statuses[number]},
+    )
+    add_copies(
+        event, 300, lambda number: {"message_id": messages[number], "received_at": days[number]}
+    )
+    if has_statistics:
+        gather_statistics()
+    with CaptureQueriesContext(connection) as queries:
+        html_of(reader)
+    # Of opt-outs nearly all stand, so all are counted.
+    statements = [q["sql"] for q in queries if "FROM" in q["sql"] and "optout" not in q["sql"]]
+    assert len(statements) >= 8
+    assert {sql: steps for sql in statements if (steps := scans(sql))} == {}

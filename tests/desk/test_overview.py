@@ -1,0 +1,528 @@
+"""The overview: who may see what of it, and what it says."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import include, path, reverse
+from django.utils import timezone
+
+from cellcast_django import health
+from cellcast_django.admin import (
+    MessageAdmin,
+    OptOutAdmin,
+    StatusChangeAdmin,
+    WebhookEventAdmin,
+)
+from cellcast_django.admin.display.badges import Tone
+from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
+from cellcast_django.desk import overview
+from cellcast_django.desk.admin import register as give_desk_to
+from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import opt_out
+from cellcast_django.signals import opt_out_received
+from cellcast_django.testing import WebhookClient
+from cellcast_django.webhooks import WEBHOOKS
+from tests.admin_pages import CUSTOMER, MODELS, changelist_at, listed, staff, url_of
+from tests.handlers import Calls, connected, reply
+from tests.html import addresses, every, only, section, times_of, words
+from tests.many import add_copies
+from tests.plans import HAS_STATISTICS, gather_statistics, plan_of, scans
+
+pytestmark = pytest.mark.django_db
+
+OVERVIEW = "admin:cellcast_django_overview"
+FIGURES = "admin:cellcast_django_figures"
+SETUP = "admin:cellcast_django_setup"
+
+
+@pytest.fixture
+def noon(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Noon of a Wednesday, so that no test runs into midnight."""
+    noon = datetime(2026, 8, 12, 12, tzinfo=timezone.get_default_timezone())
+    monkeypatch.setattr(timezone, "now", lambda: noon)
+    return noon
+
+
+@pytest.fixture
+def reader(db: None) -> Client:
+    """A member of staff who may view messages and events."""
+    return staff("view_message", "view_webhookevent")
+
+
+def html_of(client: Client, **query: Any) -> str:
+    response = client.get(reverse(OVERVIEW), query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+# Who may see what
+
+
+def test_anonymous_users_are_redirected_to_login() -> None:
+    response = Client().get(reverse(OVERVIEW))
+    assert response.status_code == 302
+    assert "/login/" in response["Location"]
+
+
+def test_staff_without_permission_are_refused() -> None:
+    assert staff("view_statuschange").get(reverse(OVERVIEW)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("model", "shown", "hidden"),
+    [("message", "recovery", "lights"), ("webhookevent", "lights", "recovery")],
+)
+def test_overview_shows_only_permitted_parts(model: str, shown: str, hidden: str) -> None:
+    page = html_of(staff(f"view_{model}"))
+    part = "section[@aria-labelledby='cellcast-{}-heading']"
+    assert every(page, part.format(shown))
+    assert not every(page, part.format(hidden))
+
+
+def test_lists_and_app_index_link_to_the_overview() -> None:
+    client = staff("view_message", "view_statuschange", "view_webhookevent")
+    index = reverse("admin:app_list", args=["cellcast_django"])
+    lists = [reverse(f"admin:cellcast_django_{model}_changelist") for model in MODELS]
+    for url in (index, *lists):
+        page = client.get(url).content.decode()
+        assert page.count(f'href="{reverse(OVERVIEW)}"') == 1
+        assert f'href="{reverse(SETUP)}"' not in page  # the person may not
+
+
+def test_app_index_shows_waiting_customers_and_lights(
+    operator: Client, client: WebhookClient
+) -> None:
+    client.reply(message="May I come later?")
+    index = reverse("admin:app_list", args=["cellcast_django"])
+
+    page = staff("view_message", "view_webhookevent").get(index).content.decode()
+    assert "May I come later?" in words(section(page, "to-answer"))
+    assert lights_of(page)["receive"] == "receiving"
+    page = operator.get(index).content.decode()
+    assert "May I come later?" not in page
+    assert lights_of(page)["receive"] == "receiving"
+    assert not lights_of(staff("view_message").get(index).content.decode())
+
+
+def test_app_index_lists_five_waiting_customers() -> None:
+    for _ in range(6):
+        MessageFactory.create(inbound=True)
+    index = reverse("admin:app_list", args=["cellcast_django"])
+
+    waiting = section(staff("view_message").get(index).content.decode(), "to-answer")
+
+    assert words(waiting).count("This is reply message") == 5
+    assert url_of("message", "to_answer") in addresses(waiting)
+
+
+def test_overview_is_linked_only_for_permitted_users() -> None:
+    client = staff("view_statuschange")
+    page = client.get(reverse("admin:cellcast_django_statuschange_changelist")).content.decode()
+    assert reverse(OVERVIEW) not in page
+
+
+# Webhooks
+
+
+def test_empty_overview_links_to_setup(admin_client: Client, reader: Client) -> None:
+    invitation = "p[@class='cellcast-nothing']"
+    assert addresses(only(html_of(admin_client), invitation)) == [reverse(SETUP)]
+    assert addresses(only(html_of(reader), invitation)) == []
+    WebhookEventFactory.create()
+    assert not every(html_of(admin_client), invitation)
+
+
+def lights_of(html: str) -> dict[str, str]:
+    found = every(html, "li[@data-light]")
+    return {each.get("id", "")[15:]: each.get("data-light", "") for each in found}
+
+
+def test_each_url_has_a_light(reader: Client, noon: datetime) -> None:
+    WebhookEventFactory.create(received_at=noon - timedelta(hours=13))
+    WebhookEventFactory.create_batch(2, received_at=noon - timedelta(minutes=7))
+    WebhookEventFactory.create(reply=True, received_at=noon - timedelta(days=3))
+    page = html_of(reader)
+    lights = dict.fromkeys((webhook.slug for webhook in WEBHOOKS), "never")
+    assert lights_of(page) == lights | {"receive": "too_early", "status": "receiving"}
+    status = only(page, "li[@id='cellcast-light-status']")
+    assert times_of(status) == [noon - timedelta(minutes=7)]
+    assert words(status).endswith("2 events today")
+
+
+def test_stopped_webhooks_lose_the_green_light(reader: Client, noon: datetime) -> None:
+    times = [noon - timedelta(minutes=10 * number) for number in range(121, 4_000)]
+    event = WebhookEventFactory.create(received_at=times[0])
+    add_copies(event, len(times), lambda number: {"received_at": times[number]})
+    assert lights_of(html_of(reader))["status"] == "silent"
+    index = reverse("admin:app_list", args=["cellcast_django"])
+    assert lights_of(reader.get(index).content.decode())["status"] == "silent"
+
+
+@pytest.mark.parametrize("light", list(health.Light))
+def test_only_alarming_lights_have_warning_tones(light: health.Light) -> None:
+    assert light.is_alarm == (overview.LIGHT_TONES[light] in (Tone.WARNING, Tone.BAD))
+
+
+def test_todays_events_are_counted_up_to_a_limit(reader: Client, noon: datetime) -> None:
+    add_copies(WebhookEventFactory.create(received_at=noon), health.MAX_EVENTS_PER_KIND)
+    assert "at least 10,000" in words(only(html_of(reader), "li[@id='cellcast-light-status']"))
+
+
+def attention_of(html: str) -> dict[str, int]:
+    """Return the counts of what needs attention by their links."""
+    links = every(section(html, "waiting"), "a[@class='cellcast-value'][@data-count]")
+    return {each.get("href", ""): int(each.get("data-count", "")) for each in links}
+
+
+def test_overview_counts_and_links_events_needing_attention(reader: Client) -> None:
+    WebhookEventFactory.create_batch(2, invalid=True)
+    WebhookEventFactory.create(invalid=True, is_test=True)
+    WebhookEventFactory.create(invalid=True, dismissed_at=timezone.now())
+    WebhookEventFactory.create_batch(3, failed=True)
+    WebhookEventFactory.create(pending=True)
+    found = attention_of(html_of(reader))
+    assert list(found.values()) == [2, 3, 1]
+    for url, count in found.items():
+        assert changelist_at(reader, url).result_count == count
+
+
+def test_zero_counts_have_quiet_badges(reader: Client) -> None:
+    page = html_of(reader)
+    assert list(attention_of(page).values()) == [0, 0, 0]
+    badges = every(section(page, "waiting"), "span[@class='cellcast-badge cellcast-badge-quiet']")
+    assert len(badges) == 3
+
+
+def failing(html: str) -> dict[str, Any]:
+    """Return the row of each failing handler."""
+    return {each.get("data-handler", ""): each for each in every(html, "tr[@data-handler]")}
+
+
+def result(error: str, at: datetime | None = None) -> dict[str, str]:
+    return {"at": (at or timezone.now()).isoformat(), "error": error}
+
+
+def test_failing_handlers_have_counts_and_links(reader: Client) -> None:
+    results = {"shop.confirm": result("Bad: luck")}
+    WebhookEventFactory.create_batch(2, failed=True, handler_results=results)
+    WebhookEventFactory.create(pending=True, handler_results=results)
+    WebhookEventFactory.create(pending=True)
+    rows = failing(html_of(reader))
+    assert list(rows) == ["shop.confirm", ""]
+    links = every(rows["shop.confirm"], "a[@data-count]")
+    assert [int(link.get("data-count", "")) for link in links] == [2, 1]
+    for link in links:
+        count = changelist_at(reader, link.get("href", "")).result_count
+        assert count == int(link.get("data-count", ""))
+    assert addresses(rows[""]) == []
+
+
+def test_failing_handler_shows_newest_error_and_first_event(reader: Client, noon: datetime) -> None:
+    for hours, error in [(1, "Bad: new"), (3, "Odd: newer"), (2, "Bad: old")]:
+        at = noon - timedelta(minutes=10 if error == "Odd: newer" else 20)
+        results = {"shop.confirm": result(error, at)}
+        event = WebhookEventFactory.create(failed=True, handler_results=results)
+        WebhookEvent.objects.filter(pk=event.pk).update(received_at=noon - timedelta(hours=hours))
+
+    row = failing(html_of(reader))["shop.confirm"]
+
+    newest = only(row, "td[@class='cellcast-error']")
+    assert words(newest).startswith("Odd: newer ")
+    assert times_of(newest) == [noon - timedelta(minutes=10)]
+    assert [words(each) for each in every(row, "li")] == ["Bad 2", "Odd 1"]
+    assert times_of(every(row, "td")[-1]) == [noon - timedelta(hours=3)]
+
+
+def test_unconnected_handler_is_marked_and_can_only_be_skipped(
+    operator: Client, reader: Client, first: Calls
+) -> None:
+    def offered(row: Any) -> list[str]:
+        return [each.get("data-action", "") for each in every(row, "a[@data-action]")]
+
+    first.error = ValueError()
+    with connected(opt_out_received, unsubscribe=first):
+        reply(message="STOP")  # two facts, and so two handlers of it
+        WebhookEventFactory.create(failed=True, handler_results={"gone": result("Bad: luck")})
+
+        rows = failing(html_of(operator))
+        assert len(rows) == 3
+        assert [name for name, row in rows.items() if "data-missing" in row.attrib] == ["gone"]
+        assert offered(rows["gone"]) == ["skip_handler"]
+        assert offered(rows["first"]) == ["run_again", "skip_handler"]
+        assert offered(failing(html_of(reader))["first"]) == []
+
+
+def test_failing_handlers_are_counted_in_a_sample(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "MAX_UNFINISHED", 2)
+    WebhookEventFactory.create_batch(2, failed=True)
+    assert not every(html_of(reader), "p[@id='cellcast-max-counted']")
+    WebhookEventFactory.create(failed=True)
+    assert every(html_of(reader), "p[@id='cellcast-max-counted']")
+
+
+def test_overview_shows_the_commands_last_run(reader: Client) -> None:
+    CommandRun.record(CommandRun.Command.RUN_HANDLERS, {})
+    ran_at = CommandRun.objects.get().ran_at
+    [shown] = times_of(only(html_of(reader), "p[@id='cellcast-handlers-ran']"))
+    assert abs(shown - ran_at) < timedelta(seconds=1)
+
+
+def test_overview_warns_about_overdue_events(reader: Client, noon: datetime) -> None:
+    WebhookEventFactory.create(pending=True, next_run_at=noon - timedelta(minutes=5))
+    assert not every(html_of(reader), "p[@id='cellcast-overdue']")
+    WebhookEvent.objects.update(next_run_at=noon - timedelta(days=2, minutes=5))
+    assert "2 d" in words(only(html_of(reader), "p[@id='cellcast-overdue']"))
+
+
+# What was sent to people who had opted out
+
+
+@pytest.fixture
+def sent_although() -> Message:
+    """A message that was recorded for somebody who had opted out, among others."""
+    opt_out(CUSTOMER)
+    found: Message = Message.objects.record_sent("1", receiver=CUSTOMER, body="Coming?")
+    Message.objects.record_sent("2", receiver="0400 000 002", body="Coming?")
+    return found
+
+
+def test_overview_counts_and_links_last_weeks_texts_to_opted_out(
+    reader: Client, sent_although: Message
+) -> None:
+    opt_out("0400 000 003")
+    old = Message.objects.record_sent("3", receiver="0400 000 003")
+    Message.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=8))
+    found = reader.get(reverse(OVERVIEW)).context["page"].although_opted_out
+    assert found.count == 1
+    rows = reader.get(found.url).context["cl"].result_list
+    assert [row.pk for row in rows] == [sent_although.pk]
+
+
+def test_overview_omits_texts_to_opted_out_if_there_are_none(reader: Client) -> None:
+    assert "cellcast-although-opted-out" not in html_of(reader)
+    response = staff("view_webhookevent").get(reverse(OVERVIEW))
+    assert response.context["page"].although_opted_out is None
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="asks SQLite itself")
+def test_texts_to_opted_out_contacts_use_their_index(
+    reader: Client, sent_although: Message
+) -> None:
+    add_copies(Message(direction="outbound", contact=CUSTOMER), 3_000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as queries:
+        reader.get(reverse(OVERVIEW))
+        assert listed(reader, "message", opted_out="sent") == [sent_although.pk]
+    selects = [q["sql"] for q in queries if '"opted_out_at" IS NOT NULL' in q["sql"]]
+    assert len(selects) >= 2
+    for sql in selects:
+        assert any("cellcast_message_opted_out" in step for step in plan_of(sql)), sql
+
+
+# What it costs, and what it is made of
+
+
+def test_query_count_does_not_grow_with_rows(reader: Client) -> None:
+    def count_queries() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            html_of(reader, period=90)
+        return len(queries)
+
+    WebhookEventFactory.create(failed=True)
+    count_queries()  # days that have long ended are in the cache from now on
+    before = count_queries()
+    WebhookEventFactory.create_batch(20, failed=True)
+    WebhookEventFactory.create_batch(20, reply=True)
+    assert count_queries() == before
+
+
+@pytest.mark.parametrize("has_statistics", HAS_STATISTICS)
+def test_every_query_uses_an_index(reader: Client, has_statistics: bool) -> None:
+    message = MessageFactory.create(delivered=True)
+    event = WebhookEventFactory.create(message=message, duplicate=True)
+    days = [timezone.now() - timedelta(days=age) for age in range(300)]
+    messages = add_copies(message, 300, lambda number: {"created_at": days[number]})
+    add_copies(
+        event, 300, lambda number: {"message_id": messages[number], "received_at": days[number]}
+    )
+    WebhookEventFactory.create(failed=True)
+    add_copies(OptOutFactory.create(), 300, lambda number: {"contact": f"+61400{number:06}"})
+    if has_statistics:
+        gather_statistics()
+    with CaptureQueriesContext(connection) as queries:
+        html_of(reader)
+    statements = [q["sql"] for q in queries if "FROM" in q["sql"]]
+    assert len(statements) >= 8
+    assert {sql: steps for sql in statements if (steps := scans(sql))} == {}
+
+
+def test_page_carries_no_inline_script_or_style(admin_client: Client) -> None:
+    MessageFactory.create(delivered=True)
+    page = html_of(admin_client)
+    assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son\w+=|javascript:", page)
+
+
+@pytest.mark.usefixtures("unnamed_database")
+def test_pages_open_on_an_unknown_database_vendor(
+    admin_client: Client, client: WebhookClient
+) -> None:
+    client.status()
+    assert admin_client.get(reverse(OVERVIEW)).status_code == 200
+    assert admin_client.get(reverse("admin:cellcast_django_figures")).status_code == 200
+
+
+# Other sites
+
+everything = admin.AdminSite("everything")
+everything.register(Message, MessageAdmin)
+everything.register(WebhookEvent, WebhookEventAdmin)
+messages_alone = admin.AdminSite("messages-alone")
+messages_alone.register(Message, MessageAdmin)
+history_alone = admin.AdminSite("history-alone")
+history_alone.register(StatusChange, StatusChangeAdmin)
+plain = admin.AdminSite("plain")
+plain.register(WebhookEvent)
+plain.register(Message, MessageAdmin)
+for each_site in (everything, messages_alone, history_alone, plain):
+    give_desk_to(each_site)
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("everything/", everything.urls),
+    path("messages/", messages_alone.urls),
+    path("history/", history_alone.urls),
+    path("plain/", plain.urls),
+    path("sms/", include("cellcast_django.urls")),
+]
+
+
+@pytest.fixture
+def other_sites(settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+
+
+@pytest.mark.parametrize(
+    ("site", "listed", "home"),
+    [
+        ("everything", "message", "webhookevent"),
+        ("messages", "message", "message"),
+        ("plain", "message", "message"),
+    ],
+)
+def test_other_site_has_its_own_pages(
+    other_sites: None, admin_client: Client, site: str, listed: str, home: str
+) -> None:
+    overview_url = f"/{site}/cellcast_django/{home}/overview/"
+    setup_url = f"/{site}/cellcast_django/{home}/setup/"
+    page = admin_client.get(f"/{site}/cellcast_django/{listed}/").content.decode()
+    assert f'href="{overview_url}"' in page
+    assert f'href="{setup_url}"' in page
+    for url in (overview_url, setup_url):
+        response = admin_client.get(url)
+        assert response.status_code == 200
+        assert 'href="/admin/' not in response.content.decode()
+
+
+def test_site_with_its_own_event_admin_offers_no_retry(
+    other_sites: None, admin_client: Client
+) -> None:
+    WebhookEventFactory.create(failed=True)
+    offered = {}
+    for site, home in (("everything", "webhookevent"), ("plain", "message")):
+        page = admin_client.get(f"/{site}/cellcast_django/{home}/overview/").text
+        [row] = failing(page).values()
+        offered[site] = [each.get("data-action") for each in every(row, "a[@data-action]")]
+    assert offered == {"everything": ["skip_handler"], "plain": []}
+
+
+def test_site_without_messages_and_events_has_no_overview(
+    other_sites: None, admin_client: Client
+) -> None:
+    response = admin_client.get("/history/cellcast_django/statuschange/")
+    assert response.status_code == 200
+    assert "overview" not in response.content.decode()
+
+
+def test_replaced_default_site_has_the_pages(admin_client: Client, client: WebhookClient) -> None:
+    impostors = [admin.AdminSite() for _ in range(9)]  # named "admin" too, as the replaced one is
+
+    page = admin_client.get(reverse("admin:cellcast_django_message_changelist")).content.decode()
+
+    assert f'href="{reverse(OVERVIEW)}"' in page
+    assert {site.name for site in impostors} == {admin.site.name}
+
+
+class OnePractice(admin.ModelAdmin):  # type: ignore[type-arg]  # Django 5.2 has no [] here
+    """Mixed in by a host project whose staff may see some rows only."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(contact="+61400000001")
+
+
+practice = admin.AdminSite("practice")
+give_desk_to(practice)
+for model, model_admin in ((Message, MessageAdmin), (WebhookEvent, WebhookEventAdmin)):
+    practice.register(model, type(model_admin.__name__, (OnePractice, model_admin), {}))
+urlpatterns.append(path("practice/", practice.urls))
+
+
+def test_restricted_site_counts_only_its_own_rows(other_sites: None, admin_client: Client) -> None:
+    WebhookEventFactory.create_batch(2, failed=True)
+    ours = MessageFactory.create(receiver="+61400000001")
+    WebhookEventFactory.create(failed=True, message=ours)
+
+    page = admin_client.get("/practice/cellcast_django/webhookevent/overview/").content.decode()
+
+    assert list(attention_of(page).values()) == [0, 1, 0]
+    assert not lights_of(page)
+    page = admin_client.get(f"/practice/cellcast_django/message/{ours.pk}/change/").content.decode()
+    assert page.count('class="cellcast-event"') == 1
+
+
+OURS: dict[type[Model], type[ReadOnlyAdmin]] = {
+    Message: MessageAdmin,
+    OptOut: OptOutAdmin,
+    StatusChange: StatusChangeAdmin,
+    WebhookEvent: WebhookEventAdmin,
+}
+for foreign in OURS:
+    mixed = admin.AdminSite(f"foreign-{foreign._meta.model_name}")
+    give_desk_to(mixed)
+    for each, ours in OURS.items():
+        mixed.register(each, admin.ModelAdmin if each is foreign else ours)
+    urlpatterns.append(path(f"{mixed.name}/", mixed.urls))
+
+
+@pytest.mark.parametrize("foreign", OURS)
+def test_pages_link_to_no_page_of_ours_that_a_foreign_admin_lacks(
+    other_sites: None, admin_client: Client, client: WebhookClient, foreign: type[Model]
+) -> None:
+    client.reply(message="stop")
+    opt_out, message = OptOut.objects.get(), Message.objects.get()
+    pages = {
+        Message: [f"message/{message.pk}/conversation/", f"message/{message.pk}/change/"],
+        OptOut: [f"optout/{opt_out.pk}/change/", f"optout/add/?message={message.pk}"],
+        StatusChange: ["statuschange/"],
+        WebhookEvent: ["webhookevent/", "webhookevent/overview/", "webhookevent/figures/"],
+    }
+    for model in OURS.keys() - {foreign}:
+        for page in pages[model]:
+            url = f"/foreign-{foreign._meta.model_name}/cellcast_django/{page}"
+            assert admin_client.get(url).status_code == 200, url
+
+
+def test_site_with_only_messages_shows_no_events(other_sites: None, admin_client: Client) -> None:
+    page = admin_client.get("/messages/cellcast_django/message/overview/").content.decode()
+    assert section(page, "recovery") is not None
+    assert lights_of(page) == {}

@@ -1,0 +1,532 @@
+"""The setup page: who may open it, what it says, and what Test Send does."""
+
+import json
+import re
+from datetime import timedelta
+from html import unescape
+from operator import attrgetter
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from django.conf.urls.i18n import i18n_patterns
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.db import connections
+from django.test import Client
+from django.urls import include, path, reverse
+from django.utils import timezone, translation
+
+from cellcast_django.checks import CHECKS
+from cellcast_django.desk import setup
+from cellcast_django.diagnostics.test_send import Response
+from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.payloads import Endpoint
+from cellcast_django.signals import message_received
+from cellcast_django.testing import WebhookClient
+from cellcast_django.webhooks import WEBHOOKS, Webhook
+from tests.admin_pages import CUSTOMER, staff, text_of
+from tests.html import addresses, every, only, section, times_of, words
+
+pytestmark = pytest.mark.django_db
+
+SETUP = "admin:cellcast_django_setup"
+PASSWORD = "a-long-enough-password"  # noqa: S105
+STORED = b'{"events": [{"id": 1, "outcome": "stored"}]}'
+
+
+@pytest.fixture
+def operator(db: None) -> Client:
+    """A member of staff who may set webhooks up, and nothing else."""
+    return staff("set_up_webhookevent")
+
+
+@pytest.fixture
+def send(monkeypatch: pytest.MonkeyPatch, settings: Any) -> MagicMock:
+    """Stands for the network: it responds that all is stored."""
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com"
+    send = MagicMock(return_value=response_of(STORED))
+    monkeypatch.setattr(setup, "post_as_cellcast", send)
+    return send
+
+
+def response_of(body: bytes = b"", status: int = 200, **values: Any) -> Response:
+    return Response(url="https://sms.example.com/", status=status, body=body, **values)
+
+
+def page_of(client: Client, **headers: Any) -> str:
+    response = client.get(reverse(SETUP), headers=headers)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def post(client: Client, endpoint: str = "receive", body: str = "{}") -> str:
+    response = client.post(reverse(SETUP), {"endpoint": endpoint, "body": body})
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+# Who may open it
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_page_requires_its_own_permission(send: MagicMock, method: str) -> None:
+    viewer = staff("view_message", "view_webhookevent", "rerun_webhookevent")
+    assert getattr(viewer, method)(reverse(SETUP)).status_code == 403
+    assert getattr(Client(), method)(reverse(SETUP)).status_code == 302
+    assert not send.called
+
+
+def test_sending_requires_a_csrf_token(send: MagicMock, operator: Client) -> None:
+    operator.handler.enforce_csrf_checks = True
+    response = operator.post(reverse(SETUP), {"endpoint": "receive", "body": "{}"})
+    assert response.status_code == 403
+    assert not send.called
+
+
+def test_opening_the_page_sends_nothing(send: MagicMock, operator: Client) -> None:
+    page_of(operator)
+    assert not send.called
+
+
+def test_lists_link_to_setup_page_for_permitted_users() -> None:
+    client = staff("view_message", "set_up_webhookevent")
+    page = client.get(reverse("admin:cellcast_django_message_changelist")).content.decode()
+    assert f'href="{reverse(SETUP)}"' in page
+
+
+def obstacle_of(page: str) -> bool:
+    """Whether the page says why nothing can be sent, and offers no form for it."""
+    part = section(page, "send")
+    return bool(every(part, "p[@class='cellcast-notice']")) and not every(part, "textarea")
+
+
+# What to paste where
+
+
+def test_page_shows_a_copyable_value_for_each_dashboard_field(
+    operator: Client, settings: Any
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = "https://sms.example.com/"
+    page = section(page_of(operator), "paste")
+    assert "API menu (top right) → API KEYS → Webhook" in words(page)
+    places = every(page, "code[@id]")
+    assert [code.text for code in places] == [
+        *(webhook.url("https://sms.example.com") for webhook in WEBHOOKS),
+        "cellcast",
+    ]
+    buttons = every(page, "button[@data-copy]")
+    assert [each.get("data-copy") for each in buttons] == [code.get("id") for code in places]
+
+
+def test_page_shows_its_own_host_without_a_public_url(operator: Client) -> None:
+    assert "http://sms.example.com:8000/sms/webhook-status" in page_of(
+        operator, host="sms.example.com:8000"
+    )
+
+
+def test_no_password_is_shown(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{PASSWORD}", "spare:another-password"]
+    page = page_of(operator)
+    assert "cellcast, spare" in page
+    assert PASSWORD not in page
+    assert "another-password" not in page
+
+
+def test_page_says_when_each_secret_was_last_used(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = ["old:a", "new:b", "new:c", "spare:d"]
+    now = timezone.now().replace(microsecond=0)
+    for username, hours in (("old", 50), ("new", 2), ("gone", 1)):
+        received_at = now - timedelta(hours=hours)
+        WebhookEventFactory.create(username=username, received_at=received_at)
+    rows = every(section(page_of(operator), "secrets"), "tbody/tr")
+    shown = [(words(only(row, "th")), row.get("data-passwords"), times_of(row)) for row in rows]
+    assert shown == [
+        ("old", "1", [now - timedelta(hours=50)]),
+        ("new", "2", [now - timedelta(hours=2)]),
+        ("spare", "1", []),
+        ("gone", "0", [now - timedelta(hours=1)]),
+    ]
+
+
+def test_page_without_secrets_says_so(operator: Client, settings: Any) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = []
+    assert every(section(page_of(operator), "secrets"), "p[@class='cellcast-empty']")
+
+
+def test_page_without_credentials_explains_how_to_create_them(
+    operator: Client, settings: Any
+) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = []
+    page = page_of(operator)
+    assert not every(page, "code[@id='cellcast-username']")
+    assert "manage.py cellcast_setup" in words(section(page, "paste"))
+    assert obstacle_of(page)
+
+
+def test_urls_ignore_the_users_language(operator: Client, settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
+    with translation.override("de"):
+        url = reverse(SETUP)
+        page = operator.get(url, headers={"Host": "localhost"}).content.decode()
+    assert url.startswith("/de/")
+    assert "http://localhost/en-us/sms/webhook-receiver" in page
+
+
+urlpatterns = i18n_patterns(
+    path("admin/", admin.site.urls),
+    path("sms/", include("cellcast_django.urls")),
+)
+
+
+# The checks
+
+
+def test_page_shows_every_subject_once(operator: Client) -> None:
+    page = page_of(operator)
+    shown = [str(result.about) for result in setup.check_results()]
+    assert shown == list(dict.fromkeys(str(each.subject) for each in CHECKS))
+    assert all(subject in text_of(page) for subject in shown)
+
+
+def test_page_marks_passed_and_failed_checks(
+    operator: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = "http://sms.example.com"
+    settings.CELLCAST_DEFAULT_REGION = "Australia"
+    monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
+    checks = every(section(page_of(operator), "checks"), "dl/div")
+    said = {words(only(check, "dt")): words(only(check, "dd")) for check in checks}
+    assert said["Limits"].startswith("✓") and "(cellcast_django." not in said["Limits"]
+    assert said["Encryption"].startswith("⚠")
+    assert said["Transactions"].startswith("•") and "ATOMIC_REQUESTS" in said["Transactions"]
+    [region] = [each for each in said.values() if "(cellcast_django.E005)" in each]
+    assert region.startswith("✕")
+
+
+def test_checks_are_shown_in_the_users_language(
+    operator: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.utils.translation._trans.gettext", lambda text: f"«{text}»")
+    settings.CELLCAST_WEBHOOK_SECRETS = ["user:pass"]
+    settings.CELLCAST_PUBLIC_URL = "nowhere"
+    settings.CELLCAST_MAX_BODY_BYTES = 0
+    results = list(setup.check_results())
+    said = [text for result in results for m in result.messages for text in (m.msg, m.hint)]
+    assert len(said) >= 8
+    assert all(str(text).startswith("«") for text in said)
+    assert all(str(text) in unescape(page_of(operator)) for text in said[:2])
+
+
+def test_silenced_check_is_left_out(operator: Client, settings: Any) -> None:
+    settings.SILENCED_SYSTEM_CHECKS = ["cellcast_django.W007"]
+    assert "Encryption ✓ OK" in text_of(page_of(operator))
+
+
+def test_setup_page_opens_under_login_required_middleware(operator: Client, settings: Any) -> None:
+    login_required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, login_required]
+    assert section(page_of(operator), "paste") is not None
+    assert Client().get(reverse(SETUP)).status_code == 302
+
+
+# Test Send
+
+
+def test_forms_warn_and_name_the_handlers_that_will_run(operator: Client, send: MagicMock) -> None:
+    message_received.connect(confirm, dispatch_uid="shop.confirm")
+    try:
+        part = section(page_of(operator), "send")
+    finally:
+        message_received.disconnect(dispatch_uid="shop.confirm")
+    assert every(part, "p[@class='cellcast-notice']")
+    for endpoint, handlers in (("receive", ["shop.confirm"]), ("status", [])):
+        form = only(part, f"form[@aria-labelledby='cellcast-send-{endpoint}-heading']")
+        assert [code.text for code in every(form, "code")] == handlers
+
+
+def confirm(**arguments: Any) -> None:
+    """A handler that is never called."""
+
+
+def test_forms_hold_the_documented_examples(operator: Client, send: MagicMock) -> None:
+    bodies = every(page_of(operator), "textarea")
+    sent = [json.loads(body.text or "") for body in bodies]
+    assert sent == [webhook.examples[0].payload for webhook in WEBHOOKS]
+
+
+@pytest.mark.parametrize("webhook", WEBHOOKS, ids=attrgetter("slug"))
+def test_form_is_sent_to_the_sites_own_url(
+    operator: Client, send: MagicMock, webhook: Webhook
+) -> None:
+    body = '{"message": "Grüße 👋"}'
+    page = post(operator, webhook.endpoint, body)
+    send.assert_called_once_with(
+        webhook.url("https://sms.example.com"),
+        body.encode(),
+        f"cellcast:{PASSWORD}",
+        setup.TIMEOUT_SECONDS,
+    )
+    assert webhook.label in words(only(page, "h2[@id='cellcast-response-heading']"))
+    assert "Grüße 👋" in page  # to be changed, and sent again
+    assert PASSWORD not in page
+
+
+def test_page_shows_outcome_and_response_time(operator: Client, send: MagicMock) -> None:
+    send.return_value = response_of(STORED, reason="OK", seconds=0.0123)
+    part = section(post(operator), "response")
+    assert "✓ stored Event 1" in words(part)
+    said = [words(each) for each in every(part, "dd")]
+    assert said == ["https://sms.example.com/", "cellcast", "200 OK", "12 ms"]
+
+
+def test_duplicate_is_explained(operator: Client, send: MagicMock) -> None:
+    send.return_value = response_of(STORED.replace(b"stored", b"duplicate"))
+    assert "✓ duplicate Event 1" in words(section(post(operator), "response"))
+
+
+@pytest.mark.parametrize(
+    ("host", "codenames", "is_linked"),
+    [
+        ("sms.example.com", ["view_webhookevent"], True),
+        ("sms.example.com", [], False),
+        ("office.example.com", ["view_webhookevent"], False),
+    ],
+)
+def test_event_is_linked_only_if_this_site_has_it_and_user_may_view_it(
+    send: MagicMock, host: str, codenames: list[str], is_linked: bool
+) -> None:
+    client = staff("set_up_webhookevent", *codenames)
+    data = {"endpoint": "receive", "body": "{}"}
+    page = client.post(reverse(SETUP), data, headers={"Host": host}, secure=True).content.decode()
+    url = reverse("admin:cellcast_django_webhookevent_change", args=[1])
+    assert (f'href="{url}"' in page) == is_linked
+
+
+def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
+    client = staff("set_up_webhookevent", "view_webhookevent")
+    results = {
+        "shop.confirm": {"at": "2024-08-09T06:37:47+00:00", "error": ""},
+        "slack": {"at": "2024-08-09T06:37:47+00:00", "error": "KeyError: 'channel'"},
+    }
+    event = WebhookEventFactory.create(pending=True, is_test=True, handler_results=results)
+    send.return_value = response_of(STORED.replace(b"1", str(event.pk).encode()))
+
+    response = client.post(
+        reverse(SETUP),
+        {"endpoint": "receive", "body": "{}"},
+        headers={"Host": "sms.example.com"},
+        secure=True,
+    )
+
+    page = section(response.content.decode(), "response")
+    assert "KeyError: 'channel'" in words(only(page, "li[@data-handler='slack']"))
+    assert not every(only(page, "li[@data-handler='shop.confirm']"), "pre")
+
+
+def test_admin_log_records_who_sent_a_test(operator: Client, send: MagicMock) -> None:
+    post(operator)
+
+    entry = LogEntry.objects.get()
+    assert entry.user.username == "staff-0"
+    assert str(Endpoint.RECEIVE.label) in entry.change_message
+
+
+# Progress
+
+
+def progress_of(client: Client) -> list[str]:
+    """Return the sign of each step."""
+    return [words(step)[0] for step in every(section(page_of(client), "progress"), "ol/li")]
+
+
+def test_setup_steps_complete_one_by_one(
+    operator: Client, client: WebhookClient, settings: Any
+) -> None:
+    settings.CELLCAST_WEBHOOK_SECRETS = []
+    assert progress_of(operator) == ["•", "•", "•"]
+
+    settings.CELLCAST_WEBHOOK_SECRETS = [f"cellcast:{PASSWORD}"]
+    WebhookEventFactory.create(is_test=True)
+    assert progress_of(operator) == ["✓", "✓", "•"]  # our own test is no webhook of Cellcast's
+
+    WebhookEventFactory.create()
+    assert progress_of(operator) == ["✓", "✓", "✓"]
+
+
+@pytest.fixture
+def tester() -> WebhookClient:
+    """Our own Test Send."""
+    return WebhookClient(headers={"Cellcast-Test-Send": "1"})
+
+
+def test_deleting_test_data_deletes_only_what_tests_made(
+    operator: Client, client: WebhookClient, tester: WebhookClient
+) -> None:
+    assert every(page_of(operator), "*[@name='delete_tests']") == []
+    client.reply(message="a real one")
+    tester.status(_id="made-up")
+    tester.reply(message="a test")
+    assert every(page_of(operator), "*[@name='delete_tests']")
+
+    operator.post(reverse(SETUP), {"delete_tests": "yes"})
+
+    assert Message.objects.get().body == "a real one"
+    assert WebhookEvent.objects.get().is_test is False
+    assert "2 events" in LogEntry.objects.get().change_message
+
+
+@pytest.mark.parametrize("body", ["", "See you at nine?"])
+def test_deleting_test_data_keeps_recorded_messages(
+    operator: Client, tester: WebhookClient, body: str
+) -> None:
+    Message.objects.record_sent("real", receiver=CUSTOMER, body=body)
+    tester.status(_id="real")
+
+    operator.post(reverse(SETUP), {"delete_tests": "yes"})
+
+    assert Message.objects.get().cellcast_id == "real"
+    assert not WebhookEvent.objects.exists()
+
+
+def test_response_links_to_overview_for_permitted_users(
+    admin_client: Client, send: MagicMock
+) -> None:
+    overview = reverse("admin:cellcast_django_overview")
+    assert overview in addresses(section(post(admin_client), "response"))
+
+
+def test_refused_test_shows_diagnosis_and_escaped_response(
+    operator: Client, send: MagicMock
+) -> None:
+    send.return_value = response_of(b"<b>Who are you?</b>" * 1_000, status=401)
+    page = post(operator)
+    assert only(page, "p[@data-finding]").get("data-finding") == "password-in-front"
+    assert "&lt;b&gt;Who are you?&lt;/b&gt;" in page
+    assert "<b>Who" not in page
+    assert page.count("Who are you?") < 120
+    assert "✓" not in page.split("Progress")[0]
+
+
+@pytest.mark.parametrize("pk", [None, "", "1", "x", True, 1.5, [1], -1, 0, 10**30])
+def test_odd_event_id_is_diagnosed_as_another_apps_response(
+    admin_client: Client, send: MagicMock, settings: Any, pk: object
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = "http://testserver"
+    events = {"events": [{"id": pk, "outcome": "stored"}]}
+    send.return_value = response_of(
+        json.dumps(events).encode(), headers={"content-type": "application/json"}
+    )
+    page = post(admin_client)
+    assert only(page, "p[@data-finding]").get("data-finding") == "json-of-another-app"
+
+
+def test_invalid_event_is_not_a_success(operator: Client, send: MagicMock) -> None:
+    body = b'{"events": [{"id": 1, "outcome": "invalid"}], "detail": "There is no message id."}'
+    send.return_value = response_of(body, status=400)
+    part = section(post(operator), "response")
+    finding = only(part, "p[@data-finding]")
+    assert finding.get("data-finding") == "invalid"
+    assert "There is no message id." in words(finding)
+    assert "Event 1" not in words(part)
+
+
+def test_server_with_one_worker_cannot_respond_to_itself(operator: Client, send: MagicMock) -> None:
+    send.return_value = Response(url="https://sms.example.com/", error=TimeoutError("timed out"))
+    part = section(post(operator), "response")
+    findings = [each.get("data-finding") for each in every(part, "p[@data-finding]")]
+    assert findings == ["too-busy", "timed-out"]
+    assert len(every(part, "dd")) == 3  # and no status of a response
+
+
+ADMIN_ALONE = (path("admin/", admin.site.urls),)
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://169.254.169.254/", "unknown"])
+def test_form_sends_only_to_the_webhook_urls(
+    operator: Client, send: MagicMock, endpoint: str
+) -> None:
+    data = {"endpoint": endpoint, "body": "{}", "url": "http://169.254.169.254/"}
+    assert operator.post(reverse(SETUP), data).status_code == 400
+    assert not send.called
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"CELLCAST_PUBLIC_URL": ""},
+        {"CELLCAST_PUBLIC_URL": "sms.example.com"},
+        {"ROOT_URLCONF": ADMIN_ALONE},
+        {"CELLCAST_WEBHOOK_SECRETS": []},
+    ],
+)
+def test_nothing_is_sent_while_something_is_missing(
+    operator: Client, send: MagicMock, settings: Any, changes: dict[str, Any]
+) -> None:
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    assert obstacle_of(post(operator))
+    assert not send.called
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:11211", "evil.localhost", "testserver"])
+def test_password_is_never_sent_to_a_host_from_the_request(
+    operator: Client, send: MagicMock, settings: Any, host: str
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = ""
+    settings.ALLOWED_HOSTS = [".localhost", "127.0.0.1", "testserver"]
+    data = {"endpoint": "receive", "body": "{}"}
+    response = operator.post(reverse(SETUP), data, headers={"Host": host})
+    assert obstacle_of(response.content.decode())
+    assert not send.called
+
+
+def test_page_opens_no_transaction_while_it_sends() -> None:
+    [pattern] = [
+        pattern
+        for pattern in admin.site.get_model_admin(WebhookEvent).get_urls()
+        if pattern.name == "cellcast_django_setup"
+    ]
+    assert set(connections) <= pattern.callback._non_atomic_requests  # type: ignore[attr-defined]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_test_send_stores_a_real_webhook(
+    live_server: Any, admin_client: Client, settings: Any
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = live_server.url
+    example = WEBHOOKS[0].examples[0].body.decode()
+    assert "✓ stored Event" in text_of(post(admin_client, "receive", example))
+    assert Message.objects.get().body == "This is reply message"
+    assert "✓ duplicate Event" in text_of(post(admin_client, "receive", example))
+    finding = only(post(admin_client, "status", "{broken"), "p[@data-finding]")
+    assert finding.get("data-finding") == "invalid"
+    outcomes = WebhookEvent.objects.order_by("pk").values_list("outcome", flat=True)
+    assert list(outcomes) == ["stored", "duplicate", "invalid"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_mms_and_failure_examples_can_be_sent(
+    live_server: Any, admin_client: Client, settings: Any
+) -> None:
+    settings.CELLCAST_PUBLIC_URL = live_server.url
+    for word, endpoint in [("mms", "receive"), ("failed", "status")]:
+        page = admin_client.get(reverse(SETUP), {"example": word}).content.decode()
+        assert f"?example={word}#cellcast-send-{endpoint}-heading" in page
+        [body] = re.findall(
+            rf'<textarea id="cellcast-body-{endpoint}"[^>]*>(.*?)<', page, re.DOTALL
+        )
+        assert "✓ stored Event" in text_of(post(admin_client, endpoint, unescape(body)))
+
+    [picture] = Message.objects.inbound()
+    assert picture.media == ["https://media.example.com/1.jpg"]
+    assert picture.body == "Here is the form"
+    [failed] = Message.objects.outbound()
+    assert (failed.status, failed.status_history.get().reason) == ("failed", "Absent subscriber")
+
+
+def test_page_carries_no_inline_script_or_style(operator: Client, send: MagicMock) -> None:
+    for page in (page_of(operator), post(operator)):
+        assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son\w+=|javascript:", page)

@@ -1,0 +1,795 @@
+"""To answer: a row for each customer who waits, *Done* and *Undo*, and what is new meanwhile."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.test import Client, RequestFactory, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import include, path, reverse
+from django.utils import timezone
+
+from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
+from cellcast_django.admin.page import MAX_SECONDS
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.desk import to_answer
+from cellcast_django.desk.admin import register as give_desk_to
+from cellcast_django.desk.to_answer import Choice, Replies
+from cellcast_django.factories import MessageFactory, WebhookEventFactory
+from cellcast_django.models import Message, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import opt_out
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import CUSTOMER, listed, page_of, staff, url_of
+from tests.database_faults import refused_for_another, refusing
+from tests.html import addresses, every, hidden_fields, only, section, words
+from tests.many import add_copies
+
+pytestmark = pytest.mark.django_db
+
+OTHER = "+61400000002"
+THIRD = "+61400000003"
+OVERVIEW = "admin:cellcast_django_overview"
+
+
+@pytest.fixture
+def receptionist() -> Client:
+    """A member of staff who may read messages and say which are dealt with."""
+    return staff("view_message", "handle_message")
+
+
+def ask(minutes_ago: float, body: str, sender: str = CUSTOMER, **values: Any) -> Message:
+    time = timezone.now() - timedelta(minutes=minutes_ago)
+    return MessageFactory.create(inbound=True, sender=sender, body=body, created_at=time, **values)
+
+
+def rows(client: Client, **query: Any) -> list[str]:
+    """Return the texts of the page, one for each customer."""
+    response = client.get(url_of("message", "to_answer", **query))
+    assert response.status_code == 200
+    return [row.text for row in response.context["page"].list.rows]
+
+
+def done(client: Client, *replies: Message, **form: Any) -> Any:
+    """Tick the boxes of these replies, and click *Done*."""
+    return client.post(url_of("message", "handle"), {"reply": [r.pk for r in replies], **form})
+
+
+def done_in_row(client: Client, row: Message, **form: Any) -> Any:
+    return client.post(url_of("message", "handle"), {"one": row.pk, **form})
+
+
+def undo(client: Client, page: str) -> Any:
+    form = only(page, "form[@class='cellcast-undo']")
+    return client.post(form.get("action", ""), hidden_fields(form), follow=True)
+
+
+def levels(response: Any) -> list[str]:
+    return [message.level_tag for message in response.context["messages"]]
+
+
+# The list
+
+
+def test_customer_has_one_row_with_their_newest_reply(reader: Client) -> None:
+    ask(20, "Are you open?", OTHER)
+    oldest, newest = ask(30, "Hello?"), ask(10, "Anybody there?")
+    MessageFactory.create(receiver=CUSTOMER, body="Our newsletter")
+
+    page = reader.get(url_of("message", "to_answer"))
+
+    first, second = page.context["page"].list.rows
+    assert (first.reply, first.oldest) == (newest, oldest)
+    assert second.text == "Are you open?"
+    assert first.has_several
+    assert not second.has_several
+    table = only(page.text, "table[@class='cellcast-to-answer']")
+    assert len(every(table, "tbody/tr")) == 2
+
+
+def test_longest_wait_order_goes_by_oldest_reply(reader: Client) -> None:
+    ask(30, "Hello?")
+    ask(20, "Are you open?", OTHER)
+    ask(10, "Anybody there?")
+
+    assert rows(reader) == ["Anybody there?", "Are you open?"]
+    assert rows(reader, order="longest") == ["Anybody there?", "Are you open?"]
+    ask(5, "Please call", OTHER)
+    assert rows(reader) == ["Please call", "Anybody there?"]
+    assert rows(reader, order="longest") == ["Anybody there?", "Please call"]
+
+
+def test_opted_out_customers_and_handled_replies_are_not_listed(reader: Client) -> None:
+    ask(30, "STOP", OTHER)
+    opt_out(OTHER)
+    ask(20, "Thanks").mark_handled()
+
+    assert rows(reader) == []
+    assert only(page_of(reader, "message", "to_answer"), "p[@class='cellcast-nothing']") is not None
+
+
+def test_replies_without_a_number_have_their_own_rows(reader: Client) -> None:
+    replies = [ask(20, "", sender="", cellcast_id=f"{number}") for number in range(2)]
+
+    for order in ("", "longest"):
+        page = reader.get(url_of("message", "to_answer", order=order))
+        assert {row.reply for row in page.context["page"].list.rows} == set(replies)
+    done_in_row(staff("view_message", "handle_message"), replies[0])
+    assert list(Message.objects.unhandled()) == replies[1:]
+
+
+def test_picture_without_a_text_is_linked(reader: Client) -> None:
+    ask(5, "", media=["https://media.example.com/1.jpg"])
+
+    table = only(page_of(reader, "message", "to_answer"), "table[@class='cellcast-to-answer']")
+
+    assert "https://media.example.com/1.jpg" in addresses(table)
+
+
+@pytest.mark.parametrize("order", ["", "longest"])
+def test_paging_shows_every_customer_once(
+    reader: Client, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    monkeypatch.setattr(to_answer, "PER_PAGE", 3)
+    first = ask(60, "0")
+    add_copies(first, 7, lambda n: {"contact": f"+614000100{n:02}", "body": f"{n + 1}"})
+    ask(70, "before", "+61400010003")
+    ask(5, "after", "+61400010004")
+
+    shown: list[list[str]] = []
+    url: str = url_of("message", "to_answer", order=order)
+    while url:
+        listing = reader.get(url).context["page"].list
+        shown.append([row.text for row in listing.rows])
+        url = listing.next_url
+
+    assert [len(page) for page in shown] == [3, 3, 2]
+    texts = list(chain(*shown))
+    assert sorted(texts) == sorted(["0", "1", "2", "3", "4", "after", "6", "7"])
+    assert texts[0] == ("4" if order else "after")
+
+
+def test_next_page_link_works_after_its_row_was_handled(
+    reader: Client, receptionist: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_answer, "PER_PAGE", 1)
+    first = ask(10, "first")
+    ask(20, "second", OTHER)
+    following = reader.get(url_of("message", "to_answer")).context["page"].list.next_url
+
+    done_in_row(receptionist, first)
+
+    listing = reader.get(following).context["page"].list
+    assert [row.text for row in listing.rows] == ["second"]
+    assert listing.first_url == url_of("message", "to_answer")
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "9" * 40, "123456"])
+def test_unknown_after_shows_first_page(reader: Client, after: str) -> None:
+    ask(10, "first")
+
+    assert rows(reader, after=after) == ["first"]
+
+
+def test_page_can_be_filtered_by_days(reader: Client) -> None:
+    zone = timezone.get_current_timezone()
+    for day in (20, 22, 24):
+        reply = ask(0, f"the {day}th", CUSTOMER if day < 24 else OTHER)
+        time = datetime(2026, 11, day, 23, 59, tzinfo=zone)
+        Message.objects.filter(pk=reply.pk).update(created_at=time)
+
+    assert rows(reader, **{"from": "2026-11-20", "to": "2026-11-22"}) == ["the 22th"]
+    assert rows(reader, **{"to": "2026-11-21"}) == ["the 20th"]
+    assert rows(reader, **{"from": "2026-11-24", "to": "2026-11-20"}) == ["the 24th", "the 22th"]
+    assert rows(reader, **{"from": "2026-11-25"}) == []
+    assert rows(reader, **{"from": "yesterday"}) == ["the 24th", "the 22th"]
+
+
+def test_page_requires_permission_to_view_messages() -> None:
+    for page in ("to_answer", "news"):
+        assert staff("view_webhookevent").get(url_of("message", page)).status_code == 403
+
+
+def test_query_count_does_not_grow_with_rows(reader: Client) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            rows(reader)
+        return len(captured)
+
+    ask(20, "one")
+    few = queries()
+    for number in range(20):
+        ask(10, "more", f"+6140000{number:04d}")
+
+    assert queries() == few
+
+
+def test_message_list_marks_new_and_done_replies(reader: Client, receptionist: Client) -> None:
+    handled = ask(30, "Hello?")
+    done_in_row(receptionist, handled)
+    waiting = ask(20, "Anybody there?")
+    ask(10, "STOP", OTHER)
+    opt_out(OTHER)
+    MessageFactory.create()
+
+    assert listed(reader, "message", handled="new") == [waiting.pk]
+    assert listed(reader, "message", handled="done") == [handled.pk]
+    assert len(listed(reader, "message", handled="x")) == 4
+    sent = reader.get(url_of("message", direction="outbound")).context["cl"].filter_specs
+    assert "handled" not in {spec.parameter_name for spec in sent}
+
+
+# Done
+
+
+def test_done_handles_the_reply_and_its_customers_earlier_ones(
+    receptionist: Client,
+) -> None:
+    earlier, reply = ask(20, "Hello?"), ask(10, "Anybody there?")
+    later, other = ask(1, "And now?"), ask(30, "Hi", OTHER)
+
+    done_in_row(receptionist, reply)
+
+    assert set(Message.objects.unhandled()) == {later, other}
+    user = User.objects.get()
+    for each in (earlier, reply):
+        each.refresh_from_db()
+        assert each.handled_by == user.username
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.user) == (str(reply.pk), user)
+
+
+def test_done_keeps_a_colleagues_mark(receptionist: Client) -> None:
+    reply = ask(20, "Hello?")
+    colleague = staff("view_message", "handle_message")
+    done_in_row(colleague, reply)
+    before = Message.objects.values("handled_at", "handled_by").get()
+
+    done_in_row(receptionist, reply)
+
+    assert Message.objects.values("handled_at", "handled_by").get() == before
+
+
+@pytest.mark.parametrize("back", ["", "conversation"])
+def test_done_for_one_own_number_leaves_replies_to_another(receptionist: Client, back: str) -> None:
+    """The list that is narrowed to one of your numbers does not show the other's replies."""
+    ours, theirs = "+61480000001", "+61480000002"
+    to_them = ask(30, "Are you open?", receiver=theirs)
+    earlier, reply = ask(20, "Hello?", receiver=ours), ask(10, "Yes", receiver=ours)
+    url = f"{url_of('message', 'handle')}?own=%2B61480000001"
+
+    receptionist.post(url, {"one": reply.pk, "back": back})
+
+    assert list(Message.objects.unhandled()) == [to_them]
+    earlier.refresh_from_db()
+    assert earlier.handled_at is not None
+
+
+@pytest.mark.parametrize("page", ["to_answer", "section", "conversation", "change"])
+def test_done_leaves_replies_stored_since_by_a_slow_clock(receptionist: Client, page: str) -> None:
+    reply = ask(10, "Hello?")
+    if page == "section":
+        url = reverse("admin:app_list", args=["cellcast_django"])
+    else:
+        url = url_of("message", page, *([reply.pk] if page != "to_answer" else []))
+    forms = every(receptionist.get(url).text, "form[@method='post']")
+    [form] = [
+        each for each in forms if each.get("action", "").startswith(url_of("message", "handle"))
+    ]
+    late = ask(20, "And on Sunday?")
+
+    receptionist.post(url_of("message", "handle"), {**hidden_fields(form), "one": str(reply.pk)})
+
+    assert list(Message.objects.unhandled()) == [late]
+
+
+def test_ticked_customers_are_marked_done_with_one_log_entry(receptionist: Client) -> None:
+    ticked = [ask(20, "one"), ask(10, "two", OTHER)]
+    left = ask(5, "three", THIRD)
+
+    done(receptionist, *ticked)
+
+    assert list(Message.objects.unhandled()) == [left]
+    assert LogEntry.objects.get().object_id is None
+
+
+def test_done_in_a_row_ignores_ticked_rows(receptionist: Client) -> None:
+    ticked, reply = ask(20, "one"), ask(10, "two", OTHER)
+
+    done_in_row(receptionist, reply, reply=[ticked.pk])
+
+    assert list(Message.objects.unhandled()) == [ticked]
+
+
+def test_done_without_a_tick_warns(receptionist: Client) -> None:
+    ask(20, "one")
+
+    response = receptionist.post(url_of("message", "handle"), follow=True)
+
+    assert levels(response) == ["warning"]
+    assert not LogEntry.objects.exists()
+    assert response.context["page"].undo is None
+
+
+def test_done_returns_to_the_following_row(receptionist: Client) -> None:
+    replies = [ask(minutes, str(minutes), f"+6140000000{minutes}") for minutes in (1, 2, 3)]
+    query = "?order=longest&from=2026-01-01"
+    page = receptionist.get(url_of("message", "to_answer") + query).text
+    form = only(page, "form[@class='cellcast-waiting']")
+    ids = [row.get("id", "") for row in every(page, "table[@class='cellcast-to-answer']/tbody/tr")]
+
+    def place_after(reply: Message) -> str:
+        data = hidden_fields(form) | {"one": str(reply.pk)}
+        location: str = receptionist.post(form.get("action", ""), data)["Location"]
+        assert location.startswith(url_of("message", "to_answer") + query)
+        return location.partition("#")[2]
+
+    assert place_after(replies[1]) == ids[2]
+    assert place_after(replies[2]) == ids[1]
+    assert place_after(replies[0]) == ids[1]  # the last: back to the one before
+
+
+@pytest.mark.parametrize("back", ["change", "conversation"])
+def test_done_returns_to_the_messages_page(receptionist: Client, back: str) -> None:
+    reply = ask(10, "Hello?")
+
+    response = done_in_row(receptionist, reply, back=back)
+
+    assert response["Location"] == url_of("message", back, reply.pk)
+
+
+def test_section_page_lists_waiting_customers_without_any_webhook() -> None:
+    """Replies may have been recovered where the webhooks are not set up yet."""
+    reply = ask(10, "Hello?")
+    person = staff("view_message", "view_webhookevent")
+    html = person.get(reverse("admin:app_list", args=["cellcast_django"])).text
+    assert every(html, f"tr[@id='cellcast-waiting-{reply.pk}']")
+    assert every(html, "p[@class='cellcast-nothing']")
+
+
+def test_done_on_the_section_page_returns_there(receptionist: Client) -> None:
+    section_url = reverse("admin:app_list", args=["cellcast_django"])
+    first, second = ask(10, "Hello?"), ask(20, "Hi", OTHER)
+    form = only(receptionist.get(section_url).text, "form[@class='cellcast-waiting']")
+
+    data = hidden_fields(form) | {"one": str(first.pk)}
+    response = receptionist.post(form.get("action", ""), data)
+
+    assert response["Location"] == f"{section_url}#cellcast-waiting-{second.pk}"
+
+
+@pytest.mark.parametrize("page", ["change", "conversation"])
+def test_pages_of_a_reply_offer_done_until_handled(receptionist: Client, page: str) -> None:
+    reply = ask(10, "Hello?")
+    address = url_of("message", page, reply.pk)
+
+    def offers() -> bool:
+        return bool(every(receptionist.get(address).text, "input[@name='one']"))
+
+    assert offers()
+    done_in_row(receptionist, reply)
+    assert not offers()
+
+
+def test_done_requires_its_permission_and_a_post(reader: Client, receptionist: Client) -> None:
+    reply, sent = ask(10, "Hello?"), MessageFactory.create()
+
+    for page in ("handle", "reopen"):
+        address = url_of("message", page)
+        assert receptionist.get(address).status_code == 405
+        assert reader.post(address, {"one": reply.pk}).status_code == 403
+        assert staff("handle_message").post(address, {"one": reply.pk}).status_code == 403
+    assert done_in_row(receptionist, sent).status_code == 404
+    assert Message.objects.unhandled().count() == 1
+    for page, *arguments in (("to_answer",), ("conversation", reply.pk), ("change", reply.pk)):
+        html = page_of(reader, "message", page, *arguments)
+        assert not every(html, "button[@name='one']")
+        assert not every(html, "input[@name='reply']")
+
+
+def test_next_walks_replies_without_a_number(receptionist: Client) -> None:
+    first, second = ask(20, "one", ""), ask(10, "two", "")
+
+    pages = [
+        receptionist.get(url_of("message", "conversation", each.pk)) for each in (first, second)
+    ]
+
+    assert [page.context["page"].next_key for page in pages] == [second.pk, first.pk]
+
+
+# Undo
+
+
+def test_undo_reopens_what_the_click_handled(receptionist: Client) -> None:
+    before = ask(60, "long ago")
+    done_in_row(receptionist, before)
+    replies = [ask(20, "one"), ask(30, "earlier"), ask(10, "two", OTHER)]
+    page = done(receptionist, replies[0], replies[2], follow=True)
+    page = receptionist.get(page["Location"]).text
+
+    response = undo(receptionist, page)
+
+    assert levels(response) == ["success"]
+    assert set(Message.objects.unhandled()) == set(replies)
+    assert not Message.objects.filter(handled_at=None).exclude(handled_by="").exists()
+    assert LogEntry.objects.count() == 3
+
+
+def test_undo_works_after_a_double_click_on_done(receptionist: Client) -> None:
+    reply = ask(20, "one")
+    done_in_row(receptionist, reply)
+    page = receptionist.get(done_in_row(receptionist, reply)["Location"]).text
+
+    assert LogEntry.objects.count() == 1
+    assert levels(undo(receptionist, page)) == ["success"]
+    assert list(Message.objects.unhandled()) == [reply]
+
+
+def test_undo_is_offered_once(receptionist: Client) -> None:
+    reply = ask(20, "one")
+    done_in_row(receptionist, reply)
+
+    pages = [page_of(receptionist, "message", "to_answer") for _ in range(2)]
+
+    assert [len(every(page, "form[@class='cellcast-undo']")) for page in pages] == [1, 0]
+
+
+@pytest.mark.parametrize("page", ["change", "conversation"])
+def test_undo_is_offered_on_the_page_of_the_click(receptionist: Client, page: str) -> None:
+    reply = ask(20, "one")
+    address = done_in_row(receptionist, reply, back=page)["Location"]
+
+    response = undo(receptionist, receptionist.get(address).text)
+
+    assert response.redirect_chain == [(address, 302)]
+    assert list(Message.objects.unhandled()) == [reply]
+
+
+def test_undo_is_offered_on_the_section_page(receptionist: Client) -> None:
+    reply = ask(20, "one")
+    address = done_in_row(receptionist, reply, back="section")["Location"]
+
+    undo(receptionist, receptionist.get(address.partition("#")[0]).text)
+
+    assert list(Message.objects.unhandled()) == [reply]
+
+
+def test_undo_leaves_customers_answered_since(receptionist: Client) -> None:
+    answered, other = ask(20, "one"), ask(10, "two", OTHER)
+    page = receptionist.get(done(receptionist, answered, other)["Location"]).text
+    Message.objects.record_sent("an answer", receiver=CUSTOMER)
+
+    undo(receptionist, page)
+
+    assert list(Message.objects.unhandled()) == [other]
+
+
+@pytest.mark.parametrize("at", ["2026-02-30T00:00+00:00", "2026-02-03T00:00"])
+def test_undo_with_an_invalid_time_reopens_nothing(receptionist: Client, at: str) -> None:
+    reply = ask(20, "one")
+    form = {"at": at, "replies": str(reply.pk)}
+    response = receptionist.post(url_of("message", "reopen"), form, follow=True)
+    assert levels(response) == ["warning"]
+
+
+def test_undo_of_nothing_warns(receptionist: Client) -> None:
+    reply = ask(20, "one")
+    page = receptionist.get(done_in_row(receptionist, reply)["Location"]).text
+    Message.objects.record_sent("an answer", receiver=CUSTOMER)
+
+    assert levels(undo(receptionist, page)) == ["warning"]
+    broken = receptionist.post(
+        url_of("message", "reopen"), {"at": "x", "replies": "1"}, follow=True
+    )
+    assert levels(broken) == ["warning"]
+    assert LogEntry.objects.count() == 1
+
+
+def test_undo_reopens_none_of_a_colleagues_replies(receptionist: Client) -> None:
+    reply = ask(20, "one")
+    page = receptionist.get(done_in_row(receptionist, reply)["Location"]).text
+
+    undo(staff("view_message", "handle_message"), page)
+
+    assert not Message.objects.unhandled().exists()
+
+
+# Many at once
+
+
+def mark(client: Client, **form: Any) -> Any:
+    data = {"action": "mark_done", "index": 0, **form}
+    return client.post(url_of("message"), data, follow=True)
+
+
+def test_action_marks_selected_replies(receptionist: Client, reader: Client) -> None:
+    messages = [ask(20, "one"), ask(10, "two", OTHER), MessageFactory.create()]
+    selected = {"_selected_action": [message.pk for message in messages]}
+
+    mark(reader, **selected)
+    assert Message.objects.unhandled().count() == 2
+    response = mark(receptionist, **selected)
+
+    assert levels(response) == ["success"]
+    assert not Message.objects.unhandled().exists()
+    assert set(Message.objects.inbound().values_list("handled_by", flat=True)) == {
+        User.objects.order_by("pk").first().username  # type: ignore[union-attr]
+    }
+    assert LogEntry.objects.count() == 1
+
+
+def test_action_on_handled_replies_logs_nothing(receptionist: Client) -> None:
+    reply = ask(20, "one")
+    Message.objects.update(handled_at=timezone.now(), handled_by="kim")
+
+    mark(receptionist, _selected_action=[reply.pk])
+
+    assert Message.objects.get().handled_by == "kim"
+    assert not LogEntry.objects.exists()
+
+
+def select_all(client: Client) -> Any:
+    """Select everything that the list finds, not only what the page shows."""
+    first = Message.objects.inbound().latest("created_at").pk
+    return mark(client, _selected_action=[first], select_across=1)
+
+
+def test_action_commits_batch_by_batch(
+    receptionist: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
+    add_copies(ask(20, "one"), 40, lambda number: {"contact": f"+614000100{number:02}"})
+
+    with CaptureQueriesContext(connection) as captured:
+        response = select_all(receptionist)
+
+    assert levels(response) == ["success"]
+    assert "41" in str(next(iter(response.context["messages"])))
+    assert not Message.objects.unhandled().exists()
+    updates = [q["sql"] for q in captured if q["sql"].startswith("UPDATE")]
+    assert len([sql for sql in updates if "cellcast_django_message" in sql]) == 5
+
+
+def test_slow_action_reports_how_many_are_left(
+    receptionist: Client, monkeypatch: pytest.MonkeyPatch, tick: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
+    add_copies(ask(20, "one"), 40, lambda number: {"contact": f"+614000100{number:02}"})
+    tick(MAX_SECONDS * 0.4)
+
+    response = select_all(receptionist)
+
+    said = [str(message) for message in response.context["messages"]]
+    assert levels(response) == ["success", "warning"]
+    left = Message.objects.unhandled().count()
+    assert 0 < left < 41
+    assert f"{41 - left}" in said[0]
+    assert f"{left}" in said[1]
+
+
+@pytest.fixture
+def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Makes each look at the clock of the actions take so many seconds."""
+
+    def tick(seconds: float) -> None:
+        now = [0.0]
+
+        def look() -> float:
+            now[0] += seconds
+            return now[0]
+
+        monkeypatch.setattr(to_answer, "monotonic", look)
+
+    return tick
+
+
+# What is new
+
+
+def test_news_counts_waiting_and_new_customers(reader: Client) -> None:
+    ask(30, "one")
+    url = only(page_of(reader, "message", "to_answer"), "p[@data-news]").get("data-news", "")
+    assert reader.get(url).json() == {"waiting": "1", "new": 0}
+
+    ask(20, "two", OTHER)
+    ask(10, "three", OTHER)
+    ask(5, "four")
+    MessageFactory.create()
+
+    assert reader.get(url).json() == {"waiting": "2", "new": 2}
+    assert reader.get(url_of("message", "news", since="x")).json() == {"waiting": "2", "new": 0}
+
+
+def test_news_counts_replies_stored_by_a_slow_clock(reader: Client) -> None:
+    ask(30, "one")
+    url = only(page_of(reader, "message", "to_answer"), "p[@data-news]").get("data-news", "")
+
+    ask(60, "from a clock that is slow", OTHER)
+
+    assert reader.get(url).json()["new"] == 1
+
+
+def test_news_does_not_prolong_the_session(settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    reader = staff("view_message")
+    session = Session.objects.get()
+
+    response = reader.get(url_of("message", "news"))
+
+    assert response.status_code == 200
+    assert not response.cookies
+    assert Session.objects.get().expire_date == session.expire_date
+    assert reader.get(url_of("message", "to_answer")).cookies
+
+
+def test_news_redirects_to_login_after_the_session() -> None:
+    assert Client().get(url_of("message", "news")).status_code == 302
+
+
+def test_page_titles_and_menu_link_show_the_count(reader: Client) -> None:
+    ask(30, "one")
+    ask(20, "two", OTHER)
+
+    assert title(page_of(reader, "message", "to_answer")).startswith("(2) ")
+    page = reader.get(reverse("admin:app_list", args=["cellcast_django"])).text
+    assert words(only(page, "span[@class='cellcast-count']")) == "2"
+    assert title(reader.get(reverse(OVERVIEW)).text).startswith("(2) ")
+
+
+def title(page: str) -> str:
+    return words(only(page, "head/title"))
+
+
+def test_capped_count_has_a_plus(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(to_answer, "MAX_COUNTED", 3)
+    first = ask(30, "one")
+    add_copies(first, 2, lambda number: {"contact": f"+614000100{number:02}"})
+    assert reader.get(url_of("message", "news")).json()["waiting"] == "3"
+
+    ask(40, "one more", OTHER)
+
+    assert reader.get(url_of("message", "news")).json()["waiting"] == "3+"
+
+
+# Overview
+
+
+def test_overview_starts_with_waiting_count_and_longest_wait(reader: Client) -> None:
+    ask(60, "one")
+    ask(50, "two")
+    ask(10, "three", OTHER)
+
+    page = reader.get(reverse(OVERVIEW))
+
+    assert page.text.index("cellcast-to-answer-heading") < page.text.index(
+        "cellcast-lights-heading"
+    )
+    to_answer_section = section(page.text, "to-answer")
+    assert words(only(to_answer_section, "a[@class='cellcast-value']")) == "2"
+    assert "1 hour ago" in words(to_answer_section)
+
+
+def test_overview_hides_messages_without_permission() -> None:
+    assert section(staff("view_message").get(reverse(OVERVIEW)).text, "to-answer") is not None
+
+    page = staff("view_webhookevent").get(reverse(OVERVIEW)).text
+    assert not every(page, "section[@aria-labelledby='cellcast-to-answer-heading']")
+    assert "to-answer/" not in page
+
+
+# A host's own querysets
+
+
+class OnePractice(MessageAdmin):
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).exclude(receiver="+61480000002")
+
+
+practice = admin.AdminSite("practice")
+practice.register(Message, OnePractice)
+give_desk_to(practice)
+whole = admin.AdminSite("whole")
+give_desk_to(whole)
+whole.register(Message, OnePractice)
+whole.register(StatusChange, StatusChangeAdmin)
+whole.register(WebhookEvent, WebhookEventAdmin)
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("practice/", practice.urls),
+    path("whole/", whole.urls),
+    path("sms/", include("cellcast_django.urls")),
+]
+BASE = "/practice/cellcast_django/message/"
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_restricted_site_shows_and_marks_only_its_own_replies(admin_client: Client) -> None:
+    hidden = ask(20, "of another practice", receiver="+61480000002")
+    shown = ask(10, "ours")
+    theirs = ask(5, "theirs", OTHER, receiver="+61480000002")
+
+    assert rows_of(admin_client) == ["ours"]
+    assert admin_client.get(f"{BASE}overview/").context["page"].to_answer.waiting.customers == 1
+    assert admin_client.get(f"{BASE}to-answer/news/").json()["waiting"] == "1"
+    assert admin_client.post(f"{BASE}handle/", {"one": theirs.pk}).status_code == 404
+
+    admin_client.post(f"{BASE}handle/", {"one": shown.pk})
+
+    assert set(Message.objects.unhandled()) == {hidden, theirs}
+    undo(admin_client, admin_client.get(f"{BASE}to-answer/").text)
+    assert set(Message.objects.unhandled()) == {hidden, shown, theirs}
+
+
+def rows_of(client: Client) -> list[str]:
+    return [row.text for row in client.get(f"{BASE}to-answer/").context["page"].list.rows]
+
+
+class WithoutTests(MessageAdmin):
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Join the events, which needs ``distinct()``."""
+        return super().get_queryset(request).filter(events__is_test=False).distinct()
+
+
+without_tests = admin.AdminSite("without-tests")
+without_tests.register(Message, WithoutTests)
+give_desk_to(without_tests)
+urlpatterns.append(path("without-tests/", without_tests.urls))
+
+
+@override_settings(ROOT_URLCONF=__name__)
+@pytest.mark.parametrize("longest_first", [False, True])
+def test_distinct_queryset_has_one_row_per_customer(
+    rf: RequestFactory, admin_user: User, client: WebhookClient, longest_first: bool
+) -> None:
+    for place, sender in enumerate([CUSTOMER, OTHER, CUSTOMER]):
+        client.reply(sender=sender, _id=str(place))
+    request = rf.get("/")
+    request.user = admin_user
+    choice = Choice(longest_first=longest_first)
+    found = Replies(Viewer(without_tests, request)).page(choice, 5)
+    assert [row.has_several for row in found.rows] == [True, False]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_lists_never_name_or_link_hidden_messages(admin_client: Client) -> None:
+    for _ in range(2):
+        WebhookEventFactory.create(reply=True)
+    shown, hidden = Message.objects.order_by("pk")
+    Message.objects.filter(pk=hidden.pk).update(
+        contact=OTHER, body="of another practice", receiver="+61480000002"
+    )
+
+    of_hidden = WebhookEvent.objects.get(message=hidden)
+    for address in ("statuschange/", "webhookevent/", f"webhookevent/{of_hidden.pk}/change/"):
+        page = admin_client.get(f"/whole/cellcast_django/{address}").text
+        links = " ".join(addresses(page))
+        assert (f"/message/{shown.pk}/" in links) == ("/change/" not in address)
+        assert f"/message/{hidden.pk}/" not in links
+        assert "0400 000 002" not in page
+        assert "of another practice" not in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_done_is_retried_after_a_serialisation_failure(
+    receptionist: Client,
+) -> None:
+    reply = ask(5, "May I come later?")
+    with refusing("^UPDATE .*handled_at", error=refused_for_another(), times=1) as refusals:
+        assert done(receptionist, reply).status_code == 302
+    assert refusals.count == 1
+    assert not Message.objects.unhandled().exists()
+
+
+@pytest.mark.parametrize("name", ["own", "from"])
+def test_nul_in_the_url_breaks_nothing(admin_client: Client, name: str) -> None:
+    """PostgreSQL refuses it."""
+    assert admin_client.get(url_of("message", "to_answer", **{name: "\x00"})).status_code == 200

@@ -1,0 +1,75 @@
+"""The admin of a site without an extension."""
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import include, path
+
+from cellcast_django.admin import register
+from cellcast_django.factories import MessageFactory, OptOutFactory
+from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.testing import WebhookClient
+from tests.admin_pages import CUSTOMER
+from tests.html import addresses
+
+pytestmark = pytest.mark.django_db
+
+bare = admin.AdminSite("bare")
+register(bare)
+register(bare)
+urlpatterns = [
+    path("bare/", bare.urls),
+    path("admin/", admin.site.urls),
+    path("sms/", include("cellcast_django.urls")),
+]
+BASE = "/bare/cellcast_django"
+
+
+@pytest.fixture(autouse=True)
+def bare_site(settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+
+
+def test_contact_leads_to_the_page_of_the_message(
+    admin_client: Client, client: WebhookClient
+) -> None:
+    client.reply()
+    url = f"{BASE}/message/{Message.objects.get().pk}/change/"
+    for model in ("message", "webhookevent", "statuschange"):
+        assert url in addresses(admin_client.get(f"{BASE}/{model}/").text)
+    opt_out = OptOutFactory.create(contact=Message.objects.get().contact)
+    assert url in addresses(admin_client.get(f"{BASE}/optout/{opt_out.pk}/change/").text)
+
+
+def test_opting_out_from_a_reply_marks_nothing_and_returns_to_it(admin_client: Client) -> None:
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="please stop texting")
+    form = f"{BASE}/optout/add/?message={reply.pk}"
+    assert form in addresses(admin_client.get(f"{BASE}/message/?stop=possibly").text)
+
+    response = admin_client.post(form, {"number": CUSTOMER, "reason": "asked"})
+
+    assert response["Location"] == f"{BASE}/message/{reply.pk}/change/"
+    assert OptOut.objects.get().is_active
+    reply.refresh_from_db()
+    assert reply.handled_at is None
+
+
+def test_history_is_reached_from_a_message_and_not_from_the_menu(
+    admin_client: Client, client: WebhookClient
+) -> None:
+    client.status()
+    menu = addresses(admin_client.get(f"{BASE}/").text)
+    assert f"{BASE}/webhookevent/" in menu
+    assert f"{BASE}/statuschange/" not in menu
+    message = Message.objects.get()
+    url = f"{BASE}/statuschange/?message__id__exact={message.pk}"
+    assert url in addresses(admin_client.get(f"{BASE}/message/{message.pk}/change/").text)
+    assert len(admin_client.get(url).context["cl"].result_list) == 1
+
+
+def test_site_with_one_model_has_its_pages(admin_client: Client, client: WebhookClient) -> None:
+    client.reply()
+    event = WebhookEvent.objects.get()
+    assert admin_client.get(f"{BASE}/webhookevent/{event.pk}/change/").status_code == 200
