@@ -8,6 +8,7 @@ from typing import Any
 import phonenumbers
 import pytest
 from django.db import connection, transaction
+from django.db.models.sql.compiler import SQLCompiler
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
@@ -272,6 +273,15 @@ def test_opting_out_and_in_is_retried_after_a_serialisation_failure(statement: s
         (opt_out if statement == "^INSERT" else opt_in)(CUSTOMER)
     assert refusals.count == 1
     assert is_opted_out(CUSTOMER) == (statement == "^INSERT")
+
+
+def test_cache_of_the_orm_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``tests/hosts/test_cached.py`` shows beside real ones."""
+    opt_out(CUSTOMER)
+    monkeypatch.setattr(SQLCompiler, "execute_sql", lambda *args, **kwargs: [])
+    assert not OptOut.objects.active().exists()
+    assert is_opted_out(CUSTOMER)
+    assert opted_out([CUSTOMER]) == {CUSTOMER}
 
 
 def test_opt_outs_use_the_routers_database(
