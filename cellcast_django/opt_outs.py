@@ -16,7 +16,14 @@ from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import again_if_refused
-from cellcast_django.models import OptOut, OptOutQuerySet, contact_of, database_alias
+from cellcast_django.models import (
+    Direction,
+    Message,
+    OptOut,
+    OptOutQuerySet,
+    contact_of,
+    database_alias,
+)
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean, letters_and_digits
 
 NUMBERS_PER_QUERY = 1_000
@@ -73,19 +80,27 @@ def _active_among(contacts: list[str]) -> list[str]:
         return [contact for (contact,) in cursor.fetchall()]
 
 
-def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") -> OptOut:
+def opt_out(
+    number: str | PhoneNumber,
+    *,
+    note: str = "",
+    username: str = "",
+    asked_in: Message | None = None,
+) -> OptOut:
     """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
-    ``note`` says why and ``username`` who did it. Idempotent: an opt-out that stands keeps its
-    source and its time, and its history gets no row; a new note is added to those of
-    ``OptOut.note``, until the opt-out ends. Raises ``ValueError`` for a number that is empty or
-    too long.
+    ``note`` says why and ``username`` who did it. ``asked_in`` is the reply in which the customer
+    asked: its text becomes the proof. Idempotent: an opt-out that stands keeps its source and its
+    time, and its history gets no row; a new note is added to those of ``OptOut.note``, until the
+    opt-out ends. Raises ``ValueError`` for a number that is empty or too long, and if ``asked_in``
+    is not a reply of this contact.
     """
     contact = contact_of(number)
     if not contact.strip():
         raise ValueError("The number is empty.")
     if len(contact) > MAX_NUMBER_LENGTH:
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
+    asked = "" if asked_in is None else _text_of_reply(asked_in, contact)
     using = database_alias()
 
     @transaction.atomic(using=using)
@@ -95,6 +110,7 @@ def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") ->
             OptOut.Source.PERSON,
             at=timezone.now(),
             has_just_arrived=True,
+            text=asked,
             note=note,
             username=username,
         )
@@ -106,6 +122,12 @@ def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") ->
         return locked
 
     return again_if_refused(begin, using=using)
+
+
+def _text_of_reply(message: Message, contact: str) -> str:
+    if (message.direction, message.contact) != (Direction.INBOUND, contact):
+        raise ValueError("asked_in is not a reply of this contact.")
+    return message.body
 
 
 def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> bool:
