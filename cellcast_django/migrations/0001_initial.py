@@ -78,6 +78,7 @@ class Migration(migrations.Migration):
                 ('previous_status', cellcast_django.database.fields.ExactCharField(blank=True, editable=False, help_text='Used by the app while it stores a report.', max_length=64, verbose_name='previous status')),
                 ('submitted_at', models.DateTimeField(blank=True, help_text='When Cellcast accepted an outbound message: the time encoded in its id.', null=True, verbose_name='submitted at')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When this site first recorded it.', verbose_name='first seen')),
+                ('recorded_at', models.DateTimeField(blank=True, help_text='For a message you sent: when your code recorded it; empty while only reports have spoken of it.', null=True, verbose_name='recorded at')),
                 ('status_changed_at', models.DateTimeField(blank=True, help_text='When the status last changed.', null=True, verbose_name='status changed at')),
                 ('handled_at', models.DateTimeField(blank=True, help_text='For a reply: when it stopped needing anybody’s attention.', null=True, verbose_name='handled at')),
                 ('handled_by', cellcast_django.database.fields.ExactCharField(blank=True, help_text='For a reply: the username of whoever dealt with it; empty if code did.', max_length=255, verbose_name='handled by')),

@@ -205,8 +205,10 @@ class MessageQuerySet(models.QuerySet["Message", "Message"]):
         def record() -> Message:
             sent = self.model.from_parts(Direction.OUTBOUND, **parts)
             sent.sent_by = username_of(username)
+            sent.recorded_at = timezone.now()
             with transaction.atomic(using=using):
                 message = self.model.objects.using(using).insert_and_lock([sent]).get()
+                sent.recorded_at = message.recorded_at or sent.recorded_at
                 sent.opted_out_at = message.opted_out_at or _opted_out_at(message, sent)
                 if overwritten := message.overwrite_from(sent):
                     message.save(using=using, update_fields=overwritten)
@@ -368,6 +370,15 @@ class Message(models.Model):
     )
     created_at = models.DateTimeField(
         _("first seen"), default=timezone.now, help_text=_("When this site first recorded it.")
+    )
+    recorded_at = models.DateTimeField(
+        _("recorded at"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "For a message you sent: when your code recorded it; empty while only reports have "
+            "spoken of it."
+        ),
     )
     status_changed_at = models.DateTimeField(
         _("status changed at"), null=True, blank=True, help_text=_("When the status last changed.")
@@ -582,7 +593,7 @@ class Message(models.Model):
     and a recovered reply takes over what its webhook knows.
     """
 
-    KNOWN_WHEN_SENDING = ("sent_by", "opted_out_at")
+    KNOWN_WHEN_SENDING = ("sent_by", "opted_out_at", "recorded_at")
     """What no event says."""
 
     def fill_in_from(self, other: "Message") -> list[str]:
