@@ -5,10 +5,12 @@
 flat, and an interrupted run continues where it stopped.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property, partial
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -32,7 +34,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import number_pattern
+from cellcast_django.contacts import is_phone_number, number_pattern, numbers_in
 from cellcast_django.database.transactions import with_retries
 from cellcast_django.models import (
     Direction,
@@ -46,7 +48,7 @@ from cellcast_django.models import (
     error_type,
     fresh_events,
 )
-from cellcast_django.payloads import clean
+from cellcast_django.payloads import Endpoint, clean, parties_in
 
 __all__ = ["AboutContact", "Kept", "Pruned", "Removed", "Selection", "forget_opt_outs", "prune"]
 
@@ -54,6 +56,9 @@ BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
 MIN_SEARCHED_LENGTH = 6
 """Shorter phone numbers are not searched for in bodies: there they may be anything else."""
+
+WRITTEN_TO_US = (Endpoint.RECEIVE, Endpoint.OPT_OUT)
+"""Where the receiver is a number of yours. Of a message that you sent, it is the customer's."""
 
 BATCH_SECONDS = 60
 """How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
@@ -73,13 +78,22 @@ class Kept(NamedTuple):
     failed: int
 
 
+class _Found(NamedTuple):
+    """An event that is about a contact, although its own contact is another or none."""
+
+    event: int
+    message: int | None
+    names_others: bool
+
+
 @dataclass(frozen=True)
 class AboutContact:
     """Everything stored about one contact, by the number in any spelling.
 
     Events without a contact (invalid ones, or with the phone number in an unexpected place) are
     about the contact if their body contains the number, and so are their messages that have no
-    contact. Raises ``ValueError`` for an empty number.
+    contact. Those whose body names other people too are ``shared``: their text is for nobody.
+    Raises ``ValueError`` for an empty number.
     """
 
     number: str = field(repr=False)
@@ -89,13 +103,15 @@ class AboutContact:
             raise ValueError("The phone number is empty.")
 
     def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
-        found = [message for _, message in self._found_by_body if message is not None]
+        alone = {found.message for found in self._found_by_body if not found.names_others}
+        shared = {found.message for found in self._found_by_body if found.names_others}
+        found = alone - shared - {None}
         return messages.filter(Q(contact__in=self.contacts) | Q(contact="", pk__in=found))
 
     def events(self, events: QuerySet[Any]) -> list[QuerySet[Any]]:
         """Narrow to the contact's events, in disjoint parts, each found by an index."""
         others = events.exclude(contact__in=self.contacts)
-        found = [event for event, _ in self._found_by_body]
+        found = [each.event for each in self._found_by_body]
         return [
             events.filter(contact__in=self.contacts),
             others.filter(message__contact__in=self.contacts),
@@ -112,19 +128,45 @@ class AboutContact:
         return {written, written.strip(), contact_of(written.strip())}
 
     @cached_property
-    def _found_by_body(self) -> list[tuple[int, int | None]]:
+    def shared(self) -> set[int]:
+        """The events whose body names other people too: left out of a file, and of an erasure."""
+        events = fresh_events().filter(message__contact__in=self.contacts)
+        found = self._find(events.exclude(contact__in=self.contacts))
+        return {each.event for each in (*found, *self._found_by_body) if each.names_others}
+
+    @cached_property
+    def _found_by_body(self) -> list[_Found]:
         """The events without a contact whose body contains the number, with their messages."""
         written = clean(self.number).strip()
-        if len(written) < MIN_SEARCHED_LENGTH:
+        region = conf.default_region
+        if len(written) < MIN_SEARCHED_LENGTH or not is_phone_number(written, region):
             return []
-        pattern = number_pattern(written, conf.default_region)
         events = fresh_events().invalid() | fresh_events().filter(contact="")
-        rows = events.order_by("pk").values_list("pk", "message_id", "body")
-        return [
-            (pk, message)
-            for pk, message, body in rows.iterator(chunk_size=BATCH_SIZE)
-            if pattern.search(body)
-        ]
+        return list(self._find(events, number_pattern(written, region)))
+
+    def _find(
+        self, events: QuerySet[Any], pattern: re.Pattern[str] = re.compile("")
+    ) -> Iterator[_Found]:
+        is_own = cache(_is_own_number)
+        columns = "pk", "message_id", "endpoint", "content_type", "body"
+        rows = events.order_by("pk").values_list(*columns)
+        for pk, message, endpoint, content_type, body in rows.iterator(chunk_size=BATCH_SIZE):
+            if pattern.search(body):
+                known = set(self.contacts)
+                sender, receiver = map(contact_of, parties_in(body, content_type))
+                if endpoint in WRITTEN_TO_US or sender in known:
+                    known.add(receiver)
+                numbers = numbers_in(body, conf.default_region)
+                names_others = any(not (each in known or is_own(each)) for each in numbers)
+                yield _Found(pk, message, names_others)
+
+
+def _is_own_number(number: str) -> bool:
+    """Whether you have set a number as yours, or recorded that you sent from it."""
+    if number in map(contact_of, getattr(conf, "own_numbers", ())):
+        return True
+    messages: QuerySet[Message] = Message.objects.using(database_alias())
+    return messages.filter(own_number=number, recorded_at__isnull=False).exists()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +175,10 @@ class Selection:
 
     A message is as old as the last event about it. Pending events are kept, failed ones too unless
     ``include_failed``, and so are their messages. ``number`` is the contact's, as ``AboutContact``
-    finds it. With ``redact``, rows already redacted are skipped. Opt-outs are kept, since they must
-    outlive the messages; ``opt_outs`` selects that of the contact too. Raises ``ValueError``
-    without a time and a number, for an empty number, and for ``opt_outs`` without a number.
+    finds it; what it shares with others is kept. With ``redact``, rows already redacted are
+    skipped. Opt-outs are kept, since they must outlive the messages; ``opt_outs`` selects that of
+    the contact too. Raises ``ValueError`` without a time and a number, for an empty number, and for
+    ``opt_outs`` without a number.
     """
 
     before: datetime | None = None
@@ -167,6 +210,15 @@ class Selection:
     def events(self) -> list[WebhookEventQuerySet]:
         """Return the events to prune, in disjoint parts, each found by an index."""
         return [part.filter(~self._unfinished) for part in self._event_parts()]
+
+    def shared_events(self) -> list[int]:
+        """Return the events about the contact that are kept because they name others too."""
+        if self._about is None:
+            return []
+        parts = self._about.events(self._candidates())
+        shared = self._about.shared
+        found = [part.filter(pk__in=shared).values_list("pk", flat=True) for part in parts]
+        return sorted(chain.from_iterable(found))
 
     def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-outs in question, whether or not ``opt_outs`` selects them."""
@@ -200,12 +252,16 @@ class Selection:
         return Q(done_at__isnull=True) & is_unfinished
 
     def _event_parts(self) -> list[Any]:
+        if self._about is None:
+            return [self._candidates()]
+        shared = self._about.shared
+        return [part.exclude(pk__in=shared) for part in self._about.events(self._candidates())]
+
+    def _candidates(self) -> WebhookEventQuerySet:
         events = fresh_events()
         if self.before is not None:
             events = events.filter(received_at__lt=self.before)
-        if self.redact:
-            events = events.exclude(**EMPTY_EVENT)
-        return [events] if self._about is None else self._about.events(events)
+        return events.exclude(**EMPTY_EVENT) if self.redact else events
 
 
 @dataclass(frozen=True)
@@ -256,7 +312,9 @@ def prune(
     """
     pruned = Pruned()
     of_events = redact_events if selection.redact else delete_events
-    of_messages = redact_messages if selection.redact else delete_messages
+    of_messages = partial(
+        redact_messages if selection.redact else delete_messages, kept=selection.shared_events()
+    )
     parts: list[tuple[QuerySet[Any], str, Remove]] = [
         *((part, "pk", of_events) for part in selection.events()),
         # As webhooks lock them: in any other order, an array of late reports deadlocks.
@@ -354,10 +412,15 @@ _KEY_WITHOUT_PERSON = Case(
 )
 
 
-def delete_messages(using: str, pks: list[int]) -> Removed:
-    """Delete these messages, with their history and events."""
-    events = delete(WebhookEvent.objects.using(using).filter(message__in=pks))
+def delete_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Removed:
+    """Delete these messages, with their history and their events except those to be kept."""
+    events = delete(_events_of(using, pks, kept))
     return Removed(delete(Message.objects.using(using).filter(pk__in=pks)), events)
+
+
+def _events_of(using: str, pks: list[int], kept: Collection[int]) -> QuerySet[WebhookEvent]:
+    events: QuerySet[WebhookEvent] = WebhookEvent.objects.using(using).filter(message__in=pks)
+    return events.exclude(pk__in=kept)
 
 
 def delete_events(using: str, pks: list[int]) -> Removed:
@@ -371,9 +434,9 @@ def delete(rows: QuerySet[Any]) -> int:
     return deleted.get(rows.model._meta.label, 0)
 
 
-def redact_messages(using: str, pks: list[int]) -> Removed:
-    """Redact these messages, with their history and events."""
-    events = WebhookEvent.objects.using(using).filter(message__in=pks).exclude(**EMPTY_EVENT)
+def redact_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Removed:
+    """Redact these messages, with their history and their events except those to be kept."""
+    events = _events_of(using, pks, kept).exclude(**EMPTY_EVENT)
     redacted = redact_events(using, list(events.values_list("pk", flat=True)))
     _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)

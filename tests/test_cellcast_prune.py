@@ -178,6 +178,22 @@ def test_incomplete_erasure_fails() -> None:
     assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
 
 
+def test_erasure_names_what_others_are_in_too() -> None:
+    body = f'[{{"sender": "{CONTACT}"}}, {{"sender": "+61491570157"}}, {{"sen'
+    events = WebhookEventFactory.create_batch(2, invalid=True, contact="", body=body)
+    MessageFactory.create(receiver=CONTACT)
+    stdout = StringIO()
+    with pytest.raises(CommandError):
+        run("--contact", CONTACT, stdout=stdout)
+    deleted, kept = stdout.getvalue().splitlines()
+    assert counts(deleted) == [1, 0]
+    assert kept.startswith("Kept: 2 events")
+    assert f"--event {events[0].pk} {events[1].pk}" in kept
+    assert "570157" not in stdout.getvalue()
+    assert WebhookEvent.objects.count() == 2
+    run("--contact", CONTACT, "--dry-run")
+
+
 def test_progress_is_shown_on_a_terminal_and_wiped(old: list[WebhookEvent]) -> None:
     output = run("--older-than", "90d", stdout=Terminal(), no_color=True)
     assert "\r1 of 2 rows" in output

@@ -39,6 +39,12 @@ class Command(BaseCommand):
             raise CommandError(f"--contact: {error}") from None
         if data.is_empty():
             raise CommandError("Nothing is stored about this contact.")
+        if shared := data.shared_events():
+            keys = ", ".join(map(str, shared))
+            self.stderr.write(
+                f"These events name other people too, so only that they exist is written: {keys}. "
+                "Look at each in the admin, and add by hand what is about this contact."
+            )
         if options["output"] is None:
             for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
                 self.stdout.write(line, ending="")
@@ -49,7 +55,10 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"--output: {error.strerror}.") from None
         if options["verbosity"]:
-            self.stderr.write("Written. Delete the file once it has been handed over.")
+            self.stderr.write(
+                "Written. Texts may mention other people: look through the file before you hand it "
+                "over, and delete it afterwards."
+            )
 
 
 @contextmanager

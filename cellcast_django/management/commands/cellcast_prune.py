@@ -70,8 +70,11 @@ class Command(BaseCommand):
             pruned = self._prune(selection, ProgressLine(self.stdout, options["verbosity"]))
             opt_outs = forget_opt_outs(selection)
         kept = selection.kept()
+        shared = selection.shared_events()
         kept_opt_outs = 0 if selection.opt_outs else selection.opt_out_rows().count()
-        is_nothing = not any((*pruned.removed, pruned.protected, *kept, opt_outs, kept_opt_outs))
+        is_nothing = not any(
+            (*pruned.removed, pruned.protected, *kept, *shared, opt_outs, kept_opt_outs)
+        )
         if is_nothing and is_mistyped(selection.number):
             raise CommandError("Nothing found for this contact, which is not a valid phone number.")
         verb = "redacted" if selection.redact else "deleted"
@@ -81,9 +84,9 @@ class Command(BaseCommand):
         if selection.opt_outs:
             done = "Would be deleted" if options["dry_run"] else "Deleted"
             self.stdout.write(f"{done}: {plural(opt_outs, 'opt-out')}.")
-        for reason in reasons_to_keep(selection, pruned, kept, kept_opt_outs):
+        for reason in reasons_to_keep(selection, pruned, kept, shared, kept_opt_outs):
             self.stdout.write(f"Kept: {reason}")
-        is_incomplete = pruned.protected or any(kept)
+        is_incomplete = pruned.protected or any(kept) or shared
         if selection.number is not None and is_incomplete and not options["dry_run"]:
             raise CommandError(
                 "Some data about this contact was kept: see above. Run the same command again "
@@ -144,7 +147,7 @@ def day(moment: datetime) -> str:
 
 
 def reasons_to_keep(
-    selection: Selection, pruned: Pruned, kept: Kept, kept_opt_outs: int
+    selection: Selection, pruned: Pruned, kept: Kept, shared: list[int], kept_opt_outs: int
 ) -> Iterator[str]:
     """Yield a sentence for each reason why rows were kept."""
     if pruned.protected:
@@ -162,6 +165,13 @@ def reasons_to_keep(
         yield (
             f"{plural(kept.failed, 'event')} that failed. Run their handlers again with "
             "cellcast_run_handlers --failed, or prune them too with --include-failed."
+        )
+    if shared:
+        keys = " ".join(map(str, shared))
+        yield (
+            f"{plural(len(shared), 'event')} that name{'s' if len(shared) == 1 else ''} other "
+            "people too, and may be all there is of what they wrote. Look at each in the admin, "
+            f"and delete those that nobody needs: cellcast_prune --event {keys}"
         )
     if kept_opt_outs and selection.number is None:
         yield f"{plural(kept_opt_outs, 'opt-out')}, which must outlive the messages."
