@@ -3,7 +3,11 @@
 import json
 import os
 import re
+import signal
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -25,8 +29,11 @@ from cellcast_django.retention import Selection, prune
 from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.admin_pages import CUSTOMER
+from tests.database_faults import refusing
 from tests.handlers import Calls, Connect
+from tests.killed import ROOT, environment_of_test_database
 from tests.many import add_copies
+from tests.test_cellcast_prune import assert_holds_no_number
 
 pytestmark = pytest.mark.django_db
 
@@ -317,6 +324,82 @@ def test_interrupted_export_leaves_no_file(path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(contact_export, "_entries_about", break_off)
     with pytest.raises(KeyboardInterrupt):
         run(path)
+    assert list(path.parent.iterdir()) == []
+
+
+EXPORTING = """\
+import sys, time
+import django
+
+django.setup()
+from django.core.management import call_command
+
+from cellcast_django import contact_export
+from cellcast_django.management.commands import cellcast_export
+
+
+def half(data, **options):
+    yield '{"contact": "+61491570156"'
+    print("half", flush=True)
+    time.sleep(60)
+
+
+cellcast_export.lines = half
+call_command("cellcast_export", contact="+61491570156", output=sys.argv[1])
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_stopped_export_leaves_no_file(path: Path, ending: signal.Signals) -> None:
+    """As a service manager, a closed terminal and Ctrl-C stop it."""
+    program = [sys.executable, "-c", EXPORTING, str(path)]
+    environment = environment_of_test_database()
+    with subprocess.Popen(
+        program, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half\n"
+        assert len(list(path.parent.iterdir())) <= 1
+        process.send_signal(ending)
+        process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_export_started_by_nohup_goes_on(path: Path) -> None:
+    program = [sys.executable, "-c", EXPORTING.replace("time.sleep(60)", "time.sleep(1)")]
+    with subprocess.Popen(
+        ["nohup", *program, str(path)],
+        env=environment_of_test_database(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=30)
+    assert (process.returncode, path.exists()) == (0, True)
+
+
+def test_export_outside_the_main_thread_works(path: Path) -> None:
+    """Where Python lets nobody handle signals."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write_file, path).result()
+    assert path.read_text() == "all"
+
+
+def write_file(path: Path) -> None:
+    with complete_or_absent(path) as file:
+        file.write("all")
+
+
+def test_refusing_database_is_an_error_without_the_number(path: Path) -> None:
+    with refusing("FROM"), pytest.raises(CommandError, match="database") as raised:
+        run(path)
+    assert_holds_no_number(raised.value)
     assert list(path.parent.iterdir()) == []
 
 

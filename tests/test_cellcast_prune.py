@@ -15,6 +15,8 @@ from django.utils import timezone
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.management.commands.cellcast_prune import day
 from cellcast_django.models import Message, OptOut, WebhookEvent
+from tests.database_faults import refusing
+from tests.test_error_reports import frames_of, serialised
 
 pytestmark = pytest.mark.django_db
 
@@ -192,6 +194,27 @@ def test_erasure_names_what_others_are_in_too() -> None:
     assert "570157" not in stdout.getvalue()
     assert WebhookEvent.objects.count() == 2
     run("--contact", CONTACT, "--dry-run")
+
+
+def assert_holds_no_number(error: CommandError) -> None:
+    """No frame below the caller's has it: error trackers report their variables."""
+    for file, variables in frames_of(error):
+        if "/tests/" not in file and not file.endswith("django/core/management/__init__.py"):
+            assert "1570156" not in serialised(variables), file
+    assert "1570156" not in str(error)
+
+
+@pytest.mark.parametrize("options", [[], ["--redact"], ["--opt-outs"], ["--dry-run"]])
+def test_refusing_database_is_an_error_without_the_number(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MessageFactory.create(receiver=CONTACT)
+    with (
+        refusing("cellcast_django_message"),
+        pytest.raises(CommandError, match="database") as raised,
+    ):
+        run("--contact", CONTACT, *options)
+    assert_holds_no_number(raised.value)
 
 
 def test_progress_is_shown_on_a_terminal_and_wiped(old: list[WebhookEvent]) -> None:

@@ -2,13 +2,20 @@
 
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.db import Error as DatabaseError
 from django.db.models import BigIntegerField
 
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEventQuerySet
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 WIDTH = 60
 
@@ -50,6 +57,29 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     if duration > MAX_DURATION:
         raise ArgumentTypeError(f'"{text}" is more than a hundred years.')
     return duration
+
+
+def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a command's ``execute``: a refusal of the database is a ``CommandError``.
+
+    It holds no value of the statement, nor does any frame that it has come through: error trackers
+    report both.
+    """
+
+    @hides_variables
+    @wraps(execute)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return execute(*args, **kwargs)
+        except DatabaseError as error:
+            name = type(error).__name__
+        # Outside the except block, so that it does not carry the database's error along.
+        raise CommandError(
+            f"The database refused ({name}): it is down, or somebody holds a lock on it for long. "
+            "What was done before that stays; run this again for the rest."
+        )
+
+    return wrapper
 
 
 def add_event_option(parser: CommandParser, help_text: str) -> None:

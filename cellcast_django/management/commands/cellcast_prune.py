@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
-from cellcast_django.management.terminal import ProgressLine, parse_duration
+from cellcast_django.management.terminal import ProgressLine, parse_duration, says_if_refused
 from cellcast_django.payloads import clean
 from cellcast_django.retention import Kept, Pruned, Removed, Selection, forget_opt_outs, prune
 
@@ -59,6 +59,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--dry-run", action="store_true", help="change nothing; print how much would be pruned"
         )
+
+    execute = says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         """Prune, and print what was done. Raises ``CommandError`` if an erasure is incomplete."""

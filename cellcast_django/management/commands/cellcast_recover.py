@@ -3,9 +3,8 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error as DatabaseError
 
-from cellcast_django.management.terminal import ProgressLine, parse_duration
+from cellcast_django.management.terminal import ProgressLine, parse_duration, says_if_refused
 from cellcast_django.recovery import (
     DEFAULT_AGE,
     Findings,
@@ -40,6 +39,8 @@ class Command(BaseCommand):
             "--dry-run", action="store_true", help="store nothing; print what is missing"
         )
 
+    execute = says_if_refused(BaseCommand.execute)
+
     def handle(self, **options: Any) -> None:
         """Recover, and print what was found.
 
@@ -58,12 +59,6 @@ class Command(BaseCommand):
             )
         except RecoveryError as error:
             raise CommandError(str(error)) from None
-        except DatabaseError as error:
-            raise CommandError(
-                f"The database refused ({type(error).__name__}): it is down, or somebody holds "
-                "a lock on it for long. What was stored before that stays; run this again for the "
-                "rest."
-            ) from None
         finally:
             line.show("")
         for findings in found:
