@@ -6,6 +6,7 @@ flat, and an interrupted run continues where it stopped.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,7 @@ from django.db.models.functions import Cast, Concat
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number, number_pattern, numbers_in
 from cellcast_django.database.transactions import with_retries
+from cellcast_django.inbox.drafts import message_values
 from cellcast_django.models import (
     Direction,
     Message,
@@ -48,9 +50,26 @@ from cellcast_django.models import (
     error_type,
     fresh_events,
 )
-from cellcast_django.payloads import Endpoint, clean, parties_in
+from cellcast_django.payloads import (
+    Endpoint,
+    Reply,
+    StatusReport,
+    clean,
+    parties_in,
+    read,
+)
+from cellcast_django.statuses import supersedes
 
-__all__ = ["AboutContact", "Kept", "Pruned", "Removed", "Selection", "forget_opt_outs", "prune"]
+__all__ = [
+    "AboutContact",
+    "Kept",
+    "Pruned",
+    "Removed",
+    "Selection",
+    "forget_opt_outs",
+    "prune",
+    "take_back",
+]
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
@@ -389,6 +408,153 @@ def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
     candidates.filter(pk=pks[0]).update(cellcast_id=F("cellcast_id"))
     list(candidates.order_by(lock_order).select_for_update().values_list("pk"))
     return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
+
+
+# Taking events back
+
+
+def take_back(
+    events: Iterable[int], *, progress: Callable[[Removed], object] = lambda removed: None
+) -> Pruned:
+    """Delete these events and what only they made, as if they had never come.
+
+    Messages that nothing else speaks of go: no other event, and not ``record_sent``. A status that
+    another event repeats stays, with that event. Statuses are computed anew, and what the events
+    had filled in is read from the others; where those are redacted or pruned, it is kept. Opt-outs
+    are left: only people end them.
+
+    In batches; ``progress`` is called after each with what has been removed so far. A row that one
+    of your own models protects is kept and counted, with its events. Calls no handler. Safe to
+    interrupt and to repeat. Raises ``django.db.Error`` when the database refuses.
+    """
+    taken = set(events)
+    events_of: dict[int | None, list[int]] = defaultdict(list)
+    for some in _slices(sorted(taken)):
+        rows = fresh_events().filter(pk__in=some)
+        for message, event in rows.values_list("message_id", "pk"):
+            events_of[message].append(event)
+    pruned = _delete_taken(events_of.pop(None, []), Pruned(), progress)
+    messages: QuerySet[Message] = Message.objects.using(database_alias())
+    for some in _slices(list(events_of)):
+        in_order = messages.filter(pk__in=some).order_by("key").values_list("pk", flat=True)
+        restored: set[int] = set()
+        restore = partial(_restore, taken=taken, restored=restored)
+        if pks := list(in_order):
+            pruned = pruned.plus(_remove_unless_protected(messages, pks, "key", restore))
+        of_these = [event for message in restored for event in events_of[message]]
+        pruned = _delete_taken(of_these, pruned, progress)
+    return pruned
+
+
+def _slices(pks: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(pks), BATCH_SIZE):
+        yield pks[start : start + BATCH_SIZE]
+
+
+def _delete_taken(
+    events: Iterable[int], pruned: Pruned, progress: Callable[[Removed], object]
+) -> Pruned:
+    """Delete events whose effects are gone; return the sum."""
+    for some in _slices(sorted(events)):
+        pruned = pruned.plus(_remove_unless_protected(fresh_events(), some, "pk", delete_events))
+        progress(pruned.removed)
+    return pruned
+
+
+def _restore(using: str, pks: list[int], *, taken: set[int], restored: set[int]) -> Removed:
+    """Undo what the taken events did to these messages, which are locked."""
+    messages = Message.objects.using(using).filter(pk__in=pks)
+    events = WebhookEvent.objects.using(using).filter(message__in=pks)
+    history = StatusChange.objects.using(using).filter(message__in=pks)
+    found = list(events.order_by("pk").values_list("pk", "message_id"))
+    spoken_of = {message for event, message in found if event not in taken}
+    spoken_of.update(messages.filter(recorded_at__isnull=False).values_list("pk", flat=True))
+    spoken_of.update(history.filter(event=None).values_list("message", flat=True))
+
+    rest = {message.pk: _Rest(message) for message in messages if message.pk in spoken_of}
+    message_of = {event: message for event, message in found if message in spoken_of}
+    for some in _slices(list(message_of)):
+        for event in events.filter(pk__in=some).order_by("pk"):
+            rest[message_of[event.pk]].hear(event, is_taken=event.pk in taken)
+    for change in history.filter(message__in=spoken_of).order_by("pk"):
+        rest[change.message_id].history.append(change)
+    removed = {pk for each in rest.values() for pk in each.restore(taken)}
+    history.filter(pk__in=removed).delete()
+    left = [change for each in rest.values() for change in each.history]
+    history.bulk_update(left, ["event", "reason", "previous_status", "applied"])
+    changed = {name for each in rest.values() for name in each.claimed}
+    messages.bulk_update(
+        [each.message for each in rest.values()],
+        ["status", "previous_status", "status_changed_at", *sorted(changed)],
+    )
+    gone = delete(messages.exclude(pk__in=spoken_of))
+    restored.update(pks)
+    return Removed(gone, 0)
+
+
+@dataclass
+class _Rest:
+    """A message, and what the events say of it that are not taken back."""
+
+    message: Message = field(repr=False)
+    history: list[StatusChange] = field(default_factory=list)
+    said: Message = field(default_factory=Message, repr=False)
+    """What the other events fill in."""
+    first_with: dict[str, tuple[int, str]] = field(default_factory=dict, repr=False)
+    """The first of the other events that reports a status, and its reason."""
+    newest: int | None = None
+    is_readable: bool = True
+    claimed: set[str] = field(default_factory=set)
+    """The fields whose value a taken event may have filled in."""
+
+    def hear(self, event: WebhookEvent, *, is_taken: bool) -> None:
+        """Add one of the message's events; call it in the order of their keys."""
+        payload = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
+        said = Message()
+        if isinstance(payload, Reply | StatusReport):
+            said = Message(**message_values(payload))
+        if is_taken:
+            names = Message.REPORTED if self.message.recorded_at is None else MAY_BE_FILLED_IN
+            values = {name: getattr(said, name) for name in names}
+            same = {name for name in names if values[name] == getattr(self.message, name)}
+            self.claimed |= {name for name in same if values[name]}
+            return
+        self.newest = event.pk
+        self.is_readable &= said.key != ""
+        self.said.fill_in_from(said)
+        reason = payload.reason if isinstance(payload, StatusReport) else ""
+        self.first_with.setdefault(said.status, (event.pk, reason))
+
+    def restore(self, taken: set[int]) -> set[int]:
+        """Compute the message and its history without the taken events; return the rows to go."""
+        known = {change.event_id for change in self.history}
+        theirs = [change for change in self.history if change.event_id in taken]
+        for change in theirs:
+            other, reason = self.first_with.get(change.status, (None, ""))
+            change.event_id, change.reason = (None if other in known else other), reason
+        gone = {change.pk for change in theirs if change.event_id is None}
+        self.history = [change for change in self.history if change.pk not in gone]
+        if len(gone) < len(theirs):  # otherwise they are in the order in which they were applied
+            self.history.sort(key=lambda change: (change.event_id or 0, change.pk))
+        message = self.message
+        message.status, message.status_changed_at, message.previous_status = "", None, ""
+        for change in self.history:
+            change.previous_status = message.status
+            change.applied = supersedes(change.status, message.status)
+            if change.applied:
+                message.status, message.status_changed_at = change.status, change.recorded_at
+        if self.newest is not None:
+            by_event = {change.event_id: change.previous_status for change in self.history}
+            message.previous_status = by_event.get(self.newest, message.status)
+        is_whole = self.is_readable and None not in known
+        for name in self.claimed:
+            if (value := getattr(self.said, name)) or is_whole:
+                setattr(message, name, value)
+        return gone
+
+
+MAY_BE_FILLED_IN = ("sender", "own_number")
+"""Of a recorded message; the rest is what ``record_sent`` said."""
 
 
 # Deleting and redacting

@@ -9,14 +9,13 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from django.db import transaction
 from django.utils.encoding import iri_to_uri
 
 from cellcast_django.deadline import Deadline, connect
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.models import Message, WebhookEvent, database_alias
+from cellcast_django.models import fresh_events
 from cellcast_django.payloads import read_object
-from cellcast_django.retention import Removed, delete
+from cellcast_django.retention import Removed, take_back
 from cellcast_django.views import TEST_SEND_HEADER
 from cellcast_django.webhooks import Webhook
 
@@ -129,18 +128,11 @@ def _connection_to(url: SplitResult) -> HTTPConnection:
 
 
 def delete_tests() -> Removed:
-    """Delete the events of all Test Sends, and the messages that exist only because of them.
+    """Take back the events of all Test Sends, and what only they made.
 
     Opt-outs are kept, as always.
     """
-    using = database_alias()
-    with transaction.atomic(using=using):
-        tests = WebhookEvent.objects.using(using).filter(is_test=True)
-        messages = list(Message.objects.using(using).from_tests().values_list("pk", flat=True))
-        return Removed(
-            events=delete(tests),
-            messages=delete(Message.objects.using(using).filter(pk__in=messages)),
-        )
+    return take_back(fresh_events().filter(is_test=True).values_list("pk", flat=True)).removed
 
 
 def describe_handlers(webhook: Webhook) -> str:
