@@ -446,6 +446,49 @@ def take_back(
     return pruned
 
 
+@dataclass(frozen=True)
+class Effects:
+    """What events have done that ``take_back`` would undo, and what it would not."""
+
+    removed: Removed
+    handlers: set[str]
+    """The names of the handlers that had been told of them."""
+    opt_outs: int
+    """How many opt-outs they began that stand."""
+
+
+def effects_of(events: Iterable[int]) -> Effects:
+    """Return what these events have done."""
+    using = database_alias()
+    taken = set(events)
+    messages: set[int | None] = set()
+    handlers: set[str] = set()
+    opt_outs = 0
+    for some in _slices(sorted(taken)):
+        rows = fresh_events().filter(pk__in=some)
+        for message, results in rows.values_list("message_id", "handler_results"):
+            messages.add(message)
+            handlers.update(name for name, each in results.items() if not each.get("skipped"))
+        opt_outs += OptOut.objects.using(using).active().filter(event__in=some).count()
+    gone = 0
+    for pks in _slices([pk for pk in messages if pk is not None]):
+        gone += len(set(pks) - _spoken_of(using, pks, taken))
+    return Effects(Removed(gone, len(taken)), handlers, opt_outs)
+
+
+def _spoken_of(using: str, pks: list[int], taken: set[int]) -> set[int]:
+    """Return those of the messages that something else than the taken events speaks of."""
+    events = WebhookEvent.objects.using(using).filter(message__in=pks)
+    pruned = StatusChange.objects.using(using).filter(message__in=pks, event=None)
+    recorded = Message.objects.using(using).filter(pk__in=pks, recorded_at__isnull=False)
+    found = events.values_list("pk", "message_id").iterator()
+    return {
+        *(message for event, message in found if event not in taken and message is not None),
+        *pruned.values_list("message_id", flat=True),
+        *recorded.values_list("pk", flat=True),
+    }
+
+
 def _slices(pks: list[Any]) -> Iterator[list[Any]]:
     for start in range(0, len(pks), BATCH_SIZE):
         yield pks[start : start + BATCH_SIZE]
@@ -466,16 +509,13 @@ def _restore(using: str, pks: list[int], *, taken: set[int], restored: set[int])
     messages = Message.objects.using(using).filter(pk__in=pks)
     events = WebhookEvent.objects.using(using).filter(message__in=pks)
     history = StatusChange.objects.using(using).filter(message__in=pks)
-    found = list(events.order_by("pk").values_list("pk", "message_id"))
-    spoken_of = {message for event, message in found if event not in taken}
-    spoken_of.update(messages.filter(recorded_at__isnull=False).values_list("pk", flat=True))
-    spoken_of.update(history.filter(event=None).values_list("message", flat=True))
+    spoken_of = _spoken_of(using, pks, taken)
 
     rest = {message.pk: _Rest(message) for message in messages if message.pk in spoken_of}
-    message_of = {event: message for event, message in found if message in spoken_of}
-    for some in _slices(list(message_of)):
+    heard = events.filter(message__in=spoken_of).order_by("pk").values_list("pk", flat=True)
+    for some in _slices(list(heard)):
         for event in events.filter(pk__in=some).order_by("pk"):
-            rest[message_of[event.pk]].hear(event, is_taken=event.pk in taken)
+            rest[event.message_id or 0].hear(event, is_taken=event.pk in taken)
     for change in history.filter(message__in=spoken_of).order_by("pk"):
         rest[change.message_id].history.append(change)
     removed = {pk for each in rest.values() for pk in each.restore(taken)}

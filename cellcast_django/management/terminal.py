@@ -18,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WIDTH = 60
+KEYS_PER_QUERY = 500
 
 
 def printable(text: str) -> str:
@@ -92,6 +93,9 @@ def add_event_option(parser: CommandParser, help_text: str) -> None:
 def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str) -> None:
     """Raise ``CommandError`` unless all these keys are among the events."""
     possible = [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT]
-    known = set(events.filter(pk__in=possible).values_list("pk", flat=True))
+    known: set[int] = set()
+    for start in range(0, len(possible), KEYS_PER_QUERY):
+        some = events.filter(pk__in=possible[start : start + KEYS_PER_QUERY])
+        known.update(some.values_list("pk", flat=True))
     if missing := [str(pk) for pk in pks if pk not in known]:
         raise CommandError(f"No such {noun}: {', '.join(missing)}.")
