@@ -3,13 +3,14 @@
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.db import Error as DatabaseError
 from django.db.models import BigIntegerField
+from django.utils import timezone
 
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEventQuerySet
@@ -58,6 +59,22 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     if duration > MAX_DURATION:
         raise ArgumentTypeError(f'"{text}" is more than a hundred years.')
     return duration
+
+
+def parse_moment(text: str) -> datetime:
+    """Parse a time in the current zone, such as ``2026-11-10T09:00``, or an age such as ``30d``.
+
+    Raises ``ArgumentTypeError``.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return timezone.now() - parse_duration(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error} Or write a time, such as 2026-11-10T09:00.") from None
 
 
 def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:

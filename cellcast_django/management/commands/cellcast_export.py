@@ -68,7 +68,7 @@ class Command(BaseCommand):
 
 
 @contextmanager
-def complete_or_absent(path: Path) -> Iterator[TextIO]:
+def complete_or_absent(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     """Write a new file that appears under its name only when the block has ended.
 
     From its first byte it can be read by its owner alone. SIGTERM and SIGHUP leave nothing behind.
@@ -79,7 +79,9 @@ def complete_or_absent(path: Path) -> Iterator[TextIO]:
     unfinished = path.with_name(f".cellcast-{token_hex(8)}")
     with exiting_on_signals():
         try:
-            with open(unfinished, "x", encoding="utf-8", opener=open_for_owner) as file:
+            with open(
+                unfinished, "x", encoding="utf-8", newline=newline, opener=open_for_owner
+            ) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
