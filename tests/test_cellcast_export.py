@@ -367,6 +367,22 @@ def test_stopped_export_leaves_no_file(path: Path, ending: signal.Signals) -> No
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_the_block_by_an_exception(path: Path, ending: signal.Signals) -> None:
+    before = signal.getsignal(ending)
+
+    def write() -> None:
+        with complete_or_absent(path) as file:
+            file.write("half")
+            os.kill(os.getpid(), ending)
+
+    with pytest.raises(SystemExit) as raised:
+        write()
+    assert raised.value.code == 128 + ending
+    assert list(path.parent.iterdir()) == []
+    assert signal.getsignal(ending) == before
+
+
 @pytest.mark.django_db(transaction=True)
 def test_export_started_by_nohup_goes_on(path: Path) -> None:
     program = [sys.executable, "-c", EXPORTING.replace("time.sleep(60)", "time.sleep(1)")]

@@ -16,6 +16,7 @@ from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.retention import Pruned, Removed, take_back
 from cellcast_django.testing import WebhookClient, status_payload
+from tests.database_faults import just_before
 from tests.many import add_copies
 from tests.test_races import at_once
 
@@ -198,6 +199,14 @@ def test_taking_back_twice_changes_nothing(client: WebhookClient) -> None:
     after = stored()
     assert take_back([forged]) == Pruned()
     assert stored() == after
+
+
+def test_message_that_has_gone_meanwhile_is_no_error(client: WebhookClient) -> None:
+    forged = forge(client)
+    with just_before("^SELECT .*cellcast_django_message.*ORDER BY", Message.objects.all().delete):
+        take_back([forged])
+    take_back([forged])
+    assert not WebhookEvent.objects.exists()
 
 
 def test_message_that_your_own_model_protects_stays(client: WebhookClient) -> None:

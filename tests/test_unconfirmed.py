@@ -17,7 +17,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.recovery import unconfirmed
 from cellcast_django.testing import WebhookClient
 from tests.database_faults import refusing
-from tests.fake_cellcast import FakeCellcast, Fault
+from tests.fake_cellcast import REPLIES, FakeCellcast, Fault
 from tests.many import add_copies
 from tests.test_take_back import newest, stored
 
@@ -78,6 +78,17 @@ def test_another_reply_confirms_nothing(
     assert found() == [newest()]
 
 
+def test_older_replies_end_the_list(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+    """Newest first: the page that has only older ones is the last that is read."""
+    fake_cellcast.page_size = 2
+    client.reply(sender=CONTACT, message="Yes")
+    fake_cellcast.add_reply(timezone.now(), NUMBER, "Yes")
+    for days in range(2, 9):
+        fake_cellcast.add_reply(timezone.now() - timedelta(days=days), NUMBER, "Yes")
+    assert found() == []
+    assert [path for path, _, _ in fake_cellcast.requests].count(REPLIES) == 2
+
+
 def test_listed_reply_confirms_one_message(
     client: WebhookClient, fake_cellcast: FakeCellcast
 ) -> None:
@@ -106,6 +117,7 @@ def test_report_is_confirmed_by_that_status_or_a_higher_one(
     is_confirmed: bool,
 ) -> None:
     client.status(_id="1", status=reported)
+    fake_cellcast.add_report("1", timezone.now(), status="scheduled")
     fake_cellcast.add_report("1", timezone.now(), status=listed)
     fake_cellcast.add_report("1", timezone.now(), status="queued")
     assert found() == ([] if is_confirmed else [newest()])
