@@ -5,7 +5,7 @@ rows in memory at a time.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -28,6 +28,14 @@ from cellcast_django.retention import AboutContact
 
 CHUNK_SIZE = 50  # rows in memory at a time: each may have a text as long as a webhook's body
 KEYS_PER_QUERY = 500
+
+INTERNAL: dict[type[Model], Collection[str]] = {
+    WebhookEvent: {"username", "content_type", *WebhookEvent.RUN},
+    OptOutChange: {"received_as"},
+}
+"""What says how this site works: half of a secret, and your handlers."""
+
+OF_SHARED = ("id", "received_at", "error")
 
 Rows = Callable[[type[Model]], QuerySet[Any]]
 
@@ -66,9 +74,19 @@ class ContactData:
         """Yield the keys of the object that hold lists, each with its items."""
         yield "messages", _as_dicts(self.messages())
         yield "status_changes", _as_dicts(self.status_changes())
-        yield "events", chain.from_iterable(map(_as_dicts, self.events()))
+        yield "events", map(self._event, _iterate(self.events()))
         yield "opt_outs", map(self._with_history, self.opt_outs().iterator(CHUNK_SIZE))
         yield "log_entries", self._log_entries() if self.has_log_entries else []
+
+    def _event(self, event: WebhookEvent) -> dict[str, Any]:
+        """Return the event; of one that names other people too, only that it exists and why."""
+        row = _as_dict(event)
+        return {name: row[name] for name in OF_SHARED} if event.pk in self.about.shared else row
+
+    def shared_events(self) -> list[int]:
+        """Return the events of which the file has no more than that they exist."""
+        shared = [part.filter(pk__in=self.about.shared) for part in self.events()]
+        return sorted(chain.from_iterable(part.values_list("pk", flat=True) for part in shared))
 
     def _with_history(self, opt_out: OptOut) -> dict[str, Any]:
         history = OptOutChange.objects.using(opt_out._state.db).filter(opt_out=opt_out)
@@ -80,7 +98,7 @@ class ContactData:
             return
         for model, parts in (
             (Message, [self.messages()]),
-            (WebhookEvent, self.events()),
+            (WebhookEvent, [part.exclude(pk__in=self.about.shared) for part in self.events()]),
             (OptOut, [self.opt_outs()]),
         ):
             keys = chain.from_iterable(part.values_list("pk", flat=True) for part in parts)
@@ -118,14 +136,19 @@ def _entries_about(model: type[Model], keys: list[str]) -> Iterator[dict[str, An
             }
 
 
+def _iterate(parts: Iterable[QuerySet[Any]]) -> Iterator[Any]:
+    return chain.from_iterable(part.iterator(CHUNK_SIZE) for part in parts)
+
+
 def _as_dicts(rows: QuerySet[Any]) -> Iterator[dict[str, Any]]:
-    return map(_as_dict, rows.iterator(CHUNK_SIZE))
+    return map(_as_dict, _iterate([rows]))
 
 
 def _as_dict(row: Model) -> dict[str, Any]:
-    """Return the row's columns, but not those that only the app itself uses."""
+    """Return the row's columns, but not those that are about this site and not the customer."""
     names = [field.attname for field in row._meta.concrete_fields if field.editable]
-    return {name: getattr(row, name) for name in names}
+    internal = INTERNAL.get(type(row), ())
+    return {name: getattr(row, name) for name in names if name not in internal}
 
 
 def _written(value: Any) -> str:

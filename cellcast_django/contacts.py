@@ -1,10 +1,11 @@
 """One spelling for each phone number."""
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 import phonenumbers
-from phonenumbers import PhoneNumber
+from phonenumbers import Leniency, PhoneNumber, PhoneNumberMatcher
 
 AUSTRALIAN_MOBILE = re.compile(r"\+614[0-9]{8}")
 AUSTRALIA = 61
@@ -48,14 +49,14 @@ def is_phone_number(number: str, region: str) -> bool:
 
 
 def number_pattern(number: str, region: str) -> re.Pattern[str]:
-    """Return a pattern that finds a number in a webhook's body, in any spelling and grouping.
+    """Return a pattern that finds a phone number in a webhook's body, in any spelling and grouping.
 
-    The spellings are those of ``region``; digits may be escaped as in JSON, a form or UTF-16. What
-    is not a phone number is found as written.
+    The spellings are those of ``region``; digits may be escaped as in JSON, a form or UTF-16.
+    Raises ``ValueError`` for what is not a phone number.
     """
     parsed = _parse(number, region)
     if parsed is None:
-        return re.compile(rf"(?<!\w){re.escape(number)}(?!\w)")
+        raise ValueError("Not a phone number.")
     zero = _digits("0")
     code = f"{_digits(str(parsed.country_code))}{_GAP}(?:{zero}{_GAP})?"
     international = f"(?:{zero}{_GAP}{zero}(?:{_GAP}{_digits('11')})?{_GAP})?{code}"
@@ -70,6 +71,32 @@ _START = r"(?:(?<!\d)|(?<=%[0-9a-f]{2})|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))
 
 def _digits(digits: str) -> str:
     return _GAP.join(rf"(?:{digit}|%3{digit}|\\u003{digit})" for digit in digits)
+
+
+def numbers_in(body: str, region: str) -> Iterator[str]:
+    """Yield the phone numbers that a webhook's body names, in E.164 and once unescaped.
+
+    Those that ``phonenumbers`` finds valid, and Australian mobiles of any range, also as Cellcast
+    writes them: nine digits alone. In a form, a plus may be a space.
+    """
+    text = _ESCAPED.sub(_unescape, body)
+    for plain in (text, text.replace("+", " ")):
+        for found in PhoneNumberMatcher(plain, region, leniency=Leniency.VALID):
+            yield phonenumbers.format_number(found.number, phonenumbers.PhoneNumberFormat.E164)
+        for mobile in _MOBILE.finditer(plain):
+            yield "+61" + re.sub(r"\D", "", mobile[1])
+
+
+_ESCAPED = re.compile(
+    r"(?<!\\)\\++(?:u([0-9a-f]{4})|x([0-9a-f]{2})|[bfnrt])|%([0-9a-f]{2})", re.IGNORECASE
+)
+_MOBILE = re.compile(r"(?<!\w)(?:\+?61 ?|0)?(4[0-9]{2} ?[0-9]{3} ?[0-9]{3})(?!\w)")
+
+
+def _unescape(escaped: re.Match[str]) -> str:
+    """Return the character; UTF-16 has a NUL beside each letter, which goes."""
+    digits = escaped[1] or escaped[2] or escaped[3]
+    return chr(int(digits, 16)).replace("\0", "") if digits else " "
 
 
 _URI = re.compile(r"^\s*tel:", re.IGNORECASE)  # RFC 3966

@@ -10,13 +10,20 @@ from collections.abc import Hashable, Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 from phonenumbers import PhoneNumber
 
 from cellcast_django.conf import conf
 from cellcast_django.database.transactions import again_if_refused
-from cellcast_django.models import OptOut, OptOutQuerySet, contact_of, database_alias
+from cellcast_django.models import (
+    Direction,
+    Message,
+    OptOut,
+    OptOutQuerySet,
+    contact_of,
+    database_alias,
+)
 from cellcast_django.payloads import MAX_NUMBER_LENGTH, clean, letters_and_digits
 
 NUMBERS_PER_QUERY = 1_000
@@ -31,11 +38,10 @@ STOP_HINTS = re.compile(
 def is_opted_out(number: str | PhoneNumber) -> bool:
     """Whether the contact with this number must not be texted. One query.
 
-    Like everything in this module it asks the database that is written to, never a replica: an
-    opt-out stored a moment ago counts.
+    Like everything in this module it asks the database that is written to, never a replica or a
+    cache: an opt-out stored a moment ago counts.
     """
-    contact = contact_of(number)
-    return contact != "" and _opt_outs().active().filter(contact=contact).exists()
+    return bool(opted_out([number]))
 
 
 def opted_out(numbers: Iterable[N]) -> set[N]:
@@ -56,26 +62,45 @@ def opted_out(numbers: Iterable[N]) -> set[N]:
     contacts = list(spellings)
     found: set[Any] = set()
     for start in range(0, len(contacts), NUMBERS_PER_QUERY):
-        batch = contacts[start : start + NUMBERS_PER_QUERY]
-        active = _opt_outs().active().filter(contact__in=batch)
-        for contact in active.values_list("contact", flat=True):
+        for contact in _active_among(contacts[start : start + NUMBERS_PER_QUERY]):
             found |= spellings[contact]
     return found
 
 
-def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") -> OptOut:
+def _active_among(contacts: list[str]) -> list[str]:
+    """Return those of the contacts whose opt-out stands.
+
+    The statement goes through a cursor: caches of the ORM, which answer for its querysets, do not
+    notice what webhooks write.
+    """
+    active = _opt_outs().active().filter(contact__in=contacts).values_list("contact")
+    statement, values = active.query.get_compiler(using=active.db).as_sql()
+    with connections[active.db].cursor() as cursor:
+        cursor.execute(statement, values)
+        return [contact for (contact,) in cursor.fetchall()]
+
+
+def opt_out(
+    number: str | PhoneNumber,
+    *,
+    note: str = "",
+    username: str = "",
+    asked_in: Message | None = None,
+) -> OptOut:
     """Opt a contact out on behalf of a person who learned of it elsewhere. Sends no signal.
 
-    ``note`` says why and ``username`` who did it. Idempotent: an opt-out that stands keeps its
-    source and its time, and its history gets no row; a new note is added to those of
-    ``OptOut.note``, until the opt-out ends. Raises ``ValueError`` for a number that is empty or
-    too long.
+    ``note`` says why and ``username`` who did it. ``asked_in`` is the reply in which the customer
+    asked: its text becomes the proof. Idempotent: an opt-out that stands keeps its source and its
+    time, and its history gets no row; a new note is added to those of ``OptOut.note``, until the
+    opt-out ends. Raises ``ValueError`` for a number that is empty or too long, and if ``asked_in``
+    is not a reply of this contact.
     """
     contact = contact_of(number)
     if not contact.strip():
         raise ValueError("The number is empty.")
     if len(contact) > MAX_NUMBER_LENGTH:
         raise ValueError(f"The number is longer than {MAX_NUMBER_LENGTH} characters.")
+    asked = "" if asked_in is None else _text_of_reply(asked_in, contact)
     using = database_alias()
 
     @transaction.atomic(using=using)
@@ -85,6 +110,7 @@ def opt_out(number: str | PhoneNumber, *, note: str = "", username: str = "") ->
             OptOut.Source.PERSON,
             at=timezone.now(),
             has_just_arrived=True,
+            text=asked,
             note=note,
             username=username,
         )
@@ -115,6 +141,12 @@ def opt_out_as_listed(contact: str, text: str) -> None:
             _opt_outs().save_changes([change])
 
     again_if_refused(begin, using=using)
+
+
+def _text_of_reply(message: Message, contact: str) -> str:
+    if (message.direction, message.contact) != (Direction.INBOUND, contact):
+        raise ValueError("asked_in is not a reply of this contact.")
+    return message.body
 
 
 def opt_in(number: str | PhoneNumber, *, note: str = "", username: str = "") -> bool:

@@ -5,10 +5,13 @@
 flat, and an interrupted run continues where it stopped.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property, partial
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -32,8 +35,9 @@ from django.db.models import (
 from django.db.models.functions import Cast, Concat
 
 from cellcast_django.conf import conf
-from cellcast_django.contacts import number_pattern
+from cellcast_django.contacts import is_phone_number, number_pattern, numbers_in
 from cellcast_django.database.transactions import with_retries
+from cellcast_django.inbox.drafts import message_values
 from cellcast_django.models import (
     Direction,
     Message,
@@ -46,14 +50,34 @@ from cellcast_django.models import (
     error_type,
     fresh_events,
 )
-from cellcast_django.payloads import clean
+from cellcast_django.payloads import (
+    Endpoint,
+    Reply,
+    StatusReport,
+    clean,
+    parties_in,
+    read,
+)
+from cellcast_django.statuses import supersedes
 
-__all__ = ["AboutContact", "Kept", "Pruned", "Removed", "Selection", "forget_opt_outs", "prune"]
+__all__ = [
+    "AboutContact",
+    "Kept",
+    "Pruned",
+    "Removed",
+    "Selection",
+    "forget_opt_outs",
+    "prune",
+    "take_back",
+]
 
 BATCH_SIZE = 500  # how many rows are locked, and in memory, at a time
 
 MIN_SEARCHED_LENGTH = 6
 """Shorter phone numbers are not searched for in bodies: there they may be anything else."""
+
+WRITTEN_TO_US = (Endpoint.RECEIVE, Endpoint.OPT_OUT)
+"""Where the receiver is a number of yours. Of a message that you sent, it is the customer's."""
 
 BATCH_SECONDS = 60
 """How long a failed batch is retried: longer than a webhook, as nobody waits for a response."""
@@ -73,13 +97,22 @@ class Kept(NamedTuple):
     failed: int
 
 
+class _Found(NamedTuple):
+    """An event that is about a contact, although its own contact is another or none."""
+
+    event: int
+    message: int | None
+    names_others: bool
+
+
 @dataclass(frozen=True)
 class AboutContact:
     """Everything stored about one contact, by the number in any spelling.
 
     Events without a contact (invalid ones, or with the phone number in an unexpected place) are
     about the contact if their body contains the number, and so are their messages that have no
-    contact. Raises ``ValueError`` for an empty number.
+    contact. Those whose body names other people too are ``shared``: their text is for nobody.
+    Raises ``ValueError`` for an empty number.
     """
 
     number: str = field(repr=False)
@@ -89,13 +122,15 @@ class AboutContact:
             raise ValueError("The phone number is empty.")
 
     def messages(self, messages: QuerySet[Any]) -> QuerySet[Any]:
-        found = [message for _, message in self._found_by_body if message is not None]
+        alone = {found.message for found in self._found_by_body if not found.names_others}
+        shared = {found.message for found in self._found_by_body if found.names_others}
+        found = alone - shared - {None}
         return messages.filter(Q(contact__in=self.contacts) | Q(contact="", pk__in=found))
 
     def events(self, events: QuerySet[Any]) -> list[QuerySet[Any]]:
         """Narrow to the contact's events, in disjoint parts, each found by an index."""
         others = events.exclude(contact__in=self.contacts)
-        found = [event for event, _ in self._found_by_body]
+        found = [each.event for each in self._found_by_body]
         return [
             events.filter(contact__in=self.contacts),
             others.filter(message__contact__in=self.contacts),
@@ -112,19 +147,45 @@ class AboutContact:
         return {written, written.strip(), contact_of(written.strip())}
 
     @cached_property
-    def _found_by_body(self) -> list[tuple[int, int | None]]:
+    def shared(self) -> set[int]:
+        """The events whose body names other people too: left out of a file, and of an erasure."""
+        events = fresh_events().filter(message__contact__in=self.contacts)
+        found = self._find(events.exclude(contact__in=self.contacts))
+        return {each.event for each in (*found, *self._found_by_body) if each.names_others}
+
+    @cached_property
+    def _found_by_body(self) -> list[_Found]:
         """The events without a contact whose body contains the number, with their messages."""
         written = clean(self.number).strip()
-        if len(written) < MIN_SEARCHED_LENGTH:
+        region = conf.default_region
+        if len(written) < MIN_SEARCHED_LENGTH or not is_phone_number(written, region):
             return []
-        pattern = number_pattern(written, conf.default_region)
         events = fresh_events().invalid() | fresh_events().filter(contact="")
-        rows = events.order_by("pk").values_list("pk", "message_id", "body")
-        return [
-            (pk, message)
-            for pk, message, body in rows.iterator(chunk_size=BATCH_SIZE)
-            if pattern.search(body)
-        ]
+        return list(self._find(events, number_pattern(written, region)))
+
+    def _find(
+        self, events: QuerySet[Any], pattern: re.Pattern[str] = re.compile("")
+    ) -> Iterator[_Found]:
+        is_own = cache(_is_own_number)
+        columns = "pk", "message_id", "endpoint", "content_type", "body"
+        rows = events.order_by("pk").values_list(*columns)
+        for pk, message, endpoint, content_type, body in rows.iterator(chunk_size=BATCH_SIZE):
+            if pattern.search(body):
+                known = set(self.contacts)
+                sender, receiver = map(contact_of, parties_in(body, content_type))
+                if endpoint in WRITTEN_TO_US or sender in known:
+                    known.add(receiver)
+                numbers = numbers_in(body, conf.default_region)
+                names_others = any(not (each in known or is_own(each)) for each in numbers)
+                yield _Found(pk, message, names_others)
+
+
+def _is_own_number(number: str) -> bool:
+    """Whether you have set a number as yours, or recorded that you sent from it."""
+    if number in map(contact_of, conf.own_numbers):
+        return True
+    sent = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
+    return sent.exists()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +194,10 @@ class Selection:
 
     A message is as old as the last event about it. Pending events are kept, failed ones too unless
     ``include_failed``, and so are their messages. ``number`` is the contact's, as ``AboutContact``
-    finds it. With ``redact``, rows already redacted are skipped. Opt-outs are kept, since they must
-    outlive the messages; ``opt_outs`` selects that of the contact too. Raises ``ValueError``
-    without a time and a number, for an empty number, and for ``opt_outs`` without a number.
+    finds it; what it shares with others is kept. With ``redact``, rows already redacted are
+    skipped. Opt-outs are kept, since they must outlive the messages; ``opt_outs`` selects that of
+    the contact too. Raises ``ValueError`` without a time and a number, for an empty number, and for
+    ``opt_outs`` without a number.
     """
 
     before: datetime | None = None
@@ -167,6 +229,15 @@ class Selection:
     def events(self) -> list[WebhookEventQuerySet]:
         """Return the events to prune, in disjoint parts, each found by an index."""
         return [part.filter(~self._unfinished) for part in self._event_parts()]
+
+    def shared_events(self) -> list[int]:
+        """Return the events about the contact that are kept because they name others too."""
+        if self._about is None:
+            return []
+        parts = self._about.events(self._candidates())
+        shared = self._about.shared
+        found = [part.filter(pk__in=shared).values_list("pk", flat=True) for part in parts]
+        return sorted(chain.from_iterable(found))
 
     def opt_out_rows(self) -> QuerySet[OptOut]:
         """Return the opt-outs in question, whether or not ``opt_outs`` selects them."""
@@ -200,12 +271,16 @@ class Selection:
         return Q(done_at__isnull=True) & is_unfinished
 
     def _event_parts(self) -> list[Any]:
+        if self._about is None:
+            return [self._candidates()]
+        shared = self._about.shared
+        return [part.exclude(pk__in=shared) for part in self._about.events(self._candidates())]
+
+    def _candidates(self) -> WebhookEventQuerySet:
         events = fresh_events()
         if self.before is not None:
             events = events.filter(received_at__lt=self.before)
-        if self.redact:
-            events = events.exclude(**EMPTY_EVENT)
-        return [events] if self._about is None else self._about.events(events)
+        return events.exclude(**EMPTY_EVENT) if self.redact else events
 
 
 @dataclass(frozen=True)
@@ -256,7 +331,9 @@ def prune(
     """
     pruned = Pruned()
     of_events = redact_events if selection.redact else delete_events
-    of_messages = redact_messages if selection.redact else delete_messages
+    of_messages = partial(
+        redact_messages if selection.redact else delete_messages, kept=selection.shared_events()
+    )
     parts: list[tuple[QuerySet[Any], str, Remove]] = [
         *((part, "pk", of_events) for part in selection.events()),
         # As webhooks lock them: in any other order, an array of late reports deadlocks.
@@ -333,6 +410,193 @@ def _lock(rows: QuerySet[Any], pks: list[int], lock_order: str) -> list[int]:
     return list(rows.filter(pk__in=pks).values_list("pk", flat=True))
 
 
+# Taking events back
+
+
+def take_back(
+    events: Iterable[int], *, progress: Callable[[Removed], object] = lambda removed: None
+) -> Pruned:
+    """Delete these events and what only they made, as if they had never come.
+
+    Messages that nothing else speaks of go: no other event, and not ``record_sent``. A status that
+    another event repeats stays, with that event. Statuses are computed anew, and what the events
+    had filled in is read from the others; where those are redacted or pruned, it is kept. Opt-outs
+    are left: only people end them.
+
+    In batches; ``progress`` is called after each with what has been removed so far. A row that one
+    of your own models protects is kept and counted, with its events. Calls no handler. Safe to
+    interrupt and to repeat. Raises ``django.db.Error`` when the database refuses.
+    """
+    taken = set(events)
+    events_of: dict[int | None, list[int]] = defaultdict(list)
+    for some in _slices(sorted(taken)):
+        rows = fresh_events().filter(pk__in=some)
+        for message, event in rows.values_list("message_id", "pk"):
+            events_of[message].append(event)
+    pruned = _delete_taken(events_of.pop(None, []), Pruned(), progress)
+    messages: QuerySet[Message] = Message.objects.using(database_alias())
+    for some in _slices(list(events_of)):
+        in_order = messages.filter(pk__in=some).order_by("key").values_list("pk", flat=True)
+        restored: set[int] = set()
+        restore = partial(_restore, taken=taken, restored=restored)
+        if pks := list(in_order):
+            pruned = pruned.plus(_remove_unless_protected(messages, pks, "key", restore))
+        of_these = [event for message in restored for event in events_of[message]]
+        pruned = _delete_taken(of_these, pruned, progress)
+    return pruned
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What events have done that ``take_back`` would undo, and what it would not."""
+
+    removed: Removed
+    handlers: set[str]
+    """The names of the handlers that had been told of them."""
+    opt_outs: int
+    """How many opt-outs they began that stand."""
+
+
+def effects_of(events: Iterable[int]) -> Effects:
+    """Return what these events have done."""
+    using = database_alias()
+    taken = set(events)
+    messages: set[int | None] = set()
+    handlers: set[str] = set()
+    opt_outs = 0
+    for some in _slices(sorted(taken)):
+        rows = fresh_events().filter(pk__in=some)
+        for message, results in rows.values_list("message_id", "handler_results"):
+            messages.add(message)
+            handlers.update(name for name, each in results.items() if not each.get("skipped"))
+        opt_outs += OptOut.objects.using(using).active().filter(event__in=some).count()
+    gone = 0
+    for pks in _slices([pk for pk in messages if pk is not None]):
+        gone += len(set(pks) - _spoken_of(using, pks, taken))
+    return Effects(Removed(gone, len(taken)), handlers, opt_outs)
+
+
+def _spoken_of(using: str, pks: list[int], taken: set[int]) -> set[int]:
+    """Return those of the messages that something else than the taken events speaks of."""
+    events = WebhookEvent.objects.using(using).filter(message__in=pks)
+    pruned = StatusChange.objects.using(using).filter(message__in=pks, event=None)
+    recorded = Message.objects.using(using).filter(pk__in=pks, recorded_at__isnull=False)
+    found = events.values_list("pk", "message_id").iterator()
+    return {
+        *(message for event, message in found if event not in taken and message is not None),
+        *pruned.values_list("message_id", flat=True),
+        *recorded.values_list("pk", flat=True),
+    }
+
+
+def _slices(pks: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(pks), BATCH_SIZE):
+        yield pks[start : start + BATCH_SIZE]
+
+
+def _delete_taken(
+    events: Iterable[int], pruned: Pruned, progress: Callable[[Removed], object]
+) -> Pruned:
+    """Delete events whose effects are gone; return the sum."""
+    for some in _slices(sorted(events)):
+        pruned = pruned.plus(_remove_unless_protected(fresh_events(), some, "pk", delete_events))
+        progress(pruned.removed)
+    return pruned
+
+
+def _restore(using: str, pks: list[int], *, taken: set[int], restored: set[int]) -> Removed:
+    """Undo what the taken events did to these messages, which are locked."""
+    messages = Message.objects.using(using).filter(pk__in=pks)
+    events = WebhookEvent.objects.using(using).filter(message__in=pks)
+    history = StatusChange.objects.using(using).filter(message__in=pks)
+    spoken_of = _spoken_of(using, pks, taken)
+
+    rest = {message.pk: _Rest(message) for message in messages if message.pk in spoken_of}
+    heard = events.filter(message__in=spoken_of).order_by("pk").values_list("pk", flat=True)
+    for some in _slices(list(heard)):
+        for event in events.filter(pk__in=some).order_by("pk"):
+            rest[event.message_id or 0].hear(event, is_taken=event.pk in taken)
+    for change in history.filter(message__in=spoken_of).order_by("pk"):
+        rest[change.message_id].history.append(change)
+    removed = {pk for each in rest.values() for pk in each.restore(taken)}
+    history.filter(pk__in=removed).delete()
+    left = [change for each in rest.values() for change in each.history]
+    history.bulk_update(left, ["event", "reason", "previous_status", "applied"])
+    changed = {name for each in rest.values() for name in each.claimed}
+    messages.bulk_update(
+        [each.message for each in rest.values()],
+        ["status", "previous_status", "status_changed_at", *sorted(changed)],
+    )
+    gone = delete(messages.exclude(pk__in=spoken_of))
+    restored.update(pks)
+    return Removed(gone, 0)
+
+
+@dataclass
+class _Rest:
+    """A message, and what the events say of it that are not taken back."""
+
+    message: Message = field(repr=False)
+    history: list[StatusChange] = field(default_factory=list)
+    said: Message = field(default_factory=Message, repr=False)
+    """What the other events fill in."""
+    first_with: dict[str, tuple[int, str]] = field(default_factory=dict, repr=False)
+    """The first of the other events that reports a status, and its reason."""
+    newest: int | None = None
+    is_readable: bool = True
+    claimed: set[str] = field(default_factory=set)
+    """The fields whose value a taken event may have filled in."""
+
+    def hear(self, event: WebhookEvent, *, is_taken: bool) -> None:
+        """Add one of the message's events; call it in the order of their keys."""
+        payload = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
+        said = Message()
+        if isinstance(payload, Reply | StatusReport):
+            said = Message(**message_values(payload))
+        if is_taken:
+            names = Message.REPORTED if self.message.recorded_at is None else MAY_BE_FILLED_IN
+            values = {name: getattr(said, name) for name in names}
+            same = {name for name in names if values[name] == getattr(self.message, name)}
+            self.claimed |= {name for name in same if values[name]}
+            return
+        self.newest = event.pk
+        self.is_readable &= said.key != ""
+        self.said.fill_in_from(said)
+        reason = payload.reason if isinstance(payload, StatusReport) else ""
+        self.first_with.setdefault(said.status, (event.pk, reason))
+
+    def restore(self, taken: set[int]) -> set[int]:
+        """Compute the message and its history without the taken events; return the rows to go."""
+        known = {change.event_id for change in self.history}
+        theirs = [change for change in self.history if change.event_id in taken]
+        for change in theirs:
+            other, reason = self.first_with.get(change.status, (None, ""))
+            change.event_id, change.reason = (None if other in known else other), reason
+        gone = {change.pk for change in theirs if change.event_id is None}
+        self.history = [change for change in self.history if change.pk not in gone]
+        if len(gone) < len(theirs):  # otherwise they are in the order in which they were applied
+            self.history.sort(key=lambda change: (change.event_id or 0, change.pk))
+        message = self.message
+        message.status, message.status_changed_at, message.previous_status = "", None, ""
+        for change in self.history:
+            change.previous_status = message.status
+            change.applied = supersedes(change.status, message.status)
+            if change.applied:
+                message.status, message.status_changed_at = change.status, change.recorded_at
+        if self.newest is not None:
+            by_event = {change.event_id: change.previous_status for change in self.history}
+            message.previous_status = by_event.get(self.newest, message.status)
+        is_whole = self.is_readable and None not in known
+        for name in self.claimed:
+            if (value := getattr(self.said, name)) or is_whole:
+                setattr(message, name, value)
+        return gone
+
+
+MAY_BE_FILLED_IN = ("sender", "own_number")
+"""Of a recorded message; the rest is what ``record_sent`` said."""
+
+
 # Deleting and redacting
 
 
@@ -354,10 +618,15 @@ _KEY_WITHOUT_PERSON = Case(
 )
 
 
-def delete_messages(using: str, pks: list[int]) -> Removed:
-    """Delete these messages, with their history and events."""
-    events = delete(WebhookEvent.objects.using(using).filter(message__in=pks))
+def delete_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Removed:
+    """Delete these messages, with their history and their events except those to be kept."""
+    events = delete(_events_of(using, pks, kept))
     return Removed(delete(Message.objects.using(using).filter(pk__in=pks)), events)
+
+
+def _events_of(using: str, pks: list[int], kept: Collection[int]) -> QuerySet[WebhookEvent]:
+    events: QuerySet[WebhookEvent] = WebhookEvent.objects.using(using).filter(message__in=pks)
+    return events.exclude(pk__in=kept)
 
 
 def delete_events(using: str, pks: list[int]) -> Removed:
@@ -371,9 +640,9 @@ def delete(rows: QuerySet[Any]) -> int:
     return deleted.get(rows.model._meta.label, 0)
 
 
-def redact_messages(using: str, pks: list[int]) -> Removed:
-    """Redact these messages, with their history and events."""
-    events = WebhookEvent.objects.using(using).filter(message__in=pks).exclude(**EMPTY_EVENT)
+def redact_messages(using: str, pks: list[int], *, kept: Collection[int] = ()) -> Removed:
+    """Redact these messages, with their history and their events except those to be kept."""
+    events = _events_of(using, pks, kept).exclude(**EMPTY_EVENT)
     redacted = redact_events(using, list(events.values_list("pk", flat=True)))
     _redact_reasons(using, Q(message__in=pks))
     messages = Message.objects.using(using).filter(pk__in=pks)

@@ -24,17 +24,22 @@ READS = ("BEGIN", "SAVEPOINT", "SELECT")
 
 def lines_of(module: str, *arguments: str) -> list[str]:
     """Run a program that kills its children, on the test's database; return what it prints."""
-    server = os.environ.get("TEST_DATABASE_URL", "sqlite:///").rpartition("/")[0]
-    environment = os.environ | {
-        "TEST_DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
-        "DJANGO_SETTINGS_MODULE": "tests.settings_without_admin",
-    }
+    environment = environment_of_test_database()
     program = [sys.executable, "-m", module, *arguments]
     result = subprocess.run(
         program, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
+
+
+def environment_of_test_database() -> dict[str, str]:
+    """Return what another process needs to work on the test's database."""
+    server = os.environ.get("TEST_DATABASE_URL", "sqlite:///").rpartition("/")[0]
+    return os.environ | {
+        "TEST_DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
+        "DJANGO_SETTINGS_MODULE": "tests.settings_without_admin",
+    }
 
 
 def kill(process: int) -> None:

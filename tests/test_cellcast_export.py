@@ -2,7 +2,12 @@
 
 import json
 import os
+import re
+import signal
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -18,12 +23,17 @@ from django.db.models import Model
 from cellcast_django import contact_export
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
 from cellcast_django.management.commands.cellcast_export import complete_or_absent
-from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.retention import Selection, prune
+from cellcast_django.signals import message_received
 from cellcast_django.testing import WebhookClient, reply_payload
 from tests.admin_pages import CUSTOMER
+from tests.database_faults import refusing
+from tests.handlers import Calls, Connect
+from tests.killed import ROOT, environment_of_test_database
 from tests.many import add_copies
+from tests.test_cellcast_prune import assert_holds_no_number
 
 pytestmark = pytest.mark.django_db
 
@@ -96,18 +106,75 @@ def test_export_finds_what_erasure_removes(client: WebhookClient) -> None:
     assert with_opt_outs["opt_outs"]
 
 
+def test_export_holds_nothing_of_the_hosts_own(client: WebhookClient, connect: Connect) -> None:
+    connect(message_received, Calls("shop.a_handler", error=ValueError("an error")))
+    client.reply(sender=CONTACT, message="STOP")
+    WebhookEvent.objects.update(username="half-of-a-secret")
+    output = json.dumps(export())
+    for internal in ("shop.a_handler", "an error", "half-of-a-secret", "application/json"):
+        assert internal not in output
+
+
+def shared(**changes: Any) -> WebhookEvent:
+    """Store a webhook that could not be understood, of two customers."""
+    body = f'[{{"sender": "{OTHER}", "message": "my result?"}}, {{"sender": "{CONTACT}", "rec'
+    values = {"invalid": True, "contact": "", "body": body, "error": "The body is not JSON."}
+    event: WebhookEvent = WebhookEventFactory.create(**values | changes)
+    return event
+
+
+def test_of_what_names_others_the_file_says_only_that_it_exists() -> None:
+    event = shared()
+    opt_out(CONTACT)
+    log(event, "Looked at what Anna wrote.")
+    found = export()
+    assert found["events"] == [
+        {
+            "id": event.pk,
+            "received_at": event.received_at.isoformat(),
+            "error": "The body is not JSON.",
+        }
+    ]
+    assert found["log_entries"] == []
+    assert export(OTHER)["events"] == found["events"]
+
+
+def test_message_found_by_what_names_others_is_left_out() -> None:
+    shared(reply=True, invalid=False, message__sender="", message__body="my result?", error="")
+    found = export()
+    assert (found["messages"], found["status_changes"]) == ([], [])
+    assert "my result?" not in json.dumps(found)
+
+
+def test_contact_that_is_a_word_finds_no_bodies() -> None:
+    opt_out("message")
+    WebhookEventFactory.create(invalid=True, contact="", body='{"message": "private of Anna"}')
+    assert export("message")["events"] == []
+
+
 def test_export_includes_events_that_pruning_keeps() -> None:
     event = WebhookEventFactory.create(message__receiver=CONTACT, pending=True)
     assert keys_of(export(), "events") == {event.pk}
 
 
-def test_export_has_every_column_but_technical_ones(client: WebhookClient) -> None:
+INTERNAL: dict[type[Model], set[str]] = {
+    Message: {"key", "previous_status"},
+    WebhookEvent: {"username", "content_type", *WebhookEvent.RUN},
+    OptOutChange: {"received_as"},
+}
+
+
+def columns_of(model: type[Model]) -> set[str]:
+    columns = {field.attname for field in model._meta.concrete_fields}
+    return columns - INTERNAL.get(model, set())
+
+
+def test_export_has_every_column_but_internal_ones(client: WebhookClient) -> None:
     store_something(client, CONTACT)
     found = export()
     for key, model in zip(LISTS, (Message, StatusChange, WebhookEvent, OptOut), strict=False):
-        columns = {field.attname for field in model._meta.concrete_fields}
-        technical = {field.attname for field in model._meta.concrete_fields if not field.editable}
-        assert set(found[key][0]) - {"history"} == columns - technical
+        assert set(found[key][0]) - {"history"} == columns_of(model)
+    assert set(found["opt_outs"][0]["history"][0]) == columns_of(OptOutChange)
     [reply] = [row for row in found["messages"] if row["body"].startswith("Yes")]
     assert reply["body"] == "Yes 👍 \u2028 “no”"
     assert reply["created_at"] == Message.objects.get(pk=reply["id"]).created_at.isoformat()
@@ -128,6 +195,14 @@ def test_export_includes_log_entries_about_its_rows() -> None:
         ("optout", "mia"),
     }
     assert {each["action"] for each in entries} == {"Looked at it."}
+
+
+def test_log_entries_about_other_apps_models_are_left_out() -> None:
+    message = MessageFactory.create(receiver=CONTACT)
+    others = ContentType.objects.create(app_label="shop", model="message")
+    log(message, "Somebody else's message of the same number.")
+    LogEntry.objects.update(content_type=others)
+    assert export()["log_entries"] == []
 
 
 def test_export_suits_an_output_of_any_encoding() -> None:
@@ -199,6 +274,25 @@ def test_file_is_private_from_its_first_byte(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_command_says_which_events_to_look_at(path: Path) -> None:
+    assert "event" not in run(path)
+    events = [shared(), shared()]
+    path.unlink()
+    said = run(path)
+    assert all(re.search(rf"\b{event.pk}\b", said) for event in events)
+    assert OTHER not in said and CONTACT not in said
+    path.unlink()
+    assert str(events[0].pk) in run(path, verbosity=0)
+
+
+def test_standard_output_has_only_the_object(capsys: Any) -> None:
+    event = shared()
+    stdout, stderr = StringIO(), StringIO()
+    call_command("cellcast_export", contact=CONTACT, stdout=stdout, stderr=stderr)
+    assert keys_of(json.loads(stdout.getvalue()), "events") == {event.pk}
+    assert str(event.pk) in stderr.getvalue()
+
+
 def test_quiet_command_prints_nothing(path: Path) -> None:
     assert run(path, verbosity=0) == ""
 
@@ -230,6 +324,98 @@ def test_interrupted_export_leaves_no_file(path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(contact_export, "_entries_about", break_off)
     with pytest.raises(KeyboardInterrupt):
         run(path)
+    assert list(path.parent.iterdir()) == []
+
+
+EXPORTING = """\
+import sys, time
+import django
+
+django.setup()
+from django.core.management import call_command
+
+from cellcast_django import contact_export
+from cellcast_django.management.commands import cellcast_export
+
+
+def half(data, **options):
+    yield '{"contact": "+61491570156"'
+    print("half", flush=True)
+    time.sleep(60)
+
+
+cellcast_export.lines = half
+call_command("cellcast_export", contact="+61491570156", output=sys.argv[1])
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_stopped_export_leaves_no_file(path: Path, ending: signal.Signals) -> None:
+    """As a service manager, a closed terminal and Ctrl-C stop it."""
+    program = [sys.executable, "-c", EXPORTING, str(path)]
+    environment = environment_of_test_database()
+    with subprocess.Popen(
+        program, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half\n"
+        assert len(list(path.parent.iterdir())) <= 1
+        process.send_signal(ending)
+        process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_the_block_by_an_exception(path: Path, ending: signal.Signals) -> None:
+    before = signal.getsignal(ending)
+
+    def write() -> None:
+        with complete_or_absent(path) as file:
+            file.write("half")
+            os.kill(os.getpid(), ending)
+
+    with pytest.raises(SystemExit) as raised:
+        write()
+    assert raised.value.code == 128 + ending
+    assert list(path.parent.iterdir()) == []
+    assert signal.getsignal(ending) == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_export_started_by_nohup_goes_on(path: Path) -> None:
+    program = [sys.executable, "-c", EXPORTING.replace("time.sleep(60)", "time.sleep(1)")]
+    with subprocess.Popen(
+        ["nohup", *program, str(path)],
+        env=environment_of_test_database(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=30)
+    assert (process.returncode, path.exists()) == (0, True)
+
+
+def test_export_outside_the_main_thread_works(path: Path) -> None:
+    """Where Python lets nobody handle signals."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write_file, path).result()
+    assert path.read_text() == "all"
+
+
+def write_file(path: Path) -> None:
+    with complete_or_absent(path) as file:
+        file.write("all")
+
+
+def test_refusing_database_is_an_error_without_the_number(path: Path) -> None:
+    with refusing("FROM"), pytest.raises(CommandError, match="database") as raised:
+        run(path)
+    assert_holds_no_number(raised.value)
     assert list(path.parent.iterdir()) == []
 
 

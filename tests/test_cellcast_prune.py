@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,17 @@ from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
 from django.utils import timezone
 
-from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.factories import (
+    MessageFactory,
+    OptOutFactory,
+    StatusChangeFactory,
+    WebhookEventFactory,
+)
 from cellcast_django.management.commands.cellcast_prune import day
 from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.opt_outs import opt_in
+from tests.database_faults import refusing
+from tests.test_error_reports import frames_of, serialised
 
 pytestmark = pytest.mark.django_db
 
@@ -178,6 +187,43 @@ def test_incomplete_erasure_fails() -> None:
     assert "Kept: 1" in run("--contact", CONTACT, "--dry-run")
 
 
+def test_erasure_names_what_others_are_in_too() -> None:
+    body = f'[{{"sender": "{CONTACT}"}}, {{"sender": "+61491570157"}}, {{"sen'
+    events = WebhookEventFactory.create_batch(2, invalid=True, contact="", body=body)
+    MessageFactory.create(receiver=CONTACT)
+    stdout = StringIO()
+    with pytest.raises(CommandError):
+        run("--contact", CONTACT, stdout=stdout)
+    deleted, kept = stdout.getvalue().splitlines()
+    assert counts(deleted) == [1, 0]
+    assert kept.startswith("Kept: 2 events")
+    assert f"--event {events[0].pk} {events[1].pk}" in kept
+    assert "570157" not in stdout.getvalue()
+    assert WebhookEvent.objects.count() == 2
+    run("--contact", CONTACT, "--dry-run")
+
+
+def assert_holds_no_number(error: CommandError) -> None:
+    """No frame below the caller's has it: error trackers report their variables."""
+    for file, variables in frames_of(error):
+        if "/tests/" not in file and not file.endswith("django/core/management/__init__.py"):
+            assert "1570156" not in serialised(variables), file
+    assert "1570156" not in str(error)
+
+
+@pytest.mark.parametrize("options", [[], ["--redact"], ["--opt-outs"], ["--dry-run"]])
+def test_refusing_database_is_an_error_without_the_number(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MessageFactory.create(receiver=CONTACT)
+    with (
+        refusing("cellcast_django_message"),
+        pytest.raises(CommandError, match="database") as raised,
+    ):
+        run("--contact", CONTACT, *options)
+    assert_holds_no_number(raised.value)
+
+
 def test_progress_is_shown_on_a_terminal_and_wiped(old: list[WebhookEvent]) -> None:
     output = run("--older-than", "90d", stdout=Terminal(), no_color=True)
     assert "\r1 of 2 rows" in output
@@ -282,3 +328,142 @@ def test_opt_out_of_a_sender_name_is_found() -> None:
     OptOutFactory.create(contact="Cellcast Pty")
     assert "Kept: the opt-out" in run("--contact", "Cellcast Pty")
     assert "Deleted: 1 opt-out." in run("--contact", "Cellcast Pty", "--opt-outs")
+
+
+# Events that are taken back
+
+
+@pytest.fixture
+def forged() -> list[WebhookEvent]:
+    """Three reports, each of a message of its own."""
+    events: list[WebhookEvent] = WebhookEventFactory.create_batch(3, message__recorded_at=None)
+    return events
+
+
+def test_events_are_taken_back(forged: list[WebhookEvent]) -> None:
+    first, second, third = forged
+    output = run("--event", str(first.pk), str(second.pk), "--event", str(first.pk))
+    assert counts(output) == [2, 2]
+    assert WebhookEvent.objects.get() == third
+    assert Message.objects.get() == third.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{0}\n{1}\n",
+        "id\n{0}\n{1}",
+        "id,at,kind\r\n{0},2026-11-10,reply\r\n{1},x,y\r\n",
+        "\n {0} \n\n{1}",
+    ],
+)
+def test_events_are_read_from_a_file(forged: list[WebhookEvent], tmp_path: Path, text: str) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text("\ufeff" + text.format(*(event.pk for event in forged)))
+    assert counts(run("--events-from", str(path))) == [2, 2]
+    assert WebhookEvent.objects.get() == forged[2]
+
+
+@pytest.mark.parametrize("content", [b"", b"id\n", b"1\nx\n", b"\xff\xfe1", None])
+def test_unusable_file_is_an_error(
+    forged: list[WebhookEvent], tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "events.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CommandError, match="--events-from"):
+        run("--events-from", str(path), "--event", str(forged[0].pk))
+    assert WebhookEvent.objects.count() == 3
+
+
+@pytest.mark.parametrize("key", ["999999", "0", "9223372036854775808"])
+def test_nothing_is_taken_back_if_an_event_is_not_there(
+    forged: list[WebhookEvent], key: str
+) -> None:
+    with pytest.raises(CommandError, match=key):
+        run("--event", str(forged[0].pk), key)
+    assert WebhookEvent.objects.count() == 3
+
+
+def test_nothing_is_taken_back_if_an_event_is_pending(forged: list[WebhookEvent]) -> None:
+    pending = WebhookEventFactory.create(pending=True)
+    with pytest.raises(CommandError, match=rf"\b{pending.pk}\b"):
+        run("--event", str(forged[0].pk), str(pending.pk))
+    assert WebhookEvent.objects.count() == 4
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--contact", CONTACT],
+        ["--older-than", "1d"],
+        ["--redact"],
+        ["--opt-outs"],
+        ["--include-failed"],
+    ],
+)
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_events_are_taken_back_alone(
+    forged: list[WebhookEvent], option: list[str], dry_run: list[str]
+) -> None:
+    with pytest.raises(CommandError, match=option[0]):
+        run("--event", str(forged[0].pk), *option, *dry_run)
+    assert WebhookEvent.objects.count() == 3
+
+
+def test_dry_run_takes_nothing_back(forged: list[WebhookEvent]) -> None:
+    Message.objects.filter(events=forged[0]).update(recorded_at=timezone.now())
+    WebhookEventFactory.create(duplicate=True, message=forged[1].message)
+    StatusChangeFactory.create(message=forged[2].message, status="expired")
+    forged += [
+        *WebhookEventFactory.create_batch(2, message__recorded_at=None),
+        WebhookEventFactory.create(invalid=True),
+    ]
+    keys = [str(event.pk) for event in forged]
+    output = run("--event", *keys, "--dry-run")
+    assert output.startswith("Would be taken back") and counts(output) == [2, 6]
+    assert WebhookEvent.objects.count() == 7
+    assert counts(run("--event", *keys)) == [2, 6]
+
+
+def test_command_names_handlers_that_had_been_told() -> None:
+    done = {"at": timezone.now().isoformat(), "error": ""}
+    results = {"shop.confirm": done, "shop.skipped": done | {"skipped": True}}
+    failed = {"shop.pay": done | {"error": "KeyError: 1"}}
+    events = [
+        WebhookEventFactory.create(message__recorded_at=None, handler_results=results),
+        WebhookEventFactory.create(message__recorded_at=None, handler_results=failed, failed=True),
+    ]
+    for options in (["--dry-run"], []):
+        output = run("--event", *(str(event.pk) for event in events), *options)
+        assert "shop.confirm" in output and "shop.pay" in output
+        assert "shop.skipped" not in output and "KeyError" not in output
+
+
+def test_command_says_which_opt_outs_stand() -> None:
+    events = [WebhookEventFactory.create(opt_out=True) for _ in range(3)]
+    opt_in(events[0].contact)
+    for options in (["--dry-run"], []):
+        output = run("--event", *(str(event.pk) for event in events), *options)
+        assert "Kept: 2 opt-outs" in output
+    assert OptOut.objects.active().count() == 2
+
+
+@pytest.mark.usefixtures("_protected")
+def test_protected_message_keeps_its_event(forged: list[WebhookEvent]) -> None:
+    with pytest.raises(CommandError):
+        run("--event", str(forged[0].pk))
+    assert WebhookEvent.objects.count() == 3
+
+
+def test_taking_back_shows_progress_on_a_terminal(forged: list[WebhookEvent]) -> None:
+    output = run("--event", str(forged[0].pk), stdout=Terminal(), no_color=True)
+    assert "\r1 of 1 events" in output
+
+
+def test_database_that_refuses_to_take_back_is_an_error(
+    forged: list[WebhookEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cellcast_django.retention.BATCH_SECONDS", 0.1)
+    with refusing("^UPDATE"), pytest.raises(CommandError, match="database"):
+        run("--event", str(forged[0].pk))

@@ -134,7 +134,7 @@ def test_refusing_database_is_a_command_error(
 ) -> None:
     with refusing("INSERT"), pytest.raises(CommandError, match="OperationalError") as raised:
         run()
-    assert raised.value.__suppress_context__
+    assert raised.value.__context__ is None
     assert run("--replies").splitlines() == [line(Kind.REPLIES, 2, 2)]
 
 

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import example, given, strategies as st
 from phonenumbers import PhoneNumber
 
-from cellcast_django.contacts import is_phone_number, normalise, number_pattern, text_of
+from cellcast_django.contacts import (
+    is_phone_number,
+    normalise,
+    number_pattern,
+    numbers_in,
+    text_of,
+)
 from cellcast_django.payloads import decode
 from tests.any_text import any_text
 
@@ -180,7 +186,61 @@ def test_pattern_is_fast_on_long_runs_of_white_space() -> None:
     assert process_time() - started < 2
 
 
-def test_pattern_finds_odd_number_as_written() -> None:
-    pattern = number_pattern("Cellcast Pty", "AU")
-    assert pattern.search('{"sender": "Cellcast Pty"}')
-    assert not pattern.search('{"sender": "Cellcast Ptys"}')
+def test_pattern_of_what_is_no_number_is_an_error() -> None:
+    with pytest.raises(ValueError, match="phone number"):
+        number_pattern("Cellcast Pty", "AU")
+
+
+# All numbers of a body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"sender": "+61491570156"}',
+        '{"sender": "61491570156"}',
+        '{"contact": 491570156}',
+        '{"contact": "491570156"}',
+        '{"mobile": "0491 570 156"}',
+        '{"message": "call me:\\n0491570156"}',
+        r'{"message": "{\"message\": \"call\\n0491570156\"}"}',
+        r'{"sender": "\u002b\u0036\u0031491570156"}',
+        "sender=%2B61491570156&message=hi",
+        "mobile=0491+570+156",
+        '[{"sender": "+61491570156","rece',
+        '"\x00{\x00"\x00+\x006\x001\x004\x009\x001\x005\x007\x000\x001\x005\x006\x00"',
+    ],
+)
+def test_numbers_of_a_body_are_found_in_any_spelling(text: str) -> None:
+    assert set(numbers_in(decode(text.encode()), "AU")) == {NUMBER}
+
+
+def test_numbers_of_other_countries_and_new_ranges_are_found() -> None:
+    text = '["+1 202-555-0123", "0445123456", "+61 445 123 456", "(02) 9374 4000"]'
+    assert set(numbers_in(text, "AU")) == {"+12025550123", "+61445123456", "+61293744000"}
+    assert set(numbers_in('["202-555-0123", 445123456]', "US")) == {"+12025550123", "+61445123456"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"_id": "66b5b93b1e2c012dfe964000", "at": "2026-11-10T09:00:00.123Z"}',
+        '{"_id": "2c1e4915-7015-4915-8701-491570156491", "n": 1764322000}',
+        '{"sender": "cellcast", "message": "See you at 5, room 12 34"}',
+    ],
+)
+def test_ids_times_and_texts_are_no_numbers(text: str) -> None:
+    assert list(numbers_in(text, "AU")) == []
+
+
+@given(any_text)
+def test_numbers_of_any_text_can_be_looked_for(text: str) -> None:
+    assert all(is_phone_number(number, "AU") for number in numbers_in(text, "AU"))
+
+
+def test_numbers_are_found_fast_in_hostile_bodies() -> None:
+    for text in ("1 " * 130_000, "(" * 260_000, "12-34 " * 40_000, "\\" * 260_000):
+        started = process_time()
+        assert list(numbers_in(text, "AU")) == []
+        assert process_time() - started < 10

@@ -197,6 +197,8 @@ def test_command_lines_run(
         contact="+61400000000",
         done_at=done_at,
     )
+    if "--events-from" in arguments:
+        Path("forged.csv").write_text("id\n17\n", encoding="utf-8")
     call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
 
 

@@ -388,6 +388,19 @@ def test_record_sent_adopts_the_row_of_an_early_report(
 
 
 @pytest.mark.django_db
+def test_message_says_when_it_was_recorded(client: WebhookClient) -> None:
+    client.status(_id=ID)
+    assert Message.objects.get().recorded_at is None
+    before = timezone.now()
+    first = Message.objects.record_sent(ID, receiver=CUSTOMER).recorded_at
+    assert first is not None and before <= first <= timezone.now()
+    assert Message.objects.record_sent(ID, receiver=CUSTOMER).recorded_at == first
+    assert Message.objects.record_sent("other", receiver=CUSTOMER).recorded_at is not None
+    client.status(_id=ID, status="failed")
+    assert Message.objects.get(cellcast_id=ID).recorded_at == first
+
+
+@pytest.mark.django_db
 def test_record_sent_gives_a_report_without_a_receiver_its_contact(client: WebhookClient) -> None:
     client.send("webhook-status", {"message_id": 7, "status": "Delivered"})
     assert Message.objects.get().contact == ""

@@ -8,6 +8,7 @@ from typing import Any
 import phonenumbers
 import pytest
 from django.db import connection, transaction
+from django.db.models.sql.compiler import SQLCompiler
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
@@ -220,6 +221,34 @@ def test_renewed_opt_out_has_its_new_source(client: WebhookClient) -> None:
     assert OptOut.objects.get() == made
 
 
+def test_reply_that_asks_for_it_is_the_proof() -> None:
+    asked = "Please take me off, no more texts. " * 40
+    reply = MessageFactory.create(inbound=True, sender="0400 000 000", body=asked)
+    opt_out(CUSTOMER, note="Read it today.", username="mia", asked_in=reply)
+    proof = OptOutChange.objects.get()
+    assert (proof.text, proof.source) == (asked[:1_000], "person")
+    assert (proof.note, proof.username) == ("Read it today.", "mia")
+
+
+def test_reply_to_an_opt_out_that_stands_changes_nothing() -> None:
+    reply = MessageFactory.create(inbound=True, sender=CUSTOMER, body="No more texts")
+    opt_out(CUSTOMER)
+    before = OptOut.objects.values().get()
+    opt_out(CUSTOMER, asked_in=reply)
+    assert OptOut.objects.values().get() == before
+    assert OptOutChange.objects.get().text == ""
+
+
+@pytest.mark.parametrize(
+    "parts", [{"receiver": CUSTOMER}, {"inbound": True, "sender": "0400 000 001"}]
+)
+def test_proof_must_be_a_reply_of_the_contact(parts: dict[str, Any]) -> None:
+    message = MessageFactory.create(**parts)
+    with pytest.raises(ValueError, match="asked_in"):
+        opt_out(CUSTOMER, asked_in=message)
+    assert not OptOut.objects.exists()
+
+
 @pytest.mark.parametrize("number", ["", "  ", "\0", "9" * 65])
 def test_opt_out_refuses_impossible_numbers(number: str) -> None:
     with pytest.raises(ValueError, match="The number is"):
@@ -272,6 +301,15 @@ def test_opting_out_and_in_is_retried_after_a_serialisation_failure(statement: s
         (opt_out if statement == "^INSERT" else opt_in)(CUSTOMER)
     assert refusals.count == 1
     assert is_opted_out(CUSTOMER) == (statement == "^INSERT")
+
+
+def test_cache_of_the_orm_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``tests/hosts/test_cached.py`` shows beside real ones."""
+    opt_out(CUSTOMER)
+    monkeypatch.setattr(SQLCompiler, "execute_sql", lambda *args, **kwargs: [])
+    assert not OptOut.objects.active().exists()
+    assert is_opted_out(CUSTOMER)
+    assert opted_out([CUSTOMER]) == {CUSTOMER}
 
 
 def test_opt_outs_use_the_routers_database(

@@ -166,6 +166,15 @@ def test_adapted_times_work_in_raw_statements(db: None) -> None:
         assert cursor.fetchone() == (event.pk,)
 
 
+def test_queryset_compiles_to_a_statement_for_a_cursor(db: None) -> None:
+    """``opt_outs`` runs its own query so, past the caches of the ORM."""
+    event = WebhookEvent.objects.create(endpoint="receive", kind="unknown", outcome="invalid")
+    rows = WebhookEvent.objects.filter(kind="unknown").values_list("pk")
+    with connection.cursor() as cursor:
+        cursor.execute(*rows.query.get_compiler(using=rows.db).as_sql())
+        assert [tuple(row) for row in cursor.fetchall()] == [(event.pk,)]
+
+
 # The drivers
 
 

@@ -13,6 +13,7 @@ from django.db.models.signals import pre_delete
 from django.utils import timezone
 
 from cellcast_django import retention
+from cellcast_django.conf import conf
 from cellcast_django.factories import MessageFactory, StatusChangeFactory, WebhookEventFactory
 from cellcast_django.handlers import run_again
 from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
@@ -313,8 +314,16 @@ def test_contact_is_erased_in_any_spelling(spelling: str, redact: bool) -> None:
 def test_odd_contact_is_erased_as_written() -> None:
     WebhookEventFactory.create(opt_out=True, contact="Cellcast Pty")
     WebhookEventFactory.create(opt_out=True, contact="cellcast pty")
-    WebhookEventFactory.create(invalid=True, body='{"from":"Cellcast Pty"}')
-    assert run(Selection(number="Cellcast Pty")) == (0, 2)
+    assert run(Selection(number="Cellcast Pty")) == (0, 1)
+
+
+@pytest.mark.parametrize("contact", ["message", "Cellcast Pty", "4915701560"])
+def test_contact_that_is_no_phone_number_is_not_searched_in_bodies(contact: str) -> None:
+    WebhookEventFactory.create(opt_out=True, contact=contact)
+    body = '{"message": "private", "from": "Cellcast Pty", "n": 4915701560}'
+    invalid = WebhookEventFactory.create(invalid=True, contact="", body=body)
+    assert run(Selection(number=contact)) == (0, 1)
+    assert WebhookEvent.objects.get() == invalid
 
 
 def test_short_number_is_not_searched_in_bodies() -> None:
@@ -391,7 +400,108 @@ def test_pending_events_of_the_contact_are_counted() -> None:
     assert selection.kept() == Kept(pending=1, failed=1)
 
 
-# Numbers in what could not be understood
+# What names other people too
+
+
+def unreadable(body: str, **changes: Any) -> WebhookEvent:
+    """Store what could not be understood, with the whole body of its webhook."""
+    event: WebhookEvent = WebhookEventFactory.create(
+        **{"invalid": True, "contact": "", "body": body} | changes
+    )
+    return event
+
+
+OWN_NUMBER = "+61488000001"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [OTHER, "0491 570 157", "491570157", "+1 202-555-0123", r"\u002b61491570157", "0445 123 456"],
+)
+@pytest.mark.parametrize("redact", [False, True])
+def test_erasing_one_person_leaves_an_event_that_names_others(other: str, redact: bool) -> None:
+    alone = unreadable(f'{{"sender": "{CONTACT}"}}')
+    shared = unreadable(f'[{{"sender": "{CONTACT}"}}, {{"sender": "{other}"}}, {{"sen')
+    selection = Selection(number=CONTACT, redact=redact)
+    assert selection.shared_events() == [shared.pk]
+    assert run(selection) == (0, 1)
+    assert WebhookEvent.objects.filter(pk=shared.pk, body=shared.body).exists()
+    assert not WebhookEvent.objects.filter(pk=alone.pk).exclude(body="").exists()
+
+
+@pytest.mark.parametrize("receiver", ["receiver", "to"])
+@pytest.mark.parametrize("spelling", [OWN_NUMBER, "488000001", "0488 000 001"])
+def test_receiver_of_a_reply_is_nobody_else(receiver: str, spelling: str) -> None:
+    unreadable(f'{{"sender": "{CONTACT}", "{receiver}": "{spelling}"}}')
+    unreadable(f'{{"mobile": "{CONTACT}", "{receiver}": "{spelling}"}}', endpoint="receive")
+    assert run(Selection(number=CONTACT)) == (0, 2)
+
+
+def test_receiver_of_a_report_is_somebody_else() -> None:
+    unreadable(f'{{"receiver": "{OTHER}", "to": "{CONTACT}"}}', endpoint="status")
+    selection = Selection(number=CONTACT)
+    assert run(selection) == (0, 0)
+    assert len(selection.shared_events()) == 1
+
+
+def test_number_that_you_have_sent_from_is_nobody_else() -> None:
+    body = f'[{{"sender": "{CONTACT}", "receiver": "{OWN_NUMBER}"}}, 7'
+    unreadable(body)
+    MessageFactory.create(sender=OWN_NUMBER, recorded_at=None)
+    assert run(Selection(number=CONTACT)) == (0, 0)
+    Message.objects.record_sent("1", receiver=OTHER, sender="0488 000 001")
+    assert run(Selection(number=CONTACT)) == (0, 1)
+
+
+def test_number_set_as_your_own_is_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    unreadable(f'[{{"sender": "{CONTACT}", "receiver": "{OWN_NUMBER}"}}, 7')
+    monkeypatch.setitem(vars(conf), "own_numbers", ("0488 000 001", "cellcast"))
+    assert run(Selection(number=CONTACT)) == (0, 1)
+
+
+def test_event_about_the_contacts_message_may_name_others() -> None:
+    """Of two receivers, a report without a readable one names both."""
+    report = old_report(message__receiver=CONTACT, contact="", body=f'{{"to": "{CONTACT}"}}')
+    shared = WebhookEventFactory.create(
+        duplicate=True, message=report.message, contact="", body=f'{{"to": "{OTHER}"}}'
+    )
+    selection = Selection(number=CONTACT)
+    assert selection.shared_events() == [shared.pk]
+    assert run(selection) == (1, 1)
+    shared.refresh_from_db()
+    assert (shared.message, shared.body) == (None, f'{{"to": "{OTHER}"}}')
+
+
+def test_redacting_a_message_leaves_its_event_that_names_others() -> None:
+    report = old_report(message__receiver=CONTACT)
+    shared = WebhookEventFactory.create(
+        duplicate=True, message=report.message, contact=OTHER, body=f'{{"receiver": "{OTHER}"}}'
+    )
+    selection = Selection(number=CONTACT, redact=True)
+    assert selection.shared_events() == [shared.pk]
+    assert run(selection) == (1, 1)
+    assert WebhookEvent.objects.exclude(body="").get() == shared
+    assert Message.objects.get().contact == ""
+
+
+def test_message_that_may_be_anothers_is_left() -> None:
+    reply = old_report(reply=True, message__sender="", contact="")
+    WebhookEvent.objects.update(body=f'{{"mobile": "{CONTACT}", "backup": "{OTHER}"}}')
+    selection = Selection(number=CONTACT)
+    assert run(selection) == (0, 0)
+    assert selection.shared_events() == [reply.pk]
+
+
+def test_pruning_by_age_takes_what_names_several_people() -> None:
+    unreadable(f'["{CONTACT}", "{OTHER}", ', received_at=days_ago(100))
+    assert older_than(90).shared_events() == []
+    assert run(older_than(90)) == (0, 1)
+
+
+def test_age_narrows_what_names_others() -> None:
+    unreadable(f'["{CONTACT}", "{OTHER}", ')
+    old = unreadable(f'["{CONTACT}", "{OTHER}", ', received_at=days_ago(100))
+    assert older_than(90, number=CONTACT).shared_events() == [old.pk]
 
 
 # Batches

@@ -9,15 +9,14 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils.encoding import iri_to_uri
 
 from cellcast_django.deadline import Deadline, connect
 from cellcast_django.error_reports import hides_variables
-from cellcast_django.models import Message, MessageQuerySet, WebhookEvent
+from cellcast_django.models import MessageQuerySet, WebhookEvent
 from cellcast_django.payloads import read_object
-from cellcast_django.retention import Removed, delete
+from cellcast_django.retention import Removed, take_back
 from cellcast_django.views import TEST_SEND_HEADER
 from cellcast_django.webhooks import Webhook
 
@@ -130,17 +129,12 @@ def _connection_to(url: SplitResult) -> HTTPConnection:
 
 
 def delete_tests() -> Removed:
-    """Delete the events of all Test Sends, and the messages that exist only because of them.
+    """Take back the events of all Test Sends, and what only they made.
 
     Opt-outs are kept, as always.
     """
-    messages = Message.objects.fresh()
-    with transaction.atomic(using=messages.db):
-        keys = list(of_tests(messages).values_list("pk", flat=True))
-        return Removed(
-            events=delete(WebhookEvent.objects.fresh().filter(is_test=True)),
-            messages=delete(messages.filter(pk__in=keys)),
-        )
+    tests = WebhookEvent.objects.fresh().filter(is_test=True)
+    return take_back(tests.values_list("pk", flat=True)).removed
 
 
 def of_tests(messages: MessageQuerySet) -> MessageQuerySet:

@@ -2,15 +2,24 @@
 
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.db import Error as DatabaseError
 from django.db.models import BigIntegerField
+from django.utils import timezone
 
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEventQuerySet
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 WIDTH = 60
+KEYS_PER_QUERY = 500
 
 
 def printable(text: str) -> str:
@@ -52,6 +61,45 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     return duration
 
 
+def parse_moment(text: str) -> datetime:
+    """Parse a time in the current zone, such as ``2026-11-10T09:00``, or an age such as ``30d``.
+
+    Raises ``ArgumentTypeError``.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return timezone.now() - parse_duration(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error} Or write a time, such as 2026-11-10T09:00.") from None
+
+
+def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a command's ``execute``: a refusal of the database is a ``CommandError``.
+
+    It holds no value of the statement, nor does any frame that it has come through: error trackers
+    report both.
+    """
+
+    @hides_variables
+    @wraps(execute)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return execute(*args, **kwargs)
+        except DatabaseError as error:
+            name = type(error).__name__
+        # Outside the except block, so that it does not carry the database's error along.
+        raise CommandError(
+            f"The database refused ({name}): it is down, or somebody holds a lock on it for long. "
+            "What was done before that stays; run this again for the rest."
+        )
+
+    return wrapper
+
+
 def add_event_option(parser: CommandParser, help_text: str) -> None:
     """Add ``--event``; its value is a list of primary keys, empty if it is not given."""
     parser.add_argument(
@@ -62,6 +110,9 @@ def add_event_option(parser: CommandParser, help_text: str) -> None:
 def require_events(pks: Collection[int], events: WebhookEventQuerySet, noun: str) -> None:
     """Raise ``CommandError`` unless all these keys are among the events."""
     possible = [pk for pk in pks if abs(pk) <= BigIntegerField.MAX_BIGINT]
-    known = set(events.filter(pk__in=possible).values_list("pk", flat=True))
+    known: set[int] = set()
+    for start in range(0, len(possible), KEYS_PER_QUERY):
+        some = events.filter(pk__in=possible[start : start + KEYS_PER_QUERY])
+        known.update(some.values_list("pk", flat=True))
     if missing := [str(pk) for pk in pks if pk not in known]:
         raise CommandError(f"No such {noun}: {', '.join(missing)}.")

@@ -575,12 +575,12 @@ class Message(models.Model):
         """Copy from ``other`` what is empty here, and return the names of the fields copied.
 
         The reference of a recorded message is what ``record_sent`` said, also if that was nothing,
-        and so is its text. No text comes back to one that was redacted, which has no contact.
+        and so is its text. No text comes back to a sent one that was redacted: it has no contact.
         """
         taken = set(self.REPORTED)
         if self.recorded_at is not None:
             taken -= {"body", "reference"}
-        elif not self.contact:
+        elif self.direction == Direction.OUTBOUND and not self.contact:
             taken.discard("body")
         return self._take(
             other, [name for name in self.REPORTED if name in taken and not getattr(self, name)]

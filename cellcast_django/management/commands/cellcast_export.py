@@ -1,15 +1,19 @@
 """Write everything stored about one contact as JSON."""
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkstemp
+from secrets import token_hex
 from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cellcast_django.contact_export import ContactData, lines
+from cellcast_django.management.terminal import says_if_refused
 from cellcast_django.retention import AboutContact
 
 
@@ -31,6 +35,8 @@ class Command(BaseCommand):
             "read, and that must not exist yet",
         )
 
+    execute = says_if_refused(BaseCommand.execute)
+
     def handle(self, **options: Any) -> None:
         """Write the object. Raises ``CommandError`` if nothing is found, or the file exists."""
         try:
@@ -39,6 +45,12 @@ class Command(BaseCommand):
             raise CommandError(f"--contact: {error}") from None
         if data.is_empty():
             raise CommandError("Nothing is stored about this contact.")
+        if shared := data.shared_events():
+            keys = ", ".join(map(str, shared))
+            self.stderr.write(
+                f"These events name other people too, so only that they exist is written: {keys}. "
+                "Look at each in the admin, and add by hand what is about this contact."
+            )
         if options["output"] is None:
             for line in lines(data, ensure_ascii=True):  # a redirect may not be UTF-8
                 self.stdout.write(line, ending="")
@@ -49,25 +61,59 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"--output: {error.strerror}.") from None
         if options["verbosity"]:
-            self.stderr.write("Written. Delete the file once it has been handed over.")
+            self.stderr.write(
+                "Written. Texts may mention other people: look through the file before you hand it "
+                "over, and delete it afterwards."
+            )
 
 
 @contextmanager
-def complete_or_absent(path: Path) -> Iterator[TextIO]:
+def complete_or_absent(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     """Write a new file that appears under its name only when the block has ended.
 
-    From its first byte it can be read by its owner alone. Raises ``OSError``: a file of that name
-    is never replaced.
+    From its first byte it can be read by its owner alone. SIGTERM and SIGHUP leave nothing behind.
+    Raises ``OSError``: a file of that name is never replaced.
     """
     if path.exists():
         raise FileExistsError(None, "The file exists")
-    descriptor, unfinished = mkstemp(prefix=".cellcast-", dir=path.parent)
+    unfinished = path.with_name(f".cellcast-{token_hex(8)}")
+    with exiting_on_signals():
+        try:
+            with open(
+                unfinished, "x", encoding="utf-8", newline=newline, opener=open_for_owner
+            ) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(unfinished, path)  # unlike a rename, it fails if somebody else was quicker
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def open_for_owner(path: str, flags: int) -> int:
+    """Open a file that nobody else may read."""
+    return os.open(path, flags, mode=0o600)
+
+
+@contextmanager
+def exiting_on_signals() -> Iterator[None]:
+    """Let the signals that end a process at once end it by an exception, and so tidy up."""
+    is_main = threading.current_thread() is threading.main_thread()
+    names = ("SIGTERM", "SIGHUP") if is_main else ()  # elsewhere Python handles none
+    numbers = [number for name in names if (number := getattr(signal, name, None))]
+    # What nohup ignores stays ignored.
+    ending = [each for each in numbers if signal.getsignal(each) == signal.SIG_DFL]
+
+    def handle_all(handler: Any) -> None:
+        for number in ending:
+            signal.signal(number, handler)
+
+    def end(number: int, _frame: object) -> None:
+        handle_all(signal.SIG_IGN)  # a second one must not interrupt the tidying up
+        sys.exit(128 + number)
+
+    handle_all(end)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(unfinished, path)  # unlike a rename, it fails if somebody else was quicker
+        yield
     finally:
-        with suppress(OSError):
-            os.unlink(unfinished)
+        handle_all(signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """Delete or redact messages and events by age or by contact."""
 
+import csv
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
@@ -10,9 +11,26 @@ from django.utils import timezone
 
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
-from cellcast_django.management.terminal import ProgressLine, parse_duration
+from cellcast_django.management.terminal import (
+    KEYS_PER_QUERY,
+    ProgressLine,
+    parse_duration,
+    printable,
+    require_events,
+    says_if_refused,
+)
+from cellcast_django.models import fresh_events
 from cellcast_django.payloads import clean
-from cellcast_django.retention import Kept, Pruned, Removed, Selection, forget_opt_outs, prune
+from cellcast_django.retention import (
+    Kept,
+    Pruned,
+    Removed,
+    Selection,
+    effects_of,
+    forget_opt_outs,
+    prune,
+    take_back,
+)
 
 
 class Command(BaseCommand):
@@ -23,7 +41,8 @@ class Command(BaseCommand):
         "asks to be erased. Events whose handlers have not finished are kept, and so are "
         "opt-outs, which must "
         "outlive the messages. Works in small batches: interrupt it at any time, and run it again "
-        "to continue."
+        "to continue. With --event, take these events back, as if they had never come: messages, "
+        "statuses and texts that only they brought go too."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -31,7 +50,7 @@ class Command(BaseCommand):
             "--older-than",
             type=partial(parse_duration, units="hdw"),  # 3m might be meant as months
             metavar="AGE",
-            help="such as 90d, 12w or 36h; required without --contact",
+            help="such as 90d, 12w or 36h; required without --contact and --event",
         )
         parser.add_argument(
             "--contact",
@@ -57,11 +76,32 @@ class Command(BaseCommand):
             help="also prune failed events, which need attention",
         )
         parser.add_argument(
+            "--event",
+            nargs="+",
+            action="extend",
+            type=int,
+            default=[],
+            metavar="ID",
+            help="take these events back, alone; none may be pending. Opt-outs that they began "
+            "are kept: end them in the admin",
+        )
+        parser.add_argument(
+            "--events-from",
+            metavar="FILE",
+            help="the same, with an id in the first column of each line, as in the list of "
+            "cellcast_recover --unconfirmed",
+        )
+        parser.add_argument(
             "--dry-run", action="store_true", help="change nothing; print how much would be pruned"
         )
 
+    execute = says_if_refused(BaseCommand.execute)
+
     def handle(self, **options: Any) -> None:
         """Prune, and print what was done. Raises ``CommandError`` if an erasure is incomplete."""
+        if options["event"] or options["events_from"] is not None:
+            self._take_back(find_events(options), options)
+            return
         selection = find_selection(options)
         if options["dry_run"]:
             pruned = Pruned(*selection.count())
@@ -70,8 +110,11 @@ class Command(BaseCommand):
             pruned = self._prune(selection, ProgressLine(self.stdout, options["verbosity"]))
             opt_outs = forget_opt_outs(selection)
         kept = selection.kept()
+        shared = selection.shared_events()
         kept_opt_outs = 0 if selection.opt_outs else selection.opt_out_rows().count()
-        is_nothing = not any((*pruned.removed, pruned.protected, *kept, opt_outs, kept_opt_outs))
+        is_nothing = not any(
+            (*pruned.removed, pruned.protected, *kept, *shared, opt_outs, kept_opt_outs)
+        )
         if is_nothing and is_mistyped(selection.number):
             raise CommandError("Nothing found for this contact, which is not a valid phone number.")
         verb = "redacted" if selection.redact else "deleted"
@@ -81,14 +124,40 @@ class Command(BaseCommand):
         if selection.opt_outs:
             done = "Would be deleted" if options["dry_run"] else "Deleted"
             self.stdout.write(f"{done}: {plural(opt_outs, 'opt-out')}.")
-        for reason in reasons_to_keep(selection, pruned, kept, kept_opt_outs):
+        for reason in reasons_to_keep(selection, pruned, kept, shared, kept_opt_outs):
             self.stdout.write(f"Kept: {reason}")
-        is_incomplete = pruned.protected or any(kept)
+        is_incomplete = pruned.protected or any(kept) or shared
         if selection.number is not None and is_incomplete and not options["dry_run"]:
             raise CommandError(
                 "Some data about this contact was kept: see above. Run the same command again "
                 "once that is settled."
             )
+
+    def _take_back(self, events: list[int], options: dict[str, Any]) -> None:
+        effects = effects_of(events)
+        pruned, done = Pruned(*effects.removed), "Would be taken back"
+        if not options["dry_run"]:
+            line, done = ProgressLine(self.stdout, options["verbosity"]), "Taken back"
+
+            def show(removed: Removed) -> None:
+                line.show(f"{removed.events:,} of {len(events):,} events")
+
+            try:
+                pruned = take_back(events, progress=show)
+            finally:
+                line.show("")
+        rows = f"{plural(pruned.messages, 'message')} and {plural(pruned.events, 'event')}"
+        self.stdout.write(self.style.SUCCESS(f"{done}: {rows}."))
+        if effects.handlers:
+            names = ", ".join(map(printable, sorted(effects.handlers)))
+            self.stdout.write(f"Handlers that had been told, and did what they do: {names}.")
+        if effects.opt_outs:
+            opt_outs = plural(effects.opt_outs, "opt-out")
+            self.stdout.write(
+                f"Kept: {opt_outs} begun by these events. End in the admin what is not true."
+            )
+        if pruned.protected:
+            raise CommandError(f"Kept: {because_protected(pruned)}")
 
     def _prune(self, selection: Selection, line: ProgressLine) -> Pruned:
         total = sum(selection.count()) if line.is_shown else 0
@@ -102,13 +171,55 @@ class Command(BaseCommand):
             line.show("")
 
 
+def find_events(options: dict[str, Any]) -> list[int]:
+    """Return the events to take back. Raises ``CommandError`` unless all of them can be."""
+    others = ("contact", "older_than", "redact", "opt_outs", "include_failed")
+    if given := [name for name in others if options[name] not in (None, False)]:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise CommandError(f"Events are taken back whole: give --event without {names}.")
+    named = set(options["event"])
+    if options["events_from"] is not None:
+        named |= read_events(options["events_from"])
+    events = sorted(named)
+    require_events(events, fresh_events(), "event")
+    pending: list[str] = []
+    for start in range(0, len(events), KEYS_PER_QUERY):
+        some = fresh_events().pending().filter(pk__in=events[start : start + KEYS_PER_QUERY])
+        pending += map(str, some.values_list("pk", flat=True))
+    if pending:
+        raise CommandError(
+            f"Their handlers have not finished: {', '.join(pending)}. Skip them in the admin, or "
+            "let cellcast_run_handlers run them. Nothing was done."
+        )
+    return events
+
+
+def read_events(name: str) -> set[int]:
+    """Return the keys in the first column of a file. Raises ``CommandError``."""
+    try:
+        with open(name, encoding="utf-8-sig", newline="") as file:
+            first = [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
+        if first[:1] == ["id"]:
+            del first[0]
+        events = {int(key) for key in first}
+    except OSError as error:
+        raise CommandError(f"--events-from: {error.strerror}.") from None
+    except (ValueError, csv.Error):
+        raise CommandError("--events-from: not a list with an id in each line.") from None
+    if not events:
+        raise CommandError("--events-from: the file names no event.")
+    return events
+
+
 def find_selection(options: dict[str, Any]) -> Selection:
     """Return what the options select. Raises ``CommandError`` if they make no sense."""
     older_than: timedelta | None = options["older_than"]
     if options["opt_outs"] and options["contact"] is None:
         raise CommandError("--opt-outs needs --contact: an opt-out must outlive the messages.")
     if older_than is None and options["contact"] is None:
-        raise CommandError("Say what to prune: --older-than 90d, --contact NUMBER, or both.")
+        raise CommandError(
+            "Say what to prune: --older-than 90d, --contact NUMBER, or both; or --event ID."
+        )
     try:
         return Selection(
             before=None if older_than is None else timezone.now() - older_than,
@@ -143,16 +254,21 @@ def day(moment: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M}"
 
 
+def because_protected(pruned: Pruned) -> str:
+    """Return the reason why rows were kept that models of the host's refer to."""
+    rows = plural(pruned.protected, "row")
+    return (
+        f"{rows} that your own models protect. {pruned.protected_by} Remove what refers to them "
+        "first, and run this again."
+    )
+
+
 def reasons_to_keep(
-    selection: Selection, pruned: Pruned, kept: Kept, kept_opt_outs: int
+    selection: Selection, pruned: Pruned, kept: Kept, shared: list[int], kept_opt_outs: int
 ) -> Iterator[str]:
     """Yield a sentence for each reason why rows were kept."""
     if pruned.protected:
-        yield (
-            f"{plural(pruned.protected, 'row')} that your own models protect. "
-            f"{pruned.protected_by} Remove what refers to them first, or use --redact, which keeps "
-            "the rows."
-        )
+        yield f"{because_protected(pruned)} Or use --redact, which keeps the rows."
     if kept.pending:
         yield (
             f"{plural(kept.pending, 'event')} whose handlers have not finished. Run them with "
@@ -162,6 +278,13 @@ def reasons_to_keep(
         yield (
             f"{plural(kept.failed, 'event')} that failed. Run their handlers again with "
             "cellcast_run_handlers --failed, or prune them too with --include-failed."
+        )
+    if shared:
+        keys = " ".join(map(str, shared))
+        yield (
+            f"{plural(len(shared), 'event')} that name{'s' if len(shared) == 1 else ''} other "
+            "people too, and may be all there is of what they wrote. Look at each in the admin, "
+            f"and delete those that nobody needs: cellcast_prune --event {keys}"
         )
     if kept_opt_outs and selection.number is None:
         yield f"{plural(kept_opt_outs, 'opt-out')}, which must outlive the messages."

@@ -1,11 +1,20 @@
-"""Ask Cellcast's API for what never arrived."""
+"""Ask Cellcast's API for what never arrived, or for what it knows nothing of."""
 
-from typing import Any
+import csv
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error as DatabaseError
+from django.utils import timezone
 
-from cellcast_django.management.terminal import ProgressLine, parse_duration
+from cellcast_django.management.commands.cellcast_export import complete_or_absent
+from cellcast_django.management.terminal import (
+    ProgressLine,
+    parse_moment,
+    printable,
+    says_if_refused,
+)
 from cellcast_django.recovery import (
     DEFAULT_AGE,
     Findings,
@@ -14,6 +23,7 @@ from cellcast_django.recovery import (
     problems_of,
     recover,
 )
+from cellcast_django.recovery.unconfirmed import Comparison, Unconfirmed, find_unconfirmed
 
 
 class Command(BaseCommand):
@@ -27,11 +37,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--since",
-            type=parse_duration,
-            default=DEFAULT_AGE,
-            metavar="AGE",
-            help="how far back to look, such as 2d (the default), 36h or 90m. Keep it shorter than "
-            "your retention, or what you have pruned comes back",
+            type=parse_moment,
+            metavar="T",
+            help="how far back to look, such as 2d (the default), 36h, 90m or 2026-11-10T09:00. "
+            "Keep it shorter than your retention, or what you have pruned comes back",
         )
         parser.add_argument("--replies", action="store_true", help="look for replies")
         parser.add_argument("--statuses", action="store_true", help="look for delivery reports")
@@ -39,18 +48,45 @@ class Command(BaseCommand):
         parser.add_argument(
             "--dry-run", action="store_true", help="store nothing; print what is missing"
         )
+        parser.add_argument(
+            "--unconfirmed",
+            action="store_true",
+            help="the other way round: print which events of webhooks since then are in none of "
+            "Cellcast's lists; for when a password has leaked. Changes nothing",
+        )
+        parser.add_argument(
+            "--until", type=parse_moment, metavar="T", help="with --unconfirmed: up to this time"
+        )
+        parser.add_argument(
+            "--username", help="with --unconfirmed: only what came with this secret's username"
+        )
+        parser.add_argument(
+            "--output",
+            metavar="FILE",
+            help="with --unconfirmed: write a CSV file instead, which cellcast_prune --events-from "
+            "takes; it must not exist yet",
+        )
+
+    execute = says_if_refused(BaseCommand.execute)
 
     def handle(self, **options: Any) -> None:
         """Recover, and print what was found.
 
         Raises ``CommandError`` if a list was not read to its end, or the database refused.
         """
+        if options["unconfirmed"]:
+            self._list_unconfirmed(options)
+            return
+        for name in ("until", "username", "output"):
+            if options[name] is not None:
+                raise CommandError(f"--{name} needs --unconfirmed.")
+        since: datetime | None = options["since"]
         chosen = [kind for kind in Kind if options[kind.name.lower()]]
         line = ProgressLine(self.stdout, options["verbosity"])
         try:
             found = recover(
                 chosen or list(Kind),
-                age=options["since"],
+                age=DEFAULT_AGE if since is None else timezone.now() - since,
                 dry_run=options["dry_run"],
                 progress=lambda each: line.show(
                     f"{each.kind}: {each.seen:,} seen, {each.missing:,} missing"
@@ -58,18 +94,71 @@ class Command(BaseCommand):
             )
         except RecoveryError as error:
             raise CommandError(str(error)) from None
-        except DatabaseError as error:
-            raise CommandError(
-                f"The database refused ({type(error).__name__}): it is down, or somebody holds "
-                "a lock on it for long. What was stored before that stays; run this again for the "
-                "rest."
-            ) from None
         finally:
             line.show("")
         for findings in found:
             self.stdout.write(describe_findings(findings, dry_run=options["dry_run"]))
         if errors := problems_of(found):
             raise CommandError("\n".join(errors))
+
+    def _list_unconfirmed(self, options: dict[str, Any]) -> None:
+        if options["since"] is None:
+            raise CommandError("--unconfirmed needs --since: when the password may have leaked.")
+        if given := [kind for kind in Kind if options[kind.name.lower()]]:
+            raise CommandError(f"--unconfirmed reads all lists: give it without --{given[0]}.")
+        line = ProgressLine(self.stdout, options["verbosity"])
+        try:
+            found = find_unconfirmed(
+                options["since"],
+                options["until"],
+                username=options["username"],
+                progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
+            )
+        except RecoveryError as error:
+            raise CommandError(f"{error} Nobody knows which events are genuine.") from None
+        finally:
+            line.show("")
+        if options["output"] is None:
+            self._print_table(found)
+        else:
+            try:
+                with complete_or_absent(Path(options["output"]), newline="") as file:
+                    write_csv(found, file)
+            except OSError as error:
+                raise CommandError(f"--output: {error.strerror}.") from None
+        self.stderr.write(f"{found.count:,} events are in none of Cellcast's lists.")
+        if found.not_compared:
+            self.stderr.write(
+                f"{found.not_compared:,} could not be compared: they were not understood, or have "
+                "been redacted or pruned in part."
+            )
+        if found.unreadable:
+            self.stderr.write(
+                f"{found.unreadable:,} items of the lists could not be understood: what they "
+                "confirm may be among these events."
+            )
+
+    def _print_table(self, found: Comparison) -> None:
+        self.stdout.write(ROW.format(*COLUMNS))
+        for event in found:
+            self.stdout.write(printable(ROW.format(*cells_of(event))))
+
+
+COLUMNS = ("id", "received_at", "kind", "username", "handlers")
+ROW = "{:>9}  {:<19}  {:<7}  {:<16}  {}"
+
+
+def cells_of(event: Unconfirmed) -> list[str]:
+    """Return what is said of an event: no number, and no text."""
+    at = f"{timezone.localtime(event.received_at):%Y-%m-%d %H:%M:%S}"
+    return [str(event.id), at, event.kind, event.username, " ".join(event.handlers)]
+
+
+def write_csv(found: Comparison, file: TextIO) -> None:
+    """Write the events, in the columns of ``COLUMNS``."""
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    writer.writerows(map(cells_of, found))
 
 
 def describe_findings(findings: Findings, *, dry_run: bool) -> str:

@@ -1,0 +1,195 @@
+"""The other way round: which events of webhooks Cellcast's own lists do not have.
+
+For after a password has leaked: whatever came with it and is in no list may be forged. Start with
+``find_unconfirmed``. Nothing is changed.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from django.db.models import Min
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from cellcast_django.error_reports import hides_variables
+from cellcast_django.inbox.drafts import message_values
+from cellcast_django.inbox.same_message import LATEST, Alike, match, text_key
+from cellcast_django.models import WebhookEvent, WebhookEventQuerySet, fresh_events
+from cellcast_django.payloads import Endpoint, Listed, StatusReport, read
+from cellcast_django.recovery.client import Client, Findings, Kind
+from cellcast_django.recovery.lists import (
+    CONTACTS_PER_QUERY,
+    ONE_DAY,
+    ListedReply,
+    _as_payload,
+    _opt_out_of,
+    _read_stored,
+    _reply_of,
+    _report_of,
+    _understood,
+)
+from cellcast_django.statuses import supersedes
+
+LONGEST_WAY = timedelta(days=30)
+"""How long before its report a message may have been sent, for the list goes by that time."""
+
+EVENTS_PER_QUERY = 500
+
+Progress = Callable[[Findings], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """An event that no list has."""
+
+    id: int
+    received_at: datetime
+    kind: str
+    username: str
+    """Of the secret that it came with."""
+    handlers: list[str]
+    """The names of those that have been told."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What the lists have, and how many events and items could not be compared with them."""
+
+    events: WebhookEventQuerySet
+    replies: set[int]
+    """The keys of the messages that are listed as replies."""
+    statuses: dict[str, str]
+    """The highest listed status of each message, by its key."""
+    opt_outs: set[str]
+    unreadable: int
+    """Items that could not be understood: a genuine event may be theirs."""
+    count: int = 0
+    """How many events are unconfirmed, once they have been iterated over."""
+    not_compared: int = 0
+    """Events that could not be understood, or have been redacted or pruned in part."""
+
+    def __iter__(self) -> Iterator[Unconfirmed]:
+        last = 0
+        while events := list(self.events.filter(pk__gt=last).order_by("pk")[:EVENTS_PER_QUERY]):
+            for event in events:
+                is_confirmed = self._confirms(event)
+                self.not_compared += is_confirmed is None
+                if is_confirmed is False:
+                    self.count += 1
+                    results = event.handler_results.items()
+                    told = sorted(name for name, each in results if not each.get("skipped"))
+                    yield Unconfirmed(event.pk, event.received_at, event.kind, event.username, told)
+            last = events[-1].pk
+
+    def _confirms(self, event: WebhookEvent) -> bool | None:
+        """Return whether the lists have what the event reports; ``None`` if it does not say."""
+        if not event.body:
+            return None
+        if event.kind == WebhookEvent.Kind.OPT_OUT:
+            return event.contact in self.opt_outs
+        if event.kind == WebhookEvent.Kind.REPLY:
+            return None if event.message_id is None else event.message_id in self.replies
+        report = read(event.body.encode(), event.content_type, Endpoint(event.endpoint))[0]
+        if not isinstance(report, StatusReport):
+            return None
+        listed = self.statuses.get(message_values(report)["key"])
+        return listed is not None and not supersedes(report.status, listed)
+
+
+@hides_variables
+def find_unconfirmed(
+    since: datetime,
+    until: datetime | None = None,
+    *,
+    username: str | None = None,
+    progress: Progress = lambda _findings: None,
+) -> Comparison:
+    """Read the lists of Cellcast's API; iterate over the result for the events that none has.
+
+    Those of webhooks that came in this time, both ends included, and with the secret of this
+    username if one is given. A reply is confirmed by one of the same contact and text about that
+    time, a report by its message with that or a higher status, an opt-out by its number. Raises
+    ``RecoveryError`` unless every list can be read to its end, and ``django.db.Error``.
+    """
+    until = until or timezone.now()
+    events = fresh_events().exclude(endpoint=Endpoint.API)
+    events = events.filter(received_at__gte=since, received_at__lte=until)
+    if username is not None:
+        events = events.filter(username=username)
+    found = {kind: Findings(kind) for kind in Kind}
+    with Client() as client:
+        replies = _listed_replies(client, since, found[Kind.REPLIES], progress)
+        statuses = _listed_statuses(client, events, since, found[Kind.STATUSES], progress)
+        opt_outs = _listed_opt_outs(client, found[Kind.OPT_OUTS], progress)
+    unreadable = sum(each.unreadable for each in found.values())
+    return Comparison(events, replies, statuses, opt_outs, unreadable)
+
+
+def _listed_replies(
+    client: Client, since: datetime, findings: Findings, progress: Progress
+) -> set[int]:
+    """Return the messages that are listed; each item stands for one."""
+    horizon = since - LATEST
+    by_contact: dict[str, set[ListedReply]] = defaultdict(set)
+    for page in client.pages("/api/v1/apiClient/getResponses"):
+        replies = list(_understood(page, _reply_of, findings))
+        for each in replies:
+            if each.received_at >= horizon:
+                by_contact[each.contact].add(replace(each, raw=""))
+        findings.seen += len(replies)
+        progress(findings)
+        if replies and all(each.received_at < horizon for each in replies):
+            break
+    confirmed: set[int] = set()
+    contacts = sorted(by_contact)
+    for start in range(0, len(contacts), CONTACTS_PER_QUERY):
+        some = contacts[start : start + CONTACTS_PER_QUERY]
+        stored = _read_stored(some, horizon)
+        groups: dict[Alike, list[Listed]] = defaultdict(list)
+        for each in (reply for contact in some for reply in by_contact[contact]):
+            is_text = (each.contact, text_key(each.text)) in stored
+            place, reply = _as_payload(each, is_text=is_text)
+            groups[each.contact, text_key(reply.body)].append(place)
+        for alike, places in groups.items():
+            confirmed.update(each.pk for each in match(places, stored.get(alike, [])).values())
+    return confirmed
+
+
+def _listed_statuses(
+    client: Client,
+    events: WebhookEventQuerySet,
+    since: datetime,
+    findings: Findings,
+    progress: Progress,
+) -> dict[str, str]:
+    sent_at = Coalesce("message__submitted_at", "message__created_at")
+    reports = events.filter(kind=WebhookEvent.Kind.STATUS)
+    first = reports.aggregate(first=Min(sent_at))["first"] or since
+    # A made up id may say that it is from 1970.
+    start = min(since, max(first, since - LONGEST_WAY))
+    pages = client.pages(
+        "/api/v2/report/message",
+        fromDate=f"{start - ONE_DAY:%Y-%m-%d}",
+        toDate=f"{timezone.now() + ONE_DAY:%Y-%m-%d}",
+        limit=100,
+        requestFrom="API",
+    )
+    highest: dict[str, str] = {}
+    for page in pages:
+        for (key, status), _ in _understood(page, _report_of, findings):
+            if supersedes(status, highest.get(key, "")):
+                highest[key] = status
+        findings.seen = len(highest)
+        progress(findings)
+    return highest
+
+
+def _listed_opt_outs(client: Client, findings: Findings, progress: Progress) -> set[str]:
+    listed: set[str] = set()
+    for page in client.pages("/api/v1/apiClient/getOptout", size=1_000):
+        listed.update(contact for contact, _ in _understood(page, _opt_out_of, findings))
+        findings.seen = len(listed)
+        progress(findings)
+    return listed

@@ -1,0 +1,363 @@
+"""Taking events back: what only they made goes, and the rest is as if they had never come."""
+
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from django.core import serializers
+from django.db.models import ProtectedError
+from django.db.models.signals import pre_delete
+
+from cellcast_django import retention
+from cellcast_django.diagnostics.test_send import delete_tests
+from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.models import Message, OptOut, StatusChange, WebhookEvent
+from cellcast_django.opt_outs import is_opted_out
+from cellcast_django.retention import Pruned, Removed, take_back
+from cellcast_django.testing import WebhookClient, status_payload
+from tests.database_faults import just_before
+from tests.many import add_copies
+from tests.test_races import at_once
+
+pytestmark = pytest.mark.django_db
+
+CONTACT = "+61491570156"
+OTHER = "+61491570157"
+ID = "66b5b93b1e2c012dfe964000"
+
+
+def newest() -> int:
+    pk: int = WebhookEvent.objects.latest("pk").pk
+    return pk
+
+
+def stored() -> str:
+    """Return all rows of the app, as text to compare."""
+    rows = [
+        row
+        for model in (Message, StatusChange, WebhookEvent, OptOut)
+        for row in model.objects.order_by("pk")
+    ]
+    return str(serializers.serialize("json", rows, indent=1))
+
+
+def history() -> list[tuple[str, str, bool]]:
+    rows = StatusChange.objects.order_by("pk")
+    return list(rows.values_list("status", "previous_status", "applied"))
+
+
+def forge(client: WebhookClient, **changes: Any) -> int:
+    assert client.status(**{"_id": ID, "receiver": CONTACT} | changes).status_code == 200
+    return newest()
+
+
+def test_message_that_nothing_else_speaks_of_goes(client: WebhookClient) -> None:
+    client.status(_id="genuine", receiver=OTHER)
+    before = stored()
+    forged = [forge(client, status=status) for status in ("sent", "delivered", "delivered")]
+    assert take_back(forged) == Pruned(messages=1, events=3)
+    assert stored() == before
+
+
+def test_forged_reply_and_opt_out_leave_the_opt_out(client: WebhookClient) -> None:
+    client.reply(sender=CONTACT, message="STOP")
+    client.opt_out(contact=OTHER)
+    assert take_back(list(WebhookEvent.objects.values_list("pk", flat=True))).events == 2
+    assert not Message.objects.exists()
+    assert is_opted_out(CONTACT) and is_opted_out(OTHER)
+    assert {each.event for each in OptOut.objects.all()} == {None}
+    assert {change.text for each in OptOut.objects.all() for change in each.history.all()} >= {
+        "STOP"
+    }
+
+
+@pytest.mark.parametrize("genuine", [[], ["sent"], ["sent", "failed"], ["sent", "sent"]])
+def test_forged_status_of_a_real_message_goes(client: WebhookClient, genuine: list[str]) -> None:
+    Message.objects.record_sent(ID, receiver=CONTACT, body="At 9?", reference="booking-7")
+    for status in genuine:
+        client.status(_id=ID, receiver=CONTACT, sender="cellcast", status=status)
+    before = stored()
+    forged = [
+        forge(client, status="delivered", sender="+61499666666", custom_string="evil"),
+        forge(client, status="dead", receiver=OTHER, reason="evil"),
+        forge(client, status="on-its-way"),
+    ]
+    assert stored() != before
+    assert take_back(forged) == Pruned(events=3)
+    assert stored() == before
+
+
+def test_message_stays_that_was_only_recorded() -> None:
+    Message.objects.record_sent(ID, receiver=CONTACT)
+    before = stored()
+    assert take_back([forge(WebhookClient(), sender="")]) == Pruned(events=1)
+    assert stored() == before
+
+
+def test_repeated_status_keeps_its_row_and_time_with_the_other_event(
+    client: WebhookClient,
+) -> None:
+    """First the forged ``delivered``, then the genuine reports ``sent`` and ``delivered``."""
+    forged = forge(client, status="delivered", reason="evil")
+    row = StatusChange.objects.get()
+    sent = forge(client, status="sent")
+    genuine = forge(client, status="delivered", reason="to the handset")
+    assert history() == [("delivered", "", True), ("sent", "delivered", False)]
+    take_back([forged])
+    kept = StatusChange.objects.get(pk=row.pk)
+    assert (kept.event_id, kept.recorded_at) == (genuine, row.recorded_at)
+    assert kept.reason == "to the handset"
+    assert StatusChange.objects.get(status="sent").event_id == sent
+    assert history() == [("delivered", "sent", True), ("sent", "", True)]
+    message = Message.objects.get()
+    assert (message.status, message.status_changed_at) == ("delivered", row.recorded_at)
+
+
+def test_rest_of_the_history_is_computed_anew(client: WebhookClient) -> None:
+    statuses = ["queued", "rejected", "sent", "failed"]
+    events = {status: forge(client, status=status) for status in statuses}
+    assert history()[2:] == [("sent", "rejected", False), ("failed", "rejected", False)]
+    take_back([events["rejected"]])
+    assert history() == [("queued", "", True), ("sent", "queued", True), ("failed", "sent", True)]
+    message = Message.objects.get()
+    changed = StatusChange.objects.get(status="failed").recorded_at
+    assert (message.status, message.status_changed_at) == ("failed", changed)
+
+
+# What they had filled in
+
+
+def test_what_they_filled_in_is_read_anew_from_the_others(client: WebhookClient) -> None:
+    forged = forge(client, receiver=OTHER, sender="+61499666666", custom_string="evil")
+    forge(client, status="sent", sender="", custom_string="booking-7")
+    forge(client, status="dead", sender="cellcast", receiver=OTHER)
+    take_back([forged])
+    message = Message.objects.get()
+    assert (message.receiver, message.contact) == (CONTACT, CONTACT)
+    assert (message.sender, message.own_number) == ("cellcast", "cellcast")
+    assert message.reference == "booking-7"
+
+
+def test_what_no_other_event_says_is_emptied(client: WebhookClient) -> None:
+    client.status(_id=ID, receiver="", sender="", status="sent")
+    before = Message.objects.values(*Message.REPORTED).get()
+    take_back([forge(client, custom_string="evil")])
+    assert Message.objects.values(*Message.REPORTED).get() == before
+
+
+@pytest.mark.parametrize("redact", [True, False])
+def test_what_redacted_or_pruned_events_may_have_said_is_kept(
+    client: WebhookClient, redact: bool
+) -> None:
+    old = forge(client, status="sent", custom_string="booking-7", sender="")
+    forged = forge(client, sender="cellcast", custom_string="booking-7", status="failed")
+    if redact:
+        WebhookEvent.objects.filter(pk=old).update(body="", contact="")
+    else:
+        WebhookEvent.objects.filter(pk=old).delete()
+    take_back([forged])
+    message = Message.objects.get()
+    assert (message.contact, message.reference) == (CONTACT, "booking-7")
+    assert history() == [("sent", "", True)]
+
+
+def test_redacted_event_that_is_taken_back_claims_nothing(client: WebhookClient) -> None:
+    genuine = forge(client, status="sent")
+    forged = forge(client)
+    WebhookEvent.objects.filter(pk=forged).update(body="", contact="")
+    take_back([forged])
+    assert Message.objects.get().contact == CONTACT
+    assert WebhookEvent.objects.get().pk == genuine
+
+
+def test_reply_repeated_by_a_genuine_webhook_stays(client: WebhookClient) -> None:
+    client.reply(_id=ID, sender=CONTACT, message="Yes", original_body="Coming?")
+    forged = newest()
+    client.reply(_id=ID, sender=CONTACT, message="Yes")
+    genuine = newest()
+    take_back([forged])
+    reply = Message.objects.get()
+    assert (reply.body, reply.original_body, reply.contact) == ("Yes", "", CONTACT)
+    assert StatusChange.objects.get().event_id == genuine
+
+
+# Which events
+
+
+def test_events_without_a_message_go() -> None:
+    events = [WebhookEventFactory.create(invalid=True), WebhookEventFactory.create(opt_out=True)]
+    kept = WebhookEventFactory.create(message__recorded_at=None)
+    assert take_back([event.pk for event in events]) == Pruned(events=2)
+    assert WebhookEvent.objects.get() == kept
+
+
+def test_taking_back_twice_changes_nothing(client: WebhookClient) -> None:
+    forge(client, status="sent")
+    forged = forge(client)
+    take_back([forged])
+    after = stored()
+    assert take_back([forged]) == Pruned()
+    assert stored() == after
+
+
+def test_message_that_has_gone_meanwhile_is_no_error(client: WebhookClient) -> None:
+    forged = forge(client)
+    with just_before("^SELECT .*cellcast_django_message.*ORDER BY", Message.objects.all().delete):
+        take_back([forged])
+    take_back([forged])
+    assert not WebhookEvent.objects.exists()
+
+
+def test_message_that_your_own_model_protects_stays(client: WebhookClient) -> None:
+    forged = [forge(client), forge(client, _id="other")]
+    protected = Message.objects.get(cellcast_id=ID)
+
+    def protect(instance: Message, **kwargs: Any) -> None:
+        if instance.pk == protected.pk:
+            raise ProtectedError("Protected.", {instance})
+
+    pre_delete.connect(protect, sender=Message)
+    try:
+        pruned = take_back(forged)
+    finally:
+        pre_delete.disconnect(protect, sender=Message)
+    assert (pruned.removed, pruned.protected) == ((1, 1), 1)
+    assert WebhookEvent.objects.get().message == protected
+
+
+def test_rest_is_as_if_they_had_never_come(
+    client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports at random, half of them taken back; then the other half comes alone."""
+    monkeypatch.setattr(retention, "BATCH_SIZE", 3)
+    chance = random.Random(7)  # noqa: S311
+    statuses = ["queued", "sent", "delivered", "failed", "odd", "odder"]
+    for _ in range(25):
+        reports = [
+            {"_id": chance.choice("abc"), "status": chance.choice(statuses)} for _ in range(12)
+        ]
+        events = [forge(client, **report) for report in reports]
+        taken = chance.sample(events, 6)
+        assert take_back(taken).events == 6
+        found = by_message()
+        delete_everything()
+        for event, report in zip(events, reports, strict=True):
+            if event not in taken:
+                forge(client, **report)
+        assert found == by_message()
+        delete_everything()
+
+
+def delete_everything() -> None:
+    Message.objects.all().delete()
+    WebhookEvent.objects.all().delete()
+
+
+def by_message() -> dict[str, Any]:
+    return {
+        message.cellcast_id: (
+            message.status,
+            message.contact,
+            sorted(message.status_history.values_list("status", "previous_status", "applied")),
+        )
+        for message in Message.objects.all()
+    }
+
+
+# Many, and with webhooks at the same moment
+
+
+def forged_copies(count: int, *, of_one_message: bool) -> list[int]:
+    """Add forged reports: each of a message of its own, or all of one."""
+    event = WebhookEventFactory.create(message__recorded_at=None)
+    assert event.message is not None
+    if of_one_message:
+        return [event.pk, *add_copies(event, count - 1, lambda number: {"outcome": "duplicate"})]
+    messages = add_copies(event.message, count - 1)
+    return [
+        event.pk,
+        *add_copies(event, count - 1, lambda number: {"message_id": messages[number]}),
+    ]
+
+
+@pytest.mark.parametrize("of_one_message", [False, True])
+@pytest.mark.parametrize("count", [499, 500, 501, 1_001])
+def test_many_are_taken_back_in_batches(count: int, of_one_message: bool) -> None:
+    forged = forged_copies(count, of_one_message=of_one_message)
+    genuine = WebhookEventFactory.create(message__recorded_at=None)
+    totals = [0]
+    take_back(forged, progress=lambda removed: totals.append(removed.events))
+    assert max(after - before for before, after in pairwise(totals)) <= 500
+    assert totals[-1] == count
+    assert WebhookEvent.objects.get() == genuine
+    assert Message.objects.get() == genuine.message
+
+
+@pytest.mark.parametrize("of_one_message", [False, True])
+def test_interrupted_taking_back_can_be_repeated(of_one_message: bool) -> None:
+    forged = forged_copies(1_001, of_one_message=of_one_message)
+
+    def interrupt(removed: Removed) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take_back(forged, progress=interrupt)
+    assert 0 < WebhookEvent.objects.count() < 1_001
+    take_back(forged)
+    assert not WebhookEvent.objects.exists()
+    assert not Message.objects.exists()
+
+
+def test_queries_do_not_grow_with_the_events(django_assert_max_num_queries: Any) -> None:
+    forged = forged_copies(400, of_one_message=False)
+    with django_assert_max_num_queries(40):
+        take_back(forged)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_webhooks_meanwhile_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH_SIZE", 7)
+    client = WebhookClient()
+    ids = [f"id-{number}" for number in range(40)]
+    forged = [forge(client, _id=each, status="delivered", receiver=OTHER) for each in ids]
+    forged.sort(key=lambda pk: pk % 11)
+    answers: list[int] = []
+
+    def send(status: str) -> None:
+        for start in range(0, 40, 8):
+            payload = [
+                status_payload(_id=each, status=status, receiver=CONTACT)
+                for each in reversed(ids[start : start + 8])
+            ]
+            response = WebhookClient().send("webhook-status", payload)
+            assert response.status_code == 200, response.content
+            answers.extend(event["id"] for event in response.json()["events"])
+
+    at_once([lambda: take_back(forged), lambda: send("rejected"), lambda: send("delivered")])
+    assert set(WebhookEvent.objects.values_list("pk", flat=True)) == set(answers)
+    assert not WebhookEvent.objects.filter(message=None).exists()
+    for message in Message.objects.prefetch_related("status_history"):
+        rows = {row.status: row for row in message.status_history.all()}
+        assert set(rows) == {"rejected", "delivered"}
+        assert all(row.event_id in answers for row in rows.values())
+        assert (message.status, message.contact) == ("delivered", CONTACT)
+    assert Message.objects.count() == 40
+
+
+# Test data
+
+
+def test_deleting_tests_takes_back_their_status_of_a_recorded_message(
+    client: WebhookClient,
+) -> None:
+    tester = WebhookClient(headers={"Cellcast-Test-Send": "1"})
+    forge(tester, status="sent", custom_string="test")
+    Message.objects.record_sent(ID, receiver=CONTACT)
+    forge(client, status="failed")
+    tester.status(_id=ID, status="delivered")
+    tester.reply(_id="test")
+    assert delete_tests() == (1, 3)
+    message = Message.objects.get()
+    assert (message.status, message.cellcast_id) == ("failed", ID)
+    assert history() == [("failed", "", True)]

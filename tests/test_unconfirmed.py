@@ -1,0 +1,288 @@
+"""``cellcast_recover --unconfirmed``: what webhooks claimed and Cellcast's lists do not have."""
+
+import csv
+import re
+from datetime import datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from cellcast_django.factories import WebhookEventFactory
+from cellcast_django.management.commands.cellcast_recover import COLUMNS
+from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.recovery import unconfirmed
+from cellcast_django.testing import WebhookClient
+from tests.database_faults import refusing
+from tests.fake_cellcast import REPLIES, FakeCellcast, Fault
+from tests.many import add_copies
+from tests.test_take_back import newest, stored
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
+
+CONTACT = "+61491570156"
+OTHER = "+61491570157"
+NUMBER = "491570156"
+HOUR = timedelta(hours=1)
+
+
+def run(*arguments: str, **options: Any) -> list[list[str]]:
+    """Run the command, and return the cells of its table without the heading."""
+    stdout = StringIO()
+    arguments = (
+        "--unconfirmed",
+        *([] if "--since" in arguments else ["--since", "1h"]),
+        *arguments,
+    )
+    call_command(
+        "cellcast_recover", *arguments, stdout=stdout, **({"stderr": StringIO()} | options)
+    )
+    return [line.split() for line in stdout.getvalue().splitlines()[1:]]
+
+
+def found(*arguments: str, **options: Any) -> list[int]:
+    return [int(cells[0]) for cells in run(*arguments, **options)]
+
+
+# What confirms an event
+
+
+def test_listed_reply_is_confirmed(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+    client.reply(sender=CONTACT, message="Yes  please ")
+    fake_cellcast.add_reply(timezone.now(), NUMBER, "Yes please")
+    client.reply(sender=CONTACT, message="Yes  please ")  # a duplicate of the same message
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "body", "earlier"),
+    [
+        ("491570157", "Yes", timedelta()),
+        (NUMBER, "No", timedelta()),
+        (NUMBER, "Yes", timedelta(hours=25)),
+        (NUMBER, "Yes", -timedelta(minutes=6)),
+    ],
+)
+def test_another_reply_confirms_nothing(
+    client: WebhookClient,
+    fake_cellcast: FakeCellcast,
+    number: str,
+    body: str,
+    earlier: timedelta,
+) -> None:
+    client.reply(sender=CONTACT, message="Yes")
+    fake_cellcast.add_reply(timezone.now() - earlier, number, body)
+    assert found() == [newest()]
+
+
+def test_older_replies_end_the_list(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+    """Newest first: the page that has only older ones is the last that is read."""
+    fake_cellcast.page_size = 2
+    client.reply(sender=CONTACT, message="Yes")
+    fake_cellcast.add_reply(timezone.now(), NUMBER, "Yes")
+    for days in range(2, 9):
+        fake_cellcast.add_reply(timezone.now() - timedelta(days=days), NUMBER, "Yes")
+    assert found() == []
+    assert [path for path, _, _ in fake_cellcast.requests].count(REPLIES) == 2
+
+
+def test_listed_reply_confirms_one_message(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.reply(_id="1", sender=CONTACT, message="Yes")
+    client.reply(_id="2", sender=CONTACT, message="Yes")
+    fake_cellcast.add_reply(timezone.now(), NUMBER, "Yes")
+    assert len(found()) == 1
+
+
+@pytest.mark.parametrize(
+    ("reported", "listed", "is_confirmed"),
+    [
+        ("sent", "sent", True),
+        ("sent", "delivered", True),
+        ("delivered", "sent", False),
+        ("rejected", "delivered", True),
+        ("delivered", "rejected", False),
+        ("odd", "odd", True),
+    ],
+)
+def test_report_is_confirmed_by_that_status_or_a_higher_one(
+    client: WebhookClient,
+    fake_cellcast: FakeCellcast,
+    reported: str,
+    listed: str,
+    is_confirmed: bool,
+) -> None:
+    client.status(_id="1", status=reported)
+    fake_cellcast.add_report("1", timezone.now(), status="scheduled")
+    fake_cellcast.add_report("1", timezone.now(), status=listed)
+    fake_cellcast.add_report("1", timezone.now(), status="queued")
+    assert found() == ([] if is_confirmed else [newest()])
+
+
+def test_report_of_a_message_sent_days_ago_is_confirmed(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    at = timezone.now() - timedelta(days=20)
+    cellcast_id = f"{int(at.timestamp()):08x}1e2c012dfe964000"
+    client.status(_id=cellcast_id)
+    client.status(_id="000000011e2c012dfe964000")  # made up: from 1970
+    fake_cellcast.add_report(cellcast_id, at)
+    assert found() == [newest()]
+
+
+def test_listed_opt_out_is_confirmed(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+    client.opt_out(contact=NUMBER)
+    client.opt_out(contact=OTHER)
+    fake_cellcast.add_opt_out("0491 570 156")
+    assert found() == [newest()]
+
+
+# Which events
+
+
+def test_events_have_no_number_and_no_text(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.reply(sender=CONTACT, message="my result?")
+    client.opt_out(contact=NUMBER)
+    WebhookEvent.objects.update(
+        handler_results={
+            "shop.confirm": {"at": "", "error": ""},
+            "shop.skipped": {"at": "", "error": "", "skipped": True},
+        }
+    )
+    rows = run()
+    assert [row[3:] for row in rows] == [
+        ["reply", "cellcast", "shop.confirm"],
+        ["opt_out", "cellcast", "shop.confirm"],
+    ]
+    assert NUMBER not in str(rows) and "result" not in str(rows)
+
+
+def test_time_and_username_narrow_the_events(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    moments = [timezone.now() - days * timedelta(days=1) for days in (4, 3, 2, 1)]
+    events = [WebhookEventFactory.create(received_at=moment).pk for moment in moments]
+    WebhookEvent.objects.filter(pk=events[2]).update(username="new")
+    since, until = (f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S.%f}" for moment in moments[1:3])
+    assert found("--since", since, "--until", until) == events[1:3]
+    assert found("--since", "5d", "--username", "new") == [events[2]]
+    assert found("--since", "36h") == [events[3]]
+
+
+def test_events_of_the_api_are_not_looked_for(fake_cellcast: FakeCellcast) -> None:
+    WebhookEventFactory.create(endpoint="api")
+    assert found() == []
+
+
+def test_events_that_cannot_be_compared_are_counted(
+    client: WebhookClient, fake_cellcast: FakeCellcast
+) -> None:
+    client.send("webhook-status", {"status": "sent"})
+    client.status(_id="1")
+    WebhookEvent.objects.filter(cellcast_id="1").update(body="", contact="")
+    client.reply(sender=CONTACT)
+    Message.objects.inbound().delete()
+    fake_cellcast.odd_items = [7]
+    stderr = StringIO()
+    assert found(stderr=stderr) == []
+    none, not_compared, unreadable = stderr.getvalue().splitlines()
+    assert re.findall(r"\d+", none + not_compared + unreadable) == ["0", "3", "3"]
+
+
+# Reading and writing
+
+
+def test_command_changes_nothing(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+    client.reply(sender=CONTACT)
+    fake_cellcast.add_reply(timezone.now(), OTHER, "missing here")
+    before = stored()
+    assert len(found()) == 1
+    assert stored() == before
+
+
+def test_file_is_what_prune_takes(
+    client: WebhookClient, fake_cellcast: FakeCellcast, tmp_path: Path
+) -> None:
+    client.reply(sender=CONTACT)
+    path = tmp_path / "forged.csv"
+    assert run("--output", str(path)) == []
+    with path.open(newline="") as file:
+        heading, row = csv.reader(file)
+    assert (tuple(heading), heading[0]) == (COLUMNS, "id")
+    assert datetime.fromisoformat(row[1]).year >= 2026
+    assert row[0] == str(newest())
+    call_command("cellcast_prune", events_from=str(path), stdout=StringIO())
+    assert not WebhookEvent.objects.exists()
+
+
+@pytest.mark.parametrize("readable", [0, 1, 2])
+def test_list_that_ends_early_accuses_nobody(
+    client: WebhookClient, fake_cellcast: FakeCellcast, tmp_path: Path, readable: int
+) -> None:
+    client.reply(sender=CONTACT)
+    fake_cellcast.faults.extend([None] * readable + [Fault(status=400)])
+    stdout = StringIO()
+    with pytest.raises(CommandError):
+        call_command(
+            "cellcast_recover",
+            "--unconfirmed",
+            since=timezone.now() - HOUR,
+            output=str(tmp_path / "file.csv"),
+            stdout=stdout,
+        )
+    assert stdout.getvalue() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_file_is_kept(fake_cellcast: FakeCellcast, tmp_path: Path) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text("mine")
+    with pytest.raises(CommandError, match="--output"):
+        run("--output", str(path))
+    assert path.read_text() == "mine"
+
+
+def test_refusing_database_is_an_error(client: WebhookClient, fake_cellcast: FakeCellcast) -> None:
+    client.reply(sender=CONTACT)
+    with refusing("webhookevent"), pytest.raises(CommandError, match="database"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--unconfirmed"], "--since"),
+        (["--unconfirmed", "--since", "1h", "--replies"], "--replies"),
+        (["--unconfirmed", "--since", "yesterday"], "2026-11-10T09:00"),
+        (["--until", "1h"], "--until needs --unconfirmed"),
+        (["--username", "old"], "--username needs --unconfirmed"),
+        (["--output", "x"], "--output needs --unconfirmed"),
+    ],
+)
+def test_options_that_make_no_sense_are_errors(arguments: list[str], complaint: str) -> None:
+    with pytest.raises(CommandError, match=complaint):
+        call_command("cellcast_recover", *arguments)
+
+
+def test_many_events_and_items_are_read_in_parts(
+    fake_cellcast: FakeCellcast,
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_max_num_queries: Any,
+) -> None:
+    monkeypatch.setattr(unconfirmed, "EVENTS_PER_QUERY", 100)
+    event = WebhookEventFactory.create(reply=True, message__sender=CONTACT)
+    assert event.message is not None
+    message = event.message
+    messages = add_copies(message, 250)
+    add_copies(event, 250, lambda number: {"message_id": messages[number]})
+    for seconds in range(120):
+        at = timezone.now() - timedelta(seconds=seconds)
+        fake_cellcast.add_reply(at, NUMBER, message.body)
+    with django_assert_max_num_queries(20):
+        assert len(found()) == 251 - 120
