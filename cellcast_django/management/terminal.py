@@ -1,12 +1,14 @@
-"""What several commands take and show: durations, single events, and a line of progress."""
+"""What several commands take and show: times, single events, and a line of progress."""
 
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Collection
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.db.models import BigIntegerField
+from django.utils import timezone
 
 from cellcast_django.models import WebhookEventQuerySet
 
@@ -50,6 +52,28 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     if duration > MAX_DURATION:
         raise ArgumentTypeError(f'"{text}" is more than a hundred years.')
     return duration
+
+
+def parse_moment(text: str) -> tuple[datetime, datetime]:
+    """Parse a time in the current zone, or an age such as ``30d``; return its first and last.
+
+    They differ for a time that comes twice, when the clocks go back. Raises ``ArgumentTypeError``.
+    """
+    with suppress(ArgumentTypeError):
+        ago = timezone.now() - parse_duration(text)
+        return ago, ago
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if ":" not in text:
+            raise ValueError  # a day, of which neither the beginning nor the end is meant for sure
+        first, last = moment, moment.replace(fold=1)
+        if timezone.is_naive(moment):
+            first, last = timezone.make_aware(first), timezone.make_aware(last)
+        return first, last
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError(
+            f'"{text}" is neither a time such as 2026-11-10T09:00 nor an age such as 30d.'
+        ) from None
 
 
 def add_event_option(parser: CommandParser, help_text: str) -> None:

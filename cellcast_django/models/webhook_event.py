@@ -29,6 +29,8 @@ class HandlerResult(TypedDict):
     """Where in the code it was raised."""
     attempts: NotRequired[int]
     """How many calls there have been."""
+    seconds: NotRequired[float]
+    """How long the last one took; not there if it has not returned."""
     retry_at: NotRequired[str]
     """When it is called again; not there if its attempts are used up."""
     gave_up: NotRequired[bool]
@@ -263,12 +265,8 @@ class WebhookEvent(models.Model):
             ),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
-            # For handlers ``in_order``: only what is pending has a time.
-            PartialIndex(
-                fields=["contact", "next_run_at"],
-                name="cellcast_event_contact",
-                where=models.Q(next_run_at__isnull=False),
-            ),
+            # The time is for handlers ``in_order``: only what is pending has one.
+            models.Index(fields=["contact", "next_run_at"], name="cellcast_event_contact"),
             # Where there are no partial indexes, the first column finds the tests.
             PartialIndex(
                 fields=["is_test", "received_at"],
