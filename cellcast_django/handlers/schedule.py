@@ -156,7 +156,7 @@ class Schedule:
         """Whether other events of the contact waited for this one, and are due now."""
         self.is_waiting = False
         """Whether the event waits for an earlier one."""
-        is_repeated = trigger in {Trigger.DUE, Trigger.REPLAY} and self._runs_before > 0
+        is_repeated = self._runs_before > 0 and trigger in (Trigger.DUE, Trigger.REPLAY)
         self._notes_calls = is_repeated or conf.handler_max_attempts == 1
         is_interrupted = is_repeated and not self._is_settled and not event.calls_are_noted
         if is_interrupted and conf.handler_max_attempts > 1:
@@ -194,11 +194,10 @@ class Schedule:
 
     def _due_times(self, now: datetime) -> dict[str, datetime]:
         """Return from when on each handler that has not finished may be called."""
-        results = {name: self._results.get(name) for name in self._known()}
         return {
             name: time_of(result["retry_at"]) if result and "retry_at" in result else now
-            for name, result in results.items()
-            if is_open(result)
+            for name in self._known()
+            if is_open(result := self._results.get(name))
         }
 
     def _known(self) -> dict[str, bool]:
@@ -353,8 +352,10 @@ class Schedule:
 
         There are none if nobody has intervened.
         """
+        if not self._interventions:
+            return self._save(is_over=True, **values)
         then = partial(self._release_or_postpone, values["next_run_at"])
-        return self._save(then if self._interventions else None, is_over=True, **values)
+        return self._save(then, is_over=True, **values)
 
     def _save(
         self, then: Callable[[], None] | None = None, *, is_over: bool = False, **values: Any
