@@ -371,13 +371,36 @@ def test_events_are_given_in_pages(
     assert {of(event).state for event in events} == {"done"}
 
 
-def test_what_arrives_meanwhile_is_not_given(first: Calls) -> None:
+@pytest.mark.parametrize("until", [[], ["--until", "2126-01-01T00:00"]], ids=["", "later"])
+def test_what_arrives_meanwhile_is_not_given(first: Calls, until: list[str]) -> None:
+    """Its own run has called the handler; with ``--done`` it would be called twice."""
     reply(message="YES")
     texts = Texts()
     texts.during = lambda message, **kwargs: message.body == "YES" and reply(message="NO")
     with connected(message_received, new=texts):
-        run("--since", "1h")
+        out = run("--since", "1h", "--done", *until)
     assert texts.heard() == ["YES", "NO"]
+    assert numbers(out.splitlines()[-1]) == [1, 0, 0]
+
+
+def test_pages_end_with_what_was_there(
+    new: Texts, first: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "PAGE_SIZE", 1)
+    event = reply(message="YES")
+    connect(new)
+    now = timezone.now()
+    pks = PastEvents("new", now - timedelta(hours=1), now + timedelta(days=1), finished=True).pks()
+    assert next(pks) == event.pk
+    reply(message="NO")
+    assert list(pks) == []
+
+
+def test_tests_are_given_to_nobody(new: Texts, first: Calls) -> None:
+    event = reply(message="YES")
+    WebhookEvent.objects.update(is_test=True)
+    connect(new)
+    assert give(event) == []
 
 
 def test_command_without_events_gives_none(new: Texts) -> None:
