@@ -182,11 +182,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhookevent',
-            index=models.Index(fields=['contact'], name='cellcast_event_contact'),
-        ),
-        migrations.AddIndex(
-            model_name='webhookevent',
-            index=cellcast_django.database.fields.PartialIndex(fields=['contact', 'next_run_at'], name='cellcast_event_pending', where=models.Q(('next_run_at__isnull', False))),
+            index=models.Index(fields=['contact', 'next_run_at'], name='cellcast_event_contact'),
         ),
         migrations.AddIndex(
             model_name='webhookevent',

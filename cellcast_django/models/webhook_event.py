@@ -42,10 +42,10 @@ class HandlerResult(TypedDict):
     """Where in the code it was raised."""
     attempts: NotRequired[int]
     """How many calls there have been."""
+    seconds: NotRequired[float]
+    """How long the last one took; not there if it has not returned."""
     retry_at: NotRequired[str]
     """When it is called again; not there if its attempts are used up."""
-    seconds: NotRequired[float]
-    """How long the last call took; not there if there was none."""
     gave_up: NotRequired[bool]
     skipped: NotRequired[bool]
     by: NotRequired[str]
@@ -294,13 +294,8 @@ class WebhookEvent(models.Model):
             ),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
-            models.Index(fields=["contact"], name="cellcast_event_contact"),
-            # For handlers ``in_order``: only what is pending has a time.
-            PartialIndex(
-                fields=["contact", "next_run_at"],
-                name="cellcast_event_pending",
-                where=models.Q(next_run_at__isnull=False),
-            ),
+            # The time is for handlers ``in_order``: only what is pending has one.
+            models.Index(fields=["contact", "next_run_at"], name="cellcast_event_contact"),
             # Where there are no partial indexes, the first column finds the tests.
             PartialIndex(
                 fields=["is_test", "received_at"],

@@ -80,7 +80,7 @@ class Command(BaseCommand):
         for name in ("until", "username", "output"):
             if options[name] is not None:
                 raise CommandError(f"--{name} needs --unconfirmed.")
-        since: datetime | None = options["since"]
+        since: datetime | None = options["since"] and options["since"][0]
         chosen = [kind for kind in Kind if options[kind.name.lower()]]
         line = ProgressLine(self.stdout, options["verbosity"])
         try:
@@ -109,8 +109,8 @@ class Command(BaseCommand):
         line = ProgressLine(self.stdout, options["verbosity"])
         try:
             found = find_unconfirmed(
-                options["since"],
-                options["until"],
+                options["since"][0],
+                options["until"] and options["until"][1],
                 username=options["username"],
                 progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
             )
