@@ -294,7 +294,7 @@ class Batch:
             for call in calls:
                 if (other := schedule.earlier(call)) is not None:
                     earlier[call] = other
-                    schedule.note_calls()
+                    schedule.notes_calls = True
                     continue
                 is_last = call is calls[-1] and not earlier
                 saved = self._attempt(schedule, call, is_last=is_last)

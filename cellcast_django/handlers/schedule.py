@@ -62,6 +62,16 @@ def usual_time() -> timedelta:
     return sum(map(pause_after, range(1, conf.handler_max_attempts)), timedelta())
 
 
+def _look_again_at(received_at: datetime) -> datetime | None:
+    """Return when another process may have an event's handlers; ``None`` if that took too long.
+
+    The pauses double, as those of a handler do: each is as long as all before it.
+    """
+    now = timezone.now()
+    age = now - received_at
+    return now + min(max(age, FIRST_PAUSE), LONGEST_PAUSE) if age < usual_time() else None
+
+
 def is_open(result: HandlerResult | None) -> bool:
     """Whether a handler with this result is called again automatically."""
     if result is None:
@@ -90,6 +100,16 @@ def _counted(result: HandlerResult, attempts: int, retry_at: datetime | None) ->
     if retry_at is not None:
         counted["retry_at"] = retry_at.isoformat()
     return counted
+
+
+def _attempts_of(result: HandlerResult | None) -> int:
+    return result.get("attempts", 0) if result else 0
+
+
+def _not_returned(attempts: int, retry_at: datetime) -> HandlerResult:
+    result: HandlerResult = {"at": timezone.now().isoformat(), "error": NOT_RETURNED}
+    is_last = attempts >= conf.handler_max_attempts
+    return _counted(result, attempts, None if is_last else retry_at)
 
 
 class Trigger(Enum):
@@ -157,7 +177,8 @@ class Schedule:
         self.is_waiting = False
         """Whether the event waits for an earlier one."""
         is_repeated = self._runs_before > 0 and trigger in (Trigger.DUE, Trigger.REPLAY)
-        self._notes_calls = is_repeated or conf.handler_max_attempts == 1
+        self.notes_calls = is_repeated or conf.handler_max_attempts == 1
+        """Whether each call is noted before it is made."""
         is_interrupted = is_repeated and not self._is_settled and not event.calls_are_noted
         if is_interrupted and conf.handler_max_attempts > 1:
             self._count_interrupted_call()
@@ -168,7 +189,7 @@ class Schedule:
         """Count the call in which the process of the run before has died: it was not noted."""
         uncalled = (call.name for call in self.calls if call.name not in self._results)
         if (name := next(uncalled, None)) is not None:
-            self._results[name] = self._not_returned(1, self.event.received_at)
+            self._results[name] = _not_returned(1, self.event.received_at)
 
     # What to call
 
@@ -186,7 +207,7 @@ class Schedule:
             due.intersection_update(self._only)
         missing = due - self._in_order.keys() if self.trigger is Trigger.DUE else ()
         for name in missing:  # perhaps for good, and their events must not be pending for ever
-            attempts = self._attempts_of(name) + 1
+            attempts = _attempts_of(self._results.get(name)) + 1
             retry_at = self._retry_time(attempts)
             self._results[name] = _counted(self._results[name], attempts, retry_at)
         calls = [call for call in self.calls if call.name in due]
@@ -205,10 +226,6 @@ class Schedule:
         known = dict.fromkeys(self._results, True) | self._in_order
         return {name: known[name] for name in self._only} if self._is_settled else known
 
-    def _attempts_of(self, name: str) -> int:
-        result = self._results.get(name)
-        return result.get("attempts", 0) if result else 0
-
     # Before and after a call
 
     def begin(self, call: Call) -> int | None:
@@ -217,39 +234,27 @@ class Schedule:
         ``None`` if another process has begun a run. For an event that has just been stored nobody
         is asked, and nothing is written; nor for one that is settled.
         """
-        now, attempts = timezone.now(), self._attempts_of(call.name) + 1
+        now, attempts = timezone.now(), _attempts_of(self._results.get(call.name)) + 1
         is_ours = self._leased_until is not None and now < self._leased_until
-        if self._is_settled or (is_ours and self._is_counted() and not self._notes_calls):
+        if self._is_settled or (is_ours and not self._count() and not self.notes_calls):
             return attempts
         values = self._count() | {
             "next_run_at": now + lease(),
-            "calls_are_noted": self._notes_calls,
+            "calls_are_noted": self.notes_calls,
         }
-        if self._notes_calls:  # if it kills its process, it must not do so for ever
-            self._results[call.name] = self._not_returned(attempts, now + lease())
+        if self.notes_calls:  # if it kills its process, it must not do so for ever
+            self._results[call.name] = _not_returned(attempts, now + lease())
         while self._save(**values) is None:
             skipped = self._take_in_interventions()
             if skipped is None or skipped:
                 return None
         return attempts
 
-    def _is_counted(self) -> bool:
-        return self._runs > self._runs_before
-
     def _count(self) -> dict[str, Any]:
         """Return the fields that count the run, if that is still to be done."""
-        if self._is_counted():
+        if self._runs > self._runs_before:
             return {}
         return {"attempts": self._runs + 1, "done_at": None, "waiting_for": None}
-
-    def note_calls(self) -> None:
-        """Note each call from now on, since a handler before it has not been called."""
-        self._notes_calls = True
-
-    def _not_returned(self, attempts: int, retry_at: datetime) -> HandlerResult:
-        result: HandlerResult = {"at": timezone.now().isoformat(), "error": NOT_RETURNED}
-        is_last = attempts >= conf.handler_max_attempts
-        return _counted(result, attempts, None if is_last else retry_at)
 
     def save_result(
         self, call: Call, attempts: int, failure: Failure | None, *, seconds: float, is_last: bool
@@ -317,21 +322,12 @@ class Schedule:
         values = self._when_ended()
         if not self.calls and values["done_at"] is not None:
             # The handler it was stored for is connected in another process.
-            values = {"done_at": None, "next_run_at": self._time_to_look_again()}
+            values = {"done_at": None, "next_run_at": _look_again_at(self.event.received_at)}
         return self._save_end(**values)
 
     def end_without_facts(self, error: str) -> Saved | None:
         """End as failed: what the event told of is not stored any more."""
         return self._save_end(error=error, done_at=None, next_run_at=None)
-
-    def _time_to_look_again(self) -> datetime | None:
-        """Return when another process may have the handlers; ``None`` if that took too long.
-
-        The pauses double, as those of a handler do: each is as long as all before it.
-        """
-        now = timezone.now()
-        age = now - self.event.received_at
-        return now + min(max(age, FIRST_PAUSE), LONGEST_PAUSE) if age < usual_time() else None
 
     def _when_ended(self) -> dict[str, Any]:
         """Return the event's fields after a run: done, failed, or due again.

@@ -3,7 +3,6 @@
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Collection
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
@@ -54,26 +53,22 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     return duration
 
 
-def parse_moment(text: str) -> tuple[datetime, datetime]:
-    """Parse a time in the current zone, or an age such as ``30d``; return its first and last.
+def parse_moment(text: str, *, fold: int = 0) -> datetime:
+    """Parse a time in the current zone, such as ``2026-11-10T09:00``, or an age such as ``30d``.
 
-    They differ for a time that comes twice, when the clocks go back. Raises ``ArgumentTypeError``.
+    ``fold``: 1 for the second of two, when the clocks go back. Raises ``ArgumentTypeError``.
     """
-    with suppress(ArgumentTypeError):
-        ago = timezone.now() - parse_duration(text)
-        return ago, ago
     try:
         moment = datetime.fromisoformat(text.strip())
-        if ":" not in text:
-            raise ValueError  # a day, of which neither the beginning nor the end is meant for sure
-        first, last = moment, moment.replace(fold=1)
-        if timezone.is_naive(moment):
-            first, last = timezone.make_aware(first), timezone.make_aware(last)
-        return first, last
+        if timezone.is_aware(moment):
+            return moment
+        return timezone.make_aware(moment.replace(fold=fold))
     except (ValueError, OverflowError):
-        raise ArgumentTypeError(
-            f'"{text}" is neither a time such as 2026-11-10T09:00 nor an age such as 30d.'
-        ) from None
+        pass
+    try:
+        return timezone.now() - parse_duration(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error} Or write a time, such as 2026-11-10T09:00.") from None
 
 
 def add_event_option(parser: CommandParser, help_text: str) -> None:
