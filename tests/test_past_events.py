@@ -445,7 +445,7 @@ def test_hour_that_comes_twice_is_meant_twice(first: Calls) -> None:
     assert texts.heard() == ["a", "b"]
 
 
-@pytest.mark.parametrize("moment", ["yesterday", "2026-11-10", "2026-13-10T09:00", "0d", ""])
+@pytest.mark.parametrize("moment", ["yesterday", "2026-13-10T09:00", "0d", ""])
 def test_unreadable_time_is_an_error(first: Calls, moment: str) -> None:
     with pytest.raises(CommandError, match="--since"):
         call_command("cellcast_run_handlers", "--again", "first", f"--since={moment}")

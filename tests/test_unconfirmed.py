@@ -232,7 +232,7 @@ def test_list_that_ends_early_accuses_nobody(
         call_command(
             "cellcast_recover",
             "--unconfirmed",
-            since=(timezone.now() - HOUR,) * 2,
+            since=timezone.now() - HOUR,
             output=str(tmp_path / "file.csv"),
             stdout=stdout,
         )

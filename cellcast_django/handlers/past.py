@@ -8,7 +8,7 @@ from typing import NamedTuple
 from django.db.models import Max, Min
 
 from cellcast_django.handlers.calls import names_for, with_facts
-from cellcast_django.models import WebhookEvent, WebhookEventQuerySet, fresh_events
+from cellcast_django.models import WebhookEvent, WebhookEventQuerySet
 
 PAGE_SIZE = 500  # how many events are in memory at a time
 
@@ -62,7 +62,8 @@ class PastEvents:
         )
 
     def _received(self) -> WebhookEventQuerySet:
-        return fresh_events().filter(received_at__gte=self.since, received_at__lte=self.until)
+        events = WebhookEvent.objects.fresh()
+        return events.filter(received_at__gte=self.since, received_at__lte=self.until)
 
     def _with_a_fact(self) -> Iterator[WebhookEvent]:
         """Yield the events that have a fact for the handler, in the order of their keys."""

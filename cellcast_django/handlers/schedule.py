@@ -26,7 +26,6 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
     error_type,
-    fresh_events,
     time_of,
     username_of,
 )
@@ -62,8 +61,8 @@ def usual_time() -> timedelta:
     return sum(map(pause_after, range(1, conf.handler_max_attempts)), timedelta())
 
 
-def _time_to_look_again(received_at: datetime) -> datetime | None:
-    """Return when another process may have the handlers; ``None`` if that took too long.
+def _look_again_at(received_at: datetime) -> datetime | None:
+    """Return when another process may have an event's handlers; ``None`` if that took too long.
 
     The pauses double, as those of a handler do: each is as long as all before it.
     """
@@ -314,7 +313,8 @@ class Schedule:
         result = self._results.get(call.name)
         if result is None or result["error"]:
             return False  # it was never about to be saved
-        return any(event.has_finished(call.name) for event in fresh_events().filter(pk=self.pk))
+        stored = WebhookEvent.objects.fresh().filter(pk=self.pk)
+        return any(event.has_finished(call.name) for event in stored)
 
     # How a run ends
 
@@ -323,7 +323,7 @@ class Schedule:
         values = self._when_ended()
         if not self.calls and values["done_at"] is not None:
             # The handler it was stored for is connected in another process.
-            values = {"done_at": None, "next_run_at": _time_to_look_again(self.event.received_at)}
+            values = {"done_at": None, "next_run_at": _look_again_at(self.event.received_at)}
         return self._save_end(**values)
 
     def end_without_facts(self, error: str) -> Saved | None:
@@ -408,7 +408,7 @@ class Schedule:
 
         def read(using: str) -> WebhookEvent | None:
             with _transaction(using):  # so that a snapshot of exactly_once does not hide it
-                return fresh_events().select_for_update().filter(pk=self.pk).first()
+                return WebhookEvent.objects.fresh().select_for_update().filter(pk=self.pk).first()
 
         event, known = with_retries(read, using=database_alias()), self._interventions
         if event is None or event.attempts != self._runs or event.interventions == known:
@@ -527,7 +527,7 @@ def due_ids(since: datetime | None = None, until: datetime | None = None) -> Ite
 
     With ``since`` and ``until``, of those that became due after the one and by the other.
     """
-    due = fresh_events().due(until or timezone.now()).order_by("next_run_at", "pk")
+    due = WebhookEvent.objects.fresh().due(until or timezone.now()).order_by("next_run_at", "pk")
     rest = due if since is None else due.filter(next_run_at__gt=since)
     while True:
         batch = list(rest.values_list("next_run_at", "pk")[:BATCH_SIZE])
@@ -541,7 +541,7 @@ def due_ids(since: datetime | None = None, until: datetime | None = None) -> Ite
 
 def load(pk: int) -> WebhookEvent | None:
     """Return the event with its message, its history row and its opt-out."""
-    return with_facts(fresh_events()).filter(pk=pk).first()
+    return with_facts(WebhookEvent.objects.fresh()).filter(pk=pk).first()
 
 
 def may_be_running(event: WebhookEvent) -> bool:
@@ -557,7 +557,8 @@ def may_be_running(event: WebhookEvent) -> bool:
 
 def renew_leases(pks: Iterable[int]) -> None:
     """Keep other processes from the first runs of these events, where none has begun one."""
-    events = fresh_events().pending().filter(pk__in=pks, attempts=1, waiting_for__isnull=True)
+    pending = WebhookEvent.objects.fresh().pending()
+    events = pending.filter(pk__in=pks, attempts=1, waiting_for__isnull=True)
     events.update(next_run_at=timezone.now() + lease())
 
 

@@ -61,25 +61,22 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     return duration
 
 
-def parse_moment(text: str) -> tuple[datetime, datetime]:
-    """Parse a time in the current zone, or an age such as ``30d``; return its first and last.
+def parse_moment(text: str, *, fold: int = 0) -> datetime:
+    """Parse a time in the current zone, such as ``2026-11-10T09:00``, or an age such as ``30d``.
 
-    They differ for a time that comes twice, when the clocks go back. Raises ``ArgumentTypeError``.
+    ``fold``: 1 for the second of two, when the clocks go back. Raises ``ArgumentTypeError``.
     """
-    if ":" not in text:  # a day alone could mean its beginning or its end
-        try:
-            ago = timezone.now() - parse_duration(text)
-        except ArgumentTypeError as error:
-            raise ArgumentTypeError(f"{error} Or write a time, such as 2026-11-10T09:00.") from None
-        return ago, ago
     try:
         moment = datetime.fromisoformat(text.strip())
-        first, last = moment, moment.replace(fold=1)
-        if timezone.is_naive(moment):
-            first, last = timezone.make_aware(first), timezone.make_aware(last)
-        return first, last
+        if timezone.is_aware(moment):
+            return moment
+        return timezone.make_aware(moment.replace(fold=fold))
     except (ValueError, OverflowError):
-        raise ArgumentTypeError(f'"{text}" is no time such as 2026-11-10T09:00.') from None
+        pass
+    try:
+        return timezone.now() - parse_duration(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error} Or write a time, such as 2026-11-10T09:00.") from None
 
 
 def says_if_refused(execute: Callable[P, T]) -> Callable[P, T]:

@@ -2,6 +2,7 @@
 
 import csv
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -55,7 +56,10 @@ class Command(BaseCommand):
             "Cellcast's lists; for when a password has leaked. Changes nothing",
         )
         parser.add_argument(
-            "--until", type=parse_moment, metavar="T", help="with --unconfirmed: up to this time"
+            "--until",
+            type=partial(parse_moment, fold=1),
+            metavar="T",
+            help="with --unconfirmed: up to this time",
         )
         parser.add_argument(
             "--username", help="with --unconfirmed: only what came with this secret's username"
@@ -80,7 +84,7 @@ class Command(BaseCommand):
         for name in ("until", "username", "output"):
             if options[name] is not None:
                 raise CommandError(f"--{name} needs --unconfirmed.")
-        since: datetime | None = options["since"] and options["since"][0]
+        since: datetime | None = options["since"]
         chosen = [kind for kind in Kind if options[kind.name.lower()]]
         line = ProgressLine(self.stdout, options["verbosity"])
         try:
@@ -109,8 +113,8 @@ class Command(BaseCommand):
         line = ProgressLine(self.stdout, options["verbosity"])
         try:
             found = find_unconfirmed(
-                options["since"][0],
-                options["until"] and options["until"][1],
+                options["since"],
+                options["until"],
                 username=options["username"],
                 progress=lambda each: line.show(f"{each.kind}: {each.seen:,} seen"),
             )

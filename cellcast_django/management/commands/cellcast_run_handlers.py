@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -75,7 +76,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--until",
-            type=parse_moment,
+            type=partial(parse_moment, fold=1),
             metavar="T",
             help="with --again: events received until then, that moment included; else until now",
         )
@@ -111,8 +112,8 @@ class Command(BaseCommand):
 
     def _give_past_events(self, options: dict[str, Any]) -> None:
         """Give events to one handler, and say before how many, and how many not."""
-        (since, _), (_, until) = options["since"], options["until"] or [timezone.now()] * 2
-        past = PastEvents(options["again"], since, until, finished=options["done"])
+        until = options["until"] or timezone.now()
+        past = PastEvents(options["again"], options["since"], until, finished=options["done"])
         count = past.count()
         name = printable(past.handler)
         self.stdout.write(f"For {name}: {count.given:,} {noun(count.given)}.")
@@ -217,7 +218,7 @@ def check(options: dict[str, Any]) -> None:
         raise CommandError("--again takes neither --event, --failed nor --watch.")
     if options["since"] is None:
         raise CommandError("--again needs --since: a time, or an age such as 30d.")
-    if options["until"] is not None and options["until"][1] < options["since"][0]:
+    if options["until"] is not None and options["until"] < options["since"]:
         raise CommandError("--until is before --since.")
     if options["again"] not in (names := connected_handlers()):
         known = printable(", ".join(names)) or "none"
