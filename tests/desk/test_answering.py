@@ -96,7 +96,7 @@ def form_of(client: Client, message: Message) -> dict[str, str]:
 
 
 def forms(page: str) -> list[Any]:
-    return every(page, "form[@class='cellcast-reply']")
+    return every(page, "form[@class='cellcast-answer']")
 
 
 def answer(client: Client, message: Message, text: str, **changes: Any) -> Any:
