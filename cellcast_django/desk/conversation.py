@@ -3,23 +3,21 @@
 Its URL names a message, never a phone number: URLs end up in the logs of web servers.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpResponse, HttpResponseRedirect
 from django.utils import timezone
-from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _, gettext_lazy, ngettext
+from django.utils.translation import gettext as _, gettext_lazy
 
 from cellcast_django.admin.contacts import Customer, customer_of
 from cellcast_django.admin.display.badges import status_badge
@@ -39,6 +37,14 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
+from cellcast_django.desk.answering import (
+    BASIC,
+    EXTENDED,
+    MAX_LENGTH,
+    Outcome,
+    Sending,
+    can_send_to,
+)
 from cellcast_django.desk.customer import CustomerTools
 from cellcast_django.desk.to_answer import (
     Choice,
@@ -49,38 +55,13 @@ from cellcast_django.desk.to_answer import (
     pop_undo,
 )
 from cellcast_django.models import (
-    Claim,
     Direction,
     Message,
     OptOut,
     OptOutChange,
     database_alias,
 )
-from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
-from cellcast_django.payloads import clean
-from cellcast_django.sending import OptedOutError, send
-
-logger = logging.getLogger("cellcast_django")
-
-SENDING_LASTS = timedelta(minutes=2)
-"""After this long somebody else may answer the customer, whatever became of the first."""
-
-# The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
-BASIC = (
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
-    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
-)
-EXTENDED = "^{}\\[~]|€"  # characters that take up two places
-
-
-def segments(text: str) -> int:
-    """Return how many SMS a text takes: 160 places each, or 70 with any other character."""
-    if set(text) <= set(BASIC + EXTENDED):
-        places, alone, joined = len(text) + sum(each in EXTENDED for each in text), 160, 153
-    else:
-        places, alone, joined = len(text.encode("utf-16-le")) // 2, 70, 67
-    return 1 if places <= alone else -(-places // joined)
-
+from cellcast_django.models.claim import new_ticket
 
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about
@@ -223,9 +204,6 @@ class Conversation:
         oldest = newest and waiting.order_by("created_at", "pk").first()
         return [oldest, newest] if oldest and newest else []
 
-    def was_answered_after(self, key: int) -> bool:
-        return bool(self.messages.outbound().filter(pk__gt=key).exists())
-
     def seen_reply(self, key: str) -> Message | None:
         """Return the newest reply that the person saw."""
         replies = self.messages.inbound()
@@ -288,15 +266,6 @@ def _may_be_same(number: str, own_number: str) -> bool:
     return number == own_number or not (number.startswith("+") and own_number.startswith("+"))
 
 
-class AnswerNotice(NamedTuple):
-    """What to tell the person. If it was not sent, the text is still in the form."""
-
-    level: int
-    sentence: str
-    is_sent: bool = False
-    """Whether the answer has been sent, now or by an earlier click."""
-
-
 @shown
 class AnswerForm:
     """The form on the page of a conversation."""
@@ -310,6 +279,7 @@ class AnswerForm:
 
     basic = BASIC
     extended = EXTENDED
+    max_length = MAX_LENGTH
 
     @property
     def is_refused(self) -> bool:
@@ -321,21 +291,17 @@ class AnswerForm:
         return number_html(self.sender)
 
 
-class Answering:
-    """Sends and records an answer, unless somebody else has, or is about to."""
+class Answering(Sending):
+    """An answer to the customer."""
 
     def __init__(self, conversation: Conversation) -> None:
+        super().__init__(conversation.viewer, conversation.message.contact)
         self.conversation = conversation
-        self.viewer = conversation.viewer
-        self.form = self.viewer.request.POST
-        self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
 
     @property
     def is_available(self) -> bool:
         """Whether answers can be sent to this customer, and by this person."""
-        contact = self.conversation.customer.contact
-        can_send = conf.send_with and is_phone_number(contact, conf.default_region)
-        return bool(can_send) and self.viewer.may("answer_message")
+        return can_send_to(self.contact) and self.viewer.may("answer_message")
 
     def blank_form(self) -> AnswerForm:
         """Return the form for the next try; it keeps the text."""
@@ -343,85 +309,36 @@ class Answering:
         sender = conversation.sender if conversation.own_numbers else ""
         return AnswerForm(conversation.customer, sender, self.text)
 
-    def send(self) -> AnswerNotice:
-        """Claim the form and the customer, and send.
+    @property
+    def shown(self) -> int | None:
+        shown = self.form.get("shown", "")
+        return int(shown) if is_key(shown) else None
 
-        The claims are rows that commit at once: no lock is held while the host's function runs.
-        """
-        ticket, shown = self.form.get("ticket", ""), self.form.get("shown", "")
-        if not self.text:
-            return AnswerNotice(notices.ERROR, _("Not sent: write something first."))
-        if not TICKET.fullmatch(ticket) or not is_key(shown):
-            return AnswerNotice(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
-        try:
-            import_string(conf.send_with)
-        except Exception as error:  # the host's module may raise anything
-            logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
-            return AnswerNotice(
-                notices.ERROR, _("Not sent: the function that sends cannot be imported.")
-            )
-        form = Claim.take(f"form {ticket}", TICKET_LASTS)
-        if form is None:
-            return AnswerNotice(
-                notices.WARNING, _("Already sent, so it was not sent again."), is_sent=True
-            )
-        claim = Claim.take(f"customer {self.conversation.customer.contact}", SENDING_LASTS)
-        if claim is None:
-            form.release()
-            return AnswerNotice(
-                notices.WARNING,
-                _(
-                    "Not sent: somebody is sending this customer an answer at this moment. Read "
-                    "theirs first: yours is kept below."
-                ),
-            )
-        try:
-            if self.conversation.was_answered_after(int(shown)):
-                form.release()
-                return AnswerNotice(
-                    notices.WARNING,
-                    _(
-                        "Not sent: this customer has been sent a message that the page did not "
-                        "show you. Read it, and send yours below if it is still needed."
-                    ),
-                )
-            return self._send_now()
-        finally:
-            claim.release()
+    @property
+    def sender(self) -> str:
+        return self.conversation.sender
 
-    def _send_now(self) -> AnswerNotice:
-        contact, sender = self.conversation.customer.contact, self.conversation.sender
-        try:
-            sent = send(contact, self.text, sender=sender, username=self.viewer.username)
-        except OptedOutError:
-            return AnswerNotice(notices.ERROR, _("Not sent: this customer has opted out."))
-        except Exception as error:  # the host's code may raise anything
-            logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
-            return self._may_be_sent(error)
+    def refusal(self) -> Outcome | None:
+        if not self.conversation.messages.outbound().filter(pk__gt=self.shown).exists():
+            return None
+        words = _(
+            "Not sent: this customer has been sent a message that the page did not show you. Read "
+            "it, and send yours below if it is still needed."
+        )
+        return Outcome(notices.WARNING, words)
+
+    def log_loss(self, sentence: str) -> None:
+        self.viewer.log(self.conversation.message, sentence)
+
+    def has_sent(self, sent: Message) -> None:
         self.viewer.log(sent, "Sent it from the conversation.")
         if answered := self.conversation.seen_reply(self.form.get("answers", "")):
             Replies(self.viewer).handle(
                 [answered],
                 timezone.now(),
                 own_number=self.conversation.own_number,
-                seen_until=int(self.form["shown"]),
+                seen_until=self.shown,
             )
-        count = segments(self.text)
-        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
-        return AnswerNotice(notices.SUCCESS, sentence % {"count": count}, is_sent=True)
-
-    def _may_be_sent(self, error: Exception) -> AnswerNotice:
-        """Say so to the person, and in the log what may have been sent: there is no message."""
-        kind = type(error).__qualname__
-        self.viewer.log(
-            self.conversation.message,
-            f"An answer of {len(self.text)} characters ({segments(self.text)} SMS) may have been "
-            f"sent, and was not recorded: {kind}.",
-        )
-        sentence = _(
-            "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
-        )
-        return AnswerNotice(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
 
 
 @shown
@@ -503,9 +420,9 @@ class ConversationPage(Page):
         if is_post:
             if not answering.is_available:
                 raise PermissionDenied
-            result = answering.send()
-            self.viewer.tell(result.sentence, result.level)
-            if result.is_sent:
+            outcome = answering.send()
+            self.viewer.tell(outcome.sentence, outcome.level)
+            if outcome.sent:
                 return HttpResponseRedirect(conversation.url + choice.query())
         # The answer to a form shows what it did not: the newest messages.
         before = "" if is_post else self.request.GET.get("before", "")

@@ -15,16 +15,17 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.test import Client
 from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.display.texts import readable_number
-from cellcast_django.desk.conversation import SENDING_LASTS, segments
+from cellcast_django.desk.answering import SENDING_LASTS, segments
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
+from cellcast_django.sending import NotSentError, OptedOutError
 from tests.admin_pages import CUSTOMER, ID, page_of, staff, url_of
 from tests.html import every, hidden_fields, only, words
 from tests.logs import logged
@@ -524,6 +525,154 @@ def wait_until_sent(folder: Path, number: int) -> None:
     sent = folder / "sent"
     while not (sent.exists() and f"answer {number}\n" in sent.read_text()):
         time.sleep(0.005)
+
+
+# What was never sent
+
+
+def lose_connection(*arguments: Any) -> None:
+    raise OperationalError("the server has gone away")
+
+
+def killed(*arguments: Any) -> Any:
+    raise SystemExit(1)
+
+
+def test_form_can_be_resubmitted_if_the_customer_could_not_be_claimed(
+    receptionist: Client, question: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = form_of(receptionist, question)
+    take = Claim.take
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Claim,
+            "take",
+            lambda name, lasts: take(name, lasts) if name[:4] == "form" else lose_connection(),
+        )
+        with pytest.raises(OperationalError):
+            answer(receptionist, question, "Yes", **form)
+    assert sent == []
+
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["success"]  # reloads
+
+    assert len(sent) == 1
+
+
+def test_form_can_be_resubmitted_after_a_colleagues_answer_was_shown(
+    receptionist: Client, question: Message
+) -> None:
+    form = form_of(receptionist, question)
+    colleagues = Message.objects.record_sent("of a colleague", receiver=CUSTOMER, body="No")
+    answer(receptionist, question, "Yes", **form)
+
+    again = answer(receptionist, question, "Yes", **form | {"shown": str(colleagues.pk)})
+
+    assert levels(again) == ["success"]
+    assert len(sent) == 1
+
+
+def test_answer_killed_while_it_is_sent_is_not_called_sent(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.killed"
+    with pytest.raises(SystemExit):
+        answer(receptionist, question, "Yes", **form)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+
+    response = answer(receptionist, question, "Yes", **form)
+
+    assert sent == []
+    assert levels(response) == ["error"]
+    assert not response.redirect_chain
+    assert text_kept(response) == "Yes"
+    answer(receptionist, question, "Yes", **hidden_fields(forms(response.text)[0]))
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("of_other", "body"),
+    [({"receiver": OTHER}, "Yes"), ({"receiver": CUSTOMER}, "Come at five")],
+)
+def test_another_message_is_not_taken_for_the_forms(
+    receptionist: Client,
+    question: Message,
+    settings: Any,
+    of_other: dict[str, str],
+    body: str,
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+    answer(receptionist, question, "Yes", **form)
+    Message.objects.record_sent("another", body=body, **of_other)
+
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["error"]
+
+
+def test_text_that_only_a_report_tells_of_is_not_called_sent(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+    answer(receptionist, question, "Yes", **form)
+    MessageFactory.create(receiver=CUSTOMER, body="Yes", recorded_at=None)
+
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["error"]
+
+
+def not_sent(*arguments: Any) -> Any:
+    raise NotSentError("Your balance is too low \ud83d.")
+
+
+def unsubscribed(*arguments: Any) -> Any:
+    raise OptedOutError("The contact has unsubscribed.")
+
+
+def test_refusal_is_shown_and_the_form_may_be_sent_again(
+    receptionist: Client, question: Message, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.not_sent"
+
+    response = answer(receptionist, question, "Yes", **form)
+
+    [message] = response.context["messages"]
+    assert message.level_tag == "error"
+    assert "Your balance is too low \ufffd." in str(message)
+    assert text_kept(response) == "Yes"
+    assert not LogEntry.objects.exists()
+    assert not Claim.objects.exists()
+    assert logged(caplog) == []
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+    answer(receptionist, question, "Yes", **form)
+    assert len(sent) == 1
+
+
+def test_customer_whom_cellcast_knows_as_opted_out_is_shown_as_that(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.unsubscribed"
+
+    response = answer(receptionist, question, "Yes", **form)
+
+    assert levels(response) == ["error"]
+    assert every(response.text, "p[@class='cellcast-warning']")
+    assert not forms(response.text)
+    assert not LogEntry.objects.exists()
+    assert not Claim.objects.exists()
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1_600, 1), (1_601, 0)])
+def test_answer_has_at_most_1600_characters(
+    receptionist: Client, question: Message, length: int, expected: int
+) -> None:
+    response = answer(receptionist, question, "x" * length)
+
+    assert len(sent) == expected
+    if not expected:
+        assert levels(response) == ["error"]
+        assert text_kept(response) == "x" * length
 
 
 # A function that fails
