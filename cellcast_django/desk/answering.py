@@ -133,8 +133,8 @@ class Sending:
         if sent is not None:
             return Outcome(notices.WARNING, _("Already sent, so it was not sent again."), sent)
         words = _(
-            "May have been sent by an earlier click, but was not recorded. Check before you send it "
-            "again."
+            "May have been sent by an earlier click, but was not recorded. Check before you send "
+            "it again."
         )
         return Outcome(notices.ERROR, words)
 

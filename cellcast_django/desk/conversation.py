@@ -31,12 +31,10 @@ from cellcast_django.admin.display.texts import (
     number_html,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import own_numbers
+from cellcast_django.admin.lists.filters import is_own_number, own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
 from cellcast_django.desk.answering import (
     BASIC,
     EXTENDED,
@@ -210,13 +208,21 @@ class Conversation:
         return replies.filter(pk=int(key)).first() if is_key(key) else None
 
     @cached_property
+    def written_to(self) -> str:
+        """The own number or name that the customer's newest reply says it was written to."""
+        replies = self.messages.inbound().order_by("-created_at", "-pk")
+        number: str | None = replies.values_list("own_number", flat=True).first()
+        return number or ""
+
+    @cached_property
     def sender(self) -> str:
-        """The phone number that the customer wrote to last, or none."""
+        """The own number or name that an answer goes out from; ``""`` for any.
+
+        A webhook may claim that the customer wrote to anything, so that alone is not enough.
+        """
         if self.own_number:
             return self.own_number
-        replies = self.messages.inbound().order_by("-created_at", "-pk")
-        number: str = replies.values_list("own_number", flat=True).first() or ""
-        return number if is_phone_number(number, conf.default_region) else ""
+        return self.written_to if is_own_number(self.written_to) else ""
 
     def _bubbles(self, messages: Sequence[Any]) -> list[Bubble]:
         return [
@@ -272,7 +278,9 @@ class AnswerForm:
 
     customer: Customer
     sender: str
-    """The number that the answer goes out from, if there are several."""
+    """The own number or name that the answer goes out from, if there are several."""
+    unknown_sender: str
+    """What the customer wrote to, if the answer does not go out from it."""
     text: str
     ticket: str = field(default_factory=new_ticket)
     """Valid for one message: a second click, or going back, does not send it twice."""
@@ -290,6 +298,10 @@ class AnswerForm:
     def sender_html(self) -> SafeString | str:
         return number_html(self.sender)
 
+    @property
+    def unknown_sender_html(self) -> SafeString | str:
+        return number_html(self.unknown_sender)
+
 
 class Answering(Sending):
     """An answer to the customer."""
@@ -306,8 +318,12 @@ class Answering(Sending):
     def blank_form(self) -> AnswerForm:
         """Return the form for the next try; it keeps the text."""
         conversation = self.conversation
-        sender = conversation.sender if conversation.own_numbers else ""
-        return AnswerForm(conversation.customer, sender, self.text)
+        return AnswerForm(
+            customer=conversation.customer,
+            sender=conversation.sender if conversation.own_numbers else "",
+            unknown_sender="" if conversation.sender else conversation.written_to,
+            text=self.text,
+        )
 
     @property
     def shown(self) -> int | None:

@@ -188,27 +188,73 @@ def test_answer_is_sent_and_recorded_and_handles_the_reply(
     assert not Claim.objects.filter(until__lt=timezone.now() + timedelta(hours=1)).exists()
 
 
+# From which number
+
+
+NAME = "BrightTeeth"
+FORGED = "+61499666666"
+
+
+@pytest.mark.parametrize("own", [OURS, NAME])
+@pytest.mark.parametrize("is_configured", [True, False])
 def test_answer_is_sent_from_the_number_the_customer_wrote_to(
-    receptionist: Client, question: Message
+    receptionist: Client, question: Message, settings: Any, own: str, *, is_configured: bool
 ) -> None:
-    MessageFactory.create(inbound=True, sender=OTHER, receiver="+61480000002")
-    later = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
-    MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth")
+    if is_configured:
+        settings.CELLCAST_OWN_NUMBERS = ["0480 000 001", NAME]
+    else:
+        for sender in (OURS, NAME, "+61480000002"):
+            Message.objects.record_sent(f"from {sender}", receiver=OTHER, sender=sender)
+    later = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=own)
 
     page = page_of(receptionist, "message", "conversation", question.pk)
     answer(receptionist, question, "Yes")
 
-    assert sent == [(CUSTOMER, "Yes", OURS)]
-    assert Message.objects.outbound().latest("pk").own_number == OURS
-    assert "0480 000 001" in words(forms(page)[0])
+    assert sent == [(CUSTOMER, "Yes", own)]
+    assert Message.objects.outbound().latest("pk").own_number == own
+    assert readable_number(own) in words(forms(page)[0])
+    assert not every(page, UNKNOWN_SENDER)
     later.refresh_from_db()
     assert later.handled_at is not None
 
 
+UNKNOWN_SENDER = "span[@id='cellcast-unknown-sender']"
+
+
+@pytest.mark.parametrize("configured", [[], [OURS, "+61480000002"]])
+def test_number_that_only_a_webhook_knows_is_not_answered_from(
+    receptionist: Client, question: Message, settings: Any, configured: list[str]
+) -> None:
+    settings.CELLCAST_OWN_NUMBERS = configured
+    MessageFactory.create(receiver=OTHER, sender=FORGED, recorded_at=None)
+    if configured:  # which alone counts then
+        Message.objects.record_sent("from it", receiver=OTHER, sender=FORGED)
+    MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=FORGED)
+
+    page = page_of(receptionist, "message", "conversation", question.pk)
+    answer(receptionist, question, "Yes")
+
+    assert sent == [(CUSTOMER, "Yes", "")]
+    said = words(only(page, UNKNOWN_SENDER))
+    assert "CELLCAST_OWN_NUMBERS" in said
+    assert readable_number(FORGED) in said
+
+
+def test_reply_to_no_number_is_answered_from_any(receptionist: Client) -> None:
+    question = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver="")
+
+    page = page_of(receptionist, "message", "conversation", question.pk)
+    answer(receptionist, question, "Yes")
+
+    assert sent == [(CUSTOMER, "Yes", "")]
+    assert not every(page, UNKNOWN_SENDER)
+
+
 def test_answer_is_sent_from_the_conversations_number(
-    receptionist: Client, question: Message
+    receptionist: Client, question: Message, settings: Any
 ) -> None:
     chosen = "+61480000002"
+    settings.CELLCAST_OWN_NUMBERS = [OURS, chosen]
     MessageFactory.create(inbound=True, sender=OTHER, receiver=chosen)
     MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
     url = url_of("message", "conversation", question.pk, own=chosen)
@@ -220,9 +266,10 @@ def test_answer_is_sent_from_the_conversations_number(
 
 
 def test_answer_from_one_number_leaves_replies_to_another(
-    receptionist: Client, question: Message
+    receptionist: Client, question: Message, settings: Any
 ) -> None:
     chosen = "+61480000002"
+    settings.CELLCAST_OWN_NUMBERS = [OURS, chosen]
     MessageFactory.create(inbound=True, sender=OTHER, receiver=chosen)
     theirs = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=chosen)
@@ -360,11 +407,12 @@ def test_answer_can_be_sent_from_an_older_page_after_confirmation(
     assert len(sent) == 1
 
 
-def test_page_without_messages_has_a_form(receptionist: Client, question: Message) -> None:
+def test_page_without_messages_has_a_form(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
     """Older ones have been pruned; or the customer has never written to the chosen number."""
     chosen = "+61480000002"
-    for number in (OURS, chosen):
-        MessageFactory.create(inbound=True, sender=OTHER, receiver=number)
+    settings.CELLCAST_OWN_NUMBERS = [OURS, chosen]
     Message.objects.filter(pk=question.pk).update(own_number=OURS, receiver=OURS)
 
     for query in ({"before": question.pk}, {"own": chosen}):
