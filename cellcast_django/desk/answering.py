@@ -5,8 +5,10 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django.contrib import messages as notices
+from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _, ngettext
+from django.views.decorators.debug import sensitive_post_parameters
 
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
@@ -44,8 +46,8 @@ class Outcome(NamedTuple):
 
     level: int
     sentence: str
-    sent: Message | None = None
-    """What has been sent, now or by an earlier click."""
+    leads_to: Message | None = None
+    """Where to go on: at what has been sent, now or by an earlier click."""
 
     @classmethod
     def not_sent(cls, reason: str) -> "Outcome":
@@ -57,12 +59,19 @@ def can_send_to(contact: str) -> bool:
     return bool(conf.send_with) and is_phone_number(contact, conf.default_region)
 
 
+@sensitive_post_parameters("number", "text")
+def _hide_from_reports(request: HttpRequest) -> HttpResponse:
+    """Keep what was typed out of error reports."""
+    return HttpResponse()
+
+
 class Sending:
     """One post of a form that has a text for a customer."""
 
     def __init__(self, viewer: Viewer, contact: str) -> None:
         self.viewer = viewer
         self.contact = contact
+        _hide_from_reports(viewer.request)
         self.form = viewer.request.POST
         self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
         self.may_be_sent = False
@@ -111,6 +120,8 @@ class Sending:
                 form.release()
 
     def _mistake(self) -> Outcome | None:
+        if not can_send_to(self.contact):
+            return Outcome.not_sent(_("this is no phone number."))
         if not self.text:
             return Outcome.not_sent(_("write something first."))
         if len(self.text) > MAX_LENGTH:

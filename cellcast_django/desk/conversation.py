@@ -14,7 +14,7 @@ from typing import Any
 from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
@@ -52,6 +52,7 @@ from cellcast_django.desk.to_answer import (
     not_handled,
     pop_undo,
 )
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import (
     Direction,
     Message,
@@ -303,6 +304,24 @@ class AnswerForm:
         return number_html(self.unknown_sender)
 
 
+DRAFT = "cellcast_django.draft"
+"""The session's key for a text that was not sent, until the conversation is opened."""
+
+
+def keep_draft(request: HttpRequest, message: Message, text: str) -> None:
+    """Let the form in a message's conversation begin with a text: no address may hold it."""
+    request.session[DRAFT] = [message.pk, text]
+
+
+def take_draft(request: HttpRequest, message: Message) -> str:
+    """Return the text that was kept for a message's conversation, once."""
+    key, text = request.session.get(DRAFT, [None, ""])
+    if key != message.pk:
+        return ""
+    del request.session[DRAFT]
+    return str(text)
+
+
 class Answering(Sending):
     """An answer to the customer."""
 
@@ -315,14 +334,14 @@ class Answering(Sending):
         """Whether answers can be sent to this customer, and by this person."""
         return can_send_to(self.contact) and self.viewer.may("answer_message")
 
-    def blank_form(self) -> AnswerForm:
-        """Return the form for the next try; it keeps the text."""
+    def blank_form(self, text: str) -> AnswerForm:
+        """Return the form for the next try."""
         conversation = self.conversation
         return AnswerForm(
             customer=conversation.customer,
             sender=conversation.sender if conversation.own_numbers else "",
             unknown_sender="" if conversation.sender else conversation.written_to,
-            text=self.text,
+            text=text,
         )
 
     @property
@@ -425,6 +444,7 @@ class ConversationPage(Page):
     title = gettext_lazy("Conversation")
     template = "cellcast_desk/conversation.html"
 
+    @hides_variables
     def show(self, pk: int) -> HttpResponse:
         message = self.viewer.rows(Message).filter(pk=pk).first()
         if message is None:
@@ -438,11 +458,12 @@ class ConversationPage(Page):
                 raise PermissionDenied
             outcome = answering.send()
             self.viewer.tell(outcome.sentence, outcome.level)
-            if outcome.sent:
+            if outcome.leads_to:
                 return HttpResponseRedirect(conversation.url + choice.query())
         # The answer to a form shows what it did not: the newest messages.
         before = "" if is_post else self.request.GET.get("before", "")
-        form = answering.blank_form() if answering.is_available else None
+        text = answering.text if is_post else take_draft(self.request, message)
+        form = answering.blank_form(text) if answering.is_available else None
         content = ConversationContent.of(conversation, choice, form, before)
         words = conversation.customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})

@@ -40,6 +40,7 @@ from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.desk.page import DeskPage
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
 
@@ -353,7 +354,7 @@ class ToAnswerContent:
     undo: Undo | None
 
 
-class ToAnswer(Page):
+class ToAnswer(DeskPage):
     """A row for each customer who waits."""
 
     name = "to_answer"

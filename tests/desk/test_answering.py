@@ -638,21 +638,18 @@ def test_answer_killed_while_it_is_sent_is_not_called_sent(
     assert len(sent) == 1
 
 
-@pytest.mark.parametrize(
-    ("of_other", "body"),
-    [({"receiver": OTHER}, "Yes"), ({"receiver": CUSTOMER}, "Come at five")],
-)
+@pytest.mark.parametrize(("receiver", "body"), [(OTHER, "Yes"), (CUSTOMER, "Come at five")])
 def test_another_message_is_not_taken_for_the_forms(
     receptionist: Client,
     question: Message,
     settings: Any,
-    of_other: dict[str, str],
+    receiver: str,
     body: str,
 ) -> None:
     form = form_of(receptionist, question)
     settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
     answer(receptionist, question, "Yes", **form)
-    Message.objects.record_sent("another", body=body, **of_other)
+    Message.objects.record_sent("another", receiver=receiver, body=body)
 
     assert levels(answer(receptionist, question, "Yes", **form)) == ["error"]
 
