@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from cellcast_django.admin.contacts import Customer, customer_of
+from cellcast_django.admin.contacts import Customer, Named, customer_of, references_of
 from cellcast_django.admin.display.badges import status_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
@@ -77,6 +77,7 @@ class Bubble:
     is_current: bool
     has_own_number: bool
     """Whether to say which of several numbers it went to, or came from."""
+    reference: Named | None = None
     answered: Message | None = None
     """Of what is shown, what it answers, unless that stands directly above."""
 
@@ -226,12 +227,14 @@ class Conversation:
         return self.written_to if is_own_number(self.written_to) else ""
 
     def _bubbles(self, messages: Sequence[Any]) -> list[Bubble]:
+        references = references_of(self.viewer, (each.reference for each in messages))
         return [
             Bubble(
                 message=message,
                 url=self.viewer.url(Message, "change", message.pk),
                 is_current=message == self.message,
                 has_own_number=bool(self.own_numbers),
+                reference=references.get(message.reference),
                 answered=_answered_among(messages[:place], message),
             )
             for place, message in enumerate(messages)
