@@ -21,6 +21,7 @@ from cellcast_django.admin.contacts import Customer, references_of
 from cellcast_django.admin.display.badges import (
     HandlerRow,
     Tone,
+    although_opted_out_badge,
     badge,
     handled_badge,
     handler_rows,
@@ -304,6 +305,10 @@ class MessagePage:
     @property
     def state(self) -> SafeString | str:
         return message_state(self.message, self.customer)
+
+    @property
+    def although_opted_out(self) -> SafeString:
+        return although_opted_out_badge(self.message.opted_out_at)
 
     @property
     def sentence(self) -> str:

@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
 from cellcast_django.admin.contacts import Customer, Named, customer_of, references_of
-from cellcast_django.admin.display.badges import status_badge
+from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
@@ -93,6 +93,10 @@ class Bubble:
     def badge(self) -> SafeString | None:
         """The status of a sent message; that of a reply says only that it arrived."""
         return None if self.is_reply else status_badge(self.message.status)
+
+    @property
+    def although_opted_out(self) -> SafeString:
+        return although_opted_out_badge(self.message.opted_out_at)
 
     @property
     def quote(self) -> str:

@@ -104,6 +104,7 @@ SIGHTS = {
     "messages, more than are counted": Sight(lambda: url_of("message", p=10), is_capped=True),
     "to answer": Sight(lambda: url_of("message", "to_answer")),
     "conversation": Sight(lambda: conversation_url(contact=CUSTOMER)),
+    "new conversation": Sight(lambda: url_of("message", "new")),
     "message sent": Sight(lambda: message_url(body="See you at nine?")),
     "message, pictures": Sight(lambda: message_url(body=MMS)),
     "message, failed": Sight(lambda: message_url(status="failed")),

@@ -441,6 +441,20 @@ def test_message_list_and_to_answer_filter_by_own_number(reader: Client) -> None
 # Opt-outs, and by whom
 
 
+@pytest.mark.parametrize("page", ["conversation", "change"])
+def test_message_sent_although_opted_out_is_marked(reader: Client, page: str) -> None:
+    opt_out(CUSTOMER)
+    although = Message.objects.record_sent("although", receiver=CUSTOMER, body="Hello")
+    opt_in(CUSTOMER)
+    before = Message.objects.record_sent("allowed", receiver=CUSTOMER, body="Hello")
+
+    for message, count in ((although, 1), (before, 0)):
+        html = page_of(reader, "message", page, message.pk)
+        summary = every(html, "section[@class='module cellcast-summary']")
+        marked = every(summary[0] if summary else html, "span[@data-although-opted-out='']")
+        assert len(marked) == (count if summary else 1)
+
+
 def dividers(page: str) -> list[str]:
     return [words(each) for each in every(page, "li[@class='cellcast-divider']")]
 
