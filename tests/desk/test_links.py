@@ -1,5 +1,7 @@
 """From a customer to the host project's own pages, and back."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from cellcast_django.desk.links import conversation_url
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from tests.admin_pages import CUSTOMER, page_of, staff, text_of, url_of
-from tests.html import every, only, words
+from tests.html import addresses, every, only, words
 from tests.logs import logged
 
 pytestmark = pytest.mark.django_db
@@ -211,3 +213,19 @@ def test_template_tag_is_empty_where_there_is_none() -> None:
     for number in ("+61400000002", "", None):
         assert rendered(request, number) == "[]"
     assert rendered(request_of(), CUSTOMER) == "[]"
+
+
+def test_documented_block_adds_the_hosts_own_button(
+    reader: Client, tmp_path: Path, settings: Any
+) -> None:
+    message = MessageFactory.create(receiver=CUSTOMER)
+    text = Path("docs/admin.md").read_text()
+    [block] = re.findall(r"```html\n([^`]*block conversation_tools[^`]*)```", text)
+    template = tmp_path / "admin/cellcast_desk/conversation.html"
+    template.parent.mkdir(parents=True)
+    template.write_text(block)
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+
+    page = page_of(reader, "message", "conversation", message.pk)
+
+    assert "/bookings/add/" in addresses(only(page, "div[@class='cellcast-page-head']"))
