@@ -22,6 +22,8 @@ logger = logging.getLogger("cellcast_django")
 
 SENDING_LASTS = timedelta(minutes=2)
 """After this long somebody else may text the customer, whatever became of the first."""
+DOUBT_LASTS = timedelta(days=1)
+"""How long colleagues are told of a text that may have been sent."""
 MAX_LENGTH = 1_600  # characters of a text
 
 # The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
@@ -52,6 +54,15 @@ class Outcome(NamedTuple):
     @classmethod
     def not_sent(cls, reason: str) -> "Outcome":
         return cls(notices.ERROR, _("Not sent: %(reason)s") % {"reason": reason})
+
+
+def _doubt(contact: str) -> str:
+    return f"doubt {contact}"
+
+
+def is_in_doubt(contact: str) -> bool:
+    """Whether the contact may have been sent, or is just being sent, what no message tells of."""
+    return Claim.is_taken(_doubt(contact))
 
 
 def can_send_to(contact: str) -> bool:
@@ -163,18 +174,27 @@ class Sending:
             claim.release()
 
     def _send_now(self) -> Outcome:
+        """Call the host's function; until it has said what became of it, colleagues are warned."""
         sender, username = self.sender, self.viewer.username
+        doubt = Claim.take(_doubt(self.contact), DOUBT_LASTS)
         self.may_be_sent = True
+        result: Message | Outcome
         try:
-            sent = send(self.contact, self.text, sender=sender, username=username)
+            result = send(self.contact, self.text, sender=sender, username=username)
         except OptedOutError:
-            self.may_be_sent = False
-            return Outcome.not_sent(_("this customer has opted out."))
+            result = Outcome.not_sent(_("this customer has opted out."))
         except NotSentError as error:
-            self.may_be_sent = False
-            return Outcome.not_sent(clean(str(error.reason)))
+            result = Outcome.not_sent(clean(str(error.reason)))
         except Exception as error:  # the host's code may raise anything
             return self._loss(error)
+        if doubt is not None:
+            doubt.release()
+        if isinstance(result, Message):
+            return self._sent(result)
+        self.may_be_sent = False
+        return result
+
+    def _sent(self, sent: Message) -> Outcome:
         self.has_sent(sent)
         count = segments(self.text)
         sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)

@@ -42,6 +42,7 @@ from cellcast_django.desk.answering import (
     Outcome,
     Sending,
     can_send_to,
+    is_in_doubt,
 )
 from cellcast_django.desk.customer import CustomerTools
 from cellcast_django.desk.to_answer import (
@@ -400,6 +401,8 @@ class ConversationContent:
     thread: Thread
     choice: Choice
     form: AnswerForm | None
+    is_in_doubt: bool
+    """Whether somebody's answer may have been sent, and no message tells of it."""
     waiting: Message | None
     """The newest reply that nobody has dealt with, if this person may say that it is done."""
     next_key: int | None
@@ -425,6 +428,7 @@ class ConversationContent:
             thread=conversation.thread(before, choice),
             choice=choice,
             form=form,
+            is_in_doubt=is_in_doubt(message.contact),
             waiting=waiting[-1] if waiting and viewer.may("handle_message") else None,
             next_key=next_key,
             next_url=to_next and to_next + choice.query(),

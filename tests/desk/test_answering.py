@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -636,6 +636,52 @@ def test_answer_killed_while_it_is_sent_is_not_called_sent(
     assert text_kept(response) == "Yes"
     answer(receptionist, question, "Yes", **hidden_fields(forms(response.text)[0]))
     assert len(sent) == 1
+
+
+DOUBT = "p[@id='cellcast-doubt']"
+
+
+@pytest.mark.parametrize(
+    ("function", "is_in_doubt"),
+    [
+        ("send", False),
+        ("not_sent", False),
+        ("unsubscribed", False),
+        ("broken", True),
+        ("killed", True),
+    ],
+)
+def test_colleagues_are_told_of_an_answer_that_may_have_been_sent(
+    receptionist: Client,
+    reader: Client,
+    question: Message,
+    settings: Any,
+    *,
+    function: str,
+    is_in_doubt: bool,
+) -> None:
+    other = MessageFactory.create(inbound=True, sender=OTHER)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.{function}"
+
+    with suppress(SystemExit):
+        answer(receptionist, question, "Yes")
+
+    for message, expected in ((question, is_in_doubt), (other, False)):
+        page = page_of(reader, "message", "conversation", message.pk)
+        assert bool(every(page, DOUBT)) == expected
+    Claim.objects.filter(until__lt=timezone.now() + timedelta(days=2)).update(until=timezone.now())
+    assert not every(page_of(reader, "message", "conversation", question.pk), DOUBT)
+
+
+def test_second_answer_does_not_end_the_doubt_about_the_first(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+    answer(receptionist, question, "Yes")
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+    answer(receptionist, question, "Yes")
+
+    assert every(page_of(receptionist, "message", "conversation", question.pk), DOUBT)
 
 
 @pytest.mark.parametrize(("receiver", "body"), [(OTHER, "Yes"), (CUSTOMER, "Come at five")])
