@@ -17,10 +17,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.contacts import Customer, references_of
 from cellcast_django.admin.display.badges import (
     HandlerRow,
     Tone,
+    although_opted_out_badge,
     badge,
     handled_badge,
     handler_rows,
@@ -206,8 +207,9 @@ class MessageAdmin(ReadOnlyAdmin):
         return shown
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
-        page = MessagePage.of(viewer, obj)
+        # First what asks for more references: the page's own is among them.
         panels = extension_of(viewer.site).panels_of_message(viewer, obj)
+        page = MessagePage.of(viewer, obj)
         return {"title": page.title, "subtitle": None, "page": page, "panels": panels}
 
 
@@ -250,6 +252,7 @@ class MessagePage:
 
     message: Message
     customer: Customer
+    reference: SafeString | str
     answered: SafeString | str
     """The text that a reply answers, as a link to its message."""
     events: list[EventOfMessage] | None
@@ -284,6 +287,7 @@ class MessagePage:
         return cls(
             message=message,
             customer=rows.customer(message),
+            reference=reference_html(viewer, message),
             answered=link_to_answered(viewer, message),
             events=events,
             has_more_events=has_more_events,
@@ -301,6 +305,10 @@ class MessagePage:
     @property
     def state(self) -> SafeString | str:
         return message_state(self.message, self.customer)
+
+    @property
+    def although_opted_out(self) -> SafeString:
+        return although_opted_out_badge(self.message.opted_out_at)
 
     @property
     def sentence(self) -> str:
@@ -322,6 +330,13 @@ class MessagePage:
     @property
     def _handlers(self) -> list[HandlerRow]:
         return [row for each in self.events or () for row in each.handlers]
+
+
+def reference_html(viewer: Viewer, message: Message) -> SafeString | str:
+    """Return what a message's reference is called, as a link to the host project's page if any."""
+    if not message.reference:
+        return ""
+    return references_of(viewer, [message.reference])[message.reference].html
 
 
 def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:

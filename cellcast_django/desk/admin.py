@@ -17,6 +17,7 @@ from cellcast_django.desk.activity import ActivityPage
 from cellcast_django.desk.conversation import AroundMessage, ConversationPage
 from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures
+from cellcast_django.desk.new_conversation import NewConversation
 from cellcast_django.desk.overview import Overview
 from cellcast_django.desk.page import url_of_page
 from cellcast_django.desk.setup import Setup
@@ -32,7 +33,7 @@ from cellcast_django.desk.to_answer import (
 )
 from cellcast_django.models import Direction, Message
 
-LINKED: Sequence[type[Page]] = [ToAnswer, Overview, Figures, ActivityPage, Setup]
+LINKED: Sequence[type[Page]] = [ToAnswer, NewConversation, Overview, Figures, ActivityPage, Setup]
 """The pages that all lists lead to."""
 
 

@@ -40,6 +40,7 @@ from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.desk.page import url_of_page
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
 
@@ -350,6 +351,7 @@ class ToAnswerContent:
     list: WaitingPage
     waiting: Waiting
     news_url: str
+    new_conversation_url: str
     undo: Undo | None
 
 
@@ -368,6 +370,7 @@ class ToAnswer(Page):
             list=replies.page(Choice.of(self.request), PER_PAGE),
             waiting=replies.count(),
             news_url=News.url(self.viewer),
+            new_conversation_url=url_of_page(self.viewer, "new"),
             undo=pop_undo(self.request),
         )
         return self.render(content)

@@ -411,6 +411,12 @@ class Message(models.Model):
             models.Index(fields=["created_at"], name="cellcast_message_created"),
             # Which of your numbers are in use, and the messages of one of them.
             models.Index(fields=["own_number", "created_at"], name="cellcast_message_own_number"),
+            # Which of them you have sent from, whatever webhooks claim.
+            PartialIndex(
+                fields=["own_number"],
+                name="cellcast_message_recorded",
+                where=models.Q(recorded_at__isnull=False),
+            ),
             PartialIndex(
                 fields=["reference"],
                 name="cellcast_message_reference",
@@ -432,6 +438,7 @@ class Message(models.Model):
         constraints = [models.UniqueConstraint(fields=["key"], name="cellcast_message_key")]
         permissions = [
             ("answer_message", _("Can answer messages")),
+            ("write_message", _("Can begin conversations")),
             ("handle_message", _("Can mark replies as handled")),
             ("export_message", _("Can export messages")),
         ]

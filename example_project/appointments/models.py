@@ -4,6 +4,7 @@ from typing import Self
 
 from django.core.validators import RegexValidator
 from django.db import models
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -66,6 +67,9 @@ class Appointment(models.Model):
     def reference(self) -> str:
         """What Cellcast's reports and the customer's replies lead back to this row by."""
         return f"appointment-{self.pk}"
+
+    def get_admin_url(self) -> str:
+        return reverse("admin:appointments_appointment_change", args=[self.pk])
 
     @classmethod
     def about(cls, message: Message | None) -> models.QuerySet[Self]:

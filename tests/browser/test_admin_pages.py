@@ -160,6 +160,22 @@ def test_keyboard_skips_the_menus_to_the_conversation(
     assert tab_stops(page)[0] == "conversation"  # the value of *Done*
 
 
+def test_keyboard_reaches_the_answer_in_four_presses(
+    browse: Callable[[str], None], page: Any, settings: Any
+) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    client = WebhookClient()
+    for number in range(20):
+        client.reply(sender="+61400000001", message=f"{number}")
+    browse(url_of("message", "conversation", Message.objects.latest("pk").pk))
+
+    for key in ("Tab", "Enter", "Tab", "Enter"):
+        page.keyboard.press(key)
+    page.keyboard.type("Yes")
+
+    assert page.get_by_label("Your answer").input_value() == "Yes"
+
+
 @pytest.mark.parametrize("name", ["overview", "app_list"])
 def test_failing_handlers_are_cards_on_a_phone(
     browse: Callable[[str], None], page: Any, name: str

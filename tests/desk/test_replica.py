@@ -30,7 +30,7 @@ def test_answering_sees_what_a_colleague_just_sent(
     question = MessageFactory.create(inbound=True)
     client = staff("view_message", "answer_message")
     url = url_of("message", "conversation", question.pk)
-    form = hidden_fields(only(client.get(url).text, "form[@class='cellcast-reply']"))
+    form = hidden_fields(only(client.get(url).text, "form[@class='cellcast-answer']"))
     take, release = Claim.take, Claim.release
 
     def take_and_lag(name: str, lasts: timedelta) -> Claim | None:

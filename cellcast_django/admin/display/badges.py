@@ -155,6 +155,15 @@ def opt_out_badge(since: datetime | None, *, is_brief: bool = False) -> SafeStri
     return badge(Tone.BAD, gettext("opted out"), words) if is_brief else badge(Tone.BAD, words)
 
 
+def although_opted_out_badge(since: datetime | None) -> SafeString:
+    """Return the badge of a message to somebody who had opted out by then; empty for any other."""
+    if since is None:
+        return SafeString("")
+    words = gettext("opted out since %(day)s") % {"day": day(since)}
+    shown = badge(Tone.BAD, gettext("sent although opted out"), words)
+    return format_html("<span data-although-opted-out>{}</span>", shown)
+
+
 @shown
 class HandlerRow:
     """One handler of one event."""

@@ -24,7 +24,14 @@ from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent, errors_of
+from cellcast_django.models import (
+    Direction,
+    Message,
+    StatusChange,
+    WebhookEvent,
+    contact_of,
+    errors_of,
+)
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
@@ -222,23 +229,32 @@ class OwnNumberOfMessageFilter(OwnNumberFilter):
 
 
 MAX_OWN_NUMBERS = 30
-OWN_NUMBER_PERIOD = timedelta(days=90)
-MAX_PER_NUMBER = 1_000
-"""Of a number's newest messages, at least one must be a reply: others only send."""
 
 
 def own_numbers(messages: Any) -> list[str]:
-    """Return the phone numbers that customers wrote to in the last 90 days, if several.
+    """Return your numbers to choose from, if there are several.
 
-    A Test Send is not from a customer.
+    Those of ``CELLCAST_OWN_NUMBERS``; without it the phone numbers that you have recorded messages
+    from. What a webhook says that a customer wrote to is not among them.
     """
-    numbers = values_in_use(messages, "own_number", MAX_OWN_NUMBERS)
-    phone_numbers = [each for each in numbers if is_phone_number(each, conf.default_region)]
-    if len(phone_numbers) < 2:
-        return []  # a single one need not be named
-    real = messages.exclude(pk__in=keys_of_tests(messages))
-    written_to = [number for number in phone_numbers if _is_written_to(real, number)]
-    return written_to if len(written_to) > 1 else []
+    if not (found := configured_own_numbers()):
+        recorded = messages.filter(recorded_at__isnull=False)
+        numbers = values_in_use(recorded, "own_number", MAX_OWN_NUMBERS)
+        found = [each for each in numbers if is_phone_number(each, conf.default_region)]
+    return found if len(found) > 1 else []  # a single one need not be named
+
+
+def is_own_number(number: str) -> bool:
+    """Whether a number or name is known to be yours, by more than a webhook's word."""
+    if found := configured_own_numbers():
+        return number in found
+    recorded = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
+    return bool(number) and recorded.exists()
+
+
+def configured_own_numbers() -> list[str]:
+    """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
+    return list(dict.fromkeys(filter(None, map(contact_of, conf.own_numbers))))
 
 
 MAX_TESTS = 1_000  # messages of Test Sends that are left out
@@ -247,14 +263,6 @@ MAX_TESTS = 1_000  # messages of Test Sends that are left out
 def keys_of_tests(messages: Any) -> list[int]:
     """Return the keys of the messages that exist only because of our own Test Sends."""
     return list(of_tests(messages).values_list("pk", flat=True)[:MAX_TESTS])
-
-
-def _is_written_to(messages: QuerySet[Any], number: str) -> bool:
-    recent = messages.filter(created_at__gte=timezone.now() - OWN_NUMBER_PERIOD)
-    newest_first = recent.filter(own_number=number).order_by("-created_at")
-    directions = newest_first.values_list("direction", flat=True)
-    # Nearly always one of a few is a reply.
-    return any(Direction.INBOUND in directions[:count] for count in (20, MAX_PER_NUMBER))
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
