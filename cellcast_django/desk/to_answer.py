@@ -9,11 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
-from time import monotonic
 from typing import Any, Self
 
 from django.conf import settings
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -37,7 +36,7 @@ from cellcast_django.admin.display.texts import (
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
-from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
@@ -53,8 +52,6 @@ MAX_PICTURES = 3  # links to pictures in a row
 
 MAX_COUNTED = 1_000
 """Waiting replies that are read to count the customers: they pile up where nobody handles any."""
-
-BATCH_SIZE = 100  # replies marked by one statement, which is a transaction of its own
 
 UNDO = "cellcast_django.undo"
 """The session's key for what the last click has handled, until a page has offered to undo it."""
@@ -331,16 +328,29 @@ class Replies:
         mark = partial(unhandled.update, handled_at=at, handled_by=self.viewer.username)
         return int(again_if_refused(mark, using=database_alias()))
 
-    def reopen(self, keys: list[int], at: datetime) -> int:
-        """Undo what this person handled at that time, except of customers answered since."""
+    def undo(self, keys: list[int], at: datetime) -> int:
+        """Take back what this person handled at that time, except of customers answered since."""
         shown = self.on_primary
         found = shown.filter(pk__in=keys).exclude(contact="").values_list("contact", flat=True)
         sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=at)
         answered = Exists(sent.filter(contact=OuterRef("contact")).exclude(contact=""))
         replies = shown.filter(Q(contact__in=list(found)) | Q(pk__in=keys), ~answered)
         mine = replies.filter(handled_at=at, handled_by=self.viewer.username)
-        reopened = list(mine.values_list("pk", flat=True))  # MariaDB updates no table it reads
-        return int(shown.filter(pk__in=reopened).update(handled_at=None, handled_by=""))
+        return self.mark_new(mine.values_list("pk", flat=True))
+
+    def reopen(self, reply: Message) -> int:
+        """Make a reply new again, with what else of its customer was handled at that moment."""
+        same = Q(pk=reply.pk)
+        if reply.contact:
+            same |= Q(contact=reply.contact, handled_at=reply.handled_at)
+        return self.mark_new(self.on_primary.filter(same).values_list("pk", flat=True))
+
+    def mark_new(self, keys: Iterable[int]) -> int:
+        """Make handled replies new again, whoever has handled them; return how many were."""
+        # As a list: MariaDB updates no table that it reads.
+        handled = self.on_primary.filter(pk__in=list(keys), handled_at__isnull=False)
+        reopen = partial(handled.update, handled_at=None, handled_by="")
+        return int(again_if_refused(reopen, using=database_alias()))
 
 
 @shown
@@ -429,7 +439,7 @@ def pop_undo(request: HttpRequest) -> Undo | None:
 
 
 class Reopen(Page):
-    """Undoes *Done*: what this person has handled at that time is new, if nobody answered it."""
+    """Makes replies new again: of one customer, or what the last click has handled."""
 
     name = "reopen"
     model = Message
@@ -438,12 +448,10 @@ class Reopen(Page):
 
     def show(self) -> HttpResponse:
         form = self.request.POST
-        keys = [int(key) for key in form.get("replies", "").split(",") if is_key(key)]
-        at = _time_of(form.get("at", ""))
-        reopened = Replies(self.viewer).reopen(keys[:PER_PAGE], at) if at else 0
+        wanted = [form["one"]] if "one" in form else form.get("replies", "").split(",")
+        keys = [int(key) for key in wanted if is_key(key)][:PER_PAGE]
+        reopened = self._reopen(keys) if "one" in form else self._undo(keys)
         if reopened:
-            replies = counted(reopened, "handled reply", "handled replies")
-            self.viewer.log_list(Message, f"Reopened {replies}.")
             words = ngettext(
                 "%(count)s reply is new again.", "%(count)s replies are new again.", reopened
             )
@@ -454,6 +462,24 @@ class Reopen(Page):
             )
             self.viewer.tell(nothing, messages.WARNING)
         return _back(self.viewer, keys)
+
+    def _reopen(self, keys: list[int]) -> int:
+        replies = Replies(self.viewer)
+        handled = replies.on_primary.filter(pk__in=keys, handled_at__isnull=False)
+        reply = handled.filter(direction=Direction.INBOUND).first()
+        if reply is None:
+            return 0
+        self.viewer.log(reply, "Reopened it.")
+        return replies.reopen(reply)
+
+    def _undo(self, keys: list[int]) -> int:
+        """Take back this person's last click, except of customers whom somebody has answered."""
+        at = _time_of(self.request.POST.get("at", ""))
+        reopened = Replies(self.viewer).undo(keys, at) if at else 0
+        if reopened:
+            replies = counted(reopened, "handled reply", "handled replies")
+            self.viewer.log_list(Message, f"Reopened {replies}.")
+        return reopened
 
 
 def _back(viewer: Viewer, keys: Sequence[int]) -> HttpResponseRedirect:
@@ -474,35 +500,6 @@ def _back(viewer: Viewer, keys: Sequence[int]) -> HttpResponseRedirect:
         case _:
             url = ToAnswer.url(viewer) + query + fragment
     return HttpResponseRedirect(url)
-
-
-@admin.action(description=_("Mark as done"))
-def mark_done(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-    """Mark the selected replies and the customers' earlier ones as handled.
-
-    Each batch commits by itself. After 20 seconds no batch begins, and the page says how many of
-    the selected replies are left.
-    """
-    viewer = Viewer(model_admin.admin_site, request)
-    waiting: Any = queryset.filter(direction=Direction.INBOUND, handled_at=None)
-    replies = waiting.using(database_alias())  # a replica may not know yet what a batch marked
-    newest_first = replies.defer("body", "original_body").order_by("-created_at", "-pk")
-    at, end, count = timezone.now(), monotonic() + MAX_SECONDS, 0
-    while (batch := list(newest_first[:BATCH_SIZE])) and monotonic() < end:
-        count += Replies(viewer).handle(batch, at)
-    left = replies.count() if batch else 0
-    if count:
-        marked = counted(count, "reply", "replies")
-        viewer.log_list(Message, f"Marked {marked} as handled.")
-    done = ngettext("%(count)s reply marked as done.", "%(count)s replies marked as done.", count)
-    viewer.tell(done % {"count": grouped(count)})
-    if left:
-        words = ngettext(
-            "%(count)s of the selected replies is left. Run it again to continue.",
-            "%(count)s of the selected replies are left. Run it again to continue.",
-            left,
-        )
-        viewer.tell(words % {"count": grouped(left)}, messages.WARNING)
 
 
 def _time_of(text: str) -> datetime | None:

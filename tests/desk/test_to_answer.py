@@ -21,7 +21,7 @@ from django.utils import timezone
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
 from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.desk import to_answer
+from cellcast_django.desk import marking, to_answer
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.desk.to_answer import Choice, Replies
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
@@ -372,7 +372,7 @@ def test_pages_of_a_reply_offer_done_until_handled(receptionist: Client, page: s
     address = url_of("message", page, reply.pk)
 
     def offers() -> bool:
-        return bool(every(receptionist.get(address).text, "input[@name='one']"))
+        return bool(every(receptionist.get(address).text, "input[@name='seen']"))
 
     assert offers()
     done_in_row(receptionist, reply)
@@ -506,8 +506,13 @@ def test_undo_reopens_none_of_a_colleagues_replies(receptionist: Client) -> None
 
 
 def mark(client: Client, **form: Any) -> Any:
+    """Run an action of the list, and confirm it if it asks."""
     data = {"action": "mark_done", "index": 0, **form}
-    return client.post(url_of("message"), data, follow=True)
+    response = client.post(url_of("message"), data, follow=True)
+    if "cellcast-customers" in response.text:
+        fields = hidden_fields(only(response.text, "form[@id='cellcast-confirm']"))
+        response = client.post(url_of("message"), fields, follow=True)
+    return response
 
 
 def test_action_marks_selected_replies(receptionist: Client, reader: Client) -> None:
@@ -542,10 +547,121 @@ def select_all(client: Client) -> Any:
     return mark(client, _selected_action=[first], select_across=1)
 
 
+@pytest.fixture
+def sixty(receptionist: Client) -> Message:
+    """The newest of sixty waiting replies of thirty-one customers, one of them without a number."""
+
+    def values(number: int) -> dict[str, Any]:
+        is_known = number < 58
+        return {"contact": f"+614000100{number % 29:02}" if is_known else "", "sender": ""}
+
+    first = ask(20, "one")
+    add_copies(first, 59, values)
+    return first
+
+
+def ask_to_mark(client: Client, action: str, reply: Message) -> Any:
+    form = {"action": action, "index": 0, "_selected_action": reply.pk, "select_across": 1}
+    return client.post(url_of("message"), form)
+
+
+@pytest.mark.parametrize("action", ["mark_done", "mark_new"])
+def test_action_on_more_than_fifty_asks_and_says_how_many_customers(
+    receptionist: Client, sixty: Message, action: str
+) -> None:
+    done_at = timezone.now() if action == "mark_new" else None
+    Message.objects.update(handled_at=done_at)
+
+    page = ask_to_mark(receptionist, action, sixty)
+
+    asked = only(page.text, "p[@id='cellcast-customers']")
+    assert (asked.get("data-replies"), asked.get("data-customers")) == ("60", "31")
+    assert Message.objects.filter(handled_at=done_at).count() == 60
+    assert not LogEntry.objects.exists()
+    late = ask(0, "and now?", handled_at=done_at)
+    fields = hidden_fields(only(page.text, "form[@id='cellcast-confirm']"))
+    receptionist.post(url_of("message"), fields)
+    assert list(Message.objects.filter(handled_at=done_at)) == [late]
+    assert LogEntry.objects.count() == 1
+
+
+def test_action_confirms_the_rows_that_were_ticked(receptionist: Client, sixty: Message) -> None:
+    """A project's own class may show more than fifty rows on a page."""
+    kept = sixty.pk
+    ticked = list(Message.objects.exclude(pk=kept).values_list("pk", flat=True))
+
+    form = {"action": "mark_done", "index": 0, "_selected_action": ticked}
+    page = receptionist.post(url_of("message"), form)
+    form = only(page.text, "form[@id='cellcast-confirm']")
+    boxes = every(form, "input[@name='_selected_action']")
+    keys = {"_selected_action": [box.get("value") for box in boxes]}
+    receptionist.post(url_of("message"), hidden_fields(form) | keys)
+
+    assert list(Message.objects.unhandled()) == [sixty]
+
+
+def test_mark_as_new_takes_back_what_anybody_marked(receptionist: Client, reader: Client) -> None:
+    replies = [ask(20, "one"), ask(10, "two", OTHER)]
+    kept = ask(5, "three", THIRD)
+    for reply in [*replies, kept]:
+        reply.mark_handled(username="kim")
+    sent = MessageFactory.create()
+    selected = [reply.pk for reply in replies] + [sent.pk]
+
+    mark(reader, action="mark_new", _selected_action=selected)
+    assert not Message.objects.unhandled().exists()
+    response = mark(receptionist, action="mark_new", _selected_action=selected)
+
+    assert levels(response) == ["success"]
+    assert set(Message.objects.unhandled()) == set(replies)
+    assert set(Message.objects.unhandled().values_list("handled_by", flat=True)) == {""}
+    assert LogEntry.objects.count() == 1
+    mark(receptionist, action="mark_new", _selected_action=selected)
+    assert LogEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize("page", ["change", "conversation"])
+def test_reopen_takes_back_at_any_time_what_anybody_marked(receptionist: Client, page: str) -> None:
+    long_ago, earlier, reply = ask(90, "before"), ask(20, "Hello?"), ask(10, "Anybody there?")
+    colleague = staff("view_message", "handle_message")
+    done_in_row(colleague, long_ago)
+    done_in_row(colleague, reply)
+    Message.objects.record_sent("an answer", receiver=CUSTOMER)
+    other = ask(5, "two", OTHER)
+    other.mark_handled()
+    url = url_of("message", page, reply.pk)
+    assert not every(staff("view_message").get(url).text, "form[@id='cellcast-reopen']")
+
+    form = only(receptionist.get(url).text, "form[@id='cellcast-reopen']")
+    response = receptionist.post(form.get("action", ""), hidden_fields(form), follow=True)
+
+    assert response.redirect_chain == [(url, 302)]
+    assert set(Message.objects.unhandled()) == {earlier, reply}
+    assert LogEntry.objects.latest("pk").object_id == str(reply.pk)
+    assert not every(response.text, "form[@id='cellcast-reopen']")
+    again = receptionist.post(form.get("action", ""), hidden_fields(form), follow=True)
+    assert levels(again) == ["warning"]
+
+
+def test_reopen_of_a_reply_without_a_number_leaves_others(receptionist: Client) -> None:
+    replies = [ask(20, "", sender="", cellcast_id=f"{number}") for number in range(2)]
+    Message.objects.update(handled_at=timezone.now())
+
+    receptionist.post(url_of("message", "reopen"), {"one": replies[0].pk, "back": "change"})
+
+    assert list(Message.objects.unhandled()) == [replies[0]]
+
+
+@pytest.mark.parametrize("one", ["x", "123456"])
+def test_reopen_of_an_unknown_reply_warns(receptionist: Client, one: str) -> None:
+    response = receptionist.post(url_of("message", "reopen"), {"one": one}, follow=True)
+    assert levels(response) == ["warning"]
+
+
 def test_action_commits_batch_by_batch(
     receptionist: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
+    monkeypatch.setattr(marking, "BATCH_SIZE", 10)
     add_copies(ask(20, "one"), 40, lambda number: {"contact": f"+614000100{number:02}"})
 
     with CaptureQueriesContext(connection) as captured:
@@ -561,7 +677,7 @@ def test_action_commits_batch_by_batch(
 def test_slow_action_reports_how_many_are_left(
     receptionist: Client, monkeypatch: pytest.MonkeyPatch, tick: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
+    monkeypatch.setattr(marking, "BATCH_SIZE", 10)
     add_copies(ask(20, "one"), 40, lambda number: {"contact": f"+614000100{number:02}"})
     tick(MAX_SECONDS * 0.4)
 
@@ -586,7 +702,7 @@ def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             now[0] += seconds
             return now[0]
 
-        monkeypatch.setattr(to_answer, "monotonic", look)
+        monkeypatch.setattr(marking, "monotonic", look)
 
     return tick
 

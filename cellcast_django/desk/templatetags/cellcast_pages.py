@@ -12,6 +12,8 @@ from cellcast_django.admin.extension import Link, extension_of
 from cellcast_django.admin.lists.read_only import home_of, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk.admin import Desk
+from cellcast_django.desk.conversation import Thread
+from cellcast_django.desk.marking import Reopening
 from cellcast_django.desk.overview import EventsPart
 from cellcast_django.desk.page import url_of_page
 from cellcast_django.desk.to_answer import (
@@ -72,6 +74,14 @@ def cellcast_url(context: RequestContext, page: str) -> str:
     """Return the URL of one of the pages of messages, on this admin site."""
     current_app = getattr(context.request, "current_app", None)
     return reverse(f"admin:cellcast_django_message_{page}", current_app=current_app)
+
+
+@register.inclusion_tag("admin/cellcast_desk/reopen_here.html", takes_context=True)
+def cellcast_reopen(context: RequestContext, thread: Thread) -> dict[str, object]:
+    """Offer to make the newest reply of a thread new again, if it is handled."""
+    viewer = _viewer(context.request)
+    panel = Reopening.of_thread(viewer, thread) if viewer else None
+    return {"panel": panel, "request": context.request, "csrf_token": context.get("csrf_token")}
 
 
 def _viewer(request: HttpRequest) -> Viewer | None:
