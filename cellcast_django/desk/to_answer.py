@@ -9,11 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
-from typing import Any, Self
+from operator import ge, le
+from typing import Any, NamedTuple, Self
 
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
@@ -34,11 +36,14 @@ from cellcast_django.admin.display.texts import (
     own_number_html,
 )
 from cellcast_django.admin.lists.filters import between, own_numbers, range_of
-from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
+from cellcast_django.admin.lists.paging import CappedPaginator, is_key, newer_than, older_than
+from cellcast_django.admin.lists.search import Note, nothing_found
+from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.desk.page import DeskPage
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
 
@@ -47,11 +52,16 @@ TO_ANSWER = "to_answer"
 """Of a form's address: that it leads back to this page."""
 
 PER_PAGE = 50  # customers
+PLACE = ("created_at", "pk")
+"""The columns that decide on a place in the list, in their order."""
 MAX_TEXT_LENGTH = 200
 MAX_PICTURES = 3  # links to pictures in a row
 
-MAX_COUNTED = 1_000
-"""Waiting replies that are read to count the customers: they pile up where nobody handles any."""
+MAX_READ = 5_000
+"""Waiting replies that are read to list and count their customers.
+
+They pile up where nobody handles any. A page beyond them is read from its first row on.
+"""
 
 UNDO = "cellcast_django.undo"
 """The session's key for what the last click has handled, until a page has offered to undo it."""
@@ -64,6 +74,7 @@ class Choice:
     longest_first: bool = False
     days: tuple[date | None, date | None] = (None, None)
     own_number: str = ""
+    search: str = ""
     after: str = ""
     """The key of the row after which the page begins."""
 
@@ -76,6 +87,7 @@ class Choice:
             longest_first=query.get("order") == "longest",
             days=range_of(query),
             own_number=clean(query.get("own", "")),
+            search=clean(query.get(SEARCH_VAR, "")).strip(),
             after=after if is_key(after) else "",
         )
 
@@ -87,6 +99,7 @@ class Choice:
             "from": first,
             "to": last,
             "own": self.own_number,
+            SEARCH_VAR: self.search,
             "after": self.after,
         }
         chosen = urlencode({name: value for name, value in (values | changes).items() if value})
@@ -149,6 +162,33 @@ class CustomerRow:
         return own_number_html(self.reply)
 
 
+class Place(NamedTuple):
+    """Where a customer stands in the list: at the reply that decides on it."""
+
+    created_at: datetime
+    pk: int
+    contact: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """The customers who wait, in the order of the list."""
+
+    found: Sequence[Place]
+    start: int
+    """How many of them stand before the page."""
+    is_complete: bool
+    """Whether nobody follows who has not been read."""
+    is_from_first: bool = True
+    """Whether nobody stands before those who have been read."""
+    notes: Sequence[Note] = ()
+    """What is said of the search."""
+
+    @property
+    def following(self) -> Sequence[Place]:
+        return self.found[self.start :]
+
+
 @shown
 class WaitingPage:
     """A page of customers who wait, what narrows it, and where it goes on."""
@@ -156,18 +196,44 @@ class WaitingPage:
     rows: Sequence[CustomerRow]
     choice: Choice
     url: str
-    has_more: bool
+    places: Places
     own_numbers: Sequence[str]
     """The numbers to choose from; empty where customers write to a single one."""
     may_handle: bool
+    per_page: int
 
     @property
     def offers_opt_out(self) -> bool:
         return any(row.opt_out_url for row in self.rows)
 
     @property
+    def has_more(self) -> bool:
+        return len(self.places.following) > self.per_page or not self.places.is_complete
+
+    @property
+    def position(self) -> str:
+        """Which of the customers these are; empty if all are here, or if nobody knows."""
+        places = self.places
+        if not places.is_from_first or not (places.start or self.has_more):
+            return ""
+        first, last = places.start + 1, places.start + len(self.rows)
+        total = grouped(len(places.found)) + ("" if places.is_complete else "+")
+        return gettext("%(first)s to %(last)s of %(total)s") % {
+            "first": grouped(first),
+            "last": grouped(last),
+            "total": total,
+        }
+
+    @property
     def next_url(self) -> str:
         return self.url + self.choice.query(after=self.rows[-1].place) if self.has_more else ""
+
+    @property
+    def previous_url(self) -> str:
+        start = self.places.start - self.per_page
+        if start < 0 or not self.places.is_from_first:
+            return self.first_url
+        return self.url + self.choice.query(after=self.places.found[start - 1].pk if start else "")
 
     @property
     def first_url(self) -> str:
@@ -184,6 +250,10 @@ class WaitingPage:
     @property
     def is_narrowed(self) -> bool:
         return bool(self.choice.own_number or any(self.choice.days))
+
+    @property
+    def nothing_found(self) -> str:
+        return nothing_found() if self.choice.search else ""
 
 
 @dataclass(frozen=True)
@@ -213,53 +283,73 @@ class Replies:
 
     def page(self, choice: Choice, count: int) -> WaitingPage:
         """Return the first customers of the list, or those after a row of it."""
-        keys = list(self._in_order(choice).values_list("pk", flat=True)[: count + 1])
+        places = self._places(choice, count)
         return WaitingPage(
-            rows=self._rows(choice, keys[:count]),
+            rows=self._rows(choice, places.following[:count]),
             choice=choice,
             url=ToAnswer.url(self.viewer),
-            has_more=len(keys) > count,
+            places=places,
             own_numbers=own_numbers(self.shown),
             may_handle=self.viewer.may("handle_message"),
+            per_page=count,
         )
 
-    def _in_order(self, choice: Choice) -> Any:
-        """Return the reply of each customer that decides on the place in the list."""
-        shown = choice.narrow(self.shown)
-        replies, beside = shown.unhandled(), _of_same_customer(shown)
-        place: Any = ("created_at", OuterRef("created_at"), OuterRef("pk"))
-        if choice.longest_first:
-            sign, before, following = "", older_than(beside, *place), newer_than
-        else:
-            sign, before, following = "-", newer_than(beside, *place), older_than
-        # handled_at is null in all of them, but the databases use its index only if told.
-        in_order = [f"{sign}{name}" for name in ("handled_at", "created_at", "pk")]
-        rows = replies.filter(~Exists(before)).order_by(*in_order)
-        after = self.shown.filter(pk=choice.after).first() if choice.after else None
-        return rows if after is None else following(rows, "created_at", after.created_at, after.pk)
+    def _places(self, choice: Choice, count: int = 1) -> Places:
+        """Read who waits, in the order of the list, each at the reply that decides on the place.
 
-    def _rows(self, choice: Choice, keys: list[int]) -> list[CustomerRow]:
-        shown = choice.narrow(self.shown).defer("body", "original_body")
-        sign = "-" if choice.longest_first else ""
-        beside = _of_same_customer(shown).order_by(f"{sign}created_at", f"{sign}pk")
-        other = Subquery(beside.values("pk")[:1])
-        others = dict(shown.filter(pk__in=keys).order_by().values_list("pk", other))
-        replies = shown.in_bulk({*keys, *filter(None, others.values())})
-        known = customers(reply.contact for reply in replies.values())
-        found = [key for key in keys if key in replies]
+        In statements without a join, which no database runs in a quadratic way, whatever it
+        believes about the tables. Beyond ``MAX_READ``, at least ``count`` customers are found.
+        """
+        waiting: Any = choice.narrow(self.shown).unhandled()
+        notes: Sequence[Note] = ()
+        if choice.search:
+            search = MessageSearch(waiting, CappedPaginator.MAX_COUNT)
+            waiting, notes = search.find(waiting, choice.search), search.notes
+        rows = self._read(waiting, choice)
+        found, is_complete = _customers(rows), len(rows) <= MAX_READ
+        after = self.shown.filter(pk=choice.after).first() if choice.after else None
+        is_before = le if choice.longest_first else ge
+        start = sum(is_before(each[:2], (after.created_at, after.pk)) for each in found if after)
+        if after is None or is_complete or start < len(found):
+            return Places(found, start, is_complete, notes=notes)
+        place = Place(after.created_at, after.pk, after.contact)
+        found, is_complete = [], False
+        while len(found) <= count and not is_complete:
+            rows = self._read(waiting, choice, place)
+            spans = _spans(waiting, rows)
+            found += [each for each in _customers(rows) if _decides(each, spans, choice)]
+            is_complete, place = len(rows) <= MAX_READ, rows[-1] if rows else place
+        return Places(found, 0, is_complete, is_from_first=False, notes=notes)
+
+    def _read(self, waiting: Any, choice: Choice, after: Place | None = None) -> list[Place]:
+        # handled_at is null in all of them, but the databases use its index only if told.
+        sign, following = ("", newer_than) if choice.longest_first else ("-", older_than)
+        rows = waiting.order_by(*(f"{sign}{name}" for name in ("handled_at", *PLACE)))
+        if after is not None:
+            rows = following(rows, "created_at", after.created_at, after.pk)
+        return [Place(*row) for row in rows.values_list(*PLACE, "contact")[: MAX_READ + 1]]
+
+    def _rows(self, choice: Choice, places: Sequence[Place]) -> list[CustomerRow]:
+        spans = _spans(choice.narrow(self.shown), places)
+        ends = {place.pk: spans.get(place.contact, (place.pk, place.pk)) for place in places}
+        shown = self.shown.defer("body", "original_body")
+        replies = shown.in_bulk({pk for both in ends.values() for pk in both})
+        known = customers(place.contact for place in places)
+        found = [key for key, both in ends.items() if all(pk in replies for pk in both)]
         offers_opt_out = may_opt_out(self.viewer)
         rows = []
         for key, next_place in zip(found, _next(found), strict=True):
-            ends = [replies[key], replies.get(others[key], replies[key])]
-            oldest, newest = ends if choice.longest_first else reversed(ends)
+            oldest, newest = (replies[pk] for pk in ends[key])
             opt_out = opt_out_url(self.viewer, newest) if offers_opt_out else ""
+            url = self.viewer.url(Message, "conversation", newest.pk)
             rows.append(
                 CustomerRow(
                     place=key,
                     reply=newest,
                     oldest=oldest,
                     known=known.get(newest.contact) or Customer(newest.contact),
-                    url=self.viewer.url(Message, "conversation", newest.pk) + choice.query(),
+                    # What somebody has searched for stays in the addresses of this page alone.
+                    url=url + choice.query(**{SEARCH_VAR: ""}),
                     opt_out_url=opt_out and f"{opt_out}&{BACK}={TO_ANSWER}",
                     next_place=next_place,
                 )
@@ -274,18 +364,20 @@ class Replies:
         if waiting:
             place = waiting[0 if choice.longest_first else -1].pk
             choice = replace(choice, after=str(place))
-        for each in (choice, replace(choice, after="")):
-            own = Q(contact=contact) if contact else Q(pk__in=[reply.pk for reply in waiting])
-            others = self._in_order(each).exclude(own)
-            if (key := others.values_list("pk", flat=True).first()) is not None:
-                return int(key)
-        return None
+        own = {reply.pk for reply in waiting}
+        places = self._places(choice)
+        if not places.is_from_first:
+            first = self._places(replace(choice, after=""))
+            places = replace(places, found=[*places.found, *first.found])
+        around = [*places.following, *places.found[: places.start]]
+        others = (each.pk for each in around if each.pk not in own and _is_other(each, contact))
+        return next(others, None)
 
     def count(self, since: int | None = None) -> Waiting:
         """Count the customers who wait, and those of them with a reply that came after a key."""
         newest = self.shown.unhandled().order_by("-handled_at", "-created_at", "-pk")
-        rows = list(newest.values_list("contact", "pk")[: MAX_COUNTED + 1])
-        read = rows[:MAX_COUNTED]
+        rows = list(newest.values_list("contact", "pk")[: MAX_READ + 1])
+        read = rows[:MAX_READ]
         return Waiting(
             customers=_count_contacts(read),
             is_complete=len(rows) == len(read),
@@ -363,7 +455,7 @@ class ToAnswerContent:
     undo: Undo | None
 
 
-class ToAnswer(Page):
+class ToAnswer(DeskPage):
     """A row for each customer who waits."""
 
     name = "to_answer"
@@ -510,11 +602,32 @@ def _time_of(text: str) -> datetime | None:
     return None
 
 
-def _of_same_customer(messages: Any) -> MessageQuerySet:
-    """Return the waiting replies of the customer of a row, for a subquery."""
-    if messages.query.distinct:  # becomes a derived table, where MariaDB does not know the row
-        messages = Message.objects.using(messages.db).filter(pk__in=messages.values("pk"))
-    return not_handled(messages.filter(contact=OuterRef("contact")).exclude(contact=""))
+def _customers(rows: Iterable[Place]) -> list[Place]:
+    """Return the first row of each customer; each reply without a number is somebody of its own."""
+    found: dict[str | int, Place] = {}
+    for row in rows:
+        found.setdefault(row.contact or row.pk, row)
+    return list(found.values())
+
+
+def _spans(messages: Any, rows: Iterable[Place]) -> dict[str, tuple[int, int]]:
+    """Return the oldest and the newest waiting reply of each customer with a number."""
+    contacts = {row.contact for row in rows} - {""}
+    replies = not_handled(messages.filter(contact__in=contacts)).order_by()
+    spans: dict[str, tuple[int, int]] = {}
+    for _created_at, pk, contact in sorted(replies.values_list(*PLACE, "contact")):
+        spans[contact] = spans.get(contact, (pk, pk))[0], pk
+    return spans
+
+
+def _decides(row: Place, spans: dict[str, tuple[int, int]], choice: Choice) -> bool:
+    """Whether a customer stands at this row, and not at one of theirs before it."""
+    oldest, newest = spans.get(row.contact, (row.pk, row.pk))
+    return row.pk == (oldest if choice.longest_first else newest)
+
+
+def _is_other(place: Place, contact: str) -> bool:
+    return not contact or place.contact != contact
 
 
 def not_handled(messages: Any) -> MessageQuerySet:
