@@ -7,7 +7,7 @@ rows, so nobody is skipped while colleagues work on the same list.
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from operator import ge, le
 from typing import Any, NamedTuple, Self
@@ -27,15 +27,17 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     beginning,
     counted,
+    duration,
     grouped,
     media_links,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import between, own_numbers, range_of
+from cellcast_django.admin.lists.filters import StopFilter, between, own_numbers, range_of
 from cellcast_django.admin.lists.paging import CappedPaginator, is_key, newer_than, older_than
 from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.messages import MessageSearch
@@ -44,8 +46,12 @@ from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
 from cellcast_django.desk.page import DeskPage
+from cellcast_django.health import StopWishes, age, wishes_to_stop
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
+
+STOP_WISH_LATE = timedelta(days=3)
+"""From then on a wish to stop is red: Australia's law gives five working days."""
 
 BACK = "back"
 TO_ANSWER = "to_answer"
@@ -140,6 +146,12 @@ class CustomerRow:
     opt_out_url: str = ""
     """The form that opts the customer out, for those who may."""
     next_place: int | None = None
+    stop_wish_at: datetime | None = None
+    """When the oldest of their waiting replies that may ask for no more messages came."""
+
+    @property
+    def stop_wish(self) -> SafeString | str:
+        return stop_wish_badge(self.stop_wish_at) if self.stop_wish_at else ""
 
     @property
     def customer(self) -> SafeString | str:
@@ -264,6 +276,32 @@ class Undo:
     replies: Sequence[int]
 
 
+def stop_wish_badge(since: datetime) -> SafeString:
+    """Return since when a customer may want to stop: red while there is still time to act."""
+    is_late = age(since) >= STOP_WISH_LATE
+    words = gettext("may want to stop, %(age)s") % {"age": duration(age(since))}
+    return badge(Tone.BAD if is_late else Tone.WARNING, words)
+
+
+@shown
+class StopWishesShown:
+    """How many waiting replies may ask for no more messages, since when, and where they are."""
+
+    count: int
+    url: str
+    badge: SafeString | str
+
+    @classmethod
+    def of(cls, viewer: Viewer) -> "StopWishesShown":
+        """Read the newest 5,000 replies that wait, of those that this site shows."""
+        shown: Any = viewer.rows(Message)
+        wishes = StopWishes.among(shown.unhandled())
+        url = viewer.url(Message, "changelist")
+        query = urlencode({StopFilter.parameter_name: StopFilter.options[0][0]})
+        since = wishes.oldest_at
+        return cls(wishes.count, f"{url}?{query}", stop_wish_badge(since) if since else "")
+
+
 class Replies:
     """The replies that one person sees on one site: who waits for an answer, and what is done."""
 
@@ -337,6 +375,10 @@ class Replies:
         known = customers(place.contact for place in places)
         found = [key for key, both in ends.items() if all(pk in replies for pk in both)]
         offers_opt_out = may_opt_out(self.viewer)
+        of_page = Q(contact__in=[each.contact for each in places if each.contact])
+        of_page |= Q(pk__in=[each.pk for each in places])
+        wishes = wishes_to_stop(not_handled(choice.narrow(self.shown).filter(of_page)))
+        wished_at = {wish.contact or wish.pk: wish.created_at for wish in wishes}  # the oldest last
         rows = []
         for key, next_place in zip(found, _next(found), strict=True):
             oldest, newest = (replies[pk] for pk in ends[key])
@@ -352,6 +394,7 @@ class Replies:
                     url=url + choice.query(**{SEARCH_VAR: ""}),
                     opt_out_url=opt_out and f"{opt_out}&{BACK}={TO_ANSWER}",
                     next_place=next_place,
+                    stop_wish_at=wished_at.get(newest.contact or newest.pk),
                 )
             )
         return rows

@@ -23,7 +23,7 @@ from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.desk import marking, to_answer
 from cellcast_django.desk.admin import register as give_desk_to
-from cellcast_django.desk.to_answer import Choice, Replies
+from cellcast_django.desk.to_answer import Choice, Replies, StopWishesShown
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
@@ -277,6 +277,33 @@ def test_done_returns_to_the_search(receptionist: Client) -> None:
 
     assert response.redirect_chain[0][0].startswith(url_of("message", "to_answer", q="sunday"))
     assert [row.text for row in response.context["page"].list.rows] == ["On Sunday too"]
+
+
+def test_wish_to_stop_is_marked_with_its_age_and_red_from_three_days_on(
+    reader: Client, rf: RequestFactory, admin_user: User
+) -> None:
+    days = 24 * 60
+    ask(4 * days, "Please stop texting me")
+    ask(10, "Hello??")
+    ask(2 * days, "no more texts!", OTHER)
+    ask(5, "stop it", sender="")
+    ask(3, "See you", THIRD)
+
+    found = reader.get(url_of("message", "to_answer")).context["page"].list.rows
+
+    marks = {row.reply.contact: row.stop_wish for row in found}
+    assert marks[THIRD] == ""
+    late = {contact: "badge-bad" in mark for contact, mark in marks.items() if mark}
+    assert late == {CUSTOMER: True, OTHER: False, "": False}
+    assert "4 d" in marks[CUSTOMER]
+
+    request = rf.get("/")
+    request.user = admin_user
+    wishes = StopWishesShown.of(Viewer(admin.site, request))
+    assert wishes.count == 3 == len(reader.get(wishes.url).context["cl"].result_list)
+    assert "badge-bad" in wishes.badge
+    Message.objects.update(handled_at=timezone.now())
+    assert StopWishesShown.of(Viewer(admin.site, request)).badge == ""
 
 
 def test_page_can_be_filtered_by_days(reader: Client) -> None:
