@@ -102,12 +102,12 @@ class MarkSelected(Page):
             else:
                 count += marker.mark_new([reply.pk for reply in batch])
         if action is mark_done:
-            log = f"Marked {counted(count, 'reply', 'replies')} as handled."
+            log = f"Marked {counted(count, 'reply', 'replies')} as done."
             words = ngettext(
                 "%(count)s reply marked as done.", "%(count)s replies marked as done.", count
             )
         else:
-            log = f"Reopened {counted(count, 'handled reply', 'handled replies')}."
+            log = f"Reopened {counted(count, 'reply', 'replies')}."
             words = ngettext(
                 "%(count)s reply is new again.", "%(count)s replies are new again.", count
             )

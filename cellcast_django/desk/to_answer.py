@@ -261,7 +261,7 @@ class WaitingPage:
 
     @property
     def is_narrowed(self) -> bool:
-        return bool(self.choice.own_number or any(self.choice.days))
+        return bool(self.choice.search or self.choice.own_number or any(self.choice.days))
 
     @property
     def nothing_found(self) -> str:
@@ -558,9 +558,9 @@ class Handle(Page):
         seen_until = int(seen) if is_key(seen) else None
         if replies.handle(found, at, own_number=own_number, seen_until=seen_until):
             if len(found) == 1:
-                viewer.log(found[0], "Marked it as handled.")
+                viewer.log(found[0], "Marked as done.")
             else:
-                viewer.log_list(Message, f"Marked {len(found)} replies as handled.")
+                viewer.log_list(Message, f"Marked {len(found)} replies as done.")
             self.request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found]]
         elif not found:
             viewer.tell(gettext("Nobody was ticked."), messages.WARNING)
@@ -604,7 +604,7 @@ class Reopen(Page):
         reply = handled.filter(direction=Direction.INBOUND).first()
         if reply is None:
             return 0
-        self.viewer.log(reply, "Reopened it.")
+        self.viewer.log(reply, "Reopened.")
         return replies.reopen(reply)
 
     def _undo(self, keys: list[int]) -> int:
@@ -612,7 +612,7 @@ class Reopen(Page):
         at = _time_of(self.request.POST.get("at", ""))
         reopened = Replies(self.viewer).undo(keys, at) if at else 0
         if reopened:
-            replies = counted(reopened, "handled reply", "handled replies")
+            replies = counted(reopened, "reply", "replies")
             self.viewer.log_list(Message, f"Reopened {replies}.")
         return reopened
 
