@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections, models
 from django.db.models import Count, Min
+from django.db.models.functions import Left
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
@@ -24,6 +25,7 @@ from cellcast_django.models import (
     errors_of,
     time_of,
 )
+from cellcast_django.opt_outs import may_want_to_stop
 from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -39,6 +41,10 @@ MAX_UNFINISHED = 10_000
 """How many pending and how many failed events are scanned for their handlers."""
 
 MAX_WAITING = 1_000  # waiting replies that are counted
+
+MAX_READ = 5_000  # waiting replies that are searched for wishes to stop, which no index can find
+
+MAX_TEXT_LENGTH = 1_600  # characters of a text that are searched: no SMS is longer
 
 HOURS = (1, 3, 6, 12, 24)
 """What may be compared: the shortest of these in which enough events came in each week."""
@@ -140,6 +146,27 @@ class Deliveries:
         return self.delivered / ended if ended else None
 
 
+class Wish(NamedTuple):
+    """A waiting reply that may ask for no more messages."""
+
+    pk: int
+    contact: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopWishes:
+    """The newest 5,000 waiting replies in which customers may ask for no more messages."""
+
+    count: int
+    oldest_at: datetime | None
+
+    @classmethod
+    def among(cls, waiting: MessageQuerySet) -> "StopWishes":
+        times = [wish.created_at for wish in wishes_to_stop(waiting)]
+        return cls(count=len(times), oldest_at=min(times, default=None))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replies:
     """The replies that nobody has answered or marked as done."""
@@ -149,6 +176,7 @@ class Replies:
     oldest_at: datetime | None
     longest_wait: timedelta
     """Zero if none is waiting."""
+    stop_wishes: StopWishes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,7 +506,23 @@ def measure_replies() -> Replies:
         waiting=len(times),
         oldest_at=oldest_at,
         longest_wait=age(oldest_at) if oldest_at else timedelta(),
+        stop_wishes=StopWishes.among(waiting),
     )
+
+
+def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
+    """Return those of the newest waiting replies that mention stopping, the newest first.
+
+    They are no stop words and opt nobody out, so a person should read them, within the days that
+    the law allows.
+    """
+    newest = waiting.order_by("-handled_at", "-created_at", "-pk")
+    columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
+    return [
+        Wish(*row)
+        for *row, text in newest.values_list(*columns)[:MAX_READ]
+        if may_want_to_stop(text)
+    ]
 
 
 def count_silent(older_than: timedelta) -> int:

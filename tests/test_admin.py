@@ -23,7 +23,7 @@ from django.urls import include, path, reverse
 from django.utils import timezone, translation
 
 import cellcast_django
-from cellcast_django.admin import MessageAdmin, WebhookEventAdmin, contacts
+from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
 from cellcast_django.admin.display.badges import handled_badge, outcome_badge, status_badge
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
@@ -622,7 +622,8 @@ def nobody(words: str) -> list[str]:
 
 
 def people_named(words: str) -> Iterator[str]:
-    yield from {"lee": ["0400 000 001", "+61400000003", ""]}.get(words.lower(), [])
+    lees = ["0400 000 001", "+61400000003", ""]
+    yield from {"lee": lees, "grace lee": lees}.get(words.lower(), [])
 
 
 def broken_search(words: str) -> list[str]:
@@ -654,15 +655,61 @@ def test_search_finds_names_and_words(reader: Client, client: WebhookClient, set
     assert len(listed(reader, "message", q="lee")) == 2
 
 
-def test_search_by_name_uses_the_first_two_hundred_people(
-    reader: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
-    monkeypatch.setattr(contacts, "MAX_NAMED", 1)
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
-    first = MessageFactory.create(inbound=True, sender="+61400000001")
-    MessageFactory.create(inbound=True, sender="+61400000003")
+def note(client: Client, model: str, **query: str) -> str:
+    """Return the id of what a list says of its search."""
+    found = every(page_of(client, model, **query), "p[@data-search-note]")
+    return " ".join(each.get("data-search-note", "") for each in found)
 
-    assert listed(reader, "message", q="Lee") == [first.pk]
+
+def many_people(words: str) -> Iterator[str]:
+    for number in range(1_000):
+        asked.append(number)
+        yield f"+61400{number:06}"
+
+
+asked: list[int] = []
+
+
+@pytest.mark.parametrize("model", [*MODELS, "optout"])
+def test_search_by_name_asks_for_201_uses_200_and_says_that_there_are_more(
+    admin_client: Client, client: WebhookClient, settings: Any, model: str
+) -> None:
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.many_people"
+    for number in (199, 200):
+        client.status(_id=str(number), receiver=f"+61400{number:06}")
+        client.opt_out(contact=f"+61400{number:06}")
+    asked.clear()
+
+    assert len(listed(admin_client, model, q="Lee")) == len(listed(admin_client, model)) / 2
+    assert asked == list(range(201))
+    assert note(admin_client, model, q="Lee") == "more"
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    assert note(admin_client, model, q="Lee") == ""
+
+
+def test_search_tells_customers_of_a_name_from_texts_with_it(
+    reader: Client, client: WebhookClient, settings: Any
+) -> None:
+    client.reply(_id="1", sender="+61400000002", message="Is Dr Lee in?")
+    assert note(reader, "message", q="Lee") == ""
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+
+    assert note(reader, "message", q="Dr Lee") == "texts"
+    assert note(reader, "message", q="Tran") == ""
+    assert note(reader, "message", q="Lee") == "texts"
+    client.reply(_id="2", sender="+61400000001", message="Hello")
+    assert note(reader, "message", q="Lee") == "both"
+    client.reply(_id="3", sender="+61400000001", message="Mrs Lee speaking")
+    assert note(reader, "message", q="Lee") == "both"
+    Message.objects.filter(contact="+61400000002").delete()
+    assert note(reader, "message", q="Lee") == ""
+
+
+def test_search_passes_words_without_surplus_blanks(reader: Client, settings: Any) -> None:
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    message = MessageFactory.create(inbound=True, sender="+61400000001")
+
+    assert listed(reader, "message", q='" Grace  Lee "') == [message.pk]
 
 
 def test_search_works_when_name_search_fails(

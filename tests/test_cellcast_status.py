@@ -83,6 +83,7 @@ def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
         "failed": ["1"],
         "last run": [],
         "waiting": ["1", "0"],  # seconds ago
+        "wish to stop": ["0"],
         "delivered": ["3", "75.0%"],
         "undelivered": ["1"],
         "on the way": ["2"],
@@ -132,7 +133,7 @@ def test_json_has_every_figure(traffic: None) -> None:
         "tests": 0,
         "invalid_of_any_age": 1,
         "handlers": {"pending": 2, "failed": 1},
-        "replies": {"waiting": 2},
+        "replies": {"waiting": 2, "stop_wishes": {"count": 0, "oldest_at": None}},
         "messages": {
             "sent": 5,
             "delivered": 2,
@@ -201,6 +202,7 @@ def test_credit_that_was_not_read_lately_is_a_problem() -> None:
         ["--max-failed", "1"],
         ["--max-silent", "6h"],
         ["--max-unanswered", "2h"],
+        ["--max-stop-wish", "3d"],
     ],
 )
 def test_command_succeeds_within_its_limits(traffic: None, limits: list[str]) -> None:
@@ -248,6 +250,16 @@ def test_command_fails_if_replies_wait_too_long() -> None:
     assert re.findall(r"\d+ hours|\d+", complaint("--max-unanswered", "2h")) == ["2", "3 hours"]
     Message.objects.update(handled_at=timezone.now())
     run("--max-unanswered", "1m")
+
+
+def test_command_fails_if_a_wish_to_stop_waits_too_long() -> None:
+    for days in (4, 1):
+        MessageFactory.create(inbound=True, body="please stop", created_at=ago(days=days))
+    run("--max-stop-wish", "5d")
+    assert re.findall(r"\d+ days|\d+", complaint("--max-stop-wish", "3d")) == ["2", "4 days"]
+    assert re.findall(r"\d+ days|\d+", rows()["wish to stop"]) == ["2", "4 days"]
+    Message.objects.update(handled_at=timezone.now())
+    run("--max-stop-wish", "1m")
 
 
 def test_command_fails_if_messages_are_silent() -> None:

@@ -408,6 +408,26 @@ def test_health_counts_waiting_replies_and_finds_the_longest_wait() -> None:
     assert replies.oldest_at is not None
 
 
+def test_health_counts_wishes_to_stop_and_finds_the_oldest() -> None:
+    def ask(body: str, **values: Any) -> Message:
+        return MessageFactory.create(inbound=True, body=body, **values)
+
+    assert (measure_replies().stop_wishes.count, measure_replies().stop_wishes.oldest_at) == (
+        0,
+        None,
+    )
+    oldest = ask("please stop texting me", created_at=ago(days=4))
+    ask("no more texts", created_at=ago(days=1))
+    ask("See you", created_at=ago(days=5))
+    ask("stop it", created_at=ago(days=5), handled_at=timezone.now())
+    opted_out = ask("stop it", sender="+61400000009", created_at=ago(days=5))
+    OptOutFactory.create(contact=opted_out.contact)
+
+    wishes = measure_replies().stop_wishes
+
+    assert (wishes.count, wishes.oldest_at) == (2, oldest.created_at)
+
+
 # Deliveries
 
 
@@ -454,7 +474,7 @@ def test_health_is_frozen() -> None:
 def test_measuring_writes_nothing() -> None:
     with CaptureQueriesContext(connection) as queries:
         measure_health()
-    assert len(queries) == 16
+    assert len(queries) == 17
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 

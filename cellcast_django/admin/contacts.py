@@ -145,17 +145,23 @@ def url_or_nothing(url: object) -> str:
 MAX_NAMED = 200  # contacts that a name is searched for at once
 
 
-def contacts_named(words: str) -> list[str]:
-    """Return the contacts whom ``CELLCAST_CONTACT_SEARCH`` finds; none if it fails.
+def may_be_name(words: str) -> bool:
+    """Whether these words are looked up with ``CELLCAST_CONTACT_SEARCH``: a name has a letter."""
+    return bool(conf.contact_search) and any(map(str.isalpha, words))
 
-    Only what has a letter can be a name.
+
+def contacts_named(words: str) -> tuple[list[str], bool]:
+    """Return the contacts whom the host project finds, and whether there are more.
+
+    Nobody if its function fails.
     """
-    if not conf.contact_search or not any(map(str.isalpha, words)):
-        return []
+    if not may_be_name(words):
+        return [], False
     with _host_code("CELLCAST_CONTACT_SEARCH"):
-        found = islice(import_string(conf.contact_search)(words), MAX_NAMED)
-        return [contact for contact in map(contact_of, found) if contact]
-    return []
+        found = list(islice(import_string(conf.contact_search)(words), MAX_NAMED + 1))
+        contacts = [contact for contact in map(contact_of, found[:MAX_NAMED]) if contact]
+        return contacts, len(found) > MAX_NAMED
+    return [], False
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer, references_of
+from cellcast_django.admin.contacts import Customer, may_be_name, references_of
 from cellcast_django.admin.display.badges import (
     HandlerRow,
     Tone,
@@ -54,7 +54,7 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
-from cellcast_django.admin.lists.search import QUOTES, Search, narrow_to_any
+from cellcast_django.admin.lists.search import Note, Search, narrow_to_any, words_of
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
@@ -139,10 +139,24 @@ class MessageSearch(Search):
         if found.exists():
             return found
         has_words = Q()
-        for word in term.strip(QUOTES).split()[:MAX_WORDS]:
+        for word in words_of(term)[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
         texts = newest(within, self.max_count).filter(has_words)
-        return narrow_to_any(within, *map(self.rows.filter, self.named(term)), texts)
+        named = self.named(term)
+        if may_be_name(term) and texts.filter(*(~each for each in named)).exists():
+            self.notes.append(_texts_only(any(within.filter(each).exists() for each in named)))
+        return narrow_to_any(within, *map(self.rows.filter, named), texts)
+
+
+def _texts_only(has_named: bool) -> Note:
+    """Tell texts that merely contain the words from customers who are called that."""
+    if has_named:
+        sentence = gettext(
+            "Customers who are called that, and others whose texts contain the words."
+        )
+        return Note("both", sentence)
+    sentence = gettext("No customer here is called that. These texts contain the words.")
+    return Note("texts", sentence)
 
 
 class MessageExport(Export):

@@ -139,6 +139,22 @@ class NamesTests(TestCase):
         self.assertEqual(list(numbers_of("kim")), [CUSTOMER])
         self.assertEqual(list(numbers_of("jo")), [])
 
+    def test_number_is_found_by_words_in_any_order(self) -> None:
+        make_appointment(customer_name="Mrs Chloé Grace Lee")
+
+        for words in ("Mrs Lee", "lee grace", "grace  lee", "chloe", "CHLOÉ", "Chloe\u0301"):
+            with self.subTest(words):
+                self.assertEqual(list(numbers_of(words)), [CUSTOMER])
+        self.assertEqual(list(numbers_of("Lee Kim")), [])
+
+    def test_renamed_customer_is_found_by_the_new_name(self) -> None:
+        appointment = make_appointment(customer_name="Kim")
+        appointment.customer_name = "Zoë"
+        appointment.save(update_fields=["customer_name"])
+
+        self.assertEqual(list(numbers_of("zoe")), [CUSTOMER])
+        self.assertEqual(list(numbers_of("kim")), [])
+
 
 class ReplyTests(WebhookTestCase):
     """A customer's reply confirms or cancels the appointment."""

@@ -128,7 +128,7 @@ def test_conversation_prints_whole_without_the_rest_of_the_page(
     assert page.get_by_role("button").count() == 0
 
 
-def test_keyboard_reaches_the_first_customer_in_seven_presses(
+def test_keyboard_reaches_the_first_customer_in_six_presses(
     browse: Callable[[str], None], page: Any
 ) -> None:
     WebhookClient().reply(sender="+61400000001")
@@ -138,14 +138,35 @@ def test_keyboard_reaches_the_first_customer_in_seven_presses(
     page.keyboard.press("Enter")
 
     stops = tab_stops(page)
-    assert stops[:5] == [
-        "Newest first",
+    assert stops[:4] == [
+        "Search and days",
         "Longest wait first",
-        "Days",
         "Tick all",
         "Tick 0400 000 001",
     ]
-    assert stops[5] == "0400 000 001"
+    assert stops[4] == "0400 000 001"
+
+
+def test_button_for_ticked_customers_is_at_hand_wherever_they_are(
+    browse: Callable[[str], None], page: Any
+) -> None:
+    for number in range(40):
+        WebhookClient().reply(_id=str(number), sender=f"+614000100{number:02}")
+    browse(url_of("message", "to_answer"))
+    button = page.get_by_role("button", name="Done: all that are ticked")
+    assert button.count() == 0
+
+    page.get_by_role("checkbox", name="Tick 0400 010 003").check()
+
+    top = button.bounding_box()["y"]
+    assert 0 <= top < page.viewport_size["height"] - 30
+    done = page.locator("button[name=one]").first
+    done.focus()
+    box = done.bounding_box()
+    assert page.evaluate(
+        "([x, y]) => document.elementFromPoint(x, y).closest('button')?.textContent",
+        [box["x"] + box["width"] / 2, box["y"] + 3],
+    ).startswith("Done")
 
 
 def test_keyboard_skips_the_menus_to_the_conversation(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import Exists, Min, OuterRef, QuerySet
-from django.db.models.functions import MD5, Left
+from django.db.models.functions import MD5
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date
@@ -23,7 +23,7 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
+from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately, wishes_to_stop
 from cellcast_django.models import (
     Direction,
     Message,
@@ -32,7 +32,6 @@ from cellcast_django.models import (
     contact_of,
     errors_of,
 )
-from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -158,28 +157,17 @@ class StopFilter(ChoiceFilter):
     Contacts who have opted out are left out.
 
     They mention stopping, but are no stop word, so a person should check. No index can find them:
-    only the newest replies are read.
+    only the newest waiting replies are read.
     """
 
     title = _("wish to stop")
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
-    options = [("possibly", _("possibly (latest 5,000 replies)"))]
-    MAX_REPLIES = 5_000
-    MAX_LENGTH = 1_600
-    """Characters of a text that are checked: no SMS is longer."""
+    options = [("possibly", _("possibly (latest 5,000 new replies)"))]
     MAX_FOUND = 1_000
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        replies = newest(rows.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
-        texts = (
-            replies.filter(handled_at=None)
-            .order_by("-created_at")
-            .values_list("pk", "contact", Left("body", self.MAX_LENGTH))
-        )
-        found = [(pk, contact) for pk, contact, text in texts if may_want_to_stop(text)]
-        opted_out_contacts = opted_out(contact for _pk, contact in found)
-        keys = [pk for pk, contact in found if contact not in opted_out_contacts]
+        keys = [wish.pk for wish in wishes_to_stop(rows.unhandled())]
         return rows.filter(pk__in=keys[: self.MAX_FOUND])
 
 

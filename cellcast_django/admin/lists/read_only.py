@@ -124,7 +124,10 @@ class ReadOnlyAdmin(ModelAdmin):
         if not term.strip():
             return queryset, False
         search = self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
-        return search.find(queryset, term), False
+        found = search.find(queryset, term)
+        noted: Any = request  # the list asks for the rows, and gets nothing else from here
+        noted.cellcast_search_notes = search.notes
+        return found, False
 
     def nothing_here(self) -> str:
         """Return what an empty list says; ``""`` if the site has to be set up first."""

@@ -78,6 +78,13 @@ class Command(BaseCommand):
             help="exit 1 if a reply has been waiting for an answer for longer, such as 2h",
         )
         parser.add_argument(
+            "--max-stop-wish",
+            type=parse_duration,
+            metavar="AGE",
+            help="exit 1 if a waiting reply that may ask for no more messages came longer ago, "
+            "such as 3d",
+        )
+        parser.add_argument(
             "--min-credit",
             type=max_count,
             metavar="N",
@@ -121,6 +128,9 @@ class Command(BaseCommand):
         replies = health.replies
         oldest = f", the oldest came {since(replies.oldest_at)}" if replies.oldest_at else ""
         self._row("waiting", f"{replies.waiting:,}{oldest}")
+        wishes = replies.stop_wishes
+        oldest = f", the oldest came {since(wishes.oldest_at)}" if wishes.oldest_at else ""
+        self._row("wish to stop", f"{wishes.count:,}{oldest}")
         self._heading("Messages sent in the last 24 hours")
         deliveries = health.deliveries
         rate = deliveries.rate
@@ -176,6 +186,12 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     replies, longest = health.replies, limits["max_unanswered"]
     if longest is not None and replies.longest_wait > longest:
         yield f"Replies waiting: {replies.waiting:,}, the oldest came {since(replies.oldest_at)}."
+    wishes, longest = replies.stop_wishes, limits["max_stop_wish"]
+    if longest is not None and wishes.oldest_at and age(wishes.oldest_at) > longest:
+        yield (
+            f"Replies that may ask for no more messages: {wishes.count:,}, "
+            f"the oldest came {since(wishes.oldest_at)}."
+        )
     if (least := limits["min_credit"]) is not None:
         credit = health.credit
         if credit is None or not credit.is_recent:
@@ -213,6 +229,7 @@ def as_dict(health: Health) -> dict[str, Any]:
             "waiting": replies.waiting,
             "oldest_at": replies.oldest_at,
             "longest_wait_seconds": replies.longest_wait.total_seconds(),
+            "stop_wishes": asdict(replies.stop_wishes),
         },
         "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
         "credit": asdict(health.credit) if health.credit else None,
