@@ -141,7 +141,7 @@ def test_export_link_keeps_filters_and_search_but_not_the_page(exporter: Client)
         ("webhookevent", {}),
         ("webhookevent", {"outcome": "duplicate"}),
         ("webhookevent", {"outcome": "done", "kind": "status"}),
-        ("webhookevent", {"outcome": "pending"}),
+        ("webhookevent", {"outcome": "waiting"}),
     ],
 )
 def test_file_has_every_listed_row_in_list_order(

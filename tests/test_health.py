@@ -18,6 +18,7 @@ from cellcast_django.health import (
     Light,
     count_silent,
     failing_handlers,
+    measure_handlers,
     measure_health,
     measure_replies,
     measure_webhooks,
@@ -26,6 +27,7 @@ from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
+from tests.handlers import Calls
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -355,8 +357,32 @@ def test_failing_handlers_are_counted_by_name() -> None:
     WebhookEventFactory.create_batch(2, failed=True, handler_results=results(confirm="Bad: day"))
     WebhookEventFactory.create(failed=True, handler_results=results(a="Bad: luck", b="Odd: luck"))
     WebhookEventFactory.create(handler_results=results(log=""))
-    found = [(each.name, each.failed, each.pending) for each in failing_handlers()]
-    assert found == [("a", 1, 0), ("b", 1, 0), ("confirm", 2, 1), ("", 0, 1)]
+    found = [(each.name, each.failed, each.retrying) for each in failing_handlers()]
+    assert found == [("a", 1, 0), ("b", 1, 0), ("confirm", 2, 1)]
+
+
+def test_event_is_waiting_until_a_handler_has_failed() -> None:
+    WebhookEventFactory.create_batch(2, pending=True)
+    WebhookEventFactory.create(pending=True, handler_results=results(log=""))
+    WebhookEventFactory.create(pending=True, handler_results=results(confirm='Bad: "", ', log=""))
+    handlers = measure_handlers()
+    assert (handlers.pending, handlers.waiting, handlers.retrying) == (4, 3, 1)
+    assert [each.name for each in failing_handlers()] == ["confirm"]
+
+
+def test_handler_that_never_ran_holds_failed_events_up(first: Calls, second: Calls) -> None:
+    renamed = {"gone": {**results(gone="")["gone"], "skipped": True}, **results(first="")}
+    WebhookEventFactory.create(reply=True, failed=True, handler_results=renamed)
+    WebhookEventFactory.create(reply=True, failed=True, handler_results=results(second="Bad: luck"))
+    WebhookEventFactory.create(reply=True, pending=True, handler_results=renamed)
+    [handler] = failing_handlers()
+    assert (handler.name, handler.failed, handler.retrying) == ("second", 2, 0)
+    assert (handler.error, handler.errors) == ("Bad: luck", {"Bad": 1})
+
+
+def test_failed_event_without_a_connected_handler_is_counted() -> None:
+    WebhookEventFactory.create(failed=True, handler_results=results(log=""))
+    assert [(each.name, each.failed, each.error) for each in failing_handlers()] == [("", 1, "")]
 
 
 def test_failing_handler_has_its_newest_error_and_types() -> None:
@@ -389,7 +415,7 @@ def test_unfinished_events_query_matches_its_partial_index() -> None:
         failing_handlers()
     assert len(queries) == 2
     ordered_by = re.findall(r"[`\"](\w+)[`\"](?: (?:ASC|DESC))", queries[1]["sql"])
-    assert ordered_by[-2:] == ["outcome", "id"]  # "next_run_at" is named by its place
+    assert ordered_by[-1] == "outcome"  # "next_run_at" and "id" are named by their places
     assert all("LIMIT" in query["sql"] for query in queries)
 
 

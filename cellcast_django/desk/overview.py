@@ -84,8 +84,8 @@ class ShownHandler:
         return types if len(types) > 1 else []
 
 
-class Attention(NamedTuple):
-    """How many events are in a state that needs attention."""
+class NotDone(NamedTuple):
+    """How many events are in a state that is not done."""
 
     figure: LinkedCount
     badge: SafeString
@@ -102,7 +102,7 @@ class LightOfUrl(NamedTuple):
 class EventsPart:
     """What the overview and the app's index say of events."""
 
-    needs_attention: list[Attention]
+    not_done: list[NotDone]
     lights: list[LightOfUrl] | None = None
     """``None`` for those who may see some of the events only."""
     is_new: bool = False
@@ -121,17 +121,18 @@ class EventsPart:
             counts = {
                 "invalid": events.invalid().count(),
                 "failed": events.failed().count(),
-                "pending": events.pending().count(),
+                "retrying": events.retrying().count(),
+                "waiting": events.waiting().count(),
             }
-            return cls(needs_attention=list(_needs_attention(viewer, counts)))
+            return cls(not_done=list(_not_done(viewer, counts)))
         webhooks = measure_webhooks(midnight(today()))
         handlers = measure_handlers()
         counts = {
             "invalid": count_invalid(),
             "failed": handlers.failed,
-            "pending": handlers.pending,
+            "retrying": handlers.retrying,
+            "waiting": handlers.waiting,
         }
-        has_unfinished = handlers.pending or handlers.failed
         is_capped = max(handlers.pending, handlers.failed) > MAX_UNFINISHED
         return cls(
             lights=[
@@ -139,20 +140,20 @@ class EventsPart:
                 for each in webhooks.urls.values()
             ],
             is_new=webhooks.last_at is None,
-            needs_attention=list(_needs_attention(viewer, counts)),
+            not_done=list(_not_done(viewer, counts)),
             overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
             handlers_ran_at=handlers.ran_at,
-            failing_handlers=tuple(_failing_handlers(viewer)) if has_unfinished else (),
+            failing_handlers=tuple(_failing_handlers(viewer)),
             max_counted=grouped(MAX_UNFINISHED) if is_capped else None,
         )
 
 
-def _needs_attention(viewer: Viewer, counts: dict[str, int]) -> Iterator[Attention]:
+def _not_done(viewer: Viewer, counts: dict[str, int]) -> Iterator[NotDone]:
     list_url = viewer.url(WebhookEvent, "changelist")
     for state, count in counts.items():
         url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
         tone, word = EVENT_STATES[state]
-        yield Attention(LinkedCount(count, url), badge(tone if count else Tone.QUIET, word))
+        yield NotDone(LinkedCount(count, url), badge(tone if count else Tone.QUIET, word))
 
 
 def _failing_handlers(viewer: Viewer) -> Iterator[ShownHandler]:

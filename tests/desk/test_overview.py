@@ -26,13 +26,15 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.desk import overview
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.handlers import skip
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
-from cellcast_django.signals import opt_out_received
+from cellcast_django.receiving import tasks_package
+from cellcast_django.signals import opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import CUSTOMER, MODELS, changelist_at, listed, staff, url_of
-from tests.handlers import Calls, connected, reply
+from tests.handlers import Calls, Connect, connected, reply
 from tests.html import addresses, every, only, section, times_of, words
 from tests.many import add_copies
 from tests.plans import HAS_STATISTICS, gather_statistics, plan_of, scans
@@ -188,18 +190,19 @@ def test_overview_counts_and_links_events_needing_attention(reader: Client) -> N
     WebhookEventFactory.create(invalid=True, is_test=True)
     WebhookEventFactory.create(invalid=True, dismissed_at=timezone.now())
     WebhookEventFactory.create_batch(3, failed=True)
-    WebhookEventFactory.create(pending=True)
+    WebhookEventFactory.create(pending=True, handler_results={"shop.confirm": result("Bad: luck")})
+    WebhookEventFactory.create_batch(4, pending=True)
     found = attention_of(html_of(reader))
-    assert list(found.values()) == [2, 3, 1]
+    assert list(found.values()) == [2, 3, 1, 4]
     for url, count in found.items():
         assert changelist_at(reader, url).result_count == count
 
 
 def test_zero_counts_have_quiet_badges(reader: Client) -> None:
     page = html_of(reader)
-    assert list(attention_of(page).values()) == [0, 0, 0]
+    assert list(attention_of(page).values()) == [0, 0, 0, 0]
     badges = every(section(page, "waiting"), "span[@class='cellcast-badge cellcast-badge-quiet']")
-    assert len(badges) == 3
+    assert len(badges) == 4
 
 
 def failing(html: str) -> dict[str, Any]:
@@ -215,15 +218,53 @@ def test_failing_handlers_have_counts_and_links(reader: Client) -> None:
     results = {"shop.confirm": result("Bad: luck")}
     WebhookEventFactory.create_batch(2, failed=True, handler_results=results)
     WebhookEventFactory.create(pending=True, handler_results=results)
-    WebhookEventFactory.create(pending=True)
     rows = failing(html_of(reader))
-    assert list(rows) == ["shop.confirm", ""]
+    assert list(rows) == ["shop.confirm"]
     links = every(rows["shop.confirm"], "a[@data-count]")
     assert [int(link.get("data-count", "")) for link in links] == [2, 1]
     for link in links:
         count = changelist_at(reader, link.get("href", "")).result_count
         assert count == int(link.get("data-count", ""))
-    assert addresses(rows[""]) == []
+
+
+def test_reports_that_wait_for_a_worker_are_not_failing(
+    operator: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    settings.CELLCAST_RUN_HANDLERS = "task"
+    worker_less = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
+    settings.TASKS = {"default": {"BACKEND": worker_less}}
+    connect(status_changed, Calls("log"))
+    for number in range(3):
+        client.status(_id=f"{number}")
+    page = html_of(operator)
+    assert not failing(page)
+    assert list(attention_of(page).values()) == [0, 0, 0, 3]
+
+
+def test_handler_renamed_after_a_failure_can_be_run_for_the_first_time(
+    operator: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    with connected(status_changed, old_name=Calls("old", error=ValueError())):
+        for number in range(3):
+            client.status(_id=f"{number}")
+    renamed = Calls("new_name")
+    connect(status_changed, renamed)
+    for event in WebhookEvent.objects.all():
+        assert skip(event.pk, "old_name")
+
+    [row] = failing(html_of(operator)).values()
+    offered = every(row, "a[@data-action]")
+    links = {each.get("data-action"): each.get("href", "") for each in offered}
+    [count] = every(row, "a[@data-count]")
+
+    assert row.get("data-handler") == "new_name"
+    assert changelist_at(operator, count.get("href", "")).result_count == 3
+    form = operator.get(links["run_again"]).context["page"]
+    assert form.first == [("new_name", 3)]
+    operator.post(links["run_again"], {"confirmed": "1", "keys": form.keys})
+    assert len(renamed) == 3
+    assert not failing(html_of(operator))
 
 
 def test_failing_handler_shows_newest_error_and_first_event(reader: Client, noon: datetime) -> None:
@@ -484,7 +525,7 @@ def test_restricted_site_counts_only_its_own_rows(other_sites: None, admin_clien
 
     page = admin_client.get("/practice/cellcast_django/webhookevent/overview/").content.decode()
 
-    assert list(attention_of(page).values()) == [0, 1, 0]
+    assert list(attention_of(page).values()) == [0, 1, 0, 0]
     assert not lights_of(page)
     page = admin_client.get(f"/practice/cellcast_django/message/{ours.pk}/change/").content.decode()
     assert page.count('class="cellcast-event"') == 1

@@ -23,7 +23,7 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
+from cellcast_django.health import held_up, newest_unfinished, silent_lately
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent, errors_of
 from cellcast_django.opt_outs import may_want_to_stop, opted_out
 from cellcast_django.payloads import clean
@@ -383,8 +383,10 @@ class OutcomeFilter(ChoiceFilter):
         match choice:
             case "done":
                 return rows.done()
-            case "pending":
-                return narrow_to_any(rows, WebhookEvent.objects.pending())
+            case "waiting":
+                return narrow_to_any(rows, WebhookEvent.objects.waiting())
+            case "retrying":
+                return narrow_to_any(rows, WebhookEvent.objects.retrying())
             case "failed":
                 return narrow_to_any(rows, WebhookEvent.objects.failed())
             case "duplicate":
@@ -450,7 +452,7 @@ class ReasonFilter(admin.SimpleListFilter):
 
 
 class HandlerFilter(admin.SimpleListFilter):
-    """Events that are pending or have failed because this handler raised.
+    """Events that this handler keeps from being done: it raised, or nothing calls it.
 
     No index has the handlers, so pending and failed events are scanned. There are few of them; of
     many, the newest are scanned.
@@ -476,10 +478,9 @@ class HandlerFilter(admin.SimpleListFilter):
 
 
 def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
-    """Narrow to the unfinished events for which the handler raised when it last ran."""
+    """Narrow to the events that the handler keeps from being done."""
     every = WebhookEvent.objects.using(events.db)
-    unfinished = newest_unfinished(every, MAX_UNFINISHED, "pk", "handler_results")
-    return events.filter(pk__in=[pk for pk, each in unfinished if handler in errors_of(each)])
+    return events.filter(pk__in=[each.pk for each in held_up(every) if handler in each.errors])
 
 
 def connected_handlers() -> list[str]:
