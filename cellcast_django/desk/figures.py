@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_lazy as _
@@ -161,7 +161,6 @@ class FiguresContent:
     rows: Sequence[FigureRow]
     standing_opt_outs: LinkedCount | None
     reasons: Sequence[tuple[str | Promise, LinkedCount]]
-    csv_url: str
     charts: Sequence[StackedBars]
     table: StackedBars
     times: "Times"
@@ -182,8 +181,8 @@ class Figures(DeskPage):
     def is_allowed(self) -> bool:
         return self.viewer.views_all_of(Message)
 
-    def show(self) -> HttpResponse:
-        if self.request.GET.get("format") == "csv":
+    def show(self) -> HttpResponseBase:
+        if self.request.method == "POST":
             return self.as_csv()
         column = self.column(self.choice)
         columns = [column]
@@ -205,14 +204,13 @@ class Figures(DeskPage):
             ],
             standing_opt_outs=self.standing_opt_outs(),
             reasons=list(self.reasons(column)),
-            csv_url=f"{self.choice.url}&format=csv",
             charts=charts(column),
             table=table(column),
             times=Times.of(count_delivery_times(column.traffic)),
         )
         return self.render(content)
 
-    def as_csv(self) -> HttpResponse:
+    def as_csv(self) -> HttpResponseBase:
         """Return the chosen period as a file, and record that it was taken."""
         column = self.column(self.choice)
         period = self.choice.period
@@ -223,7 +221,8 @@ class Figures(DeskPage):
             (*days, "not_delivered", str(text), each.count) for text, each in self.reasons(column)
         ]
         heading = ("from", "to", "figure", "reason", "count")
-        return csv_of(f"figures-{self.choice.key}.csv", [heading, *figures, *reasons])
+        name = f"figures-{self.choice.key}.csv"
+        return csv_of(self.request, name, heading, [[*figures, *reasons]])
 
     def column(self, choice: ChosenPeriod) -> Column:
         list_url = self.viewer.url(Message, "changelist")

@@ -413,9 +413,9 @@ class Handle(Page):
         seen_until = int(seen) if is_key(seen) else None
         if replies.handle(found, at, own_number=own_number, seen_until=seen_until):
             if len(found) == 1:
-                viewer.log(found[0], "Marked it as handled.")
+                viewer.log(found[0], "Marked as done.")
             else:
-                viewer.log_list(Message, f"Marked {len(found)} replies as handled.")
+                viewer.log_list(Message, f"Marked {len(found)} replies as done.")
             self.request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found]]
         elif not found:
             viewer.tell(gettext("Nobody was ticked."), messages.WARNING)
@@ -442,7 +442,7 @@ class Reopen(Page):
         at = _time_of(form.get("at", ""))
         reopened = Replies(self.viewer).reopen(keys[:PER_PAGE], at) if at else 0
         if reopened:
-            replies = counted(reopened, "handled reply", "handled replies")
+            replies = counted(reopened, "reply", "replies")
             self.viewer.log_list(Message, f"Reopened {replies}.")
             words = ngettext(
                 "%(count)s reply is new again.", "%(count)s replies are new again.", reopened
@@ -493,7 +493,7 @@ def mark_done(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -
     left = replies.count() if batch else 0
     if count:
         marked = counted(count, "reply", "replies")
-        viewer.log_list(Message, f"Marked {marked} as handled.")
+        viewer.log_list(Message, f"Marked {marked} as done.")
     done = ngettext("%(count)s reply marked as done.", "%(count)s replies marked as done.", count)
     viewer.tell(done % {"count": grouped(count)})
     if left:
