@@ -826,7 +826,7 @@ def test_status_filter_offers_the_statuses_in_use(reader: Client, client: Webhoo
         specs = reader.get(url_of("message")).context["cl"].filter_specs
         [spec] = [spec for spec in specs if spec.parameter_name == "status"]
         words = [str(lookup) for lookup, _ in spec.lookup_choices]
-        own = {"not_final", "under_way", "unreported"}
+        own = {"not_final", "on_the_way", "unreported"}
         return [word for word in words if word not in own]
 
     assert choices() == ["undelivered", "delivered", "paused", "zombie", "silent"]

@@ -1,6 +1,6 @@
 """The activity: who did what in this app's part of the admin, from Django's own log."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from operator import attrgetter, itemgetter
@@ -147,7 +147,7 @@ class ActivityPage(DeskPage):
         newest = entries.order_by("-pk").values_list("pk", flat=True).first() or 0
         exported = counted(entries.count(), "entry", "entries")
         self.viewer.log_list(WebhookEvent, f"Exported the activity: {exported}.")
-        columns = {
+        columns: dict[str, Callable[[Any], Any]] = {
             "at": attrgetter("action_time"),
             "person": attrgetter("user"),
             "action": words_of,

@@ -85,7 +85,7 @@ class StatusFilter(ChoiceFilter):
     SILENT_AFTER = timedelta(hours=6)
     BY_OUTCOME = {
         "undelivered": _("not delivered"),
-        "under_way": _("on the way (less than 3 days)"),
+        "on_the_way": _("on the way (less than 3 days)"),
         "unreported": _("no final report (older)"),
         "not_final": _("no final report yet"),
     }
@@ -109,10 +109,10 @@ class StatusFilter(ChoiceFilter):
                 return silent_lately(rows, self.SILENT_AFTER)
             case "not_final":
                 return not_final
-            case "under_way":
-                return not_final.filter(created_at__gte=under_way_since())
+            case "on_the_way":
+                return not_final.filter(created_at__gte=on_the_way_since())
             case "unreported":
-                return not_final.filter(created_at__lt=under_way_since())
+                return not_final.filter(created_at__lt=on_the_way_since())
             case "undelivered":
                 return narrow_to_any(rows, *(sent.filter(status=word) for word in UNDELIVERED))
         return sent.filter(status=choice)
@@ -270,12 +270,12 @@ def midnight(day: date) -> datetime:
     return timezone.make_aware(start) if settings.USE_TZ else start
 
 
-UNDER_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
+ON_THE_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
 
 
-def under_way_since() -> datetime:
+def on_the_way_since() -> datetime:
     """Return since when a message without a final status counts as on the way."""
-    return midnight(today() - timedelta(days=UNDER_WAY_DAYS - 1))
+    return midnight(today() - timedelta(days=ON_THE_WAY_DAYS - 1))
 
 
 class PeriodFilter(admin.SimpleListFilter):
