@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from django.db import connections, models
@@ -12,6 +12,7 @@ from django.db.models import Count, Min
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
+from cellcast_django.conf import conf
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.handlers.calls import calls_of, with_facts
 from cellcast_django.models import (
@@ -22,7 +23,6 @@ from cellcast_django.models import (
     WebhookEvent,
     WebhookEventQuerySet,
     database_alias,
-    error_type,
     errors_of,
     time_of,
 )
@@ -41,6 +41,9 @@ MAX_UNFINISHED = 10_000
 """How many pending and how many failed events are scanned for their handlers."""
 
 MAX_NOT_RUN = 1_000  # failed events whose handlers have not run: as many as one action takes
+
+MAX_RESULTS = 2_000  # the newest results, among which the slowest handlers are looked for
+MAX_SLOWEST = 5
 
 MAX_WAITING = 1_000  # waiting replies that are counted
 
@@ -178,6 +181,22 @@ class Credit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlowHandler:
+    """A handler, and its longest call of late."""
+
+    handler: str
+    seconds: float
+
+    @property
+    def is_too_slow(self) -> bool:
+        """Whether it took over half of ``CELLCAST_HANDLER_LEASE``.
+
+        After all of it, another process may call the handler again while it still runs.
+        """
+        return self.seconds > conf.handler_lease / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """Webhook health at one moment. Test Sends are in no count."""
 
@@ -194,6 +213,7 @@ class Health:
     """Events of any age that could not be understood and that nobody has dismissed."""
     credit: Credit | None
     """``None`` if no run of ``cellcast_recover`` could read it."""
+    slowest_handlers: list[SlowHandler]
 
 
 def measure_health() -> Health:
@@ -215,6 +235,7 @@ def measure_health() -> Health:
         tests=tests,
         invalid=count_invalid(),
         credit=last_credit(),
+        slowest_handlers=slowest_handlers(),
     )
 
 
@@ -440,7 +461,7 @@ class FailingHandler:
     first_at: datetime | None = None
     """When the oldest of these events arrived."""
     errors: Counter[str] = field(default_factory=Counter)
-    """How many events each type of error was raised for."""
+    """How many events each error was raised for, by its text."""
 
 
 def failing_handlers() -> list[FailingHandler]:
@@ -457,7 +478,7 @@ def failing_handlers() -> list[FailingHandler]:
             handler.first_at = min(handler.first_at or event.received_at, event.received_at)
             if not error:
                 continue
-            handler.errors[error_type(error)] += 1
+            handler.errors[error] += 1
             at = time_of(event.results[name]["at"])
             if handler.last_at is None or handler.last_at < at:
                 handler.error, handler.last_at = error, at
@@ -496,6 +517,19 @@ def held_up(events: WebhookEventQuerySet) -> Iterator[HeldUp]:
         results = event.handler_results
         left = {call.name: "" for call in calls_of(event) if call.name not in results}
         yield HeldUp(event.pk, event.received_at, True, results, left or {"": ""})
+
+
+def slowest_handlers() -> list[SlowHandler]:
+    """Return the slowest handlers of the newest ``MAX_RESULTS`` results, slowest first."""
+    newest = WebhookEvent.objects.fresh().order_by("-pk")[:MAX_RESULTS]
+    saved = newest.values_list("handler_results", flat=True)
+    results = chain.from_iterable(each.items() for each in saved)
+    longest: dict[str, float] = {}
+    for name, result in islice(results, MAX_RESULTS):
+        if (seconds := result.get("seconds")) is not None:
+            longest[name] = max(seconds, longest.get(name, 0))
+    found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest.items()]
+    return sorted(found, key=lambda each: (-each.seconds, each.handler))[:MAX_SLOWEST]
 
 
 def newest_unfinished(

@@ -145,8 +145,17 @@ def test_json_has_every_figure(traffic: None) -> None:
             "delivery_rate": 2 / 3,
         },
         "credit": None,
+        "slowest_handlers": [],
         "problems": [],
     }
+
+
+def test_command_names_the_slowest_handlers() -> None:
+    result = {"at": timezone.now().isoformat(), "error": "", "seconds": 12.34}
+    WebhookEventFactory.create(handler_results={"shop.handlers.confirm": result})
+    named = json.loads(run("--json"))["slowest_handlers"]
+    assert named == [{"handler": "shop.handlers.confirm", "seconds": 12.34}]
+    assert "12.34 s  shop.handlers.confirm" in run()
 
 
 def test_command_reports_when_handlers_were_last_run() -> None:

@@ -119,6 +119,8 @@ class Command(BaseCommand):
         if handlers.overdue:
             self._row("overdue", f"the oldest was due {since(handlers.oldest_due_at)}")
         self._row("last run", since(handlers.ran_at))
+        for slow in health.slowest_handlers:
+            self._row("took", f"{slow.seconds:,.2f} s  {slow.handler}")
         self._heading("Replies")
         replies = health.replies
         oldest = f", the oldest came {since(replies.oldest_at)}" if replies.oldest_at else ""
@@ -220,4 +222,5 @@ def as_dict(health: Health) -> dict[str, Any]:
         },
         "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
         "credit": asdict(health.credit) if health.credit else None,
+        "slowest_handlers": [asdict(each) for each in health.slowest_handlers],
     }
