@@ -357,7 +357,7 @@ STATUSES: dict[str, str | Promise] = {
 
 
 def days_table(column: Column) -> Days:
-    """Return the messages of each day by status, without those that no message has."""
+    """Return the messages of each day so far by status, without what no message has."""
     counted = [
         (label, column.traffic.sent[status], f"status={status or 'not_final'}")
         for status, label in STATUSES.items()
@@ -365,7 +365,8 @@ def days_table(column: Column) -> Days:
     counted.append((_("replies"), column.traffic.replies, "direction=inbound"))
     used = [each for each in counted if any(each[1])]
     rows = []
-    for place, day in enumerate(column.choice.period.days):
+    past = [day for day in column.choice.period.days if day <= today()]
+    for place, day in enumerate(past):
         url = f"{column.list_url}&period={day.isoformat()}"
         counts = [LinkedCount.of(counts[place], url, query) for _label, counts, query in used]
         rows.append(Row(day.isoformat(), date_format(day, "D j M"), counts))
