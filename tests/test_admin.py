@@ -334,7 +334,7 @@ def test_waiting_event_links_to_the_event_it_waits_for(reader: Client) -> None:
     earlier = WebhookEventFactory.create(reply=True, failed=True)
     later = WebhookEventFactory.create(reply=True, pending=True, waiting_for=earlier.pk)
     pages = [
-        page_of(reader, "webhookevent", outcome="pending"),
+        page_of(reader, "webhookevent", outcome="waiting"),
         page_of(reader, "webhookevent", "change", later.pk),
         page_of(reader, "message", "change", later.message_id),
     ]
@@ -873,7 +873,7 @@ def test_status_filter_offers_the_statuses_in_use(reader: Client, client: Webhoo
         specs = reader.get(url_of("message")).context["cl"].filter_specs
         [spec] = [spec for spec in specs if spec.parameter_name == "status"]
         words = [str(lookup) for lookup, _ in spec.lookup_choices]
-        own = {"not_final", "under_way", "unreported"}
+        own = {"not_final", "on_the_way", "unreported"}
         return [word for word in words if word not in own]
 
     assert choices() == ["undelivered", "delivered", "paused", "zombie", "silent"]
@@ -891,24 +891,28 @@ def test_events_can_be_filtered_by_outcome_and_kind(
     client.reply()
     client.reply()
     connect(status_changed, unlucky)
-    client.status(_id="pending")
+    client.status(_id="retrying")
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     client.status(_id="failed")
     make_invalid()
     pks = WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
-    reply, duplicate, pending, failed, invalid = pks
+    reply, duplicate, retrying, failed, invalid = pks
+    waiting = WebhookEventFactory.create(pending=True, kind="reply", message=None).pk
 
     def found(**query: str) -> list[int]:
         return listed(reader, "webhookevent", **query)
 
     assert found(outcome="done") == [reply]
-    assert found(outcome="pending") == [pending]
+    assert found(outcome="retrying") == [retrying]
+    assert found(outcome="waiting") == [waiting]
     assert found(outcome="failed") == [failed]
     assert found(outcome="duplicate") == [duplicate]
     assert found(outcome="invalid") == [invalid]
-    assert found(kind="reply") == [duplicate, reply]
+    assert found(kind="reply") == [waiting, duplicate, reply]
     assert found(kind="reply", outcome="done") == [reply]
-    assert found(outcome="no such outcome") == [invalid, failed, pending, duplicate, reply]
+    assert found(outcome="no such outcome") == [
+        *(waiting, invalid, failed, retrying, duplicate, reply)
+    ]
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
@@ -1008,9 +1012,11 @@ def test_filter_applies_to_all_search_results(
     assert found == [row.pk for row in failed[:50]]
 
 
-@pytest.mark.parametrize("state", ["pending", "failed"])
-def test_outcome_filter_is_not_capped(reader: Client, client: WebhookClient, state: str) -> None:
-    add_copies(WebhookEventFactory.create(**{state: True}), MAX_KEYS)
+@pytest.mark.parametrize(("trait", "state"), [("pending", "waiting"), ("failed", "failed")])
+def test_outcome_filter_is_not_capped(
+    reader: Client, client: WebhookClient, trait: str, state: str
+) -> None:
+    add_copies(WebhookEventFactory.create(**{trait: True}), MAX_KEYS)
     client.status(_id="done")
 
     response = reader.get(url_of("webhookevent", outcome=state))
@@ -1181,7 +1187,8 @@ FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are the
     ("message", {"q": "two words"}),
     ("statuschange", {"q": "0400 000 007"}),
     ("statuschange", {"q": "id-7"}),
-    ("webhookevent", {"outcome": "pending"}),
+    ("webhookevent", {"outcome": "waiting"}),
+    ("webhookevent", {"outcome": "retrying"}),
     ("webhookevent", {"outcome": "failed"}),
     ("webhookevent", {"handler": "shop.handlers.confirm"}),
     ("webhookevent", {"q": "0400 000 007"}),
@@ -1198,7 +1205,7 @@ FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells b
     ("message", {"q": "0400 000 007", "direction": "outbound"}),
     ("message", {"q": "0400 000 007", "direction": "outbound", "status": "failed", "period": 30}),
     ("webhookevent", {"kind": "reply", "outcome": "invalid", "period": 7}),
-    ("webhookevent", {"outcome": "pending", "kind": "status"}),
+    ("webhookevent", {"outcome": "waiting", "kind": "status"}),
     ("webhookevent", {"outcome": "failed", "kind": "status", "period": 30}),
     ("webhookevent", {"q": "0400 000 007", "outcome": "duplicate", "kind": "status"}),
 ]

@@ -259,7 +259,7 @@ def test_user_downloads_the_filtered_list(browse: Callable[[str], None], page: A
 
     browse(f"{url_of('message')}?direction=inbound")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Export CSV").click()
+        page.get_by_role("button", name="Export CSV").click()
 
     assert download.value.suggested_filename.startswith("messages-")
     lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()

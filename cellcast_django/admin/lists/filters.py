@@ -23,7 +23,7 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately, wishes_to_stop
+from cellcast_django.health import held_up, newest_unfinished, silent_lately, wishes_to_stop
 from cellcast_django.models import (
     Direction,
     Message,
@@ -91,7 +91,7 @@ class StatusFilter(ChoiceFilter):
     SILENT_AFTER = timedelta(hours=6)
     BY_OUTCOME = {
         "undelivered": _("not delivered"),
-        "under_way": _("on the way (less than 3 days)"),
+        "on_the_way": _("on the way (less than 3 days)"),
         "unreported": _("no final report (older)"),
         "not_final": _("no final report yet"),
     }
@@ -115,10 +115,10 @@ class StatusFilter(ChoiceFilter):
                 return silent_lately(rows, self.SILENT_AFTER)
             case "not_final":
                 return not_final
-            case "under_way":
-                return not_final.filter(created_at__gte=under_way_since())
+            case "on_the_way":
+                return not_final.filter(created_at__gte=on_the_way_since())
             case "unreported":
-                return not_final.filter(created_at__lt=under_way_since())
+                return not_final.filter(created_at__lt=on_the_way_since())
             case "undelivered":
                 return narrow_to_any(rows, *(sent.filter(status=word) for word in UNDELIVERED))
         return sent.filter(status=choice)
@@ -266,12 +266,12 @@ def midnight(day: date) -> datetime:
     return timezone.make_aware(start) if settings.USE_TZ else start
 
 
-UNDER_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
+ON_THE_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
 
 
-def under_way_since() -> datetime:
+def on_the_way_since() -> datetime:
     """Return since when a message without a final status counts as on the way."""
-    return midnight(today() - timedelta(days=UNDER_WAY_DAYS - 1))
+    return midnight(today() - timedelta(days=ON_THE_WAY_DAYS - 1))
 
 
 class PeriodFilter(admin.SimpleListFilter):
@@ -379,8 +379,10 @@ class OutcomeFilter(ChoiceFilter):
         match choice:
             case "done":
                 return rows.done()
-            case "pending":
-                return narrow_to_any(rows, WebhookEvent.objects.pending())
+            case "waiting":
+                return narrow_to_any(rows, WebhookEvent.objects.waiting())
+            case "retrying":
+                return narrow_to_any(rows, WebhookEvent.objects.retrying())
             case "failed":
                 return narrow_to_any(rows, WebhookEvent.objects.failed())
             case "duplicate":
@@ -446,7 +448,7 @@ class ReasonFilter(admin.SimpleListFilter):
 
 
 class HandlerFilter(admin.SimpleListFilter):
-    """Events that are pending or have failed because this handler raised.
+    """Events that this handler keeps from being done: it raised, or nothing calls it.
 
     No index has the handlers, so pending and failed events are scanned. There are few of them; of
     many, the newest are scanned.
@@ -472,10 +474,9 @@ class HandlerFilter(admin.SimpleListFilter):
 
 
 def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
-    """Narrow to the unfinished events for which the handler raised when it last ran."""
+    """Narrow to the events that the handler keeps from being done."""
     every = WebhookEvent.objects.using(events.db)
-    unfinished = newest_unfinished(every, MAX_UNFINISHED, "pk", "handler_results")
-    return events.filter(pk__in=[pk for pk, each in unfinished if handler in errors_of(each)])
+    return events.filter(pk__in=[each.pk for each in held_up(every) if handler in each.errors])
 
 
 def connected_handlers() -> list[str]:

@@ -69,6 +69,15 @@ class ReadOnlyAdmin(ModelAdmin):
         """Nobody deletes by hand; ``cellcast_prune`` deletes by age."""
         return False
 
+    def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
+        """Let the front page lead to the section of a person who may only open pages in it."""
+        perms = super().get_model_perms(request)
+        if home_of(self.admin_site) is self:
+            perms["pages"] = bool(
+                extension_of(self.admin_site).links(Viewer(self.admin_site, request))
+            )
+        return perms
+
     @property
     def media(self) -> Media:
         return super().media + Media(

@@ -120,14 +120,18 @@ class Command(BaseCommand):
             self._row("tests", f"{health.tests:,}, left out of all figures")
         self._heading("Handlers")
         handlers = health.handlers
-        late = f", the oldest due {since(handlers.oldest_due_at)}" if handlers.overdue else ""
-        self._row("pending", f"{handlers.pending:,}{late}")
+        self._row("waiting", f"{handlers.waiting:,}")
+        self._row("retrying", f"{handlers.retrying:,}")
         self._row("failed", f"{handlers.failed:,}")
+        if handlers.overdue:
+            self._row("overdue", f"the oldest was due {since(handlers.oldest_due_at)}")
         self._row("last run", since(handlers.ran_at))
+        for slow in health.slowest_handlers:
+            self._row("took", f"{slow.seconds:,.2f} s  {slow.handler}")
         self._heading("Replies")
         replies = health.replies
         oldest = f", the oldest came {since(replies.oldest_at)}" if replies.oldest_at else ""
-        self._row("waiting", f"{replies.waiting:,}{oldest}")
+        self._row("to answer", f"{replies.waiting:,}{oldest}")
         wishes = replies.stop_wishes
         oldest = f", the oldest came {since(wishes.oldest_at)}" if wishes.oldest_at else ""
         self._row("wish to stop", f"{wishes.count:,}{oldest}")
@@ -220,6 +224,8 @@ def as_dict(health: Health) -> dict[str, Any]:
         "invalid_of_any_age": health.invalid,
         "handlers": {
             "pending": handlers.pending,
+            "waiting": handlers.waiting,
+            "retrying": handlers.retrying,
             "failed": handlers.failed,
             "oldest_due_at": handlers.oldest_due_at,
             "overdue_seconds": handlers.overdue.total_seconds(),
@@ -233,4 +239,5 @@ def as_dict(health: Health) -> dict[str, Any]:
         },
         "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
         "credit": asdict(health.credit) if health.credit else None,
+        "slowest_handlers": [asdict(each) for each in health.slowest_handlers],
     }
