@@ -283,7 +283,6 @@ def test_confirmation_that_ran_something_is_not_sent_again(
     with pytest.raises(OperationalError):
         confirm(operator, question)
     refusals.close()
-    first.during = None
 
     assert levels(confirm(operator, question)) == ["info"]
     assert (len(first), len(second)) == (2, 1)
