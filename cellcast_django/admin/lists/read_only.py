@@ -123,8 +123,11 @@ class ReadOnlyAdmin(ModelAdmin):
         term = clean(search_term)
         if not term.strip():
             return queryset, False
-        search = self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
-        return search.find(queryset, term), False
+        return self.search(request).find(queryset, term), False
+
+    def search(self, request: HttpRequest) -> Search:
+        """Return what finds this person's rows."""
+        return self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
 
     def nothing_here(self) -> str:
         """Return what an empty list says; ``""`` if the site has to be set up first."""
