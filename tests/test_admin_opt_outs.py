@@ -342,6 +342,22 @@ def test_form_has_a_single_save_button(clerk: Client) -> None:
     assert "_addanother" not in html and "_continue" not in html
 
 
+def test_who_may_add_alone_learns_nothing_of_the_contact(settings: Any) -> None:
+    settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
+    client = staff("add_optout")
+    opt_out("+61400000002", note="first")
+    told = []
+    for number in (CUSTOMER, "+61400000002"):
+        response = add(client, number=number, reason="asked")
+        page = client.get(response.url)
+        said = [str(message) for message in page.context["messages"]]
+        told.append((response.url, page.status_code, said))
+    assert told[0] == told[1]
+    assert told[0][1] == 200
+    assert "Ms Kim Lee" not in " ".join(told[0][2])
+    assert OptOut.objects.active().count() == 2
+
+
 def test_adding_requires_its_permission(viewer: Client) -> None:
     assert add(viewer).status_code == 403
     assert url_of("optout", "add") not in page_of(viewer, "optout")

@@ -139,6 +139,8 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         help_text=_("Any format, such as 0491 570 156."),
     )
     field_order = ["number", "reason"]
+    may_view = False
+    """Whether this person may know who has opted out."""
 
     class Meta:
         model = OptOut
@@ -155,7 +157,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         written = clean(str(self.cleaned_data["number"]))
         if not is_phone_number(written, conf.default_region):
             raise forms.ValidationError(_("This is not a valid phone number."), "invalid")
-        if is_opted_out(written):
+        if self.may_view and is_opted_out(written):
             raise forms.ValidationError(_("This contact has already opted out."), "opted_out")
         return written
 
@@ -429,6 +431,13 @@ class OptOutAdmin(ReadOnlyAdmin):
         is_running = WebhookEvent.objects.exists() or Message.objects.exists()
         return gettext("Nobody has opted out.") if is_running else ""
 
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.may_view = Viewer(self.admin_site, request).may_view(OptOut)
+        return form
+
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Fill in the number, and the words of the reply that asks for it."""
         message = asked_in(Viewer(self.admin_site, request))
@@ -461,8 +470,14 @@ class OptOutAdmin(ReadOnlyAdmin):
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Say who has been opted out, and return to where it was asked for."""
+        """Say who has been opted out, and return to where it was asked for.
+
+        Whoever may add opt-outs, but view none, is not told who it is, nor whether that was new.
+        """
         viewer = Viewer(self.admin_site, request)
+        if not viewer.may_view(OptOut):
+            viewer.tell(gettext("Opted out."))
+            return HttpResponseRedirect(viewer.url(OptOut, "add"))
         viewer.tell(
             gettext("Opted out: %(customer)s") % {"customer": customer_of(obj.contact).label}
         )
