@@ -572,6 +572,17 @@ def test_handler_with_nothing_to_skip_is_not_skipped(
     assert log() == []
 
 
+def test_name_that_is_no_handlers_is_not_skipped_where_none_is_known(operator: Client) -> None:
+    event = WebhookEventFactory.create(pending=True)
+    url = skip_url(event, "x. Ended the opt-out of +61400111222")
+
+    assert "+61400111222" not in operator.get(url, follow=True).text
+    assert levels(operator.post(url, follow=True)) == ["info"]
+
+    assert log() == []
+    assert WebhookEvent.objects.get().handler_results == event.handler_results
+
+
 def test_handler_that_finished_meanwhile_is_not_skipped(operator: Client, gone: Calls) -> None:
     event = reply()
 
