@@ -1,11 +1,12 @@
 """What a person can do with events: the page that asks, what is done, and what is said of it."""
 
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.test import Client
 from django.utils import timezone
 
@@ -35,7 +36,7 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.clock import Clock
-from tests.database_faults import just_before
+from tests.database_faults import just_before, refusing
 from tests.handlers import Calls, Connect, Listen, reply
 from tests.html import addresses, every, hidden_fields, tones, words
 from tests.many import add_copies
@@ -253,6 +254,38 @@ def test_double_click_runs_handlers_once(operator: Client, listen: Listen, place
     assert len(calls) == 2  # when it came, and once more
     assert levels(response) == ["info"]
     assert len(log()) == 1
+
+
+def test_confirmation_that_ran_nothing_can_be_sent_again(operator: Client, first: Calls) -> None:
+    first.error = ValueError()
+    event = reply()
+    first.error = None
+    question = choose(operator, "run_again", event.pk)
+
+    with refusing("^UPDATE .*webhookevent"), pytest.raises(OperationalError):
+        confirm(operator, question)
+    assert len(first) == 1
+
+    assert levels(confirm(operator, question)) == ["success"]
+    assert len(first) == 2
+    assert levels(confirm(operator, question)) == ["info"]
+    assert len(first) == 2
+
+
+def test_confirmation_that_ran_something_is_not_sent_again(
+    operator: Client, first: Calls, second: Calls
+) -> None:
+    event = reply()
+    question = choose(operator, "run_all_again", event.pk)
+    refusals = ExitStack()
+    first.during = lambda **arguments: refusals.enter_context(refusing("^UPDATE .*webhookevent"))
+
+    with pytest.raises(OperationalError):
+        confirm(operator, question)
+    refusals.close()
+
+    assert levels(confirm(operator, question)) == ["info"]
+    assert (len(first), len(second)) == (2, 1)
 
 
 def test_rerun_without_handlers_runs_nothing(operator: Client) -> None:
@@ -537,6 +570,17 @@ def test_handler_with_nothing_to_skip_is_not_skipped(
 
     assert levels(response) == ["info"]
     assert log() == []
+
+
+def test_name_that_is_no_handlers_is_not_skipped_where_none_is_known(operator: Client) -> None:
+    event = WebhookEventFactory.create(pending=True)
+    url = skip_url(event, "x. Ended the opt-out of +61400111222")
+
+    assert "+61400111222" not in operator.get(url, follow=True).text
+    assert levels(operator.post(url, follow=True)) == ["info"]
+
+    assert log() == []
+    assert WebhookEvent.objects.get().handler_results == event.handler_results
 
 
 def test_handler_that_finished_meanwhile_is_not_skipped(operator: Client, gone: Calls) -> None:

@@ -9,20 +9,22 @@ import pytest
 from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from cellcast_django.admin import opt_outs
 from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.admin.display.texts import readable_number
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
-from cellcast_django.models import Message, OptOut, WebhookEvent
+from cellcast_django.models import Message, OptOut, OptOutChange, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out, opt_in, opt_out
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, listed, page_of, staff, text_of, url_of
+from tests.clock import Clock
 from tests.database_faults import just_before
-from tests.html import addresses, every, only, words
+from tests.html import addresses, every, hidden_fields, only, words
 
 pytestmark = pytest.mark.django_db
 
@@ -340,6 +342,22 @@ def test_form_has_a_single_save_button(clerk: Client) -> None:
     assert "_addanother" not in html and "_continue" not in html
 
 
+def test_who_may_add_alone_learns_nothing_of_the_contact(settings: Any) -> None:
+    settings.CELLCAST_CONTACT_NAMES = "tests.test_admin_opt_outs.names"
+    client = staff("add_optout")
+    opt_out("+61400000002", note="first")
+    told = []
+    for number in (CUSTOMER, "+61400000002"):
+        response = add(client, number=number, reason="asked")
+        page = client.get(response.url)
+        said = [str(message) for message in page.context["messages"]]
+        told.append((response.url, page.status_code, said))
+    assert told[0] == told[1]
+    assert told[0][1] == 200
+    assert "Ms Kim Lee" not in " ".join(told[0][2])
+    assert OptOut.objects.active().count() == 2
+
+
 def test_adding_requires_its_permission(viewer: Client) -> None:
     assert add(viewer).status_code == 403
     assert url_of("optout", "add") not in page_of(viewer, "optout")
@@ -403,6 +421,160 @@ def test_ending_requires_its_permission(viewer: Client) -> None:
 
 def test_ending_an_unknown_opt_out_is_not_found(clerk: Client) -> None:
     assert clerk.get(url_of("optout", "end", 1)).status_code == 404
+
+
+# Ending many
+
+
+NIGHT = datetime(2026, 11, 10, 9, tzinfo=UTC)
+
+
+def by_webhook(contact: str, received_as: str, at: datetime = NIGHT) -> OptOut:
+    """Opt a contact out as the inbox does."""
+    made = OptOutFactory.create(contact=contact, since=at, source="webhook")
+    made.history.update(received_as=received_as)
+    return made
+
+
+def choose(client: Client, *opt_outs: OptOut, **query: str) -> Any:
+    keys = [each.pk for each in opt_outs]
+    form = {"action": "end_selected", "_selected_action": keys, "select_across": 0, "index": 0}
+    return client.post(url_of("optout", **query), form, follow=True)
+
+
+def confirm(client: Client, question: Any, reason: str = "leaked password") -> Any:
+    form = hidden_fields(every(question.content.decode(), "form")[-1])
+    return client.post(url_of("optout"), form | {"reason": reason}, follow=True)
+
+
+def test_what_a_leaked_secret_began_on_a_day_is_found(clerk: Client) -> None:
+    forged = by_webhook(CUSTOMER, "leaked")
+    by_webhook("+61400000002", "other")
+    by_webhook("+61400000003", "leaked", NIGHT - timedelta(days=3))
+    again = by_webhook("+61400000004", "leaked")
+    opt_in(again.contact)
+    opt_out(again.contact)  # Cellcast's own webhooks have the same username
+    OptOutChange.objects.filter(pk=again.history.last().pk).update(received_as="leaked")
+
+    query = {"received_as": "leaked", "from": "2026-11-10", "to": "2026-11-10"}
+
+    assert listed(clerk, "optout", **query) == [forged.pk]
+    assert len(listed(clerk, "optout", received_as="leaked")) == 3
+    assert "received_as=leaked" in page_of(clerk, "optout")
+
+
+def test_secrets_are_named_to_those_who_may_end_opt_outs(viewer: Client) -> None:
+    by_webhook(CUSTOMER, "leaked")
+    opt_out("+61400000002")
+    assert "leaked" not in page_of(viewer, "optout")
+    assert len(listed(viewer, "optout", received_as="leaked")) == 2
+
+
+def test_user_ends_many_opt_outs_with_one_reason(clerk: Client) -> None:
+    forged = [by_webhook(f"+6140000000{number}", "leaked") for number in range(3)]
+    other = opt_out("+61400000009")
+
+    question = choose(clerk, *forged)
+    affected = only(question.content.decode(), "p[@id='cellcast-affected']")
+    assert affected.get("data-count") == "3"
+    assert OptOut.objects.active().count() == 4
+    response = confirm(clerk, question)
+
+    assert [each.level_tag for each in response.context["messages"]] == ["success"]
+    assert OptOut.objects.active().get() == other
+    for each in forged:
+        last = each.history.last()
+        assert (last.kind, last.note) == ("ended", "leaked password")
+        assert last.username.startswith("staff-")
+    [entry] = LogEntry.objects.all()
+    assert (entry.object_id, entry.change_message) == (None, "Ended 3 opt-outs.")
+
+
+def test_ending_many_needs_a_reason_and_keeps_the_selection(clerk: Client) -> None:
+    made = [opt_out(CUSTOMER), opt_out("+61400000002")]
+
+    question = confirm(clerk, choose(clerk, *made), reason=" ")
+
+    assert every(question.content.decode(), "ul[@class='errorlist']")
+    assert OptOut.objects.active().count() == 2
+    confirm(clerk, question)
+    assert not OptOut.objects.active().exists()
+
+
+def test_ending_many_twice_ends_nothing_that_has_begun_since(clerk: Client) -> None:
+    made = [opt_out(CUSTOMER), opt_out("+61400000002")]
+    question = choose(clerk, *made)
+    confirm(clerk, question)
+    opt_out(CUSTOMER)
+
+    confirm(clerk, question)
+
+    assert is_opted_out(CUSTOMER)
+    assert LogEntry.objects.count() == 1
+    opt_in(CUSTOMER)
+    response = confirm(clerk, question)
+    assert [each.level_tag for each in response.context["messages"]] == ["info"]
+
+
+def test_ending_many_is_logged_as_far_as_it_came(
+    clerk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [opt_out(CUSTOMER), opt_out("+61400000002")]
+    question = choose(clerk, *made)
+
+    def end_only_the_first(contact: str, **values: str) -> bool:
+        if contact != CUSTOMER:
+            raise OperationalError
+        return opt_in(contact, **values)
+
+    monkeypatch.setattr(opt_outs, "opt_in", end_only_the_first)
+    with pytest.raises(OperationalError):
+        confirm(clerk, question)
+    monkeypatch.undo()
+    assert LogEntry.objects.get().change_message == "Ended 1 opt-out."
+
+    confirm(clerk, question)
+    assert not OptOut.objects.active().exists()
+
+
+def test_ending_many_requires_its_permission(viewer: Client) -> None:
+    made = opt_out(CUSTOMER)
+    assert "end_selected" not in page_of(viewer, "optout")
+    response = choose(viewer, made)
+    viewer.post(response.request["PATH_INFO"], {"action": "end_selected", "confirmed": "yes"})
+    assert is_opted_out(CUSTOMER)
+
+
+def test_opt_outs_that_a_site_hides_are_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, shown = opt_out(CUSTOMER), opt_out("+61400000002")
+    admin = site.get_model_admin(OptOut)
+    rows = OptOut.objects.exclude(contact=CUSTOMER)
+    monkeypatch.setattr(admin, "get_queryset", lambda request: rows.all())
+    person = staff("view_optout", "end_optout")
+
+    form = {"action": "end_selected", "_selected_action": shown.pk, "confirmed": "yes"}
+    keys = {"keys": f"{hidden.pk},{shown.pk},x", "seen": 99, "reason": "leak"}
+    person.post(url_of("optout"), form | keys)
+
+    assert OptOut.objects.active().get() == hidden
+
+
+def test_ending_many_ends_a_batch_and_stops_in_time(
+    clerk: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        opt_out(f"+6140000000{number}")
+    monkeypatch.setattr(opt_outs, "MAX_SELECTED", 3)
+
+    question = choose(clerk, *OptOut.objects.all())
+    assert every(question.content.decode(), "p[@id='cellcast-has-more']")
+    with just_before("INSERT .*optoutchange", lambda: clock.sleep(21)):
+        response = confirm(clerk, question)
+
+    assert [each.level_tag for each in response.context["messages"]] == ["success", "warning"]
+    assert OptOut.objects.active().count() == 3
+    confirm(clerk, question)
+    assert OptOut.objects.active().count() == 1
 
 
 # On other pages

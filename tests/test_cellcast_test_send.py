@@ -17,7 +17,7 @@ from cellcast_django.diagnostics.test_send import Response
 from cellcast_django.management.commands import cellcast_test_send
 from cellcast_django.management.commands.cellcast_test_send import describe_response
 from cellcast_django.management.terminal import printable
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import Message, OptOut, WebhookEvent
 from cellcast_django.signals import message_received
 from cellcast_django.testing import reply_payload
 from cellcast_django.webhooks import WEBHOOKS, Webhook
@@ -117,6 +117,14 @@ def test_array_with_something_new_names_the_handlers(site: str, listen: Any) -> 
     run("receive")
     both = json.dumps([reply_payload(), reply_payload(message="new")])
     assert handler in run("receive", "--data", both)
+
+
+def test_command_says_that_a_real_one_would_have_opted_out(site: str) -> None:
+    said = "would have"
+    assert said in run("opt-out")
+    assert said in run("receive", "--set", "message=Stop")
+    assert said not in run("receive")
+    assert not OptOut.objects.exists()
 
 
 def test_misspelt_key_is_refused(site: str) -> None:

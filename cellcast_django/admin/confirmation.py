@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
+from django.db import Error
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
@@ -196,18 +198,28 @@ class ActionPage(Page):
         Once for each form: a double click must not call a handler twice.
         """
         ticket = self.request.POST.get("ticket", "")
-        if TICKET.fullmatch(ticket) and not Claim.take(f"form {ticket}", TICKET_LASTS):
-            again = gettext("Not done again: this had been confirmed before.")
-            self.viewer.tell(again, messages.INFO)
-            return
+        claim = None
+        if TICKET.fullmatch(ticket):
+            claim = Claim.take(f"form {ticket}", TICKET_LASTS)
+            if claim is None:
+                again = gettext("Not done again: this had been confirmed before.")
+                self.viewer.tell(again, messages.INFO)
+                return
         end = time.monotonic() + MAX_SECONDS
         effect = Effect(started_at=timezone.now())
+        attempts = self._attempts(keys)
         left = len(keys)
-        for pk in keys:
-            if time.monotonic() >= end:
-                break
-            left -= 1
-            effect.add(action.run(pk, self.viewer.username))
+        try:
+            for pk in keys:
+                if time.monotonic() >= end:
+                    break
+                left -= 1
+                effect.add(action.run(pk, self.viewer.username))
+        except BaseException:
+            with suppress(Error):
+                if claim is not None and self._attempts(keys) == attempts:
+                    claim.release()  # no handler was called: the same form may do it all
+            raise
         self._log(action, keys, effect)
         for level, sentence in action.sentences(effect):
             self.viewer.tell(sentence, level)
@@ -223,6 +235,12 @@ class ActionPage(Page):
             )
             values = {"seconds": MAX_SECONDS, "count": left}
             self.viewer.tell(words % values, messages.WARNING)
+
+    @staticmethod
+    def _attempts(keys: list[int]) -> list[int]:
+        """Return in how many runs handlers were called: it rises before the first is called."""
+        events = WebhookEvent.objects.fresh().filter(pk__in=keys).order_by("pk")
+        return list(events.values_list("attempts", flat=True))
 
     def _log(self, action: EventAction, keys: list[int], effect: Effect) -> None:
         """Write one entry, about the event or with the count, if anything was changed."""

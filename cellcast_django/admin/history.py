@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -17,6 +17,7 @@ from cellcast_django.admin.lists.filters import OwnNumberOfMessageFilter
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Message, StatusChange
 
 MAX_REASON_SHOWN = 80  # characters of a reason in the list
@@ -76,13 +77,17 @@ class StatusChangeRows(Rows):
 
 
 class StatusChangeSearch(Search):
-    """Finds status changes by their messages."""
+    """Finds status changes by their messages: those that the site shows to this person."""
+
+    def __init__(self, rows: QuerySet[Any], max_count: int, messages: QuerySet[Any]) -> None:
+        super().__init__(rows, max_count)
+        self.messages = messages
 
     def meanings(self, term: str) -> list[Q]:
         return [Q(message__cellcast_id=term), self.about(spellings(term))]
 
     def about(self, contacts: Collection[str]) -> Q:
-        newest = Message.objects.filter(contact__in=contacts).order_by("-created_at")
+        newest = self.messages.filter(contact__in=contacts).order_by("-created_at")
         return Q(message__in=list(newest.values_list("pk", flat=True)[:MAX_MESSAGES]))
 
 
@@ -90,7 +95,6 @@ class StatusChangeAdmin(ReadOnlyAdmin):
     """Every reported status, in order of arrival."""
 
     rows_type = StatusChangeRows
-    search_type = StatusChangeSearch
     list_display = [
         StatusChangeRows.when,
         StatusChangeRows.contact,
@@ -113,6 +117,12 @@ class StatusChangeAdmin(ReadOnlyAdmin):
         StatusChangeRows.whole_reason,
         ("message", "event"),
     ]
+
+    def search(self, request: HttpRequest) -> Search:
+        viewer = Viewer(self.admin_site, request)
+        has_messages = viewer.site.is_registered(Message)
+        messages = viewer.rows(Message) if has_messages else Message.objects.all()
+        return StatusChangeSearch(self.get_queryset(request), self.paginator.MAX_COUNT, messages)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Leave it out of the menu: people come here from a message."""

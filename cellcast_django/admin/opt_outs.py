@@ -1,17 +1,20 @@
 """The pages of opt-outs: who must not be texted, how that came, and how staff begin and end one."""
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy as _
+from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customer_of
 from cellcast_django.admin.display.badges import Tone, badge, opt_out_state_badge, test_badge
@@ -20,17 +23,20 @@ from cellcast_django.admin.display.texts import (
     Unprinted,
     beginning,
     brief_ago,
+    counted,
     exact_time,
+    grouped,
+    isolated,
     readable_number,
 )
 from cellcast_django.admin.extension import Link, extension_of
 from cellcast_django.admin.lists.export import Export, columns
-from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter
+from cellcast_django.admin.lists.filters import ChoiceFilter, PeriodFilter, values_in_use
 from cellcast_django.admin.lists.paging import is_key
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search, spellings
-from cellcast_django.admin.page import Page
+from cellcast_django.admin.page import MAX_SECONDS, Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
@@ -48,6 +54,8 @@ from cellcast_django.payloads import clean
 MESSAGE = "message"
 """Names the message from whose page a form was opened."""
 MAX_NOTE_LENGTH = 1_000
+MAX_SELECTED = 1_000  # opt-outs that are ended at once
+MAX_USERNAMES = 30  # of secrets, in the filter
 MAX_QUOTE_LENGTH = 500  # characters of a reply that the suggested reason quotes
 
 
@@ -70,14 +78,41 @@ class SourceFilter(ChoiceFilter):
     options = OptOut.Source.choices
 
 
+class SecretFilter(ChoiceFilter):
+    """With which secret the webhook came that began an opt-out: one may have leaked.
+
+    For those who may end opt-outs.
+    """
+
+    title = _("received as")
+    parameter_name = "received_as"
+
+    def offered(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        if not Viewer(model_admin.admin_site, request).may("end_optout"):
+            return []
+        changes = OptOutChange.objects.all()
+        usernames = values_in_use(changes, self.parameter_name, MAX_USERNAMES)
+        return [(username, isolated(username)) for username in usernames]
+
+    def narrow(self, rows: Any, choice: str | None) -> Any:
+        begun = OptOutChange.objects.using(rows.db).filter(received_as=choice)
+        return rows.filter(Exists(begun.filter(opt_out=OuterRef("pk"), at=OuterRef("since"))))
+
+
 class BegunFilter(PeriodFilter):
-    """When a contact opted out, any of the times that it did."""
+    """When a contact opted out, any of the times that it did.
+
+    Beside a secret, as there, only the last time: what began on that day may have ended, and begun
+    again in some other way since.
+    """
 
     title = _("time of opting out")
     time_field = "at"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         begun = OptOutChange.objects.using(queryset.db).filter(kind=OptOutChange.Kind.BEGUN)
+        if request.GET.get(SecretFilter.parameter_name):
+            begun = begun.filter(at=F("opt_out__since"))
         chosen = super().queryset(request, begun)
         return queryset if chosen is begun else queryset.filter(pk__in=chosen.values("opt_out"))
 
@@ -104,6 +139,8 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         help_text=_("Any format, such as 0491 570 156."),
     )
     field_order = ["number", "reason"]
+    may_view = False
+    """Whether this person may know who has opted out."""
 
     class Meta:
         model = OptOut
@@ -120,7 +157,7 @@ class AddOptOutForm(ReasonForm, forms.ModelForm):  # type: ignore[type-arg]  # n
         written = clean(str(self.cleaned_data["number"]))
         if not is_phone_number(written, conf.default_region):
             raise forms.ValidationError(_("This is not a valid phone number."), "invalid")
-        if is_opted_out(written):
+        if self.may_view and is_opted_out(written):
             raise forms.ValidationError(_("This contact has already opted out."), "opted_out")
         return written
 
@@ -251,6 +288,106 @@ class EndPage(Page):
         return self.render(EndPageContent(form, customer_of(found.contact), url))
 
 
+@shown
+class EndSelectedContent:
+    """How many opt-outs the form ends, and how each of them began."""
+
+    form: ReasonForm
+    sources: list[tuple[str, int]]
+    keys: list[int]
+    seen: int
+    """The last row of any history when the page was first shown."""
+    has_more: bool
+    back_url: str
+
+    limit = grouped(MAX_SELECTED)
+    checkbox_name = ACTION_CHECKBOX_NAME
+
+    @property
+    def joined_keys(self) -> str:
+        """One field of the form: Django allows 1,000."""
+        return ",".join(map(str, self.keys))
+
+
+class EndSelected(Page):
+    """Opts the contacts back in that were selected in the list, after asking for one reason.
+
+    Run again, it goes on with those that are left.
+    """
+
+    model = OptOut
+    title = EndPage.title
+    template = "cellcast_django/optout/end_selected.html"
+
+    def ask_or_end(self, selected: Any) -> HttpResponse | None:
+        """Ask, or end them; ``None`` leads back to the list."""
+        posted = self.request.POST
+        is_confirmed = "confirmed" in posted
+        form = ReasonForm(posted if is_confirmed else None)
+        if is_confirmed:
+            keys = [key for key in posted.get("keys", "").split(",") if is_key(key)]
+            selected = self.viewer.rows(OptOut).filter(pk__in=keys[:MAX_SELECTED])
+        found = list(selected.active().order_by("pk").only("pk", "source")[: MAX_SELECTED + 1])
+        seen = posted.get("seen", "")
+        if not found:
+            self.viewer.tell(gettext("These opt-outs have already ended."), messages.INFO)
+        elif form.is_valid():
+            self.end([each.pk for each in found], int(seen) if is_key(seen) else 0, form)
+        else:
+            return self.ask(found, seen, form)
+        return None
+
+    def ask(self, found: list[OptOut], seen: str, form: ReasonForm) -> HttpResponse:
+        newest = OptOutChange.objects.order_by("-pk").values_list("pk", flat=True).first()
+        chosen = found[:MAX_SELECTED]
+        sources = Counter(each.get_source_display() for each in chosen)
+        content = EndSelectedContent(
+            form=form,
+            sources=sorted(sources.items()),
+            keys=[each.pk for each in chosen],
+            seen=int(seen) if is_key(seen) else newest or 0,
+            has_more=len(found) > MAX_SELECTED,
+            back_url=self.request.get_full_path(),
+        )
+        return self.render(content)
+
+    def end(self, keys: list[int], seen: int, form: ReasonForm) -> None:
+        """End them until time is up, each by itself; leave alone what has begun again since."""
+        stop_at = time.monotonic() + MAX_SECONDS
+        reason, username = form.cleaned_data["reason"], self.viewer.username
+        left, ended = len(keys), 0
+        try:
+            for pk in keys:
+                if time.monotonic() >= stop_at:
+                    break
+                left -= 1
+                later = OptOutChange.objects.fresh().filter(opt_out=pk, pk__gt=seen)
+                opt_out = OptOut.objects.fresh().filter(pk=pk).exclude(Exists(later)).first()
+                if opt_out and opt_in(opt_out.contact, note=reason, username=username):
+                    ended += 1
+        finally:
+            if ended:
+                self.viewer.log_list(OptOut, f"Ended {counted(ended, 'opt-out', 'opt-outs')}.")
+        sentence = ngettext("%d opt-out has ended.", "%d opt-outs have ended.", ended)
+        self.viewer.tell(sentence % ended)
+        if left:
+            words = ngettext(
+                "Stopped after %(seconds)d seconds with %(count)d left. Do it again to continue.",
+                "Stopped after %(seconds)d seconds with %(count)d left. Do it again to continue.",
+                left,
+            )
+            values = {"seconds": MAX_SECONDS, "count": left}
+            self.viewer.tell(words % values, messages.WARNING)
+
+
+@admin.action(permissions=["end"], description=_("Opt back in"))
+def end_selected(
+    model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]
+) -> HttpResponse | None:
+    """End the opt-outs that were selected."""
+    return EndSelected(Viewer(model_admin.admin_site, request)).ask_or_end(queryset)
+
+
 class OptOutAdmin(ReadOnlyAdmin):
     """Who must not be texted. Staff add and end opt-outs, but never edit or delete them."""
 
@@ -265,7 +402,8 @@ class OptOutAdmin(ReadOnlyAdmin):
         OptOutRows.event,
         OptOutRows.state,
     ]
-    list_filter = [StateFilter, SourceFilter, BegunFilter]
+    list_filter = [StateFilter, SourceFilter, BegunFilter, SecretFilter]
+    actions = [end_selected]
     list_defer = ["note"]
     ordering = ["-since", "-pk"]
     fields = [("since", "source", "event"), ("ended_at", "note")]
@@ -280,6 +418,9 @@ class OptOutAdmin(ReadOnlyAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return Viewer(self.admin_site, request).may("add_optout")
 
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        return Viewer(self.admin_site, request).may("end_optout")
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return [(None, {"fields": ["number", "reason"]})]
@@ -289,6 +430,13 @@ class OptOutAdmin(ReadOnlyAdmin):
         """Say of a running site that nobody has opted out: it need not be set up."""
         is_running = WebhookEvent.objects.exists() or Message.objects.exists()
         return gettext("Nobody has opted out.") if is_running else ""
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.may_view = Viewer(self.admin_site, request).may_view(OptOut)
+        return form
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Fill in the number, and the words of the reply that asks for it."""
@@ -322,8 +470,14 @@ class OptOutAdmin(ReadOnlyAdmin):
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Say who has been opted out, and return to where it was asked for."""
+        """Say who has been opted out, and return to where it was asked for.
+
+        Whoever may add opt-outs, but view none, is not told who it is, nor whether that was new.
+        """
         viewer = Viewer(self.admin_site, request)
+        if not viewer.may_view(OptOut):
+            viewer.tell(gettext("Opted out."))
+            return HttpResponseRedirect(viewer.url(OptOut, "add"))
         viewer.tell(
             gettext("Opted out: %(customer)s") % {"customer": customer_of(obj.contact).label}
         )

@@ -47,7 +47,10 @@ class CustomerTools:
 
     @property
     def erasure(self) -> str:
-        return f"python manage.py cellcast_prune --contact {shlex.quote(self.contact)}"
+        """The command that erases this customer; ``""`` where a shell might read another."""
+        if not self.contact.isprintable():
+            return ""
+        return f"python manage.py cellcast_prune --contact={shlex.quote(self.contact)}"
 
 
 class CustomerData(Page):
@@ -60,8 +63,8 @@ class CustomerData(Page):
 
     @property
     def is_allowed(self) -> bool:
-        """Whether this person may export each of the lists that hold a customer's data."""
-        return all(
+        """Whether this person may view, and export, each list that holds a customer's data."""
+        return self.viewer.may("view_statuschange") and all(
             self.viewer.may_view(model) and self.viewer.may(f"export_{model._meta.model_name}")
             for model in (Message, WebhookEvent, OptOut)
         )

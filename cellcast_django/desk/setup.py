@@ -25,7 +25,12 @@ from cellcast_django.conf import conf, is_base_url
 from cellcast_django.desk.overview import LastRecovery
 from cellcast_django.desk.page import DeskPage, url_of_page
 from cellcast_django.diagnostics.diagnosis import Finding, diagnose
-from cellcast_django.diagnostics.test_send import Response, delete_tests, post_as_cellcast
+from cellcast_django.diagnostics.test_send import (
+    Response,
+    delete_tests,
+    post_as_cellcast,
+    would_opt_out,
+)
 from cellcast_django.health import Webhooks, measure_webhooks
 from cellcast_django.models import MAX_USERNAME_LENGTH, WebhookEvent, database_alias
 from cellcast_django.payloads import Endpoint
@@ -62,6 +67,8 @@ def _badge(messages: list[CheckMessage]) -> SafeString:
 
 
 TIMEOUT_SECONDS = 10
+OFFICERS_PAGE = "https://cellcast-django.readthedocs.io/en/latest/privacy-and-spam.html"
+"""In the documentation: what whoever answers for privacy and spam has to see to."""
 MAX_TEXT = 2_000  # characters of a response's body that are shown
 
 
@@ -145,6 +152,8 @@ class Tested:
     response: Response
     findings: Sequence[Finding]
     events: Sequence[TestedEvent]
+    would_opt_out: bool
+    """Whether a real one would have opted somebody out, which no test does."""
 
     @property
     def milliseconds(self) -> int:
@@ -170,6 +179,8 @@ class SetupContent:
     recovery: LastRecovery
     tested: Tested | None
     overview_url: str
+
+    officers_page = OFFICERS_PAGE
 
 
 class Setup(DeskPage):
@@ -245,6 +256,7 @@ class Setup(DeskPage):
                 )
                 for event in events
             ],
+            would_opt_out=would_opt_out(webhook, body, response),
         )
 
     def delete_test_data(self) -> None:

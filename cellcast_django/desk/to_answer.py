@@ -22,6 +22,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.functional import SimpleLazyObject
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
@@ -520,6 +521,19 @@ class ToAnswer(DeskPage):
         return self.render(content)
 
 
+class UnsavedSession(SimpleLazyObject):  # type: ignore[type-arg]  # no [] on Django 5.2
+    """A session that others can read, and that Django does not save.
+
+    Its middleware leaves alone what it cannot ask for ``accessed``; ``SESSION_SAVE_EVERY_REQUEST``
+    would prolong any other.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "accessed":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
 class News(Page):
     """Tells a page that is open how many customers wait, and how many have written since.
 
@@ -533,8 +547,8 @@ class News(Page):
     def show(self) -> HttpResponse:
         since = self.request.GET.get("since", "")
         waiting = Replies(self.viewer).count(int(since) if is_key(since) else None)
-        # Django saves no session that is gone; SESSION_SAVE_EVERY_REQUEST would prolong this one.
-        del self.request.session
+        session = self.request.session
+        self.request.session = UnsavedSession(lambda: session)  # type: ignore[assignment]
         return JsonResponse({"waiting": str(waiting), "new": waiting.new})
 
 

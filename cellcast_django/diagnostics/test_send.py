@@ -12,8 +12,10 @@ from urllib.parse import SplitResult, urlsplit
 from django.db.models import Exists, OuterRef
 from django.utils.encoding import iri_to_uri
 
+from cellcast_django import payloads
 from cellcast_django.deadline import Deadline, connect
 from cellcast_django.error_reports import hides_variables
+from cellcast_django.inbox.drafts import opts_out
 from cellcast_django.models import MessageQuerySet, WebhookEvent
 from cellcast_django.payloads import read_object
 from cellcast_django.retention import Removed, take_back
@@ -152,6 +154,12 @@ def of_tests(messages: MessageQuerySet) -> MessageQuerySet:
     at_first = events.filter(is_test=True, received_at__lte=OuterRef("created_at"))
     real = events.filter(is_test=False)
     return messages.filter(Exists(at_first), ~Exists(real), pk__in=keys, recorded_at=None)
+
+
+def would_opt_out(webhook: Webhook, body: bytes, response: Response) -> bool:
+    """Whether Cellcast's own webhook would have opted somebody out, as no test does."""
+    read = payloads.read(body, "application/json", webhook.endpoint)
+    return response.is_accepted and any(map(opts_out, read))
 
 
 def describe_handlers(webhook: Webhook) -> str:

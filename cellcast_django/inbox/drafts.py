@@ -89,12 +89,19 @@ def draft(payload: Payload, arrival: Arrival) -> Draft:
     else:
         kind, error, contact = WebhookEvent.Kind.OPT_OUT, "", contact_of(payload.number)
     event = _event(arrival, kind=kind.value, error=error, contact=contact, body=payload.raw)
-    return Draft(payload, arrival, event, _to_opt_out(contact, arrival))
+    return Draft(payload, arrival, event, _to_opt_out(payload, contact, arrival))
 
 
-def _to_opt_out(contact: str, arrival: Arrival) -> str:
-    """Return the contact; ``""`` for our own test, which opts nobody out."""
-    return "" if arrival.is_test else contact
+def _to_opt_out(payload: Payload, contact: str, arrival: Arrival) -> str:
+    """Return the contact to opt out, or ``""``: our own test opts nobody out."""
+    return contact if opts_out(payload) and not arrival.is_test else ""
+
+
+def opts_out(payload: Payload) -> bool:
+    """Whether a webhook of Cellcast's that says this opts its contact out."""
+    if isinstance(payload, Reply):
+        return payload.sender.strip() != "" and is_stop_word(payload.body)
+    return isinstance(payload, OptOutPayload)
 
 
 def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraft:
@@ -119,14 +126,11 @@ def _draft_status(payload: Reply | StatusReport, arrival: Arrival) -> StatusDraf
         contact=contact,
     )
     change = {"applied": True, "recorded_at": time, **_common_values(payload, StatusChange)}
-    contact_to_opt_out = ""
-    if isinstance(payload, Reply) and payload.sender.strip() and is_stop_word(payload.body):
-        contact_to_opt_out = _to_opt_out(contact, arrival)
     return StatusDraft(
         payload,
         arrival,
         event,
-        contact_to_opt_out,
+        _to_opt_out(payload, contact, arrival),
         _defaults(Message) | message,
         _defaults(StatusChange) | change,
         may_be_stored=is_reply and contact != "" and not arrival.is_test,

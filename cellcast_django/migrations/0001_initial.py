@@ -197,6 +197,10 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['kind', 'at', 'opt_out'], name='cellcast_optout_began'),
         ),
         migrations.AddIndex(
+            model_name='optoutchange',
+            index=models.Index(fields=['received_as'], name='cellcast_optout_received_as'),
+        ),
+        migrations.AddIndex(
             model_name='optout',
             index=models.Index(fields=['since'], name='cellcast_optout_since'),
         ),

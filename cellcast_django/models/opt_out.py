@@ -278,7 +278,10 @@ class OptOutChange(models.Model):
         verbose_name_plural = _("opt-out history")
         default_permissions = ()
         ordering = ["pk"]
-        indexes = [models.Index(fields=["kind", "at", "opt_out"], name="cellcast_optout_began")]
+        indexes = [
+            models.Index(fields=["kind", "at", "opt_out"], name="cellcast_optout_began"),
+            models.Index(fields=["received_as"], name="cellcast_optout_received_as"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.opt_out_id}"  # no number: it may be logged

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from datetime import timedelta
 from html import unescape
 from operator import attrgetter
@@ -28,6 +29,7 @@ from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS, Webhook
 from tests.admin_pages import CUSTOMER, staff, text_of
 from tests.html import addresses, every, only, section, times_of, words
+from tests.pages import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -324,6 +326,33 @@ def test_response_says_what_the_handlers_did(send: MagicMock) -> None:
     page = section(response.content.decode(), "response")
     assert "KeyError: 'channel'" in words(only(page, "li[@data-handler='slack']"))
     assert not every(only(page, "li[@data-handler='shop.confirm']"), "pre")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "would"),
+    [
+        ("receive", '{"message": "Stop.", "sender": "+61400000001", "_id": "1"}', True),
+        ("receive", '{"message": "Stop.", "sender": " ", "_id": "1"}', False),
+        ("receive", '{"message": "YES", "sender": "+61400000001", "_id": "1"}', False),
+        ("opt_out", '{"contact": "404000000", "type": "optout"}', True),
+        ("status", '{"status": "delivered", "_id": "1"}', False),
+    ],
+)
+def test_page_says_that_a_real_one_would_have_opted_out(
+    operator: Client, send: MagicMock, endpoint: str, body: str, would: bool
+) -> None:
+    page = post(operator, endpoint, body)
+    assert bool(every(page, "p[@id='cellcast-would-opt-out']")) == would
+    send.return_value = response_of(status=503)
+    assert not every(post(operator, endpoint, body), "p[@id='cellcast-would-opt-out']")
+
+
+def test_page_leads_the_officer_to_the_documentation(operator: Client) -> None:
+    [link] = every(page_of(operator), "a[@id='cellcast-officers-page']")
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    site, name = link.get("href", "").split("en/latest/")
+    assert site == urls["Documentation"]
+    assert (ROOT / "docs" / name).with_suffix(".md").exists()
 
 
 def test_admin_log_records_who_sent_a_test(operator: Client, send: MagicMock) -> None:

@@ -874,6 +874,32 @@ def test_news_does_not_prolong_the_session(settings: Any) -> None:
     assert reader.get(url_of("message", "to_answer")).cookies
 
 
+class ReadsTheSession:
+    """A host project's middleware that looks at the session after the response."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        response = self.get_response(request)
+        response["X-User"] = request.session.get("_auth_user_id", "")
+        response["X-Key"] = request.session["_auth_user_id"]
+        return response
+
+
+def test_news_leaves_the_session_to_a_middleware(settings: Any, reader: Client) -> None:
+    name = f"{ReadsTheSession.__module__}.{ReadsTheSession.__qualname__}"
+    place = settings.MIDDLEWARE.index("django.contrib.sessions.middleware.SessionMiddleware")
+    settings.MIDDLEWARE = [
+        *settings.MIDDLEWARE[: place + 1],
+        name,
+        *settings.MIDDLEWARE[place + 1 :],
+    ]
+    response = reader.get(url_of("message", "news"))
+    assert response.status_code == 200
+    assert response["X-User"] == response["X-Key"] == reader.session["_auth_user_id"]
+
+
 def test_news_redirects_to_login_after_the_session() -> None:
     assert Client().get(url_of("message", "news")).status_code == 302
 

@@ -210,8 +210,12 @@ class OwnNumberOfMessageFilter(OwnNumberFilter):
     title = _("your number (latest 1,000 messages)")
     MAX_MESSAGES = 1_000
 
+    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
+        self.viewer = Viewer(model_admin.admin_site, request)
+        super().__init__(request, params, model, model_admin)
+
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        messages = Message.objects.using(rows.db).filter(own_number=choice)
+        messages = self.viewer.rows(Message).using(rows.db).filter(own_number=choice)
         keys = messages.order_by("-created_at").values_list("pk", flat=True)
         return rows.filter(message__in=list(keys[: self.MAX_MESSAGES]))
 

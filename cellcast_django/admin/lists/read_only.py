@@ -132,11 +132,15 @@ class ReadOnlyAdmin(ModelAdmin):
         term = clean(search_term)
         if not term.strip():
             return queryset, False
-        search = self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
+        search = self.search(request)
         found = search.find(queryset, term)
         noted: Any = request  # the list asks for the rows, and gets nothing else from here
         noted.cellcast_search_notes = search.notes
         return found, False
+
+    def search(self, request: HttpRequest) -> Search:
+        """Return what finds this person's rows."""
+        return self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
 
     def nothing_here(self) -> str:
         """Return what an empty list says; ``""`` if the site has to be set up first."""

@@ -10,7 +10,12 @@ from django.urls import NoReverseMatch
 
 from cellcast_django.conf import conf, is_base_url, is_secret
 from cellcast_django.diagnostics.diagnosis import diagnose
-from cellcast_django.diagnostics.test_send import Response, describe_calls, post_as_cellcast
+from cellcast_django.diagnostics.test_send import (
+    Response,
+    describe_calls,
+    post_as_cellcast,
+    would_opt_out,
+)
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.management.terminal import printable
 from cellcast_django.webhooks import WEBHOOKS, Webhook, problem_of_keys
@@ -65,6 +70,8 @@ class Command(BaseCommand):
             self.stdout.write(describe_response(response))
         self._conclude(response)
         self.stdout.write(f"  {printable(describe_calls(webhook, response))}")
+        if would_opt_out(webhook, body, response):
+            self.stdout.write("  Nobody is opted out: a real one would have done that.")
 
     def _conclude(self, response: Response) -> None:
         findings = diagnose(response)
