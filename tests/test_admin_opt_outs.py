@@ -454,7 +454,7 @@ def test_what_a_leaked_secret_began_on_a_day_is_found(clerk: Client) -> None:
     again = by_webhook("+61400000004", "leaked")
     opt_in(again.contact)
     opt_out(again.contact)  # Cellcast's own webhooks have the same username
-    OptOutChange.objects.filter(pk=again.history.last().pk).update(received_as="leaked")
+    OptOutChange.objects.filter(pk=again.history.latest("pk").pk).update(received_as="leaked")
 
     query = {"received_as": "leaked", "from": "2026-11-10", "to": "2026-11-10"}
 
@@ -483,7 +483,7 @@ def test_user_ends_many_opt_outs_with_one_reason(clerk: Client) -> None:
     assert [each.level_tag for each in response.context["messages"]] == ["success"]
     assert OptOut.objects.active().get() == other
     for each in forged:
-        last = each.history.last()
+        last = each.history.latest("pk")
         assert (last.kind, last.note) == ("ended", "leaked password")
         assert last.username.startswith("staff-")
     [entry] = LogEntry.objects.all()
