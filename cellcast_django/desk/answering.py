@@ -1,6 +1,7 @@
 """Sends what somebody has typed, once however often it is posted, and says what became of it."""
 
 import logging
+from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ def _hide_from_reports(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-class Sending:
+class Sending(ABC):
     """One post of a form that has a text for a customer."""
 
     def __init__(self, viewer: Viewer, contact: str) -> None:
@@ -91,26 +92,26 @@ class Sending:
     # What the two forms differ in.
 
     @property
+    @abstractmethod
     def shown(self) -> int | None:
         """The highest key of the messages that the form showed; ``None`` if it does not say."""
-        raise NotImplementedError
 
     @property
     def sender(self) -> str:
         """The own number or name that it goes out from; ``""`` for any."""
         return ""
 
+    @abstractmethod
     def refusal(self) -> Outcome | None:
         """Return why it is not to be sent, now that nobody else is sending to the customer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def has_sent(self, sent: Message) -> None:
         """Record who has sent it, and what is done by that."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_loss(self, sentence: str) -> None:
         """Record what may have been sent although there is no message."""
-        raise NotImplementedError
 
     def send(self) -> Outcome:
         """Claim the form and the customer, and send.
