@@ -110,7 +110,7 @@ def disconnect(name: str = "gone") -> None:
     message_received.disconnect(dispatch_uid=name)
 
 
-# Retry failed handlers
+# Run again
 
 
 def test_retry_calls_only_unfinished_handlers(
@@ -230,7 +230,7 @@ def test_confirmation_names_missing_and_new_handlers(
     assert planned(question, "again") == {}
 
 
-# Re-run all handlers
+# Run all handlers again
 
 
 def test_rerun_calls_finished_handlers_too(operator: Client, listen: Listen) -> None:

@@ -70,7 +70,7 @@ def test_unknown_status_is_its_own_word() -> None:
         ({"pending": True, "handler_results": FAILED_ONCE}, "✓ stored", "… retrying"),
         ({"failed": True}, "✓ stored", "✕ failed"),
         ({"duplicate": True}, "• duplicate", None),
-        ({"invalid": True}, "✕ unreadable", None),
+        ({"invalid": True}, "✕ invalid", None),
     ],
 )
 def test_event_badges_have_sign_and_word(

@@ -120,11 +120,11 @@ class RunAgain(EventAction):
     """Calls the handlers that have not finished."""
 
     name = "run_again"
-    title = gettext_lazy("Retry failed handlers")
+    title = gettext_lazy("Run again")
     log = "Ran the unfinished handlers again"
     command = "cellcast_run_handlers --failed"
     everyone: ClassVar[bool] = False
-    button = ngettext_lazy("Retry %d event", "Retry %d events")
+    button = ngettext_lazy("Run %d event again", "Run %d events again")
     unaffected = ngettext_lazy(
         "%d event had nothing left to run.", "%d events had nothing left to run."
     )
@@ -162,7 +162,7 @@ class RunAllAgain(RunAgain):
     """Calls all handlers, finished or not."""
 
     name = "run_all_again"
-    title = gettext_lazy("Re-run all handlers")
+    title = gettext_lazy("Run all handlers again")
     log = "Ran all handlers again"
     command = ""
     everyone = True
@@ -170,7 +170,9 @@ class RunAllAgain(RunAgain):
         "Handlers that already succeeded will run again. If they send, charge or cancel something, "
         "they will do so twice."
     )
-    button = ngettext_lazy("Re-run %d event", "Re-run %d events")
+    button = ngettext_lazy(
+        "Run all handlers of %d event again", "Run all handlers of %d events again"
+    )
     unaffected = ngettext_lazy(
         "%d event has no handlers to run.", "%d events have no handlers to run."
     )
@@ -243,16 +245,16 @@ class Reprocess(EventAction):
 
     name = "reprocess"
     permission = "reprocess"
-    title = gettext_lazy("Try to read again")
+    title = gettext_lazy("Read again")
     log = "Read again"
     command = "cellcast_reprocess"
     button = ngettext_lazy("Read %d event again", "Read %d events again")
     will_do = ngettext_lazy(
-        "%d unreadable event will be read again.", "%d unreadable events will be read again."
+        "%d invalid event will be read again.", "%d invalid events will be read again."
     )
     unaffected = ngettext_lazy(
-        "%d event was readable: there is nothing to read again.",
-        "%d events were readable: there is nothing to read again.",
+        "%d event was understood: there is nothing to read again.",
+        "%d events were understood: there is nothing to read again.",
     )
 
     def affects(self, event: WebhookEvent) -> bool:
@@ -278,8 +280,8 @@ class Reprocess(EventAction):
             yield messages.SUCCESS, read % count
         if invalid:
             still = ngettext(
-                "%(count)d event is still unreadable: %(reason)s",
-                "%(count)d events are still unreadable. The first: %(reason)s",
+                "%(count)d event is still invalid: %(reason)s",
+                "%(count)d events are still invalid. The first: %(reason)s",
                 len(invalid),
             )
             yield messages.WARNING, still % {"count": len(invalid), "reason": invalid[0].error}
@@ -287,7 +289,7 @@ class Reprocess(EventAction):
 
 
 class Dismiss(EventAction):
-    """Sets unreadable events aside, so that nobody counts them any more."""
+    """Sets invalid events aside, so that nobody counts them any more."""
 
     name = "dismiss"
     permission = "dismiss"
@@ -295,15 +297,15 @@ class Dismiss(EventAction):
     log = "Dismissed"
     button = ngettext_lazy("Dismiss %d event", "Dismiss %d events")
     will_do = ngettext_lazy(
-        "%d unreadable event will no longer be counted. It is kept, the filter “dismissed” "
+        "%d invalid event will no longer be counted. It is kept, the filter “dismissed” "
         "finds it, and you can undo this.",
-        "%d unreadable events will no longer be counted. They are kept, the filter "
+        "%d invalid events will no longer be counted. They are kept, the filter "
         "“dismissed” finds them, and you can undo this.",
     )
     done = ngettext_lazy("%d event dismissed.", "%d events dismissed.")
     unaffected = ngettext_lazy(
-        "%d event was not dismissed: only unreadable ones can be, and once.",
-        "%d events were not dismissed: only unreadable ones can be, and once.",
+        "%d event was not dismissed: only invalid ones can be, and once.",
+        "%d events were not dismissed: only invalid ones can be, and once.",
     )
 
     def affects(self, event: WebhookEvent) -> bool:
@@ -314,7 +316,7 @@ class Dismiss(EventAction):
 
 
 class UndoDismissal(EventAction):
-    """Counts dismissed events as unreadable again."""
+    """Counts dismissed events as invalid again."""
 
     name = "undo_dismissal"
     permission = "dismiss"
@@ -322,7 +324,7 @@ class UndoDismissal(EventAction):
     log = "Undid the dismissal"
     button = ngettext_lazy("Count %d event again", "Count %d events again")
     done = ngettext_lazy(
-        "%d event is counted as unreadable again.", "%d events are counted as unreadable again."
+        "%d event is counted as invalid again.", "%d events are counted as invalid again."
     )
     unaffected = ngettext_lazy("%d event was not dismissed.", "%d events were not dismissed.")
 

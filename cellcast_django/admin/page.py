@@ -1,21 +1,46 @@
 """A page beside those that Django's admin has: an address, who may open it, and what it shows."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ClassVar
 
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
-from django.template.response import TemplateResponse
+from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
+from django.views.decorators.debug import sensitive_post_parameters
 
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import outside_atomic_requests
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import WebhookEvent
 
+View = Callable[..., HttpResponseBase]
+
 MAX_SECONDS = 20  # an action starts nothing later: a person and a web worker are waiting
+
+
+def guarded(view: View) -> View:
+    """Wrap a view: what it is given is in no error report, and what it stores commits at once.
+
+    Outside a host project's ``ATOMIC_REQUESTS``, since what an action stores must be committed
+    before handlers run, and the setup page waits for another request, which could wait for a lock
+    held by this one.
+    """
+
+    @wraps(view)
+    @hides_variables
+    @sensitive_post_parameters()
+    def hidden(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = view(request, *args, **kwargs)
+        if isinstance(response, SimpleTemplateResponse):  # Django lays it out later
+            response.render = hides_variables(response.render)  # type: ignore[method-assign]
+        return response
+
+    return outside_atomic_requests(hidden)
 
 
 class Page:
@@ -70,11 +95,7 @@ class Page:
 
     @classmethod
     def pattern(cls, site: AdminSite) -> URLPattern:
-        """Return where the page is on a site, outside a host project's ``ATOMIC_REQUESTS``.
-
-        What an action stores must be committed before handlers run, and the setup page waits for
-        another request, which could wait for a lock held by this one.
-        """
+        """Return where the page is on a site."""
 
         def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
             if cls.only_takes_forms and request.method != "POST":
@@ -84,5 +105,5 @@ class Page:
                 raise PermissionDenied
             return page.show(**arguments)
 
-        wrapped = outside_atomic_requests(site.admin_view(view))
+        wrapped = guarded(site.admin_view(view))
         return path(cls.route or f"{cls.name}/", wrapped, name=cls.url_name())

@@ -296,8 +296,8 @@ class WebhookEvent(models.Model):
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
         permissions = [
-            ("rerun_webhookevent", _("Can re-run and skip handlers of webhook events")),
-            ("reprocess_webhookevent", _("Can reprocess invalid webhook events")),
+            ("rerun_webhookevent", _("Can run handlers of webhook events again, and skip them")),
+            ("reprocess_webhookevent", _("Can read invalid webhook events again")),
             ("dismiss_webhookevent", _("Can dismiss invalid webhook events")),
             ("set_up_webhookevent", _("Can open the setup page and send tests")),
             ("export_webhookevent", _("Can export webhook events")),

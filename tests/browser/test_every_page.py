@@ -136,13 +136,13 @@ SIGHTS = {
     "event, invalid": Sight(lambda: event_url(outcome="invalid")),
     "confirmation": Sight(
         lambda: event_url(kind="reply", body__contains="window.ran"),
-        "Retry failed handlers",
+        "Run again",
     ),
     "confirmation, with a warning": Sight(
         lambda: event_url(kind="reply", body__contains="window.ran"),
-        "Re-run all handlers",
+        "Run all handlers again",
     ),
-    "confirmation, invalid": Sight(lambda: event_url(outcome="invalid"), "Try to read again"),
+    "confirmation, invalid": Sight(lambda: event_url(outcome="invalid"), "Read again"),
 }
 
 

@@ -51,7 +51,7 @@ def test_user_retries_a_failed_event_from_the_list(
     assert "moody – for 1 event" in question
     assert "lucky" not in question
     assert calls == ["lucky", "moody"]
-    page.get_by_role("button", name="Retry 1 event").click()
+    page.get_by_role("button", name="Run 1 event again").click()
 
     page.locator(".messagelist .success").wait_for()
     assert calls == ["lucky", "moody", "moody"]
@@ -69,14 +69,14 @@ def test_user_reruns_an_event_from_its_page(
     handlers = page.get_by_role("region", name="Handlers")
     assert "ValueError: no luck" in handlers.inner_text()
 
-    page.get_by_role("link", name="Re-run all handlers").click()
+    page.get_by_role("link", name="Run all handlers again").click()
     page.locator(".cellcast-warning").wait_for()
     page.get_by_role("link", name="Cancel").click()
     assert "ValueError: no luck" in handlers.inner_text()
     assert calls == ["lucky", "moody"]
 
-    page.get_by_role("link", name="Re-run all handlers").click()
-    page.get_by_role("button", name="Re-run 1 event").click()
+    page.get_by_role("link", name="Run all handlers again").click()
+    page.get_by_role("button", name="Run all handlers of 1 event again").click()
     page.locator(".messagelist .success").wait_for()
     assert "ValueError" not in handlers.inner_text()
     assert calls == ["lucky", "moody", "lucky", "moody"]
@@ -87,11 +87,11 @@ def test_user_retries_a_failed_event_with_the_keyboard_only(
 ) -> None:
     WebhookClient(raise_handler_errors=False).reply()
     browse(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
-    page.get_by_role("link", name="Retry failed handlers").press("Enter")
+    page.get_by_role("link", name="Run again").press("Enter")
     page.get_by_text("1 event.").wait_for()
 
-    assert tab_stops(page) == ["Retry 1 event", "Cancel"]
-    page.get_by_role("button", name="Retry 1 event").press("Enter")
+    assert tab_stops(page) == ["Run 1 event again", "Cancel"]
+    page.get_by_role("button", name="Run 1 event again").press("Enter")
     page.locator(".messagelist .success").wait_for()
     assert calls == ["lucky", "moody", "moody"]
 
@@ -99,7 +99,7 @@ def test_user_retries_a_failed_event_with_the_keyboard_only(
 def test_user_retries_a_failed_event_without_javascript(plain_page: Any, calls: list[str]) -> None:
     WebhookClient(raise_handler_errors=False).reply()
     plain_page.goto(url_of("webhookevent", "change", WebhookEvent.objects.get().pk))
-    plain_page.get_by_role("link", name="Retry failed handlers").click()
-    plain_page.get_by_role("button", name="Retry 1 event").click()
+    plain_page.get_by_role("link", name="Run again").click()
+    plain_page.get_by_role("button", name="Run 1 event again").click()
     plain_page.locator(".messagelist .success").wait_for()
     assert calls == ["lucky", "moody", "moody"]

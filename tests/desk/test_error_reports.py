@@ -4,12 +4,18 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMultiAlternatives
+from django.db import OperationalError, connection, transaction
+from django.test import Client
 from django.urls import reverse
 
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim
+from cellcast_django.signals import message_received
 from tests import test_error_reports as core
 from tests.admin_pages import staff, url_of
+from tests.database_faults import refusing
+from tests.desk import every_page
+from tests.handlers import Calls, Connect
 from tests.html import hidden_fields, only
 from tests.test_error_reports import (
     CUSTOMER,
@@ -20,6 +26,58 @@ from tests.test_error_reports import (
 )
 
 site = core.site
+
+
+@pytest.fixture
+def pages(site: Any, connect: Connect, admin_client: Client) -> list[tuple[str, Any]]:
+    """Every address that shows something, and what each button of those pages sends."""
+    site.CELLCAST_CONTACT_NAMES = f"{every_page.__name__}.names"
+    site.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    connect(message_received, Calls("fails", error=ValueError("no luck")))
+    every_page.store_something_of_everything()
+    urls = every_page.addresses()
+    start = connection.savepoint()
+    forms = every_page.forms(admin_client, urls)
+    connection.savepoint_rollback(start)
+    return [*((url, None) for url in urls), *((form.url, form.data) for form in forms)]
+
+
+STATEMENTS = ("^INSERT|^UPDATE|^DELETE", "FROM .cellcast_django_optout", "FROM .cellcast_django_m")
+"""What the database refuses: what is stored, and what is looked up on the way or at first."""
+
+
+def personal_in(report: str) -> set[str]:
+    number = every_page.NUMBER.removeprefix("+61")
+    typed = every_page.NEW_NUMBER.removeprefix("+61")
+    words = (number, typed, every_page.TEXT, every_page.NAME, every_page.REASON)
+    return {each for each in words if each in report}
+
+
+@pytest.mark.django_db
+def test_no_page_reports_whom_it_is_about(
+    pages: list[tuple[str, Any]], admin_client: Client
+) -> None:
+    failed = 0
+    for url, data in pages:
+        for statement in STATEMENTS:
+            start = connection.savepoint()
+            error = error_of(admin_client, url, data, statement)
+            transaction.set_rollback(False)
+            connection.savepoint_rollback(start)
+            if error is not None:
+                failed += 1
+                assert personal_in(reported(error)) == set(), (url, statement)
+    assert failed > len(pages) / 2
+
+
+def error_of(client: Client, url: str, data: Any, statement: str) -> OperationalError | None:
+    """Return what is raised by the page while the database refuses such statements."""
+    with refusing(statement):
+        try:
+            client.get(url) if data is None else client.post(url, data)
+        except OperationalError as error:
+            return error
+    return None
 
 
 @pytest.mark.django_db
@@ -64,3 +122,16 @@ def test_failing_answer_hides_what_was_typed(
     with pytest.raises(RuntimeError) as caught:
         client.post(url, form)
     assert_hides_everything(reported(caught.value))
+
+
+@pytest.mark.django_db
+def test_error_mail_hides_what_a_person_has_typed(site: Any, mailoutbox: Any) -> None:
+    clerk = staff("view_optout", "add_optout")
+    clerk.raise_request_exception = False
+    form = {"number": every_page.NEW_NUMBER, "reason": every_page.REASON}
+    with refusing("^INSERT"):
+        response = clerk.post(reverse("admin:cellcast_django_optout_add"), form)
+    assert response.status_code == 500
+    [mail] = mailoutbox
+    assert "the server is gone" in str(mail.body)
+    assert personal_in(str(mail.body)) == set()

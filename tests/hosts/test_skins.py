@@ -160,9 +160,9 @@ def crawl(page: Any, admin: str) -> set[str]:
 def retry_from_the_page_of_the_event(page: Any, admin: str, skin: str) -> None:
     page.goto(f"{admin}/webhookevent/1/change/")
     take(page, skin, "event")
-    page.get_by_role("link", name="Retry failed handlers").click()
+    page.get_by_role("link", name="Run again").click()
     take(page, skin, "confirmation")
-    button = page.get_by_role("button", name="Retry 1 event")
+    button = page.get_by_role("button", name="Run 1 event again")
     assert button.bounding_box()["width"] > 60  # its text can be read
     button.click()
     page.get_by_text("attempt 2").first.wait_for()
@@ -176,7 +176,7 @@ def retry_from_the_list(page: Any, admin: str, skin: str) -> None:
     page.locator("tr", has_text="fail_twice").get_by_role("checkbox").check()
     page.locator("select[name=action]").select_option("run_again")
     page.locator("button[name=index]").click()
-    page.get_by_role("button", name="Retry 1 event").click()
+    page.get_by_role("button", name="Run 1 event again").click()
     page.get_by_text("1 event done").first.wait_for()
 
 

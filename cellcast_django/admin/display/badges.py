@@ -74,7 +74,7 @@ EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
     "retrying": (Tone.OPEN, _("retrying")),
     WebhookEvent.State.FAILED.value: (Tone.BAD, _("failed")),
     WebhookEvent.Outcome.DUPLICATE.value: (Tone.QUIET, _("duplicate")),
-    WebhookEvent.Outcome.INVALID.value: (Tone.BAD, _("unreadable")),
+    WebhookEvent.Outcome.INVALID.value: (Tone.BAD, _("invalid")),
     "dismissed": (Tone.QUIET, _("dismissed")),
 }
 """Where an event is: how far its handlers are, or why no handler runs."""

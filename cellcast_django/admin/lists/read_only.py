@@ -17,9 +17,8 @@ from cellcast_django.admin.extension import extension_of
 from cellcast_django.admin.lists.paging import CappedChangeList, CappedPaginator
 from cellcast_django.admin.lists.rows import Rows
 from cellcast_django.admin.lists.search import Search
-from cellcast_django.admin.page import Page
+from cellcast_django.admin.page import Page, guarded
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.database.transactions import outside_atomic_requests
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import clean
 
@@ -85,7 +84,7 @@ class ReadOnlyAdmin(ModelAdmin):
         )
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the pages, and exempt all views from ``ATOMIC_REQUESTS``, as those are."""
+        """Add the pages, and guard Django's own views as those are."""
         site = self.admin_site
         added = extension_of(site).pages
         own = [*self.pages, *(page for page in added if page.model is self.model)]
@@ -93,7 +92,7 @@ class ReadOnlyAdmin(ModelAdmin):
             own += [page for page in added if page.model is None]
         patterns = super().get_urls()
         for pattern in patterns:
-            outside_atomic_requests(pattern.callback)
+            pattern.callback = guarded(pattern.callback)
         return [*(page.pattern(site) for page in own), *patterns]
 
     # Lists
