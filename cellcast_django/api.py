@@ -134,7 +134,7 @@ def _as_id(value: object) -> str:
 
 
 def read_credit(client: "ApiClient") -> Item | None:
-    """Return the account's ``sms`` and ``mms`` credits and ``read_at``; ``None`` if unreadable."""
+    """Return the credits ``sms`` and ``mms``, and ``read_at``; ``None`` if they cannot be read."""
     try:
         response = client.request("GET", "/api/v1/apiClient/account")
     except ApiError:

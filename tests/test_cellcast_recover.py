@@ -176,7 +176,7 @@ def test_command_shows_no_progress_outside_a_terminal(
             "replies: 9 seen, 3 were missing and are now stored (2 arrived meanwhile)",
         ),
         (
-            {"waiting": 1, "unreadable": 2, "not_listed": 3, "ended": 4},
+            {"waiting": 1, "invalid": 2, "not_listed": 3, "ended": 4},
             (
                 "replies: 0 seen, none missing, 1 too recent to tell, 2 could not be understood, "
                 "3 stored here but not listed by Cellcast, 4 listed by Cellcast but ended here"

@@ -341,7 +341,7 @@ def test_unreadable_item_is_counted_and_skipped(
     )
     findings = recovered(Kind.REPLIES)
     assert counts(findings) == (1, 1, 1)
-    assert findings.unreadable == 1
+    assert findings.invalid == 1
 
 
 def test_year_9999_does_not_stop_recovery(fake_cellcast: FakeCellcast) -> None:
@@ -680,7 +680,7 @@ def test_unreadable_message_is_counted(fake_cellcast: FakeCellcast) -> None:
     fake_cellcast.add_report("2", ago(HOUR))
     findings = recovered(Kind.STATUSES)
     assert counts(findings) == (1, 1, 1)
-    assert findings.unreadable == 2
+    assert findings.invalid == 2
     assert WebhookEvent.objects.count() == 1
 
 
@@ -752,7 +752,7 @@ def test_opt_out_without_a_number_is_counted(fake_cellcast: FakeCellcast, number
     fake_cellcast.add_opt_out("400000001")
     findings = recovered(Kind.OPT_OUTS)
     assert counts(findings) == (1, 1, 1)
-    assert findings.unreadable == 1
+    assert findings.invalid == 1
 
 
 def test_recovered_stop_opts_out_from_its_sending_time(
@@ -839,7 +839,7 @@ def test_odd_item_loses_only_itself(fake_cellcast: FakeCellcast, kind: Kind, ite
     fake_cellcast.odd_items.append(item)
     findings = recovered(kind)
     assert counts(findings) == (1, 1, 1)
-    assert findings.unreadable == 1
+    assert findings.invalid == 1
 
 
 def test_broken_list_keeps_its_rows_and_does_not_stop_others(

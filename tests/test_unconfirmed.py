@@ -191,8 +191,8 @@ def test_events_that_cannot_be_compared_are_counted(
     fake_cellcast.odd_items = [7]
     stderr = StringIO()
     assert found(stderr=stderr) == []
-    none, not_compared, unreadable = stderr.getvalue().splitlines()
-    assert re.findall(r"\d+", none + not_compared + unreadable) == ["0", "3", "3"]
+    none, not_compared, invalid = stderr.getvalue().splitlines()
+    assert re.findall(r"\d+", none + not_compared + invalid) == ["0", "3", "3"]
 
 
 # Reading and writing

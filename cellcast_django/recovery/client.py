@@ -64,7 +64,7 @@ class Findings:
     """Missing items that are stored now; the others arrived by webhook in the meantime."""
     waiting: int = 0
     """Replies so recent that their webhook may still be on its way."""
-    unreadable: int = 0
+    invalid: int = 0
     """Items that could not be understood."""
     not_listed: int = 0
     """Active opt-outs here that Cellcast does not list."""
@@ -77,7 +77,7 @@ class Findings:
 
     @property
     def is_read(self) -> bool:
-        return not self.error or self.seen + self.unreadable > 0
+        return not self.error or self.seen + self.invalid > 0
 
     def summary(self) -> dict[str, Any]:
         """Return what to keep of the run: no text of Cellcast's."""

@@ -78,7 +78,7 @@ def _understood(
                 raise ItemError
             yield read_item(item)
         except ItemError:
-            findings.unreadable += 1
+            findings.invalid += 1
 
 
 def _new_items(

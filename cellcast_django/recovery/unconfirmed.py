@@ -63,7 +63,7 @@ class Comparison:
     statuses: dict[str, str]
     """The highest listed status of each message, by its key."""
     opt_outs: set[str]
-    unreadable: int
+    invalid: int
     """Items that could not be understood: a genuine event may be theirs."""
     count: int = 0
     """How many events are unconfirmed, once they have been iterated over."""
@@ -123,8 +123,8 @@ def find_unconfirmed(
         replies = _listed_replies(client, since, found[Kind.REPLIES], progress)
         statuses = _listed_statuses(client, events, since, found[Kind.STATUSES], progress)
         opt_outs = _listed_opt_outs(client, found[Kind.OPT_OUTS], progress)
-    unreadable = sum(each.unreadable for each in found.values())
-    return Comparison(events, replies, statuses, opt_outs, unreadable)
+    invalid = sum(each.invalid for each in found.values())
+    return Comparison(events, replies, statuses, opt_outs, invalid)
 
 
 def _listed_replies(

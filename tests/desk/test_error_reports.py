@@ -36,7 +36,7 @@ def pages(site: Any, connect: Connect, admin_client: Client) -> list[tuple[str, 
     connect(message_received, Calls("fails", error=ValueError("no luck")))
     every_page.store_something_of_everything()
     urls = every_page.addresses()
-    start = connection.savepoint()
+    start: Any = connection.savepoint()
     forms = every_page.forms(admin_client, urls)
     connection.savepoint_rollback(start)
     return [*((url, None) for url in urls), *((form.url, form.data) for form in forms)]
@@ -60,7 +60,7 @@ def test_no_page_reports_whom_it_is_about(
     failed = 0
     for url, data in pages:
         for statement in STATEMENTS:
-            start = connection.savepoint()
+            start: Any = connection.savepoint()
             error = error_of(admin_client, url, data, statement)
             transaction.set_rollback(False)
             connection.savepoint_rollback(start)

@@ -64,7 +64,7 @@ def changes() -> Iterator[set[Any]]:
             found.add(tables[written[1]])
         return execute(sql, *rest)
 
-    start = connection.savepoint()  # not atomic(): the app would take it for a block of yours
+    start: Any = connection.savepoint()  # not atomic(): the app would take it for a block of yours
     with connection.execute_wrapper(note):
         yield found
     after = everything()

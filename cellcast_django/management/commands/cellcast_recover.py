@@ -136,9 +136,9 @@ class Command(BaseCommand):
                 f"{found.not_compared:,} could not be compared: they were not understood, or have "
                 "been redacted or pruned in part."
             )
-        if found.unreadable:
+        if found.invalid:
             self.stderr.write(
-                f"{found.unreadable:,} items of the lists could not be understood: what they "
+                f"{found.invalid:,} items of the lists could not be understood: what they "
                 "confirm may be among these events."
             )
 
@@ -173,7 +173,7 @@ def describe_findings(findings: Findings, *, dry_run: bool) -> str:
     notes = [
         (findings.texts, "with a text that was missing"),
         (findings.waiting, "too recent to tell"),
-        (findings.unreadable, "could not be understood"),
+        (findings.invalid, "could not be understood"),
         (findings.not_listed, "stored here but not listed by Cellcast"),
         (findings.ended, "listed by Cellcast but ended here"),
     ]
