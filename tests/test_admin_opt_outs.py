@@ -337,6 +337,16 @@ def test_opting_out_handles_the_reply_only_for_permitted_users() -> None:
     assert reply.handled_at is None
 
 
+@pytest.mark.parametrize("is_reply", [True, False])
+def test_words_of_the_reply_are_the_proof(receptionist: Client, is_reply: bool) -> None:
+    number = {"sender": CUSTOMER} if is_reply else {"receiver": CUSTOMER}
+    message = MessageFactory.create(inbound=is_reply, body="no more of these, please", **number)
+    url = url_of("optout", "add", message=message.pk)
+    assert receptionist.post(url, {"number": CUSTOMER, "reason": "asked"}).status_code == 302
+    [made] = OptOut.objects.get().history.all()
+    assert (made.text, made.note) == ("no more of these, please" if is_reply else "", "asked")
+
+
 def test_form_has_a_single_save_button(clerk: Client) -> None:
     html = page_of(clerk, "optout", "add")
     assert "_addanother" not in html and "_continue" not in html

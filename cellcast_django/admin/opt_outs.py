@@ -457,9 +457,11 @@ class OptOutAdmin(ReadOnlyAdmin):
         """
         viewer = Viewer(self.admin_site, request)
         number, reason = form.cleaned_data["number"], form.cleaned_data["reason"]
+        reply = None
         if message := asked_by(viewer, contact_of(number)):
             extension_of(viewer.site).has_opted_out(viewer, message)
-        return opt_out(number, note=reason, username=viewer.username)
+            reply = message if message.direction == Direction.INBOUND else None
+        return opt_out(number, note=reason, username=viewer.username, asked_in=reply)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Save nothing: ``opt_out`` has saved it under its lock."""

@@ -36,7 +36,7 @@ from cellcast_django.admin.lists.read_only import HOMES, is_ours
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.desk.page import DeskPage, url_of_page
-from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting
+from cellcast_django.desk.to_answer import News, Replies, StopWishesShown, ToAnswer, Waiting
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (
     MAX_UNFINISHED,
@@ -230,6 +230,7 @@ class ToAnswerPart:
 
     waiting: Waiting
     oldest: datetime | None
+    wishes: StopWishesShown
     url: str
     news_url: str
 
@@ -238,7 +239,9 @@ class ToAnswerPart:
         if not is_ours(viewer.site, Message) or not ToAnswer(viewer).is_allowed:
             return None
         replies = Replies(viewer)
-        return cls(replies.count(), replies.oldest(), ToAnswer.url(viewer), News.url(viewer))
+        wishes = StopWishesShown.of(viewer)
+        urls = ToAnswer.url(viewer), News.url(viewer)
+        return cls(replies.count(), replies.oldest(), wishes, *urls)
 
 
 class RecoveredList(NamedTuple):

@@ -63,7 +63,7 @@ def _routes(resolver: URLResolver) -> Iterator[str]:
 
 def _filled(route: str) -> Sequence[str]:
     model = route.split("/")[2]
-    rows: dict[str, Any] = {
+    rows: Any = {
         "message": Message.objects.filter(direction="inbound", handled_at=None),
         "optout": OptOut.objects.active(),
         "statuschange": StatusChange.objects.all(),
