@@ -1,0 +1,582 @@
+"""Histories: any order of webhooks, runs, crashes and people, held against the promises.
+
+Hypothesis draws each history from a seed, and shortens one that breaks a promise to the steps that
+matter. ``Expected`` is the oracle: the promises as a plain model, which shares no line with the app.
+``make histories SEED=…`` repeats a run; the profile "thorough" draws more and longer histories.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test import override_settings
+from django.urls import reverse
+from django.utils import timezone
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from cellcast_django import handlers, opt_outs, receiving
+from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
+from cellcast_django.retention import Selection, prune
+from cellcast_django.signals import (
+    GiveUp,
+    RetryLater,
+    exactly_once,
+    in_order,
+    message_received,
+    opt_out_received,
+    status_changed,
+)
+from cellcast_django.testing import WebhookClient
+from tests.handlers import Died, connected
+
+START = datetime(2026, 10, 3, 15, 50, tzinfo=UTC)
+"""Ten minutes before the clocks in Sydney are put forward."""
+MAX_ATTEMPTS = 3
+USUAL_TIME = timedelta(minutes=1 + 2)
+"""How long the pauses between that many attempts take."""
+LATER = timedelta(minutes=20)
+LONG = timedelta(hours=7)
+"""Longer than any pause and any lease."""
+
+CONTACTS = ["+61491570006", "+61491570156", "+61491570157"]
+TEXTS = ["Yes", "No", "STOP", " stop! ", ""]
+RANKS = ["queued", "sent", "received", "odd", "failed", "blocked", "delivered"]
+"""Some statuses, the lowest first; one of them is not known."""
+INVALID = ["{", "[]", '{"type": "send"}', '{"type": "optout"}', "\x00 no JSON", '{"_id": {}}']
+
+SIGNALS = {
+    "message": message_received,
+    "status": status_changed,
+    "opt_out": opt_out_received,
+}
+HANDLERS = {
+    "plain": ("message", "status", "opt_out"),
+    "once": ("message", "status"),
+    "ordered": ("message", "status"),
+    "ordered_once": ("message",),
+}
+PROCESSES = {"web": list(HANDLERS), "worker": ["plain", "ordered"]}
+
+FINAL = {"done", "gave up", "used up", "skipped", "unknown"}
+
+
+# The oracle
+
+
+@dataclass
+class Duty:
+    """What one handler owes to one fact."""
+
+    in_order: bool
+    state: str = "open"
+    """``unknown`` once a process has died that may have saved a result, or not."""
+    calls: int = 0
+    successes: int = 0
+    allowed: int = 1
+    """How often it may succeed: once, and once more each time that somebody asks for it."""
+
+
+@dataclass
+class Event:
+    """An event that was stored: its contact, when it came, and its facts."""
+
+    contact: str
+    received_at: datetime
+    facts: list[str]
+    body: str = ""
+
+
+@dataclass
+class Expected:
+    """What the promises say must be there after the steps so far."""
+
+    replies: set[tuple[str, ...]] = field(default_factory=set)
+    histories: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    references: dict[str, str] = field(default_factory=dict)
+    """Of the messages that were recorded."""
+    opted_out: set[str] = field(default_factory=set)
+    decisions: Counter[str] = field(default_factory=Counter)
+    """How often an opt-out of each contact has begun or ended."""
+    events: dict[int, Event] = field(default_factory=dict)
+    duties: dict[tuple[int, str, str], Duty] = field(default_factory=dict)
+
+    def take(self, pk: int, payload: dict[str, Any] | str, now: datetime) -> str:
+        """Note an event that has been stored, and return the outcome that it must have."""
+        if isinstance(payload, str):
+            self.events[pk] = Event("", now, [], payload)
+            return "invalid"
+        kind = payload["type"]
+        contact = payload["contact"] if kind == "optout" else ""
+        facts = []
+        if kind == "send":
+            contact = payload["receiver"]
+            history = self.histories[payload["_id"]]
+            if payload["status"] not in history:
+                history.add(payload["status"])
+                facts.append("status")
+        if kind == "receive":
+            contact = payload["sender"]
+            identity = (payload["_id"], contact, payload["receiver"], payload["message"])
+            if identity not in self.replies:
+                self.replies.add(identity)
+                facts.append("message")
+        stops = kind == "optout" or payload.get("message", "").strip(" !").lower() == "stop"
+        if stops and contact not in self.opted_out:
+            self.opted_out.add(contact)
+            self.decisions[contact] += 1
+            facts.append("opt_out")
+        self.events[pk] = Event(contact, now, facts)
+        return "stored" if facts else "duplicate"
+
+    def owe(self, pk: int, process: str) -> None:
+        """Note what the handlers of a process owe to an event that it has stored."""
+        for name in PROCESSES[process]:
+            for fact in self.events[pk].facts:
+                if fact in HANDLERS[name]:
+                    self.duty(pk, name, fact)
+
+    def duty(self, pk: int, name: str, fact: str) -> Duty:
+        new = Duty(in_order=name.startswith("ordered"))
+        return self.duties.setdefault((pk, name, fact), new)
+
+    def duties_of(self, pk: int) -> dict[tuple[str, str], Duty]:
+        return {(name, fact): duty for (of, name, fact), duty in self.duties.items() if of == pk}
+
+    def first_open(self, pk: int, name: str) -> int | None:
+        """Return the first event of the same contact before this one that the handler owes."""
+        contact = self.events[pk].contact
+        return min(
+            (
+                of
+                for (of, its_name, _), duty in self.duties.items()
+                if its_name == name
+                and of < pk
+                and duty.state == "open"
+                and contact
+                and self.events[of].contact == contact
+            ),
+            default=None,
+        )
+
+
+# What is explored
+
+outcomes = st.lists(
+    st.sampled_from(["raise", "raise", "later", "give up", "die"]), max_size=MAX_ATTEMPTS + 1
+)
+scripts = st.fixed_dictionaries({name: outcomes for name in HANDLERS})
+processes = st.sampled_from(list(PROCESSES))
+deaths = st.one_of(st.none(), st.none(), st.integers(1, 30))
+"""Before which statement of the step its process dies, if it does."""
+
+replies = st.builds(
+    lambda number, contact, text: {
+        "_id": f"{number:024x}",
+        "type": "receive",
+        "status": "delivered",
+        "message": text,
+        "sender": contact,
+        "receiver": "+61491570110",
+    },
+    st.integers(0, 3),
+    st.sampled_from(CONTACTS),
+    st.sampled_from(TEXTS),
+)
+reports = st.builds(
+    lambda number, status: {
+        "_id": f"{number:024x}",
+        "type": "send",
+        "status": status,
+        "sender": "cellcast",
+        "receiver": CONTACTS[number % len(CONTACTS)],
+    },
+    st.integers(0, 5),
+    st.sampled_from(RANKS),
+)
+opt_out_webhooks = st.builds(
+    lambda contact: {"type": "optout", "contact": contact}, st.sampled_from(CONTACTS)
+)
+payloads = st.one_of(replies, reports, opt_out_webhooks)
+URLS = {"receive": "webhook-receiver", "send": "webhook-status", "optout": "webhook-opt-out"}
+
+
+class Histories(RuleBasedStateMachine):
+    """A site, the people and processes around it, and what must be true of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for model in (OptOutChange, OptOut, StatusChange, WebhookEvent, Message, Group):
+            model._default_manager.all().delete()
+        self.expected = Expected()
+        self.now = START
+        self.client = WebhookClient(raise_handler_errors=False)
+        self.scripts: dict[int, dict[str, list[str]]] = {}
+        self.script: dict[str, list[str]] = {}
+        """Of the webhook that is just being stored."""
+        self.by_name: set[int] = set()
+        """The events that a person runs, order or not."""
+        self.touched: set[tuple[int, str, str]] = set()
+        """What has been called in this step."""
+        self.is_dead = False
+        self.serial = count()
+        self.stack = ExitStack()
+        self.stack.enter_context(pytest.MonkeyPatch.context()).setattr(
+            timezone, "now", lambda: self.now
+        )
+        self.stack.enter_context(override_settings(CELLCAST_HANDLER_MAX_ATTEMPTS=MAX_ATTEMPTS))
+
+    def teardown(self) -> None:
+        try:
+            self.all_ends()
+        finally:
+            self.stack.close()
+
+    # The handlers, and the processes that they are connected in
+
+    def handler(self, name: str, fact: str) -> Callable[..., None]:
+        def handle(event: WebhookEvent, **kwargs: Any) -> None:
+            self.called(event.pk, name, fact)
+
+        if name.startswith("ordered"):
+            handle = in_order(handle)
+        return exactly_once(handle) if name.endswith("once") else handle
+
+    def called(self, pk: int, name: str, fact: str) -> None:
+        """Be a handler: note the call, check that it may come, and do what the script says."""
+        duty = self.expected.duty(pk, name, fact)
+        self.touched.add((pk, name, fact))
+        assert duty.state in {"open", "unknown"}, f"{name} was called again for event {pk}"
+        known = pk in self.expected.events
+        if duty.in_order and known and pk not in self.by_name:
+            earlier = self.expected.first_open(pk, name)
+            assert earlier is None, f"{name} got event {pk} before event {earlier}"
+        duty.calls += 1
+        script = self.scripts.get(pk, self.script).get(name, [])
+        outcome = script.pop(0) if script else "return"
+        if name.endswith("once"):  # to be rolled back with whatever follows
+            Group.objects.create(name=f"{pk} {name} {fact} {next(self.serial)}")
+        if outcome == "return":
+            duty.successes += 1
+            duty.state = "done"
+            return
+        duty.state = "open"
+        if outcome == "die":
+            self.is_dead = True
+            raise Died
+        if outcome == "give up":
+            duty.state = "gave up"
+            raise GiveUp("no")
+        is_old = known and self.now >= self.expected.events[pk].received_at + USUAL_TIME
+        if duty.calls >= MAX_ATTEMPTS:
+            duty.state = "used up" if outcome == "raise" or is_old else "unknown"
+        raise RetryLater(LATER) if outcome == "later" else ValueError(outcome)
+
+    @contextmanager
+    def process(self, name: str, dies_before: int | None = None) -> Iterator[None]:
+        """Act as a process, which may die: from then on no statement of it is executed."""
+        self.is_dead = False
+        self.touched.clear()
+        statements = count(1)
+
+        def execute(execute: Callable[..., Any], *arguments: Any) -> Any:
+            if next(statements) == dies_before:
+                self.is_dead = True
+            if self.is_dead:
+                raise Died
+            return execute(*arguments)
+
+        with ExitStack() as stack:
+            for handler in PROCESSES[name]:
+                for fact in HANDLERS[handler]:
+                    function = self.handler(handler, fact)
+                    stack.enter_context(connected(SIGNALS[fact], **{handler: function}))
+            try:
+                with connection.execute_wrapper(execute):
+                    yield
+            except Died:
+                pass
+        if self.is_dead:
+            connection.close()
+            for key in self.touched:  # its result may be saved, or not
+                duty = self.expected.duties[key]
+                duty.state = "unknown"
+                duty.allowed += 1
+        elif name == "worker":
+            self.forgive_uncalled(name)
+
+    def forgive_uncalled(self, process: str) -> None:
+        """A process that runs an event owes nothing to handlers that only another one knows."""
+        for duty_of, duty in self.expected.duties.items():
+            if duty_of[1] not in PROCESSES[process] and duty.state == "open" and not duty.calls:
+                duty.state = "unknown"
+
+    # Webhooks
+
+    def send(
+        self,
+        url_name: str,
+        body: str,
+        contents: list[Any],
+        script: dict[str, list[str]],
+        process: str,
+        dies_before: int | None,
+    ) -> None:
+        before = WebhookEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        self.script = {name: list(each) for name, each in script.items()}
+        status = None
+        with self.process(process, dies_before):
+            response = self.client.generic(
+                "POST",
+                reverse(f"cellcast_django:{url_name}"),
+                body,
+                content_type="application/json",
+                headers=self.authorization,
+            )
+            status = response.status_code
+        stored = list(WebhookEvent.objects.filter(pk__gt=before).order_by("pk"))
+        if status is None:
+            assert self.is_dead
+            assert len(stored) in {0, len(contents)}, "half of a webhook was stored"
+        else:
+            assert status in {200, 400}
+            assert len(stored) == len(contents), "answered, but not stored"
+        for event, payload in zip(stored, contents, strict=False):
+            outcome = self.expected.take(event.pk, payload, self.now)
+            assert event.outcome == outcome
+            self.expected.owe(event.pk, process)
+            self.scripts[event.pk] = self.script
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        from cellcast_django.testing import authorization
+
+        return authorization()
+
+    @rule(payload=payloads, script=scripts, process=processes, dies_before=deaths)
+    def webhook(self, payload: Any, script: Any, process: str, dies_before: int | None) -> None:
+        body = json.dumps(payload)
+        self.send(URLS[payload["type"]], body, [payload], script, process, dies_before)
+
+    @rule(
+        array=st.lists(payloads, min_size=2, max_size=4),
+        script=scripts,
+        process=processes,
+        dies_before=deaths,
+    )
+    def array(self, array: Any, script: Any, process: str, dies_before: int | None) -> None:
+        self.send("webhook-receiver", json.dumps(array), array, script, process, dies_before)
+
+    @rule(body=st.sampled_from(INVALID))
+    def nonsense(self, body: str) -> None:
+        self.send("webhook-status", body, [body], {}, "web", None)
+
+    # Time
+
+    @rule(seconds=st.sampled_from([1, 61, 400, 3_600, 8 * 3_600, 3 * 86_400]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule(minutes=st.sampled_from([1, 59, 180]))
+    def clock_steps_back(self, minutes: int) -> None:
+        self.now -= timedelta(minutes=minutes)
+
+    # Runs
+
+    @rule(process=processes, dies_before=deaths)
+    def run_due(self, process: str, dies_before: int | None) -> None:
+        with self.process(process, dies_before):
+            handlers.run_due()
+
+    @precondition(lambda self: self.expected.events)
+    @rule(data=st.data(), everyone=st.booleans(), dies_before=deaths)
+    def run_again(self, data: Any, everyone: bool, dies_before: int | None) -> None:
+        pk = data.draw(st.sampled_from(sorted(self.expected.events)))
+        event = WebhookEvent.objects.filter(pk=pk).first()
+        if event is None or not (everyone or event.is_unfinished):
+            return
+        for duty in self.expected.duties_of(pk).values():
+            if everyone:
+                duty.allowed += 1
+                duty.calls = 0
+                duty.state = "unknown"
+            elif duty.state in {"gave up", "used up"}:
+                duty.state = "open"
+        self.by_name = {pk}
+        with self.process("web", dies_before):
+            handlers.run_again([pk], everyone=everyone)
+        self.by_name = set()
+
+    @precondition(lambda self: self.expected.duties)
+    @rule(data=st.data())
+    def skip(self, data: Any) -> None:
+        pk, name, fact = data.draw(st.sampled_from(sorted(self.expected.duties)))
+        suffix = " (opt_out_received)" if fact == "opt_out" else ""
+        event = WebhookEvent.objects.filter(pk=pk).first()
+        suffix = suffix if event is not None and event.kind == "reply" else ""
+        with self.process("web"):
+            if handlers.skip(pk, name + suffix, username="ruth"):
+                self.expected.duties[pk, name, fact].state = "skipped"
+
+    @rule()
+    def read_again(self) -> None:
+        for event in WebhookEvent.objects.invalid():
+            with self.process("web"):
+                receiving.read_again(event)
+
+    # People
+
+    @rule(contact=st.sampled_from(CONTACTS))
+    def opt_out(self, contact: str) -> None:
+        opt_outs.opt_out(contact, username="ruth")
+        self.expected.decisions[contact] += contact not in self.expected.opted_out
+        self.expected.opted_out.add(contact)
+
+    @rule(contact=st.sampled_from(CONTACTS))
+    def opt_in(self, contact: str) -> None:
+        was_opted_out = contact in self.expected.opted_out
+        assert opt_outs.opt_in(contact, username="ruth") is was_opted_out
+        self.expected.decisions[contact] += was_opted_out
+        self.expected.opted_out.discard(contact)
+
+    @rule(number=st.integers(0, 5))
+    def record(self, number: int) -> None:
+        cellcast_id, reference = f"{number:024x}", f"booking-{number}"
+        receiver = CONTACTS[number % len(CONTACTS)]
+        Message.objects.record_sent(
+            cellcast_id, receiver=receiver, body="See you at nine?", reference=reference
+        )
+        self.expected.references[cellcast_id] = reference
+        _ = self.expected.histories[cellcast_id]
+
+    @rule(days=st.sampled_from([1, 2, 5]), redact=st.booleans())
+    def prune(self, days: int, redact: bool) -> None:
+        """Old rows go, and the oracle forgets them: what comes again is new."""
+        before = self.now - timedelta(days=days)
+        unfinished = set(WebhookEvent.objects.pending().values_list("pk", flat=True))
+        unfinished |= set(WebhookEvent.objects.failed().values_list("pk", flat=True))
+        prune(Selection(before=before, redact=redact))
+        kept = set(WebhookEvent.objects.values_list("pk", flat=True))
+        assert unfinished <= kept, "what is not finished was pruned"
+        for pk in self.expected.events.keys() - kept:
+            assert self.expected.events[pk].received_at < before
+            del self.expected.events[pk]
+            for key in [key for key in self.expected.duties if key[0] == pk]:
+                del self.expected.duties[key]
+        for pk in WebhookEvent.objects.filter(body="").values_list("pk", flat=True):
+            self.expected.events[pk].body = ""
+        inbound = Message.objects.inbound().exclude(contact="")
+        self.expected.replies &= set(
+            inbound.values_list("cellcast_id", "sender", "receiver", "body")
+        )
+        sent = set(Message.objects.outbound().values_list("cellcast_id", flat=True))
+        for cellcast_id in self.expected.histories.keys() - sent:
+            del self.expected.histories[cellcast_id]
+            self.expected.references.pop(cellcast_id, None)
+        for cellcast_id in Message.objects.outbound().filter(receiver="").values_list(
+            "cellcast_id", flat=True
+        ):
+            self.expected.references.pop(cellcast_id, None)
+
+    # The promises
+
+    @invariant()
+    def statuses_are_the_highest_of_their_histories(self) -> None:
+        stored: dict[str, set[str]] = {
+            cellcast_id: set() for cellcast_id in self.expected.histories
+        }
+        changes = StatusChange.objects.filter(message__direction="outbound")
+        for cellcast_id, status in changes.values_list("message__cellcast_id", "status"):
+            assert status not in stored[cellcast_id], "a status stands twice in a history"
+            stored[cellcast_id].add(status)
+        assert stored == dict(self.expected.histories)
+        for message in Message.objects.outbound():
+            highest = max(stored[message.cellcast_id], key=RANKS.index, default="")
+            assert message.status == highest
+
+    @invariant()
+    def replies_are_kept_once(self) -> None:
+        kept = Message.objects.inbound().exclude(contact="")
+        stored = list(kept.values_list("cellcast_id", "sender", "receiver", "body"))
+        assert len(stored) == len(set(stored))
+        assert set(stored) == self.expected.replies
+
+    @invariant()
+    def what_was_recorded_keeps_its_reference(self) -> None:
+        for cellcast_id, reference in self.expected.references.items():
+            assert Message.objects.outbound().get(cellcast_id=cellcast_id).reference == reference
+
+    @invariant()
+    def opt_outs_are_known_and_proved(self) -> None:
+        for contact in CONTACTS:
+            assert opt_outs.is_opted_out(contact) is (contact in self.expected.opted_out)
+            kinds = list(
+                OptOutChange.objects.filter(opt_out__contact=contact)
+                .order_by("pk")
+                .values_list("kind", flat=True)
+            )
+            assert len(kinds) == self.expected.decisions[contact]
+            assert kinds == [("begun", "ended")[place % 2] for place in range(len(kinds))]
+
+    @invariant()
+    def nothing_is_thrown_away(self) -> None:
+        stored = dict(WebhookEvent.objects.values_list("pk", "body"))
+        assert stored.keys() == self.expected.events.keys()
+        for pk, event in self.expected.events.items():
+            if event.body:
+                assert stored[pk] == event.body.replace("\x00", "\\x00")
+
+    @invariant()
+    def handlers_succeed_once(self) -> None:
+        written = Counter(tuple(name.split()[:3]) for name in Group.objects.values_list("name", flat=True))
+        for (pk, name, fact), duty in self.expected.duties.items():
+            assert duty.successes <= duty.allowed
+            if name.endswith("once"):
+                rows = written[str(pk), name, fact]
+                if duty.state != "unknown":
+                    assert rows >= (duty.state == "done")
+                assert rows <= max(duty.successes, duty.state == "done")
+
+    def all_ends(self) -> None:
+        """Nothing waits for ever: once nothing fails any more, each duty ends."""
+        self.scripts.clear()
+        self.script = {}
+        for _ in range(50):
+            self.now += LONG
+            with self.process("web"):
+                handlers.run_due()
+            if not WebhookEvent.objects.pending().exists():
+                break
+        assert not WebhookEvent.objects.pending().exists(), "something waits for ever"
+        for key, duty in self.expected.duties.items():
+            assert duty.state in FINAL, f"{key} was never finished"
+        self.handlers_succeed_once()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_promises_hold_in_any_history() -> None:
+    chosen = settings.default
+    assert chosen is not None
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            chosen,
+            stateful_step_count=30, max_examples=int(__import__("os").environ.get("N", "20")), derandomize=not __import__("os").environ.get("N"),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
