@@ -23,7 +23,6 @@ from django.utils import timezone
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
@@ -32,7 +31,8 @@ from hypothesis.stateful import (
 
 from cellcast_django import handlers, opt_outs, receiving
 from cellcast_django.models import Message, OptOut, OptOutChange, StatusChange, WebhookEvent
-from cellcast_django.retention import Selection, prune
+from cellcast_django.recovery import recover
+from cellcast_django.retention import Selection, prune, take_back
 from cellcast_django.signals import (
     GiveUp,
     RetryLater,
@@ -42,7 +42,8 @@ from cellcast_django.signals import (
     opt_out_received,
     status_changed,
 )
-from cellcast_django.testing import WebhookClient
+from cellcast_django.testing import WebhookClient, authorization
+from tests.fake_cellcast import KEY, serving
 from tests.handlers import Died, connected
 
 START = datetime(2026, 10, 3, 15, 50, tzinfo=UTC)
@@ -78,6 +79,9 @@ FINAL = {"done", "gave up", "used up", "skipped", "unknown"}
 
 # The oracle
 
+Sources = set[int | None]
+"""The events that have said something; ``None`` stands for those that were pruned."""
+
 
 @dataclass
 class Duty:
@@ -100,14 +104,17 @@ class Event:
     received_at: datetime
     facts: list[str]
     body: str = ""
+    """Of one that could not be understood."""
+    is_redacted: bool = False
 
 
 @dataclass
 class Expected:
     """What the promises say must be there after the steps so far."""
 
-    replies: set[tuple[str, ...]] = field(default_factory=set)
-    histories: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    replies: dict[tuple[str, ...], Sources] = field(default_factory=dict)
+    histories: dict[str, dict[str, Sources]] = field(default_factory=lambda: defaultdict(dict))
+    """The statuses of each message that was sent."""
     references: dict[str, str] = field(default_factory=dict)
     """Of the messages that were recorded."""
     opted_out: set[str] = field(default_factory=set)
@@ -128,14 +135,14 @@ class Expected:
             contact = payload["receiver"]
             history = self.histories[payload["_id"]]
             if payload["status"] not in history:
-                history.add(payload["status"])
                 facts.append("status")
+            history.setdefault(payload["status"], set()).add(pk)
         if kind == "receive":
             contact = payload["sender"]
             identity = (payload["_id"], contact, payload["receiver"], payload["message"])
             if identity not in self.replies:
-                self.replies.add(identity)
                 facts.append("message")
+            self.replies.setdefault(identity, set()).add(pk)
         stops = kind == "optout" or payload.get("message", "").strip(" !").lower() == "stop"
         if stops and contact not in self.opted_out:
             self.opted_out.add(contact)
@@ -143,6 +150,32 @@ class Expected:
             facts.append("opt_out")
         self.events[pk] = Event(contact, now, facts)
         return "stored" if facts else "duplicate"
+
+    def sources(self) -> Iterator[Sources]:
+        yield from self.replies.values()
+        for history in self.histories.values():
+            yield from history.values()
+
+    def can_be_taken_back(self) -> list[int]:
+        """The events of messages whose events are all there, and those of none."""
+        pruned = {pk for sources in self.sources() if None in sources for pk in sources}
+        of_redacted = {pk for pk, event in self.events.items() if event.is_redacted}
+        return sorted(self.events.keys() - pruned - of_redacted)
+
+    def take_back(self, pks: set[int]) -> None:
+        """Forget these events: what nothing else says goes, opt-outs stay."""
+        for sources in self.sources():
+            sources -= pks
+        self.replies = {reply: each for reply, each in self.replies.items() if each}
+        for cellcast_id, history in list(self.histories.items()):
+            left = {status: sources for status, sources in history.items() if sources}
+            if left or cellcast_id in self.references:
+                self.histories[cellcast_id] = left
+            else:
+                del self.histories[cellcast_id]
+        for pk in pks:
+            del self.events[pk]
+        self.duties = {key: duty for key, duty in self.duties.items() if key[0] not in pks}
 
     def owe(self, pk: int, process: str) -> None:
         """Note what the handlers of a process owe to an event that it has stored."""
@@ -175,12 +208,21 @@ class Expected:
         )
 
 
+@dataclass
+class Lost:
+    """A reply that Cellcast lists and whose webhook did not come, or not yet."""
+
+    contact: str
+    at: datetime
+    has_arrived: bool = False
+
+
 # What is explored
 
 outcomes = st.lists(
     st.sampled_from(["raise", "raise", "later", "give up", "die"]), max_size=MAX_ATTEMPTS + 1
 )
-scripts = st.fixed_dictionaries({name: outcomes for name in HANDLERS})
+scripts = st.fixed_dictionaries(dict.fromkeys(HANDLERS, outcomes))
 processes = st.sampled_from(list(PROCESSES))
 deaths = st.one_of(st.none(), st.none(), st.integers(1, 30))
 """Before which statement of the step its process dies, if it does."""
@@ -237,11 +279,19 @@ class Histories(RuleBasedStateMachine):
         """What handlers have found: what they raise is the app's to catch."""
         self.is_dead = False
         self.serial = count()
+        self.lost: dict[str, Lost] = {}
         self.stack = ExitStack()
+        self.api = self.stack.enter_context(serving())
         self.stack.enter_context(pytest.MonkeyPatch.context()).setattr(
             timezone, "now", lambda: self.now
         )
-        self.stack.enter_context(override_settings(CELLCAST_HANDLER_MAX_ATTEMPTS=MAX_ATTEMPTS))
+        self.stack.enter_context(
+            override_settings(
+                CELLCAST_HANDLER_MAX_ATTEMPTS=MAX_ATTEMPTS,
+                CELLCAST_API_URL=self.api.url,
+                CELLCAST_API_KEY=KEY,
+            )
+        )
 
     def teardown(self) -> None:
         try:
@@ -349,7 +399,7 @@ class Histories(RuleBasedStateMachine):
                 reverse(f"cellcast_django:{url_name}"),
                 body,
                 content_type="application/json",
-                headers=self.authorization,
+                headers=authorization(),
             )
             status = response.status_code
         stored = list(WebhookEvent.objects.filter(pk__gt=before).order_by("pk"))
@@ -364,12 +414,6 @@ class Histories(RuleBasedStateMachine):
             assert event.outcome == outcome
             self.expected.owe(event.pk, process)
             self.scripts[event.pk] = self.script
-
-    @property
-    def authorization(self) -> dict[str, str]:
-        from cellcast_django.testing import authorization
-
-        return authorization()
 
     @rule(payload=payloads, script=scripts, process=processes, dies_before=deaths)
     def webhook(self, payload: Any, script: Any, process: str, dies_before: int | None) -> None:
@@ -395,6 +439,7 @@ class Histories(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
+    @precondition(lambda self: not self.lost)  # whose times are compared with the clock's
     @rule(minutes=st.sampled_from([1, 59, 180]))
     def clock_steps_back(self, minutes: int) -> None:
         self.now -= timedelta(minutes=minutes)
@@ -481,20 +526,121 @@ class Histories(RuleBasedStateMachine):
             del self.expected.events[pk]
             for key in [key for key in self.expected.duties if key[0] == pk]:
                 del self.expected.duties[key]
+        for sources in self.expected.sources():
+            if gone := {pk for pk in sources if pk not in kept}:
+                sources -= gone
+                sources.add(None)
         for pk in WebhookEvent.objects.filter(body="").values_list("pk", flat=True):
             self.expected.events[pk].body = ""
-        inbound = Message.objects.inbound().exclude(contact="")
-        self.expected.replies &= set(
-            inbound.values_list("cellcast_id", "sender", "receiver", "body")
-        )
+            self.expected.events[pk].is_redacted = True
+        stored = self.stored_replies()
+        self.expected.replies = {
+            reply: sources for reply, sources in self.expected.replies.items() if reply in stored
+        }
         sent = set(Message.objects.outbound().values_list("cellcast_id", flat=True))
         for cellcast_id in self.expected.histories.keys() - sent:
             del self.expected.histories[cellcast_id]
             self.expected.references.pop(cellcast_id, None)
-        for cellcast_id in Message.objects.outbound().filter(receiver="").values_list(
-            "cellcast_id", flat=True
+        for cellcast_id in (
+            Message.objects.outbound().filter(receiver="").values_list("cellcast_id", flat=True)
         ):
             self.expected.references.pop(cellcast_id, None)
+
+    @precondition(lambda self: self.expected.can_be_taken_back())
+    @rule(data=st.data())
+    def take_back(self, data: Any) -> None:
+        """Events that were forged, or of a test, go with all that only they have made."""
+        candidates = st.sampled_from(self.expected.can_be_taken_back())
+        pks = data.draw(st.sets(candidates, min_size=1, max_size=3))
+        pks -= set(WebhookEvent.objects.pending().values_list("pk", flat=True))
+        take_back(pks)
+        self.expected.take_back(pks)
+
+    # What webhooks did not bring
+
+    @rule(contact=st.sampled_from(CONTACTS))
+    def reply_is_lost(self, contact: str) -> None:
+        text = f"lost {next(self.serial)}"
+        self.api.add_reply(self.now, contact, text)
+        self.lost[text] = Lost(contact, self.now)
+
+    @rule(number=st.integers(0, 5), status=st.sampled_from(["sent", "failed", "delivered"]))
+    def status_is_listed(self, number: int, status: str) -> None:
+        receiver = CONTACTS[number % len(CONTACTS)]
+        self.api.add_report(f"{number:024x}", self.now, status=status, receiver=receiver)
+
+    @rule(contact=st.sampled_from(CONTACTS))
+    def opt_out_is_listed(self, contact: str) -> None:
+        if contact not in [item["number"] for item in self.api.opt_outs]:
+            self.api.add_opt_out(contact)
+
+    @precondition(lambda self: self.lost)
+    @rule(data=st.data(), script=scripts, process=processes, dies_before=deaths)
+    def webhook_is_late(
+        self, data: Any, script: Any, process: str, dies_before: int | None
+    ) -> None:
+        """A reply's webhook comes after all: as news, or about what recovery has stored."""
+        text = data.draw(st.sampled_from(sorted(self.lost)))
+        lost = self.lost[text]
+        if lost.has_arrived or not lost.at <= self.now < lost.at + timedelta(hours=20):
+            return
+        payload = {
+            "_id": f"late {text}",
+            "type": "receive",
+            "status": "delivered",
+            "message": text,
+            "sender": lost.contact,
+            "receiver": "+61491570110",
+        }
+        if (sources := self.expected.replies.pop(("", lost.contact, "", text), None)) is not None:
+            reply = (payload["_id"], lost.contact, payload["receiver"], text)
+            self.expected.replies[reply] = sources  # it fills in what the list does not say
+        before = len(self.expected.events)
+        body = json.dumps(payload)
+        self.send("webhook-receiver", body, [payload], script, process, dies_before)
+        lost.has_arrived = len(self.expected.events) > before
+        if sources is not None and not lost.has_arrived:
+            self.expected.replies["", lost.contact, "", text] = self.expected.replies.pop(reply)
+
+    @precondition(lambda self: self.api.replies or self.api.reports or self.api.opt_outs)
+    @rule(script=scripts, process=processes)
+    def recover(self, script: Any, process: str) -> None:
+        before = WebhookEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        self.script = {name: list(each) for name, each in script.items()}
+        found = []
+        with self.process(process):
+            found = recover()
+        assert not any(each.error for each in found)
+        for event in WebhookEvent.objects.filter(pk__gt=before).order_by("pk"):
+            item = event.payload
+            if "number" in item:
+                never_before = not self.expected.decisions[item["number"]]
+                assert never_before, "recovery undid what a person had decided"
+                payload = {"type": "optout", "contact": item["number"]}
+            elif "_id" in item:
+                payload = item | {"type": "send"}
+            else:
+                payload = {"type": "receive", "_id": "", "sender": item["from"], "receiver": ""}
+                payload["message"] = item["body"]
+                assert not self.lost[item["body"]].has_arrived
+            assert self.expected.take(event.pk, payload, self.now) == event.outcome == "stored"
+            self.expected.owe(event.pk, process)
+            self.scripts[event.pk] = self.script
+        if self.is_dead:
+            return
+        for item in self.api.reports:
+            if self.is_recent(datetime.fromisoformat(item["createdAt"])):
+                assert item["status"] in self.expected.histories[item["_id"]]
+        for item in self.api.opt_outs:
+            assert self.expected.decisions[item["number"]]
+        for text, lost in self.lost.items():
+            if self.is_recent(lost.at) and not lost.has_arrived:
+                is_fresh = lost.at > self.now - timedelta(minutes=10)
+                reply = ("", lost.contact, "", text)
+                assert is_fresh or reply in self.expected.replies, "a lost reply was not recovered"
+
+    def is_recent(self, at: datetime) -> bool:
+        return self.now - timedelta(days=2) < at <= self.now
 
     # The promises
 
@@ -504,24 +650,24 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def statuses_are_the_highest_of_their_histories(self) -> None:
-        stored: dict[str, set[str]] = {
-            cellcast_id: set() for cellcast_id in self.expected.histories
-        }
+        expected = {each: set(history) for each, history in self.expected.histories.items()}
+        stored: dict[str, set[str]] = {cellcast_id: set() for cellcast_id in expected}
         changes = StatusChange.objects.filter(message__direction="outbound")
         for cellcast_id, status in changes.values_list("message__cellcast_id", "status"):
             assert status not in stored[cellcast_id], "a status stands twice in a history"
             stored[cellcast_id].add(status)
-        assert stored == dict(self.expected.histories)
+        assert stored == expected
         for message in Message.objects.outbound():
             highest = max(stored[message.cellcast_id], key=RANKS.index, default="")
             assert message.status == highest
 
+    def stored_replies(self) -> list[tuple[str, ...]]:
+        kept = Message.objects.inbound().exclude(contact="")  # the others were redacted
+        return list(kept.values_list("cellcast_id", "sender", "receiver", "body"))
+
     @invariant()
     def replies_are_kept_once(self) -> None:
-        kept = Message.objects.inbound().exclude(contact="")
-        stored = list(kept.values_list("cellcast_id", "sender", "receiver", "body"))
-        assert len(stored) == len(set(stored))
-        assert set(stored) == self.expected.replies
+        assert sorted(self.stored_replies()) == sorted(self.expected.replies)
 
     @invariant()
     def what_was_recorded_keeps_its_reference(self) -> None:
@@ -550,7 +696,9 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def handlers_succeed_once(self) -> None:
-        written = Counter(tuple(name.split()[:3]) for name in Group.objects.values_list("name", flat=True))
+        written = Counter(
+            tuple(name.split()[:3]) for name in Group.objects.values_list("name", flat=True)
+        )
         for (pk, name, fact), duty in self.expected.duties.items():
             assert duty.successes <= duty.allowed
             if name.endswith("once"):
@@ -584,7 +732,9 @@ def test_promises_hold_in_any_history() -> None:
         Histories,
         settings=settings(
             chosen,
-            stateful_step_count=30, max_examples=int(__import__("os").environ.get("N", "20")), derandomize=not __import__("os").environ.get("N"),
+            stateful_step_count=30,
+            max_examples=int(__import__("os").environ.get("N", "20")),
+            derandomize=not __import__("os").environ.get("N"),
             suppress_health_check=list(HealthCheck),
         ),
     )
