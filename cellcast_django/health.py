@@ -1,29 +1,33 @@
 """Webhook health: whether webhooks arrive as usual, what is unfinished, and what was delivered."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 from django.db import connections, models
 from django.db.models import Count, Min
+from django.db.models.functions import Left
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
+from cellcast_django.conf import conf
 from cellcast_django.diagnostics.test_send import of_tests
+from cellcast_django.handlers.calls import calls_of, with_facts
 from cellcast_django.models import (
     CommandRun,
+    HandlerResult,
     Message,
     MessageQuerySet,
     WebhookEvent,
     WebhookEventQuerySet,
     database_alias,
-    error_type,
     errors_of,
     time_of,
 )
+from cellcast_django.opt_outs import may_want_to_stop
 from cellcast_django.payloads import Endpoint
 from cellcast_django.statuses import UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -38,7 +42,16 @@ MAX_EVENTS_PER_KIND = 10_000
 MAX_UNFINISHED = 10_000
 """How many pending and how many failed events are scanned for their handlers."""
 
+MAX_NOT_RUN = 1_000  # failed events whose handlers have not run: as many as one action takes
+
+MAX_RESULTS = 2_000  # the newest results, among which the slowest handlers are looked for
+MAX_SLOWEST = 5
+
 MAX_WAITING = 1_000  # waiting replies that are counted
+
+MAX_READ = 5_000  # waiting replies that are searched for wishes to stop, which no index can find
+
+MAX_TEXT_LENGTH = 1_600  # characters of a text that are searched: no SMS is longer
 
 HOURS = (1, 3, 6, 12, 24)
 """What may be compared: the shortest of these in which enough events came in each week."""
@@ -108,8 +121,10 @@ class Webhooks:
 class Handlers:
     """What handlers have not finished."""
 
-    pending: int
-    """Events with a handler that has not finished, and an attempt planned or running."""
+    retrying: int
+    """Events with an attempt planned or running, of which a handler has failed."""
+    waiting: int
+    """The same, of which none has: a worker is busy, or it is another event's turn."""
     failed: int
     overdue: timedelta
     """How long the oldest pending event has been due; zero if none is.
@@ -120,6 +135,11 @@ class Handlers:
     """When the longest overdue attempt was due, or when the next one is."""
     ran_at: datetime | None
     """When ``cellcast_run_handlers`` last finished, or recorded a heartbeat with ``--watch``."""
+
+    @property
+    def pending(self) -> int:
+        """Events with a handler that has not finished, and an attempt planned or running."""
+        return self.retrying + self.waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +160,27 @@ class Deliveries:
         return self.delivered / ended if ended else None
 
 
+class Wish(NamedTuple):
+    """A waiting reply that may ask for no more messages."""
+
+    pk: int
+    contact: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopWishes:
+    """The newest 5,000 waiting replies in which customers may ask for no more messages."""
+
+    count: int
+    oldest_at: datetime | None
+
+    @classmethod
+    def among(cls, waiting: MessageQuerySet) -> "StopWishes":
+        times = [wish.created_at for wish in wishes_to_stop(waiting)]
+        return cls(count=len(times), oldest_at=min(times, default=None))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replies:
     """The replies that nobody has answered or marked as done."""
@@ -149,6 +190,7 @@ class Replies:
     oldest_at: datetime | None
     longest_wait: timedelta
     """Zero if none is waiting."""
+    stop_wishes: StopWishes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +206,22 @@ class Credit:
     def is_recent(self) -> bool:
         """Whether it was read in the last day."""
         return age(self.read_at) <= PERIOD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowHandler:
+    """A handler, and its longest call of late."""
+
+    handler: str
+    seconds: float
+
+    @property
+    def is_too_slow(self) -> bool:
+        """Whether it took over half of ``CELLCAST_HANDLER_LEASE``.
+
+        After all of it, another process may call the handler again while it still runs.
+        """
+        return self.seconds > conf.handler_lease / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +241,7 @@ class Health:
     """Events of any age that could not be understood and that nobody has dismissed."""
     credit: Credit | None
     """``None`` if no run of ``cellcast_recover`` could read it."""
+    slowest_handlers: list[SlowHandler]
 
 
 def measure_health() -> Health:
@@ -204,6 +263,7 @@ def measure_health() -> Health:
         tests=tests,
         invalid=count_invalid(),
         credit=last_credit(),
+        slowest_handlers=slowest_handlers(),
     )
 
 
@@ -400,10 +460,12 @@ def _newest_of_each_kind(condition: str = "") -> str:
 
 def measure_handlers() -> Handlers:
     """Measure what handlers have not finished. May raise ``django.db.Error``."""
-    waiting = _real_events().pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
-    due_at = waiting["due"]
+    pending = _real_events().pending().aggregate(n=Count("pk"), due=Min("next_run_at"))
+    retrying = _real_events().retrying().count() if pending["n"] else 0
+    due_at = pending["due"]
     return Handlers(
-        pending=waiting["n"],
+        retrying=retrying,
+        waiting=max(0, pending["n"] - retrying),
         failed=_real_events().failed().count(),
         overdue=age(due_at) if due_at else timedelta(),
         oldest_due_at=due_at,
@@ -413,44 +475,89 @@ def measure_handlers() -> Handlers:
 
 @dataclass(repr=False)
 class FailingHandler:
-    """The unfinished events that one handler has raised for."""
+    """The events that one handler keeps from being done."""
 
     name: str
-    """Empty for events that no handler has raised for: none was called, or the process died."""
+    """Empty for failed events without a handler that is connected in this process."""
     failed: int = 0
-    pending: int = 0
+    """Those that no attempt is planned for; it may never have run for them."""
+    retrying: int = 0
     error: str = ""
-    """The newest one."""
+    """The newest one; empty if it has not run yet."""
     last_at: datetime | None = None
     """When it was raised."""
     first_at: datetime | None = None
     """When the oldest of these events arrived."""
     errors: Counter[str] = field(default_factory=Counter)
-    """How many events each type of error was raised for."""
+    """How many events each error was raised for, by its text."""
 
 
 def failing_handlers() -> list[FailingHandler]:
-    """Return the handlers of the pending and failed events, by name.
+    """Return the handlers that have failed, or that nothing calls for an event, by name.
 
     Scans up to ``MAX_UNFINISHED`` events of each state, the newest.
     """
     found: dict[str, FailingHandler] = {}
-    for next_run_at, results, received_at in newest_unfinished(
-        _real_events(), MAX_UNFINISHED, "next_run_at", "handler_results", "received_at"
-    ):
-        errors = errors_of(results)
-        for name in errors or [""]:
+    for event in held_up(_real_events()):
+        for name, error in event.errors.items():
             handler = found.setdefault(name, FailingHandler(name))
-            handler.failed += next_run_at is None
-            handler.pending += next_run_at is not None
-            handler.first_at = min(handler.first_at or received_at, received_at)
-            if not name:
+            handler.failed += event.has_ended
+            handler.retrying += not event.has_ended
+            handler.first_at = min(handler.first_at or event.received_at, event.received_at)
+            if not error:
                 continue
-            handler.errors[error_type(errors[name])] += 1
-            at = time_of(results[name]["at"])
+            handler.errors[error] += 1
+            at = time_of(event.results[name]["at"])
             if handler.last_at is None or handler.last_at < at:
-                handler.error, handler.last_at = errors[name], at
+                handler.error, handler.last_at = error, at
     return sorted(found.values(), key=lambda handler: (not handler.name, handler.name))
+
+
+class HeldUp(NamedTuple):
+    """An event that handlers keep from being done."""
+
+    pk: int
+    received_at: datetime
+    has_ended: bool
+    """Whether it has failed: no further attempt is planned."""
+    results: dict[str, HandlerResult]
+    errors: dict[str, str]
+    """The errors by handler; empty for one that has not run yet."""
+
+
+def held_up(events: WebhookEventQuerySet) -> Iterator[HeldUp]:
+    """Yield the newest failed events, then the newest ones that are retried.
+
+    If no handler of a failed event has raised, one is left that nothing calls: the one that raised
+    has been skipped, because it is called something else now. Of these, the newest
+    ``MAX_NOT_RUN`` are looked at.
+    """
+    not_run = []
+    columns = "pk", "received_at", "next_run_at", "handler_results"
+    for pk, received_at, next_run_at, results in newest_unfinished(
+        events, MAX_UNFINISHED, *columns
+    ):
+        if errors := errors_of(results):
+            yield HeldUp(pk, received_at, next_run_at is None, results, errors)
+        elif next_run_at is None:
+            not_run.append(pk)
+    for event in with_facts(events.filter(pk__in=not_run[:MAX_NOT_RUN])):
+        results = event.handler_results
+        left = {call.name: "" for call in calls_of(event) if call.name not in results}
+        yield HeldUp(event.pk, event.received_at, True, results, left or {"": ""})
+
+
+def slowest_handlers() -> list[SlowHandler]:
+    """Return the slowest handlers of the newest ``MAX_RESULTS`` results, slowest first."""
+    newest = WebhookEvent.objects.fresh().order_by("-pk")[:MAX_RESULTS]
+    saved = newest.values_list("handler_results", flat=True)
+    results = chain.from_iterable(each.items() for each in saved)
+    longest: dict[str, float] = {}
+    for name, result in islice(results, MAX_RESULTS):
+        if (seconds := result.get("seconds")) is not None:
+            longest[name] = max(seconds, longest.get(name, 0))
+    found = [SlowHandler(handler=name, seconds=seconds) for name, seconds in longest.items()]
+    return sorted(found, key=lambda each: (-each.seconds, each.handler))[:MAX_SLOWEST]
 
 
 def newest_unfinished(
@@ -478,7 +585,23 @@ def measure_replies() -> Replies:
         waiting=len(times),
         oldest_at=oldest_at,
         longest_wait=age(oldest_at) if oldest_at else timedelta(),
+        stop_wishes=StopWishes.among(waiting),
     )
+
+
+def wishes_to_stop(waiting: MessageQuerySet) -> list[Wish]:
+    """Return those of the newest waiting replies that mention stopping, the newest first.
+
+    They are no stop words and opt nobody out, so a person should read them, within the days that
+    the law allows.
+    """
+    newest = waiting.order_by("-handled_at", "-created_at", "-pk")
+    columns = ("pk", "contact", "created_at", Left("body", MAX_TEXT_LENGTH))
+    return [
+        Wish(*row)
+        for *row, text in newest.values_list(*columns)[:MAX_READ]
+        if may_want_to_stop(text)
+    ]
 
 
 def count_silent(older_than: timedelta) -> int:

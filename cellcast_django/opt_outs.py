@@ -6,6 +6,7 @@ of ``phonenumbers``; anything else is a ``TypeError``.
 """
 
 import re
+import unicodedata
 from collections.abc import Hashable, Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -180,8 +181,25 @@ def is_stop_word(text: str) -> bool:
 
 
 def may_want_to_stop(text: str) -> bool:
-    """Whether a person should read the text: it mentions stopping but is not a stop word."""
-    return STOP_HINTS.search(text) is not None and not is_stop_word(text)
+    """Whether a person should read the text: it mentions stopping but is not a stop word.
+
+    It does so in English, or in the words of ``CELLCAST_STOP_HINTS``.
+    """
+    if STOP_HINTS.search(text) is None:
+        folded = _folded(text)
+        if not any(hint in folded for hint in _stop_hints(conf.stop_hints)):
+            return False
+    return not is_stop_word(text)
+
+
+@lru_cache(maxsize=8)
+def _stop_hints(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(_folded, words)) - {""}
+
+
+def _folded(text: str) -> str:
+    """Return a text without case, composed: a phone may send Vietnamese in either form."""
+    return unicodedata.normalize("NFC", text.casefold()).strip()
 
 
 @lru_cache(maxsize=8)

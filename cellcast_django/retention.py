@@ -48,7 +48,6 @@ from cellcast_django.models import (
     contact_of,
     database_alias,
     error_type,
-    fresh_events,
 )
 from cellcast_django.payloads import (
     Endpoint,
@@ -149,7 +148,7 @@ class AboutContact:
     @cached_property
     def shared(self) -> set[int]:
         """The events whose body names other people too: left out of a file, and of an erasure."""
-        events = fresh_events().filter(message__contact__in=self.contacts)
+        events = WebhookEvent.objects.fresh().filter(message__contact__in=self.contacts)
         found = self._find(events.exclude(contact__in=self.contacts))
         return {each.event for each in (*found, *self._found_by_body) if each.names_others}
 
@@ -160,7 +159,8 @@ class AboutContact:
         region = conf.default_region
         if len(written) < MIN_SEARCHED_LENGTH or not is_phone_number(written, region):
             return []
-        events = fresh_events().invalid() | fresh_events().filter(contact="")
+        stored = WebhookEvent.objects.fresh()
+        events = stored.invalid() | stored.filter(contact="")
         return list(self._find(events, number_pattern(written, region)))
 
     def _find(
@@ -223,7 +223,7 @@ class Selection:
             messages = self._about.messages(messages)
         if self.redact:
             messages = messages.exclude(**EMPTY_MESSAGE)
-        events = fresh_events().filter(blocking, message=OuterRef("pk"))
+        events = WebhookEvent.objects.fresh().filter(blocking, message=OuterRef("pk"))
         return messages.filter(~Exists(events))
 
     def events(self) -> list[WebhookEventQuerySet]:
@@ -244,7 +244,7 @@ class Selection:
         opt_outs: QuerySet[OptOut] = OptOut.objects.using(database_alias())
         if self._about is None:
             return opt_outs
-        unfinished = fresh_events().filter(self._unfinished, pk=OuterRef("event_id"))
+        unfinished = WebhookEvent.objects.fresh().filter(self._unfinished, pk=OuterRef("event_id"))
         return self._about.opt_outs(opt_outs).filter(~Exists(unfinished))
 
     def count(self) -> Removed:
@@ -277,7 +277,7 @@ class Selection:
         return [part.exclude(pk__in=shared) for part in self._about.events(self._candidates())]
 
     def _candidates(self) -> WebhookEventQuerySet:
-        events = fresh_events()
+        events = WebhookEvent.objects.fresh()
         if self.before is not None:
             events = events.filter(received_at__lt=self.before)
         return events.exclude(**EMPTY_EVENT) if self.redact else events
@@ -430,7 +430,7 @@ def take_back(
     taken = set(events)
     events_of: dict[int | None, list[int]] = defaultdict(list)
     for some in _slices(sorted(taken)):
-        rows = fresh_events().filter(pk__in=some)
+        rows = WebhookEvent.objects.fresh().filter(pk__in=some)
         for message, event in rows.values_list("message_id", "pk"):
             events_of[message].append(event)
     pruned = _delete_taken(events_of.pop(None, []), Pruned(), progress)
@@ -465,7 +465,7 @@ def effects_of(events: Iterable[int]) -> Effects:
     handlers: set[str] = set()
     opt_outs = 0
     for some in _slices(sorted(taken)):
-        rows = fresh_events().filter(pk__in=some)
+        rows = WebhookEvent.objects.fresh().filter(pk__in=some)
         for message, results in rows.values_list("message_id", "handler_results"):
             messages.add(message)
             handlers.update(name for name, each in results.items() if not each.get("skipped"))
@@ -499,7 +499,8 @@ def _delete_taken(
 ) -> Pruned:
     """Delete events whose effects are gone; return the sum."""
     for some in _slices(sorted(events)):
-        pruned = pruned.plus(_remove_unless_protected(fresh_events(), some, "pk", delete_events))
+        rows = WebhookEvent.objects.fresh()
+        pruned = pruned.plus(_remove_unless_protected(rows, some, "pk", delete_events))
         progress(pruned.removed)
     return pruned
 

@@ -23,7 +23,7 @@ from django.urls import include, path, reverse
 from django.utils import timezone, translation
 
 import cellcast_django
-from cellcast_django.admin import MessageAdmin, WebhookEventAdmin, contacts
+from cellcast_django.admin import MessageAdmin, WebhookEventAdmin
 from cellcast_django.admin.display.badges import handled_badge, outcome_badge, status_badge
 from cellcast_django.admin.lists.filters import DirectionFilter, StatusFilter
 from cellcast_django.admin.lists.search import MAX_KEYS
@@ -334,7 +334,7 @@ def test_waiting_event_links_to_the_event_it_waits_for(reader: Client) -> None:
     earlier = WebhookEventFactory.create(reply=True, failed=True)
     later = WebhookEventFactory.create(reply=True, pending=True, waiting_for=earlier.pk)
     pages = [
-        page_of(reader, "webhookevent", outcome="pending"),
+        page_of(reader, "webhookevent", outcome="waiting"),
         page_of(reader, "webhookevent", "change", later.pk),
         page_of(reader, "message", "change", later.message_id),
     ]
@@ -622,7 +622,8 @@ def nobody(words: str) -> list[str]:
 
 
 def people_named(words: str) -> Iterator[str]:
-    yield from {"lee": ["0400 000 001", "+61400000003", ""]}.get(words.lower(), [])
+    lees = ["0400 000 001", "+61400000003", ""]
+    yield from {"lee": lees, "grace lee": lees}.get(words.lower(), [])
 
 
 def broken_search(words: str) -> list[str]:
@@ -654,15 +655,61 @@ def test_search_finds_names_and_words(reader: Client, client: WebhookClient, set
     assert len(listed(reader, "message", q="lee")) == 2
 
 
-def test_search_by_name_uses_the_first_two_hundred_people(
-    reader: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
-    monkeypatch.setattr(contacts, "MAX_NAMED", 1)
-    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
-    first = MessageFactory.create(inbound=True, sender="+61400000001")
-    MessageFactory.create(inbound=True, sender="+61400000003")
+def note(client: Client, model: str, **query: str) -> str:
+    """Return the id of what a list says of its search."""
+    found = every(page_of(client, model, **query), "p[@data-search-note]")
+    return " ".join(each.get("data-search-note", "") for each in found)
 
-    assert listed(reader, "message", q="Lee") == [first.pk]
+
+def many_people(words: str) -> Iterator[str]:
+    for number in range(1_000):
+        asked.append(number)
+        yield f"+61400{number:06}"
+
+
+asked: list[int] = []
+
+
+@pytest.mark.parametrize("model", [*MODELS, "optout"])
+def test_search_by_name_asks_for_201_uses_200_and_says_that_there_are_more(
+    admin_client: Client, client: WebhookClient, settings: Any, model: str
+) -> None:
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.many_people"
+    for number in (199, 200):
+        client.status(_id=str(number), receiver=f"+61400{number:06}")
+        client.opt_out(contact=f"+61400{number:06}")
+    asked.clear()
+
+    assert len(listed(admin_client, model, q="Lee")) == len(listed(admin_client, model)) / 2
+    assert asked == list(range(201))
+    assert note(admin_client, model, q="Lee") == "more"
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    assert note(admin_client, model, q="Lee") == ""
+
+
+def test_search_tells_customers_of_a_name_from_texts_with_it(
+    reader: Client, client: WebhookClient, settings: Any
+) -> None:
+    client.reply(_id="1", sender="+61400000002", message="Is Dr Lee in?")
+    assert note(reader, "message", q="Lee") == ""
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+
+    assert note(reader, "message", q="Dr Lee") == "texts"
+    assert note(reader, "message", q="Tran") == ""
+    assert note(reader, "message", q="Lee") == "texts"
+    client.reply(_id="2", sender="+61400000001", message="Hello")
+    assert note(reader, "message", q="Lee") == "both"
+    client.reply(_id="3", sender="+61400000001", message="Mrs Lee speaking")
+    assert note(reader, "message", q="Lee") == "both"
+    Message.objects.filter(contact="+61400000002").delete()
+    assert note(reader, "message", q="Lee") == ""
+
+
+def test_search_passes_words_without_surplus_blanks(reader: Client, settings: Any) -> None:
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.people_named"
+    message = MessageFactory.create(inbound=True, sender="+61400000001")
+
+    assert listed(reader, "message", q='" Grace  Lee "') == [message.pk]
 
 
 def test_search_works_when_name_search_fails(
@@ -826,7 +873,7 @@ def test_status_filter_offers_the_statuses_in_use(reader: Client, client: Webhoo
         specs = reader.get(url_of("message")).context["cl"].filter_specs
         [spec] = [spec for spec in specs if spec.parameter_name == "status"]
         words = [str(lookup) for lookup, _ in spec.lookup_choices]
-        own = {"not_final", "under_way", "unreported"}
+        own = {"not_final", "on_the_way", "unreported"}
         return [word for word in words if word not in own]
 
     assert choices() == ["undelivered", "delivered", "paused", "zombie", "silent"]
@@ -844,24 +891,28 @@ def test_events_can_be_filtered_by_outcome_and_kind(
     client.reply()
     client.reply()
     connect(status_changed, unlucky)
-    client.status(_id="pending")
+    client.status(_id="retrying")
     settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
     client.status(_id="failed")
     make_invalid()
     pks = WebhookEvent.objects.order_by("pk").values_list("pk", flat=True)
-    reply, duplicate, pending, failed, invalid = pks
+    reply, duplicate, retrying, failed, invalid = pks
+    waiting = WebhookEventFactory.create(pending=True, kind="reply", message=None).pk
 
     def found(**query: str) -> list[int]:
         return listed(reader, "webhookevent", **query)
 
     assert found(outcome="done") == [reply]
-    assert found(outcome="pending") == [pending]
+    assert found(outcome="retrying") == [retrying]
+    assert found(outcome="waiting") == [waiting]
     assert found(outcome="failed") == [failed]
     assert found(outcome="duplicate") == [duplicate]
     assert found(outcome="invalid") == [invalid]
-    assert found(kind="reply") == [duplicate, reply]
+    assert found(kind="reply") == [waiting, duplicate, reply]
     assert found(kind="reply", outcome="done") == [reply]
-    assert found(outcome="no such outcome") == [invalid, failed, pending, duplicate, reply]
+    assert found(outcome="no such outcome") == [
+        *(waiting, invalid, failed, retrying, duplicate, reply)
+    ]
 
 
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
@@ -961,9 +1012,11 @@ def test_filter_applies_to_all_search_results(
     assert found == [row.pk for row in failed[:50]]
 
 
-@pytest.mark.parametrize("state", ["pending", "failed"])
-def test_outcome_filter_is_not_capped(reader: Client, client: WebhookClient, state: str) -> None:
-    add_copies(WebhookEventFactory.create(**{state: True}), MAX_KEYS)
+@pytest.mark.parametrize(("trait", "state"), [("pending", "waiting"), ("failed", "failed")])
+def test_outcome_filter_is_not_capped(
+    reader: Client, client: WebhookClient, trait: str, state: str
+) -> None:
+    add_copies(WebhookEventFactory.create(**{trait: True}), MAX_KEYS)
     client.status(_id="done")
 
     response = reader.get(url_of("webhookevent", outcome=state))
@@ -1134,7 +1187,8 @@ FINDS: list[tuple[str, Query]] = [  # the few rows that are meant, which are the
     ("message", {"q": "two words"}),
     ("statuschange", {"q": "0400 000 007"}),
     ("statuschange", {"q": "id-7"}),
-    ("webhookevent", {"outcome": "pending"}),
+    ("webhookevent", {"outcome": "waiting"}),
+    ("webhookevent", {"outcome": "retrying"}),
     ("webhookevent", {"outcome": "failed"}),
     ("webhookevent", {"handler": "shop.handlers.confirm"}),
     ("webhookevent", {"q": "0400 000 007"}),
@@ -1151,7 +1205,7 @@ FILTERED_FINDS: list[tuple[str, Query]] = [  # which are few, a database tells b
     ("message", {"q": "0400 000 007", "direction": "outbound"}),
     ("message", {"q": "0400 000 007", "direction": "outbound", "status": "failed", "period": 30}),
     ("webhookevent", {"kind": "reply", "outcome": "invalid", "period": 7}),
-    ("webhookevent", {"outcome": "pending", "kind": "status"}),
+    ("webhookevent", {"outcome": "waiting", "kind": "status"}),
     ("webhookevent", {"outcome": "failed", "kind": "status", "period": 30}),
     ("webhookevent", {"q": "0400 000 007", "outcome": "duplicate", "kind": "status"}),
 ]

@@ -364,7 +364,7 @@ def test_dismissed_events_are_no_longer_counted_but_still_found(operator: Client
     assert listed(operator, "webhookevent", outcome="invalid") == []
     assert set(listed(operator, "webhookevent", outcome="dismissed")) == pks
     assert set(listed(operator, "webhookevent")) == {*pks, stored.pk}
-    assert log() == [(None, "Dismissed it: 2 events.")]
+    assert log() == [(None, "Dismissed: 2 events.")]
 
 
 def test_dismissal_can_be_undone(operator: Client) -> None:
@@ -377,7 +377,7 @@ def test_dismissal_can_be_undone(operator: Client) -> None:
 
     assert WebhookEvent.objects.invalid().get() == event
     assert levels(run(operator, "undo_dismissal", event.pk)) == ["info"]
-    assert [message for _pk, message in log()] == ["Dismissed it.", "Undid its dismissal."]
+    assert [message for _pk, message in log()] == ["Dismissed.", "Undid the dismissal."]
 
 
 @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ def test_handler_page_excludes_test_events_like_the_count(
 
     question = operator.get(url_of("webhookevent", "of_handler", action, handler="gone"))
 
-    assert [each.failed + each.pending for each in failing_handlers()] == [1]
+    assert [each.failed + each.retrying for each in failing_handlers()] == [1]
     assert counts(question) == {"affected": 1}
 
 

@@ -12,6 +12,7 @@ from tests.admin_pages import text_of
 from tests.html import only, tones
 
 NOON = datetime(2026, 8, 12, 2, tzinfo=UTC)
+DONE_ONCE = {"shop.log": {"at": NOON.isoformat(), "error": ""}}
 FAILED_ONCE = {"shop.confirm": {"at": NOON.isoformat(), "error": "Bad: luck"}}
 
 
@@ -65,6 +66,7 @@ def test_unknown_status_is_its_own_word() -> None:
     [
         ({}, "✓ stored", "✓ done"),
         ({"pending": True}, "✓ stored", "… waiting"),
+        ({"pending": True, "handler_results": DONE_ONCE}, "✓ stored", "… waiting"),
         ({"pending": True, "handler_results": FAILED_ONCE}, "✓ stored", "… retrying"),
         ({"failed": True}, "✓ stored", "✕ failed"),
         ({"duplicate": True}, "• duplicate", None),

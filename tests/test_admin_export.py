@@ -21,6 +21,7 @@ from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message
 from cellcast_django.testing import WebhookClient
 from tests.admin_pages import CUSTOMER, ID, fill, listed, page_of, staff, url_of
+from tests.html import every
 from tests.many import add_copies
 
 pytest_plugins = ["tests.admin_lists"]
@@ -40,7 +41,7 @@ def exporter() -> Client:
 
 
 def file_of(client: Client, model: str, **query: Any) -> str:
-    response: Any = client.get(url_of(model, "export", **query))
+    response: Any = client.post(url_of(model, "export", **query))
     assert response.status_code == 200
     return b"".join(response.streaming_content).decode()
 
@@ -103,7 +104,7 @@ def test_event_row_has_outcome_state_and_failing_handlers(exporter: Client) -> N
 def test_file_opens_in_spreadsheets(exporter: Client) -> None:
     MessageFactory.create(body="نعم 😀")
 
-    response: Any = exporter.get(url_of("message", "export"))
+    response: Any = exporter.post(url_of("message", "export"))
 
     assert response["Content-Type"] == "text/csv; charset=utf-8"
     today = timezone.localdate().isoformat()
@@ -117,7 +118,7 @@ def test_file_opens_in_spreadsheets(exporter: Client) -> None:
 def test_site_without_time_zones_can_export(exporter: Client, settings: Any) -> None:
     settings.USE_TZ = False
 
-    response = exporter.get(url_of("message", "export"))
+    response = exporter.post(url_of("message", "export"))
 
     assert "messages-20" in response["Content-Disposition"]
 
@@ -126,7 +127,9 @@ def test_export_link_keeps_filters_and_search_but_not_the_page(exporter: Client)
     page = page_of(exporter, "message", direction="inbound", q="0400 000 001", p=1)
 
     url = url_of("message", "export", direction="inbound", q="0400 000 001")
-    assert f'href="{url.replace("&", "&amp;")}">Export CSV<' in page
+    [form] = every(page, "form[@id='cellcast-export']")
+    assert (form.get("method"), form.get("action")) == ("post", url)
+    assert every(form, "input[@name='csrfmiddlewaretoken']")
     assert "Export CSV" in page_of(exporter, "webhookevent")
     assert "Export CSV" not in page_of(exporter, "statuschange")
 
@@ -141,7 +144,7 @@ def test_export_link_keeps_filters_and_search_but_not_the_page(exporter: Client)
         ("webhookevent", {}),
         ("webhookevent", {"outcome": "duplicate"}),
         ("webhookevent", {"outcome": "done", "kind": "status"}),
-        ("webhookevent", {"outcome": "pending"}),
+        ("webhookevent", {"outcome": "waiting"}),
     ],
 )
 def test_file_has_every_listed_row_in_list_order(
@@ -167,12 +170,20 @@ def test_export_neither_skips_nor_repeats_simultaneous_rows(
     assert [int(row["id"]) for row in rows_of(exporter, "message")] == messages[::-1]
 
 
+def test_link_of_a_stranger_exports_and_records_nothing(exporter: Client) -> None:
+    assert exporter.get(url_of("message", "export")).status_code == 405
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = exporter.cookies
+    assert strict.post(url_of("message", "export")).status_code == 403
+    assert not LogEntry.objects.exists()
+
+
 def test_export_refuses_unknown_lookups(exporter: Client) -> None:
-    assert exporter.get(url_of("message", "export", nonsense="1")).status_code == 400
+    assert exporter.post(url_of("message", "export", nonsense="1")).status_code == 400
 
 
 def test_export_of_unreadable_query_redirects_to_the_list(exporter: Client) -> None:
-    response = exporter.get(url_of("webhookevent", "export", message__id__exact="x"))
+    response = exporter.post(url_of("webhookevent", "export", message__id__exact="x"))
 
     assert response.status_code == 302
     assert response["Location"] == url_of("webhookevent", e=1)
@@ -181,9 +192,9 @@ def test_export_of_unreadable_query_redirects_to_the_list(exporter: Client) -> N
 @pytest.mark.parametrize("model", ["message", "webhookevent"])
 def test_export_requires_view_and_export_permissions(model: str) -> None:
     url = url_of(model, "export")
-    assert staff(f"view_{model}", f"export_{model}").get(url).status_code == 200
-    assert staff(f"view_{model}").get(url).status_code == 403
-    assert staff(f"export_{model}").get(url).status_code == 403
+    assert staff(f"view_{model}", f"export_{model}").post(url).status_code == 200
+    assert staff(f"view_{model}").post(url).status_code == 403
+    assert staff(f"export_{model}").post(url).status_code == 403
     assert "Export CSV" not in page_of(staff(f"view_{model}"), model)
 
 
@@ -192,10 +203,10 @@ def test_admin_log_records_who_exported_how_many_rows(
 ) -> None:
     MessageFactory.create_batch(3, receiver=CUSTOMER)
 
-    exporter.get(url_of("message", "export"))
-    exporter.get(url_of("message", "export", q=CUSTOMER, direction="outbound"))
+    exporter.post(url_of("message", "export"))
+    exporter.post(url_of("message", "export", q=CUSTOMER, direction="outbound"))
     cap_lists(2)
-    exporter.get(url_of("message", "export"))
+    exporter.post(url_of("message", "export"))
 
     entries = LogEntry.objects.order_by("pk")
     assert [entry.change_message for entry in entries] == [
@@ -214,7 +225,7 @@ def test_admin_log_quotes_no_number_name_or_text(exporter: Client) -> None:
     day, outgoing = f"{timezone.now():%Y-%m-%d}", {"direction": "outbound"}
     typed = {"q": "Kim", "own_number": "+61480000000", "status": "Kim", "from": day}
 
-    exporter.get(url_of("message", "export", **typed, **outgoing))
+    exporter.post(url_of("message", "export", **typed, **outgoing))
 
     [entry] = LogEntry.objects.all()
     assert dict(re.findall(r"(\w+)=([^,)]+)", entry.change_message)) == (
@@ -270,7 +281,7 @@ def test_export_uses_constant_memory(
     exporter: Client,
 ) -> None:
     def peak(model: str) -> int:
-        response: Any = exporter.get(url_of(model, "export"))
+        response: Any = exporter.post(url_of(model, "export"))
         tracemalloc.start()
         for _ in response.streaming_content:
             pass
@@ -289,7 +300,7 @@ def test_export_uses_constant_memory(
 
 def test_export_queries_once_per_chunk(exporter: Client) -> None:
     fill(2 * CHUNK_SIZE)
-    response: Any = exporter.get(url_of("webhookevent", "export"))
+    response: Any = exporter.post(url_of("webhookevent", "export"))
 
     with CaptureQueriesContext(connection) as captured:
         lines = len(b"".join(response.streaming_content).splitlines())
@@ -310,7 +321,7 @@ def test_file_is_streamed_under_asgi_too(
     asynchronous.force_login(user)
 
     async def download() -> list[str]:
-        response: Any = await asynchronous.get(url_of("message", "export"))
+        response: Any = await asynchronous.post(url_of("message", "export"))
         assert response.is_async
         parts = cast("AsyncIterator[bytes]", response.streaming_content)
         return [part.decode() async for part in parts]

@@ -109,12 +109,12 @@ def test_opt_out_made_by_a_test_has_a_badge(viewer: Client) -> None:
 
 
 def test_export_requires_its_permission_and_has_every_column(viewer: Client) -> None:
-    assert viewer.get(url_of("optout", "export")).status_code == 403
+    assert viewer.post(url_of("optout", "export")).status_code == 403
     assert "Export" not in page_of(viewer, "optout")
     opt_out(CUSTOMER, note="asked at the counter")
     exporter = staff("view_optout", "export_optout")
     assert url_of("optout", "export") in page_of(exporter, "optout")
-    response = exporter.get(url_of("optout", "export"))
+    response = exporter.post(url_of("optout", "export"))
     lines = b"".join(response).decode("utf-8-sig").splitlines()
     assert lines[0] == '"id","contact","since","source","event_id","ended_at","note"'
     assert CUSTOMER in lines[1] and "asked at the counter" in lines[1]

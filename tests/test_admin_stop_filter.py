@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from cellcast_django.admin.lists.filters import StopFilter
+from cellcast_django import health
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_in, opt_out
@@ -53,8 +53,22 @@ def test_stop_filter_skips_handled_replies(reader: Client) -> None:
 
 def test_stop_filter_reads_only_the_newest_replies(reader: Client) -> None:
     _, found, last = replies("stop it", "stop that", "see you")
-    add_copies(last, StopFilter.MAX_REPLIES - 2)
+    add_copies(last, health.MAX_READ - 2)
     assert possible(reader) == [found.pk]
+
+
+def test_stop_filter_knows_your_own_words(reader: Client, settings: Any) -> None:
+    texts = [
+        "请退订,谢谢",
+        "أريد إلغاء الرسائل",
+        "Xin TỪ CHỐI nhận tin",
+        "Xin tu\u031b\u0300 cho\u0302\u0301i",
+    ]
+    wishes = replies(*texts)
+    replies("See you at 5")
+    assert possible(reader) == []
+    settings.CELLCAST_STOP_HINTS = ["退订", "إلغاء", "từ chối", ""]
+    assert set(possible(reader)) == {wish.pk for wish in wishes}
 
 
 def test_query_count_does_not_grow_with_results(

@@ -79,10 +79,13 @@ def test_command_prints_a_row_for_each_figure(traffic: None) -> None:
         "stored": ["1"],
         "duplicate": ["2"],
         "invalid": ["0", "1"],  # of any age
-        "pending": ["2", "12"],  # minutes for which the oldest has been due
+        "waiting": ["2"],
+        "retrying": ["0"],
         "failed": ["1"],
+        "overdue": ["12"],  # minutes
         "last run": [],
-        "waiting": ["1", "0"],  # seconds ago
+        "to answer": ["1", "0"],  # seconds ago
+        "wish to stop": ["0"],
         "delivered": ["3", "75.0%"],
         "undelivered": ["1"],
         "on the way": ["2"],
@@ -105,7 +108,9 @@ def test_status_counts_texts_to_opted_out_contacts() -> None:
 
 def test_event_not_yet_due_is_not_late() -> None:
     WebhookEventFactory.create(pending=True, next_run_at=timezone.now() + timedelta(minutes=5))
-    assert rows()["pending"] == "1"
+    shown = rows()
+    assert shown["waiting"] == "1"
+    assert "overdue" not in shown
 
 
 def test_json_has_every_figure(traffic: None) -> None:
@@ -131,8 +136,8 @@ def test_json_has_every_figure(traffic: None) -> None:
         "events": {"stored": 1, "duplicate": 2, "invalid": 0},
         "tests": 0,
         "invalid_of_any_age": 1,
-        "handlers": {"pending": 2, "failed": 1},
-        "replies": {"waiting": 2},
+        "handlers": {"pending": 2, "waiting": 2, "retrying": 0, "failed": 1},
+        "replies": {"waiting": 2, "stop_wishes": {"count": 0, "oldest_at": None}},
         "messages": {
             "sent": 5,
             "delivered": 2,
@@ -141,8 +146,17 @@ def test_json_has_every_figure(traffic: None) -> None:
             "delivery_rate": 2 / 3,
         },
         "credit": None,
+        "slowest_handlers": [],
         "problems": [],
     }
+
+
+def test_command_names_the_slowest_handlers() -> None:
+    result = {"at": timezone.now().isoformat(), "error": "", "seconds": 12.34}
+    WebhookEventFactory.create(handler_results={"shop.handlers.confirm": result})
+    named = json.loads(run("--json"))["slowest_handlers"]
+    assert named == [{"handler": "shop.handlers.confirm", "seconds": 12.34}]
+    assert "12.34 s  shop.handlers.confirm" in run()
 
 
 def test_command_reports_when_handlers_were_last_run() -> None:
@@ -201,6 +215,7 @@ def test_credit_that_was_not_read_lately_is_a_problem() -> None:
         ["--max-failed", "1"],
         ["--max-silent", "6h"],
         ["--max-unanswered", "2h"],
+        ["--max-stop-wish", "3d"],
     ],
 )
 def test_command_succeeds_within_its_limits(traffic: None, limits: list[str]) -> None:
@@ -248,6 +263,16 @@ def test_command_fails_if_replies_wait_too_long() -> None:
     assert re.findall(r"\d+ hours|\d+", complaint("--max-unanswered", "2h")) == ["2", "3 hours"]
     Message.objects.update(handled_at=timezone.now())
     run("--max-unanswered", "1m")
+
+
+def test_command_fails_if_a_wish_to_stop_waits_too_long() -> None:
+    for days in (4, 1):
+        MessageFactory.create(inbound=True, body="please stop", created_at=ago(days=days))
+    run("--max-stop-wish", "5d")
+    assert re.findall(r"\d+ days|\d+", complaint("--max-stop-wish", "3d")) == ["2", "4 days"]
+    assert re.findall(r"\d+ days|\d+", rows()["wish to stop"]) == ["2", "4 days"]
+    Message.objects.update(handled_at=timezone.now())
+    run("--max-stop-wish", "1m")
 
 
 def test_command_fails_if_messages_are_silent() -> None:

@@ -53,9 +53,10 @@ from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Direction, Message, OptOut, WebhookEvent
 from cellcast_django.opt_outs import is_opted_out
 from cellcast_django.sending import send
-from cellcast_django.signals import FactSignal
+from cellcast_django.signals import FactSignal, message_received
 from cellcast_django.testing import WebhookClient
 from tests.browser.conftest import POLICY
+from tests.handlers import connected
 from tests.pages import FENCE, PAGES, ROOT, Block, all_blocks, blocks, code_words, table, text_of
 from tests.recommended import RECOMMENDED
 
@@ -199,7 +200,8 @@ def test_command_lines_run(
     )
     if "--events-from" in arguments:
         Path("forged.csv").write_text("id\n17\n", encoding="utf-8")
-    call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
+    with connected(message_received, **{"shop.handlers.take_answer": lambda **kwargs: None}):
+        call_command(name, *arguments, stdout=StringIO(), stderr=StringIO())
 
 
 def test_documented_make_targets_exist() -> None:
@@ -418,8 +420,9 @@ def run_file(page: str, file: str, **namespace: Any) -> dict[str, Any]:
 def test_operations_page_code_finds_newest_username_and_skips(client: WebhookClient) -> None:
     namespace: dict[str, Any] = {}
     client.reply()
-    for block in blocks("docs/operations.md", "python"):
-        block.run(namespace)
+    with connected(message_received, **{"shop.handlers.take_answer": lambda **kwargs: None}):
+        for block in blocks("docs/operations.md", "python"):
+            block.run(namespace)
     assert namespace["newest"] == "cellcast"
 
 

@@ -31,6 +31,7 @@ from cellcast_django.signals import (
     status_changed,
 )
 from cellcast_django.testing import WebhookClient, reply_payload
+from tests.clock import Clock
 from tests.database_faults import just_before, refusing
 from tests.handlers import (
     UPDATE_OF_EVENT,
@@ -232,6 +233,33 @@ def test_result_is_saved_before_the_next_handler_runs(first: Calls, second: Call
     assert while_second_ran.next_run_at is not None
     assert while_second_ran.next_run_at > timezone.now() + timedelta(seconds=290)
     assert set(event.handler_results) == {"first", "second"}
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+@pytest.mark.parametrize("mark", [lambda handler: handler, exactly_once], ids=["plain", "once"])
+def test_result_has_the_seconds_of_the_last_call(
+    mark: Callable[[Calls], Calls], error: Exception | None, clock: Clock
+) -> None:
+    handler = mark(Calls(error=error))
+    handler.during = lambda **kwargs: clock.sleep(0.0421)
+    with connected(message_received, handler=handler):
+        event = reply()
+    assert event.handler_results["handler"]["seconds"] == 0.042
+
+
+def test_call_that_has_not_returned_has_no_seconds(first: Calls) -> None:
+    event = event_whose_three_runs_die(first)
+    assert "seconds" not in WebhookEvent.objects.get(pk=event.pk).handler_results["first"]
+
+
+@pytest.mark.parametrize(("seconds", "warnings"), [(149, 0), (151, 1)])
+def test_call_of_more_than_half_a_lease_is_a_warning(
+    first: Calls, clock: Clock, seconds: int, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    first.during = lambda **kwargs: clock.sleep(seconds)
+    event = reply()
+    found = [each for each in logged(caplog) if each[0] == "WARNING"]
+    assert found == [("WARNING", ("first", 151, event.pk))][:warnings]
 
 
 def test_same_handler_of_two_facts_has_two_results() -> None:

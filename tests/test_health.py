@@ -16,16 +16,20 @@ from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEven
 from cellcast_django.health import (
     Deliveries,
     Light,
+    SlowHandler,
     count_silent,
     failing_handlers,
+    measure_handlers,
     measure_health,
     measure_replies,
     measure_webhooks,
+    slowest_handlers,
 )
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.payloads import Endpoint
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
+from tests.handlers import Calls
 from tests.many import add_copies
 
 pytestmark = pytest.mark.django_db
@@ -355,13 +359,37 @@ def test_failing_handlers_are_counted_by_name() -> None:
     WebhookEventFactory.create_batch(2, failed=True, handler_results=results(confirm="Bad: day"))
     WebhookEventFactory.create(failed=True, handler_results=results(a="Bad: luck", b="Odd: luck"))
     WebhookEventFactory.create(handler_results=results(log=""))
-    found = [(each.name, each.failed, each.pending) for each in failing_handlers()]
-    assert found == [("a", 1, 0), ("b", 1, 0), ("confirm", 2, 1), ("", 0, 1)]
+    found = [(each.name, each.failed, each.retrying) for each in failing_handlers()]
+    assert found == [("a", 1, 0), ("b", 1, 0), ("confirm", 2, 1)]
 
 
-def test_failing_handler_has_its_newest_error_and_types() -> None:
+def test_event_is_waiting_until_a_handler_has_failed() -> None:
+    WebhookEventFactory.create_batch(2, pending=True)
+    WebhookEventFactory.create(pending=True, handler_results=results(log=""))
+    WebhookEventFactory.create(pending=True, handler_results=results(confirm='Bad: "", ', log=""))
+    handlers = measure_handlers()
+    assert (handlers.pending, handlers.waiting, handlers.retrying) == (4, 3, 1)
+    assert [each.name for each in failing_handlers()] == ["confirm"]
+
+
+def test_handler_that_never_ran_holds_failed_events_up(first: Calls, second: Calls) -> None:
+    renamed = {"gone": {**results(gone="")["gone"], "skipped": True}, **results(first="")}
+    WebhookEventFactory.create(reply=True, failed=True, handler_results=renamed)
+    WebhookEventFactory.create(reply=True, failed=True, handler_results=results(second="Bad: luck"))
+    WebhookEventFactory.create(reply=True, pending=True, handler_results=renamed)
+    [handler] = failing_handlers()
+    assert (handler.name, handler.failed, handler.retrying) == ("second", 2, 0)
+    assert (handler.error, handler.errors) == ("Bad: luck", {"Bad: luck": 1})
+
+
+def test_failed_event_without_a_connected_handler_is_counted() -> None:
+    WebhookEventFactory.create(failed=True, handler_results=results(log=""))
+    assert [(each.name, each.failed, each.error) for each in failing_handlers()] == [("", 1, "")]
+
+
+def test_failing_handler_has_its_newest_error_and_counts_each_text() -> None:
     times = ["2026-11-01T09:00:00+00:00", "2026-11-03T09:00:00+00:00", "2026-11-02T09:00:00+00:00"]
-    for at, error in zip(times, ["KeyError: 'a'", "ValueError: b", "KeyError: 'c'"], strict=True):
+    for at, error in zip(times, ["KeyError: 'a'", "ValueError: b", "KeyError: 'a'"], strict=True):
         WebhookEventFactory.create(failed=True, handler_results=results(at, confirm=error))
     newest = WebhookEvent.objects.latest("pk").pk
     WebhookEvent.objects.filter(pk=newest).update(received_at=ago(days=40))
@@ -370,7 +398,7 @@ def test_failing_handler_has_its_newest_error_and_types() -> None:
     assert handler.last_at == datetime.fromisoformat(times[1])
     assert handler.first_at is not None
     assert handler.first_at < ago(days=39)
-    assert handler.errors == {"KeyError": 2, "ValueError": 1}
+    assert handler.errors == {"KeyError: 'a'": 2, "ValueError: b": 1}
 
 
 def test_many_failures_of_one_handler_do_not_hide_another() -> None:
@@ -389,8 +417,40 @@ def test_unfinished_events_query_matches_its_partial_index() -> None:
         failing_handlers()
     assert len(queries) == 2
     ordered_by = re.findall(r"[`\"](\w+)[`\"](?: (?:ASC|DESC))", queries[1]["sql"])
-    assert ordered_by[-2:] == ["outcome", "id"]  # "next_run_at" is named by its place
+    assert ordered_by[-1] == "outcome"  # "next_run_at" and "id" are named by their places
     assert all("LIMIT" in query["sql"] for query in queries)
+
+
+def took(**seconds: float) -> dict[str, Any]:
+    done = results(**dict.fromkeys(seconds, ""))
+    return {name: {**done[name], "seconds": time} for name, time in seconds.items()}
+
+
+def test_slowest_handlers_are_named_with_their_longest_call() -> None:
+    WebhookEventFactory.create(handler_results=took(a=0.5, b=2.25) | results(c=""))
+    WebhookEventFactory.create(failed=True, handler_results=took(a=3.0, d=0.1))
+    WebhookEventFactory.create(handler_results={})
+    found = [(each.handler, each.seconds) for each in slowest_handlers()]
+    assert found == [("a", 3.0), ("b", 2.25), ("d", 0.1)]
+    assert measure_health().slowest_handlers == slowest_handlers()
+
+
+def test_slowest_handlers_are_those_of_the_newest_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "MAX_RESULTS", 4)
+    WebhookEventFactory.create(handler_results=took(old=9.0))
+    event = WebhookEventFactory.create(handler_results=took(a=0.5, b=2.25))
+    add_copies(event, 1)
+    assert [each.handler for each in slowest_handlers()] == ["b", "a"]
+
+
+def test_only_five_slowest_handlers_are_named() -> None:
+    WebhookEventFactory.create(handler_results=took(**{f"h{n}": n / 2 for n in range(9)}))
+    assert [each.handler for each in slowest_handlers()] == ["h8", "h7", "h6", "h5", "h4"]
+
+
+@pytest.mark.parametrize(("seconds", "is_slow"), [(150.0, False), (150.5, True)])
+def test_call_over_half_the_lease_is_slow(seconds: float, is_slow: bool) -> None:
+    assert SlowHandler(handler="a", seconds=seconds).is_too_slow == is_slow
 
 
 # Replies
@@ -406,6 +466,26 @@ def test_health_counts_waiting_replies_and_finds_the_longest_wait() -> None:
     assert replies.waiting == 2
     assert timedelta(hours=3) <= replies.longest_wait < timedelta(hours=3, minutes=1)
     assert replies.oldest_at is not None
+
+
+def test_health_counts_wishes_to_stop_and_finds_the_oldest() -> None:
+    def ask(body: str, **values: Any) -> Message:
+        return MessageFactory.create(inbound=True, body=body, **values)
+
+    assert (measure_replies().stop_wishes.count, measure_replies().stop_wishes.oldest_at) == (
+        0,
+        None,
+    )
+    oldest = ask("please stop texting me", created_at=ago(days=4))
+    ask("no more texts", created_at=ago(days=1))
+    ask("See you", created_at=ago(days=5))
+    ask("stop it", created_at=ago(days=5), handled_at=timezone.now())
+    opted_out = ask("stop it", sender="+61400000009", created_at=ago(days=5))
+    OptOutFactory.create(contact=opted_out.contact)
+
+    wishes = measure_replies().stop_wishes
+
+    assert (wishes.count, wishes.oldest_at) == (2, oldest.created_at)
 
 
 # Deliveries
@@ -454,7 +534,7 @@ def test_health_is_frozen() -> None:
 def test_measuring_writes_nothing() -> None:
     with CaptureQueriesContext(connection) as queries:
         measure_health()
-    assert len(queries) == 16
+    assert len(queries) == 17
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 

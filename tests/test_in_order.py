@@ -725,3 +725,5 @@ def test_query_for_earlier_events_uses_the_contact_index() -> None:
         query = pending_of(CUSTOMER).filter(pk__lt=event.pk + 10_000).order_by("-pk")
         plan = query.explain()
     assert "cellcast_event_contact" in plan
+    if connection.vendor == "sqlite":
+        assert "next_run_at>" in plan, "of all events of the contact, only the pending ones"

@@ -484,7 +484,7 @@ def test_redacting_a_message_leaves_its_event_that_names_others() -> None:
     assert Message.objects.get().contact == ""
 
 
-def test_message_that_may_be_anothers_is_left() -> None:
+def test_message_that_may_belong_to_another_is_left() -> None:
     reply = old_report(reply=True, message__sender="", contact="")
     WebhookEvent.objects.update(body=f'{{"mobile": "{CONTACT}", "backup": "{OTHER}"}}')
     selection = Selection(number=CONTACT)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import islice, product
+from typing import Any
 
 from django.db import connections, transaction
 from django.utils.html import format_html
@@ -15,11 +16,26 @@ from django.utils.safestring import SafeString
 from cellcast_django.admin.display.badges import opt_out_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import isolated, number_html, readable_number
+from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.models import OptOut, contact_of, database_alias
-from cellcast_django.payloads import clean
+from cellcast_django.payloads import clean, is_web_url
 
 logger = logging.getLogger("cellcast_django")
+
+
+@shown
+class Named:
+    """What the host project calls something, and its own page about that, if it has one."""
+
+    name: str = ""
+    url: str = ""
+
+    @property
+    def html(self) -> SafeString:
+        if not self.url:
+            return format_html("<bdi>{}</bdi>", self.name)
+        return format_html('<a href="{}" data-host-page><bdi>{}</bdi></a>', self.url, self.name)
 
 
 @shown
@@ -27,14 +43,29 @@ class Customer:
     """A contact as the pages show them."""
 
     contact: str
-    name: str = ""
+    named: Named = Named()
     opted_out_since: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        return self.named.name
+
+    @property
+    def page(self) -> SafeString | str:
+        """The name as a link to the host project's page about the customer, if it has one."""
+        return self.named.html if self.named.url else ""
 
     @property
     def label(self) -> str:
         """The number and name for a title; empty without a number."""
         written = isolated(readable_number(self.contact))
         return f"{written} ({self.name})" if self.name else written
+
+    @property
+    def linked_label(self) -> SafeString | str:
+        """The number and name for a heading, the name as a link; empty without a number."""
+        written = isolated(readable_number(self.contact))
+        return format_html("{} ({})", written, self.named.html) if self.name else written
 
     @property
     def html(self) -> SafeString | str:
@@ -60,7 +91,7 @@ def customers(contacts: Iterable[str]) -> dict[str, Customer]:
     names = names_of(wanted)
     active = OptOut.objects.using(database_alias()).active().filter(contact__in=wanted)
     since = dict(active.values_list("contact", "since"))
-    return {each: Customer(each, names.get(each, ""), since.get(each)) for each in wanted}
+    return {each: Customer(each, names.get(each, Named()), since.get(each)) for each in wanted}
 
 
 def customer_of(contact: str) -> Customer:
@@ -68,30 +99,69 @@ def customer_of(contact: str) -> Customer:
     return customers([contact]).get(contact) or Customer(contact)
 
 
-def names_of(contacts: list[str]) -> dict[str, str]:
+def names_of(contacts: list[str]) -> dict[str, Named]:
     """Return the names that ``CELLCAST_CONTACT_NAMES`` knows; none if it fails."""
-    if not conf.contact_names:
+    return _ask("CELLCAST_CONTACT_NAMES", conf.contact_names, contacts)
+
+
+def references_of(viewer: Viewer, references: Iterable[str]) -> dict[str, Named]:
+    """Return what ``CELLCAST_REFERENCE_LINKS`` says of references, or else the references.
+
+    On one page it is asked but once about each.
+    """
+    known, wanted = viewer.references, {each for each in references if each}
+    if missing := sorted(wanted - known.keys()):
+        found = _ask("CELLCAST_REFERENCE_LINKS", conf.reference_links, missing)
+        known.update({each: found.get(each, Named(each)) for each in missing})
+    return {each: known[each] for each in wanted}
+
+
+def _ask(setting: str, path: str, about: list[str]) -> dict[str, Named]:
+    """Return what a function of the host's says: for each a name, or a name and an address."""
+    if not path:
         return {}
-    with _host_code("CELLCAST_CONTACT_NAMES"):
-        found = import_string(conf.contact_names)(contacts)
-        return {contact: clean(str(name)) for contact, name in found.items() if name}
+    with _host_code(setting):
+        found = import_string(path)(about)
+        return {each: _named(said) for each, said in found.items() if said}
     return {}
+
+
+def _named(said: Any) -> Named:
+    name, url = said if isinstance(said, tuple | list) else (said, "")
+    return Named(clean(str(name)), url_or_nothing(url))
+
+
+def url_or_nothing(url: object) -> str:
+    """Return an address of the host's if it leads to the web or to a path of this site.
+
+    Browsers read two slashes, and a slash and a backslash, as the start of another site's name, and
+    drop control characters before they look.
+    """
+    text = "" if url is None else str(url)
+    is_path = text.startswith("/") and text[1:2] not in ("/", "\\")
+    return text if text.isprintable() and (is_path or is_web_url(text)) else ""
 
 
 MAX_NAMED = 200  # contacts that a name is searched for at once
 
 
-def contacts_named(words: str) -> list[str]:
-    """Return the contacts whom ``CELLCAST_CONTACT_SEARCH`` finds; none if it fails.
+def may_be_name(words: str) -> bool:
+    """Whether these words are looked up with ``CELLCAST_CONTACT_SEARCH``: a name has a letter."""
+    return bool(conf.contact_search) and any(map(str.isalpha, words))
 
-    Only what has a letter can be a name.
+
+def contacts_named(words: str) -> tuple[list[str], bool]:
+    """Return the contacts whom the host project finds, and whether there are more.
+
+    Nobody if its function fails.
     """
-    if not conf.contact_search or not any(map(str.isalpha, words)):
-        return []
+    if not may_be_name(words):
+        return [], False
     with _host_code("CELLCAST_CONTACT_SEARCH"):
-        found = islice(import_string(conf.contact_search)(words), MAX_NAMED)
-        return [contact for contact in map(contact_of, found) if contact]
-    return []
+        found = list(islice(import_string(conf.contact_search)(words), MAX_NAMED + 1))
+        contacts = [contact for contact in map(contact_of, found[:MAX_NAMED]) if contact]
+        return contacts, len(found) > MAX_NAMED
+    return [], False
 
 
 @contextmanager

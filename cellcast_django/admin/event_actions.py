@@ -244,7 +244,7 @@ class Reprocess(EventAction):
     name = "reprocess"
     permission = "reprocess"
     title = gettext_lazy("Try to read again")
-    log = "Read it again"
+    log = "Read again"
     command = "cellcast_reprocess"
     button = ngettext_lazy("Read %d event again", "Read %d events again")
     will_do = ngettext_lazy(
@@ -292,7 +292,7 @@ class Dismiss(EventAction):
     name = "dismiss"
     permission = "dismiss"
     title = gettext_lazy("Dismiss")
-    log = "Dismissed it"
+    log = "Dismissed"
     button = ngettext_lazy("Dismiss %d event", "Dismiss %d events")
     will_do = ngettext_lazy(
         "%d unreadable event will no longer be counted. It is kept, the filter “dismissed” "
@@ -319,7 +319,7 @@ class UndoDismissal(EventAction):
     name = "undo_dismissal"
     permission = "dismiss"
     title = gettext_lazy("Undo the dismissal")
-    log = "Undid its dismissal"
+    log = "Undid the dismissal"
     button = ngettext_lazy("Count %d event again", "Count %d events again")
     done = ngettext_lazy(
         "%d event is counted as unreadable again.", "%d events are counted as unreadable again."

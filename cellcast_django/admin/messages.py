@@ -17,10 +17,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
-from cellcast_django.admin.contacts import Customer
+from cellcast_django.admin.contacts import Customer, may_be_name, references_of
 from cellcast_django.admin.display.badges import (
     HandlerRow,
     Tone,
+    although_opted_out_badge,
     badge,
     handled_badge,
     handler_rows,
@@ -53,7 +54,7 @@ from cellcast_django.admin.lists.filters import (
 )
 from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.admin.lists.rows import Rows
-from cellcast_django.admin.lists.search import QUOTES, Search, narrow_to_any
+from cellcast_django.admin.lists.search import Note, Search, narrow_to_any, words_of
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent
@@ -138,10 +139,24 @@ class MessageSearch(Search):
         if found.exists():
             return found
         has_words = Q()
-        for word in term.strip(QUOTES).split()[:MAX_WORDS]:
+        for word in words_of(term)[:MAX_WORDS]:
             has_words &= Q(body__icontains=word)
         texts = newest(within, self.max_count).filter(has_words)
-        return narrow_to_any(within, *map(self.rows.filter, self.named(term)), texts)
+        named = self.named(term)
+        if may_be_name(term) and texts.filter(*(~each for each in named)).exists():
+            self.notes.append(_texts_only(any(within.filter(each).exists() for each in named)))
+        return narrow_to_any(within, *map(self.rows.filter, named), texts)
+
+
+def _texts_only(has_named: bool) -> Note:
+    """Tell texts that merely contain the words from customers who are called that."""
+    if has_named:
+        sentence = gettext(
+            "Customers who are called that, and others whose texts contain the words."
+        )
+        return Note("both", sentence)
+    sentence = gettext("No customer here is called that. These texts contain the words.")
+    return Note("texts", sentence)
 
 
 class MessageExport(Export):
@@ -206,8 +221,9 @@ class MessageAdmin(ReadOnlyAdmin):
         return shown
 
     def details(self, viewer: Viewer, obj: Any) -> dict[str, Any]:
-        page = MessagePage.of(viewer, obj)
+        # First what asks for more references: the page's own is among them.
         panels = extension_of(viewer.site).panels_of_message(viewer, obj)
+        page = MessagePage.of(viewer, obj)
         return {"title": page.title, "subtitle": None, "page": page, "panels": panels}
 
 
@@ -250,6 +266,7 @@ class MessagePage:
 
     message: Message
     customer: Customer
+    reference: SafeString | str
     answered: SafeString | str
     """The text that a reply answers, as a link to its message."""
     events: list[EventOfMessage] | None
@@ -284,6 +301,7 @@ class MessagePage:
         return cls(
             message=message,
             customer=rows.customer(message),
+            reference=reference_html(viewer, message),
             answered=link_to_answered(viewer, message),
             events=events,
             has_more_events=has_more_events,
@@ -301,6 +319,10 @@ class MessagePage:
     @property
     def state(self) -> SafeString | str:
         return message_state(self.message, self.customer)
+
+    @property
+    def although_opted_out(self) -> SafeString:
+        return although_opted_out_badge(self.message.opted_out_at)
 
     @property
     def sentence(self) -> str:
@@ -322,6 +344,13 @@ class MessagePage:
     @property
     def _handlers(self) -> list[HandlerRow]:
         return [row for each in self.events or () for row in each.handlers]
+
+
+def reference_html(viewer: Viewer, message: Message) -> SafeString | str:
+    """Return what a message's reference is called, as a link to the host project's page if any."""
+    if not message.reference:
+        return ""
+    return references_of(viewer, [message.reference])[message.reference].html
 
 
 def link_to_answered(viewer: Viewer, reply: Message) -> SafeString | str:

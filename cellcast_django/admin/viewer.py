@@ -23,6 +23,8 @@ class Viewer:
         self.site = site
         self.request = request
         self._viewable: dict[type[Model], bool] = {}
+        self.references: dict[str, Any] = {}
+        """What the host project has said of references on this page."""
 
     @property
     def username(self) -> str:

@@ -76,8 +76,6 @@ class Vendor:
     """Keep others from inserting into a ``{table}``; see ``lock_for_insert``."""
     is_embedded: bool = False
     """There is no server. An in-memory database would end with its session."""
-    unix_seconds: str = ""
-    """The whole seconds from 1970 to the time ``{}``, in SQL; empty if Python has to count them."""
     lock_limit: tuple[str, str] | None = None
     """The recommended option that limits lock waits, and its value."""
     encoding: tuple[str, str] | None = None
@@ -101,7 +99,6 @@ VENDORS = {
         state_of=postgresql.state_of,
         # Waits for the present writers, and makes later ones wait.
         lock_for_insert=("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",),
-        unix_seconds="FLOOR(DATE_PART('epoch', {}))::bigint",
         lock_limit=("options", "-c lock_timeout=2s"),
         encoding=("SHOW server_encoding", "UTF8"),
     ),
@@ -119,7 +116,6 @@ VENDORS = {
         limit=mariadb.limit,
         # At this level InnoDB also locks the gaps between the rows read for update.
         lock_for_insert=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
-        unix_seconds="TIMESTAMPDIFF(SECOND, '1970-01-01', {})",
         lock_limit=(
             "init_command",
             "SET innodb_lock_wait_timeout = 2, lock_wait_timeout = 2",
@@ -134,7 +130,6 @@ VENDORS = {
         # Any write takes the one lock, even if it changes nothing.
         lock_for_insert=("DELETE FROM {table} WHERE 1 = 0",),
         is_embedded=True,
-        unix_seconds="CAST(STRFTIME('%%s', {}) AS INTEGER)",
     ),
 }
 

@@ -17,6 +17,8 @@ from cellcast_django.desk.activity import ActivityPage
 from cellcast_django.desk.conversation import AroundMessage, ConversationPage
 from cellcast_django.desk.customer import CustomerData
 from cellcast_django.desk.figures import Figures
+from cellcast_django.desk.marking import Reopening, mark_done, mark_new
+from cellcast_django.desk.new_conversation import NewConversation
 from cellcast_django.desk.overview import Overview
 from cellcast_django.desk.page import url_of_page
 from cellcast_django.desk.setup import Setup
@@ -28,11 +30,10 @@ from cellcast_django.desk.to_answer import (
     Reopen,
     Replies,
     ToAnswer,
-    mark_done,
 )
 from cellcast_django.models import Direction, Message
 
-LINKED: Sequence[type[Page]] = [ToAnswer, Overview, Figures, ActivityPage, Setup]
+LINKED: Sequence[type[Page]] = [ToAnswer, NewConversation, Overview, Figures, ActivityPage, Setup]
 """The pages that all lists lead to."""
 
 
@@ -43,14 +44,18 @@ class Desk(Extension):
     css = ["cellcast_desk/desk.css"]
 
     def actions(self, viewer: Viewer, model: type[Model]) -> Sequence[Callable[..., Any]]:
-        return [mark_done] if model is Message and viewer.may("handle_message") else []
+        may_mark = model is Message and viewer.may("handle_message")
+        return [mark_done, mark_new] if may_mark else []
 
     def panels_of_message(self, viewer: Viewer, message: Message) -> Sequence[Panel]:
         around = AroundMessage.of(viewer, message)
+        reopening = Reopening.of_message(viewer, message)
         return [
             Panel("summary", "admin/cellcast_desk/done.html", around),
+            Panel("summary", "admin/cellcast_desk/reopen.html", reopening),
             Panel("sections", "admin/cellcast_desk/around.html", around),
             Panel("end", "admin/cellcast_desk/done_forms.html", around),
+            Panel("end", "admin/cellcast_desk/reopen_form.html", reopening),
         ]
 
     def panels_of_empty_list(self, viewer: Viewer) -> Sequence[Panel]:

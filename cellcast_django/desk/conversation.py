@@ -3,26 +3,24 @@
 Its URL names a message, never a phone number: URLs end up in the logs of web servers.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.contrib import messages as notices
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
-from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _, gettext_lazy, ngettext
+from django.utils.translation import gettext as _, gettext_lazy
 
-from cellcast_django.admin.contacts import Customer, customer_of
-from cellcast_django.admin.display.badges import status_badge
+from cellcast_django.admin.contacts import Customer, Named, customer_of, references_of
+from cellcast_django.admin.display.badges import although_opted_out_badge, status_badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     Unprinted,
@@ -33,12 +31,19 @@ from cellcast_django.admin.display.texts import (
     number_html,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import own_numbers
+from cellcast_django.admin.lists.filters import is_own_number, own_numbers
 from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
 from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.conf import conf
-from cellcast_django.contacts import is_phone_number
+from cellcast_django.desk.answering import (
+    BASIC,
+    EXTENDED,
+    MAX_LENGTH,
+    Outcome,
+    Sending,
+    can_send_to,
+    is_in_doubt,
+)
 from cellcast_django.desk.customer import CustomerTools
 from cellcast_django.desk.to_answer import (
     Choice,
@@ -48,39 +53,15 @@ from cellcast_django.desk.to_answer import (
     not_handled,
     pop_undo,
 )
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import (
-    Claim,
     Direction,
     Message,
     OptOut,
     OptOutChange,
     database_alias,
 )
-from cellcast_django.models.claim import TICKET, TICKET_LASTS, new_ticket
-from cellcast_django.payloads import clean
-from cellcast_django.sending import OptedOutError, send
-
-logger = logging.getLogger("cellcast_django")
-
-SENDING_LASTS = timedelta(minutes=2)
-"""After this long somebody else may answer the customer, whatever became of the first."""
-
-# The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
-BASIC = (
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
-    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
-)
-EXTENDED = "^{}\\[~]|€"  # characters that take up two places
-
-
-def segments(text: str) -> int:
-    """Return how many SMS a text takes: 160 places each, or 70 with any other character."""
-    if set(text) <= set(BASIC + EXTENDED):
-        places, alone, joined = len(text) + sum(each in EXTENDED for each in text), 160, 153
-    else:
-        places, alone, joined = len(text.encode("utf-16-le")) // 2, 70, 67
-    return 1 if places <= alone else -(-places // joined)
-
+from cellcast_django.models.claim import new_ticket
 
 PER_PAGE = 50
 AROUND = 3  # messages before and after the one that the page is about
@@ -97,6 +78,7 @@ class Bubble:
     is_current: bool
     has_own_number: bool
     """Whether to say which of several numbers it went to, or came from."""
+    reference: Named | None = None
     answered: Message | None = None
     """Of what is shown, what it answers, unless that stands directly above."""
 
@@ -112,6 +94,10 @@ class Bubble:
     def badge(self) -> SafeString | None:
         """The status of a sent message; that of a reply says only that it arrived."""
         return None if self.is_reply else status_badge(self.message.status)
+
+    @property
+    def although_opted_out(self) -> SafeString:
+        return although_opted_out_badge(self.message.opted_out_at)
 
     @property
     def quote(self) -> str:
@@ -223,30 +209,37 @@ class Conversation:
         oldest = newest and waiting.order_by("created_at", "pk").first()
         return [oldest, newest] if oldest and newest else []
 
-    def was_answered_after(self, key: int) -> bool:
-        return bool(self.messages.outbound().filter(pk__gt=key).exists())
-
     def seen_reply(self, key: str) -> Message | None:
         """Return the newest reply that the person saw."""
         replies = self.messages.inbound()
         return replies.filter(pk=int(key)).first() if is_key(key) else None
 
     @cached_property
+    def written_to(self) -> str:
+        """The own number or name that the customer's newest reply says it was written to."""
+        replies = self.messages.inbound().order_by("-created_at", "-pk")
+        number: str | None = replies.values_list("own_number", flat=True).first()
+        return number or ""
+
+    @cached_property
     def sender(self) -> str:
-        """The phone number that the customer wrote to last, or none."""
+        """The own number or name that an answer goes out from; ``""`` for any.
+
+        A webhook may claim that the customer wrote to anything, so that alone is not enough.
+        """
         if self.own_number:
             return self.own_number
-        replies = self.messages.inbound().order_by("-created_at", "-pk")
-        number: str = replies.values_list("own_number", flat=True).first() or ""
-        return number if is_phone_number(number, conf.default_region) else ""
+        return self.written_to if is_own_number(self.written_to) else ""
 
     def _bubbles(self, messages: Sequence[Any]) -> list[Bubble]:
+        references = references_of(self.viewer, (each.reference for each in messages))
         return [
             Bubble(
                 message=message,
                 url=self.viewer.url(Message, "change", message.pk),
                 is_current=message == self.message,
                 has_own_number=bool(self.own_numbers),
+                reference=references.get(message.reference),
                 answered=_answered_among(messages[:place], message),
             )
             for place, message in enumerate(messages)
@@ -288,28 +281,22 @@ def _may_be_same(number: str, own_number: str) -> bool:
     return number == own_number or not (number.startswith("+") and own_number.startswith("+"))
 
 
-class AnswerNotice(NamedTuple):
-    """What to tell the person. If it was not sent, the text is still in the form."""
-
-    level: int
-    sentence: str
-    is_sent: bool = False
-    """Whether the answer has been sent, now or by an earlier click."""
-
-
 @shown
 class AnswerForm:
     """The form on the page of a conversation."""
 
     customer: Customer
     sender: str
-    """The number that the answer goes out from, if there are several."""
+    """The own number or name that the answer goes out from, if there are several."""
+    unknown_sender: str
+    """What the customer wrote to, if the answer does not go out from it."""
     text: str
     ticket: str = field(default_factory=new_ticket)
     """Valid for one message: a second click, or going back, does not send it twice."""
 
     basic = BASIC
     extended = EXTENDED
+    max_length = MAX_LENGTH
 
     @property
     def is_refused(self) -> bool:
@@ -320,108 +307,81 @@ class AnswerForm:
     def sender_html(self) -> SafeString | str:
         return number_html(self.sender)
 
+    @property
+    def unknown_sender_html(self) -> SafeString | str:
+        return number_html(self.unknown_sender)
 
-class Answering:
-    """Sends and records an answer, unless somebody else has, or is about to."""
+
+DRAFT = "cellcast_django.draft"
+"""The session's key for a text that was not sent, until the conversation is opened."""
+
+
+def keep_draft(request: HttpRequest, message: Message, text: str) -> None:
+    """Let the form in a message's conversation begin with a text: no address may hold it."""
+    request.session[DRAFT] = [message.pk, text]
+
+
+def take_draft(request: HttpRequest, message: Message) -> str:
+    """Return the text that was kept for a message's conversation, once."""
+    key, text = request.session.get(DRAFT, [None, ""])
+    if key != message.pk:
+        return ""
+    del request.session[DRAFT]
+    return str(text)
+
+
+class Answering(Sending):
+    """An answer to the customer."""
 
     def __init__(self, conversation: Conversation) -> None:
+        super().__init__(conversation.viewer, conversation.message.contact)
         self.conversation = conversation
-        self.viewer = conversation.viewer
-        self.form = self.viewer.request.POST
-        self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
 
     @property
     def is_available(self) -> bool:
         """Whether answers can be sent to this customer, and by this person."""
-        contact = self.conversation.customer.contact
-        can_send = conf.send_with and is_phone_number(contact, conf.default_region)
-        return bool(can_send) and self.viewer.may("answer_message")
+        return can_send_to(self.contact) and self.viewer.may("answer_message")
 
-    def blank_form(self) -> AnswerForm:
-        """Return the form for the next try; it keeps the text."""
+    def blank_form(self, text: str) -> AnswerForm:
+        """Return the form for the next try."""
         conversation = self.conversation
-        sender = conversation.sender if conversation.own_numbers else ""
-        return AnswerForm(conversation.customer, sender, self.text)
+        return AnswerForm(
+            customer=conversation.customer,
+            sender=conversation.sender if conversation.own_numbers else "",
+            unknown_sender="" if conversation.sender else conversation.written_to,
+            text=text,
+        )
 
-    def send(self) -> AnswerNotice:
-        """Claim the form and the customer, and send.
+    @property
+    def shown(self) -> int | None:
+        shown = self.form.get("shown", "")
+        return int(shown) if is_key(shown) else None
 
-        The claims are rows that commit at once: no lock is held while the host's function runs.
-        """
-        ticket, shown = self.form.get("ticket", ""), self.form.get("shown", "")
-        if not self.text:
-            return AnswerNotice(notices.ERROR, _("Not sent: write something first."))
-        if not TICKET.fullmatch(ticket) or not is_key(shown):
-            return AnswerNotice(notices.ERROR, _("Not sent: the form was incomplete. Try again."))
-        try:
-            import_string(conf.send_with)
-        except Exception as error:  # the host's module may raise anything
-            logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
-            return AnswerNotice(
-                notices.ERROR, _("Not sent: the function that sends cannot be imported.")
-            )
-        form = Claim.take(f"form {ticket}", TICKET_LASTS)
-        if form is None:
-            return AnswerNotice(
-                notices.WARNING, _("Already sent, so it was not sent again."), is_sent=True
-            )
-        claim = Claim.take(f"customer {self.conversation.customer.contact}", SENDING_LASTS)
-        if claim is None:
-            form.release()
-            return AnswerNotice(
-                notices.WARNING,
-                _(
-                    "Not sent: somebody is sending this customer an answer at this moment. Read "
-                    "theirs first: yours is kept below."
-                ),
-            )
-        try:
-            if self.conversation.was_answered_after(int(shown)):
-                form.release()
-                return AnswerNotice(
-                    notices.WARNING,
-                    _(
-                        "Not sent: this customer has been sent a message that the page did not "
-                        "show you. Read it, and send yours below if it is still needed."
-                    ),
-                )
-            return self._send_now()
-        finally:
-            claim.release()
+    @property
+    def sender(self) -> str:
+        return self.conversation.sender
 
-    def _send_now(self) -> AnswerNotice:
-        contact, sender = self.conversation.customer.contact, self.conversation.sender
-        try:
-            sent = send(contact, self.text, sender=sender, username=self.viewer.username)
-        except OptedOutError:
-            return AnswerNotice(notices.ERROR, _("Not sent: this customer has opted out."))
-        except Exception as error:  # the host's code may raise anything
-            logger.error("CELLCAST_SEND_WITH failed: %s.", type(error).__qualname__)
-            return self._may_be_sent(error)
+    def refusal(self) -> Outcome | None:
+        if not self.conversation.messages.outbound().filter(pk__gt=self.shown).exists():
+            return None
+        words = _(
+            "Not sent: this customer has been sent a message that the page did not show you. Read "
+            "it, and send yours below if it is still needed."
+        )
+        return Outcome(notices.WARNING, words)
+
+    def log_loss(self, sentence: str) -> None:
+        self.viewer.log(self.conversation.message, sentence)
+
+    def has_sent(self, sent: Message) -> None:
         self.viewer.log(sent, "Sent it from the conversation.")
         if answered := self.conversation.seen_reply(self.form.get("answers", "")):
             Replies(self.viewer).handle(
                 [answered],
                 timezone.now(),
                 own_number=self.conversation.own_number,
-                seen_until=int(self.form["shown"]),
+                seen_until=self.shown,
             )
-        count = segments(self.text)
-        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
-        return AnswerNotice(notices.SUCCESS, sentence % {"count": count}, is_sent=True)
-
-    def _may_be_sent(self, error: Exception) -> AnswerNotice:
-        """Say so to the person, and in the log what may have been sent: there is no message."""
-        kind = type(error).__qualname__
-        self.viewer.log(
-            self.conversation.message,
-            f"An answer of {len(self.text)} characters ({segments(self.text)} SMS) may have been "
-            f"sent, and was not recorded: {kind}.",
-        )
-        sentence = _(
-            "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
-        )
-        return AnswerNotice(notices.ERROR, sentence % {"problem": f"{kind}: {clean(str(error))}"})
 
 
 @shown
@@ -441,6 +401,8 @@ class ConversationContent:
     thread: Thread
     choice: Choice
     form: AnswerForm | None
+    is_in_doubt: bool
+    """Whether somebody's answer may have been sent, and no message tells of it."""
     waiting: Message | None
     """The newest reply that nobody has dealt with, if this person may say that it is done."""
     next_key: int | None
@@ -466,6 +428,7 @@ class ConversationContent:
             thread=conversation.thread(before, choice),
             choice=choice,
             form=form,
+            is_in_doubt=is_in_doubt(message.contact),
             waiting=waiting[-1] if waiting and viewer.may("handle_message") else None,
             next_key=next_key,
             next_url=to_next and to_next + choice.query(),
@@ -492,6 +455,7 @@ class ConversationPage(Page):
     title = gettext_lazy("Conversation")
     template = "cellcast_desk/conversation.html"
 
+    @hides_variables
     def show(self, pk: int) -> HttpResponse:
         message = self.viewer.rows(Message).filter(pk=pk).first()
         if message is None:
@@ -503,13 +467,14 @@ class ConversationPage(Page):
         if is_post:
             if not answering.is_available:
                 raise PermissionDenied
-            result = answering.send()
-            self.viewer.tell(result.sentence, result.level)
-            if result.is_sent:
+            outcome = answering.send()
+            self.viewer.tell(outcome.sentence, outcome.level)
+            if outcome.leads_to:
                 return HttpResponseRedirect(conversation.url + choice.query())
         # The answer to a form shows what it did not: the newest messages.
         before = "" if is_post else self.request.GET.get("before", "")
-        form = answering.blank_form() if answering.is_available else None
+        text = answering.text if is_post else take_draft(self.request, message)
+        form = answering.blank_form(text) if answering.is_available else None
         content = ConversationContent.of(conversation, choice, form, before)
         words = conversation.customer.label or _("(no number)")
         title = Unprinted(_("Conversation with %(customer)s") % {"customer": words})

@@ -1,41 +1,45 @@
 """The figures: how many messages were sent and received, what became of them, why, and how fast."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _
 
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import LinkedCount, duration, localised, today
+from cellcast_django.admin.display.texts import LinkedCount, duration, number_html, today
 from cellcast_django.admin.lists.export import csv_of
-from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter
-from cellcast_django.desk.charts import MAX_LABELS, Series, StackedBars
+from cellcast_django.admin.lists.filters import MessageTestFilter, ReasonFilter, own_numbers
 from cellcast_django.desk.page import DeskPage
 from cellcast_django.desk.traffic import (
     MAX_DELIVERY_SECONDS,
     NOT_FINAL,
     DeliveryTimes,
     Period,
+    Reasons,
     Traffic,
-    count_delivery_times,
     count_messages,
     count_reasons,
+    measure_delivery_times,
 )
 from cellcast_django.models import Message, OptOut, OptOutChange
 from cellcast_django.statuses import UNDELIVERED, Status
 
-PARAMETER = "period"
 PERIODS = {"1": _("Today"), "7": _("7 days"), "30": _("30 days"), "90": _("90 days")}
 MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])", re.ASCII)
 
 MAX_REASONS = 20
+
+MIN_FALL = 0.05  # a delivered share that has fallen by five points since last month is marked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class ChosenPeriod:
     @classmethod
     def of(cls, request: HttpRequest) -> "ChosenPeriod":
         """Return what is asked for; this month if that is nothing we know, or to come."""
-        chosen = request.GET.get(PARAMETER, "")
+        chosen = request.GET.get("period", "")
         if chosen in PERIODS:
             period = Period.of_last_days(int(chosen))
             return cls(key=chosen, label=str(PERIODS[chosen]), period=period)
@@ -68,31 +72,34 @@ class ChosenPeriod:
         return self.key not in PERIODS
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether it is a month that goes on after today."""
+        return self.period.last > today()
+
+    @property
     def month_before(self) -> "ChosenPeriod":
-        return self.of_month((self.period.first_day - timedelta(days=1)).replace(day=1))
+        return self.of_month((self.period.first - timedelta(days=1)).replace(day=1))
 
     @property
     def month_after(self) -> "ChosenPeriod | None":
         """The next month, if it has begun."""
-        first = self.period.last_day + timedelta(days=1)
+        first = self.period.last + timedelta(days=1)
         return self.of_month(first) if first <= today() else None
 
-    @property
-    def url(self) -> str:
-        return f"?{PARAMETER}={self.key}"
 
-
-@dataclass(frozen=True)
+@shown
 class Column:
     """The figures of one period: the rows of a table, each of which adds up."""
 
     choice: ChosenPeriod
     traffic: Traffic
+    reasons: Reasons
     list_url: str
+    """Leads to the messages that count, of any day."""
     new_opt_outs: LinkedCount | None
 
     def figure_of(self, count: int, query: str) -> LinkedCount:
-        return LinkedCount.of(count, f"{self.list_url}?{query_of(self.choice.period)}", query)
+        return LinkedCount.of(count, f"{self.list_url}&{days_of(self.choice.period)}", query)
 
     @property
     def figures(self) -> dict[str, tuple[Promise, LinkedCount]]:
@@ -102,9 +109,9 @@ class Column:
             "sent": (_("Sent"), of(counted.total_sent, "direction=outbound")),
             "delivered": (_("delivered"), of(counted.delivered, "status=delivered")),
             "not_delivered": (_("not delivered"), of(counted.undelivered, "status=undelivered")),
-            "under_way": (
+            "on_the_way": (
                 _("on the way (less than 3 days)"),
-                of(counted.under_way, "status=under_way"),
+                of(counted.on_the_way, "status=on_the_way"),
             ),
             "unreported": (
                 _("without a final report"),
@@ -127,48 +134,56 @@ class Column:
 
 def days_of(period: Period) -> str:
     """Return the query string of the lists' rows of a period."""
-    return f"from={period.first_day.isoformat()}&to={period.last_day.isoformat()}"
+    return f"from={period.first.isoformat()}&to={period.last.isoformat()}"
 
 
-def query_of(period: Period) -> str:
-    """Return the same without Test Sends."""
-    return f"{days_of(period)}&test={MessageTestFilter.WITHOUT}"
+class Switch(NamedTuple):
+    """Leads to the figures of another period, or of another of your numbers."""
 
-
-class PeriodLink(NamedTuple):
-    """Leads to a period's figures."""
-
-    key: str
     url: str
-    label: str
+    label: str | SafeString
+    is_chosen: bool
 
 
-class FigureRow(NamedTuple):
-    """One figure of all periods that are shown."""
+@shown
+class Row:
+    """One figure or reason of all periods that are shown, or the statuses of one day."""
 
     name: str
-    label: Promise
+    label: str | Promise
     counts: Sequence[LinkedCount]
+
+
+@shown
+class Days:
+    """The messages of each day by status: the headings, a row for each day, and the sums."""
+
+    headings: Sequence[str | Promise]
+    rows: Sequence[Row]
+    total: Row
 
 
 @shown
 class FiguresContent:
     """What the page shows."""
 
-    periods: Sequence[PeriodLink]
-    choice: ChosenPeriod
-    columns: Sequence[Column]
-    rows: Sequence[FigureRow]
-    standing_opt_outs: LinkedCount | None
-    reasons: Sequence[tuple[str | Promise, LinkedCount]]
+    periods: Sequence[Switch]
+    numbers: Sequence[Switch]
+    before: Switch | None
+    after: Switch | None
     csv_url: str
-    charts: Sequence[StackedBars]
-    table: StackedBars
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    fall: str
+    """By how much the delivered share has fallen, in points; empty if that is little."""
+    standing_opt_outs: LinkedCount | None
+    reasons: Sequence[Row]
+    days: Days
     times: "Times"
 
 
 class Figures(DeskPage):
-    """Figures, reasons, charts and the delivery time of a period, as a page or as a file."""
+    """Figures, reasons, days and the delivery time of a period, as a page or as a file."""
 
     name = "figures"
     title = _("Figures")
@@ -178,65 +193,102 @@ class Figures(DeskPage):
     def choice(self) -> ChosenPeriod:
         return ChosenPeriod.of(self.request)
 
+    @cached_property
+    def own_numbers(self) -> list[str]:
+        return own_numbers(self.viewer.rows(Message))
+
+    @cached_property
+    def own_number(self) -> str:
+        """The number of yours that alone is counted; empty for all."""
+        asked = self.request.GET.get("own", "")
+        return asked if asked in self.own_numbers else ""
+
     @property
     def is_allowed(self) -> bool:
         return self.viewer.views_all_of(Message)
 
-    def show(self) -> HttpResponse:
-        if self.request.GET.get("format") == "csv":
-            return self.as_csv()
-        column = self.column(self.choice)
-        columns = [column]
+    def show(self) -> HttpResponseBase:
+        columns = [self.column(self.choice)]
         if self.choice.is_month:
             columns.append(self.column(self.choice.month_before))
-        month = ChosenPeriod.of_month(today().replace(day=1))
-        last = month.month_before
+        if self.request.method == "POST":
+            return self.as_csv(columns)
+        after = self.choice.month_after if self.choice.is_month else None
         content = FiguresContent(
-            periods=[
-                PeriodLink(month.key, month.url, gettext("This month")),
-                PeriodLink(last.key, last.url, gettext("Last month")),
-                *(PeriodLink(key, f"?{PARAMETER}={key}", str(PERIODS[key])) for key in PERIODS),
+            periods=list(self.periods()),
+            numbers=[
+                Switch(self.url_of(self.choice, each), number_html(each), each == self.own_number)
+                for each in (self.own_numbers and ["", *self.own_numbers])
             ],
-            choice=self.choice,
+            before=self.switch(self.choice.month_before) if self.choice.is_month else None,
+            after=self.switch(after) if after else None,
+            csv_url=self.url_of(self.choice, self.own_number),
             columns=columns,
-            rows=[
-                FigureRow(name, label, [each.figures[name][1] for each in columns])
-                for name, (label, _count) in column.figures.items()
-            ],
+            rows=rows_of(columns),
+            fall=fall_of(columns),
             standing_opt_outs=self.standing_opt_outs(),
-            reasons=list(self.reasons(column)),
-            csv_url=f"{self.choice.url}&format=csv",
-            charts=charts(column),
-            table=table(column),
-            times=Times.of(count_delivery_times(column.traffic)),
+            reasons=list(reasons_of(columns)),
+            days=days_table(columns[0]),
+            times=Times.of(measure_delivery_times(self.choice.period, self.own_number)),
         )
         return self.render(content)
 
-    def as_csv(self) -> HttpResponse:
-        """Return the chosen period as a file, and record that it was taken."""
-        column = self.column(self.choice)
-        period = self.choice.period
+    def url_of(self, choice: ChosenPeriod, own_number: str) -> str:
+        own = {"own": own_number} if own_number else {}
+        return f"?{urlencode({'period': choice.key, **own})}"
+
+    def switch(self, choice: ChosenPeriod, label: str = "") -> Switch:
+        url = self.url_of(choice, self.own_number)
+        return Switch(url, label or choice.label, choice.key == self.choice.key)
+
+    def periods(self) -> Iterator[Switch]:
+        month = ChosenPeriod.of_month(today().replace(day=1))
+        yield self.switch(month, gettext("This month"))
+        yield self.switch(month.month_before, gettext("Last month"))
+        for key, label in PERIODS.items():
+            period = Period.of_last_days(int(key))
+            yield self.switch(ChosenPeriod(key=key, label=str(label), period=period))
+
+    def as_csv(self, columns: Sequence[Column]) -> HttpResponseBase:
+        """Return what the page shows as a file, and record that it was taken."""
         self.viewer.log_list(Message, f"Exported the figures of {self.choice.key}.")
-        days = (period.first_day.isoformat(), period.last_day.isoformat())
-        figures = [(*days, name, "", each.count) for name, (_label, each) in column.figures.items()]
-        reasons = [
-            (*days, "not_delivered", str(text), each.count) for text, each in self.reasons(column)
-        ]
-        heading = ("from", "to", "figure", "reason", "count")
-        return csv_of(f"figures-{self.choice.key}.csv", [heading, *figures, *reasons])
+        reasons, days = list(reasons_of(columns)), days_table(columns[0])
+        lines: list[tuple[Any, ...]] = []
+        for place, column in enumerate(columns):
+            period = column.choice.period
+            dates = period.first.isoformat(), period.last.isoformat()
+            for name, (_label, figure) in column.figures.items():
+                lines.append((*dates, name, "", figure.count))
+            lines.append((*dates, "delivery_rate", "", column.traffic.delivery_rate))
+            for row in reasons:
+                lines.append((*dates, "not_delivered", row.label, row.counts[place].count))
+        for row in days.rows:
+            for status, figure in zip(days.headings, row.counts, strict=True):
+                lines.append((row.name, row.name, status, "", figure.count))
+        heading = ("own_number", "from", "to", "figure", "reason", "count")
+        name = f"figures-{self.choice.key}.csv"
+        parts = [[(self.own_number, *line) for line in lines]]
+        return csv_of(self.request, name, heading, parts)
 
     def column(self, choice: ChosenPeriod) -> Column:
-        list_url = self.viewer.url(Message, "changelist")
+        counted = {"test": MessageTestFilter.WITHOUT}
+        if self.own_number:
+            counted["own_number"] = self.own_number
         return Column(
-            choice, count_messages(choice.period), list_url, self.new_opt_outs(choice.period)
+            choice,
+            count_messages(choice.period, self.own_number),
+            count_reasons(choice.period, self.own_number),
+            f"{self.viewer.url(Message, 'changelist')}?{urlencode(counted)}",
+            self.new_opt_outs(choice.period),
         )
 
     def new_opt_outs(self, period: Period) -> LinkedCount | None:
         """Return how many contacts opted out; ``None`` for those who may not view them.
 
-        By the history: whoever opts out again later has opted out in this period all the same.
+        By the history: whoever opts out again later has opted out in this period all the same. Who
+        opts out does so from all your numbers.
         """
-        if not self.viewer.may_view(OptOut):
+        if self.own_number or not self.viewer.may_view(OptOut):
             return None
         rows = self.viewer.rows(OptOut)
         begun = OptOutChange.objects.using(rows.db).filter(
@@ -247,92 +299,79 @@ class Figures(DeskPage):
         return LinkedCount.of(count, f"{url}?{days_of(period)}")
 
     def standing_opt_outs(self) -> LinkedCount | None:
-        if not self.viewer.may_view(OptOut):
+        if self.own_number or not self.viewer.may_view(OptOut):
             return None
         rows: Any = self.viewer.rows(OptOut)
         url = f"{self.viewer.url(OptOut, 'changelist')}?state=active"
         return LinkedCount.of(rows.active().count(), url)
 
-    def reasons(self, column: Column) -> Iterator[tuple[str | Promise, LinkedCount]]:
-        """Yield the most frequent reasons of what was not delivered, then all others."""
-        counted = count_reasons(column.choice.period)
-        named, rest = counted[:MAX_REASONS], counted[MAX_REASONS:]
-        undelivered = "status=undelivered&reason="
-        for digest, text, count in named:
-            yield text, column.figure_of(count, f"{undelivered}{digest}")
-        if other := sum(count for _digest, _text, count in rest):
-            digests = ",".join(digest for digest, _text, _count in named)
-            query = f"{undelivered}{ReasonFilter.OTHER}{digests}"
-            yield _("other reasons"), column.figure_of(other, query)
-        without = column.traffic.undelivered - sum(count for _digest, _text, count in counted)
-        if without > 0:
-            query = f"{undelivered}{ReasonFilter.NONE}"
-            yield _("no reason given"), column.figure_of(without, query)
+
+def rows_of(columns: Sequence[Column]) -> list[Row]:
+    """Return the figures, each with its count in every period."""
+    figures = [column.figures for column in columns]
+    return [
+        Row(name, label, [each[name][1] for each in figures])
+        for name, (label, _count) in figures[0].items()
+    ]
 
 
-SERIES: dict[str, str | Promise] = {
+def fall_of(columns: Sequence[Column]) -> str:
+    """Return by how many points the delivered share has fallen, if that is much."""
+    if len(columns) < 2:
+        return ""
+    now, before = (column.traffic.delivery_rate for column in columns)
+    if now is None or before is None or round(before - now, 6) < MIN_FALL:
+        return ""
+    return number_format(100 * (before - now), 1)
+
+
+def reasons_of(columns: Sequence[Column]) -> Iterator[Row]:
+    """Yield the most frequent reasons of what was not delivered, then all others."""
+    total: Counter[tuple[str, str]] = sum((each.reasons for each in columns), Counter())
+    named = sorted(total, key=lambda reason: (-total[reason], reason))[:MAX_REASONS]
+    undelivered = "status=undelivered&reason="
+
+    def row(name: str, label: str | Promise, counts: list[int], reason: str) -> Row:
+        query = f"{undelivered}{reason}"
+        linked = zip(columns, counts, strict=True)
+        return Row(name, label, [column.figure_of(count, query) for column, count in linked])
+
+    for digest, text in named:
+        yield row("reason", text, [each.reasons[digest, text] for each in columns], digest)
+    others = [
+        each.reasons.total() - sum(each.reasons[reason] for reason in named) for each in columns
+    ]
+    if any(others):
+        digests = ",".join(digest for digest, _text in named)
+        yield row("other", _("other reasons"), others, f"{ReasonFilter.OTHER}{digests}")
+    without = [max(0, each.traffic.undelivered - each.reasons.total()) for each in columns]
+    if any(without):
+        yield row("none", _("no reason given"), without, ReasonFilter.NONE)
+
+
+STATUSES: dict[str, str | Promise] = {
     **{status.value: status.label for status in reversed(Status) if status.value in UNDELIVERED},
     NOT_FINAL: _("no final report yet"),
     Status.DELIVERED.value: Status.DELIVERED.label,
 }
 
 
-def charts(column: Column) -> list[StackedBars]:
-    """Return charts of what was sent and of the replies, by slot; none without messages."""
-    pictures = [(_("Sent"), sent_series(column.traffic)), (_("Replies"), [replies_series(column)])]
-    return [
-        StackedBars(shown, slot_labels(column), slot_urls(column), title)
-        for title, series in pictures
-        if (shown := [each for each in series if each.total])
+def days_table(column: Column) -> Days:
+    """Return the messages of each day so far by status, without what no message has."""
+    counted = [
+        (label, column.traffic.sent[status], f"status={status or 'not_final'}")
+        for status, label in STATUSES.items()
     ]
-
-
-def table(column: Column) -> StackedBars:
-    """Return the messages by slot and status as a table."""
-    by_status = [
-        Series("", label, column.traffic.sent[status], f"status={status or 'not_final'}")
-        for status, label in SERIES.items()
-    ]
-    series = [each for each in [*by_status, replies_series(column)] if each.total]
-    total_url = f"{column.list_url}?{query_of(column.choice.period)}"
-    return StackedBars(series, slot_labels(column), slot_urls(column), total_url=total_url)
-
-
-def slot_urls(column: Column) -> list[str]:
-    """Return the links to each day's messages; a list cannot be narrowed to an hour."""
-    period = column.choice.period
-    if period.is_hourly:
-        return []
-    days = [localised(start).date().isoformat() for start in period.starts]
-    return [f"{column.list_url}?period={day}&test={MessageTestFilter.WITHOUT}" for day in days]
-
-
-def replies_series(column: Column) -> Series:
-    """Return the replies of each slot."""
-    return Series("replies", _("replies"), column.traffic.replies, "direction=inbound")
-
-
-def sent_series(traffic: Traffic) -> list[Series]:
-    """Return what was sent; the failures are at the base, where heights can be compared."""
-    failed = [
-        sum(counts)
-        for counts in zip(*(traffic.sent[status] for status in UNDELIVERED), strict=True)
-    ]
-    under_way, delivered = traffic.sent[NOT_FINAL], traffic.sent[Status.DELIVERED]
-    return [
-        Series("undelivered", _("not delivered"), failed, "status=undelivered", is_failure=True),
-        Series("under-way", _("no final report yet"), under_way, "status=not_final"),
-        Series("delivered", _("delivered"), delivered, "status=delivered"),
-    ]
-
-
-def slot_labels(column: Column) -> list[str]:
-    """Return the label of each slot: an hour, a day of the week or a day of the year."""
-    period = column.choice.period
-    format_ = "D j" if len(period.starts) <= MAX_LABELS else "j M"
-    if period.is_hourly:
-        format_ = "H:i"
-    return [date_format(localised(start), format_) for start in period.starts]
+    counted.append((_("replies"), column.traffic.replies, "direction=inbound"))
+    used = [each for each in counted if any(each[1])]
+    rows = []
+    past = [day for day in column.choice.period.days if day <= today()]
+    for place, day in enumerate(past):
+        url = f"{column.list_url}&period={day.isoformat()}"
+        counts = [LinkedCount.of(counts[place], url, query) for _label, counts, query in used]
+        rows.append(Row(day.isoformat(), date_format(day, "D j M"), counts))
+    totals = [column.figure_of(sum(counts), query) for _label, counts, query in used]
+    return Days([label for label, *_rest in used], rows, Row("total", _("Total"), totals))
 
 
 class Times(NamedTuple):
@@ -348,7 +387,7 @@ class Times(NamedTuple):
     @classmethod
     def of(cls, times: DeliveryTimes) -> "Times":
         half, nearly_all = (in_words(times.percentile(each)) for each in (50, 95))
-        return cls(times.total, times.is_sample, half, nearly_all)
+        return cls(len(times.seconds), times.is_sample, half, nearly_all)
 
 
 def in_words(seconds: int | None) -> str:

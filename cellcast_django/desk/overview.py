@@ -8,15 +8,23 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.http import HttpResponse
+from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _, ngettext
+from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.confirmation import url_for_handler
 from cellcast_django.admin.display.badges import EVENT_STATES, Tone, badge
 from cellcast_django.admin.display.shown import shown
-from cellcast_django.admin.display.texts import LinkedCount, beginning, duration, grouped, today
+from cellcast_django.admin.display.texts import (
+    MINUTE,
+    LinkedCount,
+    beginning,
+    duration,
+    grouped,
+    today,
+)
 from cellcast_django.admin.event_actions import EventAction, RunAgain, SkipHandler
 from cellcast_django.admin.lists.filters import (
     StatusFilter,
@@ -32,14 +40,17 @@ from cellcast_django.desk.to_answer import News, Replies, ToAnswer, Waiting
 from cellcast_django.handlers.calls import OPT_OUT_SUFFIX
 from cellcast_django.health import (
     MAX_UNFINISHED,
+    Credit,
     FailingHandler,
     Light,
     WebhookHealth,
     count_invalid,
     count_silent,
     failing_handlers,
+    last_credit,
     measure_handlers,
     measure_webhooks,
+    slowest_handlers,
 )
 from cellcast_django.models import CommandRun, Message, WebhookEvent
 from cellcast_django.recovery.client import Kind
@@ -50,7 +61,8 @@ MAX_OVERDUE = timedelta(minutes=15)
 OPTED_OUT_DAYS = 7
 """How long the overview shows a message that was sent although its contact had opted out."""
 
-MAX_ERROR_LENGTH = 160  # characters of a handler's last error
+MAX_ERROR_LENGTH = 160  # characters of a handler's error
+MAX_ERRORS = 5  # texts of a handler's errors
 
 LIGHT_TONES = {
     Light.NEVER: Tone.QUIET,
@@ -79,13 +91,19 @@ class ShownHandler:
 
     @property
     def errors(self) -> list[tuple[str, int]]:
-        """The types of its errors with their counts, the most frequent first; none for one."""
-        types = self.handler.errors.most_common()
-        return types if len(types) > 1 else []
+        """The most frequent errors with their counts; none for one, which stands above."""
+        texts = self.handler.errors.most_common(MAX_ERRORS)
+        shown = [(beginning(each, MAX_ERROR_LENGTH), count) for each, count in texts]
+        return shown if len(shown) > 1 else []
+
+    @property
+    def other_errors(self) -> int:
+        """How many events any other error was raised for."""
+        return sum(count for _error, count in self.handler.errors.most_common()[MAX_ERRORS:])
 
 
-class Attention(NamedTuple):
-    """How many events are in a state that needs attention."""
+class NotDone(NamedTuple):
+    """How many events are in a state that is not done."""
 
     figure: LinkedCount
     badge: SafeString
@@ -102,7 +120,9 @@ class LightOfUrl(NamedTuple):
 class EventsPart:
     """What the overview and the app's index say of events."""
 
-    needs_attention: list[Attention]
+    not_done: list[NotDone]
+    comes_first: bool
+    """Whether this person runs handlers, rather than answers customers."""
     lights: list[LightOfUrl] | None = None
     """``None`` for those who may see some of the events only."""
     is_new: bool = False
@@ -116,22 +136,24 @@ class EventsPart:
         """Return the part about events; ``None`` for those who may not view them."""
         if not viewer.may_view(WebhookEvent):
             return None
+        comes_first = viewer.may("rerun_webhookevent")
         if viewer.is_restricted(WebhookEvent):
             events: Any = viewer.rows(WebhookEvent).filter(is_test=False)
             counts = {
                 "invalid": events.invalid().count(),
                 "failed": events.failed().count(),
-                "pending": events.pending().count(),
+                "retrying": events.retrying().count(),
+                "waiting": events.waiting().count(),
             }
-            return cls(needs_attention=list(_needs_attention(viewer, counts)))
+            return cls(list(_not_done(viewer, counts)), comes_first)
         webhooks = measure_webhooks(midnight(today()))
         handlers = measure_handlers()
         counts = {
             "invalid": count_invalid(),
             "failed": handlers.failed,
-            "pending": handlers.pending,
+            "retrying": handlers.retrying,
+            "waiting": handlers.waiting,
         }
-        has_unfinished = handlers.pending or handlers.failed
         is_capped = max(handlers.pending, handlers.failed) > MAX_UNFINISHED
         return cls(
             lights=[
@@ -139,20 +161,21 @@ class EventsPart:
                 for each in webhooks.urls.values()
             ],
             is_new=webhooks.last_at is None,
-            needs_attention=list(_needs_attention(viewer, counts)),
+            not_done=list(_not_done(viewer, counts)),
+            comes_first=comes_first,
             overdue=duration(handlers.overdue) if handlers.overdue > MAX_OVERDUE else None,
             handlers_ran_at=handlers.ran_at,
-            failing_handlers=tuple(_failing_handlers(viewer)) if has_unfinished else (),
+            failing_handlers=tuple(_failing_handlers(viewer)),
             max_counted=grouped(MAX_UNFINISHED) if is_capped else None,
         )
 
 
-def _needs_attention(viewer: Viewer, counts: dict[str, int]) -> Iterator[Attention]:
+def _not_done(viewer: Viewer, counts: dict[str, int]) -> Iterator[NotDone]:
     list_url = viewer.url(WebhookEvent, "changelist")
     for state, count in counts.items():
         url = f"{list_url}?outcome={state}&test={TestFilter.WITHOUT}"
         tone, word = EVENT_STATES[state]
-        yield Attention(LinkedCount(count, url), badge(tone if count else Tone.QUIET, word))
+        yield NotDone(LinkedCount(count, url), badge(tone if count else Tone.QUIET, word))
 
 
 def _failing_handlers(viewer: Viewer) -> Iterator[ShownHandler]:
@@ -173,6 +196,32 @@ def _failing_handlers(viewer: Viewer) -> Iterator[ShownHandler]:
             skip_url=url_of(SkipHandler, name),
             is_missing=is_missing,
         )
+
+
+@shown
+class ShownCall:
+    """The longest call of a handler, of late."""
+
+    handler: str
+    took: str
+    is_too_slow: bool
+
+
+def slowest_calls(viewer: Viewer) -> list[ShownCall]:
+    """Return the longest calls, to those who may see all events."""
+    if not viewer.views_all_of(WebhookEvent):
+        return []
+    return [
+        ShownCall(each.handler, exact_duration(each.seconds), each.is_too_slow)
+        for each in slowest_handlers()
+    ]
+
+
+def exact_duration(seconds: float) -> str:
+    """Return how long a call took; to a hundredth of a second, if it was short."""
+    if seconds >= MINUTE:
+        return duration(timedelta(seconds=seconds))
+    return gettext("%(seconds)s s") % {"seconds": number_format(seconds, 2)}
 
 
 @shown
@@ -217,11 +266,12 @@ class LastRecovery:
 
 @shown
 class RecoveryPart:
-    """How many messages are silent, and what recovery last found."""
+    """How many messages are silent, what recovery last found, and the credit it has read."""
 
     silent: LinkedCount
     badge: SafeString
     last: LastRecovery
+    credit: Credit | None
 
     @classmethod
     def of(cls, viewer: Viewer) -> "RecoveryPart | None":
@@ -230,7 +280,8 @@ class RecoveryPart:
         count = count_silent(StatusFilter.SILENT_AFTER)
         url = f"{viewer.url(Message, 'changelist')}?status=silent"
         tone = Tone.OPEN if count else Tone.QUIET
-        return cls(LinkedCount(count, url), badge(tone, _("no report")), LastRecovery.of_now())
+        shown = badge(tone, _("no report"))
+        return cls(LinkedCount(count, url), shown, LastRecovery.of_now(), last_credit())
 
 
 def lists(summary: dict[str, dict[str, Any]]) -> Iterator[RecoveredList]:
@@ -254,6 +305,7 @@ class OverviewContent:
     to_answer: ToAnswerPart | None
     although_opted_out: LinkedCount | None
     events: EventsPart | None
+    slowest: list[ShownCall]
     recovery: RecoveryPart | None
     setup_url: str
 
@@ -274,6 +326,7 @@ class Overview(DeskPage):
             to_answer=ToAnswerPart.of(self.viewer),
             although_opted_out=self.although_opted_out(),
             events=EventsPart.of(self.viewer),
+            slowest=slowest_calls(self.viewer),
             recovery=RecoveryPart.of(self.viewer),
             setup_url=url_of_page(self.viewer, "setup"),
         )

@@ -14,7 +14,7 @@ def url_of_page(viewer: Viewer, name: str) -> str:
 
 
 class DeskPage(Page):
-    """A page of the app as a whole, which leads to the others of the desk."""
+    """A page that leads to the others of the desk."""
 
     def render(self, shown: object, *, title: object = None, **more: object) -> HttpResponse:
         links = extension_of(self.viewer.site).links(self.viewer)

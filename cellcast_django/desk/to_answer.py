@@ -7,14 +7,15 @@ rows, so nobody is skipped while colleagues work on the same list.
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
-from time import monotonic
-from typing import Any, Self
+from operator import ge, le
+from typing import Any, NamedTuple, Self
 
 from django.conf import settings
-from django.contrib import admin, messages
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.contrib import messages
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404
@@ -26,35 +27,47 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy as _, ngettext
 
 from cellcast_django.admin.contacts import Customer, customers
+from cellcast_django.admin.display.badges import Tone, badge
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import (
     beginning,
     counted,
+    duration,
     grouped,
     media_links,
     own_number_html,
 )
-from cellcast_django.admin.lists.filters import between, own_numbers, range_of
-from cellcast_django.admin.lists.paging import is_key, newer_than, older_than
+from cellcast_django.admin.lists.filters import StopFilter, between, own_numbers, range_of
+from cellcast_django.admin.lists.paging import CappedPaginator, is_key, newer_than, older_than
+from cellcast_django.admin.lists.search import Note, nothing_found
+from cellcast_django.admin.messages import MessageSearch
 from cellcast_django.admin.opt_outs import may_opt_out, opt_out_url
-from cellcast_django.admin.page import MAX_SECONDS, Page
+from cellcast_django.admin.page import Page
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.database.transactions import again_if_refused
+from cellcast_django.desk.page import DeskPage, url_of_page
+from cellcast_django.health import StopWishes, age, wishes_to_stop
 from cellcast_django.models import Direction, Message, MessageQuerySet, database_alias
 from cellcast_django.payloads import clean
+
+STOP_WISH_LATE = timedelta(days=3)
+"""From then on a wish to stop is red: Australia's law gives five working days."""
 
 BACK = "back"
 TO_ANSWER = "to_answer"
 """Of a form's address: that it leads back to this page."""
 
 PER_PAGE = 50  # customers
+PLACE = ("created_at", "pk")
+"""The columns that decide on a place in the list, in their order."""
 MAX_TEXT_LENGTH = 200
 MAX_PICTURES = 3  # links to pictures in a row
 
-MAX_COUNTED = 1_000
-"""Waiting replies that are read to count the customers: they pile up where nobody handles any."""
+MAX_READ = 5_000
+"""Waiting replies that are read to list and count their customers.
 
-BATCH_SIZE = 100  # replies marked by one statement, which is a transaction of its own
+They pile up where nobody handles any. A page beyond them is read from its first row on.
+"""
 
 UNDO = "cellcast_django.undo"
 """The session's key for what the last click has handled, until a page has offered to undo it."""
@@ -67,6 +80,7 @@ class Choice:
     longest_first: bool = False
     days: tuple[date | None, date | None] = (None, None)
     own_number: str = ""
+    search: str = ""
     after: str = ""
     """The key of the row after which the page begins."""
 
@@ -79,6 +93,7 @@ class Choice:
             longest_first=query.get("order") == "longest",
             days=range_of(query),
             own_number=clean(query.get("own", "")),
+            search=clean(query.get(SEARCH_VAR, "")).strip(),
             after=after if is_key(after) else "",
         )
 
@@ -90,6 +105,7 @@ class Choice:
             "from": first,
             "to": last,
             "own": self.own_number,
+            SEARCH_VAR: self.search,
             "after": self.after,
         }
         chosen = urlencode({name: value for name, value in (values | changes).items() if value})
@@ -130,6 +146,12 @@ class CustomerRow:
     opt_out_url: str = ""
     """The form that opts the customer out, for those who may."""
     next_place: int | None = None
+    stop_wish_at: datetime | None = None
+    """When the oldest of their waiting replies that may ask for no more messages came."""
+
+    @property
+    def stop_wish(self) -> SafeString | str:
+        return stop_wish_badge(self.stop_wish_at) if self.stop_wish_at else ""
 
     @property
     def customer(self) -> SafeString | str:
@@ -152,6 +174,33 @@ class CustomerRow:
         return own_number_html(self.reply)
 
 
+class Place(NamedTuple):
+    """Where a customer stands in the list: at the reply that decides on it."""
+
+    created_at: datetime
+    pk: int
+    contact: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """The customers who wait, in the order of the list."""
+
+    found: Sequence[Place]
+    start: int
+    """How many of them stand before the page."""
+    is_complete: bool
+    """Whether nobody follows who has not been read."""
+    is_from_first: bool = True
+    """Whether nobody stands before those who have been read."""
+    notes: Sequence[Note] = ()
+    """What is said of the search."""
+
+    @property
+    def following(self) -> Sequence[Place]:
+        return self.found[self.start :]
+
+
 @shown
 class WaitingPage:
     """A page of customers who wait, what narrows it, and where it goes on."""
@@ -159,18 +208,44 @@ class WaitingPage:
     rows: Sequence[CustomerRow]
     choice: Choice
     url: str
-    has_more: bool
+    places: Places
     own_numbers: Sequence[str]
     """The numbers to choose from; empty where customers write to a single one."""
     may_handle: bool
+    per_page: int
 
     @property
     def offers_opt_out(self) -> bool:
         return any(row.opt_out_url for row in self.rows)
 
     @property
+    def has_more(self) -> bool:
+        return len(self.places.following) > self.per_page or not self.places.is_complete
+
+    @property
+    def position(self) -> str:
+        """Which of the customers these are; empty if all are here, or if nobody knows."""
+        places = self.places
+        if not places.is_from_first or not (places.start or self.has_more):
+            return ""
+        first, last = places.start + 1, places.start + len(self.rows)
+        total = grouped(len(places.found)) + ("" if places.is_complete else "+")
+        return gettext("%(first)s to %(last)s of %(total)s") % {
+            "first": grouped(first),
+            "last": grouped(last),
+            "total": total,
+        }
+
+    @property
     def next_url(self) -> str:
         return self.url + self.choice.query(after=self.rows[-1].place) if self.has_more else ""
+
+    @property
+    def previous_url(self) -> str:
+        start = self.places.start - self.per_page
+        if start < 0 or not self.places.is_from_first:
+            return self.first_url
+        return self.url + self.choice.query(after=self.places.found[start - 1].pk if start else "")
 
     @property
     def first_url(self) -> str:
@@ -186,7 +261,11 @@ class WaitingPage:
 
     @property
     def is_narrowed(self) -> bool:
-        return bool(self.choice.own_number or any(self.choice.days))
+        return bool(self.choice.search or self.choice.own_number or any(self.choice.days))
+
+    @property
+    def nothing_found(self) -> str:
+        return nothing_found() if self.choice.search else ""
 
 
 @dataclass(frozen=True)
@@ -195,6 +274,32 @@ class Undo:
 
     at: str
     replies: Sequence[int]
+
+
+def stop_wish_badge(since: datetime) -> SafeString:
+    """Return since when a customer may want to stop: red while there is still time to act."""
+    is_late = age(since) >= STOP_WISH_LATE
+    words = gettext("may want to stop, %(age)s") % {"age": duration(age(since))}
+    return badge(Tone.BAD if is_late else Tone.WARNING, words)
+
+
+@shown
+class StopWishesShown:
+    """How many waiting replies may ask for no more messages, since when, and where they are."""
+
+    count: int
+    url: str
+    badge: SafeString | str
+
+    @classmethod
+    def of(cls, viewer: Viewer) -> "StopWishesShown":
+        """Read the newest 5,000 replies that wait, of those that this site shows."""
+        shown: Any = viewer.rows(Message)
+        wishes = StopWishes.among(shown.unhandled())
+        url = viewer.url(Message, "changelist")
+        query = urlencode({StopFilter.parameter_name: StopFilter.options[0][0]})
+        since = wishes.oldest_at
+        return cls(wishes.count, f"{url}?{query}", stop_wish_badge(since) if since else "")
 
 
 class Replies:
@@ -216,55 +321,80 @@ class Replies:
 
     def page(self, choice: Choice, count: int) -> WaitingPage:
         """Return the first customers of the list, or those after a row of it."""
-        keys = list(self._in_order(choice).values_list("pk", flat=True)[: count + 1])
+        places = self._places(choice, count)
         return WaitingPage(
-            rows=self._rows(choice, keys[:count]),
+            rows=self._rows(choice, places.following[:count]),
             choice=choice,
             url=ToAnswer.url(self.viewer),
-            has_more=len(keys) > count,
+            places=places,
             own_numbers=own_numbers(self.shown),
             may_handle=self.viewer.may("handle_message"),
+            per_page=count,
         )
 
-    def _in_order(self, choice: Choice) -> Any:
-        """Return the reply of each customer that decides on the place in the list."""
-        shown = choice.narrow(self.shown)
-        replies, beside = shown.unhandled(), _of_same_customer(shown)
-        place: Any = ("created_at", OuterRef("created_at"), OuterRef("pk"))
-        if choice.longest_first:
-            sign, before, following = "", older_than(beside, *place), newer_than
-        else:
-            sign, before, following = "-", newer_than(beside, *place), older_than
-        # handled_at is null in all of them, but the databases use its index only if told.
-        in_order = [f"{sign}{name}" for name in ("handled_at", "created_at", "pk")]
-        rows = replies.filter(~Exists(before)).order_by(*in_order)
-        after = self.shown.filter(pk=choice.after).first() if choice.after else None
-        return rows if after is None else following(rows, "created_at", after.created_at, after.pk)
+    def _places(self, choice: Choice, count: int = 1) -> Places:
+        """Read who waits, in the order of the list, each at the reply that decides on the place.
 
-    def _rows(self, choice: Choice, keys: list[int]) -> list[CustomerRow]:
-        shown = choice.narrow(self.shown).defer("body", "original_body")
-        sign = "-" if choice.longest_first else ""
-        beside = _of_same_customer(shown).order_by(f"{sign}created_at", f"{sign}pk")
-        other = Subquery(beside.values("pk")[:1])
-        others = dict(shown.filter(pk__in=keys).order_by().values_list("pk", other))
-        replies = shown.in_bulk({*keys, *filter(None, others.values())})
-        known = customers(reply.contact for reply in replies.values())
-        found = [key for key in keys if key in replies]
+        In statements without a join, which no database runs in a quadratic way, whatever it
+        believes about the tables. Beyond ``MAX_READ``, at least ``count`` customers are found.
+        """
+        waiting: Any = choice.narrow(self.shown).unhandled()
+        notes: Sequence[Note] = ()
+        if choice.search:
+            search = MessageSearch(waiting, CappedPaginator.MAX_COUNT)
+            waiting, notes = search.find(waiting, choice.search), search.notes
+        rows = self._read(waiting, choice)
+        found, is_complete = _customers(rows), len(rows) <= MAX_READ
+        after = self.shown.filter(pk=choice.after).first() if choice.after else None
+        is_before = le if choice.longest_first else ge
+        start = sum(is_before(each[:2], (after.created_at, after.pk)) for each in found if after)
+        if after is None or is_complete or start < len(found):
+            return Places(found, start, is_complete, notes=notes)
+        place = Place(after.created_at, after.pk, after.contact)
+        found, is_complete = [], False
+        while len(found) <= count and not is_complete:
+            rows = self._read(waiting, choice, place)
+            spans = _spans(waiting, rows)
+            found += [each for each in _customers(rows) if _decides(each, spans, choice)]
+            is_complete, place = len(rows) <= MAX_READ, rows[-1] if rows else place
+        return Places(found, 0, is_complete, is_from_first=False, notes=notes)
+
+    def _read(self, waiting: Any, choice: Choice, after: Place | None = None) -> list[Place]:
+        # handled_at is null in all of them, but the databases use its index only if told.
+        sign, following = ("", newer_than) if choice.longest_first else ("-", older_than)
+        rows = waiting.order_by(*(f"{sign}{name}" for name in ("handled_at", *PLACE)))
+        if after is not None:
+            rows = following(rows, "created_at", after.created_at, after.pk)
+        return [Place(*row) for row in rows.values_list(*PLACE, "contact")[: MAX_READ + 1]]
+
+    def _rows(self, choice: Choice, places: Sequence[Place]) -> list[CustomerRow]:
+        spans = _spans(choice.narrow(self.shown), places)
+        ends = {place.pk: spans.get(place.contact, (place.pk, place.pk)) for place in places}
+        shown = self.shown.defer("body", "original_body")
+        replies = shown.in_bulk({pk for both in ends.values() for pk in both})
+        known = customers(place.contact for place in places)
+        found = [key for key, both in ends.items() if all(pk in replies for pk in both)]
         offers_opt_out = may_opt_out(self.viewer)
+        of_page = Q(contact__in=[each.contact for each in places if each.contact])
+        of_page |= Q(pk__in=[each.pk for each in places])
+        wishes = wishes_to_stop(not_handled(choice.narrow(self.shown).filter(of_page)))
+        wished_at = {wish.contact or wish.pk: wish.created_at for wish in wishes}  # the oldest last
         rows = []
         for key, next_place in zip(found, _next(found), strict=True):
-            ends = [replies[key], replies.get(others[key], replies[key])]
-            oldest, newest = ends if choice.longest_first else reversed(ends)
+            oldest, newest = (replies[pk] for pk in ends[key])
             opt_out = opt_out_url(self.viewer, newest) if offers_opt_out else ""
+            url = self.viewer.url(Message, "conversation", newest.pk)
             rows.append(
                 CustomerRow(
                     place=key,
                     reply=newest,
                     oldest=oldest,
                     known=known.get(newest.contact) or Customer(newest.contact),
-                    url=self.viewer.url(Message, "conversation", newest.pk) + choice.query(),
+                    # What somebody has searched for stays in the addresses of this page alone.
+                    url=url + choice.query(**{SEARCH_VAR: ""}),
                     opt_out_url=opt_out and f"{opt_out}&{BACK}={TO_ANSWER}",
                     next_place=next_place,
+                    stop_wish_at=wished_at.get(newest.contact or newest.pk),
                 )
             )
         return rows
@@ -277,18 +407,20 @@ class Replies:
         if waiting:
             place = waiting[0 if choice.longest_first else -1].pk
             choice = replace(choice, after=str(place))
-        for each in (choice, replace(choice, after="")):
-            own = Q(contact=contact) if contact else Q(pk__in=[reply.pk for reply in waiting])
-            others = self._in_order(each).exclude(own)
-            if (key := others.values_list("pk", flat=True).first()) is not None:
-                return int(key)
-        return None
+        own = {reply.pk for reply in waiting}
+        places = self._places(choice)
+        if not places.is_from_first:
+            first = self._places(replace(choice, after=""))
+            places = replace(places, found=[*places.found, *first.found])
+        around = [*places.following, *places.found[: places.start]]
+        others = (each.pk for each in around if each.pk not in own and _is_other(each, contact))
+        return next(others, None)
 
     def count(self, since: int | None = None) -> Waiting:
         """Count the customers who wait, and those of them with a reply that came after a key."""
         newest = self.shown.unhandled().order_by("-handled_at", "-created_at", "-pk")
-        rows = list(newest.values_list("contact", "pk")[: MAX_COUNTED + 1])
-        read = rows[:MAX_COUNTED]
+        rows = list(newest.values_list("contact", "pk")[: MAX_READ + 1])
+        read = rows[:MAX_READ]
         return Waiting(
             customers=_count_contacts(read),
             is_complete=len(rows) == len(read),
@@ -331,16 +463,29 @@ class Replies:
         mark = partial(unhandled.update, handled_at=at, handled_by=self.viewer.username)
         return int(again_if_refused(mark, using=database_alias()))
 
-    def reopen(self, keys: list[int], at: datetime) -> int:
-        """Undo what this person handled at that time, except of customers answered since."""
+    def undo(self, keys: list[int], at: datetime) -> int:
+        """Take back what this person handled at that time, except of customers answered since."""
         shown = self.on_primary
         found = shown.filter(pk__in=keys).exclude(contact="").values_list("contact", flat=True)
         sent = Message.objects.using(database_alias()).outbound().filter(created_at__gte=at)
         answered = Exists(sent.filter(contact=OuterRef("contact")).exclude(contact=""))
         replies = shown.filter(Q(contact__in=list(found)) | Q(pk__in=keys), ~answered)
         mine = replies.filter(handled_at=at, handled_by=self.viewer.username)
-        reopened = list(mine.values_list("pk", flat=True))  # MariaDB updates no table it reads
-        return int(shown.filter(pk__in=reopened).update(handled_at=None, handled_by=""))
+        return self.mark_new(mine.values_list("pk", flat=True))
+
+    def reopen(self, reply: Message) -> int:
+        """Make a reply new again, with what else of its customer was handled at that moment."""
+        same = Q(pk=reply.pk)
+        if reply.contact:
+            same |= Q(contact=reply.contact, handled_at=reply.handled_at)
+        return self.mark_new(self.on_primary.filter(same).values_list("pk", flat=True))
+
+    def mark_new(self, keys: Iterable[int]) -> int:
+        """Make handled replies new again, whoever has handled them; return how many were."""
+        # As a list: MariaDB updates no table that it reads.
+        handled = self.on_primary.filter(pk__in=list(keys), handled_at__isnull=False)
+        reopen = partial(handled.update, handled_at=None, handled_by="")
+        return int(again_if_refused(reopen, using=database_alias()))
 
 
 @shown
@@ -350,10 +495,11 @@ class ToAnswerContent:
     list: WaitingPage
     waiting: Waiting
     news_url: str
+    new_conversation_url: str
     undo: Undo | None
 
 
-class ToAnswer(Page):
+class ToAnswer(DeskPage):
     """A row for each customer who waits."""
 
     name = "to_answer"
@@ -368,6 +514,7 @@ class ToAnswer(Page):
             list=replies.page(Choice.of(self.request), PER_PAGE),
             waiting=replies.count(),
             news_url=News.url(self.viewer),
+            new_conversation_url=url_of_page(self.viewer, "new"),
             undo=pop_undo(self.request),
         )
         return self.render(content)
@@ -413,9 +560,9 @@ class Handle(Page):
         seen_until = int(seen) if is_key(seen) else None
         if replies.handle(found, at, own_number=own_number, seen_until=seen_until):
             if len(found) == 1:
-                viewer.log(found[0], "Marked it as handled.")
+                viewer.log(found[0], "Marked as done.")
             else:
-                viewer.log_list(Message, f"Marked {len(found)} replies as handled.")
+                viewer.log_list(Message, f"Marked {len(found)} replies as done.")
             self.request.session[UNDO] = [at.isoformat(), [reply.pk for reply in found]]
         elif not found:
             viewer.tell(gettext("Nobody was ticked."), messages.WARNING)
@@ -429,7 +576,7 @@ def pop_undo(request: HttpRequest) -> Undo | None:
 
 
 class Reopen(Page):
-    """Undoes *Done*: what this person has handled at that time is new, if nobody answered it."""
+    """Makes replies new again: of one customer, or what the last click has handled."""
 
     name = "reopen"
     model = Message
@@ -438,12 +585,10 @@ class Reopen(Page):
 
     def show(self) -> HttpResponse:
         form = self.request.POST
-        keys = [int(key) for key in form.get("replies", "").split(",") if is_key(key)]
-        at = _time_of(form.get("at", ""))
-        reopened = Replies(self.viewer).reopen(keys[:PER_PAGE], at) if at else 0
+        wanted = [form["one"]] if "one" in form else form.get("replies", "").split(",")
+        keys = [int(key) for key in wanted if is_key(key)][:PER_PAGE]
+        reopened = self._reopen(keys) if "one" in form else self._undo(keys)
         if reopened:
-            replies = counted(reopened, "handled reply", "handled replies")
-            self.viewer.log_list(Message, f"Reopened {replies}.")
             words = ngettext(
                 "%(count)s reply is new again.", "%(count)s replies are new again.", reopened
             )
@@ -454,6 +599,24 @@ class Reopen(Page):
             )
             self.viewer.tell(nothing, messages.WARNING)
         return _back(self.viewer, keys)
+
+    def _reopen(self, keys: list[int]) -> int:
+        replies = Replies(self.viewer)
+        handled = replies.on_primary.filter(pk__in=keys, handled_at__isnull=False)
+        reply = handled.filter(direction=Direction.INBOUND).first()
+        if reply is None:
+            return 0
+        self.viewer.log(reply, "Reopened.")
+        return replies.reopen(reply)
+
+    def _undo(self, keys: list[int]) -> int:
+        """Take back this person's last click, except of customers whom somebody has answered."""
+        at = _time_of(self.request.POST.get("at", ""))
+        reopened = Replies(self.viewer).undo(keys, at) if at else 0
+        if reopened:
+            replies = counted(reopened, "reply", "replies")
+            self.viewer.log_list(Message, f"Reopened {replies}.")
+        return reopened
 
 
 def _back(viewer: Viewer, keys: Sequence[int]) -> HttpResponseRedirect:
@@ -476,35 +639,6 @@ def _back(viewer: Viewer, keys: Sequence[int]) -> HttpResponseRedirect:
     return HttpResponseRedirect(url)
 
 
-@admin.action(description=_("Mark as done"))
-def mark_done(model_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-    """Mark the selected replies and the customers' earlier ones as handled.
-
-    Each batch commits by itself. After 20 seconds no batch begins, and the page says how many of
-    the selected replies are left.
-    """
-    viewer = Viewer(model_admin.admin_site, request)
-    waiting: Any = queryset.filter(direction=Direction.INBOUND, handled_at=None)
-    replies = waiting.using(database_alias())  # a replica may not know yet what a batch marked
-    newest_first = replies.defer("body", "original_body").order_by("-created_at", "-pk")
-    at, end, count = timezone.now(), monotonic() + MAX_SECONDS, 0
-    while (batch := list(newest_first[:BATCH_SIZE])) and monotonic() < end:
-        count += Replies(viewer).handle(batch, at)
-    left = replies.count() if batch else 0
-    if count:
-        marked = counted(count, "reply", "replies")
-        viewer.log_list(Message, f"Marked {marked} as handled.")
-    done = ngettext("%(count)s reply marked as done.", "%(count)s replies marked as done.", count)
-    viewer.tell(done % {"count": grouped(count)})
-    if left:
-        words = ngettext(
-            "%(count)s of the selected replies is left. Run it again to continue.",
-            "%(count)s of the selected replies are left. Run it again to continue.",
-            left,
-        )
-        viewer.tell(words % {"count": grouped(left)}, messages.WARNING)
-
-
 def _time_of(text: str) -> datetime | None:
     """Return the time that a form has, if this site could have written it."""
     with suppress(ValueError):
@@ -513,11 +647,32 @@ def _time_of(text: str) -> datetime | None:
     return None
 
 
-def _of_same_customer(messages: Any) -> MessageQuerySet:
-    """Return the waiting replies of the customer of a row, for a subquery."""
-    if messages.query.distinct:  # becomes a derived table, where MariaDB does not know the row
-        messages = Message.objects.using(messages.db).filter(pk__in=messages.values("pk"))
-    return not_handled(messages.filter(contact=OuterRef("contact")).exclude(contact=""))
+def _customers(rows: Iterable[Place]) -> list[Place]:
+    """Return the first row of each customer; each reply without a number is somebody of its own."""
+    found: dict[str | int, Place] = {}
+    for row in rows:
+        found.setdefault(row.contact or row.pk, row)
+    return list(found.values())
+
+
+def _spans(messages: Any, rows: Iterable[Place]) -> dict[str, tuple[int, int]]:
+    """Return the oldest and the newest waiting reply of each customer with a number."""
+    contacts = {row.contact for row in rows} - {""}
+    replies = not_handled(messages.filter(contact__in=contacts)).order_by()
+    spans: dict[str, tuple[int, int]] = {}
+    for _created_at, pk, contact in sorted(replies.values_list(*PLACE, "contact")):
+        spans[contact] = spans.get(contact, (pk, pk))[0], pk
+    return spans
+
+
+def _decides(row: Place, spans: dict[str, tuple[int, int]], choice: Choice) -> bool:
+    """Whether a customer stands at this row, and not at one of theirs before it."""
+    oldest, newest = spans.get(row.contact, (row.pk, row.pk))
+    return row.pk == (oldest if choice.longest_first else newest)
+
+
+def _is_other(place: Place, contact: str) -> bool:
+    return not contact or place.contact != contact
 
 
 def not_handled(messages: Any) -> MessageQuerySet:

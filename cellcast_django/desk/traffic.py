@@ -6,94 +6,74 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import partial
 from hashlib import sha256
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from math import ceil
 from typing import Any, Self, TypeVar
 
-from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
-from django.db.models import Count, F, Min
+from django.db.models import Count, F, Min, QuerySet
 from django.db.models.functions import MD5
 from django.utils import timezone
 
-from cellcast_django.admin.display.texts import DAY, localised, today
-from cellcast_django.admin.lists.filters import keys_of_tests, midnight, under_way_since
-from cellcast_django.database.vendors import vendor_of
+from cellcast_django.admin.display.texts import DAY, today
+from cellcast_django.admin.lists.filters import keys_of_tests, midnight, on_the_way_since
 from cellcast_django.diagnostics.test_send import of_tests
 from cellcast_django.models import Direction, Message, StatusChange, database_alias
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 
 T = TypeVar("T")
-Slot = tuple[datetime, datetime]  # its first moment, and the first moment after it
+Slot = tuple[datetime, datetime]  # the first moment of a day, and the first one after it
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Whole days, cut into slots: the days, or the hours of a single day."""
+    """Whole days in the current time zone."""
 
-    starts: tuple[datetime, ...]
-    """The start of each slot; naive with ``USE_TZ = False``."""
-    end: datetime
+    first: date
+    last: date
 
     @classmethod
     def of_last_days(cls, days: int) -> Self:
-        """Return the last ``days`` with today; a single day is cut into hours."""
-        if days > 1:
-            return cls.of_days(today() - timedelta(days=days - 1), days)
-        end = midnight(today() + timedelta(days=1))
-        return cls(tuple(_hours(midnight(today()), end)), end)
-
-    @classmethod
-    def of_days(cls, first: date, days: int) -> Self:
-        starts = tuple(midnight(first + timedelta(days=n)) for n in range(days))
-        return cls(starts, midnight(first + timedelta(days=days)))
+        """Return the last ``days`` with today."""
+        return cls(today() - timedelta(days=days - 1), today())
 
     @classmethod
     def of_month(cls, first: date) -> Self:
-        return cls.of_days(first, monthrange(first.year, first.month)[1])
+        return cls(first, first.replace(day=monthrange(first.year, first.month)[1]))
+
+    @property
+    def days(self) -> list[date]:
+        count = (self.last - self.first).days + 1
+        return [self.first + timedelta(days=n) for n in range(count)]
 
     @property
     def start(self) -> datetime:
-        return self.starts[0]
+        return midnight(self.first)
 
     @property
-    def first_day(self) -> date:
-        return localised(self.start).date()
-
-    @property
-    def last_day(self) -> date:
-        return localised(self.end - timedelta(hours=1)).date()
-
-    @property
-    def is_hourly(self) -> bool:
-        return (self.end - self.start) / len(self.starts) < timedelta(hours=2)
+    def end(self) -> datetime:
+        return midnight(self.last + timedelta(days=1))
 
     @property
     def slots(self) -> list[Slot]:
-        return list(pairwise([*self.starts, self.end]))
-
-
-def _hours(start: datetime, end: datetime) -> list[datetime]:
-    """Return the start of each hour of a day: 23 or 25 of them when the clocks change."""
-    if settings.USE_TZ:
-        start = start.astimezone(UTC)
-    return [start + timedelta(hours=n) for n in range(ceil((end - start) / timedelta(hours=1)))]
+        return list(pairwise([*map(midnight, self.days), self.end]))
 
 
 NOT_FINAL = ""  # stands for every status that is not final
 
 SETTLED_AFTER = timedelta(days=3)
-"""A slot that ended longer ago is counted once a day: few of its statuses still change."""
+"""A day that ended longer ago is counted once a day: few of its statuses still change."""
 
 SLOTS_PER_QUERY = 24  # with more, PostgreSQL starts to compile the query, which takes a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """The messages of a period, counted for each of its slots."""
+    """The messages of a period, counted for each of its days."""
 
     period: Period
     replies: list[int]
@@ -113,16 +93,16 @@ class Traffic:
         return sum(sum(self.sent[status]) for status in UNDELIVERED)
 
     @property
-    def under_way(self) -> int:
+    def on_the_way(self) -> int:
         """How many have no final status and were sent less than three days ago."""
-        start = under_way_since()
-        slots = zip(self.period.starts, self.sent[NOT_FINAL], strict=True)
-        return sum(count for at, count in slots if at >= start)
+        start = on_the_way_since()
+        slots = zip(self.period.slots, self.sent[NOT_FINAL], strict=True)
+        return sum(count for (at, _end), count in slots if at >= start)
 
     @property
     def unreported(self) -> int:
         """How many have no final status and were sent longer ago: none is expected any more."""
-        return sum(self.sent[NOT_FINAL]) - self.under_way
+        return sum(self.sent[NOT_FINAL]) - self.on_the_way
 
     @property
     def delivery_rate(self) -> float | None:
@@ -131,35 +111,47 @@ class Traffic:
         return self.delivered / ended if ended else None
 
 
-def count_messages(period: Period) -> Traffic:
-    """Count the messages by the slot of ``created_at``, by direction and by status.
+def count_messages(period: Period, own_number: str = "") -> Traffic:
+    """Count the messages by the day of ``created_at``, by direction and by status.
 
-    Counts of slots that ended more than three days ago come from Django's default cache and may be
+    Counts of days that ended more than three days ago come from Django's default cache and may be
     a day old: with ten million messages a year, three months take more than half a second.
     """
-    replies, sent, *ended = map(
-        list, zip(*counted_today("messages", period.slots, _count), strict=True)
-    )
-    _leave_out_tests(period, replies, sent, ended)
+    count = partial(_count_of_number, own_number) if own_number else _count
+    slots = counted_today(f"messages {own_number}", period.slots, count)
+    replies, sent, *ended = map(list, zip(*slots, strict=True))
+    _leave_out_tests(period, own_number, replies, sent, ended)
     not_final = [count - sum(others) for count, *others in zip(sent, *ended, strict=True)]
     by_status = dict(zip(_FINAL, ended, strict=True))
     return Traffic(period=period, replies=replies, sent={**by_status, NOT_FINAL: not_final})
 
 
 def _leave_out_tests(
-    period: Period, replies: list[int], sent: list[int], ended: list[list[int]]
+    period: Period, own_number: str, replies: list[int], sent: list[int], ended: list[list[int]]
 ) -> None:
     """Subtract the messages of Test Sends, which are few."""
-    messages = Message.objects.using(database_alias())
-    tests = of_tests(messages).filter(created_at__gte=period.start, created_at__lt=period.end)
+    tests = of_period(of_tests(_messages()), period.start, period.end, own_number)
+    starts = [start for start, _end in period.slots]
     for created_at, direction, status in tests.values_list("created_at", "direction", "status"):
-        slot = bisect_right(period.starts, created_at) - 1
+        slot = bisect_right(starts, created_at) - 1
         if direction == Direction.INBOUND:
             replies[slot] -= 1
             continue
         sent[slot] -= 1
         if status in FINAL:
             ended[_FINAL.index(status)][slot] -= 1
+
+
+def _messages() -> Any:
+    return Message.objects.using(database_alias())
+
+
+def of_period(
+    messages: QuerySet[Any], start: datetime, end: datetime, own_number: str
+) -> QuerySet[Any]:
+    """Narrow to the messages between two times, and to one of your numbers if there is one."""
+    found = messages.filter(created_at__gte=start, created_at__lt=end)
+    return found.filter(own_number=own_number) if own_number else found
 
 
 def counted_today(
@@ -171,7 +163,7 @@ def counted_today(
     """
     now = timezone.now()
     database = connections[database_alias()].settings_dict["NAME"]  # tests use another one
-    key = f"{__name__}.{name}.{sha256(str(database).encode()).hexdigest()}.{now:%Y-%m-%d}"
+    key = f"{__name__}.{sha256(f'{name} {database}'.encode()).hexdigest()}.{now:%Y-%m-%d}"
     cached: dict[Slot, T] = {}
     with suppress(Exception):
         cached = cache.get(key, {})
@@ -214,17 +206,42 @@ def _count(slots: list[Slot]) -> list[list[int]]:
         f"(SELECT COUNT(*) FROM {TABLE} WHERE {each} AND created_at >= %s AND created_at < %s)"  # noqa: S608
         for each in conditions
     )
-    found: list[tuple[Any, ...]] = []
-    for first in range(0, len(slots), SLOTS_PER_QUERY):
-        batch = slots[first : first + SLOTS_PER_QUERY]
-        selects = (f"SELECT {first + place}, {counts}" for place in range(len(batch)))
-        values = [moment for slot in batch for _ in conditions for moment in slot]
-        found += fetch(" UNION ALL ".join(selects), values)
     counted = []
-    for _, replies, sent, *ended in sorted(found):
+    for _, replies, sent, *ended in _of_slots(slots, counts, [], len(conditions)):
         by_status = dict(zip(in_use, ended, strict=True))
         counted.append([replies, sent, *(by_status.get(status, 0) for status in _FINAL)])
     return counted
+
+
+def _count_of_number(own_number: str, slots: list[Slot]) -> list[list[int]]:
+    """Count the same of one of your numbers: its rows of these days are read, from its index."""
+    select = (
+        f"direction, status, COUNT(*) FROM {TABLE}"
+        " WHERE own_number = %s AND created_at >= %s AND created_at < %s GROUP BY 2, 3"
+    )
+    counts: Counter[tuple[int, str]] = Counter()
+    for place, direction, status, count in _of_slots(slots, select, [own_number]):
+        counts[place, direction] += count
+        if direction == Direction.OUTBOUND:
+            counts[place, status] += count
+    words = [Direction.INBOUND.value, Direction.OUTBOUND.value, *_FINAL]
+    return [[counts[place, word] for word in words] for place in range(len(slots))]
+
+
+def _of_slots(
+    slots: list[Slot], select: str, values: list[Any], ranges: int = 1
+) -> list[tuple[Any, ...]]:
+    """Return what a statement selects for each slot, after the slot's place, in their order.
+
+    Each of its ``ranges`` takes the two times of the slot, after ``values``.
+    """
+    found: list[tuple[Any, ...]] = []
+    for first in range(0, len(slots), SLOTS_PER_QUERY):
+        batch = slots[first : first + SLOTS_PER_QUERY]
+        selects = (f"SELECT {first + place}, {select}" for place in range(len(batch)))
+        times = [each for slot in batch for each in [*values, *slot * ranges]]
+        found += fetch(" UNION ALL ".join(selects), times)
+    return sorted(found)
 
 
 def fetch(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
@@ -238,12 +255,12 @@ def fetch(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return rows
 
 
-Reasons = list[tuple[str, str, int]]
-"""A digest of each reason, the reason, and how often it was given."""
+Reasons = Counter[tuple[str, str]]
+"""How often each reason was given, by its digest and its text."""
 
 
-def count_reasons(period: Period) -> Reasons:
-    """Count what was not delivered by the reason of the status that stands, most frequent first.
+def count_reasons(period: Period, own_number: str = "") -> Reasons:
+    """Count what was not delivered by the reason of the status that stands.
 
     Reasons are compared exactly, by their digests, as MariaDB compares text without case and
     accents. Messages without a reason are not among them.
@@ -253,120 +270,68 @@ def count_reasons(period: Period) -> Reasons:
     settled = max(ended, default=period.start)
     parts = [(period.start, settled), (settled, period.end)]
     wanted = [(start, end) for start, end in parts if start < end]
-    counts: Counter[tuple[str, str]] = Counter()
-    for found in counted_today(
-        "reasons", wanted, lambda slots: [_reasons(*each) for each in slots]
-    ):
-        for digest, text, count in found:
-            counts[digest, text] += count
-    counted = [(digest, text, count) for (digest, text), count in counts.items()]
-    return sorted(counted, key=lambda each: (-each[2], each[0]))
+
+    def count(slots: list[Slot]) -> list[Reasons]:
+        return [_reasons(*slot, own_number) for slot in slots]
+
+    return sum(counted_today(f"reasons {own_number}", wanted, count), Reasons())
 
 
-def _reasons(start: datetime, end: datetime) -> Reasons:
+def _reasons(start: datetime, end: datetime, own_number: str) -> Reasons:
     """Count the reasons of messages that were created between two times."""
-    alias = database_alias()
-    tests = keys_of_tests(Message.objects.using(alias))
-    given = StatusChange.objects.using(alias).filter(
+    is_of_number = {"message__own_number": own_number} if own_number else {}
+    given = StatusChange.objects.using(database_alias()).filter(
         message__direction=Direction.OUTBOUND,
         message__status__in=UNDELIVERED,
         message__created_at__gte=start,
         message__created_at__lt=end,
         status=F("message__status"),
+        **is_of_number,
     )
     by_digest = (
         given.exclude(reason="")
-        .exclude(message__in=tests)
+        .exclude(message__in=keys_of_tests(_messages()))
         .order_by()
         .values(digest=MD5("reason"))
         .annotate(text=Min("reason"), count=Count("pk"))
     )
-    return list(by_digest.values_list("digest", "text", "count"))
+    rows = by_digest.values_list("digest", "text", "count")
+    return Reasons({(digest, text): count for digest, text, count in rows})
 
 
-SAMPLE_SIZE = 10_000  # delivered messages of a period whose times are read
+SAMPLE_SIZE = 2_000  # the newest delivered messages of a period, whose times are read
 
 MAX_DELIVERY_SECONDS = DAY  # a delivery that took longer counts as one of this length
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryTimes:
-    """How many messages took how long to be delivered."""
+    """How long messages took to be delivered."""
 
-    counts: dict[int, int]
-    """The number of messages by whole seconds, from 0 to ``MAX_DELIVERY_SECONDS``."""
+    seconds: Sequence[int]
+    """In ascending order, from 0 to ``MAX_DELIVERY_SECONDS``."""
     is_sample: bool = False
-    """Whether this is only a sample: the newest messages of each slot."""
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
+    """Whether there are more messages than these."""
 
     def percentile(self, percent: int) -> int | None:
         """Return the seconds within which this percentage arrived; ``None`` without messages."""
-        wanted = ceil(self.total * percent / 100)
-        seconds = sorted(self.counts)
-        arrived = accumulate(self.counts[each] for each in seconds)
-        return next(
-            (each for each, count in zip(seconds, arrived, strict=True) if count >= wanted), None
-        )
+        if not self.seconds:
+            return None
+        return self.seconds[ceil(len(self.seconds) * percent / 100) - 1]
 
 
-def count_delivery_times(traffic: Traffic) -> DeliveryTimes:
-    """Count the delivered messages by the seconds from ``submitted_at`` to ``delivered``.
+def measure_delivery_times(period: Period, own_number: str = "") -> DeliveryTimes:
+    """Measure the newest deliveries, from ``submitted_at`` to ``delivered``.
 
-    Of more than ``SAMPLE_SIZE`` messages, the newest of each slot are read, in proportion. No
-    status follows ``delivered``, so ``status_changed_at`` is when it was recorded. Messages whose
-    id does not contain the time of their submission are left out.
+    No status follows ``delivered``, so ``status_changed_at`` is when it was recorded. Messages
+    whose id does not contain the time of their submission are left out.
     """
-    delivered = traffic.sent[Status.DELIVERED]
-    share = min(1, SAMPLE_SIZE / max(1, sum(delivered)))
-    wanted = [
-        (start, end, ceil(count * share))
-        for (start, end), count in zip(traffic.period.slots, delivered, strict=True)
-        if count
-    ]
-    counts: Counter[int] = Counter()
-    tests = keys_of_tests(Message.objects.using(database_alias()))
-    for seconds, count in _seconds_of_newest(wanted, tests):
-        counts[min(max(seconds, 0), MAX_DELIVERY_SECONDS)] += count
-    return DeliveryTimes(dict(counts), is_sample=share < 1)
-
-
-def _seconds_of_newest(
-    wanted: list[tuple[datetime, datetime, int]], tests: list[int]
-) -> list[tuple[int, ...]]:
-    """Return pairs of seconds and count, from the newest messages of each slot."""
-    if not wanted:
-        return []
-    if not (seconds_of := vendor_of(connections[database_alias()]).unix_seconds):
-        return _portable_seconds_of_newest(wanted, tests)
-    seconds = seconds_of.format
-    took = f"{seconds('status_changed_at')} - {seconds('submitted_at')}"
-    but = f" AND id NOT IN ({', '.join(map(str, tests))})" if tests else ""
-    newest = (
-        f"SELECT * FROM (SELECT submitted_at, status_changed_at FROM {TABLE}"  # noqa: S608
-        f" WHERE {IS_OUTBOUND} AND status = '{Status.DELIVERED.value}'"
-        f" AND created_at >= %s AND created_at < %s{but}"
-        " ORDER BY created_at DESC LIMIT %s) AS newest"
+    delivered = _messages().delivered().exclude(pk__in=keys_of_tests(_messages()))
+    timed = of_period(delivered, period.start, period.end, own_number).filter(
+        submitted_at__isnull=False, status_changed_at__isnull=False
     )
-    sql = (
-        f"SELECT {took}, COUNT(*) FROM ({' UNION ALL '.join([newest] * len(wanted))}) AS delivered"  # noqa: S608
-        " WHERE submitted_at IS NOT NULL AND status_changed_at IS NOT NULL GROUP BY 1"
-    )
-    return fetch(sql, [value for each in wanted for value in each])
-
-
-def _portable_seconds_of_newest(
-    wanted: list[tuple[datetime, datetime, int]], tests: list[int]
-) -> list[tuple[int, ...]]:
-    """Return the same on a database whose words for it are not known here."""
-    took: Counter[int] = Counter()
-    delivered = Message.objects.using(database_alias()).delivered().exclude(pk__in=tests)
-    for start, end, count in wanted:
-        slot = delivered.filter(created_at__gte=start, created_at__lt=end)
-        times = slot.order_by("-created_at").values_list("submitted_at", "status_changed_at")
-        for submitted_at, changed_at in times[:count]:
-            if submitted_at and changed_at:
-                took[int((changed_at - submitted_at).total_seconds())] += 1
-    return list(took.items())
+    times = timed.order_by("-created_at").values_list("submitted_at", "status_changed_at")
+    found = list(times[: SAMPLE_SIZE + 1])
+    seconds = (int((end - start).total_seconds()) for start, end in found[:SAMPLE_SIZE])
+    bounded = sorted(min(max(each, 0), MAX_DELIVERY_SECONDS) for each in seconds)
+    return DeliveryTimes(bounded, is_sample=len(found) > SAMPLE_SIZE)

@@ -2,8 +2,8 @@
 
 Handlers run after the commit and outside any transaction of ours. Each one's result is saved before
 the next one runs, so a crash repeats at most the call that it interrupted. ``calls`` says what an
-event has to tell and makes one call, ``schedule`` says when and saves how it ended; start with
-``attempts``, which runs an event's handlers.
+event has to tell and makes one call, ``schedule`` says when and saves how it ended, ``in_order``
+keeps a contact's order; start with ``attempts``, which runs an event's handlers.
 """
 
 from cellcast_django.handlers.attempts import (

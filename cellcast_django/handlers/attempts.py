@@ -8,6 +8,7 @@ from itertools import chain, takewhile
 
 from django.utils import timezone
 
+from cellcast_django.conf import conf
 from cellcast_django.handlers.calls import (
     Call,
     Fact,
@@ -15,7 +16,9 @@ from cellcast_django.handlers.calls import (
     TakenOverError,
     call_safely,
     calls_of,
+    connected_handlers,
     facts_of,
+    names_for,
     repeatable_calls,
 )
 from cellcast_django.handlers.in_order import next_due, release_orphans
@@ -26,9 +29,10 @@ from cellcast_django.handlers.schedule import (
     due_ids,
     lease,
     load,
+    may_be_running,
     renew_leases,
 )
-from cellcast_django.models import WebhookEvent
+from cellcast_django.models import WebhookEvent, time_of
 from cellcast_django.signals import handlers_failed
 
 logger = logging.getLogger("cellcast_django")
@@ -85,7 +89,11 @@ def run_due(
 
 
 def run_again(
-    pks: Iterable[int], *, everyone: bool = False, progress: Progress = lambda event: None
+    pks: Iterable[int],
+    *,
+    everyone: bool = False,
+    only: str = "",
+    progress: Progress = lambda event: None,
 ) -> Tally:
     """Run events that have failed or are pending once more, and return how they ended.
 
@@ -95,9 +103,15 @@ def run_again(
     is running right now is taken from it, which may call one handler twice.
 
     With ``everyone``, calls the handlers that had finished too, also for events that are done:
-    their results are cleared when the run begins. It is the only way to run a finished handler
-    again on purpose. Skips events without handlers, and redacted ones.
+    their results are cleared when the run begins. Skips events without handlers, and redacted ones.
+
+    With ``only``, calls that handler alone, finished or not, ``in_order`` if it is so marked; its
+    attempts begin anew, and the others' results and pauses stay. Skips events without a fact for
+    it, tests, redacted events, and those that another process may be running right now. Raises
+    ``ValueError`` if the handler is not connected.
     """
+    if only:
+        return replay(pks, only, finished=True, progress=progress)
     batch = Batch(progress)
     for pk in pks:
         event = load(pk)
@@ -111,6 +125,33 @@ def run_again(
             batch.run(schedule)
         elif not everyone:
             batch.report(event)
+    return batch.tally
+
+
+def replay(
+    pks: Iterable[int],
+    handler: str,
+    *,
+    finished: bool,
+    progress: Progress = lambda event: None,
+) -> Tally:
+    """Give events to one handler, as ``run_again`` does; what it has finished if ``finished``."""
+    if handler not in connected_handlers():
+        raise ValueError(f"No handler of this name is connected: {handler}")
+    began_at, batch = timezone.now(), Batch(progress)
+    for pk in pks:
+        event = load(pk)
+        if event is None or may_be_running(event):
+            continue
+        # One that waited may have been run since, after the one that it waited for.
+        names = [
+            name
+            for name in names_for(event, handler)
+            if not event.has_finished(name)
+            or (finished and time_of(event.handler_results[name]["at"]) < began_at)
+        ]
+        if names:
+            batch.run(Schedule(event, calls_of(event), Trigger.REPLAY, only=names))
     return batch.tally
 
 
@@ -275,16 +316,25 @@ class Batch:
         attempts = schedule.begin(call)
         if attempts is None:
             return None
-        saved = None
+        saved: Saved | None = None
 
         def save(failure: Failure | None = None) -> bool:
             nonlocal saved
-            saved = schedule.save_result(call, attempts, failure, is_last=is_last)
+            seconds = time.monotonic() - began_at
+            saved = schedule.save_result(call, attempts, failure, seconds=seconds, is_last=is_last)
             return saved is not None
 
         began_at = time.monotonic()
         failure = call_safely(call, save if call.exactly_once else None)
-        self._note(call, failure, time.monotonic() - began_at)
+        self._note(call, failure, seconds := time.monotonic() - began_at)
+        if seconds > conf.handler_lease / 2:
+            logger.warning(
+                "Handler %s took %.0f seconds for event %s, more than half of "
+                "CELLCAST_HANDLER_LEASE: after all of it, another process calls it too.",
+                call.name,
+                seconds,
+                schedule.pk,
+            )
         if failure is None:
             if not call.exactly_once:
                 save()

@@ -108,6 +108,14 @@ def handlers_by_name(signal: FactSignal, sender: type) -> dict[str, Callable[...
     return handlers
 
 
+def connected_handlers() -> list[str]:
+    """Return the names of all connected handlers of facts, in alphabetical order."""
+    signals = {message_received: Message, status_changed: Message, opt_out_received: WebhookEvent}
+    return sorted(
+        {name for each, sender in signals.items() for name in handlers_by_name(each, sender)}
+    )
+
+
 def handler_name(function: Callable[..., Any]) -> str:
     """Return ``module.qualname``, of a partial's function or of a callable object's class."""
     function = _unwrapped(function)[-1]
@@ -173,6 +181,15 @@ def repeatable_calls(event: WebhookEvent) -> list[Call]:
     None for a redacted event: without its number its opt-out would match another contact.
     """
     return calls_of(event) if event.body else []
+
+
+def names_for(event: WebhookEvent, handler: str) -> list[str]:
+    """Return the names of the calls that a replay of the event makes of one handler.
+
+    None for a test: it is nothing that a customer did.
+    """
+    calls = [] if event.is_test else repeatable_calls(event)
+    return [call.name for call in calls if call.handler == handler]
 
 
 # Making one call

@@ -17,7 +17,6 @@ from cellcast_django.models import (
     HandlerResult,
     WebhookEvent,
     WebhookEventQuerySet,
-    fresh_events,
 )
 
 
@@ -37,7 +36,7 @@ class Pending(NamedTuple):
 
 def pending_of(contact: str) -> WebhookEventQuerySet:
     """Return the contact's pending events, by their index: only what is pending has a time."""
-    return fresh_events().filter(contact=contact, next_run_at__isnull=False)
+    return WebhookEvent.objects.fresh().filter(contact=contact, next_run_at__isnull=False)
 
 
 # Before a call
@@ -63,7 +62,7 @@ def before(pk: int, contact: str, handler: str) -> Iterator[tuple[Earlier, Handl
 
 def lock(pks: Collection[int]) -> dict[int, Pending]:
     """Say that somebody waits for these events, which locks them; return those still pending."""
-    events = fresh_events().filter(pk__in=pks)
+    events = WebhookEvent.objects.fresh().filter(pk__in=pks)
     events.update(interventions=F("interventions") + 1)
     rows = events.pending().values_list("pk", "next_run_at", "handler_results")
     return {pk: Pending(next_run_at, results) for pk, next_run_at, results in rows if next_run_at}
@@ -95,7 +94,7 @@ def postpone(contact: str, pk: int, until: datetime) -> None:
 
 def release_orphans() -> list[int]:
     """Make due what waits for events that were deleted, which nobody has ended; return its keys."""
-    orphans = list(fresh_events().orphaned().only("contact", "waiting_for"))
+    orphans = list(WebhookEvent.objects.fresh().orphaned().only("contact", "waiting_for"))
     for event in orphans:
         release(event.contact, event.waiting_for or 0)
     return [event.pk for event in orphans]

@@ -3,7 +3,7 @@
 A run changes the event only here, and only while it is the event's latest run.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +26,6 @@ from cellcast_django.models import (
     WebhookEvent,
     database_alias,
     error_type,
-    fresh_events,
     time_of,
     username_of,
 )
@@ -60,6 +59,16 @@ def pause_after(attempts: int, *, spread_by: int = 0) -> timedelta:
 def usual_time() -> timedelta:
     """Return how long the pauses between all attempts take: 20 hours for twelve."""
     return sum(map(pause_after, range(1, conf.handler_max_attempts)), timedelta())
+
+
+def _look_again_at(received_at: datetime) -> datetime | None:
+    """Return when another process may have an event's handlers; ``None`` if that took too long.
+
+    The pauses double, as those of a handler do: each is as long as all before it.
+    """
+    now = timezone.now()
+    age = now - received_at
+    return now + min(max(age, FIRST_PAUSE), LONGEST_PAUSE) if age < usual_time() else None
 
 
 def is_open(result: HandlerResult | None) -> bool:
@@ -111,6 +120,8 @@ class Trigger(Enum):
     """Its time has come."""
     PERSON = auto()
     """A person has asked for it."""
+    REPLAY = auto()
+    """A past event is given to one handler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +143,18 @@ class Schedule:
     """
 
     def __init__(
-        self, event: WebhookEvent, calls: list[Call], trigger: Trigger, *, is_fresh: bool = True
+        self,
+        event: WebhookEvent,
+        calls: list[Call],
+        trigger: Trigger,
+        *,
+        is_fresh: bool = True,
+        only: Collection[str] = (),
     ) -> None:
-        """Begin a run; one that is not ``is_fresh`` comes after the runs of other events."""
+        """Begin a run; one that is not ``is_fresh`` comes after the runs of other events.
+
+        ``only``: the names of the calls of a replay. They begin anew.
+        """
         self.event = event
         self.calls = calls
         self.trigger = trigger
@@ -146,16 +166,23 @@ class Schedule:
         self._leased_until = event.next_run_at if trigger is Trigger.STORED and is_fresh else None
         self._results: dict[str, HandlerResult] = dict(event.handler_results)
         self._in_order = {call.name: call.in_order for call in calls}
+        self._only = only
+        # Nobody runs such an event, so a replay need not claim it, and brings in nobody else.
+        self._is_settled = trigger is Trigger.REPLAY and event.next_run_at is None
+        self._had_failed = self._is_settled and event.done_at is None
         self._has_ended_in_order = False
         self.has_released = False
         """Whether other events of the contact waited for this one, and are due now."""
         self.is_waiting = False
         """Whether the event waits for an earlier one."""
-        is_repeated = trigger is Trigger.DUE and self._runs_before > 0
+        is_repeated = self._runs_before > 0 and trigger in (Trigger.DUE, Trigger.REPLAY)
         self.notes_calls = is_repeated or conf.handler_max_attempts == 1
         """Whether each call is noted before it is made."""
-        if is_repeated and not event.calls_are_noted and conf.handler_max_attempts > 1:
+        is_interrupted = is_repeated and not self._is_settled and not event.calls_are_noted
+        if is_interrupted and conf.handler_max_attempts > 1:
             self._count_interrupted_call()
+        for name in only:
+            self._results.pop(name, None)
 
     def _count_interrupted_call(self) -> None:
         """Count the call in which the process of the run before has died: it was not noted."""
@@ -175,6 +202,8 @@ class Schedule:
         times = self._due_times(now)
         horizon = max(now, min(times.values(), default=now))
         due = {name for name, time in times.items() if time <= horizon}
+        if self._only:
+            due.intersection_update(self._only)
         missing = due - self._in_order.keys() if self.trigger is Trigger.DUE else ()
         for name in missing:  # perhaps for good, and their events must not be pending for ever
             attempts = _attempts_of(self._results.get(name)) + 1
@@ -185,16 +214,16 @@ class Schedule:
 
     def _due_times(self, now: datetime) -> dict[str, datetime]:
         """Return from when on each handler that has not finished may be called."""
-        results = {name: self._results.get(name) for name in self._known()}
         return {
             name: time_of(result["retry_at"]) if result and "retry_at" in result else now
-            for name, result in results.items()
-            if is_open(result)
+            for name in self._known()
+            if is_open(result := self._results.get(name))
         }
 
     def _known(self) -> dict[str, bool]:
         """Return the handlers, connected or called before: whether they are or may be in order."""
-        return dict.fromkeys(self._results, True) | self._in_order
+        known = dict.fromkeys(self._results, True) | self._in_order
+        return {name: known[name] for name in self._only} if self._is_settled else known
 
     # Before and after a call
 
@@ -202,19 +231,17 @@ class Schedule:
         """Count and lease the run, note the call, and return which attempt it is.
 
         ``None`` if another process has begun a run. For an event that has just been stored nobody
-        is asked, and nothing is written.
+        is asked, and nothing is written; nor for one that is settled.
         """
         now, attempts = timezone.now(), _attempts_of(self._results.get(call.name)) + 1
-        is_counted = self._runs > self._runs_before
         is_ours = self._leased_until is not None and now < self._leased_until
-        if is_counted and is_ours and not self.notes_calls:
+        count = self._count()
+        if self._is_settled or (is_ours and not count and not self.notes_calls):
             return attempts
-        values: dict[str, Any] = {
+        values = count | {
             "next_run_at": now + lease(),
             "calls_are_noted": self.notes_calls,
         }
-        if not is_counted:
-            values |= {"attempts": self._runs + 1, "done_at": None, "waiting_for": None}
         if self.notes_calls:  # if it kills its process, it must not do so for ever
             self._results[call.name] = _not_returned(attempts, now + lease())
         while self._save(**values) is None:
@@ -223,8 +250,14 @@ class Schedule:
                 return None
         return attempts
 
+    def _count(self) -> dict[str, Any]:
+        """Return the fields that count the run, if that is still to be done."""
+        if self._runs > self._runs_before:
+            return {}
+        return {"attempts": self._runs + 1, "done_at": None, "waiting_for": None}
+
     def save_result(
-        self, call: Call, attempts: int, failure: Failure | None, *, is_last: bool
+        self, call: Call, attempts: int, failure: Failure | None, *, seconds: float, is_last: bool
     ) -> Saved | None:
         """Save how a call ended, and with the last one in which state that leaves the event.
 
@@ -232,14 +265,16 @@ class Schedule:
         next one.
         """
         result = self._results[call.name] = self._result_of(attempts, failure)
+        result["seconds"] = round(seconds, 3)
         has_ended = call.in_order and not is_open(result)
         self._has_ended_in_order |= has_ended
         while True:
             if is_last:
-                saved = self._save_end(**self._when_ended())
+                saved = self._save_end(**self._count() | self._when_ended())
             else:
-                release = self._release if has_ended else None
-                saved = self._save(release, next_run_at=timezone.now() + lease())
+                release = self._release if has_ended and self._interventions else None
+                values = self._count() | {"next_run_at": timezone.now() + lease()}
+                saved = self._save(release, **values)
             if saved is not None:
                 return saved
             skipped = self._take_in_interventions()
@@ -278,7 +313,8 @@ class Schedule:
         result = self._results.get(call.name)
         if result is None or result["error"]:
             return False  # it was never about to be saved
-        return any(event.has_finished(call.name) for event in fresh_events().filter(pk=self.pk))
+        stored = WebhookEvent.objects.fresh().filter(pk=self.pk)
+        return any(event.has_finished(call.name) for event in stored)
 
     # How a run ends
 
@@ -287,21 +323,12 @@ class Schedule:
         values = self._when_ended()
         if not self.calls and values["done_at"] is not None:
             # The handler it was stored for is connected in another process.
-            values = {"done_at": None, "next_run_at": self._time_to_look_again()}
+            values = {"done_at": None, "next_run_at": _look_again_at(self.event.received_at)}
         return self._save_end(**values)
 
     def end_without_facts(self, error: str) -> Saved | None:
         """End as failed: what the event told of is not stored any more."""
         return self._save_end(error=error, done_at=None, next_run_at=None)
-
-    def _time_to_look_again(self) -> datetime | None:
-        """Return when another process may have the handlers; ``None`` if that took too long.
-
-        The pauses double, as those of a handler do: each is as long as all before it.
-        """
-        now = timezone.now()
-        age = now - self.event.received_at
-        return now + min(max(age, FIRST_PAUSE), LONGEST_PAUSE) if age < usual_time() else None
 
     def _when_ended(self) -> dict[str, Any]:
         """Return the event's fields after a run: done, failed, or due again.
@@ -322,11 +349,14 @@ class Schedule:
 
         There are none if nobody has intervened.
         """
-        if self._interventions:
-            return self._save(partial(self._release_or_postpone, values["next_run_at"]), **values)
-        return self._save(**values)
+        if not self._interventions:
+            return self._save(is_over=True, **values)
+        then = partial(self._release_or_postpone, values["next_run_at"])
+        return self._save(then, is_over=True, **values)
 
-    def _save(self, then: Callable[[], None] | None = None, **values: Any) -> Saved | None:
+    def _save(
+        self, then: Callable[[], None] | None = None, *, is_over: bool = False, **values: Any
+    ) -> Saved | None:
         """Save these fields and the results if the run is still the latest; the event has them too.
 
         ``then`` is called in the same transaction.
@@ -350,8 +380,9 @@ class Schedule:
         for name, value in values.items():
             setattr(self.event, name, value)
         self.event.handler_results = {name: {**each} for name, each in self._results.items()}
-        is_over = "done_at" in values
         has_failed = is_over and values["done_at"] is values["next_run_at"] is None
+        if self._had_failed and not any(self._results[name]["error"] for name in self._only):
+            has_failed = False  # it had before, for another handler
         return Saved(is_over, has_failed)
 
     def _update(self, using: str, values: dict[str, Any]) -> bool:
@@ -377,7 +408,7 @@ class Schedule:
 
         def read(using: str) -> WebhookEvent | None:
             with _transaction(using):  # so that a snapshot of exactly_once does not hide it
-                return fresh_events().select_for_update().filter(pk=self.pk).first()
+                return WebhookEvent.objects.fresh().select_for_update().filter(pk=self.pk).first()
 
         event, known = with_retries(read, using=database_alias()), self._interventions
         if event is None or event.attempts != self._runs or event.interventions == known:
@@ -485,7 +516,7 @@ class Schedule:
             # The others keep their pauses. Not sooner: one may be running at this moment.
             values["next_run_at"] = max(min(times.values()), self.event.next_run_at)
         is_released = self._interventions > 0 and (not times or self._known()[name])
-        return self._save(self._release if is_released else None, **values)
+        return self._save(self._release if is_released else None, is_over=not times, **values)
 
 
 # Reading events
@@ -496,7 +527,7 @@ def due_ids(since: datetime | None = None, until: datetime | None = None) -> Ite
 
     With ``since`` and ``until``, of those that became due after the one and by the other.
     """
-    due = fresh_events().due(until or timezone.now()).order_by("next_run_at", "pk")
+    due = WebhookEvent.objects.fresh().due(until or timezone.now()).order_by("next_run_at", "pk")
     rest = due if since is None else due.filter(next_run_at__gt=since)
     while True:
         batch = list(rest.values_list("next_run_at", "pk")[:BATCH_SIZE])
@@ -510,7 +541,15 @@ def due_ids(since: datetime | None = None, until: datetime | None = None) -> Ite
 
 def load(pk: int) -> WebhookEvent | None:
     """Return the event with its message, its history row and its opt-out."""
-    return with_facts(fresh_events()).filter(pk=pk).first()
+    return with_facts(WebhookEvent.objects.fresh()).filter(pk=pk).first()
+
+
+def may_be_running(event: WebhookEvent) -> bool:
+    """Whether another process may be running the event right now: it has a lease, not a pause."""
+    if event.next_run_at is None or event.next_run_at <= timezone.now():
+        return False
+    errors = event.handler_errors().values()
+    return not event.calls_are_noted or NOT_RETURNED in errors
 
 
 # Writing them
@@ -518,7 +557,8 @@ def load(pk: int) -> WebhookEvent | None:
 
 def renew_leases(pks: Iterable[int]) -> None:
     """Keep other processes from the first runs of these events, where none has begun one."""
-    events = fresh_events().pending().filter(pk__in=pks, attempts=1, waiting_for__isnull=True)
+    pending = WebhookEvent.objects.fresh().pending()
+    events = pending.filter(pk__in=pks, attempts=1, waiting_for__isnull=True)
     events.update(next_run_at=timezone.now() + lease())
 
 

@@ -1,4 +1,4 @@
-"""What several commands take and show: durations, single events, and a line of progress."""
+"""What several commands take and show: times, single events, and a line of progress."""
 
 import re
 from argparse import ArgumentTypeError
@@ -61,14 +61,16 @@ def parse_duration(text: str, units: str = "mhdw") -> timedelta:
     return duration
 
 
-def parse_moment(text: str) -> datetime:
+def parse_moment(text: str, *, fold: int = 0) -> datetime:
     """Parse a time in the current zone, such as ``2026-11-10T09:00``, or an age such as ``30d``.
 
-    Raises ``ArgumentTypeError``.
+    ``fold``: 1 for the second of two, when the clocks go back. Raises ``ArgumentTypeError``.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
-        return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+        if timezone.is_aware(moment):
+            return moment
+        return timezone.make_aware(moment.replace(fold=fold))
     except (ValueError, OverflowError):
         pass
     try:

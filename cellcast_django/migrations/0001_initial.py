@@ -88,8 +88,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'message',
                 'verbose_name_plural': 'messages',
-                'permissions': [('answer_message', 'Can answer messages'), ('handle_message', 'Can mark replies as handled'), ('export_message', 'Can export messages')],
-                'indexes': [models.Index(fields=['cellcast_id', 'contact'], name='cellcast_message_id'), models.Index(fields=['contact', 'created_at'], name='cellcast_message_contact'), models.Index(fields=['direction', 'created_at'], name='cellcast_message_direction'), models.Index(fields=['direction', 'status', 'created_at'], name='cellcast_message_status'), models.Index(fields=['created_at'], name='cellcast_message_created'), models.Index(fields=['own_number', 'created_at'], name='cellcast_message_own_number'), cellcast_django.database.fields.PartialIndex(fields=['reference'], name='cellcast_message_reference', where=models.Q(('reference', ''), _negated=True)), cellcast_django.database.fields.PartialIndex(fields=['opted_out_at', 'created_at'], name='cellcast_message_opted_out', where=models.Q(('opted_out_at__isnull', False))), cellcast_django.database.fields.PartialIndex(fields=['direction', 'handled_at', 'created_at'], name='cellcast_message_unhandled', where=models.Q(('direction', 'inbound'), ('handled_at__isnull', True)))],
+                'permissions': [('answer_message', 'Can answer messages'), ('write_message', 'Can begin conversations'), ('handle_message', 'Can mark replies as handled'), ('export_message', 'Can export messages')],
+                'indexes': [models.Index(fields=['cellcast_id', 'contact'], name='cellcast_message_id'), models.Index(fields=['contact', 'created_at'], name='cellcast_message_contact'), models.Index(fields=['direction', 'created_at'], name='cellcast_message_direction'), models.Index(fields=['direction', 'status', 'created_at'], name='cellcast_message_status'), models.Index(fields=['created_at'], name='cellcast_message_created'), models.Index(fields=['own_number', 'created_at'], name='cellcast_message_own_number'), cellcast_django.database.fields.PartialIndex(fields=['own_number'], name='cellcast_message_recorded', where=models.Q(('recorded_at__isnull', False))), cellcast_django.database.fields.PartialIndex(fields=['reference'], name='cellcast_message_reference', where=models.Q(('reference', ''), _negated=True)), cellcast_django.database.fields.PartialIndex(fields=['opted_out_at', 'created_at'], name='cellcast_message_opted_out', where=models.Q(('opted_out_at__isnull', False))), cellcast_django.database.fields.PartialIndex(fields=['direction', 'handled_at', 'created_at'], name='cellcast_message_unhandled', where=models.Q(('direction', 'inbound'), ('handled_at__isnull', True)))],
                 'constraints': [models.UniqueConstraint(fields=('key',), name='cellcast_message_key')],
             },
         ),
@@ -182,11 +182,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhookevent',
-            index=models.Index(fields=['contact'], name='cellcast_event_contact'),
-        ),
-        migrations.AddIndex(
-            model_name='webhookevent',
-            index=cellcast_django.database.fields.PartialIndex(fields=['contact', 'next_run_at'], name='cellcast_event_pending', where=models.Q(('next_run_at__isnull', False))),
+            index=models.Index(fields=['contact', 'next_run_at'], name='cellcast_event_contact'),
         ),
         migrations.AddIndex(
             model_name='webhookevent',

@@ -19,6 +19,10 @@ TICKET = re.compile(r"[\w-]{22}", re.ASCII)
 TICKET_LASTS = timedelta(days=1)
 
 
+def _digest(name: str) -> str:
+    return salted_hmac("cellcast_django.claim", name, algorithm="sha256").hexdigest()
+
+
 def new_ticket() -> str:
     """Return the ticket of a form."""
     return secrets.token_urlsafe(16)
@@ -56,14 +60,20 @@ class Claim(models.Model):
         ended are deleted on the way.
         """
         claims, now = cls.objects.using(database_alias()), timezone.now()
+        key = _digest(name)
         if ended := list(claims.filter(until__lte=now).values_list("pk", flat=True)):
             claims.filter(pk__in=ended).delete()
-        key = salted_hmac("cellcast_django.claim", name, algorithm="sha256").hexdigest()
         try:
             with transaction.atomic(using=database_alias()):
                 return claims.create(key=key, until=now + lasts)
         except IntegrityError:
             return None
+
+    @classmethod
+    def is_taken(cls, name: str) -> bool:
+        """Whether somebody has claimed this, and the claim has not ended."""
+        claims = cls.objects.fresh().filter(key=_digest(name), until__gt=timezone.now())
+        return bool(claims.exists())
 
     def release(self) -> None:
         """End the claim, unless it has ended by itself: somebody else's has another row."""

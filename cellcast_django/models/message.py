@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db import models, router, transaction
 from django.db.models.functions import Coalesce
+from django.db.models.lookups import IsNull
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -125,9 +126,13 @@ class MessageQuerySet(FreshQuerySet["Message"]):
         return self.outbound().exclude(status__in=FINAL)
 
     def unhandled(self) -> Self:
-        """Replies nobody has handled yet, except those of contacts who have opted out."""
+        """Replies nobody has handled yet, except those of contacts who have opted out.
+
+        Not with EXISTS: PostgreSQL makes a join of it, and with statistics from before the tables
+        grew it reads all opt-outs for each reply.
+        """
         active = OptOut.objects.active().filter(contact=models.OuterRef("contact"))
-        return self.filter(IS_UNHANDLED).exclude(models.Exists(active))
+        return self.filter(IS_UNHANDLED, IsNull(models.Subquery(active.values("pk")[:1]), True))
 
     def silent(self, older_than: timedelta) -> Self:
         """Messages you recorded longer ago than this, with no report so far."""
@@ -411,6 +416,12 @@ class Message(models.Model):
             models.Index(fields=["created_at"], name="cellcast_message_created"),
             # Which of your numbers are in use, and the messages of one of them.
             models.Index(fields=["own_number", "created_at"], name="cellcast_message_own_number"),
+            # Which of them you have sent from, whatever webhooks claim.
+            PartialIndex(
+                fields=["own_number"],
+                name="cellcast_message_recorded",
+                where=models.Q(recorded_at__isnull=False),
+            ),
             PartialIndex(
                 fields=["reference"],
                 name="cellcast_message_reference",
@@ -432,6 +443,7 @@ class Message(models.Model):
         constraints = [models.UniqueConstraint(fields=["key"], name="cellcast_message_key")]
         permissions = [
             ("answer_message", _("Can answer messages")),
+            ("write_message", _("Can begin conversations")),
             ("handle_message", _("Can mark replies as handled")),
             ("export_message", _("Can export messages")),
         ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, Self, TypedDict
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Cast
-from django.db.models.lookups import Contains
+from django.db.models.lookups import Contains, Regex
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -42,10 +42,10 @@ class HandlerResult(TypedDict):
     """Where in the code it was raised."""
     attempts: NotRequired[int]
     """How many calls there have been."""
+    seconds: NotRequired[float]
+    """How long the last one took; not there if it has not returned."""
     retry_at: NotRequired[str]
     """When it is called again; not there if its attempts are used up."""
-    seconds: NotRequired[float]
-    """How long the last call took; not there if there was none."""
     gave_up: NotRequired[bool]
     skipped: NotRequired[bool]
     by: NotRequired[str]
@@ -58,6 +58,14 @@ class WebhookEventQuerySet(FreshQuerySet["WebhookEvent"]):
     def pending(self) -> Self:
         """Events with a handler that has not finished, and a next attempt planned or running."""
         return self.filter(done_at__isnull=True, next_run_at__isnull=False)
+
+    def waiting(self) -> Self:
+        """Pending events of which no handler has failed."""
+        return self.pending().filter(~_has_failed())
+
+    def retrying(self) -> Self:
+        """Pending events of which a handler has failed."""
+        return self.pending().filter(_has_failed())
 
     def done(self) -> Self:
         """Events that every handler has finished with."""
@@ -116,6 +124,14 @@ def _awaited() -> WebhookEventQuerySet:
 def _is_retried() -> Contains:
     """Return the condition that one of an event's handlers has failed and is called again."""
     return Contains(Cast("handler_results", models.TextField()), '"retry_at"')
+
+
+def _has_failed() -> Regex:
+    """Return the condition that one of an event's handlers has raised when it last ran.
+
+    A quote in an error's own text follows a backslash, so that no text looks like this.
+    """
+    return Regex(Cast("handler_results", models.TextField()), '"error": "[^"]')
 
 
 class WebhookEvent(models.Model):
@@ -294,13 +310,8 @@ class WebhookEvent(models.Model):
             ),
             models.Index(fields=["kind", "received_at"], name="cellcast_event_kind"),
             models.Index(fields=["received_at"], name="cellcast_event_received"),
-            models.Index(fields=["contact"], name="cellcast_event_contact"),
-            # For handlers ``in_order``: only what is pending has a time.
-            PartialIndex(
-                fields=["contact", "next_run_at"],
-                name="cellcast_event_pending",
-                where=models.Q(next_run_at__isnull=False),
-            ),
+            # The time is for handlers ``in_order``: only what is pending has one.
+            models.Index(fields=["contact", "next_run_at"], name="cellcast_event_contact"),
             # Where there are no partial indexes, the first column finds the tests.
             PartialIndex(
                 fields=["is_test", "received_at"],
@@ -339,6 +350,11 @@ class WebhookEvent(models.Model):
         if self.next_run_at is not None:
             return self.State.PENDING
         return self.State.FAILED if self.is_stored else None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is pending, and none of its handlers has failed."""
+        return self.state == self.State.PENDING and not self.handler_errors()
 
     @property
     def is_stored(self) -> bool:

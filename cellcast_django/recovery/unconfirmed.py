@@ -16,7 +16,7 @@ from django.utils import timezone
 from cellcast_django.error_reports import hides_variables
 from cellcast_django.inbox.drafts import message_values
 from cellcast_django.inbox.same_message import LATEST, Alike, match, text_key
-from cellcast_django.models import WebhookEvent, WebhookEventQuerySet, fresh_events
+from cellcast_django.models import WebhookEvent, WebhookEventQuerySet
 from cellcast_django.payloads import Endpoint, Listed, StatusReport, read
 from cellcast_django.recovery.client import Client, Findings, Kind
 from cellcast_django.recovery.lists import (
@@ -114,7 +114,7 @@ def find_unconfirmed(
     ``RecoveryError`` unless every list can be read to its end, and ``django.db.Error``.
     """
     until = until or timezone.now()
-    events = fresh_events().exclude(endpoint=Endpoint.API)
+    events = WebhookEvent.objects.fresh().exclude(endpoint=Endpoint.API)
     events = events.filter(received_at__gte=since, received_at__lte=until)
     if username is not None:
         events = events.filter(username=username)

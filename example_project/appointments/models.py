@@ -1,9 +1,11 @@
 """Appointments and their reminders."""
 
-from typing import Self
+import unicodedata
+from typing import Any, Self
 
 from django.core.validators import RegexValidator
 from django.db import models
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -12,6 +14,12 @@ from cellcast_django.models import Message
 is_e164 = RegexValidator(
     r"\A\+[1-9]\d{6,14}\Z", _("Write the number with its country code: +61400000000")
 )
+
+
+def folded(text: str) -> str:
+    """Return a text without case and accents, as names are searched: "chloe" for Chloé."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(each for each in letters if not unicodedata.combining(each))
 
 
 class Answer(models.TextChoices):
@@ -41,6 +49,7 @@ class Appointment(models.Model):
         FAILED = "failed", _("failed")
 
     customer_name = models.CharField(_("customer"), max_length=100)
+    folded_name = models.CharField(max_length=400, editable=False)
     phone_number = models.CharField(
         _("phone number"), max_length=16, db_index=True, validators=[is_e164]
     )
@@ -62,10 +71,20 @@ class Appointment(models.Model):
     def __str__(self) -> str:
         return f"{timezone.localtime(self.starts_at):%d %b %H:%M}, {self.customer_name}"
 
+    def save(self, **options: Any) -> None:
+        """Keep the name as it is searched."""
+        self.folded_name = folded(self.customer_name)
+        if options.get("update_fields") is not None:
+            options["update_fields"] = {*options["update_fields"], "folded_name"}
+        super().save(**options)
+
     @property
     def reference(self) -> str:
         """What Cellcast's reports and the customer's replies lead back to this row by."""
         return f"appointment-{self.pk}"
+
+    def get_admin_url(self) -> str:
+        return reverse("admin:appointments_appointment_change", args=[self.pk])
 
     @classmethod
     def about(cls, message: Message | None) -> models.QuerySet[Self]:

@@ -1,17 +1,36 @@
-"""The names that the admin shows beside phone numbers, and finds them by."""
+"""The names and appointments that the admin shows beside phone numbers, and finds them by."""
 
 from collections.abc import Iterable
 
-from example_project.appointments.models import Appointment
+from example_project.appointments.models import Appointment, folded
 
 
-def names_of(contacts: list[str]) -> dict[str, str]:
-    """Return the name in each number's latest appointment, for numbers that have had one."""
-    appointments = Appointment.objects.filter(phone_number__in=contacts).order_by("starts_at")
-    return dict(appointments.values_list("phone_number", "customer_name"))
+def names_of(contacts: list[str]) -> dict[str, tuple[str, str]]:
+    """Return the names of each number, which a family may share, and the latest appointment."""
+    names: dict[str, list[str]] = {}
+    latest: dict[str, str] = {}
+    for each in Appointment.objects.filter(phone_number__in=contacts).order_by("starts_at"):
+        names.setdefault(each.phone_number, []).append(each.customer_name)
+        latest[each.phone_number] = each.get_admin_url()
+    return {
+        number: (" / ".join(dict.fromkeys(found)), latest[number])
+        for number, found in names.items()
+    }
+
+
+def links_of(references: list[str]) -> dict[str, tuple[str, str]]:
+    """Return the appointments that these references of reminders are about."""
+    keys = [each.rpartition("-")[2] for each in references]
+    appointments = Appointment.objects.filter(pk__in=filter(str.isdecimal, keys))
+    return {each.reference: (str(each), each.get_admin_url()) for each in appointments}
 
 
 def numbers_of(words: str) -> Iterable[str]:
-    """Return the numbers of the customers whose name contains these words."""
-    appointments = Appointment.objects.filter(customer_name__icontains=words)
-    return appointments.values_list("phone_number", flat=True).distinct()
+    """Return the numbers of the customers whose name has all of these words, in any order.
+
+    The admin uses 200, and says so if there are more.
+    """
+    appointments = Appointment.objects.all()
+    for word in folded(words).split():
+        appointments = appointments.filter(folded_name__contains=word)
+    return appointments.values_list("phone_number", flat=True).distinct()[:201]

@@ -22,7 +22,7 @@ from cellcast_django.sending import NotSentError, OptedOutError
 from cellcast_django.testing import WebhookClient, fail_next, mms_payload, reset
 from example_project.appointments.answers import read_answer
 from example_project.appointments.models import Answer, Appointment
-from example_project.appointments.names import names_of, numbers_of
+from example_project.appointments.names import links_of, names_of, numbers_of
 from example_project.appointments.reminders import remind
 
 CUSTOMER = "+61491570006"
@@ -103,11 +103,34 @@ class ReadAnswerTests(SimpleTestCase):
 class NamesTests(TestCase):
     """The admin shows whose number it is."""
 
-    def test_name_comes_from_the_latest_appointment(self) -> None:
-        make_appointment(customer_name="Kim")
-        make_appointment(customer_name="Mrs Kim Lee", starts_at=timezone.now() + 2 * TOMORROW)
+    def test_names_lead_to_the_latest_appointment(self) -> None:
+        make_appointment(customer_name="Anna Ng")
+        make_appointment(customer_name="Ben Ng", starts_at=timezone.now() + 3 * TOMORROW)
+        make_appointment(customer_name="Anna Ng", starts_at=timezone.now() + 2 * TOMORROW)
+        latest = Appointment.objects.get(customer_name="Ben Ng")
 
-        self.assertEqual(names_of([CUSTOMER, "+61491570157"]), {CUSTOMER: "Mrs Kim Lee"})
+        found = names_of([CUSTOMER, "+61491570157"])
+
+        self.assertEqual(found, {CUSTOMER: ("Anna Ng / Ben Ng", latest.get_admin_url())})
+
+    def test_references_lead_to_their_appointments(self) -> None:
+        appointment = make_appointment()
+
+        found = links_of([appointment.reference, "appointment-0", "order-1", "x"])
+
+        expected = {appointment.reference: (str(appointment), appointment.get_admin_url())}
+        self.assertEqual(found, expected)
+
+    def test_appointment_leads_to_the_conversation(self) -> None:
+        appointment = make_appointment()
+        self.client.force_login(get_user_model().objects.create_superuser("admin"))
+        self.assertNotContains(self.client.get(appointment.get_admin_url()), "/conversation/")
+        message = Message.objects.record_sent("id", receiver=CUSTOMER)
+
+        page = self.client.get(appointment.get_admin_url())
+
+        url = reverse("admin:cellcast_django_message_conversation", args=[message.pk])
+        self.assertContains(page, url)
 
     def test_number_is_found_by_part_of_the_name(self) -> None:
         make_appointment(customer_name="Mrs Kim Lee")
@@ -115,6 +138,22 @@ class NamesTests(TestCase):
 
         self.assertEqual(list(numbers_of("kim")), [CUSTOMER])
         self.assertEqual(list(numbers_of("jo")), [])
+
+    def test_number_is_found_by_words_in_any_order(self) -> None:
+        make_appointment(customer_name="Mrs Chloé Grace Lee")
+
+        for words in ("Mrs Lee", "lee grace", "grace  lee", "chloe", "CHLOÉ", "Chloe\u0301"):
+            with self.subTest(words):
+                self.assertEqual(list(numbers_of(words)), [CUSTOMER])
+        self.assertEqual(list(numbers_of("Lee Kim")), [])
+
+    def test_renamed_customer_is_found_by_the_new_name(self) -> None:
+        appointment = make_appointment(customer_name="Kim")
+        appointment.customer_name = "Zoë"
+        appointment.save(update_fields=["customer_name"])
+
+        self.assertEqual(list(numbers_of("zoe")), [CUSTOMER])
+        self.assertEqual(list(numbers_of("kim")), [])
 
 
 class ReplyTests(WebhookTestCase):

@@ -128,7 +128,7 @@ def test_conversation_prints_whole_without_the_rest_of_the_page(
     assert page.get_by_role("button").count() == 0
 
 
-def test_keyboard_reaches_the_first_customer_in_seven_presses(
+def test_keyboard_reaches_the_first_customer_in_six_presses(
     browse: Callable[[str], None], page: Any
 ) -> None:
     WebhookClient().reply(sender="+61400000001")
@@ -138,14 +138,35 @@ def test_keyboard_reaches_the_first_customer_in_seven_presses(
     page.keyboard.press("Enter")
 
     stops = tab_stops(page)
-    assert stops[:5] == [
-        "Newest first",
+    assert stops[:4] == [
+        "Search and days",
         "Longest wait first",
-        "Days",
         "Tick all",
         "Tick 0400 000 001",
     ]
-    assert stops[5] == "0400 000 001"
+    assert stops[4] == "0400 000 001"
+
+
+def test_button_for_ticked_customers_is_at_hand_wherever_they_are(
+    browse: Callable[[str], None], page: Any
+) -> None:
+    for number in range(40):
+        WebhookClient().reply(_id=str(number), sender=f"+614000100{number:02}")
+    browse(url_of("message", "to_answer"))
+    button = page.get_by_role("button", name="Done: all that are ticked")
+    assert button.count() == 0
+
+    page.get_by_role("checkbox", name="Tick 0400 010 003").check()
+
+    top = button.bounding_box()["y"]
+    assert 0 <= top < page.viewport_size["height"] - 30
+    done = page.locator("button[name=one]").first
+    done.focus()
+    box = done.bounding_box()
+    assert page.evaluate(
+        "([x, y]) => document.elementFromPoint(x, y).closest('button')?.textContent",
+        [box["x"] + box["width"] / 2, box["y"] + 3],
+    ).startswith("Done")
 
 
 def test_keyboard_skips_the_menus_to_the_conversation(
@@ -158,6 +179,22 @@ def test_keyboard_skips_the_menus_to_the_conversation(
     page.keyboard.press("Enter")
 
     assert tab_stops(page)[0] == "conversation"  # the value of *Done*
+
+
+def test_keyboard_reaches_the_answer_in_four_presses(
+    browse: Callable[[str], None], page: Any, settings: Any
+) -> None:
+    settings.CELLCAST_SEND_WITH = "cellcast_django.testing.pretend_to_send"
+    client = WebhookClient()
+    for number in range(20):
+        client.reply(sender="+61400000001", message=f"{number}")
+    browse(url_of("message", "conversation", Message.objects.latest("pk").pk))
+
+    for key in ("Tab", "Enter", "Tab", "Enter"):
+        page.keyboard.press(key)
+    page.keyboard.type("Yes")
+
+    assert page.get_by_label("Your answer").input_value() == "Yes"
 
 
 @pytest.mark.parametrize("name", ["overview", "app_list"])
@@ -222,7 +259,7 @@ def test_user_downloads_the_filtered_list(browse: Callable[[str], None], page: A
 
     browse(f"{url_of('message')}?direction=inbound")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Export CSV").click()
+        page.get_by_role("button", name="Export CSV").click()
 
     assert download.value.suggested_filename.startswith("messages-")
     lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()

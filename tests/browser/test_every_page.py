@@ -56,6 +56,10 @@ def event_url(**values: Any) -> str:
     return url_of("webhookevent", "change", WebhookEvent.objects.filter(**values).latest("pk").pk)
 
 
+WRITER = "+61400000007"
+"""A customer who has not opted out."""
+
+
 @dataclass
 class Sight:
     """An address that is known when everything is stored; and a button that leads on from there."""
@@ -104,6 +108,8 @@ SIGHTS = {
     "messages, more than are counted": Sight(lambda: url_of("message", p=10), is_capped=True),
     "to answer": Sight(lambda: url_of("message", "to_answer")),
     "conversation": Sight(lambda: conversation_url(contact=CUSTOMER)),
+    "conversation, to be answered": Sight(lambda: conversation_url(contact=WRITER)),
+    "new conversation": Sight(lambda: url_of("message", "new")),
     "message sent": Sight(lambda: message_url(body="See you at nine?")),
     "message, pictures": Sight(lambda: message_url(body=MMS)),
     "message, failed": Sight(lambda: message_url(status="failed")),
@@ -140,6 +146,14 @@ SIGHTS = {
 }
 
 
+def names_of(contacts: list[str]) -> dict[str, tuple[str, str]]:
+    return {contact: ("Mrs Lee", "/customers/7/") for contact in contacts if contact == WRITER}
+
+
+def links_of(references: list[str]) -> dict[str, tuple[str, str]]:
+    return dict.fromkeys(references, ("Booking 7", "/bookings/7/"))
+
+
 def store_everything() -> None:
     client = WebhookClient(raise_handler_errors=False)
     ids = [f"{int(time()) - 20:08x}2e1c012dfe{number:06x}" for number in range(16)]
@@ -154,6 +168,8 @@ def store_everything() -> None:
     pictures = [f"https://media.example.com/{number}.jpg" for number in range(20)]
     client.reply(**mms_payload(message=MMS, media=pictures))
     client.opt_out()
+    Message.objects.record_sent("7", receiver=WRITER, body="See you?", reference="booking-7")
+    client.reply(sender=WRITER, receiver="+61480000009", message="May I come at ten?")
     client.send("webhook-status", b"{broken " + b"y" * 5_000)
 
 
@@ -175,7 +191,13 @@ def everything(transactional_db: None) -> Iterator[str]:
     message_received.connect(bookkeeper, dispatch_uid=LONG_NAME)
     with (
         serving() as url,
-        override_settings(CELLCAST_HANDLER_MAX_ATTEMPTS=1, CELLCAST_PUBLIC_URL=url),
+        override_settings(
+            CELLCAST_HANDLER_MAX_ATTEMPTS=1,
+            CELLCAST_PUBLIC_URL=url,
+            CELLCAST_SEND_WITH="cellcast_django.testing.pretend_to_send",
+            CELLCAST_CONTACT_NAMES=f"{__name__}.names_of",
+            CELLCAST_REFERENCE_LINKS=f"{__name__}.links_of",
+        ),
     ):
         store_everything()
         yield url

@@ -201,6 +201,43 @@ def test_send_button_is_visible_without_scrolling(receptionist: Person) -> None:
     assert box["y"] + box["height"] <= 768
 
 
+IS_WHOLE_BUTTON_HIT = """button => {
+    const { left, top, right, bottom } = button.getBoundingClientRect();
+    for (let x = left + 4; x < right - 4; x += 4)
+        for (let y = top + 1; y < bottom - 1; y += 1)
+            if (!button.contains(document.elementFromPoint(x, y))) return false;
+    return true;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "has_to_scroll"),
+    [
+        pytest.param(1280, 720, False, id="laptop"),
+        pytest.param(1366, 650, False, id="low laptop"),
+        pytest.param(375, 667, True, id="phone"),
+        pytest.param(640, 360, True, id="laptop at 200 %"),
+    ],
+)
+def test_nothing_covers_send_after_done_and_next(
+    receptionist: Person, settings: Any, width: int, height: int, *, has_to_scroll: bool
+) -> None:
+    settings.CELLCAST_OWN_NUMBERS = ["+61480000000", "+61480000001"]  # a line more
+    page = receptionist.page
+    page.set_viewport_size({"width": width, "height": height})
+    first = Message.objects.get(cellcast_id="id-0")
+    page.goto(page.url.partition("/admin/")[0] + url_of("message", "conversation", first.pk))
+    receptionist.click("button", "Done and next")
+    page.locator(".cellcast-undo").wait_for()
+    send = page.get_by_role("button", name="Send")
+
+    if has_to_scroll:
+        page.get_by_label("Your answer").focus()
+        send.scroll_into_view_if_needed()
+
+    assert send.evaluate(IS_WHOLE_BUTTON_HIT)
+
+
 def test_second_user_answering_the_same_reply_is_asked_first(
     receptionist: Person, browser: Any, server: str
 ) -> None:

@@ -55,10 +55,8 @@ def test_user_sets_up_an_empty_site_until_the_light_is_green(
     assert light.get_attribute("data-light") == Light.RECEIVING
     assert "1 event today" in light.inner_text()
     page.get_by_role("link", name="Figures").click()
-    page.get_by_role("heading", name="Replies", exact=True).wait_for()
-    page.locator(".cellcast-bars").wait_for()
-    page.get_by_text("As a table").click()
-    table = page.get_by_role("table", name="Messages by time and status")
+    table = page.get_by_role("region", name="Day by day").get_by_role("table")
+    table.wait_for()
     assert table.get_by_role("columnheader").all_inner_texts()[1:] == ["REPLIES"]
     today = page.get_by_role("link", name="Today")
     today.click()

@@ -20,7 +20,7 @@ from cellcast_django.admin.lists import filters
 from cellcast_django.desk import conversation
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.factories import MessageFactory
-from cellcast_django.models import Message, WebhookEvent
+from cellcast_django.models import Message
 from cellcast_django.opt_outs import opt_in, opt_out
 from cellcast_django.statuses import Status
 from cellcast_django.testing import WebhookClient
@@ -323,6 +323,12 @@ def write_to(*numbers: str) -> None:
         )
 
 
+@pytest.fixture
+def two_numbers(settings: Any) -> None:
+    settings.CELLCAST_OWN_NUMBERS = ["0480 000 001", NUMBERS[1]]
+
+
+@pytest.mark.usefixtures("two_numbers")
 def test_own_numbers_are_named_if_there_are_several(reader: Client) -> None:
     write_to(*NUMBERS)
     MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth", body="of a name")
@@ -337,9 +343,12 @@ def test_own_numbers_are_named_if_there_are_several(reader: Client) -> None:
     assert thread(reader, own="+61480000009") == [*(f"to {each}" for each in NUMBERS), "of a name"]
 
 
-@pytest.mark.parametrize("numbers", [(), NUMBERS[:1], ("cellcast", NUMBERS[0])])
-def test_single_own_number_is_not_named(reader: Client, numbers: tuple[str, ...]) -> None:
-    write_to(*numbers)
+@pytest.mark.parametrize("configured", [[], [NUMBERS[0]], [NUMBERS[0], "0480 000 001"]])
+def test_single_own_number_is_not_named(
+    reader: Client, settings: Any, configured: list[str]
+) -> None:
+    settings.CELLCAST_OWN_NUMBERS = configured
+    write_to(NUMBERS[0])
     MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth")
 
     page = reader.get(address()).text
@@ -348,29 +357,22 @@ def test_single_own_number_is_not_named(reader: Client, numbers: tuple[str, ...]
     assert "0480 000 001" not in page
 
 
-def test_own_number_idle_for_ninety_days_is_not_named(reader: Client) -> None:
-    write_to(*NUMBERS)
-    old = timezone.now() - timedelta(days=91)
-    Message.objects.filter(own_number=NUMBERS[0]).update(created_at=old)
+def test_configured_names_are_own_numbers(reader: Client, settings: Any) -> None:
+    settings.CELLCAST_OWN_NUMBERS = [NUMBERS[0], "BrightTeeth"]
+    write_to(NUMBERS[0])
 
-    assert not every(reader.get(address()).text, "ul[@class='cellcast-periods']")
+    page = reader.get(url_of("message", "to_answer")).text
+
+    options = every(page, "select[@id='cellcast-own']/option")
+    assert [each.get("value") for each in options] == ["", NUMBERS[0], "BrightTeeth"]
 
 
-def test_own_number_of_a_test_send_is_not_named(reader: Client) -> None:
+def test_without_the_setting_own_numbers_are_those_sent_from(reader: Client) -> None:
+    """Whatever webhooks claim, and however much of it."""
     for number in NUMBERS:
-        WebhookClient().reply(sender=CUSTOMER, receiver=number)
-    WebhookEvent.objects.filter(message__own_number=NUMBERS[1]).update(is_test=True)
-
-    assert not every(reader.get(address()).text, "ul[@class='cellcast-periods']")
-    assert not every(reader.get(url_of("message", "to_answer")).text, "select[@id='cellcast-own']")
-    for model in ("message", "webhookevent", "statuschange"):
-        assert "own_number=" not in page_of(reader, model)
-        assert "0480 000 002" not in text_of(page_of(reader, model))
-
-
-def test_own_numbers_are_capped(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters, "MAX_OWN_NUMBERS", 2)
-    write_to(*NUMBERS, "+61480000003")
+        Message.objects.record_sent(f"from {number}", receiver=CUSTOMER, sender=number)
+    write_to(*NUMBERS, *(f" {number:02}" for number in range(40)), "+61400555444")
+    MessageFactory.create(receiver=CUSTOMER, sender="+61400555445", recorded_at=None)
 
     page = reader.get(url_of("message", "to_answer")).text
 
@@ -378,6 +380,28 @@ def test_own_numbers_are_capped(reader: Client, monkeypatch: pytest.MonkeyPatch)
     assert [each.get("value") for each in options] == ["", *NUMBERS]
 
 
+def test_claimed_own_numbers_are_not_named(reader: Client) -> None:
+    for number in NUMBERS:
+        WebhookClient().reply(sender=CUSTOMER, receiver=number)
+
+    for model in ("message", "webhookevent", "statuschange"):
+        assert "own_number=" not in page_of(reader, model)
+        assert "0480 000 002" not in text_of(page_of(reader, model))
+
+
+def test_own_numbers_are_capped(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "MAX_OWN_NUMBERS", 2)
+    for number in (*NUMBERS, "+61480000003"):
+        Message.objects.record_sent(number, receiver=CUSTOMER, sender=number)
+    write_to(NUMBERS[0])
+
+    page = reader.get(url_of("message", "to_answer")).text
+
+    options = every(page, "select[@id='cellcast-own']/option")
+    assert [each.get("value") for each in options] == ["", *NUMBERS]
+
+
+@pytest.mark.usefixtures("two_numbers")
 @pytest.mark.parametrize("model", ["message", "webhookevent", "statuschange"])
 def test_lists_show_own_numbers_and_filter_by_them(reader: Client, model: str) -> None:
     for number in NUMBERS:
@@ -400,6 +424,7 @@ def test_lists_do_not_name_a_single_own_number(reader: Client, model: str) -> No
     assert "0480 000 001" not in page_of(reader, model)
 
 
+@pytest.mark.usefixtures("two_numbers")
 def test_message_list_and_to_answer_filter_by_own_number(reader: Client) -> None:
     write_to(*NUMBERS)
     first = Message.objects.get(own_number=NUMBERS[0])
@@ -414,6 +439,20 @@ def test_message_list_and_to_answer_filter_by_own_number(reader: Client) -> None
 
 
 # Opt-outs, and by whom
+
+
+@pytest.mark.parametrize("page", ["conversation", "change"])
+def test_message_sent_although_opted_out_is_marked(reader: Client, page: str) -> None:
+    opt_out(CUSTOMER)
+    although = Message.objects.record_sent("although", receiver=CUSTOMER, body="Hello")
+    opt_in(CUSTOMER)
+    before = Message.objects.record_sent("allowed", receiver=CUSTOMER, body="Hello")
+
+    for message, count in ((although, 1), (before, 0)):
+        html = page_of(reader, "message", page, message.pk)
+        summary = every(html, "section[@class='module cellcast-summary']")
+        marked = every(summary[0] if summary else html, "span[@data-although-opted-out='']")
+        assert len(marked) == (count if summary else 1)
 
 
 def dividers(page: str) -> list[str]:

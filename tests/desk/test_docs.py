@@ -29,6 +29,7 @@ def test_admin_page_code_grants_the_permissions_it_names(monkeypatch: pytest.Mon
     for block in blocks("docs/admin.md", "python"):
         block.run(namespace)
     namespace["let_support_read_and_repair"]()
+    assert namespace["folded"]("Chloé LEE") == "chloe lee"
     assert Group.objects.get(name="Support").permissions.count() == 5
     models = set(apps.get_app_config("cellcast_django").get_models())
     assert set(namespace["site"]._registry) == models & set(admin.site._registry)

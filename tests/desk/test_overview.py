@@ -26,13 +26,15 @@ from cellcast_django.admin.lists.read_only import ReadOnlyAdmin
 from cellcast_django.desk import overview
 from cellcast_django.desk.admin import register as give_desk_to
 from cellcast_django.factories import MessageFactory, OptOutFactory, WebhookEventFactory
+from cellcast_django.handlers import skip
 from cellcast_django.models import CommandRun, Message, OptOut, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
-from cellcast_django.signals import opt_out_received
+from cellcast_django.receiving import tasks_package
+from cellcast_django.signals import opt_out_received, status_changed
 from cellcast_django.testing import WebhookClient
 from cellcast_django.webhooks import WEBHOOKS
 from tests.admin_pages import CUSTOMER, MODELS, changelist_at, listed, staff, url_of
-from tests.handlers import Calls, connected, reply
+from tests.handlers import Calls, Connect, connected, reply
 from tests.html import addresses, every, only, section, times_of, words
 from tests.many import add_copies
 from tests.plans import HAS_STATISTICS, gather_statistics, plan_of, scans
@@ -188,18 +190,19 @@ def test_overview_counts_and_links_events_needing_attention(reader: Client) -> N
     WebhookEventFactory.create(invalid=True, is_test=True)
     WebhookEventFactory.create(invalid=True, dismissed_at=timezone.now())
     WebhookEventFactory.create_batch(3, failed=True)
-    WebhookEventFactory.create(pending=True)
+    WebhookEventFactory.create(pending=True, handler_results={"shop.confirm": result("Bad: luck")})
+    WebhookEventFactory.create_batch(4, pending=True)
     found = attention_of(html_of(reader))
-    assert list(found.values()) == [2, 3, 1]
+    assert list(found.values()) == [2, 3, 1, 4]
     for url, count in found.items():
         assert changelist_at(reader, url).result_count == count
 
 
 def test_zero_counts_have_quiet_badges(reader: Client) -> None:
     page = html_of(reader)
-    assert list(attention_of(page).values()) == [0, 0, 0]
+    assert list(attention_of(page).values()) == [0, 0, 0, 0]
     badges = every(section(page, "waiting"), "span[@class='cellcast-badge cellcast-badge-quiet']")
-    assert len(badges) == 3
+    assert len(badges) == 4
 
 
 def failing(html: str) -> dict[str, Any]:
@@ -215,19 +218,57 @@ def test_failing_handlers_have_counts_and_links(reader: Client) -> None:
     results = {"shop.confirm": result("Bad: luck")}
     WebhookEventFactory.create_batch(2, failed=True, handler_results=results)
     WebhookEventFactory.create(pending=True, handler_results=results)
-    WebhookEventFactory.create(pending=True)
     rows = failing(html_of(reader))
-    assert list(rows) == ["shop.confirm", ""]
+    assert list(rows) == ["shop.confirm"]
     links = every(rows["shop.confirm"], "a[@data-count]")
     assert [int(link.get("data-count", "")) for link in links] == [2, 1]
     for link in links:
         count = changelist_at(reader, link.get("href", "")).result_count
         assert count == int(link.get("data-count", ""))
-    assert addresses(rows[""]) == []
+
+
+def test_reports_that_wait_for_a_worker_are_not_failing(
+    operator: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    settings.CELLCAST_RUN_HANDLERS = "task"
+    worker_less = f"{tasks_package().__name__}.backends.dummy.DummyBackend"
+    settings.TASKS = {"default": {"BACKEND": worker_less}}
+    connect(status_changed, Calls("log"))
+    for number in range(3):
+        client.status(_id=f"{number}")
+    page = html_of(operator)
+    assert not failing(page)
+    assert list(attention_of(page).values()) == [0, 0, 0, 3]
+
+
+def test_handler_renamed_after_a_failure_can_be_run_for_the_first_time(
+    operator: Client, client: WebhookClient, connect: Connect, settings: Any
+) -> None:
+    settings.CELLCAST_HANDLER_MAX_ATTEMPTS = 1
+    with connected(status_changed, old_name=Calls("old", error=ValueError())):
+        for number in range(3):
+            client.status(_id=f"{number}")
+    renamed = Calls("new_name")
+    connect(status_changed, renamed)
+    for event in WebhookEvent.objects.all():
+        assert skip(event.pk, "old_name")
+
+    [row] = failing(html_of(operator)).values()
+    offered = every(row, "a[@data-action]")
+    links = {each.get("data-action"): each.get("href", "") for each in offered}
+    [count] = every(row, "a[@data-count]")
+
+    assert row.get("data-handler") == "new_name"
+    assert changelist_at(operator, count.get("href", "")).result_count == 3
+    form = operator.get(links["run_again"]).context["page"]
+    assert form.first == [("new_name", 3)]
+    operator.post(links["run_again"], {"confirmed": "1", "keys": form.keys})
+    assert len(renamed) == 3
+    assert not failing(html_of(operator))
 
 
 def test_failing_handler_shows_newest_error_and_first_event(reader: Client, noon: datetime) -> None:
-    for hours, error in [(1, "Bad: new"), (3, "Odd: newer"), (2, "Bad: old")]:
+    for hours, error in [(1, "Bad: old"), (3, "Odd: newer"), (2, "Bad: old")]:
         at = noon - timedelta(minutes=10 if error == "Odd: newer" else 20)
         results = {"shop.confirm": result(error, at)}
         event = WebhookEventFactory.create(failed=True, handler_results=results)
@@ -238,8 +279,68 @@ def test_failing_handler_shows_newest_error_and_first_event(reader: Client, noon
     newest = only(row, "td[@class='cellcast-error']")
     assert words(newest).startswith("Odd: newer ")
     assert times_of(newest) == [noon - timedelta(minutes=10)]
-    assert [words(each) for each in every(row, "li")] == ["Bad 2", "Odd 1"]
+    assert [words(each) for each in every(row, "li")] == ["2 Bad: old", "1 Odd: newer"]
     assert times_of(every(row, "td")[-1]) == [noon - timedelta(hours=3)]
+
+
+def test_frequent_errors_are_shown_and_the_rest_is_counted(reader: Client) -> None:
+    for number in range(7):
+        values = {"handler_results": {"shop.confirm": result(f"KeyError: {number}")}}
+        WebhookEventFactory.create_batch(2 if number == 6 else 1, failed=True, **values)
+    shown = [words(each) for each in every(failing(html_of(reader))["shop.confirm"], "li")]
+    assert shown[0] == "2 KeyError: 6"
+    assert len(shown) == 6
+    assert shown[-1].startswith("2 ")
+
+
+def test_overview_names_the_slowest_handlers(reader: Client) -> None:
+    assert not every(html_of(reader), "table[@id='cellcast-slowest']")
+    called = {"log": {**result(""), "seconds": 0.04}, "bill": {**result(""), "seconds": 75.2}}
+    WebhookEventFactory.create(handler_results=called)
+    html = html_of(reader)
+    rows = every(html, "table[@id='cellcast-slowest']/tbody/tr")
+    assert [words(row) for row in rows] == ["bill 1 min 15 s", "log 0.04 s"]
+    assert not every(html, "p[@data-slow]")
+
+
+def test_overview_warns_about_a_call_over_half_the_lease(reader: Client, settings: Any) -> None:
+    settings.CELLCAST_HANDLER_LEASE = 100
+    called = {"log": {**result(""), "seconds": 50.0}, "bill": {**result(""), "seconds": 50.5}}
+    WebhookEventFactory.create(handler_results=called)
+    warnings = every(html_of(reader), "p[@data-slow]")
+    assert [each.get("data-slow") for each in warnings] == ["bill"]
+
+
+def headings(html: str) -> list[str]:
+    sections = every(html, "section[@class='module']")
+    return [each.get("aria-labelledby", "")[9:-8] for each in sections]
+
+
+@pytest.mark.parametrize("page", [OVERVIEW, "admin:app_list"])
+def test_lights_come_first_for_whoever_runs_handlers(page: str) -> None:
+    MessageFactory.create(inbound=True)
+    WebhookEventFactory.create()
+    url = reverse(page, args=["cellcast_django"] if page == "admin:app_list" else [])
+    views = ("view_message", "view_webhookevent")
+    assert headings(staff(*views).get(url).text)[:2] == ["to-answer", "lights"]
+    on_call = headings(staff(*views, "rerun_webhookevent").get(url).text)
+    assert on_call[0] == "lights"
+    assert on_call.index("to-answer") > on_call.index("waiting")
+
+
+def test_overview_shows_the_credit_and_when_it_was_read(noon: datetime) -> None:
+    reader = staff("view_message")
+    assert not every(html_of(reader), "section[@aria-labelledby='cellcast-credit-heading']")
+    read_at = noon - timedelta(days=3)
+    credit = {"sms": 1234.5, "mms": None, "read_at": read_at.isoformat()}
+    CommandRun.record(CommandRun.Command.RECOVER, {"credit": credit})
+    part = section(html_of(reader), "credit")
+    assert [words(each) for each in every(part, "p[@class='cellcast-value']")] == ["1,234.5"]
+    assert times_of(part) == [read_at]
+    CommandRun.record(CommandRun.Command.RECOVER, {"credit": credit | {"mms": 20}})
+    part = section(html_of(reader), "credit")
+    assert [words(each) for each in every(part, "p[@class='cellcast-value']")] == ["1,234.5", "20"]
+    assert not every(html_of(staff("view_webhookevent")), "*[@id='cellcast-credit-heading']")
 
 
 def test_unconnected_handler_is_marked_and_can_only_be_skipped(
@@ -363,7 +464,9 @@ def test_every_query_uses_an_index(reader: Client, has_statistics: bool) -> None
         gather_statistics()
     with CaptureQueriesContext(connection) as queries:
         html_of(reader)
-    statements = [q["sql"] for q in queries if "FROM" in q["sql"]]
+    # The newest results are read by their keys, up to a limit.
+    limit = f"LIMIT {health.MAX_RESULTS}"
+    statements = [q["sql"] for q in queries if "FROM" in q["sql"] and limit not in q["sql"]]
     assert len(statements) >= 8
     assert {sql: steps for sql in statements if (steps := scans(sql))} == {}
 
@@ -484,7 +587,7 @@ def test_restricted_site_counts_only_its_own_rows(other_sites: None, admin_clien
 
     page = admin_client.get("/practice/cellcast_django/webhookevent/overview/").content.decode()
 
-    assert list(attention_of(page).values()) == [0, 1, 0]
+    assert list(attention_of(page).values()) == [0, 1, 0, 0]
     assert not lights_of(page)
     page = admin_client.get(f"/practice/cellcast_django/message/{ours.pk}/change/").content.decode()
     assert page.count('class="cellcast-event"') == 1

@@ -21,9 +21,9 @@ from django.utils import timezone
 from cellcast_django.admin import MessageAdmin, StatusChangeAdmin, WebhookEventAdmin
 from cellcast_django.admin.page import MAX_SECONDS
 from cellcast_django.admin.viewer import Viewer
-from cellcast_django.desk import to_answer
+from cellcast_django.desk import marking, to_answer
 from cellcast_django.desk.admin import register as give_desk_to
-from cellcast_django.desk.to_answer import Choice, Replies
+from cellcast_django.desk.to_answer import Choice, Replies, StopWishesShown
 from cellcast_django.factories import MessageFactory, WebhookEventFactory
 from cellcast_django.models import Message, StatusChange, WebhookEvent
 from cellcast_django.opt_outs import opt_out
@@ -134,11 +134,13 @@ def test_picture_without_a_text_is_linked(reader: Client) -> None:
     assert "https://media.example.com/1.jpg" in addresses(table)
 
 
+@pytest.mark.parametrize("read_at_once", [1, 2, 5, 1_000])
 @pytest.mark.parametrize("order", ["", "longest"])
 def test_paging_shows_every_customer_once(
-    reader: Client, monkeypatch: pytest.MonkeyPatch, order: str
+    reader: Client, monkeypatch: pytest.MonkeyPatch, order: str, read_at_once: int
 ) -> None:
     monkeypatch.setattr(to_answer, "PER_PAGE", 3)
+    monkeypatch.setattr(to_answer, "MAX_READ", read_at_once)
     first = ask(60, "0")
     add_copies(first, 7, lambda n: {"contact": f"+614000100{n:02}", "body": f"{n + 1}"})
     ask(70, "before", "+61400010003")
@@ -151,7 +153,8 @@ def test_paging_shows_every_customer_once(
         shown.append([row.text for row in listing.rows])
         url = listing.next_url
 
-    assert [len(page) for page in shown] == [3, 3, 2]
+    if read_at_once == 1_000:
+        assert [len(page) for page in shown] == [3, 3, 2]
     texts = list(chain(*shown))
     assert sorted(texts) == sorted(["0", "1", "2", "3", "4", "after", "6", "7"])
     assert texts[0] == ("4" if order else "after")
@@ -177,6 +180,130 @@ def test_unknown_after_shows_first_page(reader: Client, after: str) -> None:
     ask(10, "first")
 
     assert rows(reader, after=after) == ["first"]
+
+
+def test_flood_of_one_customer_hides_nobody(
+    reader: Client, receptionist: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_answer, "MAX_READ", 3)
+    other = ask(60, "last", OTHER)
+    flood = ask(30, "again")
+    add_copies(flood, 20)
+    ask(5, "", sender="")
+
+    shown, url = [], url_of("message", "to_answer")
+    while url:
+        listing = reader.get(url).context["page"].list
+        shown += [row.reply.contact for row in listing.rows]
+        url = listing.next_url
+
+    assert shown == ["", CUSTOMER, OTHER]
+    page = receptionist.get(url_of("message", "conversation", flood.pk)).context["page"]
+    assert page.next_key == other.pk
+
+
+def test_page_says_where_it_is_and_leads_back(
+    reader: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_answer, "PER_PAGE", 3)
+    first = ask(60, "0")
+    add_copies(first, 7, lambda n: {"contact": f"+614000100{n:02}"})
+    ask(30, "several", "+61400010003")
+
+    def listing(url: str) -> Any:
+        return reader.get(url).context["page"].list
+
+    pages = [listing(url_of("message", "to_answer"))]
+    while pages[-1].next_url:
+        pages.append(listing(pages[-1].next_url))
+
+    assert [page.position for page in pages] == ["1 to 3 of 8", "4 to 6 of 8", "7 to 8 of 8"]
+    assert not pages[0].previous_url
+    for page, before in zip(pages[1:], pages, strict=False):
+        back = listing(page.previous_url)
+        assert [row.reply for row in back.rows] == [row.reply for row in before.rows]
+    assert "?" not in pages[1].previous_url
+    monkeypatch.setattr(to_answer, "MAX_READ", 4)
+    assert listing(url_of("message", "to_answer")).position == "1 to 3 of 4+"
+    assert listing(pages[1].next_url).position == ""
+    assert listing(pages[1].next_url).previous_url == url_of("message", "to_answer")
+    monkeypatch.setattr(to_answer, "PER_PAGE", 50)
+    monkeypatch.setattr(to_answer, "MAX_READ", 1_000)
+    assert listing(url_of("message", "to_answer")).position == ""
+
+
+def numbers_of_lee(words: str) -> list[str]:
+    return [CUSTOMER] if words == "Mrs Lee" else []
+
+
+@pytest.mark.parametrize("term", ["0400 000 001", "000001", "sunday", "Mrs Lee", "mrs  lee"])
+def test_search_finds_who_waits(reader: Client, settings: Any, term: str) -> None:
+    settings.CELLCAST_CONTACT_SEARCH = f"{__name__}.numbers_of_lee"
+    ask(20, "Mrs Lee asked me to write: open on Sunday?", CUSTOMER)
+    ask(10, "Are you there?", OTHER)
+
+    page = reader.get(url_of("message", "to_answer", q=term))
+
+    [row] = page.context["page"].list.rows
+    assert row.reply.contact == CUSTOMER
+    assert "q=" not in row.url
+    assert only(page.text, "input[@name='q']").get("value") == term
+    notes = [each.get("data-search-note") for each in every(page.text, "p[@data-search-note]")]
+    assert notes == (["texts"] if term in ("sunday", "mrs  lee") else [])
+
+
+def test_search_shows_newest_reply_of_who_is_found(reader: Client) -> None:
+    ask(20, "open on Sunday?")
+    ask(10, "Are you there?")
+
+    assert rows(reader, q="Sunday") == ["Are you there?"]
+
+
+def test_search_for_nobody_says_what_is_searched(reader: Client) -> None:
+    ask(20, "open on Sunday?")
+
+    page = page_of(reader, "message", "to_answer", q="0400 999 999")
+
+    assert only(page, "p[@id='cellcast-nothing-found']") is not None
+
+
+def test_done_returns_to_the_search(receptionist: Client) -> None:
+    reply = ask(20, "open on Sunday?")
+    ask(10, "On Sunday too", OTHER)
+    page = page_of(receptionist, "message", "to_answer", q="sunday")
+    form = only(page, "form[@class='cellcast-waiting']")
+
+    response = receptionist.post(form.get("action", ""), {"one": reply.pk}, follow=True)
+
+    assert response.redirect_chain[0][0].startswith(url_of("message", "to_answer", q="sunday"))
+    assert [row.text for row in response.context["page"].list.rows] == ["On Sunday too"]
+
+
+def test_wish_to_stop_is_marked_with_its_age_and_red_from_three_days_on(
+    reader: Client, rf: RequestFactory, admin_user: User
+) -> None:
+    days = 24 * 60
+    ask(4 * days, "Please stop texting me")
+    ask(10, "Hello??")
+    ask(2 * days, "no more texts!", OTHER)
+    ask(5, "stop it", sender="")
+    ask(3, "See you", THIRD)
+
+    found = reader.get(url_of("message", "to_answer")).context["page"].list.rows
+
+    marks = {row.reply.contact: row.stop_wish for row in found}
+    assert marks[THIRD] == ""
+    late = {contact: "badge-bad" in mark for contact, mark in marks.items() if mark}
+    assert late == {CUSTOMER: True, OTHER: False, "": False}
+    assert "4 d" in marks[CUSTOMER]
+
+    request = rf.get("/")
+    request.user = admin_user
+    wishes = StopWishesShown.of(Viewer(admin.site, request))
+    assert wishes.count == 3 == len(reader.get(wishes.url).context["cl"].result_list)
+    assert "badge-bad" in wishes.badge
+    Message.objects.update(handled_at=timezone.now())
+    assert StopWishesShown.of(Viewer(admin.site, request)).badge == ""
 
 
 def test_page_can_be_filtered_by_days(reader: Client) -> None:
@@ -372,7 +499,7 @@ def test_pages_of_a_reply_offer_done_until_handled(receptionist: Client, page: s
     address = url_of("message", page, reply.pk)
 
     def offers() -> bool:
-        return bool(every(receptionist.get(address).text, "input[@name='one']"))
+        return bool(every(receptionist.get(address).text, "input[@name='seen']"))
 
     assert offers()
     done_in_row(receptionist, reply)
@@ -506,8 +633,13 @@ def test_undo_reopens_none_of_a_colleagues_replies(receptionist: Client) -> None
 
 
 def mark(client: Client, **form: Any) -> Any:
+    """Run an action of the list, and confirm it if it asks."""
     data = {"action": "mark_done", "index": 0, **form}
-    return client.post(url_of("message"), data, follow=True)
+    response = client.post(url_of("message"), data, follow=True)
+    if "cellcast-customers" in response.text:
+        fields = hidden_fields(only(response.text, "form[@id='cellcast-confirm']"))
+        response = client.post(url_of("message"), fields, follow=True)
+    return response
 
 
 def test_action_marks_selected_replies(receptionist: Client, reader: Client) -> None:
@@ -542,10 +674,121 @@ def select_all(client: Client) -> Any:
     return mark(client, _selected_action=[first], select_across=1)
 
 
+@pytest.fixture
+def sixty(receptionist: Client) -> Message:
+    """The newest of sixty waiting replies of thirty-one customers, one of them without a number."""
+
+    def values(number: int) -> dict[str, Any]:
+        is_known = number < 58
+        return {"contact": f"+614000100{number % 29:02}" if is_known else "", "sender": ""}
+
+    first = ask(20, "one")
+    add_copies(first, 59, values)
+    return first
+
+
+def ask_to_mark(client: Client, action: str, reply: Message) -> Any:
+    form = {"action": action, "index": 0, "_selected_action": reply.pk, "select_across": 1}
+    return client.post(url_of("message"), form)
+
+
+@pytest.mark.parametrize("action", ["mark_done", "mark_new"])
+def test_action_on_more_than_fifty_asks_and_says_how_many_customers(
+    receptionist: Client, sixty: Message, action: str
+) -> None:
+    done_at = timezone.now() if action == "mark_new" else None
+    Message.objects.update(handled_at=done_at)
+
+    page = ask_to_mark(receptionist, action, sixty)
+
+    asked = only(page.text, "p[@id='cellcast-customers']")
+    assert (asked.get("data-replies"), asked.get("data-customers")) == ("60", "31")
+    assert Message.objects.filter(handled_at=done_at).count() == 60
+    assert not LogEntry.objects.exists()
+    late = ask(0, "and now?", handled_at=done_at)
+    fields = hidden_fields(only(page.text, "form[@id='cellcast-confirm']"))
+    receptionist.post(url_of("message"), fields)
+    assert list(Message.objects.filter(handled_at=done_at)) == [late]
+    assert LogEntry.objects.count() == 1
+
+
+def test_action_confirms_the_rows_that_were_ticked(receptionist: Client, sixty: Message) -> None:
+    """A project's own class may show more than fifty rows on a page."""
+    kept = sixty.pk
+    ticked = list(Message.objects.exclude(pk=kept).values_list("pk", flat=True))
+
+    data = {"action": "mark_done", "index": 0, "_selected_action": ticked}
+    page = receptionist.post(url_of("message"), data)
+    form = only(page.text, "form[@id='cellcast-confirm']")
+    boxes = every(form, "input[@name='_selected_action']")
+    keys = {"_selected_action": [box.get("value") for box in boxes]}
+    receptionist.post(url_of("message"), {**hidden_fields(form), **keys})
+
+    assert list(Message.objects.unhandled()) == [sixty]
+
+
+def test_mark_as_new_takes_back_what_anybody_marked(receptionist: Client, reader: Client) -> None:
+    replies = [ask(20, "one"), ask(10, "two", OTHER)]
+    kept = ask(5, "three", THIRD)
+    for reply in [*replies, kept]:
+        reply.mark_handled(username="kim")
+    sent = MessageFactory.create()
+    selected = [reply.pk for reply in replies] + [sent.pk]
+
+    mark(reader, action="mark_new", _selected_action=selected)
+    assert not Message.objects.unhandled().exists()
+    response = mark(receptionist, action="mark_new", _selected_action=selected)
+
+    assert levels(response) == ["success"]
+    assert set(Message.objects.unhandled()) == set(replies)
+    assert set(Message.objects.unhandled().values_list("handled_by", flat=True)) == {""}
+    assert LogEntry.objects.count() == 1
+    mark(receptionist, action="mark_new", _selected_action=selected)
+    assert LogEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize("page", ["change", "conversation"])
+def test_reopen_takes_back_at_any_time_what_anybody_marked(receptionist: Client, page: str) -> None:
+    long_ago, earlier, reply = ask(90, "before"), ask(20, "Hello?"), ask(10, "Anybody there?")
+    colleague = staff("view_message", "handle_message")
+    done_in_row(colleague, long_ago)
+    done_in_row(colleague, reply)
+    Message.objects.record_sent("an answer", receiver=CUSTOMER)
+    other = ask(5, "two", OTHER)
+    other.mark_handled()
+    url = url_of("message", page, reply.pk)
+    assert not every(staff("view_message").get(url).text, "form[@id='cellcast-reopen']")
+
+    form = only(receptionist.get(url).text, "form[@id='cellcast-reopen']")
+    response = receptionist.post(form.get("action", ""), hidden_fields(form), follow=True)
+
+    assert response.redirect_chain == [(url, 302)]
+    assert set(Message.objects.unhandled()) == {earlier, reply}
+    assert LogEntry.objects.latest("pk").object_id == str(reply.pk)
+    assert not every(response.text, "form[@id='cellcast-reopen']")
+    again = receptionist.post(form.get("action", ""), hidden_fields(form), follow=True)
+    assert levels(again) == ["warning"]
+
+
+def test_reopen_of_a_reply_without_a_number_leaves_others(receptionist: Client) -> None:
+    replies = [ask(20, "", sender="", cellcast_id=f"{number}") for number in range(2)]
+    Message.objects.update(handled_at=timezone.now())
+
+    receptionist.post(url_of("message", "reopen"), {"one": replies[0].pk, "back": "change"})
+
+    assert list(Message.objects.unhandled()) == [replies[0]]
+
+
+@pytest.mark.parametrize("one", ["x", "123456"])
+def test_reopen_of_an_unknown_reply_warns(receptionist: Client, one: str) -> None:
+    response = receptionist.post(url_of("message", "reopen"), {"one": one}, follow=True)
+    assert levels(response) == ["warning"]
+
+
 def test_action_commits_batch_by_batch(
     receptionist: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
+    monkeypatch.setattr(marking, "BATCH_SIZE", 10)
     add_copies(ask(20, "one"), 40, lambda number: {"contact": f"+614000100{number:02}"})
 
     with CaptureQueriesContext(connection) as captured:
@@ -561,7 +804,7 @@ def test_action_commits_batch_by_batch(
 def test_slow_action_reports_how_many_are_left(
     receptionist: Client, monkeypatch: pytest.MonkeyPatch, tick: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(to_answer, "BATCH_SIZE", 10)
+    monkeypatch.setattr(marking, "BATCH_SIZE", 10)
     add_copies(ask(20, "one"), 40, lambda number: {"contact": f"+614000100{number:02}"})
     tick(MAX_SECONDS * 0.4)
 
@@ -586,7 +829,7 @@ def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             now[0] += seconds
             return now[0]
 
-        monkeypatch.setattr(to_answer, "monotonic", look)
+        monkeypatch.setattr(marking, "monotonic", look)
 
     return tick
 
@@ -650,7 +893,7 @@ def title(page: str) -> str:
 
 
 def test_capped_count_has_a_plus(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(to_answer, "MAX_COUNTED", 3)
+    monkeypatch.setattr(to_answer, "MAX_READ", 3)
     first = ask(30, "one")
     add_copies(first, 2, lambda number: {"contact": f"+614000100{number:02}"})
     assert reader.get(url_of("message", "news")).json()["waiting"] == "3"

@@ -10,21 +10,19 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cellcast_django.database.vendors import VENDORS
-from cellcast_django.desk import traffic as delivery_times
+from cellcast_django.desk import traffic
 from cellcast_django.desk.traffic import (
     MAX_DELIVERY_SECONDS,
     NOT_FINAL,
     DeliveryTimes,
     Period,
-    count_delivery_times,
     count_messages,
+    measure_delivery_times,
 )
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Message, WebhookEvent
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.testing import WebhookClient
-from tests.many import add_copies
 
 SYDNEY = ZoneInfo("Australia/Sydney")
 
@@ -44,19 +42,12 @@ def sent(status: str, created_at: datetime, **values: Any) -> Message:
     return MessageFactory.create(status=status, created_at=created_at, **values)
 
 
-@pytest.fixture(params=["known", "unknown"])
-def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time on this database, then as on one whose words for it are not known."""
-    if request.param == "unknown":
-        monkeypatch.delitem(VENDORS, connection.vendor)
-
-
 def times_of_last_days(days: int) -> DeliveryTimes:
-    return count_delivery_times(count_messages(Period.of_last_days(days)))
+    return measure_delivery_times(Period.of_last_days(days))
 
 
-def clocks(starts: tuple[datetime, ...]) -> list[str]:
-    return [f"{start.astimezone(SYDNEY):%m-%d %H:%M}" for start in starts]
+def starts_of(period: Period) -> list[str]:
+    return [f"{start.astimezone(SYDNEY):%m-%d %H:%M}" for start, _end in period.slots]
 
 
 # Periods
@@ -64,36 +55,24 @@ def clocks(starts: tuple[datetime, ...]) -> list[str]:
 
 def test_period_covers_whole_days_including_today(noon: datetime) -> None:
     period = Period.of_last_days(3)
-    assert clocks(period.starts) == ["08-12 00:00", "08-13 00:00", "08-14 00:00"]
-    assert clocks((period.end,)) == ["08-15 00:00"]
+    assert starts_of(period) == ["08-12 00:00", "08-13 00:00", "08-14 00:00"]
+    assert period.end == datetime(2026, 8, 15, tzinfo=SYDNEY)
 
 
-def test_single_day_is_split_into_hours(noon: datetime) -> None:
-    period = Period.of_last_days(1)
-    assert len(period.starts) == 24
-    assert clocks(period.starts)[::23] == ["08-14 00:00", "08-14 23:00"]
-
-
-@pytest.mark.parametrize(
-    ("day", "count"),
-    [
-        (datetime(2026, 10, 4, 12, tzinfo=SYDNEY), 23),
-        (datetime(2026, 4, 5, 12, tzinfo=SYDNEY), 25),
-    ],
-)
-def test_slots_cover_a_day_when_clocks_change(
-    monkeypatch: pytest.MonkeyPatch, day: datetime, count: int
+@pytest.mark.parametrize(("month", "day", "hours"), [(10, 4, 23), (4, 5, 25), (8, 14, 24)])
+def test_day_ends_at_midnight_when_clocks_change(
+    monkeypatch: pytest.MonkeyPatch, month: int, day: int, hours: int
 ) -> None:
-    set_clock(monkeypatch, day)
-    assert len(Period.of_last_days(1).starts) == count
-    assert clocks(Period.of_last_days(2).starts)[1].endswith("00:00")
+    set_clock(monkeypatch, datetime(2026, month, day, 12, tzinfo=SYDNEY))
+    [(start, end)] = Period.of_last_days(1).slots
+    assert end.astimezone(UTC) - start.astimezone(UTC) == timedelta(hours=hours)
 
 
 def test_days_follow_the_current_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     set_clock(monkeypatch, datetime(2026, 8, 13, 15, tzinfo=UTC))  # the 14th in Sydney
     with timezone.override("Australia/Adelaide"):
-        assert clocks(Period.of_last_days(2).starts) == ["08-13 00:30", "08-14 00:30"]
-    assert clocks(Period.of_last_days(2).starts) == ["08-13 00:00", "08-14 00:00"]
+        assert starts_of(Period.of_last_days(2)) == ["08-13 00:30", "08-14 00:30"]
+    assert starts_of(Period.of_last_days(2)) == ["08-13 00:00", "08-14 00:00"]
 
 
 # Messages
@@ -125,12 +104,20 @@ def test_sent_messages_are_counted_by_status(noon: datetime) -> None:
 
 
 @pytest.mark.django_db
-def test_todays_messages_are_counted_by_hour(noon: datetime) -> None:
-    sent("delivered", noon + timedelta(minutes=59))
-    sent("delivered", noon + timedelta(minutes=60))
-    counted = count_messages(Period.of_last_days(1))
-    assert counted.sent["delivered"][12:14] == [1, 1]
-    assert sum(counted.sent["delivered"]) == 2
+def test_one_own_number_is_counted_alone(noon: datetime) -> None:
+    own, yesterday = "+61480000001", noon - timedelta(days=1)
+    for status in ("delivered", "failed", ""):
+        sent(status, yesterday, sender=own, own_number=own)
+    sent("delivered", yesterday)
+    MessageFactory.create(inbound=True, receiver=own, own_number=own, created_at=noon)
+    WebhookClient(headers={"Cellcast-Test-Send": "1"}).reply(receiver=own)
+
+    counted = count_messages(Period.of_last_days(30), own)
+
+    used = {status: numbers[-2:] for status, numbers in counted.sent.items() if any(numbers)}
+    assert used == {"delivered": [1, 0], "failed": [1, 0], NOT_FINAL: [1, 0]}
+    assert counted.replies[-2:] == [0, 1]
+    assert count_messages(Period.of_last_days(30)).total_sent == 4
 
 
 @pytest.mark.django_db
@@ -152,11 +139,10 @@ def test_counted_delivery_time_equals_the_messages(client: WebhookClient) -> Non
     message.refresh_from_db()
     assert message.delivery_time is not None
     seconds = int(message.delivery_time.total_seconds())
-    assert times_of_last_days(7).counts == {seconds: 1}
+    assert times_of_last_days(7).seconds == [seconds]
 
 
 @pytest.mark.django_db
-@pytest.mark.usefixtures("vendor")
 def test_delivery_times_of_the_period_are_counted_in_whole_seconds(noon: datetime) -> None:
     for milliseconds in (0, 999, 4_000, 4_500, 60_000):
         delivered_at = noon + timedelta(milliseconds=milliseconds)
@@ -164,7 +150,7 @@ def test_delivery_times_of_the_period_are_counted_in_whole_seconds(noon: datetim
     sent("delivered", noon - timedelta(days=7), submitted_at=noon, status_changed_at=noon)
     sent("expired", noon, submitted_at=noon, status_changed_at=noon)
     sent("delivered", noon, submitted_at=None)
-    assert times_of_last_days(7).counts == {0: 2, 4: 2, 60: 1}
+    assert times_of_last_days(7).seconds == [0, 0, 4, 4, 60]
 
 
 @pytest.mark.django_db
@@ -173,74 +159,59 @@ def test_delivery_times_are_bounded_whatever_the_clocks_say(noon: datetime) -> N
     for seconds in (-5, 200_000, 300_000):
         delivered_at = noon + timedelta(seconds=seconds)
         sent("delivered", noon, submitted_at=noon, status_changed_at=delivered_at)
-    assert times_of_last_days(7).counts == {0: 1, MAX_DELIVERY_SECONDS: 2}
+    assert times_of_last_days(7).seconds == [0, MAX_DELIVERY_SECONDS, MAX_DELIVERY_SECONDS]
 
 
 @pytest.mark.parametrize(
-    ("numbers", "median", "percentile_95"),
+    ("seconds", "median", "percentile_95"),
     [
-        ({}, None, None),
-        ({7: 1}, 7, 7),
-        ({3: 1, 5: 1}, 3, 5),
-        ({1: 50, 2: 45, 9: 5}, 1, 2),
-        ({1: 50, 2: 44, 9: 6}, 1, 9),
-        ({9: 60, 2: 40}, 9, 9),
+        ([], None, None),
+        ([7], 7, 7),
+        ([3, 5], 3, 5),
+        ([1] * 50 + [2] * 45 + [9] * 5, 1, 2),
+        ([1] * 50 + [2] * 44 + [9] * 6, 1, 9),
     ],
 )
 def test_percentiles_are_observed_times(
-    numbers: dict[int, int], median: int | None, percentile_95: int | None
+    seconds: list[int], median: int | None, percentile_95: int | None
 ) -> None:
-    times = DeliveryTimes(numbers)
+    times = DeliveryTimes(seconds)
     assert (times.percentile(50), times.percentile(95)) == (median, percentile_95)
 
 
 @pytest.mark.django_db
-@pytest.mark.usefixtures("vendor")
-def test_delivery_times_sample_the_newest_of_each_slot(
-    noon: datetime,
-) -> None:
-    """A busy day gives more of them than a quiet one."""
-    for day, most in ((0, 8_000), (1, 2_000)):
-        newer = noon - timedelta(days=day)
-        older = newer - timedelta(hours=1)
-        for created_at, seconds, count in ((newer, 1 + day, most), (older, 9, most // 4)):
-            delivered_at = created_at + timedelta(seconds=seconds)
-            message = sent(
-                "delivered", created_at, submitted_at=created_at, status_changed_at=delivered_at
-            )
-            add_copies(message, count - 1)
-    times = times_of_last_days(7)
-    assert times.counts == {1: 8_000, 2: 2_000}
-    assert times.is_sample
+def test_delivery_times_sample_the_newest(noon: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "SAMPLE_SIZE", 3)
+    for age in range(3):
+        at = noon - timedelta(days=age)
+        sent("delivered", at, submitted_at=at, status_changed_at=at + timedelta(seconds=age))
+    assert times_of_last_days(7) == DeliveryTimes([0, 1, 2])
+    at = noon + timedelta(seconds=1)
+    sent("delivered", at, submitted_at=at, status_changed_at=at + timedelta(seconds=9))
+    assert times_of_last_days(7) == DeliveryTimes([0, 1, 9], is_sample=True)
 
 
 @pytest.mark.django_db
-def test_few_delivery_times_are_not_sampled(
-    noon: datetime,
-) -> None:
-    message = sent("delivered", noon, submitted_at=noon, status_changed_at=noon)
-    add_copies(message, delivery_times.SAMPLE_SIZE - 1)
-    times = times_of_last_days(7)
-    assert times.total == delivery_times.SAMPLE_SIZE
-    assert not times.is_sample
-
-
-@pytest.mark.django_db
-def test_period_without_delivered_messages_has_no_delivery_times(noon: datetime) -> None:
-    sent("expired", noon)
-    assert times_of_last_days(7) == DeliveryTimes({})
+def test_delivery_times_are_those_of_one_number(noon: datetime) -> None:
+    for own, seconds in (("+61480000001", 3), ("+61480000002", 60)):
+        delivered_at = noon + timedelta(seconds=seconds)
+        sent("delivered", noon, own_number=own, submitted_at=noon, status_changed_at=delivered_at)
+    assert measure_delivery_times(Period.of_last_days(7), "+61480000001").seconds == [3]
 
 
 # What it costs
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("number", ["", "+61480000001"])
 @pytest.mark.parametrize(("days", "count"), [(1, 1), (7, 1), (30, 2), (90, 4)])
-def test_delivery_times_take_one_query_per_24_slots(noon: datetime, days: int, count: int) -> None:
-    sent("delivered", noon)
+def test_counting_takes_one_query_per_24_days(
+    noon: datetime, days: int, count: int, number: str
+) -> None:
     with CaptureQueriesContext(connection) as queries:
-        times_of_last_days(days)
-    assert len(queries) == count + 1 + 3  # which statuses there are; twice if there are tests
+        count_messages(Period.of_last_days(days), number)
+    others = 1 if number else 2  # the tests; and which statuses there are
+    assert len(queries) == count + others
 
 
 @pytest.mark.django_db
@@ -251,7 +222,7 @@ def test_counting_reads_only_covering_indexes(in_use: list[str], noon: datetime)
         sent(status, noon)
     with CaptureQueriesContext(connection) as queries:
         count_messages(Period.of_last_days(1))
-    for query, expected in zip(queries, (len(FINAL), 24 * (2 + len(in_use))), strict=False):
+    for query, expected in zip(queries, (len(FINAL), 2 + len(in_use)), strict=False):
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
             reads = [row[-1] for row in cursor.fetchall() if "cellcast" in row[-1]]
@@ -319,10 +290,10 @@ def test_counts_exclude_test_sends(noon: datetime, client: WebhookClient) -> Non
     Message.objects.update(created_at=today.start)
     WebhookEvent.objects.update(received_at=today.start)
 
-    traffic = count_messages(today)
+    counted = count_messages(today)
 
-    assert sum(traffic.replies) == 1
-    assert {status: sum(numbers) for status, numbers in traffic.sent.items() if any(numbers)} == {
+    assert sum(counted.replies) == 1
+    assert {status: sum(numbers) for status, numbers in counted.sent.items() if any(numbers)} == {
         "delivered": 1
     }
-    assert count_delivery_times(traffic).total == 1
+    assert len(measure_delivery_times(today).seconds) == 1

@@ -212,7 +212,7 @@ def killing(hosts: tuple[Server, Server], processes: list[Worker]) -> Iterator[l
     is_over = Event()
 
     def kill_now_and_then() -> None:
-        while not is_over.wait(chance.uniform(1, 3)):
+        while not is_over.wait(chance.uniform(0.2, 1)):
             if chance.random() < 0.5:
                 killed.append(chance.choice(processes).kill())
             elif pids := chance.choice(hosts).workers():

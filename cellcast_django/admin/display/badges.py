@@ -70,7 +70,8 @@ def reason_html(reason: str, status: str) -> SafeString:
 
 EVENT_STATES: dict[str, tuple[Tone, Promise]] = {
     WebhookEvent.State.DONE.value: (Tone.GOOD, _("done")),
-    WebhookEvent.State.PENDING.value: (Tone.OPEN, _("retrying")),
+    "waiting": (Tone.OPEN, _("waiting")),
+    "retrying": (Tone.OPEN, _("retrying")),
     WebhookEvent.State.FAILED.value: (Tone.BAD, _("failed")),
     WebhookEvent.Outcome.DUPLICATE.value: (Tone.QUIET, _("duplicate")),
     WebhookEvent.Outcome.INVALID.value: (Tone.BAD, _("unreadable")),
@@ -91,12 +92,12 @@ def state_badge(event: WebhookEvent) -> SafeString | None:
     state = event.state
     if state is None:
         return None
-    if state == WebhookEvent.State.PENDING and event.waiting_for is not None:
+    if state != WebhookEvent.State.PENDING:
+        return badge(*EVENT_STATES[state])
+    if event.waiting_for is not None:
         waits = gettext("waiting for event %(key)d") % {"key": event.waiting_for}
         return badge(Tone.OPEN, waits)
-    if state == WebhookEvent.State.PENDING and not event.handler_results:
-        return badge(Tone.OPEN, _("waiting"))
-    return badge(*EVENT_STATES[state])
+    return badge(*EVENT_STATES["waiting" if event.is_waiting else "retrying"])
 
 
 def sentence_of(event: WebhookEvent) -> str:
@@ -153,6 +154,15 @@ def opt_out_badge(since: datetime | None, *, is_brief: bool = False) -> SafeStri
         return SafeString("")
     words = gettext("opted out since %(day)s") % {"day": day(since)}
     return badge(Tone.BAD, gettext("opted out"), words) if is_brief else badge(Tone.BAD, words)
+
+
+def although_opted_out_badge(since: datetime | None) -> SafeString:
+    """Return the badge of a message to somebody who had opted out by then; empty for any other."""
+    if since is None:
+        return SafeString("")
+    words = gettext("opted out since %(day)s") % {"day": day(since)}
+    shown = badge(Tone.BAD, gettext("sent although opted out"), words)
+    return format_html("<span data-although-opted-out>{}</span>", shown)
 
 
 @shown

@@ -85,7 +85,8 @@ class LinkedCount:
 
 def counted(count: int, one: str, several: str) -> str:
     """Return a count and what is counted, in the English of the admin's log."""
-    return f"{count} {one if count == 1 else several}"
+    shown = f"{count:,}" if type(count) is int else str(count)  # a capped one says that itself
+    return f"{shown} {one if count == 1 else several}"
 
 
 def isolated(text: str) -> str:

@@ -14,7 +14,6 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db.models import Model, QuerySet
 from django.http import (
     HttpRequest,
-    HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
     StreamingHttpResponse,
@@ -35,6 +34,7 @@ class Export(Page):
     """What a list shows for the same query string, all pages of it, as a file."""
 
     name = "export"
+    only_takes_forms = True  # the log says who took it
     model: ClassVar[type[Model]]
     columns: ClassVar[dict[str, Callable[[Any], Any]]]
     """The heading of each column, and how to get its value."""
@@ -48,16 +48,32 @@ class Export(Page):
         self.viewer.log_list(self.model, _export_summary(self.request, changelist))
         name = f"{self.model._meta.model_name}s-{today():%Y-%m-%d}.csv"
         order = str(model_admin.get_ordering(self.request)[0])
-        lines = _lines(changelist.queryset, order, self.columns)
-        return streamed(self.request, lines, name=name, content_type="text/csv; charset=utf-8")
+        found = changelist.queryset.select_related(None).defer(None)
+        return csv_of(self.request, name, self.columns, values_of(found, order, self.columns))
 
 
-def _lines(
+Lines = Iterable[Iterable[Any]]
+
+
+def csv_of(
+    request: HttpRequest, name: str, heading: Iterable[str], parts: Iterable[Lines]
+) -> StreamingHttpResponse:
+    """Return lines of values as a file of this name, a part in memory at a time."""
+
+    def lines() -> Iterator[str]:
+        yield BYTE_ORDER_MARK + _line(heading)
+        for part in parts:
+            yield "".join(_line(map(cell, values)) for values in part)
+
+    return streamed(request, lines(), name=name, content_type="text/csv; charset=utf-8")
+
+
+def values_of(
     queryset: QuerySet[Any], order: str, columns: dict[str, Callable[[Any], Any]]
-) -> Iterator[str]:
-    yield BYTE_ORDER_MARK + _line(columns)
-    for rows in chunks(queryset.select_related(None).defer(None), order, CHUNK_SIZE):
-        yield "".join(_line(cell(value(row)) for value in columns.values()) for row in rows)
+) -> Iterator[Lines]:
+    """Yield the values of rows, ``CHUNK_SIZE`` rows at a time."""
+    for rows in chunks(queryset, order, CHUNK_SIZE):
+        yield ([value(row) for value in columns.values()] for row in rows)
 
 
 def streamed(
@@ -68,16 +84,6 @@ def streamed(
         # Django buffers the whole file if the server iterates in the other way.
         _asynchronously(lines) if isinstance(request, ASGIRequest) else lines,
         content_type=content_type,
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
-
-
-def csv_of(name: str, rows: Iterable[Iterable[Any]]) -> HttpResponse:
-    """Return a few rows as a file of this name."""
-    lines = (_line(cell(value) for value in row) for row in rows)
-    return HttpResponse(
-        BYTE_ORDER_MARK + "".join(lines),
-        content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import Exists, Min, OuterRef, QuerySet
-from django.db.models.functions import MD5, Left
+from django.db.models.functions import MD5
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_date
@@ -23,9 +23,15 @@ from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 from cellcast_django.contacts import is_phone_number
 from cellcast_django.diagnostics.test_send import of_tests
-from cellcast_django.health import MAX_UNFINISHED, newest_unfinished, silent_lately
-from cellcast_django.models import Direction, Message, StatusChange, WebhookEvent, errors_of
-from cellcast_django.opt_outs import may_want_to_stop, opted_out
+from cellcast_django.health import held_up, newest_unfinished, silent_lately, wishes_to_stop
+from cellcast_django.models import (
+    Direction,
+    Message,
+    StatusChange,
+    WebhookEvent,
+    contact_of,
+    errors_of,
+)
 from cellcast_django.payloads import clean
 from cellcast_django.statuses import FINAL, UNDELIVERED, Status
 from cellcast_django.webhooks import WEBHOOKS
@@ -85,7 +91,7 @@ class StatusFilter(ChoiceFilter):
     SILENT_AFTER = timedelta(hours=6)
     BY_OUTCOME = {
         "undelivered": _("not delivered"),
-        "under_way": _("on the way (less than 3 days)"),
+        "on_the_way": _("on the way (less than 3 days)"),
         "unreported": _("no final report (older)"),
         "not_final": _("no final report yet"),
     }
@@ -109,10 +115,10 @@ class StatusFilter(ChoiceFilter):
                 return silent_lately(rows, self.SILENT_AFTER)
             case "not_final":
                 return not_final
-            case "under_way":
-                return not_final.filter(created_at__gte=under_way_since())
+            case "on_the_way":
+                return not_final.filter(created_at__gte=on_the_way_since())
             case "unreported":
-                return not_final.filter(created_at__lt=under_way_since())
+                return not_final.filter(created_at__lt=on_the_way_since())
             case "undelivered":
                 return narrow_to_any(rows, *(sent.filter(status=word) for word in UNDELIVERED))
         return sent.filter(status=choice)
@@ -151,28 +157,17 @@ class StopFilter(ChoiceFilter):
     Contacts who have opted out are left out.
 
     They mention stopping, but are no stop word, so a person should check. No index can find them:
-    only the newest replies are read.
+    only the newest waiting replies are read.
     """
 
     title = _("wish to stop")
     parameter_name = "stop"
     hidden_among = Direction.OUTBOUND
-    options = [("possibly", _("possibly (latest 5,000 replies)"))]
-    MAX_REPLIES = 5_000
-    MAX_LENGTH = 1_600
-    """Characters of a text that are checked: no SMS is longer."""
+    options = [("possibly", _("possibly (latest 5,000 new replies)"))]
     MAX_FOUND = 1_000
 
     def narrow(self, rows: Any, choice: str | None) -> Any:
-        replies = newest(rows.filter(direction=Direction.INBOUND), self.MAX_REPLIES)
-        texts = (
-            replies.filter(handled_at=None)
-            .order_by("-created_at")
-            .values_list("pk", "contact", Left("body", self.MAX_LENGTH))
-        )
-        found = [(pk, contact) for pk, contact, text in texts if may_want_to_stop(text)]
-        opted_out_contacts = opted_out(contact for _pk, contact in found)
-        keys = [pk for pk, contact in found if contact not in opted_out_contacts]
+        keys = [wish.pk for wish in wishes_to_stop(rows.unhandled())]
         return rows.filter(pk__in=keys[: self.MAX_FOUND])
 
 
@@ -222,23 +217,32 @@ class OwnNumberOfMessageFilter(OwnNumberFilter):
 
 
 MAX_OWN_NUMBERS = 30
-OWN_NUMBER_PERIOD = timedelta(days=90)
-MAX_PER_NUMBER = 1_000
-"""Of a number's newest messages, at least one must be a reply: others only send."""
 
 
 def own_numbers(messages: Any) -> list[str]:
-    """Return the phone numbers that customers wrote to in the last 90 days, if several.
+    """Return your numbers to choose from, if there are several.
 
-    A Test Send is not from a customer.
+    Those of ``CELLCAST_OWN_NUMBERS``; without it the phone numbers that you have recorded messages
+    from. What a webhook says that a customer wrote to is not among them.
     """
-    numbers = values_in_use(messages, "own_number", MAX_OWN_NUMBERS)
-    phone_numbers = [each for each in numbers if is_phone_number(each, conf.default_region)]
-    if len(phone_numbers) < 2:
-        return []  # a single one need not be named
-    real = messages.exclude(pk__in=keys_of_tests(messages))
-    written_to = [number for number in phone_numbers if _is_written_to(real, number)]
-    return written_to if len(written_to) > 1 else []
+    if not (found := configured_own_numbers()):
+        recorded = messages.filter(recorded_at__isnull=False)
+        numbers = values_in_use(recorded, "own_number", MAX_OWN_NUMBERS)
+        found = [each for each in numbers if is_phone_number(each, conf.default_region)]
+    return found if len(found) > 1 else []  # a single one need not be named
+
+
+def is_own_number(number: str) -> bool:
+    """Whether a number or name is known to be yours, by more than a webhook's word."""
+    if found := configured_own_numbers():
+        return number in found
+    recorded = Message.objects.fresh().filter(own_number=number, recorded_at__isnull=False)
+    return bool(number) and recorded.exists()
+
+
+def configured_own_numbers() -> list[str]:
+    """Return ``CELLCAST_OWN_NUMBERS`` as the column ``own_number`` holds them, each once."""
+    return list(dict.fromkeys(filter(None, map(contact_of, conf.own_numbers))))
 
 
 MAX_TESTS = 1_000  # messages of Test Sends that are left out
@@ -247,14 +251,6 @@ MAX_TESTS = 1_000  # messages of Test Sends that are left out
 def keys_of_tests(messages: Any) -> list[int]:
     """Return the keys of the messages that exist only because of our own Test Sends."""
     return list(of_tests(messages).values_list("pk", flat=True)[:MAX_TESTS])
-
-
-def _is_written_to(messages: QuerySet[Any], number: str) -> bool:
-    recent = messages.filter(created_at__gte=timezone.now() - OWN_NUMBER_PERIOD)
-    newest_first = recent.filter(own_number=number).order_by("-created_at")
-    directions = newest_first.values_list("direction", flat=True)
-    # Nearly always one of a few is a reply.
-    return any(Direction.INBOUND in directions[:count] for count in (20, MAX_PER_NUMBER))
 
 
 def newest(messages: QuerySet[Any], count: int) -> QuerySet[Any]:
@@ -270,12 +266,12 @@ def midnight(day: date) -> datetime:
     return timezone.make_aware(start) if settings.USE_TZ else start
 
 
-UNDER_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
+ON_THE_WAY_DAYS = 3  # with today; a report that takes longer is hardly to be expected any more
 
 
-def under_way_since() -> datetime:
+def on_the_way_since() -> datetime:
     """Return since when a message without a final status counts as on the way."""
-    return midnight(today() - timedelta(days=UNDER_WAY_DAYS - 1))
+    return midnight(today() - timedelta(days=ON_THE_WAY_DAYS - 1))
 
 
 class PeriodFilter(admin.SimpleListFilter):
@@ -383,8 +379,10 @@ class OutcomeFilter(ChoiceFilter):
         match choice:
             case "done":
                 return rows.done()
-            case "pending":
-                return narrow_to_any(rows, WebhookEvent.objects.pending())
+            case "waiting":
+                return narrow_to_any(rows, WebhookEvent.objects.waiting())
+            case "retrying":
+                return narrow_to_any(rows, WebhookEvent.objects.retrying())
             case "failed":
                 return narrow_to_any(rows, WebhookEvent.objects.failed())
             case "duplicate":
@@ -450,7 +448,7 @@ class ReasonFilter(admin.SimpleListFilter):
 
 
 class HandlerFilter(admin.SimpleListFilter):
-    """Events that are pending or have failed because this handler raised.
+    """Events that this handler keeps from being done: it raised, or nothing calls it.
 
     No index has the handlers, so pending and failed events are scanned. There are few of them; of
     many, the newest are scanned.
@@ -476,10 +474,9 @@ class HandlerFilter(admin.SimpleListFilter):
 
 
 def failing(events: QuerySet[Any], handler: str | None) -> QuerySet[Any]:
-    """Narrow to the unfinished events for which the handler raised when it last ran."""
+    """Narrow to the events that the handler keeps from being done."""
     every = WebhookEvent.objects.using(events.db)
-    unfinished = newest_unfinished(every, MAX_UNFINISHED, "pk", "handler_results")
-    return events.filter(pk__in=[pk for pk, each in unfinished if handler in errors_of(each)])
+    return events.filter(pk__in=[each.pk for each in held_up(every) if handler in each.errors])
 
 
 def connected_handlers() -> list[str]:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 from cellcast_django.admin.display.shown import shown
 from cellcast_django.admin.display.texts import grouped
 from cellcast_django.admin.extension import Link, Panel, extension_of
-from cellcast_django.admin.lists.search import nothing_found
+from cellcast_django.admin.lists.search import Note, nothing_found
 from cellcast_django.admin.viewer import Viewer
 from cellcast_django.conf import conf
 
@@ -63,6 +63,7 @@ class AroundList:
     nothing_here: str
     """What an empty list says, unless it was narrowed to nothing."""
     nothing_found: str
+    search_notes: Sequence[Note]
     panels: Sequence[Panel]
 
 
@@ -95,6 +96,7 @@ class CappedChangeList(ChangeList):
             }
         viewer = Viewer(self.model_admin.admin_site, request)
         self._bind_columns(viewer)
+        self.search_notes = getattr(request, "cellcast_search_notes", ())
         self.around = self._around(viewer, is_empty=not self.result_count and not is_narrowed)
 
     def _bind_columns(self, viewer: Viewer) -> None:
@@ -116,6 +118,7 @@ class CappedChangeList(ChangeList):
             links=extension.links(viewer),
             nothing_here=nothing_here or gettext("Nothing here yet."),
             nothing_found=nothing_found() if self.query and not self.result_count else "",
+            search_notes=self.search_notes if self.result_count else (),
             panels=() if nothing_here else extension.panels_of_empty_list(viewer),
         )
 

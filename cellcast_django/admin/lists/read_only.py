@@ -69,6 +69,15 @@ class ReadOnlyAdmin(ModelAdmin):
         """Nobody deletes by hand; ``cellcast_prune`` deletes by age."""
         return False
 
+    def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
+        """Let the front page lead to the section of a person who may only open pages in it."""
+        perms = super().get_model_perms(request)
+        if home_of(self.admin_site) is self:
+            perms["pages"] = bool(
+                extension_of(self.admin_site).links(Viewer(self.admin_site, request))
+            )
+        return perms
+
     @property
     def media(self) -> Media:
         return super().media + Media(
@@ -124,7 +133,10 @@ class ReadOnlyAdmin(ModelAdmin):
         if not term.strip():
             return queryset, False
         search = self.search_type(self.get_queryset(request), self.paginator.MAX_COUNT)
-        return search.find(queryset, term), False
+        found = search.find(queryset, term)
+        noted: Any = request  # the list asks for the rows, and gets nothing else from here
+        noted.cellcast_search_notes = search.notes
+        return found, False
 
     def nothing_here(self) -> str:
         """Return what an empty list says; ``""`` if the site has to be set up first."""

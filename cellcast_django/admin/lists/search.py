@@ -3,12 +3,17 @@
 from collections.abc import Collection
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext
 
-from cellcast_django.admin.contacts import contacts_ending_with, contacts_named
+from cellcast_django.admin.contacts import (
+    MAX_NAMED,
+    contacts_ending_with,
+    contacts_named,
+)
+from cellcast_django.admin.display.texts import grouped
 from cellcast_django.conf import conf
 from cellcast_django.models import contact_of
 
@@ -47,6 +52,18 @@ def spellings(number: str) -> set[str]:
     return {number, contact_of(number)}
 
 
+class Note(NamedTuple):
+    """What a list says of its search."""
+
+    name: str
+    sentence: str
+
+
+def words_of(term: str) -> list[str]:
+    """Return the words that a person has typed."""
+    return term.strip(QUOTES).split()
+
+
 class Search:
     """Finds rows of one model exactly: an index serves each condition."""
 
@@ -54,6 +71,7 @@ class Search:
         """Take all rows that may be found, and how many of the newest a list pages through."""
         self.rows = rows
         self.max_count = max_count
+        self.notes: list[Note] = []
 
     def find(self, within: QuerySet[Any], term: str) -> QuerySet[Any]:
         """Narrow to what is found among the rows that a filter has left."""
@@ -70,7 +88,10 @@ class Search:
 
     def named(self, term: str) -> list[Q]:
         """Return what is about the customers whose name ``term`` may be."""
-        contacts = contacts_named(term.strip(QUOTES))
+        contacts, has_more = contacts_named(" ".join(words_of(term)))
+        if has_more:
+            sentence = gettext("More than %(count)s customers are called that: type more.")
+            self.notes.append(Note("more", sentence % {"count": grouped(MAX_NAMED)}))
         return [self.about(contacts)] if contacts else []
 
     def meanings(self, term: str) -> list[Q]:

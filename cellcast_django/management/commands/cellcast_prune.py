@@ -19,7 +19,7 @@ from cellcast_django.management.terminal import (
     require_events,
     says_if_refused,
 )
-from cellcast_django.models import fresh_events
+from cellcast_django.models import WebhookEvent
 from cellcast_django.payloads import clean
 from cellcast_django.retention import (
     Kept,
@@ -181,10 +181,11 @@ def find_events(options: dict[str, Any]) -> list[int]:
     if options["events_from"] is not None:
         named |= read_events(options["events_from"])
     events = sorted(named)
-    require_events(events, fresh_events(), "event")
+    stored = WebhookEvent.objects.fresh()
+    require_events(events, stored, "event")
     pending: list[str] = []
     for start in range(0, len(events), KEYS_PER_QUERY):
-        some = fresh_events().pending().filter(pk__in=events[start : start + KEYS_PER_QUERY])
+        some = stored.pending().filter(pk__in=events[start : start + KEYS_PER_QUERY])
         pending += map(str, some.values_list("pk", flat=True))
     if pending:
         raise CommandError(

@@ -2,6 +2,7 @@
 
 import csv
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -55,7 +56,10 @@ class Command(BaseCommand):
             "Cellcast's lists; for when a password has leaked. Changes nothing",
         )
         parser.add_argument(
-            "--until", type=parse_moment, metavar="T", help="with --unconfirmed: up to this time"
+            "--until",
+            type=partial(parse_moment, fold=1),
+            metavar="T",
+            help="with --unconfirmed: up to this time",
         )
         parser.add_argument(
             "--username", help="with --unconfirmed: only what came with this secret's username"

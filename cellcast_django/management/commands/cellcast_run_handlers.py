@@ -1,16 +1,32 @@
-"""Run what is due: from cron, a timer or a task schedule, or continuously with ``--watch``."""
+"""Run what is due: from cron, a timer or a task schedule, or continuously with ``--watch``.
 
+With ``--again``, past events are given to one handler.
+"""
+
+import itertools
 import logging
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
+from django.utils import timezone
 
 from cellcast_django.handlers import Tally, run_again, run_due, summary
-from cellcast_django.management.terminal import add_event_option, printable, require_events
+from cellcast_django.handlers.attempts import replay
+from cellcast_django.handlers.calls import connected_handlers
+from cellcast_django.handlers.past import Count, PastEvents
+from cellcast_django.management.terminal import (
+    ProgressLine,
+    add_event_option,
+    parse_moment,
+    printable,
+    require_events,
+)
 from cellcast_django.models import CommandRun, WebhookEvent, error_type
 
 logger = logging.getLogger("cellcast_django")
@@ -44,13 +60,42 @@ class Command(BaseCommand):
             "current event finish first",
         )
 
+        parser.add_argument(
+            "--again",
+            metavar="NAME",
+            help="give past events to this handler alone: those that it has not finished, in the "
+            "order in which they were stored. Interrupt it at any time, and give it again to "
+            "continue",
+        )
+        parser.add_argument(
+            "--since",
+            type=parse_moment,
+            metavar="T",
+            help="with --again: events received from then on; a time such as 2026-11-10T09:00 in "
+            "the current time zone, or an age such as 30d",
+        )
+        parser.add_argument(
+            "--until",
+            type=partial(parse_moment, fold=1),
+            metavar="T",
+            help="with --again: events received until then, that moment included; else until now",
+        )
+        parser.add_argument(
+            "--done",
+            action="store_true",
+            help="with --again: also events that the handler has finished, or that were skipped "
+            "for it; given again, it begins anew",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="with --again: only say how many events"
+        )
+
     def handle(self, **options: Any) -> None:
         events, failed = options["event"], options["failed"]
-        if options["watch"]:
-            if events or failed:
-                raise CommandError(
-                    "--watch runs what is due: it takes neither --event nor --failed."
-                )
+        check(options)
+        if options["again"] is not None:
+            self._give_past_events(options)
+        elif options["watch"]:
             self._watch_until_sigterm()
         elif events or failed:
             self._print(run_again(self._chosen(events, failed=failed), progress=self._report))
@@ -64,6 +109,31 @@ class Command(BaseCommand):
         require_events(pks, WebhookEvent.objects.fresh(), "event")
         also = WebhookEvent.objects.fresh().failed().values_list("pk", flat=True) if failed else ()
         return sorted({*pks, *also})
+
+    def _give_past_events(self, options: dict[str, Any]) -> None:
+        """Give events to one handler, and say before how many, and how many not."""
+        until = options["until"] or timezone.now()
+        past = PastEvents(options["again"], options["since"], until, finished=options["done"])
+        count = past.count()
+        name = printable(past.handler)
+        self.stdout.write(f"For {name}: {count.given:,} {noun(count.given)}.")
+        if left_out := ", ".join(f"{number:,} {why}" for why, number in reasons(count)):
+            self.stdout.write(f"Not for it: {left_out}.")
+        if options["dry_run"]:
+            return
+        line = ProgressLine(self.stdout, options["verbosity"])
+        done = itertools.count(1)
+
+        def pks() -> Iterator[int]:
+            for pk in past.pks():
+                yield pk
+                line.show(f"{next(done):,} of {count.given:,} events")
+
+        try:
+            tally = replay(pks(), past.handler, finished=options["done"], progress=self._report)
+        finally:
+            line.show("")
+        self._print(tally)
 
     def _report(self, event: WebhookEvent) -> None:
         errors = event.handler_errors() if event.is_unfinished else {}
@@ -133,3 +203,43 @@ class Command(BaseCommand):
             self._beats_at = time.monotonic() + HEARTBEAT_SECONDS
             logger.debug("Watching for what is due: %s so far.", summary(total))
             CommandRun.record(CommandRun.Command.RUN_HANDLERS, summary(total))
+
+
+def check(options: dict[str, Any]) -> None:
+    """Raise ``CommandError`` if the options make no sense together."""
+    others = options["event"] or options["failed"]
+    if options["watch"] and others:
+        raise CommandError("--watch runs what is due: it takes neither --event nor --failed.")
+    if options["again"] is None:
+        if options["since"] or options["until"] or options["done"] or options["dry_run"]:
+            raise CommandError("--since, --until, --done and --dry-run need --again.")
+        return
+    if options["watch"] or others:
+        raise CommandError("--again takes neither --event, --failed nor --watch.")
+    if options["since"] is None:
+        raise CommandError("--again needs --since: a time, or an age such as 30d.")
+    if options["until"] is not None and options["until"] < options["since"]:
+        raise CommandError("--until is before --since.")
+    if options["again"] not in (names := connected_handlers()):
+        known = printable(", ".join(names)) or "none"
+        raise CommandError(f"No handler of this name is connected. Connected are: {known}.")
+
+
+def noun(count: int) -> str:
+    """Return the noun after a count of events."""
+    return "event" if count == 1 else "events"
+
+
+def reasons(count: Count) -> Iterator[tuple[str, int]]:
+    """Yield why events are not given, and how many, where there are any."""
+    words = {
+        "finished": "that it has finished",
+        "tests": "tests",
+        "duplicates": "duplicates",
+        "invalid": "invalid",
+        "redacted": "redacted",
+        "without_fact": "without a fact for it",
+    }
+    for field, why in words.items():
+        if number := getattr(count, field):
+            yield why, number

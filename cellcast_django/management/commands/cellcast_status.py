@@ -78,6 +78,13 @@ class Command(BaseCommand):
             help="exit 1 if a reply has been waiting for an answer for longer, such as 2h",
         )
         parser.add_argument(
+            "--max-stop-wish",
+            type=parse_duration,
+            metavar="AGE",
+            help="exit 1 if a waiting reply that may ask for no more messages came longer ago, "
+            "such as 3d",
+        )
+        parser.add_argument(
             "--min-credit",
             type=max_count,
             metavar="N",
@@ -113,14 +120,21 @@ class Command(BaseCommand):
             self._row("tests", f"{health.tests:,}, left out of all figures")
         self._heading("Handlers")
         handlers = health.handlers
-        late = f", the oldest due {since(handlers.oldest_due_at)}" if handlers.overdue else ""
-        self._row("pending", f"{handlers.pending:,}{late}")
+        self._row("waiting", f"{handlers.waiting:,}")
+        self._row("retrying", f"{handlers.retrying:,}")
         self._row("failed", f"{handlers.failed:,}")
+        if handlers.overdue:
+            self._row("overdue", f"the oldest was due {since(handlers.oldest_due_at)}")
         self._row("last run", since(handlers.ran_at))
+        for slow in health.slowest_handlers:
+            self._row("took", f"{slow.seconds:,.2f} s  {slow.handler}")
         self._heading("Replies")
         replies = health.replies
         oldest = f", the oldest came {since(replies.oldest_at)}" if replies.oldest_at else ""
-        self._row("waiting", f"{replies.waiting:,}{oldest}")
+        self._row("to answer", f"{replies.waiting:,}{oldest}")
+        wishes = replies.stop_wishes
+        oldest = f", the oldest came {since(wishes.oldest_at)}" if wishes.oldest_at else ""
+        self._row("wish to stop", f"{wishes.count:,}{oldest}")
         self._heading("Messages sent in the last 24 hours")
         deliveries = health.deliveries
         rate = deliveries.rate
@@ -176,6 +190,12 @@ def problems(health: Health, limits: dict[str, Any]) -> Iterator[str]:
     replies, longest = health.replies, limits["max_unanswered"]
     if longest is not None and replies.longest_wait > longest:
         yield f"Replies waiting: {replies.waiting:,}, the oldest came {since(replies.oldest_at)}."
+    wishes, longest = replies.stop_wishes, limits["max_stop_wish"]
+    if longest is not None and wishes.oldest_at and age(wishes.oldest_at) > longest:
+        yield (
+            f"Replies that may ask for no more messages: {wishes.count:,}, "
+            f"the oldest came {since(wishes.oldest_at)}."
+        )
     if (least := limits["min_credit"]) is not None:
         credit = health.credit
         if credit is None or not credit.is_recent:
@@ -204,6 +224,8 @@ def as_dict(health: Health) -> dict[str, Any]:
         "invalid_of_any_age": health.invalid,
         "handlers": {
             "pending": handlers.pending,
+            "waiting": handlers.waiting,
+            "retrying": handlers.retrying,
             "failed": handlers.failed,
             "oldest_due_at": handlers.oldest_due_at,
             "overdue_seconds": handlers.overdue.total_seconds(),
@@ -213,7 +235,9 @@ def as_dict(health: Health) -> dict[str, Any]:
             "waiting": replies.waiting,
             "oldest_at": replies.oldest_at,
             "longest_wait_seconds": replies.longest_wait.total_seconds(),
+            "stop_wishes": asdict(replies.stop_wishes),
         },
         "messages": asdict(deliveries) | {"delivery_rate": deliveries.rate},
         "credit": asdict(health.credit) if health.credit else None,
+        "slowest_handlers": [asdict(each) for each in health.slowest_handlers],
     }

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,17 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.test import Client
 from django.utils import timezone
 
 from cellcast_django.admin import MessageAdmin
 from cellcast_django.admin.display.texts import readable_number
-from cellcast_django.desk.conversation import SENDING_LASTS, segments
+from cellcast_django.desk.answering import SENDING_LASTS, segments
 from cellcast_django.factories import MessageFactory
 from cellcast_django.models import Claim, Message
 from cellcast_django.opt_outs import opt_out
+from cellcast_django.sending import NotSentError, OptedOutError
 from tests.admin_pages import CUSTOMER, ID, page_of, staff, url_of
 from tests.html import every, hidden_fields, only, words
 from tests.logs import logged
@@ -96,7 +97,7 @@ def form_of(client: Client, message: Message) -> dict[str, str]:
 
 
 def forms(page: str) -> list[Any]:
-    return every(page, "form[@class='cellcast-reply']")
+    return every(page, "form[@class='cellcast-answer']")
 
 
 def answer(client: Client, message: Message, text: str, **changes: Any) -> Any:
@@ -187,27 +188,73 @@ def test_answer_is_sent_and_recorded_and_handles_the_reply(
     assert not Claim.objects.filter(until__lt=timezone.now() + timedelta(hours=1)).exists()
 
 
+# From which number
+
+
+NAME = "BrightTeeth"
+FORGED = "+61499666666"
+
+
+@pytest.mark.parametrize("own", [OURS, NAME])
+@pytest.mark.parametrize("is_configured", [True, False])
 def test_answer_is_sent_from_the_number_the_customer_wrote_to(
-    receptionist: Client, question: Message
+    receptionist: Client, question: Message, settings: Any, own: str, *, is_configured: bool
 ) -> None:
-    MessageFactory.create(inbound=True, sender=OTHER, receiver="+61480000002")
-    later = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
-    MessageFactory.create(receiver=CUSTOMER, sender="BrightTeeth")
+    if is_configured:
+        settings.CELLCAST_OWN_NUMBERS = ["0480 000 001", NAME]
+    else:
+        for sender in (OURS, NAME, "+61480000002"):
+            Message.objects.record_sent(f"from {sender}", receiver=OTHER, sender=sender)
+    later = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=own)
 
     page = page_of(receptionist, "message", "conversation", question.pk)
     answer(receptionist, question, "Yes")
 
-    assert sent == [(CUSTOMER, "Yes", OURS)]
-    assert Message.objects.outbound().latest("pk").own_number == OURS
-    assert "0480 000 001" in words(forms(page)[0])
+    assert sent == [(CUSTOMER, "Yes", own)]
+    assert Message.objects.outbound().latest("pk").own_number == own
+    assert readable_number(own) in words(forms(page)[0])
+    assert not every(page, UNKNOWN_SENDER)
     later.refresh_from_db()
     assert later.handled_at is not None
 
 
+UNKNOWN_SENDER = "span[@id='cellcast-unknown-sender']"
+
+
+@pytest.mark.parametrize("configured", [[], [OURS, "+61480000002"]])
+def test_number_that_only_a_webhook_knows_is_not_answered_from(
+    receptionist: Client, question: Message, settings: Any, configured: list[str]
+) -> None:
+    settings.CELLCAST_OWN_NUMBERS = configured
+    MessageFactory.create(receiver=OTHER, sender=FORGED, recorded_at=None)
+    if configured:  # which alone counts then
+        Message.objects.record_sent("from it", receiver=OTHER, sender=FORGED)
+    MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=FORGED)
+
+    page = page_of(receptionist, "message", "conversation", question.pk)
+    answer(receptionist, question, "Yes")
+
+    assert sent == [(CUSTOMER, "Yes", "")]
+    said = words(only(page, UNKNOWN_SENDER))
+    assert "CELLCAST_OWN_NUMBERS" in said
+    assert readable_number(FORGED) in said
+
+
+def test_reply_to_no_number_is_answered_from_any(receptionist: Client) -> None:
+    question = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver="")
+
+    page = page_of(receptionist, "message", "conversation", question.pk)
+    answer(receptionist, question, "Yes")
+
+    assert sent == [(CUSTOMER, "Yes", "")]
+    assert not every(page, UNKNOWN_SENDER)
+
+
 def test_answer_is_sent_from_the_conversations_number(
-    receptionist: Client, question: Message
+    receptionist: Client, question: Message, settings: Any
 ) -> None:
     chosen = "+61480000002"
+    settings.CELLCAST_OWN_NUMBERS = [OURS, chosen]
     MessageFactory.create(inbound=True, sender=OTHER, receiver=chosen)
     MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
     url = url_of("message", "conversation", question.pk, own=chosen)
@@ -219,9 +266,10 @@ def test_answer_is_sent_from_the_conversations_number(
 
 
 def test_answer_from_one_number_leaves_replies_to_another(
-    receptionist: Client, question: Message
+    receptionist: Client, question: Message, settings: Any
 ) -> None:
     chosen = "+61480000002"
+    settings.CELLCAST_OWN_NUMBERS = [OURS, chosen]
     MessageFactory.create(inbound=True, sender=OTHER, receiver=chosen)
     theirs = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=OURS)
     reply = MessageFactory.create(inbound=True, sender=CUSTOMER, receiver=chosen)
@@ -359,11 +407,12 @@ def test_answer_can_be_sent_from_an_older_page_after_confirmation(
     assert len(sent) == 1
 
 
-def test_page_without_messages_has_a_form(receptionist: Client, question: Message) -> None:
+def test_page_without_messages_has_a_form(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
     """Older ones have been pruned; or the customer has never written to the chosen number."""
     chosen = "+61480000002"
-    for number in (OURS, chosen):
-        MessageFactory.create(inbound=True, sender=OTHER, receiver=number)
+    settings.CELLCAST_OWN_NUMBERS = [OURS, chosen]
     Message.objects.filter(pk=question.pk).update(own_number=OURS, receiver=OURS)
 
     for query in ({"before": question.pk}, {"own": chosen}):
@@ -524,6 +573,197 @@ def wait_until_sent(folder: Path, number: int) -> None:
     sent = folder / "sent"
     while not (sent.exists() and f"answer {number}\n" in sent.read_text()):
         time.sleep(0.005)
+
+
+# What was never sent
+
+
+def lose_connection(*arguments: Any) -> None:
+    raise OperationalError("the server has gone away")
+
+
+def killed(*arguments: Any) -> Any:
+    raise SystemExit(1)
+
+
+def test_form_can_be_resubmitted_if_the_customer_could_not_be_claimed(
+    receptionist: Client, question: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = form_of(receptionist, question)
+    take = Claim.take
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Claim,
+            "take",
+            lambda name, lasts: take(name, lasts) if name[:4] == "form" else lose_connection(),
+        )
+        with pytest.raises(OperationalError):
+            answer(receptionist, question, "Yes", **form)
+    assert sent == []
+
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["success"]  # reloads
+
+    assert len(sent) == 1
+
+
+def test_form_can_be_resubmitted_after_a_colleagues_answer_was_shown(
+    receptionist: Client, question: Message
+) -> None:
+    form = form_of(receptionist, question)
+    colleagues = Message.objects.record_sent("of a colleague", receiver=CUSTOMER, body="No")
+    answer(receptionist, question, "Yes", **form)
+
+    again = answer(receptionist, question, "Yes", **form | {"shown": str(colleagues.pk)})
+
+    assert levels(again) == ["success"]
+    assert len(sent) == 1
+
+
+def test_answer_killed_while_it_is_sent_is_not_called_sent(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.killed"
+    with pytest.raises(SystemExit):
+        answer(receptionist, question, "Yes", **form)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+
+    response = answer(receptionist, question, "Yes", **form)
+
+    assert sent == []
+    assert levels(response) == ["error"]
+    assert not response.redirect_chain
+    assert text_kept(response) == "Yes"
+    answer(receptionist, question, "Yes", **hidden_fields(forms(response.text)[0]))
+    assert len(sent) == 1
+
+
+DOUBT = "p[@id='cellcast-doubt']"
+
+
+@pytest.mark.parametrize(
+    ("function", "is_in_doubt"),
+    [
+        ("send", False),
+        ("not_sent", False),
+        ("unsubscribed", False),
+        ("broken", True),
+        ("killed", True),
+    ],
+)
+def test_colleagues_are_told_of_an_answer_that_may_have_been_sent(
+    receptionist: Client,
+    reader: Client,
+    question: Message,
+    settings: Any,
+    *,
+    function: str,
+    is_in_doubt: bool,
+) -> None:
+    other = MessageFactory.create(inbound=True, sender=OTHER)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.{function}"
+
+    with suppress(SystemExit):
+        answer(receptionist, question, "Yes")
+
+    for message, expected in ((question, is_in_doubt), (other, False)):
+        page = page_of(reader, "message", "conversation", message.pk)
+        assert bool(every(page, DOUBT)) == expected
+    Claim.objects.filter(until__lt=timezone.now() + timedelta(days=2)).update(until=timezone.now())
+    assert not every(page_of(reader, "message", "conversation", question.pk), DOUBT)
+
+
+def test_second_answer_does_not_end_the_doubt_about_the_first(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+    answer(receptionist, question, "Yes")
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+    answer(receptionist, question, "Yes")
+
+    assert every(page_of(receptionist, "message", "conversation", question.pk), DOUBT)
+
+
+@pytest.mark.parametrize(("receiver", "body"), [(OTHER, "Yes"), (CUSTOMER, "Come at five")])
+def test_another_message_is_not_taken_for_the_forms(
+    receptionist: Client,
+    question: Message,
+    settings: Any,
+    receiver: str,
+    body: str,
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+    answer(receptionist, question, "Yes", **form)
+    Message.objects.record_sent("another", receiver=receiver, body=body)
+
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["error"]
+
+
+def test_text_that_only_a_report_tells_of_is_not_called_sent(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+    answer(receptionist, question, "Yes", **form)
+    MessageFactory.create(receiver=CUSTOMER, body="Yes", recorded_at=None)
+
+    assert levels(answer(receptionist, question, "Yes", **form)) == ["error"]
+
+
+def not_sent(*arguments: Any) -> Any:
+    raise NotSentError("Your balance is too low \ud83d.")
+
+
+def unsubscribed(*arguments: Any) -> Any:
+    raise OptedOutError("The contact has unsubscribed.")
+
+
+def test_refusal_is_shown_and_the_form_may_be_sent_again(
+    receptionist: Client, question: Message, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.not_sent"
+
+    response = answer(receptionist, question, "Yes", **form)
+
+    [message] = response.context["messages"]
+    assert message.level_tag == "error"
+    assert "Your balance is too low \ufffd." in str(message)
+    assert text_kept(response) == "Yes"
+    assert not LogEntry.objects.exists()
+    assert not Claim.objects.exists()
+    assert logged(caplog) == []
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+    answer(receptionist, question, "Yes", **form)
+    assert len(sent) == 1
+
+
+def test_customer_whom_cellcast_knows_as_opted_out_is_shown_as_that(
+    receptionist: Client, question: Message, settings: Any
+) -> None:
+    form = form_of(receptionist, question)
+    settings.CELLCAST_SEND_WITH = f"{__name__}.unsubscribed"
+
+    response = answer(receptionist, question, "Yes", **form)
+
+    assert levels(response) == ["error"]
+    assert every(response.text, "p[@class='cellcast-warning']")
+    assert not forms(response.text)
+    assert not LogEntry.objects.exists()
+    assert not Claim.objects.exists()
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1_600, 1), (1_601, 0)])
+def test_answer_has_at_most_1600_characters(
+    receptionist: Client, question: Message, length: int, expected: int
+) -> None:
+    response = answer(receptionist, question, "x" * length)
+
+    assert len(sent) == expected
+    if not expected:
+        assert levels(response) == ["error"]
+        assert text_kept(response) == "x" * length
 
 
 # A function that fails

@@ -1,8 +1,8 @@
-/* Counts the SMS of a reply as it is typed, and sends it once however often the button is clicked.
+/* Counts the SMS of an answer as it is typed, and sends it once however often the button is clicked.
    The server does both too, so everything works without this script. */
 "use strict";
 
-document.querySelectorAll(".cellcast-reply").forEach((form) => {
+document.querySelectorAll(".cellcast-answer").forEach((form) => {
     const area = form.querySelector("textarea");
     const output = form.querySelector("output");
     const basic = new Set(area.dataset.basic);

@@ -1,0 +1,213 @@
+"""Sends what somebody has typed, once however often it is posted, and says what became of it."""
+
+import logging
+from datetime import timedelta
+from typing import NamedTuple
+
+from django.contrib import messages as notices
+from django.http import HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _, ngettext
+from django.views.decorators.debug import sensitive_post_parameters
+
+from cellcast_django.admin.viewer import Viewer
+from cellcast_django.conf import conf
+from cellcast_django.contacts import is_phone_number
+from cellcast_django.models import Claim, Message
+from cellcast_django.models.claim import TICKET, TICKET_LASTS
+from cellcast_django.payloads import clean
+from cellcast_django.sending import NotSentError, OptedOutError, send
+
+logger = logging.getLogger("cellcast_django")
+
+SENDING_LASTS = timedelta(minutes=2)
+"""After this long somebody else may text the customer, whatever became of the first."""
+DOUBT_LASTS = timedelta(days=1)
+"""How long colleagues are told of a text that may have been sent."""
+MAX_LENGTH = 1_600  # characters of a text
+
+# The alphabet of SMS: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
+BASIC = (
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+EXTENDED = "^{}\\[~]|€"  # characters that take up two places
+
+
+def segments(text: str) -> int:
+    """Return how many SMS a text takes: 160 places each, or 70 with any other character."""
+    if set(text) <= set(BASIC + EXTENDED):
+        places, alone, joined = len(text) + sum(each in EXTENDED for each in text), 160, 153
+    else:
+        places, alone, joined = len(text.encode("utf-16-le")) // 2, 70, 67
+    return 1 if places <= alone else -(-places // joined)
+
+
+class Outcome(NamedTuple):
+    """What to tell the person. If nothing is known to be sent, the text is still in the form."""
+
+    level: int
+    sentence: str
+    leads_to: Message | None = None
+    """Where to go on: at what has been sent, now or by an earlier click."""
+
+    @classmethod
+    def not_sent(cls, reason: str) -> "Outcome":
+        return cls(notices.ERROR, _("Not sent: %(reason)s") % {"reason": reason})
+
+
+def _doubt(contact: str) -> str:
+    return f"doubt {contact}"
+
+
+def is_in_doubt(contact: str) -> bool:
+    """Whether the contact may have been sent, or is just being sent, what no message tells of."""
+    return Claim.is_taken(_doubt(contact))
+
+
+def can_send_to(contact: str) -> bool:
+    """Whether the site sends, and the contact can be sent to."""
+    return bool(conf.send_with) and is_phone_number(contact, conf.default_region)
+
+
+@sensitive_post_parameters("number", "text")
+def _hide_from_reports(request: HttpRequest) -> HttpResponse:
+    """Keep what was typed out of error reports."""
+    return HttpResponse()
+
+
+class Sending:
+    """One post of a form that has a text for a customer."""
+
+    def __init__(self, viewer: Viewer, contact: str) -> None:
+        self.viewer = viewer
+        self.contact = contact
+        _hide_from_reports(viewer.request)
+        self.form = viewer.request.POST
+        self.text = clean(self.form.get("text", "")).replace("\r\n", "\n").strip()
+        self.may_be_sent = False
+        """Whether the host's function has been called, and has not said that it did not send."""
+
+    # What the two forms differ in.
+
+    @property
+    def shown(self) -> int | None:
+        """The highest key of the messages that the form showed; ``None`` if it does not say."""
+        raise NotImplementedError
+
+    @property
+    def sender(self) -> str:
+        """The own number or name that it goes out from; ``""`` for any."""
+        return ""
+
+    def refusal(self) -> Outcome | None:
+        """Return why it is not to be sent, now that nobody else is sending to the customer."""
+        raise NotImplementedError
+
+    def has_sent(self, sent: Message) -> None:
+        """Record who has sent it, and what is done by that."""
+        raise NotImplementedError
+
+    def log_loss(self, sentence: str) -> None:
+        """Record what may have been sent although there is no message."""
+        raise NotImplementedError
+
+    def send(self) -> Outcome:
+        """Claim the form and the customer, and send.
+
+        The claims are rows that commit at once: no lock is held while the host's function runs.
+        The form's is kept only for what may have been sent, so that the same form may be sent again
+        whatever else came between.
+        """
+        if (mistake := self._mistake()) is not None:
+            return mistake
+        form = Claim.take(f"form {self.form['ticket']}", TICKET_LASTS)
+        if form is None:
+            return self._outcome_before()
+        try:
+            return self._send_alone()
+        finally:
+            if not self.may_be_sent:
+                form.release()
+
+    def _mistake(self) -> Outcome | None:
+        if not can_send_to(self.contact):
+            return Outcome.not_sent(_("this is no phone number."))
+        if not self.text:
+            return Outcome.not_sent(_("write something first."))
+        if len(self.text) > MAX_LENGTH:
+            words = _("the text has %(count)d characters, and %(limit)d is the most.")
+            return Outcome.not_sent(words % {"count": len(self.text), "limit": MAX_LENGTH})
+        if not TICKET.fullmatch(self.form.get("ticket", "")) or self.shown is None:
+            return Outcome.not_sent(_("the form was incomplete. Try again."))
+        try:
+            import_string(conf.send_with)
+        except Exception as error:  # the host's module may raise anything
+            logger.error("CELLCAST_SEND_WITH cannot be imported: %s.", type(error).__qualname__)
+            return Outcome.not_sent(_("the function that sends cannot be imported."))
+        return None
+
+    def _outcome_before(self) -> Outcome:
+        """Return what is known of the form's first post: only what was recorded is called sent."""
+        later = Message.objects.fresh().outbound().filter(contact=self.contact)
+        recorded = later.filter(pk__gt=self.shown, recorded_at__isnull=False).order_by("pk")
+        sent = next((each for each in recorded if each.body == self.text), None)
+        if sent is not None:
+            return Outcome(notices.WARNING, _("Already sent, so it was not sent again."), sent)
+        words = _(
+            "May have been sent by an earlier click, but was not recorded. Check before you send "
+            "it again."
+        )
+        return Outcome(notices.ERROR, words)
+
+    def _send_alone(self) -> Outcome:
+        claim = Claim.take(f"customer {self.contact}", SENDING_LASTS)
+        if claim is None:
+            words = _(
+                "Not sent: somebody is sending this customer an answer at this moment. Read theirs "
+                "first: yours is kept below."
+            )
+            return Outcome(notices.WARNING, words)
+        try:
+            return self.refusal() or self._send_now()
+        finally:
+            claim.release()
+
+    def _send_now(self) -> Outcome:
+        """Call the host's function; until it has said what became of it, colleagues are warned."""
+        sender, username = self.sender, self.viewer.username
+        doubt = Claim.take(_doubt(self.contact), DOUBT_LASTS)
+        self.may_be_sent = True
+        result: Message | Outcome
+        try:
+            result = send(self.contact, self.text, sender=sender, username=username)
+        except OptedOutError:
+            result = Outcome.not_sent(_("this customer has opted out."))
+        except NotSentError as error:
+            result = Outcome.not_sent(clean(str(error.reason)))
+        except Exception as error:  # the host's code may raise anything
+            return self._loss(error)
+        if doubt is not None:
+            doubt.release()
+        if isinstance(result, Message):
+            return self._sent(result)
+        self.may_be_sent = False
+        return result
+
+    def _sent(self, sent: Message) -> Outcome:
+        self.has_sent(sent)
+        count = segments(self.text)
+        sentence = ngettext("Sent as %(count)d SMS.", "Sent as %(count)d SMS.", count)
+        return Outcome(notices.SUCCESS, sentence % {"count": count}, sent)
+
+    def _loss(self, error: Exception) -> Outcome:
+        """Say so to the person, and in the log: there is no message."""
+        kind = type(error).__qualname__
+        logger.error("CELLCAST_SEND_WITH failed: %s.", kind)
+        size = f"{len(self.text)} characters ({segments(self.text)} SMS)"
+        self.log_loss(f"A text of {size} may have been sent, and was not recorded: {kind}.")
+        problem = f"{kind}: {clean(str(error))}".rstrip(" .:")
+        words = _(
+            "May have been sent, but was not recorded: %(problem)s. Check before you send it again."
+        )
+        return Outcome(notices.ERROR, words % {"problem": problem})

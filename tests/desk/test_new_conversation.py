@@ -1,0 +1,263 @@
+"""New conversation: a number and a text, for a customer who has never written."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db.models import QuerySet
+from django.test import Client
+from django.urls import reverse
+
+from cellcast_django.admin import MessageAdmin
+from cellcast_django.desk.answering import SENDING_LASTS
+from cellcast_django.factories import MessageFactory
+from cellcast_django.models import Claim, Message
+from cellcast_django.opt_outs import opt_out
+from cellcast_django.sending import NotSentError
+from tests.admin_pages import CUSTOMER, page_of, staff, url_of
+from tests.html import addresses, every, hidden_fields, only, words
+
+pytestmark = pytest.mark.django_db
+
+FORM = "form[@id='cellcast-new']"
+sent: list[tuple[str, str, str]] = []
+
+
+def send(receiver: str, body: str, sender: str) -> str:
+    sent.append((receiver, body, sender))
+    return f"new-{len(sent)}"
+
+
+def broken(*arguments: str) -> str:
+    raise ConnectionError
+
+
+def not_sent(*arguments: str) -> str:
+    raise NotSentError("Your balance is too low.")
+
+
+@pytest.fixture(autouse=True)
+def sending(settings: Any) -> None:
+    sent.clear()
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+
+
+@pytest.fixture
+def receptionist() -> Client:
+    return staff("view_message", "write_message", "answer_message")
+
+
+@pytest.fixture
+def writer() -> Client:
+    """Somebody who may write, and look at nothing."""
+    return staff("write_message")
+
+
+def write(client: Client, number: str = "0400 000 001", text: str = "Hello", **changes: Any) -> Any:
+    form = hidden_fields(only(page_of(client, "message", "new"), FORM))
+    form |= {"number": number, "text": text} | changes
+    return client.post(url_of("message", "new"), form, follow=True)
+
+
+def levels(response: Any) -> list[str]:
+    return [message.level_tag for message in response.context["messages"]]
+
+
+def is_at(response: Any, *place: Any) -> bool:
+    return bool(response.redirect_chain and response.redirect_chain[-1][0] == url_of(*place))
+
+
+def values_of(response: Any) -> tuple[str, str]:
+    form = only(response.text, FORM)
+    number = only(form, "input[@name='number']").get("value", "")
+    return number, words(only(form, "textarea"))
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, hidden: Callable[[Any], Any]) -> None:
+    """Let the host's own class leave out some messages."""
+    rows = MessageAdmin.get_queryset
+
+    def get_queryset(self: MessageAdmin, request: Any) -> QuerySet[Message]:
+        shown: QuerySet[Message] = hidden(rows(self, request))
+        return shown
+
+    monkeypatch.setattr(MessageAdmin, "get_queryset", get_queryset)
+
+
+def test_first_message_is_sent_and_leads_to_the_conversation(receptionist: Client) -> None:
+    response = write(receptionist)
+
+    message = Message.objects.get()
+    assert sent == [(CUSTOMER, "Hello", "")]
+    assert levels(response) == ["success"]
+    assert is_at(response, "message", "conversation", message.pk)
+    assert message.sent_by == "staff-0"
+    assert LogEntry.objects.get().object_id == str(message.pk)
+
+
+def test_who_may_not_view_messages_stays_on_the_page(writer: Client) -> None:
+    response = write(writer)
+
+    assert len(sent) == 1
+    assert levels(response) == ["success"]
+    assert is_at(response, "message", "new")
+    assert values_of(response) == ("", "")
+    assert url_of("message") not in addresses(response.text)
+    assert reverse("admin:app_list", args=["cellcast_django"]) not in addresses(response.text)
+
+
+def test_who_does_not_see_the_message_stays_on_the_page(
+    receptionist: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, lambda rows: rows.none())
+
+    assert is_at(write(receptionist), "message", "new")
+
+
+@pytest.mark.parametrize("number", ["", "cellcast", "000", "+61 400", "x" * 300])
+def test_what_is_no_phone_number_is_not_written_to(receptionist: Client, number: str) -> None:
+    response = write(receptionist, number)
+
+    assert sent == []
+    assert levels(response) == ["error"]
+    assert values_of(response) == (number[:64], "Hello")
+
+
+@pytest.mark.parametrize("text", [" ", "x" * 1_601])
+def test_blank_or_long_text_is_not_sent(writer: Client, text: str) -> None:
+    assert levels(write(writer, text=text)) == ["error"]
+    assert sent == []
+
+
+def test_customer_who_has_opted_out_is_not_written_to(writer: Client) -> None:
+    opt_out(CUSTOMER)
+
+    response = write(writer)
+
+    assert sent == []
+    assert levels(response) == ["error"]
+    assert not Claim.objects.exists()
+
+
+def test_existing_conversation_is_led_to_with_the_text(receptionist: Client) -> None:
+    MessageFactory.create(inbound=True, sender=CUSTOMER)
+    newest = MessageFactory.create(inbound=True, sender=CUSTOMER)
+
+    response = write(receptionist)
+
+    assert sent == []
+    assert levels(response) == ["warning"]
+    assert is_at(response, "message", "conversation", newest.pk)
+    assert words(only(response.text, "textarea")) == "Hello"
+    page = page_of(receptionist, "message", "conversation", newest.pk)
+    assert words(only(page, "textarea")) == "", "only once"
+
+
+def test_kept_text_is_for_that_conversation_alone(receptionist: Client) -> None:
+    MessageFactory.create(inbound=True, sender=CUSTOMER)
+    other = MessageFactory.create(inbound=True, sender="+61400000002")
+    form = hidden_fields(only(page_of(receptionist, "message", "new"), FORM))
+    form |= {"number": CUSTOMER, "text": "Hello"}
+    receptionist.post(url_of("message", "new"), form)
+
+    page = page_of(receptionist, "message", "conversation", other.pk)
+
+    assert words(only(page, "textarea")) == ""
+
+
+@pytest.mark.parametrize("may_view", [True, False])
+def test_hidden_conversation_is_refused_without_saying_why(
+    monkeypatch: pytest.MonkeyPatch, *, may_view: bool
+) -> None:
+    person = staff("write_message", *(["view_message"] if may_view else []))
+    MessageFactory.create(inbound=True, sender=CUSTOMER)
+    hide(monkeypatch, lambda rows: rows.exclude(contact=CUSTOMER))
+
+    response = write(person)
+
+    assert sent == []
+    assert levels(response) == ["error"]
+    assert not response.redirect_chain
+    assert values_of(response) == ("0400 000 001", "Hello")
+    [said] = map(str, response.context["messages"])
+    opt_out(CUSTOMER)
+    assert list(map(str, write(person).context["messages"])) == [said]
+
+
+def test_second_click_sends_nothing(receptionist: Client, writer: Client) -> None:
+    for person, number in ((receptionist, CUSTOMER), (writer, "+61400000002")):
+        form = hidden_fields(only(page_of(person, "message", "new"), FORM))
+        write(person, number, **form)
+
+        response = write(person, number, **form)
+
+        assert levels(response) == ["warning"]
+        assert response.redirect_chain
+    assert len(sent) == 2
+
+
+def test_failure_keeps_the_form_and_is_logged(writer: Client, settings: Any) -> None:
+    settings.CELLCAST_SEND_WITH = f"{__name__}.broken"
+
+    response = write(writer)
+
+    assert levels(response) == ["error"]
+    assert values_of(response) == ("0400 000 001", "Hello")
+    entry = LogEntry.objects.get()
+    assert "ConnectionError" in entry.change_message
+    assert "Hello" not in f"{entry.change_message} {entry.object_repr}"
+
+
+def test_refused_message_may_be_sent_again(writer: Client, settings: Any) -> None:
+    form = hidden_fields(only(page_of(writer, "message", "new"), FORM))
+    settings.CELLCAST_SEND_WITH = f"{__name__}.not_sent"
+    assert levels(write(writer, **form)) == ["error"]
+    assert not LogEntry.objects.exists()
+    settings.CELLCAST_SEND_WITH = f"{__name__}.send"
+
+    assert levels(write(writer, **form)) == ["success"]
+
+
+def test_two_people_do_not_begin_the_same_conversation(receptionist: Client) -> None:
+    assert Claim.take(f"customer {CUSTOMER}", SENDING_LASTS)
+
+    assert levels(write(receptionist)) == ["warning"]
+    assert sent == []
+
+
+# Who may, and where it is
+
+
+def test_writing_requires_its_permission_and_setting(
+    reader: Client, writer: Client, settings: Any
+) -> None:
+    url = url_of("message", "new")
+
+    assert reader.get(url).status_code == 403
+    assert reader.post(url, {"number": CUSTOMER, "text": "Hello"}).status_code == 403
+    assert writer.get(url).status_code == 200
+    settings.CELLCAST_SEND_WITH = ""
+    assert writer.get(url).status_code == 403
+
+
+def test_page_is_at_its_address_and_linked(receptionist: Client, reader: Client) -> None:
+    url = url_of("message", "new")
+    assert url.endswith("/message/new/")
+    pages = [
+        reverse("admin:app_list", args=["cellcast_django"]),
+        url_of("message", "to_answer"),
+        url_of("message"),
+    ]
+
+    for page in pages:
+        assert url in addresses(receptionist.get(page).text)
+        assert url not in addresses(reader.get(page).text)
+
+
+def test_form_has_everything_an_answers_has(writer: Client) -> None:
+    form = only(page_of(writer, "message", "new"), FORM)
+
+    assert form.get("class") == "cellcast-answer"
+    assert every(form, "output")
+    assert only(form, "textarea").get("maxlength") == "1600"
