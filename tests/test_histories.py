@@ -101,6 +101,8 @@ class Duty:
     state: str = "open"
     """``unknown`` once a process has died that may have saved a result, or not."""
     calls: int = 0
+    missed: int = 0
+    """In how many runs a process that does not know it may have used up an attempt of it."""
     successes: int = 0
     allowed: int = 1
     """How often it may succeed: once, and once more each time that somebody asks for it."""
@@ -367,6 +369,8 @@ class Histories(RuleBasedStateMachine):
         is_old = known and self.now >= self.expected.events[pk].received_at + USUAL_TIME
         if duty.calls >= MAX_ATTEMPTS:
             duty.state = "used up" if outcome == "raise" or is_old else "unknown"
+        elif duty.calls + duty.missed >= MAX_ATTEMPTS:
+            duty.state = "unknown"
         raise RetryLater(LATER) if outcome == "later" else ValueError(outcome)
 
     @contextmanager
@@ -403,10 +407,15 @@ class Histories(RuleBasedStateMachine):
             self.forgive_uncalled(name)
 
     def forgive_uncalled(self, process: str) -> None:
-        """A process that runs an event owes nothing to handlers that only another one knows."""
-        for duty_of, duty in self.expected.duties.items():
-            if duty_of[1] not in PROCESSES[process] and duty.state == "open" and not duty.calls:
-                duty.state = "unknown"
+        """A process may run an event without the handlers that only another one knows.
+
+        It owes them nothing, and one that has failed has an attempt less: it may have been removed.
+        """
+        for (_, name, _), duty in self.expected.duties.items():
+            if name not in PROCESSES[process] and duty.state == "open":
+                duty.missed += duty.calls > 0
+                if not duty.calls or duty.calls + duty.missed >= MAX_ATTEMPTS:
+                    duty.state = "unknown"
 
     # Webhooks
 
@@ -510,7 +519,7 @@ class Histories(RuleBasedStateMachine):
         for duty in self.expected.duties_of(pk).values():
             if everyone:
                 duty.allowed += 1
-                duty.calls = 0
+                duty.calls = duty.missed = 0
                 duty.state = "unknown"
             elif duty.state in {"gave up", "used up"}:
                 duty.state = "open"
@@ -518,6 +527,21 @@ class Histories(RuleBasedStateMachine):
         with self.process("web", dies_before):
             handlers.run_again([pk], everyone=everyone)
         self.by_name = set()
+
+    @precondition(lambda self: self.expected.events)
+    @rule(data=st.data(), name=st.sampled_from(list(HANDLERS)), dies_before=deaths)
+    def give_past_events(self, data: Any, name: str, dies_before: int | None) -> None:
+        """One handler gets events again, or for the first time, in order if it is so marked."""
+        events = st.sampled_from(sorted(self.expected.events))
+        pks = sorted(data.draw(st.sets(events, min_size=1, max_size=3)))
+        for pk in pks:
+            for (its_name, _), duty in self.expected.duties_of(pk).items():
+                if its_name == name:
+                    duty.allowed += 1
+                    duty.calls = duty.missed = 0
+                    duty.state = "unknown"
+        with self.process("web", dies_before):
+            handlers.run_again(pks, only=name)
 
     @precondition(lambda self: self.expected.duties)
     @rule(data=st.data())
