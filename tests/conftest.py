@@ -32,10 +32,21 @@ pytest_plugins = [
     "tests.ways",
 ]
 
-settings.register_profile("tests", derandomize=True, database=None, deadline=None, max_examples=20)
+settings.register_profile(
+    "tests",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=20,
+    stateful_step_count=20,
+)
 # Other examples for each --hypothesis-seed.
 settings.register_profile(
-    "thorough", settings.get_profile("tests"), derandomize=False, max_examples=100
+    "thorough",
+    settings.get_profile("tests"),
+    derandomize=False,
+    max_examples=100,
+    stateful_step_count=50,
 )
 settings.load_profile("tests")
 
