@@ -534,7 +534,7 @@ def test_health_is_frozen() -> None:
 def test_measuring_writes_nothing() -> None:
     with CaptureQueriesContext(connection) as queries:
         measure_health()
-    assert len(queries) == 17
+    assert len(queries) == 18
     assert all(query["sql"].startswith("SELECT") for query in queries.captured_queries)
 
 

@@ -27,7 +27,7 @@ from cellcast_django.models import Message, OptOut, WebhookEvent
 PER_PAGE = 100
 
 ACTIONS = {
-    "answer": (_("answers"), ("Sent it", "An answer")),
+    "answer": (_("messages sent"), ("Sent it", "Began", "A text")),
     "done": (_("done and reopened"), ("Marked", "Reopened")),
     "opt_out": (_("opt-outs"), ('[{"added"', "Ended")),
     "handlers": (_("handlers run or skipped"), ("Ran", "Skipped")),
@@ -39,7 +39,7 @@ ACTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChosenEntries:
     """Which entries the page shows, as its address says."""
 
     person: Any = None
@@ -108,7 +108,7 @@ class ActivityContent:
 
     activities: Sequence[Activity]
     people: Sequence[tuple[Any, str]]
-    choice: Choice
+    choice: ChosenEntries
     older_url: str
 
     actions = [(name, label) for name, (label, _starts) in ACTIONS.items()]
@@ -125,7 +125,7 @@ class ActivityPage(DeskPage):
     def show(self) -> HttpResponseBase:
         entries = entries_of_app()
         people = _people(entries)
-        choice = Choice.of(self.request, people)
+        choice = ChosenEntries.of(self.request, people)
         chosen = choice.narrow(entries)
         if self.request.method == "POST":
             return self.as_csv(chosen)

@@ -146,7 +146,7 @@ class Switch(NamedTuple):
 
 
 @shown
-class Row:
+class FigureRow:
     """One figure or reason of all periods that are shown, or the statuses of one day."""
 
     name: str
@@ -159,8 +159,8 @@ class Days:
     """The messages of each day by status: the headings, a row for each day, and the sums."""
 
     headings: Sequence[str | Promise]
-    rows: Sequence[Row]
-    total: Row
+    rows: Sequence[FigureRow]
+    total: FigureRow
 
 
 @shown
@@ -173,11 +173,11 @@ class FiguresContent:
     after: Switch | None
     csv_url: str
     columns: Sequence[Column]
-    rows: Sequence[Row]
+    rows: Sequence[FigureRow]
     fall: str
     """By how much the delivered share has fallen, in points; empty if that is little."""
     standing_opt_outs: LinkedCount | None
-    reasons: Sequence[Row]
+    reasons: Sequence[FigureRow]
     days: Days
     times: "Times"
 
@@ -306,11 +306,11 @@ class Figures(DeskPage):
         return LinkedCount.of(rows.active().count(), url)
 
 
-def rows_of(columns: Sequence[Column]) -> list[Row]:
+def rows_of(columns: Sequence[Column]) -> list[FigureRow]:
     """Return the figures, each with its count in every period."""
     figures = [column.figures for column in columns]
     return [
-        Row(name, label, [each[name][1] for each in figures])
+        FigureRow(name, label, [each[name][1] for each in figures])
         for name, (label, _count) in figures[0].items()
     ]
 
@@ -325,16 +325,16 @@ def fall_of(columns: Sequence[Column]) -> str:
     return number_format(100 * (before - now), 1)
 
 
-def reasons_of(columns: Sequence[Column]) -> Iterator[Row]:
+def reasons_of(columns: Sequence[Column]) -> Iterator[FigureRow]:
     """Yield the most frequent reasons of what was not delivered, then all others."""
     total: Counter[tuple[str, str]] = sum((each.reasons for each in columns), Counter())
     named = sorted(total, key=lambda reason: (-total[reason], reason))[:MAX_REASONS]
     undelivered = "status=undelivered&reason="
 
-    def row(name: str, label: str | Promise, counts: list[int], reason: str) -> Row:
+    def row(name: str, label: str | Promise, counts: list[int], reason: str) -> FigureRow:
         query = f"{undelivered}{reason}"
         linked = zip(columns, counts, strict=True)
-        return Row(name, label, [column.figure_of(count, query) for column, count in linked])
+        return FigureRow(name, label, [column.figure_of(count, query) for column, count in linked])
 
     for digest, text in named:
         yield row("reason", text, [each.reasons[digest, text] for each in columns], digest)
@@ -369,9 +369,9 @@ def days_table(column: Column) -> Days:
     for place, day in enumerate(past):
         url = f"{column.list_url}&period={day.isoformat()}"
         counts = [LinkedCount.of(counts[place], url, query) for _label, counts, query in used]
-        rows.append(Row(day.isoformat(), date_format(day, "D j M"), counts))
+        rows.append(FigureRow(day.isoformat(), date_format(day, "D j M"), counts))
     totals = [column.figure_of(sum(counts), query) for _label, counts, query in used]
-    return Days([label for label, *_rest in used], rows, Row("total", _("Total"), totals))
+    return Days([label for label, *_rest in used], rows, FigureRow("total", _("Total"), totals))
 
 
 class Times(NamedTuple):

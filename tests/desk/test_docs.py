@@ -41,6 +41,7 @@ def test_documented_overview_parts_equal_template_headings() -> None:
         heading
         for name in (
             "overview_events.html",
+            "overview_slowest.html",
             "overview_recovery.html",
             "figures.html",
         )

@@ -27,6 +27,7 @@ from cellcast_django.desk.to_answer import (
     WaitingPage,
     pop_undo,
 )
+from cellcast_django.error_reports import hides_variables
 from cellcast_django.models import Message
 
 MAX_WAITING = 5  # customers on the app's index who wait for an answer
@@ -35,6 +36,7 @@ register = Library()
 
 
 @register.simple_tag(takes_context=True)
+@hides_variables
 def cellcast_pages(context: RequestContext) -> Sequence[Link]:
     """Return links to this admin site's pages that the user may open: name, URL and title."""
     viewer = _viewer(context.request)
@@ -54,6 +56,7 @@ class Summary:
 
 
 @register.simple_tag(takes_context=True)
+@hides_variables
 def cellcast_summary(context: RequestContext) -> Summary | None:
     """Return what the app's index says to this user."""
     viewer = _viewer(context.request)
@@ -72,6 +75,7 @@ def cellcast_summary(context: RequestContext) -> Summary | None:
 
 
 @register.simple_tag(takes_context=True)
+@hides_variables
 def cellcast_url(context: RequestContext, page: str) -> str:
     """Return the URL of one of the pages of messages, on this admin site."""
     current_app = getattr(context.request, "current_app", None)
@@ -79,12 +83,14 @@ def cellcast_url(context: RequestContext, page: str) -> str:
 
 
 @register.simple_tag(takes_context=True)
+@hides_variables
 def cellcast_conversation_url(context: RequestContext, number: str | PhoneNumber | None) -> str:
     """Return where the conversation with a number is; empty where this user may view none."""
     return (number and conversation_url(number, request=context.request)) or ""
 
 
 @register.inclusion_tag("admin/cellcast_desk/reopen_here.html", takes_context=True)
+@hides_variables
 def cellcast_reopen(context: RequestContext, thread: Thread) -> dict[str, object]:
     """Offer to make the newest reply of a thread new again, if it is handled."""
     viewer = _viewer(context.request)
