@@ -159,7 +159,7 @@ def verify_appointments(expect: Expect) -> None:
         {"delivered": 13, "failed": 2, "sent": 1},
     )
     expect("Needs a call", appointments.filter(needs_attention=True).count(), 3)
-    expect("Opted out", OptOut.objects.active().count(), 2)
+    expect("Opted out", OptOut.objects.active().count(), 1)
 
 
 def verify_handlers(expect: Expect, outage: Outage) -> None:
