@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import override_settings
@@ -47,6 +48,7 @@ from cellcast_django.signals import (
 )
 from cellcast_django.tasks import run_handlers
 from cellcast_django.testing import WebhookClient, authorization
+from tests.admin_pages import staff, url_of
 from tests.fake_cellcast import KEY, serving
 from tests.handlers import Died, connected
 
@@ -58,6 +60,8 @@ USUAL_TIME = timedelta(minutes=1 + 2)
 LATER = timedelta(minutes=20)
 LONG = timedelta(hours=7)
 """Longer than any pause and any lease."""
+
+DESK = "cellcast_django.desk"
 
 CONTACTS = ["+61491570006", "+61491570156", "+61491570157"]
 OWN_NUMBER = "+61491570110"
@@ -176,6 +180,9 @@ class Expected:
         self.replies[now] = self.replies.pop(reply)
         if reply in self.handled:
             self.handled.add(now)
+
+    def handled_replies(self) -> list[tuple[str, ...]]:
+        return sorted(self.handled & self.replies.keys())
 
     def sources(self) -> Iterator[Sources]:
         yield from self.replies.values()
@@ -618,6 +625,21 @@ class Histories(RuleBasedStateMachine):
         )
         self.expected.references[cellcast_id] = reference
         _ = self.expected.histories[cellcast_id]
+
+    @precondition(lambda self: apps.is_installed(DESK) and self.expected.handled_replies())
+    @rule(data=st.data())
+    def reopen(self, data: Any) -> None:
+        """Done is taken back on the page: what was handled at that moment is new again."""
+        reply = data.draw(st.sampled_from(self.expected.handled_replies()))
+        message = Message.objects.inbound().get(**dict(zip(IDENTITY, reply, strict=True)))
+        same = Message.objects.inbound().filter(
+            contact=message.contact, handled_at=message.handled_at
+        )
+        reopened = set(same.values_list(*IDENTITY))
+        receptionist = staff("view_message", "handle_message")
+        response = receptionist.post(url_of("message", "reopen"), {"one": message.pk})
+        assert response.status_code == 302
+        self.expected.handled -= reopened
 
     @precondition(lambda self: any(each.is_invalid for each in self.expected.events.values()))
     @rule(data=st.data(), undo=st.booleans())
